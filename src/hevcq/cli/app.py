@@ -46,7 +46,9 @@ COMMANDS: dict[str, Command] = {
     "service": Command("queue.service:service", "Watch and process the configured libraries."),
     "sync": Command("library.sync:sync", "Copy or move files here from Nextcloud or WebDAV."),
     "worker": Command("queue.service:worker", "Encode queued jobs until stopped."),
-    "workers": Command("queue.workers:app", "List the machines that encode, drain or remove one."),
+    "workers": Command(
+        "queue.workers:app", "List the machines that encode; invite, drain or remove one."
+    ),
     "status": Command("queue.status:status", "Show queues, progress and failed jobs."),
     "failures": Command("queue.failures:app", "List, show, acknowledge and forget failed jobs."),
     "retry": Command("queue.jobs:retry", "Queue failed jobs again."),

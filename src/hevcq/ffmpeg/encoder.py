@@ -98,7 +98,11 @@ class FfmpegEncoder(Encoder):
 
     def version(self) -> str:
         """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is too old."""
-        self.build()
+        return self._here()
+
+    def _here(self) -> str:
+        """Return the version of the ffmpeg of this machine, whichever encodes."""
+        FfmpegEncoder.build(self)
         return self._said.partition("\n")[0].strip()
 
     def build(self) -> str:
@@ -151,7 +155,7 @@ class FfmpegEncoder(Encoder):
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         with self._self_testing(stop):
-            return as_decoded(self.version, probe(self._tools, location, stop))
+            return as_decoded(self._here, probe(self._tools, location, stop))
 
     def trim_recording(
         self,

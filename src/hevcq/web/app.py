@@ -22,7 +22,7 @@ from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.usecases.videos.upkeep import EVERY_AWS_S, EVERY_S, look_after
 from hevcq.util.log import get_logger
-from hevcq.web import media, uploads
+from hevcq.web import joined, media, uploads
 from hevcq.web.api.openapi import API
 from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirst, make_mode
 from hevcq.web.identity.person import maybe_person
@@ -35,6 +35,7 @@ from hevcq.web.services import Services
 from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
+from hevcq.wiring.machines import JoinedMachines
 from hevcq.wiring.notify import video_messages
 
 LOOK_S, LOOK_AWS_S = 1.0, 5.0
@@ -80,6 +81,7 @@ def create_app(app: App) -> FastAPI:
         hub,
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
         TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
+        JoinedMachines(app),
     )
     return made
 
@@ -116,6 +118,7 @@ def _routes() -> list[BaseRoute]:
         *settings.routes(),
         *profiles.routes(),
         *uploads.routes(),
+        *joined.routes(),
         *media.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
     ]
@@ -193,3 +196,4 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
         stop.set()
         upkeep.join(JOIN_S)
         made.state.services.texts.close()
+        made.state.services.machines.close()

@@ -26,6 +26,7 @@ from hevcq.web.identity.person import person_of
 from hevcq.web.live import Hub, Render
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
+from hevcq.wiring.machines import JoinedMachines
 
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 200
@@ -47,6 +48,7 @@ class Services:
     hub: Hub
     pictures: Pictures
     texts: TextReader
+    machines: JoinedMachines
     one_picture: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """The turn to take a picture: whoever waits for it holds no thread."""
     searches: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))

@@ -111,7 +111,7 @@ async def _receive(request: Request, farm: VideoFarm, video: Video, start: int) 
     try:
         if receiver.offset != start:
             return _closing(409, f"The upload has {receiver.offset} bytes, not {start}.")
-        body = await _pour(request, receiver, video.upload.size - start)
+        body = await pour(request, receiver, video.upload.size - start)
     finally:
         await run_in_threadpool(opened.__exit__, None, None, None)
     if body.lied:
@@ -133,7 +133,7 @@ def _delete(request: Request) -> Response:
     return Response(status_code=204, headers=TUS)
 
 
-async def _pour(request: Request, receiver: ByteReceiver, room: int) -> _Body:
+async def pour(request: Request, receiver: ByteReceiver, room: int) -> _Body:
     """Append the body up to `room` bytes, and sync; keep what came of one that breaks off.
 
     A body with more bytes is a lie: nothing of it is kept.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hevcq.errors import ConfigError
 from hevcq.settings.model import Settings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hevcq.backends.sql.factory import SqlBackend
     from hevcq.domain.pause import Hours
     from hevcq.domain.profile import Profile
+    from hevcq.ffmpeg.encoder import FfmpegEncoder
     from hevcq.ports.backend import Backend
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hevcq.usecases.settings.changes import SettingsFile
     from hevcq.util.processes import Processes
 
+SomeEncoder = TypeVar("SomeEncoder", bound="FfmpegEncoder")
 
 COMMAND_TIMEOUT_S = 20.0
 """Seconds that a gate command may take."""
@@ -197,12 +199,17 @@ class App:
 
     @cached_property
     def encoder(self) -> Encoder:
+        from hevcq.ffmpeg.encoder import FfmpegEncoder
+
+        return self.new_encoder(FfmpegEncoder)
+
+    def new_encoder(self, kind: type[SomeEncoder]) -> SomeEncoder:
+        """Return an encoder of this kind with the programs of the settings."""
         import platformdirs
 
-        from hevcq.ffmpeg.encoder import FfmpegEncoder
         from hevcq.ffmpeg.process.sandbox import DRIVERS
 
-        return FfmpegEncoder(
+        return kind(
             self.settings.ffmpeg,
             self.settings.ffprobe,
             self.clock,

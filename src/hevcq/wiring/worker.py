@@ -17,6 +17,7 @@ from hevcq.util.log import get_logger
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
+    from hevcq.ports.encoder import Encoder
     from hevcq.ports.machines import WorkerFacts
     from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
@@ -63,7 +64,7 @@ def build_pool(
     context = WorkerContext(
         backend=backend,
         encoder=app.encoder,
-        admission=_admission(app, scratch, watching, notify, out),
+        admission=admission(app, scratch, watching, out, partial(_note_unfit, app, notify)),
         notify=notify,
         plan=make_plan,
         scratch=scratch,
@@ -126,14 +127,24 @@ def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
     return found
 
 
-def _admission(
+def _note_unfit(app: App, notify: Callable[[str, str], None], problems: Mapping[str, str]) -> None:
+    app.processes.tell(unfit=dict(problems))
+    for problem in problems.values():
+        notify("worker.unfit", problem)
+
+
+def admission(
     app: App,
     scratch: Scratch,
     watching: list[Watcher],
-    notify: Callable[[str, str], None],
     out: Callable[[], str],
+    report: Callable[[Mapping[str, str]], None],
+    encoder: Encoder | None = None,
 ) -> Admission:
-    """Return what holds back work on this machine; add to `watching` what looks after it."""
+    """Return what holds back work; add to `watching` what looks after it.
+
+    `report` is called with why the encoder, by default this machine's, cannot make profiles, by name.
+    """
     from hevcq.settings.schedule import ScheduleSettings
     from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, GateCommand
     from hevcq.wiring.app import run_command
@@ -147,12 +158,7 @@ def _admission(
     condition = GateCommand(lambda: schedule().gate_command, run_command)
     watching.append(periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
 
-    def report(problems: Mapping[str, str]) -> None:
-        app.processes.tell(unfit=dict(problems))
-        for problem in problems.values():
-            notify("worker.unfit", problem)
-
-    tests = SelfTests(app.encoder, scratch.job, app.clock, lambda: app.profiles, report)
+    tests = SelfTests(encoder or app.encoder, scratch.job, app.clock, lambda: app.profiles, report)
     watching.append(periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
     pauses = app.worker_backend.ledger
     return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests, out)

@@ -60,7 +60,9 @@ class WorkerPool:
 
     def _worker(self, queues: Sequence[ProfileQueue], slot: int) -> Slot:
         # Each slot has its own owner name, so that two slots never share one claim.
-        handler = Handler(self._context, f"{self._context.backend.owner}:{slot}")
+        handler = Handler(
+            self._context, f"{self._context.backend.owner}{self._context.label}:{slot}"
+        )
         # Each slot starts with a different queue: fair even with fewer slots than queues.
         first = slot % len(queues)
         turned = [*queues[first:], *queues[:first]]

@@ -17,7 +17,6 @@ from hevcq.ports.machines import (
 )
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
-from hevcq.util.processes import OWNER
 
 TELL = """INSERT INTO worker (owner, machine, version, seen_at, drained_by, facts)
 VALUES (:owner, :machine, :version, :now,
@@ -77,8 +76,7 @@ class SqlMachines(Machines):
     def processes(self) -> list[WorkerProcess]:
         now, jobs = self._clock.now(), defaultdict[str, list[WorkerJob]](list)
         for row in self._database.rows(RUNNING, (now,)):
-            if found := OWNER.match(row[0]):
-                jobs[found.group()].append(_job(row))
+            jobs[row[0].rpartition(":")[0]].append(_job(row))  # without the slot
         processes = []
         for owner, seen_at, drained_by, ended, text in self._database.rows(ALL):
             with suppress(ValidationError):  # of another hevcq

@@ -12,11 +12,13 @@ import typer
 from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.options import EventsAsJson
 from hevcq.domain.events import EventName, IngestEvent
-from hevcq.errors import HevcqError
+from hevcq.errors import HevcqError, UsageError
 from hevcq.util import log
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import counted
 from hevcq.wiring.app import App
+from hevcq.wiring.machines import join as join_farm
+from hevcq.wiring.machines import membership, work_for_farm
 from hevcq.wiring.worker import build_pool, run_pool
 
 NO_LIBRARY = "no library; add one with `hevcq libraries add PATH`"
@@ -123,14 +125,28 @@ def worker(
         ),
     ] = None,
     drain: Annotated[bool, typer.Option("--drain", help="Exit when the queues are empty.")] = False,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Join the farm whose `hevcq workers invite` printed this."
+        ),
+    ] = None,
 ) -> None:
     """Encode queued jobs until stopped.
 
     On Ctrl-C or SIGTERM, running encodes get stop_grace_s seconds to finish; a second signal returns
-    them to their queue at once. Several workers may share one data folder.
+    them to their queue at once. Several workers may share one data folder. On a machine that joined a
+    farm, its videos are encoded: they are fetched from there, and sent back.
     """
     cli = cli_of(ctx)
     with StopSignals() as signals, cli.app(**_flags(cli, workers)) as app:
+        farm = join_farm(app, join, cli.echo) if join else membership(app.settings.data_dir)
+        if farm is not None:
+            if profiles or drain:
+                raise UsageError(f"{farm.address} chooses what this machine encodes.")
+            cli.echo(f"Working for {farm.address} as {farm.name}; Ctrl-C stops.")
+            work_for_farm(app, farm, signals, cli.echo)
+            return
         pool = build_pool(app, profiles or (), measured=True)
         if app.settings.log_style == "console":  # a JSON log has its own line
             cli.echo(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")

@@ -1,20 +1,29 @@
 """`hevcq workers`: the machines that encode, and which of them take no new work."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hevcq.cli.context import cli_of, current_user
 from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
+from hevcq.cli.web.serve import missing
 from hevcq.usecases.operations import machines
 from hevcq.util.text import printable
+from hevcq.wiring.machines import page_address
+
+if TYPE_CHECKING:
+    from hevcq.web.identity.accounts import ProgramTokens
+    from hevcq.wiring.app import App
 
 COLUMNS = ("machine", "cores", "jobs", "encoders", "hevcq", "ffmpeg", "state")
 
 app = group(
-    "List the machines that encode, drain or remove one.",
+    "List the machines that encode; invite, drain or remove one.",
     invoke_without_command=True,
     no_args_is_help=False,
 )
@@ -25,7 +34,7 @@ Name = Annotated[
 
 @app.callback()
 def workers(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the machines that encode, drain or remove one.
+    """List the machines that encode; invite, drain or remove one.
 
     Without a command, list every process that works: its machine, what it encodes now and can encode,
     its versions, and why it takes no work if it does not. `hevcq doctor` tests every encoder.
@@ -62,12 +71,48 @@ def resume(ctx: typer.Context, name: Name) -> None:
     render.emit_sentence(f"{name} works again.")
 
 
+@app.command("invite", cls=PlainCommand)
+def invite(
+    ctx: typer.Context,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="How the other machine reaches the page (web.url)."),
+    ] = None,
+) -> None:
+    """Print the line that lets another machine join, without a share.
+
+    The line is valid once, for an hour. The other machine reads videos from the page, and sends them
+    back: `hevcq service` or `hevcq serve` must run here.
+    """
+    with cli_of(ctx).app() as opened:
+        machines.machines_of(opened.backend)
+        there = (address or page_address(opened.settings.web)).rstrip("/")
+        try:
+            line = f"hevcq worker --join {there}/#{_tokens(opened).invite()}"
+        except ModuleNotFoundError as error:
+            raise missing(error) from error
+    render.emit(line)
+    cli_of(ctx).echo("Run this on the other machine within an hour; it is valid once.")
+
+
 @app.command("remove", cls=PlainCommand)
 def remove(ctx: typer.Context, name: Name) -> None:
-    """Take a machine that works no more from the list."""
+    """Take a machine that works no more from the list; one that joined is shut out at once."""
     with cli_of(ctx).app() as opened:
+        known = machines.machines_of(opened.backend)
+        with suppress(ModuleNotFoundError):  # without the page's packages nobody joined
+            if _tokens(opened).expel(name):
+                known.remove(name)
+                render.emit_sentence(f"{name} is removed: its token opens nothing any more.")
+                return
         machines.remove(opened.backend, name)
     render.emit_sentence(f"{name} is removed.")
+
+
+def _tokens(opened: App) -> ProgramTokens:
+    from hevcq.web.identity.accounts import ProgramTokens
+
+    return ProgramTokens(opened.accounts, opened.clock)
 
 
 def _row(each: Mapping[str, Any]) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def run_bounded(
     """
     request = job.request
     thumbnails = int((request.duration_s or 0.0) * MAX_RATE) * RECORD_BYTES
-    largest = max(_most_bytes(request), thumbnails)
+    largest = max(most_bytes(request), thumbnails)
     access = access_to(job.tools, request.location, *(str(path) for path in reads), writes=writes)
     limits = replace(limits_of(request.profile.bounds, output_bytes=largest), access=access)
     encoder = request.plan.video.encoder
@@ -209,7 +209,7 @@ def run_with_progress(
     `run_bounded` raises.
     """
     request, reader = job.request, ProgressReader(duration_s)
-    name, most = display_name(request.location), _most_bytes(request)
+    name, most = display_name(request.location), most_bytes(request)
     stall = StallWatchdog(request.profile.bounds.stall_s, job.tools.clock)
 
     def on_line(line: str) -> None:
@@ -242,7 +242,8 @@ def run_with_progress(
     )
 
 
-def _most_bytes(request: EncodeRequest) -> int:
+def most_bytes(request: EncodeRequest) -> int:
+    """Return the largest size in bytes that the output may have."""
     ratio = MAX_OUTPUT_RATIO if request.plan.ladder is None else MAX_LADDER_RATIO
     return int(request.source_size * ratio) + OUTPUT_SLACK
 

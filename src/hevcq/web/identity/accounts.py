@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field
 
 from hevcq.errors import StorageError, UsageError
 from hevcq.ports.videos import AccountKind, Accounts
+from hevcq.settings.web import MAX_TOKEN_DAYS
 from hevcq.util.clock import Clock
 from hevcq.web.identity.modes import SignInMode
-from hevcq.web.identity.person import Person, Role, Scope
+from hevcq.web.identity.person import JOIN, MACHINE, WORK, Person, Role, Scope
 from hevcq.web.identity.session import digest, new_token
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
@@ -121,6 +122,10 @@ PREFIX = "hevcq"
 ID_BYTES = 6
 TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * ID_BYTES}}})_([A-Za-z0-9_-]{{20,64}})")
 DAY_S = 86_400
+INVITATION_H = 1
+"""Hours that a machine's invitation is valid."""
+UNUSUAL, MAX_MACHINE = re.compile(r"[^A-Za-z0-9._-]+"), 40
+"""What the name of a machine has none of, and its longest."""
 
 
 class ProgramToken(BaseModel):
@@ -149,7 +154,7 @@ class ProgramTokens:
         rows = self._accounts.all(AccountKind.PROGRAM)
         return {key: ProgramToken(token_id=key, **row) for key, row in rows.items()}
 
-    def create(self, name: str, owner: str, scopes: Collection[Scope], days: float) -> str:
+    def create(self, name: str, owner: str, scopes: Collection[str], days: float) -> str:
         """Make a token that is valid for `days`, and return it: it is shown this once.
 
         Raises UsageError, StorageError.
@@ -178,6 +183,33 @@ class ProgramTokens:
             what = "No token" if len(found) < 2 else "Several tokens begin with"
             raise UsageError(f"{what} {token_id!r}.", remedy="See `hevcq serve token list`.")
         return rows[found[0]]
+
+    def invite(self) -> str:
+        """Return an invitation for one machine, which is valid once, for an hour. Raises StorageError."""
+        return self.create("invitation", MACHINE, (JOIN,), INVITATION_H / 24)
+
+    def admit(self, invitation: str, wished: str, taken: Collection[str]) -> tuple[str, str] | None:
+        """Return the name and the token of a machine that joins, or None if its invitation is used up."""
+        match = TEXT.fullmatch(invitation)
+        if match is None or not self._accounts.remove(AccountKind.PROGRAM, match[1]):
+            return None
+        name = UNUSUAL.sub("-", wished)[:MAX_MACHINE].strip("-.") or "machine"
+        used, free, number = {*taken, *self.machines()}, name, 1
+        while free in used:
+            number += 1
+            free = f"{name}-{number}"
+        return free, self.create(free, f"{MACHINE}{free}", (WORK,), MAX_TOKEN_DAYS)
+
+    def machines(self) -> Mapping[str, ProgramToken]:
+        """Return the tokens of the machines that joined, by name. Raises StorageError."""
+        return {each.name: each for each in self.all().values() if each.scopes == (WORK,)}
+
+    def expel(self, machine: str) -> bool:
+        """Delete a machine's token, which opens nothing from now on; return whether it had joined."""
+        found = self.machines().get(machine)
+        if found is not None:
+            self.revoke(found.token_id)
+        return found is not None
 
     def person(self, text: str) -> Person | None:
         """Return who has this token, or None if it is wrong, revoked or has ended."""

@@ -24,6 +24,9 @@ PUBLIC = ("/static/", "/sign-in", "/p/", "/healthz", "/favicon.ico")
 TAKE_TOKENS = ("/api/", "/uploads", "/media/")
 """Paths that judge a token's scopes. A page knows none: on it a token would do all its owner may."""
 OF_TOKENS = (*TAKE_TOKENS, *PUBLIC)
+OF_MACHINES = "/api/v1/joined/"
+"""Where joined machines get their orders: they are let in nowhere else, and nobody else here."""
+FOR_MACHINES = "A joined machine's token is for its orders only, and only it has orders."
 FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads and /media."
 SIGN_IN = "/sign-in"
 SESSION_HOURS = 7 * 24.0
@@ -46,7 +49,7 @@ class Authenticator:
         kind, _, token = connection.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             person = self._programs.person(token.strip())
-            return self.mode.behind(person) if person is not None else None
+            return person if person is None or person.is_machine else self.mode.behind(person)
         direct = self.mode.direct(connection)
         if direct is not None:
             return direct
@@ -109,6 +112,9 @@ class SignInFirst:
         scope.setdefault("state", {})["person"] = person
         if person is None and not path.startswith(PUBLIC):
             await _refusal(scope, path)(scope, receive, send)
+            return
+        if person is not None and person.is_machine != path.startswith(OF_MACHINES):
+            await problem(403, FOR_MACHINES, headers=CLOSE)(scope, receive, send)
             return
         if person is not None and person.scopes is not None and not path.startswith(OF_TOKENS):
             await problem(403, FOR_PEOPLE, headers=CLOSE)(scope, receive, send)

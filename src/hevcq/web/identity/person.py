@@ -26,6 +26,12 @@ class Scope(StrEnum):
     OPERATE = "operate"
 
 
+WORK, JOIN = "work", "join"
+"""What the tokens of joined machines and of invitations allow, and nothing else."""
+MACHINE = "machine:"
+"""How the owner of a machine's token begins; its name follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """Someone who signed in. `owner` identifies them for good: a name, or an issuer and its subject.
@@ -43,6 +49,11 @@ class Person:
     @property
     def is_operator(self) -> bool:
         return self.role is Role.OPERATOR and self.may(Scope.OPERATE)
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether this is no person or their program, but a joined machine, or one that joins."""
+        return self.owner.startswith(MACHINE)
 
     def may(self, scope: str) -> bool:
         return self.scopes is None or scope in self.scopes

@@ -81,7 +81,8 @@ class WorkerContext:
     count if the profile sets none. `random` returns numbers in [0, 1). `slots_per_job` returns how
     many slots may share a video of a profile. With `sweep_on_start`, a start removes what killed
     workers left in the store for split videos. `admission` says whether work may begin (None:
-    always). `notify` is called with an event of this machine and its reason.
+    always). `notify` is called with an event of this machine and its reason. `label` tells the slots of
+    a joined machine apart from this process's own.
     """
 
     backend: Backend
@@ -99,6 +100,7 @@ class WorkerContext:
     sweep_on_start: bool = False
     admission: Admission | None = None
     notify: Callable[[str, str], None] = lambda _event, _reason: None
+    label: str = ""
 
     def closed(self, profile: str, *, now: bool = False) -> Closed | None:
         """Return why no work of this profile may begin, or None; see `admission`."""

@@ -1,0 +1,113 @@
+"""What a farm and a joined machine tell each other: orders to encode, progress, and what was made.
+
+A joined machine has no access to the farm's database or files. It gets an order, reads its source and
+returns one file, which the farm puts through every gate.
+"""
+
+import re
+
+from pydantic import Field
+
+from hevcq.domain.chunking.planner import ChunkPlan
+from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.model import Frozen
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.profile import Profile
+
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+MAX_LINES = 10_000
+"""Arguments, messages and notices of an encode that are taken."""
+
+
+class OrderedWork(Frozen):
+    """What to encode: a request of ports.encoder without its paths.
+
+    `source_tag` names the version of the source that is served; `chunk` is the number of one chunk of
+    `chunks`, or both are missing.
+    """
+
+    plan: EncodePlan
+    info: MediaInfo
+    measured: Measurement
+    duration_s: float | None
+    source_size: int = Field(ge=0, description="bytes")
+    source_tag: str
+    suffix: str = Field(default="", pattern=rf"^({SUFFIX.pattern})?$")
+    max_seconds: float
+    chunks: ChunkPlan | None = None
+    chunk: int | None = None
+
+
+class Order(Frozen):
+    """Work for a joined machine; without `work` it only tests whether it can make the profile."""
+
+    order_id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    profile: Profile
+    work: OrderedWork | None = None
+
+
+class MachineFacts(Frozen):
+    """What a joined machine says of itself.
+
+    `build` is a digest of everything its ffmpeg says; `start` differs from one start to the next.
+    """
+
+    version: str = Field(max_length=64)
+    ffmpeg: str = Field(max_length=500)
+    build: str = Field(max_length=64)
+    start: str = Field(max_length=64)
+    slots: int = Field(ge=1, le=64)
+    cores: float = Field(default=0.0, ge=0)
+
+
+class OrderProgress(Frozen):
+    """Progress of an order; see ports.encoder.EncodeProgress."""
+
+    fraction: float = Field(ge=0, le=1)
+    out_time_s: float
+    frame: int
+    speed: float | None
+    size: int
+
+
+class MadeReport(Frozen):
+    """The report of an encode or a chunk, as ports.encoder has it, without what names files."""
+
+    arguments: tuple[str, ...] = Field(max_length=MAX_LINES)
+    seconds: float
+    cpu_s: float
+    stderr: tuple[str, ...] = Field(max_length=MAX_LINES)
+    frames: int
+    notices: tuple[str, ...] = Field(default=(), max_length=MAX_LINES)
+    first_pts: int = 0
+    last_pts: int = 0
+    headers: str = Field(default="", max_length=MAX_LINES)
+
+
+class OrderEnd(Frozen):
+    """The end of an order: what was made, or why nothing was; `stopped` if the machine was."""
+
+    report: MadeReport | None = None
+    size: int = Field(default=0, ge=0, description="bytes")
+    sha256: str = Field(default="", max_length=64)
+    reason: str = Field(default="", max_length=4000)
+    stopped: bool = False
+
+
+class Greeting(MachineFacts):
+    """What a machine sends with its invitation: the name it would like to have."""
+
+    name: str = Field(min_length=1, max_length=255)
+
+
+class Joined(Frozen):
+    """What a machine gets for its invitation, once."""
+
+    name: str
+    token: str
+
+
+class OrderHeld(Frozen):
+    """Whether an order stands still, because its job does."""
+
+    held: bool

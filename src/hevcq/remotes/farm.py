@@ -1,0 +1,255 @@
+"""Reach the farm that this machine joined, by HTTPS: orders, sources by ranges, resumable uploads."""
+
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2 as http
+
+from hevcq.domain.orders import (
+    Greeting,
+    Joined,
+    MachineFacts,
+    Order,
+    OrderEnd,
+    OrderHeld,
+    OrderProgress,
+)
+from hevcq.errors import (
+    AccessDenied,
+    DiskFull,
+    SourceGone,
+    Stopped,
+    Unavailable,
+    UsageError,
+    WorkerUnfit,
+    is_full,
+)
+from hevcq.ports.joined import Home
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+
+API = "/api/v1/joined/"
+TIMEOUT = http.Timeout(30.0, connect=10.0)
+"""Seconds; a poll is answered after 20 at the latest."""
+BLOCK = 1 << 20
+PART_BYTES = 16 << 20
+"""Bytes of one request of an upload: what proxies let through."""
+AGAIN_S = 3.0
+AWAY_S = 600.0
+"""Seconds without progress after which a transfer is given up; the farm gave up its order before."""
+UNENCRYPTED = (
+    "This connection is not encrypted: whoever can listen on this network can see the videos and take"
+    " the machine's token. For more than a network at home, put TLS before the farm's page."
+)
+
+
+class HttpFarm(Home):
+    """The farm at `address`; `token` is this machine's, or its invitation."""
+
+    def __init__(
+        self, address: str, token: str, clock: Clock, transport: http.BaseTransport | None = None
+    ) -> None:
+        self._clock, self.address = clock, address
+        self._client = http.Client(
+            base_url=address + API,
+            timeout=TIMEOUT,
+            verify=ssl.create_default_context(),  # what this system trusts, a CA of one's own included
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            headers={
+                "Authorization": f"Bearer {token}",
+                "User-Agent": "hevcq",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    def join(self, greeting: Greeting) -> Joined:
+        """Exchange the invitation for a token of this machine's own."""
+        got = self._asked("POST", "join", content=greeting.model_dump_json())
+        return Joined.model_validate_json(got.content)
+
+    def poll(self, facts: MachineFacts) -> Order | None:
+        got = self._asked("POST", "poll", content=facts.model_dump_json())
+        if got.status_code == 204:
+            return None
+        try:
+            return Order.model_validate_json(got.content)
+        except ValueError as error:
+            raise WorkerUnfit(
+                "The farm sent an order that this hevcq cannot read.",
+                remedy="Install the same version on both machines.",
+            ) from error
+
+    def beat(self, order: Order, progress: OrderProgress | None) -> tuple[bool, bool]:
+        content = "" if progress is None else progress.model_dump_json()
+        try:
+            got = self._asked("POST", f"orders/{order.order_id}/beat", content=content)
+        except SourceGone:
+            return False, False
+        return True, OrderHeld.model_validate_json(got.content).held
+
+    def fetch(self, order: Order, target: Path, stop: threading.Event) -> None:
+        size, away_since = order.work.source_size if order.work else 0, None
+        with target.open("ab") as file:
+            while file.tell() < size:
+                before = file.tell()
+                try:
+                    self._fetch_more(order, file, stop)
+                except AccessDenied:
+                    raise
+                except Unavailable as error:
+                    away_since = self._again(error, away_since, stop, moved=file.tell() > before)
+                except OSError as error:
+                    if is_full(error):
+                        raise DiskFull("The scratch folder is full.") from error
+                    raise
+
+    def _fetch_more(self, order: Order, file: Any, stop: threading.Event) -> None:
+        headers = {"Range": f"bytes={file.tell()}-"}
+        path = f"orders/{order.order_id}/source"
+        with _translated(self.address), self._client.stream("GET", path, headers=headers) as got:
+            if got.status_code != 206:
+                got.read()
+            _require_well(got)
+            if got.status_code != 206:
+                raise Unavailable("The farm, or a proxy before it, serves no ranges.")
+            for block in got.iter_bytes(BLOCK):
+                if stop.is_set():
+                    raise Stopped
+                file.write(block)
+
+    def put(self, order: Order, file: Path, stop: threading.Event) -> None:
+        path, size = f"orders/{order.order_id}/made", file.stat().st_size
+        offset: int | None = None
+        away_since: float | None = None
+        with file.open("rb") as content:
+            while offset is None or offset < size:
+                if stop.is_set():
+                    raise Stopped
+                try:
+                    if offset is None:
+                        offset = int(self._asked("HEAD", path).headers["upload-offset"])
+                        continue
+                    content.seek(offset)
+                    offset = self._put_more(path, content.read(PART_BYTES), offset)
+                    away_since = None
+                except AccessDenied:
+                    raise
+                except Unavailable as error:
+                    away_since = self._again(error, away_since, stop, moved=False)
+                    offset = None
+
+    def _put_more(self, path: str, part: bytes, offset: int) -> int:
+        kind = "application/offset+octet-stream"
+        headers = {"Content-Type": kind, "Upload-Offset": str(offset)}
+        got = self._asked("PATCH", path, content=part, headers=headers)
+        return int(got.headers["upload-offset"])
+
+    def answer(self, order: Order, answer: OrderEnd) -> None:
+        away_since: float | None = None
+        while True:
+            try:
+                path, content = f"orders/{order.order_id}/answer", answer.model_dump_json()
+                self._asked("POST", path, content=content)
+            except SourceGone:
+                return
+            except AccessDenied:
+                raise
+            except Unavailable as error:
+                if answer.stopped:
+                    raise
+                away_since = self._again(error, away_since, threading.Event(), moved=False)
+            else:
+                return
+
+    def _again(
+        self, error: Unavailable, since: float | None, stop: threading.Event, *, moved: bool
+    ) -> float:
+        """Wait before the next attempt; return since when the farm is away. Raises the error, Stopped."""
+        now = self._clock.monotonic()
+        since = now if since is None or moved else since
+        if now - since > AWAY_S:
+            raise error
+        get_logger().info("transfer_repeated", reason=str(error))
+        if self._clock.wait(stop, AGAIN_S):
+            raise Stopped
+        return since
+
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        content: str | bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> http.Response:
+        with _translated(self.address):
+            got = self._client.request(method, path, content=content, headers=headers)
+        _require_well(got)
+        return got
+
+
+@contextmanager
+def _translated(address: str) -> Iterator[None]:
+    try:
+        yield
+    except http.HTTPError as error:
+        why = str(error) or type(error).__name__
+        raise Unavailable(f"The farm at {address} does not answer: {why}.") from error
+
+
+def _require_well(got: http.Response) -> None:
+    """Raise what an answer says, if it is no success."""
+    if got.is_success:
+        return
+    try:
+        said = got.json()
+        words = str(said.get("title") or said.get("detail") or "")
+    except (ValueError, AttributeError):
+        words = ""
+    match got.status_code:
+        case 401:
+            raise AccessDenied(
+                "The farm does not know this machine's token, or the invitation was used or ended."
+            )
+        case 403 | 426:
+            raise WorkerUnfit(words or "The farm takes nothing from this machine.")
+        case 404 | 410 | 422:
+            raise SourceGone(words or "The farm no longer wants this order.")
+        case 413 | 507:
+            raise DiskFull(words or "The farm takes no file of this size.")
+        case _:
+            raise Unavailable(f"The farm answers {got.status_code}{': ' if words else '.'}{words}")
+
+
+def require_private(address: str) -> str:
+    """Return what a person must know of this connection, or "".
+
+    Raises UsageError for an address that is none, and for http to a public one.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "https" and parts.hostname:
+        return ""
+    if parts.scheme != "http" or not parts.hostname:
+        raise UsageError(
+            f"{address!r} is no address of a farm.",
+            remedy="Copy the line that `hevcq workers invite` prints.",
+        )
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unavailable(f"There is no machine named {parts.hostname}.") from error
+    ips = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    if not all(ip.is_private for ip in ips):
+        raise UsageError(
+            f"{parts.hostname} is a public address, and http is not encrypted.",
+            remedy="Put a reverse proxy with TLS before the farm's page, and join by https.",
+        )
+    return "" if all(ip.is_loopback for ip in ips) else UNENCRYPTED

@@ -1,0 +1,193 @@
+"""The farm's side: the machines that poll, and the orders that wait for them or are carried out.
+
+All of it is in memory: an order lives as long as the job that waits for it, and after a restart a
+machine is told that its order is no longer wanted.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
+from hevcq.errors import LimitExceeded, NoSuchVideo, QuotaExceeded, SourceChanged, Stopped
+from hevcq.ports.encoder import StopEvent
+from hevcq.ports.joined import Errand, Machine, source_tag
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+
+GONE_S = 60.0
+"""Seconds without a word after which a machine counts as gone, and its orders are given up."""
+LOOK_S = 0.25
+"""Seconds between looks at an order that is carried out."""
+MAX_COMPLAINTS = 3
+"""Unusable results in a row after which a machine gets no more orders until it starts anew."""
+UNKNOWN = "This order is no longer wanted."
+
+
+@dataclass(eq=False, slots=True)
+class Commission:
+    """An errand on its way; `answer` ends it."""
+
+    errand: Errand
+    taken: bool = False
+    held: bool = False
+    progress: OrderProgress | None = None
+    answer: OrderEnd | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+    receiving: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def order(self) -> Order:
+        return self.errand.order
+
+    def source(self) -> Path:
+        """Return the file to serve. Raises SourceChanged if it is no longer the ordered version."""
+        source, work = self.errand.source, self.order.work
+        if source is None or work is None:
+            raise NoSuchVideo(UNKNOWN)
+        try:
+            same = source_tag(source) == work.source_tag
+        except OSError:
+            same = False
+        if not same:
+            raise SourceChanged
+        return source
+
+    def target(self, size: int = 0) -> Path:
+        """Return where its file of `size` bytes arrives. Raises QuotaExceeded if it is too large."""
+        if self.errand.target is None:
+            raise NoSuchVideo(UNKNOWN)
+        if size > self.errand.most_bytes:
+            raise QuotaExceeded("The file is larger than an encode of this video may be.")
+        return self.errand.target
+
+
+class JoinedMachine(Machine):
+    """One machine. Thread-safe: jobs wait for it in threads, and requests come in others."""
+
+    def __init__(self, name: str, facts: MachineFacts, clock: Clock) -> None:
+        self._name, self._facts, self._clock = name, facts, clock
+        self._lock = threading.Lock()
+        self._commissions: dict[str, Commission] = {}
+        self._complaints: list[str] = []
+        self.seen_at = clock.monotonic()
+        self._left = False
+        self._passed: set[str] = set()
+        self.unfit: Mapping[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def facts(self) -> MachineFacts:
+        return self._facts
+
+    @property
+    def gone(self) -> bool:
+        return self._left or self._clock.monotonic() - self.seen_at > GONE_S
+
+    @property
+    def refused(self) -> str:
+        """Why it gets no more orders, or ""."""
+        with self._lock:
+            failed = len(self._complaints) >= MAX_COMPLAINTS
+            return (
+                f"{MAX_COMPLAINTS} orders in a row failed: {self._complaints[-1]}" if failed else ""
+            )
+
+    def greet(self, facts: MachineFacts) -> None:
+        if facts.start != self._facts.start:
+            self.praise()
+        self.seen_at, self._facts, self._left = self._clock.monotonic(), facts, False
+
+    def end(self, commission: Commission, answer: OrderEnd) -> None:
+        """Take the answer of an order; a machine that was stopped gives back all of them."""
+        self._left = self._left or answer.stopped
+        commission.answer = answer
+        if commission.order.work is None and answer.report is not None:
+            self._passed.add(commission.order.profile.name)
+        commission.ended.set()
+
+    def take(self) -> Order | None:
+        """Return the order that has waited longest, which is the machine's from now on, or None."""
+        with self._lock:
+            for each in self._commissions.values():
+                if not each.taken:
+                    each.taken = True
+                    return each.order
+        return None
+
+    def find(self, order_id: str) -> Commission:
+        """Return an order that it works on. Raises NoSuchVideo if there is none of this id."""
+        self.seen_at = self._clock.monotonic()
+        with self._lock:
+            found = self._commissions.get(order_id)
+        if found is None or not found.taken:
+            raise NoSuchVideo(UNKNOWN)
+        return found
+
+    def carry_out(
+        self, errand: Errand, on_progress: Callable[[OrderProgress], None], stop: threading.Event
+    ) -> OrderEnd:
+        commission = Commission(errand)
+        with self._lock:
+            self._commissions[errand.order.order_id] = commission
+        try:
+            return self._awaited(commission, on_progress, stop)
+        finally:
+            with self._lock:
+                del self._commissions[errand.order.order_id]
+            with commission.receiving:  # whoever still writes to the file has ended
+                pass
+
+    def _awaited(
+        self,
+        commission: Commission,
+        on_progress: Callable[[OrderProgress], None],
+        stop: threading.Event,
+    ) -> OrderEnd:
+        work, told = commission.order.work, None
+        began = self._clock.monotonic()
+        while not self._clock.wait(commission.ended, LOOK_S):
+            if stop.is_set():
+                raise Stopped
+            if self.gone:
+                get_logger().warning("machine_gone", machine=self._name)
+                raise Stopped(f"The machine {self._name} no longer answers.")
+            if self.refused and not commission.taken:
+                raise Stopped(f"The machine {self._name} gets no more orders: {self.refused}")
+            commission.held = isinstance(stop, StopEvent) and stop.held
+            held_s = stop.held_s if isinstance(stop, StopEvent) else 0.0
+            if work is not None and self._clock.monotonic() - began - held_s > work.max_seconds:
+                raise LimitExceeded(f"The machine {self._name} did not end in time.")
+            if commission.progress is not told:
+                told = commission.progress
+                if told is not None:
+                    on_progress(told)
+        answer = commission.answer or OrderEnd(reason="it returned nothing")
+        if answer.stopped:
+            raise Stopped(f"The machine {self._name} was stopped.")
+        return answer
+
+    def complain(self, reason: str) -> None:
+        with self._lock:
+            self._complaints.append(reason)
+
+    def praise(self) -> None:
+        with self._lock:
+            self._complaints.clear()
+
+    def note_unfit(self, problems: Mapping[str, str]) -> None:
+        """Note why it cannot make profiles, by their names."""
+        self.unfit = dict(problems)
+
+    def passed(self, profile: str) -> bool:
+        """Return whether it proved that it can make a profile."""
+        return profile in self._passed and profile not in self.unfit
+
+    def trouble(self) -> tuple[str, ...]:
+        """Return what its last order failed with, if it did."""
+        with self._lock:
+            return tuple(self._complaints[-1:])

@@ -1,0 +1,248 @@
+"""The joined machine's side: take orders, fetch the source, encode, send back what was made."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hevcq.domain.orders import (
+    MachineFacts,
+    MadeReport,
+    Order,
+    OrderedWork,
+    OrderEnd,
+    OrderProgress,
+)
+from hevcq.errors import (
+    AccessDenied,
+    DiskFull,
+    HevcqError,
+    SourceGone,
+    Stopped,
+    Unavailable,
+    WorkerUnfit,
+)
+from hevcq.ports.encoder import (
+    ChunkReport,
+    EncodeProgress,
+    Encoder,
+    EncodeReport,
+    EncodeRequest,
+    StopEvent,
+)
+from hevcq.ports.joined import Home
+from hevcq.util.clock import Clock
+from hevcq.util.file_io import sha256_file
+from hevcq.util.log import get_logger
+
+BEAT_S = 5.0
+"""Seconds between two signs of life while an order is worked on."""
+AGAIN_S = 5.0
+"""Seconds until a farm that does not answer is asked again."""
+
+
+@dataclass(frozen=True)
+class JoinedPorts:
+    """What a joined machine works with; `folder` makes an empty scratch folder by a name."""
+
+    home: Home
+    encoder: Encoder
+    folder: Callable[[str], AbstractContextManager[Path]]
+    clock: Clock
+    threads: int
+    min_free_bytes: int
+    echo: Callable[[str], None]
+
+
+class JoinedWorker:
+    """Carry out orders in `facts.slots` threads until `stop`; `error` is what ended it before."""
+
+    def __init__(self, ports: JoinedPorts, facts: MachineFacts, stop: threading.Event) -> None:
+        self._ports, self._facts, self._stop = ports, facts, stop
+        self._interrupted = threading.Event()
+        self._away = ""
+        self.error: HevcqError | None = None
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"hevcq-order-{number}", daemon=True)
+            for number in range(facts.slots)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def interrupt(self) -> None:
+        """Give up what is worked on; the farm learns of it by an answer, or by the silence."""
+        self._stop.set()
+        self._interrupted.set()
+
+    @property
+    def running(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _serve(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self.step()
+        except HevcqError as error:
+            self.error = self.error or error
+            self._stop.set()
+        except Exception as error:  # noqa: BLE001 - nothing above a thread catches
+            get_logger().exception("joined_worker_broke")
+            self.error = HevcqError(f"This is a bug: {type(error).__name__}: {error}")
+            self._stop.set()
+
+    def step(self) -> bool:
+        """Ask for an order, and carry it out; return whether there was one.
+
+        Raises AccessDenied if this machine was removed, and WorkerUnfit if the farm refuses it.
+        """
+        ports = self._ports
+        try:
+            order = ports.home.poll(self._facts)
+        except AccessDenied:
+            raise
+        except Unavailable as error:
+            if str(error) != self._away:
+                self._away = str(error)
+                ports.echo(f"{error} Trying again.")
+            ports.clock.wait(self._stop, AGAIN_S)
+            return False
+        if self._away:
+            self._away = ""
+            ports.echo("The farm answers again.")
+        if order is None:
+            return False
+        _Carried(ports, order, self._interrupted).run()
+        return True
+
+
+class _Carried:
+    """One order, from its source to its answer."""
+
+    def __init__(self, ports: JoinedPorts, order: Order, interrupted: threading.Event) -> None:
+        self._ports, self._order, self._interrupted = ports, order, interrupted
+        self._stop, self._ended = StopEvent(), threading.Event()
+        self._wanted = True
+        self._progress: OrderProgress | None = None
+
+    def run(self) -> None:
+        """Carry it out while a thread tells the farm so."""
+        beating = threading.Thread(target=self._beat, name="hevcq-order-beat", daemon=True)
+        beating.start()
+        try:
+            answer = self._answered()
+        finally:
+            self._ended.set()
+            beating.join()
+        if not self._wanted:
+            self._ports.echo("The farm no longer wants this order; it is dropped.")
+            return
+        try:
+            self._ports.home.answer(self._order, answer)
+        except AccessDenied:
+            raise
+        except Unavailable as error:
+            self._ports.echo(f"An answer was lost: {error}")
+
+    def _answered(self) -> OrderEnd:
+        try:
+            with self._ports.folder(self._order.order_id) as folder:
+                if self._order.work is None:
+                    return self._tested(folder)
+                return self._made(self._order.work, folder)
+        except AccessDenied:
+            raise
+        except SourceGone as error:
+            self._wanted = False
+            return OrderEnd(reason=str(error)[:4000])
+        except Stopped:
+            return OrderEnd(reason="It was stopped.", stopped=True)
+        except HevcqError as error:
+            self._ports.echo(f"An order failed: {error}")
+            return OrderEnd(reason=str(error)[:4000])
+
+    def _tested(self, folder: Path) -> OrderEnd:
+        self._ports.encoder.self_test(self._order.profile, folder, stop=self._stop)
+        return OrderEnd(report=MadeReport(arguments=(), seconds=0, cpu_s=0, stderr=(), frames=0))
+
+    def _made(self, work: OrderedWork, folder: Path) -> OrderEnd:
+        ports, source = self._ports, folder / f"source{work.suffix}"
+        output = folder / f"made.{work.plan.extension}"
+        needed = 2 * work.source_size + ports.min_free_bytes
+        if shutil.disk_usage(folder).free < needed:
+            raise DiskFull(f"This needs {-(-needed >> 20)} MiB free in the scratch folder.")
+        ports.home.fetch(self._order, source, self._stop)
+        report = self._encoded(work, source, output)
+        ports.home.put(self._order, output, self._stop)
+        sha256 = sha256_file(output, self._check)
+        return OrderEnd(report=report, size=output.stat().st_size, sha256=sha256)
+
+    def _encoded(self, work: OrderedWork, source: Path, output: Path) -> MadeReport:
+        encoder = self._ports.encoder
+        request = EncodeRequest(
+            profile=self._order.profile,
+            plan=work.plan,
+            info=work.info,
+            location=str(source),
+            output=output,
+            duration_s=work.duration_s,
+            source_size=work.source_size,
+            max_seconds=work.max_seconds,
+            threads=self._order.profile.bounds.threads or self._ports.threads,
+            measured=work.measured,
+        )
+        if work.chunks is None or work.chunk is None:
+            made = encoder.encode(request, on_progress=self._note, stop=self._stop)
+            return _report(made, notices=made.notices)
+        chunk = work.chunks.chunks[work.chunk]
+        part = encoder.encode_chunk(
+            request, work.chunks, chunk, on_progress=self._note, stop=self._stop
+        )
+        return _report(part, first_pts=part.first_pts, last_pts=part.last_pts, headers=part.headers)
+
+    def _note(self, seen: EncodeProgress) -> None:
+        self._progress = OrderProgress(
+            fraction=min(1.0, max(0.0, seen.fraction)),
+            out_time_s=seen.out_time_s,
+            frame=seen.frame,
+            speed=seen.speed,
+            size=seen.size,
+        )
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    def _beat(self) -> None:
+        """Tell the farm that the order is worked on; stop it once it is no longer wanted."""
+        clock, due = self._ports.clock, 0.0
+        while not clock.wait(self._ended, 0.25):
+            if self._interrupted.is_set():
+                self._stop.set()
+            if clock.monotonic() < due:
+                continue
+            due = clock.monotonic() + BEAT_S
+            try:
+                wanted, self._stop.held = self._ports.home.beat(self._order, self._progress)
+            except Unavailable:
+                continue  # the farm gives an order up by itself
+            except WorkerUnfit:
+                wanted = False
+            if not wanted:
+                self._wanted = False
+                self._stop.set()
+
+
+def _report(made: EncodeReport | ChunkReport, **more: Any) -> MadeReport:
+    return MadeReport(
+        arguments=made.arguments,
+        seconds=made.seconds,
+        cpu_s=made.cpu_s,
+        stderr=made.stderr,
+        frames=made.frames,
+        **more,
+    )

@@ -1,0 +1,305 @@
+"""Let joined machines work for this farm, and let this machine work for the farm that it joined."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import threading
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hevcq import __version__
+from hevcq.domain.model import Frozen
+from hevcq.domain.orders import Greeting, MachineFacts
+from hevcq.errors import ConfigError, StorageError, UsageError
+from hevcq.usecases.machines.board import JoinedMachine
+from hevcq.util.file_io import replace_durably
+from hevcq.util.log import get_logger
+from hevcq.util.signals import StopSignals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hevcq.ports.machines import WorkerFacts
+    from hevcq.settings.web import WebSettings
+    from hevcq.wiring.app import App
+    from hevcq.worker.pool import WorkerPool
+
+    OpenPool = Callable[[App, JoinedMachine, "JoinedMachines"], WorkerPool]
+
+END_S = 40.0
+"""Seconds that a stop waits for the slots of joined machines."""
+JOINED_FILE = "joined.json"
+
+
+class JoinedMachines:
+    """The machines that poll this process, each with slots of its own for the jobs it encodes.
+
+    A machine gets one slot more than it encodes at a time: while what it made is verified here, it
+    has the next order. Thread-safe.
+    """
+
+    def __init__(self, app: App, open_pool: OpenPool | None = None) -> None:
+        self._app, self._lock = app, threading.Lock()
+        self._open_pool = open_pool or machine_pool
+        self._machines: dict[str, JoinedMachine] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._signals: dict[str, StopSignals] = {}
+        self._closed = False
+
+    def greet(self, name: str, facts: MachineFacts) -> JoinedMachine:
+        """Return a machine that polls; the first poll opens its slots. Raises ConfigError on AWS."""
+        if self._app.settings.on_aws:
+            raise ConfigError(
+                "On AWS machines do not join: they work with credentials of their own."
+            )
+        with self._lock:
+            machine = self._machines.get(name)
+            if machine is None:
+                machine = self._machines[name] = JoinedMachine(name, facts, self._app.clock)
+            machine.greet(facts)
+            thread = self._threads.get(name)
+            idle = thread is None or not thread.is_alive()
+            if idle and not machine.refused and not self._closed:
+                self._open(machine)
+        return machine
+
+    def find(self, name: str) -> JoinedMachine | None:
+        with self._lock:
+            return self._machines.get(name)
+
+    def close(self) -> None:
+        """End the slots: running orders go back to their queue."""
+        with self._lock:
+            self._closed = True
+            for signals in self._signals.values():
+                signals.ask()
+                signals.ask()
+            threads = list(self._threads.values())
+        for thread in threads:
+            thread.join(END_S)
+
+    def _open(self, machine: JoinedMachine) -> None:
+        signals = self._signals[machine.name] = StopSignals()
+        run = partial(self._run, machine, signals)
+        thread = threading.Thread(target=run, name=f"hevcq-machine-{machine.name}", daemon=True)
+        self._threads[machine.name] = thread
+        thread.start()
+
+    def _run(self, machine: JoinedMachine, signals: StopSignals) -> None:
+        try:
+            pool = self._open_pool(self._app, machine, self)
+            get_logger().info("machine_joined", machine=machine.name, slots=machine.facts.slots)
+            pool.run(signals, lambda: machine.gone or bool(machine.refused))
+            self._sign_off(machine)
+            if pool.error is not None:
+                get_logger().error("machine_ended", machine=machine.name, reason=str(pool.error))
+        except Exception:  # noqa: BLE001 - nothing above a thread catches
+            get_logger().exception("machine_broke", machine=machine.name)
+
+    def _sign_off(self, machine: JoinedMachine) -> None:
+        """Leave in the list of machines why this one gets nothing more."""
+        backend, why = self._app.worker_backend, machine.refused or "It no longer answers."
+        if backend.machines is not None and not self._closed:
+            broken = _facts(self._app, machine).model_copy(update={"waits": (why,)})
+            backend.machines.leave(f"{backend.owner}@{machine.name}", broken)
+
+    def alike(self, ffmpeg: str) -> int:
+        """Return how many encodes the machines with this ffmpeg run at a time: they share long videos."""
+        with self._lock:
+            found = [each for each in self._machines.values() if not each.gone]
+        return sum(each.facts.slots for each in found if each.facts.ffmpeg == ffmpeg)
+
+
+def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> WorkerPool:
+    """Return the slots of one machine: everything but the encode is done here.
+
+    Sets for streaming are encoded here too: their many files go by no way yet.
+    """
+    from hevcq.domain.planning.planner import make_plan
+    from hevcq.domain.profile import Container
+    from hevcq.ffmpeg.delegated import DelegatingEncoder
+    from hevcq.wiring.notify import watched_events
+    from hevcq.wiring.worker import admission
+    from hevcq.worker.delivery.context import WorkerContext
+    from hevcq.worker.handler import ProfileQueue
+    from hevcq.worker.monitoring.watchers import Presence, Watcher
+    from hevcq.worker.pool import WorkerPool
+    from hevcq.worker.scratch import Scratch
+
+    settings, backend, label = app.settings, app.worker_backend, f"@{machine.name}"
+    encoder = app.new_encoder(DelegatingEncoder).led_by(machine)
+    scratch, events = Scratch(settings.scratch, app.clock), watched_events(app)
+    assert backend.machines is not None, "on AWS nobody joins"
+    said = partial(_facts, app, machine)
+    presence = Presence(backend.machines, f"{backend.owner}{label}", said, app.clock)
+    watching: list[Watcher] = [presence]
+    context = WorkerContext(
+        backend=backend,
+        encoder=encoder,
+        admission=admission(app, scratch, watching, presence.reason, machine.note_unfit, encoder),
+        notify=events.notify if events else lambda _event, _reason: None,
+        plan=make_plan,
+        scratch=scratch,
+        clock=app.clock,
+        min_free_bytes=settings.min_free_mib << 20,
+        slots_per_job=lambda _profile: machines.alike(app.encoder.version()),
+        label=label,
+    )
+    made_there = [each for each in app.profiles.values() if each.container is not Container.HLS]
+    served = [ProfileQueue(each, backend.queues[each.name]) for each in made_there]
+    slots, grace_s = machine.facts.slots + 1, settings.stop_grace_s
+    return WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
+
+
+def _facts(app: App, machine: JoinedMachine) -> WorkerFacts:
+    """Return what the list of machines says of one that joined."""
+    from hevcq.domain.formats import encoder_of
+    from hevcq.ports.machines import WorkerFacts
+
+    said, unfit = machine.facts, machine.unfit
+    able = [each for each in app.profiles.values() if machine.passed(each.name)]
+    return WorkerFacts(
+        machine=machine.name,
+        version=said.version,
+        ffmpeg=said.ffmpeg.removeprefix("ffmpeg version ").partition(" ")[0],
+        cores=said.cores,
+        slots=said.slots,
+        encoders=tuple(sorted({encoder_of(each.video.codec) for each in able})),
+        waits=tuple(dict.fromkeys([*machine.trouble(), *unfit.values()])),
+    )
+
+
+class Membership(Frozen):
+    """The farm that this machine joined, as its data folder keeps it: the token is a secret."""
+
+    address: str
+    name: str
+    token: str
+
+
+def membership(data_dir: Path) -> Membership | None:
+    """Return the farm that this machine joined, if it did. Raises ConfigError."""
+    file = data_dir / JOINED_FILE
+    try:
+        return Membership.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read.", remedy="Delete it, and join again.") from error
+
+
+def join(app: App, line: str, echo: Callable[[str], None]) -> Membership:
+    """Exchange an invitation for a token of this machine's own, and keep it.
+
+    Raises UsageError for what is no invitation, AccessDenied for one that was used or ended,
+    WorkerUnfit if ffmpeg or the version of hevcq does not fit.
+    """
+    from hevcq.remotes.farm import HttpFarm, require_private
+
+    address, _, invitation = line.partition("#")
+    address = address.rstrip("/")
+    warning = require_private(address)
+    if not invitation:
+        raise UsageError(
+            "The address has no invitation after a #.",
+            remedy="Copy the whole line that `hevcq workers invite` prints.",
+        )
+    if warning:
+        echo(warning)
+    facts = machine_facts(app)
+    greeting = Greeting(name=socket.gethostname() or "machine", **facts.model_dump())
+    joined = HttpFarm(address, invitation, app.clock).join(greeting)
+    made = Membership(address=address, name=joined.name, token=joined.token)
+    file = app.settings.data_dir / JOINED_FILE
+    temp = file.with_name(f"{JOINED_FILE}.new")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temp.unlink(missing_ok=True)
+        with open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+            new.write(made.model_dump_json())
+        replace_durably(temp, file)
+    except OSError as error:
+        raise StorageError(f"Cannot write {file}: {error.strerror}.") from error
+    echo(f"Joined {address} as {joined.name}.")
+    return made
+
+
+def _own_address() -> str:
+    """Return this machine's address in its network; nothing is sent. Raises ConfigError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.1", 9))
+        except OSError as error:
+            raise ConfigError(
+                "This machine has no network.", remedy="Say --address http://NAME:PORT."
+            ) from error
+        return str(asked.getsockname()[0])
+
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def page_address(web: WebSettings) -> str:
+    """Return how other machines reach the page. Raises ConfigError if none does."""
+    if web.url:
+        return web.url
+    if web.host in LOOPBACK:
+        raise ConfigError(
+            f"Only this machine reaches the page (web.host is {web.host}).",
+            remedy="Set web.host to 0.0.0.0, or web.url to the address of a reverse proxy with TLS.",
+        )
+    host = _own_address() if web.host in {"0.0.0.0", "::"} else web.host  # noqa: S104 - compared
+    return f"http://{f'[{host}]' if ':' in host else host}:{web.port}"
+
+
+def machine_facts(app: App) -> MachineFacts:
+    """Return what this machine says of itself. Raises WorkerUnfit if ffmpeg does not run."""
+    here = app.capacity
+    return MachineFacts(
+        version=__version__,
+        ffmpeg=app.encoder.version(),
+        build=hashlib.sha256(app.encoder.build().encode()).hexdigest(),
+        start=secrets.token_hex(8),
+        slots=min(64, here.slots),
+        cores=here.cores,
+    )
+
+
+def work_for_farm(
+    app: App, farm: Membership, signals: StopSignals, echo: Callable[[str], None]
+) -> None:
+    """Carry out the farm's orders until a stop signal. Raises what ended it before."""
+    from hevcq.remotes.farm import HttpFarm, require_private
+    from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
+    from hevcq.worker.scratch import Scratch
+
+    require_private(farm.address)
+    facts = machine_facts(app)
+    with closing(Scratch(app.settings.scratch, app.clock)) as scratch:
+        scratch.sweep()
+        ports = JoinedPorts(
+            HttpFarm(farm.address, farm.token, app.clock),
+            app.encoder,
+            scratch.job,
+            app.clock,
+            app.capacity.threads,
+            app.settings.min_free_mib << 20,
+            echo,
+        )
+        worker = JoinedWorker(ports, facts, signals.asked)
+        worker.start()
+        grace_s: float | None = None
+        while worker.running:
+            if signals.asked.is_set() and grace_s is None:
+                grace_s = app.clock.monotonic() + app.settings.stop_grace_s
+            late = grace_s is not None and app.clock.monotonic() > grace_s
+            if late or signals.insisted.is_set():
+                worker.interrupt()
+            app.clock.wait(threading.Event(), 0.1)
+    if worker.error is not None:
+        raise worker.error

@@ -1,0 +1,292 @@
+"""Joined machines at the page: what an invitation and a machine's token open, and what they do not."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from hevcq import __version__
+from hevcq.domain.orders import MachineFacts, Order, OrderedWork, OrderEnd
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.ports.encoder import UNMEASURED
+from hevcq.ports.joined import Errand, source_tag
+from hevcq.usecases.machines.board import JoinedMachine
+from hevcq.web.identity.accounts import ProgramTokens
+from hevcq.web.identity.person import Scope
+from hevcq.wiring.app import App
+from hevcq.wiring.machines import JoinedMachines
+from support.clips import ManualClock
+from support.media_facts import media, video
+from support.media_facts import profile as recipe
+
+API = "/api/v1/joined/"
+FACTS = {
+    "version": __version__,
+    "ffmpeg": "ffmpeg version 7",
+    "build": "b",
+    "start": "s",
+    "slots": 1,
+}
+CHUNK = {"Content-Type": "application/offset+octet-stream"}
+SOURCE = bytes(range(256)) * 100
+ORDER = "0123456789abcdef"
+
+
+class NoPool:
+    """Slots without work, until they are told to end."""
+
+    error = None
+
+    def __init__(self, *_given: object) -> None:
+        """Nothing is opened."""
+
+    def run(self, signals: Any, _drained: object) -> None:
+        signals.asked.wait()
+
+
+class Farm:
+    """The page, its tokens, and a job that waits for an order."""
+
+    def __init__(self, client: TestClient, opened: App, folder: Path) -> None:
+        self.client, self.folder = client, folder
+        self.tokens = ProgramTokens(opened.accounts, opened.clock)
+        services = client.app.state.services
+        self.machines = JoinedMachines(opened, NoPool)
+        client.app.state.services = replace(services, machines=self.machines)
+        client.headers.pop("Sec-Fetch-Site")
+        self.source, self.made = folder / "source.mkv", folder / "made.arriving"
+        self.source.write_bytes(SOURCE)
+        self.stop, self.ends = threading.Event(), list[OrderEnd | Exception]()
+
+    def join(self, name: str = "desk") -> str:
+        """Return the token of a machine that joined and has polled once."""
+        token = self.ask("POST", "join", self.tokens.invite(), json={**FACTS, "name": name}).json()
+        self.machines.greet(token["name"], _facts())
+        return str(token["token"])
+
+    def ask(self, method: str, path: str, token: str, **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
+        return self.client.request(method, API + path, headers=headers, **more)
+
+    def order(self, name: str = "desk", most_bytes: int = 1000) -> threading.Thread:
+        """Let a job wait for an order, which the machine takes; return the job's thread."""
+        machine = self.machines.find(name)
+        assert machine is not None
+        errand = Errand(_order(self.source), self.source, self.made, most_bytes)
+
+        def wait() -> None:
+            try:
+                self.ends.append(machine.carry_out(errand, lambda _progress: None, self.stop))
+            except Exception as error:  # noqa: BLE001 - the test looks at it
+                self.ends.append(error)
+
+        job = threading.Thread(target=wait)
+        job.start()
+        while machine.take() is None:
+            pass
+        return job
+
+
+def _facts() -> MachineFacts:
+    return MachineFacts.model_validate(FACTS)
+
+
+def _order(source: Path) -> Order:
+    profile, info = recipe(), media(video())
+    plan = make_plan(profile, info)
+    assert isinstance(plan, EncodePlan)
+    work = OrderedWork(
+        plan=plan,
+        info=info,
+        measured=UNMEASURED,
+        duration_s=1.0,
+        source_size=len(SOURCE),
+        source_tag=source_tag(source),
+        suffix=".mkv",
+        max_seconds=1e9,
+    )
+    return Order(order_id=ORDER, profile=profile, work=work)
+
+
+@pytest.fixture
+def farm(
+    visit: Callable[..., TestClient], opened: App, tmp_path: Path, clock: ManualClock
+) -> Iterator[Farm]:
+    clock.auto = False
+    made = Farm(visit(), opened, tmp_path)
+    yield made
+    made.stop.set()
+    clock.advance(60)
+    made.machines.close()
+
+
+def test_invitation_serves_once(farm: Farm) -> None:
+    invitation = farm.tokens.invite()
+    greeting = {**FACTS, "name": "my desk"}
+
+    joined = farm.ask("POST", "join", invitation, json=greeting)
+    again = farm.ask("POST", "join", invitation, json=greeting)
+
+    assert (joined.status_code, joined.json()["name"]) == (200, "my-desk")
+    assert again.status_code == 401
+
+
+def test_expired_invitation_is_refused(farm: Farm, clock: Any) -> None:
+    invitation = farm.tokens.invite()
+    clock.advance(3601)
+
+    refused = farm.ask("POST", "join", invitation, json={**FACTS, "name": "desk"})
+
+    assert refused.status_code == 401
+    assert not farm.tokens.machines()
+
+
+def test_other_minor_version_is_refused_and_keeps_its_invitation(farm: Farm) -> None:
+    invitation = farm.tokens.invite()
+    other = {**FACTS, "version": "0.999.1", "name": "desk"}
+
+    refused = farm.ask("POST", "join", invitation, json=other)
+
+    assert refused.status_code == 426
+    assert "0.999.1" in refused.text
+    assert farm.ask("POST", "join", invitation, json={**FACTS, "name": "desk"}).status_code == 200
+
+
+def test_machines_of_one_name_get_names_of_their_own(farm: Farm) -> None:
+    farm.join()
+    farm.join()
+
+    assert set(farm.tokens.machines()) == {"desk", "desk-2"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/jobs", "/api/v1/videos", "/uploads", "/media/x", "/", "/events"]
+)
+def test_machine_token_opens_nothing_else(farm: Farm, path: str) -> None:
+    token = farm.join()
+
+    answer = farm.client.get(path, headers={"Authorization": f"Bearer {token}"})
+
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_no_program_acts_as_a_machine(farm: Farm, scope: Scope) -> None:
+    token = farm.tokens.create("program", "local", [scope], 1)
+
+    assert farm.ask("POST", "poll", token, json=FACTS).status_code == 403
+
+
+def test_operator_acts_not_as_a_machine(operator: TestClient) -> None:
+    assert operator.post(f"{API}poll", json=FACTS).status_code == 403
+
+
+def test_removed_machine_is_shut_out(farm: Farm) -> None:
+    token = farm.join()
+
+    assert farm.tokens.expel("desk")
+
+    assert farm.ask("POST", "poll", token, json=FACTS).status_code == 401
+    assert not farm.tokens.expel("desk")
+
+
+def test_invitation_is_no_token_of_a_machine(farm: Farm) -> None:
+    invitation = farm.tokens.invite()
+
+    assert farm.ask("POST", "poll", invitation, json=FACTS).status_code == 403
+
+
+def test_source_is_served_by_ranges_to_its_machine_only(farm: Farm) -> None:
+    token, other = farm.join(), farm.join("lap")
+    farm.order()
+    path = f"orders/{ORDER}/source"
+
+    part = farm.ask("GET", path, token, headers={"Range": "bytes=10-19"})
+
+    assert (part.status_code, part.content) == (206, SOURCE[10:20])
+    assert farm.ask("GET", path, other).status_code == 404
+    assert farm.ask("GET", "orders/fedcba9876543210/source", token).status_code == 404
+
+
+def test_changed_source_is_not_served(farm: Farm) -> None:
+    token = farm.join()
+    farm.order()
+    farm.source.write_bytes(b"another video")
+
+    assert farm.ask("GET", f"orders/{ORDER}/source", token).status_code == 422
+
+
+def test_upload_resumes_where_it_broke_off(farm: Farm) -> None:
+    token = farm.join()
+    farm.order()
+    path = f"orders/{ORDER}/made"
+
+    first = farm.ask("PATCH", path, token, content=b"abc", headers={**CHUNK, "Upload-Offset": "0"})
+    wrong = farm.ask("PATCH", path, token, content=b"abc", headers={**CHUNK, "Upload-Offset": "0"})
+    offset = farm.ask("HEAD", path, token).headers["upload-offset"]
+    second = farm.ask(
+        "PATCH", path, token, content=b"def", headers={**CHUNK, "Upload-Offset": offset}
+    )
+
+    assert (first.status_code, wrong.status_code, second.status_code) == (204, 409, 204)
+    assert farm.made.read_bytes() == b"abcdef"
+
+
+def test_upload_beyond_what_an_encode_may_have_is_refused(farm: Farm) -> None:
+    token = farm.join()
+    farm.order(most_bytes=5)
+    path = f"orders/{ORDER}/made"
+
+    refused = farm.ask(
+        "PATCH", path, token, content=b"123456", headers={**CHUNK, "Upload-Offset": "0"}
+    )
+
+    assert refused.status_code == 413
+    assert not farm.made.exists()
+
+
+def test_end_reaches_the_job_and_closes_the_order(farm: Farm) -> None:
+    token = farm.join()
+    job = farm.order()
+
+    ended = farm.ask("POST", f"orders/{ORDER}/answer", token, json={"reason": "no disk"})
+    job.join(10)
+
+    assert ended.status_code == 204
+    assert farm.ends == [OrderEnd(reason="no disk")]
+    assert farm.ask("POST", f"orders/{ORDER}/beat", token).status_code == 404
+
+
+def test_unreadable_end_is_refused_and_the_job_waits_on(farm: Farm) -> None:
+    token = farm.join()
+    job = farm.order()
+
+    assert farm.ask("POST", f"orders/{ORDER}/answer", token, json={"sum": 1}).status_code == 422
+    assert job.is_alive()
+
+
+def test_machine_without_a_poll_since_the_farm_started_has_no_orders(farm: Farm) -> None:
+    token = farm.tokens.admit(farm.tokens.invite(), "desk", ())
+    assert token is not None
+
+    assert farm.ask("POST", f"orders/{ORDER}/beat", token[1]).status_code == 404
+
+
+def test_failing_machine_gets_no_more_until_it_starts_anew(farm: Farm) -> None:
+    token = farm.join()
+    machine = farm.machines.find("desk")
+    assert isinstance(machine, JoinedMachine)
+    for _ in range(3):
+        machine.complain("gate G8 failed")
+
+    refused = farm.ask("POST", "poll", token, json=FACTS)
+    machine.greet(_facts().model_copy(update={"start": "another"}))
+
+    assert refused.status_code == 403
+    assert "G8" in refused.text
+    assert not machine.refused
