@@ -23,6 +23,7 @@ from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.settings.schedule import HealthSettings, ScheduleSettings
 from hevcq.usecases.libraries.feed import waiting
+from hevcq.usecases.settings.libraries import save_library
 from hevcq.util.clock import SystemClock
 from hevcq.util.signals import StopSignals
 from hevcq.util.systemd import Notifier
@@ -176,6 +177,21 @@ def test_a_new_file_is_encoded_and_a_removed_library_is_let_go(tmp_path: Path) -
     assert (new.path / "second.hevc.mp4").is_file()
     assert house.told.states == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
     assert not (old.path / ".hevcq" / "in-use").exists()
+
+
+def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path: Path) -> None:
+    tv = library(tmp_path, "tv")
+    tv.path.mkdir()
+    house = House(tmp_path)
+
+    def save(_house: House) -> None:
+        house.next = house.settings.model_copy(update={"libraries": (tv,)})
+        values = {"name": "tv", "path": str(tv.path)}
+        save_library(house.app.settings_file, values, "olga", profiles=["hevc"])
+
+    house.run(save, house.says("Settings read again; libraries: tv."))
+
+    assert house.app.settings.libraries == (tv,)
 
 
 def test_a_bad_file_and_a_missing_profile_keep_the_old_settings(tmp_path: Path) -> None:

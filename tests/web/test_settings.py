@@ -246,6 +246,28 @@ def test_another_site_changes_nothing(operator: TestClient, opened: App, config:
     assert config.read_text() == before
 
 
+def test_a_program_puts_a_library_by_the_same_rules(
+    operator: TestClient, opened: App, config: Path
+) -> None:
+    wanted = {"path": str(config.parent / "films"), "min_age": "7d", "profiles": ["av1"]}
+    wanted["rules"] = [{"max_height": 480, "skip": True}]
+
+    made = operator.put("/api/v1/libraries/films", json=wanted)
+    again = operator.put("/api/v1/libraries/films", json={"path": wanted["path"]})
+    refused = operator.put("/api/v1/libraries/films", json={**wanted, "min_age": "soon"})
+    wrong = operator.put("/api/v1/libraries/other", json=wanted)
+
+    assert (made.status_code, made.json()["profiles"]) == (200, ["av1"])
+    assert again.json()["profiles"] == ["hevc"]
+    assert refused.status_code == 422
+    assert "must be a duration" in refused.json()["detail"]
+    assert "is the library films already" in wrong.json()["detail"]
+    assert [each["name"] for each in tomllib.loads(config.read_text())["libraries"]] == [
+        "tv",
+        "films",
+    ]
+
+
 def profile(app: App, name: str) -> tuple[Path, str]:
     return profile_text(app.settings, name)
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SomeEncoder = TypeVar("SomeEncoder", bound="FfmpegEncoder")
 
+SHOWN = ("libraries", "ingest", "sync", "health", "schedule", "notify", "webhook", "media_server")
+"""Settings that the page shows, and uses anew once it changed them."""
 COMMAND_TIMEOUT_S = 20.0
 """Seconds that a gate command may take."""
 
@@ -68,7 +70,7 @@ class App:
 
         return SettingsFile(own_file(self._config), self.settings.data_dir, self.clock)
 
-    def adopt_settings(self, new: Settings, names: Iterable[str]) -> None:
+    def adopt_settings(self, new: Settings, names: Iterable[str] = SHOWN) -> None:
         """Use these settings from now on; the others are in use by what is open."""
         self.settings = self.settings.model_copy(update={n: getattr(new, n) for n in names})
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.errors import ConfigError, Conflict
+from hevcq.errors import ConfigError, Conflict, UsageError
 from hevcq.settings import edit
 from hevcq.settings.loader import load
 from hevcq.usecases.settings.changes import HISTORY, SettingsFile
@@ -74,7 +74,7 @@ def test_a_wrong_value_is_named_by_its_key_and_never_written(
     problems = library_problems(file, wanted, PROFILES)
 
     assert said in problems[key]
-    with pytest.raises(ConfigError, match="Invalid library"):
+    with pytest.raises(UsageError, match="Invalid library"):
         save_library(file, wanted, "olga", profiles=PROFILES)
     assert file.file.read_text() == before
     assert len(file.changes()) == 1

@@ -233,4 +233,4 @@ def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]

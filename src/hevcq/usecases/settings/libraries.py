@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hevcq.errors import ConfigError, Conflict
+from hevcq.errors import Conflict, UsageError
 from hevcq.settings.edit import CHANGED, LOOK_AGAIN, Table
 from hevcq.settings.explain import problems_of
 from hevcq.settings.libraries import Library
@@ -63,14 +63,14 @@ def save_library(
     """Add a library, or put it in the place of the one named `former`; return it as it will be read.
 
     `values` are the keys as they are in the file. `known` is the digest of the file that the person saw.
-    Raises ConfigError for wrong values, Conflict if the file was changed meanwhile.
+    Raises UsageError for wrong values, Conflict if the file was changed meanwhile, ConfigError.
     """
     if known is not None and known != file.digest():
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
     problems = library_problems(file, values, profiles, former)
     if problems:
         said = "; ".join(f"{key} {words}".strip() for key, words in problems.items())
-        raise ConfigError(f"Invalid library: {said.rstrip('.')}.")
+        raise UsageError(f"Invalid library: {said.rstrip('.')}.")
     before = find_library(file, former) if former else None
     if former and before is None:
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError, Conflict
+from hevcq.errors import ConfigError, Conflict, UsageError
 from hevcq.settings.edit import BY_HAND, CHANGED, LOOK_AGAIN, read_text
 from hevcq.settings.explain import problems_of
 from hevcq.settings.model import Settings
@@ -33,10 +33,10 @@ def can_change(settings: Settings) -> bool:
 
 
 def profile_text(settings: Settings, name: str) -> tuple[Path, str]:
-    """Return a profile's file and its text. Raises ConfigError if there is none."""
+    """Return a profile's file and its text. Raises UsageError if there is none."""
     path = profile_folder(settings) / f"{name}.yaml"
     if not NAME.fullmatch(name) or not path.is_file():
-        raise ConfigError(f"There is no profile {name!r}.")
+        raise UsageError(f"There is no profile {name!r}.")
     return path, read_text(path)
 
 
@@ -52,11 +52,11 @@ def copy_problem(settings: Settings, name: str) -> str:
 def copy_profile(file: SettingsFile, settings: Settings, source: str, name: str, who: str) -> None:
     """Copy a profile under a new name; the first copy makes the folder of the person's own ones.
 
-    Raises ConfigError.
+    Raises UsageError, ConfigError.
     """
     _, text = profile_text(settings, source)
     if words := copy_problem(settings, name):
-        raise ConfigError(words)
+        raise UsageError(words)
     if not can_change(settings):  # from then on only that folder is read
         for _ in copy_profiles(installed_folder(), user_folder()):
             pass
@@ -84,23 +84,26 @@ def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str
 def save_profile(
     file: SettingsFile, settings: Settings, name: str, texts: tuple[str, str], who: str
 ) -> None:
-    """Write a profile's text: `texts` are what the person saw, and the new one. Raises Conflict, ConfigError."""
+    """Write a profile's text: `texts` are what the person saw, and the new one.
+
+    Raises Conflict, UsageError, ConfigError.
+    """
     path, text = profile_text(settings, name)
     if text != texts[0]:
         raise Conflict(CHANGED.replace("settings", "profile's"), remedy=LOOK_AGAIN)
     problems = problems_of(Profile, read_yaml(texts[1]))
     if problems or read_yaml(texts[1]).get("name") != name:
-        raise ConfigError(f"Invalid profile {path}: {problems or 'its name must stay'}.")
+        raise UsageError(f"Invalid profile {path}: {problems or 'its name must stay'}.")
     _put(file, path, *texts, (who, f"Change profile {name}"))
 
 
 def delete_profile(file: SettingsFile, settings: Settings, name: str, who: str) -> None:
-    """Delete an own profile that nothing uses. Raises ConfigError."""
+    """Delete an own profile that nothing uses. Raises UsageError, ConfigError."""
     path, text = profile_text(settings, name)
     if name in shipped() or not can_change(settings):
-        raise ConfigError(f"The profile {name} came with hevcq; only your own can be deleted.")
+        raise UsageError(f"The profile {name} came with hevcq; only your own can be deleted.")
     if users := users_of(file.settings(), name):
-        raise ConfigError(f"The profile {name} is in use: {', '.join(users)}.")
+        raise UsageError(f"The profile {name} is in use: {', '.join(users)}.")
     change = (who, f"Delete profile {name}")
     _put(file, path, text, None, change)
 

@@ -35,6 +35,7 @@ from hevcq.usecases.operations.status import (
     reason_in_words,
     savings,
 )
+from hevcq.usecases.settings.libraries import find_library, save_library
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.checks import findings
@@ -239,6 +240,22 @@ def list_libraries(call: Operates) -> models.LibrariesOut:
     return models.LibrariesOut(
         libraries=[models.LibraryOut.model_validate(each) for each in found],
         days=DAYS,
+    )
+
+
+@router.put("/libraries/{name}")
+def put_library(
+    call: Operates, name: str, wanted: Annotated[models.LibraryIn, Body()]
+) -> models.LibraryOut:
+    """Add a library, or replace what the settings file says of it; other keys get their defaults."""
+    file, app = call.app.settings_file, call.app
+    values = {"name": name, **wanted.model_dump(mode="json", exclude_unset=True, exclude_none=True)}
+    former = name if find_library(file, name) else ""
+    save_library(file, values, call.person.name, profiles=app.read_profiles(), former=former)
+    app.adopt_settings(file.settings())
+    found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
+    return next(
+        models.LibraryOut.model_validate(each) for each in found if each.library.name == name
     )
 
 

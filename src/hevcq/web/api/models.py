@@ -3,7 +3,7 @@
 Times are seconds since the Unix epoch, sizes bytes.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -302,6 +302,46 @@ class SavingsOut(BaseModel):
     saved: int
     complete: bool
     days: list[DayOut]
+
+
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+Texts = Annotated[list[Text], Field(max_length=100)]
+
+
+class RuleIn(Sent):
+    """A rule: conditions, and either `skip` or a profile; quantities are written as in the settings file."""
+
+    codec: Texts = []
+    min_bitrate: Text | None = None
+    max_bitrate: Text | None = None
+    min_height: int | None = None
+    max_height: int | None = None
+    min_size: Text | None = None
+    max_size: Text | None = None
+    path: Texts = []
+    skip: bool = False
+    profile: ProfileName | None = None
+
+
+class LibraryIn(Sent):
+    """What the settings file says of a library, by the same keys; durations and sizes are text."""
+
+    path: Text
+    profiles: Names = []
+    place: Literal["beside", "mirror", "replace"] = "beside"
+    output: Text | None = None
+    keep_originals: float | None = Field(default=None, ge=0, le=36_500)
+    include: Texts = []
+    exclude: Texts = []
+    min_age: Text | None = None
+    min_saving: Text | None = None
+    settle: Text | None = None
+    schedule: Texts = []
+    priority: int = Field(default=0, ge=-100, le=100)
+    order: Literal["path", "saving"] = "path"
+    max_hours_per_day: float = Field(default=0, ge=0, le=24)
+    watch: bool = True
+    rules: list[RuleIn] = Field(default=[], max_length=100)
 
 
 class LibraryOut(Told):

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError, HevcqError
+from hevcq.errors import HevcqError, UsageError
 from hevcq.settings.profile_files import load_profiles, profile_folder, read_yaml
 from hevcq.usecases.ingest.forecast import minute_cost
 from hevcq.usecases.settings.changes import users_of
@@ -86,7 +86,7 @@ def edit_profile(request: Request) -> Response:
     name = request.query_params.get("name", "")
     try:
         _, text = profile_text(services_of(request).app.settings, name)
-    except ConfigError as error:
+    except UsageError as error:
         raise HTTPException(404) from error
     return _form(request, name, (text, text), {})
 

@@ -33,8 +33,6 @@ from hevcq.wiring.app import App
 from hevcq.wiring.notify import event_log, receivers
 
 MESSAGES = ("notify", "webhook", "media_server")
-ADOPTED = ("libraries", "ingest", "sync", "health", "schedule", *MESSAGES)
-"""What the page itself shows and uses anew at once."""
 IN_PLACE = (
     "replace: a proven, smaller rendition takes the original's place; undo brings the original back"
     " until its days end"
@@ -100,7 +98,7 @@ def show(request: Request, template: str, **values: Any) -> Response:
 
 def done(app: App, path: str, word: str) -> Response:
     """Use what was saved, and lead back; the word of NOTICES says what happened."""
-    app.adopt_settings(app.settings_file.settings(), ADOPTED)
+    app.adopt_settings(app.settings_file.settings())
     return RedirectResponse(f"/settings{path}?done={word}", 303)
 
 
@@ -326,7 +324,7 @@ def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
     """Send a test message by what the file says now, and show what came of it."""
     kind, number, _ = _named(request, form)
     app, file = services_of(request).app, file_of(request)
-    app.adopt_settings(file.settings(), ADOPTED)
+    app.adopt_settings(file.settings())
     before = sum(len(file.raw().get(each, ())) for each in MESSAGES[: MESSAGES.index(kind)])
     one = receivers(app)[before + number]
     ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())
