@@ -68,7 +68,12 @@ for `hevcq --help` would take half a second."""
 HIDDEN = frozenset({"redrive", "resume"})
 """Commands that the help does not list: `redrive --dlq` is known to who knows SQS, others retry; the
 row of `pause` names `resume`."""
-INNER = {"plan": "profiles plan", "stats": "libraries stats", "notify": "config notify"}
+INNER = {
+    "plan": "profiles plan",
+    "stats": "libraries stats",
+    "notify": "config notify",
+    "migrate": "config migrate",
+}
 """Commands of a group that people look for by themselves."""
 HEADINGS = {
     "ingest": "Your videos",

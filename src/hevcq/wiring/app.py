@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,7 @@ from hevcq.util.host import Capacity, capacity
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients
     from hevcq.backends.sql.factory import SqlBackend
+    from hevcq.backends.sql.migrate import Migration
     from hevcq.domain.pause import Hours
     from hevcq.domain.profile import Profile
     from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -300,6 +301,15 @@ class App:
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
+
+
+def migration(
+    settings: Settings, to: str, notice: Callable[[str], None]
+) -> AbstractContextManager[Migration]:
+    """Open what moves the records of the data folder to another engine; see `backends.sql.migrate`."""
+    from hevcq.backends.sql.migrate import open_migration
+
+    return open_migration(settings, to, SystemClock(), notice)
 
 
 def run_command(argv: list[str]) -> int:

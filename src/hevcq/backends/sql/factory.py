@@ -72,7 +72,7 @@ def open_sql(
         with file_errors("created", each):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.backend == "postgres":
-        shared = _open_postgres(settings, clock, notice)
+        shared = open_postgres(settings, clock, notice)
         local = SqliteDatabase(folder / CATALOG, notice=notice)
         return open_backend(folder, files, profiles, shared.clock, shared, local)
     if not (folder / DATABASE).exists():
@@ -82,9 +82,14 @@ def open_sql(
     )
 
 
-def _open_postgres(
-    settings: Settings, clock: Clock, notice: Callable[[str], None] | None
+def open_postgres(
+    settings: Settings,
+    clock: Clock,
+    notice: Callable[[str], None] | None,
+    *,
+    alone: bool = True,
 ) -> PostgresDatabase:
+    """Open the server's tables; unless not `alone`, make none beside renditions of other ones."""
     try:
         from hevcq.sql.postgres import PostgresDatabase
     except ImportError as error:
@@ -96,7 +101,7 @@ def _open_postgres(
         settings.postgres.dsn.get_secret_value(),
         clock,
         notice=notice,
-        before_making=lambda: refuse_orphans(files, "of postgres.dsn"),
+        before_making=lambda: refuse_orphans(files, "of postgres.dsn") if alone else None,
     )
     try:
         _require_same_files(database, files)

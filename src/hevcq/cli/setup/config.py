@@ -1,21 +1,32 @@
 """`hevcq config`: show the settings and where each value came from, and who is notified."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, complain, confirmed
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, PlainCommand, group
+from hevcq.cli.options import AsJson, DryRun, PlainCommand, Yes, group
 from hevcq.cli.output import table as render
 from hevcq.settings.explain import leaves
 from hevcq.settings.loader import DEFAULT
 from hevcq.settings.model import Settings
 from hevcq.usecases.notify.receivers import states, try_receivers
 from hevcq.util.text import printable
+from hevcq.wiring.app import migration
 from hevcq.wiring.notify import event_log, receivers
 
 app = group("Show the settings, and who is notified.")
+
+
+class Engine(StrEnum):
+    """Where records are kept."""
+
+    POSTGRES = "postgres"
+    EMBEDDED = "embedded"
+
+
 RARE = ("aws.", "web.oidc.")
 """Settings of these sections are shown with --all, or where one of them is set."""
 
@@ -26,6 +37,39 @@ def config() -> None:
 
     Flags override HEVCQ_* variables, which override hevcq.toml, which overrides the defaults.
     """
+
+
+@app.command(cls=PlainCommand)
+def migrate(
+    ctx: typer.Context,
+    to: Annotated[
+        Engine, typer.Option("--to", help="Where the records go: postgres, or embedded for back.")
+    ],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Move the data folder's records to PostgreSQL, or back.
+
+    Queue, jobs, placements, events, pauses and uploads, in one transaction into an empty database, and
+    compared afterwards; files of renditions are linked or copied. What was there stays as it is. Stop
+    hevcq on every machine first; set `backend` afterwards.
+    """
+    cli = cli_of(ctx)
+    settings = cli.settings()
+    with migration(settings, to.value, complain) as found:
+        found.require_still()
+        render.emit_table(("records", "rows"), sorted(found.counts().items()))
+        cli.echo(f"From {printable(found.source.where)} to {printable(found.target.where)}.")
+        if dry_run:
+            return
+        if not yes and not confirmed("Move them?"):
+            cli.echo("Nothing was moved: confirm with --yes.")
+            raise typer.Exit(ExitCode.SOME_FAILED)
+        found.run()
+    render.emit_sentence(
+        f'Moved. Set backend = "{to.value}" on every machine; the old records stay where they are, and '
+        "nothing may use them any more."
+    )
 
 
 @app.command(cls=PlainCommand)

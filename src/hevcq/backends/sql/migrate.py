@@ -1,0 +1,260 @@
+"""Move the records of a data folder to PostgreSQL, or back: every row, in one transaction of the target.
+
+The source is only read. Triggers of the target are off meanwhile: what they would write is copied too.
+"""
+
+# ruff: noqa: S608 - statements are put together from the names of the schema only
+
+import filecmp
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from hevcq.backends.sql.factory import CATALOG, OBJECTS, open_postgres
+from hevcq.errors import ConfigError, StorageError, UsageError
+from hevcq.settings.model import Settings
+from hevcq.sql.database import Connection, Database, file_errors
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase
+from hevcq.util.clock import Clock
+from hevcq.util.file_io import replace_durably
+from hevcq.util.processes import rows as living
+from hevcq.util.text import counted, printable
+
+LOCAL = ("file", "hashed_file", "lived", "kept_original", "encode_cost")
+"""What is true of this machine alone: beside a server it is in the data folder's catalog."""
+LEFT = ("worker",)
+"""Who worked; the next start says it anew."""
+FOLDERS = (OBJECTS, "videos")
+NAMES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1"
+)
+COLUMNS = "SELECT name, type = 'INTEGER' AND pk = 1 AND \"notnull\" = 0 FROM pragma_table_info(?)"
+RUNNING = "SELECT COUNT(*) FROM job WHERE state = 'running' AND lease_until > ?"
+CONNECTED = """SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'hevcq'
+AND datname = current_database() AND pid <> pg_backend_pid()"""
+TRIGGERS = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the schema; `serial` is the column that numbers its rows, or ""."""
+
+    name: str
+    columns: tuple[str, ...]
+    serial: str = ""
+
+    @property
+    def select(self) -> str:
+        return f"SELECT {', '.join(self.columns)} FROM {self.name}"
+
+    @property
+    def insert(self) -> str:
+        marks = ", ".join("?" * len(self.columns))
+        return f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({marks})"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What moves from where to where: `here` are this machine's records, `shared` all others."""
+
+    source: Database
+    source_here: Database
+    target: Database
+    target_here: Database
+    shared: tuple[Table, ...]
+    here: tuple[Table, ...]
+    files: tuple[Path, Path]
+    data_dir: Path
+    clock: Clock
+
+    def counts(self) -> dict[str, int]:
+        """Return the rows of each table that has any."""
+        tables = [(self.source, each) for each in self.shared]
+        tables += [(self.source_here, each) for each in self.here]
+        found = {table.name: _count(database, table) for database, table in tables}
+        return {name: count for name, count in found.items() if count}
+
+    def require_still(self) -> None:
+        """Raise UsageError while a hevcq works on either side, or if the target holds records."""
+        self._require_alone(self.target.row)
+        running = self.source.row(RUNNING, (self.clock.now(),))
+        if running and running[0]:
+            raise UsageError(f"{counted(running[0], 'job')} still run: let them end, or wait.")
+        filled = [each.name for each in self.shared if _count(self.target, each)]
+        if filled:
+            raise UsageError(
+                f"{self.target.where} holds records already ({', '.join(filled)}); they are not mixed.",
+                remedy="Move it away, or use an empty database.",
+            )
+
+    def _require_alone(self, ask_target: Callable[[str], tuple[Any, ...] | None]) -> None:
+        if next(living(self.data_dir), None) is not None:
+            raise UsageError(f"hevcq runs on {printable(self.data_dir)}: stop it first.")
+        for database, ask in ((self.source, self.source.row), (self.target, ask_target)):
+            others = ask(CONNECTED) if database.shared else None
+            if others and others[0]:
+                raise UsageError(
+                    f"Another hevcq uses {database.where}: stop it on every machine first."
+                )
+
+    def run(self) -> None:
+        """Link the files, and copy and compare all rows; raise StorageError if they differ."""
+        link_files(*self.files)
+
+        def copy(connection: Connection) -> None:
+            with _without_triggers(connection, self.shared, server=self.target.shared):
+                for table in self.shared:
+                    _copy(self.source, connection, table)
+                    _carry_number(self.source, connection, table, server=self.target.shared)
+            if self.target_here is self.target:
+                self._copy_here(connection)
+            else:
+                self.target_here.write(self._copy_here)
+            self._require_alone(lambda sql: connection.execute(sql).fetchone())
+
+        self.target.write(copy)
+
+    def _copy_here(self, connection: Connection) -> None:
+        for table in self.here:
+            connection.execute(f"DELETE FROM {table.name}")
+            _copy(self.source_here, connection, table)
+
+
+@contextmanager
+def open_migration(
+    settings: Settings, to: str, clock: Clock, notice: Callable[[str], None] | None = None
+) -> Iterator[Migration]:
+    """Open both sides; raise ConfigError or UsageError if there is nothing to move, or no way to."""
+    folder = settings.data_dir.absolute()
+    there = settings.model_copy(update={"backend": "postgres"})
+    if to == "postgres" and not (folder / DATABASE).exists():
+        raise UsageError(f"{printable(folder)} has no records of the embedded backend.")
+    if not there.postgres.dsn.get_secret_value() and not _libpq_knows():
+        raise ConfigError("postgres.dsn is empty.", remedy="Set it in the settings file.")
+    for each in (folder, there.files_dir):
+        with file_errors("created", each):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as opened:
+        server = open_postgres(there, clock, notice, alone=False)
+        opened.callback(server.close)
+        embedded = SqliteDatabase(folder / DATABASE, notice=notice)
+        opened.callback(embedded.close)
+        local = SqliteDatabase(folder / CATALOG, notice=notice)
+        opened.callback(local.close)
+        tables = [_table(embedded, name) for (name,) in embedded.rows(NAMES)]
+        sides: tuple[Database, Database, Database, Database] = embedded, embedded, server, local
+        if to == "embedded":
+            sides = server, local, embedded, embedded
+        yield Migration(
+            *sides,
+            shared=tuple(each for each in tables if each.name not in LOCAL + LEFT),
+            here=tuple(each for each in tables if each.name in LOCAL),
+            files=(folder, there.files_dir) if to == "postgres" else (there.files_dir, folder),
+            data_dir=folder,
+            clock=clock if to == "postgres" else server.clock,
+        )
+
+
+def _libpq_knows() -> bool:
+    return any(os.environ.get(name) for name in ("PGHOST", "PGSERVICE", "PGDATABASE"))
+
+
+def link_files(source: Path, target: Path) -> None:
+    """Give the renditions and uploads a second name below `target`, or copy them to another disk."""
+    if source.absolute() == target.absolute():
+        return
+    for path in (each for name in FOLDERS for each in sorted((source / name).rglob("*"))):
+        place = target / path.relative_to(source)
+        with file_errors("written", place):
+            if path.is_dir():
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+                continue
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if place.exists() and filecmp.cmp(path, place, shallow=False):
+                continue
+            if OBJECTS in path.relative_to(source).parts:  # an upload may still grow
+                with suppress(OSError):
+                    os.link(path, place)
+                    continue
+            part = place.with_name(f"{place.name}.part")
+            shutil.copy2(path, part)
+            replace_durably(part, place)
+            if not filecmp.cmp(path, place, shallow=False):
+                raise StorageError(f"{printable(place)} was not written whole.")
+
+
+def _table(database: Database, name: str) -> Table:
+    found = database.rows(COLUMNS, (name,))
+    serial = next((column for column, numbers in found if numbers), "")
+    return Table(name, tuple(column for column, _ in found), serial)
+
+
+def _count(database: Database, table: Table) -> int:
+    (count,) = database.row(f"SELECT COUNT(*) FROM {table.name}") or (0,)
+    return int(count)
+
+
+def _copy(source: Database, connection: Connection, table: Table) -> None:
+    """Copy the rows of a table, read them back, and raise StorageError unless they are the same."""
+    rows = source.rows(table.select)
+    connection.executemany(table.insert, rows)
+    back = connection.execute(table.select).fetchall()
+    if (len(rows), _digest(rows)) != (len(back), _digest(back)):
+        raise StorageError(
+            f"{table.name}: {len(back)} rows came back of {len(rows)}, or others; nothing is moved."
+        )
+
+
+def _digest(rows: Iterable[Sequence[Any]]) -> int:
+    """Return a digest of rows in any order. PostgreSQL keeps no NUL in a text."""
+    total = 0
+    for row in rows:
+        plain = [each.replace("\0", "\ufffd") if isinstance(each, str) else each for each in row]
+        total ^= int.from_bytes(blake2b(repr(plain).encode("utf-8", "replace")).digest(), "big")
+    return total
+
+
+@contextmanager
+def _without_triggers(
+    connection: Connection, tables: Sequence[Table], *, server: bool
+) -> Iterator[None]:
+    if server:
+        connection.execute("SET LOCAL statement_timeout = 0")
+        for table in tables:
+            connection.execute(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
+        yield
+        for table in tables:
+            connection.execute(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
+        return
+    triggers = connection.execute(TRIGGERS).fetchall()
+    for name, _ in triggers:
+        connection.execute(f"DROP TRIGGER {name}")
+    yield
+    for _, made in triggers:
+        connection.execute(made)
+
+
+def _carry_number(source: Database, connection: Connection, table: Table, *, server: bool) -> None:
+    """Let the next row get the number it would have got: readers remember the last they saw."""
+    if not table.serial:
+        return
+    counted_by = (
+        f"SELECT last_value FROM {table.name}_{table.serial}_seq"
+        if source.shared
+        else f"SELECT seq FROM sqlite_sequence WHERE name = '{table.name}'"
+    )
+    highest = f"SELECT MAX({table.serial}) FROM {table.name}"
+    number = max((source.row(sql) or (0,))[0] or 0 for sql in (counted_by, highest))
+    if server:
+        name = f"{table.name}_{table.serial}_seq"
+        connection.execute("SELECT setval(CAST(? AS regclass), ?)", (name, max(1, number)))
+        return
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
+    made = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table.name,))
+    if "AUTOINCREMENT" in made.fetchone()[0]:
+        connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table.name, number))
