@@ -171,6 +171,9 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     wrong = operator.post("/settings/messages", data={**form, "url": "nowhere"})
     assert "must be an address" in wrong.text
     assert secret not in wrong.text
+    short = operator.post("/settings/messages", data={**form, "secret": "not-a-good-one"})
+    assert "must be whsec_" in short.text
+    assert "not-a-good-one" not in short.text
     added = operator.post("/settings/messages", data={**form, "url": "http://127.0.0.1:9/in"})
 
     assert added.headers["location"] == "/settings/messages?done=receiver", added.text
@@ -210,7 +213,8 @@ def test_a_profile_is_copied_changed_and_deleted(
 
     gone = {"name": "mine", "sure": "yes"}
     used = library(opened, **{"profiles-mine": "yes"})
-    assert operator.post("/settings/library", data=used).is_redirect
+    saved = operator.post("/settings/library", data=used)
+    assert "until then" in operator.get(saved.headers["location"]).text
     assert "is in use: library tv" in operator.post("/settings/profile/delete", data=gone).text
     assert operator.post("/settings/library", data=library(opened)).is_redirect
     assert operator.post("/settings/profile/delete", data=gone).is_redirect

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from hevcq.domain.profile import Profile
 
@@ -68,13 +68,20 @@ def explain(
 
 
 def problems_of(model: type[BaseModel], values: Mapping[str, object]) -> dict[str, str]:
-    """Return what is wrong with each key of a table, such as `rules-0-codec`; "" is the whole table."""
+    """Return what is wrong with each key of a table, such as `rules-0-codec`; "" is the whole table.
+
+    The value of a secret is not repeated.
+    """
+    secret = {name for name, field in model.model_fields.items() if field.annotation is SecretStr}
     try:
         model.model_validate(values)
     except ValidationError as error:
+        found = error.errors(include_url=False)
         return {
-            "-".join(map(str, problem["loc"])): _problem(problem)
-            for problem in error.errors(include_url=False)
+            "-".join(map(str, each["loc"])): _problem(each).partition(
+                ", got " if secret & set(each["loc"]) else "\n"
+            )[0]
+            for each in found
         }
     return {}
 

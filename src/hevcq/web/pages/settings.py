@@ -57,6 +57,8 @@ KINDS: Mapping[str, tuple[type[Any], str, Sequence[str]]] = {
 }
 NOTICES = {
     "saved": "Saved. A running `hevcq service` uses it within a second or two; a `hevcq worker` from its next start.",
+    "later": "Saved. It names a profile that is new: restart hevcq's service, worker and page; until then a running"
+    " service keeps its former settings.",
     "removed": "Removed from the settings; its files stay as they are.",
     "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
     "profile": "Saved. A running `hevcq service` takes changed recipes up; a new or deleted profile needs a restart"
@@ -163,7 +165,7 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
     problems = library_problems(file, values, profile_names(app), former)
     if not problems:
         try:
-            save_library(
+            library = save_library(
                 file,
                 values,
                 operator_of(request).name,
@@ -174,7 +176,8 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
         except HevcqError as error:
             problems = {"": str(error)}
         else:
-            return done(app, "", "saved")
+            new = set(library.chosen) - app.profiles.keys()
+            return done(app, "", "later" if new else "saved")
     return _library_form(request, values, former, problems)
 
 
