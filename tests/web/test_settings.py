@@ -51,7 +51,10 @@ def test_a_changed_library_is_written_beside_its_comments(
     form = library(opened, min_age="7d", exclude="*.part\r\nExtras/*", **{"profiles-av1": "yes"})
     form |= {"rules-0-codec": "hevc", "rules-0-skip": "yes", "place": "replace"}
 
-    answer = operator.post("/settings/library", data=form)
+    asked = operator.post("/settings/library", data=form)
+    assert "Nothing is saved until" in asked.text
+    assert config.read_text() == MINE.format(config.parent / "tv")
+    answer = operator.post("/settings/library", data={**form, "sure": "yes"})
 
     assert answer.headers["location"] == "/settings?done=saved", answer.text
     text = config.read_text()
@@ -181,7 +184,7 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     assert "http://127.0.0.1:9/in" in shown
     assert secret not in shown + operator.get("/settings/changes").text
     one = {"digest": digest(opened), "kind": "webhook", "number": "0"}
-    assert "did not take it" in operator.post("/settings/messages/test", data=one).text
+    assert "did not take the test" in operator.post("/settings/messages/test", data=one).text
     assert operator.post("/settings/messages/remove", data=one).is_redirect
     assert "webhook" not in config.read_text()
     assert operator.post("/settings/messages/test", data=one).status_code == 400

@@ -55,6 +55,7 @@ KINDS: Mapping[str, tuple[type[Any], str, Sequence[str]]] = {
     "webhook": (WebhookSettings, "A program (webhook)", ("name", "url", "secret", "events")),
     "media_server": (MediaServerSettings, "A media server", ("kind", "url", "key", "paths")),
 }
+SENT = [(name, f"{name}: {words}") for name, words in EVENTS.items() if name != "test"]
 NOTICES = {
     "saved": "Saved. A running `hevcq service` uses it within a second or two; a `hevcq worker` from its next start.",
     "later": "Saved. It names a profile that is new: restart hevcq's service, worker and page; until then a running"
@@ -93,9 +94,9 @@ def file_of(request: Request) -> SettingsFile:
 
 def show(request: Request, template: str, **values: Any) -> Response:
     """Return a page of the settings with what each of them has."""
-    file, notice = file_of(request), request.query_params.get("done", "")
-    shown = {"file": file.file, "digest": file.digest(), "error": "", **values}
-    return page(request, template, notice=NOTICES.get(notice, ""), **shown)
+    file, notice = file_of(request), NOTICES.get(request.query_params.get("done", ""), "")
+    shown = {"file": file.file, "digest": file.digest(), "error": "", "notice": notice, **values}
+    return page(request, template, **shown)
 
 
 def done(app: App, path: str, word: str) -> Response:
@@ -115,8 +116,14 @@ def profile_names(app: App) -> list[str]:
 
 
 def _library_form(
-    request: Request, raw: Mapping[str, Any], former: str, problems: Mapping[str, str]
+    request: Request,
+    raw: Mapping[str, Any],
+    former: str,
+    problems: Mapping[str, str],
+    *,
+    asks: bool = False,
 ) -> Response:
+    """Show the form; `asks` whether originals may be replaced, which is said before it is saved."""
     options = _options(services_of(request).app)
     rules = [*raw.get("rules", []), {}][:MAX_RULES]
     return show(
@@ -128,6 +135,7 @@ def _library_form(
             for n, rule in enumerate(rules)
         ],
         former=former,
+        asks=asks,
         error=problems.get("", ""),
     )
 
@@ -163,7 +171,8 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
         {**values, "rules": rules} if rules else {k: v for k, v in values.items() if k != "rules"}
     )
     problems = library_problems(file, values, profile_names(app), former)
-    if not problems:
+    asks = values.get("place") == "replace" != raw.get("place") and not form.get("sure")
+    if not problems and not asks:
         try:
             library = save_library(
                 file,
@@ -178,7 +187,7 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
         else:
             new = set(library.chosen) - app.profiles.keys()
             return done(app, "", "later" if new else "saved")
-    return _library_form(request, values, former, problems)
+    return _library_form(request, values, former, problems, asks=asks)
 
 
 def _read_rules(
@@ -262,6 +271,7 @@ def _receivers_page(
     request: Request,
     shown: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]],
     error: str = "",
+    notice: str = "",
 ) -> Response:
     file = file_of(request)
     raw = file.raw()
@@ -271,16 +281,15 @@ def _receivers_page(
     forms = []
     for kind, (model, title, names) in KINDS.items():
         values, problems = shown.get(kind, ({}, {}))
-        made = fields(model, names, values, problems, _events(kind, values))
+        made = fields(model, names, values, problems, _events(kind))
         forms.append((kind, title, made, bool(problems)))
-    return show(request, "settings_messages.html", listed=listed, forms=forms, error=error)
+    return show(
+        request, "settings_messages.html", listed=listed, forms=forms, error=error, notice=notice
+    )
 
 
-def _events(kind: str, _values: Mapping[str, Any]) -> Options:
-    found: dict[str, Sequence[tuple[str, str]]] = {}
-    if kind != "media_server":
-        found["events"] = [(n, f"{n}: {words}") for n, words in EVENTS.items() if n != "test"]
-    return found
+def _events(kind: str) -> Options:
+    return {} if kind == "media_server" else {"events": SENT}
 
 
 def messages(request: Request) -> Response:
@@ -293,7 +302,7 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     if kind not in KINDS:
         raise HTTPException(400, "Say which receiver.")
     model, title, names = KINDS[kind]
-    values = read_fields(model, names, form, {}, _events(kind, {}))
+    values = read_fields(model, names, form, {}, _events(kind))
     problems = {**problems_of(model, values)}
     if not problems:
         who, what = operator_of(request).name, f"Add receiver {values.get('name') or title}"
@@ -331,7 +340,9 @@ def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
     before = sum(len(file.raw().get(each, ())) for each in MESSAGES[: MESSAGES.index(kind)])
     one = receivers(app)[before + number]
     ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())
-    return show(request, "settings_tested.html", receiver=name, problem=problem)
+    if problem:
+        return _receivers_page(request, {}, f"{name} did not take the test: {problem}")
+    return _receivers_page(request, {}, notice=f"{name} took the test.")
 
 
 def history(request: Request) -> Response:
