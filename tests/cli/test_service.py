@@ -22,7 +22,7 @@ from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.settings.schedule import HealthSettings, ScheduleSettings
-from hevcq.usecases.libraries.feed import waiting
+from hevcq.usecases.operations.status import library_rows
 from hevcq.usecases.settings.libraries import save_library
 from hevcq.util.clock import SystemClock
 from hevcq.util.signals import StopSignals
@@ -373,7 +373,7 @@ def test_status_says_what_waits_in_a_library_until_its_hours(
         said = hevcq("status").out
         assert f"Library shows: 2 videos waiting; it may run only {shut} (schedule)" in said
         assert "; it opens " in said
-        assert waiting(house.settings.data_dir)
+        assert library_rows(house.settings.data_dir)
 
     house.run(waits)
     assert "waiting;" not in hevcq("status").out, "no service runs"

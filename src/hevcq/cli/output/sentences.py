@@ -1,11 +1,16 @@
 """Render ingest events as sentences, for the live display and the log lines."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from hevcq.domain.events import EventName, IngestEvent
-from hevcq.usecases.ingest.forecast import Range
 from hevcq.util.text import duration, size
+
+if TYPE_CHECKING:
+    from hevcq.usecases.ingest.forecast import Range
 
 _UNITS = {f"{letter}iB": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 

@@ -16,11 +16,12 @@ from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.domain.keys import INBOX
 from hevcq.errors import UsageError
-from hevcq.usecases.libraries.feed import waiting, words
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.status import (
     Unqueued,
     jobs_of,
+    library_rows,
+    library_words,
     overview,
     reason_in_words,
     unqueued,
@@ -80,7 +81,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         _show_jobs(app, names, as_json=as_json)
         return
     found = overview(app.backend, app.clock, app.here(), limit=MAX_RUNNING).to_dict()
-    found["libraries"] = waiting(app.settings.data_dir) if app.settings.libraries else []
+    found["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
     if as_json:
         render.emit_json(found)
         return
@@ -179,7 +180,7 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
         jobs = "1 job was" if left == 1 else f"{left} jobs were"
         out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
     for each in status.get("libraries", ()):
-        out.append(f"Library {printable(each['library'])}: {words(each)}")
+        out.append(f"Library {printable(each['library'])}: {library_words(each)}")
     if status["workers"] == 0 and (waiting or left):
         out.append(NO_WORKER)
     return ["", *out] if out else []

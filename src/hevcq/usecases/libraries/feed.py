@@ -5,12 +5,10 @@ does not wait behind thousands, and a library that closes has nothing more queue
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.media.facts import MediaInfo, StreamKind
@@ -24,8 +22,7 @@ from hevcq.sql.catalog import Catalog
 from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item, by_file
 from hevcq.usecases.ingest.forecast import Costs, work_of
 from hevcq.util.clock import Clock
-from hevcq.util.processes import rows
-from hevcq.util.text import counted, duration, printable, size
+from hevcq.util.text import duration, printable, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,20 +234,6 @@ def listed(feeds: Iterable[Feed]) -> Rows:
         for each in feeds
         if each.waiting
     ]
-
-
-def waiting(data_dir: Path) -> Rows:
-    """Return what waits in the libraries that running processes watch."""
-    return [each for row in rows(data_dir) for each in row.get("waiting", ())]
-
-
-def words(row: Mapping[str, Any]) -> str:
-    """Return what waits in one library, and why: `2 videos waiting; it may run only at night.`"""
-    name = printable(row["library"])
-    why = row["reason"].removeprefix(f"Library {name} ")
-    return f"{counted(row['waiting'], 'video')} waiting; " + (
-        f"it {why}" if why else "queued a few at a time."
-    )
 
 
 MEASURED_EVERY_S = 30.0

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from hevcq.domain.job import JobRecord, JobState, split_progress
 from hevcq.domain.pause import Hours
@@ -16,6 +17,8 @@ from hevcq.ports.queue import QueueDepth
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
 from hevcq.util.clock import Clock
+from hevcq.util.processes import rows
+from hevcq.util.text import counted, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,3 +256,17 @@ def savings(
         if day in days:
             days[day] += job.source.size - job.rendition.size
     return Savings(jobs, before, after, tuple(days.items()), read < most)
+
+
+def library_rows(data_dir: Path) -> list[Mapping[str, Any]]:
+    """Return what waits in the libraries that running processes watch."""
+    return [each for row in rows(data_dir) for each in row.get("waiting", ())]
+
+
+def library_words(row: Mapping[str, Any]) -> str:
+    """Return what waits in one library, and why: `2 videos waiting; it may run only at night.`"""
+    name = printable(row["library"])
+    why = row["reason"].removeprefix(f"Library {name} ")
+    return f"{counted(row['waiting'], 'video')} waiting; " + (
+        f"it {why}" if why else "queued a few at a time."
+    )

@@ -17,7 +17,6 @@ from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
 from hevcq.usecases.history.report import libraries_of
-from hevcq.usecases.libraries.feed import waiting, words
 from hevcq.usecases.operations.acknowledge import keep_failed
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
@@ -33,7 +32,14 @@ from hevcq.usecases.operations.listing import RETRY_HELPS
 from hevcq.usecases.operations.machines import state_of
 from hevcq.usecases.operations.pausing import pause
 from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel
-from hevcq.usecases.operations.status import DAYS, Savings, overview, savings
+from hevcq.usecases.operations.status import (
+    DAYS,
+    Savings,
+    library_rows,
+    library_words,
+    overview,
+    savings,
+)
 from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
@@ -239,7 +245,10 @@ def libraries(request: Request) -> Response:
         request,
         "libraries.html",
         libraries=shown,
-        waiting={str(each["library"]): words(each) for each in waiting(app.settings.data_dir)},
+        waiting={
+            str(each["library"]): library_words(each)
+            for each in library_rows(app.settings.data_dir)
+        },
         unsound=[(each, where(each.spots)) for each in unsound[:MAX_UNSOUND]],
         more=max(0, len(unsound) - MAX_UNSOUND),
         ingests=ended[:MAX_INGESTS],
