@@ -38,7 +38,6 @@ from hevcq.util.log import get_logger
 API = "/api/v1/joined/"
 TIMEOUT = http.Timeout(30.0, connect=10.0)
 """Seconds; a poll is answered after 20 at the latest."""
-BLOCK = 1 << 20
 PART_BYTES = 16 << 20
 """Bytes of one request of an upload: what proxies let through."""
 AGAIN_S = 3.0
@@ -121,7 +120,7 @@ class HttpFarm(Home):
             _require_well(got)
             if got.status_code != 206:
                 raise Unavailable("The farm, or a proxy before it, serves no ranges.")
-            for block in got.iter_bytes(BLOCK):
+            for block in got.iter_bytes():
                 if stop.is_set():
                     raise Stopped
                 file.write(block)

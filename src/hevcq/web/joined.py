@@ -69,9 +69,9 @@ async def _poll(request: Request) -> Response:
     name = _require(request, WORK)
     facts = await _read(request, MachineFacts)
     _require_alike(facts)
-    machine = await run_in_threadpool(services_of(request).machines.greet, name, facts)
-    left = POLL_S / LOOK_S
-    while left > 0 and not await request.is_disconnected():
+    machines, left = services_of(request).machines, POLL_S / LOOK_S
+    machine = await run_in_threadpool(machines.greet, name, facts)
+    while left > 0 and not machines.closing and not await request.is_disconnected():
         if refused := machine.refused:
             raise HTTPException(403, f"{refused} See `hevcq doctor` there.")
         if (order := machine.take()) is not None:

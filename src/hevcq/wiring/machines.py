@@ -49,7 +49,7 @@ class JoinedMachines:
         self._machines: dict[str, JoinedMachine] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._signals: dict[str, StopSignals] = {}
-        self._closed = False
+        self.closing = False
 
     def greet(self, name: str, facts: MachineFacts) -> JoinedMachine:
         """Return a machine that polls; the first poll opens its slots. Raises ConfigError on AWS."""
@@ -64,7 +64,7 @@ class JoinedMachines:
             machine.greet(facts)
             thread = self._threads.get(name)
             idle = thread is None or not thread.is_alive()
-            if idle and not machine.refused and not self._closed:
+            if idle and not machine.refused and not self.closing:
                 self._open(machine)
         return machine
 
@@ -72,13 +72,18 @@ class JoinedMachines:
         with self._lock:
             return self._machines.get(name)
 
-    def close(self) -> None:
-        """End the slots: running orders go back to their queue."""
+    def close_soon(self) -> None:
+        """Open no more slots, answer polls at once, and let running orders go back to their queue."""
         with self._lock:
-            self._closed = True
+            self.closing = True
             for signals in self._signals.values():
                 signals.ask()
                 signals.ask()
+
+    def close(self) -> None:
+        """End the slots."""
+        self.close_soon()
+        with self._lock:
             threads = list(self._threads.values())
         for thread in threads:
             thread.join(END_S)
@@ -104,9 +109,9 @@ class JoinedMachines:
     def _sign_off(self, machine: JoinedMachine) -> None:
         """Leave in the list of machines why this one gets nothing more."""
         backend, why = self._app.worker_backend, machine.refused or "It no longer answers."
-        if backend.machines is not None and not self._closed:
+        if backend.machines is not None and not self.closing:
             broken = _facts(self._app, machine).model_copy(update={"waits": (why,)})
-            backend.machines.leave(f"{backend.owner}@{machine.name}", broken)
+            backend.machines.leave(f"{backend.owner}:@{machine.name}", broken)
 
     def alike(self, ffmpeg: str) -> int:
         """Return how many encodes the machines with this ffmpeg run at a time: they share long videos."""
@@ -131,7 +136,7 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
-    settings, backend, label = app.settings, app.worker_backend, f"@{machine.name}"
+    settings, backend, label = app.settings, app.worker_backend, f":@{machine.name}"
     encoder = app.new_encoder(DelegatingEncoder).led_by(machine)
     scratch, events = Scratch(settings.scratch, app.clock), watched_events(app)
     assert backend.machines is not None, "on AWS nobody joins"

@@ -21,7 +21,7 @@ from hevcq.util.clock import Clock
 TELL = """INSERT INTO worker (owner, machine, version, seen_at, drained_by, facts)
 VALUES (:owner, :machine, :version, :now,
 COALESCE((SELECT MAX(drained_by) FROM worker WHERE machine = :machine), ''), :facts)
-ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at, facts = excluded.facts
+ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at, facts = excluded.facts, ended = 0
 RETURNING drained_by"""
 FORGET_DEAD = """DELETE FROM worker WHERE machine = :machine AND owner <> :owner
 AND (ended = 1 OR seen_at <= :alive_since)"""

@@ -1,0 +1,210 @@
+"""Reaching the farm that a machine joined: transfers resume, refusals say why, and http stays at home."""
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2 as http
+import pytest
+
+from hevcq import __version__
+from hevcq.domain.orders import MachineFacts, Order, OrderedWork, OrderEnd
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import (
+    AccessDenied,
+    DiskFull,
+    SourceGone,
+    Stopped,
+    Unavailable,
+    UsageError,
+    WorkerUnfit,
+)
+from hevcq.ports.encoder import UNMEASURED
+from hevcq.remotes.farm import UNENCRYPTED, HttpFarm, require_private
+from support.clips import ManualClock
+from support.media_facts import media, profile, video
+
+SOURCE = bytes(range(256)) * 40
+FACTS = MachineFacts(version=__version__, ffmpeg="f", build="b", start="s", slots=1)
+Handler = Callable[[http.Request], http.Response]
+
+
+def farm(handler: Handler) -> HttpFarm:
+    clock = ManualClock(auto=True)
+    return HttpFarm("https://farm.example", "token", clock, http.MockTransport(handler))
+
+
+def order() -> Order:
+    recipe, info = profile(), media(video())
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan)
+    work = OrderedWork(
+        plan=plan,
+        info=info,
+        measured=UNMEASURED,
+        duration_s=1.0,
+        source_size=len(SOURCE),
+        source_tag="tag",
+        max_seconds=60,
+    )
+    return Order(order_id="0123456789abcdef", profile=recipe, work=work)
+
+
+class Torn(http.SyncByteStream):
+    """A body that breaks off after some bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self):
+        yield self._content
+        raise http.ReadError("connection reset")
+
+
+def test_fetch_resumes_where_the_connection_broke(tmp_path: Path) -> None:
+    asked = list[str]()
+
+    def serve(request: http.Request) -> http.Response:
+        asked.append(request.headers["range"])
+        rest = SOURCE[int(asked[-1].removeprefix("bytes=").rstrip("-")) :]
+        whole = len(asked) == 3
+        return (
+            http.Response(206, content=rest)
+            if whole
+            else http.Response(206, stream=Torn(rest[:3000]))
+        )
+
+    farm(serve).fetch(order(), tmp_path / "source", threading.Event())
+
+    assert (tmp_path / "source").read_bytes() == SOURCE
+    assert asked == ["bytes=0-", "bytes=3000-", "bytes=6000-"]
+
+
+def test_fetch_is_given_up_when_the_farm_stays_away(tmp_path: Path) -> None:
+    def away(_request: http.Request) -> http.Response:
+        raise http.ConnectError("refused")
+
+    with pytest.raises(Unavailable, match="does not answer"):
+        farm(away).fetch(order(), tmp_path / "source", threading.Event())
+
+
+def test_fetch_ends_with_its_order(tmp_path: Path) -> None:
+    with pytest.raises(SourceGone, match="no longer wanted"):
+        farm(
+            lambda _r: http.Response(404, json={"title": "This order is no longer wanted."})
+        ).fetch(order(), tmp_path / "source", threading.Event())
+
+
+def test_fetch_without_ranges_is_refused_and_not_appended(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no ranges"):
+        farm(lambda _r: http.Response(200, content=SOURCE)).fetch(
+            order(), tmp_path / "source", threading.Event()
+        )
+
+    assert (tmp_path / "source").read_bytes() == b""
+
+
+def test_fetch_stops_when_asked(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+
+    with pytest.raises(Stopped):
+        farm(lambda _r: http.Response(206, content=SOURCE)).fetch(order(), tmp_path / "s", stop)
+
+
+def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path: Path) -> None:
+    file, came, lost = tmp_path / "made", bytearray(), [True]
+    file.write_bytes(SOURCE)
+
+    def take(request: http.Request) -> http.Response:
+        if request.method == "PATCH":
+            assert int(request.headers["upload-offset"]) == len(came)
+            body = request.read()
+            came.extend(body[: 1000 if lost[0] else None])
+            if lost.pop() if lost else False:
+                lost.append(False)
+                raise http.ReadError("reset")
+        return http.Response(204, headers={"Upload-Offset": str(len(came))})
+
+    farm(take).put(order(), file, threading.Event())
+
+    assert bytes(came) == SOURCE
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, AccessDenied),
+        (403, WorkerUnfit),
+        (426, WorkerUnfit),
+        (413, DiskFull),
+        (503, Unavailable),
+    ],
+)
+def test_refusals_of_a_poll(status: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        farm(lambda _r: http.Response(status)).poll(FACTS)
+
+
+def test_refusal_says_the_farms_words() -> None:
+    answer = http.Response(426, json={"title": "This farm has hevcq 9."})
+
+    with pytest.raises(WorkerUnfit, match="hevcq 9"):
+        farm(lambda _r: answer).poll(FACTS)
+
+
+def test_poll_returns_the_order_it_got_or_none() -> None:
+    sent = order()
+    answers = [http.Response(204), http.Response(200, content=sent.model_dump_json())]
+    there = farm(lambda _r: answers.pop(0))
+
+    assert there.poll(FACTS) is None
+    assert there.poll(FACTS) == sent
+
+
+def test_unreadable_order_is_refused() -> None:
+    with pytest.raises(WorkerUnfit, match="cannot read"):
+        farm(lambda _r: http.Response(200, json={"argv": ["rm"]})).poll(FACTS)
+
+
+def test_beat_tells_whether_the_order_is_wanted_and_held() -> None:
+    answers = [http.Response(200, json={"held": True}), http.Response(404)]
+    there = farm(lambda _r: answers.pop(0))
+
+    assert there.beat(order(), None) == (True, True)
+    assert there.beat(order(), None) == (False, False)
+
+
+def test_end_of_an_order_that_is_no_longer_wanted_is_no_error() -> None:
+    farm(lambda _r: http.Response(404)).answer(order(), OrderEnd(reason="x"))
+
+
+def named(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 80)) for each in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: found)
+
+
+def test_https_needs_no_warning_and_http_at_home_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert require_private("https://farm.example") == ""
+    named(monkeypatch, "192.168.1.5")
+    assert require_private("http://nas:8790") == UNENCRYPTED
+    named(monkeypatch, "127.0.0.1")
+    assert require_private("http://127.0.0.1:8790") == ""
+
+
+@pytest.mark.parametrize("addresses", [("93.184.216.34",), ("192.168.1.5", "93.184.216.34")])
+def test_http_to_a_public_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    named(monkeypatch, *addresses)
+
+    with pytest.raises(UsageError, match="public address"):
+        require_private("http://farm.example")
+
+
+@pytest.mark.parametrize("line", ["", "nas:8790", "ftp://nas", "http://"])
+def test_what_is_no_address_is_refused(line: str) -> None:
+    with pytest.raises(UsageError, match="no address"):
+        require_private(line)

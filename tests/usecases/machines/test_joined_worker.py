@@ -1,0 +1,214 @@
+"""What a joined machine does with an order: encode and return it, or say in a sentence why not."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq import __version__
+from hevcq.domain.orders import MachineFacts, Order, OrderedWork, OrderEnd, OrderProgress
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import AccessDenied, EncoderFailed, SourceGone, Stopped, Unavailable, WorkerUnfit
+from hevcq.ports.encoder import UNMEASURED, EncodeProgress, EncodeReport
+from hevcq.ports.joined import Home
+from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
+from hevcq.util.clock import SystemClock
+from hevcq.util.file_io import sha256_bytes
+from support.clips import ManualClock
+from support.media_facts import media, profile, video
+
+FACTS = MachineFacts(version=__version__, ffmpeg="f", build="b", start="s", slots=1)
+SOURCE, MADE = b"source" * 100, b"made"
+
+
+class NearHome(Home):
+    """A farm in this process, with orders to hand out; `wanted` ends an order from there."""
+
+    def __init__(self, *orders: Order | Exception) -> None:
+        self.orders, self.ends = list(orders), list[OrderEnd]()
+        self.put_bytes, self.wanted, self.beats = b"", True, 0
+
+    def poll(self, facts: MachineFacts) -> Order | None:
+        assert facts == FACTS
+        found = self.orders.pop(0) if self.orders else None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def beat(self, order: Order, progress: OrderProgress | None) -> tuple[bool, bool]:
+        self.beats += 1
+        return self.wanted, False
+
+    def fetch(self, order: Order, target: Path, stop: threading.Event) -> None:
+        target.write_bytes(SOURCE)
+
+    def put(self, order: Order, file: Path, stop: threading.Event) -> None:
+        self.put_bytes = file.read_bytes()
+
+    def answer(self, order: Order, answer: OrderEnd) -> None:
+        self.ends.append(answer)
+
+
+class NearEncoder:
+    """Writes MADE, or raises; `until_stopped` encodes until somebody stops it."""
+
+    def __init__(self, error: Exception | None = None, *, until_stopped: bool = False) -> None:
+        self._error, self._until_stopped = error, until_stopped
+        self.began = threading.Event()
+
+    def self_test(self, *_given: Any, **_named: Any) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def encode(self, request: Any, *, on_progress: Any, stop: threading.Event) -> EncodeReport:
+        assert Path(request.location).read_bytes() == SOURCE
+        on_progress(EncodeProgress(1.2, 1.0, 25, 2.0, 4))
+        self.began.set()
+        if self._until_stopped:
+            stop.wait(30)
+            raise Stopped
+        if self._error is not None:
+            raise self._error
+        request.output.write_bytes(MADE)
+        return EncodeReport(("ffmpeg",), 1.0, 1.0, (), 25)
+
+
+def order(*, test: bool = False, size: int = len(SOURCE)) -> Order:
+    recipe, info = profile(), media(video())
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan)
+    work = OrderedWork(
+        plan=plan,
+        info=info,
+        measured=UNMEASURED,
+        duration_s=1.0,
+        source_size=size,
+        source_tag="tag",
+        suffix=".mkv",
+        max_seconds=60,
+    )
+    return Order(order_id="0123456789abcdef", profile=recipe, work=None if test else work)
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.said = folder, list[str]()
+        self.stop = threading.Event()
+
+    @contextmanager
+    def _scratch(self, name: str) -> Iterator[Path]:
+        place = self.folder / name
+        place.mkdir()
+        try:
+            yield place
+        finally:
+            for each in place.iterdir():
+                each.unlink()
+            place.rmdir()
+
+    def worker(self, home: Home, encoder: Any, clock: Any = None) -> JoinedWorker:
+        given = clock or ManualClock(auto=True)
+        ports = JoinedPorts(home, encoder, self._scratch, given, 2, 0, self.said.append)
+        return JoinedWorker(ports, FACTS, self.stop)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_order_is_encoded_and_returned(bench: Bench) -> None:
+    home = NearHome(order())
+
+    assert bench.worker(home, NearEncoder()).step()
+
+    (end,) = home.ends
+    assert home.put_bytes == MADE
+    assert (end.size, end.sha256, end.reason) == (len(MADE), sha256_bytes(MADE), "")
+    assert end.report is not None
+    assert not list(bench.folder.iterdir())
+
+
+def test_no_order_is_no_work(bench: Bench) -> None:
+    assert not bench.worker(NearHome(), NearEncoder()).step()
+
+
+@pytest.mark.parametrize("error", [EncoderFailed("x265 broke"), WorkerUnfit("no libx265")])
+def test_failed_order_is_told_with_its_reason(bench: Bench, error: Exception) -> None:
+    home = NearHome(order(), order(test=True))
+    worker = bench.worker(home, NearEncoder(error))
+
+    worker.step()
+    worker.step()
+
+    assert [end.reason for end in home.ends] == [str(error)] * 2
+    assert all(end.report is None and not end.stopped for end in home.ends)
+
+
+def test_order_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(bench: Bench) -> None:
+    home = NearHome(order(size=1 << 60))
+
+    bench.worker(home, NearEncoder()).step()
+
+    assert "MiB free" in home.ends[0].reason
+    assert home.put_bytes == b""
+
+
+def test_order_that_is_no_longer_wanted_stops_and_is_not_answered(bench: Bench) -> None:
+    home = NearHome(order())
+    home.wanted = False
+
+    bench.worker(home, NearEncoder(until_stopped=True), SystemClock()).step()
+
+    assert home.ends == []
+    assert "no longer wants" in bench.said[0]
+
+
+def test_changed_source_drops_the_order(bench: Bench) -> None:
+    class Changed(NearHome):
+        def fetch(self, *_given: object) -> None:
+            raise SourceGone
+
+    home = Changed(order())
+
+    bench.worker(home, NearEncoder()).step()
+
+    assert home.ends == []
+
+
+def test_stopped_machine_gives_its_order_back(bench: Bench) -> None:
+    home, encoder = NearHome(order()), NearEncoder(until_stopped=True)
+    worker = bench.worker(home, encoder, SystemClock())
+
+    worker.start()
+    assert encoder.began.wait(30)
+    worker.interrupt()
+    while worker.running:
+        pass
+
+    assert [end.stopped for end in home.ends] == [True]
+    assert worker.error is None
+
+
+def test_silent_farm_is_asked_again_and_complained_of_once(bench: Bench) -> None:
+    home = NearHome(Unavailable("away"), Unavailable("away"), order())
+    worker = bench.worker(home, NearEncoder())
+
+    assert [worker.step(), worker.step(), worker.step()] == [False, False, True]
+
+    assert bench.said == ["away Trying again.", "The farm answers again."]
+
+
+@pytest.mark.parametrize("error", [AccessDenied("removed"), WorkerUnfit("too old")])
+def test_shut_out_machine_ends_with_the_reason(bench: Bench, error: Exception) -> None:
+    worker = bench.worker(NearHome(error), NearEncoder())
+
+    worker.start()
+    while worker.running:
+        pass
+
+    assert worker.error is error
