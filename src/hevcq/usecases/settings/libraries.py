@@ -69,7 +69,10 @@ def save_library(
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
     problems = library_problems(file, values, profiles, former)
     if problems:
-        said = "; ".join(f"{key} {words}".strip() for key, words in problems.items())
+        said = "; ".join(
+            words if words[0].isupper() else f"{key} {words}".strip()
+            for key, words in problems.items()
+        )
         raise UsageError(f"Invalid library: {said.rstrip('.')}.")
     before = find_library(file, former) if former else None
     if former and before is None:
