@@ -7,6 +7,7 @@ import pytest
 from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import load
+from support.clips import make_clip
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +97,16 @@ def test_a_refusal_speaks_of_the_command_and_blames_no_settings_file(
         assert (ran.code, words in ran.err) == (ExitCode.USAGE, True), ran.err
         assert "settings" not in ran.err
     assert settings_file.read_text() == before
+
+
+@pytest.mark.media
+def test_a_library_gets_its_own_profiles_not_those_of_every_ingest(
+    hevcq: Run, tmp_path: Path, settings_file: Path
+) -> None:
+    home = folder(tmp_path / "Films")
+    make_clip(home)
+    hevcq("libraries", "add", home, "--profile", "av1")
+
+    ran = hevcq("ingest", "Films", "--dry-run", "--json")
+
+    assert [row["profile"] for row in ran.lines if row.get("profile")] == ["av1"], ran.out

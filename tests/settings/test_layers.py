@@ -220,6 +220,7 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
         "metrics_address": "localhost:9464",
     }
     samples |= {"web.url": "https://a.example", "web.auth": "none", "web.trusted_proxies": "::1"}
+    samples["web.browse"] = "/media"
     samples["sync"] = '[{"name": "a", "url": "http://a", "folders": ["b"], "target": "c"}]'
     samples |= {"schedule.windows": "22:00-06:00", "schedule.timezone": "UTC"}
     samples |= {"schedule.at_end": "freeze"}

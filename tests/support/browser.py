@@ -65,6 +65,8 @@ def require_chromium() -> None:
 class Site:
     """The page of one data folder: started, killed and started again on the same port."""
 
+    quiet: tuple[str, ...] = ("-q",)
+
     def __init__(self, folder: Path) -> None:
         self.data, self.profiles = folder / "data", folder / "profiles"
         self.profiles.mkdir(parents=True)
@@ -88,18 +90,25 @@ class Site:
 
     def run(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command of hevcq."""
-        command = [sys.executable, "-m", "hevcq", "-q", *arguments]
+        command = [sys.executable, "-m", "hevcq", *self.quiet, *arguments]
         running = subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
         self._running.append(running)
         return running
 
     def serve(self) -> subprocess.Popen[str]:
         """Start the page, and wait until it says where it is."""
-        running = self.run("serve", "--port", str(self.port))
-        line = running.stderr.readline()
-        assert self.address in line, line + running.stderr.read()
+        return self.say("serve", "--port", str(self.port))[0]
+
+    def say(self, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+        """Start a command that serves the page; return it with the line that names the page."""
+        running = self.run(*arguments)
+        lines = [running.stderr.readline()]
+        while self.address not in lines[-1] and lines[-1]:
+            lines.append(running.stderr.readline())
+        line = lines[-1]
+        assert line, "".join(lines)
         threading.Thread(target=running.stderr.read, daemon=True).start()
-        return running
+        return running, line
 
     def close(self) -> None:
         for running in self._running:

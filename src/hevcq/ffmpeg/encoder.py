@@ -32,7 +32,7 @@ from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import whole_recording
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import preflight
-from hevcq.ffmpeg.inspect.texts import extracted_captions, read_texts, still
+from hevcq.ffmpeg.inspect.texts import cut_sample, extracted_captions, read_texts, still
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
@@ -130,6 +130,11 @@ class FfmpegEncoder(Encoder):
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         return still(self._tools, location, width, stop)
+
+    def cut_sample(
+        self, location: str, target: Path, *, at_s: float, seconds: float, stop: threading.Event
+    ) -> None:
+        cut_sample(self._tools, location, target, (at_s, seconds), stop)
 
     def texts(
         self, location: str, *, stop: threading.Event

@@ -214,6 +214,15 @@ class Encoder(ABC):
         """Return one picture of a video as JPEG, at most `width` pixels wide and high, or b""."""
         return b""
 
+    def cut_sample(
+        self, location: str, target: Path, *, at_s: float, seconds: float, stop: threading.Event
+    ) -> None:
+        """Copy some seconds of picture and sound, from the key frame before `at_s`, to a new Matroska file.
+
+        Raises SourceUnreadable if there is nothing to copy.
+        """
+        raise NotImplementedError
+
     def texts(
         self,
         location: str,  # noqa: ARG002 - a hint

@@ -139,7 +139,7 @@ class FolderIngest:
         library = self.request.library
         if library is None:
             return None
-        usual = frozenset(self.request.profiles or self._app.settings.ingest.profiles)
+        usual = frozenset(library.profiles or self._app.settings.ingest.profiles)
         return Acceptance(library, usual, rates)
 
     def _filter(self, where: Destination) -> Filter:

@@ -88,6 +88,7 @@ class Service:
         self._opened: dict[str, Opened] = {}
         self._reported: dict[str, str] = {}
         self._wake, self._next_look = threading.Event(), 0.0
+        self._looked_with = app.settings
         self._tending = False
         self._read, self._stamp = app.settings, app.settings_file.stamp()
         self._workers: WorkerPool | None = None
@@ -152,7 +153,9 @@ class Service:
         if self._reload.is_set():
             self._reload.clear()
             self._read_again()
-        if self._app.clock.monotonic() >= self._next_look:
+        changed = self._app.settings is not self._looked_with  # the first run ended in the page
+        if changed or self._app.clock.monotonic() >= self._next_look:
+            self._looked_with = self._app.settings
             self._next_look = self._app.clock.monotonic() + LOOK_S
             self._open_and_close()
         self._tend()

@@ -72,6 +72,10 @@ class WebSettings(Frozen):
         default=SecretStr(""),
         description="secret that signs sessions, shared by several servers; empty: kept in data_dir",
     )
+    browse: Names = Field(
+        default=(),
+        description="folders that the page may browse to choose a library; empty: home and mounted disks",
+    )
     oidc: OidcSettings = Field(default_factory=OidcSettings, description="the OpenID provider")
 
     @field_validator("url", mode="after")
@@ -80,6 +84,13 @@ class WebSettings(Frozen):
         if urlsplit(value).path.strip("/") or "?" in value:
             raise ValueError("must not have a path: the page needs a host name of its own")
         return address(value) if value else ""
+
+    @field_validator("browse", mode="after")
+    @classmethod
+    def _whole_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not each.startswith(("/", "~")) for each in value):
+            raise ValueError("must be whole paths, from / on")
+        return value
 
     @field_validator("trusted_proxies", mode="after")
     @classmethod

@@ -28,7 +28,7 @@ from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirs
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, jobs, profiles, settings, sign_in, video
+from hevcq.web.pages import board, home, jobs, profiles, settings, setup, sign_in, video
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
@@ -111,6 +111,7 @@ def _routes() -> list[BaseRoute]:
         Route("/healthz", _healthy),
         Route("/favicon.ico", _no_icon),
         *sign_in.routes(),
+        *setup.routes(),
         *home.routes(),
         *video.routes(),
         *board.routes(),
@@ -195,5 +196,6 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
     finally:
         stop.set()
         upkeep.join(JOIN_S)
+        made.state.services.trial.close()
         made.state.services.texts.close()
         made.state.services.machines.close()

@@ -11,8 +11,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from hevcq.errors import Unavailable
-from hevcq.ports.videos import Accounts
+from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.first_run import FirstRun
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
@@ -42,7 +43,8 @@ def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, termin
     most = connection_limit()
     listening = listen(settings.host, settings.port)
     try:
-        for line in greeting(settings, app.accounts, listening, terminal=terminal):
+        code = open_setup(app)
+        for line in greeting(settings, app.accounts, listening, terminal=terminal, code=code):
             echo(line)
         run_until(application, signals, listening, most)
     finally:
@@ -86,15 +88,44 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
+def open_setup(app: App) -> str | None:
+    """Open the screens of the first run where nothing was ever done; return their code, None without.
+
+    The code is "" where signing in is configured or chosen already.
+    """
+    settings, first = app.settings, FirstRun(app.settings.data_dir)
+    if first.begun:
+        going = first.read() is not None
+    else:
+        users = app.accounts.all(AccountKind.USER) or OneToken(app.accounts).exists()
+        going = not (settings.on_aws or settings.libraries or users)
+        going = going and not app.backend.ledger.counts() and not app.videos.usage().videos
+    if not going:
+        return None
+    web = settings.web
+    return first.begin(password=web.auth == "users" or "auth" not in web.model_fields_set)
+
+
 def greeting(
-    settings: WebSettings, accounts: Accounts, listening: socket.socket, *, terminal: bool
+    settings: WebSettings,
+    accounts: Accounts,
+    listening: socket.socket,
+    *,
+    terminal: bool,
+    code: str | None = None,
 ) -> Iterator[str]:
-    """Yield the lines printed at the start: the page's address, and once, on a `terminal`, the token."""
+    """Yield the lines printed at the start: the page's address, and once, on a `terminal`, the token.
+
+    `code` opens the screens of the first run; None: hevcq is set up.
+    """
     host, port = listening.getsockname()[:2]
     shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is compared
     shown = f"[{shown}]" if ":" in shown else shown
     address = settings.url or f"http://{shown}:{port}"
-    if settings.auth == "token":
+    if code:
+        yield f"Set up hevcq at {address}/setup#{code}"
+        yield "The code works once, until the next start."
+    elif settings.auth == "token":
         if OneToken(accounts).exists():
             yield f"The page is at {address}; sign in with the token of the first start."
             yield "Lost it? `hevcq serve new-token` makes another."
@@ -105,6 +136,8 @@ def greeting(
             yield "Keep this address: it is shown only once."
     else:
         yield f"The page is at {address}."
+    if code == "":
+        yield f"Setting up goes on at {address}/setup."
     if not is_loopback(settings.host) and not settings.url.startswith("https://"):
         yield (
             "Others in the network can reach it, unencrypted: put a reverse proxy with TLS before"

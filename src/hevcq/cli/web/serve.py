@@ -41,8 +41,9 @@ def serve(
 ) -> None:
     """Serve the web page until stopped.
 
-    The first start on a terminal prints an address with a token that signs in; elsewhere (a journal,
-    a container's log) `hevcq serve new-token` prints one. Encodes run in `hevcq worker`, on
+    In an empty data folder it prints the address of the set-up, with a code for one use. Else the first
+    start on a terminal prints an address with a token that signs in, and `hevcq serve new-token` one
+    elsewhere (a journal, a container's log). Encodes run in `hevcq worker`, on
     the same data folder or farm.
     """
     if ctx.invoked_subcommand is not None:

@@ -1,4 +1,4 @@
-"""Read what lists and players show of a video: one picture, chapters, and text, as WebVTT.
+"""Read what lists and players show of a video: one picture, a sample, chapters, and text, as WebVTT.
 
 Text is in tracks, and in closed captions inside the picture (CEA-608 in A/53 user data). ffmpeg finds
 captions where it decodes pictures. Its filter `movie` hands them on with the times of their pictures, and its
@@ -10,7 +10,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.formats import bcp47
@@ -27,6 +27,7 @@ from hevcq.ffmpeg.inputs import (
     PROBE_LIMITS,
     RELAY_TIMEOUT_US,
     FfmpegTools,
+    access_to,
     display_name,
     ffmpeg_url,
     input_options,
@@ -274,3 +275,25 @@ def still(tools: FfmpegTools, location: str, width: int, stop: threading.Event) 
         if ended.stdout.startswith(JPEG) and len(ended.stdout) <= LARGEST:
             return ended.stdout
     return b""
+
+
+def cut_sample(
+    tools: FfmpegTools,
+    location: str,
+    target: Path,
+    span: tuple[float, float],
+    stop: threading.Event,
+) -> None:
+    """Copy picture and sound from `span[0]` s on, `span[1]` s of it, to the new Matroska file `target`.
+
+    Raises SourceUnreadable, Stopped, LimitExceeded.
+    """
+    target.touch(exist_ok=False)
+    command = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-ss", f"{span[0]:g}"]
+    command += [*input_options(location), "-t", f"{span[1]:g}", "-map", "0:v:0", "-map", "0:a?"]
+    command += ["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
+    command += ["-avoid_negative_ts", "make_zero", "-f", "matroska", f"file:{target}"]
+    limits = replace(LIMITS, output_bytes=None, access=access_to(tools, location, writes=[target]))
+    ended = run_child(command, stop=stop, limits=limits, deadline_s=DEADLINE_S)
+    if ended.returncode or not target.stat().st_size:
+        raise SourceUnreadable(f"No sample could be cut from {display_name(location)}.")

@@ -19,8 +19,8 @@ from hevcq.web.identity.session import SESSION, Cookies, new_token
 from hevcq.web.problems import problem, unauthenticated
 from hevcq.web.shield import FOR_PROGRAMS
 
-PUBLIC = ("/static/", "/sign-in", "/p/", "/healthz", "/favicon.ico")
-"""Paths that need no sign-in: what they show is public, or is how one signs in."""
+PUBLIC = ("/static/", "/sign-in", "/setup", "/p/", "/healthz", "/favicon.ico")
+"""Paths that need no sign-in: what they show is public, is how one signs in, or asks by itself."""
 TAKE_TOKENS = ("/api/", "/uploads", "/media/")
 """Paths that judge a token's scopes. A page knows none: on it a token would do all its owner may."""
 OF_TOKENS = (*TAKE_TOKENS, *PUBLIC)

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.videos.record import CROCKFORD, MAX_DESCRIPTION, MAX_TITLE, Video, VideoStatus
 from hevcq.ports.videos import VideoFilter
 from hevcq.web.identity.person import Person, person_of
+from hevcq.web.pages.setup import waits_for
 from hevcq.web.rendering import page, render
 from hevcq.web.services import services_of
 from hevcq.wiring.app import App
@@ -26,6 +27,8 @@ def routes() -> Sequence[BaseRoute]:
 
 async def home(request: Request) -> Response:
     person, app = person_of(request), services_of(request).app
+    if await run_sync(waits_for, request, person):
+        return RedirectResponse("/setup", 303)
     wanted = filter_of(request, person)
     if wanted is None:
         return RedirectResponse("/", 303)

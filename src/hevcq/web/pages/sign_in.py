@@ -17,6 +17,7 @@ from hevcq.web.identity.modes import client_of, network_of
 from hevcq.web.identity.oidc import BACK, FLOW_S, PATH, Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, maybe_person
 from hevcq.web.identity.session import SESSION
+from hevcq.web.pages.setup import waits_for
 from hevcq.web.rendering import page
 from hevcq.web.services import Services, own_address, read_form, services_of
 
@@ -41,6 +42,8 @@ def show(request: Request) -> Response:
     after = local_path(request.query_params.get("next", "/"))
     if maybe_person(request) is not None:
         return RedirectResponse(after, 303)
+    if waits_for(request, None):
+        return RedirectResponse("/setup", 303)
     left = request.query_params.get("left") == "yes"
     mode = services_of(request).authenticator.mode
     elsewhere = ""

@@ -1,9 +1,8 @@
-// The address that the first start prints carries the token behind a #, so that no log holds it.
+// The address that the first start prints carries the token or code behind a #, so that no log holds it.
 "use strict";
-const form = document.getElementById("sign-in");
-const field = form && form.elements.namedItem("token");
+const field = document.querySelector("input[name=token], input[name=code]");
 if (field && location.hash.length > 1) {
   field.value = decodeURIComponent(location.hash.slice(1));
   history.replaceState(null, "", location.pathname + location.search);
-  form.requestSubmit();
+  if (field.name === "token") field.form.requestSubmit();
 }

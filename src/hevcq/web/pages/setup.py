@@ -1,0 +1,341 @@
+"""The screens of the first run: sign-in, folders, what to make and where, when, and a test encode.
+
+They are open only until they end, and only to who has the code that the start printed, then to the
+operator. No request proves that it comes from this machine (a proxy on it sends those of everybody),
+so the code is always asked for.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from anyio.to_thread import run_sync
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.domain.profile import Container, Profile
+from hevcq.errors import HevcqError, UsageError
+from hevcq.usecases.browse import require_seen, roots_of, subfolders
+from hevcq.usecases.first_run import (
+    SCREENS,
+    Answers,
+    FirstRun,
+    code_is,
+    finish,
+    further,
+    reached,
+    require_valid,
+    windows,
+    with_folder,
+)
+from hevcq.usecases.try_sample import SAMPLE_S, videos_in
+from hevcq.util.log import get_logger
+from hevcq.web.identity.accounts import Users
+from hevcq.web.identity.authentication import make_mode
+from hevcq.web.identity.modes import client_of, network_of
+from hevcq.web.identity.person import Person, Role, maybe_person
+from hevcq.web.rendering import page
+from hevcq.web.services import read_form, services_of
+from hevcq.wiring.app import App
+
+TITLES = {
+    "password": "Choose who runs hevcq",
+    "folders": "Choose your video folders",
+    "output": "Choose what to make",
+    "hours": "Choose when to work",
+    "sample": "Try it on one of your videos",
+}
+WRONG_CODE = "That is not the code of the last start: it is printed where hevcq was started."
+
+
+def routes() -> Sequence[BaseRoute]:
+    return (
+        Route("/setup", begin),
+        Route("/setup/sample/now", now),
+        Route("/setup/sample/{number:int}-{side}.jpg", picture),
+        Route("/setup/{screen}", show),
+        Route("/setup/{screen}", submit, methods=["POST"]),
+    )
+
+
+def first_run_of(request: Request) -> FirstRun:
+    return FirstRun(services_of(request).app.settings.data_dir)
+
+
+def waits_for(request: Request, person: Person | None) -> bool:
+    """Return whether this person should be led to the screens: nobody can sign in yet, or an operator."""
+    answers = first_run_of(request).read()
+    if answers is None:
+        return False
+    return answers.screen == SCREENS[0] if person is None else person.is_operator
+
+
+def begin(request: Request) -> Response:
+    answers = _answers(request)
+    if answers is None:
+        return RedirectResponse("/", 303)
+    return RedirectResponse(f"/setup/{answers.screen}", 303)
+
+
+def show(request: Request) -> Response:
+    screen, answers = request.path_params["screen"], _answers(request)
+    if answers is None:
+        return RedirectResponse("/", 303)
+    if screen not in SCREENS:
+        raise HTTPException(404)
+    if not reached(answers, screen):
+        return RedirectResponse(f"/setup/{answers.screen}", 303)
+    return _allowed(request, screen) or _screen(request, screen, answers)
+
+
+async def submit(request: Request) -> Response:
+    """Take the answers of a screen, and go on; what is wrong is said on the same screen."""
+    screen = request.path_params["screen"]
+    answers = await run_in_threadpool(_answers, request)
+    if answers is None or not (screen == "start" or reached(answers, screen)):
+        raise HTTPException(404)
+    if refusal := _allowed(request, screen):
+        return refusal
+    form = await read_form(request)
+    if screen == SCREENS[0]:
+        return await _password(request, answers, form)
+    return await run_in_threadpool(_taken, request, screen, answers, form)
+
+
+def _taken(request: Request, screen: str, answers: Answers, form: Mapping[str, str]) -> Response:
+    take = {
+        "folders": _folders,
+        "output": _output,
+        "hours": _hours,
+        "sample": _try,
+        "start": _start,
+    }
+    try:
+        return take[screen](request, answers, form)
+    except HevcqError as error:
+        shown = "sample" if screen == "start" else screen
+        return _screen(request, shown, answers, wrong=str(error), form=form, status=422)
+
+
+def _answers(request: Request) -> Answers | None:
+    """Return the answers; an operator who is signed in has left the first screen behind."""
+    answers, person = first_run_of(request).read(), maybe_person(request)
+    if answers and answers.screen == SCREENS[0] and person is not None and person.is_operator:
+        answers = further(answers, SCREENS[0], code="")
+        first_run_of(request).keep(answers)
+    return answers
+
+
+def _allowed(request: Request, screen: str) -> Response | None:
+    """Return the way to the sign-in for who is not signed in. Raises HTTPException 404 for other people."""
+    person = maybe_person(request)
+    if screen == SCREENS[0]:
+        return None
+    if person is None:
+        return RedirectResponse("/sign-in?next=/setup", 303)
+    if not person.is_operator or person.scopes is not None:
+        raise HTTPException(404)
+    return None
+
+
+async def _password(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
+    """Make the operator and sign them in; slow down whoever guesses the code."""
+    services = services_of(request)
+    guesser = f"setup {network_of(client_of(services.settings.trusted_proxies, request))}"
+    if (wait := math.ceil(services.limiter.wait_s(guesser))) > 0:
+        words = f"Too many tries. Wait {wait} seconds."
+        return _screen(request, SCREENS[0], answers, wrong=words, form=form, status=429)
+    services.limiter.note_failure(guesser)
+    if not code_is(answers, form.get("code", "")):
+        get_logger().warning("setup_code_wrong", tried=guesser)
+        return _screen(request, SCREENS[0], answers, wrong=WRONG_CODE, form=form, status=403)
+    if form.get("password") != form.get("again"):
+        words = "The two passwords differ."
+        return _screen(request, SCREENS[0], answers, wrong=words, form=form, status=422)
+    try:
+        person = await run_sync(_add_operator, request, form, limiter=services.passwords)
+    except HevcqError as error:
+        return _screen(request, SCREENS[0], answers, wrong=str(error), form=form, status=422)
+    services.limiter.forget(guesser)
+    response = RedirectResponse("/setup/folders", 303)
+    services.authenticator.sign_in(response, person)
+    return response
+
+
+def _add_operator(request: Request, form: Mapping[str, str]) -> Person:
+    """Let names and passwords sign in, add the operator, and leave the screen: a kill repeats it."""
+    services, first = services_of(request), first_run_of(request)
+    app, answers = services.app, first.read()
+    if answers is None or not code_is(answers, form.get("code", "")):  # another was quicker
+        raise UsageError(WRONG_CODE)
+    users, name = Users(app.accounts), form.get("name", "").strip()
+    users.put(name, form.get("password", ""), Role.OPERATOR)
+    if app.settings.web.auth != "users":
+        file = app.settings_file
+        table = dict(file.raw().get("web") or {})
+        what = "Sign in with names and passwords"
+        file.change(file.new(name, what, "web", table or None, {**table, "auth": "users"}))
+        web = app.settings.web.model_copy(update={"auth": "users"})
+        app.settings = app.settings.model_copy(update={"web": web})
+        services.authenticator.mode = make_mode(web, app.accounts, app.clock)
+    first.keep(further(answers, SCREENS[0], code=""))
+    person = users.check(form)
+    assert person is not None
+    return person
+
+
+def _folders(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
+    """Add or remove a folder, or go on with those that are chosen."""
+    app, first = services_of(request).app, first_run_of(request)
+    where, folder = "", form.get("folder", "")
+    match form.get("do"):
+        case "add":
+            path = Path(os.path.abspath(folder or "/"))  # noqa: PTH100 - links are kept
+            require_seen(path, roots_of(app.settings.web.browse), app.settings.data_dir)
+            first.keep(with_folder(answers, path, app.settings.libraries))
+            where = f"?at={quote(str(path.parent))}"
+        case "remove":
+            left = tuple(each for each in answers.folders if each != folder)
+            first.keep(replace(answers, folders=left))
+        case _:
+            if not answers.folders:
+                raise UsageError("Choose at least one folder: open it, then add it.")
+            return _go_on(request, answers, "folders")
+    return RedirectResponse(f"/setup/folders{where}", 303)
+
+
+def _output(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
+    app = services_of(request).app
+    place, output = form.get("place", ""), form.get("output", "").strip()
+    try:
+        keep_days = float(form.get("keep_days") or "nan")
+    except ValueError:
+        keep_days = math.nan
+    if place == "replace" and not 0 <= keep_days <= 36_500:
+        raise UsageError("Say for how many days originals are kept, such as 30.")
+    if place == "mirror" and not output.startswith("/"):
+        raise UsageError("Name the folder that the new files go to, from / on.")
+    if form.get("profile") not in app.profiles:
+        raise UsageError("Choose what to make.")
+    said: dict[str, Any] = {"place": place, "profile": form.get("profile", "")}
+    said["output"] = output if place == "mirror" else ""
+    if place == "replace":
+        said["keep_days"] = keep_days
+    require_valid(replace(answers, **said), app.settings_file, app.profiles)
+    return _go_on(request, answers, "output", **said)
+
+
+def _hours(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
+    asked = [form.get(name, "").strip() for name in ("when", "start", "end", "days")]
+    return _go_on(request, answers, "hours", hours=windows(*asked))
+
+
+def _go_on(request: Request, answers: Answers, screen: str, **said: Any) -> Response:
+    first_run_of(request).keep(further(answers, screen, **said))
+    return RedirectResponse(f"/setup/{SCREENS[SCREENS.index(screen) + 1]}", 303)
+
+
+def _try(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
+    services, video = services_of(request), Path(form.get("video", ""))
+    if not any(video.is_relative_to(each) for each in answers.folders) or ".." in video.parts:
+        raise UsageError("Choose one of the videos.")
+    app = services.app
+    services.trial.start(app.encoder, video, app.profiles[answers.profile], app.scratch)
+    return RedirectResponse("/setup/sample", 303)
+
+
+def _start(request: Request, answers: Answers, _form: Mapping[str, str]) -> Response:
+    """Write the settings, and let this process use them."""
+    services, person = services_of(request), maybe_person(request)
+    if answers.screen != SCREENS[-1] or person is None:
+        raise HTTPException(404)
+    app, file = services.app, services.app.settings_file
+    finish(first_run_of(request), file, app.profiles, person.name)
+    services.trial.close()
+    app.settings = app.settings.model_copy(update={"libraries": file.settings().libraries})
+    return RedirectResponse("/board/libraries", 303)
+
+
+def now(request: Request) -> Response:
+    """Show how far the test encode is, for the part of the page that asks for it."""
+    answers = _answers(request)
+    if answers is None or not reached(answers, "sample"):
+        raise HTTPException(404)
+    trial = services_of(request).trial
+    return _allowed(request, "sample") or page(request, "setup_now.html", trial=trial)
+
+
+def picture(request: Request) -> Response:
+    """Return a frame of the sample (source) or of what was made of it (made)."""
+    answers, tried = _answers(request), services_of(request).trial.tried
+    if answers is None or _allowed(request, "sample") is not None:
+        raise HTTPException(404)
+    stills = tried.compared.stills if tried and tried.compared else ()
+    number, side = request.path_params["number"], request.path_params["side"]
+    if number >= len(stills) or side not in {"source", "made"}:
+        raise HTTPException(404)
+    return Response(getattr(stills[number], side), media_type="image/jpeg")
+
+
+def _screen(
+    request: Request,
+    screen: str,
+    answers: Answers,
+    *,
+    wrong: str = "",
+    form: Mapping[str, str] | None = None,
+    status: int = 200,
+) -> Response:
+    services, number = services_of(request), SCREENS.index(screen)
+    more: dict[str, Callable[[], dict[str, Any]]] = {
+        "folders": lambda: _browsed(request, services.app),
+        "output": lambda: {"profiles": _offered(services.app)},
+        "sample": lambda: _videos(services.app, answers),
+    }
+    return page(
+        request,
+        f"setup_{screen}.html",
+        status=status,
+        title=TITLES[screen],
+        number=number + 1,
+        steps=[(name, TITLES[name], reached(answers, name)) for name in SCREENS],
+        screen=screen,
+        back=SCREENS[number - 1] if number > 1 else "",
+        answers=answers,
+        form=form or {},
+        wrong=wrong,
+        trial=services.trial,
+        seconds=int(SAMPLE_S),
+        **more.get(screen, dict)(),
+    )
+
+
+def _browsed(request: Request, app: App) -> dict[str, Any]:
+    roots, asked = roots_of(app.settings.web.browse), request.query_params.get("at", "")
+    shown: dict[str, Any] = {"roots": roots, "at": None, "up": None, "inside": [], "closed": ""}
+    if not asked:
+        return shown
+    at = Path(os.path.abspath(asked))  # noqa: PTH100 - links are kept
+    try:
+        inside = subfolders(at, roots, app.settings.data_dir)
+    except UsageError as error:
+        return {**shown, "closed": str(error)}
+    return {**shown, "at": at, "up": None if at in roots else at.parent, "inside": inside}
+
+
+def _offered(app: App) -> list[Profile]:
+    """Return the profiles of one file: a ladder for streaming is chosen later, where it is wanted."""
+    found = [each for each in app.profiles.values() if each.container is not Container.HLS]
+    return sorted(found, key=lambda each: (each.name != app.settings.ingest.profiles[0], each.name))
+
+
+def _videos(app: App, answers: Answers) -> dict[str, Any]:
+    videos = videos_in([Path(each) for each in answers.folders], app.settings.data_dir)
+    return {"videos": videos, "working": bool(app.workers_running())}

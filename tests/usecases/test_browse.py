@@ -1,0 +1,62 @@
+"""Which folders the page may show, and which names and links it must not follow."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import UsageError
+from hevcq.usecases.browse import require_seen, roots_of, subfolders
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    made = tmp_path / "media"
+    for name in ("Films", ".hidden/inside", "lost+found", "#recycle", "<b>bold", "own/store"):
+        (made / name).mkdir(parents=True)
+    (made / "clip.mkv").touch()
+    (made / "inside").symlink_to(made / "Films")
+    (made / "out").symlink_to(tmp_path)
+    os.mkdir(os.fsencode(made) + b"/b\xe4d")
+    return made
+
+
+def test_hidden_system_and_own_folders_are_left_out_and_links_out_are_closed(media: Path):
+    found = {each.name: each for each in subfolders(media, [media], media / "own")}
+
+    assert set(found) == {"Films", "<b>bold", "inside", "out", "b\udce4d"}
+    assert found["inside"].link
+    assert not found["inside"].closed
+    assert "leads out" in found["out"].closed
+    assert "UTF-8" in found["b\udce4d"].closed
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["..", "out", "out/secret", ".hidden", ".hidden/inside", "own/store", "clip.mkv", "gone"],
+)
+def test_what_is_not_to_be_seen_is_refused(media: Path, tmp_path: Path, asked: str):
+    (tmp_path / "secret").mkdir()
+
+    with pytest.raises(UsageError):
+        require_seen(media / asked, [media], media / "own")
+
+
+def test_a_root_of_the_system_shows_none_of_its_folders():
+    assert not {"etc", "proc", "dev", "usr"} & {
+        each.name for each in subfolders(Path("/"), [Path("/")], Path("/nowhere"))
+    }
+    with pytest.raises(UsageError):
+        require_seen(Path("/etc"), [Path("/")], Path("/nowhere"))
+
+
+def test_without_a_setting_home_and_disks_are_roots_but_no_mounts_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mounts = ["/", "/proc", "/etc/hosts", "/dev/shm", "/usr/share", "/srv", "/run/user/0"]
+
+    found = roots_of((), mounts)
+
+    assert found == [tmp_path, Path("/srv")]
+    assert roots_of(("/media/a", "~/b"), []) == [Path("/media/a"), tmp_path / "b"]
