@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -154,9 +155,10 @@ def with_key(text: str, key: str, value: object) -> str:
         made = f"{text.rstrip()}\n{section}:\n  {name}: {new}\n"
     wanted = read_yaml(text)
     (wanted.setdefault(section, {}) if section else wanted)[name] = value
-    if read_yaml(made) != wanted:
-        raise ConfigError(f"{key} is written in a way that cannot be changed here.", remedy=BY_HAND)
-    return made
+    with suppress(ConfigError):  # of text that is none any more
+        if read_yaml(made) == wanted:
+            return made
+    raise ConfigError(f"{key} is written in a way that cannot be changed here.", remedy=BY_HAND)
 
 
 def _entries(node: Any) -> dict[str, tuple[Any, Any]]:
