@@ -71,7 +71,8 @@ def upload(app: App, title: str, path: Path, owner: str = "local") -> str:
 
 def prepare() -> dict[str, str]:
     """Make a new data folder with the samples uploaded; return the environment of its programs."""
-    shutil.rmtree(HOME / "data", ignore_errors=True)
+    for folder in ("data", "config"):
+        shutil.rmtree(HOME / folder, ignore_errors=True)
     samples = make_samples(HOME / "samples")
     app = App(Settings(data_dir=HOME / "data"))
     try:
@@ -82,6 +83,7 @@ def prepare() -> dict[str, str]:
     return {
         **os.environ,
         "HEVCQ_DATA_DIR": str(HOME / "data"),
+        "XDG_CONFIG_HOME": str(HOME / "config"),  # the page may change settings: not a person's own
         "HEVCQ_WEB__AUTH": "none",
         "HEVCQ_LOG_LEVEL": "warning",
     }

@@ -19,6 +19,7 @@ PAGE = f"http://127.0.0.1:{PORT}"
 WIDE = {"width": 1000, "height": 700}
 PHONE = {"width": 390, "height": 700}
 START_S, ENCODE_MS = 60, 300_000
+CLEAR = "boxes => boxes.forEach(box => { box.checked = false; })"
 SHOWN = "Mandelbrot, slowly"
 
 
@@ -67,6 +68,10 @@ def look(chromium: Any) -> None:
     page.goto(f"{PAGE}/upload")
     page.get_by_role("textbox", name="Title").fill("Crossing the pass")
     shoot(page, "upload")
+    page.goto(f"{PAGE}/settings/hours")
+    for hour in range(8, 22):
+        page.locator(f"tr:nth-child(-n+5) td:nth-child({hour + 2}) input").evaluate_all(CLEAR)
+    shoot(page, "hours")
     page.goto(PAGE)
     page.get_by_text("% smaller").nth(1).wait_for()
     page.set_viewport_size({"width": 1000, "height": 830})
