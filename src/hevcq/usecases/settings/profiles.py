@@ -77,7 +77,7 @@ def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str
     for key, value in values.items():
         section, _, name = key.rpartition(".")
         holder = (raw.get(section) or {}) if section else raw
-        if holder.get(name, _usual(key)) != value:
+        if holder.get(name, usual(section_model(section), name)) != value:
             text = with_key(text, key, value)
     return text, problems_of(Profile, read_yaml(text))
 
@@ -118,15 +118,16 @@ def _put(
     file.change_profile(file.new(who, what, PROFILE, old, new), lambda: put_text(path, after))
 
 
-def _usual(key: str) -> Any:
-    model: Any = Profile
-    *sections, name = key.split(".")
-    for section in sections:
-        model = model.model_fields[section].annotation
+def usual(model: Any, name: str) -> Any:
+    """Return the default of a model's key as a file would say it; None if it must be said."""
     info = model.model_fields[name]
-    usual = None if info.is_required() else info.get_default(call_default_factory=True)
-    usual = usual.value if isinstance(usual, Enum) else usual
-    return list(usual) if isinstance(usual, tuple) else usual
+    value = None if info.is_required() else info.get_default(call_default_factory=True)
+    value = value.value if isinstance(value, Enum) else value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def section_model(section: str) -> Any:
+    return Profile.model_fields[section].annotation if section else Profile
 
 
 def with_key(text: str, key: str, value: object) -> str:

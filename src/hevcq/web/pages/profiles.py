@@ -1,7 +1,6 @@
 """The profiles in the page, for operators: copy one, change what people change, delete one's own."""
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
@@ -22,7 +21,9 @@ from hevcq.usecases.settings.profiles import (
     delete_profile,
     profile_text,
     save_profile,
+    section_model,
     shipped,
+    usual,
 )
 from hevcq.web.forms import FormField, fields, read_fields
 from hevcq.web.identity.person import operator_of
@@ -122,15 +123,10 @@ def _form(
 
 def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:
     """Return a section's model, its values, defaults included, and the prefix of its fields."""
-    model: Any = Profile.model_fields[section].annotation if section else Profile
+    model = section_model(section)
     said = (raw.get(section) or {}) if section else raw
-    values = {name: said.get(name, _usual(model, name)) for name in SECTIONS[section]}
+    values = {name: said.get(name, usual(model, name)) for name in SECTIONS[section]}
     return model, {n: "" if v is None else v for n, v in values.items()}, section and f"{section}-"
-
-
-def _usual(model: Any, name: str) -> Any:
-    info = model.model_fields[name]
-    return None if info.is_required() else info.get_default(call_default_factory=True)
 
 
 def put_profile(request: Request, form: Mapping[str, str]) -> Response:
@@ -160,15 +156,10 @@ def _values(form: Mapping[str, str], text: str) -> dict[str, Any]:
         model, _, prefix = _part(section, read_yaml(text))
         said = read_fields(model, names, form, {}, None, prefix)
         for name in names:
-            usual, kind = _usual(model, name), model.model_fields[name].annotation
-            emptied = None if type(None) in get_args(kind) else usual
-            value = said.get(name, usual if form.get(f"{prefix}{name}") else emptied)
-            if kind is bool:
-                value = bool(form.get(f"{prefix}{name}"))
-            value = [] if isinstance(value, tuple) else value
-            found[f"{section}.{name}".strip(".")] = (
-                value.value if isinstance(value, Enum) else value
-            )
+            kind, given = model.model_fields[name].annotation, form.get(f"{prefix}{name}")
+            emptied = None if type(None) in get_args(kind) else usual(model, name)
+            value = said.get(name, usual(model, name) if given else emptied)
+            found[f"{section}.{name}".strip(".")] = bool(given) if kind is bool else value
     return found
 
 

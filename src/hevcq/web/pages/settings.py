@@ -64,7 +64,7 @@ NOTICES = {
     "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
     "profile": "Saved. A running `hevcq service` takes changed recipes up; a new or deleted profile needs a restart"
     " of hevcq's service, worker and page.",
-    "undone": "Undone.",
+    "undone": "Undone. Receivers and new or deleted profiles need a restart for this, too.",
 }
 
 
