@@ -7,8 +7,9 @@ from fastapi import Body, Query
 
 from hevcq.domain.job import JobRecord
 from hevcq.domain.pause import Pause
-from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
+from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.event_log import INGEST_ENDED
+from hevcq.running.submit import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import libraries_of
 from hevcq.usecases.notify.receivers import states
 from hevcq.usecases.operations import listing, pausing
@@ -63,6 +64,28 @@ def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> mod
     wanted = listing.WantedJobs(states, query.profile, before=listing.place_of(query.cursor))
     found = listing.listed(call.app.backend.ledger, wanted, query.limit)
     return models.JobPage(jobs=[job_out(each) for each in found.jobs], cursor=found.cursor)
+
+
+@router.post("/jobs")
+def submit_job(call: Operates, wanted: models.JobIn) -> models.SubmittedListOut:
+    """Queue a video by its path or key; sent again, it names the same jobs and queues nothing."""
+    if bool(wanted.path) == bool(wanted.key):
+        raise UsageError("Send either a path or a key.")
+    submit = submit_path if wanted.path else submit_key
+    found = submit(call.app, wanted.path or wanted.key, wanted.profiles)
+    return models.SubmittedListOut(jobs=[_submitted_out(each) for each in found])
+
+
+@router.post("/jobs/imported")
+def submit_import(call: Operates, sent: models.ImportIn) -> models.SubmittedListOut:
+    """Queue what Sonarr or Radarr imported: the address for their webhook; other events do nothing."""
+    found = [each for path in sent.paths for each in submit_path(call.app, path, ())]
+    return models.SubmittedListOut(jobs=[_submitted_out(each) for each in found])
+
+
+def _submitted_out(each: Submitted) -> models.SubmittedOut:
+    shown = models.SubmittedOut.model_validate(each)
+    return shown.model_copy(update={"url": f"/api/v1/jobs/{each.job}" if each.job else ""})
 
 
 def job_out(job: JobRecord) -> models.JobOut:

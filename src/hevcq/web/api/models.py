@@ -209,6 +209,57 @@ class JobOut(Told):
     updated_at: float
 
 
+class JobIn(Sent):
+    """A video to encode: a file of a library by its path, or on AWS an object of the input bucket.
+
+    Profiles choose among those of the library, whose rules hold; without, it gets all of them, or on AWS
+    the subscribed ones.
+    """
+
+    path: str = Field(default="", max_length=4096)
+    key: str = Field(default="", max_length=1024)
+    profiles: Names = Field(default_factory=list)
+
+
+class ImportedFile(BaseModel):
+    path: str = Field(max_length=4096)
+
+
+class ImportIn(BaseModel):
+    """The webhook "On Import" of Sonarr or Radarr: what else they send is not looked at."""
+
+    event: str = Field(alias="eventType", max_length=100)
+    episode: ImportedFile | None = Field(default=None, alias="episodeFile")
+    episodes: list[ImportedFile] = Field(default=[], alias="episodeFiles", max_length=500)
+    movie: ImportedFile | None = Field(default=None, alias="movieFile")
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that were imported; none for another event, such as their test."""
+        files = [each for each in (self.episode, self.movie, *self.episodes) if each is not None]
+        return list(dict.fromkeys(each.path for each in files)) if self.event == "Download" else []
+
+
+class SubmittedOut(Told):
+    """What became of the video for one profile; `url` is the job's address, "" without a job.
+
+    `result` is queue (it is queued now), join (it was queued before), done, collect (done, and not yet in
+    place), skip, refuse, failed, unreadable, or on AWS the job's state. `reason` says why.
+    """
+
+    profile: str
+    result: str
+    job: str
+    reason: str
+    url: str = ""
+
+
+class SubmittedListOut(BaseModel):
+    """What became of the videos, one entry for each profile."""
+
+    jobs: list[SubmittedOut]
+
+
 class JobPage(BaseModel):
     """Jobs, most recently changed first."""
 

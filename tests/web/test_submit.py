@@ -1,0 +1,157 @@
+"""Videos that programs submit: by path, and by the webhooks of Sonarr and Radarr."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from contracts.backends import PROFILES
+from hevcq.errors import NoSuchVideo
+from hevcq.running.submit import submit_key
+from hevcq.settings.libraries import Library
+from hevcq.web.identity.accounts import ProgramTokens
+from hevcq.web.identity.person import Scope
+from hevcq.wiring.app import App
+from support.aws.moto_server import make_farm
+from support.clips import ManualClock, make_clip
+
+JOBS = "/api/v1/jobs"
+RECORDED = json.loads((Path(__file__).parent / "imported.json").read_text())
+"""Bodies in the shape that Sonarr 4 and Radarr 5 send on import, and as their test."""
+
+
+@pytest.fixture
+def media(tmp_path: Path, opened: App) -> Path:
+    made = tmp_path / "media"
+    (made / "Shows" / "Season 01").mkdir(parents=True)
+    library = Library(name="Shows", path=made / "Shows", profiles=("720p", "av1"))
+    opened.settings = opened.settings.model_copy(update={"libraries": (library,)})
+    return made
+
+
+@pytest.fixture
+def nas(
+    visit: Callable[..., TestClient], opened: App, clock: ManualClock, media: Path
+) -> TestClient:
+    return program(visit, opened, clock, Scope.OPERATE)
+
+
+def program(
+    visit: Callable[..., TestClient], opened: App, clock: ManualClock, *scopes: Scope
+) -> TestClient:
+    client = visit()
+    token = ProgramTokens(opened.accounts, clock).create("nas", "local", scopes, 1)
+    client.headers["Authorization"] = f"Bearer {token}"
+    return client
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({}, 422, "either a path or a key"),
+        ({"path": "/a", "key": "b"}, 422, "either a path or a key"),
+        ({"path": "Shows/a.mkv"}, 422, "from / on"),
+        ({"path": "/a\0b"}, 422, "from / on"),
+        ({"path": "/a\udc80"}, 422, "path"),
+        ({"path": "/etc/passwd"}, 422, "in no library"),
+        ({"path": "{media}/Shows/../secret.mkv"}, 422, "in no library"),
+        ({"path": "{media}/Shows/out/secret.mkv"}, 422, "in no library"),
+        ({"path": "{media}/Shows/gone.mkv"}, 404, "There is no file"),
+        ({"path": "{media}/Shows"}, 404, "There is no file"),
+        ({"key": "TODO/all/a.mkv"}, 422, "not on AWS"),
+        ({"path": "{media}/Shows/notes.mkv", "profiles": ["none-such"]}, 422, "only 720p, av1"),
+        ({"path": "{media}/Shows/notes.mkv", "priority": 5}, 422, "priority"),
+    ],
+)
+def test_what_cannot_be_submitted_is_said(
+    nas: TestClient, media: Path, body: dict[str, Any], status: int, words: str
+):
+    (media / "secret.mkv").touch()
+    (media / "Shows" / "out").symlink_to(media)
+    (media / "Shows" / "notes.mkv").write_text("no video")
+    sent = {k: v.format(media=media) if isinstance(v, str) else v for k, v in body.items()}
+
+    answer = nas.post(JOBS, content=json.dumps(sent), headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["detail"]
+
+
+def test_only_operators_and_their_tokens_submit(
+    visit: Callable[..., TestClient], opened: App, clock: ManualClock, media: Path
+):
+    for scopes in ((Scope.READ,), (Scope.UPLOAD, Scope.MANAGE)):
+        client = program(visit, opened, clock, *scopes)
+        assert client.post(JOBS, json={"path": "/a"}).status_code == 403
+    assert visit().post(JOBS, json={"path": "/a"}).status_code == 401
+
+
+@pytest.mark.media
+def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(
+    nas: TestClient, media: Path
+):
+    clip = make_clip(media / "Shows" / "Season 01", name="E01 <b>.mkv", size="1920x1080")
+
+    (first,) = nas.post(JOBS, json={"path": str(clip), "profiles": ["720p"]}).json()["jobs"]
+    again, other = nas.post(JOBS, json={"path": str(clip)}).json()["jobs"]
+
+    assert (first["profile"], first["result"]) == ("720p", "queue")
+    assert (again["profile"], again["result"], again["job"]) == ("720p", "join", first["job"])
+    assert (other["profile"], other["result"]) == ("av1", "queue")
+    assert nas.get(first["url"]).json()["state"] == "queued"
+    assert len(nas.get(JOBS).json()["jobs"]) == 2
+
+
+@pytest.mark.media
+def test_what_is_no_video_is_unreadable_and_makes_no_job(nas: TestClient, media: Path):
+    (media / "Shows" / "notes.mkv").write_text("no video")
+
+    (found,) = nas.post(JOBS, json={"path": str(media / "Shows" / "notes.mkv")}).json()["jobs"]
+
+    assert (found["result"], found["job"], found["url"]) == ("unreadable", "", "")
+    assert found["reason"]
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("sender", ["sonarr", "radarr"])
+def test_the_webhook_of_an_import_queues_its_file(nas: TestClient, media: Path, sender: str):
+    clip = make_clip(media / "Shows" / "Season 01", name="imported.mkv", size="1920x1080")
+    body = json.dumps(RECORDED[sender]).replace("IMPORTED", str(clip))
+
+    sent = nas.post(
+        f"{JOBS}/imported", content=body, headers={"Content-Type": "application/json"}
+    ).json()["jobs"]
+
+    assert [(each["profile"], each["result"]) for each in sent] == [
+        ("720p", "queue"),
+        ("av1", "queue"),
+    ]
+
+
+@pytest.mark.parametrize("sender", ["test", "grab"])
+def test_their_test_and_other_events_do_nothing(nas: TestClient, sender: str):
+    answer = nas.post(f"{JOBS}/imported", json=RECORDED[sender])
+
+    assert (answer.status_code, answer.json()) == (200, {"jobs": []})
+
+
+@pytest.mark.aws
+def test_on_aws_the_newest_version_of_a_key_is_queued_once():
+    farm = make_farm(PROFILES)
+    bucket = farm.settings.aws.input_bucket
+    farm.clients.s3.put_object(Bucket=bucket, Key="TODO/all/a b.mkv", Body=b"video")
+    app = SimpleNamespace(settings=farm.settings, backend=farm.backend, profiles=PROFILES)
+
+    (first,) = submit_key(app, "TODO/all/a b.mkv", ["hevc"])
+    (again,) = submit_key(app, "TODO/all/a b.mkv", ["hevc"])
+
+    assert (first.profile, first.result, again.job) == ("hevc", "queued", first.job)
+    assert farm.backend.ledger.get(first.job).source.key == "TODO/all/a b.mkv"
+    for key in ("TODO/all/a", "TODO/all/gone.mkv"):
+        with pytest.raises(NoSuchVideo):
+            submit_key(app, key, ["hevc"])
+    farm.backend.close()
