@@ -79,7 +79,7 @@ def submit_job(call: Operates, wanted: models.JobIn) -> models.SubmittedListOut:
 @router.post("/jobs/imported")
 def submit_import(call: Operates, sent: models.ImportIn) -> models.SubmittedListOut:
     """Queue what Sonarr or Radarr imported: the address for their webhook; other events do nothing."""
-    found = [each for path in sent.paths for each in submit_path(call.app, path, ())]
+    found = [each for path in sent.paths() for each in submit_path(call.app, path, ())]
     return models.SubmittedListOut(jobs=[_submitted_out(each) for each in found])
 
 

@@ -212,8 +212,7 @@ class JobOut(Told):
 class JobIn(Sent):
     """A video to encode: a file of a library by its path, or on AWS an object of the input bucket.
 
-    Profiles choose among those of the library, whose rules hold; without, it gets all of them, or on AWS
-    the subscribed ones.
+    Profiles choose among those of the library, whose rules hold, or (AWS) the subscribed ones.
     """
 
     path: str = Field(default="", max_length=4096)
@@ -233,9 +232,8 @@ class ImportIn(BaseModel):
     episodes: list[ImportedFile] = Field(default=[], alias="episodeFiles", max_length=500)
     movie: ImportedFile | None = Field(default=None, alias="movieFile")
 
-    @property
     def paths(self) -> list[str]:
-        """The files that were imported; none for another event, such as their test."""
+        """Return the files that were imported; none for another event, such as their test."""
         files = [each for each in (self.episode, self.movie, *self.episodes) if each is not None]
         return list(dict.fromkeys(each.path for each in files)) if self.event == "Download" else []
 
@@ -243,8 +241,8 @@ class ImportIn(BaseModel):
 class SubmittedOut(Told):
     """What became of the video for one profile; `url` is the job's address, "" without a job.
 
-    `result` is queue (it is queued now), join (it was queued before), done, collect (done, and not yet in
-    place), skip, refuse, failed, unreadable, or on AWS the job's state. `reason` says why.
+    `result`: queue (now), join (queued before), done, collect (not yet in place), skip, refuse, failed,
+    unreadable, or on AWS the job's state. `reason` says why.
     """
 
     profile: str
