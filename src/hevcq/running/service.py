@@ -88,7 +88,6 @@ class Service:
         self._opened: dict[str, Opened] = {}
         self._reported: dict[str, str] = {}
         self._wake, self._next_look = threading.Event(), 0.0
-        self._looked_with = app.settings
         self._tending = False
         self._read, self._stamp = app.settings, app.settings_file.stamp()
         self._workers: WorkerPool | None = None
@@ -153,9 +152,7 @@ class Service:
         if self._reload.is_set():
             self._reload.clear()
             self._read_again()
-        changed = self._app.settings is not self._looked_with  # the first run ended in the page
-        if changed or self._app.clock.monotonic() >= self._next_look:
-            self._looked_with = self._app.settings
+        if self._app.clock.monotonic() >= self._next_look:
             self._next_look = self._app.clock.monotonic() + LOOK_S
             self._open_and_close()
         self._tend()

@@ -94,11 +94,13 @@ def open_setup(app: App) -> str | None:
     The code is "" where signing in is configured or chosen already.
     """
     settings, first = app.settings, FirstRun(app.settings.data_dir)
+    if settings.on_aws:
+        return None
     if first.begun:
         going = first.read() is not None
     else:
         users = app.accounts.all(AccountKind.USER) or OneToken(app.accounts).exists()
-        going = not (settings.on_aws or settings.libraries or users)
+        going = not (settings.libraries or users)
         going = going and not app.backend.ledger.counts() and not app.videos.usage().videos
     if not going:
         return None

@@ -259,7 +259,7 @@ def _start(request: Request, answers: Answers, _form: Mapping[str, str]) -> Resp
     app, file = services.app, services.app.settings_file
     finish(first_run_of(request), file, app.profiles, person.name)
     services.trial.close()
-    app.settings = app.settings.model_copy(update={"libraries": file.settings().libraries})
+    app.adopt_settings(file.settings())
     return RedirectResponse("/board/libraries", 303)
 
 
