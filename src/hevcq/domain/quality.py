@@ -122,7 +122,8 @@ class Still:
 class Comparison:
     """How much frames all over a rendition look like their source's.
 
-    `frames` are (seconds, score) of those that were measured, `stills` the worst, the median and the best.
+    `frames` are (seconds, score) of those that were measured, `stills` the worst of each place, the
+    very worst first.
     """
 
     metric: str

@@ -19,7 +19,7 @@ from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
-from hevcq.domain.quality import Aim, Comparison
+from hevcq.domain.quality import Aim
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg import doctor
 from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
@@ -52,6 +52,7 @@ from hevcq.ports.encoder import (
     Encoder,
     EncodeReport,
     EncodeRequest,
+    FramePairs,
     OnProgress,
     TextTrack,
     TrimmedSource,
@@ -224,15 +225,14 @@ class FfmpegEncoder(Encoder):
 
         return check_quality(self._tools, request, self._metric, stop)
 
-    def compare(
-        self, request: VerifyRequest, folder: Path, *, stop: threading.Event
-    ) -> Comparison | None:
-        from hevcq.ffmpeg.verify.quality import compare
+    def frame_pairs(self, request: VerifyRequest, *, stop: threading.Event) -> FramePairs:
+        from hevcq.ffmpeg.verify.compare import MeasuredPairs
+        from hevcq.ffmpeg.verify.quality import tracks
 
         metric = ""
         with suppress(WorkerUnfit):
             metric = self._metric
-        return compare(self._tools, request, metric, folder, stop)
+        return MeasuredPairs(self._tools, request, metric, *tracks(self._tools, request, stop))
 
     def require_metric(self, profile: Profile) -> None:
         if profile.video.quality is not None:

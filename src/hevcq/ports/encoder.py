@@ -15,7 +15,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Policies, Profile
-from hevcq.domain.quality import Aim, Comparison
+from hevcq.domain.quality import Aim, Comparison, Still
 from hevcq.ports.catalog import Spot
 
 UNMEASURED = Measurement(tracks=())
@@ -44,6 +44,39 @@ class EncodeProgress:
     frame: int
     speed: float | None
     size: int
+
+
+OnPlace = Callable[[int, int], None]
+"""Called with how many places of a video were looked at, and of how many."""
+
+
+class FramePairs(ABC):
+    """The frames of a rendition beside its source's, scored by VMAF or SSIM.
+
+    `name` is the metric's. `lasting` says that the files are those of the request, and no copies which
+    are gone later. `folder` is for scratch files. Both raise WorkerUnfit, LimitExceeded or Stopped.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The metric."""
+
+    @property
+    def lasting(self) -> bool:
+        return True
+
+    @abstractmethod
+    def compare(
+        self, folder: Path, *, on_place: OnPlace, stop: threading.Event
+    ) -> Comparison | None:
+        """Score frames all over the rendition, and show the worst of each place; None if none can be read."""
+
+    @abstractmethod
+    def around(
+        self, at_s: float, count: int, folder: Path, *, stop: threading.Event
+    ) -> Sequence[Still]:
+        """Show at most `count` frames from `at_s` seconds after the first one on; () if none can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,13 +365,8 @@ class Encoder(ABC):
         """
         return "this encoder measures no quality"
 
-    def compare(
-        self, request: VerifyRequest, folder: Path, *, stop: threading.Event
-    ) -> Comparison | None:
-        """Compare frames of a rendition with its source's, by VMAF or SSIM; None if none can be read.
-
-        `folder` is for scratch files.
-        """
+    def frame_pairs(self, request: VerifyRequest, *, stop: threading.Event) -> FramePairs:
+        """Read the times of the frames of a rendition and its source, to compare them."""
         raise NotImplementedError
 
     def require_metric(self, profile: Profile) -> None:  # noqa: ARG002

@@ -1,5 +1,6 @@
 """Run the gates on an existing source and rendition."""
 
+import math
 import mimetypes
 import os
 import threading
@@ -14,7 +15,6 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import Comparison
 from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError
 from hevcq.library.certificates import Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem
@@ -24,11 +24,13 @@ from hevcq.ports.encoder import (
     EncodeProgress,
     Encoder,
     EncodeReport,
+    FramePairs,
     OnProgress,
     SetFile,
     SpareFolder,
     VerifyRequest,
 )
+from hevcq.util.text import printable
 
 NO_LOG = "not checked: without a certificate there is no encode log"
 
@@ -141,18 +143,27 @@ def verify_files(
     return _reported(encoder, request, results, notices, stop)
 
 
-def compare_files(
-    encoder: Encoder, request: VerifyFilesRequest, *, stop: threading.Event, scratch: SpareFolder
-) -> Comparison | None:
-    """Compare frames all over a rendition with its source's; None if none can be read.
+@contextmanager
+def frame_pairs(
+    encoder: Encoder,
+    request: VerifyFilesRequest,
+    *,
+    stop: threading.Event,
+    scratch: SpareFolder,
+    child_s: float = math.inf,
+) -> Iterator[FramePairs]:
+    """Yield the frames of two files to compare; a program takes at most `child_s` seconds.
 
     Raises what `verify_files` raises, also of a set of files.
     """
     if request.rendition.name == MASTER:
-        raise UsageError(f"{request.rendition} is a set of files; compare needs one file.")
-    with _opened(encoder, request, stop, scratch) as subject, scratch(0) as folder:
+        raise UsageError(
+            f"{printable(request.rendition)} is a set of files; compare needs one file."
+        )
+    with _opened(encoder, request, stop, scratch) as subject:
         check, _ = _check(encoder, request, subject, stop)
-        return encoder.compare(check, folder, stop=stop)
+        bounded = replace(check, max_seconds=min(child_s, check.max_seconds))
+        yield encoder.frame_pairs(bounded, stop=stop)
 
 
 @contextmanager

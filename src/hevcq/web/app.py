@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hevcq.errors import HevcqError
+from hevcq.usecases.compare import Comparisons
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.usecases.videos.upkeep import EVERY_AWS_S, EVERY_S, look_after
@@ -28,13 +29,23 @@ from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirs
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, jobs, profiles, settings, setup, sign_in, video
+from hevcq.web.pages import (
+    board,
+    compare,
+    home,
+    jobs,
+    profiles,
+    settings,
+    setup,
+    sign_in,
+    video,
+)
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
 from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import video_farm
+from hevcq.wiring.contexts import compare_ports, video_farm
 from hevcq.wiring.machines import JoinedMachines
 from hevcq.wiring.notify import video_messages
 
@@ -82,6 +93,7 @@ def create_app(app: App) -> FastAPI:
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
         TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
         JoinedMachines(app),
+        Comparisons(lambda: compare_ports(app), app.settings.data_dir / "web" / "compare"),
     )
     return made
 
@@ -115,6 +127,7 @@ def _routes() -> list[BaseRoute]:
         *home.routes(),
         *video.routes(),
         *board.routes(),
+        *compare.routes(),
         *jobs.routes(),
         *settings.routes(),
         *profiles.routes(),
@@ -199,3 +212,4 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
         made.state.services.trial.close()
         made.state.services.texts.close()
         made.state.services.machines.close()
+        made.state.services.comparisons.close()

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from hevcq.domain.videos.record import SLUG, Video
 from hevcq.errors import NoSuchVideo
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.compare import Comparisons
 from hevcq.usecases.try_sample import Trial
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.picture import Pictures
@@ -50,6 +51,7 @@ class Services:
     pictures: Pictures
     texts: TextReader
     machines: JoinedMachines
+    comparisons: Comparisons
     trial: Trial = field(default_factory=Trial)
     """The test encode of the first run."""
     one_picture: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hevcq.ports.catalog import Checked
     from hevcq.ports.sync import Remote
     from hevcq.settings.libraries import SyncSettings
+    from hevcq.usecases.compare import ComparePorts
     from hevcq.usecases.doctor import DoctorContext
     from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
     from hevcq.usecases.sync.move import SyncPorts
@@ -71,6 +72,12 @@ def open_check(
 
     app.encoder.version()  # no file is blamed for an ffmpeg that is not there
     return HealthCheck(health_ports(app, stop), request, on_file)
+
+
+def compare_ports(app: App) -> ComparePorts:
+    from hevcq.usecases.compare import ComparePorts
+
+    return ComparePorts(app.backend, app.catalog, app.encoder, app.profiles, app.scratch)
 
 
 def unsound_videos(app: App) -> list[Checked]:

@@ -13,7 +13,7 @@ from hevcq.cli.output.compare_page import compare_page
 from hevcq.errors import SourceUnreadable, UsageError
 from hevcq.usecases.verify_files import (
     VerifyFilesRequest,
-    compare_files,
+    frame_pairs,
     read_certificate,
     rendition_at,
 )
@@ -39,8 +39,8 @@ def compare(
 ) -> None:
     """Show a rendition beside its original, on one page.
 
-    Writes one HTML file that needs no other: the worst, the median and the best of the measured frames
-    with a slider between both, the score over time, and the sizes. Measures VMAF, or SSIM where no
+    Writes one HTML file that needs no other: the worst measured frame of each place, the very worst
+    first, with a slider between both, the score over time, and the sizes. Measures VMAF, or SSIM where no
     program measures VMAF or the video is HDR.
     """
     cli = cli_of(ctx)
@@ -52,7 +52,12 @@ def compare(
     with cli.app() as app:
         picked = profile_for(app, profile, proof)
         pair = VerifyFilesRequest(source.absolute(), made.absolute(), picked, proof)
-        found = compare_files(app.encoder, pair, stop=threading.Event(), scratch=app.scratch)
+        stop = threading.Event()
+        with (
+            frame_pairs(app.encoder, pair, stop=stop, scratch=app.scratch) as pairs,
+            app.scratch(0) as folder,
+        ):
+            found = pairs.compare(folder, on_place=_ignore, stop=stop)
     if found is None:
         raise SourceUnreadable(f"No frame of {printable(rendition)} could be compared.")
     sizes = source.stat().st_size, made.stat().st_size
@@ -61,3 +66,7 @@ def compare(
     output.write_text(page, encoding="utf-8")
     if not (quiet or cli.quiet):
         cli.echo(f"Wrote {printable(output)}; open it in a browser.")
+
+
+def _ignore(_number: int, _count: int) -> None:
+    """Show no progress: the command takes about as long as a search for a quality."""

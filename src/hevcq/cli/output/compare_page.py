@@ -1,16 +1,16 @@
 """The page of `hevcq compare`: one HTML file with its pictures, styles and script inside."""
 
 from base64 import b64encode
-from collections.abc import Iterator
 from html import escape
+from itertools import count
 
 from hevcq.cli.output.curve import curve_svg
 from hevcq.domain.quality import Aim, Comparison, Still, worst_twentieth
+from hevcq.util.svg import points_svg
 from hevcq.util.text import size, timecode
 
-NAMES = ("Worst frame", "Median frame", "Best frame")
-WIDTH, HEIGHT = 960, 160
-"""Pixels of the score over time."""
+MAX_STILLS = 8
+"""Places shown: two pictures each, of up to 2 MB in 4K."""
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1.5rem .2rem 0}
@@ -40,12 +40,12 @@ def compare_page(
     if aim is not None:
         rows.append(("Asked for", escape(aim.in_words())))
     table = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
-    stills = "".join(map(_figure, NAMES, found.stills))
+    stills = "".join(map(_figure, count(1), found.stills[:MAX_STILLS]))
     curve = f"<h2>What was tried</h2>{curve_svg(aim)}" if aim and aim.probes else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(names[0])}</title>'
         f"<style>{STYLE}</style><h1>Original and rendition</h1><table>{table}</table>"
-        f"<h2>Score over time</h2>{''.join(_over_time(found))}{stills}{curve}"
+        f"<h2>Score over time</h2>{points_svg(found.frames)}{stills}{curve}"
         f"<script>{SCRIPT}</script></html>\n"
     )
 
@@ -54,7 +54,8 @@ def _share(sizes: tuple[int, int]) -> str:
     return f"{100 * sizes[1] / max(1, sizes[0]):.0f} % of the original"
 
 
-def _figure(name: str, still: Still) -> str:
+def _figure(number: int, still: Still) -> str:
+    name = "Worst frame" if number == 1 else f"Worst frame of another place ({number})"
     first, second = (b64encode(each).decode("ascii") for each in (still.source, still.made))
     where = f"{name}: {still.score:.1f} at {timecode(still.at_s)}"
     return (
@@ -64,16 +65,3 @@ def _figure(name: str, still: Still) -> str:
         f'<input type=range aria-label="{name}: how much is the original" value=50>'
         "<figcaption>Left of the line the original, right of it the rendition.</figcaption></figure>"
     )
-
-
-def _over_time(found: Comparison) -> Iterator[str]:
-    """Yield a drawing of the measured frames as points: between them nothing was measured."""
-    end = max(at for at, _ in found.frames) or 1.0
-    low = min(score for _, score in found.frames) - 1
-    span = max(score for _, score in found.frames) + 1 - low
-    yield f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 20}" role="img" fill="#06c" font-size="12">'
-    for at, score in found.frames:
-        y = HEIGHT - (score - low) / span * HEIGHT
-        yield f'<circle cx="{at / end * WIDTH:.1f}" cy="{y:.1f}" r="2"/>'
-    yield f'<text y="12">{low + span:.0f}</text><text y="{HEIGHT}">{low:.0f}</text>'
-    yield f'<text x="{WIDTH}" y="{HEIGHT + 16}" text-anchor="end">{timecode(end, 0)}</text></svg>'

@@ -26,10 +26,8 @@ from hevcq.domain.quality import (
     SCALES,
     SHORT_S,
     Aim,
-    Comparison,
     Probe,
     Score,
-    Still,
     sample_count,
     score_of,
     search,
@@ -75,7 +73,7 @@ INSTALL = (
 _LOSSLESS = (
     "-c:v", "ffv1", "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "matroska",
 )  # fmt: skip
-_NUMBERED = "settb=1/1000,setpts=N"
+NUMBERED = "settb=1/1000,setpts=N"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +137,14 @@ def find_quality(
     track = measured.track(request.plan.main_video.source_index)
     assert target is not None
     assert track is not None
-    places, first_s = _places(track, 0), track.first_pts_s or 0.0
+    begins, first_s = places(track, 0), track.first_pts_s or 0.0
 
     probes, cpu_s = list[Probe](), 0.0
 
     def score_at(crf: float) -> Score | None:
         nonlocal cpu_s
         aimed = replace(job, request=replace(request, plan=request.plan.with_crf(crf)))
-        samples = [_sampled(aimed, first_s + at, metric) for at in places]
+        samples = [_sampled(aimed, first_s + at, metric) for at in begins]
         cpu_s += sum(each.cpu_s for each in samples)
         frames = [each.frames for each in samples if each.frames]
         if not frames:
@@ -155,7 +153,7 @@ def find_quality(
         probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
         return score
 
-    short = len(former) >= LEARNED and _length_s(track) < SHORT_S
+    short = len(former) >= LEARNED and length_s(track) < SHORT_S
     start = median_high(former) if former else video.crf
     crf, tried = search(score_at, start, target, scale, 2 if short else MAX_PROBES)
     if not tried:
@@ -166,7 +164,7 @@ def find_quality(
         sampled=round(tried[crf].worst, 2),
         probes=tuple(probes),
         cpu_s=round(cpu_s, 1),
-        metric=_model(request.plan.video),
+        metric=model(request.plan.video),
     )
 
 
@@ -177,84 +175,17 @@ def check_quality(
 
     None if no frame can be read there.
     """
-    source, made = _tracks(tools, request, stop)
+    source, made = tracks(tools, request, stop)
     frames = list[float]()
-    for at in _places(source, 1):
-        with _pair(tools, request, (source, made, at), request.output.parent, stop) as files:
+    for at in places(source, 1):
+        with pair(tools, request, (source, made, at), request.output.parent, stop) as files:
             if files:
                 target = request.plan.main_video.video or request.plan.video
-                frames += _vmaf(tools, request, target, files, (metric, stop))[0]
+                frames += vmaf(tools, request, target, files, (metric, stop))[0]
     return round(worst_twentieth(frames), 2) if frames else None
 
 
-def compare(
-    tools: FfmpegTools, request: VerifyRequest, metric: str, folder: Path, stop: threading.Event
-) -> Comparison | None:
-    """Score frames all over a rendition, and take the worst, the median and the best as pictures.
-
-    By SSIM of ordinary ffmpeg where `metric` is empty, or the picture is HDR. None if no frame can be
-    read. `folder` is for scratch files.
-    """
-    source, made = _tracks(tools, request, stop)
-    target = request.plan.main_video.video or request.plan.video
-    metric = "" if target.colour.transfer in HDR_TRANSFERS else metric
-    scored = list[tuple[float, float, int, float]]()
-    for at in _places(source, 1):
-        with _pair(tools, request, (source, made, at), folder, stop) as files:
-            if files:
-                by = (metric, stop)
-                scores = _vmaf(tools, request, target, files, by)[0] if metric else []
-                scores = scores or _ssim(tools, request, files, stop)
-                step = min(SAMPLE_S, _length_s(source)) / max(1, len(scores))
-                scored += [(score, at, n, at + n * step) for n, score in enumerate(scores)]
-    if not scored:
-        return None
-    ordered, stills = sorted(scored), []
-    for place in (0, len(ordered) // 2, len(ordered) - 1):
-        score, at, number, shown = ordered[place]
-        with _pair(tools, request, (source, made, at), folder, stop) as files:
-            pictures = [_jpeg(tools, request, path, number, stop) for path in files or ()]
-        stills += [Still(shown, score, *reversed(pictures))] if all(pictures) and files else []
-    name = _model(target) if metric else "SSIM x 100"
-    return Comparison(name, tuple((shown, score) for score, *_, shown in scored), tuple(stills))
-
-
-def _ssim(
-    tools: FfmpegTools, request: VerifyRequest, files: Sequence[Path], stop: threading.Event
-) -> list[float]:
-    """Return SSIM of each frame, of 100."""
-    sides = [f"[{n}:v:0]{_NUMBERED},format=yuv420p[p{n}]" for n in range(2)]
-    graph = ";".join([*sides, "[p0][p1]ssim=stats_file=-:shortest=1"])
-    out = _looked(tools, request, files, ["-filter_complex", graph, "-f", "null", "-"], stop)
-    found = (word for word in out.decode().split() if word.startswith("All:"))
-    return [100 * float(word.removeprefix("All:")) for word in found]
-
-
-def _jpeg(
-    tools: FfmpegTools, request: VerifyRequest, path: Path, number: int, stop: threading.Event
-) -> bytes:
-    picture = ["-vf", f"select=eq(n\\,{number}),format=yuvj420p", "-frames:v", "1"]
-    words = [*picture, "-c:v", "mjpeg", "-q:v", "3", "-f", "image2pipe", "-"]
-    return _looked(tools, request, [path], words, stop)
-
-
-def _looked(
-    tools: FfmpegTools,
-    request: VerifyRequest,
-    files: Sequence[Path],
-    words: Sequence[str],
-    stop: threading.Event,
-) -> bytes:
-    """Return what ordinary ffmpeg writes of some scratch files."""
-    argv = [tools.ffmpeg, "-v", "error", "-nostdin"]
-    argv += [word for path in files for word in ("-i", f"file:{path}")]
-    access = access_to(tools, *map(str, files))
-    limits = replace(limits_of(request.profile.bounds), access=access)
-    done = run_child([*argv, *words], stop=stop, limits=limits, deadline_s=request.max_seconds)
-    return done.stdout if done.returncode == 0 else b""
-
-
-def _tracks(
+def tracks(
     tools: FfmpegTools, request: VerifyRequest, stop: threading.Event
 ) -> tuple[TrackMeasure, TrackMeasure]:
     """Return the source's and the rendition's main video with the times of their frames."""
@@ -285,15 +216,21 @@ def _tracks(
     return source, made
 
 
-def _length_s(track: TrackMeasure) -> float:
+def number_at(track: TrackMeasure, at: float) -> int:
+    """Return which frame is shown at so many seconds from the first one."""
+    found = bisect_left(track.times, track.times[0] + at / track.tick_s)
+    return min(max(found, 0), len(track.times) - 1)
+
+
+def length_s(track: TrackMeasure) -> float:
     return (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
 
 
-def _places(track: TrackMeasure, more: int) -> list[float]:
+def places(track: TrackMeasure, more: int) -> list[float]:
     """Return where samples begin, in seconds from the first frame; `more` moves them all."""
-    length_s = _length_s(track)
-    count = sample_count(length_s, more)
-    share = length_s / count
+    whole_s = length_s(track)
+    count = sample_count(whole_s, more)
+    share = whole_s / count
     return [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
 
 
@@ -325,7 +262,7 @@ def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
         if not made.frames:
             return _Sample(cpu_s=made.cpu_s)
         target = request.plan.video
-        frames, cpu_s = _vmaf(job.tools, request, target, files, (metric, job.stop))
+        frames, cpu_s = vmaf(job.tools, request, target, files, (metric, job.stop))
         return _Sample(frames, packet_sizes(job, files[0])[0], made.cpu_s + cpu_s)
 
 
@@ -337,7 +274,7 @@ def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) ->
     command += source_input(request.location, request.info)
     # One graph for both, so that they have the same frames.
     graph = f"[0:{video.source_index}]{encoder_filters(target) or 'null'},split[picture][same]"
-    command += ["-filter_complex", f"{graph};[same]{_NUMBERED}[reference]", "-map", "[picture]"]
+    command += ["-filter_complex", f"{graph};[same]{NUMBERED}[reference]", "-map", "[picture]"]
     tick = next(s.tick for s in request.info.streams if s.index == video.source_index)
     options = chunk_options(target, request.profile, tick=tick, threads=threads, trim="null")
     command += [w for n, v in options if n not in {"-tag", "-filter"} for w in (f"{n}:0", v)]
@@ -346,28 +283,28 @@ def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) ->
 
 
 @contextmanager
-def _pair(
+def pair(
     tools: FfmpegTools,
     request: VerifyRequest,
     where: tuple[TrackMeasure, TrackMeasure, float],
     folder: Path,
     stop: threading.Event,
+    most: int | None = None,
 ) -> Iterator[Sequence[Path]]:
     """Yield some frames of a rendition and of its source as files, from `where`'s seconds on.
 
-    Yields () if no frame can be read there.
+    `most` frames of the source, or those of a sample. Yields () if no frame can be read there.
     """
     source, made, at = where
     kept = request.plan.main_video
     target = kept.video or request.plan.video
     tick_s = source.tick_s
-    number = bisect_left(source.times, source.times[0] + at / tick_s)
-    number = min(max(number, 0), len(source.times) - 1)
+    number = number_at(source, at)
     # Half a frame ahead, where no rounding of a container's times matters.
     ahead = (source.times[number] - source.times[number - 1]) / 2 if number else 0.0
     begin = (source.times[number] - ahead - source.times[0]) * tick_s
     last = bisect_left(source.times, source.times[number] + SAMPLE_S / tick_s)
-    frames = (last - number) * (2 if target.field_rate else 1)
+    frames = (most or last - number) * (2 if target.field_rate else 1)
     sides = (
         (request.location, source, steady_filters(request.info), picture_filter(target)),
         (str(request.output), made, uncropped(request.info), ""),
@@ -379,15 +316,15 @@ def _pair(
             argv += input_options(location)
         graphs = [
             f"[{place}:{track.index}]{filters or 'null'},trim=start={(track.first_pts_s or 0.0) + begin:.6f},"
-            f"trim=end_frame={frames},{_NUMBERED}[p{place}]"
+            f"trim=end_frame={frames},{NUMBERED}[p{place}]"
             for place, (_, track, _, filters) in enumerate(sides)
         ]
         argv += ["-filter_complex", ";".join(graphs)]
         for place, path in enumerate(files):
             argv += ["-map", f"[p{place}]", *_LOSSLESS, f"file:{path}"]
         access = access_to(tools, request.location, str(request.output), writes=files)
-        most = _raw_bytes(target)
-        limits = replace(limits_of(request.profile.bounds), access=access, output_bytes=most)
+        limits = limits_of(request.profile.bounds, output_bytes=_raw_bytes(target))
+        limits = replace(limits, access=access)
         done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
         if done.returncode != 0 or min(path.stat().st_size for path in files) < EMPTY:
             yield ()
@@ -403,7 +340,7 @@ def _entry(request: VerifyRequest, location: str, track: TrackMeasure, begin: fl
     return entry if entry > first + FROM_START_S else 0.0
 
 
-def _vmaf(
+def vmaf(
     tools: FfmpegTools,
     request: EncodeRequest | VerifyRequest,
     target: VideoTarget,
@@ -413,9 +350,9 @@ def _vmaf(
     """Return each frame's VMAF of the first file against the second, which has the same frames, and CPU seconds."""
     metric, stop = by
     with _scratch(files[0].parent, "vmaf") as (log,):
-        sides = [f"[{n}:v:0]{_NUMBERED},format=yuv420p[p{n}]" for n in range(2)]
-        model = f"libvmaf=model=version={_model(target)}:shortest=1:log_fmt=json:n_threads=2"
-        graph = ";".join([*sides, f"[p0][p1]{model}:log_path={_escaped(log)}"])
+        sides = [f"[{n}:v:0]{NUMBERED},format=yuv420p[p{n}]" for n in range(2)]
+        measured = f"libvmaf=model=version={model(target)}:shortest=1:log_fmt=json:n_threads=2"
+        graph = ";".join([*sides, f"[p0][p1]{measured}:log_path={_escaped(log)}"])
         argv = [metric, "-v", "error", "-nostdin"]
         argv += [word for path in files for word in ("-i", f"file:{path}")]
         argv += ["-filter_complex", graph, "-fps_mode", "passthrough"]
@@ -438,7 +375,7 @@ def _raw_bytes(target: VideoTarget) -> int:
     return int(target.width * target.height * 6 * SAMPLE_S * 120)
 
 
-def _model(target: VideoTarget) -> str:
+def model(target: VideoTarget) -> str:
     return "vmaf_4k_v0.6.1" if min(target.width, target.height) >= LARGE else "vmaf_v0.6.1"
 
 

@@ -1,0 +1,295 @@
+"""Show a job's rendition beside its source, frame on frame: one comparison at a time, kept as files."""
+
+import json
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.profile import Profile
+from hevcq.domain.quality import Comparison, Still
+from hevcq.errors import HevcqError, SourceGone, SourceUnreadable, UsageError
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
+from hevcq.ports.encoder import Encoder, FramePairs, OnPlace, SpareFolder
+from hevcq.sql.catalog import Catalog
+from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.verify_files import VerifyFilesRequest, frame_pairs
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable
+
+FRAMES = 24
+"""Frames that are shown around a place."""
+MAX_WAITING = 8
+MAX_KEPT = 20
+"""Comparisons that are kept: some 15 MB each of 1080p."""
+CHILD_S = 600.0
+"""Seconds that one program of a comparison may take."""
+ACCEPTED = "Accepted by "
+GONE = {
+    PlacementState.EXPIRED: "The original of {} is deleted, so there is nothing to compare with.",
+    PlacementState.UNDONE: "The original of {} was brought back; the rendition is gone.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is wanted of a finished job: the worst frames, or those around `at_s` seconds."""
+
+    job: JobRecord
+    at_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its folder: of these bytes, at this place to the millisecond."""
+        rendition = self.job.rendition
+        place = "worst" if self.at_s is None else f"{round(self.at_s * 1000)}"
+        return f"{self.job.job_id}-{rendition.sha256[:12] if rendition else ''}-{place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How far a look is: `problem` says why it failed, `frames` are (seconds, score), and so are `stills`,
+    whose pictures are asked for by their number. Sizes in bytes; `waiting` says what is done now."""
+
+    metric: str = ""
+    frames: Sequence[tuple[float, float]] = ()
+    stills: Sequence[tuple[float, float]] = ()
+    sizes: tuple[int, int] = (0, 0)
+    waiting: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparePorts:
+    """What a comparison works with; `scratch` gives folders for its files."""
+
+    backend: Backend
+    catalog: Catalog
+    encoder: Encoder
+    profiles: dict[str, Profile]
+    scratch: SpareFolder
+
+
+def require_comparable(job: JobRecord) -> None:
+    """Raise UsageError unless the job has one file that can be shown beside its source."""
+    if job.state is not JobState.DONE or job.rendition is None:
+        raise UsageError("There is no rendition to compare yet.")
+    if job.rendition.key.endswith(".m3u8"):
+        raise UsageError("A set of files can't be compared; only a rendition of one file can.")
+
+
+@contextmanager
+def files_of(
+    job: JobRecord, ports: ComparePorts, folder: Path, stop: threading.Event
+) -> Iterator[tuple[Path, Path]]:
+    """Yield a job's source and rendition as files: in the library, where they are, else of the store.
+
+    Raises SourceGone if one is gone, and what the store raises.
+    """
+    require_comparable(job)
+    assert job.rendition is not None
+    placement = ports.catalog.placement(job.job_id)
+    if placement is not None and placement.state not in UNPLACED:
+        yield _placed(placement)
+        return
+    with ExitStack() as stack:
+        fetched = ports.backend.store.fetch(job.source, folder, moved=_ignore, stop=stop)
+        source = stack.enter_context(fetched)
+        streamed = ports.backend.store.stream_published(job.rendition.key, folder, stop=stop)
+        made = stack.enter_context(streamed).path
+        if made is None:
+            made = folder / "rendition"
+            ports.backend.store.collect(job.rendition.key, made, moved=_ignore, stop=stop)
+        yield source.path or Path(source.location), made
+
+
+def _placed(placement: Placement) -> tuple[Path, Path]:
+    name = printable(placement.source)
+    replaced = placement.state is PlacementState.REPLACED
+    source = placement.retained if replaced else placement.source
+    if placement.state in GONE or source is None:
+        raise SourceGone(GONE.get(placement.state, GONE[PlacementState.EXPIRED]).format(name))
+    for path in (source, placement.target):
+        if not path.is_file():
+            raise SourceGone(f"{printable(path)} is gone: moved, deleted, or its disk is away.")
+    return source, placement.target
+
+
+def _ignore(_count: int) -> None:
+    """Ignore transfers: only AWS has some."""
+
+
+def accept(job_id: str, ports: LibraryPorts, who: str) -> bool:
+    """Note that a person saw a replaced video's rendition and keeps it; False if it is not replaced.
+
+    Its original stays until its retention ends.
+    """
+    with placement_lock(ports.data_dir):
+        placement = ports.catalog.placement(job_id)
+        if placement is None or placement.state is not PlacementState.REPLACED:
+            return False
+        ports.catalog.record_placements([replace(placement, detail=f"{ACCEPTED}{who}.")])
+        return True
+
+
+class Comparisons:
+    """Compares one pair at a time in a thread of its own, and keeps what it showed in `folder`."""
+
+    def __init__(self, ports: Callable[[], ComparePorts], folder: Path) -> None:
+        self._ports, self._folder = ports, folder
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._waiting: deque[Look] = deque()
+        self._now: tuple[str, str] = ("", "")
+        self._problems: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+        self._last: tuple[str, FramePairs] | None = None
+
+    def ask(self, look: Look) -> None:
+        """Let it be compared, unless it is shown, waits or runs. Raises UsageError if too many wait."""
+        require_comparable(look.job)
+        with self._lock:
+            names = {each.name for each in self._waiting} | {self._now[0]}
+            if look.name in names or self._read(look.name) is not None:
+                return
+            if len(self._waiting) >= MAX_WAITING:
+                raise UsageError(f"{MAX_WAITING} comparisons wait already; try again later.")
+            self._problems.pop(look.name, None)
+            self._waiting.append(look)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="compare", daemon=True)
+                self._thread.start()
+
+    def shown(self, look: Look) -> Shown | None:
+        """Return how far a look is; None if nobody asked for it."""
+        name = look.name
+        with self._lock:
+            if self._now[0] == name:
+                return Shown(waiting=self._now[1])
+            if any(each.name == name for each in self._waiting):
+                return Shown(waiting="Waiting for another comparison to end")
+            problem = self._problems.get(name)
+        return Shown(problem=problem) if problem else self._read(name)
+
+    def picture(self, look: Look, number: int, side: str) -> bytes:
+        """Return a picture as JPEG, or b""; `side` is "source" or "made"."""
+        try:
+            return (self._folder / look.name / f"{number}-{side}.jpg").read_bytes()
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """End what runs; what waits is dropped."""
+        self._stop.set()
+        with self._lock:
+            self._waiting.clear()
+        self.join()
+
+    def join(self) -> None:
+        """Wait until everything that was asked for is shown or failed."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting or self._stop.is_set():
+                    self._thread, self._now = None, ("", "")
+                    return
+                look = self._waiting.popleft()
+                self._now = (look.name, "Reading both files")
+            problem = ""
+            try:
+                self._compare(look)
+            except (HevcqError, OSError) as error:
+                problem = str(error) or "It could not be compared."
+            except Exception as error:  # noqa: BLE001 - a bug must not end all later comparisons
+                problem = f"It could not be compared: {type(error).__name__}: {error}."
+            if problem:
+                get_logger(job=look.job.job_id).info("not_compared", reason=problem)
+                with self._lock:
+                    self._problems = dict([*self._problems.items(), (look.name, problem)][-100:])
+
+    def _compare(self, look: Look) -> None:
+        ports, job, stop = self._ports(), look.job, self._stop
+
+        def on_place(number: int, count: int) -> None:
+            self._now = (look.name, f"Measuring place {number + 1} of {count}")
+
+        with ports.scratch(0) as folder, files_of(job, ports, folder, stop) as (source, made):
+            sizes = source.stat().st_size, made.stat().st_size
+            with self._pairs(job, ports, (source, made), folder) as pairs:
+                found = _found(pairs, look, folder, on_place, stop)
+        if found is None or not found.stills:
+            raise SourceUnreadable("No frame can be compared there.")
+        self._keep(look.name, found, sizes)
+
+    @contextmanager
+    def _pairs(
+        self, job: JobRecord, ports: ComparePorts, files: tuple[Path, Path], folder: Path
+    ) -> Iterator[FramePairs]:
+        """Yield the frames of both files; those of the last pair, if it is still the same."""
+        source, made = files
+        seen = [(each.stat().st_mtime_ns, each.stat().st_size) for each in files]
+        same = f"{job.job_id} {source} {made} {seen}"
+        if self._last is not None and self._last[0] == same:
+            yield self._last[1]
+            return
+        profile = ports.profiles.get(job.profile)
+        if profile is None:
+            raise UsageError(f"The profile {job.profile} no longer exists.")
+        request = VerifyFilesRequest(source, made, profile)
+        opened = frame_pairs(
+            ports.encoder, request, stop=self._stop, scratch=ports.scratch, child_s=CHILD_S
+        )
+        with opened as pairs:
+            # A recording is compared by a copy, which is gone afterwards, as a file in `folder` is.
+            if pairs.lasting and folder not in {*source.parents, *made.parents}:
+                self._last = (same, pairs)
+            yield pairs
+
+    def _keep(self, name: str, found: Comparison, sizes: tuple[int, int]) -> None:
+        """Write what is shown in one step, and delete the oldest of too many."""
+        place, temp = self._folder / name, self._folder / f".{name}"
+        shutil.rmtree(temp, ignore_errors=True)
+        temp.mkdir(parents=True)
+        for number, still in enumerate(found.stills):
+            (temp / f"{number}-source.jpg").write_bytes(still.source)
+            (temp / f"{number}-made.jpg").write_bytes(still.made)
+        facts = {
+            "metric": found.metric,
+            "frames": found.frames,
+            "stills": [(still.at_s, still.score) for still in found.stills],
+            "sizes": sizes,
+        }
+        (temp / "shown.json").write_text(json.dumps(facts), encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)
+        temp.rename(place)
+        with os.scandir(self._folder) as entries:
+            kept = sorted((each.stat().st_mtime_ns, each.path) for each in entries)
+        for _, path in kept[:-MAX_KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _read(self, name: str) -> Shown | None:
+        try:
+            facts = json.loads((self._folder / name / "shown.json").read_text(encoding="utf-8"))
+            return Shown(**facts)
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def _found(
+    pairs: FramePairs, look: Look, folder: Path, on_place: OnPlace, stop: threading.Event
+) -> Comparison | None:
+    if look.at_s is None:
+        return pairs.compare(folder, on_place=on_place, stop=stop)
+    stills: Sequence[Still] = pairs.around(look.at_s, FRAMES, folder, stop=stop)
+    return Comparison(pairs.name, tuple((each.at_s, each.score) for each in stills), tuple(stills))

@@ -1,0 +1,235 @@
+"""A rendition beside its source: the worst frames, any place frame by frame, and what to make of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from anyio.to_thread import run_sync
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.domain.job import JobRecord, job_id
+from hevcq.domain.quality import worst_twentieth
+from hevcq.errors import UsageError
+from hevcq.ports.catalog import Placement, PlacementState
+from hevcq.usecases.compare import ACCEPTED, Look, accept, require_comparable
+from hevcq.usecases.operations.reprocess import JOB_ID
+from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, undo
+from hevcq.util.svg import points_svg
+from hevcq.web.identity.person import operator_of
+from hevcq.web.pages.board import video_of
+from hevcq.web.rendering import page, place, render
+from hevcq.web.services import find_video, of_form, services_of
+from hevcq.wiring.app import App
+from hevcq.wiring.contexts import video_farm
+
+OF_JOB, OF_VIDEO = "/board/jobs/{job_id}/compare", "/v/{video_id}/compare/{profile}"
+NOTICES = {
+    "kept": "Noted. The original stays kept until its time ends.",
+    "back": "The original is back in its place, and the rendition is gone.",
+    "not_replaced": "Nothing was changed: the original is not replaced, or was brought back already.",
+}
+MAX_AT_S = 10_000_000.0
+
+
+def routes() -> Sequence[BaseRoute]:
+    both = [
+        route
+        for path in (OF_JOB, OF_VIDEO)
+        for route in (
+            Route(path, show),
+            Route(path, of_form(ask), methods=["POST"]),
+            Route(f"{path}/events", follow),
+            Route(f"{path}/{{number:int}}-{{side}}.jpg", picture),
+        )
+    ]
+    return (
+        *both,
+        Route(f"{OF_JOB}/keep", of_form(keep, operator_of), methods=["POST"]),
+        Route(f"{OF_JOB}/undo", question),
+        Route(f"{OF_JOB}/undo", of_form(bring_back, operator_of), methods=["POST"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A job to compare, where its page is, and the page that leads there."""
+
+    job: JobRecord
+    path: str
+    back: str
+    is_operators: bool
+
+
+def _subject(request: Request) -> _Subject:
+    """Return what an address names: an operator's any job, an owner's a format of the own video.
+
+    Raises HTTPException 404, NoSuchVideo.
+    """
+    app, named = services_of(request).app, request.path_params
+    if "job_id" in named:
+        operator_of(request)
+        name, back = named["job_id"], f"/board/jobs/{named['job_id']}"
+        path = f"{back}/compare"
+    else:
+        _, video = find_video(request)
+        if video.source is None or named["profile"] not in video.profiles:
+            raise HTTPException(404)
+        name, back = job_id(video.source, named["profile"]), f"/v/{video.video_id}"
+        path = f"{back}/compare/{named['profile']}"
+    job = app.backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
+    if job is None:
+        raise HTTPException(404)
+    return _Subject(job, path, back, "job_id" in named)
+
+
+def _at(text: str) -> float | None:
+    """Return the seconds of `1:02:03.5`, or None of "". Raises HTTPException 400."""
+    if not text.strip():
+        return None
+    try:
+        parts = [float(part) for part in text.split(":")]
+        found = math.fsum(part * 60.0**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= MAX_AT_S or len(parts) > 3:
+        raise HTTPException(400, "Write a time as seconds, or as 1:02:03.5.")
+    return found
+
+
+def _look(request: Request, subject: _Subject) -> Look:
+    return Look(subject.job, _at(request.query_params.get("at", "")))
+
+
+def show(request: Request) -> Response:
+    subject = _subject(request)
+    app, look = services_of(request).app, _look(request, subject)
+    why_not = ""
+    try:
+        require_comparable(subject.job)
+    except UsageError as error:
+        why_not = str(error)
+    found = services_of(request).comparisons.shown(look)
+    placement = app.catalog.placement(subject.job.job_id) if subject.is_operators else None
+    video = video_of(app, subject.job.source.key)
+    return page(
+        request,
+        "compare.html",
+        job=subject.job,
+        title=video.title if video else place(subject.job.source.key).rpartition("/")[2],
+        address=subject.path,
+        back=subject.back,
+        at=look.at_s,
+        stream=f"{subject.path}/events{_query(look)}" if found and found.waiting else "",
+        now_html=_now(request, subject, look),
+        why_not=why_not,
+        replaced=placement is not None and placement.state is PlacementState.REPLACED,
+        accepted=_accepted(placement),
+        notice=NOTICES.get(request.query_params.get("notice", ""), ""),
+    )
+
+
+def _accepted(placement: Placement | None) -> str:
+    known = placement is not None and placement.detail.startswith(ACCEPTED)
+    return placement.detail if placement is not None and known else ""
+
+
+def _query(look: Look) -> str:
+    return "" if look.at_s is None else f"?at={look.at_s:.3f}"
+
+
+def _now(request: Request, subject: _Subject, look: Look) -> str:
+    """Return what was found so far, or how to ask for it."""
+    services, job = services_of(request), subject.job
+    found = services.comparisons.shown(look)
+    scores = sorted(score for _, score in found.frames) if found else []
+    proof = None
+    if job.rendition is not None and found is not None and found.metric and look.at_s is None:
+        proof = video_farm(services.app).certificate(job.rendition.certificate_key)
+    last = found.stills[-1][0] if found and found.stills else 0.0
+    return render(
+        "compare_now.html",
+        found=found,
+        address=subject.path,
+        query=_query(look),
+        at=look.at_s,
+        worst=worst_twentieth(scores) if scores else 0.0,
+        median=scores[len(scores) // 2] if scores else 0.0,
+        chart=Markup(points_svg(found.frames)) if scores and found else "",  # noqa: S704 - numbers
+        aim=proof.quality if proof else None,
+        earlier=max(0.0, (look.at_s or 0.0) - 1.0),
+        later=last + 0.001,
+    )
+
+
+def ask(request: Request, form: Mapping[str, str]) -> Response:
+    """Compare now, in the background."""
+    subject = _subject(request)
+    look = Look(subject.job, _at(form.get("at", "")))
+    services_of(request).comparisons.ask(look)
+    return RedirectResponse(f"{subject.path}{_query(look)}", 303)
+
+
+async def follow(request: Request) -> Response:
+    subject = await run_sync(_subject, request)
+    look = _look(request, subject)
+    key = f"compare {subject.path} {look.name}"
+    return services_of(request).stream(request, key, partial(_now, request, subject, look))
+
+
+def picture(request: Request) -> Response:
+    subject, named = _subject(request), request.path_params
+    if named["side"] not in {"source", "made"}:
+        raise HTTPException(404)
+    look = _look(request, subject)
+    found = services_of(request).comparisons.picture(look, named["number"], named["side"])
+    if not found:
+        raise HTTPException(404)
+    return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+
+
+def keep(request: Request, _form: Mapping[str, str]) -> Response:
+    subject = _subject(request)
+    who = operator_of(request).name
+    done = accept(subject.job.job_id, services_of(request).app.library_ports, who)
+    return _said(subject, "kept" if done else "not_replaced")
+
+
+def question(request: Request) -> Response:
+    """Ask before an original is brought back, having looked whether it can be."""
+    operator_of(request)
+    subject = _subject(request)
+    found = next(iter(_undo(services_of(request).app, subject, dry_run=True)), None)
+    ready = found is not None and found.result is UndoResult.WOULD_RESTORE
+    return page(
+        request,
+        "compare_undo.html",
+        video=place(subject.job.source.key),
+        address=subject.path,
+        found=found if ready else None,
+        reason=found.reason if found is not None else NOTICES["not_replaced"],
+    )
+
+
+def bring_back(request: Request, _form: Mapping[str, str]) -> Response:
+    """Undo this one replacement. Raises HTTPException 409 with the reason if it is refused."""
+    subject = _subject(request)
+    found = _undo(services_of(request).app, subject, dry_run=False)
+    for each in found:
+        if each.result is UndoResult.REFUSED:
+            raise HTTPException(409, each.reason)
+    done = any(each.result is UndoResult.RESTORED for each in found)
+    return _said(subject, "back" if done else "not_replaced")
+
+
+def _undo(app: App, subject: _Subject, *, dry_run: bool) -> list[Undone]:
+    wanted = UndoRequest(job=subject.job.job_id, dry_run=dry_run)
+    return list(undo(wanted, app.library_ports))
+
+
+def _said(subject: _Subject, notice: str) -> Response:
+    return RedirectResponse(f"{subject.path}?notice={notice}", 303)
