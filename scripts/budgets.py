@@ -40,6 +40,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/placement/lived_time.py": "one decision: which time counts for an original",
+    "src/hevcq/util/svg.py": "the drawings that pages and the terminal share",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

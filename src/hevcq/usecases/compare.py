@@ -54,7 +54,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownFrames:
     """How far a look is: `problem` says why it failed, `frames` are (seconds, score), and so are `stills`,
     whose pictures are asked for by their number. Sizes in bytes; `waiting` says what is done now."""
 
@@ -166,16 +166,16 @@ class Comparisons:
                 self._thread = threading.Thread(target=self._run, name="compare", daemon=True)
                 self._thread.start()
 
-    def shown(self, look: Look) -> Shown | None:
+    def shown(self, look: Look) -> ShownFrames | None:
         """Return how far a look is; None if nobody asked for it."""
         name = look.name
         with self._lock:
             if self._now[0] == name:
-                return Shown(waiting=self._now[1])
+                return ShownFrames(waiting=self._now[1])
             if any(each.name == name for each in self._waiting):
-                return Shown(waiting="Waiting for another comparison to end")
+                return ShownFrames(waiting="Waiting for another comparison to end")
             problem = self._problems.get(name)
-        return Shown(problem=problem) if problem else self._read(name)
+        return ShownFrames(problem=problem) if problem else self._read(name)
 
     def picture(self, look: Look, number: int, side: str) -> bytes:
         """Return a picture as JPEG, or b""; `side` is "source" or "made"."""
@@ -278,10 +278,10 @@ class Comparisons:
         for _, path in kept[:-MAX_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _read(self, name: str) -> Shown | None:
+    def _read(self, name: str) -> ShownFrames | None:
         try:
             facts = json.loads((self._folder / name / "shown.json").read_text(encoding="utf-8"))
-            return Shown(**facts)
+            return ShownFrames(**facts)
         except (OSError, ValueError, TypeError):
             return None
 

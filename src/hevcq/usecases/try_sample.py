@@ -111,7 +111,10 @@ def _tried(
     gates = encoder.verify(check, on_progress=_ignore, stop=stop)
     failed = [each for each in gates if each.outcome not in {Outcome.PASSED, Outcome.OFF}]
     long_enough = (info.duration_s or 0.0) >= 1.0
-    compared = encoder.compare(check, sample.parent, stop=stop) if long_enough else None
+    compared = None
+    if long_enough:
+        pairs = encoder.frame_pairs(check, stop=stop)
+        compared = pairs.compare(sample.parent, on_place=lambda _number, _count: None, stop=stop)
     return TriedSample(
         name=name,
         before=request.source_size,
