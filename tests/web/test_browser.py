@@ -60,14 +60,16 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         play(ann)
         use_chapters_and_subtitles(ann)
         open_each_format(ann)
+        compare_by_keyboard(ann, video)
         watch_an_mp4_with_subtitles(eve)
         assert bob.page.request.get(f"{site.address}{video}").status == 404
         watch_signed_out(ann, chromium, site)
         assert worker.wait(60) == 0
         mend_from_the_board(olga)
         job = look_through_the_queue(olga)
-        pages = ("/", video, f"{video}/edit", "/upload", "/board", "/board/libraries", "/board/jobs",
-                 "/board/jobs?state=failed", job, "/board/jobs/ask?action=retry")  # fmt: skip
+        pages = ("/", video, f"{video}/edit", f"{video}/compare/small", "/upload", "/board",
+                 "/board/libraries", "/board/jobs", "/board/jobs?state=failed",
+                 job, "/board/jobs/ask?action=retry")  # fmt: skip
         look_at_every_page(olga, pages)
         for each in (ann, bob, eve, olga):
             assert not each.said, "; ".join(each.said)
@@ -171,6 +173,29 @@ def open_each_format(ann: Watched) -> None:
     alone = ann.page.locator("video")
     ann.until(lambda: alone.evaluate("each => each.currentTime") > 0.2, "the MP4 plays by itself")
     ann.page.go_back()
+
+
+def compare_by_keyboard(ann: Watched, video: str) -> None:
+    """Compare a format with the upload, move the slider, and step through frames, without a mouse."""
+    ann.go(f"{video}/compare/small")
+    press(ann, "Compare")
+    ann.page.get_by_role("heading", name="Worst frames").wait_for()
+    slider = ann.page.get_by_role("slider").first
+    slider.focus()
+    ann.page.keyboard.press("Home")
+    assert ann.page.locator(".pair").first.get_attribute("style") == "--cut: 0%;"
+    press(ann, "Frame by frame around")
+    ann.page.get_by_role("status").get_by_text("Frame 1 of").wait_for()
+    ann.page.keyboard.press(".")
+    ann.page.get_by_role("status").get_by_text("Frame 2 of").wait_for()
+    press(ann, "Previous frame")
+    ann.page.get_by_role("status").get_by_text("Frame 1 of").wait_for()
+    ann.go(video)
+
+
+def press(person: Watched, name: str) -> None:
+    person.page.get_by_role("button", name=name).first.focus()
+    person.page.keyboard.press("Enter")
 
 
 def watch_an_mp4_with_subtitles(eve: Watched) -> None:
