@@ -215,9 +215,7 @@ def _require_well(got: http.Response) -> None:
         words = ""
     match got.status_code:
         case 401:
-            raise AccessDenied(
-                "The farm does not know this machine's token, or the invitation was used or ended."
-            )
+            raise AccessDenied("The farm does not know this token.")
         case 403 | 426:
             raise WorkerUnfit(words or "The farm takes nothing from this machine.")
         case 404 | 410 | 422:

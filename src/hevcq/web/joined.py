@@ -78,6 +78,8 @@ async def _poll(request: Request) -> Response:
             return Response(order.model_dump_json(), media_type="application/json")
         left -= 1
         await asyncio.sleep(LOOK_S)
+    if machines.closing:
+        raise HTTPException(503, "The farm stops.")
     return Response(status_code=204)
 
 

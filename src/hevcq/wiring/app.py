@@ -255,7 +255,8 @@ class App:
         if self.settings.on_aws:
             return None
         here = sum(
-            bool(row.get("slots")) and not row["stopping"] for row in rows(self.settings.data_dir)
+            (bool(row.get("slots")) and not row["stopping"]) or bool(row.get("joined"))
+            for row in rows(self.settings.data_dir)
         )
         return here if self.settings.backend == "embedded" else here or None
 

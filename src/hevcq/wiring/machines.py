@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hevcq import __version__
 from hevcq.domain.model import Frozen
 from hevcq.domain.orders import Greeting, MachineFacts
-from hevcq.errors import ConfigError, StorageError, UsageError
+from hevcq.errors import AccessDenied, ConfigError, StorageError, UsageError
 from hevcq.usecases.machines.board import JoinedMachine
 from hevcq.util.file_io import replace_durably
 from hevcq.util.log import get_logger
@@ -98,6 +98,7 @@ class JoinedMachines:
     def _run(self, machine: JoinedMachine, signals: StopSignals) -> None:
         try:
             pool = self._open_pool(self._app, machine, self)
+            self._tell()
             get_logger().info("machine_joined", machine=machine.name, slots=machine.facts.slots)
             pool.run(signals, lambda: machine.gone or bool(machine.refused))
             self._sign_off(machine)
@@ -105,6 +106,14 @@ class JoinedMachines:
                 get_logger().error("machine_ended", machine=machine.name, reason=str(pool.error))
         except Exception:  # noqa: BLE001 - nothing above a thread catches
             get_logger().exception("machine_broke", machine=machine.name)
+        finally:
+            self._tell(ended=machine.name)
+
+    def _tell(self, ended: str = "") -> None:
+        """Say in this process's row how many machines work by it."""
+        with self._lock:
+            alive = [n for n, each in self._threads.items() if each.is_alive() and n != ended]
+        self._app.processes.tell(joined=len(alive))
 
     def _sign_off(self, machine: JoinedMachine) -> None:
         """Leave in the list of machines why this one gets nothing more."""
@@ -218,7 +227,13 @@ def join(app: App, line: str, echo: Callable[[str], None]) -> Membership:
         echo(warning)
     facts = machine_facts(app)
     greeting = Greeting(name=socket.gethostname() or "machine", **facts.model_dump())
-    joined = HttpFarm(address, invitation, app.clock).join(greeting)
+    try:
+        joined = HttpFarm(address, invitation, app.clock).join(greeting)
+    except AccessDenied as error:
+        raise AccessDenied(
+            "This invitation was used already, or its hour is over.",
+            remedy="`hevcq workers invite` there prints another.",
+        ) from error
     made = Membership(address=address, name=joined.name, token=joined.token)
     file = app.settings.data_dir / JOINED_FILE
     temp = file.with_name(f"{JOINED_FILE}.new")
@@ -306,5 +321,11 @@ def work_for_farm(
             if late or signals.insisted.is_set():
                 worker.interrupt()
             app.clock.wait(threading.Event(), 0.1)
+    if isinstance(worker.error, AccessDenied):
+        raise AccessDenied(
+            f"{farm.address} removed this machine.",
+            remedy=f"Join again by another invitation, or delete {app.settings.data_dir / JOINED_FILE}"
+            " to work on the queue here.",
+        ) from worker.error
     if worker.error is not None:
         raise worker.error

@@ -27,10 +27,11 @@ UNKNOWN = "This order is no longer wanted."
 
 @dataclass(eq=False, slots=True)
 class Commission:
-    """An errand on its way; `answer` ends it."""
+    """An errand on its way; `answer` ends it. `heard_at` is when the machine last spoke of it."""
 
     errand: Errand
     taken: bool = False
+    heard_at: float = 0.0
     held: bool = False
     progress: OrderProgress | None = None
     answer: OrderEnd | None = None
@@ -100,7 +101,16 @@ class JoinedMachine(Machine):
     def greet(self, facts: MachineFacts) -> None:
         if facts.start != self._facts.start:
             self.praise()
+            self._take_back()
         self.seen_at, self._facts, self._left = self._clock.monotonic(), facts, False
+
+    def _take_back(self) -> None:
+        """Let the orders of a machine that starts anew wait again: it forgot them."""
+        with self._lock:
+            for each in self._commissions.values():
+                each.taken, each.progress = False, None
+                if each.errand.target is not None:
+                    each.errand.target.unlink(missing_ok=True)
 
     def end(self, commission: Commission, answer: OrderEnd) -> None:
         """Take the answer of an order; a machine that was stopped gives back all of them."""
@@ -115,7 +125,7 @@ class JoinedMachine(Machine):
         with self._lock:
             for each in self._commissions.values():
                 if not each.taken:
-                    each.taken = True
+                    each.taken, each.heard_at = True, self._clock.monotonic()
                     return each.order
         return None
 
@@ -126,6 +136,7 @@ class JoinedMachine(Machine):
             found = self._commissions.get(order_id)
         if found is None or not found.taken:
             raise NoSuchVideo(UNKNOWN)
+        found.heard_at = self.seen_at
         return found
 
     def carry_out(
@@ -153,7 +164,8 @@ class JoinedMachine(Machine):
         while not self._clock.wait(commission.ended, LOOK_S):
             if stop.is_set():
                 raise Stopped
-            if self.gone:
+            silent_s = self._clock.monotonic() - commission.heard_at
+            if self.gone or (commission.taken and silent_s > GONE_S):
                 get_logger().warning("machine_gone", machine=self._name)
                 raise Stopped(f"The machine {self._name} no longer answers.")
             if self.refused and not commission.taken:

@@ -64,6 +64,7 @@ class JoinedWorker:
         self._ports, self._facts, self._stop = ports, facts, stop
         self._interrupted = threading.Event()
         self._away = ""
+        self._busy: set[str] = set()
         self.error: HevcqError | None = None
         self._threads = [
             threading.Thread(target=self._serve, name=f"hevcq-order-{number}", daemon=True)
@@ -81,7 +82,9 @@ class JoinedWorker:
 
     @property
     def running(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads)
+        """Whether it works, or still asks for orders: after a stop nobody waits for a poll to end."""
+        alive = any(thread.is_alive() for thread in self._threads)
+        return alive and (bool(self._busy) or not self._stop.is_set())
 
     def _serve(self) -> None:
         try:
@@ -114,9 +117,13 @@ class JoinedWorker:
         if self._away:
             self._away = ""
             ports.echo("The farm answers again.")
-        if order is None:
+        if order is None or self._stop.is_set():
             return False
-        _Carried(ports, order, self._interrupted).run()
+        self._busy.add(order.order_id)
+        try:
+            _Carried(ports, order, self._interrupted).run()
+        finally:
+            self._busy.discard(order.order_id)
         return True
 
 
