@@ -21,7 +21,7 @@ from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.usecases.operations.status import Here, overview
-from support.aws.breaking import Breaking, refusal
+from support.aws.breaking import Breaking, broken, refusal
 from support.aws.emulator import KEYS, REGION, create_resources
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
@@ -114,6 +114,43 @@ def test_a_role_that_may_not_look_at_everything_opens_all_the_same(farm, denied)
 
     assert backend.queues["hevc"].depth().ready == 0
     assert backend.announces_uploads is True
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "error"),
+    [
+        ("s3", "head_bucket", refusal("503", 503)),
+        ("sqs", "get_queue_url", refusal("ThrottlingException")),
+        ("sqs", "get_queue_url", broken()),
+        ("sns", "get_topic_attributes", refusal("InternalError", 500)),
+        ("dynamodb", "get_item", refusal("ProvisionedThroughputExceededException")),
+        ("dynamodb", "get_item", broken()),
+    ],
+)
+def test_a_worker_that_meets_a_throttle_while_it_starts_asks_again(
+    farm, service, method, error
+) -> None:
+    flaky = Breaking(getattr(farm.clients, service), {method: [error]})
+    clients = replace(farm.clients, **{service: flaky})
+
+    clock = ManualClock(auto=True)
+    with capture_logs() as logged:
+        backend = open_aws(farm.settings, PROFILES, clock, clients, caller_retries=True)
+
+    assert set(backend.queues) == set(PROFILES)
+    assert [each["event"] for each in logged] == ["aws_not_ready"]
+
+
+def test_a_worker_whose_aws_stays_away_ends_in_the_end_and_a_command_at_once(farm) -> None:
+    clock = ManualClock(auto=True)
+    for caller_retries, attempts in ((True, 5), (False, 1)):
+        away = Breaking(farm.clients.s3, {"head_bucket": [broken()] * 9})
+        clients = replace(farm.clients, s3=away)
+
+        with pytest.raises(Unavailable), capture_logs():
+            open_aws(farm.settings, PROFILES, clock, clients, caller_retries=caller_retries)
+
+        assert away.count("head_bucket") == attempts
 
 
 def test_an_endpoint_that_does_not_answer_is_unavailable(credentials) -> None:

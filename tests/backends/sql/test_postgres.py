@@ -388,6 +388,24 @@ def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path) -> N
     assert said == [f"Waiting: PostgreSQL {tmp_path} does not answer."]
 
 
+def test_a_server_that_is_still_starting_is_waited_for(shared, monkeypatch) -> None:
+    starting = "connection to server failed: FATAL:  the database system is starting up"
+    answers = [psycopg.OperationalError(starting), psycopg.OperationalError("reset by peer")]
+    real = psycopg.connect
+
+    def connect(*args, **kwargs):
+        if answers:
+            raise answers.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+
+    opened = PostgresDatabase(shared_dsn(), Patient(), schema=shared._schema)
+
+    assert opened.read(lambda session: session.execute("SELECT 1").fetchall()) == [(1,)]
+    opened.close()
+
+
 class Patient(ManualClock):
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         self.advance(timeout_s)

@@ -1,12 +1,14 @@
 """Open the AWS backend: create its clients and ports, and check that all resources exist."""
 
 import os
+import random
 import re
 import socket
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from hevcq.backends.aws.clients import Clients, make_clients
@@ -26,6 +28,7 @@ from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import fsync_file, fsync_folder
 from hevcq.util.log import get_logger
+from hevcq.util.retry import RetryPolicy, retry_control_call
 
 MACHINE_FILE = "machine"
 """The file in the data folder that keeps this machine's name in the keys of uploads."""
@@ -42,6 +45,11 @@ UNSEEN = "or you do not have access to it"
 (https://github.com/spring-attic/spring-cloud-aws/pull/417)."""
 
 
+START = RetryPolicy(attempts=5, base_s=1.0, cap_s=8.0)
+"""For the checks of a worker that starts: a throttled request or a reset connection passes in seconds."""
+ONCE = RetryPolicy(attempts=1, base_s=0.0, cap_s=0.0)
+
+
 def open_aws(
     settings: Settings,
     profiles: Mapping[str, Profile],
@@ -54,9 +62,10 @@ def open_aws(
 
     Resources that the role may not inspect (another profile's queue, the topic) are checked at
     first use. A profile whose queue is missing while others are there is left out and logged; asking
-    for its queue raises ConfigError. `clients` are closed with the backend only if they were created here; for
-    `caller_retries` see `make_clients`. Raises ConfigError if a credential, the region, a bucket,
-    every queue, the topic or the table is missing, Unavailable if AWS does not answer.
+    for its queue raises ConfigError. `clients` are closed with the backend only if they were created
+    here. With `caller_retries` (see `make_clients`) an AWS that does not answer is asked again. Raises
+    ConfigError if a credential, the region, a bucket, every queue, the topic or the table is missing,
+    Unavailable if AWS does not answer.
     """
     aws = settings.aws
     if not aws.input_bucket:
@@ -78,7 +87,8 @@ def open_aws(
             used.close()
 
     try:
-        _check(used, aws, buckets, queues, ledger)
+        check = partial(_check, used, aws, buckets, queues, ledger)
+        _persist(check, clock, START if caller_retries else ONCE)
     except BaseException:
         if clients is None:
             used.close()
@@ -95,6 +105,15 @@ def open_aws(
         announces_uploads=True,
         external_dlq=True,
         namespace=lambda: machine_name(settings.data_dir),
+    )
+
+
+def _persist(check: Callable[[], None], clock: Clock, policy: RetryPolicy) -> None:
+    def tell(error: Exception, attempt: int) -> None:
+        get_logger().warning("aws_not_ready", reason=str(error), attempt=attempt)
+
+    retry_control_call(
+        check, clock, random.random, retryable=(Unavailable,), on_retry=tell, policy=policy
     )
 
 
