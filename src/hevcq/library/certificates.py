@@ -6,7 +6,7 @@ so one listing shows which few of them must be read.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,13 @@ class Certificates:
         """
         for home in self._homes_of(path):
             yield from _read(e.path for e in self._entries(home) if e.source_size == size)
+
+    def of_jobs(self, path: Path, heads: Container[str]) -> Iterator[tuple[Path, Certificate]]:
+        """Yield the valid certificates above `path`, with their files, of jobs whose ids begin so."""
+        for home in self._homes_of(path):
+            for entry in self._entries(home):
+                if entry.path.name.split(".")[3][:8] in heads:
+                    yield from ((entry.path, proof) for proof in _read([entry.path]))
 
     def behind_link(self, path: Path) -> bool:
         """Return whether the records of a library above `path` are behind a symbolic link.

@@ -63,7 +63,7 @@ class FileSystem:
         folder.rmdir()
 
     def rename(self, old: Path, new: Path) -> None:
-        """Rename, replacing a file at `new`; only for hevcq's own records."""
+        """Rename, replacing a file at `new`; only for what is hevcq's own."""
         old.rename(new)
 
     def rename_new(self, old: Path, new: Path) -> None:
@@ -193,6 +193,14 @@ def move_new(fs: FileSystem, old: Path, new: Path) -> None:
     fs.fsync_dir(new.parent)
     if old.parent != new.parent:
         fs.fsync_dir(old.parent)
+
+
+def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
+    """Return whether a regular file of this size in bytes and SHA-256 is at `path`."""
+    facts = fs.lstat(path)
+    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
+        return False
+    return fs.digest(path) == sha256
 
 
 def remove_tree(fs: FileSystem, path: Path) -> None:

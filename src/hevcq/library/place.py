@@ -28,6 +28,7 @@ from hevcq.errors import (
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
+    holds,
     make_folders,
     move_new,
     remove_tree,
@@ -42,6 +43,7 @@ from hevcq.library.names import (
     shown_path,
     temp_beside,
 )
+from hevcq.library.sets import move_over, remove_before, sets_before
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -89,6 +91,8 @@ def place(
 ) -> Placed:
     """Place a rendition beside its source or in a mirror; the source is never changed.
 
+    A set takes the place of the one that was made of the same video before.
+
     `check` is called with the file, or with a set's video files until it passes one. Raises
     VerificationFailed if the bytes are not the certified ones, LibraryError if another file is at the
     target or the folder is not writable, DiskFull, and Unavailable if another process is placing the
@@ -97,20 +101,30 @@ def place(
     shown, proof = shown_path(rendition.target), rendition.certificate
     with library_errors(shown):
         make_folders(fs, shown.parent)
+        before = sets_before(fs, rendition.home, rendition.target, proof)
         if holds_rendition(fs, rendition.target, proof):
             # An earlier call may have failed between the name and its durability.
             fs.fsync_dir(shown.parent)
+            remove_before(fs, shown, before)
             return certified(rendition, fs, (), already=True)
-        if fs.lstat(shown) is not None:
+        follows = any(
+            holds(fs, rendition.target, each.rendition_size, each.rendition_sha256)
+            for each in before.values()
+        )
+        if not follows and fs.lstat(shown) is not None:
             raise occupied(shown)
         with staged(rendition, fetch, fs, check) as (temp, notices):
             record = certificate_of(rendition.home, proof)
             write_certificate(fs, record, proof.to_json().encode())
             try:
-                move_new(fs, temp, shown)
+                if follows:
+                    move_over(fs, temp, shown, proof)
+                else:
+                    move_new(fs, temp, shown)
             except FileExistsError as error:
                 fs.unlink(record)
                 raise occupied(shown) from error
+        remove_before(fs, shown, before)
         return certified(rendition, fs, notices, already=False)
 
 
@@ -231,14 +245,6 @@ def holds_rendition(fs: FileSystem, path: Path, proof: Certificate) -> bool:
     return all(holds(fs, path.parent / f.name, f.size, f.sha256) for f in proof.files)
 
 
-def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
-    """Return whether a regular file of this size in bytes and SHA-256 is at `path`."""
-    facts = fs.lstat(path)
-    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
-        return False
-    return fs.digest(path) == sha256
-
-
 def holds_original(fs: FileSystem, path: Path, fingerprint: Fingerprint, sha256: str) -> bool:
     """Return whether the original is at `path`: by its fingerprint, else by its SHA-256."""
     facts = fs.lstat(path)
@@ -294,34 +300,6 @@ def _copy_metadata(source: Path, files: list[Path], fs: FileSystem) -> tuple[str
         notices |= dict.fromkeys(found)
         fs.fsync_file(path)
     return tuple(notices)
-
-
-def remove_set(fs: FileSystem, master: Path, proof: Certificate) -> None:
-    """Remove a placed set, its master playlist first; what is not certified stays, with its folder.
-
-    So does what a link inside the set leads to, whatever the certificate lists: it is elsewhere.
-    """
-    folder = master.parent
-    fs.unlink(master)
-    fs.fsync_dir(folder)
-    below = {folder}
-    for file in proof.files:
-        path = folder / file.name
-        inside = {parent for parent in path.parents if folder in parent.parents}
-        if any(_is_link(fs, parent) for parent in inside):
-            continue
-        if holds(fs, path, file.size, file.sha256):
-            fs.unlink(path)
-        below |= inside
-    for empty in sorted(below, key=lambda path: len(path.parts), reverse=True):
-        if fs.lstat(empty) is not None and not fs.names(empty):
-            fs.rmdir(empty)
-    fs.fsync_dir(folder.parent)
-
-
-def _is_link(fs: FileSystem, path: Path) -> bool:
-    facts = fs.lstat(path)
-    return facts is not None and stat.S_ISLNK(facts.st_mode)
 
 
 def occupied(target: Path) -> LibraryError:

@@ -207,6 +207,18 @@ def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> 
     assert locked.reason.startswith("/videos is not writable; allow this user")
 
 
+def test_only_a_set_is_published_in_place_of_what_the_video_was_before() -> None:
+    (file,) = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.FORMER)
+    (folder,) = settle_targets(
+        [queued("/videos/a.mp4", "m3u8")], BESIDE, lambda *_: TargetState.FORMER
+    )
+
+    assert file.disposition is Disposition.REFUSE
+    assert "was made of what this video held earlier; move it away" in file.reason
+    assert folder.disposition is Disposition.QUEUE
+    assert folder.target == Path("/videos/a.hevc.hls/master.m3u8")
+
+
 def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:
     def taken(target: Path, _source: Path, _size: int) -> TargetState:
         return TargetState.TWIN if target == Path("/videos/a.hevc.mkv") else TargetState.FREE

@@ -20,7 +20,7 @@ from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, member_key, rendition_key, set_version
 from hevcq.errors import LibraryError, Unavailable, VerificationFailed
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.place import sweep
+from hevcq.library.place import FetchFile, ToPlace, place, sweep
 from hevcq.library.scanning.scan import Rejected, RejectionCause, find
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.store import Publication
@@ -30,6 +30,7 @@ from support.fakes.backend import HEVC, HLS
 from support.fakes.encoder import fake_plan
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import media_info, video
+from support.library import Killed, MortalFileSystem
 
 
 @dataclass
@@ -144,18 +145,18 @@ def test_a_forged_certificate_removes_nothing_behind_a_link(
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"mine")
     placed = bench.media / "a.hevc.hls"
-    (placed / "link").symlink_to(tmp_path / "elsewhere")
+    (placed / "0badf00d-1").symlink_to(tmp_path / "elsewhere")
     (record,) = (bench.media / ".hevcq/certificates").iterdir()
     proof = Certificate.parse(record.read_bytes())
-    more = CertifiedFile(name="link/below/holiday.mp4", size=4, sha256=sha(b"mine"))
+    more = CertifiedFile(name="0badf00d-1/below/holiday.mp4", size=4, sha256=sha(b"mine"))
     forged = proof.model_copy(update={"files": (*proof.files, more)})
     record.write_bytes(forged.to_json().encode())
 
-    with pytest.raises(LibraryError):  # the link stays, and so does its folder
-        bench.collector.collect(bench.again(job, b"other"), NEVER)
+    bench.collector.collect(bench.again(job, b"other"), NEVER)
 
     assert kept.read_bytes() == b"mine"
-    assert [path.name for path in placed.iterdir()] == ["link"]
+    left = {"0badf00d-1", "master.m3u8", f"{job.job_id[:8]}-2"}
+    assert {path.name for path in placed.iterdir()} == left
 
 
 def test_a_new_set_follows_an_older_one_as_a_whole(bench: SetBench) -> None:
@@ -185,10 +186,104 @@ def test_a_file_that_a_person_put_into_or_changed_in_an_older_set_is_not_removed
     for mine in ("mine.txt", sound):
         (bench.media / "a.hevc.hls" / mine).write_bytes(b"me!")
 
-    with pytest.raises(LibraryError, match="already exists"):
-        bench.collector.collect(bench.again(job, b"other"), NEVER)
+    bench.collector.collect(bench.again(job, b"other"), NEVER)
 
-    assert tree(bench.media / "a.hevc.hls") == {"mine.txt": b"me!", sound: b"me!"}
+    found = tree(bench.media / "a.hevc.hls")
+    assert (found["mine.txt"], found[sound]) == (b"me!", b"me!")
+    assert shown(found) == b"other"
+    assert f"{job.job_id[:8]}-1/v360.mp4" not in found
+
+
+def shown(found: dict[str, bytes]) -> bytes:
+    """Return the picture that the master playlist leads to; every file of its set must be there."""
+    version = found["master.m3u8"].decode().splitlines()[1].partition("/")[0]
+    assert found[f"{version}/sound1.mp4"] == b"snd"
+    assert found[f"{version}/v360.m3u8"] == b"#EXTM3U\nv360.mp4\n"
+    return found[f"{version}/v360.mp4"]
+
+
+def changed(bench: SetBench) -> JobRecord:
+    """Place the set of a video, change the video, and have its new set made."""
+    bench.place(bench.video(), b"old")
+    job = bench.queue(bench.video(content=b"another cut" * 90))
+    bench.work(job, b"new")
+    return bench.done(job)
+
+
+def test_the_set_of_a_changed_video_takes_the_place_of_the_old_one(bench: SetBench) -> None:
+    job = changed(bench)
+
+    done = bench.collector.collect(job, NEVER)
+
+    assert done.target == bench.media / "a.hevc.hls/master.m3u8"
+    found = tree(bench.media / "a.hevc.hls")
+    assert shown(found) == b"new"
+    assert {name.partition("/")[0] for name in found} == {"master.m3u8", f"{job.job_id[:8]}-1"}
+    (proof,) = (bench.media / ".hevcq/certificates").iterdir()
+    assert Certificate.parse(proof.read_bytes()).job_id == job.job_id
+
+
+@pytest.mark.parametrize("harm", ["playlist", "certificate", "other video"])
+def test_a_set_that_is_not_provably_this_videos_is_not_followed(bench: SetBench, harm: str) -> None:
+    job = changed(bench)
+    (record,) = (bench.media / ".hevcq/certificates").iterdir()
+    if harm == "playlist":
+        (bench.media / "a.hevc.hls/master.m3u8").write_bytes(b"mine")
+    elif harm == "certificate":
+        record.unlink()
+    else:
+        text = record.read_text().replace("a.mp4", "b.mp4")
+        record.write_text(text)
+    before = tree(bench.media / "a.hevc.hls")
+
+    with pytest.raises(LibraryError, match="already exists"):
+        bench.collector.collect(job, NEVER)
+
+    assert tree(bench.media / "a.hevc.hls") == before
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_at_any_call_shows_the_old_set_or_the_new_one(tmp_path: Path, when: str) -> None:
+    ends = set[bytes]()
+    for number in range(1, 200):
+        (tmp_path / str(number)).mkdir()
+        bench = SetBench(tmp_path / str(number))
+        job = changed(bench)
+        fs = MortalFileSystem(number, when)
+        placement = bench.catalog.placement(job.job_id)
+        assert placement is not None
+        assert job.rendition is not None
+        with bench.backend.store.open(job.rendition.certificate_key) as reading:
+            proof = Certificate.read(reading)
+        rendition = ToPlace(bench.media, placement.source, placement.target, proof)
+        with contextlib.suppress(Killed):
+            place(rendition, fetcher(bench, proof), fs)
+        ends.add(shown(tree(bench.media / "a.hevc.hls")))
+        sweep(bench.media, FileSystem())
+
+        bench.collector.collect(job, NEVER)
+
+        found = tree(bench.media / "a.hevc.hls")
+        assert shown(found) == b"new"
+        assert {name.partition("/")[0] for name in found} == {"master.m3u8", f"{job.job_id[:8]}-1"}
+        assert len(list((bench.media / "a.hevc.hls").iterdir())) == 2
+        proofs = [path.name for path in (bench.media / ".hevcq/certificates").iterdir()]
+        assert sum(job.job_id in name for name in proofs) == 1
+        assert [p.name for p in bench.media.glob(".hevcq-*")] == []
+        if fs.count < number:
+            break
+    assert ends == {b"old", b"new"}
+    assert number > 20
+
+
+def fetcher(bench: SetBench, proof: Certificate) -> FetchFile:
+    def fetch(name: str, target: Path) -> str:
+        key = member_key(proof.rendition_key, name) if name else proof.rendition_key
+        with bench.backend.store.open(key) as stream:
+            target.write_bytes(stream.read())
+        return sha(target.read_bytes())
+
+    return fetch
 
 
 @pytest.mark.parametrize("harm", ["gone", "other bytes"])

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import FileSystem
+from hevcq.library.filesystem import FileSystem, holds
 from hevcq.library.names import aside_beside, is_own, temp_beside
-from hevcq.library.place import holds
 from hevcq.library.replacement.journal import Record
 from hevcq.util.text import printable
 

@@ -20,17 +20,14 @@ from hevcq.errors import StorageError, SwapRefused
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
+    holds,
     make_folders,
     move_new,
     same_bytes,
     temp_of,
 )
 from hevcq.library.names import aside_beside, certificate_path
-from hevcq.library.place import (
-    holds,
-    holds_original,
-    write_certificate,
-)
+from hevcq.library.place import holds_original, write_certificate
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.util.text import printable
 

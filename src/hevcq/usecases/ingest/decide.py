@@ -294,7 +294,7 @@ def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> 
             if not reason:
                 reason = f"Done earlier: {printable(target)} has a certificate."
                 return replace(item, disposition=Disposition.DONE, reason=reason)
-        case TargetState.FORMER if target != item.path:
+        case TargetState.FORMER if target != item.path and not is_set(str(target)):
             reason = (
                 f"{printable(shown_path(target))} was made of what this video held earlier; move it away, and"
                 " ingest again."

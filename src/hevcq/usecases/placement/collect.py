@@ -22,18 +22,16 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.library.certificates import Certificates, certificate_at
-from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.certificates import Certificates
+from hevcq.library.filesystem import FileSystem, fingerprint_of, holds, same_bytes
 from hevcq.library.names import certificate_path, shown_path
 from hevcq.library.place import (
     Check,
     Fetch,
     FetchFile,
     ToPlace,
-    holds,
     library_errors,
     place,
-    remove_set,
 )
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
@@ -290,8 +288,8 @@ class Collector:
 
     @staticmethod
     def _clear_older(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
-        """Remove an older rendition of the same job from its target."""
-        if not placement.sha256 or placement.sha256 == ref.sha256:
+        """Remove an older rendition of the same job from its target; a set is followed in its place."""
+        if placement.sha256 in {"", ref.sha256} or is_set(ref.key):
             return
         target = placement.target
         with library_errors(target):
@@ -301,11 +299,8 @@ class Collector:
             sizes = facts.st_size, placement.fingerprint.size
             home = library_root_of(placement)
             record = certificate_path(home, placement.sha256, sizes, placement.job_id)
-            if is_set(str(target)):
-                _remove_set(fs, target, record)
-            else:
-                fs.unlink(target)
-                fs.fsync_dir(target.parent)
+            fs.unlink(target)
+            fs.fsync_dir(target.parent)
             fs.unlink(record)
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
@@ -390,19 +385,6 @@ def _files_of(store: Store, ref: RenditionRef) -> list[str]:
     with suppress(SourceGone, VerificationFailed), store.open(ref.certificate_key) as reading:
         return [member_key(ref.key, file.name) for file in Certificate.read(reading).files]
     return []
-
-
-def _remove_set(fs: FileSystem, master: Path, record: Path) -> None:
-    """Remove a placed set that a new one follows. Raises LibraryError without its certificate."""
-    try:
-        proof = certificate_at(record)
-    except (OSError, VerificationFailed) as error:
-        raise LibraryError(
-            f"{printable(master.parent)} holds an earlier rendition whose certificate cannot be read, so"
-            " it was not removed.",
-            remedy="Move that folder away, and run the same command again.",
-        ) from error
-    remove_set(fs, master, proof)
 
 
 def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new: Path) -> None:
