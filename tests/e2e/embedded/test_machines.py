@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from e2e.embedded.farm import Farm, Ran, until
-from support.postgres import Server, own_server
+from support.postgres import Server, own_server, program
 
 pytestmark = pytest.mark.media
 QUICK = "queue: {visibility_s: 8, heartbeat_s: 2, backoff_base_s: 1, backoff_cap_s: 2}"
@@ -120,3 +120,31 @@ def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(
     assert newer.code == 5, newer.err
     assert "this hevcq reads schema" in newer.err
     assert "Traceback" not in wrong.err + newer.err
+
+
+def test_a_restored_backup_of_the_database_knows_everything_again_and_makes_nothing_twice(
+    machine: Callable[[str], Machine], server: Server
+) -> None:
+    nas = machine("nas")
+    nas.clip("done.mp4")
+    first = nas.ingest()
+    assert first.code == 0, first.err
+    nas.clip("waiting.mp4")
+    assert nas.ingest("--no-wait").code == 0
+    every = "SELECT job_id, state, rendition_sha256 FROM job ORDER BY job_id"
+    before, backup = ask(server, every), nas.folder / "hevcq.dump"
+    subprocess.run([program("pg_dump"), "-Fc", "-n", "hevcq", "-f", backup, server.dsn], check=True)
+
+    with psycopg.connect(server.dsn) as connection:
+        connection.execute("DROP SCHEMA hevcq CASCADE")
+    subprocess.run(
+        [program("pg_restore"), "--clean", "--if-exists", "-d", server.dsn, backup], check=True
+    )
+
+    assert ask(server, every) == before
+    again = nas.ingest()
+    assert again.code == 0, again.err
+    assert {row[1] for row in ask(server, every)} == {"done"}
+    assert len(ask(server, every)) == 2
+    events = ask(server, "SELECT name, count(*) FROM event WHERE job_id <> '' GROUP BY 1")
+    assert dict(events) == {"job.done": 2, "video.placed": 2}
