@@ -199,6 +199,10 @@ class Unavailable(TransientError):
     """A service or file system that hevcq needs did not answer."""
 
 
+class LockLost(Unavailable):
+    """The lock that kept other machines away was lost: nothing more may be changed."""
+
+
 class AccessDenied(Unavailable):
     """A service refused a request: the account or role lacks a right for it."""
 

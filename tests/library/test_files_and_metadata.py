@@ -121,5 +121,5 @@ def test_what_cannot_be_carried_is_reported_and_the_rest_is(
 
 def test_a_read_only_root_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", fault(errno.EROFS))
-    with pytest.raises(HevcqError, match="Read-only"), root_lock(tmp_path):
+    with pytest.raises(HevcqError, match="Read-only"), root_lock(tmp_path, FileSystem()):
         pytest.fail("the lock was given")

@@ -168,7 +168,8 @@ import sys
 from pathlib import Path
 from hevcq.errors import LibraryError
 from hevcq.library.lock import root_lock
-with root_lock(Path(sys.argv[1])):
+from hevcq.library.filesystem import FileSystem
+with root_lock(Path(sys.argv[1]), FileSystem()):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -11,10 +11,11 @@ import functools
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from hevcq.errors import Stopped
+from hevcq.errors import HevcqError, Stopped
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
@@ -31,11 +32,20 @@ SKIPPED = ("security.", "trusted.")
  (https://man7.org/linux/man-pages/man7/xattr.7.html)."""
 
 
+Lock = Callable[[str, HevcqError | None], AbstractContextManager[Callable[[], None]]]
+"""Hold a lock of all machines by its name, as `sql.database.Database.lock` does."""
+
+
 class FileSystem:
     """Call the operating system's file system. Once `stop` is set, digest and copy raise Stopped."""
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         self._stop = stop if stop is not None else threading.Event()
+
+    @contextmanager
+    def lock(self, _name: str, _busy: HevcqError | None = None) -> Iterator[None]:
+        """Hold a lock beside a lock file, where machines share these folders."""
+        yield
 
     def lstat(self, path: Path) -> os.stat_result | None:
         """Return the status of `path` without following links; None if nothing is there."""
@@ -158,6 +168,66 @@ class FileSystem:
             old.rename(new)
         else:
             old.unlink()
+
+
+class SharedFileSystem(FileSystem):
+    """The file system of folders that several machines change, for one thread.
+
+    Before each change it asks whether its locks are still held, and raises LockLost if one is not.
+    """
+
+    def __init__(self, lock: Lock, stop: threading.Event | None = None) -> None:
+        super().__init__(stop)
+        self._take, self._held = lock, list[Callable[[], None]]()
+
+    @contextmanager
+    def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[None]:
+        with self._take(name, busy) as require:
+            self._held.append(require)
+            try:
+                yield
+            finally:
+                self._held.remove(require)
+
+    def mkdir(self, folder: Path) -> None:
+        self._require()
+        super().mkdir(folder)
+
+    def rmdir(self, folder: Path) -> None:
+        self._require()
+        super().rmdir(folder)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._require()
+        super().rename(old, new)
+
+    def rename_new(self, old: Path, new: Path) -> None:
+        self._require()
+        super().rename_new(old, new)
+
+    def exchange(self, one: Path, other: Path) -> bool:
+        self._require()
+        return super().exchange(one, other)
+
+    def unlink(self, path: Path) -> None:
+        self._require()
+        super().unlink(path)
+
+    def write(self, path: Path, content: bytes) -> None:
+        self._require()
+        super().write(path, content)
+
+    def copy(self, source: Path, target: Path) -> None:
+        self._require()
+        super().copy(source, target)
+
+    def copy_metadata(self, source: Path, target: Path) -> tuple[str, ...]:
+        self._require()
+        return super().copy_metadata(source, target)
+
+    def _require(self) -> None:
+        for require in self._held:
+            require()
 
 
 def make_folders(fs: FileSystem, folder: Path) -> None:

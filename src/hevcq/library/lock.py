@@ -1,7 +1,8 @@
 """Lock a library root during a swap, and a job during its placement.
 
 The locks are `flock` locks on files below `<root>/.hevcq`. They exclude two processes on one library
-and two threads of one process; the kernel drops them when the holder dies, even by kill -9.
+and two threads of one process; the kernel drops them when the holder dies, even by kill -9. Not every
+share carries them to other machines, so whoever holds one also holds a lock of the `FileSystem`.
 """
 
 import functools
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hevcq.errors import SwapRefused, Unavailable
+from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import RECORDS, own_folder
 from hevcq.util import file_lock
 from hevcq.util.file_io import fsync_folder
@@ -21,6 +23,8 @@ BUSY = "busy"
 IN_USE = "in-use"
 LOCK = "lock"
 MAX_NAME = 4096
+SWAPS = "swap"
+"""One lock for all libraries of a house: a library has other paths on other machines."""
 
 
 def require_own_folders(root: Path) -> None:
@@ -52,7 +56,7 @@ def has_records(root: Path) -> bool:
 
 
 @contextmanager
-def root_lock(root: Path) -> Iterator[None]:
+def root_lock(root: Path, fs: FileSystem) -> Iterator[None]:
     """Hold the swap lock of a root; wait while another holder has it.
 
     Raises SwapRefused if the root cannot be written, its file system has no locks, or its own
@@ -72,7 +76,8 @@ def root_lock(root: Path) -> Iterator[None]:
             remedy="Give this user write permission there, or use --output.",
         ) from error
     try:
-        yield
+        with fs.lock(SWAPS):
+            yield
     finally:
         os.close(descriptor)
 
@@ -122,7 +127,7 @@ def _hold(root: Path, user: bytes) -> int | None:
 
 
 @contextmanager
-def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None]]:
+def job_lock(root: Path, job_id: str, note: bytes, fs: FileSystem) -> Iterator[Callable[[], None]]:
     """Hold the placement lock of one job below `root`; `note` names what a later sweep is to remove.
 
     Yield a function that removes the lock file `<root>/.hevcq/busy/<job id>` with the note; call it
@@ -132,20 +137,22 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None
     require_own_folders(root)
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path)
+    busy = Unavailable(f"Waiting: another hevcq is writing to the library {printable(root)}.")
     if descriptor is None:
-        raise Unavailable(f"Waiting: another hevcq is writing to the library {printable(root)}.")
+        raise busy
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, note)
-        os.fsync(descriptor)
-        _sync_names(root, path)
-        yield functools.partial(path.unlink, missing_ok=True)
+        with fs.lock(_job_name(job_id), busy):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, note)
+            os.fsync(descriptor)
+            _sync_names(root, path)
+            yield functools.partial(path.unlink, missing_ok=True)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def stale_job_lock(root: Path, job_id: str) -> Iterator[bytes | None]:
+def stale_job_lock(root: Path, job_id: str, fs: FileSystem) -> Iterator[bytes | None]:
     """Take over a dead holder's lock and yield its note; remove the lock file afterwards.
 
     Yield None if the holder is alive or left no note.
@@ -156,10 +163,22 @@ def stale_job_lock(root: Path, job_id: str) -> Iterator[bytes | None]:
         yield None
         return
     try:
-        yield os.pread(descriptor, 1 << 16, 0)
-        path.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(fs.lock(_job_name(job_id), Unavailable("held")))
+            except Unavailable:
+                note = None  # another machine holds it, or the database is away
+            else:
+                note = os.pread(descriptor, 1 << 16, 0)
+            yield note
+            if note is not None:
+                path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _job_name(job_id: str) -> str:
+    return f"job {job_id}"
 
 
 def noted_jobs(root: Path) -> list[str]:

@@ -141,7 +141,7 @@ def staged(
     temp = temp_beside(shown_path(rendition.target), proof.job_id)
     temps = (temp, temp_of(certificate_of(rendition.home, proof)))
     note = json.dumps([os.path.relpath(path, rendition.home) for path in temps]).encode()
-    with job_lock(rendition.home, proof.job_id, note) as forget:
+    with job_lock(rendition.home, proof.job_id, note, fs) as forget:
         try:
             remove_temp(temp, fs)
             files = _collect(temp, proof, fetch, fs)
@@ -207,7 +207,7 @@ def sweep(home: Path, fs: FileSystem) -> list[Path]:
     """
     removed = []
     for job_id in noted_jobs(home):
-        with stale_job_lock(home, job_id) as note:
+        with stale_job_lock(home, job_id, fs) as note:
             for temp in _temps_of_note(home, note):
                 if fs.lstat(temp) is not None:
                     remove_tree(fs, temp)

@@ -11,12 +11,12 @@ from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError, SourceAway
+from hevcq.errors import SourceAway
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.fs_events import ChangeListener, mount_of, open_for_writing
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
-from hevcq.ports.catalog import UNPLACED, Mode
+from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
@@ -44,11 +44,6 @@ SHARE_RESCAN_S = 300.0
 """Seconds between scans of a library whose changes are not reported, such as a network share."""
 RESCAN_S = 3600.0
 """Seconds between scans of a library whose changes are reported: an event may be lost."""
-NOT_SHARED = (
-    "Originals are not replaced with backend = postgres: file locks of several machines do not meet on"
-    " every share, and two that replace in one folder could lose an original."
-)
-NOT_SHARED_REMEDY = "Leave --replace (of a library: place) out, or replace from one machine with backend = embedded."
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 UNUSABLE_AGAIN_S = 7 * 86_400.0
@@ -73,8 +68,6 @@ class FolderIngest:
         self._app, self.request, self._emit, self._stop = app, request, emit, stop
         self.profiles = request.chosen_profiles(app.profiles, app.settings.ingest.profiles)
         where = request.destination(self.profiles)
-        if where.mode is Mode.REPLACE and app.settings.backend == "postgres":
-            raise ConfigError(NOT_SHARED, remedy=NOT_SHARED_REMEDY)
         self._output = where.output
         app.encoder.version()
         self._ports, self._summary = app.ports, summary
@@ -153,17 +146,17 @@ class FolderIngest:
         )
 
     def hold(self, held: ExitStack) -> None:
-        """Keep hevcq with another data folder out of this library while `held` is open.
+        """Keep hevcq of another data folder or database out of this library while `held` is open.
 
         Raises Unavailable if there is one already.
         """
         roots = self.request.roots
         folders = [root if root.is_dir() else root.parent for root in roots]
         homes = folders if self._output is None else [self._output]
-        data_dir = self._app.settings.data_dir
-        where = f"{os.uname().nodename}:{data_dir}"
+        data_dir, house = self._app.settings.data_dir, self._app.catalog.database.house
+        where = "of PostgreSQL" if house else f"{os.uname().nodename}:{data_dir}"
         there = [home for home in homes if home.is_dir() and home != home.parent]
-        held.enter_context(in_use(there, data_folder_id(data_dir), where))
+        held.enter_context(in_use(there, house or data_folder_id(data_dir), where))
 
     def recover(self) -> None:
         folders = recovery_folders(self._app.catalog, self.request.roots, self._output)

@@ -58,6 +58,8 @@ class Database(ABC):
     """
 
     where: str
+    house = ""
+    """What tells the machines of one database from those of another; empty: each data folder is its own."""
     shared = False
     """Whether several machines use it, each with mounts and device numbers of its own."""
     wake: Callable[[str], None] = staticmethod(lambda _queue: None)
@@ -78,6 +80,15 @@ class Database(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    @contextmanager
+    def lock(self, _name: str, _busy: HevcqError | None = None) -> Iterator[Callable[[], None]]:
+        """Hold a lock that all machines of the database share, beside the lock files of each.
+
+        Wait for its holder, or raise `busy`. Yield a function that raises LockLost if the lock was
+        lost: call it before each step that the lock guards. One machine needs its lock files alone.
+        """
+        yield lambda: None
 
     def hear(self) -> None:  # noqa: B027 - a file tells nobody
         """Let `wake` be called from now on, where the engine tells at once."""

@@ -33,6 +33,7 @@ from hevcq.errors import (
     UnknownSchema,
 )
 from hevcq.sql.database import SCHEMA, SKIP_LOCKED, VERSION, Database, T, Values, Work
+from hevcq.sql.postgres_locks import PostgresLocks
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.retry import RetryPolicy, retry_control_call
@@ -229,6 +230,7 @@ class PostgresDatabase(Database):
         self.where = f"PostgreSQL {place}".strip()
         self._room, self._lock = threading.BoundedSemaphore(MAX_CONNECTIONS), threading.Lock()
         self._idle: list[PostgresSession] = []
+        self._locks = PostgresLocks(self._connect_again, schema, clock)
         self._closed, self._new, self._told = False, True, False
         self._ear: tuple[threading.Thread, socket.socket] | None = None
         try:
@@ -258,9 +260,15 @@ class PostgresDatabase(Database):
             ear, self._ear = self._ear, None
         for session in idle:
             session.raw.close()
+        self._locks.close()
         if ear is not None:
             ear[1].close()
             ear[0].join()
+
+    @contextmanager
+    def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[Callable[[], None]]:
+        with self._locks.hold(name, busy) as require:
+            yield require
 
     def hear(self) -> None:
         with self._lock:
@@ -349,6 +357,15 @@ class PostgresDatabase(Database):
         for each in (session, *stale):  # the others of a server that went are lost too
             each.raw.close()
 
+    def _connect_again(self) -> psycopg.Connection[Any]:
+        def once() -> psycopg.Connection[Any]:
+            try:
+                return self._connect()
+            except psycopg.Error as error:
+                raise self._translated(error, None) from error
+
+        return self._persist(once)
+
     def _connect(self) -> psycopg.Connection[Any]:
         raw = psycopg.connect(
             self._dsn,
@@ -361,12 +378,23 @@ class PostgresDatabase(Database):
                 raise StorageError(
                     f"{self.where} is version {raw.info.server_version // 10000}; hevcq needs 14 or newer."
                 )
+            self._require_own_session(raw)
             raw.execute(SESSION.format(schema=self._schema).encode())
             self._told = False
         except BaseException:
             raw.close()
             raise
         return raw
+
+    def _require_own_session(self, raw: psycopg.Connection[Any]) -> None:
+        """Raise ConfigError if a pooler answers: the lock of a session would be another client's."""
+        (pid,) = raw.execute(b"SELECT pg_backend_pid()").fetchall()[0]
+        if pid != raw.info.backend_pid:
+            raise ConfigError(
+                f"A connection pooler such as PgBouncer answers for {self.where}; locks need a connection"
+                " of their own.",
+                remedy="Let postgres.dsn name the server itself.",
+            )
 
     def _translated(self, error: psycopg.Error, session: PostgresSession | None) -> HevcqError:
         """Return hevcq's error (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""

@@ -1,8 +1,10 @@
 """The ports that use cases work with."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from hevcq.library.filesystem import FileSystem, SharedFileSystem
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.backend import Backend
 from hevcq.sql.catalog import Catalog
@@ -17,9 +19,14 @@ class LibraryPorts:
     clock: Clock
     data_dir: Path
 
-    def open_swap(self, root: Path) -> Swap:
+    def open_swap(self, root: Path, stop: threading.Event | None = None) -> Swap:
         """Return the swap journal of one library folder."""
-        return Swap(root, self.clock)
+        return Swap(root, self.clock, self.files(stop))
+
+    def files(self, stop: threading.Event | None = None) -> FileSystem:
+        """Return the file system for changes of libraries, for one thread."""
+        database = self.catalog.database
+        return SharedFileSystem(database.lock, stop) if database.shared else FileSystem(stop)
 
 
 @dataclass(frozen=True)

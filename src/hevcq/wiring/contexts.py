@@ -118,12 +118,14 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
     busy = Unavailable(
         f"Another process is busy with the sync {sync.name}.", remedy="Let it end first."
     )
-    with alone(app.settings.data_dir / f"sync-{sync.name}.lock", busy):
+    database = app.catalog.database
+    here = alone(app.settings.data_dir / f"sync-{sync.name}.lock", busy)
+    with here, database.lock(f"sync {sync.name}", busy):
         remote = open_remote(sync)
         try:
             yield SyncPorts(
                 remote,
-                SyncJournal(app.catalog.database),
+                SyncJournal(database),
                 app.clock,
                 FileSystem(stop),
                 stop,

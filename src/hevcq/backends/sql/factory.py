@@ -111,7 +111,7 @@ def open_postgres(
     return database
 
 
-def _require_same_files(database: Database, folder: Path) -> None:
+def _require_same_files(database: PostgresDatabase, folder: Path) -> None:
     """Raise ConfigError if the folder is not the one with the database's renditions, as before a mount.
 
     The first machine marks it.
@@ -131,6 +131,7 @@ def _require_same_files(database: Database, folder: Path) -> None:
 
     # A writer waits for the others: only whoever is first has to be one.
     known = (database.row(sql.FILES_MARK) or ("",))[0] or database.write(work)[0]
+    database.house = known
     with file_errors("read", mark):
         if mark.is_file() and mark.read_text("utf-8") == known:
             return

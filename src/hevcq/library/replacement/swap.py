@@ -103,7 +103,7 @@ class Swap:
         with library_errors(own_folder(self.root)):
             if not has_records(self.root):
                 return []
-        with root_lock(self.root), library_errors(own_folder(self.root)):
+        with root_lock(self.root, self._fs), library_errors(own_folder(self.root)):
             self._journal.clean()
             settled = [self._recover_one(path, undo) for path, undo in self._journal.under_way()]
             stuck = {item.source for item in settled if item.outcome is RecoveryOutcome.STUCK}
@@ -117,7 +117,7 @@ class Swap:
         Raises UndoRefused with the reason, with nothing changed, and DiskFull or Unavailable if
         the file system failed, after cancelling the undo where possible.
         """
-        with root_lock(self.root):
+        with root_lock(self.root, self._fs):
             record = self.check_undo(job_id)
             try:
                 self._journal.begin_undo(record)
@@ -153,7 +153,7 @@ class Swap:
         with library_errors(own_folder(self.root)):
             if not has_records(self.root):
                 return []
-        with root_lock(self.root), library_errors(own_folder(self.root)):
+        with root_lock(self.root, self._fs), library_errors(own_folder(self.root)):
             return list(expire(self._fs, self._journal, now, kept_s))
 
     def free(self, asked: Callable[[Record], bool]) -> list[Expired]:
@@ -161,7 +161,7 @@ class Swap:
 
         See `retention.expire`. Raises DiskFull, Unavailable or LibraryError.
         """
-        with root_lock(self.root), library_errors(own_folder(self.root)):
+        with root_lock(self.root, self._fs), library_errors(own_folder(self.root)):
             return list(release(self._fs, self._journal, asked))
 
     def follow(self) -> None:
@@ -172,7 +172,7 @@ class Swap:
         with library_errors(own_folder(self.root)):
             if not any(is_missing(self._fs, record) for record in self._journal.kept()):
                 return
-        with root_lock(self.root), library_errors(own_folder(self.root)):
+        with root_lock(self.root, self._fs), library_errors(own_folder(self.root)):
             kept = list(self._journal.kept())
             renditions = Renditions(self._fs, self.root, kept)
             for record in kept:
@@ -190,7 +190,7 @@ class Swap:
                     f"{printable(new)} is not the rendition that was checked ({Gate.G9.name}); nothing was replaced.",
                     remedy="Run the same command again.",
                 )
-            with root_lock(self.root):
+            with root_lock(self.root, self._fs):
                 _require_untouched(change, before, require_replaceable(self._fs, self.root, change))
                 record = self._record(change, new)
                 self._carry_out(record)
@@ -202,7 +202,7 @@ class Swap:
         """Recover interrupted swaps of this job, as the new record would overwrite theirs."""
         if not self._unfinished_of(change.certificate.job_id):
             return
-        with root_lock(self.root):
+        with root_lock(self.root, self._fs):
             for path, undo in self._unfinished_of(change.certificate.job_id):
                 found = self._recover_one(path, undo)
                 if found.outcome is RecoveryOutcome.STUCK:

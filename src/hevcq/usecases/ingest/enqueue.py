@@ -18,7 +18,7 @@ from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.ingest.track import JobTracker
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.lock import placing
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -62,7 +62,7 @@ class Enqueuer:
         source = backend.store.accept(path, key, moved=moved, stop=stop)
         self._unchanged(items[0])
         by_profile = {item.profile.name: item for item in items if item.profile is not None}
-        with placement_lock(self._ports.data_dir):
+        with placing(self._ports):
             undone = [n for each in by_profile if self._is_undone(n := job_id(source, each))]
             self._note(items, source)
             for profile in by_profile:
@@ -79,7 +79,7 @@ class Enqueuer:
 
     def adopt(self, item: Item) -> JobRecord | None:
         """Record the placement of a job queued earlier, and return it; None if it is gone."""
-        with placement_lock(self._ports.data_dir):
+        with placing(self._ports):
             job = self._ports.backend.ledger.get(item.job_id)
             if job is None:
                 return None

@@ -50,7 +50,7 @@ from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.operations.acknowledge import KEPT
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.lock import placing
 from hevcq.usecases.placement.moved import at_its_new_path, moved_placement
 from hevcq.usecases.proofs import OwnRenditions, Proofs
 from hevcq.util.text import printable
@@ -351,7 +351,7 @@ class Ingest:
         if not moved:
             return
         catalog, backend = self._ports.catalog, self._ports.backend
-        with placement_lock(self._ports.data_dir):
+        with placing(self._ports):
             for item, was in moved:
                 if item.placement is not None:
                     catalog.record_placements([item.placement])

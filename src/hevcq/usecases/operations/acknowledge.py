@@ -20,7 +20,7 @@ from hevcq.sql.event_log import EventLog
 from hevcq.usecases.context import Ports
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
 from hevcq.usecases.operations.reprocess import jobs_named
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.lock import placing
 
 KEPT = "Kept as it is, as asked."
 UNUSABLE = "video.unusable"
@@ -86,7 +86,7 @@ def _record(ports: Ports, path: Path, profile: str, why: str) -> bool:
     except (OSError, PermanentError):
         return False  # gone since, or unreadable: nothing tells it from another file
     name = job_id(source, profile)
-    with placement_lock(ports.data_dir):
+    with placing(ports):
         if ports.catalog.placement(name) is None:
             fingerprint, now = fingerprint_of(facts), ports.clock.now()
             note = Placement(

@@ -39,7 +39,7 @@ from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.store import Store
 from hevcq.usecases.context import Ports
 from hevcq.usecases.placement.lived_time import note_kept
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.lock import placing
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -100,7 +100,7 @@ class Collector:
             return self._failed(placement, ref, error)
         self._record(placement, ref, done)
         if done.mode is Mode.REPLACE:
-            _remove_beside(placement, ref, FileSystem(stop))
+            _remove_beside(placement, ref, self._ports.files(stop))
         self._tidy(ref)
         # Last: deleting the store's own link of the file changes the file's change time.
         if done.mode is not Mode.REPLACE:
@@ -142,7 +142,7 @@ class Collector:
         proof = self._proof(placement, ref)
         proofs = replace(self._proofs, stop=stop)
         rendition = ToPlace(library_root_of(placement), placement.source, placement.target, proof)
-        fs = FileSystem(stop)
+        fs = self._ports.files(stop)
 
         def fetch(target: Path) -> str:
             return self._fetch(placement, ref, target, stop)
@@ -305,7 +305,7 @@ class Collector:
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
         """Return the placement if another process made it meanwhile; else record the error and raise it."""
-        with placement_lock(self._ports.data_dir):
+        with placing(self._ports):
             now = self._ports.catalog.placement(placement.job_id)
             if now is not None and _settled(now, ref):
                 return _before(now, ref)
@@ -324,7 +324,7 @@ class Collector:
 
     def _record(self, placement: Placement, ref: RenditionRef, done: Collected) -> None:
         replaced = placement.mode is Mode.REPLACE
-        with placement_lock(self._ports.data_dir):
+        with placing(self._ports):
             settled = replace(
                 placement,
                 state=PlacementState.REPLACED if replaced else PlacementState.PLACED,

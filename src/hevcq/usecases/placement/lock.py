@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import HevcqError, StorageError, Unavailable
+from hevcq.usecases.context import LibraryPorts
 from hevcq.util import file_io, file_lock
 from hevcq.util.text import printable, reason_of
 
 NAME = "placing.lock"
+PLACING = "placing"
 IDENTITY = "id"
 
 
@@ -34,11 +36,21 @@ def data_folder_id(data_dir: Path) -> str:
 
 
 @contextmanager
+def placing(ports: LibraryPorts) -> Iterator[None]:
+    """Hold the placement lock of the data folder, and of all machines that share its placements.
+
+    Read and write a placement's state inside it, so that a placement finished by another process is
+    never set back. Raises Unavailable if the folder is not writable or the database is away.
+    """
+    with placement_lock(ports.data_dir), ports.catalog.database.lock(PLACING):
+        yield
+
+
+@contextmanager
 def placement_lock(data_dir: Path) -> Iterator[None]:
     """Hold the data folder's placement lock; the system releases it when the holder dies.
 
-    Read and write a placement's state inside it, so that a placement finished by another process is
-    never set back. Raises Unavailable if the folder is not writable.
+    Raises Unavailable if the folder is not writable.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

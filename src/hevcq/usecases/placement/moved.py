@@ -17,7 +17,7 @@ from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.lock import placing
 
 
 def moved_placement(
@@ -67,7 +67,7 @@ def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
         with suppress(HevcqError, OSError):
             moved = [each for record in swap.kept() if (each := _moved(ports, folder, record))]
         if moved:
-            with placement_lock(ports.data_dir):
+            with placing(ports):
                 ports.catalog.record_placements(moved)
 
 

@@ -15,7 +15,7 @@ from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lived_time import kept_s, lived_s
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.lock import placing
 from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -120,7 +120,7 @@ def note_freed(each: Expired, ports: LibraryPorts, why: str = "") -> None:
     """Record in the catalog that a replaced video's original is gone."""
     if not each.outcome.is_gone:
         return
-    with placement_lock(ports.data_dir):
+    with placing(ports):
         placement = ports.catalog.placement(each.record.job_id)
         if placement is not None and placement.state is PlacementState.REPLACED:
             now = ports.clock.now()

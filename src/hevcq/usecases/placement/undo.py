@@ -15,7 +15,7 @@ from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.lock import placing
 from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.originals import (
     FREED,
@@ -163,7 +163,7 @@ def _back_already(one: _Candidate) -> int:
 
 
 def _remember(one: _Candidate, ports: LibraryPorts) -> None:
-    with placement_lock(ports.data_dir):
+    with placing(ports):
         placement = ports.catalog.placement(one.job_id)
         if placement is None:
             return
