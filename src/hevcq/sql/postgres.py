@@ -414,7 +414,7 @@ class PostgresDatabase(Database):
 
     def _answers(self) -> bool:
         """Return whether the server takes connections: in any language, one that starts refuses by 57P03."""
-        return pq.PGconn.ping(self._dsn.encode()) is pq.Ping.OK
+        return pq.PGconn.ping(self._dsn.encode()) == pq.Ping.OK
 
     def _check(self, before_making: Callable[[], None]) -> None:
         """Make the tables where there are none; refuse those of another hevcq."""

@@ -134,8 +134,9 @@ def open_migration(
     there = settings.model_copy(update={"backend": "postgres"})
     if to == "postgres" and not (folder / DATABASE).exists():
         raise UsageError(f"{printable(folder)} has no records of the embedded backend.")
-    if not there.postgres.dsn.get_secret_value() and not _libpq_knows():
-        raise ConfigError("postgres.dsn is empty.", remedy="Set it in the settings file.")
+    if not there.postgres.dsn.get_secret_value():
+        remedy = "Set it in the settings file, also where PGHOST names the server."
+        raise ConfigError("postgres.dsn is empty.", remedy=remedy)
     for each in (folder, there.files_dir):
         with file_errors("created", each):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -158,10 +159,6 @@ def open_migration(
             data_dir=folder,
             clock=clock if to == "postgres" else server.clock,
         )
-
-
-def _libpq_knows() -> bool:
-    return any(os.environ.get(name) for name in ("PGHOST", "PGSERVICE", "PGDATABASE"))
 
 
 def link_files(source: Path, target: Path) -> None:
