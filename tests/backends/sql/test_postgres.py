@@ -3,9 +3,11 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, source, task
 from hevcq.backends.sql.factory import SqlBackend
@@ -399,6 +401,9 @@ def test_a_server_that_is_still_starting_is_waited_for(shared, monkeypatch) -> N
         return real(*args, **kwargs)
 
     monkeypatch.setattr(psycopg, "connect", connect)
+    refusing = SimpleNamespace(ping=lambda _: pq.Ping.REJECT)
+    rest = {"Ping": pq.Ping, "TransactionStatus": pq.TransactionStatus}
+    monkeypatch.setattr(postgres, "pq", SimpleNamespace(PGconn=refusing, **rest))
 
     opened = PostgresDatabase(shared_dsn(), Patient(), schema=shared._schema)
 
