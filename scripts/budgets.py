@@ -22,13 +22,13 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 65_050,
-    "modules": 283,
-    "classes": 644,
+    "lines of src": 71_500,
+    "modules": 315,
+    "classes": 702,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 71_300,
-    "words of docs": 35_850,
-    "settings and keys of profiles": 177,
+    "lines of tests and benchmarks": 75_250,
+    "words of docs": 37_500,
+    "settings and keys of profiles": 178,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""
 WAIVED: dict[str, str] = {}

@@ -189,4 +189,4 @@ def test_what_was_not_made_of_a_video_is_not_compared_with_it(pair, tmp_path):
     )
 
     with pytest.raises(MediaRefused, match=r"has 160x90, but .* makes 320x180"):
-        conftest.ENCODER.compare(replace(pair.request, output=other), tmp_path, stop=STOP)
+        conftest.ENCODER.frame_pairs(replace(pair.request, output=other), stop=STOP)
