@@ -151,6 +151,12 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") ->
     return check_key(_shortened(f"{INBOX}/{folder}/{own}", "/".join(parts)))
 
 
+def tail_of_key(key: str) -> str:
+    """Return a key without inbox, routing folder and machine: one source may be routed in several ways."""
+    tail = key.split("/", 2)[-1]
+    return tail.partition("/")[2] if tail.startswith(MACHINE) else tail
+
+
 def path_of_key(key: str) -> str | None:
     """Return the path that `key_for_path` made this inbox key of; None for a key of another kind."""
     prefix = f"{INBOX}/{EVERY_PROFILE}/"

@@ -5,10 +5,10 @@ the old one last: whoever watches sees the old set or the new one, also after a 
 """
 
 import stat
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.keys import MASTER, is_set_version
+from hevcq.domain.keys import MASTER, is_set_version, tail_of_key
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, holds, move_new
 
@@ -30,8 +30,9 @@ def sets_before(
 
 
 def _follows(proof: Certificate, before: Certificate, versions: set[str]) -> bool:
-    names = {PurePosixPath(each.source.key).name for each in (proof, before)}
-    mine = before.profile == proof.profile and len(names) == 1
+    # By the whole path: in an output folder, episode1 of another show has the same name.
+    keys = {tail_of_key(each.source.key) for each in (proof, before)}
+    mine = before.profile == proof.profile and len(keys) == 1
     return mine and bool(before.files) and _versions(before) <= versions
 
 

@@ -60,11 +60,12 @@ OPTIONS: dict[str, Any] = {
     "target_session_attrs": "read-write",  # what a standby answers may be old
 }
 SESSION = """SET search_path = "{schema}"; SET statement_timeout = '30s';
-SET idle_in_transaction_session_timeout = '10s'; SET tcp_keepalives_idle = 10;
+SET idle_in_transaction_session_timeout = '10s'; SET idle_session_timeout = 0; SET tcp_keepalives_idle = 10;
 SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 15000;
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off'"""
 """A machine that is stopped or cut off within a transaction keeps the others waiting for 10 s at most.
+A session that only holds a lock may be idle for as long as a check takes.
 Each commit is durable: clients outlive a crash of the server, so none may be forgotten by it."""
 LOCKED = f"SELECT pg_advisory_xact_lock({LOCK}, hashtext(current_schema()))"
 MARK = f"""INSERT INTO commit_mark VALUES ('{{session}}', {{number}}, {AT}) ON CONFLICT (session)

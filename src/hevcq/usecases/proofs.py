@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from hevcq.domain.certificate import Certificate, failure
 from hevcq.domain.job import RenditionRef, file_version
-from hevcq.domain.keys import MACHINE, key_for_path
+from hevcq.domain.keys import key_for_path, tail_of_key
 from hevcq.domain.profile import Profile
 from hevcq.errors import BadKey, Interruption, PermanentError, UsageError
 from hevcq.library.certificates import Certificates
@@ -218,7 +218,9 @@ class OwnRenditions:
         proofs = list(self.certificates.of_rendition(target, facts.st_size))
         if any(_is_source(proof, source, size) for proof in proofs):
             return TargetState.OURS
-        if any(_tail(proof.source.key) == _tail(str(_key_of(source))) for proof in proofs):
+        if any(
+            tail_of_key(proof.source.key) == tail_of_key(str(_key_of(source))) for proof in proofs
+        ):
             return TargetState.FORMER
         # The same name may be this video before its folder was moved.
         names = {PurePosixPath(proof.source.key).name for proof in proofs}
@@ -271,7 +273,7 @@ def _is_source(proof: Certificate, source: Path, size: int) -> bool:
     """
     if proof.source.size != size:
         return False
-    if _tail(proof.source.key) == _tail(str(_key_of(source))):
+    if tail_of_key(proof.source.key) == tail_of_key(str(_key_of(source))):
         return True
     try:
         version = _LIBRARY_VERSION.fullmatch(proof.source.version)
@@ -285,7 +287,7 @@ def _is_source(proof: Certificate, source: Path, size: int) -> bool:
 
 def _still_there(proof: Certificate, path: Path) -> bool:
     """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
-    old = Path("/", _tail(proof.source.key))
+    old = Path("/", tail_of_key(proof.source.key))
     return old != path and size_of(old) == proof.source.size
 
 
@@ -294,12 +296,6 @@ def _key_of(source: Path) -> PurePosixPath:
         return PurePosixPath(key_for_path(str(source)))
     except BadKey:
         return PurePosixPath(source.name)
-
-
-def _tail(key: str) -> str:
-    """Return a key without inbox, routing folder and machine: one source may be routed in several ways."""
-    tail = key.split("/", 2)[-1]
-    return tail.partition("/")[2] if tail.startswith(MACHINE) else tail
 
 
 def _writable(folder: Path) -> bool:

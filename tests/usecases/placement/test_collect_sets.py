@@ -223,7 +223,7 @@ def test_the_set_of_a_changed_video_takes_the_place_of_the_old_one(bench: SetBen
     assert Certificate.parse(proof.read_bytes()).job_id == job.job_id
 
 
-@pytest.mark.parametrize("harm", ["playlist", "certificate", "other video"])
+@pytest.mark.parametrize("harm", ["playlist", "certificate", "other video", "namesake"])
 def test_a_set_that_is_not_provably_this_videos_is_not_followed(bench: SetBench, harm: str) -> None:
     job = changed(bench)
     (record,) = (bench.media / ".hevcq/certificates").iterdir()
@@ -232,8 +232,8 @@ def test_a_set_that_is_not_provably_this_videos_is_not_followed(bench: SetBench,
     elif harm == "certificate":
         record.unlink()
     else:
-        text = record.read_text().replace("a.mp4", "b.mp4")
-        record.write_text(text)
+        other = "/b.mp4" if harm == "other video" else "/elsewhere/a.mp4"
+        record.write_text(record.read_text().replace("/a.mp4", other))
     before = tree(bench.media / "a.hevc.hls")
 
     with pytest.raises(LibraryError, match="already exists"):
