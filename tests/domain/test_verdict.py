@@ -49,6 +49,7 @@ TABLE = {
     errors.Conflict: (LATER, C.INTERNAL),
     errors.Unavailable: (LATER, C.NETWORK),
     errors.AccessDenied: (LATER, C.NETWORK),
+    errors.LockLost: (LATER, C.NETWORK),
     errors.SourceAway: (BACK, C.NETWORK),
     errors.WorkerUnfit: (BACK, C.WORKER),
     errors.Stopped: (BACK, C.INTERNAL),

@@ -110,7 +110,6 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
 
     Raises ConfigError, StorageError, or Unavailable if another process has it open.
     """
-    from hevcq.library.filesystem import FileSystem
     from hevcq.sql.catalog import SyncJournal
     from hevcq.usecases.placement.lock import alone
     from hevcq.usecases.sync.move import SyncPorts
@@ -118,16 +117,16 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
     busy = Unavailable(
         f"Another process is busy with the sync {sync.name}.", remedy="Let it end first."
     )
-    database = app.catalog.database
+    fs = app.library_ports.files(stop)
     here = alone(app.settings.data_dir / f"sync-{sync.name}.lock", busy)
-    with here, database.lock(f"sync {sync.name}", busy):
+    with here, fs.lock(f"sync {sync.name}", busy):
         remote = open_remote(sync)
         try:
             yield SyncPorts(
                 remote,
-                SyncJournal(database),
+                SyncJournal(app.catalog.database),
                 app.clock,
-                FileSystem(stop),
+                fs,
                 stop,
                 token=secrets.token_hex(8),
                 least_free=app.settings.min_free_mib << 20,

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -16,8 +18,11 @@ from hevcq.library.lock import job_lock, root_lock
 from hevcq.library.place import sweep
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
+from hevcq.sql.catalog import Catalog
 from hevcq.sql.postgres import PostgresDatabase
+from hevcq.usecases.context import LibraryPorts
 from hevcq.util.clock import SystemClock
+from hevcq.wiring.contexts import opened
 from support.library import ORIGINAL, RENDITION, video
 from support.postgres import own_server
 
@@ -215,3 +220,28 @@ def test_the_database_is_away_before_a_swap_begins_and_nothing_is_touched(tmp_pa
         with root_lock(tmp_path, SharedFileSystem(opened.lock)):
             pass
         opened.close()
+
+
+def test_a_sync_whose_lock_was_lost_lands_nothing_more(
+    dsn, database, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        "hevcq.wiring.contexts.open_remote", lambda _sync: SimpleNamespace(close=lambda: None)
+    )
+    clock = SystemClock()
+    catalog = Catalog(database, clock)
+    app = SimpleNamespace(
+        catalog=catalog,
+        clock=clock,
+        library_ports=LibraryPorts(catalog, clock, tmp_path),
+        settings=SimpleNamespace(data_dir=tmp_path, min_free_mib=0),
+    )
+    part, landed = tmp_path / "part", tmp_path / "landed"
+    part.write_bytes(b"video")
+
+    with opened(app, SimpleNamespace(name="phone"), threading.Event()) as ports:
+        cut(dsn)
+        with pytest.raises(LockLost):
+            ports.fs.rename_new(part, landed)
+
+    assert (part.exists(), landed.exists()) == (True, False)
