@@ -43,7 +43,7 @@ from hevcq.library.names import (
     shown_path,
     temp_beside,
 )
-from hevcq.library.sets import move_over, remove_before, sets_before
+from hevcq.library.sets import move_over, remove_before, sets_before, shows_one
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -107,10 +107,7 @@ def place(
             fs.fsync_dir(shown.parent)
             remove_before(fs, shown, before)
             return certified(rendition, fs, (), already=True)
-        follows = any(
-            holds(fs, rendition.target, each.rendition_size, each.rendition_sha256)
-            for each in before.values()
-        )
+        follows = shows_one(fs, rendition.target, before.values())
         if not follows and fs.lstat(shown) is not None:
             raise occupied(shown)
         with staged(rendition, fetch, fs, check) as (temp, notices):
@@ -118,6 +115,9 @@ def place(
             write_certificate(fs, record, proof.to_json().encode())
             try:
                 if follows:
+                    # Collecting took its time: a playlist that a person has saved since stays.
+                    if not shows_one(fs, rendition.target, before.values()):
+                        raise FileExistsError
                     move_over(fs, temp, shown, proof)
                 else:
                     move_new(fs, temp, shown)

@@ -5,6 +5,7 @@ the old one last: whoever watches sees the old set or the new one, also after a 
 """
 
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate
@@ -38,6 +39,11 @@ def _follows(proof: Certificate, before: Certificate, versions: set[str]) -> boo
 
 def _versions(proof: Certificate) -> set[str]:
     return {file.name.partition("/")[0] for file in proof.files}
+
+
+def shows_one(fs: FileSystem, target: Path, sets: Iterable[Certificate]) -> bool:
+    """Return whether the master playlist at `target` is that of one of these sets."""
+    return any(holds(fs, target, each.rendition_size, each.rendition_sha256) for each in sets)
 
 
 def move_over(fs: FileSystem, temp: Path, shown: Path, proof: Certificate) -> None:

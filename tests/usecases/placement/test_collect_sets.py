@@ -242,6 +242,27 @@ def test_a_set_that_is_not_provably_this_videos_is_not_followed(bench: SetBench,
     assert tree(bench.media / "a.hevc.hls") == before
 
 
+def test_a_playlist_that_a_person_saves_while_the_new_set_is_collected_stays(
+    bench: SetBench,
+) -> None:
+    job = changed(bench)
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert job.rendition is not None
+    with bench.backend.store.open(job.rendition.certificate_key) as reading:
+        proof = Certificate.read(reading)
+    before = tree(bench.media / "a.hevc.hls")
+
+    def check(_file: Path) -> None:
+        placement.target.write_bytes(b"mine")
+
+    rendition = ToPlace(bench.media, placement.source, placement.target, proof)
+    with pytest.raises(LibraryError, match="already exists"):
+        place(rendition, fetcher(bench, proof), FileSystem(), check)
+
+    assert tree(bench.media / "a.hevc.hls") == {**before, "master.m3u8": b"mine"}
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_at_any_call_shows_the_old_set_or_the_new_one(tmp_path: Path, when: str) -> None:
     ends = set[bytes]()
