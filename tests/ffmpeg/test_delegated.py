@@ -11,7 +11,7 @@ from hevcq.domain.certificate import Outcome
 from hevcq.domain.orders import MachineFacts, MadeReport, OrderEnd, OrderProgress
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.errors import Stopped, WorkerUnfit
+from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
 from hevcq.ffmpeg.delegated import DelegatingEncoder
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.joined import Errand, Machine
@@ -175,6 +175,23 @@ def test_failure_of_a_machine_is_no_failure_of_the_job(bench: Bench) -> None:
 
     assert machine.complaints == ["This source is damaged."]
     assert arguments != ("there",)
+
+
+def test_machine_that_does_not_end_in_time_leaves_time_to_encode_here(bench: Bench) -> None:
+    given = list[float]()
+
+    def linger(errand: Errand) -> OrderEnd:
+        assert errand.order.work is not None
+        given.append(errand.order.work.max_seconds)
+        raise LimitExceeded("The machine desk did not end in time.")
+
+    machine = Away(linger)
+    _output, arguments, outcomes = bench.run(machine)
+
+    assert given == [300]  # of the 600 of the job
+    assert machine.complaints == ["The machine desk did not end in time."]
+    assert arguments != ("there",)
+    assert not {Outcome.FAILED, Outcome.UNKNOWN} & set(outcomes)
 
 
 def test_lost_machine_leaves_nothing_behind(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan
 from hevcq.domain.orders import SUFFIX, MadeReport, Order, OrderedWork, OrderEnd, OrderProgress
 from hevcq.domain.profile import Profile
-from hevcq.errors import WorkerUnfit
+from hevcq.errors import LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.run.runner import most_bytes
 from hevcq.ports.encoder import (
@@ -140,7 +140,7 @@ class DelegatingEncoder(FfmpegEncoder):
             source_size=source.stat().st_size,
             source_tag=source_tag(source),
             suffix=suffix,
-            max_seconds=request.max_seconds,
+            max_seconds=request.max_seconds / 2,  # the rest is for an encode here
             chunks=chunks,
             chunk=None if chunk is None else chunk.index,
         )
@@ -158,6 +158,9 @@ class DelegatingEncoder(FfmpegEncoder):
                 return None
             arrived.replace(request.output)
             return answer.report
+        except LimitExceeded as error:
+            self._complain(str(error))
+            return None
         finally:
             arrived.unlink(missing_ok=True)
 
