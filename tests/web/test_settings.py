@@ -165,6 +165,19 @@ def test_the_week_is_written_as_windows(operator: TestClient, opened: App, confi
     assert "22:30-06:00</textarea>" in operator.get("/settings/hours").text
 
 
+@pytest.mark.parametrize("command", ["", "/usr/local/bin/cheap-power"])
+def test_the_page_sets_no_program_to_run(
+    operator: TestClient, opened: App, config: Path, command: str
+) -> None:
+    if command:
+        config.write_text(f'{config.read_text()}\n[schedule]\ngate_command = "{command}"\n')
+    form = {"digest": digest(opened), "windows": "22:30-06:00", "gate_command": "touch /tmp/owned"}
+
+    assert operator.post("/settings/hours", data=form).is_redirect
+    assert opened.settings.schedule.windows == ("22:30-06:00",)
+    assert opened.settings.schedule.gate_command == command
+
+
 def test_a_receiver_is_added_and_its_secret_never_shown(
     operator: TestClient, opened: App, config: Path
 ) -> None:
