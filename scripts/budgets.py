@@ -22,12 +22,12 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 71_500,
-    "modules": 315,
-    "classes": 702,
+    "lines of src": 71_650,
+    "modules": 316,
+    "classes": 703,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 75_250,
-    "words of docs": 37_500,
+    "lines of tests and benchmarks": 75_450,
+    "words of docs": 37_550,
     "settings and keys of profiles": 178,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""

@@ -68,7 +68,7 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         mend_from_the_board(olga)
         job = look_through_the_queue(olga)
         pages = ("/", video, f"{video}/edit", f"{video}/compare/small", "/upload", "/board",
-                 "/board/libraries", "/board/jobs", "/board/jobs?state=failed",
+                 "/board/libraries", "/board/figures?since=1y", "/board/jobs", "/board/jobs?state=failed",
                  job, "/board/jobs/ask?action=retry")  # fmt: skip
         look_at_every_page(olga, pages)
         for each in (ann, bob, eve, olga):

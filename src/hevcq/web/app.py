@@ -32,6 +32,7 @@ from hevcq.web.live import Hub
 from hevcq.web.pages import (
     board,
     compare,
+    figures,
     home,
     jobs,
     profiles,
@@ -128,6 +129,7 @@ def _routes() -> list[BaseRoute]:
         *video.routes(),
         *board.routes(),
         *compare.routes(),
+        *figures.routes(),
         *jobs.routes(),
         *settings.routes(),
         *profiles.routes(),

@@ -40,6 +40,7 @@ from hevcq.usecases.operations.status import (
     overview,
     savings,
 )
+from hevcq.util.svg import bars_svg
 from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
@@ -258,45 +259,11 @@ def libraries(request: Request) -> Response:
     )
 
 
-WIDTH, HEIGHT = 600, 120
-FOOT = 2
-"""Units below the bars, for their line."""
-GAP = 4
-MIN_BAR = 1.5
-"""Units of a bar for the smallest saving, so that it is seen."""
-
-
 def savings_chart(saved: Savings) -> Markup:
     """Return the bytes saved each day as bars, with a sentence for who cannot see them.
 
-    A day on which the renditions were larger in sum has no bar; its title says the number.
+    A day on which the renditions were larger in sum has no bar.
     """
-    most = max((count for _, count in saved.by_day), default=0)
-    if most <= 0:
-        return Markup("")
-    step = WIDTH / len(saved.by_day)
-    bars = []
-    for index, (day, count) in enumerate(saved.by_day):
-        height = max(MIN_BAR, count / most * (HEIGHT - FOOT)) if count > 0 else 0.0
-        bars.append(
-            {
-                "x": round(index * step + GAP / 2, 1),
-                "y": round(HEIGHT - FOOT - height, 1),
-                "width": round(step - GAP, 1),
-                "height": round(height, 1),
-                "title": f"{day:%d %B}: {size(count)}".lstrip("0"),
-            }
-        )
-    first, last = saved.by_day[0][0], saved.by_day[-1][0]
-    return Markup(  # noqa: S704 - the template escapes every value
-        render(
-            "chart.svg",
-            bars=bars,
-            width=WIDTH,
-            height=HEIGHT,
-            foot=HEIGHT - FOOT,
-            first=f"{first:%d %b}".lstrip("0"),
-            last=f"{last:%d %b}".lstrip("0"),
-            most=size(most),
-        )
-    )
+    bars = [(f"{day:%d %b}".lstrip("0"), count) for day, count in saved.by_day]
+    drawn = bars_svg(bars, "Bytes saved each day", lambda count: size(round(count)))
+    return Markup(drawn)  # noqa: S704 - it escapes names

@@ -1,0 +1,104 @@
+"""The figures over time: what was saved, made and failed, how good it is, and what kept originals hold."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.usecases.history import report as history
+from hevcq.usecases.history.report import Line, Report
+from hevcq.util.svg import bars_svg
+from hevcq.util.text import size
+from hevcq.web.identity.person import operator_of
+from hevcq.web.rendering import page
+from hevcq.web.services import services_of
+from hevcq.wiring.app import App
+from hevcq.wiring.notify import gathered
+
+SPANS = {"30d": "30 days", "90d": "90 days", "1y": "a year", "all": "all time"}
+DEFAULT_SPAN = "30d"
+MAX_DAYS = 100
+"""Days up to which a bar is a day; of more it is a month."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A title, its bars as SVG ("" without any), and the same numbers in words."""
+
+    title: str
+    svg: Markup
+    rows: Sequence[tuple[str, str]]
+
+
+def routes() -> Sequence[BaseRoute]:
+    return (Route("/board/figures", figures), Route("/board/figures.csv", figures_csv))
+
+
+def figures(request: Request) -> Response:
+    operator_of(request)
+    app = services_of(request).app
+    span, first, last = _span(request, app)
+    made = history.report(gathered(app), first, last, history.library_names(app.settings))
+    return page(
+        request,
+        "figures.html",
+        made=made,
+        originals=history.originals_now(app.library_ports),
+        charts=charts(made),
+        groups=(("library", made.libraries), ("profile", made.profiles), ("codec", made.codecs)),
+        spans=SPANS,
+        span=span,
+        now=app.clock.now(),
+    )
+
+
+def figures_csv(request: Request) -> Response:
+    """Answer with the daily sums, as `hevcq libraries stats --csv` prints them."""
+    operator_of(request)
+    app = services_of(request).app
+    span, first, last = _span(request, app)
+    found = history.rows(gathered(app), first, last)
+    out = io.StringIO()
+    names = history.library_names(app.settings)
+    csv.writer(out).writerows([history.CSV_COLUMNS, *history.csv_rows(found, names)])
+    name = f'attachment; filename="hevcq-figures-{span}.csv"'
+    return Response(out.getvalue(), media_type="text/csv", headers={"Content-Disposition": name})
+
+
+def _span(request: Request, app: App) -> tuple[str, date, date]:
+    now = app.clock.now()
+    asked = request.query_params.get("since", "")
+    span = asked if asked in SPANS else DEFAULT_SPAN
+    first = history.FIRST if span == "all" else history.since_of(span, now)
+    return span, first, history.day_of(now)
+
+
+def charts(made: Report) -> list[Chart]:
+    """Return a chart of each figure: a bar for each day, or each month of a longer time."""
+    bars: list[tuple[str, Line]] = [(each.name, each) for each in made.months]
+    days = (made.until - made.since).days
+    if days <= MAX_DAYS:
+        known: Mapping[str, Line] = {each.name: each for each in made.days}
+        names = ((made.since + timedelta(days=n)).isoformat() for n in range(days + 1))
+        bars = [(name, known.get(name, Line(name))) for name in names]
+    figures: Sequence[tuple[str, Callable[[Line], float], Callable[[float], str]]] = (
+        ("Smaller by", lambda line: line.saved, lambda value: size(round(value))),
+        ("Renditions made", lambda line: line.renditions, "{:.0f}".format),
+        ("CPU hours", lambda line: line.cpu_h, "{:.1f}".format),
+        ("Failed", lambda line: line.failed, "{:.0f}".format),
+        ("VMAF measured, where one was asked for", lambda line: line.verified, "{:.1f}".format),
+    )
+    return [
+        Chart(
+            title,
+            Markup(bars_svg([(name, of(line)) for name, line in bars], title, shown)),  # noqa: S704 - it escapes names
+            [(name, shown(of(line))) for name, line in bars if of(line)],
+        )
+        for title, of, shown in figures
+    ]
