@@ -92,3 +92,18 @@ def test_a_task_that_fargate_does_not_offer_is_refused_with_what_it_offers(size,
         Fleet(**size)
 
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"csv": "/videos/film.mkv"},
+        {"y": "/videos/film.mkv"},
+        {"aq-mode": "1:csv=/videos/film.mkv"},
+        {"aq-mode=1:recon": "film.mkv"},
+        {"zones": "0,9,q=20:csv=/videos/film.mkv"},
+    ],
+)
+def test_a_parameter_that_names_a_file_is_refused(params):
+    with pytest.raises(ValidationError, match="names a file"):
+        VideoRecipe(encoder_params=params)

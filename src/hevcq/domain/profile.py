@@ -6,6 +6,7 @@ queue's visibility and its worker's heartbeat cannot disagree.
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -175,6 +176,16 @@ class VideoRecipe(Frozen):
     keyframe_s: float | None = Field(
         default=None, gt=0, description="longest distance between key frames in seconds"
     )
+
+    @field_validator("encoder_params", mode="after")
+    @classmethod
+    def _no_files(cls, value: dict[str, str | int | float]) -> dict[str, str | int | float]:
+        """Refuse what an encoder or ffmpeg would write to or read: a path could name an original."""
+        for name, text in value.items():
+            apart = {":"} if name == "zones" else {"/", "\\"}
+            if not re.fullmatch(r"[A-Za-z][\w-]*", name) or apart & set(str(text)):
+                raise ValueError(f"{name} names a file, or is no parameter")
+        return value
 
     @field_validator("encoder", mode="before")
     @classmethod
