@@ -107,3 +107,15 @@ def test_a_task_that_fargate_does_not_offer_is_refused_with_what_it_offers(size,
 def test_a_parameter_that_names_a_file_is_refused(params):
     with pytest.raises(ValidationError, match="names a file"):
         VideoRecipe(encoder_params=params)
+
+
+def test_parameters_that_would_be_options_of_ffmpeg_are_refused():
+    with pytest.raises(ValidationError, match="vp9 takes none"):
+        Profile.model_validate(
+            {
+                "name": "webm",
+                "description": "x",
+                "container": "webm",
+                "video": {"codec": "vp9", "crf": 30, "encoder_params": {"y": "film.mkv"}},
+            }
+        )

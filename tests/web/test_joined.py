@@ -237,6 +237,23 @@ def test_upload_resumes_where_it_broke_off(farm: Farm) -> None:
     assert farm.made.read_bytes() == b"abcdef"
 
 
+def test_nothing_is_added_to_a_file_whose_order_ended_meanwhile(farm, monkeypatch) -> None:
+    token = farm.join()
+    job = farm.order()
+    machine = farm.machines.find("desk")
+    found = machine.find(ORDER)
+    path = f"orders/{ORDER}/made"
+    farm.ask("PATCH", path, token, content=b"abc", headers={**CHUNK, "Upload-Offset": "0"})
+    machine.end(found, OrderEnd())
+    job.join(10)
+    monkeypatch.setattr(type(machine), "find", lambda *_: found)  # the request had found it before
+
+    late = farm.ask("PATCH", path, token, content=b"def", headers={**CHUNK, "Upload-Offset": "3"})
+
+    assert late.status_code == 404
+    assert farm.made.read_bytes() == b"abc"
+
+
 def test_upload_beyond_what_an_encode_may_have_is_refused(farm: Farm) -> None:
     token = farm.join()
     farm.order(most_bytes=5)

@@ -34,6 +34,8 @@ from hevcq.domain.profile_sections import (
 )
 from hevcq.domain.quality import SCALES
 
+_TAKES_PARAMS = frozenset({VideoCodec.HEVC, VideoCodec.H264, VideoCodec.AV1})
+"""Codecs whose parameters an encoder reads from one word; of others they would be options of ffmpeg itself."""
 REVIEW_BELOW = 0.03
 """Share of the source's size below which a rendition whose pictures nobody compares is reviewed."""
 
@@ -171,7 +173,8 @@ class VideoRecipe(Frozen):
         default=(), description="sources in these codecs are skipped: nothing to gain"
     )
     encoder_params: dict[str, str | int | float] = Field(
-        default_factory=dict, description="more x265-params or x264-params, as name: value"
+        default_factory=dict,
+        description="more x265-params, x264-params or svtav1-params, as name: value",
     )
     keyframe_s: float | None = Field(
         default=None, gt=0, description="longest distance between key frames in seconds"
@@ -394,6 +397,8 @@ class Profile(Frozen):
         problem = problem or depth_problem(video.codec, video.pixel_format)
         if two_passes := {"pass", "stats"} & set(video.encoder_params):
             problem = f"video.encoder_params: {min(two_passes)} is for two passes; hevcq makes one"
+        if video.encoder_params and video.codec not in _TAKES_PARAMS:
+            problem = f"video.encoder_params: {video.codec} takes none, only hevc, h264 and av1 do"
         if video.quality is not None and (
             video.codec not in SCALES
             or self.container is Container.HLS

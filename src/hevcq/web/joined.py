@@ -22,7 +22,7 @@ from hevcq.domain.orders import Greeting, Joined, MachineFacts, OrderEnd, OrderH
 from hevcq.errors import DiskFull, is_full
 from hevcq.ports.machines import minor
 from hevcq.ports.videos import ByteReceiver
-from hevcq.usecases.machines.board import Commission, JoinedMachine
+from hevcq.usecases.machines.board import UNKNOWN, Commission, JoinedMachine
 from hevcq.util.processes import node
 from hevcq.util.text import whole
 from hevcq.web.identity.accounts import ProgramTokens
@@ -112,6 +112,8 @@ async def _patch(request: Request) -> Response:
     if not commission.receiving.acquire(blocking=False):
         raise _closing(423, "Another connection still sends this file.")
     try:
+        if commission.closed:  # since it was found: the gates read the file now
+            raise _closing(404, UNKNOWN)
         receiver = await run_in_threadpool(_Receiver, target)
         try:
             if receiver.offset != start:

@@ -27,7 +27,10 @@ UNKNOWN = "This order is no longer wanted."
 
 @dataclass(eq=False, slots=True)
 class Commission:
-    """An errand on its way; `answer` ends it. `heard_at` is when the machine last spoke of it."""
+    """An errand on its way; `answer` ends it. `heard_at` is when the machine last spoke of it.
+
+    Whoever holds `receiving` may write to the file that was made, until it is `closed`.
+    """
 
     errand: Errand
     taken: bool = False
@@ -37,6 +40,7 @@ class Commission:
     answer: OrderEnd | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     receiving: threading.Lock = field(default_factory=threading.Lock)
+    closed: bool = False
 
     @property
     def order(self) -> Order:
@@ -151,7 +155,7 @@ class JoinedMachine(Machine):
             with self._lock:
                 del self._commissions[errand.order.order_id]
             with commission.receiving:  # whoever still writes to the file has ended
-                pass
+                commission.closed = True
 
     def _awaited(
         self,
