@@ -22,11 +22,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 71_650,
+    "lines of src": 71_600,
     "modules": 316,
     "classes": 703,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 75_450,
+    "lines of tests and benchmarks": 75_350,
     "words of docs": 37_550,
     "settings and keys of profiles": 178,
 }

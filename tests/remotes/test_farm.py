@@ -9,9 +9,7 @@ import httpx2 as http
 import pytest
 
 from hevcq import __version__
-from hevcq.domain.orders import MachineFacts, Order, OrderedWork, OrderEnd
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.orders import MachineFacts, OrderEnd
 from hevcq.errors import (
     AccessDenied,
     DiskFull,
@@ -21,10 +19,9 @@ from hevcq.errors import (
     UsageError,
     WorkerUnfit,
 )
-from hevcq.ports.encoder import UNMEASURED
 from hevcq.remotes.farm import UNENCRYPTED, HttpFarm, require_private
 from support.clips import ManualClock
-from support.media_facts import media, profile, video
+from support.orders import new_order
 
 SOURCE = bytes(range(256)) * 40
 FACTS = MachineFacts(version=__version__, ffmpeg="f", build="b", start="s", slots=1)
@@ -34,22 +31,6 @@ Handler = Callable[[http.Request], http.Response]
 def farm(handler: Handler) -> HttpFarm:
     clock = ManualClock(auto=True)
     return HttpFarm("https://farm.example", "token", clock, http.MockTransport(handler))
-
-
-def order() -> Order:
-    recipe, info = profile(), media(video())
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan)
-    work = OrderedWork(
-        plan=plan,
-        info=info,
-        measured=UNMEASURED,
-        duration_s=1.0,
-        source_size=len(SOURCE),
-        source_tag="tag",
-        max_seconds=60,
-    )
-    return Order(order_id="0123456789abcdef", profile=recipe, work=work)
 
 
 class Torn(http.SyncByteStream):
@@ -76,7 +57,7 @@ def test_fetch_resumes_where_the_connection_broke(tmp_path: Path) -> None:
             else http.Response(206, stream=Torn(rest[:3000]))
         )
 
-    farm(serve).fetch(order(), tmp_path / "source", threading.Event())
+    farm(serve).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
     assert (tmp_path / "source").read_bytes() == SOURCE
     assert asked == ["bytes=0-", "bytes=3000-", "bytes=6000-"]
@@ -87,20 +68,20 @@ def test_fetch_is_given_up_when_the_farm_stays_away(tmp_path: Path) -> None:
         raise http.ConnectError("refused")
 
     with pytest.raises(Unavailable, match="does not answer"):
-        farm(away).fetch(order(), tmp_path / "source", threading.Event())
+        farm(away).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
 
 def test_fetch_ends_with_its_order(tmp_path: Path) -> None:
     with pytest.raises(SourceGone, match="no longer wanted"):
         farm(
             lambda _r: http.Response(404, json={"title": "This order is no longer wanted."})
-        ).fetch(order(), tmp_path / "source", threading.Event())
+        ).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
 
 def test_fetch_without_ranges_is_refused_and_not_appended(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no ranges"):
         farm(lambda _r: http.Response(200, content=SOURCE)).fetch(
-            order(), tmp_path / "source", threading.Event()
+            new_order(len(SOURCE)), tmp_path / "source", threading.Event()
         )
 
     assert (tmp_path / "source").read_bytes() == b""
@@ -111,7 +92,9 @@ def test_fetch_stops_when_asked(tmp_path: Path) -> None:
     stop.set()
 
     with pytest.raises(Stopped):
-        farm(lambda _r: http.Response(206, content=SOURCE)).fetch(order(), tmp_path / "s", stop)
+        farm(lambda _r: http.Response(206, content=SOURCE)).fetch(
+            new_order(len(SOURCE)), tmp_path / "s", stop
+        )
 
 
 def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path: Path) -> None:
@@ -128,7 +111,7 @@ def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path: Path) -> None:
                 raise http.ReadError("reset")
         return http.Response(204, headers={"Upload-Offset": str(len(came))})
 
-    farm(take).put(order(), file, threading.Event())
+    farm(take).put(new_order(len(SOURCE)), file, threading.Event())
 
     assert bytes(came) == SOURCE
 
@@ -156,7 +139,7 @@ def test_refusal_says_the_farms_words() -> None:
 
 
 def test_poll_returns_the_order_it_got_or_none() -> None:
-    sent = order()
+    sent = new_order(len(SOURCE))
     answers = [http.Response(204), http.Response(200, content=sent.model_dump_json())]
     there = farm(lambda _r: answers.pop(0))
 
@@ -173,12 +156,12 @@ def test_beat_tells_whether_the_order_is_wanted_and_held() -> None:
     answers = [http.Response(200, json={"held": True}), http.Response(404)]
     there = farm(lambda _r: answers.pop(0))
 
-    assert there.beat(order(), None) == (True, True)
-    assert there.beat(order(), None) == (False, False)
+    assert there.beat(new_order(len(SOURCE)), None) == (True, True)
+    assert there.beat(new_order(len(SOURCE)), None) == (False, False)
 
 
 def test_end_of_an_order_that_is_no_longer_wanted_is_no_error() -> None:
-    farm(lambda _r: http.Response(404)).answer(order(), OrderEnd(reason="x"))
+    farm(lambda _r: http.Response(404)).answer(new_order(len(SOURCE)), OrderEnd(reason="x"))
 
 
 def named(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:

@@ -10,10 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from hevcq import __version__
-from hevcq.domain.orders import MachineFacts, Order, OrderedWork, OrderEnd
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
-from hevcq.ports.encoder import UNMEASURED
+from hevcq.domain.orders import MachineFacts, OrderEnd
 from hevcq.ports.joined import Errand, source_tag
 from hevcq.usecases.machines.board import JoinedMachine
 from hevcq.web.identity.accounts import ProgramTokens
@@ -21,8 +18,8 @@ from hevcq.web.identity.person import Scope
 from hevcq.wiring.app import App
 from hevcq.wiring.machines import JoinedMachines
 from support.clips import ManualClock
-from support.media_facts import media, video
-from support.media_facts import profile as recipe
+from support.orders import ORDER_ID as ORDER
+from support.orders import new_order
 
 API = "/api/v1/joined/"
 FACTS = {
@@ -34,7 +31,6 @@ FACTS = {
 }
 CHUNK = {"Content-Type": "application/offset+octet-stream"}
 SOURCE = bytes(range(256)) * 100
-ORDER = "0123456789abcdef"
 
 
 class NoPool:
@@ -77,7 +73,8 @@ class Farm:
         """Let a job wait for an order, which the machine takes; return the job's thread."""
         machine = self.machines.find(name)
         assert machine is not None
-        errand = Errand(_order(self.source), self.source, self.made, most_bytes)
+        order = new_order(len(SOURCE), tag=source_tag(self.source), max_seconds=1e9)
+        errand = Errand(order, self.source, self.made, most_bytes)
 
         def wait() -> None:
             try:
@@ -94,23 +91,6 @@ class Farm:
 
 def _facts() -> MachineFacts:
     return MachineFacts.model_validate(FACTS)
-
-
-def _order(source: Path) -> Order:
-    profile, info = recipe(), media(video())
-    plan = make_plan(profile, info)
-    assert isinstance(plan, EncodePlan)
-    work = OrderedWork(
-        plan=plan,
-        info=info,
-        measured=UNMEASURED,
-        duration_s=1.0,
-        source_size=len(SOURCE),
-        source_tag=source_tag(source),
-        suffix=".mkv",
-        max_seconds=1e9,
-    )
-    return Order(order_id=ORDER, profile=profile, work=work)
 
 
 @pytest.fixture

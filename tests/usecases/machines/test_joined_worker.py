@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 
 from hevcq import __version__
-from hevcq.domain.orders import MachineFacts, Order, OrderedWork, OrderEnd, OrderProgress
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.errors import AccessDenied, EncoderFailed, SourceGone, Stopped, Unavailable, WorkerUnfit
-from hevcq.ports.encoder import UNMEASURED, EncodeProgress, EncodeReport
+from hevcq.ports.encoder import EncodeProgress, EncodeReport
 from hevcq.ports.joined import Home
 from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
 from hevcq.util.clock import SystemClock
 from hevcq.util.file_io import sha256_bytes
 from support.clips import ManualClock
-from support.media_facts import media, profile, video
+from support.orders import new_order
 
 FACTS = MachineFacts(version=__version__, ffmpeg="f", build="b", start="s", slots=1)
 SOURCE, MADE = b"source" * 100, b"made"
@@ -77,23 +75,6 @@ class NearEncoder:
         return EncodeReport(("ffmpeg",), 1.0, 1.0, (), 25)
 
 
-def order(*, test: bool = False, size: int = len(SOURCE)) -> Order:
-    recipe, info = profile(), media(video())
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan)
-    work = OrderedWork(
-        plan=plan,
-        info=info,
-        measured=UNMEASURED,
-        duration_s=1.0,
-        source_size=size,
-        source_tag="tag",
-        suffix=".mkv",
-        max_seconds=60,
-    )
-    return Order(order_id="0123456789abcdef", profile=recipe, work=None if test else work)
-
-
 class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder, self.said = folder, list[str]()
@@ -122,7 +103,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_order_is_encoded_and_returned(bench: Bench) -> None:
-    home = NearHome(order())
+    home = NearHome(new_order(len(SOURCE)))
 
     assert bench.worker(home, NearEncoder()).step()
 
@@ -139,7 +120,7 @@ def test_no_order_is_no_work(bench: Bench) -> None:
 
 @pytest.mark.parametrize("error", [EncoderFailed("x265 broke"), WorkerUnfit("no libx265")])
 def test_failed_order_is_told_with_its_reason(bench: Bench, error: Exception) -> None:
-    home = NearHome(order(), order(test=True))
+    home = NearHome(new_order(len(SOURCE)), new_order(len(SOURCE), test=True))
     worker = bench.worker(home, NearEncoder(error))
 
     worker.step()
@@ -150,7 +131,7 @@ def test_failed_order_is_told_with_its_reason(bench: Bench, error: Exception) ->
 
 
 def test_order_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(bench: Bench) -> None:
-    home = NearHome(order(size=1 << 60))
+    home = NearHome(new_order(1 << 60))
 
     bench.worker(home, NearEncoder()).step()
 
@@ -159,7 +140,7 @@ def test_order_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(ben
 
 
 def test_order_that_is_no_longer_wanted_stops_and_is_not_answered(bench: Bench) -> None:
-    home = NearHome(order())
+    home = NearHome(new_order(len(SOURCE)))
     home.wanted = False
 
     bench.worker(home, NearEncoder(until_stopped=True), SystemClock()).step()
@@ -173,7 +154,7 @@ def test_changed_source_drops_the_order(bench: Bench) -> None:
         def fetch(self, *_given: object) -> None:
             raise SourceGone
 
-    home = Changed(order())
+    home = Changed(new_order(len(SOURCE)))
 
     bench.worker(home, NearEncoder()).step()
 
@@ -181,7 +162,7 @@ def test_changed_source_drops_the_order(bench: Bench) -> None:
 
 
 def test_stopped_machine_gives_its_order_back(bench: Bench) -> None:
-    home, encoder = NearHome(order()), NearEncoder(until_stopped=True)
+    home, encoder = NearHome(new_order(len(SOURCE))), NearEncoder(until_stopped=True)
     worker = bench.worker(home, encoder, SystemClock())
 
     worker.start()
@@ -195,7 +176,7 @@ def test_stopped_machine_gives_its_order_back(bench: Bench) -> None:
 
 
 def test_silent_farm_is_asked_again_and_complained_of_once(bench: Bench) -> None:
-    home = NearHome(Unavailable("away"), Unavailable("away"), order())
+    home = NearHome(Unavailable("away"), Unavailable("away"), new_order(len(SOURCE)))
     worker = bench.worker(home, NearEncoder())
 
     assert [worker.step(), worker.step(), worker.step()] == [False, False, True]
