@@ -19,7 +19,7 @@ from hevcq.domain.certificate import (
 from hevcq.domain.job import RenditionRef
 from hevcq.domain.videos.record import Video
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.follow import refresh
+from hevcq.usecases.videos.manage import refresh
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from support.videos import CLIP, VideoBench

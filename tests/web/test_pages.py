@@ -9,7 +9,7 @@ from hevcq.domain.profile import VideoCodec
 from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
-from hevcq.usecases.videos.follow import ProfileRow
+from hevcq.usecases.videos.manage import ProfileRow
 from hevcq.web.app import keep_up
 from hevcq.web.pages.video import playing
 

@@ -12,8 +12,7 @@ from contracts.backends import PROFILES
 from hevcq.settings.notify import WebhookSettings
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import examined
-from hevcq.usecases.videos.upkeep import look_after
-from hevcq.usecases.videos.uploads import UploadRequest, request_upload
+from hevcq.usecases.videos.uploads import UploadRequest, look_after, request_upload
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import ProgramTokens, Users

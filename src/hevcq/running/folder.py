@@ -13,9 +13,16 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceAway
 from hevcq.library.lock import in_use
-from hevcq.library.scanning.fs_events import ChangeListener, mount_of, open_for_writing
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
+from hevcq.library.scanning.watch_folder import (
+    LOOK_S,
+    SETTLE_S,
+    ChangeListener,
+    Watch,
+    mount_of,
+    open_for_writing,
+)
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
@@ -28,13 +35,12 @@ from hevcq.usecases.ingest.session import (
     IngestSetup,
 )
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
-from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
-from hevcq.usecases.operations.acknowledge import UNUSABLE
 from hevcq.usecases.operations.finished_sources import SourceFinisher
+from hevcq.usecases.operations.reprocess import UNUSABLE
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import data_folder_id
-from hevcq.usecases.placement.recover import recover, recovery_folders
+from hevcq.usecases.placement.originals import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.host import slowdown
 from hevcq.util.text import printable

@@ -1,15 +1,19 @@
-"""Look at the folder of a library: can it be read and written, how full is its disk, is it watched?"""
+"""Folders of this machine: the state of a library's, and those in which a person may choose one."""
 
 import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.errors import StorageError
-from hevcq.library.scanning.fs_events import Mount, mount_of
+import psutil
+
+from hevcq.errors import StorageError, UsageError
 from hevcq.library.scanning.scan import Filter, FoundFile, find
+from hevcq.library.scanning.watch_folder import Mount, mount_of
 from hevcq.settings.libraries import Library
 from hevcq.util.host import free_beside
-from hevcq.util.text import printable, size
+from hevcq.util.text import printable, reason_of, size
 
 REMEDY = "Mount it, or correct the path or its permissions."
 
@@ -101,3 +105,112 @@ def count_videos(path: Path, skip: Path) -> tuple[int, int]:
         if isinstance(each, FoundFile)
     ]
     return len(sizes), sum(sizes)
+
+
+_TOP = "bin boot dev etc lib lib32 lib64 libx32 proc run sbin snap sys tmp usr var"
+SYSTEM = frozenset(Path("/", name) for name in _TOP.split())
+"""Folders of the system, which hold no videos of a person."""
+OF_SYSTEMS = frozenset(
+    {"lost+found", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
+)
+DISKS = (Path("/run/media"), Path("/var/media"))
+"""Where desktops mount disks inside folders of the system."""
+MAX_SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SubFolder:
+    """A folder that is shown; `closed` says why it can be neither opened nor chosen, or is ""."""
+
+    name: str
+    path: Path
+    link: bool = False
+    closed: str = ""
+
+
+def roots_of(configured: Sequence[str], mounts: Iterable[str] | None = None) -> list[Path]:
+    """Return where browsing begins: the configured folders, else home and the mounted disks."""
+    if configured:
+        return [Path(os.path.abspath(Path(each).expanduser())) for each in configured]  # noqa: PTH100 - links are kept
+    found = [] if Path.home() == Path("/") else [Path.home()]
+    for each in sorted(set(_mounts() if mounts is None else mounts)):
+        place = Path(each)
+        ours = place != Path("/") and not _of_system(place, Path("/"))
+        if (ours or any(place.is_relative_to(disk) for disk in DISKS)) and place.is_dir():
+            found.append(place)
+    return [each for each in dict.fromkeys(found) if not _hidden(each.name)]
+
+
+def subfolders(folder: Path, roots: Sequence[Path], own: Path) -> list[SubFolder]:
+    """Return the folders in `folder`, sorted; hidden ones, the system's and hevcq's `own` are left out.
+
+    A link is shown, and closed where it leads out of the roots.
+    Raises UsageError if the folder may not be seen or cannot be read.
+    """
+    require_seen(folder, roots, own)
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if _hidden(entry.name) or path in SYSTEM or path == own or not _is_folder(entry):
+                    continue
+                found.append(SubFolder(entry.name, path, entry.is_symlink(), _closed(path, roots)))
+                if len(found) >= MAX_SHOWN:
+                    break
+    except OSError as error:
+        raise UsageError(f"Cannot read {printable(folder)}: {reason_of(error)}.") from error
+    return sorted(found, key=lambda each: each.name.casefold())
+
+
+def require_seen(folder: Path, roots: Sequence[Path], own: Path) -> None:
+    """Raise UsageError unless the folder is below a root, as named and with its links resolved."""
+    root = next((each for each in roots if folder.is_relative_to(each)), None)
+    real = Path(os.path.realpath(folder))
+    outside = root is None or ".." in folder.parts or not _within(real, roots)
+    if root is None or outside or _of_system(folder, root) or real.is_relative_to(own):
+        raise UsageError(
+            f"{printable(folder)} is not among the folders that this page may see.",
+            remedy="The setting web.browse names them.",
+        )
+    if not folder.is_dir():
+        raise UsageError(f"No such folder: {printable(folder)}.")
+
+
+def _closed(path: Path, roots: Sequence[Path]) -> str:
+    if not _within(Path(os.path.realpath(path)), roots):
+        return "leads out of the folders that this page may see"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return "cannot be read by this user"
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    return ""
+
+
+def _within(real: Path, roots: Sequence[Path]) -> bool:
+    return any(real.is_relative_to(os.path.realpath(root)) for root in roots)
+
+
+def _of_system(path: Path, root: Path) -> bool:
+    """Return whether a folder below `root`, or one that holds it, is hidden or the system's."""
+    below = [path, *path.parents][: len(path.parts) - len(root.parts)]
+    return any(each in SYSTEM or _hidden(each.name) for each in below)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in OF_SYSTEMS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _mounts() -> list[str]:
+    with suppress(OSError, psutil.Error):
+        return [each.mountpoint for each in psutil.disk_partitions(all=True)]
+    return []

@@ -1,19 +1,26 @@
-"""Plan how one file would be encoded by some profiles, without doing it."""
+"""Plan how one file would be encoded by some profiles, or encode a sample of it."""
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hevcq.domain.certificate import Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip, plan_measured
 from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import Container, Profile
 from hevcq.domain.profile_sections import ChunkMode
-from hevcq.domain.quality import Aim
-from hevcq.ports.encoder import Encoder, EncodeRequest
+from hevcq.domain.quality import Aim, Comparison
+from hevcq.errors import HevcqError, MediaRefused, SourceDamaged, SourceUnreadable, UsageError
+from hevcq.library.scanning.scan import Filter, FoundFile, find
+from hevcq.ports.encoder import EncodeProgress, Encoder, EncodeRequest, OnProgress, SpareFolder
+from hevcq.util.log import get_logger
+from hevcq.util.text import encodable, printable
 
 SEARCH_S = 3600.0
 """Seconds that one sample of a search may take."""
@@ -132,3 +139,158 @@ def _rung(rung: Rung, info: MediaInfo) -> dict[str, Any]:
         "bytes": usual,
         "most_bytes": most,
     }
+
+
+SAMPLE_S = 10.0
+MAX_FOUND, OFFERED = 200, 12
+"""Videos that are looked at, and offered of them: a whole library would take minutes."""
+MAX_S = 900.0
+"""Seconds that the sample's encode may take: some encoders need a minute a second on small machines."""
+ROOM = 512 << 20
+"""Bytes of scratch space for a sample, what is made of it, and the pictures between."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriedSample:
+    """The sizes in bytes, and compared frames; `problem` says which check did not pass, or is ""."""
+
+    name: str
+    before: int
+    after: int
+    seconds: float
+    compared: Comparison | None
+    problem: str = ""
+
+
+def videos_in(folders: Sequence[Path], skip: Path) -> list[tuple[str, int]]:
+    """Return the largest of the first videos below some folders, with their bytes."""
+    found = (each for each in find(folders, Filter(skip=[skip])) if isinstance(each, FoundFile))
+    largest = sorted(islice(found, MAX_FOUND), key=lambda each: -each.fingerprint.size)
+    named = [(str(each.path), each.fingerprint.size) for each in largest]
+    return [(name, size) for name, size in named if encodable(name) == name][:OFFERED]
+
+
+def try_sample(
+    encoder: Encoder,
+    source: Path,
+    profile: Profile,
+    scratch: SpareFolder,
+    *,
+    on_progress: OnProgress,
+    stop: threading.Event,
+) -> TriedSample:
+    """Encode some seconds from the middle of a video, check and compare them.
+
+    A cut from the middle may begin with frames whose references are gone: then it is the beginning.
+    Raises UsageError if the profile makes nothing of this video, and what an encode raises.
+    """
+    if profile.container is Container.HLS:
+        raise UsageError("A sample shows one file, and this profile makes a set of several.")
+    info = encoder.probe(str(source), stop=stop)
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        raise UsageError(plan.detail, remedy="Choose another video to try it on.")
+    length = info.duration_s or 0.0
+    damage = SourceUnreadable("No sample could be cut.")
+    for at_s in dict.fromkeys((max(0.0, (length - SAMPLE_S) / 2), 0.0)):
+        with scratch(ROOM) as folder:
+            sample = folder / "sample.mkv"
+            encoder.cut_sample(str(source), sample, at_s=at_s, seconds=SAMPLE_S, stop=stop)
+            try:
+                return _tried(encoder, source.name, sample, profile, on_progress, stop)
+            except (SourceDamaged, SourceUnreadable, MediaRefused) as error:
+                words = error.message.replace(str(sample), printable(source.name))
+                damage = SourceUnreadable(words, remedy="Choose another video to try it on.")
+    raise damage
+
+
+def _tried(
+    encoder: Encoder,
+    name: str,
+    sample: Path,
+    profile: Profile,
+    on_progress: OnProgress,
+    stop: threading.Event,
+) -> TriedSample:
+    location = str(sample)
+    info = encoder.probe(location, stop=stop)
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        raise UsageError(plan.detail, remedy="Choose another video to try it on.")
+    measured = encoder.preflight(location, info, profile, stop=stop)
+    info, plan = plan_measured(make_plan, profile, (info, plan), measured)
+    request = EncodeRequest(
+        profile=profile,
+        plan=plan,
+        info=info,
+        location=location,
+        output=sample.with_name(f"made.{plan.extension}"),
+        duration_s=info.duration_s,
+        source_size=sample.stat().st_size,
+        max_seconds=MAX_S,
+        measured=measured,
+    )
+    report = encoder.encode(request, on_progress=on_progress, stop=stop)
+    check = request.to_verify(report)
+    gates = encoder.verify(check, on_progress=_ignore, stop=stop)
+    failed = [each for each in gates if each.outcome not in {Outcome.PASSED, Outcome.OFF}]
+    long_enough = (info.duration_s or 0.0) >= 1.0
+    compared = None
+    if long_enough:
+        pairs = encoder.frame_pairs(check, stop=stop)
+        compared = pairs.compare(sample.parent, on_place=lambda _number, _count: None, stop=stop)
+    return TriedSample(
+        name=name,
+        before=request.source_size,
+        after=request.output.stat().st_size,
+        seconds=report.seconds,
+        compared=compared,
+        problem=failed[0].detail if failed else "",
+    )
+
+
+def _ignore(_progress: EncodeProgress) -> None:
+    """Ignore progress: checking a sample is short."""
+
+
+class Trial:
+    """The test encode under way, or its result; there is one at a time."""
+
+    def __init__(self) -> None:
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.name, self.percent, self.problem = "", 0.0, ""
+        self.tried: TriedSample | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, encoder: Encoder, video: Path, profile: Profile, scratch: SpareFolder) -> None:
+        """Begin a test encode, unless one runs."""
+        with self._lock:
+            if self.running or self._stop.is_set():
+                return
+            self.name, self.percent, self.problem, self.tried = video.name, 0.0, "", None
+            work = (encoder, video, profile, scratch)
+            self._thread = threading.Thread(target=self._run, args=work, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(10)
+
+    def _run(self, encoder: Encoder, video: Path, profile: Profile, scratch: SpareFolder) -> None:
+        def note(progress: EncodeProgress) -> None:
+            self.percent = round(100 * progress.fraction, 1)
+
+        try:
+            self.tried = try_sample(
+                encoder, video, profile, scratch, on_progress=note, stop=self._stop
+            )
+        except HevcqError as error:
+            self.problem = str(error)
+        except Exception as error:  # noqa: BLE001 - who waits must hear that it ended
+            get_logger().error("sample_failed", reason=f"{type(error).__name__}: {error}")
+            self.problem = "The test encode failed; the log says why."

@@ -19,9 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hevcq.errors import HevcqError
 from hevcq.usecases.compare import Comparisons
-from hevcq.usecases.videos.picture import Pictures
-from hevcq.usecases.videos.texts import TextReader
-from hevcq.usecases.videos.upkeep import EVERY_AWS_S, EVERY_S, look_after
+from hevcq.usecases.videos.playback import Pictures, TextReader
+from hevcq.usecases.videos.uploads import EVERY_AWS_S, EVERY_S, look_after
 from hevcq.util.log import get_logger
 from hevcq.web import joined, media, uploads
 from hevcq.web.api.openapi import API

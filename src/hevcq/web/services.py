@@ -18,10 +18,9 @@ from hevcq.domain.videos.record import SLUG, Video
 from hevcq.errors import NoSuchVideo
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.compare import Comparisons
-from hevcq.usecases.try_sample import Trial
+from hevcq.usecases.plan_one_file import Trial
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.picture import Pictures
-from hevcq.usecases.videos.texts import TextReader
+from hevcq.usecases.videos.playback import Pictures, TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator, Limiter
 from hevcq.web.identity.person import person_of

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def doctor_context(app: App) -> DoctorContext:
     """Return what the checks of this machine need; each is opened by the check that asks for it."""
     from hevcq.usecases.doctor import DoctorContext
-    from hevcq.usecases.notify.receivers import check_receivers
+    from hevcq.usecases.notify.sender import check_receivers
     from hevcq.wiring.notify import event_log, receivers
     from hevcq.worker.scratch import Scratch
 

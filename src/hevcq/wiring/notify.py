@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hevcq.ports.event_log import Happened, Receiver
     from hevcq.sql.event_log import EventLog
     from hevcq.usecases.history.report import LedgerGather, RollUp
-    from hevcq.usecases.notify.receivers import EventWatch
+    from hevcq.usecases.notify.sender import EventWatch
     from hevcq.wiring.app import App
 
 
@@ -70,8 +70,7 @@ def _gather(app: App, log: EventLog) -> LedgerGather | None:
 
 
 def event_watch(app: App) -> EventWatch:
-    from hevcq.usecases.notify.receivers import BatchWatch, EventWatch, expiring
-    from hevcq.usecases.notify.sender import Sender
+    from hevcq.usecases.notify.sender import BatchWatch, EventWatch, Sender, expiring
 
     log, found = event_log(app), receivers(app)
     gather = _gather(app, log)

@@ -27,8 +27,13 @@ from hevcq.settings.model import AwsSettings
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.manage import delete
 from hevcq.usecases.videos.playback import play_file
-from hevcq.usecases.videos.upkeep import delete_raw, look_after
-from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
+from hevcq.usecases.videos.uploads import (
+    UploadRequest,
+    complete_upload,
+    delete_raw,
+    look_after,
+    request_upload,
+)
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
 from support.clips import ManualClock

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.library.scanning.fs_events import Mount, mount_of
+from hevcq.library.scanning.watch_folder import Mount, mount_of
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import pytest
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseDamaged, DiskFull, SourceChanged, SourceGone
+from hevcq.library.scanning.watch_folder import SettlingFiles
 from hevcq.ports.catalog import Fingerprint, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.summary import IngestOutcome
 from hevcq.usecases.ingest.track import SWEEP_S
-from hevcq.usecases.ingest.watch_folder import SettlingFiles
 from support.fakes.backend import Faulty
 from support.ingest.run import NEVER, Bench
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.library.scanning.fs_events import open_for_writing
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find, unfinished_by_name
-from hevcq.usecases.ingest.watch_folder import Watch
+from hevcq.library.scanning.watch_folder import Watch, open_for_writing
 from support.clips import ManualClock
 
 

@@ -25,8 +25,7 @@ from hevcq.usecases.operations.reprocess import (
     cancel,
     reprocess,
 )
-from hevcq.usecases.placement.moved import moved_placement
-from hevcq.usecases.placement.recover import recover
+from hevcq.usecases.placement.originals import moved_placement, recover
 from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from support.catalog import new_catalog
 from support.clips import ManualClock

@@ -9,7 +9,7 @@ from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.placement.recover import recover, recovery_folders
+from hevcq.usecases.placement.originals import recover, recovery_folders
 from support.ingest.run import Bench
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from hevcq.errors import BadUpload, Conflict, NoSuchVideo, Unavailable
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.follow import refresh, rows, settled_rows
+from hevcq.usecases.videos.manage import refresh, rows, settled_rows
 from hevcq.usecases.videos.playback import (
     play_file,
 )
-from hevcq.usecases.videos.upkeep import delete_raw, why_kept, why_not_settled, why_too_early
+from hevcq.usecases.videos.uploads import delete_raw, why_kept, why_not_settled, why_too_early
 from support.fakes.backend import Faulty
 from support.videos import VideoBench
 

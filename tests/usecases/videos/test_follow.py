@@ -11,8 +11,8 @@ from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.notify.sender import message_of
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.follow import refresh, rows
-from hevcq.usecases.videos.upkeep import look_after
+from hevcq.usecases.videos.manage import refresh, rows
+from hevcq.usecases.videos.uploads import look_after
 from support.videos import CLIP, VideoBench
 
 DAMAGED = SourceDamaged("Two packets are missing.")

@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.errors import Unavailable
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.picture import Pictures, picture_key
+from hevcq.usecases.videos.playback import Pictures, picture_key
 from support.fakes.encoder import FakeEncoder
 from support.videos import VideoBench
 

@@ -13,8 +13,8 @@ from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.errors import BadUpload, HevcqError, SourceDamaged
 from hevcq.usecases.operations.finished_sources import finished_jobs
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.follow import refresh
-from hevcq.usecases.videos.upkeep import delete_raw, look_after
+from hevcq.usecases.videos.manage import refresh
+from hevcq.usecases.videos.uploads import delete_raw, look_after
 from support.catalog import new_catalog
 from support.fakes.backend import HLS
 from support.videos import VideoBench

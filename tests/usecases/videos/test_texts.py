@@ -11,7 +11,7 @@ from hevcq.domain.media.facts import Chapter
 from hevcq.errors import NoSuchVideo, SourceUnreadable
 from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.texts import TextReader, track
+from hevcq.usecases.videos.playback import TextReader, track
 from support.fakes.encoder import FakeEncoder
 from support.videos import VideoBench
 

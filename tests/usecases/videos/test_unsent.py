@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.usecases.notify.sender import DirectSender
-from hevcq.usecases.videos.upkeep import SENDING_S, look_after
+from hevcq.usecases.videos.uploads import SENDING_S, look_after
 from support.videos import VideoBench
 
 DAY_S = 86_400.0

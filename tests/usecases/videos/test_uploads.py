@@ -18,10 +18,10 @@ from hevcq.errors import (
 )
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos import context
-from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import (
     EXPIRE_S,
     complete_upload,
+    look_after,
 )
 from support.videos import CLIP, VideoBench
 

@@ -24,7 +24,6 @@ from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
-from hevcq.usecases.operations.acknowledge import keep_failed, keep_unusable
 from hevcq.usecases.operations.dead_letters import (
     DeadLetter,
     DeadLetterFilter,
@@ -35,6 +34,7 @@ from hevcq.usecases.operations.dead_letters import (
 )
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.dead_letters import redrive as send_back
+from hevcq.usecases.operations.reprocess import keep_failed, keep_unusable
 from hevcq.usecases.placement.undo import library_path
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import ago, counted, printable

@@ -132,7 +132,7 @@ def _without_job(app: App, names: list[str], unknown: list[str]) -> list[Unqueue
 
 def _reported(app: App, path: Path) -> list[Unqueued]:
     """Return why ingests of the last week refused a file, or those below a folder."""
-    from hevcq.usecases.operations.acknowledge import reported
+    from hevcq.usecases.operations.reprocess import reported
     from hevcq.wiring.notify import event_log
 
     found = reported(event_log(app)).items() if path.exists() else ()

@@ -12,7 +12,7 @@ from hevcq.cli.output import table as render
 from hevcq.settings.explain import leaves
 from hevcq.settings.loader import DEFAULT
 from hevcq.settings.model import Settings
-from hevcq.usecases.notify.receivers import states, try_receivers
+from hevcq.usecases.notify.sender import states, try_receivers
 from hevcq.util.text import printable
 from hevcq.wiring.app import migration
 from hevcq.wiring.notify import event_log, receivers

@@ -47,11 +47,11 @@ from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
-from hevcq.usecases.operations.acknowledge import KEPT
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
+from hevcq.usecases.operations.reprocess import KEPT
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import placing
-from hevcq.usecases.placement.moved import at_its_new_path, moved_placement
+from hevcq.usecases.placement.originals import at_its_new_path, moved_placement
 from hevcq.usecases.proofs import OwnRenditions, Proofs
 from hevcq.util.text import printable
 

@@ -1,22 +1,30 @@
-"""List the originals that replacements kept, and free those whose time has come or that a person names."""
+"""Kept originals: list and free them, follow those that were moved, recover interrupted swaps.
+
+What is done is found by content: the certificates in the library's `.hevcq` know it. A job that waits,
+and its rendition that is not in place yet, follow the same file to its new path.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
-from hevcq.library.filesystem import size_of
+from hevcq.library.filesystem import is_fine_time, same_bytes, size_of
 from hevcq.library.names import is_own, kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.library.replacement.retention import Expired, Expiry
-from hevcq.library.replacement.swap import Swap
-from hevcq.ports.catalog import PlacementState
+from hevcq.library.replacement.steps import RecoveryOutcome
+from hevcq.library.replacement.swap import Recovery, Swap
+from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
+from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.collect import library_root_of
 from hevcq.usecases.placement.lived_time import kept_s, lived_s
 from hevcq.usecases.placement.lock import placing
-from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -159,3 +167,142 @@ def is_below(record: Record, paths: Sequence[Path]) -> bool:
     """Return whether a replaced video or its rendition is at or below one of `paths`."""
     places = {record.source, record.target}
     return any(path in {place, *place.parents} for path in paths for place in places)
+
+
+def moved_placement(
+    catalog: Catalog, path: Path, fingerprint: Fingerprint, profile: str
+) -> Placement | None:
+    """Return the waiting placement of the file that is now at `path`, recorded for another path.
+
+    Size, modification time and inode make it the same file; size and time to the nanosecond make it a
+    copy. One still at its old path was not moved: the file here is a second name.
+    """
+    return next(
+        (
+            each
+            for each in catalog.alike(fingerprint)
+            if (each.profile, each.state in UNPLACED) == (profile, True)
+            and each.source != path
+            and (same_bytes(each.fingerprint, fingerprint) or is_fine_time(fingerprint.mtime_ns))
+            and not os.path.lexists(each.source)
+        ),
+        None,
+    )
+
+
+def at_its_new_path(
+    placement: Placement, source: Path, root: Path, fingerprint: Fingerprint
+) -> Placement:
+    """Return the placement of a video that is at `source` now, below the library root `root`."""
+    if placement.mode is Mode.MIRROR:
+        # The output folder's records are found by the depth of the source below its root.
+        depth = len(placement.source.parent.relative_to(placement.root).parts)
+        root = (source.parent, *source.parents[1:])[min(depth, len(source.parents) - 1)]
+    return replace(placement, root=root, source=source, fingerprint=fingerprint)
+
+
+def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
+    """Record the present paths of replaced videos whose library, folder or file was moved or renamed.
+
+    A library whose records cannot be read or written is left to the caller, who meets it next.
+    """
+    for folder in folders:
+        if not kept_folder(folder).is_dir():
+            continue
+        moved: list[Placement] = []
+        swap = ports.open_swap(folder)
+        with suppress(HevcqError, OSError):
+            swap.follow()
+        with suppress(HevcqError, OSError):
+            moved = [each for record in swap.kept() if (each := _moved(ports, folder, record))]
+        if moved:
+            with placing(ports):
+                ports.catalog.record_placements(moved)
+
+
+def _moved(ports: LibraryPorts, folder: Path, record: Record) -> Placement | None:
+    known = ports.catalog.placement(record.job_id)
+    if known is None or known.state is not PlacementState.REPLACED:
+        return None
+    if known.target == record.target and known.source == record.source:
+        return None
+    if known.root != folder and os.path.lexists(known.target):
+        return None  # the library was copied, and the other one is still there
+    return replace(
+        known,
+        root=folder,
+        source=record.source,
+        target=record.target,
+        retained=record.retained,
+    )
+
+
+UNSETTLED = UNPLACED | {PlacementState.REPLACED}
+"""Placements that may need work; a replaced video's original expires."""
+WORDS: dict[RecoveryOutcome, str] = {
+    RecoveryOutcome.FINISHED: "interrupted replace finished",
+    RecoveryOutcome.ROLLED_BACK: "interrupted replace rolled back; the original is in place",
+    RecoveryOutcome.HELD: "interrupted replace on hold",
+    RecoveryOutcome.STUCK: "interrupted replace not recovered yet",
+}
+
+
+def recovery_folders(catalog: Catalog, roots: Iterable[Path], output: Path | None) -> list[Path]:
+    """Return the folders whose `.hevcq` may hold interrupted work or originals: the given roots, and
+    those of earlier ingests of the same files."""
+    found: dict[Path, None] = {}
+    for root in roots:
+        found[root if root.is_dir() else root.parent] = None
+        for placement in catalog.placements(states=UNSETTLED, under=root):
+            found[library_root_of(placement)] = None
+    if output is not None:
+        found[output] = None
+    return [folder for folder in found if folder.is_dir()]
+
+
+def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> None:
+    """Finish or roll back interrupted swaps, sweep temporary files, and expire originals.
+
+    The error of one folder is emitted as an event; the others are still recovered.
+    """
+    folders = list(folders)
+    follow_replaced(ports, folders)
+    lived = lived_s(ports.catalog, ports.clock)
+    for folder in folders:
+        swap = ports.open_swap(folder)
+        try:
+            words = [*_settled(swap), *_expired(swap, ports, lived)]
+        except HevcqError as error:
+            words = [str(error)]
+        for reason in words:
+            _report(ports, emit, reason)
+
+
+def _report(ports: LibraryPorts, emit: Listener, reason: str) -> None:
+    emit(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
+
+
+def _settled(swap: Swap) -> Iterator[str]:
+    for each in swap.recover():
+        yield _sentence(each)
+
+
+def _sentence(each: Recovery) -> str:
+    words = WORDS[each.outcome].replace("replace", "undo") if each.undo else WORDS[each.outcome]
+    return f"{printable(each.source)}: {words}. {each.reason}".strip()
+
+
+def _expired(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[str]:
+    early = 0
+    for each in expire(swap, ports, lived):
+        if each.outcome is Expiry.NOT_LIVED:
+            early += 1
+        elif each.outcome is Expiry.STILL_KEPT:
+            yield each.reason
+        else:
+            yield f"{printable(each.record.source)}: kept original deleted (retention ended)."
+    if early:
+        yield (
+            f"{printable(swap.root)}: {early} kept originals stay. Their days are over by the clock, but"
+            " this machine has not been seen running for that long."
+        )

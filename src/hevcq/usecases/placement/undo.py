@@ -16,10 +16,10 @@ from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placing
-from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.originals import (
     FREED,
     folders_with_records,
+    follow_replaced,
     is_below,
     library_folders,
 )

@@ -1,22 +1,245 @@
-"""Change, share, retry and delete an uploaded video."""
+"""Follow a video's jobs in the ledger; change, share, retry and delete it."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
-from hevcq.domain.job import SETTLED, JobState, Source, job_id
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id, split_progress
+from hevcq.domain.planning.encode_plan import skip_in_words
+from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import (
     MAX_DESCRIPTION,
     MAX_TITLE,
     Video,
+    VideoRendition,
     VideoStatus,
     Visibility,
     one_line,
     paragraphs,
 )
-from hevcq.domain.videos.rules import make_slug, output_prefix
+from hevcq.domain.videos.rules import make_slug, output_prefix, own_name, remedy_of, standing
 from hevcq.errors import BadUpload, Conflict, UsageError
 from hevcq.usecases.operations.reprocess import ReprocessRequest, cancel, reprocess
+from hevcq.usecases.placement.lived_time import note_kept
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.follow import refresh
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRow:
+    """What one profile makes of a video, as of now; sizes are bytes.
+
+    `percent` is that of the phase, 0 to 100; `eta_s` seconds; `saved` the share of the uploaded
+    file's size that the rendition saves (negative where it is larger), None while there is none.
+    """
+
+    profile: str
+    job_id: str
+    state: JobState
+    phase: str = ""
+    percent: float = 0.0
+    speed: float | None = None
+    eta_s: float | None = None
+    key: str = ""
+    certificate_key: str = ""
+    size: int = 0
+    saved: float | None = None
+    reason: str = ""
+    failure_class: FailureClass | None = None
+    remedy: str = ""
+    notices: tuple[str, ...] = ()
+    personal: tuple[str, ...] | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def refresh(farm: VideoFarm, video: Video) -> Video:
+    """Bring the record up to what the ledger says; return it as it is now.
+
+    Jobs that a profile lacks are queued: the process that took the upload in may have died.
+    """
+    source = video.source
+    if source is None:
+        return video
+    records = farm.jobs(video)
+    if video.status is VideoStatus.PROCESSING and any(each is None for each in records.values()):
+        farm.backend.task_publisher.publish(source, video.profiles, announced=False)
+        records = farm.jobs(video)
+    known = {each.profile: each for each in video.renditions}
+    settled = []
+    for profile, record in records.items():
+        if record is None:  # forgotten by the ledger (on AWS after half a year): as last seen
+            if profile in known:
+                settled.append(known[profile])
+        elif record.state in SETTLED:
+            settled.append(_rendition(farm, record, known.get(profile)))
+    try:
+        return _noted(farm, video, settled)
+    except Conflict:
+        return farm.videos.get(video.video_id) or video
+
+
+def _noted(farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]) -> Video:
+    status, why = standing(video.profiles, settled)
+    facts: dict[str, object] = {"status": status, "reason": "", "remedy": "", "failure_class": None}
+    if why is not None:
+        failed = [each for each in settled if each.state is JobState.DEAD]
+        words = own_name(video, why.reason)
+        if failed and len(video.profiles) > 1:
+            words = f"{len(failed)} of {len(video.profiles)} formats failed. {why.profile}: {words}"
+        facts |= {"reason": words, "failure_class": why.failure_class if failed else None}
+        facts["remedy"] = remedy_of(why.failure_class) if failed else ""
+    if video.raw_deleted_at is None:
+        facts |= _retention(farm, video, settled)
+    shown = _shown(video, settled)
+    changed = shown != video.renditions or any(
+        getattr(video, name) != value for name, value in facts.items()
+    )
+    if not changed:
+        return video
+    return farm.change(video, renditions=[each.model_dump() for each in shown], **facts)
+
+
+def _shown(video: Video, settled: Sequence[VideoRendition]) -> tuple[VideoRendition, ...]:
+    """Return the entries to keep: those that settled, and what is made again but is still there."""
+    found = {each.profile: each for each in video.renditions if each.key}
+    found |= {each.profile: each for each in settled}
+    return tuple(found[name] for name in video.profiles if name in found)
+
+
+def _retention(
+    farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]
+) -> dict[str, float | None]:
+    """Return from when, and until when at least, the uploaded file is kept.
+
+    Its time begins when every profile's rendition is published, and anew after any was made again.
+    """
+    made = {each.profile for each in settled if each.state is JobState.DONE}
+    if made != set(video.profiles):
+        return {"done_at": None, "raw_due_at": None}
+    if video.done_at is not None:
+        return {}
+    if farm.catalog is not None:
+        note_kept(farm.catalog, farm.clock, kept_name(video))
+    now = farm.clock.now()
+    return {"done_at": now, "raw_due_at": now + farm.limits.raw_retention_s}
+
+
+def kept_name(video: Video) -> str:
+    """Return the name under which the catalog knows since when the uploaded file is kept."""
+    return f"video-{video.video_id}"
+
+
+def rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
+    """Return a row for each profile, with the live progress of its job."""
+    if video.source is None:
+        return []
+    known = {each.profile: each for each in video.renditions}
+    found = []
+    for profile, record in farm.jobs(video).items():
+        if record is not None:
+            found.append(_row(farm, video, record))
+        elif profile in known:
+            found.append(_settled_row(video, known[profile]))
+    return found
+
+
+def settled_rows(video: Video, *, shared: bool = False) -> list[ProfileRow]:
+    """Return a row for each format that is known to have ended (or those of them that are shared)."""
+    found = (each for each in video.renditions if not shared or video.shares(each))
+    return [_settled_row(video, each) for each in found]
+
+
+def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:
+    if record.state in SETTLED:
+        known = {each.profile: each for each in video.renditions}
+        return _settled_row(video, _rendition(farm, record, known.get(record.profile)))
+    progress = record.progress
+    if record.split is not None:
+        parts = farm.backend.ledger.subjobs(record.job_id)
+        shared = split_progress(record, parts)
+        progress = shared.progress if shared is not None else progress
+    return ProfileRow(
+        profile=record.profile,
+        job_id=record.job_id,
+        state=record.state,
+        phase=progress.phase.value if progress else "",
+        percent=progress.percent if progress else 0.0,
+        speed=progress.speed if progress else None,
+        eta_s=progress.eta_s if progress else None,
+        reason=skip_in_words(record.reason)[1] if record.reason else "",
+        failure_class=record.failure_class,
+    )
+
+
+def _settled_row(video: Video, made: VideoRendition) -> ProfileRow:
+    dead = made.state is JobState.DEAD
+    return ProfileRow(
+        profile=made.profile,
+        job_id=made.job_id,
+        state=made.state,
+        percent=100.0 if made.state is JobState.DONE else 0.0,
+        key=made.key,
+        certificate_key=made.certificate_key,
+        size=made.size,
+        saved=1 - made.size / video.upload.size if made.size else None,
+        reason=own_name(video, made.reason),
+        failure_class=made.failure_class,
+        remedy=remedy_of(made.failure_class) if dead else "",
+        notices=made.notices,
+        personal=made.personal,
+    )
+
+
+def _rendition(farm: VideoFarm, record: JobRecord, known: VideoRendition | None) -> VideoRendition:
+    """Return the entry of a settled job; the size of a set is that of all its files."""
+    made = record.rendition
+    if made is None or record.state is not JobState.DONE:
+        return VideoRendition(
+            profile=record.profile,
+            job_id=record.job_id,
+            state=record.state,
+            reason=skip_in_words(record.reason)[1] if record.reason else "",
+            failure_class=record.failure_class,
+        )
+    if known is not None and known.sha256 == made.sha256 and known.key == made.key:
+        return known
+    proof = farm.certificate(made.certificate_key)
+    if proof is not None and proof.rendition_sha256 != made.sha256:
+        proof = None  # of other bytes
+    return VideoRendition(
+        profile=record.profile,
+        job_id=record.job_id,
+        state=record.state,
+        key=made.key,
+        certificate_key=made.certificate_key,
+        size=proof.total_size if proof else made.size,
+        sha256=made.sha256,
+        notices=made.notices,
+        personal=proof.personal if proof else None,
+    )
+
+
+def video_json(video: Video, rows: list[ProfileRow]) -> dict[str, object]:
+    return {
+        "type": "video",
+        "id": video.video_id,
+        "owner": video.owner,
+        "title": video.title,
+        "description": video.description,
+        "created_at": video.created_at,
+        "status": video.status.value,
+        "reason": video.reason,
+        "remedy": video.remedy,
+        "failure_class": video.failure_class,
+        "visibility": video.visibility.value,
+        "slug": video.slug,
+        "profiles": list(video.profiles),
+        "file_name": video.upload.name,
+        "size": video.upload.size,
+        "source_key": video.source.key if video.source else None,
+        "raw_deleted_at": video.raw_deleted_at,
+        "formats": [row.to_dict() for row in rows],
+    }
 
 
 def rename(

@@ -1,18 +1,27 @@
-"""Find the published files of a video that may be played or saved: a rendition, or the files of a set."""
+"""What a player gets of a video: its published files, chapters, subtitles and picture."""
 
 import hashlib
 import json
 import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hevcq.domain.job import JobState, RenditionRef, job_id
+from pydantic import Field, ValidationError
+
+from hevcq.domain.job import JobState, RenditionRef, Source, job_id
 from hevcq.domain.model import Frozen
 from hevcq.domain.videos.record import Video
-from hevcq.domain.videos.rules import OCTETS, download_name, media_type
+from hevcq.domain.videos.rules import OCTETS, download_name, media_type, output_prefix
 from hevcq.errors import HevcqError, NoSuchVideo
+from hevcq.ports.encoder import Encoder, TextTrack
+from hevcq.ports.store import Store
 from hevcq.usecases.videos.context import VideoFarm
+from hevcq.util.log import get_logger
 
 PLAYLIST = media_type("a.m3u8")
 ORIGINAL = "original"
@@ -162,3 +171,247 @@ def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:
         return frozenset()
     proof = farm.certificate(made.certificate_key)
     return frozenset(each.name for each in proof.files) if proof else frozenset()
+
+
+POSTER = "poster.jpg"
+SET_SUFFIX = ".m3u8"
+WIDTH, SMALL = 640, 192
+"""Pixels: of a picture that a player shows, and of one beside a running job."""
+MAX_KEPT = 1000
+"""Pictures of jobs' sources that are kept: some 5 MiB."""
+MAX_PICTURE_BYTES = 4 << 20
+
+
+class Pictures:
+    """Finds and takes pictures. `scratch` is a folder for what must be fetched first, and for what
+    is kept of jobs' sources, which are nobody's uploads.
+
+    Take one at a time: a page of new videos asks for dozens at once.
+    """
+
+    def __init__(self, encoder: Encoder, scratch: Path) -> None:
+        self._encoder, self._scratch = encoder, scratch
+        self._failed: set[str] = set()
+
+    def find(self, farm: VideoFarm, video: Video) -> bytes:
+        """Return the picture that there is as JPEG, or b""."""
+        for made in video.renditions:
+            if made.state is JobState.DONE and made.key.endswith(SET_SUFFIX):
+                key = part_of_set(farm, made.key, made.certificate_key, POSTER)
+                if key and (found := _read(farm, key)):
+                    return found
+        return _read(farm, picture_key(video))
+
+    def make(self, farm: VideoFarm, video: Video) -> bytes:
+        """Make a picture of the uploaded file, keep it and return it, or b""; see `_once`."""
+        source, store = video.source, farm.backend.store
+        if source is None or not video.raw_kept or video.raw_leaving:
+            return b""
+        return self._once(
+            video.video_id,
+            find=lambda: self.find(farm, video),
+            make=lambda: self._still(store, source, WIDTH),
+            keep=lambda made: store.put(picture_key(video), made, metadata={}),
+        )
+
+    def find_of_source(self, source: Source) -> bytes:
+        """Return the small picture that is kept of a job's source, or b""."""
+        try:
+            return self._place(source).read_bytes()
+        except OSError:
+            return b""
+
+    def make_of_source(self, store: Store, source: Source) -> bytes:
+        """Make a small picture of a job's source, keep it in the data folder; see `_once`."""
+        return self._once(
+            source.source_id,
+            find=lambda: self.find_of_source(source),
+            make=lambda: self._still(store, source, SMALL),
+            keep=lambda made: self._keep(source, made),
+        )
+
+    def _once(
+        self,
+        name: str,
+        *,
+        find: Callable[[], bytes],
+        make: Callable[[], bytes],
+        keep: Callable[[bytes], object],
+    ) -> bytes:
+        """Return the picture that another call made meanwhile, or make and keep it; b"" for none.
+
+        What failed once is not tried again. Raises nothing of hevcq's own.
+        """
+        if name in self._failed:
+            return b""
+        if found := find():
+            return found
+        made = b""
+        try:
+            if made := make():
+                keep(made)
+                return made
+        except (HevcqError, OSError) as error:
+            get_logger().info("no_picture", of=name, reason=str(error))
+        self._failed.add(name)
+        return made
+
+    def _still(self, store: Store, source: Source, width: int) -> bytes:
+        stop = threading.Event()
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with store.stream(source, self._scratch, moved=lambda _n: None, stop=stop) as there:
+            return self._encoder.still(there.location, width=width, stop=stop)
+
+    def _place(self, source: Source) -> Path:
+        return self._scratch / "sources" / f"{source.source_id}.jpg"
+
+    def _keep(self, source: Source, picture: bytes) -> None:
+        """Write the picture, and delete the oldest of too many."""
+        place = self._place(source)
+        place.parent.mkdir(exist_ok=True)
+        temp = place.with_suffix(".tmp")
+        temp.write_bytes(picture)
+        temp.replace(place)
+        with os.scandir(place.parent) as entries:
+            kept = sorted((each.stat().st_mtime_ns, each.path) for each in entries)
+        for _, path in kept[:-MAX_KEPT]:
+            Path(path).unlink(missing_ok=True)
+
+
+def picture_key(video: Video) -> str:
+    """Return where the picture is kept: beside the first profile's files, and deleted with them."""
+    return f"{output_prefix(video, video.profiles[0])}.{POSTER}"
+
+
+def _read(farm: VideoFarm, key: str) -> bytes:
+    try:
+        with farm.backend.store.open(key) as stream:
+            found = stream.read(MAX_PICTURE_BYTES + 1)
+    except HevcqError:
+        return b""
+    return found if len(found) <= MAX_PICTURE_BYTES else b""
+
+
+TEXTS_WAIT_S = 3.0
+"""Seconds that a page waits for subtitles that nobody asked for before; the next one finds them."""
+MAX_TEXTS_BYTES = 64 << 20
+DEAF = "hearing_impaired"
+
+
+class Spoken(Frozen):
+    """A subtitle track as a browser gets it: `content` is WebVTT, `language` a tag of BCP 47 or ""."""
+
+    content: str
+    language: str = ""
+    title: str = ""
+    forced: bool = False
+    captions: bool = Field(default=False, description="for the deaf: also names sounds")
+
+
+class Texts(Frozen):
+    """What one rendition holds."""
+
+    tracks: tuple[Spoken, ...] = ()
+    chapters: tuple[PlayerChapter, ...] = ()
+
+
+NONE = Texts()
+
+
+class TextReader:
+    """Reads renditions one after the other, in a thread of its own; close it at the end.
+
+    `scratch` is a folder for what must be fetched first.
+    """
+
+    def __init__(self, encoder: Encoder, scratch: Path) -> None:
+        self._encoder, self._scratch = encoder, scratch
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hevcq-web-texts")
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._under_way: dict[str, Future[Texts]] = {}
+        self._failed: set[str] = set()
+
+    def texts(self, farm: VideoFarm, video: Video, profile: str) -> Texts:
+        """Return what the profile's rendition holds; nothing if that takes long or cannot be read.
+
+        What failed once is not tried again by this process. Raises nothing of hevcq's own.
+        """
+        try:
+            made = rendition(farm, video, profile)
+            key = texts_key(video, profile, made)
+            if (found := _kept(farm, key)) is not None:
+                return found
+        except HevcqError:
+            return NONE
+        with self._lock:
+            if key in self._failed or self._stop.is_set():
+                return NONE
+            future = self._under_way.get(key)
+            if future is None:
+                future = self._pool.submit(self._read, farm, made, key)
+                self._under_way[key] = future
+        try:
+            return future.result(TEXTS_WAIT_S)
+        except TimeoutError:
+            return NONE
+
+    def close(self) -> None:
+        """End what is being read, and read nothing more."""
+        self._stop.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _read(self, farm: VideoFarm, made: RenditionRef, key: str) -> Texts:
+        found = None
+        try:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            store = farm.backend.store
+            with store.stream_published(made.key, self._scratch, stop=self._stop) as there:
+                tracks, chapters = self._encoder.texts(there.location, stop=self._stop)
+            found = Texts(
+                tracks=tuple(map(_spoken, tracks)),
+                chapters=tuple(
+                    PlayerChapter(
+                        start_s=max(0.0, each.start_s), title=each.title or f"Chapter {number}"
+                    )
+                    for number, each in enumerate(chapters[:MAX_CHAPTERS], 1)
+                ),
+            )
+            farm.backend.store.put(key, found.model_dump_json().encode(), metadata={})
+        except (HevcqError, OSError) as error:
+            get_logger().info("no_subtitles", key=made.key, reason=str(error))
+        with self._lock:
+            self._under_way.pop(key, None)
+            if found is None:
+                self._failed.add(key)
+        return found or NONE
+
+
+def track(farm: VideoFarm, video: Video, profile: str, number: int) -> str:
+    """Return a track as WebVTT, if it was read before. Raises NoSuchVideo if there is none."""
+    found = _kept(farm, texts_key(video, profile, rendition(farm, video, profile)))
+    if found is None or number >= len(found.tracks):
+        raise NoSuchVideo("There are no such subtitles.")
+    return found.tracks[number].content
+
+
+def texts_key(video: Video, profile: str, made: RenditionRef) -> str:
+    """Return where the texts of these bytes are kept: beside the profile's files, and deleted with them."""
+    return f"{output_prefix(video, profile)}.{made.sha256[:32]}.texts.json"
+
+
+def _kept(farm: VideoFarm, key: str) -> Texts | None:
+    try:
+        with farm.backend.store.open(key) as stream:
+            return Texts.model_validate_json(stream.read(MAX_TEXTS_BYTES))
+    except (HevcqError, ValidationError):
+        return None
+
+
+def _spoken(found: TextTrack) -> Spoken:
+    return Spoken(
+        content=found.content,
+        language=found.language,
+        title=found.title,
+        forced="forced" in found.dispositions,
+        captions=DEAF in found.dispositions,
+    )

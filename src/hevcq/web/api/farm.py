@@ -11,7 +11,7 @@ from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.running.submit import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import libraries_of
-from hevcq.usecases.notify.receivers import states
+from hevcq.usecases.notify.sender import states
 from hevcq.usecases.operations import listing, pausing
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,

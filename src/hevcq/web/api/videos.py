@@ -11,7 +11,7 @@ from hevcq.domain.videos.record import Video
 from hevcq.errors import BadUpload, Conflict, NoSuchVideo
 from hevcq.ports.videos import VideoFilter
 from hevcq.usecases.videos import manage, uploads
-from hevcq.usecases.videos.follow import ProfileRow, refresh, rows, settled_rows
+from hevcq.usecases.videos.manage import ProfileRow, refresh, rows, settled_rows
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Manages, Reads, Uploads, new_router, revision_of
 

@@ -17,7 +17,6 @@ from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
 from hevcq.usecases.history.report import libraries_of
-from hevcq.usecases.operations.acknowledge import keep_failed
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
     DeadLetter,
@@ -31,7 +30,7 @@ from hevcq.usecases.operations.dead_letters import (
 from hevcq.usecases.operations.listing import RETRY_HELPS
 from hevcq.usecases.operations.machines import state_of
 from hevcq.usecases.operations.pausing import pause
-from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel
+from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel, keep_failed
 from hevcq.usecases.operations.status import (
     DAYS,
     Savings,

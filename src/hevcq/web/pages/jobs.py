@@ -17,7 +17,6 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.verdict import FailureClass
 from hevcq.usecases.operations import listing
-from hevcq.usecases.operations.acknowledge import keep_failed
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
 from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY, WantedJobs
 from hevcq.usecases.operations.reprocess import (
@@ -26,6 +25,7 @@ from hevcq.usecases.operations.reprocess import (
     ReprocessRequest,
     cancel,
     filters,
+    keep_failed,
     reprocess,
 )
 from hevcq.usecases.operations.status import reason_in_words

@@ -15,7 +15,7 @@ from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.settings.schedule import ScheduleSettings
-from hevcq.usecases.notify.receivers import try_receivers
+from hevcq.usecases.notify.sender import try_receivers
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.hours import hours_of, windows_of
 from hevcq.usecases.settings.libraries import (

@@ -22,7 +22,6 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.profile import Container, Profile
 from hevcq.errors import HevcqError, UsageError
-from hevcq.usecases.browse import require_seen, roots_of, subfolders
 from hevcq.usecases.first_run import (
     SCREENS,
     Answers,
@@ -35,7 +34,8 @@ from hevcq.usecases.first_run import (
     windows,
     with_folder,
 )
-from hevcq.usecases.try_sample import SAMPLE_S, videos_in
+from hevcq.usecases.library_state import require_seen, roots_of, subfolders
+from hevcq.usecases.plan_one_file import SAMPLE_S, videos_in
 from hevcq.util.log import get_logger
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.authentication import make_mode

@@ -22,16 +22,16 @@ from hevcq.domain.videos.rules import media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.follow import ProfileRow, refresh, rows, settled_rows
-from hevcq.usecases.videos.picture import PLAYLIST
+from hevcq.usecases.videos.manage import ProfileRow, refresh, rows, settled_rows
 from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
+    PLAYLIST,
     PlayerChapter,
+    Texts,
     chapters_of_set,
     part_of_set,
 )
-from hevcq.usecases.videos.texts import Texts
 from hevcq.util.text import printable
 from hevcq.web.identity.person import person_of
 from hevcq.web.rendering import page, render, time_left
