@@ -43,10 +43,8 @@ def parsed(file: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"Cannot read the settings file {file}: {reason_of(error)}.") from error
 
 
-def changed(
-    file: Path, text: str, key: str, before: Table | None, after: Table | None
-) -> tuple[str, str]:
-    """Return the text in which the table `before` of `key` is `after`, and that table as it was written.
+def changed(file: Path, text: str, key: str, before: Table | None, after: Table | None) -> str:
+    """Return the text in which the table `before` of `key` is `after`.
 
     None is a table that is not there. `key` is one of LISTS (`[[key]]`), else a section (`[key]`).
     Raises Conflict if there is no table like `before`, ConfigError if it cannot be changed here.
@@ -56,7 +54,7 @@ def changed(
     lines = text.splitlines(keepends=True)
     spans = _spans(lines, key, listed=listed)
     if before is None or (not listed and key not in raw):
-        old, new = "", _written("", key, {}, after or {}, listed=listed)
+        new = _written("", key, {}, after or {}, listed=listed)
         made = f"{text.rstrip()}\n\n{new}" if text.strip() else new
     else:
         start, end = spans[at] if at < len(spans) else (0, 0)
@@ -66,15 +64,6 @@ def changed(
     if not _says(made, wanted):
         brackets = f"[[{key}]]" if listed else f"[{key}]"
         raise ConfigError(f"{key} in {file} is not written as {brackets}.", remedy=BY_HAND)
-    return made, old
-
-
-def restored(file: Path, text: str, key: str, table: str, after: Table) -> str:
-    """Return the text with a list's table added again as it was written. Raises ConfigError."""
-    made = f"{text.rstrip()}\n\n{table}" if text.strip() else table
-    raw = parsed(file, text)
-    if not _says(made, {**raw, key: [*raw.get(key, []), after]}):
-        raise ConfigError(f"{key} in {file} is not written as [[{key}]].", remedy=BY_HAND)
     return made
 
 

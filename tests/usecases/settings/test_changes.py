@@ -1,4 +1,4 @@
-"""Changes of the settings file: who made them, what a kill leaves, and how each is undone."""
+"""Changes of the settings file: who made them, and how each is undone."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import ConfigError, Conflict, UsageError
-from hevcq.settings import edit
 from hevcq.settings.loader import load
 from hevcq.usecases.settings.changes import HISTORY, SettingsFile
 from hevcq.usecases.settings.libraries import (
@@ -32,10 +31,6 @@ def file(tmp_path: Path) -> SettingsFile:
 def add(file: SettingsFile, name: str, **more: object) -> None:
     values = {"name": name, "path": str(file.file.parent / name), **more}
     save_library(file, values, "olga", profiles=PROFILES)
-
-
-class Killed(BaseException):
-    """The program ends here."""
 
 
 def test_an_added_library_is_read_and_its_maker_remembered(file: SettingsFile) -> None:
@@ -130,46 +125,6 @@ def test_what_was_changed_again_is_not_undone(file: SettingsFile) -> None:
         file.undo(added.number, "olga")
 
     assert file.file.read_text() == text
-
-
-@pytest.mark.parametrize("call", ["rename", "fsync"])
-def test_a_kill_leaves_the_old_file_or_the_new_one_and_a_history_that_agrees(
-    file: SettingsFile, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    add(file, "tv")
-    before = file.file.read_text()
-
-    def killed(*_: object) -> None:
-        raise Killed
-
-    def end(_temp: Path, _file: Path) -> None:
-        monkeypatch.setattr(SettingsFile, "_keep", killed)  # nothing runs after a kill
-        raise Killed
-
-    if call == "rename":
-        monkeypatch.setattr(edit, "replace_durably", end)
-    else:
-        renamed = edit.replace_durably
-
-        def late(temp: Path, path: Path) -> None:
-            renamed(temp, path)
-            end(temp, path)
-
-        monkeypatch.setattr(edit, "replace_durably", late)
-    with pytest.raises(Killed):
-        add(file, "films")
-    monkeypatch.undo()
-
-    text = file.file.read_text()
-    made = [each.what for each in file.changes()]
-    if call == "rename":
-        assert text == before
-        assert made == ["Add library tv"]
-    else:
-        assert 'name = "films"' in text
-        assert made == ["Add library films", "Add library tv"]
-    add(file, "films") if call == "rename" else remove_library(file, "films", "olga")
-    assert file.changes()[0].number == len(made) + 1
 
 
 def test_a_file_that_cannot_be_written_costs_nothing(file: SettingsFile) -> None:

@@ -12,13 +12,11 @@ from typing import Any
 from hevcq.errors import ConfigError, Conflict
 from hevcq.settings.edit import (
     CHANGED,
-    LISTS,
     LOOK_AGAIN,
     Table,
     changed,
     parsed,
     read_text,
-    restored,
     write,
 )
 from hevcq.settings.libraries import Library
@@ -41,8 +39,7 @@ PROFILE = "profile"
 class SettingsChange:
     """One change: `at` in Unix seconds, `place` the changed key, `before` and `after` its table.
 
-    `written` is the former table as it stood in the file, `digests` are those of the whole file
-    before and after. `undone` is who undid it.
+    `undone` is who undid it.
     """
 
     number: int
@@ -52,8 +49,6 @@ class SettingsChange:
     place: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
-    written: str = ""
-    digests: tuple[str, str] = ("", "")
     undone: str = ""
 
 
@@ -82,14 +77,14 @@ class SettingsFile:
             text = read_text(self.file)
             if known is not None and known != _digest(text):
                 raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-            made, written = changed(self.file, text, change.place, change.before, change.after)
-            self._write(replace(change, written=written), text, made)
+            write(self.file, changed(self.file, text, change.place, change.before, change.after))
+            self._record(change)
 
     def change_profile(self, change: SettingsChange, act: Callable[[], None]) -> None:
         """Record a change of a profile's file, which `act` makes."""
         with self.locked():
-            self._record(change)
             act()
+            self._record(change)
 
     def new(
         self, who: str, what: str, place: str, before: Table | None, after: Table | None
@@ -118,12 +113,8 @@ class SettingsFile:
                 self._undo_profile(back)
             else:
                 text = read_text(self.file)
-                if found.after is None and found.before is not None and found.place in LISTS:
-                    made = restored(self.file, text, found.place, found.written, found.before)
-                else:
-                    made, written = changed(self.file, text, found.place, found.after, found.before)
-                    back = replace(back, written=written)
-                self._write(back, text, made)
+                write(self.file, changed(self.file, text, back.place, back.before, back.after))
+            self._record(back)
             self._keep([replace(e, undone=who) if e.number == number else e for e in self._read()])
             return found
 
@@ -144,18 +135,7 @@ class SettingsFile:
         path = Path(before.get("path") or after["path"])
         if read_text(path) != before.get("text", ""):
             raise Conflict(f"{path} was changed since; nothing was undone.", remedy=LOOK_AGAIN)
-        self._record(back)
         put_text(path, after.get("text"))
-
-    def _write(self, change: SettingsChange, text: str, made: str) -> None:
-        """Record the change, then make it: one that a kill prevents is forgotten by the next."""
-        former = self._read()
-        self._record(replace(change, digests=(_digest(text), _digest(made))))
-        try:
-            write(self.file, made)
-        except BaseException:
-            self._keep(former)
-            raise
 
     def _record(self, change: SettingsChange) -> None:
         known = self._read()
@@ -166,17 +146,12 @@ class SettingsFile:
         if not self._history.exists():
             return []
         try:
-            found = [SettingsChange(**each) for each in json.loads(self._history.read_bytes())]
+            return [SettingsChange(**each) for each in json.loads(self._history.read_bytes())]
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"Cannot read the history of the settings {self._history}: {reason_of(error)}.",
                 remedy="Move that file away.",
             ) from error
-        if found and found[-1].digests[0] and found[-1].digests[0] != found[-1].digests[1]:
-            was, _ = found[-1].digests
-            if was == _digest(read_text(self.file)):
-                found.pop()  # a kill came between its record and the change
-        return found
 
     def _keep(self, changes: list[SettingsChange]) -> None:
         put_text(self._history, json.dumps([asdict(each) for each in changes]), 0o600)
