@@ -193,7 +193,7 @@ def check_work(image: Image) -> None:
     image.run([*CLIP, "/scratch/media/clip.mp4"])
     image.run(["hevcq", "ingest", "/scratch/media", "--profile", "hevc", "--no-wait"])
     image.run([*image.entrypoint, "hevc", "--drain"])
-    image.run(["hevcq", "ingest", "/scratch/media", "--profile", "hevc", "--skip-upload"])
+    image.run(["hevcq", "ingest", "/scratch/media", "--profile", "hevc"])
     made = [path for path in (CACHE / "scratch" / "media").glob("*.mp4") if path.name != "clip.mp4"]
     require(len(made) == 1, "the worker encoded a clip")
     name = made[0].name

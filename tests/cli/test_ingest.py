@@ -89,7 +89,7 @@ def test_a_path_is_asked_for_with_what_the_command_says(
         (tmp_path,), replace=True, keep_days=0.0, largest_saving_first=True
     )
     assert hevcq("ingest", "--collect-only").code == 0
-    assert requests(asked) == [IngestRequest((Path("/"),), skip_upload=True)]
+    assert requests(asked) == [IngestRequest((Path("/"),), collect_only=True)]
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -150,13 +150,11 @@ def test_shrink_says_one_number_and_asks_once(
         (". --keep-originals 3", "--keep-originals only works with --replace"),
         (". --keep-originals 0", "--keep-originals only works with --replace"),
         (". --no-wait --watch", "--no-wait and --watch cannot be combined"),
-        (". --no-wait --skip-upload", "--no-wait and --skip-upload cannot be combined"),
         (". --no-wait --workers 1", "--no-wait and --workers cannot be combined"),
         (". --dry-run --watch", "--dry-run and --watch cannot be combined"),
-        (". --collect-only --skip-upload", "--collect-only and --skip-upload cannot be combined"),
-        (". --skip-upload --watch", "--skip-upload and --watch cannot be combined"),
+        (". --collect-only --watch", "--collect-only and --watch cannot be combined"),
         (". --collect-only --include x", "--collect-only and --include cannot be combined"),
-        (". --skip-upload --replace", "--skip-upload and --replace cannot be combined"),
+        (". --collect-only --replace", "--collect-only and --replace cannot be combined"),
         (". --quiet --verbose", "--quiet and --verbose cannot be combined"),
         (". --profile hevk", "Did you mean 'hevc'?"),
         (". --quality good --no-wait", "--quality and --no-wait cannot be combined"),

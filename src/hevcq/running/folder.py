@@ -94,7 +94,7 @@ class FolderIngest:
 
     def _require_queues(self) -> None:
         """Raise ConfigError if a profile has no queue: no message would come of its uploads."""
-        if not self.request.skip_upload:
+        if not self.request.collect_only:
             _ = [self._app.backend.queues[profile.name] for profile in self.profiles]
 
     def _build_session(self, where: Destination) -> Ingest:
@@ -178,16 +178,13 @@ class FolderIngest:
                     gone.add(each.profile)
         return gone
 
-    def plan(self) -> IngestPlan | Sequence[Item]:
-        """Return what there is to do: a plan of what a scan found, or what was queued before.
+    def plan(self) -> IngestPlan:
+        """Return what there is to do with what a scan finds.
 
         Starts listening to the folders if they are to be watched. Raises Stopped if asked to stop.
         """
         if self.request.watch:
             self._start_watching()
-        if self.request.skip_upload:
-            self._planned = self.session.waiting()
-            return self._planned
         found = self._watch.first() if self._watch is not None else self._scan()
         plan = self._plan_of(found)
         self._require_roots(plan)

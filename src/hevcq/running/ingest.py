@@ -95,19 +95,18 @@ class IngestApplication:
                 remedy="Restore its file and run this again, or cancel them with `hevcq cancel`.",
             )
 
-    def plan(self) -> IngestPlan | Sequence[Item]:
-        """Return what there is to do: a plan of what a scan found, or what was queued before.
+    def plan(self) -> IngestPlan:
+        """Return what there is to do with what a scan finds.
 
         Starts listening to the folders if they are to be watched. Raises Stopped if asked to stop.
         """
         plans = [folder.plan() for folder in self._folders]
         if len(plans) == 1:
             return plans[0]
-        scanned = [each for each in plans if isinstance(each, IngestPlan)]
-        outputs = [each.output for each in scanned if each.output is not None]
+        outputs = [each.output for each in plans if each.output is not None]
         return IngestPlan(
-            items=tuple(item for each in scanned for item in each.items),
-            forecast=total(each.forecast for each in scanned),
+            items=tuple(item for each in plans for item in each.items),
+            forecast=total(each.forecast for each in plans),
             output=total(outputs) if outputs else None,
         )
 

@@ -23,7 +23,6 @@ from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.usecases.health.nightly import NightlyCheck, Nights
-from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import listed
@@ -235,12 +234,9 @@ class Service:
             opened.held.close()
             raise
         self._opened[library.name] = opened
-        if isinstance(plan, IngestPlan):
-            folder.report_unusable(plan, once=True)
-            counts = {kind.value: count for kind, count in plan.counts().items()}
-            get_logger().info(
-                "library_opened", library=library.name, mount=state.mount.kind, **counts
-            )
+        folder.report_unusable(plan, once=True)
+        counts = {kind.value: count for kind, count in plan.counts().items()}
+        get_logger().info("library_opened", library=library.name, mount=state.mount.kind, **counts)
 
     def _close(self, each: Opened) -> None:
         """Let a library go; its jobs stay queued, and whoever opens it again follows them."""

@@ -9,7 +9,7 @@ from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import NoSuchVideo, UsageError
 from hevcq.running.ingest import IngestApplication
 from hevcq.settings.libraries import Library, library_of
-from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
+from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import encodable, printable
@@ -63,8 +63,7 @@ def submit_path(app: App, text: str, profiles: Sequence[str]) -> list[Submitted]
 
     ingest = IngestApplication(app, request, note, StopSignals())
     with ingest.in_use():
-        plan = ingest.plan()
-        items = plan.items if isinstance(plan, IngestPlan) else plan
+        items = ingest.plan().items
         ingest.work(items)
     return [_submitted(item, queued) for item in items]
 

@@ -49,7 +49,7 @@ def test_several_files_are_uploaded_checksummed_and_their_renditions_placed(flee
     assert fleet.strays() == []
 
 
-def test_no_wait_queues_skip_upload_waits_and_collect_places_later(fleet: Fleet) -> None:
+def test_no_wait_queues_the_next_ingest_waits_and_collect_places_later(fleet: Fleet) -> None:
     fleet.clip("a.mp4")
     queued = fleet.ingest(*HEVC, "--no-wait")
     assert queued.named("summary")[0]["counts"] == {"queued": 1}
@@ -57,7 +57,7 @@ def test_no_wait_queues_skip_upload_waits_and_collect_places_later(fleet: Fleet)
     assert (early.code, "Nothing" in early.err) == (0, True)
     fleet.worker("hevc")
 
-    waited = fleet.ingest(*HEVC, "--skip-upload")
+    waited = fleet.ingest(*HEVC)
 
     assert waited.code == 0, waited.out + waited.err
     assert codec(fleet.media / "a.hevc.mp4") == "hevc"

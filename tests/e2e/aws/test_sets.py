@@ -39,7 +39,7 @@ def test_a_worker_killed_while_it_publishes_a_set_is_replaced_by_another(sets: F
     first.wait()
     halves = sets.renditions()
     sets.worker(PROFILE)
-    ran = sets.ingest("--profile", PROFILE, "--skip-upload")
+    ran = sets.ingest("--profile", PROFILE)
 
     assert ran.code == 0, ran.out + ran.err + sets.log()
     (master,) = [key for key in sets.renditions() if is_set(key)]
@@ -75,7 +75,7 @@ def test_the_hls_of_a_long_video_is_shared_by_workers_one_of_which_is_killed(fle
     until(lambda: len(chunks()) >= 1, timeout=90)
     first.kill()
     first.wait()
-    ran = fleet.ingest("--profile", PROFILE, "--skip-upload")
+    ran = fleet.ingest("--profile", PROFILE)
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
     (job,) = fleet.jobs()

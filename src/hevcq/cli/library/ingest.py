@@ -48,17 +48,12 @@ WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the 
 CONFLICTS = (
     ("replace", "output", "choose where renditions go"),
     ("no_wait", "workers", "it runs no workers"),
-    ("no_wait", "watch skip_upload collect_only", "choose one"),
-    ("dry_run", "watch no_wait skip_upload collect_only", "it changes nothing"),
-    ("collect_only", "skip_upload", "one waits for nothing, the other does"),
-    ("skip_upload collect_only", "watch include exclude", "it looks for no files"),
-    ("skip_upload collect_only", "output replace", "the destination was set with the job"),
-    ("quality", "no_wait skip_upload collect_only", "only this command's own encodes aim at it"),
-    (
-        "free",
-        "watch skip_upload collect_only order",
-        "it chooses once what to encode, and in which order",
-    ),
+    ("no_wait", "watch collect_only", "choose one"),
+    ("dry_run", "watch no_wait collect_only", "it changes nothing"),
+    ("collect_only", "watch include exclude", "it looks for no files"),
+    ("collect_only", "output replace", "the destination was set with the job"),
+    ("quality", "no_wait collect_only", "only this command's own encodes aim at it"),
+    ("free", "watch collect_only order", "it chooses once what to encode, and in which order"),
     ("quiet", "verbose", "choose one"),
 )
 """Options of the first column that exclude each option of the second, and why."""
@@ -118,10 +113,6 @@ def ingest(
     ] = "path",
     dry_run: DryRun = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Queue and exit.")] = False,
-    skip_upload: Annotated[
-        bool,
-        typer.Option("--skip-upload", help="Queue nothing; wait for queued jobs and collect them."),
-    ] = False,
     collect_only: Annotated[
         bool,
         typer.Option("--collect-only", help="Put finished renditions in place, without waiting."),
@@ -142,13 +133,12 @@ def ingest(
     """
     cli = cli_of(ctx)
     shown = replace_fields(cli, quiet=quiet or cli.quiet, verbose=verbose or cli.verbose)
-    queued_only = skip_upload or collect_only
-    known = () if queued_only else cli.loaded().settings.libraries
+    known = () if collect_only else cli.loaded().settings.libraries
     libraries, places = named_libraries(paths or (), known)
     _refuse_combinations({**ctx.params, "quiet": shown.quiet, "verbose": shown.verbose}, libraries)
-    if not (libraries or places or queued_only):
+    if not (libraries or places or collect_only):
         raise UsageError(NOTHING_NAMED)
-    if not queued_only:  # what was queued may have been moved since
+    if not collect_only:  # what was queued may have been moved since
         require_existing(places)
     requests = [
         library_request(each, no_wait=no_wait, watch=watch and each.watch) for each in libraries
@@ -162,7 +152,7 @@ def ingest(
             replace=replace,
             keep_days=keep_originals,
             no_wait=no_wait,
-            skip_upload=queued_only,
+            collect_only=collect_only,
             watch=watch,
             largest_saving_first=order == "saving",
             free_bytes=_bytes(free),
@@ -173,7 +163,7 @@ def ingest(
     with cli.app(workers=("--workers", workers), **_log_level(cli, shown)) as app:
         if workers is not None and app.settings.on_aws:
             raise UsageError(WORKERS_ELSEWHERE)
-        if queued_only:
+        if collect_only:
             require_queued(app, places)
         _aim(app, profile, quality)
         session = Session(app, shown, requests, as_json=as_json, dry_run=dry_run)

@@ -28,7 +28,6 @@ class Session:
         self._app, self._cli, self._as_json, self._dry = app, cli, as_json, dry_run
         self._began = app.clock.monotonic()
         self._watch = any(each.watch for each in requests)
-        self._queued_only = any(each.skip_upload for each in requests)
         self._display = open_display(
             app.clock,
             as_json=as_json,
@@ -57,7 +56,7 @@ class Session:
                 self._echo("Watching for new files; Ctrl-C stops.")
             if self._dry:
                 return self._dry_run(first)
-            if isinstance(first, IngestPlan) and first.of(*TO_PROCESS) and not agreed(first):
+            if first.of(*TO_PROCESS) and not agreed(first):
                 return ExitCode.SOME_FAILED
             if others := ingest.others_before(items) if items else 0:
                 tasks = f"{counted(others, 'task')} of other folders wait{'s' * (others == 1)}"
@@ -74,8 +73,6 @@ class Session:
             self._echo(
                 f"{counted(left, 'task')} of other folders left in the queue; `hevcq worker` does {them}."
             )
-        if self._queued_only:
-            ingest.require_profiles()
         return code
 
     def collect(self) -> ExitCode:
@@ -89,10 +86,7 @@ class Session:
         self._ingest.require_profiles()
         return code
 
-    def _announce(self, first: IngestPlan | Sequence[Item]) -> Sequence[Item]:
-        if not isinstance(first, IngestPlan):
-            self._echo(f"{len(first)} queued earlier, not in place yet.")
-            return first
+    def _announce(self, first: IngestPlan) -> Sequence[Item]:
         if not self._dry:
             first = self._ingest.only_news(first, quiet=self._cli.quiet)
         self._summary.add_planned(first)
@@ -111,8 +105,8 @@ class Session:
             self._echo(report.plan_total(first))
         return first.items
 
-    def _dry_run(self, first: IngestPlan | Sequence[Item]) -> ExitCode:
-        if isinstance(first, IngestPlan) and not self._as_json:
+    def _dry_run(self, first: IngestPlan) -> ExitCode:
+        if not self._as_json:
             width = render.screen_width(sys.stdout)
             for line in report.plan_lines(first, width, listed=True, every=self._cli.verbose):
                 render.emit(line)

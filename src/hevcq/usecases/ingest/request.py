@@ -57,10 +57,10 @@ class IngestRequest:
     """What to ingest and how. `roots` and `output` are absolute, with links in them resolved.
 
     `profiles` are names, none meaning those of the setting `ingest.profiles`; `keep_days` is how long a
-    replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `skip_upload` only
-    waits for what was queued before; `free_bytes` (0: no limit) is
-    what is to be saved by the forecast. `watch` stays and ingests new files. `library` is the library
-    of the settings that it comes from, whose rules then choose among `profiles` and those they name.
+    replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `collect_only` only puts
+    in place what is finished; `free_bytes` (0: no limit) is what is to be saved by the forecast.
+    `watch` stays and ingests new files. `library` is the library of the settings that it comes from,
+    whose rules then choose among `profiles` and those they name.
     """
 
     roots: tuple[Path, ...]
@@ -71,14 +71,14 @@ class IngestRequest:
     replace: bool = False
     keep_days: float | None = None
     no_wait: bool = False
-    skip_upload: bool = False
+    collect_only: bool = False
     watch: bool = False
     library: Library | None = None
     largest_saving_first: bool = False
     free_bytes: int = 0
 
     def chosen_profiles(self, known: Mapping[str, Profile], usual: Sequence[str]) -> list[Profile]:
-        """Return the named profiles, or the `usual` ones; all with `skip_upload`.
+        """Return the named profiles, or the `usual` ones; all with `collect_only`.
 
         Raises UnknownProfile, or ConfigError if a usual profile does not exist.
         """
@@ -86,7 +86,7 @@ class IngestRequest:
             return self._of_library(self.library, known, usual)
         if self.profiles:
             return pick(known, list(dict.fromkeys(self.profiles)))
-        if self.skip_upload:
+        if self.collect_only:
             return list(known.values())
         for name in usual:
             if name not in known:
