@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NO_WORKER = (
     "No worker is running on this data folder: start one with `hevcq worker`, or run your"
-    " `hevcq ingest` again."
+    " `hevcq ingest` or `hevcq shrink` again."
 )
 
 

@@ -424,9 +424,14 @@ class Profile(Frozen):
             raise ValueError(
                 "container: hls takes sizes and key frames from the hls section, not from video"
             )
+
+    @property
+    def contradiction(self) -> str:
+        """Why this profile encodes nothing, though it can be read; or ""."""
         crf = self.hls.h264_rungs[max(self.hls.h264_rungs)][0]
-        if video.crf != crf:
-            raise ValueError(
-                f"container: hls takes the crf of each rung from hls.h264_rungs; video.crf must be that "
-                f"of the highest, {crf:g}, not {video.crf:g}"
-            )
+        if self.container is not Container.HLS or self.video.crf == crf:
+            return ""
+        return (
+            f"container: hls takes the crf of each rung from hls.h264_rungs; video.crf must be that "
+            f"of the highest, {crf:g}, not {self.video.crf:g}"
+        )

@@ -211,7 +211,9 @@ class IngestApplication:
             if not self._no_wait and not self._signals.insisted.is_set():
                 # Jobs finished within the grace are still placed, unless a second signal came.
                 folder.session.tracker.step(self._signals.insisted)
-            folder.session.finish(interrupted=asked, queued=self._no_wait)
+            folder.session.finish(queued=self._no_wait)
+        watched = any(folder.request.watch for folder in self._folders)
+        self.summary.interrupted = asked and (watched or not self.summary.settled)
         if not self._signals.insisted.is_set():  # a receiver may take its time
             notify_now(self._app)
         if error is not None:

@@ -221,7 +221,6 @@ def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
         {"video": {"codec": "hevc", "crf": 22}},
         {"video": {"codec": "h264", "crf": 22, "max_width": 1280, "max_height": 720}},
         {"video": {"codec": "h264", "crf": 22, "keyframe_s": 4}},
-        {"video": {"codec": "h264", "crf": 20}},
         {"hls": {"segment_s": 13}},
         {"hls": {"h264_rungs": {}}},
         {"hls": {"h264_rungs": {721: [22, 4000]}}},
@@ -230,3 +229,13 @@ def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
 def test_a_profile_that_contradicts_its_ladder_is_wrong(wrong) -> None:
     with pytest.raises(ValidationError):
         Profile.model_validate({**recipe().model_dump(mode="json"), **wrong})
+
+
+def test_a_profile_whose_crf_is_not_that_of_its_highest_rung_refuses_each_video() -> None:
+    odd = Profile.model_validate(
+        {**recipe().model_dump(mode="json"), "video": {"codec": "h264", "crf": 20}}
+    )
+    refused = make_plan(odd, media(video()))
+    assert isinstance(refused, Refuse)
+    assert refused.policy == "video.crf"
+    assert "video.crf must be that of the highest, 22, not 20" in refused.detail

@@ -205,7 +205,7 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
 
     left = farm.run("ingest", farm.media, "--replace")
     assert (left.code, digest(video)) == (0, before)
-    assert "1 video stays undone. To encode them again: `hevcq retry FOLDER --state" in left.err
+    assert "1 video stays undone. To encode it again: `hevcq retry FOLDER --state" in left.err
     assert farm.run("ingest", video, "--replace").code == 0
     assert codec(video) == "hevc"
     assert farm.run("undo", video).code == 0
@@ -213,6 +213,23 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
     assert (mirror.code, "1 done." in mirror.err) == (0, True), mirror.err
     assert farm.run("ingest", farm.media, "--replace").code == 0
     assert digest(video) == before, "replaced a second time unasked"
+
+
+def test_a_rendition_deleted_by_hand_is_named_and_made_again_as_the_last_line_says(
+    farm: Farm,
+) -> None:
+    farm.clip("a.mp4")
+    assert farm.ingest().code == 0
+    rendition = farm.media / "a.hevc.mp4"
+    rendition.unlink()
+
+    for options in ((), ("--dry-run",)):
+        left = farm.run("ingest", farm.media, *options)
+        assert (left.code, rendition.exists()) == (0, False)
+        assert "1 video stays without rendition. To encode it again: `hevcq retry" in left.err
+    assert farm.run("retry", farm.media, "--missing").code == 0
+    assert farm.ingest().code == 0
+    assert codec(rendition) == "hevc"
 
 
 def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm: Farm) -> None:

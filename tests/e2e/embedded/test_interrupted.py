@@ -112,6 +112,17 @@ def test_a_stop_gives_the_work_back_at_once_and_says_so(slow: Farm, number: sign
     assert '"ready":1' in status.out.replace(" ", "")
 
 
+def test_a_ctrl_c_after_the_last_video_interrupted_nothing(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    child = farm.start("ingest", farm.media, "--replace", "--json")
+    first_event(child, lambda event: event["event"] == "placed")
+    child.send_signal(signal.SIGINT)
+
+    ran = farm.finish(child, timeout=30)
+
+    assert (ran.code, "Interrupted" in ran.err) == (0, False)
+
+
 def test_two_ingests_at_once_work_together_and_encode_each_file_once(farm: Farm) -> None:
     for number in range(5):
         farm.clip(f"{number}.mp4")

@@ -34,18 +34,6 @@ def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
     ingest.step(NEVER)
 
 
-def test_a_rendition_that_is_gone_is_not_reported_as_if_it_were_there(bench: Bench) -> None:
-    found = videos(bench, "a.mp4")
-    first = session(bench)
-    run(bench, first, first.plan(found))
-    (bench.media / "a.hevc.mp4").unlink()
-
-    (item,) = session(bench).plan(found).items
-
-    assert item.disposition is Disposition.DONE
-    assert "a.hevc.mp4 is missing; encode it again with `hevcq retry`" in item.reason
-
-
 def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench: Bench) -> None:
     first = session(bench)
     plan = first.plan(videos(bench, "a.mp4"))

@@ -6,7 +6,13 @@ import pytest
 
 from hevcq.errors import ConfigError, Conflict, UsageError
 from hevcq.settings.model import Settings
-from hevcq.settings.profile_files import installed_folder, load_profiles, profile_folder, read_yaml
+from hevcq.settings.profile_files import (
+    installed_folder,
+    load_profile,
+    load_profiles,
+    profile_folder,
+    read_yaml,
+)
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import save_library
 from hevcq.usecases.settings.profiles import (
@@ -79,6 +85,24 @@ def test_the_first_copy_brings_all_profiles_along(file: SettingsFile) -> None:
     assert folder != installed_folder()
     assert set(load_profiles(folder)) == {*load_profiles(installed_folder()), "mine"}
     assert not load_profiles(folder)["mine"].subscribe
+
+
+def test_an_hls_profile_of_another_crf_is_named_yet_stops_no_other_profile(
+    file: SettingsFile,
+) -> None:
+    settings = Settings()
+    copy_profile(file, settings, "hls", "mine", "olga")
+    path, text = profile_text(settings, "mine")
+    odd, problems = changed_profile(text, {"video.crf": 20})
+    assert "video.crf must be that of the highest" in problems["video-crf"]
+    with pytest.raises(UsageError, match="of the highest"):
+        save_profile(file, settings, "mine", (text, odd), "olga")
+
+    path.write_text(odd)
+
+    assert "mine" in load_profiles(path.parent)
+    with pytest.raises(ConfigError, match="of the highest"):
+        load_profile(path)
 
 
 def test_a_profile_in_use_is_neither_deleted_nor_undone(file: SettingsFile, tmp_path: Path) -> None:

@@ -12,13 +12,17 @@ from hevcq.cli.output.live import open_display
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError
 from hevcq.running.ingest import IngestApplication
-from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, UNDONE, IngestPlan, Item
+from hevcq.usecases.ingest.decide import GONE, NOT_INGESTED, TO_PROCESS, UNDONE, IngestPlan, Item
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import counted
 from hevcq.wiring.app import App
 
-AGAIN = "To encode them again: `hevcq retry FOLDER --state done`, then this command."
+NOT_MADE_AGAIN = {
+    UNDONE: ("undone", "--state done"),
+    GONE: ("without rendition", "--missing"),
+}
+"""What an ingest leaves as a person left it, and the option of `hevcq retry` that makes it again."""
 
 
 class Session:
@@ -111,6 +115,7 @@ class Session:
             for line in report.plan_lines(first, width, listed=True, every=self._cli.verbose):
                 render.emit(line)
             self._echo(report.plan_total(first))
+            self._say_how_again()
         code = ingest_exit_code(self._summary)
         self._emit_summary(code, 0.0)
         return code
@@ -128,13 +133,19 @@ class Session:
                 for line in report.changes(summary.results, width):
                     render.emit(line)
             self._echo(report.total(summary))
-            if count := sum(each.reason == UNDONE for each in summary.results):
-                self._echo(f"{counted(count, 'video')} stay{'s' * (count == 1)} undone. {AGAIN}")
+            self._say_how_again()
             for line in report.space(summary, self._app.clock.now()):
                 self._echo(line)
         if summary.interrupted:
             self._echo("Interrupted; run the same command to resume.")
         return code
+
+    def _say_how_again(self) -> None:
+        for reason, (left, option) in NOT_MADE_AGAIN.items():
+            if count := sum(each.reason == reason for each in self._summary.results):
+                videos = f"{counted(count, 'video')} stay{'s' * (count == 1)} {left}."
+                again = f"`hevcq retry FOLDER {option}`, then this command."
+                self._echo(f"{videos} To encode {'it' if count == 1 else 'them'} again: {again}")
 
     def _emit_summary(self, code: ExitCode, seconds: float) -> None:
         self._display(

@@ -80,7 +80,7 @@ def skips(reasons: Sequence[str], width: int | None) -> Iterator[str]:
     """Yield how many were skipped, and how often for which reason, in `width` columns (None: any)."""
     counted = Counter(_kind(reason) for reason in reasons)
     common = counted.most_common(MAX_REASONS)
-    yield f"{len(reasons):,} skipped (--verbose lists each):"
+    yield f"{len(reasons):,} skipped (--verbose names the files):"
     digits = len(f"{common[0][1]:,}")
     for reason, count in common:
         yield from wrapped(f"  {count:>{digits},}  {reason}", width)

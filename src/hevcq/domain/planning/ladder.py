@@ -65,6 +65,8 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
     """Return the rungs of the main video, highest first and H.264 before HEVC, or a policy's refusal."""
     if main.video is None:
         return Refuse(policy="video", detail="The video's codec is not known to ffmpeg.")
+    if profile.contradiction:
+        return Refuse(policy="video.crf", detail=f"{profile.contradiction}.")
     codecs = _codecs(profile, main.video)
     if isinstance(codecs, Refuse):
         return codecs

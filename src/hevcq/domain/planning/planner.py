@@ -314,8 +314,8 @@ def _other_programmes(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> Itera
     sounds = sum(s.kind is StreamKind.AUDIO and s.action is not Action.DROP for s in streams)
     if info.programs > 1 and left_out and sounds > 1:
         yield (
-            f"It holds {info.programs} programmes: the sound and subtitles of all are kept, also where"
-            " the picture is left out."
+            f"It holds {info.programs} programmes: the sound and subtitles that are kept may be of any,"
+            " also where the picture is left out."
         )
 
 

@@ -26,6 +26,7 @@ from hevcq.util.text import printable
 
 NOT_IN_PLACE = "Encoded earlier, not yet in place."
 UNDONE = "Undone on request; name this file itself to encode it again."
+GONE = "Its rendition is missing: deleted, or its disk is away."
 NAME_TAKEN = "In its place it would be named {}, as another video here; rename one of the two."
 
 
@@ -189,7 +190,7 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
         undone = placement.state is PlacementState.UNDONE
         reason = UNDONE if undone else "Replaced earlier."
     elif known.gone:
-        reason = f"Done earlier, but {place} is missing; encode it again with `hevcq retry`."
+        reason = GONE
     elif known.changed:
         return replace(item, disposition=Disposition.REFUSE, reason=known.changed)
     elif not where.has(placement.mode, placement.target):

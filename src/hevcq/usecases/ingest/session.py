@@ -219,12 +219,11 @@ class Ingest:
         """Whether a file is being queued or a job has not ended."""
         return self.uploader.busy or self.tracker.open > 0
 
-    def finish(self, *, interrupted: bool, queued: bool = False) -> None:
+    def finish(self, *, queued: bool = False) -> None:
         """Count what is left open, after every thread has ended.
 
         With `queued` (--no-wait), open jobs count as queued, not as unfinished.
         """
-        self.summary.interrupted = interrupted
         self.uploader.leave()
         if queued:
             self.tracker.leave(IngestOutcome.QUEUED, "")

@@ -79,7 +79,14 @@ def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str
         holder = (raw.get(section) or {}) if section else raw
         if holder.get(name, usual(section_model(section), name)) != value:
             text = with_key(text, key, value)
-    return text, problems_of(Profile, read_yaml(text))
+    return text, _problems(text)
+
+
+def _problems(text: str) -> dict[str, str]:
+    raw = read_yaml(text)
+    found = problems_of(Profile, raw)
+    wrong = "" if found else Profile.model_validate(raw).contradiction
+    return {"video-crf": wrong} if wrong else found
 
 
 def save_profile(
@@ -92,7 +99,7 @@ def save_profile(
     path, text = profile_text(settings, name)
     if text != texts[0]:
         raise Conflict(CHANGED.replace("settings", "profile's"), remedy=LOOK_AGAIN)
-    problems = problems_of(Profile, read_yaml(texts[1]))
+    problems = _problems(texts[1])
     if problems or read_yaml(texts[1]).get("name") != name:
         raise UsageError(f"Invalid profile {path}: {problems or 'its name must stay'}.")
     _put(file, path, *texts, (who, f"Change profile {name}"))
