@@ -50,7 +50,6 @@ hls:
 gates:
   minimum_saving: null
   review_below: 0
-  picture_floor: 0.5
 """,
 }
 

@@ -88,10 +88,9 @@ class Preflight(StrEnum):
 
 
 class PictureMetric(StrEnum):
-    """Judge every frame by its thumbnail, also samples by SSIM, or nothing (gate G8)."""
+    """Judge every frame by its thumbnail, or nothing (gate G8)."""
 
     FRAMES = "frames"
-    SSIM = "ssim"
     OFF = "off"
 
 
@@ -332,10 +331,7 @@ class Gates(Frozen):
     )
     picture_metric: PictureMetric = Field(
         default=PictureMetric.FRAMES,
-        description="G8: frames compares every frame; ssim also requires the floor below of samples",
-    )
-    picture_floor: float = Field(
-        default=0.88, ge=0, le=1, description="G8 with ssim: the worst sample's lowest mean"
+        description="G8: frames compares every frame; off, none",
     )
 
 

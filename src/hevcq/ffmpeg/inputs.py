@@ -35,6 +35,16 @@ NETWORK = ("[http", "[tcp")
 """Prefixes of the lines that ffmpeg's network protocols print."""
 
 
+PREROLL_S = 10.0
+"""Seconds by which to seek earlier in containers without an index, to pass a key frame on the way."""
+FROM_START_S = 0.5
+"""Seconds from the first picture below which a source is read from its start: FLV finds no key frame
+there, because ffmpeg enters 0.13 s earlier where pictures are reordered."""
+UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
+UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
+"""Containers without presentation times: the times that ffmpeg derives depend on the decoder's delay."""
+
+
 @dataclass(frozen=True, slots=True)
 class FfmpegTools:
     """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock.
@@ -123,3 +133,13 @@ def strip_name(lines: Iterable[str], location: str) -> str:
 
 FINE_TICK = "1:1000000"
 """Time base of pictures that are only decoded: frames of a coarser one would share a time, a line each."""
+
+
+def seek_options(moment: float) -> list[str]:
+    """Return the options that seek to the key frame at or before `moment`, in seconds.
+
+    Adds half a millisecond, so that rounding a key frame's time does not lead to the one before.
+    """
+    if moment <= 0:
+        return []
+    return ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{moment + 0.0005:.6f}"]

@@ -18,7 +18,6 @@ release that behaves differently again is met as it is. One number alone is comp
 | 7 | a playlist of another name is not recognised | `UNOPENED_PLAYLIST` |
 | 7 | reading is 18 pictures ahead of encoding | a chunk's reader fetches them in vain, 1 % of it |
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
-| 7 | a graph with a sink of its own aborts where all inputs end | samples have one: verify/picture.py |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
 | 8 | what becomes 4:2:0 or is scaled has its chroma elsewhere | its place is not promised: planning/video.py |
 | 8 | ffprobe prints the empty packets of Ogg's Theora | they are not counted: `REPEATING` |

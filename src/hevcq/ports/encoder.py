@@ -449,7 +449,7 @@ class Encoder(ABC):
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output, cheapest first, up to the first that fails.
 
-        Of a set G1 to G8 run over each rung, and H1 to H8 over the whole.
+        Of a set G1 to G8 run over each rung, and H1 to H6 over the whole.
 
         Raises WorkerUnfit if the programs themselves fail, LimitExceeded past `max_seconds`, and
         SourceDamaged if a sound that was copied does not decode in the source either.

@@ -35,7 +35,7 @@ description: for tests
 subscribe: true
 container: {container}
 video: {{{video}, preset: {preset}}}
-gates: {{minimum_saving: null, review_below: 0.0, picture_floor: 0.5}}
+gates: {{minimum_saving: null, review_below: 0.0}}
 bounds: {{threads: 0{bounds}}}
 queue:
   visibility_s: {visibility_s}

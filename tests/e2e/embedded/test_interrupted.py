@@ -53,7 +53,7 @@ container: hls
 video: {codec: h264, crf: 22, preset: ultrafast}
 hls: {segment_s: 1}
 chunking: {mode: always, target_s: 2}
-gates: {minimum_saving: null, review_below: 0, picture_floor: 0.5}
+gates: {minimum_saving: null, review_below: 0}
 """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.hls.conftest import RUNGS, VERSION, MadeSet, encoded_set, recipe
+from ffmpeg.hls.reading import listed, variants
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
@@ -17,7 +18,6 @@ from hevcq.domain.profile import PictureMetric
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls.command import set_command
-from hevcq.ffmpeg.hls.playlists import read_master
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
@@ -199,7 +199,7 @@ def test_hdr_is_kept_in_hevc_beside_an_h264_ladder_for_other_screens(tmp_path: P
 
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
     require_passed([unchanged, *made.judge()], of_set=True)
-    seen = [v.attributes for v in read_master(made.master).variants if "RESOLUTION" in v.attributes]
+    seen = [v.attributes for v in variants(made.master) if "RESOLUTION" in v.attributes]
     ranges = [(each["CODECS"].partition(".")[0], each["VIDEO-RANGE"]) for each in seen]
     assert ranges == [("avc1", "SDR"), ("hvc1", "PQ")]
-    assert len(read_master(made.master).key_frames) == 2
+    assert len(listed(made.master, "I-FRAME-STREAM-INF")) == 2

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
+from ffmpeg.hls.reading import variants
 from ffmpeg.verify.conftest import ffmpeg
-from hevcq.ffmpeg.hls.playlists import read_master
 from support.clips import media_clip
 from support.standin import running
 
@@ -53,9 +53,9 @@ def test_shakas_packager_finds_the_same_codecs_and_bit_rates(ladder: MadeSet, tm
     Its segments of sound may hold a frame more, which of 5.1 at 384 kbit/s is 3 kbit/s of 4 s.
     """
     command = [packager()]
-    *variants, sound = read_master(ladder.master).variants
+    *offered, sound = variants(ladder.master)
     assert (Path(sound.uri).stem, sound.attributes["AUDIO"]) == ("low1", "low")
-    for name in dict.fromkeys(Path(v.uri).stem for v in variants):
+    for name in dict.fromkeys(Path(v.uri).stem for v in offered):
         command.append(
             f"in={ladder.folder / name}.mp4,stream=video,output={tmp_path / name}.mp4,"
             f"playlist_name={name}.m3u8"
@@ -72,11 +72,11 @@ def test_shakas_packager_finds_the_same_codecs_and_bit_rates(ladder: MadeSet, tm
     )
     lines = [line for line in master.read_text().splitlines() if line]
     pairs = [pair for pair in itertools.pairwise(lines) if pair[0].startswith("#EXT-X-STREAM-INF:")]
-    listed = [read_master("\n".join(["#EXTM3U", *pair])).variants[0] for pair in pairs]
+    listed = [variants("\n".join(pair))[0] for pair in pairs]
     theirs = {(Path(v.uri).stem, v.attributes["AUDIO"]): v for v in listed}
-    assert len(variants) == 13
-    assert variants[-1].number("BANDWIDTH") <= 192_000, "what Apple asks of one variant"
-    for variant in variants:
+    assert len(offered) == 13
+    assert offered[-1].number("BANDWIDTH") <= 192_000, "what Apple asks of one variant"
+    for variant in offered:
         name, said = Path(variant.uri).stem, variant.attributes
         found = theirs[name, said["AUDIO"]]
         for key in ("CODECS", "RESOLUTION", "FRAME-RATE"):

@@ -71,9 +71,6 @@ class Pair:
         request = replace(self.request, output=output or self.good, **changes)
         return ENCODER.verify(request, on_progress=lambda _: None, stop=threading.Event())
 
-    def with_gates(self, **gates: object) -> Profile:
-        return PROFILE.model_copy(update={"gates": PROFILE.gates.model_copy(update=gates)})
-
 
 def encoded(source: Path, folder: Path, profile: Profile = PROFILE) -> Pair:
     """Encode a source as hevcq does, and return what verify is given."""

@@ -11,13 +11,12 @@ import pytest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action
-from hevcq.domain.profile import Gates, PictureMetric
+from hevcq.domain.profile import Gates
 from hevcq.errors import SourceDamaged, SourceUnreadable, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect import texts
 from hevcq.ffmpeg.verify import gates
 from hevcq.ffmpeg.verify.frames import PictureFacts
-from hevcq.ffmpeg.verify.picture import Sample
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
@@ -62,7 +61,6 @@ class Bench:
         self.answer("decode_problems", [])
         self.answer("decode_complaints", [])
         self.answer("seam_problems", [])
-        self.answer("take_samples", [self.sample(1.0)])
         self.set("source_thumbnails", lambda *_, **__: nullcontext(lambda _size: b""))
         self.set("FrameComparison", self._comparison)
 
@@ -71,10 +69,6 @@ class Bench:
         return SimpleNamespace(
             feed=lambda _chunk: None, frames=125, close=lambda: problem, facts=lambda: facts
         )
-
-    @staticmethod
-    def sample(ssim: float | None, at_s: float = 1.0, pairs: tuple = ()) -> Sample:
-        return Sample(at_s, ssim, pairs)
 
     def set(self, name: str, function: object) -> None:
         self._patch.setattr(gates, name, function)
@@ -302,48 +296,3 @@ def test_seams_of_chunks_are_judged_more_closely(bench: Bench) -> None:
     assert bench.last() == (Gate.G8, Outcome.FAILED, "the seam at 4.0 s shows")
     bench.answer("seam_problems", ["", ""])
     assert bench.last()[1] is Outcome.PASSED
-
-
-@pytest.mark.parametrize(
-    ("samples", "outcome", "words"),
-    [
-        ([(0.99, 1.0), (0.95, 2.0)], Outcome.PASSED, "worst SSIM 0.9500 of the samples"),
-        (
-            [(0.99, 1.0), (0.5, 2.0)],
-            Outcome.FAILED,
-            "at 0:00:02.0 is too unlike the source's (SSIM 0.5000, required 0.88)",
-        ),
-        ([(None, 1.0)], Outcome.UNKNOWN, "the picture at 0:00:01.0 cannot be compared"),
-        ([], Outcome.UNKNOWN, "no picture could be read to compare it"),
-    ],
-)
-def test_every_sample_must_reach_the_floor(
-    bench: Bench, samples: list, outcome: Outcome, words: str
-) -> None:
-    bench.gates(picture_metric=PictureMetric.SSIM)
-    bench.answer("take_samples", [bench.sample(ssim, at_s) for ssim, at_s in samples])
-    gate, found, detail = bench.last()
-    assert (gate, found) == (Gate.G8, outcome)
-    assert words in detail
-
-
-def test_a_video_passes_in_the_first_alignment_in_which_all_samples_do(bench: Bench) -> None:
-    bench.gates(picture_metric=PictureMetric.SSIM)
-    answers = iter([[bench.sample(0.4)], [bench.sample(0.9)]])
-    bench.set("take_samples", lambda *_, **__: next(answers))
-    assert bench.last()[1] is Outcome.PASSED
-
-    answers = iter([[bench.sample(0.4)], [bench.sample(0.3)]])
-    assert "at 0:00:01.0 is too unlike" in bench.last()[2]
-    bench.answer("alignments", ())
-    assert bench.last() == (Gate.G8, Outcome.UNKNOWN, "no picture could be read to compare it")
-
-
-def test_a_video_track_that_was_not_measured_cannot_be_sampled(bench: Bench) -> None:
-    bench.gates(picture_metric=PictureMetric.SSIM)
-    bench.answer("measure", MADE.model_copy(update={"tracks": MADE.tracks[1:]}))
-    assert bench.last() == (
-        Gate.G8,
-        Outcome.UNKNOWN,
-        "the times of video track 0 were not measured",
-    )

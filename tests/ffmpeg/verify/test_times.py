@@ -1,8 +1,6 @@
 """G5 in its details: what may differ between source and output, and what may not."""
 
-import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,17 +15,7 @@ from hevcq.domain.media.facts import (
     VideoFacts,
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
-from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.verify.picture import (
-    EncodedVideo,
-    Sample,
-    freeze_problem,
-    sample_at,
-    sample_times,
-)
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
-from hevcq.util.clock import SystemClock
-from support.media_facts import profile
 
 TARGET = VideoTarget(
     encoder="libx265", codec="hevc", width=64, height=64, pixel_format="yuv420p", bit_depth=8,
@@ -233,61 +221,6 @@ def test_times_that_nobody_knows_are_a_problem():
 def test_decoding_times_that_go_back_are_a_problem():
     made = A.model_copy(update={"monotonic_dts": False})
     assert "go backwards" in compare((V, A), (V, made))[0]
-
-
-def test_samples_are_spread_over_the_clip():
-    assert sample_times(100.0, 4, 1.0) == [12.0, 37.0, 62.0, 87.0]
-    assert sample_times(0.0, 4, 1.0) == [0.0]
-    assert len(sample_times(2.5, 4, 1.0)) == 2
-
-
-def test_in_a_short_clip_each_share_is_looked_at_where_least_must_be_decoded():
-    keys = ([0.0, 26.0, 51.0, 80.0], [0.0, 26.0, 60.0])
-    # A key frame of both files; else the beginning of the share, unless one lies near a key frame.
-    assert sample_times(100.0, 4, 1.0, keys) == [0.0, 26.0, 60.0, 80.0]
-    # No key frame in any share: each begins as near to the first one as it may.
-    assert sample_times(100.0, 4, 1.0, ([0.0], [0.0])) == [0.0, 25.0, 50.0, 75.0]
-    # A sample does not reach beyond its share, not even for a key frame.
-    assert sample_times(100.0, 4, 1.0, ([0.0, 24.5], [0.0, 24.5]))[0] == 0.0
-
-
-def thumb(level: int) -> bytes:
-    return bytes([level]) * (64 * 36)
-
-
-def test_a_picture_that_stands_still_is_seen_only_where_the_source_moves():
-    def sample(at, *pairs):
-        return Sample(at_s=at, ssim=0.99, pairs=tuple((thumb(a), thumb(b)) for a, b in pairs))
-
-    assert freeze_problem([sample(0, (10, 10), (20, 20)), sample(5, (30, 30), (40, 40))]) == ""
-    assert freeze_problem([sample(0, (10, 10), (10, 10)), sample(5, (10, 10))]) == ""
-    assert "at 0:00:00.0," in freeze_problem([sample(0, (10, 10), (20, 11))])
-    assert "from 0:00:00.0 to 0:00:05.0" in freeze_problem(
-        [sample(0, (10, 10)), sample(5, (30, 10))]
-    )
-    assert freeze_problem([sample(0, (10, 10)), sample(5)]) == ""
-
-
-@pytest.mark.parametrize(
-    ("told", "found"), [("0.987", 0.987), ("-0.2", -0.2), ("nan", None), ("inf", None)]
-)
-def test_a_likeness_that_is_no_number_is_unknown_and_not_perfect(tmp_path, told, found):
-    program = tmp_path / "ffmpeg"
-    program.write_text(f"#!/bin/sh\necho '[ssim] [info] SSIM Y:1 All:{told} (9)' >&2\n")
-    program.chmod(0o755)
-    kept = StreamPlan(
-        source_index=0, kind=StreamKind.VIDEO, action=Action.ENCODE, position=0, video=TARGET
-    )
-    info = MediaInfo(format_name="mov,mp4", streams=(clip(),))
-    request = SimpleNamespace(
-        profile=profile(), info=info, measured=Measurement(tracks=(V,)), max_seconds=60.0,
-        location=str(tmp_path / "a.mp4"), output=tmp_path / "b.mp4",
-    )  # fmt: skip
-    tools = FfmpegTools(str(program), "ffprobe", SystemClock())
-
-    sample = sample_at(tools, request, EncodedVideo(kept, V), (1.0, 1.0, 2), threading.Event())
-
-    assert sample.ssim == found
 
 
 MOVING = "testsrc2=size=176x144:rate=25"

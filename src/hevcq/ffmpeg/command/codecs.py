@@ -334,15 +334,6 @@ def coded_pixel_format(target: VideoTarget) -> str:
     return target.pixel_format
 
 
-def compared_pixel_format(target: VideoTarget) -> str:
-    """Return the pixel format in which gate G8 compares: RGB is converted to luma and chroma.
-
-    Encoders favour green as if it were luma; red and blue alone score far lower than the picture
-    looks.
-    """
-    return coded_pixel_format(target).replace("gbrp", "yuv444p")
-
-
 def uncropped(info: MediaInfo) -> list[str]:
     """Return the option of an input whose crop is a mark for players, and cuts nothing off."""
     applied = any(s.video is not None and s.video.crop_is_applied for s in info.streams)

@@ -9,43 +9,24 @@ from itertools import groupby
 from pathlib import Path
 
 from hevcq.domain.keys import MASTER
-from hevcq.domain.media.facts import Stream, StreamKind
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import LOW, SOUNDS, SURROUND, Action, Rung, StreamPlan
 from hevcq.domain.planning.ladder import worth_keeping
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
 from hevcq.ffmpeg.hls.command import (
     SetPaths,
-    alone,
     encoded_sounds_of,
-    groups_beside,
     ladder_in,
     of_kind,
     set_command,
     set_paths,
-    sound_groups,
     sounds_of,
     wants_thumbnails,
     written,
 )
 from hevcq.ffmpeg.hls.images import Images, RungFile
-from hevcq.ffmpeg.hls.playlists import (
-    Master,
-    Rendition,
-    Variant,
-    chapters_json,
-    master_playlist,
-    media_playlist,
-    text_playlist,
-)
-from hevcq.ffmpeg.hls.segments import (
-    Segment,
-    frame_rate,
-    key_frames,
-    rates,
-    sound_segments,
-    video_segments,
-)
+from hevcq.ffmpeg.hls.listing import SetContents, set_playlists
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress, SetFile
@@ -54,8 +35,6 @@ PLAYLIST, TEXT, JPEG, JSON = (
     "application/vnd.apple.mpegurl", "text/vtt", "image/jpeg", "application/json",
 )  # fmt: skip
 CONTENT_TYPES = {".m3u8": PLAYLIST, ".vtt": TEXT, ".jpg": JPEG, ".json": JSON}
-START_BPS = 2_500_000
-"""The variant listed first, with which some players begin, is the highest of at most this peak rate."""
 _CLOCK = "X-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000"
 """Puts subtitles on the clock of the media, which begins at 0 (RFC 8216, 3.5)."""
 
@@ -122,8 +101,6 @@ class _Package:
         self._plan = request.plan
         self._paths = paths
         self._images = images
-        self._segment_s = ladder_in(self._plan).segment_s
-        self._groups = sound_groups(self._plan)
         self._contents = {
             rung.name: self._read(paths.rung(rung)) for rung in ladder_in(self._plan).rungs
         }
@@ -137,27 +114,17 @@ class _Package:
     def write(self) -> None:
         """Write playlists, subtitles, chapters and images; the master playlist last."""
         self._show_in_time()
-        variants = [self._variant(rung) for rung in self.rungs]
         sounds = {name: self._sound(name, track) for name, track in sounds_of(self._plan).items()}
-        texts = [
-            self._text(number, track)
-            for number, track in enumerate(of_kind(self._plan, StreamKind.SUBTITLE), 1)
-        ]
+        for number, _ in enumerate(of_kind(self._plan, StreamKind.SUBTITLE), 1):
+            self._set_clock(self._paths.text(number))
         top, lowest = self._file(self.rungs[0]), self._file(self._lowest())
         self._images.poster(top, self._paths.folder / "poster.jpg")
         self._images.storyboard(lowest, self._paths.folder)
-        master = Master(
-            variants=_first_to_play(variants),
-            alone=alone(self._groups),
-            sounds={
-                group: [sounds[name] for name in names] for group, names in self._groups.items()
-            },
-            texts=texts,
-            data=self._session_data(),
-            captions=bool(self._plan.video.captions),
-        )
-        path = self._request.output / MASTER
-        path.write_text(master_playlist(master), encoding="utf-8")
+        request = self._request
+        contents = SetContents([(rung, self._contents[rung.name]) for rung in self.rungs], sounds)
+        texts = set_playlists(self._plan, request.info, request.version, contents)
+        for name, text in texts.items():
+            (request.output / name).write_text(text, encoding="utf-8")
 
     def files(self) -> Iterator[SetFile]:
         """Yield the files of the set, the master playlist last."""
@@ -215,84 +182,14 @@ class _Package:
     def _file(self, rung: Rung) -> RungFile:
         return RungFile(self._paths.rung(rung), rung.target, self._contents[rung.name])
 
-    def _variant(self, rung: Rung) -> Variant:
-        content = self._contents[rung.name]
-        segments, keys = video_segments(content, self._segment_s), key_frames(content)
-        playlist = self._playlist(rung.name, content, segments)
-        key_playlist = self._playlist(rung.name, content, keys, suffix="-keys")
-        return Variant(
-            playlist=playlist,
-            key_frames=key_playlist,
-            codec=content.codec,
-            width=content.width,
-            height=content.height,
-            rate=frame_rate(segments),
-            range=rung.target.colour.transfer,
-            rates=rates(segments),
-            key_rates=rates(keys),
-            groups=groups_beside(rung, self._groups),
-        )
-
-    def _sound(self, name: str, track: StreamPlan) -> Rendition:
+    def _sound(self, name: str, track: StreamPlan) -> FragmentedFile:
         path = self._paths.sound(name)
         content = self._read(path)
-        if track.action is Action.COPY:
-            content = self._delayed(path, content, track)
-        first = of_kind(self._plan, StreamKind.AUDIO)[0]
-        segments = sound_segments(content)
-        source = self._source(track)
-        return Rendition(
-            playlist=self._playlist(path.stem, content, segments),
-            title=source.title,
-            language=source.language,
-            default=track.source_index == first.source_index,
-            channels=content.channels,
-            codec=content.codec,
-            rates=rates(segments),
-        )
+        return self._delayed(path, content, track) if track.action is Action.COPY else content
 
-    def _text(self, number: int, track: StreamPlan) -> Rendition:
-        path, source = self._paths.text(number), self._source(track)
+    def _set_clock(self, path: Path) -> None:
         words = path.read_text(encoding="utf-8")
         path.write_text(words.replace("WEBVTT", f"WEBVTT\n{_CLOCK}", 1), encoding="utf-8")
-        playlist = path.with_suffix(".m3u8")
-        length = max(content.seconds for content in self._contents.values())
-        playlist.write_text(text_playlist(path.name, length), encoding="utf-8")
-        return Rendition(
-            playlist=f"{self._request.version}/{playlist.name}",
-            title=source.title,
-            language=source.language,
-            forced="forced" in source.dispositions,
-        )
-
-    def _playlist(
-        self, stem: str, content: FragmentedFile, segments: tuple[Segment, ...], suffix: str = ""
-    ) -> str:
-        """Write a playlist of a file; return its name relative to the master."""
-        path = self._paths.folder / f"{stem}{suffix}.m3u8"
-        text = media_playlist(f"{stem}.mp4", content.head, segments, keys=bool(suffix))
-        path.write_text(text, encoding="utf-8")
-        return f"{self._request.version}/{path.name}"
-
-    def _session_data(self) -> list[tuple[str, str, str]]:
-        info, version = self._request.info, self._request.version
-        data = [
-            ("org.hevcq.poster", "VALUE", f"{version}/poster.jpg"),
-            ("org.hevcq.storyboard", "VALUE", f"{version}/storyboard.vtt"),
-        ]
-        if info.tags.get("title", "").strip():
-            data.append(("com.apple.hls.title", "VALUE", info.tags["title"].strip()))
-        if info.chapters:
-            path = self._paths.folder / "chapters.json"
-            path.write_text(
-                chapters_json(info.chapters, info.origin_s(self._plan.mapped)), encoding="utf-8"
-            )
-            data.append(("com.apple.hls.chapters", "URI", f"{version}/{path.name}"))
-        return data
-
-    def _source(self, track: StreamPlan) -> Stream:
-        streams = self._request.info.streams
-        return next(stream for stream in streams if stream.index == track.source_index)
 
     @staticmethod
     def _read(path: Path) -> FragmentedFile:
@@ -307,9 +204,3 @@ def content_type(name: str) -> str:
     if name.endswith(".mp4"):
         return "audio/mp4" if name.startswith((SOUNDS, SURROUND, LOW)) else "video/mp4"
     return CONTENT_TYPES[Path(name).suffix]
-
-
-def _first_to_play(variants: list[Variant]) -> list[Variant]:
-    """Put the variant first with which a player on an unknown connection should begin."""
-    first = next((v for v in variants if v.rates.peak <= START_BPS), variants[-1])
-    return [first, *(v for v in variants if v is not first)]

@@ -1,10 +1,9 @@
-"""Run all gates over a set: G1 to G8 over each rung's file, H1 to H8 over the set.
+"""Run all gates over a set: G1 to G8 over each rung's file, H1 to H6 over the set.
 
 Fail closed: what cannot be determined counts as failed (UNKNOWN). The cheap ones come first.
 """
 
 import itertools
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import planned_shape
@@ -34,17 +33,12 @@ from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ffmpeg.verify.decode import decode_problems, level_files_of, new_level_files
 from hevcq.ffmpeg.verify.gates import verify
-from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S, PADDING_SAMPLES
 from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
 _FAILED = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
-SAMPLES = 1
-"""Segments of each rung that H8 compares."""
-SAMPLE_FRAMES = 24
-"""Frames of a segment that H8 compares."""
 _CUE = " --> "
 Judged = tuple[Outcome, str]
 
@@ -79,19 +73,18 @@ class _SetGates:
     def results(self) -> Iterator[GateResult]:
         """Yield the results; the last is the first that did not pass, if one did not."""
         for gate, judge in (
-            (Gate.H1, self._ranges),
+            (Gate.H1, self._files),
             (Gate.H2, lambda: _judged(gates.independent(self.stored))),
             (Gate.H3, lambda: _judged(gates.aligned(self.stored))),
             (Gate.H4, self._lengths),
-            (Gate.H5, lambda: _judged(gates.declared(self.stored))),
-            (Gate.H6, lambda: _judged(gates.bit_rates(self.stored))),
-            (Gate.H7, self._read_by_players),
+            (Gate.H5, lambda: _judged(gates.declared(self.stored, self.request.output))),
+            (Gate.H6, self._read_by_players),
         ):
             found = self._result(gate, judge)
             yield found
             if found.outcome in _FAILED:
                 return
-        for found in itertools.chain(self._sounds(), self._sampled(), self._rungs()):
+        for found in itertools.chain(self._sounds(), self._rungs()):
             yield found
             if found.outcome not in {Outcome.PASSED, Outcome.OFF}:
                 return
@@ -107,22 +100,22 @@ class _SetGates:
         seconds = self.tools.clock.monotonic() - started
         return GateResult(gate=gate, outcome=outcome, detail=detail, seconds=seconds, file=file)
 
-    def _ranges(self) -> Judged:
-        """H1, which reads the set: what is not there or does not fit together fails here."""
+    def _files(self) -> Judged:
+        """H1, which reads the set: what is not there, or not listed as it is, fails here."""
         folder = self.request.output
         named = {file.name for file in self.request.report.files}
         there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-        if named != there:
+        if named != there or not named:
             return Outcome.FAILED, f"its files are not those listed: {', '.join(named ^ there)}"
-        self.stored = read_set(folder, self.request.plan)
-        return _judged(gates.byte_ranges(self.stored))
+        self.stored = read_set(self.request)
+        return _judged(gates.listed(self.stored, folder))
 
     def _lengths(self) -> Judged:
         request = self.request
         return _judged(gates.lengths(self.stored, request))
 
     def _read_by_players(self) -> Judged:
-        """H7: ffprobe, which reads the playlists as players do, finds every packet of every file."""
+        """H6: ffprobe, which reads the playlists as players do, finds every packet of every file."""
         stored = self.stored
         for media in (*(media for _, media in stored.rungs), *stored.sounds):
             place = media.path.with_suffix(".m3u8")
@@ -134,7 +127,7 @@ class _SetGates:
                     f"{place.name} reads as {why}, not {media.content.samples} packets",
                 )
         tracks = of_kind(self.request.plan, StreamKind.SUBTITLE)
-        for track, (_, path) in zip(tracks, stored.texts, strict=True):
+        for track, path in zip(tracks, stored.texts, strict=True):
             measured = self.request.measured.track(track.source_index)
             words = path.read_text(encoding="utf-8")
             # An empty packet of MP4's text is a gap: two bytes that say "no characters".
@@ -258,53 +251,6 @@ class _SetGates:
             return Outcome.FAILED, f"it {problem}"
         return Outcome.PASSED, "its sound compared throughout"
 
-    def _sampled(self) -> Iterator[GateResult]:
-        yield self._result(Gate.H8, self._samples)
-
-    def _samples(self) -> Judged:
-        """H8: a segment of each rung, cut out as a player fetches it, looks like the scaled source."""
-        request, worst = self.request, 1.0
-        floor = request.profile.gates.picture_floor
-        source = request.measured.track(request.plan.main_video.source_index)
-        begins = request.info.origin_s(request.plan.mapped)
-        keys = sorted(key - begins for key in source.keys_s) if source is not None else []
-        for rung, media in self.stored.rungs:
-            starts = [s.shown / media.content.timescale for s in media.segments]
-            for place in spread(starts, keys, SAMPLES):
-                likeness = self._likeness(rung, media, place)
-                if likeness is None:
-                    return Outcome.UNKNOWN, f"{rung.name}: segment {place + 1} cannot be compared"
-                if likeness < floor:
-                    found = f"{rung.name}: SSIM {likeness:.4f} in segment {place + 1}"
-                    return Outcome.FAILED, f"{found}, required {floor}"
-                worst = min(worst, likeness)
-        return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
-
-    def _likeness(self, rung: Rung, media: Media, place: int) -> float | None:
-        """Return the SSIM of the first frames of a segment, in the best alignment with the source."""
-        segment, scale = media.segments[place], media.content.timescale
-        with tempfile.NamedTemporaryFile(suffix=".mp4", dir=self.request.output.parent) as part:
-            with media.path.open("rb") as file:
-                part.write(file.read(media.content.head))
-                file.seek(segment.start)
-                part.write(file.read(segment.end - segment.start))
-                part.flush()
-            request = self._rung_request(rung, Path(part.name))
-            source = request.measured.track(request.plan.main_video.source_index)
-            first = (source.first_pts_s if source is not None else None) or 0.0
-            there = first + (segment.shown - media.content.fragments[0].shown) / scale
-            where = there, segment.shown / scale, min(segment.samples, SAMPLE_FRAMES)
-            made = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=segment.samples)
-            best: float | None = None
-            for alignment in alignments(request):
-                video = EncodedVideo(request.plan.main_video, made, alignment)
-                found = sample_at(self.tools, request, video, where, self.stop).ssim
-                if found is not None:
-                    best = max(found, best or 0.0)
-                if best is not None and best >= request.profile.gates.picture_floor:
-                    break
-            return best
-
     def _left(self) -> float:
         spent = self.tools.clock.monotonic() - self.began
         return max(1.0, self.request.max_seconds - spent)
@@ -316,23 +262,3 @@ def _judged(problems: Iterator[str]) -> Judged:
         return Outcome.PASSED, ""
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return Outcome.FAILED, found[0] + more
-
-
-def spread(starts: Sequence[float], keys: Sequence[float], count: int) -> list[int]:
-    """Return the segments to sample, one in each of equal shares of the video.
-
-    Of each share the one that begins soonest after a key frame of the source, from which the source
-    must be decoded; of equals the middlemost. Times in seconds.
-    """
-    taken, chosen = min(len(starts), count), []
-    for place in range(taken):
-        share = range(place * len(starts) // taken, (place + 1) * len(starts) // taken)
-        middle = (share[0] + share[-1]) / 2
-
-        def cost(segment: int, middle: float = middle) -> tuple[float, float]:
-            at = starts[segment]
-            behind = at - max((key for key in keys if key <= at + 0.001), default=0.0)
-            return round(behind), abs(segment - middle)
-
-        chosen.append(min(share, key=cost))
-    return chosen

@@ -37,15 +37,6 @@ from hevcq.ffmpeg.verify.decode import (
     source_thumbnails,
 )
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
-from hevcq.ffmpeg.verify.picture import (
-    SAMPLES,
-    Alignment,
-    EncodedVideo,
-    Sample,
-    alignments,
-    freeze_problem,
-    take_samples,
-)
 from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, seam_problems
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.streams import (
@@ -60,10 +51,6 @@ from hevcq.util.text import timecode
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
-DECODE_SHARE = 0.7
-"""Share of the verification that is done once G4 has decoded everything; G8's samples follow.
-
-Measured as CPU on Big Buck Bunny, 480p: 0.6 for 30 s, and more the longer the video is."""
 
 
 def verify(
@@ -129,7 +116,6 @@ class _Gates:
     output: MediaInfo = field(init=False)
     made: Measurement = field(init=False)
     shown: PresentationTimes | None = None
-    sampled: int = field(init=False, default=0)
     unlike: list[str] | None = field(init=False, default=None)
     compared: list[tuple[str, PictureFacts]] = field(init=False, default_factory=list)
 
@@ -276,14 +262,14 @@ class _Gates:
             problems = decode_problems(
                 self.tools, self.request, self.stop, None, deadline_s=self._left(), levels=levels
             )
-            self._report(DECODE_SHARE)
+            self._report(1.0)
             return problems
         for number, kept in enumerate(videos):
             problems = self._compared_decode(kept, levels if number == 0 else None)
             if problems:
                 self._blame_source(problems)
                 return problems
-            self._report(DECODE_SHARE * (number + 1) / len(videos))
+            self._report((number + 1) / len(videos))
         return []
 
     def _unlike_sounds(self, made: Sequence[Path]) -> Iterator[str]:
@@ -353,7 +339,7 @@ class _Gates:
             def on_bytes(chunk: bytes) -> None:
                 comparison.feed(chunk)
                 if not self.compared:
-                    self._report(DECODE_SHARE * min(1.0, comparison.frames / expected))
+                    self._report(min(1.0, comparison.frames / expected))
 
             problems = decode_problems(
                 self.tools,
@@ -385,12 +371,6 @@ class _Gates:
         out_time_s = fraction * (self.output.duration_s or 0.0)
         self.on_progress(EncodeProgress(fraction, out_time_s, frame=0, speed=None, size=0))
 
-    def _report_sampled(self) -> None:
-        """Report the samples' progress; a short video has fewer of them than its profile asks."""
-        videos = len(self.request.plan.encoded(StreamKind.VIDEO))
-        wanted = max(1, videos * SAMPLES)
-        self._report(DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted))
-
     def likeness(self) -> Judged:
         """G8: require every picture and every sound that was encoded anew to be like the source's."""
         sounds = len(self.request.plan.encoded(StreamKind.AUDIO))
@@ -405,76 +385,20 @@ class _Gates:
         return Outcome.PASSED, "; ".join(filter(None, [detail, heard]))
 
     def _picture(self) -> Judged:
-        """Judge every frame, at seams of chunks more closely, and samples by SSIM if asked for."""
+        """Judge every frame, and those at seams of chunks more closely."""
         metric = self.request.profile.gates.picture_metric
         if metric is PictureMetric.OFF or not self.compared:
             return Outcome.OFF, ""
         for problem, _ in self.compared:
             if problem:
                 return Outcome.FAILED, problem
-        details = [_described(facts) for _, facts in self.compared]
-        if metric is PictureMetric.SSIM:
-            outcome, detail = self._sampled()
-            if outcome is not Outcome.PASSED:
-                return outcome, detail
-            details.append(detail)
         if self.shown is not None:
             target = self.request.plan.main_video.video or self.request.plan.video
             video = target, self._video().index
             for problem in seam_problems(self.tools, self.request, self.shown, video, self.stop):
                 if problem:
                     return Outcome.FAILED, problem
-        return Outcome.PASSED, "; ".join(details)
-
-    def _sampled(self) -> Judged:
-        """Require the SSIM floor of every sample, and motion where the source moves."""
-        worst = 1.0
-        for kept in self.request.plan.encoded(StreamKind.VIDEO):
-            samples = self._aligned_samples(kept)
-            if isinstance(samples, tuple):
-                return samples
-            still = freeze_problem(samples)
-            if still:
-                return Outcome.FAILED, still
-            worst = min(worst, *(sample.ssim or 0.0 for sample in samples))
-        return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
-
-    def _aligned_samples(self, kept: StreamPlan) -> list[Sample] | Judged:
-        """Return the samples of one video in the first alignment in which all of them pass."""
-        first: Judged | None = None
-        for alignment in alignments(self.request):
-            samples = self._samples(kept, alignment)
-            if isinstance(samples, list):
-                return samples
-            first = first or samples
-            if samples[0] is not Outcome.FAILED:
-                break
-        return first or (Outcome.UNKNOWN, "no picture could be read to compare it")
-
-    def _samples(self, kept: StreamPlan, alignment: Alignment) -> list[Sample] | Judged:
-        """Return the samples of one video in one alignment, or the judgement that ends the gate."""
-        made = output_streams(self.request.plan, self.output)
-        place, floor = kept.position or 0, self.request.profile.gates.picture_floor
-        track = self.made.track(made[place].index) if place < len(made) else None
-        samples: list[Sample] = []
-        if track is None:
-            return Outcome.UNKNOWN, f"the times of video track {place} were not measured"
-        for sample in take_samples(
-            self.tools,
-            self.request,
-            EncodedVideo(kept, track, alignment),
-            self.stop,
-            deadline_s=self._left(),
-        ):
-            if sample.ssim is None:
-                return Outcome.UNKNOWN, f"the picture at {timecode(sample.at_s)} cannot be compared"
-            if sample.ssim < floor:
-                found = f"the picture at {timecode(sample.at_s)} is too unlike the source's"
-                return Outcome.FAILED, f"{found} (SSIM {sample.ssim:.4f}, required {floor})"
-            samples.append(sample)
-            self.sampled += 1
-            self._report_sampled()
-        return samples or (Outcome.UNKNOWN, "no picture could be read to compare it")
+        return Outcome.PASSED, "; ".join(_described(facts) for _, facts in self.compared)
 
     def _left(self) -> float:
         stood_still = held_s(self.stop) - self.held_before

@@ -48,13 +48,20 @@ from hevcq.ffmpeg.command.codecs import (
     steady_filters,
     uncropped,
 )
-from hevcq.ffmpeg.inputs import FfmpegTools, access_to, input_options
+from hevcq.ffmpeg.inputs import (
+    FROM_START_S,
+    PREROLL_S,
+    UNINDEXED,
+    FfmpegTools,
+    access_to,
+    input_options,
+    seek_options,
+)
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ffmpeg.verify.picture import FROM_START_S, PREROLL_S, UNINDEXED, seek_options
 from hevcq.ffmpeg.verify.samples import GROUP_FRAMES, Sizes, copied, packet_sizes
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest

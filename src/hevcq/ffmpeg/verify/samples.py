@@ -17,13 +17,20 @@ from hevcq.domain.profile import PictureMetric
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.command.thumbnails import source_graph, thumbnail_output
-from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, PROBE_LIMITS, input_options, reading
+from hevcq.ffmpeg.inputs import (
+    PROBE_DEADLINE_S,
+    PROBE_LIMITS,
+    UNINDEXED,
+    UNTIMED,
+    input_options,
+    reading,
+    seek_options,
+)
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.decode import Decoded, decode_problems
 from hevcq.ffmpeg.verify.frames import FrameComparison
-from hevcq.ffmpeg.verify.picture import UNINDEXED, UNTIMED, seek_options
 from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeReport
 from hevcq.util.text import timecode

@@ -19,11 +19,17 @@ from hevcq.ffmpeg.command.codecs import (
     steady_filters,
     uncropped,
 )
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
+from hevcq.ffmpeg.inputs import (
+    PREROLL_S,
+    UNINDEXED,
+    FfmpegTools,
+    input_options,
+    reading,
+    seek_options,
+)
 from hevcq.ffmpeg.inspect.measure import FrameTimes, frame_times
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.verify.picture import HOLD_LAST_FRAME, NUDGE_S, preroll_of, seek_options
 from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.text import lateness, timecode
 
@@ -38,6 +44,12 @@ Measured over 157 seams of real clips, at CRF 20 to 32 and with presets medium a
 seams drop by up to 0.005, the same frames of an encode in one piece by up to 0.024. A misplaced
 frame drops by more than 0.02 at 88 % of the seams; at the others the picture hardly moves
 (docs/performance.md)."""
+NUDGE_S = 0.0015
+"""Seconds added to source times, so that rounding to milliseconds does not separate pairs."""
+HOLD_LAST_FRAME = "tpad=stop=2:stop_mode=clone"
+"""Repeats the output's last picture, so that a nudged last source frame still has a counterpart.
+
+Stands before `setpts`, which in ffmpeg 7 takes the rate by which pictures are repeated."""
 _FRAME = re.compile(r"^n:\d+ .*\bAll:(-?[0-9.]+|nan|inf)")
 
 
@@ -168,9 +180,10 @@ def _seam_command(
 ) -> list[str]:
     """Return the command that prints the SSIM of each frame of a sample."""
     there, here, _, frames = sample
+    early = PREROLL_S if request.info.format_name.partition(",")[0] in UNINDEXED else 0.0
     return [
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-hide_banner", "-copyts",
-        *seek_options(there - preroll_of(request)), *steady_filters(request.info),
+        *seek_options(there - early), *steady_filters(request.info),
         *input_options(request.location),
         *seek_options(here), *uncropped(request.info), *input_options(str(request.output)),
         "-filter_complex", seam_graph(video, sample), "-map", "[out]",
@@ -179,8 +192,10 @@ def _seam_command(
 
 
 def seam_graph(video: tuple[VideoTarget, int], sample: tuple[float, float, int, int]) -> str:
-    """Return the filter graph that compares frame by frame; see `picture.sample_graph`.
+    """Return the filter graph that compares frame by frame.
 
+    Trimming in the graph is exact where seeking is not. The output side begins a little early:
+    ssim pairs each source frame with the output frame displayed at its time.
     `video` is the target and the index of its output stream; `sample` its start in source and output
     in seconds, the index of the source stream, and the frame count.
     """

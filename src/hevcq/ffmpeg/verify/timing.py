@@ -12,7 +12,7 @@ from math import lcm
 from hevcq.domain.media.containers import OGG, SEAMLESS
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import FILM_TICK, Action, EncodePlan, StreamPlan
-from hevcq.ffmpeg.verify.picture import UNTIMED
+from hevcq.ffmpeg.inputs import UNTIMED
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.util.text import lateness, timecode
 
