@@ -139,7 +139,7 @@ def test_the_worst_frames_come_first_and_a_place_frame_by_frame(operator, farm, 
     html = page_of(operator, job).text
     assert opened_files == [(path, target)]
     assert "Worst frame</strong>, 0:00:01.0: 91.0" in html
-    assert "hx-sse:connect" not in html, "nothing changes any more"
+    assert "hx-get" not in html, "nothing changes any more"
     base = f"/board/jobs/{job.job_id}/compare"
     assert operator.get(f"{base}/0-source.jpg").content == b"s"
     assert operator.get(f"{base}/7-source.jpg").status_code == 404

@@ -133,7 +133,7 @@ def test_a_refused_host_and_site_carry_the_headers_too(visit):
 
 def test_nobody_sees_a_page_before_signing_in(visit):
     client = visit()
-    for path in ("/", "/board", "/board/events", "/board/doctor", "/no-such"):
+    for path in ("/", "/board", "/board/now", "/board/doctor", "/no-such"):
         got = client.get(path)
         assert got.status_code == 303, path
         assert got.headers["location"].startswith("/sign-in")

@@ -49,7 +49,7 @@ def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, accounts):
     assert ben.post("/sign-in", data={"name": "ben", "password": PASSWORD}).status_code == 303
 
     assert anna.get("/board").status_code == 200
-    for path in ("/board", "/board/events", "/board/doctor"):
+    for path in ("/board", "/board/now", "/board/doctor"):
         assert ben.get(path).status_code == 404
     for path in ("/board/redrive", "/board/cancel"):
         assert ben.post(path, data={"all": "yes", "job": "0" * 32}).status_code == 404
@@ -235,7 +235,7 @@ def test_no_page_takes_a_programs_token(visit, accounts, clock, bench):
 
     for scopes in ({Scope.READ}, set(Scope)):
         bearer = {"Authorization": f"Bearer {tokens.create('x', 'ann', scopes, days=1)}"}
-        for path in ("/", "/events", "/board", page, f"{page}/events", f"{page}/poster.jpg"):
+        for path in ("/", "/now", "/board", page, f"{page}/now", f"{page}/poster.jpg"):
             assert client.get(path, headers=bearer).status_code == 403, path
         for path in (f"{page}/delete", f"{page}/edit", f"{page}/publish", "/board/pause"):
             answer = client.post(path, data={"sure": "yes", "title": "x"}, headers=bearer)

@@ -202,8 +202,8 @@ def test_it_asks_again_about_more_jobs_than_were_confirmed(operator, farm, wrong
 
 @pytest.mark.parametrize("query", ["q=film", "state=failed&cause=damaged"])
 def test_a_search_has_no_live_list(operator, query):
-    assert operator.get(f"/board/jobs/events?{query}").status_code == 400
-    assert "/board/jobs/events" not in operator.get(f"/board/jobs?{query}").text
+    assert operator.get(f"/board/jobs/now?{query}").status_code == 400
+    assert "/board/jobs/now" not in operator.get(f"/board/jobs?{query}").text
 
 
 def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(operator, farm):
@@ -266,7 +266,7 @@ def test_a_running_job_shows_how_far_it_is(operator, farm):
 
     assert 'value="42"' in html
     assert "1.23× real time" in html
-    assert f'"/board/jobs/{job.job_id}/events"' in html
+    assert f'"/board/jobs/{job.job_id}/now"' in html
     for odd in ("0" * 32, "x"):
         assert operator.get(f"/board/jobs/{odd}").status_code == 404
 
@@ -274,8 +274,8 @@ def test_a_running_job_shows_how_far_it_is(operator, farm):
 def test_only_operators_see_the_queue(operator, farm, people):
     job = farm.running("film.mp4")
     anna = people("anna")
-    for path in ("", f"/{job.job_id}", f"/{job.job_id}/certificate", f"/{job.job_id}/events",
-                 "/events", "/ask?action=cancel"):  # fmt: skip
+    for path in ("", f"/{job.job_id}", f"/{job.job_id}/certificate", f"/{job.job_id}/now",
+                 "/now", "/ask?action=cancel"):  # fmt: skip
         assert anna.get(f"/board/jobs{path}").status_code == 404, path
     assert anna.post("/board/jobs/change", data={"action": "cancel"}).status_code == 404
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.RUNNING

@@ -145,7 +145,7 @@ def test_machines_of_one_name_get_names_of_their_own(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/jobs", "/api/v1/videos", "/uploads", "/media/x", "/", "/events"]
+    "path", ["/api/v1/jobs", "/api/v1/videos", "/uploads", "/media/x", "/", "/now"]
 )
 def test_machine_token_opens_nothing_else(farm: Farm, path: str) -> None:
     token = farm.join()

@@ -33,7 +33,7 @@ def test_anothers_video_is_not_there(people, bench):
     video = bench.done("ann")
     bob = people("bob")
 
-    for path in ("", "/events", "/edit", "/hevc/certificate", "/poster.jpg"):
+    for path in ("", "/now", "/edit", "/hevc/certificate", "/poster.jpg"):
         assert bob.get(f"/v/{video.video_id}{path}").status_code == 404, path
         assert bob.get(f"/v/{NOBODY}{path}").status_code == 404, path
     for action in ACTIONS:

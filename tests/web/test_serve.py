@@ -68,11 +68,7 @@ def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(
             assert client.get("/healthz").text == "ok"
             client.post("/sign-in", data={"token": token})
             assert client.get("/board").status_code == 200
-            with client.stream("GET", "/board/events") as stream:
-                lines = stream.iter_lines()
-                assert any("Queues" in line for line in lines)
-                running.send_signal(signal.SIGTERM)
-                list(lines)  # an open stream ends too
+            running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
     finally:
         running.kill()

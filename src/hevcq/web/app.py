@@ -27,7 +27,6 @@ from hevcq.web.api.openapi import API
 from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirst, make_mode
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
-from hevcq.web.live import Hub
 from hevcq.web.pages import (
     board,
     compare,
@@ -49,8 +48,6 @@ from hevcq.wiring.contexts import compare_ports, video_farm
 from hevcq.wiring.machines import JoinedMachines
 from hevcq.wiring.notify import video_messages
 
-LOOK_S, LOOK_AWS_S = 1.0, 5.0
-"""Seconds between two looks at the farm while a page is open; on AWS each look costs money."""
 YEAR_S = 31_536_000
 MIN_COMPRESSED = 1024
 RAW = ("/api/", "/media/", "/uploads", "/p/")
@@ -66,7 +63,6 @@ def create_app(app: App) -> FastAPI:
     mode = make_mode(web, app.accounts, app.clock)
     authenticator = Authenticator(mode, Cookies(key, secure=secure), app.accounts, app.clock)
     policy = content_policy(() if not app.settings.on_aws else app.video_files.origins())
-    hub = Hub(LOOK_S if not app.settings.on_aws else LOOK_AWS_S)
     made = FastAPI(
         openapi_url=None,
         routes=_routes(),
@@ -89,7 +85,6 @@ def create_app(app: App) -> FastAPI:
         app,
         authenticator,
         Limiter(app.clock),
-        hub,
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
         TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
         JoinedMachines(app),

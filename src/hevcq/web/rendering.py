@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -29,6 +30,7 @@ STATE_ICONS = {
     "failed": "✕",
 }
 """A sign beside each state's word, so that colour is never the only difference."""
+POLL_S = 2
 FASTER, SLOWER = 0.85, 1.3
 """Bounds of the time left around the encoder's own estimate, which knows only its speed so far."""
 AFTER_ENCODE = 0.25
@@ -57,7 +59,7 @@ def environment() -> Environment:
         folder=folder,
         own_name=own_name,
     )
-    made.globals.update(asset=asset, version=__version__, pages_of=pages_of)
+    made.globals.update(asset=asset, version=__version__, pages_of=pages_of, polled=polled)
     return made
 
 
@@ -92,6 +94,15 @@ def asset(name: str) -> str:
     """Return the address of a static file; it changes with the file, so that browsers keep it."""
     content = files("hevcq.web").joinpath("static", name).read_bytes()
     return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def polled(address: str) -> Markup:
+    """Return the attributes of a part that an open page asks for anew every few seconds.
+
+    An answer that is no part (signed out, busy, stopped) leaves what is shown.
+    """
+    words = 'hx-get="{}" hx-trigger="every {}s" hx-swap="innerMorph"'
+    return Markup(words).format(address, POLL_S)
 
 
 def when(then: float) -> str:

@@ -157,7 +157,6 @@ def run_until(
 
     def watch() -> None:
         signals.asked.wait()
-        application.state.services.hub.close_soon()
         application.state.services.machines.close_soon()
         server.should_exit = True
         signals.insisted.wait()

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from anyio import CapacityLimiter
-from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -24,7 +23,6 @@ from hevcq.usecases.videos.playback import Pictures, TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator, Limiter
 from hevcq.web.identity.person import person_of
-from hevcq.web.live import Hub, Render
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from hevcq.wiring.machines import JoinedMachines
@@ -38,7 +36,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Services:
-    """The opened farm, who is asking, and what keeps pages up to date.
+    """The opened farm, who is asking, and what pages share.
 
     `app` blocks: call it in a thread (`starlette.concurrency.run_in_threadpool`).
     """
@@ -46,7 +44,6 @@ class Services:
     app: App
     authenticator: Authenticator
     limiter: Limiter
-    hub: Hub
     pictures: Pictures
     texts: TextReader
     machines: JoinedMachines
@@ -65,15 +62,6 @@ class Services:
     @property
     def settings(self) -> WebSettings:
         return self.app.settings.web
-
-    def stream(self, request: HTTPConnection, key: str, render: Render) -> EventSourceResponse:
-        """Return the stream of a part, as long as the person who asked for it is signed in."""
-        person = person_of(request)
-
-        def still() -> bool:
-            return self.authenticator.identify(request) == person
-
-        return self.hub.stream(key, render, still, person.owner)
 
     @property
     def clock(self) -> Clock:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hevcq.web.problems import problem, unauthenticated
 
-FOR_PROGRAMS = ("/api/", "/uploads", "/media/", "/events")
+FOR_PROGRAMS = ("/api/", "/uploads", "/media/")
 """Paths that answer problems where a page would show words, or lead to the sign-in."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
 PACKAGES = frozenset(
-    {"argon2", "fastapi", "httpx2", "jinja2", "joserfc", "sse_starlette", "starlette", "uvicorn"}
+    {"argon2", "fastapi", "httpx2", "jinja2", "joserfc", "starlette", "uvicorn"}
 )
 """What the extra `web` installs."""
 

@@ -111,7 +111,7 @@ class SignInFirst:
         person = await run_in_threadpool(self._authenticator.identify, connection)
         scope.setdefault("state", {})["person"] = person
         if person is None and not path.startswith(PUBLIC):
-            await _refusal(scope, path)(scope, receive, send)
+            await _refusal(connection)(scope, receive, send)
             return
         if person is not None and person.is_machine != path.startswith(OF_MACHINES):
             await problem(403, FOR_MACHINES, headers=CLOSE)(scope, receive, send)
@@ -122,11 +122,13 @@ class SignInFirst:
         await self._app(scope, receive, send)
 
 
-def _refusal(scope: Scope, path: str) -> Response:
-    if scope["method"] == "GET" and not path.startswith(FOR_PROGRAMS):
-        after = path + (
-            f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-        )
+def _refusal(connection: HTTPConnection) -> Response:
+    """Lead a person to the sign-in; a program, or an open page that asks for news, is only refused."""
+    scope, path = connection.scope, connection.scope["path"]
+    for_people = not path.startswith(FOR_PROGRAMS) and "hx-request" not in connection.headers
+    if scope["method"] == "GET" and for_people:
+        query = scope["query_string"].decode("latin-1")
+        after = f"{path}?{query}" if query else path
         where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
         return RedirectResponse(where, 303)
     return unauthenticated()

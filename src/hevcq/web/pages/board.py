@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.keys import UPLOADS
@@ -72,7 +72,7 @@ NOTICES = {
 def routes() -> Sequence[BaseRoute]:
     return (
         Route("/board", board),
-        Route("/board/events", events),
+        Route("/board/now", now),
         Route("/board/doctor", doctor),
         Route("/board/libraries", libraries),
         Route("/board/redrive", of_form(send_back, operator_of), methods=["POST"]),
@@ -84,10 +84,9 @@ def routes() -> Sequence[BaseRoute]:
     )
 
 
-async def events(request: Request) -> Response:
+def now(request: Request) -> Response:
     operator_of(request)
-    app = services_of(request).app
-    return services_of(request).stream(request, "board", lambda: _now(app))
+    return HTMLResponse(_now(services_of(request).app))
 
 
 def doctor(request: Request) -> Response:

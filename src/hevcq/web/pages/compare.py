@@ -3,13 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from anyio.to_thread import run_sync
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.job import JobRecord, job_id
@@ -43,7 +41,7 @@ def routes() -> Sequence[BaseRoute]:
         for route in (
             Route(path, show),
             Route(path, of_form(ask), methods=["POST"]),
-            Route(f"{path}/events", follow),
+            Route(f"{path}/now", now),
             Route(f"{path}/{{number:int}}-{{side}}.jpg", picture),
         )
     ]
@@ -124,7 +122,7 @@ def show(request: Request) -> Response:
         address=subject.path,
         back=subject.back,
         at=look.at_s,
-        stream=f"{subject.path}/events{_query(look)}" if found and found.waiting else "",
+        live=f"{subject.path}/now{_query(look)}" if found and found.waiting else "",
         now_html=_now(request, subject, look),
         why_not=why_not,
         replaced=placement is not None and placement.state is PlacementState.REPLACED,
@@ -174,11 +172,9 @@ def ask(request: Request, form: Mapping[str, str]) -> Response:
     return RedirectResponse(f"{subject.path}{_query(look)}", 303)
 
 
-async def follow(request: Request) -> Response:
-    subject = await run_sync(_subject, request)
-    look = _look(request, subject)
-    key = f"compare {subject.path} {look.name}"
-    return services_of(request).stream(request, key, partial(_now, request, subject, look))
+def now(request: Request) -> Response:
+    subject = _subject(request)
+    return HTMLResponse(_now(request, subject, _look(request, subject)))
 
 
 def picture(request: Request) -> Response:

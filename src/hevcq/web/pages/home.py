@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.videos.record import CROCKFORD, MAX_DESCRIPTION, MAX_TITLE, Video, VideoStatus
@@ -22,7 +23,7 @@ MAX_SEARCH = 200
 
 
 def routes() -> Sequence[BaseRoute]:
-    return (Route("/", home), Route("/events", events), Route("/upload", upload))
+    return (Route("/", home), Route("/now", now), Route("/upload", upload))
 
 
 async def home(request: Request) -> Response:
@@ -41,15 +42,16 @@ async def home(request: Request) -> Response:
         search=wanted.text,
         states=list(VideoStatus),
         state=next(iter(wanted.statuses), ""),
-        stream=f"/events?{request.url.query}",
+        live="" if wanted.text else f"/now?{request.url.query}",
     )
 
 
-async def events(request: Request) -> Response:
-    person, services = person_of(request), services_of(request)
-    wanted = filter_of(request, person) or VideoFilter(owner=person.owner)
-    key = f"home {wanted} {person.is_operator}"
-    return services.stream(request, key, lambda: _videos(services.app, wanted, person))
+def now(request: Request) -> Response:
+    person = person_of(request)
+    wanted = filter_of(request, person)
+    if wanted is None or wanted.text:  # its search, again and again, would hold up everybody's pages
+        raise HTTPException(400, "A search is not kept up to date.")
+    return HTMLResponse(_videos(services_of(request).app, wanted, person))
 
 
 def filter_of(request: Request, person: Person) -> VideoFilter | None:

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.certificate import Certificate
@@ -71,11 +70,11 @@ FIELDS = ("state", "profile", "library", "cause", "q")
 def routes() -> Sequence[BaseRoute]:
     return (
         Route("/board/jobs", jobs),
-        Route("/board/jobs/events", events),
+        Route("/board/jobs/now", news),
         Route("/board/jobs/ask", ask),
         Route("/board/jobs/change", of_form(change, operator_of), methods=["POST"]),
         Route("/board/jobs/{job_id}", show),
-        Route("/board/jobs/{job_id}/events", follow),
+        Route("/board/jobs/{job_id}/now", now),
         Route("/board/jobs/{job_id}/certificate", certificate),
     )
 
@@ -117,7 +116,7 @@ async def jobs(request: Request) -> Response:
         request,
         "jobs.html",
         list_html=shown,
-        stream=f"/board/jobs/events?{urlencode(_fields(asked))}" if live else "",
+        live=f"/board/jobs/now?{urlencode(_fields(asked))}" if live else "",
         asked=_shown(asked),
         states=_same(list(STATES)[1:]),
         profiles=_same(sorted(services.app.profiles)),
@@ -134,15 +133,13 @@ def _same(words: Sequence[str]) -> list[tuple[str, str]]:
     return [(word, word) for word in words]
 
 
-async def events(request: Request) -> Response:
+def news(request: Request) -> Response:
     operator_of(request)
     app, asked = services_of(request).app, _fields(request.query_params)
     wanted = wanted_of(app, asked)
     if wanted.text or wanted.cause:  # its search, again and again, would hold up everybody's pages
         raise HTTPException(400, "A search is not kept up to date.")
-    return services_of(request).stream(
-        request, f"jobs {sorted(asked.items())}", lambda: _list(app, wanted, asked)
-    )
+    return HTMLResponse(_list(app, wanted, asked))
 
 
 def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
@@ -294,7 +291,7 @@ def show(request: Request) -> Response:
         "job.html",
         job=job,
         video=video_of(app, job.source.key),
-        now_html=_now(app, job.job_id),
+        now_html=_now(app, job),
         proof=_certificate(app, job),
         tail=letter.tail if letter is not None else (),
         history=event_log(app).of_job(job.job_id, MAX_HISTORY),
@@ -303,17 +300,12 @@ def show(request: Request) -> Response:
     )
 
 
-async def follow(request: Request) -> Response:
-    job = await run_sync(_job, request)
-    app, name = services_of(request).app, job.job_id
-    return services_of(request).stream(request, f"job {name}", partial(_now, app, name))
+def now(request: Request) -> Response:
+    return HTMLResponse(_now(services_of(request).app, _job(request)))
 
 
-def _now(app: App, name: str) -> str:
+def _now(app: App, job: JobRecord) -> str:
     """Return what changes of a job, and what can be done about it."""
-    job = app.backend.ledger.get(name)
-    if job is None:
-        return ""
     progress = job.progress if job.state in UNDER_WAY else None
     return render(
         "job_now.html",

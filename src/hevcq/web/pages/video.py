@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import quote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.job import SETTLED, JobState
@@ -54,7 +53,7 @@ def routes() -> Sequence[BaseRoute]:
     ]
     return (
         Route(PATH, show),
-        Route(f"{PATH}/events", events),
+        Route(f"{PATH}/now", now),
         Route(f"{PATH}/edit", edit),
         *changes,
         Route(f"{PATH}/unpublish", unpublish, methods=["POST"]),
@@ -93,10 +92,10 @@ def watch(request: Request) -> Response:
     return page(request, "public.html", video=video, playing=_played(request, farm, video, found))
 
 
-async def events(request: Request) -> Response:
-    farm, video = await run_in_threadpool(find_video, request)
-    key = f"video {video.video_id}"
-    return services_of(request).stream(request, key, partial(_formats, farm, video.video_id))
+def now(request: Request) -> Response:
+    farm, video = find_video(request)
+    video = refresh(farm, video)
+    return HTMLResponse(_formats_html(farm, video, rows(farm, video)))
 
 
 def edit(request: Request) -> Response:
@@ -169,15 +168,6 @@ def _played(
         return _with_set(what, base, found, farm)
     held = services_of(request).texts.texts(farm, video, what.profile)
     return _with_texts(what, base, held)
-
-
-def _formats(farm: VideoFarm, video_id: str) -> str:
-    """Return the part that changes; after a deletion it says so."""
-    video = farm.videos.get(video_id)
-    if video is None:
-        return render("video_gone.html")
-    video = refresh(farm, video)
-    return _formats_html(farm, video, rows(farm, video))
 
 
 def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) -> str:
