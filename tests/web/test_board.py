@@ -18,83 +18,34 @@ from hevcq.usecases.libraries.feed import Feed, listed
 from hevcq.wiring.notify import event_log
 
 
-def test_it_shows_queues_running_jobs_and_why_others_failed(operator, farm):
+def test_it_shows_queues_running_jobs_and_that_others_failed(operator, farm):
     farm.queued("waiting.mp4")
     job = farm.running("film.mp4")
     progress = Progress(phase=Phase.ENCODE, percent=41.6, speed=1.234, eta_s=754)
     farm.app.backend.ledger.progress(job.job_id, job.fence, progress)
-    farm.buried("<script>alert(1)</script>.mp4")
+    assert "Failed jobs wait" not in operator.get("/board").text
+    farm.running("<script>alert(1)<script>.mp4")
+    farm.buried("bad.mp4")
 
     html = operator.get("/board").text
 
     assert 'value="42"' in html
     assert "1.23× real time" in html
     assert "<script>alert(1)" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;.mp4 broke" in html
-    assert "last words" in html
+    assert "&lt;script&gt;alert(1)&lt;script&gt;.mp4" in html
+    assert '"/board/jobs?state=failed">Failed jobs wait' in html
     assert "No worker is running" in html
-
-
-def test_a_failed_job_is_sent_back_with_its_name_on_record(operator, farm):
-    farm.buried("other.mp4")
-    _, job = farm.buried("b.mp4")
-    html = operator.get("/board").text
-    cards = re.findall(r'<li class="card">.*?</li>', html, re.S)
-    (card,) = [card for card in cards if "b.mp4 broke" in card]
-    letter = re.search(r'name="letter" value="([^"]+)"', card)[1]  # type: ignore[index]
-
-    done = operator.post("/board/redrive", data={"letter": letter, "profile": "hevc"})
-
-    assert done.headers["location"] == "/board?notice=redriven&n=1"
-    assert farm.app.backend.ledger.get(job.job_id).state is JobState.QUEUED
-    assert farm.app.backend.queues["hevc"].depth().dead == 1
-    after = operator.get(done.headers["location"]).text
-    assert "Sent back to the queue: 1." in after
-    again = operator.post("/board/redrive", data={"letter": letter, "profile": "hevc"})
-    assert again.headers["location"].startswith("/board?notice=gone")
-
-
-def test_a_failed_video_is_kept_as_it_is_and_reported_no_more(operator, farm):
-    _, job = farm.buried("b.mp4")
-    assert f'name="job" value="{job.job_id}"' in operator.get("/board").text
-
-    done = operator.post("/board/keep", data={"job": job.job_id})
-
-    assert done.headers["location"] == "/board?notice=kept&n=1"
-    assert farm.app.backend.ledger.get(job.job_id).state is JobState.SKIPPED
-    after = operator.get(done.headers["location"]).text
-    assert "Kept as they are, and reported no more: 1." in after
-    assert "No failed jobs." in after
-    assert operator.post("/board/keep", data={"job": "TODO/"}).status_code == 400
-
-
-def test_all_failed_jobs_are_sent_back_at_once(operator, farm):
-    farm.buried("a.mp4")
-    farm.buried("b.mp4", profile="720p")
-
-    assert operator.post("/board/redrive", data={"letter": ""}).status_code == 400
-    done = operator.post("/board/redrive", data={"all": "yes"})
-    assert done.headers["location"] == "/board?notice=redriven&n=2"
 
 
 def test_a_running_job_is_cancelled(operator, farm):
     job = farm.running("film.mp4")
+    html = operator.get("/board").text
+    form = re.search(r'<form method="post" action="(/board/jobs/change)">(.*?)</form>', html, re.S)
+    fields = dict(re.findall(r'name="(\w+)" value="(\w+)"', form[2]))
 
-    done = operator.post("/board/cancel", data={"job": job.job_id})
+    operator.post(form[1], data=fields)
 
-    assert done.headers["location"] == "/board?notice=cancelled&n=1"
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
-    again = operator.post("/board/cancel", data={"job": job.job_id})
-    assert again.headers["location"].startswith("/board?notice=ended")
-
-
-def test_a_cancel_takes_one_job_and_never_a_folder(operator, farm):
-    path, (job,) = farm.queued("film.mp4")
-
-    for name in ("", "/", str(path.parent), "TODO/"):
-        assert operator.post("/board/cancel", data={"job": name}).status_code == 400
-
-    assert farm.app.backend.ledger.get(job.job_id).state is JobState.QUEUED
 
 
 def test_a_running_job_of_a_library_has_a_picture_of_its_source(

@@ -51,7 +51,7 @@ def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, accounts):
     assert anna.get("/board").status_code == 200
     for path in ("/board", "/board/now", "/board/doctor"):
         assert ben.get(path).status_code == 404
-    for path in ("/board/redrive", "/board/cancel"):
+    for path in ("/board/jobs/change", "/board/drain"):
         assert ben.post(path, data={"all": "yes", "job": "0" * 32}).status_code == 404
     users.put("anna", PASSWORD + "2", Role.OPERATOR)
     assert anna.get("/board").status_code == 303, "a new password ends the sessions"

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from hevcq.web.identity.accounts import ProgramTokens, Users
     from hevcq.wiring.app import App
 
-PACKAGES = frozenset(
-    {"argon2", "fastapi", "httpx2", "jinja2", "joserfc", "starlette", "uvicorn"}
-)
+PACKAGES = frozenset({"argon2", "fastapi", "httpx2", "jinja2", "joserfc", "starlette", "uvicorn"})
 """What the extra `web` installs."""
 
 

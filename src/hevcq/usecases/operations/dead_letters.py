@@ -24,8 +24,6 @@ from hevcq.util.log import get_logger
 
 __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
 
-MAX_REDRIVEN = 10_000
-"""Dead letters that one press of a button, or one request to the API, sends back at most."""
 MIN_PREFIX = 6
 """Characters from which the beginning of a letter's or job's id names it: letters may be numbers."""
 ID_DIGITS = 32

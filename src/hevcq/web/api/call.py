@@ -1,7 +1,6 @@
-"""What the operations of the API share: who calls, small bodies, and the ETag of an answer."""
+"""What the operations of the API share: who calls, and small bodies."""
 
-import hashlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,14 +8,12 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer, SecurityScopes
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from hevcq.domain.videos.record import Video
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.util.text import whole
 from hevcq.web.identity.person import Person, Scope, person_of
 from hevcq.web.services import read_small, services_of
 from hevcq.wiring.app import App
@@ -78,37 +75,14 @@ class _SmallRequest(Request):
         return self._body
 
 
-class _Tagged(JSONResponse):
-    """JSON with an ETag, which begins with the record's revision where there is one."""
-
-    def __init__(
-        self,
-        content: Any,
-        status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
-        media_type: str | None = None,
-        background: BackgroundTask | None = None,
-    ) -> None:
-        super().__init__(content, status_code, headers, media_type, background)
-        if isinstance(content, dict):
-            digest, revision = hashlib.sha256(self.body).hexdigest()[:20], content.get("revision")
-            self.headers["ETag"] = f'"{digest}"' if revision is None else f'"{revision}-{digest}"'
-            self.headers["Cache-Control"] = "private, no-cache"
-
-
 class _Operation(APIRoute):
-    """Reads small bodies, and answers 304 to a caller that knows the answer."""
+    """Reads small bodies."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
-            response = await handle(_SmallRequest(request.scope, request.receive))
-            tag, known = response.headers.get("etag"), request.headers.get("if-none-match", "")
-            if request.method == "GET" and tag in {each.strip() for each in known.split(",")}:
-                headers = {"ETag": tag, "Cache-Control": response.headers["cache-control"]}
-                return Response(status_code=304, headers=headers)
-            return response
+            return await handle(_SmallRequest(request.scope, request.receive))
 
         return answer
 
@@ -116,12 +90,5 @@ class _Operation(APIRoute):
 def new_router() -> APIRouter:
     return APIRouter(
         route_class=_Operation,
-        default_response_class=_Tagged,
         generate_unique_id_function=lambda route: route.name,
     )
-
-
-def revision_of(if_match: str) -> int | None:
-    """Return the revision that an If-Match header asks for, if any; the rest may have moved on."""
-    number, dash, _ = if_match.strip().strip('"').partition("-")
-    return whole(number) if dash else None

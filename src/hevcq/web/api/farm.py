@@ -1,27 +1,15 @@
 """The operations of operators: queues, jobs, dead letters, and what else the board shows."""
 
-import threading
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Body, Query
 
 from hevcq.domain.job import JobRecord
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
-from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.running.submit import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import libraries_of
-from hevcq.usecases.notify.sender import states
 from hevcq.usecases.operations import listing, pausing
-from hevcq.usecases.operations.dead_letters import (
-    MAX_REDRIVEN,
-    DeadLetter,
-    DeadLetterFilter,
-    RedriveRequest,
-    RedriveResult,
-    find,
-    redrive,
-)
 from hevcq.usecases.operations.reprocess import (
     JobResult,
     ReprocessRequest,
@@ -39,9 +27,8 @@ from hevcq.usecases.operations.status import (
 from hevcq.usecases.settings.libraries import find_library, save_library
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.web.checks import findings
 from hevcq.web.rendering import seconds_left
-from hevcq.wiring.notify import event_log, gathered, receivers
+from hevcq.wiring.notify import gathered
 
 router = new_router()
 OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
@@ -169,60 +156,6 @@ def _known(call: Call, name: str | None) -> str:
     return name or ""
 
 
-@router.get("/dead-letters")
-def list_dead_letters(
-    call: Operates, query: Annotated[models.LetterQuery, Query()]
-) -> models.LettersOut:
-    """List dead letters, oldest first."""
-    names = [query.profile] if query.profile else []
-    known = [name for name in names if name in call.app.backend.queues]
-    if names and not known:
-        return models.LettersOut(letters=[])
-    wanted = DeadLetterFilter(known, limit=query.limit)
-    found = find(call.app.backend.queues, wanted)
-    return models.LettersOut(letters=[_letter_out(name, each) for name, each in found])
-
-
-@router.post("/dead-letters/redrive")
-def redrive_dead_letters(call: Operates, wanted: OfProfile) -> models.RedrivenOut:
-    """Send the dead letters of a profile, or all, back to their queues."""
-    names = [_known(call, wanted.profile)] if wanted.profile else []
-    request = RedriveRequest(
-        DeadLetterFilter(names, limit=MAX_REDRIVEN), who=call.person.name, why="redrive by the API"
-    )
-    results = redrive(call.app.backend, request, stop=threading.Event())
-    return models.RedrivenOut(
-        redriven=sum(each.result is RedriveResult.REDRIVEN for each in results)
-    )
-
-
-@router.post("/dead-letters/{letter_id}/redrive", status_code=204)
-def redrive_dead_letter(call: Operates, letter_id: str) -> None:
-    """Send a dead letter back to its queue."""
-    request = RedriveRequest(DeadLetterFilter(letter=letter_id, limit=1), who=call.person.name)
-    stop = threading.Event()
-    results = [each.result for each in redrive(call.app.backend, request, stop=stop)]
-    if not results or results == [RedriveResult.GONE]:
-        raise NoSuchVideo("There is no such dead letter.")
-    if results != [RedriveResult.REDRIVEN]:
-        raise Conflict("The job was done meanwhile; delete the dead letter.")
-
-
-def _letter_out(profile: str, letter: DeadLetter) -> models.LetterOut:
-    task = letter.task
-    return models.LetterOut(
-        id=letter.letter_id,
-        profile=profile,
-        job=task.job_id if task else None,
-        source=task.source.key if task else None,
-        failure_class=letter.failure_class,
-        reason=letter.reason,
-        attempts=letter.attempts,
-        buried_at=letter.buried_at,
-        tail=list(letter.tail),
-    )
-
-
 @router.get("/running")
 def list_running(
     call: Operates, query: Annotated[models.PageQuery, Query()]
@@ -268,44 +201,15 @@ def list_libraries(call: Operates) -> models.LibrariesOut:
 
 @router.put("/libraries/{name}")
 def put_library(
-    call: Operates, name: str, wanted: Annotated[models.LibraryIn, Body()]
+    call: Operates, name: str, wanted: Annotated[dict[str, Any], Body()]
 ) -> models.LibraryOut:
-    """Add a library, or replace what the settings file says of it; other keys get their defaults."""
+    """Add a library, or replace it, by the keys of `[[libraries]]`; other keys get their defaults."""
     file, app = call.app.settings_file, call.app
-    values = {"name": name, **wanted.model_dump(mode="json", exclude_unset=True, exclude_none=True)}
+    values = {**wanted, "name": name}
     former = name if find_library(file, name) else ""
     save_library(file, values, call.person.name, profiles=app.read_profiles(), former=former)
     app.adopt_settings(file.settings())
     found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
     return next(
         models.LibraryOut.model_validate(each) for each in found if each.library.name == name
-    )
-
-
-@router.get("/ingests")
-def list_ingests(
-    call: Operates, query: Annotated[models.IngestQuery, Query()]
-) -> models.IngestPage:
-    """List the ingests that ended, newest first."""
-    found = event_log(call.app).latest(INGEST_ENDED, query.limit + 1, int(query.cursor or 0))
-    shown = found[: query.limit]
-    return models.IngestPage(
-        ingests=[models.IngestOut.model_validate(each) for each in shown],
-        cursor=str(shown[-1].seq) if len(found) > query.limit else "",
-    )
-
-
-@router.get("/doctor")
-def check_machine(call: Operates) -> models.FindingsOut:
-    """Check this machine; this takes seconds."""
-    found = findings(call.app)
-    return models.FindingsOut(ok=all(each.ok for each in found), findings=found)
-
-
-@router.get("/messages")
-def list_receivers(call: Operates) -> models.ReceiversOut:
-    """List the receivers of notifications, what waits for them, and what went wrong last."""
-    found = states(event_log(call.app), receivers(call.app))
-    return models.ReceiversOut(
-        receivers=[models.ReceiverOut.model_validate(each) for each in found]
     )

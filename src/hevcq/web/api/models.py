@@ -3,7 +3,7 @@
 Times are seconds since the Unix epoch, sizes bytes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -20,7 +20,6 @@ from hevcq.domain.videos.record import (
     Visibility,
 )
 from hevcq.ports.videos import MAX_PAGE, UploadWay
-from hevcq.usecases.doctor import Finding
 from hevcq.usecases.operations.pausing import MAX_PAUSE_S, ClosedStatus
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
@@ -283,32 +282,6 @@ class QueuesOut(Told):
     workers: int | None
 
 
-class LetterOut(BaseModel):
-    """A dead letter."""
-
-    id: str
-    profile: str
-    job: str | None
-    source: str | None
-    failure_class: FailureClass
-    reason: str
-    attempts: int
-    buried_at: float
-    tail: list[str]
-
-
-class LettersOut(BaseModel):
-    """Dead letters, oldest first."""
-
-    letters: list[LetterOut]
-
-
-class RedrivenOut(BaseModel):
-    """How many dead letters went back to their queues."""
-
-    redriven: int
-
-
 class RunningOut(Told):
     """A running job; `percent` is that of the phase, `speed` 1 at real time.
 
@@ -353,46 +326,6 @@ class SavingsOut(BaseModel):
     days: list[DayOut]
 
 
-Text = Annotated[str, Field(min_length=1, max_length=1000)]
-Texts = Annotated[list[Text], Field(max_length=100)]
-
-
-class RuleIn(Sent):
-    """A rule: conditions, and either `skip` or a profile; quantities are written as in the settings file."""
-
-    codec: Texts = []
-    min_bitrate: Text | None = None
-    max_bitrate: Text | None = None
-    min_height: int | None = None
-    max_height: int | None = None
-    min_size: Text | None = None
-    max_size: Text | None = None
-    path: Texts = []
-    skip: bool = False
-    profile: ProfileName | None = None
-
-
-class LibraryIn(Sent):
-    """What the settings file says of a library, by the same keys; durations and sizes are text."""
-
-    path: Text
-    profiles: Names = []
-    place: Literal["beside", "mirror", "replace"] = "beside"
-    output: Text | None = None
-    keep_originals: float | None = Field(default=None, ge=0, le=36_500)
-    include: Texts = []
-    exclude: Texts = []
-    min_age: Text | None = None
-    min_saving: Text | None = None
-    settle: Text | None = None
-    schedule: Texts = []
-    priority: int = Field(default=0, ge=-100, le=100)
-    order: Literal["path", "saving"] = "path"
-    max_hours_per_day: float = Field(default=0, ge=0, le=24)
-    watch: bool = True
-    rules: list[RuleIn] = Field(default=[], max_length=100)
-
-
 class LibraryOut(Told):
     """A library; `problem` says why it cannot be used, or is empty.
 
@@ -418,50 +351,6 @@ class LibrariesOut(BaseModel):
     days: int
 
 
-class IngestQuery(PageQuery):
-    """Which ingests."""
-
-    cursor: str = Field(default="", pattern=r"^$|^[1-9][0-9]{0,17}$")
-
-
-class IngestOut(Told):
-    """An ingest that ended: its result in words, and the bytes of its sources and renditions."""
-
-    at: float
-    result: str = Field(validation_alias="reason")
-    before: int | None
-    after: int | None
-
-
-class IngestPage(BaseModel):
-    """Ingests, newest first; `cursor` asks for the next page, "" at the end."""
-
-    ingests: list[IngestOut]
-    cursor: str
-
-
-class FindingsOut(BaseModel):
-    """What `hevcq doctor` finds."""
-
-    ok: bool
-    findings: list[Finding]
-
-
-class ReceiverOut(Told):
-    """A receiver of messages: its events, how many wait, and what went wrong last."""
-
-    name: str
-    events: list[str]
-    waiting: int
-    problem: str
-
-
-class ReceiversOut(BaseModel):
-    """All receivers of notifications."""
-
-    receivers: list[ReceiverOut]
-
-
 class ProfileIn(Sent):
     """The profile that is meant; none: all."""
 
@@ -481,12 +370,6 @@ class ClosedListOut(BaseModel):
     """Everything that keeps work from beginning now."""
 
     closed: list[ClosedStatus]
-
-
-class LetterQuery(PageQuery):
-    """Which dead letters."""
-
-    profile: ProfileName | None = None
 
 
 class Problem(BaseModel):

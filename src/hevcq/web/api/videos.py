@@ -4,7 +4,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from anyio.to_thread import run_sync
-from fastapi import Body, Header, Query
+from fastapi import Body, Query
 
 from hevcq.domain.job import JobState
 from hevcq.domain.videos.record import Video
@@ -13,12 +13,9 @@ from hevcq.ports.videos import VideoFilter
 from hevcq.usecases.videos import manage, uploads
 from hevcq.usecases.videos.manage import ProfileRow, refresh, rows, settled_rows
 from hevcq.web.api import models
-from hevcq.web.api.call import Call, Manages, Reads, Uploads, new_router, revision_of
+from hevcq.web.api.call import Call, Manages, Reads, Uploads, new_router
 
 router = new_router()
-IfMatch = Annotated[
-    str, Header(alias="If-Match", description="only if the video still has this ETag")
-]
 Shared = Annotated[models.PublishIn, Body(default_factory=models.PublishIn)]
 Formats = Annotated[models.FormatsIn, Body(default_factory=models.FormatsIn)]
 
@@ -42,13 +39,6 @@ def _format_out(video: Video, row: ProfileRow) -> models.FormatOut:
 def _shown(call: Call, video: Video) -> models.VideoOut:
     video = refresh(call.farm, video)
     return video_out(video, rows(call.farm, video))
-
-
-def _unchanged(video: Video, if_match: str) -> Video:
-    """Return the video. Raises Conflict if it is not what the caller read."""
-    if if_match.strip() not in ("", "*") and revision_of(if_match) != video.revision:
-        raise Conflict("The video was changed meanwhile.", remedy="Read it again.")
-    return video
 
 
 def _upload_out(call: Call, video: Video) -> models.UploadOut:
@@ -133,20 +123,17 @@ def show_video(call: Reads, video_id: str) -> models.VideoOut:
 
 
 @router.patch("/videos/{video_id}")
-def change_video(
-    call: Manages, video_id: str, wanted: models.VideoChange, if_match: IfMatch = ""
-) -> models.VideoOut:
+def change_video(call: Manages, video_id: str, wanted: models.VideoChange) -> models.VideoOut:
     """Change title or description."""
-    video = _unchanged(call.video(video_id), if_match)
+    video = call.video(video_id)
     changed = manage.rename(call.farm, video, title=wanted.title, description=wanted.description)
     return _shown(call, changed)
 
 
 @router.delete("/videos/{video_id}", status_code=204)
-def delete_video(call: Manages, video_id: str, if_match: IfMatch = "") -> None:
+def delete_video(call: Manages, video_id: str) -> None:
     """Delete a video with all its files."""
-    video = _unchanged(call.video(video_id), if_match)
-    manage.delete(call.farm, video, call.person.owner)
+    manage.delete(call.farm, call.video(video_id), call.person.owner)
 
 
 @router.post("/videos/{video_id}/publish")

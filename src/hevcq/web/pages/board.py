@@ -1,7 +1,5 @@
 """The operator's board: queues, running and failed jobs, savings, libraries, and this machine's check."""
 
-import itertools
-import threading
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -17,20 +15,9 @@ from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
 from hevcq.usecases.history.report import libraries_of
-from hevcq.usecases.operations.dead_letters import (
-    MAX_REDRIVEN,
-    DeadLetter,
-    DeadLetterFilter,
-    ExpiredMessages,
-    RedriveRequest,
-    RedriveResult,
-    find,
-    redrive,
-)
-from hevcq.usecases.operations.listing import RETRY_HELPS
+from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.machines import state_of
 from hevcq.usecases.operations.pausing import pause
-from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel, keep_failed
 from hevcq.usecases.operations.status import (
     DAYS,
     Savings,
@@ -57,16 +44,11 @@ NOTICES = {
     "paused": "Paused: running encodes end, nothing new begins.",
     "resumed": "Work goes on.",
     "not_paused": "Nothing was paused.",
-    "redriven": "Sent back to the queue: {n}.",
-    "gone": "Nothing was sent back: those jobs are queued, running or done already.",
-    "kept": "Kept as they are, and reported no more: {n}.",
-    "cancelled": "Cancelled: {n}.",
-    "ended": "That job had ended already.",
     "drained": "That machine finishes what it encodes, and takes no new work.",
     "works": "That machine works again.",
     "unknown": "That machine is not in the list any more.",
 }
-"""The message that a redirect after a change shows; only its number comes from the address."""
+"""The message that a redirect after a change shows."""
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -75,9 +57,6 @@ def routes() -> Sequence[BaseRoute]:
         Route("/board/now", now),
         Route("/board/doctor", doctor),
         Route("/board/libraries", libraries),
-        Route("/board/redrive", of_form(send_back, operator_of), methods=["POST"]),
-        Route("/board/keep", of_form(keep, operator_of), methods=["POST"]),
-        Route("/board/cancel", of_form(stop_job, operator_of), methods=["POST"]),
         Route("/board/pause", of_form(hold, operator_of), methods=["POST"]),
         Route("/board/resume", go_on, methods=["POST"]),
         Route("/board/drain", of_form(drain, operator_of), methods=["POST"]),
@@ -92,41 +71,6 @@ def now(request: Request) -> Response:
 def doctor(request: Request) -> Response:
     operator_of(request)
     return page(request, "doctor.html", findings=findings(services_of(request).app))
-
-
-def send_back(request: Request, form: Mapping[str, str]) -> Response:
-    """Redrive one dead letter, or all of a profile and class. Raises HTTPException 400."""
-    app = services_of(request).app
-    if not form.get("letter") and form.get("all") != "yes":
-        raise HTTPException(400, "Say which job to retry.")
-    wanted = DeadLetterFilter(
-        profiles=[form["profile"]] if form.get("profile") in app.backend.queues else (),
-        letter=form.get("letter") or None,
-        limit=MAX_REDRIVEN,
-    )
-    who = operator_of(request).name
-    asked = RedriveRequest(wanted, who=who, why="redrive from the page")
-    results = redrive(app.backend, asked, stop=threading.Event())
-    count = sum(each.result is RedriveResult.REDRIVEN for each in results)
-    return _back("redriven" if count else "gone", count)
-
-
-def keep(request: Request, form: Mapping[str, str]) -> Response:
-    """Keep the video of a failed job as it is. Raises HTTPException 400."""
-    if not JOB_ID.fullmatch(form.get("job", "")):  # a path would keep everything below it
-        raise HTTPException(400, "Say which job to keep.")
-    app, who = services_of(request).app, operator_of(request).name
-    count = len(list(keep_failed(app.backend, app.catalog, [form["job"]], who)))
-    return _back("kept" if count else "gone", count)
-
-
-def stop_job(request: Request, form: Mapping[str, str]) -> Response:
-    if not JOB_ID.fullmatch(form.get("job", "")):  # a path would cancel everything below it
-        raise HTTPException(400, "Say which job to cancel.")
-    who = operator_of(request).name
-    results = cancel(services_of(request).app.backend, [form["job"]], who)
-    count = sum(each.result is JobResult.CANCELLED for each in results)
-    return _back("cancelled" if count else "ended", count)
 
 
 def hold(request: Request, form: Mapping[str, str]) -> Response:
@@ -164,19 +108,13 @@ def board(request: Request) -> Response:
     app = services_of(request).app
     # Letters that a service made by itself are recorded first, as `hevcq status` does.
     ExpiredMessages(app.backend, most=MAX_LETTERS).check()
-    found = find(app.backend.queues, DeadLetterFilter(limit=MAX_LETTERS + 1))
-    letters = [_shown(app, *each) for each in itertools.islice(found, MAX_LETTERS + 1)]
-    now = app.clock.now()
-    saved = savings(app.backend.ledger, app.profiles, now)
+    saved = savings(app.backend.ledger, app.profiles, app.clock.now())
     return page(
         request,
         "board.html",
         now_html=_now(app),
         paused=bool(app.backend.ledger.pauses()),
-        letters=letters[:MAX_LETTERS],
-        more=len(letters) > MAX_LETTERS,
-        now=now,
-        notice=_notice(request),
+        notice=NOTICES.get(request.query_params.get("notice", ""), ""),
         saved=saved,
         chart=savings_chart(saved),
         days=DAYS,
@@ -194,13 +132,6 @@ def _now(app: App) -> str:
     return render("board_now.html", found=found, running=running, machines=machines)
 
 
-def _shown(app: App, profile: str, letter: DeadLetter) -> dict[str, object]:
-    key = letter.task.source.key if letter.task else "(unreadable message)"
-    hopeful = letter.failure_class in RETRY_HELPS
-    shown: dict[str, object] = {"profile": profile, "letter": letter, "key": key}
-    return {**shown, "video": video_of(app, key), "hopeful": hopeful}
-
-
 def video_of(app: App, key: str) -> Video | None:
     """Return the uploaded video that a source's key belongs to; None for a library's file."""
     folder, _, name = key.rpartition("/")
@@ -213,14 +144,8 @@ def video_of(app: App, key: str) -> Video | None:
         return None
 
 
-def _back(notice: str, count: int = 0) -> Response:
-    return RedirectResponse(f"/board?notice={notice}&n={count}", 303)
-
-
-def _notice(request: Request) -> str:
-    number = request.query_params.get("n", "0")
-    words = NOTICES.get(request.query_params.get("notice", ""), "")
-    return words.format(n=whole(number) or 0)
+def _back(notice: str) -> Response:
+    return RedirectResponse(f"/board?notice={notice}", 303)
 
 
 MAX_INGESTS = 30

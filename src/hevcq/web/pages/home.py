@@ -49,7 +49,9 @@ async def home(request: Request) -> Response:
 def now(request: Request) -> Response:
     person = person_of(request)
     wanted = filter_of(request, person)
-    if wanted is None or wanted.text:  # its search, again and again, would hold up everybody's pages
+    if (
+        wanted is None or wanted.text
+    ):  # its search, again and again, would hold up everybody's pages
         raise HTTPException(400, "A search is not kept up to date.")
     return HTMLResponse(_videos(services_of(request).app, wanted, person))
 

@@ -245,7 +245,7 @@ def playing(
     because it is what the profile makes already.
     """
     done = [row for row in rows if row.state is JobState.DONE and row.key]
-    lists = [row for row in done if row.key.endswith(PLAYLIST)]
+    lists = [row for row in done if media_type(row.key) == PLAYLIST]
     files = [row for row in done if media_type(row.key) in PLAYABLE]
 
     def rank(row: ProfileRow) -> tuple[bool, int]:
