@@ -27,17 +27,12 @@ REPORT = MadeReport(arguments=("there",), seconds=1, cpu_s=1, stderr=(), frames=
 class Away(Machine):
     """A machine that puts what `make` writes at the target, and ends as it says."""
 
+    name = "desk"
+    facts = MachineFacts(version="0", ffmpeg="ffmpeg version 99", build="b", start="s", slots=1)
+
     def __init__(self, make: Callable[[Errand], OrderEnd]) -> None:
         self._make = make
         self.complaints, self.praised = list[str](), 0
-
-    @property
-    def name(self) -> str:
-        return "desk"
-
-    @property
-    def facts(self) -> MachineFacts:
-        return MachineFacts(version="0", ffmpeg="ffmpeg version 99", build="b", start="s", slots=1)
 
     def carry_out(
         self,

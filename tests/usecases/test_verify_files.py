@@ -193,37 +193,6 @@ def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pair, Fa
     return Pair(tmp_path), encoder
 
 
-@pytest.mark.parametrize(
-    ("now", "ffmpeg", "says"),
-    [
-        (
-            "aa",
-            "ffmpeg version fake",
-            ("a.hevc.mp4: its bytes have changed, but every frame is the certified one.",),
-        ),
-        ("bb", "ffmpeg version fake", ("a.hevc.mp4: its picture is not the certified one.",)),
-        ("", "ffmpeg version fake", ()),
-        ("aa", "another ffmpeg", ()),
-    ],
-)
-def test_of_changed_bytes_it_is_said_whether_they_show_the_certified_picture(
-    pair: Pair, now: str, ffmpeg: str, says: tuple[str, ...]
-) -> None:
-    def pictured(digest: str) -> tuple[GateResult, ...]:
-        pairs = [(gate, digest if gate is Gate.G8 else "") for gate in REQUIRED]
-        return tuple(GateResult(gate=g, outcome=Outcome.PASSED, digest=d) for g, d in pairs)
-
-    proof = pair.certified(gates=pictured("aa"), ffmpeg=ffmpeg)
-    pair.rendition.write_bytes(b"Rendition")
-    encoder = FakeEncoder()
-    encoder.gates = pictured(now)
-
-    report = verified(pair, proof, HEVC, encoder)
-
-    assert not report.passed
-    assert report.notices == says
-
-
 def test_a_file_of_a_set_that_is_gone_fails_it(of_set: Pair) -> None:
     encoder = FakeEncoder()
     encoder.verify = lambda *_, **__: ()

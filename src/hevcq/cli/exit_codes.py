@@ -20,7 +20,7 @@ from hevcq.errors import (
 )
 
 if TYPE_CHECKING:
-    from hevcq.usecases.ingest.summary import IngestSummary
+    from hevcq.usecases.ingest.track import IngestSummary
 
 
 class ExitCode(IntEnum):

@@ -37,15 +37,32 @@ Lock = Callable[[str, HevcqError | None], AbstractContextManager[Callable[[], No
 
 
 class FileSystem:
-    """Call the operating system's file system. Once `stop` is set, digest and copy raise Stopped."""
+    """Call the operating system's file system. Once `stop` is set, digest and copy raise Stopped.
 
-    def __init__(self, stop: threading.Event | None = None) -> None:
+    `shared` locks folders that several machines change. It is then for one thread, asks before each
+    change whether its locks are still held, and raises LockLost if one is not.
+    """
+
+    def __init__(self, stop: threading.Event | None = None, shared: Lock | None = None) -> None:
         self._stop = stop if stop is not None else threading.Event()
+        self._shared, self._held = shared, list[Callable[[], None]]()
 
     @contextmanager
-    def lock(self, _name: str, _busy: HevcqError | None = None) -> Iterator[None]:
+    def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[None]:
         """Hold a lock beside a lock file, where machines share these folders."""
-        yield
+        if self._shared is None:
+            yield
+            return
+        with self._shared(name, busy) as require:
+            self._held.append(require)
+            try:
+                yield
+            finally:
+                self._held.remove(require)
+
+    def _require_locks(self) -> None:
+        for require in self._held:
+            require()
 
     def lstat(self, path: Path) -> os.stat_result | None:
         """Return the status of `path` without following links; None if nothing is there."""
@@ -63,6 +80,7 @@ class FileSystem:
 
     def mkdir(self, folder: Path) -> None:
         """Create one folder with the process's umask; an existing one is fine."""
+        self._require_locks()
         folder.mkdir(exist_ok=True)
 
     def rmdir(self, folder: Path) -> None:
@@ -70,10 +88,12 @@ class FileSystem:
 
         Raises OSError if it is not empty.
         """
+        self._require_locks()
         folder.rmdir()
 
     def rename(self, old: Path, new: Path) -> None:
         """Rename, replacing a file at `new`; only for what is hevcq's own."""
+        self._require_locks()
         old.rename(new)
 
     def rename_new(self, old: Path, new: Path) -> None:
@@ -82,7 +102,8 @@ class FileSystem:
         Raises FileExistsError, and changes nothing, if `new` exists. A file system without such a
         call gets a hard link and an unlink instead: a kill between them leaves both names.
         """
-        if not _rename_no_replace(old, new):
+        self._require_locks()
+        if not _rename2(old, new, NO_REPLACE):
             self._link_then_unlink(old, new)
 
     def exchange(self, one: Path, other: Path) -> bool:
@@ -91,6 +112,7 @@ class FileSystem:
         Return False, with nothing changed, if the file system has no such call or the files are on
         two file systems.
         """
+        self._require_locks()
         try:
             return _rename2(one, other, EXCHANGE)
         except OSError as error:
@@ -100,6 +122,7 @@ class FileSystem:
 
     def unlink(self, path: Path) -> None:
         """Remove a name; a missing one is fine."""
+        self._require_locks()
         path.unlink(missing_ok=True)
 
     def read(self, path: Path) -> bytes:
@@ -114,6 +137,7 @@ class FileSystem:
 
         An existing file is removed first, because writing through a link would change its target.
         """
+        self._require_locks()
         path.unlink(missing_ok=True)
         with path.open("xb") as file:
             file.write(content)
@@ -123,6 +147,7 @@ class FileSystem:
 
         Raises FileExistsError if it exists, and Stopped.
         """
+        self._require_locks()
         with source.open("rb") as reading, target.open("xb") as writing:
             while block := reading.read(BLOCK):
                 self._check_stop()
@@ -133,6 +158,7 @@ class FileSystem:
 
         Return one sentence for each that could not be preserved.
         """
+        self._require_locks()
         return copy_metadata(source, target)
 
     def fsync_file(self, path: Path) -> None:
@@ -168,66 +194,6 @@ class FileSystem:
             old.rename(new)
         else:
             old.unlink()
-
-
-class SharedFileSystem(FileSystem):
-    """The file system of folders that several machines change, for one thread.
-
-    Before each change it asks whether its locks are still held, and raises LockLost if one is not.
-    """
-
-    def __init__(self, lock: Lock, stop: threading.Event | None = None) -> None:
-        super().__init__(stop)
-        self._take, self._held = lock, list[Callable[[], None]]()
-
-    @contextmanager
-    def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[None]:
-        with self._take(name, busy) as require:
-            self._held.append(require)
-            try:
-                yield
-            finally:
-                self._held.remove(require)
-
-    def mkdir(self, folder: Path) -> None:
-        self._require()
-        super().mkdir(folder)
-
-    def rmdir(self, folder: Path) -> None:
-        self._require()
-        super().rmdir(folder)
-
-    def rename(self, old: Path, new: Path) -> None:
-        self._require()
-        super().rename(old, new)
-
-    def rename_new(self, old: Path, new: Path) -> None:
-        self._require()
-        super().rename_new(old, new)
-
-    def exchange(self, one: Path, other: Path) -> bool:
-        self._require()
-        return super().exchange(one, other)
-
-    def unlink(self, path: Path) -> None:
-        self._require()
-        super().unlink(path)
-
-    def write(self, path: Path, content: bytes) -> None:
-        self._require()
-        super().write(path, content)
-
-    def copy(self, source: Path, target: Path) -> None:
-        self._require()
-        super().copy(source, target)
-
-    def copy_metadata(self, source: Path, target: Path) -> tuple[str, ...]:
-        self._require()
-        return super().copy_metadata(source, target)
-
-    def _require(self) -> None:
-        for require in self._held:
-            require()
 
 
 def make_folders(fs: FileSystem, folder: Path) -> None:
@@ -367,10 +333,6 @@ def _renameat2() -> Callable[..., int] | None:
     )
     function.restype = ctypes.c_int
     return function
-
-
-def _rename_no_replace(old: Path, new: Path) -> bool:
-    return _rename2(old, new, NO_REPLACE)
 
 
 def _rename2(old: Path, new: Path, how: int) -> bool:

@@ -141,11 +141,13 @@ def job_lock(root: Path, job_id: str, note: bytes, fs: FileSystem) -> Iterator[C
     if descriptor is None:
         raise busy
     try:
-        with fs.lock(_job_name(job_id), busy):
+        with fs.lock(f"job {job_id}", busy):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, note)
             os.fsync(descriptor)
-            _sync_names(root, path)
+            # Before the files that the note lists, or a power cut could orphan them.
+            for folder in (path.parent, path.parent.parent, root):
+                fsync_folder(folder)
             yield functools.partial(path.unlink, missing_ok=True)
     finally:
         os.close(descriptor)
@@ -165,7 +167,7 @@ def stale_job_lock(root: Path, job_id: str, fs: FileSystem) -> Iterator[bytes | 
     try:
         with ExitStack() as stack:
             try:
-                stack.enter_context(fs.lock(_job_name(job_id), Unavailable("held")))
+                stack.enter_context(fs.lock(f"job {job_id}", Unavailable("held")))
             except Unavailable:
                 note = None  # another machine holds it, or the database is away
             else:
@@ -175,10 +177,6 @@ def stale_job_lock(root: Path, job_id: str, fs: FileSystem) -> Iterator[bytes | 
                 path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
-
-
-def _job_name(job_id: str) -> str:
-    return f"job {job_id}"
 
 
 def noted_jobs(root: Path) -> list[str]:
@@ -191,12 +189,6 @@ def noted_jobs(root: Path) -> list[str]:
         return []
     with os.scandir(folder) as found:
         return sorted(entry.name for entry in found if entry.is_file(follow_symlinks=False))
-
-
-def _sync_names(root: Path, path: Path) -> None:
-    """Make the note's name durable before the files it lists, or a power cut could orphan them."""
-    for folder in (path.parent, path.parent.parent, root):
-        fsync_folder(folder)
 
 
 def _own(path: Path) -> int | None:

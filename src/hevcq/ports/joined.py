@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 
@@ -28,20 +29,12 @@ def source_tag(source: Path) -> str:
     return f"{seen.st_ino:x}-{seen.st_size:x}-{seen.st_mtime_ns:x}"
 
 
-class Machine(ABC):
-    """A joined machine as the farm sees it."""
+class Machine(Protocol):
+    """A joined machine as the farm sees it; `name` is for people, `facts` what it last said of itself."""
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Its name, for people."""
+    name: str
+    facts: MachineFacts
 
-    @property
-    @abstractmethod
-    def facts(self) -> MachineFacts:
-        """What it last said of itself."""
-
-    @abstractmethod
     def carry_out(
         self, errand: Errand, on_progress: Callable[[OrderProgress], None], stop: threading.Event
     ) -> OrderEnd:
@@ -50,11 +43,9 @@ class Machine(ABC):
         Raises Stopped once `stop` is set, or the machine is gone; LimitExceeded after `max_seconds`.
         """
 
-    @abstractmethod
     def complain(self, reason: str) -> None:
         """Note that what it made is not usable; after several in a row it gets no more orders."""
 
-    @abstractmethod
     def praise(self) -> None:
         """Note that what it made passed every gate."""
 

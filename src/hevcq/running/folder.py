@@ -34,7 +34,7 @@ from hevcq.usecases.ingest.session import (
     Ingest,
     IngestSetup,
 )
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
+from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import UNUSABLE

@@ -18,7 +18,7 @@ from hevcq.usecases.ingest.decide import (
 )
 from hevcq.usecases.ingest.forecast import total
 from hevcq.usecases.ingest.request import IngestRequest
-from hevcq.usecases.ingest.summary import IngestSummary
+from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.libraries.feed import hand_out, listed, most_queued
 from hevcq.usecases.operations.pausing import PauseNotice, why_closed
 from hevcq.util.signals import StopSignals

@@ -4,8 +4,8 @@ import json
 import os
 import shutil
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from hevcq.util.text import printable
 FRAMES = 24
 """Frames that are shown around a place."""
 MAX_WAITING = 8
+MAX_PROBLEMS = 100
 MAX_KEPT = 20
 """Comparisons that are kept: some 15 MB each of 1080p."""
 CHILD_S = 600.0
@@ -100,13 +101,13 @@ def files_of(
         yield _placed(placement)
         return
     with ExitStack() as stack:
-        fetched = ports.backend.store.fetch(job.source, folder, moved=_ignore, stop=stop)
+        fetched = ports.backend.store.fetch(job.source, folder, moved=lambda _: None, stop=stop)
         source = stack.enter_context(fetched)
         streamed = ports.backend.store.stream_published(job.rendition.key, folder, stop=stop)
         made = stack.enter_context(streamed).path
         if made is None:
             made = folder / "rendition"
-            ports.backend.store.collect(job.rendition.key, made, moved=_ignore, stop=stop)
+            ports.backend.store.collect(job.rendition.key, made, moved=lambda _: None, stop=stop)
         yield source.path or Path(source.location), made
 
 
@@ -120,10 +121,6 @@ def _placed(placement: Placement) -> tuple[Path, Path]:
         if not path.is_file():
             raise SourceGone(f"{printable(path)} is gone: moved, deleted, or its disk is away.")
     return source, placement.target
-
-
-def _ignore(_count: int) -> None:
-    """Ignore transfers: only AWS has some."""
 
 
 def accept(job_id: str, ports: LibraryPorts, who: str) -> bool:
@@ -145,37 +142,35 @@ class Comparisons:
     def __init__(self, ports: Callable[[], ComparePorts], folder: Path) -> None:
         self._ports, self._folder = ports, folder
         self._lock, self._stop = threading.Lock(), threading.Event()
-        self._waiting: deque[Look] = deque()
-        self._now: tuple[str, str] = ("", "")
-        self._problems: dict[str, str] = {}
-        self._thread: threading.Thread | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
+        self._asked: dict[str, Future[str]] = {}
+        self._now = ""
         self._last: tuple[str, FramePairs] | None = None
 
     def ask(self, look: Look) -> None:
         """Let it be compared, unless it is shown, waits or runs. Raises UsageError if too many wait."""
         require_comparable(look.job)
         with self._lock:
-            names = {each.name for each in self._waiting} | {self._now[0]}
-            if look.name in names or self._read(look.name) is not None:
+            open_now = [name for name, asked in self._asked.items() if not asked.done()]
+            if look.name in open_now or self._read(look.name) is not None:
                 return
-            if len(self._waiting) >= MAX_WAITING:
+            if len(open_now) > MAX_WAITING:
                 raise UsageError(f"{MAX_WAITING} comparisons wait already; try again later.")
-            self._problems.pop(look.name, None)
-            self._waiting.append(look)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="compare", daemon=True)
-                self._thread.start()
+            ended = [name for name in self._asked if name not in open_now]
+            for name in [look.name, *ended[:-MAX_PROBLEMS]]:
+                self._asked.pop(name, None)
+            self._asked[look.name] = self._pool.submit(self._problem, look)
 
     def shown(self, look: Look) -> ShownFrames | None:
         """Return how far a look is; None if nobody asked for it."""
-        name = look.name
         with self._lock:
-            if self._now[0] == name:
-                return ShownFrames(waiting=self._now[1])
-            if any(each.name == name for each in self._waiting):
-                return ShownFrames(waiting="Waiting for another comparison to end")
-            problem = self._problems.get(name)
-        return ShownFrames(problem=problem) if problem else self._read(name)
+            asked = self._asked.get(look.name)
+        if asked is not None and not asked.done():
+            waits = "Waiting for another comparison to end"
+            return ShownFrames(waiting=self._now if asked.running() else waits)
+        if asked is not None and not asked.cancelled() and (problem := asked.result()):
+            return ShownFrames(problem=problem)
+        return self._read(look.name)
 
     def picture(self, look: Look, number: int, side: str) -> bytes:
         """Return a picture as JPEG, or b""; `side` is "source" or "made"."""
@@ -187,42 +182,31 @@ class Comparisons:
     def close(self) -> None:
         """End what runs; what waits is dropped."""
         self._stop.set()
-        with self._lock:
-            self._waiting.clear()
-        self.join()
+        self._pool.shutdown(cancel_futures=True)
 
     def join(self) -> None:
         """Wait until everything that was asked for is shown or failed."""
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
+        wait(self._asked.values())
 
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting or self._stop.is_set():
-                    self._thread, self._now = None, ("", "")
-                    return
-                look = self._waiting.popleft()
-                self._now = (look.name, "Reading both files")
-            problem = ""
-            try:
-                self._compare(look)
-            except (HevcqError, OSError) as error:
-                problem = str(error) or "It could not be compared."
-            except Exception as error:  # noqa: BLE001 - a bug must not end all later comparisons
-                problem = f"It could not be compared: {type(error).__name__}: {error}."
-            if problem:
-                get_logger(job=look.job.job_id).info("not_compared", reason=problem)
-                with self._lock:
-                    self._problems = dict([*self._problems.items(), (look.name, problem)][-100:])
+    def _problem(self, look: Look) -> str:
+        """Compare; return why that failed, or ""."""
+        self._now = "Reading both files"
+        try:
+            self._compare(look)
+        except (HevcqError, OSError) as error:
+            problem = str(error) or "It could not be compared."
+        except Exception as error:  # noqa: BLE001 - a bug must not end all later comparisons
+            problem = f"It could not be compared: {type(error).__name__}: {error}."
+        else:
+            return ""
+        get_logger(job=look.job.job_id).info("not_compared", reason=problem)
+        return problem
 
     def _compare(self, look: Look) -> None:
         ports, job, stop = self._ports(), look.job, self._stop
 
         def on_place(number: int, count: int) -> None:
-            self._now = (look.name, f"Measuring place {number + 1} of {count}")
+            self._now = f"Measuring place {number + 1} of {count}"
 
         with ports.scratch(0) as folder, files_of(job, ports, folder, stop) as (source, made):
             sizes = source.stat().st_size, made.stat().st_size

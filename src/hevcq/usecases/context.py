@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.library.filesystem import FileSystem, SharedFileSystem
+from hevcq.library.filesystem import FileSystem
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.backend import Backend
 from hevcq.sql.catalog import Catalog
@@ -26,7 +26,7 @@ class LibraryPorts:
     def files(self, stop: threading.Event | None = None) -> FileSystem:
         """Return the file system for changes of libraries, for one thread."""
         database = self.catalog.database
-        return SharedFileSystem(database.lock, stop) if database.shared else FileSystem(stop)
+        return FileSystem(stop, database.lock if database.shared else None)
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,37 @@
-"""Check this machine: configuration, ffmpeg, folders, clock, database, syncs, messages."""
+"""Check this machine and its settings, and send a one-second clip through every profile of a farm."""
 
 import os
 import secrets
 import shlex
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from hevcq.domain.job import SETTLED, JobState
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase, Source
+from hevcq.domain.keys import INBOX, OUTBOX
 from hevcq.domain.pause import moment
 from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit, is_full
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Selection
 from hevcq.ports.sync import Remote
 from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.usecases.library_state import library_words
 from hevcq.util.clock import EARLIEST, Clock
-from hevcq.util.host import capacity, free_beside, source_room
+from hevcq.util.host import capacity, existing, free_beside, source_room
 from hevcq.util.text import counted, printable
 
 MAX_SKEW_S = 5.0
@@ -179,9 +185,7 @@ def _schedule(context: DoctorContext) -> str:
 def _folder(name: str, context: DoctorContext) -> str:
     settings = context.settings
     folder = settings.scratch if name == "scratch" else settings.data_dir
-    there = folder
-    while not there.exists():
-        there = there.parent
+    there = existing(folder)
     if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
         remedy = f"Allow this user to write in {there}, or set another {name}."
         raise StorageError(f"{folder} is not writable.", remedy=remedy)
@@ -272,3 +276,191 @@ def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], Remote]
     if file is not None and file.stat().st_mode & OTHERS:
         words.append(f"other users may read {printable(file)} (chmod 600)")
     return "; ".join(words)
+
+
+FOLDER = "hevcq-doctor"
+"""The folder of the clips below `TODO/<profile>/` and `DONE/<profile>/`; the operator policy allows to
+delete renditions there and nowhere else."""
+POLL_S = 2.0
+FLEET_TIMEOUT_S, LOCAL_TIMEOUT_S = 1200.0, 120.0
+"""A fleet may have to start from zero after a quiet spell; workers of this machine run or do not."""
+
+
+class Stage(StrEnum):
+    """Where a clip stopped."""
+
+    UPLOAD = "upload"
+    QUEUE = "queue"
+    WORKER = "worker"
+    PUBLISH = "publish"
+
+
+REMEDIES: dict[Stage, str] = {
+    Stage.UPLOAD: "Look at the input bucket and at this machine's permission to write there.",
+    Stage.QUEUE: "Look at the bucket's notification, the topic, its subscription and the queue's policy.",
+    Stage.WORKER: "Look at the service's events, then at the workers' log (docs/farm/operations.md).",
+    Stage.PUBLISH: "Look at the output bucket, and at the workers' permission to write there.",
+}
+LOCAL_WORKER = "Start one with `hevcq worker`, or look at its log."
+
+
+@dataclass(frozen=True, slots=True)
+class FarmCheck:
+    """What the check needs; `token` makes the keys of this run its own."""
+
+    backend: Backend
+    profiles: Mapping[str, Profile]
+    encoder: Encoder
+    clock: Clock
+    token: str
+    timeout_s: float | None = None
+
+    @property
+    def patience_s(self) -> float:
+        if self.timeout_s is not None:
+            return self.timeout_s
+        return FLEET_TIMEOUT_S if self.backend.announces_uploads else LOCAL_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class SentClip:
+    profile: str
+    source: Source
+    job_id: str
+
+
+def check_farm(context: FarmCheck) -> Iterator[Finding]:
+    """Yield a finding for each profile, as soon as its clip has ended or the time is over.
+
+    Removes what the check left, also when the iteration ends early: renditions and dead letters are
+    deleted, unfinished jobs cancelled, and the upload is marked as finished, so that it expires (no
+    code of hevcq deletes an upload). Raises no HevcqError.
+    """
+    sent: list[SentClip] = []
+    with tempfile.TemporaryDirectory(prefix="hevcq-doctor-") as folder:
+        try:
+            for name in sorted(context.profiles):
+                try:
+                    _ = context.backend.queues[name]
+                except HevcqError as error:
+                    yield _stopped(name, Stage.QUEUE, error.message, error.remedy)
+                    continue
+                try:
+                    sent.append(_send(context, name, Path(folder)))
+                except HevcqError as error:
+                    yield _stopped(name, Stage.UPLOAD, error.message, error.remedy)
+            yield from _watch(context, list(sent))
+        finally:
+            left = [what for one in sent for what in _tidy(context, one)]
+        if left:
+            remedy = "It does no harm; delete it by hand if you like."
+            yield Finding(
+                Area.FARM, "farm: tidying up", ok=False, detail="; ".join(left), remedy=remedy
+            )
+
+
+def _send(context: FarmCheck, name: str, folder: Path) -> SentClip:
+    backend, clip = context.backend, folder / f"{name}-{context.token}.mp4"
+    context.encoder.write_test_clip(clip, context.profiles[name])
+    key = f"{INBOX}/{name}/{FOLDER}/{clip.name}"
+    stop = threading.Event()
+    source = backend.store.accept(clip, key, moved=lambda _count: None, stop=stop)
+    announced = backend.announces_uploads
+    (job,) = backend.task_publisher.publish(source, [name], announced=announced)
+    return SentClip(name, source, job.job_id)
+
+
+def _watch(context: FarmCheck, waiting: list[SentClip]) -> Iterator[Finding]:
+    started, never = context.clock.monotonic(), threading.Event()
+    while waiting:
+        waited = context.clock.monotonic() - started
+        late = waited >= context.patience_s
+        for one in list(waiting):
+            try:
+                record = context.backend.ledger.get(one.job_id)
+                if not late and (record is None or record.state not in SETTLED):
+                    continue
+                yield _judged(context, one, record, waited)
+            except HevcqError as error:
+                if not late:
+                    continue
+                yield _stopped(one.profile, Stage.QUEUE, error.message, error.remedy)
+            waiting.remove(one)
+        if waiting:
+            context.clock.wait(never, POLL_S)
+
+
+def _judged(context: FarmCheck, one: SentClip, record: JobRecord | None, waited: float) -> Finding:
+    """Return the finding about a clip that has ended, or has had its time."""
+    name = one.profile
+    if record is None:
+        return _stopped(name, Stage.QUEUE, "the ledger forgot its job.")
+    published = record.progress is not None and record.progress.phase is Phase.PUBLISH
+    stage = Stage.PUBLISH if published else Stage.WORKER
+    match record.state:
+        case JobState.DONE:
+            return _published(context, name, record, waited)
+        case JobState.SKIPPED:
+            detail = f"queue and worker answer; publishing was not tried: {record.reason}"
+            return Finding(Area.FARM, f"farm: {name}", ok=True, detail=detail)
+        case JobState.DEAD:
+            why = f"the job failed ({record.failure_class}): {record.reason}"
+        case JobState.QUEUED if record.fence == 0:
+            return _unclaimed(context, name, waited)
+        case _ if record.reason:
+            why = f"it is not done after {waited:.0f} s; the last try ended: {record.reason}"
+        case _:
+            at = f" in its phase {record.progress.phase}" if record.progress else ""
+            why = f"after {waited:.0f} s a worker has it{at}."
+    return _stopped(name, stage, why)
+
+
+def _unclaimed(context: FarmCheck, name: str, waited: float) -> Finding:
+    after = f"after {waited:.0f} s"
+    depth = context.backend.queues[name].depth()
+    if not depth.empty:
+        remedy = "" if context.backend.announces_uploads else LOCAL_WORKER
+        return _stopped(
+            name, Stage.WORKER, f"{after} its task waits, and no worker took it.", remedy
+        )
+    return _stopped(name, Stage.QUEUE, f"{after} no task had reached the queue.")
+
+
+def _published(context: FarmCheck, name: str, record: JobRecord, waited: float) -> Finding:
+    made = record.rendition
+    there = context.backend.store.stat(made.key) if made else None
+    if made is None or there is None or there.sha256 != made.sha256:
+        return _stopped(name, Stage.PUBLISH, "its job is done, and its rendition is not there.")
+    with context.backend.store.open(made.certificate_key) as stream:
+        served = Certificate.read(stream).hevcq_version
+    done = f"encoded, verified and published in {waited:.0f} s"
+    detail = f"{done} ({made.size} bytes) by hevcq {served}"
+    return Finding(Area.FARM, f"farm: {name}", ok=True, detail=detail)
+
+
+def _stopped(name: str, stage: Stage, why: str, remedy: str = "") -> Finding:
+    detail = f"The clip stopped at the {stage}: {why}"
+    return Finding(
+        Area.FARM, f"farm: {name}", ok=False, detail=detail, remedy=remedy or REMEDIES[stage]
+    )
+
+
+def _tidy(context: FarmCheck, one: SentClip) -> Iterator[str]:
+    """Remove what a clip left; yield what could not be removed."""
+    backend, store = context.backend, context.backend.store
+    try:
+        record = backend.ledger.get(one.job_id)
+        if record is not None and record.state not in SETTLED:
+            backend.ledger.cancel(one.job_id, "hevcq doctor waits no longer.")
+        if record is not None and record.failure_class not in (None, FailureClass.CANCELLED):
+            queue = backend.queues[one.profile]
+            for letter in queue.dead_letters(Selection(job_id=one.job_id)):
+                queue.purge(letter)
+        prefix = f"{OUTBOX}/{one.profile}/{FOLDER}/{one.profile}-{context.token}."
+        for each in list(store.list(prefix)):
+            store.delete(each.key)
+    except HevcqError as error:
+        yield f"{one.profile}: {error.message}"
+    # Without the permission to tag, the upload only stays longer.
+    with suppress(HevcqError):
+        store.mark_source_finished(one.source, collected=True)

@@ -12,7 +12,7 @@ from hevcq.errors import StorageError, UsageError
 from hevcq.library.scanning.scan import Filter, FoundFile, find
 from hevcq.library.scanning.watch_folder import Mount, mount_of
 from hevcq.settings.libraries import Library
-from hevcq.util.host import free_beside
+from hevcq.util.host import existing, free_beside
 from hevcq.util.text import printable, reason_of, size
 
 REMEDY = "Mount it, or correct the path or its permissions."
@@ -56,9 +56,7 @@ def _problem(library: Library) -> str:
     if not os.access(path, os.R_OK | os.X_OK):
         return f"{name} cannot be read: give this user read permission."
     home = library.output or path
-    there = home
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    there = existing(home)
     if not os.access(there, os.W_OK | os.X_OK):
         if _read_only(there):
             return (

@@ -63,34 +63,48 @@ def plan_one_file(
 
 
 def search_quality(
-    encoder: Encoder,
-    location: str,
-    info: MediaInfo,
-    profile: Profile,
-    folder: Path,
-    stop: threading.Event,
+    encoder: Encoder, location: str, profile: Profile, folder: Path, stop: threading.Event
 ) -> Aim | str:
     """Search the CRF of the quality that the profile asks for, as a worker does; or return why not.
 
-    Samples are written to `folder`. Raises what `find_quality` and a pre-flight raise.
+    Samples are written to `folder`. Raises UsageError if the profile makes nothing of this file, and
+    what `find_quality` and a pre-flight raise.
     """
-    plan = make_plan(profile, info)
-    if not isinstance(plan, EncodePlan):
-        return plan.detail
+    request = _requested(encoder, location, profile, folder, stop, SEARCH_S)
+    return encoder.find_quality(request, request.measured, stop=stop)
+
+
+def _requested(
+    encoder: Encoder,
+    location: str,
+    profile: Profile,
+    folder: Path,
+    stop: threading.Event,
+    max_seconds: float,
+) -> EncodeRequest:
+    """Return the request that encodes a file into `folder`, as a worker's job would begin it."""
+    info = encoder.probe(location, stop=stop)
+    plan = _planned(profile, info)
     measured = encoder.preflight(location, info, profile, stop=stop)
     info, plan = plan_measured(make_plan, profile, (info, plan), measured)
-    request = EncodeRequest(
+    return EncodeRequest(
         profile=profile,
         plan=plan,
         info=info,
         location=location,
-        output=folder / "sample.mkv",
+        output=folder / f"made.{plan.extension}",
         duration_s=info.duration_s,
         source_size=info.size,
-        max_seconds=SEARCH_S,
+        max_seconds=max_seconds,
         measured=measured,
     )
-    return encoder.find_quality(request, measured, stop=stop)
+
+
+def _planned(profile: Profile, info: MediaInfo) -> EncodePlan:
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        raise UsageError(plan.detail, remedy="Choose another video to try it on.")
+    return plan
 
 
 def _split(
@@ -187,9 +201,7 @@ def try_sample(
     if profile.container is Container.HLS:
         raise UsageError("A sample shows one file, and this profile makes a set of several.")
     info = encoder.probe(str(source), stop=stop)
-    plan = make_plan(profile, info)
-    if not isinstance(plan, EncodePlan):
-        raise UsageError(plan.detail, remedy="Choose another video to try it on.")
+    _planned(profile, info)
     length = info.duration_s or 0.0
     damage = SourceUnreadable("No sample could be cut.")
     for at_s in dict.fromkeys((max(0.0, (length - SAMPLE_S) / 2), 0.0)):
@@ -212,31 +224,13 @@ def _tried(
     on_progress: OnProgress,
     stop: threading.Event,
 ) -> TriedSample:
-    location = str(sample)
-    info = encoder.probe(location, stop=stop)
-    plan = make_plan(profile, info)
-    if not isinstance(plan, EncodePlan):
-        raise UsageError(plan.detail, remedy="Choose another video to try it on.")
-    measured = encoder.preflight(location, info, profile, stop=stop)
-    info, plan = plan_measured(make_plan, profile, (info, plan), measured)
-    request = EncodeRequest(
-        profile=profile,
-        plan=plan,
-        info=info,
-        location=location,
-        output=sample.with_name(f"made.{plan.extension}"),
-        duration_s=info.duration_s,
-        source_size=sample.stat().st_size,
-        max_seconds=MAX_S,
-        measured=measured,
-    )
+    request = _requested(encoder, str(sample), profile, sample.parent, stop, MAX_S)
     report = encoder.encode(request, on_progress=on_progress, stop=stop)
     check = request.to_verify(report)
-    gates = encoder.verify(check, on_progress=_ignore, stop=stop)
+    gates = encoder.verify(check, on_progress=lambda _progress: None, stop=stop)
     failed = [each for each in gates if each.outcome not in {Outcome.PASSED, Outcome.OFF}]
-    long_enough = (info.duration_s or 0.0) >= 1.0
     compared = None
-    if long_enough:
+    if (request.info.duration_s or 0.0) >= 1.0:
         pairs = encoder.frame_pairs(check, stop=stop)
         compared = pairs.compare(sample.parent, on_place=lambda _number, _count: None, stop=stop)
     return TriedSample(
@@ -247,10 +241,6 @@ def _tried(
         compared=compared,
         problem=failed[0].detail if failed else "",
     )
-
-
-def _ignore(_progress: EncodeProgress) -> None:
-    """Ignore progress: checking a sample is short."""
 
 
 class Trial:

@@ -28,6 +28,7 @@ from hevcq.ports.encoder import Encoder, SpareFolder
 from hevcq.ports.ledger import Ledger
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
+from hevcq.util.host import existing
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -207,7 +208,7 @@ class OwnRenditions:
         OURS needs a valid certificate that names this rendition's size and this source; `why_not`
         then compares the bytes.
         """
-        if not _writable(target.parent):
+        if not os.access(existing(target.parent), os.W_OK | os.X_OK):
             return TargetState.READ_ONLY
         if self.certificates.behind_link(target):
             return TargetState.LINKED
@@ -296,10 +297,3 @@ def _key_of(source: Path) -> PurePosixPath:
         return PurePosixPath(key_for_path(str(source)))
     except BadKey:
         return PurePosixPath(source.name)
-
-
-def _writable(folder: Path) -> bool:
-    """Return whether files can be created in the folder, or in its nearest existing parent."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return os.access(folder, os.W_OK | os.X_OK)

@@ -4,7 +4,7 @@ import math
 import mimetypes
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import SET_SUFFIX
 from hevcq.ports.encoder import (
     TRIMMED,
-    EncodeProgress,
     Encoder,
     EncodeReport,
     FramePairs,
@@ -117,17 +116,13 @@ def _beside(rendition: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.name.startswith(head) and p.name.endswith(tail)]
 
 
-def _ignore(_progress: EncodeProgress) -> None:
-    """Ignore progress: verifying is short."""
-
-
 def verify_files(
     encoder: Encoder,
     request: VerifyFilesRequest,
     *,
     stop: threading.Event,
     scratch: SpareFolder,
-    on_progress: OnProgress = _ignore,
+    on_progress: OnProgress = lambda _progress: None,
 ) -> VerifyFilesReport:
     """Check the certificate's digests (where there is one), then run gates G1 to G8.
 
@@ -140,7 +135,8 @@ def verify_files(
     with _opened(encoder, request, stop, scratch) as subject:
         check, notices = _check(encoder, request, subject, stop)
         results = _verified(encoder, check, request, on_progress=on_progress, stop=stop)
-    return _reported(encoder, request, results, notices, stop)
+    gates = [*_digests(request, stop), *(_honest(result, request) for result in results)]
+    return VerifyFilesReport(tuple(gates), notices)
 
 
 @contextmanager
@@ -229,19 +225,6 @@ def _check(
     return check, plan.notices
 
 
-def _reported(
-    encoder: Encoder,
-    request: VerifyFilesRequest,
-    results: Sequence[GateResult],
-    noted: Sequence[str],
-    stop: threading.Event,
-) -> VerifyFilesReport:
-    digests = _digests(request, stop)
-    gates = [*digests, *(_honest(result, request) for result in results)]
-    notices = _picture_notice(encoder, request, digests, results)
-    return VerifyFilesReport(tuple(gates), (*noted, *notices))
-
-
 def _verified(
     encoder: Encoder,
     check: VerifyRequest,
@@ -269,31 +252,6 @@ def _verified(
     files = (SetFile(name, mimetypes.guess_type(name)[0] or "") for name in (*names, MASTER))
     whole = replace(check, output=folder, report=replace(check.report, files=tuple(files)))
     return encoder.verify(whole, on_progress=on_progress, stop=stop)
-
-
-def _picture_notice(
-    encoder: Encoder,
-    request: VerifyFilesRequest,
-    digests: Sequence[GateResult],
-    results: Sequence[GateResult],
-) -> tuple[str, ...]:
-    """Return whether a rendition with other bytes still shows the certified picture, as a sentence.
-
-    The digests of two builds of ffmpeg are not compared: they may scale thumbnails differently.
-    """
-    certificate = request.certificate
-    changed = any(d.gate is Gate.G9 and d.outcome is Outcome.FAILED for d in digests)
-    if certificate is None or not changed or certificate.ffmpeg != encoder.version():
-        return ()
-    before, now = (
-        next((g.digest for g in gates if g.digest), "") for gates in (certificate.gates, results)
-    )
-    if not before or not now:
-        return ()
-    name = request.rendition.name
-    if before == now:
-        return (f"{name}: its bytes have changed, but every frame is the certified one.",)
-    return (f"{name}: its picture is not the certified one.",)
 
 
 def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:

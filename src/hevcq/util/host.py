@@ -92,15 +92,19 @@ def usable_memory(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
     return memory
 
 
+def existing(path: Path) -> Path:
+    """Return the path itself, or its nearest parent that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def free_beside(path: Path) -> int:
     """Return the free bytes on the disk of `path`, or of its nearest existing parent.
 
     Raises OSError.
     """
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(existing(path)).free
 
 
 def disk_shortage(free: Mapping[str, int], least_bytes: int) -> str:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from hevcq.errors import HevcqError, LockLost, Unavailable
-from hevcq.library.filesystem import SharedFileSystem
+from hevcq.library.filesystem import FileSystem
 from hevcq.library.lock import job_lock, root_lock
 from hevcq.library.place import sweep
 from hevcq.library.replacement.steps import RecoveryOutcome
@@ -30,14 +30,14 @@ PREAMBLE = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from hevcq.library.filesystem import SharedFileSystem
+from hevcq.library.filesystem import FileSystem
 from hevcq.library.lock import job_lock, root_lock
 from hevcq.library.replacement.swap import Swap
 from hevcq.sql.postgres import PostgresDatabase
 from hevcq.util.clock import SystemClock
 from support.library import video
 database, root = PostgresDatabase(sys.argv[1], SystemClock()), Path(sys.argv[2])
-files = SharedFileSystem(database.lock)
+files = FileSystem(shared=database.lock)
 """
 HOLD = (
     PREAMBLE
@@ -50,13 +50,13 @@ with root_lock(root, files), job_lock(root, "0a", b'[".hevcq-0a.part"]', files):
 DIE = (
     PREAMBLE
     + """
-class Mortal(SharedFileSystem):
+class Mortal(FileSystem):
     def exchange(self, one, other):
         done = super().exchange(one, other)
         os.kill(os.getpid(), 9)
         return done
 made = video(root)
-Swap(root, SystemClock(), Mortal(database.lock)).replace(made.change, made.fetch)
+Swap(root, SystemClock(), Mortal(shared=database.lock)).replace(made.change, made.fetch)
 """
 )
 
@@ -111,7 +111,7 @@ def cut(dsn: str) -> None:
 def test_one_machine_waits_for_another_and_goes_on_once_that_was_killed(
     dsn, database, tmp_path, apart
 ) -> None:
-    made, files = video(tmp_path), SharedFileSystem(database.lock)
+    made, files = video(tmp_path), FileSystem(shared=database.lock)
     left = tmp_path / ".hevcq-0a.part"
     left.write_bytes(b"half a rendition")
     with machine(dsn, tmp_path, HOLD) as other, ThreadPoolExecutor(1) as pool:
@@ -121,7 +121,7 @@ def test_one_machine_waits_for_another_and_goes_on_once_that_was_killed(
             ExitStack().enter_context(busy)
         assert sweep(tmp_path, files) == []
         swap = pool.submit(
-            Swap(tmp_path, SystemClock(), SharedFileSystem(database.lock)).replace,
+            Swap(tmp_path, SystemClock(), FileSystem(shared=database.lock)).replace,
             made.change,
             made.fetch,
         )
@@ -140,7 +140,7 @@ def test_a_killed_swap_is_settled_once_by_whoever_looks_next(dsn, tmp_path, apar
     machines = [PostgresDatabase(dsn, SystemClock()) for _ in range(3)]
 
     def recover(each: PostgresDatabase) -> list[RecoveryOutcome]:
-        swap = Swap(tmp_path, SystemClock(), SharedFileSystem(each.lock))
+        swap = Swap(tmp_path, SystemClock(), FileSystem(shared=each.lock))
         return [found.outcome for found in swap.recover()]
 
     with ThreadPoolExecutor(3) as pool:
@@ -185,7 +185,7 @@ def test_a_machine_whose_connection_is_cut_touches_nothing_more(
         root = tmp_path / str(number)
         root.mkdir()
         made, cutting = video(root), Cut(database, dsn, root, number)
-        swap = Swap(root, SystemClock(), SharedFileSystem(cutting.lock))
+        swap = Swap(root, SystemClock(), FileSystem(shared=cutting.lock))
         if undo:
             Swap(root, SystemClock()).replace(made.change, made.fetch)
         try:
@@ -199,7 +199,7 @@ def test_a_machine_whose_connection_is_cut_touches_nothing_more(
             break  # it was done before
         assert tree(root) == cutting.seen
 
-        Swap(root, SystemClock(), SharedFileSystem(database.lock)).recover()
+        Swap(root, SystemClock(), FileSystem(shared=database.lock)).recover()
         assert made.source.read_bytes() in {ORIGINAL, RENDITION}
         assert ORIGINAL in tree(root).values()
     assert number > 5
@@ -211,13 +211,13 @@ def test_the_database_is_away_before_a_swap_begins_and_nothing_is_touched(tmp_pa
         made, before = video(tmp_path), tree(tmp_path)
         server.stop()
         with pytest.raises(Unavailable):
-            Swap(tmp_path, SystemClock(), SharedFileSystem(opened.lock)).replace(
+            Swap(tmp_path, SystemClock(), FileSystem(shared=opened.lock)).replace(
                 made.change, made.fetch
             )
         after = {name: content for name, content in tree(tmp_path).items() if ".hevcq" not in name}
         assert after == before
         server.start()
-        with root_lock(tmp_path, SharedFileSystem(opened.lock)):
+        with root_lock(tmp_path, FileSystem(shared=opened.lock)):
             pass
         opened.close()
 

@@ -194,19 +194,19 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
 @pytest.mark.parametrize(
     ("state", "mode", "words", "of_two"),
     [
-        (PlacementState.UNDONE, Mode.REPLACE, "already restored", "2 were already restored"),
+        (PlacementState.UNDONE, Mode.REPLACE, "already restored", "2 already restored"),
         (
             PlacementState.EXPIRED,
             Mode.REPLACE,
-            "retention ended",
-            "2 originals were deleted",
+            "no longer kept (retention ended)",
+            "2 no longer kept (retention ended)",
         ),
-        (PlacementState.WAITING, Mode.REPLACE, "not replaced", "2 are not replaced yet"),
+        (PlacementState.WAITING, Mode.REPLACE, "not replaced", "2 not replaced yet"),
         (
             PlacementState.PLACED,
             Mode.BESIDE,
-            "was not replaced",
-            "2 were not replaced (their renditions are elsewhere)",
+            "not replaced",
+            "2 not replaced (the rendition is elsewhere)",
         ),
     ],
 )

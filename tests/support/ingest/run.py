@@ -22,8 +22,7 @@ from hevcq.usecases.ingest.decide import Item, Known, decide
 from hevcq.usecases.ingest.enqueue import Enqueuer, Uploader
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
-from hevcq.usecases.ingest.track import JobTracker
+from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker
 from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.usecases.proofs import Proofs
 from support.catalog import new_catalog

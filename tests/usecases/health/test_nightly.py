@@ -14,8 +14,7 @@ from hevcq.domain.schedule import Schedule
 from hevcq.sql.catalog import HealthRecords
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.health.check import HealthPorts
-from hevcq.usecases.health.nightly import NIGHTS, NightlyCheck, Nights
+from hevcq.usecases.health.check import NIGHTS, HealthPorts, NightlyCheck, Nights
 from support.clips import ManualClock
 from usecases.health.test_check import Reading
 

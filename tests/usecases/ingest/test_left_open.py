@@ -7,7 +7,7 @@ import pytest
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition
-from hevcq.usecases.ingest.summary import IngestOutcome
+from hevcq.usecases.ingest.track import IngestOutcome
 from support.ingest.run import NEVER, Bench, session, videos
 
 

@@ -16,7 +16,7 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
+from hevcq.usecases.ingest.track import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.proofs import OwnRenditions, TargetState
 from support.ingest.run import NEVER, Bench, session, videos
 

@@ -13,8 +13,7 @@ from hevcq.library.scanning.watch_folder import SettlingFiles
 from hevcq.ports.catalog import Fingerprint, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.enqueue import Enqueuer
-from hevcq.usecases.ingest.summary import IngestOutcome
-from hevcq.usecases.ingest.track import SWEEP_S
+from hevcq.usecases.ingest.track import SWEEP_S, IngestOutcome
 from support.fakes.backend import Faulty
 from support.ingest.run import NEVER, Bench
 

@@ -124,7 +124,7 @@ def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json
     place, stop = str(file.absolute()), threading.Event()
     info = app.encoder.probe(place, stop=stop)
     with app.scratch(0) as folder:
-        aim = search_quality(app.encoder, place, info, profile, folder, stop)
+        aim = search_quality(app.encoder, place, profile, folder, stop)
     if as_json:
         found = {"why_not": aim} if isinstance(aim, str) else aim.model_dump(mode="json")
         _emit("search", file, {"profile": profile.name, **found})

@@ -10,7 +10,7 @@ from pathlib import Path
 from hevcq.cli.output.sentences import day, size_range, without_path
 from hevcq.cli.output.table import fit, wrapped
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
-from hevcq.usecases.ingest.summary import GOOD, IngestOutcome, IngestResult, IngestSummary
+from hevcq.usecases.ingest.track import GOOD, IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import counted, duration, duration_range, printable, size
 
 MAX_REASONS = 5

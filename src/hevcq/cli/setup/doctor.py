@@ -14,8 +14,16 @@ from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
-from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks, wrong
-from hevcq.usecases.farm_check import FarmCheck, check_farm
+from hevcq.usecases.doctor import (
+    Area,
+    Check,
+    FarmCheck,
+    Finding,
+    check_farm,
+    examined,
+    machine_checks,
+    wrong,
+)
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import doctor_context

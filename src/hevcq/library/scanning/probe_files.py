@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +76,13 @@ def _chunk(
     clock: Clock,
 ) -> Iterator[FoundVideo | Rejected]:
     files = [item for item in chunk if isinstance(item, FoundFile)]
-    known = catalog.cached([item.path for item in files]) if files else {}
-    unknown = [item for item in files if _recall(item, known) is None]
+    cached = catalog.cached([item.path for item in files]) if files else {}
+    known = {
+        item.path: seen[1]
+        for item in files
+        if (seen := cached.get(item.path)) and same_bytes(seen[0], item.fingerprint)
+    }
+    unknown = [item for item in files if item.path not in known]
     futures = {item.path: pool.submit(_probed, item, inspect) for item in unknown}
     learnt: list[Learnt] = []
     due = clock.monotonic() + KEEP_EVERY_S
@@ -94,7 +99,7 @@ def _chunk(
                     due = clock.monotonic() + KEEP_EVERY_S
                 yield result
             else:
-                yield _recalled(item, known)
+                yield _as_found(item, known[item.path])
     finally:
         for future in futures.values():
             future.cancel()
@@ -102,17 +107,7 @@ def _chunk(
             catalog.cache(learnt)
 
 
-def _recall(
-    item: FoundFile, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
-) -> MediaInfo | str | None:
-    entry = known.get(item.path)
-    return entry[1] if entry is not None and same_bytes(entry[0], item.fingerprint) else None
-
-
-def _recalled(
-    item: FoundFile, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
-) -> FoundVideo | Rejected:
-    facts = known[item.path][1]
+def _as_found(item: FoundFile, facts: MediaInfo | str) -> FoundVideo | Rejected:
     if isinstance(facts, str):
         return Rejected(item.path, RejectionCause.NOT_VIDEO, facts)
     return FoundVideo(item.path, item.root, item.fingerprint, facts)
@@ -132,7 +127,7 @@ def _probed(item: FoundFile, inspect: Inspect) -> FoundVideo | Rejected:
         raise
     except HevcqError as error:
         return _changed(item) or _refused(item, error)
-    return _changed(item) or FoundVideo(item.path, item.root, item.fingerprint, info)
+    return _changed(item) or _as_found(item, info)
 
 
 def _refused(item: FoundFile, error: HevcqError) -> Rejected:

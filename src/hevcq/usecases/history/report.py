@@ -93,24 +93,12 @@ class Report:
     originals: Originals = field(default_factory=Originals)
 
     def to_dict(self) -> dict[str, object]:
-        groups = ("days", "months", "libraries", "profiles", "codecs")
-        lines: dict[str, object] = {
-            name: [line.to_dict() for line in getattr(self, name)] for name in groups
+        groups = {
+            name: [line.to_dict() for line in getattr(self, name)]
+            for name in ("days", "months", "libraries", "profiles", "codecs")
         }
-        counts = {
-            name: getattr(self, name) for name in ("skipped", "retries", "replaced", "undone")
-        }
-        return {
-            "type": "stats",
-            "since": self.since.isoformat(),
-            "until": self.until.isoformat(),
-            "total": self.total.to_dict(),
-            **counts,
-            "freed": self.freed,
-            "failures": dict(self.failures),
-            **lines,
-            "originals": asdict(self.originals),
-        }
+        days = {"since": self.since.isoformat(), "until": self.until.isoformat()}
+        return {"type": "stats", **asdict(self), **days, "total": self.total.to_dict(), **groups}
 
 
 Rows = Iterable[tuple[DayKey, DaySum]]
@@ -400,16 +388,12 @@ class LedgerGather:
             return 0
         since = reader.sent_at - OVERLAP_S if reader.sent_at else 0.0
         wanted = JobFilter(states=SETTLED, updated_after=since or None)
-        found = sorted(map(_happened, self._ledger.jobs(wanted)), key=_at)
+        found = sorted(map(_happened, self._ledger.jobs(wanted)), key=lambda each: each.at)
         added = 0
         for start in range(0, len(found), PAGE):
             added += self._log.add_missing(found[start : start + PAGE])
         self._log.end(replace(reader, sent_at=now))
         return added
-
-
-def _at(happened: Happened) -> float:
-    return happened.at
 
 
 def _happened(job: JobRecord) -> Happened:

@@ -16,8 +16,13 @@ from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
-from hevcq.usecases.ingest.track import JobTracker
+from hevcq.usecases.ingest.track import (
+    IngestOutcome,
+    IngestSummary,
+    JobTracker,
+    item_event,
+    result_of,
+)
 from hevcq.usecases.placement.lock import placing
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -304,7 +309,10 @@ class Uploader:
         except HevcqError as error:
             get_logger().info("file_not_queued", path=printable(group[0].path), reason=str(error))
             for item in group:
-                self._fail(item, str(error))
+                self._summary.add(result_of(item, IngestOutcome.FAILED, str(error)))
+                self._emit(
+                    item_event(EventName.JOB_FAILED, self._clock.now(), item, reason=str(error))
+                )
         with self._lock:
             self._left -= 1
 
@@ -321,15 +329,3 @@ class Uploader:
         if fresh:
             for queued in self._enqueuer.enqueue(fresh, stop):
                 self._tracker.add(*queued)
-
-    def _fail(self, item: Item, reason: str) -> None:
-        self._summary.add(result_of(item, IngestOutcome.FAILED, reason))
-        self._emit(
-            IngestEvent(
-                event=EventName.JOB_FAILED,
-                at=self._clock.now(),
-                path=printable(item.path),
-                profile=item.profile.name if item.profile else None,
-                reason=reason,
-            )
-        )

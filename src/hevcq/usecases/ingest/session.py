@@ -45,8 +45,7 @@ from hevcq.usecases.ingest.decide import (
 from hevcq.usecases.ingest.enqueue import Enqueuer, Uploader
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
-from hevcq.usecases.ingest.track import JobTracker
+from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.reprocess import KEPT
 from hevcq.usecases.placement.collect import Collector

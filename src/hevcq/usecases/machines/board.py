@@ -12,7 +12,7 @@ from pathlib import Path
 from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.errors import LimitExceeded, NoSuchVideo, QuotaExceeded, SourceChanged, Stopped
 from hevcq.ports.encoder import StopEvent
-from hevcq.ports.joined import Errand, Machine, source_tag
+from hevcq.ports.joined import Errand, source_tag
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -68,11 +68,11 @@ class Commission:
         return self.errand.target
 
 
-class JoinedMachine(Machine):
+class JoinedMachine:
     """One machine. Thread-safe: jobs wait for it in threads, and requests come in others."""
 
     def __init__(self, name: str, facts: MachineFacts, clock: Clock) -> None:
-        self._name, self._facts, self._clock = name, facts, clock
+        self.name, self.facts, self._clock = name, facts, clock
         self._lock = threading.Lock()
         self._commissions: dict[str, Commission] = {}
         self._complaints: list[str] = []
@@ -82,14 +82,6 @@ class JoinedMachine(Machine):
         self.unfit: Mapping[str, str] = {}
 
     @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def facts(self) -> MachineFacts:
-        return self._facts
-
-    @property
     def gone(self) -> bool:
         return self._left or self._clock.monotonic() - self.seen_at > GONE_S
 
@@ -97,16 +89,15 @@ class JoinedMachine(Machine):
     def refused(self) -> str:
         """Why it gets no more orders, or ""."""
         with self._lock:
-            failed = len(self._complaints) >= MAX_COMPLAINTS
-            return (
-                f"{MAX_COMPLAINTS} orders in a row failed: {self._complaints[-1]}" if failed else ""
-            )
+            if len(self._complaints) < MAX_COMPLAINTS:
+                return ""
+            return f"{MAX_COMPLAINTS} orders in a row failed: {self._complaints[-1]}"
 
     def greet(self, facts: MachineFacts) -> None:
-        if facts.start != self._facts.start:
+        if facts.start != self.facts.start:
             self.praise()
             self._take_back()
-        self.seen_at, self._facts, self._left = self._clock.monotonic(), facts, False
+        self.seen_at, self.facts, self._left = self._clock.monotonic(), facts, False
 
     def _take_back(self) -> None:
         """Let the orders of a machine that starts anew wait again: it forgot them."""
@@ -170,21 +161,21 @@ class JoinedMachine(Machine):
                 raise Stopped
             silent_s = self._clock.monotonic() - commission.heard_at
             if self.gone or (commission.taken and silent_s > GONE_S):
-                get_logger().warning("machine_gone", machine=self._name)
-                raise Stopped(f"The machine {self._name} no longer answers.")
+                get_logger().warning("machine_gone", machine=self.name)
+                raise Stopped(f"The machine {self.name} no longer answers.")
             if self.refused and not commission.taken:
-                raise Stopped(f"The machine {self._name} gets no more orders: {self.refused}")
+                raise Stopped(f"The machine {self.name} gets no more orders: {self.refused}")
             commission.held = isinstance(stop, StopEvent) and stop.held
             held_s = stop.held_s if isinstance(stop, StopEvent) else 0.0
             if work is not None and self._clock.monotonic() - began - held_s > work.max_seconds:
-                raise LimitExceeded(f"The machine {self._name} did not end in time.")
+                raise LimitExceeded(f"The machine {self.name} did not end in time.")
             if commission.progress is not told:
                 told = commission.progress
                 if told is not None:
                     on_progress(told)
         answer = commission.answer or OrderEnd(reason="it returned nothing")
         if answer.stopped:
-            raise Stopped(f"The machine {self._name} was stopped.")
+            raise Stopped(f"The machine {self.name} was stopped.")
         return answer
 
     def complain(self, reason: str) -> None:

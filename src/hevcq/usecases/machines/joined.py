@@ -4,7 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +158,11 @@ class _Carried:
     def _answered(self) -> OrderEnd:
         try:
             with self._ports.folder(self._order.order_id) as folder:
-                if self._order.work is None:
-                    return self._tested(folder)
-                return self._made(self._order.work, folder)
+                if self._order.work is not None:
+                    return self._made(self._order.work, folder)
+                self._ports.encoder.self_test(self._order.profile, folder, stop=self._stop)
+                nothing = MadeReport(arguments=(), seconds=0, cpu_s=0, stderr=(), frames=0)
+                return OrderEnd(report=nothing)
         except AccessDenied:
             raise
         except SourceGone as error:
@@ -171,10 +173,6 @@ class _Carried:
         except HevcqError as error:
             self._ports.echo(f"An order failed: {error}")
             return OrderEnd(reason=str(error)[:4000])
-
-    def _tested(self, folder: Path) -> OrderEnd:
-        self._ports.encoder.self_test(self._order.profile, folder, stop=self._stop)
-        return OrderEnd(report=MadeReport(arguments=(), seconds=0, cpu_s=0, stderr=(), frames=0))
 
     def _made(self, work: OrderedWork, folder: Path) -> OrderEnd:
         ports, source = self._ports, folder / f"source{work.suffix}"
@@ -212,13 +210,8 @@ class _Carried:
         return _report(part, first_pts=part.first_pts, last_pts=part.last_pts, headers=part.headers)
 
     def _note(self, seen: EncodeProgress) -> None:
-        self._progress = OrderProgress(
-            fraction=min(1.0, max(0.0, seen.fraction)),
-            out_time_s=seen.out_time_s,
-            frame=seen.frame,
-            speed=seen.speed,
-            size=seen.size,
-        )
+        fraction = min(1.0, max(0.0, seen.fraction))
+        self._progress = OrderProgress(**asdict(replace(seen, fraction=fraction)))
 
     def _check(self) -> None:
         if self._stop.is_set():

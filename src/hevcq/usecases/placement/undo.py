@@ -3,11 +3,9 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
 
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
@@ -180,53 +178,29 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
 def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
     """Yield for each path why there is nothing to undo."""
     for path in request.paths:
-        below = ports.catalog.placements(under=path)
-        known = next(below, None)
-        second = next(below, None)
-        if known is None:
-            reason = f"Nothing was replaced at {printable(path)}."
-            yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
-        elif second is not None:
-            reason = _why_none(path, chain((known, second), below))
-            yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
-        else:
-            reason = _why_not(known)
-            yield Undone(
-                known.job_id, known.source, known.target, UndoResult.NOTHING, reason=reason
-            )
-
-
-def _why_none(folder: Path, placements: Iterable[Placement]) -> str:
-    """Return how many videos of a folder cannot be undone, by reason."""
-    counts = Counter(
-        placement.state if placement.mode is Mode.REPLACE else None for placement in placements
-    )
-    parts = []
-    if count := counts.pop(None, 0):
-        were, theirs = (
-            ("was", "its rendition is") if count == 1 else ("were", "their renditions are")
-        )
-        parts.append(f"{count:,} {were} not replaced ({theirs} elsewhere)")
-    if count := counts.pop(PlacementState.UNDONE, 0):
-        parts.append(f"{count:,} {'was' if count == 1 else 'were'} already restored")
-    if count := counts.pop(PlacementState.EXPIRED, 0):
-        were = "original was" if count == 1 else "originals were"
-        parts.append(f"{count:,} {were} deleted")
-    if count := counts.total():
-        parts.append(f"{count:,} {'is' if count == 1 else 'are'} not replaced yet")
-    return f"Nothing to undo in {printable(folder)}: {', '.join(parts)}."
+        known = list(ports.catalog.placements(under=path))
+        if len(known) == 1:
+            (one,) = known
+            reason = f"{printable(one.source)}: {_why_not(one)}."
+            yield Undone(one.job_id, one.source, one.target, UndoResult.NOTHING, reason=reason)
+            continue
+        counts = Counter(map(_why_not, known))
+        why = ", ".join(f"{count:,} {words}" for words, count in counts.most_common())
+        nothing = f"Nothing to undo in {printable(path)}: {why}."
+        reason = nothing if why else f"Nothing was replaced at {printable(path)}."
+        yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
 
 
 def _why_not(placement: Placement) -> str:
-    when = datetime.fromtimestamp(placement.updated_at, UTC).strftime("%Y-%m-%d")
-    source = printable(placement.source)
+    """Return why a video cannot be undone, as what follows its name or a count."""
     if placement.mode is not Mode.REPLACE:
-        return f"{source} was not replaced: its rendition is {printable(placement.target)}."
-    ended = "freed on request" if placement.detail == FREED else "retention ended"
-    return {
-        PlacementState.UNDONE: f"{source} was already restored on {when}.",
-        PlacementState.EXPIRED: f"The original of {source} was deleted on {when} ({ended}).",
-    }.get(placement.state, f"{source} is not replaced yet.")
+        return "not replaced (the rendition is elsewhere)"
+    if placement.state is PlacementState.UNDONE:
+        return "already restored"
+    if placement.state is PlacementState.EXPIRED:
+        ended = "freed on request" if placement.detail == FREED else "retention ended"
+        return f"no longer kept ({ended})"
+    return "not replaced yet"
 
 
 def _from_placement(placement: Placement) -> _Candidate:
