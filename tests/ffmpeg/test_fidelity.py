@@ -1,5 +1,6 @@
 """The short form of `make fidelity`: a few ordinary files end as its table says."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks.fidelity import metadata, ordinary
 from benchmarks.fidelity.served import named
+from benchmarks.fidelity.spliced import ffmpeg
 from benchmarks.fidelity.trial import ENCODER, recipe, run_trial
 
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -72,6 +74,24 @@ def test_an_ordinary_file_is_served_or_refused_as_its_table_says(
 
     assert (trial.outcome, trial.detail) == (clip.outcomes[0], trial.detail)
     assert said in trial.detail
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(("name", "matrix"), [("720p", "bt709"), ("avi", "bt601")])
+def test_a_screen_recording_in_rgb_keeps_its_colours(name: str, matrix: str, tmp_path) -> None:
+    """In the matrix that players take; read by the other one it has 27 dB."""
+    source = tmp_path / "screen.mov"
+    picture = "testsrc2=size=320x192:rate=25:duration=0.4,gblur=sigma=8,format=rgb24"
+    ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "png", source)
+
+    trial = run_trial(source, recipe(name, video={"preset": "medium"}), tmp_path)
+
+    assert (trial.outcome, trial.output is not None) == ("encoded", True), trial.detail
+    shown = f"[1]scale=in_color_matrix={matrix}:in_range=limited,format=gbrp[b]"
+    command = ["ffmpeg", "-i", str(source), "-i", str(trial.output), "-f", "null", "-"]
+    command[5:5] = ["-lavfi", f"[0]format=gbrp[a];{shown};[a][b]psnr"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert float(re.findall(r"average:([0-9.]+)", done.stderr)[-1]) > 35
 
 
 def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_path: Path) -> None:

@@ -232,9 +232,16 @@ def kept(source: str, codec: VideoCodec) -> Pixels | None:
 
 
 def plain(source: str, bits: int = 8) -> Pixels | None:
-    """Return 4:2:0 of so many bits if `source` is YUV that can be converted to it, else None."""
+    """Return 4:2:0 of so many bits if `source` can be converted to it, else None."""
     found = PIXEL_FORMATS.get(source)
-    return Pixels("420", bits) if found is not None and found.family.isdigit() else None
+    return Pixels("420", bits) if found is not None and found.family != "gray" else None
+
+
+def matrix(source: str, chosen: Pixels, codec: VideoCodec) -> str:
+    """Return the matrix by which RGB becomes luma and chroma: what players assume without a mark; "" for none."""
+    if chosen.family == "gbr" or PIXEL_FORMATS[source].family != "gbr":
+        return ""
+    return "bt709" if VIDEO_FORMATS[codec].described else "bt601"
 
 
 def same_samples(source: str, target: str) -> bool:

@@ -7,6 +7,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, VideoTarget
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import audio, media, profile, video
 
+TAGS = "space", "transfer", "primaries"
 HDR = Colour(range="tv", space="bt2020nc", transfer="smpte2084", primaries="bt2020")
 DISPLAY = MasteringDisplay(
     red_x="34000/50000", red_y="16000/50000", green_x="13250/50000", green_y="34500/50000",
@@ -90,6 +91,29 @@ def test_depth_and_chroma_are_kept_or_made_plain(source, hevc, plain) -> None:
 
     assert (kept.pixel_format, kept.bit_depth) == hevc
     assert target("1080p", video(pixel_format=source)).pixel_format == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "matrix", "colour"),
+    [
+        ("hevc", "gbrp", "", Colour(range="pc", space="gbr")),
+        ("1080p", "yuv420p", "bt709", Colour(range="tv", **dict.fromkeys(TAGS, "bt709"))),
+        ("avi", "yuv420p", "bt601", Colour()),
+    ],
+)
+def test_rgb_stays_or_becomes_luma_and_chroma_by_the_matrix_that_players_take(
+    name, pixels, matrix, colour
+) -> None:
+    made = target(name, video(pixel_format="bgr0", colour=Colour(range="pc", space="gbr")))
+
+    assert (made.pixel_format, made.matrix, made.colour) == (pixels, matrix, colour)
+    assert not made.limit_range
+
+
+def test_rgb_of_hdr_is_refused_where_it_would_be_mapped_by_a_wrong_matrix() -> None:
+    stream = video(pixel_format="gbrp10le", colour=HDR.model_copy(update={"space": "gbr"}))
+
+    assert refused("1080p", stream, policies={"hdr": "convert"}) == "video.pixel_format"
 
 
 @pytest.mark.parametrize("source", ["yuva420p", "rgba", "yuv420p16le", "pal8", "", "made_up"])

@@ -169,6 +169,9 @@ class VideoTarget(Frozen):
     retimed: tuple[tuple[int, int], ...] = Field(
         default=(), description="pictures that get another time than the decoder's; see VideoFacts"
     )
+    matrix: str = Field(
+        default="", description="RGB becomes luma and chroma in limited range by this matrix"
+    )
     limit_range: bool = Field(
         default=False,
         description="full-range samples become limited-range ones: the codec has no mark for them",

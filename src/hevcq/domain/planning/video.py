@@ -21,7 +21,7 @@ from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy,
 
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 SDR = Colour(range="tv", space="bt709", transfer="bt709", primaries="bt709")
-"""The colour of a picture whose tones were mapped."""
+"""The colour of a picture whose tones were mapped, or that was RGB."""
 USUAL_RATES = tuple(
     Fraction(num, den)
     for num, den in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60, 1))
@@ -240,17 +240,18 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
 
 
 def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
-    wanted = profile.video.pixel_format
+    wanted, codec = profile.video.pixel_format, profile.video.codec
     if wanted is PixelFormatPolicy.KEEP:
-        found = formats.kept(facts.pixel_format, profile.video.codec)
+        found = formats.kept(facts.pixel_format, codec)
     else:
         bits = 10 if wanted is PixelFormatPolicy.YUV420P10 else 8
         found = formats.plain(facts.pixel_format, bits)
-    if found is not None:
+    hdr = facts.colour.transfer in HDR_TRANSFERS
+    if found is not None and not (hdr and formats.matrix(facts.pixel_format, found, codec)):
         return found
     why = "Its pixel format is unknown, as in a file that was cut off."
     if facts.pixel_format:
-        taken = f"{encoder_of(profile.video.codec)} takes without losing something"
+        taken = f"{encoder_of(codec)} takes without losing something"
         why = f"The pixel format {facts.pixel_format} cannot become what {taken}."
     return Refuse(policy="video.pixel_format", detail=why)
 
@@ -261,15 +262,14 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     scale = _scaled(profile, facts)
     if scale is not None:
         (width, height), aspect = scale
-    right = width % 2 if chosen.even[0] else 0
-    bottom = height % 2 if chosen.even[1] else 0
+    right, bottom = width % 2 * chosen.even[0], height % 2 * chosen.even[1]
     captions = facts.closed_captions and _carries_captions(profile)
     tone_map = _maps_tones(profile, facts)
     static_hdr = VIDEO_FORMATS[codec].static_hdr and not tone_map
     marked = facts.mastering_display is not None or facts.light_level is not None
-    full = not tone_map and (
-        chosen.family == "gbr" or formats.full_range(facts.pixel_format, facts.colour.range)
-    )
+    matrix = formats.matrix(facts.pixel_format, chosen, codec)
+    full = chosen.family == "gbr" or formats.full_range(facts.pixel_format, facts.colour.range)
+    full = full and not (tone_map or matrix)
     limit_range = full and not VIDEO_FORMATS[codec].described
     full = full and not limit_range
     target = VideoTarget(
@@ -288,6 +288,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         captions=captions if facts.closed_captions else None,
         tone_map=facts.colour.transfer if tone_map else "",
         colour=_target_colour(profile, facts, chosen, full=full, scaled=scale is not None),
+        matrix=matrix,
         limit_range=limit_range,
         rate=constant_rate(profile, facts),
         mastering_display=facts.mastering_display if static_hdr else None,
@@ -301,11 +302,12 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
 def _target_colour(
     profile: Profile, facts: VideoFacts, chosen: Pixels, *, full: bool, scaled: bool
 ) -> Colour:
-    if not VIDEO_FORMATS[profile.video.codec].described:
+    codec = profile.video.codec
+    if not VIDEO_FORMATS[codec].described:
         return Colour()
-    if _maps_tones(profile, facts):
+    if _maps_tones(profile, facts) or formats.matrix(facts.pixel_format, chosen, codec):
         return SDR
-    sited = profile.video.codec in {VideoCodec.HEVC, VideoCodec.H264} and chosen.family == "420"
+    sited = codec in {VideoCodec.HEVC, VideoCodec.H264} and chosen.family == "420"
     sited = sited and "420" in facts.pixel_format and not scaled and not facts.becomes
     return _colour(facts.colour, full=full, sited=sited)
 

@@ -252,12 +252,21 @@ def tone_map_filter(target: VideoTarget) -> str:
     )
 
 
+def rgb_filter(target: VideoTarget) -> str:
+    """Return the filters that make luma and chroma of RGB, ahead of all that would by a matrix of its own."""
+    samples = "yuv444p10le" if target.bit_depth > 8 else "yuv444p"
+    made = f"scale=out_color_matrix={target.matrix}:out_range=limited,format={samples}"
+    space, known = target.colour.space, "colorspace={0}:color_primaries={0}:color_trc={0}"
+    return f"{made},setparams={known.format(space)}" if space else made
+
+
 def picture_filter(target: VideoTarget) -> str:
     """Return the filters that convert a decoded picture to the target's format; "" for none.
 
     ffmpeg applies the rotation by itself, before these filters.
     """
-    filters = _chosen_pictures(target)
+    filters = [rgb_filter(target)] if target.matrix else []
+    filters += _chosen_pictures(target)
     if target.rate:
         # Neither Ogg's nor AVI's picture can begin late: its first frame is shown from the start.
         filters.append(f"fps={target.rate}:start_time=0")
