@@ -87,8 +87,14 @@ def losing_aspects(info: MediaInfo, **facts: object) -> MediaInfo:
     return info.model_copy(update={"streams": (stream.model_copy(update={"video": changed}),)})
 
 
-def test_what_the_decoder_cannot_show_is_counted_and_said(tmp_path) -> None:
-    source = changing(tmp_path, ("64x48", "1"), ("32x48", "1"), ("48x48", "1"))
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_what_the_decoder_cannot_show_is_counted_and_said(suffix: str, tmp_path) -> None:
+    """Also of a rip whose file says one aspect for all its pictures."""
+    sizes = ("64x48", "32x48", "48x48") if suffix == "ts" else ("64x48",) * 3
+    source = changing(tmp_path, *zip(sizes, ("1", "4/3", "1"), strict=True))
+    if suffix == "mkv":
+        source, recording = tmp_path / "rip.mkv", source
+        spliced.ffmpeg("-i", recording, "-c", "copy", source)
     info = ENCODER.probe(str(source), stop=STOP)
 
     measured = ENCODER.preflight(str(source), info, PROFILE, stop=STOP)

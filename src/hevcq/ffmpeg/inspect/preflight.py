@@ -17,6 +17,7 @@ that cuts one track and not the others is more likely damage, and is always refu
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from hevcq.domain.formats import Container
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
@@ -151,7 +152,8 @@ def _with_pictures(
 
     DivX and Xvid store a dropped picture as a packet that says "not coded", and those that follow two
     pictures in one packet (packed B-frames) alike; which of them hold no picture only a decoder knows.
-    ffmpeg's decoder of MPEG-2 forgets the last picture before a change of size or aspect.
+    ffmpeg's decoder of MPEG-2 forgets the last picture before a change of size or aspect; Matroska has
+    one aspect for all of them.
     """
     tracks, notices = list(measured.tracks), list(measured.notices)
     for place, track in enumerate(tracks):
@@ -159,20 +161,24 @@ def _with_pictures(
         if stream is None or stream.video is None:
             continue
         packed = stream.codec == "mpeg4" and track.tiny > 0
-        resizes = stream.codec in {"mpeg2video", "mpeg1video"} and stream.video.becomes != ""
-        if not (packed or resizes):
+        changes = 0
+        if stream.codec == "mpeg2video" and (
+            stream.video.becomes or "matroska" in info.format_name
+        ):
+            changes = _shape_changes(tools, location, stream, stop)
+        if not (packed or changes):
             if track.kind is StreamKind.VIDEO and not track.times and info.format_name == "avi":
                 tracks[place] = _shown_later(tools, location, stream, track, stop)
             continue
-        times, shapes = _decoded_pictures(tools, location, track.index, stop)
+        times = _decoded_pictures(tools, location, track.index, stop)[0]
         shown, found = len(times), dict[str, object]()
         retimed = tuple(_retimed(track.times, times)) if packed else ()
         if 0 < len(retimed) <= MAX_RETIMED:
             found["retimed"] = retimed
-        most = track.tiny if packed else len(shapes) - 1
+        most = track.tiny if packed else changes
         if track.packets - most <= shown < track.packets:
             found["packets"] = shown
-            if resizes:
+            if changes:
                 lost = track.packets - shown
                 notices.append(
                     f"Stream {track.index}: {lost} of {track.packets} pictures, the last before a change"
@@ -182,6 +188,22 @@ def _with_pictures(
             found |= shown_span(times, stream)
         tracks[place] = track.model_copy(update=found)
     return measured.model_copy(update={"tracks": tuple(tracks), "notices": tuple(notices)})
+
+
+def _shape_changes(tools: FfmpegTools, location: str, stream: Stream, stop: threading.Event) -> int:
+    """Return how often size or aspect change by MPEG-2's sequence headers, without decoding.
+
+    0 where a size changes that the probe has not seen.
+    """
+    argv = [
+        tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location), "-map", f"0:{stream.index}",
+        "-c", "copy", "-bsf", "filter_units=pass_types=0xB3", "-f", "rawvideo", "pipe:1",
+    ]  # fmt: skip
+    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location))
+    shapes = [header[:4] for header in done.stdout.split(b"\0\0\1\xb3")[1:]]
+    if stream.video is None or (len({s[:3] for s in shapes}) > 1 and not stream.video.becomes):
+        return 0
+    return sum(one != other for one, other in pairwise(shapes))
 
 
 def _retimed(times: Sequence[int], shown: Sequence[int | None]) -> Iterator[tuple[int, int]]:
