@@ -1,13 +1,12 @@
 """What the shipped profiles give: VMAF, bytes, time and the gates' word on each of some 40 clips.
 
 Run as `python benchmarks/quality_bench.py [WORD…] [--profile hevc] [--crf 20,24] [--preset slow]
-[--damages] [--keep FOLDER]`; without arguments the profile hevc as shipped. docs/quality.md has the
+[--keep FOLDER]`; without arguments the profile hevc as shipped. docs/quality.md has the
 results. Words choose clips by name or class. Each clip of four seconds goes through hevcq's own encoder
 with every gate on. VMAF (v0.6.1, at the video's own size, every frame) is measured by an ffmpeg with
 libvmaf: that of the package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG. It only measures and never encodes.
-`--damages` spoils each rendition in some twenty ways and asks gate G8 for each. Results are kept in
-`--keep` (default: benchmarks/out/quality), so that an interrupted run goes on where it was; `--table`
-only prints them.
+Results are kept in `--keep` (default: benchmarks/out/quality), so that an interrupted run goes on where
+it was; `--table` only prints them.
 """
 
 import argparse
@@ -26,15 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.fidelity.trial import MAX_S, run_trial
 from benchmarks.measured import OUT, report
 from benchmarks.quality_clips import CLIPS, QualityClip
-from benchmarks.quality_damages import BLUR, FILTERS, spoilt
 from hevcq.domain.profile import Profile
 from hevcq.settings.profile_files import installed_folder, load_profile
 
 Row = dict[str, Any]
 WITHOUT = """No ffmpeg with libvmaf was found, so nothing is measured. Install imageio-ffmpeg into this
 environment (`pip install imageio-ffmpeg`, 165 MB), or name a build in HEVCQ_METRIC_FFMPEG."""
-UNSEEN = 97.0
-"""VMAF of a blurred source from which the blur counts as nothing that anybody sees."""
 LOW = 85.0
 """5th percentile of VMAF below which a clip is counted as poor."""
 KEY = ("clip", "profile", "crf", "preset")
@@ -65,7 +61,6 @@ def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--crf", default="")
     parser.add_argument("--preset", default="")
     parser.add_argument("--keep", type=Path, default=OUT / "quality")
-    parser.add_argument("--damages", action="store_true")
     parser.add_argument("--table", action="store_true")
     return parser.parse_args(arguments)
 
@@ -114,7 +109,7 @@ def chosen(rows: Sequence[Row], asked: argparse.Namespace) -> list[Row]:
 
 def measured(asked: argparse.Namespace, known: Sequence[Row], metric: str) -> Iterator[Row]:
     """Yield what is not known yet, one encode after another."""
-    done = {tuple(row[key] for key in KEY) for row in known if row["damages"] or not asked.damages}
+    done = {tuple(row[key] for key in KEY) for row in known}
     clips = asked.keep / "clips"
     clips.mkdir(exist_ok=True)
     for profile in recipes(asked):
@@ -126,18 +121,17 @@ def measured(asked: argparse.Namespace, known: Sequence[Row], metric: str) -> It
                 print(f"{clip.name}: left out, {clip.needs} is not there")
                 continue
             with tempfile.TemporaryDirectory(prefix="hevcq-quality-") as folder:
-                yield one(clip, source, profile, (Path(folder), metric, asked.damages))
+                yield one(clip, source, profile, Path(folder), metric)
 
 
-def one(clip: QualityClip, source: Path, profile: Profile, means: tuple[Path, str, bool]) -> Row:
+def one(clip: QualityClip, source: Path, profile: Profile, folder: Path, metric: str) -> Row:
     """Encode one clip with every gate on, and measure what came of it."""
-    folder, metric, damages = means
     video = profile.video
     trial = run_trial(source, profile, folder)
     row: Row = {
         "clip": clip.name, "kind": clip.kind, "profile": profile.name, "crf": video.crf,
         "preset": video.preset, "source": source.stat().st_size, "outcome": trial.outcome,
-        "detail": trial.detail, "vmaf": None, "damages": {},
+        "detail": trial.detail, "vmaf": None,
     }  # fmt: skip
     if trial.output is None or trial.plan is None:
         return row
@@ -153,20 +147,15 @@ def one(clip: QualityClip, source: Path, profile: Profile, means: tuple[Path, st
     }
     if clip.is_sdr and (trial.plan.video.width, trial.plan.video.height) in sizes:
         row["vmaf"] = vmaf(metric, source, trial.output)
-    if damages and trial.outcome == "encoded":
-        row["damages"], row["doubled"] = spoilt(trial, profile)
-        blurred = row["damages"][BLUR]
-        if not blurred["caught"] and row["vmaf"]:
-            blurred["vmaf"] = vmaf(metric, source, source, FILTERS[BLUR])["mean"]
     return row
 
 
-def vmaf(ffmpeg: str, source: Path, made: Path, graph: str = "null") -> Row:
-    """Return mean, 5th percentile and minimum of the frames' VMAF, those of `made` filtered."""
+def vmaf(ffmpeg: str, source: Path, made: Path) -> Row:
+    """Return mean, 5th percentile and minimum of the frames' VMAF."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "vmaf.json"
         # Frames are paired by number: a rounded time would pair some with their neighbours.
-        pair = f"[0:v:0]{graph},settb=1/1000,setpts=N[a];[1:v:0]settb=1/1000,setpts=N[b]"
+        pair = "[0:v:0]settb=1/1000,setpts=N[a];[1:v:0]settb=1/1000,setpts=N[b]"
         measure = f"{pair};[a][b]libvmaf=log_fmt=json:log_path={log}:n_threads=1"
         argv = [
             ffmpeg,
@@ -203,27 +192,14 @@ def percentile(scores: Sequence[float], share: float) -> float:
 
 def _line(row: Row) -> str:
     score = row["vmaf"] or {}
-    missed = [_missed(name, found) for name, found in row["damages"].items() if not found["caught"]]
     size = f"{row['bytes'] / row['source']:7.1%}" if "bytes" in row else "      -"
     means = " ".join(f"{score.get(key, float('nan')):6.1f}" for key in ("mean", "p5", "least"))
     words = row["outcome"] if row["outcome"] != "encoded" else ""
     return (
         f"{row['clip']:<26}{row['kind']:<14}{row['crf']:5.3g} {row['preset']:<7}"
         f"{row['source'] >> 10:>7} KiB {size} {means} {row.get('cpu_s', 0):6.1f} s {words} "
-        f"{row['detail'] if words else ''} {'; '.join(missed)}"
+        f"{row['detail'] if words else ''}"
     )
-
-
-def _missed(name: str, found: Row) -> str:
-    """Say of a damage that G8 accepts how far it is off, and whether it can be seen at all."""
-    word = "not seen" if is_unseen(found) else "MISSED"
-    score = f", VMAF {found['vmaf']:.1f}" if "vmaf" in found else ""
-    return f"{word}: {name} ({found['steps']:g} steps{score})"
-
-
-def is_unseen(found: Row) -> bool:
-    """Return whether nobody sees it: less than one step of 255, or a blur where no such detail is."""
-    return bool(found["vmaf"] >= UNSEEN if "vmaf" in found else found["steps"] < 1.0)
 
 
 def summed(rows: Sequence[Row]) -> int:
@@ -253,8 +229,6 @@ def _cells(row: Row) -> str:
 def _figures(name: str, rows: Sequence[Row]) -> list[Row]:
     scores = [row["vmaf"] for row in rows if row["vmaf"]]
     made = [row for row in rows if "bytes" in row]
-    found = [damage for row in rows for damage in row["damages"].values()]
-    seen = [damage["caught"] for damage in found if damage["caught"] or not is_unseen(damage)]
     refused = sum(not row["outcome"].startswith(("encoded", "skip:")) for row in rows)
     figures: list[Row] = [
         {"figure": f"{name}: clips", "value": len(rows)},
@@ -274,10 +248,6 @@ def _figures(name: str, rows: Sequence[Row]) -> list[Row]:
         figures.append({"figure": f"{name}: VMAF, lowest 5th percentile", "value": min(lows)})
         below = sum(low < LOW for low in lows)
         figures.append({"figure": f"{name}: 5th percentile below {LOW:g}", "value": below})
-    if seen:
-        figures.append({"figure": f"{name}: damages that can be seen", "value": len(seen)})
-        passed = float(seen.count(False))
-        figures.append({"figure": f"{name}: of these accepted", "value": passed, "limit": 0.0})
     return figures
 
 

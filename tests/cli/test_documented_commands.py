@@ -1,9 +1,7 @@
 """Every command line that the pages for people show is one that hevcq takes."""
 
-import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -104,20 +102,3 @@ def test_every_command_that_a_message_advises_is_one() -> None:
     ]
 
     assert wrong == []
-
-
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        (["process", "LIBRARY=/srv/anna's photos"], "ingest '/srv/anna'\\''s photos'"),
-        (["process"], "ingest"),
-        (["sync", "NAME=anna"], "sync 'anna'"),
-    ],
-)
-def test_a_folder_with_a_space_or_a_quote_is_one_word_to_make(words, command):
-    # Not the flags of the make that runs the tests, which names the folders it enters and leaves.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    ran = subprocess.run(
-        ["make", "-n", *words], cwd=ROOT, env=own, capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.splitlines()[-1].split("hevcq ")[-1].strip() == command

@@ -115,21 +115,6 @@ def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):
     assert delivery.attempt == 1
 
 
-def test_a_dry_run_says_what_would_go_back_and_changes_nothing(hevcq, farm):
-    _, job = farm.buried("a.mp4")
-
-    ran = hevcq("redrive", "--dlq", "--dry-run", "--json")
-
-    (line,) = ran.lines
-    assert (line["type"], line["result"], line["job_id"]) == (
-        "redrive",
-        "would_redrive",
-        job.job_id,
-    )
-    assert len(letters(farm)) == 1
-    assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
-
-
 @pytest.mark.parametrize(
     ("options", "left"),
     [

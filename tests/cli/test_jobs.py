@@ -109,14 +109,6 @@ def test_a_video_in_chunks_is_cancelled_by_its_job(hevcq, farm):
     assert shown["reason"].startswith("Cancelled by ")
 
 
-def test_only_the_wanted_profile_is_cancelled(hevcq, farm):
-    path, jobs = farm.queued("a.mp4", "hevc", "720p")
-
-    assert hevcq("cancel", path, "--profile", "720p").code == 0
-
-    assert [state(farm, job) for job in jobs] == [JobState.QUEUED, JobState.DEAD]
-
-
 def test_a_pause_is_shown_by_status_until_it_is_resumed(hevcq):
     ran = hevcq("pause", "--for", "2h", "--freeze")
     assert ran.code == 0

@@ -21,7 +21,7 @@ from hevcq.errors import ConfigError
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
-from hevcq.settings.schedule import HealthSettings, ScheduleSettings
+from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.operations.status import library_rows
 from hevcq.usecases.settings.libraries import save_library
 from hevcq.util.clock import SystemClock
@@ -194,28 +194,6 @@ def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path: Path) -> No
     assert house.app.settings.libraries == (tv,)
 
 
-def test_a_bad_file_and_a_missing_profile_keep_the_old_settings(tmp_path: Path) -> None:
-    tv = library(tmp_path, "tv")
-    tv.path.mkdir()
-    house = House(tmp_path, tv)
-
-    def break_it(_house: House) -> None:
-        house.next = ConfigError("Cannot read the settings file x.")
-        house.reload.set()
-
-    house.run(
-        break_it,
-        house.says("The settings stay as they were: Cannot read the settings file x."),
-        house.change(libraries=(library(tmp_path, "films", profiles=["nope"]),)),
-        house.says("Library films names the profile 'nope', but there is no such profile."),
-        house.change(workers=2),
-        house.says("Changed too, but used only from the next start: workers."),
-    )
-
-    assert house.app.settings.libraries == (tv,)
-    assert house.app.settings.workers == 1
-
-
 def test_hours_and_recipes_are_taken_by_a_reload_and_a_new_profile_is_not(tmp_path: Path) -> None:
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
@@ -309,23 +287,6 @@ def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_
 
         assert list((server.root / "Phone").iterdir()) == []
     assert len([line for line in house.said if line.startswith("Sync Gone: ")]) == 1
-
-
-def test_the_service_reads_a_part_each_night_and_reports_damage(tmp_path: Path) -> None:
-    shows = library(tmp_path, "shows", watch=False)
-    shows.path.mkdir()
-    (shows.path / "torn.mp4").write_bytes(small_clip(tmp_path, "whole.mp4").read_bytes()[:2000])
-    house = House(tmp_path, shows)
-    checks = {"health": HealthSettings(share="1"), "schedule": ScheduleSettings(windows=ALWAYS)}
-    house.app.settings = house.settings.model_copy(update=checks)
-
-    def reported(_house: House) -> None:
-        found = event_log(house.app).after(0, 10)
-        assert [(each.name, each.source) for each in found] == [
-            ("video.damaged", str(shows.path / "torn.mp4"))
-        ]
-
-    house.run(house.says("torn.mp4 is "), house.says("Health check: 1 file read"), reported)
 
 
 def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path: Path) -> None:

@@ -151,18 +151,6 @@ def test_file_that_did_not_arrive_as_it_was_made_is_made_here(
     assert arguments != ("there",)
 
 
-def test_bytes_that_are_no_video_are_replaced(bench: Bench) -> None:
-    noise = bench.folder / "noise"
-    noise.write_bytes(bytes(range(256)) * 40)
-    machine = Away(returning(noise))
-
-    _output, arguments, outcomes = bench.run(machine)
-
-    assert machine.complaints
-    assert arguments != ("there",)
-    assert not {Outcome.FAILED, Outcome.UNKNOWN} & set(outcomes)
-
-
 def test_failure_of_a_machine_is_no_failure_of_the_job(bench: Bench) -> None:
     machine = Away(lambda _errand: OrderEnd(reason="This source is damaged."))
 

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from benchmarks.fidelity import metadata, ordinary
+from benchmarks.fidelity import ordinary
 from benchmarks.fidelity.served import named
 from benchmarks.fidelity.spliced import ffmpeg
 from benchmarks.fidelity.trial import ENCODER, recipe, run_trial
@@ -32,36 +32,10 @@ CHEAP = {
 run shows."""
 
 
-DEAR = {
-    "animation.mov": "",
-    "archive.mkv": "",
-    "broadcast.mxf": "",
-    "camera-pcm.mov": "",
-    "captions.mp4": "closed captions become a text track",
-    "divx-packed.mp4": "",
-    "divx3.avi": "",
-    "dvd-telecined.mkv": "deinterlaced",
-    "edit-prores.mov": "",
-    "flash.flv": "",
-    "mp2.mp4": "",
-    "phone-amr.3gp": "",
-    "phone-cut.mov": "hides from every player",
-    "recording-data.ts": "a data track (KLVA)",
-    "recording-late-sound.ts": "",
-    "recording-sound-comes-later.ts": "",
-    "subtitles-webvtt.webm": "",
-    "theora.ogv": "",
-    "vcd.mpg": "",
-    "vp8.webm": "",
-    "xvid-bframes.avi": "",
-}
-"""Oddities that were refused once, and old codecs and containers of the libraries that people have."""
-
-
 @pytest.mark.media
 @pytest.mark.parametrize(
     ("name", "said"),
-    [*CHEAP.items(), *(pytest.param(*row, marks=pytest.mark.slow) for row in DEAR.items())],
+    CHEAP.items(),
 )
 def test_an_ordinary_file_is_served_or_refused_as_its_table_says(
     name: str, said: str, tmp_path: Path
@@ -105,12 +79,6 @@ def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_pat
 
     assert isinstance(plan, EncodePlan)
     assert (plan.extension, [s.codec for s in plan.kept]) == ("mov", ["hevc", "pcm_u8"])
-
-
-@pytest.mark.slow
-@pytest.mark.media
-def test_no_kind_of_metadata_is_lost_without_a_word(tmp_path) -> None:
-    assert metadata.figure(tmp_path).value == "29 carried, 21 named, 0 lost"
 
 
 def test_make_fidelity_and_make_matrix_find_what_they_import() -> None:

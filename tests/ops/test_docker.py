@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-import hevcq
 from hevcq.settings.explain import leaves
 from hevcq.settings.loader import OTHER_VARIABLES, variable
 from hevcq.settings.model import Settings
@@ -123,16 +122,6 @@ def test_what_is_copied_exists_and_is_let_in(image: Path):
         for source in [] if words[0].startswith("--from=") else words[:-1]:
             assert (ROOT / source).exists(), source
             assert any(source == name or source.startswith(f"{name}/") for name in let_in), source
-
-
-def test_versions_agree_with_the_package():
-    files = "".join(p.read_text() for p in sorted(DOCKER.glob("compose*.yaml")))
-    said = re.findall(r"hevcq-(?:worker|emulator|home):([\d.]+)", files)
-    said += re.findall(
-        r"(?:VERSION=|hevcq-worker:)([\d.]+)", "".join(p.read_text() for p in IMAGES)
-    )
-
-    assert set(said) == {hevcq.__version__}
 
 
 def test_hadolint_finds_nothing():

@@ -2,14 +2,12 @@
 
 import io
 import json
-import threading
 
 import pytest
 
-from hevcq.errors import EncoderFailed, Unavailable
+from hevcq.errors import EncoderFailed
 from hevcq.util import log
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.slot import Slot
 from support.fakes.farm import Farm
@@ -53,30 +51,3 @@ def test_every_line_about_a_job_names_it(tmp_path, stream, error):
     }
     assert [named(line) for line in written] == [expected] * len(written)
     assert {"job_started", "from_deep_below"} < {line["event"] for line in written}
-
-
-def test_the_heartbeats_lines_name_the_job_too(tmp_path, stream):
-    farm = Farm(tmp_path)
-    source = farm.submit()
-    farm.clock.auto = False
-    farm.with_context(heartbeat=Heartbeat)
-    failed = threading.Event()
-
-    def fail(*_words: object) -> float:
-        failed.set()
-        raise Unavailable("no answer")
-
-    farm.queue.extend = fail
-
-    def encode() -> None:
-        farm.clock.until_waiting()
-        farm.clock.advance(farm.profile.queue.heartbeat_s)
-        assert failed.wait(20)
-        farm.clock.until_waiting()
-
-    farm.encoder.during["encode"] = encode
-    worker_of(farm).step()
-
-    (line,) = [line for line in lines(stream) if line["event"] == "heartbeat_failed"]
-    assert named(line)["job"] == farm.record(source).job_id
-    assert named(line)["attempt"] == 1

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq import __version__
-from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, VerificationFailed
 from hevcq.ports.backend import Backend
@@ -53,38 +51,6 @@ def checked(
 def nothing_left(farm: Farm) -> bool:
     depth = farm.queue.depth()
     return not [*farm.store.list("DONE/"), *farm.letters()] and not depth.ready + depth.in_flight
-
-
-def test_a_clip_that_is_published_is_reported_and_taken_away(farm: Farm) -> None:
-    ((ok, detail),) = checked(farm)
-
-    assert ok
-    assert detail.startswith("encoded, verified and published in 2 s")
-    assert detail.endswith(f" by hevcq {__version__}")
-    assert [key for key, _, _ in farm.store.published] == [
-        "DONE/hevc/hevcq-doctor/hevc-0a1b.mp4.mp4"
-    ]
-    assert nothing_left(farm)
-    ((source, collected),) = farm.store.marked
-    assert source.key == "TODO/hevc/hevcq-doctor/hevc-0a1b.mp4"
-    assert collected
-
-
-def test_a_task_that_no_worker_takes_stops_at_the_worker_and_is_never_encoded_later(
-    farm: Farm,
-) -> None:
-    ((ok, detail),) = checked(farm, working=False)
-
-    assert not ok
-    assert (
-        detail
-        == "The clip stopped at the worker: after 60 s its task waits, and no worker took it."
-    )
-    (job,) = farm.ledger.jobs(JobFilter())
-    assert (job.state, job.failure_class) == (JobState.DEAD, FailureClass.CANCELLED)
-    farm.handle()
-    assert "encode" not in farm.encoder.calls
-    assert nothing_left(farm)
 
 
 def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_letter(

@@ -196,19 +196,6 @@ def test_operators_follow_jobs_and_queue_failed_ones_again(
     assert bench.now(video).status is VideoStatus.PROCESSING
 
 
-def test_work_is_paused_and_resumed(as_person: Callable[[str], TestClient], opened: App) -> None:
-    operator = as_person("op")
-    assert operator.get(f"{API}/pause").json() == {"closed": []}
-    paused = operator.post(f"{API}/pause", json={"profile": "hevc", "for_s": 60})
-    (found,) = paused.json()["closed"]
-    assert (found["profiles"], found["running"]) == (["hevc"], "border")
-    assert found["until"] == pytest.approx(opened.clock.now() + 60, abs=5)
-    assert operator.post(f"{API}/pause", json={"profile": "nope"}).status_code == 422
-    assert operator.post(f"{API}/pause", json={"running": "x"}).status_code == 422
-    assert as_person("ann").post(f"{API}/pause").status_code == 403
-    assert operator.post(f"{API}/resume").json() == {"closed": []}
-
-
 def test_a_token_allows_its_scopes_and_nothing_else(
     visit: Callable[..., TestClient], bench: VideoBench, opened: App
 ) -> None:

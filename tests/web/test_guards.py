@@ -117,16 +117,6 @@ def test_every_answer_carries_the_headers_that_bind_browsers(visit):
     assert "immutable" in client.get("/static/hevcq.css").headers["cache-control"]
 
 
-def test_a_refused_host_and_site_carry_the_headers_too(visit):
-    client = visit()
-
-    for got in (
-        client.get("/", headers={"Host": "evil.example"}),
-        client.post("/sign-in", headers={"Sec-Fetch-Site": "cross-site"}),
-    ):
-        assert "frame-ancestors 'none'" in got.headers["content-security-policy"]
-
-
 def test_nobody_sees_a_page_before_signing_in(visit):
     client = visit()
     for path in ("/", "/board", "/board/now", "/board/doctor", "/no-such"):

@@ -1,6 +1,5 @@
 """`hevcq serve` as a person starts it, what it prints, how it stops, and what it is made of."""
 
-import asyncio
 import hashlib
 import json
 import os
@@ -115,20 +114,6 @@ def test_without_the_extra_it_says_how_to_install_it():
     assert missing(other) is other
 
 
-def test_no_other_command_imports_the_page():
-    code = (
-        "import sys, importlib\n"
-        "from hevcq.cli import app\n"
-        "for name, command in app.COMMANDS.items():\n"
-        "    importlib.import_module('hevcq.cli.' + command.target.partition(':')[0])\n"
-        "bad = {'starlette','uvicorn','jinja2','argon2','joserfc','httpx2'} & set(sys.modules)\n"
-        "assert not bad and 'hevcq.web' not in sys.modules, bad\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-
-    assert done.returncode == 0, done.stderr
-
-
 def test_every_vendored_file_is_the_one_that_was_taken():
     rows = json.loads((STATIC / "vendor.json").read_text())
 
@@ -157,23 +142,3 @@ def test_the_wheel_holds_templates_and_assets(tmp_path: Path):
     for folder in ("static", "templates"):
         for path in (ROOT / "src" / "hevcq" / "web" / folder).rglob("*.*"):
             assert path.relative_to(ROOT / "src").as_posix() in inside
-
-
-def test_answers_on_a_kept_connection_wait_for_no_acknowledgement():
-    """asyncio sets TCP_NODELAY only on connections of a socket that names its protocol."""
-
-    async def nodelay(listening: socket.socket) -> int:
-        reached = asyncio.get_running_loop().create_future()
-
-        def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            made = writer.get_extra_info("socket")
-            reached.set_result(made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-            writer.close()
-
-        async with await asyncio.start_server(connected, sock=listening):
-            _, writer = await asyncio.open_connection(*listening.getsockname()[:2])
-            writer.close()
-            return await asyncio.wait_for(reached, 10)
-
-    with listen("127.0.0.1", 0) as listening:
-        assert asyncio.run(nodelay(listening)) == 1

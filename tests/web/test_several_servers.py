@@ -5,24 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from contracts.backends import PROFILES
-from hevcq.settings.notify import WebhookSettings
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import examined
-from hevcq.usecases.videos.uploads import UploadRequest, look_after, request_upload
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.person import Role, Scope
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import video_farm
-from hevcq.wiring.notify import video_messages
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
-from support.standin import WebhookTaker, running
 from web.conftest import CHEAP, HERE, PASSWORD, SAME
 
 pytestmark = pytest.mark.aws
@@ -105,29 +99,3 @@ def test_users_sessions_and_tokens_are_the_same_on_every_server(
     assert pages() == [303, 303], "a removed user"
     (found,) = [each for each in examined(page_checks(servers[0])) if each.name == "sign-in"]
     assert "the table" in found.detail
-
-
-def test_the_end_of_a_video_is_reported_by_one_of_the_servers(servers: list[App]) -> None:
-    hook = WebhookTaker()
-    told = WebhookSettings(
-        url=f"http://127.0.0.1:{hook.server_port}/in",
-        secret=SecretStr(f"whsec_{'MDEy' * 8}"),
-        events=("video.failed",),
-    )
-    for app in servers:
-        app.settings = app.settings.model_copy(update={"webhook": (told,)})
-    tells = [video_messages(app) for app in servers]
-    video = request_upload(
-        video_farm(servers[0]), UploadRequest(owner="ann", name="Garden.mov", size=9)
-    )
-    servers[0].clock.advance(3 * 86_400.0)  # type: ignore[attr-defined]
-
-    with running(hook):
-        for _ in range(2):
-            for app, tell in zip(servers, tells, strict=True):
-                look_after(video_farm(app), tell)
-
-    ((headers, _),), (message,) = hook.got, hook.reported
-    assert headers["webhook-id"].startswith(f"hevcq-{video.video_id}-")
-    assert (message["type"], message["data"]["video"]) == ("video.failed", video.video_id)
-    assert message["data"]["source"] == "Garden"

@@ -18,14 +18,10 @@ from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import make_farm
 from support.clips import make_clip
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
-from worker.chunking.test_chunk_kills import CASES, costs_at_most_one_chunk
 from worker.chunking.test_split_sets import (
-    CHUNK,
-    JOIN,
     LADDER,
     leaves_one_whole_set,
     proven,
-    replaced_by_a_whole_encode,
 )
 
 
@@ -114,17 +110,6 @@ def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(request, 
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
 
 
-LADDER_POINTS = [
-    (step, f"{site}:{side}")
-    for step, sites in (("join", JOIN), ("chunk", CHUNK))
-    for site in sites.split()
-    for side in ("before", "after")
-    if (site, side) != ("queue.receive", "before")
-]
-AMID = ("join", "store.publish#3:after")
-"""In the middle of the files of a set; `make long` takes every point."""
-
-
 @pytest.fixture
 def ladder(tmp_path):
     found = CloudVideoFarm(tmp_path, LADDER)
@@ -133,18 +118,8 @@ def ladder(tmp_path):
 
 
 @pytest.mark.aws
-@pytest.mark.parametrize(
-    ("step", "point"),
-    [AMID, *(pytest.param(*one, marks=pytest.mark.slow) for one in LADDER_POINTS if one != AMID)],
-)
-def test_a_kill_at_any_point_on_aws_leaves_one_whole_set(ladder, step, point):
-    leaves_one_whole_set(ladder, step, point)
-
-
-@pytest.mark.aws
-@pytest.mark.slow
-def test_a_set_on_aws_that_cannot_be_adopted_is_replaced_by_a_whole_encode(ladder):
-    replaced_by_a_whole_encode(ladder)
+def test_a_kill_amid_the_files_of_a_set_on_aws_leaves_one_whole_set(ladder):
+    leaves_one_whole_set(ladder, "store.publish#3:after")
 
 
 @pytest.mark.aws
@@ -220,10 +195,3 @@ def test_a_real_video_has_all_its_frames(tmp_path):
     assert measured == [100, 100]
     assert farm.ledger.get(job_id(source, "hevc")).split.chunks >= 2
     farm.backend.close()
-
-
-@pytest.mark.aws
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "point"), CASES)
-def test_a_kill_at_any_point_on_aws_costs_at_most_one_chunk_and_loses_nothing(farm, name, point):
-    costs_at_most_one_chunk(farm, name, point)

@@ -22,7 +22,6 @@ from hevcq.domain.job import JobState, Task
 from hevcq.domain.videos.record import Upload, Video, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
-from hevcq.ports.event_log import Happened
 from hevcq.settings.model import AwsSettings
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.manage import delete
@@ -64,26 +63,6 @@ def farm(aws: Farm) -> VideoFarm:
         clock=aws.clock,
         chance=lambda count: next(numbers).to_bytes(count),
     )
-
-
-def test_of_two_servers_one_reports_a_videos_end(aws: Farm, farm: VideoFarm) -> None:
-    told: list[str] = []
-
-    def report(happened: Happened) -> bool:
-        look_after(farm, report)  # the other server, at the same time
-        told.append(f"{happened.name} {happened.source}")
-        return True
-
-    late = request(farm, title="Late")
-    aws.clock.advance(3 * 86_400.0)
-    look_after(farm, report)
-    assert told == []
-    look_after(farm, report)
-    look_after(farm, report)
-    assert told == ["video.failed Late"]
-    found = farm.videos.get(late.video_id)
-    assert found.unsent is None
-    assert list(farm.videos.due(aws.clock.now() + 9e9)) == []
 
 
 def request(farm: VideoFarm, size: int = len(CLIP), **facts: Any) -> Video:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source, task
+from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source
 from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.backends.sql.queue import send
 from hevcq.domain.verdict import FailureClass
@@ -109,53 +109,6 @@ def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, open
     assert not (folder / "processes" / f"{owner}.alive").exists()
     assert again.backend.queues["hevc"].depth().ready == 1
     assert claim(again) == Granted(fence=2, failures=0, crashes=0), "nobody outlived it"
-
-
-def test_nothing_acknowledged_or_sent_is_lost_by_a_kill(real, other) -> None:
-    victim = other(
-        """
-for number in range(50):
-    queue.send([task(number)])
-for delivery in queue.receive(20, wait_s=0, stop=stop):
-    queue.ack(delivery)
-    tell(delivery.tasks[0].job_id)
-import os, signal
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    )
-    acked = {victim.line() for _ in range(20)}
-    victim.process.wait(timeout=30)
-    left = set()
-    while found := take(real):
-        left |= {delivery.tasks[0].job_id for delivery in found}
-
-    assert len(acked) == 20
-    assert acked | left == {task(number).job_id for number in range(50)}
-    assert not acked & left
-
-
-def test_two_processes_share_a_queue_and_settle_each_task_once(real, other) -> None:
-    real.backend.queues["hevc"].send([task(number) for number in range(200)])
-    consumer = other(
-        """
-tell("go")
-while found := queue.receive(3, wait_s=0.2, stop=stop):
-    for delivery in found:
-        assert queue.ack(delivery)
-        tell(delivery.tasks[0].job_id)
-tell("end")
-"""
-    )
-    assert consumer.line() == "go"
-    mine: list[str] = []
-    while found := take(real):
-        for delivery in found:
-            assert real.backend.queues["hevc"].ack(delivery)
-            mine.append(delivery.tasks[0].job_id)
-    theirs = list(iter(consumer.line, "end"))
-
-    assert sorted(mine + theirs) == sorted(task(number).job_id for number in range(200))
-    assert consumer.finish() == 0
 
 
 def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: ManualClock) -> None:

@@ -10,13 +10,11 @@ import pytest
 from psycopg import pq
 
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, source, task
-from hevcq.backends.sql.factory import SqlBackend
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import (
     ConfigError,
     DatabaseBusy,
     HevcqError,
-    StorageError,
     Unavailable,
     UnknownSchema,
 )
@@ -25,7 +23,7 @@ from hevcq.ports.ledger import Granted, Held
 from hevcq.sql import postgres
 from hevcq.sql.database import VERSION
 from hevcq.sql.event_log import EventLog
-from hevcq.sql.postgres import PostgresDatabase, PostgresSession, in_psycopg
+from hevcq.sql.postgres import PostgresDatabase, PostgresSession
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock
 from support.postgres import own_server, shared_dsn
@@ -48,19 +46,6 @@ def end_connections(shared: PostgresDatabase) -> None:
 def kill_own(session: PostgresSession) -> None:
     with psycopg.connect(shared_dsn(), autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", [session.raw.info.backend_pid])
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        ("a = ? AND b = '?:x'", b"a = %s AND b = '?:x'"),
-        ("a = ?1 OR ?1 IS NULL", b"a = %(1)s OR %(1)s IS NULL"),
-        ("a = :now", b"a = %(now)s"),
-        ("LIMIT ? /* skip locked */)", b"LIMIT %s FOR UPDATE SKIP LOCKED)"),
-    ],
-)
-def test_a_statement_is_written_once_for_both_engines(ours: str, theirs: bytes) -> None:
-    assert in_psycopg(ours) == theirs
 
 
 def test_what_a_killed_connection_did_is_undone_and_done_again(shared) -> None:
@@ -185,24 +170,6 @@ def test_a_machine_that_stops_within_a_transaction_holds_the_others_up_for_a_mom
     assert shared.rows(NOTES) == [("stopped 2",), ("the other",)]
 
 
-def test_machines_share_a_queue_and_settle_each_task_once(machine) -> None:
-    machines = [machine("nas"), machine("desktop")]
-    machines[0].backend.queues["hevc"].send([task(number) for number in range(60)])
-    settled: list[str] = []
-
-    def consume(opened: SqlBackend) -> None:
-        queue = opened.backend.queues["hevc"]
-        while found := queue.receive(3, wait_s=0, stop=NOW):
-            for delivery in found:
-                assert queue.ack(delivery)
-                settled.append(delivery.tasks[0].job_id)
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(consume, [*machines, *machines]))
-
-    assert sorted(settled) == sorted(task(number).job_id for number in range(60))
-
-
 def test_a_claim_that_buries_a_message_decides_alone(machine, monkeypatch) -> None:
     opened = machine("nas")
     queue = opened.backend.queues["hevc"]
@@ -220,25 +187,6 @@ def test_a_claim_that_buries_a_message_decides_alone(machine, monkeypatch) -> No
     assert queue.receive(1, wait_s=0, stop=NOW) == []
     assert kept[0]
     assert queue.depth().dead == 1
-
-
-def test_an_idle_machine_starts_within_50_ms_of_a_send_elsewhere(machine) -> None:
-    idle, busy = machine("idle").backend.queues["hevc"], machine("busy").backend.queues["hevc"]
-    busy.send([task("first")])
-    assert idle.receive(1, wait_s=5, stop=NOW)
-    took: list[float] = []
-
-    with ThreadPoolExecutor() as pool:
-        for number in range(5):
-            waiting = pool.submit(lambda: (idle.receive(1, wait_s=5, stop=NOW), time.monotonic()))
-            assert not NOW.wait(0.1)  # it has looked, found nothing and waits
-            began = time.monotonic()
-            busy.send([task(number)])
-            found, at = waiting.result()
-            assert found
-            took.append(at - began)
-
-    assert min(took) < 0.05, "the best of five: this machine has other work too"
 
 
 def test_it_hears_again_after_its_connections_were_killed(machine, shared) -> None:
@@ -362,23 +310,6 @@ def test_a_wrong_dsn_is_a_sentence_without_its_password(shared) -> None:
     error = refusal(f"{shared_dsn().replace('dbname=postgres', 'dbname=none')}")
     assert type(error) is ConfigError
     assert 'database "none" does not exist' in str(error)
-
-
-def test_a_role_without_rights_and_one_with_a_wrong_password_are_refused(shared) -> None:
-    with psycopg.connect(shared_dsn(), autocommit=True) as admin:
-        for role in ("locked", "bare"):
-            admin.execute(f"DROP ROLE IF EXISTS {role}")
-            admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
-        as_role = {"locked": "user=locked password=wrong", "bare": "user=bare"}
-        host = shared_dsn().split()[0]
-        found = {role: refusal(f"{host} dbname=postgres {user}") for role, user in as_role.items()}
-        for role in as_role:
-            admin.execute(f"DROP ROLE {role}")
-
-    assert type(found["locked"]) is ConfigError
-    assert "password authentication failed" in str(found["locked"])
-    assert type(found["bare"]) is StorageError
-    assert "permission denied" in str(found["bare"])
 
 
 def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path) -> None:

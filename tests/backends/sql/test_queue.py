@@ -61,15 +61,6 @@ def test_a_join_goes_before_the_chunks_of_other_videos(queue: Queue) -> None:
     assert order(queue) == ["a-", "b-", "b1", "c1", "a2", "X"]
 
 
-def test_a_newcomer_waits_for_one_round_and_not_for_a_whole_video(queue: Queue) -> None:
-    send(queue, *(f"a{number}" for number in range(6)))
-    take(queue, 2)
-
-    send(queue, "X", "b1")
-
-    assert order(queue) == ["a2", "a3", "X", "b1", "a4", "a5"]
-
-
 def test_what_comes_back_is_served_first(queue: Queue) -> None:
     send(queue, "1", "2")
     (first,) = take(queue, 1)
@@ -85,18 +76,6 @@ def test_a_task_of_another_profile_is_refused_before_anything_is_sent(queue: Que
         queue.send([task(1), task(2, profile="720p")])
 
     assert take(queue) == []
-
-
-def test_many_that_become_due_at_once_are_all_served(queue: Queue, clock) -> None:
-    queue.send([task(number) for number in range(400)], delay_s=30)
-    clock.advance(31)
-    assert queue.depth().ready == 400
-
-    found = []
-    while batch := take(queue, 3):
-        found += batch
-
-    assert len({delivery.message_id for delivery in found}) == 400
 
 
 def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -> None:

@@ -113,22 +113,6 @@ def test_an_object_in_a_folder_that_is_away_is_an_error_and_not_gone(
         read(store)
 
 
-@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"-i.mp4", b"new\nline.mp4", b"x" * 255])
-def test_a_source_may_have_any_name(store, tmp_path: Path, name: bytes) -> None:
-    path = tmp_path / os.fsdecode(name)
-    path.write_bytes(b"a clip")
-
-    accepted = store.accept(path, "TODO/all/odd", moved=nothing, stop=STOP)
-
-    with store.fetch(accepted, tmp_path, moved=nothing, stop=STOP) as given:
-        assert given.path == path
-        assert Path(given.location).read_bytes() == b"a clip"
-    path.unlink()
-    with pytest.raises(SourceGone) as caught:
-        store.check(accepted)
-    str(caught.value).encode()
-
-
 def test_a_folder_and_a_pipe_are_no_sources(store, tmp_path: Path) -> None:
     (tmp_path / "x.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")

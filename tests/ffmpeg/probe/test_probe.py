@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import threading
 from pathlib import Path
@@ -72,33 +71,6 @@ def test_every_stream_of_a_rich_matroska_file_is_told_apart():
     assert info.streams[2].title == "Commentaire"
     assert info.streams[4].dispositions == ("default", "forced")
     assert info.streams[3].duration_s == pytest.approx(10.037)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "-i.mp4", "%d.mp4", "new\nline.mp4", "quo'te \"x\".mp4", "concat:a|b.mp4", "x" * 251 + ".mp4",
-    ],
-)  # fmt: skip
-def test_any_name_is_only_a_name(tmp_path, monkeypatch, name):
-    clip = make_clip(tmp_path, name="clip.mp4")
-    clip.rename(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-
-    assert look(name).streams[0].codec == "h264"
-    assert look(tmp_path / name).streams[0].codec == "h264"
-
-
-def test_a_name_that_is_no_utf_8_survives(tmp_path):
-    clip = make_clip(tmp_path, name="clip.mkv")
-    odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff\xfe.mkv")
-    shutil.move(clip, odd)
-    assert look(odd).format_name.startswith("matroska")
-
-    Path(odd).write_bytes(b"")
-    with pytest.raises(SourceUnreadable) as caught:
-        look(odd)
-    assert str(caught.value).encode()
 
 
 def test_tags_with_odd_bytes_survive(tmp_path):

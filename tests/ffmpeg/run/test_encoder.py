@@ -1,7 +1,6 @@
 """FfmpegEncoder over real children: what it makes, how it ends, and that nothing is left behind."""
 
 import dataclasses
-import os
 import threading
 from pathlib import Path
 
@@ -93,13 +92,6 @@ def test_a_clip_becomes_hevc_without_a_word_on_stderr(tmp_path: Path, clip: Path
     assert [s.codec for s in made.streams] == ["hevc", "aac"]
     assert made.streams[0].codec_tag == "hvc1"
     assert made.tags["encoder"] == f"hevcq hevc/{request.profile.revision}"
-
-
-@pytest.mark.parametrize("name", [b"-x%03d.mp4", b"concat:a'b\nc|b.mp4", b"\xff\xfe.mp4"])
-def test_odd_names_are_only_names(tmp_path: Path, clip: Path, name: bytes) -> None:
-    odd = clip.rename(tmp_path / os.fsdecode(name))
-
-    assert encode(asked(tmp_path, odd)).frames == 25
 
 
 def test_an_output_that_exists_is_neither_overwritten_nor_removed(tmp_path, clip) -> None:

@@ -15,7 +15,6 @@ from hevcq.ports.encoder import EncodeProgress, EncodeReport
 from hevcq.ports.joined import Home
 from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
 from hevcq.util.clock import SystemClock
-from hevcq.util.file_io import sha256_bytes
 from support.clips import ManualClock
 from support.orders import new_order
 
@@ -100,18 +99,6 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
-
-
-def test_order_is_encoded_and_returned(bench: Bench) -> None:
-    home = NearHome(new_order(len(SOURCE)))
-
-    assert bench.worker(home, NearEncoder()).step()
-
-    (end,) = home.ends
-    assert home.put_bytes == MADE
-    assert (end.size, end.sha256, end.reason) == (len(MADE), sha256_bytes(MADE), "")
-    assert end.report is not None
-    assert not list(bench.folder.iterdir())
 
 
 def test_no_order_is_no_work(bench: Bench) -> None:

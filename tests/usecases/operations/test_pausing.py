@@ -6,7 +6,6 @@ from hevcq.domain.pause import Hours, Pause, RunningWork
 from hevcq.errors import UsageError
 from hevcq.usecases.operations.pausing import (
     pause,
-    seconds_of,
     why_closed,
 )
 from support.clips import ManualClock
@@ -36,11 +35,3 @@ def test_freezing_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(UsageError, match="only for work on one machine"):
         pause(ledger, Pause(by="a", since=0.0, running=RunningWork.FREEZE), None, can_freeze=False)
     assert ledger.pauses() == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90s", 90), ("30m", 1800), ("2h30m", 9000), ("1.5h", 5400), ("1D", 86400)],
-)
-def test_a_length_of_time_is_read(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds

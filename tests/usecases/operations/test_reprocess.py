@@ -86,17 +86,6 @@ def missing(
     return list(reprocess_missing(bench.backend, request, known, bench.catalog))
 
 
-def test_only_the_named_profiles_and_states_are_queued(bench: Bench) -> None:
-    dead(bench.backend, "TODO/all/a.mp4")
-    dead(bench.backend, "TODO/all/a.mp4", "av1")
-    job_of(bench.backend, "TODO/all/waits.mp4")
-
-    assert again(bench, "TODO/all/", profiles=["av1"], exact=True) == [JobResult.QUEUED]
-    assert again(bench, "TODO/all/", states=frozenset({JobState.DONE}), exact=True) == []
-    assert again(bench, "TODO/all/waits.mp4") == [JobResult.WAITING]
-    assert again(bench, "TODO/all/waits.mp4", exact=True) == []
-
-
 def test_only_the_letter_of_a_job_that_is_queued_again_goes(bench: Bench) -> None:
     for name in "ab":
         dead(bench.backend, f"TODO/all/{name}.mp4")

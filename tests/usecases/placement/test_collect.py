@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.certificate import Certificate
 from hevcq.errors import (
     DiskFull,
     LibraryError,
@@ -29,37 +28,6 @@ def state(bench: Bench, job_id: str) -> PlacementState:
     placement = bench.catalog.placement(job_id)
     assert placement is not None
     return placement.state
-
-
-def test_a_finished_rendition_goes_beside_its_source_with_its_certificate(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    ref = bench.work(job)
-
-    done = bench.collector.collect(bench.done(job), NEVER)
-
-    target = bench.media / "a.hevc.mp4"
-    assert (done.target, done.already) == (target, False)
-    assert target.read_bytes() == b"small"
-    (proof,) = (bench.media / ".hevcq/certificates").iterdir()
-    assert Certificate.parse(proof.read_bytes()).rendition_sha256 == ref.sha256
-    assert sorted(p.name for p in bench.media.iterdir()) == [".hevcq", "a.hevc.mp4", "a.mp4"]
-    assert state(bench, job.job_id) is PlacementState.PLACED
-    assert bench.backend.store.stat(ref.key) is None
-    assert bench.backend.store.stat(ref.certificate_key) is None
-
-
-def test_a_mirror_gets_the_tree_and_keeps_its_leftovers_to_itself(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    bench = Bench(tmp_path, where=Destination(Mode.MIRROR, output=out))
-    (bench.media / "x" / "y").mkdir(parents=True)
-    job = bench.queue(bench.video("x/y/a.mp4"))
-    # The video helper takes the media folder for its root, as the scan does.
-    bench.work(job)
-
-    bench.collector.collect(bench.done(job), NEVER)
-
-    assert (out / "x" / "y" / "a.hevc.mp4").read_bytes() == b"small"
-    assert not (bench.media / ".hevcq").exists()
 
 
 @pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])

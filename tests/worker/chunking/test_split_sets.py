@@ -10,25 +10,11 @@ from hevcq.worker.scratch import Scratch
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
 from support.fakes.encoder import RUNGS
-from support.fakes.videofarm import CHUNKED, CHUNKS, EmbeddedVideoFarm, VideoFarm
+from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 
 LADDER = HLS.model_copy(update={"chunking": CHUNKED.chunking})
-JOIN = (
-    "queue.receive ledger.claim_subjob store.open ledger.subjobs store.stat scratch.job "
-    "store.collect store.collect#3 store.fetch encoder.join encoder.verify "
-    "store.fetch.exit store.put store.put#2 store.publish store.publish#2 store.publish#3 "
-    "store.delete ledger.complete store.delete#2 ledger.forget_subjobs "
-    "scratch.job.exit queue.ack"
-)
-OF_SETS = {
-    "encoder.join",
-    "store.publish#2",
-    "store.publish#3",
-    "store.delete",
-    "ledger.complete",
-}
+OF_SETS = "encoder.join store.publish#2 store.publish#3 store.delete ledger.complete"
 """Calls that a set's join makes otherwise than that of one file, and those around its last file."""
-CHUNK = "store.stream encoder.encode_chunk store.put store.publish ledger.complete queue.ack"
 
 
 @pytest.fixture
@@ -83,32 +69,15 @@ def test_a_set_is_made_by_its_chunks_and_their_join(farm):
 
 
 @pytest.mark.repeats
-@pytest.mark.parametrize(
-    "backend", [VideoFarm, pytest.param(EmbeddedVideoFarm, marks=pytest.mark.slow)]
-)
 @pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize(
-    ("step", "site"),
-    [
-        ("join", site) if site in OF_SETS else pytest.param("join", site, marks=pytest.mark.slow)
-        for site in JOIN.split()
-    ]
-    + [pytest.param("chunk", site, marks=pytest.mark.slow) for site in CHUNK.split()],
-)
-def test_a_kill_at_any_point_leaves_one_whole_set(tmp_path, backend, step, site, side):
-    if (site, side) == ("queue.receive", "before"):
-        return  # there is nothing to lose yet
-    farm = backend(tmp_path, LADDER)
-
-    leaves_one_whole_set(farm, step, f"{site}:{side}")
-
-    if isinstance(farm, EmbeddedVideoFarm):
-        farm.opened.close()
+@pytest.mark.parametrize("site", OF_SETS.split())
+def test_a_kill_at_any_point_leaves_one_whole_set(farm, site, side):
+    leaves_one_whole_set(farm, f"{site}:{side}")
 
 
-def leaves_one_whole_set(farm: VideoFarm, step: str, point: str) -> None:
-    """Kill a worker at a point of a chunk or the join; one set is made, and nothing else is left."""
-    source = farm.chunked() if step == "join" else farm.split()
+def leaves_one_whole_set(farm: VideoFarm, point: str) -> None:
+    """Kill a worker at a point of the join; one set is made, and nothing else is left."""
+    source = farm.chunked()
 
     assert farm.killed_at(point), "the scenario does not come to the point"
     farm.clock.advance(LADDER.queue.visibility_s + 1)
@@ -141,10 +110,6 @@ def test_a_set_that_was_published_but_not_recorded_is_adopted(farm):
 
 def test_a_set_that_cannot_be_adopted_is_replaced_by_a_whole_encode(farm):
     """Another join has the same fence, which may not replace what that fence published."""
-    replaced_by_a_whole_encode(farm)
-
-
-def replaced_by_a_whole_encode(farm: VideoFarm) -> None:
     source = farm.chunked()
     assert farm.killed_at("store.delete:before"), "after the master playlist"
     (version,) = in_use(farm, source)

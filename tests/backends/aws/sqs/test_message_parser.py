@@ -227,13 +227,6 @@ def test_an_oversize_body_keeps_its_beginning() -> None:
     assert body.startswith(found.body)
 
 
-def test_a_forged_letter_is_not_one() -> None:
-    text = dead_letters.encode(delivery("body"), WHY, 1.0).replace('"reason"', '"because"')
-
-    assert dead_letters.decode(text) is None
-    assert parse(text, HEVC).problem
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=st.characters(codec=None)), st.lists(st.text(max_size=3_000), max_size=9))
 def test_any_body_and_tail_fit_a_message(body: str, tail: list[str]) -> None:
