@@ -46,12 +46,17 @@ def started(farm: Farm, **numbers) -> tuple[WorkerPool, Encode]:
     return farm.pool, encode
 
 
-def drive(farm: Farm, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-    """Move time on and step the farm's pool, as its own run would."""
-    pause = threading.Event()
-    for _ in range(int(seconds * 2)):
-        if farm.pool.stopped or until():
+PATIENT_STEPS = 10_000
+"""Twenty real seconds: on a busy machine a thread may not run for longer than the virtual time lasts."""
+
+
+def drive(farm: Farm, seconds: float, until: Callable[[], bool] | None = None) -> None:
+    """Move time on and step the farm's pool, as its own run would; then wait for threads without it."""
+    pause, moving = threading.Event(), int(seconds * 2)
+    for step in range(moving if until is None else moving + PATIENT_STEPS):
+        if farm.pool.stopped or (until is not None and until()):
             return
-        farm.clock.advance(0.5)
+        if step < moving:
+            farm.clock.advance(0.5)
         farm.pool.step()
         pause.wait(0.002)
