@@ -171,8 +171,7 @@ class ChunkReport:
 class VerifyRequest:
     """The inputs of the gates; `source_size` is in bytes, `max_seconds` limits the wall time.
 
-    `chunks` is the chunk plan of a joined rendition: then every frame's time (G5) and the pictures at
-    each seam (G8) are compared as well.
+    `chunks` is the chunk plan of a joined rendition: then every frame's time is compared as well (G5).
     """
 
     profile: Profile

@@ -10,7 +10,6 @@ from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg import chunking as encode
 from hevcq.ffmpeg.inspect.measure import FrameTimes
-from hevcq.ffmpeg.process.child import Finished
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.verify import seams
 from support.ffprobe_lines import packet
@@ -79,41 +78,3 @@ def test_each_chunk_begins_with_a_key_frame(plan, keys, frames, problems) -> Non
         output.line(packet(f"{at},{at},40,9,K_"))
 
     assert list(seams._chunk_start_problems(output, shown_as(TIMES[:frames]), plan)) == problems
-
-
-SEAM = "the seam of two chunks at 0:00:04.0"
-UNLIKE = f"{SEAM} is less like the source than the pictures around it"
-
-
-@pytest.mark.parametrize(
-    ("scores", "code", "problems"),
-    [
-        (["0.99"] * 32, 0, [""]),
-        (["0.99"] * 15 + ["0.90"] + ["0.99"] * 16, 0, [f"{UNLIKE} (SSIM 0.090 lower)"]),
-        (["0.99"] * 15 + ["nan"] + ["0.99"] * 16, 0, [f"{UNLIKE} (SSIM 0.990 lower)"]),
-        (["0.99"] * 31, 0, [f"{SEAM} cannot be compared"]),
-        (["0.99"] * 32, 1, [f"{SEAM} cannot be compared"]),
-    ],
-    ids=["intact", "worse", "nan", "fewer", "failed"],
-)  # fmt: skip
-def test_a_seam_is_compared_with_what_surrounds_it(
-    plan, monkeypatch, scores, code, problems
-) -> None:
-    def run_child(_argv, *, on_line, **_):
-        for number, score in enumerate(scores):
-            on_line(f"n:{number} Y:1 All:{score} (9)")
-            on_line("of something else")
-        return Finished(code, b"", (), 0, 0)
-
-    for name in ("_seam_command", "reading", "limits_of"):
-        monkeypatch.setattr(seams, name, lambda *_: None)
-    monkeypatch.setattr(seams, "run_child", run_child)
-    asked = SimpleNamespace(
-        chunks=plan, location="a", output="b", profile=SimpleNamespace(bounds=None), max_seconds=9
-    )
-
-    found = seams.seam_problems(None, asked, shown_as(TIMES), (None, 0), None)
-
-    assert list(found) == problems
-    asked.chunks = None
-    assert list(seams.seam_problems(None, asked, shown_as(TIMES), (None, 0), None)) == []

@@ -60,7 +60,6 @@ class Bench:
         self.set("level_files_of", lambda *_, **__: nullcontext([Path("levels")]))
         self.answer("decode_problems", [])
         self.answer("decode_complaints", [])
-        self.answer("seam_problems", [])
         self.set("source_thumbnails", lambda *_, **__: nullcontext(lambda _size: b""))
         self.set("FrameComparison", self._comparison)
 
@@ -286,13 +285,7 @@ def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(
     assert bench.last()[:2] == (Gate.G4, Outcome.FAILED)
 
 
-def test_seams_of_chunks_are_judged_more_closely(bench: Bench) -> None:
+def test_the_times_of_a_joined_rendition_are_compared_frame_by_frame(bench: Bench) -> None:
     bench.request = replace(bench.request, chunks=SimpleNamespace())
-    bench.answer("compare_frame_times", (None, ["frame 9 is late"]))
+    bench.answer("compare_frame_times", ["frame 9 is late"])
     assert bench.last() == (Gate.G5, Outcome.FAILED, "frame 9 is late")
-
-    bench.answer("compare_frame_times", (SimpleNamespace(), []))
-    bench.answer("seam_problems", ["", "the seam at 4.0 s shows"])
-    assert bench.last() == (Gate.G8, Outcome.FAILED, "the seam at 4.0 s shows")
-    bench.answer("seam_problems", ["", ""])
-    assert bench.last()[1] is Outcome.PASSED

@@ -95,7 +95,7 @@ KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
         passes=frozenset({Pass.MIDSTREAM}),
         reason="A decoder that starts at a key frame misses the frames before it: pictures stored "
         "after it but displayed before it are dropped anyway, and commands to release older ones "
-        "find none. Every picture of the chunk is counted, and G8 compares the seam.",
+        "find none. Every picture of the chunk is counted, and G8 compares all of them.",
     ),
     KnownMessage(
         component="",

@@ -37,7 +37,7 @@ from hevcq.ffmpeg.verify.decode import (
     source_thumbnails,
 )
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
-from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, seam_problems
+from hevcq.ffmpeg.verify.seams import compare_frame_times
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.streams import (
     caption_streams,
@@ -115,7 +115,6 @@ class _Gates:
     held_before: float = field(init=False)
     output: MediaInfo = field(init=False)
     made: Measurement = field(init=False)
-    shown: PresentationTimes | None = None
     unlike: list[str] | None = field(init=False, default=None)
     compared: list[tuple[str, PictureFacts]] = field(init=False, default_factory=list)
 
@@ -153,7 +152,7 @@ class _Gates:
         )
         if request.chunks is not None and not problems:
             video = self._video()
-            self.shown, problems = compare_frame_times(
+            problems = compare_frame_times(
                 self.tools, request, (video.index, video.tick), self.stop
             )
         return _judged(problems or self._wrong_captions())
@@ -385,19 +384,13 @@ class _Gates:
         return Outcome.PASSED, "; ".join(filter(None, [detail, heard]))
 
     def _picture(self) -> Judged:
-        """Judge every frame, and those at seams of chunks more closely."""
+        """Judge every frame."""
         metric = self.request.profile.gates.picture_metric
         if metric is PictureMetric.OFF or not self.compared:
             return Outcome.OFF, ""
         for problem, _ in self.compared:
             if problem:
                 return Outcome.FAILED, problem
-        if self.shown is not None:
-            target = self.request.plan.main_video.video or self.request.plan.video
-            video = target, self._video().index
-            for problem in seam_problems(self.tools, self.request, self.shown, video, self.stop):
-                if problem:
-                    return Outcome.FAILED, problem
         return Outcome.PASSED, "; ".join(_described(facts) for _, facts in self.compared)
 
     def _left(self) -> float:
