@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.keys import UPLOADS
@@ -65,7 +65,8 @@ def routes() -> Sequence[BaseRoute]:
 
 def now(request: Request) -> Response:
     operator_of(request)
-    return HTMLResponse(_now(services_of(request).app))
+    services = services_of(request)
+    return services.parts.answer("board", lambda: _now(services.app))
 
 
 def doctor(request: Request) -> Response:

@@ -135,11 +135,11 @@ def _same(words: Sequence[str]) -> list[tuple[str, str]]:
 
 def news(request: Request) -> Response:
     operator_of(request)
-    app, asked = services_of(request).app, _fields(request.query_params)
-    wanted = wanted_of(app, asked)
+    services, asked = services_of(request), _fields(request.query_params)
+    wanted = wanted_of(services.app, asked)
     if wanted.text or wanted.cause:  # its search, again and again, would hold up everybody's pages
         raise HTTPException(400, "A search is not kept up to date.")
-    return HTMLResponse(_list(app, wanted, asked))
+    return services.parts.answer(f"jobs {asked}", lambda: _list(services.app, wanted, asked))
 
 
 def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
