@@ -40,7 +40,10 @@ def test_of_two_such_videos_under_way_at_once_the_first_that_is_published_stays(
     assert farm.record(second).state is JobState.DONE
     record = farm.record(first)
     assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.REVIEW)
-    assert farm.store.stat(farm.key(second)).metadata["job"] == farm.record(second).job_id
+    seen = farm.store.stat(farm.key(second))
+    assert seen.metadata["job"] == farm.record(second).job_id
+    left = {each.key for each in farm.store.list("DONE/")}
+    assert left == {seen.key, seen.metadata["certificate"]}, "a certificate without a rendition"
 
 
 @pytest.mark.parametrize(

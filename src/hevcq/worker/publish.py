@@ -3,6 +3,8 @@
 The certificate is written first. A rendition of another video under the same name is never replaced.
 """
 
+from contextlib import suppress
+
 from hevcq import __version__
 from hevcq.domain.certificate import (
     Certificate,
@@ -16,7 +18,9 @@ from hevcq.domain.keys import LIBRARY_BUCKET, certificate_key
 from hevcq.domain.planning.encode_plan import Work
 from hevcq.errors import (
     BadKey,
+    HevcqError,
     NeedsReview,
+    PermanentError,
     SourceGone,
     StaleFence,
     Unavailable,
@@ -172,13 +176,18 @@ def publish(
         stop=claimed.lease.stop,
         recheck=lambda there: _recheck(context, claimed, made, there),
     )
-    for each in () if files is None else files.members():
-        _publish(context, each)
-    if files is not None:
-        publication = files.master(publication)
-    # Last check before publication; the fence guards against changes during it.
-    claimed.lease.check()
-    _publish(context, publication)
+    try:
+        for each in () if files is None else files.members():
+            _publish(context, each)
+        if files is not None:
+            publication = files.master(publication)
+        # Last check before publication; the fence guards against changes during it.
+        claimed.lease.check()
+        _publish(context, publication)
+    except PermanentError:  # refused for good: nobody will see what it certifies
+        with suppress(HevcqError):
+            context.backend.store.delete(name)
+        raise
     if files is not None:
         files.done()
     return _reference(certificate, name)

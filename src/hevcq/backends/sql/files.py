@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hevcq.domain.job import Source, file_version
-from hevcq.domain.keys import LIBRARY_BUCKET, check_key
+from hevcq.domain.keys import LIBRARY_BUCKET, check_key, path_of_key
 from hevcq.errors import (
     HevcqError,
     LibraryError,
@@ -174,7 +174,7 @@ def source_path(database: Database, source: Source) -> Path:
     if source.bucket == LIBRARY_BUCKET:
         row = database.row(FIND_SOURCE, (source.source_id,))
     if row is None:
-        raise SourceGone(f"The source {source.key!r} is not known in this data folder.")
+        raise SourceGone(f"The source {printable(path_of_key(source.key) or source.key)} is not known here.")
     path = Path(os.fsdecode(row[0]))
     try:
         facts = _checked_facts(path)
