@@ -8,16 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from importlib.resources import files
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from hevcq.cli.web.serve import missing
 from hevcq.errors import Unavailable, UsageError
 from hevcq.settings.web import WebSettings
+from hevcq.util.signals import StopSignals
+from hevcq.web import server
 from hevcq.web.server import greeting, listen
 from support.accounts import accounts_in
 
@@ -75,6 +83,30 @@ def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(
     for kept in (tmp_path / "hevcq.db", tmp_path / "web" / "session.key"):
         assert kept.stat().st_mode & 0o777 == 0o600
         assert token.encode() not in kept.read_bytes()
+
+
+def test_a_request_that_a_stop_cuts_off_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    asked = threading.Event()
+
+    async def hang(_request: Request) -> Response:
+        asked.set()
+        await asyncio.Event().wait()
+
+    page, signals = Starlette(routes=[Route("/", hang)]), StopSignals()
+    page.state.services = Mock()
+    monkeypatch.setattr(server, "STOP_S", 0.2)
+    with listen("127.0.0.1", 0) as listening:
+        stop = threading.Thread(target=lambda: asked.wait() and signals.ask())
+        client = socket.create_connection(listening.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        stop.start()
+        server.run_until(page, signals, listening, 10)
+        client.close()
+
+    assert "Cancel 1 running task" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_the_token_is_shown_once(tmp_path: Path):

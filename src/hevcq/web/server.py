@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import resource
 import socket
 import threading
@@ -163,6 +164,7 @@ def run_until(
         if not ended.is_set():
             server.force_exit = True
 
+    logging.getLogger("uvicorn.error").addFilter(_tells)
     watching = threading.Thread(target=watch, name="hevcq-web-stop", daemon=True)
     watching.start()
     try:
@@ -172,6 +174,11 @@ def run_until(
         signals.ask()  # lets the watching thread go
         signals.ask()
         watching.join()
+
+
+def _tells(record: logging.LogRecord) -> bool:
+    """Leave out the tracebacks of requests that a stop cut off: uvicorn says how many they are."""
+    return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
 
 
 def _configured(application: Starlette, most_connections: int) -> uvicorn.Config:

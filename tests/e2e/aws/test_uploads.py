@@ -10,8 +10,10 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection
+from hevcq.util.clock import SystemClock
 from support.aws.forms import post
 from support.clips import make_clip
+from support.fakes.farm import FakeWorker
 
 pytestmark = [pytest.mark.aws, pytest.mark.media]
 ODD = "TODO/all/a video + more %20/é 漢字 &=?#.mp4"
@@ -79,3 +81,22 @@ def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet: 
         assert all(letter.reason for letter in letters)
     assert fleet.renditions() == []
     assert fleet.left_behind() == []
+
+
+def test_the_daily_task_tags_an_upload_once_all_that_want_it_are_done(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    bucket, keys = fleet.aws.input_bucket, ("TODO/hevc/done.mp4", "TODO/all/waits.mp4")
+    for key in keys:
+        fleet.put(key, b"clip")
+    FakeWorker(fleet.backend, tmp_path, SystemClock()).do(fleet.known["hevc"])
+    on = {"HEVCQ_AWS__TAG_DONE": "true"}
+
+    for words, env in ((["--uploads"], {}), (["--uploads", "--now"], on)):
+        refused = fleet.run("originals", "expire", *words, env=env)
+        assert (refused.code, "stands alone" in refused.err) == (2, True), refused.err
+    ran = fleet.run("originals", "expire", "--uploads", env=on)
+
+    assert (ran.code, ran.err.strip()) == (0, "1 upload tagged hevcq=done.")
+    tags = [fleet.clients.s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"] for key in keys]
+    assert tags == [[{"Key": "hevcq", "Value": "done"}], []]

@@ -174,7 +174,9 @@ def source_path(database: Database, source: Source) -> Path:
     if source.bucket == LIBRARY_BUCKET:
         row = database.row(FIND_SOURCE, (source.source_id,))
     if row is None:
-        raise SourceGone(f"The source {printable(path_of_key(source.key) or source.key)} is not known here.")
+        raise SourceGone(
+            f"The source {printable(path_of_key(source.key) or source.key)} is not known here."
+        )
     path = Path(os.fsdecode(row[0]))
     try:
         facts = _checked_facts(path)

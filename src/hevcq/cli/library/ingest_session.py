@@ -19,10 +19,13 @@ from hevcq.util.text import counted
 from hevcq.wiring.app import App
 
 NOT_MADE_AGAIN = {
-    UNDONE: ("undone", "--state done"),
-    GONE: ("without rendition", "--missing"),
+    UNDONE: (
+        "undone",
+        "name the file itself, or `hevcq retry FOLDER --state done`, then this command.",
+    ),
+    GONE: ("without rendition", "`hevcq retry FOLDER --missing`, then this command."),
 }
-"""What an ingest leaves as a person left it, and the option of `hevcq retry` that makes it again."""
+"""What an ingest leaves as a person left it, and how it is made again."""
 
 
 class Session:
@@ -141,11 +144,10 @@ class Session:
         return code
 
     def _say_how_again(self) -> None:
-        for reason, (left, option) in NOT_MADE_AGAIN.items():
+        for reason, (left, how) in NOT_MADE_AGAIN.items():
             if count := sum(each.reason == reason for each in self._summary.results):
-                videos = f"{counted(count, 'video')} stay{'s' * (count == 1)} {left}."
-                again = f"`hevcq retry FOLDER {option}`, then this command."
-                self._echo(f"{videos} To encode {'it' if count == 1 else 'them'} again: {again}")
+                videos = f"{counted(count, 'video')} stay{'s' * (count == 1)} {left}"
+                self._echo(f"{videos}. To encode {'it' if count == 1 else 'them'} again: {how}")
 
     def _emit_summary(self, code: ExitCode, seconds: float) -> None:
         self._display(

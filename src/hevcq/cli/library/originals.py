@@ -167,6 +167,7 @@ def undo(
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", hidden=True)] = True,  # noqa: ARG001 - undo asks nothing
 ) -> None:
     """Restore replaced originals, byte for byte.
 

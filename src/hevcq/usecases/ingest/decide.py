@@ -25,7 +25,7 @@ from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.text import printable
 
 NOT_IN_PLACE = "Encoded earlier, not yet in place."
-UNDONE = "Undone on request; name this file itself to encode it again."
+UNDONE = "Undone on request."
 GONE = "Its rendition is missing: deleted, or its disk is away."
 NAME_TAKEN = "In its place it would be named {}, as another video here; rename one of the two."
 
