@@ -1,5 +1,6 @@
 """`hevcq serve` as a person starts it, what it prints, how it stops, and what it is made of."""
 
+import asyncio
 import hashlib
 import json
 import os

@@ -177,20 +177,26 @@ def publish(
         recheck=lambda there: _recheck(context, claimed, made, there),
     )
     try:
-        for each in () if files is None else files.members():
-            _publish(context, each)
-        if files is not None:
-            publication = files.master(publication)
-        # Last check before publication; the fence guards against changes during it.
-        claimed.lease.check()
-        _publish(context, publication)
+        _publish_all(context, claimed.lease, publication, files)
     except PermanentError:  # refused for good: nobody will see what it certifies
         with suppress(HevcqError):
             context.backend.store.delete(name)
         raise
+    return _reference(certificate, name)
+
+
+def _publish_all(
+    context: WorkerContext, lease: Lease, publication: Publication, files: SetPublication | None
+) -> None:
+    for each in () if files is None else files.members():
+        _publish(context, each)
+    if files is not None:
+        publication = files.master(publication)
+    # Last check before publication; the fence guards against changes during it.
+    lease.check()
+    _publish(context, publication)
     if files is not None:
         files.done()
-    return _reference(certificate, name)
 
 
 def _set_of(context: WorkerContext, claimed: ClaimedTask, made: Made) -> SetPublication | None:

@@ -205,7 +205,10 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
 
     left = farm.run("ingest", farm.media, "--replace")
     assert (left.code, digest(video)) == (0, before)
-    assert "1 video stays undone. To encode it again: `hevcq retry FOLDER --state" in left.err
+    assert (
+        "1 video stays undone. To encode it again: name the file itself, or `hevcq retry"
+        in left.err
+    )
     assert farm.run("ingest", video, "--replace").code == 0
     assert codec(video) == "hevc"
     assert farm.run("undo", video).code == 0
