@@ -23,6 +23,7 @@ class EventName(StrEnum):
 
     SCAN_STARTED = "scan_started"
     SCAN_PROGRESS = "scan_progress"
+    SAMPLE_PROGRESS = "sample_progress"
     FILE_PLANNED = "file_planned"
     FILE_UNUSABLE = "file_unusable"
     PLAN = "plan"
@@ -120,7 +121,7 @@ class IngestEvent(Frozen):
     )
     forecast_size: tuple[int, int] | None = Field(
         default=None,
-        description="plan, file_planned: bytes of renditions to expect: least and most",
+        description="plan, file_planned, sample_progress: bytes of renditions to expect: least and most",
     )
     cpu_s: tuple[float, float] | None = Field(
         default=None, description="file_planned: CPU seconds to expect: least and most"

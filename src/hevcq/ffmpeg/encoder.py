@@ -52,6 +52,7 @@ from hevcq.ports.encoder import (
     Encoder,
     EncodeReport,
     EncodeRequest,
+    Estimate,
     FramePairs,
     OnProgress,
     TextTrack,
@@ -219,6 +220,19 @@ class FfmpegEncoder(Encoder):
         if isinstance(aim, Aim) and not aim.out_of_reach:
             former.append(aim.crf)
         return aim
+
+    def estimate(
+        self, request: EncodeRequest, count: int, *, stop: threading.Event
+    ) -> Estimate | None:
+        from hevcq.ffmpeg.verify.samples import estimate
+
+        if request.profile.video.quality is not None:
+            measured = self.measure(request.location, request.info, stop=stop)
+            request = replace(request, measured=measured)
+            aim = self.find_quality(request, measured, stop=stop)
+            if isinstance(aim, Aim):
+                request = replace(request, plan=request.plan.aimed(aim))
+        return estimate(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), count)
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:
         from hevcq.ffmpeg.verify.quality import check_quality

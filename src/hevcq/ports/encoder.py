@@ -212,6 +212,15 @@ class TextTrack:
     dispositions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What samples say of a whole rendition: bytes, their standard error as a share, and its CPU seconds."""
+
+    size: float
+    error: float
+    cpu_s: float
+
+
 OnProgress = Callable[[EncodeProgress], None]
 
 
@@ -363,6 +372,19 @@ class Encoder(ABC):
         if nothing here measures quality. The default is an encoder that measures none.
         """
         return "this encoder measures no quality"
+
+    def estimate(
+        self,
+        request: EncodeRequest,  # noqa: ARG002 - a hint
+        count: int,  # noqa: ARG002
+        *,
+        stop: threading.Event,  # noqa: ARG002
+    ) -> Estimate | None:
+        """Encode at most `count` samples, and say what the whole would be; None if that cannot be said.
+
+        `request.output` is a scratch file, which is gone afterwards. Raises what `encode` raises.
+        """
+        return None
 
     def frame_pairs(self, request: VerifyRequest, *, stop: threading.Event) -> FramePairs:
         """Read the times of the frames of a rendition and its source, to compare them."""

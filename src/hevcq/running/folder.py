@@ -29,10 +29,12 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
 from hevcq.usecases.ingest.request import Destination, IngestRequest
+from hevcq.usecases.ingest.sampling import Sampling
 from hevcq.usecases.ingest.session import (
     Accept,
     Ingest,
     IngestSetup,
+    Refine,
 )
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
@@ -106,6 +108,8 @@ class FolderIngest:
         setup = IngestSetup(
             roots=self.request.roots,
             free_bytes=self.request.free_bytes,
+            budget_s=self.request.budget_s,
+            refine=self._sampling(),
             profiles=tuple(profiles),
             where=where,
             planner=make_plan,
@@ -133,6 +137,11 @@ class FolderIngest:
             mark_source_finished=finish if app.settings.aws.tag_done else lambda _source: False,
         )
         return Ingest(ports, setup, collector, self._emit, proofs)
+
+    def _sampling(self) -> Refine | None:
+        app, seconds = self._app, self.request.sample_s
+        here = app.encoder, app.scratch, app.clock, self._stop, self._emit
+        return Sampling(*here, seconds) if seconds else None
 
     def _acceptance(self, rates: Costs) -> Accept | None:
         library = self.request.library

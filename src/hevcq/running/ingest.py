@@ -108,6 +108,7 @@ class IngestApplication:
             items=tuple(item for each in plans for item in each.items),
             forecast=total(each.forecast for each in plans),
             output=total(outputs) if outputs else None,
+            sampled=sum(each.sampled for each in plans),
         )
 
     def only_news(self, plan: IngestPlan, *, quiet: bool) -> IngestPlan:

@@ -69,8 +69,8 @@ class Scratch:
         """Create an empty folder as `job` does. Raises DiskFull unless `least` bytes are free."""
         if self.free_bytes() < least:
             raise DiskFull(
-                "Its check needs a copy of it without what the recorder left broken at the ends, "
-                f"and the scratch folder has less than {least >> 20} MiB free."
+                f"The scratch folder {self._folder} has less than {least >> 20} MiB free.",
+                remedy="Free some, or set `scratch` to a folder on another disk.",
             )
         with self.job(name) as folder:
             yield folder

@@ -79,9 +79,10 @@ def test_a_dry_run_changes_nothing_at_all(farm: Farm) -> None:
     farm.clip("a.mp4")
     before = sorted(farm.media.rglob("*"))
 
-    ran = farm.run("ingest", farm.media, "--dry-run")
+    ran = farm.run("ingest", farm.media, "--dry-run", "--sample", "1m")
 
     assert ran.code == 0
+    assert ran.err.endswith("By samples of 1 of 1.\n")
     assert "a.mp4" in ran.out
     assert ran.out.splitlines()[1].startswith("a.mp4 ")
     assert ran.err.startswith("1 to encode. ")

@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from hevcq.errors import EncoderFailed, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify import samples
 from hevcq.ffmpeg.verify.samples import LEAST, MOST, sample_times
-from hevcq.ports.encoder import EncodeRequest
+from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
 
@@ -42,14 +43,21 @@ def source(folder: Path, crf: int, name: str) -> Path:
 def tried(
     path: Path, folder: Path, crf: int, stop: threading.Event | None = None, **parts: Any
 ) -> tuple[GateResult, ...]:
+    request, stop = asked(path, folder, crf, **parts), stop or threading.Event()
+    measured = ENCODER.measure(str(path), request.info, stop=threading.Event())
+    try:
+        return ENCODER.try_samples(request, measured, stop=stop)
+    finally:
+        assert not list(folder.glob("sample.mkv*"))
+
+
+def asked(path: Path, folder: Path, crf: int, **parts: Any) -> EncodeRequest:
     video = {"preset": "ultrafast", "crf": crf, **parts.pop("video", {})}
     recipe = profile("hevc", video=video, **parts)
-    stop = stop or threading.Event()
     info = ENCODER.probe(str(path), stop=threading.Event())
-    measured = ENCODER.measure(str(path), info, stop=threading.Event())
     plan = make_plan(recipe, info)
     assert isinstance(plan, EncodePlan)
-    request = EncodeRequest(
+    return EncodeRequest(
         profile=recipe,
         plan=plan,
         info=info,
@@ -59,10 +67,6 @@ def tried(
         source_size=path.stat().st_size,
         max_seconds=60.0,
     )
-    try:
-        return ENCODER.try_samples(request, measured, stop=stop)
-    finally:
-        assert not list(folder.glob("sample.mkv*"))
 
 
 @pytest.mark.media
@@ -109,6 +113,52 @@ def test_a_sample_that_loses_its_colours_is_a_wrong_picture(folder: Path, monkey
 )
 def test_what_cannot_be_sampled_is_left_to_the_gates(folder: Path, name: str, parts) -> None:
     assert tried(source(folder, 45, name), folder, 10, **parts) == ()
+
+
+def estimated(path: Path, folder: Path, count: int = 3, **parts: Any) -> Estimate | None:
+    request = replace(asked(path, folder, 30), **parts)
+    try:
+        return ENCODER.estimate(request, count, stop=threading.Event())
+    finally:
+        assert not list(folder.glob("sample.mkv*"))
+
+
+@pytest.mark.media
+def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path) -> None:
+    path = source(folder, 10, "large.mp4")
+    made = asked(path, folder, 30)
+    report = ENCODER.encode(made, on_progress=lambda _: None, stop=threading.Event())
+    size = made.output.stat().st_size
+    for each in (made.output, *report.thumbnails, *report.levels):
+        each.unlink()
+
+    found, lone = estimated(path, folder), estimated(path, folder, 1)
+
+    assert found is not None
+    assert lone is not None
+    assert found.size == pytest.approx(size, rel=0.2)
+    assert 0 < found.error < lone.error
+    assert found.cpu_s > 0
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("small.avi", {}), ("small.mp4", {"duration_s": None}), ("small.mp4", {"max_seconds": 0.01})],
+    ids=["times that are not stored", "unknown length", "no time"],
+)
+def test_nothing_is_foretold_of_what_cannot_be_sampled(folder: Path, name: str, parts) -> None:
+    assert estimated(source(folder, 45, name), folder, **parts) is None
+
+
+@pytest.mark.media
+def test_of_a_source_that_does_not_decode_nothing_is_foretold(folder: Path) -> None:
+    path = folder / "torn.mp4"
+    content = bytearray(source(folder, 10, "large.mp4").read_bytes())
+    content[5000:-5000] = bytes(len(content) - 10_000)
+    path.write_bytes(content)
+
+    assert estimated(path, folder) is None
 
 
 @pytest.mark.media

@@ -34,6 +34,7 @@ from hevcq.ports.encoder import (
     Encoder,
     EncodeReport,
     EncodeRequest,
+    Estimate,
     OnProgress,
     SetFile,
     TrimmedSource,
@@ -177,6 +178,7 @@ class FakeEncoder(Encoder):
         self.measured_s: float | None = None
         self.sampled: tuple[GateResult, ...] = ()
         self.aim: Aim | str = "nothing is measured"
+        self.estimates: list[Estimate | None] = []
         self.verified: list[float] = []
         self.crfs: list[float | None] = []
         self.salt = ""
@@ -254,6 +256,13 @@ class FakeEncoder(Encoder):
         """Answer `aim`; see ports.encoder."""
         self._step("search", stop)
         return self.aim
+
+    def estimate(
+        self, request: EncodeRequest, count: int, *, stop: threading.Event
+    ) -> Estimate | None:
+        """Answer the next of `estimates`, or what half the source takes; see ports.encoder."""
+        self._step("estimate", stop)
+        return self.estimates.pop(0) if self.estimates else Estimate(request.source_size / 2, 0, 9)
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float:
         """Answer the next of `verified`; see ports.encoder."""

@@ -318,8 +318,8 @@ def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed() -> None
     )
     runs = replace(costing("runs", 10, 900), disposition=Disposition.JOIN)
 
-    def encoded(wanted: int) -> list[str]:
-        items = decide_.enough_to_free([slow, useless, quick, runs], wanted)
+    def encoded(wanted: int, budget_s: float = 1e9) -> list[str]:
+        items = decide_.most_saving([slow, useless, quick, runs], wanted, budget_s)
         assert len(items) == 4
         left = [each for each in items if each.disposition is Disposition.SKIP]
         assert all((each.cpu, each.output) == (None, None) for each in left)
@@ -328,6 +328,9 @@ def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed() -> None
     assert encoded(50) == ["runs"]
     assert encoded(700) == ["runs", "quick"]
     assert encoded(701) == encoded(10**9) == ["runs", "quick", "slow"]
+    assert encoded(10**9, 70.0) == ["runs", "quick", "slow"]
+    assert encoded(10**9, 69.9) == ["runs", "quick"]
+    assert encoded(10**9, 1.0) == ["runs"]
 
 
 def test_the_forecast_of_a_quality_counts_the_search() -> None:

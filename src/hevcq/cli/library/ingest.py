@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as replace_fields
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -27,7 +27,7 @@ from hevcq.cli.options import (
 )
 from hevcq.errors import UsageError
 from hevcq.settings.libraries import KEEP_DAYS, Library, library_of
-from hevcq.settings.quantities import size_bytes
+from hevcq.settings.quantities import seconds, size_bytes
 from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.util.text import counted, printable, size
@@ -42,8 +42,12 @@ FreeSize = Annotated[
         help="Only until the forecast frees this much, such as 500GB; most per CPU time first.",
     ),
 ]
+Number = TypeVar("Number", int, float)
 EVERYTHING = Path("/")
 NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
+SAMPLED_ELSEWHERE = (
+    "--sample only works with the embedded backend and PostgreSQL: on aws another ffmpeg encodes."
+)
 WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the fleet encodes."
 CONFLICTS = (
     ("replace", "output", "choose where renditions go"),
@@ -53,7 +57,7 @@ CONFLICTS = (
     ("collect_only", "watch include exclude", "it looks for no files"),
     ("collect_only", "output replace", "the destination was set with the job"),
     ("quality", "no_wait collect_only", "only this command's own encodes aim at it"),
-    ("free", "watch collect_only order", "it chooses once what to encode, and in which order"),
+    ("free budget", "watch collect_only order", "it chooses once what to encode, in its own order"),
     ("quiet", "verbose", "choose one"),
 )
 """Options of the first column that exclude each option of the second, and why."""
@@ -67,6 +71,7 @@ OF_A_LIBRARY = {
     "keep_originals",
     "order",
     "free",
+    "budget",
 }
 
 
@@ -107,6 +112,20 @@ def ingest(
         ),
     ] = None,
     free: FreeSize = "",
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Only what should be done within this time, such as 20h; most saved per CPU time first.",
+        ),
+    ] = "",
+    sample: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="With --dry-run, encode samples for about this long, such as 1m, for a closer forecast.",
+        ),
+    ] = "",
     order: Annotated[
         Literal["path", "saving"],
         typer.Option(metavar="ORDER", help="Work by path, or by saving (largest expected first)."),
@@ -155,14 +174,16 @@ def ingest(
             collect_only=collect_only,
             watch=watch,
             largest_saving_first=order == "saving",
-            free_bytes=_bytes(free),
+            free_bytes=_quantity("--free", free, size_bytes),
+            budget_s=_quantity("--budget", budget, seconds),
         )
     ]
+    sample_s = _quantity("--sample", sample, seconds) / len(requests)
+    requests = [replace_fields(each, sample_s=sample_s) for each in requests]
     from hevcq.cli.library.ingest_session import Session
 
     with cli.app(workers=("--workers", workers), **_log_level(cli, shown)) as app:
-        if workers is not None and app.settings.on_aws:
-            raise UsageError(WORKERS_ELSEWHERE)
+        _require_local(app, (workers, WORKERS_ELSEWHERE), (sample_s, SAMPLED_ELSEWHERE))
         if collect_only:
             require_queued(app, places)
         _aim(app, profile, quality)
@@ -198,7 +219,7 @@ def shrink(
         replace=True,
         keep_days=KEEP_DAYS if library is None else library.keep_originals,
         largest_saving_first=not free,
-        free_bytes=_bytes(free),
+        free_bytes=_quantity("--free", free, size_bytes),
     )
     from hevcq.cli.library.ingest_session import Session
 
@@ -208,11 +229,17 @@ def shrink(
         raise typer.Exit(session.run(lambda plan: yes or _agreed(plan, request)))
 
 
-def _bytes(free: str) -> int:
+def _require_local(app: App, *options: tuple[float | None, str]) -> None:
+    for given, why in options:
+        if given and app.settings.on_aws:
+            raise UsageError(why)
+
+
+def _quantity(option: str, text: str, read: Callable[[str], Number]) -> Number:
     try:
-        return size_bytes(free)
+        return read(text)
     except ValueError as error:
-        raise UsageError(f"--free {printable(free)} {error}.") from error
+        raise UsageError(f"{option} {printable(text)} {error}.") from error
 
 
 def _agreed(plan: IngestPlan, request: IngestRequest) -> bool:
@@ -266,6 +293,8 @@ def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Libr
         raise UsageError(
             "--keep-originals only works with --replace; otherwise originals are never touched."
         )
+    if "sample" in given and "dry_run" not in given:
+        raise UsageError("--sample only works with --dry-run.")
     if "free" in given and "replace" not in given and not libraries:
         raise UsageError("--free only works with --replace: what is put beside frees nothing.")
     if libraries and not OF_A_LIBRARY.isdisjoint(given):

@@ -35,6 +35,7 @@ class Session:
         self._app, self._cli, self._as_json, self._dry = app, cli, as_json, dry_run
         self._began = app.clock.monotonic()
         self._watch = any(each.watch for each in requests)
+        self._sampled = any(each.sample_s for each in requests)
         self._display = open_display(
             app.clock,
             as_json=as_json,
@@ -118,6 +119,8 @@ class Session:
             for line in report.plan_lines(first, width, listed=True, every=self._cli.verbose):
                 render.emit(line)
             self._echo(report.plan_total(first))
+            if self._sampled and first.bytes_to_encode:
+                self._echo(report.sampled(first))
             self._say_how_again()
         code = ingest_exit_code(self._summary)
         self._emit_summary(code, 0.0)

@@ -270,7 +270,18 @@ def plan_total(plan: IngestPlan) -> str:
         words += f" {_change(plan) or size(plan.bytes_to_process) + ' to process'};"
         words += f" encoding will take {duration_range(plan.forecast.low, plan.forecast.high)}"
         words += " (this machine is busy now)." if plan.busy >= BUSY else "."
+    queued = plan.of(Disposition.QUEUE, Disposition.JOIN)
+    if unknown := sum(item.info is not None and not item.info.duration_s for item in queued):
+        words += f" Not counted: {counted(unknown, 'video')} of unknown length."
     return words
+
+
+def sampled(plan: IngestPlan) -> str:
+    """Return the sentence that says how many videos a forecast's samples are of."""
+    of = f"of {sum(item.cpu is not None for item in plan.items):,}"
+    if plan.sampled:
+        return f"By samples of {plan.sampled:,} {of}."
+    return f"None {of} could be sampled in this time: the forecast is that of any such video."
 
 
 def plan_saving(plan: IngestPlan) -> int:

@@ -11,9 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TextIO
 
-from hevcq.cli.output.sentences import SHOWN_WHEN_QUIET, is_routine, sentence
+from hevcq.cli.output.sentences import SHOWN_WHEN_QUIET, is_routine, sentence, size_range
 from hevcq.cli.output.table import ending, paragraph, shorten
 from hevcq.domain.events import EventName, IngestEvent
+from hevcq.usecases.ingest.forecast import Range
 from hevcq.util.clock import Clock
 from hevcq.util.text import counted, duration, size
 
@@ -66,6 +67,7 @@ class Board:
     active: dict[tuple[str, str], Row] = field(default_factory=dict)
     notice: str = ""
     scanned: int | None = None
+    sampled: str = ""
     scan_began: float = 0.0
     _work: dict[tuple[str, str], float] = field(default_factory=dict)
     _over: set[tuple[str, str]] = field(default_factory=set)
@@ -75,7 +77,12 @@ class Board:
     def apply(self, event: IngestEvent) -> None:
         key = (event.path or "", event.profile or "")
         match event.event:
-            case EventName.SCAN_STARTED | EventName.SCAN_PROGRESS | EventName.PLAN:
+            case (
+                EventName.SCAN_STARTED
+                | EventName.SCAN_PROGRESS
+                | EventName.SAMPLE_PROGRESS
+                | EventName.PLAN
+            ):
                 self._scan(event)
             case EventName.FILE_PLANNED if event.cpu_s is not None:
                 self._work[key] = sum(event.cpu_s) / 2
@@ -103,7 +110,13 @@ class Board:
 
     def _scan(self, event: IngestEvent) -> None:
         if event.event is EventName.PLAN:
-            self.scanned, self.forecast_s = None, event.forecast_s
+            self.scanned, self.sampled, self.forecast_s = None, "", event.forecast_s
+        elif event.event is EventName.SAMPLE_PROGRESS:
+            counts, sizes = event.counts or {}, Range(*(event.forecast_size or (0, 0)))
+            self.sampled = (
+                f"Sampled {counts.get('sampled', 0):,} of {counted(counts.get('files', 0), 'video')}:"
+                f" all become {size_range(sizes)} (Ctrl-C: that will do)"
+            )
         elif event.event is EventName.SCAN_STARTED:
             self.scanned, self.scan_began = 0, event.at
         else:
@@ -276,7 +289,9 @@ def overall(board: Board, now: float) -> str:
 
 
 def scanning(board: Board, now: float) -> str:
-    """Return the line of a scan that goes on at `now` (wall seconds)."""
+    """Return the line of a scan that goes on at `now` (wall seconds), or of the trials after it."""
+    if board.sampled:
+        return board.sampled
     if not board.scanned:
         return "Scanning…"
     took = duration(max(0.0, now - board.scan_began))

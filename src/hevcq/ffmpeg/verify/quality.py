@@ -41,7 +41,6 @@ from hevcq.errors import (
     PermanentError,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.command.codecs import (
     encoder_filters,
     picture_filter,
@@ -62,7 +61,7 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ffmpeg.verify.samples import GROUP_FRAMES, Sizes, copied, packet_sizes
+from hevcq.ffmpeg.verify.samples import GROUP_FRAMES, Sizes, copied, packet_sizes, sample_command
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 
@@ -274,18 +273,11 @@ def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
 
 
 def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:
-    request, video = job.request, job.request.plan.main_video
-    threads = request.threads or request.profile.bounds.threads
-    target = video.video or request.plan.video
-    command = [*base_command(job.tools, threads), *seek_options(at), "-t", f"{SAMPLE_S:g}"]
-    command += source_input(request.location, request.info)
+    video = job.request.plan.main_video
+    filters = encoder_filters(video.video or job.request.plan.video) or "null"
     # One graph for both, so that they have the same frames.
-    graph = f"[0:{video.source_index}]{encoder_filters(target) or 'null'},split[picture][same]"
-    command += ["-filter_complex", f"{graph};[same]{NUMBERED}[reference]", "-map", "[picture]"]
-    tick = next(s.tick for s in request.info.streams if s.index == video.source_index)
-    options = chunk_options(target, request.profile, tick=tick, threads=threads, trim="null")
-    command += [w for n, v in options if n not in {"-tag", "-filter"} for w in (f"{n}:0", v)]
-    command += ["-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", f"file:{sample}"]
+    graph = f"[0:{video.source_index}]{filters},split[picture][same];[same]{NUMBERED}[reference]"
+    command = sample_command(job, at, sample, ["-filter_complex", graph, "-map", "[picture]"])
     return [*command, "-map", "[reference]", *_LOSSLESS, f"file:{reference}"]
 
 

@@ -5,9 +5,11 @@ margin (G6), or one that is a wrong picture (G8). What cannot be sampled is enco
 gates decide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import hypot
 from pathlib import Path
+from statistics import fmean
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats import SOFTWARE
@@ -32,7 +34,7 @@ from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.decode import Decoded, decode_problems
 from hevcq.ffmpeg.verify.frames import FrameComparison
 from hevcq.ffmpeg.versions import KEYED, keyed
-from hevcq.ports.encoder import EncodeReport
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, Estimate
 from hevcq.util.text import timecode
 
 SAMPLED_FROM_S = 600.0
@@ -48,6 +50,12 @@ MARGIN = 0.1
 GROUP_FRAMES = 250
 """Frames from one key frame to the next of the rendition at most, as the encoders have it; fewer make
 it larger."""
+UNKNOWN_SOUND = 64_000
+"""Bits a second of a channel whose rate the header does not say."""
+USUAL_SPREAD = 0.3
+"""Share by which samples of one video differ: what counts as one more, as few may be alike by chance."""
+SHORT_ENCODE = 1.5
+"""How many times as much CPU a second of a sample takes as one of the whole (docs/quality.md)."""
 THINNED_KEYS = 500
 """Key frames from which a measurement may name every second one, or fourth, only."""
 
@@ -172,21 +180,87 @@ def _sampled(
 
 def _command(job: FfmpegRun, at: float, thumbnails: Path) -> list[str]:
     """Return the command that writes a sample beside its source's packets, and its thumbnails."""
+    video = job.request.plan.main_video
+    both = [*["-map", f"0:{video.source_index}"] * 2, "-c:1", "copy"]
+    graph = source_graph(video.video or job.request.plan.video)
+    return [
+        *sample_command(job, at, job.request.output, both),
+        *thumbnail_output(video.source_index, graph, f"file:{thumbnails}"),
+    ]
+
+
+def sample_command(job: FfmpegRun, at: float, sample: Path, pictures: Sequence[str]) -> list[str]:
+    """Return the command that encodes a sample as all of the video would be.
+
+    `pictures` maps them, and the filters are its own if it begins with a graph.
+    """
     request, video = job.request, job.request.plan.main_video
     threads = request.threads or request.profile.bounds.threads
     target = video.video or request.plan.video
     command = [*base_command(job.tools, threads), *seek_options(at), "-t", f"{SAMPLE_S:g}"]
-    command += source_input(request.location, request.info)
-    command += ["-map", f"0:{video.source_index}"] * 2
+    command += [*source_input(request.location, request.info), *pictures]
     tick = next(s.tick for s in request.info.streams if s.index == video.source_index)
     options = chunk_options(target, request.profile, tick=tick, threads=threads, trim="null")
-    for name, value in options:
-        if name != "-tag":  # of MP4; a source's packets of any codec need Matroska
-            command += [f"{name}:0", value]
-    command += ["-c:1", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
-    command += ["-f", "matroska", f"file:{request.output}"]
-    graph = source_graph(target)
-    return [*command, *thumbnail_output(video.source_index, graph, f"file:{thumbnails}")]
+    # A source's packets of any codec need Matroska, which has no tag.
+    unset = {"-tag", "-filter" if pictures[0] == "-filter_complex" else ""}
+    command += [word for n, v in options if n not in unset for word in (f"{n}:0", v)]
+    command += ["-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", f"file:{sample}"]
+    return command
+
+
+def estimate(job: FfmpegRun, count: int) -> Estimate | None:
+    """Encode samples; see `Encoder.estimate`. The header is believed: to read all of a file takes too long."""
+    request, length_s = job.request, job.request.duration_s
+    if not length_s or not _may_be_sampled(job) or len(request.plan.encoded(StreamKind.VIDEO)) > 1:
+        return None
+    made, cpu_s = list[Sizes](), 0.0
+    video = request.plan.main_video.source_index
+    first_s = next(s.start_s for s in request.info.streams if s.index == video) or 0.0
+    count = max(1, min(count, int(length_s / (2 * SAMPLE_S))))
+    sampled_s, until = min(SAMPLE_S, length_s), job.tools.clock.monotonic() + request.max_seconds
+    for place in sorted(range(count), key=lambda n: abs(n - count // 2)):  # time may end it early
+        at = first_s + (place + 0.5) * length_s / count - sampled_s / 2
+        try:
+            create_output(request.output)
+            command = sample_command(job, at, request.output, ["-map", f"0:{video}"])
+            # Else several would begin at one key frame.
+            command = [word for word in command if word != "-noaccurate_seek"]
+            writes = (request.output,)
+            report = run_with_progress(job, command, SAMPLE_S, lambda _: None, writes=writes)
+            sizes = packet_sizes(job, request.output)[0]
+        except OutOfMemory:
+            raise
+        except (EncoderFailed, LimitExceeded, PermanentError):
+            break
+        finally:
+            request.output.unlink(missing_ok=True)
+        if sizes.keys and sizes.others:
+            made.append(sizes)
+            cpu_s += report.cpu_s
+        if job.tools.clock.monotonic() >= until:
+            break
+    if not made:
+        return None
+    times = length_s / (sampled_s * len(made))
+    frames = times * sum(len(each.keys) + len(each.others) for each in made)
+    rates = [each.whole(GROUP_FRAMES, 1) for each in made]
+    mean = fmean(rates)
+    error = hypot(USUAL_SPREAD, *(rate / mean - 1 for rate in rates)) / len(rates)
+    key_frames = max(1.0, frames / GROUP_FRAMES)
+    everything = Sizes([k for s in made for k in s.keys], [o for s in made for o in s.others])
+    size = everything.whole(round(frames), key_frames) + _sound(request) * length_s / 8
+    return Estimate(size, error * max(0.0, 1 - 1 / times) ** 0.5, times * cpu_s / SHORT_ENCODE)
+
+
+def _sound(request: EncodeRequest) -> float:
+    """Return the bits a second of a rendition's sound, as far as the header says."""
+    sounds = {s.index: (s.bit_rate, s.audio) for s in request.info.streams if s.audio}
+    return sum(
+        kept.bit_rate or rate or UNKNOWN_SOUND * audio.channels
+        for kept in request.plan.kept
+        for rate, audio in [sounds.get(kept.source_index, (None, None))]
+        if audio
+    )
 
 
 def _picture_problem(

@@ -27,6 +27,9 @@ from hevcq.util.text import printable
 NOT_IN_PLACE = "Encoded earlier, not yet in place."
 UNDONE = "Undone on request."
 GONE = "Its rendition is missing: deleted, or its disk is away."
+NOT_NEEDED = "Not needed for what is to be freed."
+NOT_WITHIN = "Not within the time of --budget."
+SAVES_NOTHING = "Expected to save nothing."
 NAME_TAKEN = "In its place it would be named {}, as another video here; rename one of the two."
 
 
@@ -79,6 +82,11 @@ class Item:
     def saving(self) -> float:
         """The bytes that it is expected to save; 0 where nothing is known."""
         return 0.0 if self.output is None else self.size - (self.output.low + self.output.high) / 2
+
+    @property
+    def cpu_s(self) -> float:
+        """The CPU seconds that it is expected to take; 0 where nothing is known."""
+        return 0.0 if self.cpu is None else (self.cpu.low + self.cpu.high) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,13 +329,15 @@ def _fold(path: Path) -> str:
 class IngestPlan:
     """What an ingest will do: how long it will take (wall seconds), and the bytes of its renditions.
 
-    `busy` is how many times as long work takes here while other programs go on.
+    `busy` is how many times as long work takes here while other programs go on, `sampled` the number of
+    items of which samples were encoded.
     """
 
     items: tuple[Item, ...]
     forecast: Range
     output: Range | None = None
     busy: float = 1.0
+    sampled: int = 0
 
     def counts(self) -> dict[Disposition, int]:
         """Return the number of items per disposition, in the order of the enum."""
@@ -340,7 +350,7 @@ class IngestPlan:
 
     @property
     def bytes_to_encode(self) -> int:
-        """Total size of the sources whose renditions `output` foretells, counted once a rendition."""
+        """Total size of the sources whose renditions `output` estimates, counted once a rendition."""
         return sum(item.size for item in self.items if item.output is not None)
 
     @property
@@ -365,14 +375,9 @@ def with_forecast(
     timed: list[Item] = []
     jobs: dict[str, list[EncodeCost]] = {}
     for item in items:
-        waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
-        if waits and item.plan and item.profile and item.info:
-            larger = item.profile.gates.minimum_saving is None
-            preset = item.profile.video.preset
-            work = work_of(item.plan, preset, item.info, keeps_larger=larger)
-            if item.profile.video.quality is not None:
-                work = replace(work, search=search_share(item.info.duration_s or 0.0))
-            jobs.setdefault(item.profile.name, []).append(work)
+        work = work_ahead(item)
+        if work is not None:
+            jobs.setdefault(work.profile, []).append(work)
             timed.append(replace(item, cpu=rates.cpu([work]), output=rates.size([work])))
         else:
             timed.append(item)
@@ -385,27 +390,43 @@ def with_forecast(
         forecast=wall(costs, whole, cores, workers, machine, busy),
         output=total(outputs) if outputs else None,
         busy=busy,
+        sampled=sum(work in rates.estimates for found in jobs.values() for work in found),
     )
 
 
-def enough_to_free(items: Iterable[Item], wanted: int) -> list[Item]:
+def work_ahead(item: Item) -> EncodeCost | None:
+    """Return what an item's encode will cost; None if it has none, or nobody knows how long the video is."""
+    waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
+    if not (waits and item.plan and item.profile and item.info and item.info.duration_s):
+        return None
+    larger = item.profile.gates.minimum_saving is None
+    work = work_of(item.plan, item.profile.video.preset, item.info, keeps_larger=larger)
+    searches = item.profile.video.quality is not None
+    return replace(work, search=search_share(item.info.duration_s) if searches else 0.0)
+
+
+def most_saving(items: Iterable[Item], wanted: float, budget_s: float) -> list[Item]:
     """Return items of which those are skipped that are not needed to save `wanted` bytes.
 
-    What saves the most bytes for a CPU second is needed first. What runs already counts.
+    What saves the most bytes for a CPU second is needed first, as long as all takes at most `budget_s`
+    CPU seconds. What runs already counts.
     """
-    freed, found, fresh = 0.0, list[Item](), list[Item]()
+    freed, spent_s, found, fresh = 0.0, 0.0, list[Item](), list[Item]()
     for item in items:
         if item.disposition is Disposition.QUEUE and item.cpu is not None:
             fresh.append(item)
         else:
             found.append(item)
             freed += item.saving if item.disposition in TO_PROCESS else 0.0
-    for item in sorted(fresh, key=lambda one: -one.saving / (one.cpu.high if one.cpu else 1.0)):
-        if freed < wanted and item.saving > 0:
+            spent_s += item.cpu_s
+    for item in sorted(fresh, key=lambda one: -one.saving / one.cpu_s):
+        if freed < wanted and item.saving > 0 and spent_s + item.cpu_s <= budget_s:
             found.append(item)
             freed += item.saving
+            spent_s += item.cpu_s
         else:
-            reason = "Not needed for what is to be freed."
+            reason = NOT_NEEDED if freed >= wanted else NOT_WITHIN
+            reason = reason if item.saving > 0 else SAVES_NOTHING
             found.append(
                 replace(item, disposition=Disposition.SKIP, reason=reason, cpu=None, output=None)
             )

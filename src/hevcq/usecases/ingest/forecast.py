@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 from hevcq.domain.job import MAX_SIZE
@@ -17,6 +17,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import rate
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import EncodeCost
+from hevcq.ports.encoder import Estimate
 from hevcq.sql.catalog import Catalog
 
 LATEST = 50
@@ -72,6 +73,8 @@ USUAL_OUTPUT = {
 SPREAD, TABLE_SPREAD, OWN_SPREAD = 0.42, 0.3, 0.2
 """Standard deviations in natural logarithms: of one video around the model, and of all together
 around the table and around the factor of own jobs."""
+SIZE_ERROR, CPU_ERROR = 0.05, 0.15
+"""The same of samples: what all that is forecast from them is wrong by."""
 DEVIATIONS = 1.45
 """Half a range, in standard deviations: 85 % of a normal distribution, as tails are heavier."""
 KEPT_ABOVE = 0.95
@@ -102,11 +105,24 @@ def total(ranges: Iterable[Range]) -> Range:
     return Range(sum(each.low for each in found), sum(each.high for each in found))
 
 
+class Factor(NamedTuple):
+    """What jobs of a profile take over what the table says: CPU seconds, and bytes (None: by the table).
+
+    `spread` and `shared` are standard deviations of one job, and of all together.
+    """
+
+    cpu: float = 1.0
+    size: float | None = None
+    spread: float = SPREAD
+    shared: float = TABLE_SPREAD
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What own jobs took over what the table says, by profile: medians of CPU seconds and of sizes."""
+    """The factors of profiles by own jobs (medians) or by samples, `estimates` of these very jobs."""
 
-    factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    factors: Mapping[str, Factor] = field(default_factory=dict)
+    estimates: Mapping[EncodeCost, Estimate] = field(default_factory=dict)
 
     @classmethod
     def learned(cls, samples: Iterable[EncodeCost]) -> Costs:
@@ -118,22 +134,42 @@ class Costs:
                 known.setdefault(job.profile, []).append(over_table)
         return cls(
             {
-                name: (median(cpu for cpu, _ in jobs), median(size for _, size in jobs))
+                name: Factor(
+                    median(cpu for cpu, _ in jobs),
+                    median(size for _, size in jobs),
+                    shared=OWN_SPREAD,
+                )
                 for name, jobs in known.items()
                 if len(jobs) >= OWN_ENOUGH
             }
         )
 
+    def sampled(self, estimates: Mapping[EncodeCost, Estimate]) -> Costs:
+        """Return the rates that samples of some jobs show for all jobs of their profiles."""
+        factors = dict(self.factors)
+        for name in {job.profile for job in estimates}:
+            found = {job: estimate for job, estimate in estimates.items() if job.profile == name}
+            cpu = sum(map(_sampled_cpu, found.items())) / sum(map(_cpu, found))
+            size = sum(estimate.size for estimate in found.values()) / sum(map(_size, found))
+            ratios = [math.log(estimate.size / _size(job)) for job, estimate in found.items()]
+            mean, root = fmean(ratios), math.sqrt(len(ratios))
+            spread = math.hypot(SPREAD, *(each - mean for each in ratios)) / root
+            factors[name] = Factor(cpu, size, spread, spread / root)
+        return Costs(factors, estimates)
+
     def cpu(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the CPU seconds of jobs of one profile, including the gates."""
-        factors = [self.factors.get(job.profile, (1.0 + job.search, 1.0))[0] for job in jobs]
-        return self._around(
-            jobs, [_cpu(job) * factor for job, factor in zip(jobs, factors, strict=True)]
-        )
+        return self._around(jobs, [self._expected_cpu(job) for job in jobs], CPU_ERROR)
+
+    def _expected_cpu(self, job: EncodeCost) -> float:
+        if job in self.estimates:
+            return _sampled_cpu((job, self.estimates[job]))
+        known = self.factors.get(job.profile)
+        return _cpu(job) * (known.cpu if known else 1.0 + job.search)
 
     def size(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the bytes that take the place of the sources of jobs of one profile."""
-        found = self._around(jobs, [self._expected_size(job) for job in jobs])
+        found = self._around(jobs, [self._expected_size(job) for job in jobs], SIZE_ERROR)
         most = float(sum(job.most for job in jobs))
         return Range(min(found.low, most), min(found.high, most))
 
@@ -142,18 +178,28 @@ class Costs:
 
         One that saves too little is not kept.
         """
-        own = self.factors.get(job.profile)
-        size = _size(job) * own[1] if own else job.usual or _size(job)
+        own = self.factors.get(job.profile, Factor()).size
+        size = _size(job) * own if own else float(job.usual) or _size(job)
+        size = self.estimates[job].size if job in self.estimates else size
         return size if size < KEPT_ABOVE * job.most else float(job.most)
 
-    def _around(self, jobs: Sequence[EncodeCost], expected: Sequence[float]) -> Range:
+    def _around(
+        self, jobs: Sequence[EncodeCost], expected: Sequence[float], of_trials: float
+    ) -> Range:
         """Return the range of a sum of jobs: what is one job's own evens out, what all share does not."""
         whole = sum(expected)
         if whole <= 0:
             return NOTHING
-        alone = SPREAD * math.hypot(*expected) / whole
-        shared = OWN_SPREAD if jobs[0].profile in self.factors else TABLE_SPREAD
-        half = math.exp(DEVIATIONS * math.hypot(alone, shared))
+        factor = self.factors.get(jobs[0].profile, Factor())
+        tried = [self.estimates.get(job) for job in jobs]
+        errors = [factor.spread if estimate is None else estimate.error for estimate in tried]
+        alone = math.hypot(*(e * one for e, one in zip(errors, expected, strict=True))) / whole
+        untried = sum(
+            one for one, estimate in zip(expected, tried, strict=True) if estimate is None
+        )
+        shared = factor.shared * untried / whole
+        known = of_trials if any(job.profile == jobs[0].profile for job in self.estimates) else 0.0
+        half = math.exp(DEVIATIONS * math.hypot(alone, shared, known))
         return Range(whole / half, whole * half)
 
 
@@ -203,6 +249,11 @@ def _cpu(job: EncodeCost) -> float:
     speed = by_preset.get(job.preset, MEDIUM[job.encoder])
     harder = (_density(job) / USUAL_DENSITY) ** CPU_BY_DENSITY
     return float(JOB_CPU_S + job.megapixels / speed * (1 + GATE_SHARE) * harder)
+
+
+def _sampled_cpu(found: tuple[EncodeCost, Estimate]) -> float:
+    job, estimate = found
+    return JOB_CPU_S + estimate.cpu_s * (1 + job.search) * (1 + GATE_SHARE)
 
 
 def _size(job: EncodeCost) -> float:

@@ -4,6 +4,7 @@ Uses ports only, so it is the same on the embedded and the aws backend. The call
 it, or not, and calls `Ingest.step` until nothing is open.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ from hevcq.usecases.ingest.decide import (
     Targets,
     by_file,
     decide,
-    enough_to_free,
+    most_saving,
     placements_by_source,
     with_forecast,
 )
@@ -58,6 +59,8 @@ RETIRE_LEASE_S = 60.0
 """Seconds of the claim under which a waiting job is ended."""
 SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
+Refine = Callable[[Sequence[Item], Costs], Costs]
+"""Return better rates for the forecast of these items."""
 Accept = Callable[[FoundVideo, Item], Item | None]
 """Return an item as a library's rules change it, or None if they do not want it."""
 
@@ -65,7 +68,7 @@ Accept = Callable[[FoundVideo, Item], Item | None]
 @dataclass(frozen=True, slots=True)
 class IngestSetup:
     """What to do. `cores`, `workers`, `busy` and `machine` (the cores of one job, None: all) only serve
-    the forecast; `free_bytes` is as in IngestRequest, `uploads` how many files go in at a time;
+    the forecast; `free_bytes` and `budget_s` are as in IngestRequest, `uploads` how many files go in at a time;
     `separate_keys` is as in `Enqueuer`."""
 
     roots: tuple[Path, ...]
@@ -78,9 +81,11 @@ class IngestSetup:
     workers: int = 1
     busy: float = 1.0
     free_bytes: int = 0
+    budget_s: float = 0.0
     uploads: int = 1
     separate_keys: bool = False
     accept: Accept | None = None
+    refine: Refine | None = None
     summary: IngestSummary = field(default_factory=IngestSummary)
 
 
@@ -126,20 +131,19 @@ class Ingest:
         request = self._request
         targets = Targets(request.where, ours)
         undone = UndoneOriginals(FileSystem(stop))
-        settled = (
+        settled = [
             self._undone(targets.settled(item), undone)
             if request.where.mode is Mode.REPLACE
             else self._done_before(targets.settled(item), ours)
             for item in items
-        )
-        plan = with_forecast(
-            settled, request.rates, request.cores, request.workers, request.machine, request.busy
-        )
-        if request.free_bytes:
-            needed = enough_to_free(plan.items, request.free_bytes)
-            plan = with_forecast(
-                needed, request.rates, request.cores, request.workers, request.machine, request.busy
-            )
+        ]
+        rates = request.refine(settled, request.rates) if request.refine else request.rates
+        machine = request.cores, request.workers, request.machine, request.busy
+        plan = with_forecast(settled, rates, *machine)
+        if request.free_bytes or request.budget_s:
+            budget_s = request.budget_s * request.cores / request.busy or math.inf
+            chosen = most_saving(plan.items, request.free_bytes or math.inf, budget_s)
+            plan = with_forecast(chosen, rates, *machine)
         for item in plan.items:
             self._emit(planned_event(item, self._ports.clock.now()))
         self._emit_event(
