@@ -283,21 +283,3 @@ def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_p
 def test_a_pattern_that_cannot_be_read_is_refused_with_the_pattern(tmp_path):
     with pytest.raises(UsageError, match=r"pattern: a\\."):
         found(tmp_path, exclude=["a\\"])
-
-
-@pytest.mark.parametrize(
-    ("head", "video"),
-    [
-        (b"\0\0\1\xba", True),
-        (b"RIFF\0\0\0\0CDXAfmt ", True),
-        (b"\x47".ljust(188, b"\0") * 3, True),
-        ((b"\0\0\0\0\x47".ljust(192, b"\0")) * 3, True),
-        (b"%!PS-Adobe-3.0", False),
-        (b"\x47 is no recording", False),
-    ],
-)
-def test_a_suffix_that_videos_share_is_decided_by_the_first_bytes(tmp_path, head, video):
-    put(tmp_path, "x.dat", "x.ps", content=head)
-
-    assert found(tmp_path) == (["x.dat", "x.ps"] if video else [])
-    assert left(tmp_path) == {}

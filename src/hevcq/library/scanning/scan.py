@@ -10,7 +10,7 @@ from pathlib import Path
 from hevcq.domain.keys import MASTER
 from hevcq.errors import UsageError
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import fingerprint_of, open_regular
+from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.names import holds_own_set, is_own
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
@@ -75,8 +75,6 @@ _SUFFIXES = (
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """Suffixes that are probed: those of ffmpeg's video demuxers
 (https://ffmpeg.org/ffmpeg-formats.html) and of cameras and recorders."""
-SHARED_SUFFIXES = frozenset(["264", "265", "avc", "bin", "dat", "dif", "pes", "ps", "rec"])
-"""Suffixes of videos and of other things: probed if the first bytes are those of a video."""
 _OTHERS = (
     "7z aac ac3 ape ass aup bak bif bmp bz2 cbr cbz cr2 cr3 csv db dmg dng doc docx dts epub exe flac "
     "gif gz heic htm html idx jar jpeg jpg json log lrf m3u m3u8 m4a m4b mka mks mobi mp2 mp3 msi nef "
@@ -85,8 +83,6 @@ _OTHERS = (
 )
 OTHER_SUFFIXES = frozenset(_OTHERS.split())
 """Suffixes that are known to be no videos, and are passed over without a word."""
-_HEAD = 4 + 2 * 192 + 1
-_TS_SYNC = 0x47
 LARGE = 10 * 1024 * 1024
 """Bytes from which a file of an unknown suffix is mentioned: it may be a video or a disc image."""
 
@@ -276,7 +272,7 @@ def _entry(
             RejectionCause.LINK,
             f"{printable(path)} links to a folder; links are not followed.",
         )
-    if not _wanted(walk, relative, path):
+    if not _wanted(walk, relative):
         return _mentioned(entry, walk)
     if _made_here(path, walk.certificates):
         return _own_rendition(path)
@@ -305,30 +301,14 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _wanted(walk: _Walk, relative: str, path: Path) -> bool:
+def _wanted(walk: _Walk, relative: str) -> bool:
     if walk.include is not None:
         return walk.include(relative)
-    suffix = _suffix(relative)
-    return suffix in VIDEO_SUFFIXES or (suffix in SHARED_SUFFIXES and _begins_as_video(path))
+    return _suffix(relative) in VIDEO_SUFFIXES
 
 
 def _suffix(name: str) -> str:
     return name.rpartition(".")[2].lower()
-
-
-def _begins_as_video(path: Path) -> bool:
-    """Return whether the first bytes are of MPEG-PS, -TS, an elementary stream or a Video CD."""
-    try:
-        with os.fdopen(open_regular(path), "rb") as reading:
-            head = reading.read(_HEAD)
-    except OSError:
-        return False
-    transport = any(
-        len(head) > at + 2 * step and all(head[at + n * step] == _TS_SYNC for n in range(3))
-        for at, step in ((0, 188), (4, 192))
-    )
-    start_code = head.startswith((b"\0\0\1", b"\0\0\0\1"))
-    return transport or start_code or (head[:4] == b"RIFF" and head[8:12] == b"CDXA")
 
 
 def _mentioned(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:

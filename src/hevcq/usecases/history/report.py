@@ -9,6 +9,7 @@ from pathlib import Path
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import path_of_key
 from hevcq.domain.media.facts import StreamKind
+from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.ports.event_log import DayKey, DaySum, Happened
@@ -231,6 +232,42 @@ def _lines(found: Rows, name_of: Callable[[DayKey], str]) -> tuple[Line, ...]:
 
 def _largest_first(lines: tuple[Line, ...]) -> tuple[Line, ...]:
     return tuple(sorted(lines, key=lambda line: (-line.saved, line.name)))
+
+
+DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """Bytes of sources and of their renditions, and the bytes saved each day, oldest first."""
+
+    jobs: int
+    before: int
+    after: int
+    by_day: tuple[tuple[date, int], ...]
+
+    @property
+    def saved(self) -> int:
+        """Bytes that the renditions are smaller by."""
+        return self.before - self.after
+
+
+def savings(log: EventLog, profiles: Mapping[str, Profile], now: float) -> Savings:
+    """Return the savings of the last DAYS days, of profiles that must save space.
+
+    A rendition for streaming is made beside its source and saves nothing, so it isn't counted.
+    """
+    counted = {
+        name for name, profile in profiles.items() if profile.gates.minimum_saving is not None
+    }
+    last = day_of(now)
+    days = {last - timedelta(days=back): 0 for back in reversed(range(DAYS))}
+    whole = DaySum()
+    for key, value in rows(log, min(days), last):
+        if key.name == "job.done" and key.profile in counted:
+            whole += value
+            days[_day(key)] += value.before - value.after
+    return Savings(whole.count, whole.before, whole.after, tuple(days.items()))
 
 
 @dataclass(frozen=True, slots=True)

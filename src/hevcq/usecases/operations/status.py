@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from hevcq.domain.pause import Hours
 from hevcq.domain.planning.encode_plan import Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
-from hevcq.ports.ledger import JobFilter, Ledger
+from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import QueueDepth
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
@@ -205,57 +204,6 @@ def _running(backend: Backend, job: JobRecord, now: float) -> RunningStatus:
         chunks_done=shared.done if shared is not None else 0,
         alive=alive,
     )
-
-
-DAYS = 30
-MAX_JOBS = 20_000
-"""Jobs read at most: a farm that ends more in a month shows the newest of them."""
-DAY_S = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Savings:
-    """Bytes of sources and of their renditions, and the bytes saved each day, oldest first.
-
-    `complete` is whether every job of the time was read.
-    """
-
-    jobs: int
-    before: int
-    after: int
-    by_day: tuple[tuple[date, int], ...]
-    complete: bool = True
-
-    @property
-    def saved(self) -> int:
-        """Bytes that the renditions are smaller by."""
-        return self.before - self.after
-
-
-def savings(
-    ledger: Ledger, profiles: Mapping[str, Profile], now: float, *, most: int = MAX_JOBS
-) -> Savings:
-    """Return the savings of the last DAYS days, of profiles that must save space.
-
-    A rendition for streaming is made beside its source and saves nothing, so it isn't counted.
-    Raises StorageError or Unavailable.
-    """
-    counted = {
-        name for name, profile in profiles.items() if profile.gates.minimum_saving is not None
-    }
-    today = datetime.fromtimestamp(now, UTC).date()
-    days = {today - timedelta(days=back): 0 for back in reversed(range(DAYS))}
-    jobs = before = after = read = 0
-    wanted = JobFilter(states=frozenset({JobState.DONE}), updated_after=now - DAYS * DAY_S)
-    for job in itertools.islice(ledger.jobs(wanted), most):
-        read += 1
-        if job.rendition is None or job.profile not in counted:
-            continue
-        jobs, before, after = jobs + 1, before + job.source.size, after + job.rendition.size
-        day = datetime.fromtimestamp(job.finished_at or job.updated_at, UTC).date()
-        if day in days:
-            days[day] += job.source.size - job.rendition.size
-    return Savings(jobs, before, after, tuple(days.items()), read < most)
 
 
 def library_rows(data_dir: Path) -> list[Mapping[str, Any]]:

@@ -245,7 +245,8 @@ def fetch(
     stated = next(((n, v) for n in STATED for m, v in file.checksums if m == n), ("sha256", ""))
     sums = [hashlib.new(name, usedforsecurity=False) for name in ("sha256", stated[0])]
     try:
-        with _opened(part) as out:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(part, flags, 0o666), "r+b") as out:
             _fill(remote, file, out, sums, pace, on_bytes)
         now = remote.stat(file.path)
         if now is None or (now.version, now.size) != (file.version, file.size):
@@ -260,11 +261,6 @@ def fetch(
         part.unlink(missing_ok=True)
         raise
     return sums[0].hexdigest()
-
-
-def _opened(part: Path) -> BinaryIO:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(part, flags, 0o666), "r+b", buffering=0)
 
 
 def _fill(
@@ -290,7 +286,7 @@ def _fill(
             if have > file.size:
                 raise SourceChanged(f"{printable(file.path)} is longer than it was listed.")
             pace.spend(len(block))
-            _write(out, block)
+            out.write(block)
             for each in sums:
                 each.update(block)
             on_bytes(have)
@@ -311,12 +307,6 @@ def _digest_part(out: BinaryIO, size: int, sums: list[hashlib._Hash], pace: Pace
         for each in sums:
             each.update(block)
     return have
-
-
-def _write(out: BinaryIO, block: bytes) -> None:
-    view = memoryview(block)
-    while view:
-        view = view[out.write(view) :]
 
 
 ROOM = 8

@@ -8,7 +8,7 @@ from hevcq.domain.job import JobRecord
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.running.submit import Submitted, submit_key, submit_path
-from hevcq.usecases.history.report import libraries_of
+from hevcq.usecases.history.report import DAYS, libraries_of, savings
 from hevcq.usecases.operations import listing, pausing
 from hevcq.usecases.operations.reprocess import (
     JobResult,
@@ -17,12 +17,10 @@ from hevcq.usecases.operations.reprocess import (
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
 from hevcq.usecases.operations.status import (
-    DAYS,
     Here,
     RunningStatus,
     overview,
     reason_in_words,
-    savings,
 )
 from hevcq.usecases.settings.libraries import find_library, save_library
 from hevcq.web.api import models
@@ -176,14 +174,13 @@ def _running_out(job: RunningStatus) -> models.RunningOut:
 @router.get("/savings")
 def show_savings(call: Operates) -> models.SavingsOut:
     """Sum up what was saved in the last days, by day."""
-    found = savings(call.app.backend.ledger, call.app.profiles, call.app.clock.now())
+    found = savings(gathered(call.app), call.app.profiles, call.app.clock.now())
     days = [models.DayOut(day=day.isoformat(), saved=count) for day, count in found.by_day]
     return models.SavingsOut(
         jobs=found.jobs,
         before=found.before,
         after=found.after,
         saved=found.saved,
-        complete=found.complete,
         days=days,
     )
 

@@ -316,13 +316,12 @@ class DayOut(BaseModel):
 
 
 class SavingsOut(BaseModel):
-    """Bytes of sources and renditions of the last days; not `complete` if only the newest were counted."""
+    """Bytes of sources and renditions of the last days."""
 
     jobs: int
     before: int
     after: int
     saved: int
-    complete: bool
     days: list[DayOut]
 
 

@@ -14,17 +14,14 @@ from hevcq.domain.videos.record import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
-from hevcq.usecases.history.report import libraries_of
+from hevcq.usecases.history.report import DAYS, Savings, libraries_of, savings
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.machines import state_of
 from hevcq.usecases.operations.pausing import pause
 from hevcq.usecases.operations.status import (
-    DAYS,
-    Savings,
     library_rows,
     library_words,
     overview,
-    savings,
 )
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import size, whole
@@ -109,7 +106,7 @@ def board(request: Request) -> Response:
     app = services_of(request).app
     # Letters that a service made by itself are recorded first, as `hevcq status` does.
     ExpiredMessages(app.backend, most=MAX_LETTERS).check()
-    saved = savings(app.backend.ledger, app.profiles, app.clock.now())
+    saved = savings(gathered(app), app.profiles, app.clock.now())
     return page(
         request,
         "board.html",
