@@ -197,7 +197,9 @@ class IngestApplication:
 
     def _report_paused(self, reason: str) -> None:
         name = EventName.PAUSED if reason else EventName.RESUMED
-        words = reason.removeprefix("Paused ") or "Resumed."  # shown behind "Paused: "
+        self._say(name, reason.removeprefix("Paused ") or "Resumed.")  # shown behind "Paused: "
+
+    def _say(self, name: EventName, words: str) -> None:
         self._emit(IngestEvent(event=name, at=self._app.clock.now(), reason=words))
 
     def _end(self) -> None:
@@ -240,8 +242,7 @@ class IngestApplication:
 
     def _emit_waiting(self) -> None:
         words = "Done here. An encode of another folder is finishing; Ctrl-C stops it."
-        now = self._app.clock.now()
-        self._emit(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
+        self._say(EventName.STOPPING, words)
 
     def others_before(self, items: Sequence[Item]) -> int:
         """Return how many tasks of other folders are queued besides these items; 0 for a fleet."""
@@ -267,8 +268,7 @@ class IngestApplication:
         words = f"Stopping: encodes get {grace:.0f} s to finish. Ctrl-C again to stop now."
         if not any(folder.session.tracker.open for folder in self._folders):
             words = "Stopping."
-        now = self._app.clock.now()
-        self._emit(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
+        self._say(EventName.STOPPING, words)
 
 
 def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> None:

@@ -18,7 +18,13 @@ from hevcq.domain.schedule import Schedule
 from hevcq.errors import StorageError, UsageError
 from hevcq.settings.libraries import KEEP_DAYS, Library
 from hevcq.usecases.settings.changes import SettingsFile, put_text
-from hevcq.usecases.settings.libraries import free_name, library_problems, overlap, save_library
+from hevcq.usecases.settings.libraries import (
+    free_name,
+    library_problems,
+    overlap,
+    require_valid,
+    save_library,
+)
 from hevcq.util.text import printable, reason_of
 
 SCREENS = ("password", "folders", "output", "hours", "sample")
@@ -162,13 +168,11 @@ def tables(answers: Answers, file: SettingsFile) -> list[dict[str, Any]]:
     return made
 
 
-def require_valid(answers: Answers, file: SettingsFile, profiles: Iterable[str]) -> None:
+def require_tables(answers: Answers, file: SettingsFile, profiles: Iterable[str]) -> None:
     """Raise UsageError for what the settings would refuse."""
     names = list(profiles)
     for table in tables(answers, file):
-        for key, words in library_problems(file, table, names).items():
-            said = words if words.startswith(("No ", "Another ", "/")) else f"{key} {words}".strip()
-            raise UsageError(f"{said[:1].upper()}{said[1:].rstrip('.')}.")
+        require_valid(library_problems(file, table, names))
 
 
 def finish(first: FirstRun, file: SettingsFile, profiles: Iterable[str], who: str) -> None:
@@ -178,7 +182,7 @@ def finish(first: FirstRun, file: SettingsFile, profiles: Iterable[str], who: st
         return
     if not answers.folders:
         raise UsageError("No folder is chosen.", remedy="Go back, and choose one.")
-    require_valid(answers, file, names)
+    require_tables(answers, file, names)
     for table in tables(answers, file):
         save_library(file, table, who, profiles=names)
     first.close()

@@ -265,35 +265,24 @@ def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:
     return recorded or GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail="not certified")
 
 
-def _digests(request: VerifyFilesRequest, stop: threading.Event) -> list[GateResult]:
+def _digests(request: VerifyFilesRequest, stop: threading.Event) -> Iterator[GateResult]:
+    """Compare the digests of source, rendition and each file of a set with the certificate's."""
     certificate = request.certificate
     if certificate is None:
-        return []
-    wanted = (
-        (Gate.G0, request.source, certificate.source_sha256),
-        (Gate.G9, request.rendition, certificate.rendition_sha256),
-    )
-    results = []
-    for gate, path, digest in wanted:
-        same = sha256(path, stop) == digest
-        detail = f"{path.name}: digest {'matches' if same else 'differs from'} the certificate"
+        return
+    wanted = [
+        (Gate.G0, request.source, certificate.source_sha256, ""),
+        (Gate.G9, request.rendition, certificate.rendition_sha256, ""),
+    ]
+    for each in certificate.files:
+        path = request.rendition.parent / each.name
+        wanted.append((Gate.G9, path, each.sha256, path.name))
+    for gate, path, digest, file in wanted:
+        same = (not file or path.is_file()) and sha256(path, stop) == digest
+        words = f"digest {'matches' if same else 'differs from'} the certificate"
+        detail = words if file else f"{path.name}: {words}"
         outcome = Outcome.PASSED if same else Outcome.FAILED
-        results.append(GateResult(gate=gate, outcome=outcome, detail=detail))
-    return [*results, *_digests_of_set(certificate, request.rendition, stop)]
-
-
-def _digests_of_set(
-    certificate: Certificate, master: Path, stop: threading.Event
-) -> Iterator[GateResult]:
-    for file in certificate.files:
-        path = master.parent / file.name
-        same = path.is_file() and sha256(path, stop) == file.sha256
-        yield GateResult(
-            gate=Gate.G9,
-            outcome=Outcome.PASSED if same else Outcome.FAILED,
-            detail=f"digest {'matches' if same else 'differs from'} the certificate",
-            file=path.name,
-        )
+        yield GateResult(gate=gate, outcome=outcome, detail=detail, file=file)
 
 
 def sha256(path: Path, stop: threading.Event) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,7 @@ def save_library(
     """
     if known is not None and known != file.digest():
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-    problems = library_problems(file, values, profiles, former)
-    if problems:
-        said = "; ".join(
-            words if words[0].isupper() else f"{key} {words}".strip()
-            for key, words in problems.items()
-        )
-        raise UsageError(f"Invalid library: {said.rstrip('.')}.")
+    require_valid(library_problems(file, values, profiles, former))
     before = find_library(file, former) if former else None
     if former and before is None:
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
@@ -81,6 +75,15 @@ def save_library(
     what = f"Change library {name}" if former else f"Add library {name}"
     file.change(file.new(who, what, KEY, before, values), known)
     return next(each for each in file.settings().libraries if each.name == name)
+
+
+def require_valid(problems: Mapping[str, str]) -> None:
+    """Raise UsageError if there are problems of a library, by key."""
+    said = "; ".join(
+        words if words[0].isupper() else f"{key} {words}".strip() for key, words in problems.items()
+    )
+    if said:
+        raise UsageError(f"Invalid library: {said.rstrip('.')}.")
 
 
 def remove_library(file: SettingsFile, name: str, who: str, known: str | None = None) -> None:

@@ -30,7 +30,7 @@ from hevcq.usecases.first_run import (
     finish,
     further,
     reached,
-    require_valid,
+    require_tables,
     windows,
     with_folder,
 )
@@ -228,7 +228,7 @@ def _output(request: Request, answers: Answers, form: Mapping[str, str]) -> Resp
     said["output"] = output if place == "mirror" else ""
     if place == "replace":
         said["keep_days"] = keep_days
-    require_valid(replace(answers, **said), app.settings_file, app.profiles)
+    require_tables(replace(answers, **said), app.settings_file, app.profiles)
     return _go_on(request, answers, "output", **said)
 
 
