@@ -13,8 +13,7 @@ from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.videos.record import Video
 from hevcq.settings.model import Settings
 from hevcq.settings.web import UploadSettings
-from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.manage import refresh
+from hevcq.usecases.videos.manage import VideoFarm, refresh
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
 from support.clips import ManualClock
 from support.fakes.encoder import FakeEncoder

@@ -14,7 +14,7 @@ from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import examined
-from hevcq.usecases.videos.context import every
+from hevcq.usecases.videos.manage import every
 from hevcq.util.signals import StopSignals
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks

@@ -43,7 +43,7 @@ def test_anothers_video_is_not_there(people, bench):
 
 
 def test_the_list_is_found_by_words_and_state_page_by_page(people, bench, monkeypatch):
-    monkeypatch.setattr("hevcq.usecases.videos.context.OWNER_OPEN", 100)
+    monkeypatch.setattr("hevcq.usecases.videos.manage.OWNER_OPEN", 100)
     for number in range(26):
         bench.request("ann", title=f"Film {number:02}", name="a.mp4")
     bench.done("ann", title="Holiday")

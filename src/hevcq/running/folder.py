@@ -25,6 +25,7 @@ from hevcq.library.scanning.watch_folder import (
 )
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
+from hevcq.usecases.context import data_folder_id
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
@@ -41,7 +42,6 @@ from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_savi
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import UNUSABLE
 from hevcq.usecases.placement.collect import Collector
-from hevcq.usecases.placement.lock import data_folder_id
 from hevcq.usecases.placement.originals import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.host import slowdown

@@ -18,8 +18,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, FramePairs, OnPlace, SpareFolder
 from hevcq.sql.catalog import Catalog
-from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.context import LibraryPorts, placement_lock
 from hevcq.usecases.verify_files import VerifyFilesRequest, frame_pairs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable

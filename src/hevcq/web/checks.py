@@ -6,7 +6,7 @@ from hevcq.errors import ConfigError
 from hevcq.ports.videos import Accounts
 from hevcq.settings.web import GIB, WebSettings
 from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks
-from hevcq.usecases.videos.context import FARM_OPEN
+from hevcq.usecases.videos.manage import FARM_OPEN
 from hevcq.util.text import size
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.authentication import make_mode

@@ -19,7 +19,7 @@ from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import disposition
 from hevcq.errors import NoSuchVideo
 from hevcq.usecases.operations.reprocess import JOB_ID
-from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import play_file, require_shared, track
 from hevcq.util.text import whole
 from hevcq.web.identity.person import Scope, operator_of, person_of

@@ -19,7 +19,7 @@ from hevcq.errors import NoSuchVideo
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.compare import Comparisons
 from hevcq.usecases.plan_one_file import Trial
-from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import Pictures, TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator, Limiter

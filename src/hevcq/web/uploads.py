@@ -22,8 +22,7 @@ from starlette.types import Message
 from hevcq.domain.videos.record import Video
 from hevcq.errors import BadUpload, Conflict, HevcqError
 from hevcq.ports.videos import ByteReceiver
-from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.manage import delete
+from hevcq.usecases.videos.manage import VideoFarm, delete
 from hevcq.usecases.videos.uploads import (
     UploadRequest,
     complete_upload,

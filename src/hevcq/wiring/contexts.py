@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hevcq.usecases.doctor import DoctorContext
     from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
     from hevcq.usecases.sync.move import SyncPorts
-    from hevcq.usecases.videos.context import VideoFarm
+    from hevcq.usecases.videos.manage import VideoFarm
     from hevcq.wiring.app import App
 
 
@@ -87,7 +87,7 @@ def unsound_videos(app: App) -> list[Checked]:
 
 
 def video_farm(app: App) -> VideoFarm:
-    from hevcq.usecases.videos.context import VideoFarm
+    from hevcq.usecases.videos.manage import VideoFarm
 
     settings = app.settings
     local = not settings.on_aws
@@ -111,7 +111,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
     Raises ConfigError, StorageError, or Unavailable if another process has it open.
     """
     from hevcq.sql.catalog import SyncJournal
-    from hevcq.usecases.placement.lock import alone
+    from hevcq.usecases.context import alone
     from hevcq.usecases.sync.move import SyncPorts
 
     busy = Unavailable(

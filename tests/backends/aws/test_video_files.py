@@ -23,8 +23,7 @@ from hevcq.domain.videos.record import Upload, Video, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
 from hevcq.settings.model import AwsSettings
-from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.manage import delete
+from hevcq.usecases.videos.manage import VideoFarm, delete
 from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.uploads import (
     UploadRequest,

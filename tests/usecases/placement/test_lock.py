@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.usecases.placement.lock import IDENTITY, data_folder_id
+from hevcq.usecases.context import IDENTITY, data_folder_id
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"../../etc\n"])

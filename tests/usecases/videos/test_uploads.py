@@ -17,7 +17,7 @@ from hevcq.errors import (
     UnknownProfile,
 )
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.videos import context
+from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.uploads import (
     EXPIRE_S,
     complete_upload,
@@ -103,8 +103,8 @@ def test_a_size_outside_the_limits_is_refused(bench: VideoBench, size: int) -> N
 def test_open_uploads_are_bounded_for_one_and_for_all(
     bench: VideoBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(context, "OWNER_OPEN", 1)
-    monkeypatch.setattr(context, "FARM_OPEN", 2)
+    monkeypatch.setattr(manage, "OWNER_OPEN", 1)
+    monkeypatch.setattr(manage, "FARM_OPEN", 2)
     bench.request()
     with pytest.raises(QuotaExceeded, match="1 unfinished"):
         bench.request()

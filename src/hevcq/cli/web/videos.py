@@ -12,8 +12,15 @@ from hevcq.cli.options import AsJson, Limit, PlainCommand, Yes, group
 from hevcq.cli.output import table as render
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.context import VideoFarm, every
-from hevcq.usecases.videos.manage import ProfileRow, refresh, rows, settled_rows, video_json
+from hevcq.usecases.videos.manage import (
+    ProfileRow,
+    VideoFarm,
+    every,
+    refresh,
+    rows,
+    settled_rows,
+    video_json,
+)
 from hevcq.util.text import ago, printable, size
 from hevcq.wiring.contexts import video_farm
 

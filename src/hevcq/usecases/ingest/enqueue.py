@@ -13,7 +13,7 @@ from hevcq.domain.keys import EVERY_PROFILE, key_for_path
 from hevcq.errors import HevcqError, Interruption, SourceChanged, SourceGone, StorageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
-from hevcq.usecases.context import Ports
+from hevcq.usecases.context import Ports, placing
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import (
@@ -23,7 +23,6 @@ from hevcq.usecases.ingest.track import (
     item_event,
     result_of,
 )
-from hevcq.usecases.placement.lock import placing
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable

@@ -27,7 +27,7 @@ from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import PROBLEMS, Rejected, RejectionCause
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
-from hevcq.usecases.context import Ports
+from hevcq.usecases.context import Ports, placing
 from hevcq.usecases.ingest.decide import (
     NOT_IN_PLACE,
     TO_PROCESS,
@@ -50,7 +50,6 @@ from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.reprocess import KEPT
 from hevcq.usecases.placement.collect import Collector
-from hevcq.usecases.placement.lock import placing
 from hevcq.usecases.placement.originals import at_its_new_path, moved_placement
 from hevcq.usecases.proofs import OwnRenditions, Proofs
 from hevcq.util.text import printable

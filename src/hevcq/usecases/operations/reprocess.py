@@ -33,9 +33,8 @@ from hevcq.ports.ledger import Granted, JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.event_log import EventLog
-from hevcq.usecases.context import Ports
+from hevcq.usecases.context import Ports, placing
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
-from hevcq.usecases.placement.lock import placing
 from hevcq.util.log import get_logger
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")

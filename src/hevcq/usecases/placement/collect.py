@@ -37,9 +37,8 @@ from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.store import Store
-from hevcq.usecases.context import Ports
+from hevcq.usecases.context import Ports, placing
 from hevcq.usecases.placement.lived_time import note_kept
-from hevcq.usecases.placement.lock import placing
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable

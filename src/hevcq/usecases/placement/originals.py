@@ -21,10 +21,9 @@ from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
 from hevcq.sql.catalog import Catalog
-from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.context import LibraryPorts, placing
 from hevcq.usecases.placement.collect import library_root_of
 from hevcq.usecases.placement.lived_time import kept_s, lived_s
-from hevcq.usecases.placement.lock import placing
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 

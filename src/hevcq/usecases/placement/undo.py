@@ -12,8 +12,7 @@ from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused
 from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
-from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.lock import placing
+from hevcq.usecases.context import LibraryPorts, placing
 from hevcq.usecases.placement.originals import (
     FREED,
     folders_with_records,

@@ -35,36 +35,18 @@ def windows_of(hours: Set[Hour]) -> list[str]:
     if len(hours) == WEEK:
         return []
     days_of: dict[tuple[int, int], list[int]] = {}
-    for start, length in _runs(hours):
-        for day, first, last in _by_day(start, length):
-            days_of.setdefault((first, last), []).append(day)
+    for opens in sorted(hour for hour in hours if (hour - 1) % WEEK not in hours):
+        closes = next(hour for hour in range(opens + 1, opens + WEEK) if hour % WEEK not in hours)
+        at = opens
+        while at < closes:
+            first, left = at % 24, closes - at
+            part = left if left < 24 else 24 - first  # one night is one window
+            days_of.setdefault((first, first + part), []).append(at // 24 % 7)
+            at += part
     return [
         f"{_days(sorted(days))} {first:02}:00-{last if last <= 24 else last - 24:02}:00"
         for (first, last), days in days_of.items()
     ]
-
-
-def _runs(hours: Set[Hour]) -> list[tuple[int, int]]:
-    """Return each run of open hours as its first hour and its length; the week is a circle."""
-    starts = sorted(hour for hour in hours if (hour - 1) % WEEK not in hours)
-    found = []
-    for start in starts:
-        length = 1
-        while (start + length) % WEEK in hours:
-            length += 1
-        found.append((start, length))
-    return found
-
-
-def _by_day(start: int, length: int) -> list[tuple[int, int, int]]:
-    """Return a run as day, first hour and end of each window; one night is one window."""
-    first, day = start % 24, start // 24
-    if length < 24 and first + length <= 48:
-        return [(day, first, first + length)]
-    end, found = first + length, []
-    for number in range(-(-end // 24)):
-        found.append(((day + number) % 7, first if number == 0 else 0, min(24, end - 24 * number)))
-    return found
 
 
 def _days(days: Sequence[int]) -> str:

@@ -20,7 +20,7 @@ from hevcq.domain.videos.rules import OCTETS, download_name, media_type, output_
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.ports.encoder import Encoder, TextTrack
 from hevcq.ports.store import Store
-from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.util.log import get_logger
 
 PLAYLIST = media_type("a.m3u8")

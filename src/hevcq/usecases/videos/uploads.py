@@ -37,8 +37,7 @@ from hevcq.ports.videos import Complete, Incomplete, Wrong
 from hevcq.settings.web import DAY_S
 from hevcq.usecases.operations.reprocess import cancel
 from hevcq.usecases.placement.lived_time import lived_s
-from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.manage import kept_name, refresh
+from hevcq.usecases.videos.manage import VideoFarm, kept_name, refresh
 from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.util.text import size

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hevcq.domain.videos.record import Video
-from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.web.identity.person import Person, Scope, person_of
 from hevcq.web.services import read_small, services_of
 from hevcq.wiring.app import App

@@ -7,7 +7,7 @@ from fastapi import Body, Query
 from hevcq.domain.job import JobRecord
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
-from hevcq.running.submit import Submitted, submit_key, submit_path
+from hevcq.running.ingest import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import DAYS, libraries_of, savings
 from hevcq.usecases.operations import listing, pausing
 from hevcq.usecases.operations.reprocess import (

@@ -20,8 +20,7 @@ from hevcq.domain.videos.record import Video, Visibility
 from hevcq.domain.videos.rules import media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.manage import ProfileRow, refresh, rows, settled_rows
+from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, refresh, rows, settled_rows
 from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
