@@ -109,23 +109,16 @@ class Watch:
 
     def first(self) -> list[FoundFile | Rejected]:
         """Return all complete files: unchanged for the settling time."""
-        complete: list[FoundFile | Rejected] = []
-        growing: dict[Path, Fingerprint] = {}
         began = self._clock.monotonic()
         listed = list(self._look())
         self._took_s = self._clock.monotonic() - began
-        busy = self._busy([each.path for each in listed if isinstance(each, FoundFile)])
-        for each in listed:
-            if isinstance(each, FoundFile) and (
-                each.path in busy or not self._old(each.fingerprint)
-            ):
-                growing[each.path] = each.fingerprint
-            else:
-                complete.append(each)
-        handled = {each.path: each.fingerprint for each in complete if isinstance(each, FoundFile)}
-        self._settling.mark_handled(handled)
-        self._settling.observe(handled | growing, self._clock.monotonic())
-        return complete
+        files = {each.path: each.fingerprint for each in listed if isinstance(each, FoundFile)}
+        growing = {path for path, mark in files.items() if not self._old(mark)}
+        growing.update(self._busy(list(files)))
+        done = {path: mark for path, mark in files.items() if path not in growing}
+        self._settling.mark_handled(done)
+        self._settling.observe(files, self._clock.monotonic())
+        return [each for each in listed if each.path not in growing]
 
     def step(self) -> list[FoundFile]:
         """Scan if due; return the new complete files."""

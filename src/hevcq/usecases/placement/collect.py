@@ -152,17 +152,13 @@ class Collector:
                 _require_proven_again(proofs, proof, placement.source, target)
 
         if placement.mode is Mode.REPLACE:
-            return self._swap(placement, ref, rendition, (fetch, check), fs)
+            return self._swap(placement, ref, proof, (fetch, check), fs)
         self._require_same_source(placement)
         self._clear_older(placement, ref, fs)
         file = self._file_of_set(placement, proof, stop)
         placed = place(rendition, lambda n, path: file(n, path) if n else fetch(path), fs, check)
         return Collected(
-            target=placed.target,
-            size=ref.size,
-            mode=placement.mode,
-            notices=placed.notices,
-            already=placed.already,
+            placed.target, ref.size, placement.mode, placed.notices, already=placed.already
         )
 
     def _fetch(
@@ -214,7 +210,7 @@ class Collector:
         self,
         placement: Placement,
         ref: RenditionRef,
-        rendition: ToPlace,
+        proof: Certificate,
         how: tuple[Fetch, Check],
         fs: FileSystem,
     ) -> Collected:
@@ -225,7 +221,7 @@ class Collector:
             source=placement.source,
             target=placement.target,
             fingerprint=placement.fingerprint,
-            certificate=rendition.certificate,
+            certificate=proof,
             keep_days=placement.keep_days,
         )
         swapped = swap.replace(change, *how)
