@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -108,29 +107,6 @@ def test_a_row_is_written_every_few_seconds_and_may_become_shorter(tmp_path):
     process.tell(waiting=[{"reason": "x" * 200}])
     process.tell(waiting=[])
     assert (read(file)["waiting"], read(file)["handled"]) == ([], 8)
-
-
-def test_a_pool_keeps_its_row_fresh_until_the_end(tmp_path):
-    farm = Farm(tmp_path)
-    farm.clock.auto = False
-    sign = SignOfLife(Processes(tmp_path / FOLDER, farm.clock), farm.clock)
-    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], [sign], slots=2)
-
-    pool.start()
-    assert asked(tmp_path, farm.clock)[0]
-    farm.clock.advance(alive.STALE_S + 1)
-    assert not asked(tmp_path, farm.clock)[0]
-    pool.step()
-    assert asked(tmp_path, farm.clock)[0]
-
-    pool.ask()
-    pause = threading.Event()
-    while not pool.stopped:
-        farm.clock.advance(0.5)
-        pool.step()
-        pause.wait(0.002)
-    pool.finish()
-    assert asked(tmp_path, farm.clock)[1].startswith("No worker of this machine")
 
 
 def test_a_watcher_that_breaks_does_not_break_the_pool(tmp_path):

@@ -15,12 +15,10 @@ from hevcq.domain.job import Phase
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, EncoderFailed, SourceDamaged, Unavailable
 from hevcq.ports.queue import QueueDepth
-from hevcq.settings.model import Settings
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.metrics import (
     ENDS,
     MAX_VALUES,
-    METRICS,
     Exposition,
     Metrics,
     MetricsReport,
@@ -246,23 +244,6 @@ def test_the_table_is_that_of_the_code():
     page = PAGE.read_text(encoding="utf-8")
 
     assert page == filled(page), "run python scripts/write_metrics_doc.py"
-
-
-def test_the_alarms_name_metrics_ends_and_classes_that_there_are():
-    page = PAGE.read_text(encoding="utf-8").partition("## The alarms")[2]
-    alarms = re.sub(r"^\| `[a-z-]+`", "", page, flags=re.MULTILINE)  # an alarm's own name
-    names = set(METRICS)
-
-    known = names | set(ENDS.values()) | {kind.value for kind in FailureClass}
-    quoted = set(re.findall(r"`([A-Za-z]+)`", alarms))
-    assert quoted - known == set()
-    assert len(quoted & names) >= 4
-
-
-def test_the_settings_it_names_are_settings():
-    named = set(re.findall(r"\bmetrics_[a-z_]+\b", PAGE.read_text(encoding="utf-8")))
-
-    assert named == {name for name in Settings.model_fields if name.startswith("metrics_")}
 
 
 HEALTH = PoolState(slots=2, alive=2, handled=0, oldest_poll_s=0)

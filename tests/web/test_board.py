@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.domain.job import Phase, Progress
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.catalog import Checked, Depth, Health, Spot
 from hevcq.ports.event_log import Happened
@@ -35,17 +35,6 @@ def test_it_shows_queues_running_jobs_and_that_others_failed(operator, farm):
     assert "&lt;script&gt;alert(1)&lt;script&gt;.mp4" in html
     assert '"/board/jobs?state=failed">Failed jobs wait' in html
     assert "No worker is running" in html
-
-
-def test_a_running_job_is_cancelled(operator, farm):
-    job = farm.running("film.mp4")
-    html = operator.get("/board").text
-    form = re.search(r'<form method="post" action="(/board/jobs/change)">(.*?)</form>', html, re.S)
-    fields = dict(re.findall(r'name="(\w+)" value="(\w+)"', form[2]))
-
-    operator.post(form[1], data=fields)
-
-    assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
 
 
 def test_a_running_job_of_a_library_has_a_picture_of_its_source(

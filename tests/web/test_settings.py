@@ -254,18 +254,6 @@ def test_nobody_else_sees_or_changes_settings(
     assert config.read_text() == before
 
 
-def test_another_site_changes_nothing(operator: TestClient, opened: App, config: Path) -> None:
-    before = config.read_text()
-    elsewhere = {"Sec-Fetch-Site": "cross-site"}
-
-    answer = operator.post(
-        "/settings/library", data=library(opened, min_age="7d"), headers=elsewhere
-    )
-
-    assert answer.status_code == 403
-    assert config.read_text() == before
-
-
 def test_a_program_puts_a_library_by_the_same_rules(
     operator: TestClient, opened: App, config: Path
 ) -> None:

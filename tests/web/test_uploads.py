@@ -123,19 +123,6 @@ def test_anothers_upload_is_not_there(
     assert one(opened) == before
 
 
-def test_nobody_sends_a_byte_without_signing_in(ann: TestClient, visit: Any, opened: App) -> None:
-    where = begin(ann)
-    stranger = visit(auth="proxy", trusted_proxies=("127.0.0.1",))
-    assert patch(stranger, where, 0, b"01234").status_code == 401
-    assert offset(ann, where) == (200, "0")
-
-
-def test_a_request_from_another_site_is_refused(ann: TestClient) -> None:
-    where = begin(ann)
-    assert patch(ann, where, 0, b"01234", **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    assert offset(ann, where) == (200, "0")
-
-
 @pytest.mark.parametrize(
     ("given", "content", "status"),
     [

@@ -138,9 +138,11 @@ SCRAMBLED = bytes([0x47, 0x41, 0, 0xD4]) + bytes(184)
         (begun(*UNITS, b"lost", b"too"), "the beginning of 2 video or audio units is broken"),
         (begun(*UNITS) + begun(*20 * [b"section"], unit(SECOND, b"P"), pid=0x105), ""),
         (begun(*UNITS) + SCRAMBLED, ""),
+        (begun(*UNITS[:2], *20 * [b"section"]), ""),
+        (b"x" * 100 + begun(*UNITS), ""),
         (begun(*UNITS) + b"G", "it ends inside a packet, so it was truncated"),
     ],
-    ids=["whole", "one", "two", "tables", "scrambled", "cut"],
+    ids=["whole", "one", "two", "tables", "scrambled", "of other use", "begins inside", "cut"],
 )
 def test_units_without_their_beginning_are_damage(tmp_path, data, damage) -> None:
     path = tmp_path / "a.ts"
@@ -167,8 +169,9 @@ PLAIN = [counted(0, begins=True), *map(counted, range(1, 60))]
         ([*PLAIN[:20], b"\0" * 188, *PLAIN[20:]], ""),
         ([*PLAIN[:20], counted(21, flags=0x20), *PLAIN[22:]], ""),
         ([*PLAIN[:20], counted(21, flags=0), *PLAIN[22:]], "missing in 1 place"),
+        ([counted(3 * number, begins=not number) for number in range(60)], ""),
     ],
-    ids=["whole", "two lost", "out of sync", "announced", "no payload"],
+    ids=["whole", "two lost", "out of sync", "announced", "no payload", "wrong everywhere"],
 )
 def test_packets_are_missing_where_a_counter_jumps_unannounced(
     tmp_path: Path, packets, lost

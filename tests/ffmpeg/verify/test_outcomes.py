@@ -14,7 +14,6 @@ from hevcq.domain.planning.encode_plan import Action
 from hevcq.domain.profile import Gates
 from hevcq.errors import SourceDamaged, SourceUnreadable, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect import texts
 from hevcq.ffmpeg.verify import gates
 from hevcq.ffmpeg.verify.frames import PictureFacts
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
@@ -198,26 +197,6 @@ def test_sound_is_compared_where_the_picture_went(
     bench.set("sound_problem", lambda _a, _b, track: given.append(track.moved_s) or "")
     bench.verify()
     assert given == [moved_s]
-
-
-def test_the_text_of_captions_is_compared(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.plan(captions=("CC1",))
-    text = INFO.streams[1].model_copy(
-        update={"index": 2, "kind": StreamKind.SUBTITLE, "codec": "mov_text", "audio": None}
-    )
-    bench.answer("probe", INFO.model_copy(update={"streams": (*INFO.streams, text)}))
-    seen: list[object] = []
-
-    def problems(_tools: object, _source: object, tracks: object, _stop: object) -> list[str]:
-        seen.append(tracks)
-        return ["CC1 lost a line"]
-
-    monkeypatch.setattr(texts, "caption_problems", problems)
-    assert bench.last() == (Gate.G5, Outcome.FAILED, "CC1 lost a line")
-    assert seen == [texts.CaptionTracks(str(bench.output), {"CC1": 2}, 0.0)]
-
-    bench.answer("measure", MADE.model_copy(update={"tracks": MADE.tracks[1:]}))
-    assert bench.last()[2] == "the times of captions cannot be compared"
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,10 @@ DONE, SKIPPED, DEAD = JobState.DONE, JobState.SKIPPED, JobState.DEAD
         ("TODO/hevc/a.mp4", {"hevc": DONE}, True),
         ("TODO/all/a.mp4", {"hevc": DONE}, False),
         ("TODO/all/a.mp4", {"hevc": DONE, "720p": DEAD}, False),
+        *(
+            ("TODO/all/a.mp4", {"hevc": DONE, "720p": state}, False)
+            for state in (JobState.QUEUED, JobState.RUNNING, JobState.SPLIT)
+        ),
         ("TODO/all/a.mp4", {"hevc": SKIPPED, "720p": SKIPPED}, False),
         ("UPLOAD/a.mp4", {"hevc": DONE, "720p": DONE}, False),
     ],

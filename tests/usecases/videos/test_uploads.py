@@ -11,7 +11,6 @@ from hevcq.errors import (
     Conflict,
     DiskFull,
     HevcqError,
-    NoSuchVideo,
     QuotaExceeded,
     Unavailable,
     UnknownProfile,
@@ -117,15 +116,6 @@ def test_a_video_that_would_fill_the_disk_is_refused(bench: VideoBench) -> None:
     bench.limit(max_gib=40_000)
     with pytest.raises(DiskFull):
         bench.request(size=2**45)
-
-
-def test_another_ones_video_is_not_there(bench: VideoBench) -> None:
-    video = bench.request()
-    assert bench.farm.find(video.video_id, "ann") == video
-    assert bench.farm.find(video.video_id, None) == video
-    for video_id, owner in ((video.video_id, "bob"), ("0" * 26, "ann"), ("../../etc", None)):
-        with pytest.raises(NoSuchVideo, match="There is no such video"):
-            bench.farm.find(video_id, owner)
 
 
 @pytest.mark.parametrize(
