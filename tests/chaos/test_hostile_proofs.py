@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 import threading
@@ -27,14 +26,6 @@ from support.library import proof_of, video
 @pytest.fixture
 def farm(tmp_path) -> Farm:
     return adoptable(tmp_path)
-
-
-def renamed(farm: Farm, certificate: str) -> None:
-    """Let the visible rendition's metadata name another certificate."""
-    key = farm.key(farm.source)
-    made, *rest = farm.store._objects[key]
-    named = {**made.metadata, "certificate": certificate}
-    farm.store._objects[key] = (dataclasses.replace(made, metadata=named), *rest)
 
 
 class Endless:

@@ -72,10 +72,6 @@ class Split(VideoWorld):
     forced = ("videos",)
 
 
-class Received(VideoWorld):
-    forced = ("receivers",)
-
-
 class ImpatientDriver(VideoDriver):
     """Cancels a split video now and then for as long as videos arrive."""
 

@@ -13,19 +13,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceDamaged, SourceUnreadable
 from support.clips import MEDIA, media_clip
 from support.media_facts import profile
-from support.media_table import (
-    DAMAGED,
-    ENCODED,
-    EXPECTED,
-    LONG,
-    PLANNED,
-    PROFILES,
-    REPEATED,
-    TOO_LONG,
-    UNREADABLE,
-    rows,
-    slow_if,
-)
+from support.media_table import DAMAGED, ENCODED, EXPECTED, PLANNED, PROFILES, UNREADABLE, rows
 
 QUICK = {
     "video": {"preset": "ultrafast"},
@@ -97,14 +85,7 @@ GATES = frozenset(f"G{number}" for number in range(1, 9))
 
 
 @pytest.mark.media
-@pytest.mark.parametrize(
-    ("name", "recipe_name"),
-    [
-        slow_if(row[0] in LONG or row in REPEATED, *row)
-        for row in rows(ENCODED)
-        if row[0] not in TOO_LONG
-    ],
-)
+@pytest.mark.parametrize(("name", "recipe_name"), rows(ENCODED))
 def test_each_clip_is_encoded_and_passes_every_gate(name, recipe_name, folder: Path) -> None:
     made = made_once(name, recipe_name, folder)
 

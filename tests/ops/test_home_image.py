@@ -14,7 +14,6 @@ import yaml
 from hevcq.settings.loader import load
 from ops.test_docker import DOCKER, SERVICE_KEYS, settings_names
 
-ENTRY = DOCKER / "home_entry.py"
 COMPOSE = yaml.safe_load((DOCKER / "compose.home.yaml").read_text(encoding="utf-8"))
 SERVICE: dict[str, Any] = COMPOSE["services"]["home"]
 START = """

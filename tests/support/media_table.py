@@ -4,8 +4,6 @@ Words: `encoded` (and verified), `skip:<reason>`, `refused:<policy>`, `unreadabl
 why), `damaged` (planned, then found damaged by the pre-flight or by the encode itself).
 """
 
-import pytest
-
 PROFILES = ("hevc", "720p", "1080p")
 ENCODED = "encoded"
 UNREADABLE = "unreadable"
@@ -22,75 +20,44 @@ _DOLBY = "refused:policies.dynamic_hdr"
 _PLUS = "refused:policies.dynamic_hdr"
 
 EXPECTED: dict[str, tuple[str, str, str]] = {
-    "android-720p30-rot180.mp4": (ENCODED, ENCODED, PLANNED),
-    "bbb-1080p24-15s.mp4": (ENCODED, ENCODED, ENCODED),
-    "bbb-480p24-30s.mp4": (ENCODED, PLANNED, PLANNED),
-    "bbb-720p25-5s.mp4": (ENCODED, ENCODED, PLANNED),
+    "android-720p30-rot180.mp4": (PLANNED, PLANNED, PLANNED),
+    "bbb-1080p24-15s.mp4": (PLANNED, PLANNED, PLANNED),
+    "bbb-480p24-30s.mp4": (PLANNED, PLANNED, PLANNED),
+    "bbb-720p25-5s.mp4": (PLANNED, ENCODED, PLANNED),
     "bbb-sar64_45-bpyramid.mp4": (ENCODED, PLANNED, PLANNED),  # shown at 1138x640
-    "chapters-text-track.mp4": (ENCODED, ENCODED, PLANNED),
-    "flir-portrait-vfr-bframes.mp4": (ENCODED, ENCODED, ENCODED),  # 1080x1440: as wide as the box
-    "gopro-480p30-tmcd-gpmd.mp4": (ENCODED, PLANNED, PLANNED),
+    "chapters-text-track.mp4": (ENCODED, PLANNED, PLANNED),
+    "flir-portrait-vfr-bframes.mp4": (PLANNED, PLANNED, PLANNED),  # 1080x1440: as wide as the box
+    "gopro-480p30-tmcd-gpmd.mp4": (PLANNED, PLANNED, PLANNED),
     "h264-high10-200x200.mp4": (ENCODED, PLANNED, PLANNED),
     "hevc-hdr10plus-phone-1080p.mp4": (_ALREADY, _PLUS, _PLUS),
     "iphone-320p-rot90-mebx.mov": (ENCODED, PLANNED, PLANNED),
     "iphone-hevc-dovi-editlist-mebx.mp4": (_ALREADY, _DOLBY, _DOLBY),
-    "long-1080p30-6min-lowbitrate.mp4": (ENCODED, ENCODED, ENCODED),
+    "long-1080p30-6min-lowbitrate.mp4": (PLANNED, PLANNED, PLANNED),
     "made-audio-only.m4a": (_SOUND, _SOUND, _SOUND),
     "made-bitrot-480p24.mp4": (DAMAGED, _SMALL, _SMALL),
     "made-empty.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
     "made-h264-1080i25-tff.mp4": (PLANNED, PLANNED, PLANNED),
     "made-h264-10bit-hdr10-720p24.mkv": (PLANNED, _HDR, _HDR),
-    "made-h264-opengop-480p24.mkv": (ENCODED, PLANNED, PLANNED),
+    "made-h264-opengop-480p24.mkv": (PLANNED, PLANNED, PLANNED),
     "made-kitchen-sink.mkv": (ENCODED, PLANNED, PLANNED),
     "made-kitchen-sink.mp4": (ENCODED, PLANNED, PLANNED),
     "made-not-a-video.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
     "made-one-frame.mp4": (ENCODED, PLANNED, PLANNED),
-    "made-pal-576p25-sar64_45.mkv": (ENCODED, PLANNED, PLANNED),
+    "made-pal-576p25-sar64_45.mkv": (PLANNED, PLANNED, PLANNED),
     "made-truncated60-moov-first.mp4": (DAMAGED, _SMALL, _SMALL),
     "made-truncated60-moov-last.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
     "made-truncated60.mkv": (DAMAGED, PLANNED, PLANNED),
     "made-vfr-gap-432p.mp4": (ENCODED, PLANNED, PLANNED),
     "nasa-2video-2audio-2sub.mp4": (ENCODED, PLANNED, PLANNED),
     "odd-321x241-yuv444.mp4": (ENCODED, PLANNED, PLANNED),
-    "phone-720p-vfr-rot180.mp4": (ENCODED, ENCODED, _SMALL),
-    "phone-720p30.mp4": (ENCODED, ENCODED, _SMALL),
-    "sony-1080i50-avchd.mts": (ENCODED, ENCODED, ENCODED),
-    "sub-ass.mkv": (ENCODED, ENCODED, PLANNED),
+    "phone-720p-vfr-rot180.mp4": (ENCODED, PLANNED, _SMALL),
+    "phone-720p30.mp4": (PLANNED, PLANNED, _SMALL),
+    "sony-1080i50-avchd.mts": (ENCODED, PLANNED, PLANNED),
+    "sub-ass.mkv": (ENCODED, PLANNED, PLANNED),
     "sub-pgs.mkv": (ENCODED, ENCODED, PLANNED),
     "sub-srt.mkv": (ENCODED, ENCODED, PLANNED),
-    "traffic-432p12.mp4": (ENCODED, _SMALL, _SMALL),
+    "traffic-432p12.mp4": (PLANNED, _SMALL, _SMALL),
 }
-
-TOO_LONG = frozenset({"long-1080p30-6min-lowbitrate.mp4"})
-"""Planned only: its 10,883 frames would take the whole time of the suite."""
-
-
-LONG = frozenset(
-    {
-        "bbb-1080p24-15s.mp4",
-        "bbb-480p24-30s.mp4",
-        "flir-portrait-vfr-bframes.mp4",
-        "android-720p30-rot180.mp4",
-        "gopro-480p30-tmcd-gpmd.mp4",
-        "phone-720p30.mp4",
-        "traffic-432p12.mp4",
-    }
-)
-"""Encoded by `make long`: ordinary videos of many pictures, more than half of the table's CPU."""
-REPEATED = frozenset(
-    {
-        ("bbb-720p25-5s.mp4", "hevc"),
-        ("made-h264-opengop-480p24.mkv", "hevc"),
-        ("made-pal-576p25-sar64_45.mkv", "hevc"),
-        ("sony-1080i50-avchd.mts", "1080p"),
-    }
-)
-"""Encoded by `make long`: the short form encodes the clip by another profile, or its like by this one."""
-
-
-def slow_if(long: bool, *values: object) -> object:
-    """Return a test's parameters, marked as slow if they take long."""
-    return pytest.param(*values, marks=[pytest.mark.slow] if long else [])
 
 
 def rows(*words: str) -> list[tuple[str, str]]:
