@@ -287,3 +287,15 @@ def test_failing_machine_gets_no_more_until_it_starts_anew(farm: Farm) -> None:
     assert refused.status_code == 403
     assert "G8" in refused.text
     assert not machine.refused
+
+
+def test_two_machines_with_one_token_are_told_so_and_get_no_orders(farm: Farm) -> None:
+    token = farm.join()
+    copy = {**FACTS, "start": "copy"}
+
+    polls = [farm.machines.greet("desk", _facts().model_copy(update=each)) for each in ({}, copy)]
+    refused = farm.ask("POST", "poll", token, json=FACTS)
+
+    assert polls[0] is polls[1]
+    assert refused.status_code == 403
+    assert "Two machines work by this token" in refused.text

@@ -59,19 +59,20 @@ class PostgresLocks:
 
     def _take(self, number: int, busy: HevcqError | None) -> psycopg.Connection[Any]:
         """Return a connection that holds the lock."""
-        raw = self._open()
-        try:
-            while not self._try(raw, number):
-                if busy is not None:
-                    raise busy
-                self._clock.wait(threading.Event(), ASK_EVERY_S)
-        except psycopg.Error:
-            raw.close()  # what it waited for is asked anew
-            return self._take(number, busy)
-        except BaseException:
-            raw.close()
-            raise
-        return raw
+        while True:
+            raw = self._open()
+            try:
+                while not self._try(raw, number):
+                    if busy is not None:
+                        raise busy
+                    self._clock.wait(threading.Event(), ASK_EVERY_S)
+            except psycopg.Error:
+                raw.close()  # a new connection is waited for, and asked anew
+            except BaseException:
+                raw.close()
+                raise
+            else:
+                return raw
 
     def _open(self) -> psycopg.Connection[Any]:
         with self._lock:

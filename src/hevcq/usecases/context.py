@@ -3,7 +3,7 @@
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +68,15 @@ def data_folder_id(data_dir: Path) -> str:
 
 
 @contextmanager
-def placing(ports: LibraryPorts) -> Iterator[None]:
+def placing(ports: LibraryPorts) -> Iterator[Callable[[], None]]:
     """Hold the placement lock of the data folder, and of all machines that share its placements.
 
     Read and write a placement's state inside it, so that a placement finished by another process is
-    never set back. Raises Unavailable if the folder is not writable or the database is away.
+    never set back. Yield what raises LockLost if the lock was lost: call it before each write. Raises
+    Unavailable if the folder is not writable or the database is away.
     """
-    with placement_lock(ports.data_dir), ports.catalog.database.lock(PLACING):
-        yield
+    with placement_lock(ports.data_dir), ports.catalog.database.lock(PLACING) as require:
+        yield require
 
 
 @contextmanager

@@ -66,8 +66,9 @@ class Enqueuer:
         source = backend.store.accept(path, key, moved=moved, stop=stop)
         self._unchanged(items[0])
         by_profile = {item.profile.name: item for item in items if item.profile is not None}
-        with placing(self._ports):
+        with placing(self._ports) as require:
             undone = [n for each in by_profile if self._is_undone(n := job_id(source, each))]
+            require()
             self._note(items, source)
             for profile in by_profile:
                 self._prefer(job_id(source, profile), profile)
@@ -83,10 +84,11 @@ class Enqueuer:
 
     def adopt(self, item: Item) -> JobRecord | None:
         """Record the placement of a job queued earlier, and return it; None if it is gone."""
-        with placing(self._ports):
+        with placing(self._ports) as require:
             job = self._ports.backend.ledger.get(item.job_id)
             if job is None:
                 return None
+            require()
             self._note([item], job.source)
         self._prefer(job.job_id, job.profile)
         task_publisher = self._ports.backend.task_publisher

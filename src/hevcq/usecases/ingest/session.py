@@ -352,8 +352,9 @@ class Ingest:
         if not moved:
             return
         catalog, backend = self._ports.catalog, self._ports.backend
-        with placing(self._ports):
+        with placing(self._ports) as require:
             for item, was in moved:
+                require()
                 if item.placement is not None:
                     catalog.record_placements([item.placement])
                     job = backend.ledger.get(item.placement.job_id)

@@ -23,6 +23,7 @@ LOOK_S = 0.25
 MAX_COMPLAINTS = 3
 """Unusable results in a row after which a machine gets no more orders until it starts anew."""
 UNKNOWN = "This order is no longer wanted."
+SHARED = "Two machines work by this token: let one of them join anew by an invitation of its own."
 
 
 @dataclass(eq=False, slots=True)
@@ -79,6 +80,8 @@ class JoinedMachine:
         self.seen_at = clock.monotonic()
         self._left = False
         self._passed: set[str] = set()
+        self._former: set[str] = set()
+        self._shared = False
         self.unfit: Mapping[str, str] = {}
 
     @property
@@ -89,12 +92,17 @@ class JoinedMachine:
     def refused(self) -> str:
         """Why it gets no more orders, or ""."""
         with self._lock:
+            if self._shared:
+                return SHARED
             if len(self._complaints) < MAX_COMPLAINTS:
                 return ""
             return f"{MAX_COMPLAINTS} orders in a row failed: {self._complaints[-1]}"
 
     def greet(self, facts: MachineFacts) -> None:
+        """Note a poll. A start that comes back after another one is a second machine with this token."""
         if facts.start != self.facts.start:
+            self._shared = facts.start in self._former
+            self._former.add(self.facts.start)
             self.praise()
             self._take_back()
         self.seen_at, self.facts, self._left = self._clock.monotonic(), facts, False

@@ -362,8 +362,9 @@ def _record(ports: Ports, path: Path, profile: str, why: str) -> bool:
     except (OSError, PermanentError):
         return False  # gone since, or unreadable: nothing tells it from another file
     name = job_id(source, profile)
-    with placing(ports):
+    with placing(ports) as require:
         if ports.catalog.placement(name) is None:
+            require()
             fingerprint, now = fingerprint_of(facts), ports.clock.now()
             note = Placement(
                 name,

@@ -300,7 +300,7 @@ class Collector:
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
         """Return the placement if another process made it meanwhile; else record the error and raise it."""
-        with placing(self._ports):
+        with placing(self._ports) as require:
             now = self._ports.catalog.placement(placement.job_id)
             if now is not None and _settled(now, ref):
                 return _before(now, ref)
@@ -312,6 +312,7 @@ class Collector:
                     detail=str(error),
                     updated_at=self._ports.clock.now(),
                 )
+                require()
                 self._ports.catalog.record_placements([refused])
         if isinstance(error, SourceChanged):
             self._tidy(ref)
@@ -319,7 +320,7 @@ class Collector:
 
     def _record(self, placement: Placement, ref: RenditionRef, done: Collected) -> None:
         replaced = placement.mode is Mode.REPLACE
-        with placing(self._ports):
+        with placing(self._ports) as require:
             settled = replace(
                 placement,
                 state=PlacementState.REPLACED if replaced else PlacementState.PLACED,
@@ -329,6 +330,7 @@ class Collector:
                 retained=done.retained,
                 updated_at=self._ports.clock.now(),
             )
+            require()
             self._ports.catalog.record_placements([settled])
         if replaced:
             note_kept(self._ports.catalog, self._ports.clock, placement.job_id)

@@ -127,13 +127,14 @@ def note_freed(each: Expired, ports: LibraryPorts, why: str = "") -> None:
     """Record in the catalog that a replaced video's original is gone."""
     if not each.outcome.is_gone:
         return
-    with placing(ports):
+    with placing(ports) as require:
         placement = ports.catalog.placement(each.record.job_id)
         if placement is not None and placement.state is PlacementState.REPLACED:
             now = ports.clock.now()
             gone = replace(
                 placement, state=PlacementState.EXPIRED, detail=why, retained=None, updated_at=now
             )
+            require()
             ports.catalog.record_placements([gone])
 
 
@@ -215,7 +216,8 @@ def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
         with suppress(HevcqError, OSError):
             moved = [each for record in swap.kept() if (each := _moved(ports, folder, record))]
         if moved:
-            with placing(ports):
+            with placing(ports) as require:
+                require()
                 ports.catalog.record_placements(moved)
 
 

@@ -160,7 +160,7 @@ def _back_already(one: _Candidate) -> int:
 
 
 def _remember(one: _Candidate, ports: LibraryPorts) -> None:
-    with placing(ports):
+    with placing(ports) as require:
         placement = ports.catalog.placement(one.job_id)
         if placement is None:
             return
@@ -171,6 +171,7 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
             retained=None,
             updated_at=ports.clock.now(),
         )
+        require()
         ports.catalog.record_placements([undone])
 
 
