@@ -19,8 +19,7 @@ from hevcq.worker.chunking.split import subjob_task
 from hevcq.worker.delivery.lease import Lease
 
 ROOT = Path(__file__).resolve().parents[2]
-WORLDS = (*range(1, 11), 14, EMBEDDED_EVERY)
-"""In the fourteenth a killed worker's chunk is adopted."""
+WORLDS = (*range(1, 11), EMBEDDED_EVERY)
 SEEDS = 40
 """How many worlds a planted defect may take until it is noticed."""
 VIDEO_SEED = next(seed for seed in itertools.count(1) if is_video_world(seed))

@@ -8,7 +8,7 @@ import re
 
 from pydantic import Field
 
-from hevcq.domain.chunking.planner import ChunkPlan
+from hevcq.domain.chunking.model import ChunkPlan
 from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.model import Frozen
 from hevcq.domain.planning.encode_plan import EncodePlan

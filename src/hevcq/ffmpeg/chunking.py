@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
+from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.errors import PartUnfit, SourceDamaged, SourceUnreadable, WorkerUnfit

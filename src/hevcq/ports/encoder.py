@@ -7,11 +7,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
+from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Policies, Profile
@@ -94,27 +94,17 @@ class EncodeRequest:
     info: MediaInfo
     location: str
     output: Path
-    duration_s: float | None
     source_size: int
     max_seconds: float
+    duration_s: float | None = None
     threads: int = 0
     measured: Measurement = UNMEASURED
     version: str = ""
 
     def to_verify(self, report: EncodeReport, chunks: ChunkPlan | None = None) -> VerifyRequest:
         """Return what the gates need of what was made."""
-        return VerifyRequest(
-            profile=self.profile,
-            plan=self.plan,
-            location=self.location,
-            info=self.info,
-            measured=self.measured,
-            source_size=self.source_size,
-            output=self.output,
-            report=report,
-            max_seconds=self.max_seconds,
-            chunks=chunks,
-        )
+        made = {field.name: getattr(self, field.name) for field in fields(self)}
+        return VerifyRequest(**made, report=report, chunks=chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,22 +157,14 @@ class ChunkReport:
     headers: str
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyRequest:
-    """The inputs of the gates; `source_size` is in bytes, `max_seconds` limits the wall time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest(EncodeRequest):
+    """The inputs of the gates: the request of an encode, and what it made.
 
     `chunks` is the chunk plan of a joined rendition: then every frame's time is compared as well (G5).
     """
 
-    profile: Profile
-    plan: EncodePlan
-    location: str
-    info: MediaInfo
-    measured: Measurement
-    source_size: int
-    output: Path
     report: EncodeReport
-    max_seconds: float
     chunks: ChunkPlan | None = None
 
 
@@ -251,7 +233,7 @@ class Encoder(ABC):
         Raises WorkerUnfit if the encoder cannot.
         """
 
-    def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:  # noqa: ARG002 - a hint
+    def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         """Return one picture of a video as JPEG, at most `width` pixels wide and high, or b""."""
         return b""
 
@@ -265,10 +247,7 @@ class Encoder(ABC):
         raise NotImplementedError
 
     def texts(
-        self,
-        location: str,  # noqa: ARG002 - a hint
-        *,
-        stop: threading.Event,  # noqa: ARG002 - a hint
+        self, location: str, *, stop: threading.Event
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
         """Return the subtitles of a video that are text, for a browser to show, and its chapters.
 
@@ -280,7 +259,7 @@ class Encoder(ABC):
         """Return a text that differs once the programs were replaced. Raises WorkerUnfit."""
         return self.version()
 
-    def self_test(  # noqa: B027 - a hint
+    def self_test(
         self, profile: Profile, folder: Path, *, stop: threading.Event, again: bool = False
     ) -> None:
         """Encode and verify one second of test picture and sound, as a job of this profile would.
@@ -289,7 +268,7 @@ class Encoder(ABC):
         tests in spite of it. Raises WorkerUnfit with the reason, in one sentence, or Stopped.
         """
 
-    def proven(self, profile: Profile) -> bool:  # noqa: ARG002 - a hint
+    def proven(self, profile: Profile) -> bool:
         """Return whether the profile passed its self-test with this build of the programs."""
         return False
 
@@ -335,7 +314,7 @@ class Encoder(ABC):
         not drop that, and what `measure` raises.
         """
 
-    def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:  # noqa: ARG002 - a hint
+    def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
         """Return where in a damaged file the damage is, as far as a decode of it all can find it."""
         return ()
 
@@ -345,11 +324,7 @@ class Encoder(ABC):
         return math.inf
 
     def try_samples(
-        self,
-        request: EncodeRequest,  # noqa: ARG002 - a hint
-        measured: Measurement,  # noqa: ARG002
-        *,
-        stop: threading.Event,  # noqa: ARG002
+        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Encode some seconds of a long video; return the gate that the whole is bound not to pass.
 
@@ -359,11 +334,7 @@ class Encoder(ABC):
         return ()
 
     def find_quality(
-        self,
-        request: EncodeRequest,  # noqa: ARG002 - a hint
-        measured: Measurement,  # noqa: ARG002
-        *,
-        stop: threading.Event,  # noqa: ARG002
+        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
     ) -> Aim | str:
         """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
 
@@ -390,7 +361,7 @@ class Encoder(ABC):
         """Read the times of the frames of a rendition and its source, to compare them."""
         raise NotImplementedError
 
-    def require_metric(self, profile: Profile) -> None:  # noqa: ARG002
+    def require_metric(self, profile: Profile) -> None:
         """Raise WorkerUnfit if the profile asks for a quality, and nothing here measures it."""
         return
 

@@ -206,12 +206,11 @@ class SplitChecks(QueueChecks):
 
     def _part_called(self, record, publication) -> None:
         world = self._world
-        report = publication.metadata.get("report", "")
+        report = f"{publication.key}.{publication.sha256[:16]}.json"
         there = world.store.stat(report) is not None
         require(there or self._swept(publication), "a part was published before its report")
         if there:
-            told = ChunkRecord.parse(world.store.content(report))
-            require(told.sha256 == publication.sha256, "another part's report")
+            ChunkRecord.parse(world.store.content(report))
         if record is None:
             return
         require(publication.fence <= record.fence, "a fence that was never granted")

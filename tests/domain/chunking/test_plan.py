@@ -5,13 +5,8 @@ import random
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
-from hevcq.domain.chunking.planner import (
-    ChunkPlan,
-    chunks_at,
-    costliest_first,
-    plan_chunks,
-    times_sum,
-)
+from hevcq.domain.chunking.model import ChunkPlan, times_sum
+from hevcq.domain.chunking.planner import chunks_at, costliest_first, plan_chunks
 
 MASK = (1 << 64) - 1
 

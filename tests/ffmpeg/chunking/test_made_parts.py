@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
-from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from hevcq.domain.chunking.model import ChunkPlan
+from hevcq.domain.chunking.planner import chunks_at
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg import chunking as encode
 from hevcq.ffmpeg.inspect.measure import FrameTimes

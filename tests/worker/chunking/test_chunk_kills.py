@@ -24,15 +24,6 @@ def _announced_again(farm: VideoFarm) -> Source:
     return source
 
 
-def _published_part(farm: VideoFarm) -> Source:
-    source = farm.split()
-    assert farm.killed_at("store.publish:after")
-    for _ in range(CHUNKS - 1):
-        farm.receive()
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
-    return source
-
-
 def _last_chunk(farm: VideoFarm) -> Source:
     source = farm.split()
     for _ in range(CHUNKS - 1):
@@ -103,15 +94,10 @@ SCENARIOS = {
     ),
     "chunk": Scenario(
         lambda farm: farm.split(),
-        "queue.receive ledger.get ledger.claim_subjob store.check store.open store.stat scratch.job "
+        "queue.receive ledger.get ledger.claim_subjob store.check store.open scratch.job "
         "store.stream ledger.progress encoder.encode_chunk store.stream.exit store.check#2 "
         "ledger.progress#2 ledger.get#2 store.put store.publish scratch.job.exit ledger.complete "
         "ledger.subjobs queue.ack",
-    ),
-    "found part": Scenario(
-        _published_part,
-        "store.stat store.open#2 store.open#3 ledger.complete ledger.subjobs queue.ack",
-        chunk_encodes=CHUNKS,
     ),
     "last chunk": Scenario(_last_chunk, "ledger.complete ledger.subjobs queue.send queue.ack"),
     "join": Scenario(

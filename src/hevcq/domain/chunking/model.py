@@ -178,19 +178,11 @@ class SplitPlan(Work):
 
 
 class ChunkRecord(Frozen):
-    """Report of a part's encode: an object beside the part, stored before the part."""
+    """Report of a part's encode for the certificate: an object beside the part, stored before it."""
 
-    part_id: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     arguments: tuple[str, ...]
     seconds: float
     cpu_s: float
-    frames: int
-    first_pts: int
-    last_pts: int
-    size: int
-    headers: str
-    ffmpeg: str
 
     @classmethod
     def parse(cls, content: bytes) -> ChunkRecord:

@@ -13,31 +13,16 @@ from itertools import pairwise
 from hevcq.domain.chunking.model import (
     Chunk,
     ChunkPlan,
-    KeyFrame,
     KeyIndex,
     WholeFile,
     plan_digest,
     seek_s,
-    times_sum,
 )
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import MediaInfo, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import Action, EncodePlan
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Chunking, ChunkMode
-
-__all__ = [
-    "Chunk",
-    "ChunkPlan",
-    "KeyFrame",
-    "KeyIndex",
-    "WholeFile",
-    "choose_boundaries",
-    "chunks_at",
-    "costliest_first",
-    "plan_chunks",
-    "times_sum",
-]
 
 ROUNDS = 4
 """Chunks that each worker gets where the video is long enough. With recorded costs of real groups of
@@ -155,17 +140,10 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int
         frames=frames,
         bytes=size,
         times=sum(key.times for key in held) & ((1 << 64) - 1),
-        cost=_cost(frames / index.frames, size / all_bytes if all_bytes else 0.0),
+        # All frames have the same size; a part that was costly for the source's encoder is costly again.
+        cost=(frames / index.frames + size / all_bytes) / 2 if size else frames / index.frames,
         forced=tuple(pts for key in held for pts in key.forced),
     )
-
-
-def _cost(frames: float, size: float) -> float:
-    """Return the share of the expected work, from the shares of frames and of bytes.
-
-    All frames have the same size; a part that was costly for the source's encoder is costly again.
-    """
-    return (frames + size) / 2 if size else frames
 
 
 def _seek(index: KeyIndex, place: int) -> float | None:
@@ -189,112 +167,69 @@ def whole_file_reason(
     main = next((s for s in info.streams if s.index == index.stream_index), None)
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
         return WholeFile(reason="no_video", detail="The packets seen are not those of the video.")
-    found = [
+    rows = (
         *_by_choice(profile, index),
         *_by_picture(main.codec, main.video, plan),
-        *_by_container(info),
-        *_by_times(index),
-    ]
-    return found[0] if found else None
+        *_by_packets(info, index),
+    )
+    return next((WholeFile(reason=word, detail=said) for holds, word, said in rows if holds), None)
 
 
-def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[WholeFile]:
-    chunking = profile.chunking
-    if chunking.mode is ChunkMode.OFF:
-        yield WholeFile(reason="mode_off", detail="The profile's chunking.mode is off.")
-    if profile.video.encoder != (SOFTWARE,):
-        yield WholeFile(
-            reason="hardware",
-            detail="Its profile allows hardware encoders (video.encoder), and one video has one encoder.",
-        )
+Row = tuple[object, str, str]
+"""Whether a video must stay whole for this reason, the stable word for it, and a sentence."""
+
+
+def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[Row]:
+    chunking, mode = profile.chunking, profile.chunking.mode
+    yield mode is ChunkMode.OFF, "mode_off", "The profile's chunking.mode is off."
+    words = "Its profile allows hardware encoders (video.encoder), and one video has one encoder."
+    yield profile.video.encoder != (SOFTWARE,), "hardware", words
     if not index.keys or not index.frames:
-        yield WholeFile(reason="no_frames", detail="No frame with a time was found.")
+        yield True, "no_frames", "No frame with a time was found."
         return
     length = float((index.end_pts - index.keys[0].pts) * index.tick)
-    if chunking.mode is ChunkMode.AUTO and length < chunking.least_video_s:
-        yield WholeFile(
-            reason="too_short",
-            detail=f"It lasts {length:.0f} s; videos from {chunking.least_video_s:.0f} s on are "
-            "split (ten times chunking.target_s).",
-        )
-    elif length < 2 * chunking.min_s:
-        yield WholeFile(
-            reason="too_short",
-            detail=f"It lasts {length:.0f} s, less than two chunks of {chunking.min_s:g} s "
-            "(a third of chunking.target_s).",
-        )
+    auto = chunking.least_video_s if mode is ChunkMode.AUTO else 0.0
+    words = f"It lasts {length:.0f} s; videos from {auto:.0f} s on are split (ten times chunking.target_s)."
+    yield length < auto, "too_short", words
+    words = f"less than two chunks of {chunking.min_s:g} s (a third of chunking.target_s)."
+    yield length < 2 * chunking.min_s, "too_short", f"It lasts {length:.0f} s, {words}"
 
 
-def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[WholeFile]:
-    if video.dolby_vision or video.hdr10_plus:
-        yield WholeFile(
-            reason="dynamic_hdr",
-            detail="Its Dolby Vision or HDR10+ metadata runs through the video as a whole.",
-        )
-    if video.marked_interlaced or plan.video.deinterlace or plan.video.field_order != "progressive":
-        yield WholeFile(
-            reason="interlaced", detail="It is interlaced: a cut could part a pair of fields."
-        )
-    if plan.video.fit:
-        yield WholeFile(
-            reason="size_changes", detail="The size or aspect of its picture changes on the way."
-        )
-    if codec in _REPEATING:
-        yield WholeFile(
-            reason="repeated_fields",
-            detail=f"Its codec {codec} may repeat fields, which moves the frames after them.",
-        )
-    if plan.video.retimed:
-        yield WholeFile(
-            reason="wrong_times",
-            detail="Its decoder gives pictures wrong times, which are mended by counting from its start.",
-        )
-    if plan.video.rate:
-        yield WholeFile(
-            reason="one_rate",
-            detail="Its frames are put at one rate, which is counted from its start.",
-        )
+def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row]:
+    target = plan.video
+    words = "Its Dolby Vision or HDR10+ metadata runs through the video as a whole."
+    yield video.dolby_vision or video.hdr10_plus, "dynamic_hdr", words
+    fields = target.deinterlace or target.field_order != "progressive"
+    words = "It is interlaced: a cut could part a pair of fields."
+    yield video.marked_interlaced or fields, "interlaced", words
+    words = "The size or aspect of its picture changes on the way."
+    yield target.fit, "size_changes", words
+    words = f"Its codec {codec} may repeat fields, which moves the frames after them."
+    yield codec in _REPEATING, "repeated_fields", words
+    words = "Its decoder gives pictures wrong times, which are mended by counting from its start."
+    yield target.retimed, "wrong_times", words
+    words = "Its frames are put at one rate, which is counted from its start."
+    yield target.rate, "one_rate", words
     encoded = [
         stream
         for stream in plan.kept
         if stream.kind is StreamKind.VIDEO and stream.action is not Action.COPY
     ]
-    if len(encoded) > 1:
-        yield WholeFile(
-            reason="more_videos", detail=f"{len(encoded)} video streams are encoded, not one."
-        )
+    words = f"{len(encoded)} video streams are encoded, not one."
+    yield len(encoded) > 1, "more_videos", words
 
 
-def _by_container(info: MediaInfo) -> Iterator[WholeFile]:
+def _by_packets(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:
     names = info.format_name.split(",")
-    if _UNSEEKABLE.intersection(names):
-        yield WholeFile(
-            reason="container",
-            detail=f"A {names[0]} file has no presentation times or index to cut by.",
-        )
-
-
-def _by_times(index: KeyIndex) -> Iterator[WholeFile]:
-    if index.missing_pts:
-        yield WholeFile(
-            reason="missing_times",
-            detail=f"{index.missing_pts} of its frames have no presentation time.",
-        )
-    if index.notes:
-        yield WholeFile(
-            reason="broken_times", detail=f"Reading its packets complains: {index.notes[0]}."
-        )
-    if not index.monotonic:
-        yield WholeFile(
-            reason="broken_times",
-            detail="Its decoding times go backwards, or two frames share one time.",
-        )
-    if not index.starts_with_key:
-        yield WholeFile(
-            reason="no_first_key", detail="It begins with frames that no key frame comes before."
-        )
-    if index.tick < FINEST_TICK:
-        yield WholeFile(
-            reason="fine_time_base",
-            detail=f"Its time base {index.time_base} is finer than the microseconds of a join.",
-        )
+    words = f"A {names[0]} file has no presentation times or index to cut by."
+    yield _UNSEEKABLE.intersection(names), "container", words
+    words = f"{index.missing_pts} of its frames have no presentation time."
+    yield index.missing_pts, "missing_times", words
+    words = f"Reading its packets complains: {', '.join(index.notes[:1])}."
+    yield index.notes, "broken_times", words
+    words = "Its decoding times go backwards, or two frames share one time."
+    yield not index.monotonic, "broken_times", words
+    words = "It begins with frames that no key frame comes before."
+    yield not index.starts_with_key, "no_first_key", words
+    words = f"Its time base {index.time_base} is finer than the microseconds of a join."
+    yield index.tick < FINEST_TICK, "fine_time_base", words

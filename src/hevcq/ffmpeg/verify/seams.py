@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hevcq.domain.chunking.planner import ChunkPlan
+from hevcq.domain.chunking.model import ChunkPlan
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import FrameTimes, frame_times
 from hevcq.ports.encoder import VerifyRequest

@@ -1,17 +1,15 @@
 """The parts of a split video: encode a chunk; join the chunks into one rendition, verified like any other.
 
-A chunk's report is written first, then the chunk, then the ledger: a kill between them leaves either
-an intact chunk that the next attempt adopts, or an object that nothing refers to.
+A chunk's report is written first, then the chunk, then the ledger: a kill between them leaves objects
+that nothing refers to, and costs the chunk's encode.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.chunking.model import ChunkRecord, SplitPlan
-from hevcq.domain.chunking.planner import Chunk
+from hevcq.domain.chunking.model import Chunk, ChunkRecord, SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, subjob_id
 from hevcq.domain.keys import chunk_name, set_version
-from hevcq.domain.planning.encode_plan import Work
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import (
     HevcqError,
@@ -21,9 +19,8 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, VerifyRequest
-from hevcq.ports.store import Publication, StoredObject
-from hevcq.util.file_io import sha256_stream
+from hevcq.ports.encoder import ChunkReport, EncodeReport
+from hevcq.ports.store import Publication
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
 from hevcq.worker.chunking.split import enqueue_chunks, sweep
@@ -38,8 +35,8 @@ from hevcq.worker.scratch import sha256_file
 class ChunkJob(Subjob):
     def _run_part(self, video: SplitPlan) -> Verdict:
         chunk = self._chunk(video)
-        reference, cpu_s = self._found(chunk) or self._made(video, chunk)
-        self.transitions.complete(reference, cpu_s=cpu_s)
+        made, cpu_s = self._made(video, chunk)
+        self.transitions.complete(made, cpu_s=cpu_s)
         send_join(self._context, self._task)
         return Done()
 
@@ -83,7 +80,13 @@ class ChunkJob(Subjob):
         Raises PartUnfit unless the frames are exact, and SourceChanged or SourceGone unless the source
         is the queued one.
         """
-        _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
+        made = report.frames, report.first_pts, report.last_pts
+        if made != (chunk.frames, chunk.start_pts, chunk.last_pts):
+            raise PartUnfit(
+                f"Chunk {chunk.index} has {made[0]} frames from {made[1]} to {made[2]}, not "
+                f"{chunk.frames} from {chunk.start_pts} to {chunk.last_pts}.",
+                index=chunk.index,
+            )
         self._context.breaker.succeeded()
         # The source may have been replaced while it was read; these are then not its frames.
         self._context.retry_control_call(lambda: self._store.check(self._source))
@@ -93,84 +96,26 @@ class ChunkJob(Subjob):
         sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
         key, size = self._work_key(chunk_name(chunk.index)), output.stat().st_size
         name = f"{key}.{sha256[:16]}.json"
-        record = self._chunk_record(report, sha256, size)
+        arguments = tuple(encodable(word) for word in report.arguments)
+        record = ChunkRecord(arguments=arguments, seconds=report.seconds, cpu_s=report.cpu_s)
         self._lease.check()
         self._context.retry_control_call(
             lambda: self._store.put(
                 name, record.model_dump_json().encode(), metadata={"job": self._job.job_id}
             )
         )
-        metadata = {
-            "job": self._task.unit_id,
-            "fence": str(self.claimed.fence.number),
-            "sha256": sha256,
-            "frames": str(report.frames),
-            "report": name,
-        }
         publication = Publication(
             key=key,
             file=output,
             sha256=sha256,
             job_id=self._task.unit_id,
             fence=self.claimed.fence.number,
-            metadata=metadata,
+            metadata={"job": self._task.unit_id, "sha256": sha256},
             stop=self._lease.stop,
         )
         self._lease.check()
         self._store.publish(publication)
         return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
-
-    def _chunk_record(self, report: ChunkReport, sha256: str, size: int) -> ChunkRecord:
-        return ChunkRecord(
-            part_id=self._task.unit_id,
-            sha256=sha256,
-            arguments=tuple(encodable(word) for word in report.arguments),
-            seconds=report.seconds,
-            cpu_s=report.cpu_s,
-            frames=report.frames,
-            first_pts=report.first_pts,
-            last_pts=report.last_pts,
-            size=size,
-            headers=report.headers,
-            ffmpeg=self._context.encoder.version(),
-        )
-
-    def _found(self, chunk: Chunk) -> tuple[RenditionRef, float] | None:
-        """Return the chunk that an earlier attempt published but did not record, or None.
-
-        The second value is its CPU time in seconds. It counts only with its report, and with its own
-        bytes read back and hashed.
-        """
-        key = self._work_key(chunk_name(chunk.index))
-        seen = self._context.retry_control_call(lambda: self._store.stat(key))
-        name = seen.metadata.get("report", "") if seen is not None else ""
-        if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
-            return None
-        try:
-            record = ChunkRecord.parse(self._small(name))
-            _require_exact(chunk, record.frames, record.first_pts, record.last_pts)
-            with self._store.open(key) as stream:
-                sha256, size = sha256_stream(stream, self._lease.check)
-        except (PartUnfit, SourceGone) as error:
-            get_logger(job=self._job.job_id).warning("part_not_adopted", reason=str(error))
-            return None
-        if not self._is_this(record, seen, sha256, size):
-            return None
-        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name), record.cpu_s
-
-    def _is_this(self, record: ChunkRecord, seen: StoredObject, sha256: str, size: int) -> bool:
-        same = (record.sha256, record.size, seen.sha256) == (sha256, size, sha256)
-        mine = record.part_id == self._task.unit_id
-        return same and mine and record.ffmpeg == self._context.encoder.version()
-
-
-def _require_exact(chunk: Chunk, frames: int, first_pts: int, last_pts: int) -> None:
-    if (frames, first_pts, last_pts) != (chunk.frames, chunk.start_pts, chunk.last_pts):
-        raise PartUnfit(
-            f"Chunk {chunk.index} has {frames} frames from {first_pts} to {last_pts}, not "
-            f"{chunk.frames} from {chunk.start_pts} to {chunk.last_pts}.",
-            index=chunk.index,
-        )
 
 
 class JoinJob(Subjob):
@@ -246,8 +191,8 @@ class JoinJob(Subjob):
     def _again(self, number: int, reason: str) -> PartUnfit:
         """Requeue one chunk, and return the error that ends this join.
 
-        The join counts the failure, which limits this loop. The object is deleted first, because
-        the next attempt would adopt it; after a kill, the next join comes here again.
+        The join counts the failure, which limits this loop. The object is deleted first, because an equal
+        one would not be published over it; after a kill, the next join comes here again.
         """
         part = subjob_id(self._job.job_id, self._split.name, number)
         get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
@@ -294,9 +239,6 @@ class JoinJob(Subjob):
             return made
         report, fence = _summed(made.report, records), self.claimed.fence.number
         return replace(made, report=report, join=fence)
-
-    def _to_verify(self, work: Work, request: EncodeRequest, report: EncodeReport) -> VerifyRequest:
-        return request.to_verify(report, work.chunks if isinstance(work, SplitPlan) else None)
 
     def _publish(self, video: SplitPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)

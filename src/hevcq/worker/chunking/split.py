@@ -13,8 +13,8 @@ The order, and what a kill after each step leaves:
 import hashlib
 from collections.abc import Sequence
 
-from hevcq.domain.chunking.model import SplitPlan
-from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, costliest_first, plan_chunks
+from hevcq.domain.chunking.model import ChunkPlan, SplitPlan, WholeFile
+from hevcq.domain.chunking.planner import costliest_first, plan_chunks
 from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import SETS, WORK, parse_work_key, work_folder, work_key
 from hevcq.domain.planning.encode_plan import Work

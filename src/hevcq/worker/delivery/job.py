@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, kept_original
+from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason, Work
 from hevcq.domain.verdict import Skipped, Verdict
 from hevcq.errors import Unavailable
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile
 from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
@@ -140,7 +141,8 @@ class Job(ABC):
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
-        request = self._to_verify(work, self._request(work, location, output), report)
+        chunks = work.chunks if isinstance(work, SplitPlan) else None
+        request = self._request(work, location, output).to_verify(report, chunks)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
         gates = encoder.verify(request, on_progress=on_progress, stop=stop)
         reason = kept_original(gates)
@@ -160,11 +162,6 @@ class Job(ABC):
             gates=gates,
             verify_s=verify_s,
         )
-
-    def _to_verify(
-        self, _work: Work, request: EncodeRequest, report: EncodeReport
-    ) -> VerifyRequest:
-        return request.to_verify(report)
 
     def _remember_skip(self, work: Work, reason: str) -> Skipped:
         """Record that these bytes are not worth encoding, then skip.
