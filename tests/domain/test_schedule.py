@@ -59,28 +59,18 @@ def test_days_may_wrap_be_listed_and_be_left_out() -> None:
     assert not any(daily.open_at(now) for now in (sunday, monday, tuesday))
 
 
-def test_in_spring_a_time_that_does_not_exist_is_the_moment_of_the_change() -> None:
-    change = utc("2026-03-29T01:00")  # 02:00 becomes 03:00
-    begins = Schedule.parse(["02:30-05:00"], BERLIN)
-    assert begins.next_change(at("2026-03-29T01:00")) == change
-    assert begins.next_change(change) == at("2026-03-29T05:00") == change + 2 * 3600
-    ends = Schedule.parse(["22:00-02:30"], BERLIN)
-    assert ends.open_at(change - 1)
-    assert not ends.open_at(change)
-    inside = Schedule.parse(["Sun 02:10-02:50"], BERLIN)
-    assert not inside.open_at(change)
-    assert inside.next_change(at("2026-03-29T00:00")) == at("2026-04-05T02:10")
+def test_windows_at_both_changes_of_the_clock_open_once() -> None:
+    begins, ends = (Schedule.parse([text], BERLIN) for text in ("02:30-05:00", "22:00-02:30"))
 
-
-def test_in_autumn_an_hour_that_occurs_twice_counts_as_both_and_opens_once() -> None:
-    first, second = at("2026-10-25T02:30"), at("2026-10-25T02:30", fold=1)
-    assert second == first + 3600
-    ends = Schedule.parse(["22:00-02:30"], BERLIN)
-    assert ends.next_change(at("2026-10-24T23:00")) == second
-    begins = Schedule.parse(["02:30-05:00"], BERLIN)
-    assert begins.next_change(at("2026-10-25T01:00")) == first
-    assert begins.next_change(first) == at("2026-10-25T05:00")
-    assert at("2026-10-25T05:00") - first == 3.5 * 3600
+    spring = at("2026-03-29T03:30")  # 02:00 becomes 03:00
+    assert begins.next_change(at("2026-03-29T01:00")) == spring
+    assert begins.next_change(spring) == at("2026-03-29T05:00")
+    assert ends.next_change(at("2026-03-28T23:00")) == spring
+    autumn = at("2026-10-25T02:30")  # the first of two
+    assert begins.next_change(at("2026-10-25T01:00")) == autumn
+    assert begins.next_change(autumn) == at("2026-10-25T05:00")
+    assert ends.next_change(at("2026-10-24T23:00")) == autumn
+    assert ends.next_change(autumn) == at("2026-10-25T22:00")
 
 
 @pytest.mark.parametrize("zone", [BERLIN, "America/New_York", "Australia/Lord_Howe", "UTC", ""])

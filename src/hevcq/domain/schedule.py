@@ -1,8 +1,7 @@
 """Schedules: weekly windows of local time in which work may run, as instants.
 
-A window begins at the first moment at which a clock on the wall shows its start or later, and ends
-at the last moment before its end. So at a change of the clock a window never opens twice, an hour
-that occurs twice counts as both, and a time that does not exist is the moment of the change.
+At a change of the clock a window never opens twice: of an hour that occurs twice its times are those of
+the first one, and a time that does not exist is as long after the change.
 """
 
 from __future__ import annotations
@@ -86,29 +85,14 @@ class Schedule:
             for window in self.windows:
                 if day.weekday() not in window.days:
                     continue
-                start = _instant(day, window.start, self.zone, last=False)
-                end = _instant(day, window.end, self.zone, last=True)
-                if start < end:  # A window inside an hour that does not exist is none.
+                start, end = (_instant(day, at, self.zone) for at in (window.start, window.end))
+                if start < end:
                     yield start, end
 
 
-def _instant(day: date, minutes: int, zone: tzinfo | None, *, last: bool) -> float:
-    """Return the Unix seconds of a local time: the last of two, or the change that jumps over it."""
+def _instant(day: date, minutes: int, zone: tzinfo | None) -> float:
     day, minute = day + timedelta(days=minutes // 1440), minutes % 1440
-    wall = datetime.combine(day, time(minute // 60, minute % 60), zone)
-    early, late = wall.timestamp(), wall.replace(fold=1).timestamp()
-    if early <= late:
-        return late if last else early
-    # A time that does not exist: `fold` 0 is after the change, 1 before it (PEP 495).
-    low, high = int(late), int(early)
-    before = datetime.fromtimestamp(low, zone).astimezone(zone).utcoffset()
-    while high - low > 1:
-        middle = (low + high) // 2
-        if datetime.fromtimestamp(middle, zone).astimezone(zone).utcoffset() == before:
-            low = middle
-        else:
-            high = middle
-    return float(high)
+    return datetime.combine(day, time(minute // 60, minute % 60), zone).timestamp()
 
 
 def _window(text: str) -> Window:

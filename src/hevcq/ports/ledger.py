@@ -234,7 +234,7 @@ class Ledger(ABC):
     def subjobs(self, job_id: str) -> list[JobRecord]:
         """Return the subjobs of a SPLIT job, chunks in order and the join last; else nothing."""
 
-    def forget_subjobs(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
+    def forget_subjobs(self, job_id: str) -> None:
         """Drop the subjobs of a job unless it is SPLIT; a backend may let them expire instead."""
 
     @abstractmethod

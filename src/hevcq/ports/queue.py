@@ -122,19 +122,19 @@ class Queue(ABC):
         Returns early once `stop` is set, with the deliveries received so far.
         """
 
-    def prefer(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
+    def prefer(self, job_id: str) -> None:
         """Let this process receive the job's tasks first; ignored by a backend that cannot choose."""
 
     picks_parts: bool = False
     """Whether `only_parts` has an effect on this backend."""
 
-    def only_parts(self, *, wanted: bool) -> None:  # noqa: B027 - a hint, not a duty
+    def only_parts(self, *, wanted: bool) -> None:
         """Let this process receive only chunks and joins of videos that were split already, or all."""
 
-    def listen(self, wake: Callable[[], None]) -> None:  # noqa: B027 - a hint, not a duty
+    def listen(self, wake: Callable[[], None]) -> None:
         """Register `wake`, to be called whenever a message may have become ready; consumers poll as well."""
 
-    def wake(self) -> None:  # noqa: B027 - a hint, not a duty
+    def wake(self) -> None:
         """Wake the waiting consumers of this process, for example to let them see their `stop`."""
 
     @abstractmethod
@@ -199,6 +199,6 @@ class TaskPublisher(ABC):
         UnknownProfile, Unavailable.
         """
 
-    def message_expired(self, job: JobRecord) -> bool:  # noqa: ARG002 - only a service expires messages
+    def message_expired(self, job: JobRecord) -> bool:
         """Return whether the job's message is gone because the queue's retention period ended."""
         return False

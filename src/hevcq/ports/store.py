@@ -85,7 +85,7 @@ class Store(ABC):
         Raises BadKey, SourceGone, SourceChanged if the file changes meanwhile, Stopped.
         """
 
-    def follow(self, source: Source, path: Path) -> None:  # noqa: B027 - nothing to do for a copy
+    def follow(self, source: Source, path: Path) -> None:
         """Note that the library file of a linked source is at `path` now; ignored for any other file."""
 
     @abstractmethod
@@ -146,11 +146,11 @@ class Store(ABC):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield the objects whose key starts with `prefix`, in key order, page by page."""
 
-    def sources(self, prefix: str) -> Iterator[Source]:  # noqa: ARG002 - only for stores that keep them
+    def sources(self, prefix: str) -> Iterator[Source]:
         """Yield the newest version of each source that others uploaded below `prefix`, page by page."""
         return iter(())
 
-    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:  # noqa: ARG002 - only for stores that mark
+    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
         """Mark this version as finished, so that the store's lifecycle rules may expire it.
 
         `collected` says that the renditions were copied to the machine that ingested the source;
@@ -158,7 +158,7 @@ class Store(ABC):
         """
         return False
 
-    def unmark_source_finished(self, source: Source) -> None:  # noqa: B027 - only for stores that mark
+    def unmark_source_finished(self, source: Source) -> None:
         """Remove the mark of `mark_source_finished`, before the source is encoded again."""
 
     @abstractmethod

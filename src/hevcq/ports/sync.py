@@ -100,7 +100,7 @@ class Remote(ABC):
         Unavailable if that file could not be made for want of space.
         """
 
-    def close(self) -> None:  # noqa: B027 - a hint
+    def close(self) -> None:
         """Close connections; may be called twice."""
 
 

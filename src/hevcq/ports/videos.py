@@ -209,15 +209,15 @@ class VideoFiles(ABC):
     def way(self, video: Video) -> UploadWay:
         """Return how the client sends the bytes; signed URLs are made anew each time."""
 
-    def part_url(self, video: Video, number: int) -> str:  # noqa: ARG002 - only where parts are sent
+    def part_url(self, video: Video, number: int) -> str:
         """Return the signed URL of one part (1 to 10,000). Raises BadUpload."""
         raise BadUpload("This upload is not sent in parts.")
 
-    def received_parts(self, video: Video) -> Mapping[int, int]:  # noqa: ARG002 - as above
+    def received_parts(self, video: Video) -> Mapping[int, int]:
         """Return the sizes of the parts that came, by number."""
         return {}
 
-    def receive(self, video: Video) -> AbstractContextManager[ByteReceiver]:  # noqa: ARG002 - as above
+    def receive(self, video: Video) -> AbstractContextManager[ByteReceiver]:
         """Open the upload for appending, for one client at a time.
 
         Raises Conflict while another process has it open, BadUpload where bytes go elsewhere.
@@ -261,7 +261,7 @@ class VideoFiles(ABC):
         """Return the origins of elsewhere, such as `https://bucket.example`, that pages send to and play from."""
         return ()
 
-    def refusals(self, origin: str) -> Iterator[str]:  # noqa: ARG002 - only where bytes go elsewhere
+    def refusals(self, origin: str) -> Iterator[str]:
         """Yield what a page at `origin` is not allowed to do there, asked as a browser does."""
         yield from ()
 
@@ -310,5 +310,5 @@ class Accounts(ABC):
     def remove(self, kind: AccountKind, key: str) -> bool:
         """Remove a row; return whether there was one."""
 
-    def forget(self, kind: AccountKind, now: float) -> None:  # noqa: B027 - where nothing else does
+    def forget(self, kind: AccountKind, now: float) -> None:
         """Forget rows whose time ended before `now` (Unix seconds)."""

@@ -4,8 +4,8 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -96,20 +96,19 @@ class HttpFarm(Home):
         return True, OrderHeld.model_validate_json(got.content).held
 
     def fetch(self, order: Order, target: Path, stop: threading.Event) -> None:
-        size, away_since = order.work.source_size if order.work else 0, None
+        size = order.work.source_size if order.work else 0
         with target.open("ab") as file:
-            while file.tell() < size:
-                before = file.tell()
-                try:
+
+            def rest() -> None:
+                while file.tell() < size:
                     self._fetch_more(order, file, stop)
-                except AccessDenied:
-                    raise
-                except Unavailable as error:
-                    away_since = self._again(error, away_since, stop, moved=file.tell() > before)
-                except OSError as error:
-                    if is_full(error):
-                        raise DiskFull("The scratch folder is full.") from error
-                    raise
+
+            try:
+                self._persist(rest, file.tell, stop)
+            except OSError as error:
+                if is_full(error):
+                    raise DiskFull("The scratch folder is full.") from error
+                raise
 
     def _fetch_more(self, order: Order, file: Any, stop: threading.Event) -> None:
         headers = {"Range": f"bytes={file.tell()}-"}
@@ -126,25 +125,19 @@ class HttpFarm(Home):
                 file.write(block)
 
     def put(self, order: Order, file: Path, stop: threading.Event) -> None:
-        path, size = f"orders/{order.order_id}/made", file.stat().st_size
-        offset: int | None = None
-        away_since: float | None = None
+        path, size, offset = f"orders/{order.order_id}/made", file.stat().st_size, -1
         with file.open("rb") as content:
-            while offset is None or offset < size:
-                if stop.is_set():
-                    raise Stopped
-                try:
-                    if offset is None:
-                        offset = int(self._asked("HEAD", path).headers["upload-offset"])
-                        continue
+
+            def rest() -> None:
+                nonlocal offset
+                offset = int(self._asked("HEAD", path).headers["upload-offset"])
+                while offset < size:
+                    if stop.is_set():
+                        raise Stopped
                     content.seek(offset)
                     offset = self._put_more(path, content.read(PART_BYTES), offset)
-                    away_since = None
-                except AccessDenied:
-                    raise
-                except Unavailable as error:
-                    away_since = self._again(error, away_since, stop, moved=False)
-                    offset = None
+
+            self._persist(rest, lambda: offset, stop)
 
     def _put_more(self, path: str, part: bytes, offset: int) -> int:
         kind = "application/offset+octet-stream"
@@ -153,34 +146,41 @@ class HttpFarm(Home):
         return int(got.headers["upload-offset"])
 
     def answer(self, order: Order, answer: OrderEnd) -> None:
-        away_since: float | None = None
+        path, content = f"orders/{order.order_id}/answer", answer.model_dump_json()
+
+        def once() -> None:
+            self._asked("POST", path, content=content)
+
+        with suppress(SourceGone):
+            if answer.stopped:
+                once()
+            else:
+                self._persist(once, lambda: 0, threading.Event())
+
+    def _persist(
+        self, step: Callable[[], None], moved: Callable[[], int], stop: threading.Event
+    ) -> None:
+        """Repeat `step` while the farm is away; raise its error after AWAY_S without a change of `moved`.
+
+        Raises Stopped.
+        """
+        since, before = self._clock.monotonic(), moved()
         while True:
             try:
-                path, content = f"orders/{order.order_id}/answer", answer.model_dump_json()
-                self._asked("POST", path, content=content)
-            except SourceGone:
-                return
+                step()
             except AccessDenied:
                 raise
             except Unavailable as error:
-                if answer.stopped:
+                now = self._clock.monotonic()
+                if moved() != before:
+                    since, before = now, moved()
+                if now - since > AWAY_S:
                     raise
-                away_since = self._again(error, away_since, threading.Event(), moved=False)
+                get_logger().info("transfer_repeated", reason=str(error))
+                if self._clock.wait(stop, AGAIN_S):
+                    raise Stopped from error
             else:
                 return
-
-    def _again(
-        self, error: Unavailable, since: float | None, stop: threading.Event, *, moved: bool
-    ) -> float:
-        """Wait before the next attempt; return since when the farm is away. Raises the error, Stopped."""
-        now = self._clock.monotonic()
-        since = now if since is None or moved else since
-        if now - since > AWAY_S:
-            raise error
-        get_logger().info("transfer_repeated", reason=str(error))
-        if self._clock.wait(stop, AGAIN_S):
-            raise Stopped
-        return since
 
     def _asked(
         self,

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from hevcq.domain.model import Frozen
 from hevcq.domain.schedule import Schedule
 from hevcq.errors import ConfigError
-from hevcq.settings.quantities import ByteSize, Duration, Names, Rate, Saving, address
+from hevcq.settings.quantities import ByteSize, Duration, Names, Rate, Saving, address, first_line
 from hevcq.util.text import printable, reason_of
 
 KEEP_DAYS = 30.0
@@ -196,19 +196,12 @@ class SyncSettings(Frozen):
                 raise ValueError("must be folders of the account such as InstantUpload/Camera")
         return found
 
-    @field_validator("target", mode="before")
-    @classmethod
-    def _named(cls, value: object) -> object:
-        if value == "":
-            raise ValueError("must name a folder")
-        return value
-
-    @field_validator("settle", mode="before")
+    @field_validator("target", "settle", mode="before")
     @classmethod
     def _said(cls, value: object) -> object:
-        """Nothing is no duration: a file that still grows must not be fetched."""
+        """Nothing is no folder, and no duration: a file that still grows must not be fetched."""
         if value == "":
-            raise ValueError("must be a duration such as '10m'")
+            raise ValueError("must not be empty")
         return value
 
     def password(self) -> str:
@@ -222,14 +215,9 @@ class SyncSettings(Frozen):
                 )
             return ""
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            why = reason_of(error) if isinstance(error, OSError) else "it is not text"
+            return first_line(path)
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"Cannot read the password_file {printable(path)} of the sync {self.name}: {why}."
+                f"The password_file {printable(path)} of the sync {self.name} cannot be used: "
+                f"{reason_of(error)}."
             ) from error
-        if not lines or not lines[0].strip():
-            raise ConfigError(
-                f"The password_file {printable(path)} of the sync {self.name} is empty."
-            )
-        return lines[0].strip()

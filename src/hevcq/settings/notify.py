@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from hevcq.domain.model import Frozen
 from hevcq.ports.event_log import EVENTS, USUAL_EVENTS
-from hevcq.settings.quantities import Address
+from hevcq.settings.quantities import Address, first_line
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}")
@@ -101,9 +101,6 @@ def path_of(secret: SecretStr) -> str:
 
 
 def revealed(secret: SecretStr) -> str:
-    """Return a secret, or the first line of its file. Raises OSError or UnicodeDecodeError."""
+    """Return a secret, or the first line of its file. Raises OSError or ValueError."""
     path = path_of(secret)
-    if not path:
-        return secret.get_secret_value()
-    lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    return lines[0].strip() if lines else ""
+    return first_line(Path(path)) if path else secret.get_secret_value()

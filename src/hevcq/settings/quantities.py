@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -113,6 +114,14 @@ def address(value: str) -> str:
 def names(text: str, between: str = ",") -> tuple[str, ...]:
     """Return the words of a text with `between` between them, each once."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(between) if word.strip()))
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a file, such as a password. Raises OSError, or ValueError if there is none."""
+    line = next(iter(path.expanduser().read_text(encoding="utf-8").splitlines()), "").strip()
+    if not line:
+        raise ValueError("is empty")
+    return line
 
 
 def _read(read: Callable[[str], object]) -> BeforeValidator:

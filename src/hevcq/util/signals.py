@@ -76,17 +76,15 @@ class StopSignals:
 
     def _listen(self) -> None:
         while number := self._words.get():
-            if number == signal.SIGHUP and self._reload is not None and self._terminals_there():
+            # A closed terminal is none: then SIGHUP is no wish to reload.
+            there = all(os.isatty(each) for each in self._terminals)
+            if number == signal.SIGHUP and self._reload is not None and there:
                 self._reload.set()
                 continue
             self.received = number
             if number == signal.SIGHUP:
                 self._leave_terminals()
             self.ask()
-
-    def _terminals_there(self) -> bool:
-        """Return whether the terminals of the start, if any, still are: a closed one is none."""
-        return all(os.isatty(number) for number in self._terminals)
 
     def _leave_terminals(self) -> None:
         """Redirect terminals to the null device: they are gone, and a failed write would end the stop."""

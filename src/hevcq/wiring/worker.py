@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -242,7 +241,8 @@ def _with_metrics(
 
     settings = app.settings
     meter = EventMeter(Metrics(emf=settings.metrics_emf), app.clock)
-    address, write = settings.metrics_address, _write_line if settings.metrics_emf else None
+    write = partial(print, flush=True) if settings.metrics_emf else None
+    address = settings.metrics_address
     exposition = Exposition(address, meter.metrics) if address else None
 
     def record_and_emit(event: JobEvent) -> None:
@@ -251,8 +251,3 @@ def _with_metrics(
 
     report = MetricsReport(meter, served, app.clock, write=write, exposition=exposition)
     return record_and_emit, report
-
-
-def _write_line(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()

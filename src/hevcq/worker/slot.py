@@ -208,7 +208,8 @@ class Slot:
             served.queue.release(delivery)
             return None
         shut = self._context.closed(served.profile.name, now=True)
-        if shut is None or (shut.running is RunningWork.FINISH and _is_part(delivery)):
+        part = all(task.kind is not TaskKind.ENCODE for task in delivery.tasks)
+        if shut is None or (shut.running is RunningWork.FINISH and part and delivery.tasks):
             if not delivery.tasks:
                 return found
             shut = self._context.require_tested(served.profile, self._stop)
@@ -277,10 +278,6 @@ class _Closing(threading.Event):
 
     def is_set(self) -> bool:
         return self._stop.is_set() or not self._slot._may_ask(self._served)
-
-
-def _is_part(delivery: Delivery) -> bool:
-    return bool(delivery.tasks) and all(t.kind is not TaskKind.ENCODE for t in delivery.tasks)
 
 
 def _names(served: ProfileQueue, delivery: Delivery) -> dict[str, object]:

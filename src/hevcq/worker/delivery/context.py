@@ -123,13 +123,12 @@ class WorkerContext:
         Raises the error of the last attempt. A stop does not shorten the waits, because a stop needs
         these calls to release work.
         """
-        return retry_control_call(
-            action,
-            self.clock,
-            self.random,
-            retryable=(Unavailable, DatabaseBusy),
-            on_retry=_note_retry,
-        )
+
+        def note(error: Exception, attempt: int) -> None:
+            get_logger().info("call_repeated", reason=str(error), attempt=attempt)
+
+        again = (Unavailable, DatabaseBusy)
+        return retry_control_call(action, self.clock, self.random, retryable=again, on_retry=note)
 
     def describe_scratch_space(self, slots: int) -> str:
         """Return a sentence that says how large a source each of `slots` slots has space for.
@@ -171,7 +170,3 @@ class WorkerContext:
         if store is not None:
             free["store"] = store
         return disk_shortage(free, self.min_free_bytes)
-
-
-def _note_retry(error: Exception, attempt: int) -> None:
-    get_logger().info("call_repeated", reason=str(error), attempt=attempt)

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
     Bury,
     Handling,
@@ -55,7 +54,7 @@ def decide(
     cause = claimed.lease.cause or _named(context, error, claimed)
     source, store = claimed.task.source, context.backend.store
     # With too few receives to spare, the queue would give the job up before max_failures is reached.
-    spare = has_receives_to_spare(delivery, profile)
+    spare = delivery.attempt < profile.queue.max_receives - profile.queue.max_failures
     check = partial(context.retry_control_call, lambda: store.check(source))
     cause = _blame_source(check, cause, spare=spare)
     doubtful = not job.sent_back and context.breaker.doubtful(
@@ -115,12 +114,6 @@ def is_unfit(error: Exception) -> bool:
     """Return whether an error means that this machine must take no more work: it is unfit."""
     sick = isinstance(error, (WorkerUnfit, StorageError))
     return sick and not isinstance(error, DatabaseBusy)
-
-
-def has_receives_to_spare(delivery: Delivery, profile: Profile) -> bool:
-    """Return whether an uncounted return leaves the message enough receives for max_failures."""
-    numbers = profile.queue
-    return delivery.attempt < numbers.max_receives - numbers.max_failures
 
 
 def _blame_source(check: Callable[[], None], error: Exception, *, spare: bool) -> Exception:

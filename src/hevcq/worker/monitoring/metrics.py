@@ -13,29 +13,23 @@ import json
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
-
-from hevcq.errors import ConfigError
-from hevcq.util.log import get_logger
-from hevcq.util.text import reason_of
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-
-from collections.abc import Callable, Sequence
-from dataclasses import field
 
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase
-from hevcq.errors import HevcqError
+from hevcq.errors import ConfigError, HevcqError
 from hevcq.ports.queue import QueueDepth
 from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+from hevcq.util.text import reason_of
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import Background, PoolState
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 NAMESPACE = "hevcq"
 """The CloudWatch namespace, and the prefix of Prometheus names."""
