@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, kept_original
-from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
@@ -141,7 +140,7 @@ class Job(ABC):
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
-        chunks = work.chunks if isinstance(work, SplitPlan) else None
+        chunks = getattr(work, "chunks", None)  # of a split video's plan
         request = self._request(work, location, output).to_verify(report, chunks)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
         gates = encoder.verify(request, on_progress=on_progress, stop=stop)
