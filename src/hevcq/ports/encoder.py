@@ -346,10 +346,10 @@ class Encoder(ABC):
 
     def estimate(
         self,
-        request: EncodeRequest,  # noqa: ARG002 - a hint
-        count: int,  # noqa: ARG002
+        request: EncodeRequest,
+        count: int,
         *,
-        stop: threading.Event,  # noqa: ARG002
+        stop: threading.Event,
     ) -> Estimate | None:
         """Encode at most `count` samples, and say what the whole would be; None if that cannot be said.
 
