@@ -36,8 +36,6 @@ from hevcq.domain.quality import SCALES
 
 _TAKES_PARAMS = frozenset({VideoCodec.HEVC, VideoCodec.H264, VideoCodec.AV1})
 """Codecs whose parameters an encoder reads from one word; of others they would be options of ffmpeg itself."""
-REVIEW_BELOW = 0.03
-"""Share of the source's size below which a rendition whose pictures nobody compares is reviewed."""
 
 
 class PixelFormatPolicy(StrEnum):
@@ -84,13 +82,6 @@ class Preflight(StrEnum):
 
     DECODE = "decode"
     DEMUX = "demux"
-    OFF = "off"
-
-
-class PictureMetric(StrEnum):
-    """Judge every frame by its thumbnail, or nothing (gate G8)."""
-
-    FRAMES = "frames"
     OFF = "off"
 
 
@@ -323,15 +314,11 @@ class Gates(Frozen):
         lt=1,
         description="G6: share that must be saved, else the original is kept; empty: any size",
     )
-    review_below: float | None = Field(
-        default=None,
+    review_below: float = Field(
+        default=0,
         ge=0,
         lt=1,
-        description=f"G7: less of the source, by its pixels kept, is reviewed; empty: {REVIEW_BELOW} if G8 is off",
-    )
-    picture_metric: PictureMetric = Field(
-        default=PictureMetric.FRAMES,
-        description="G8: frames compares every frame; off, none",
+        description="G7: less of the source, by its pixels kept, is held for review; 0: nothing",
     )
 
 

@@ -313,14 +313,12 @@ def test_fields_are_taken_in_the_order_that_is_seen(marked, seen, top_first, sai
     assert len(made.notices) == said
 
 
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [({"rotation": 90}, "90"), ({"rotation": 180, "mirrored": True}, "180m"), ({}, "")],
-)
-def test_fields_that_are_turned_are_deinterlaced_as_they_are_stored(facts, expected) -> None:
-    made = target("hevc", video(field_order="tt", **facts))
+@pytest.mark.parametrize("facts", [{"rotation": 90}, {"rotation": 180, "mirrored": True}])
+def test_fields_that_are_turned_are_refused(facts) -> None:
+    refused = make_plan(profile("hevc"), media(video(field_order="tt", **facts)))
 
-    assert (made.deinterlace, made.turned_fields) == (True, expected)
+    assert isinstance(refused, Refuse)
+    assert "interlaced and turned" in refused.detail
 
 
 @pytest.mark.parametrize(

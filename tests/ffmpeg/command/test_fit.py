@@ -1,7 +1,5 @@
 """Pictures of several sizes and aspects are fitted into one, undistorted, and none is lost unnamed."""
 
-import re
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -18,7 +16,6 @@ from hevcq.ffmpeg.command.codecs import fit_filter, picture_filter, steady_filte
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
-from support.rendition import turned
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
@@ -110,57 +107,3 @@ def test_fields_are_scaled_apart() -> None:
     assert isinstance(plan, EncodePlan)
     assert picture_filter(plan.video).startswith("scale=")
     assert "interl=1" in fit_filter(plan.video)
-
-
-TURNS = {
-    "90": (0, 1, -1, 0),
-    "180": (-1, 0, 0, -1),
-    "270": (0, -1, 1, 0),
-    "0m": (1, 0, 0, -1),
-    "90m": (0, 1, 1, 0),
-    "180m": (-1, 0, 0, 1),
-    "270m": (0, -1, -1, 0),
-}
-"""The matrices of a track, as a, b, c, d, by what ffmpeg makes of them."""
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("turned") / "stored.mp4"
-    spliced.ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=0.2", "-pix_fmt", "yuv420p",
-                   "-c:v", "libx264", "-flags", "+ildct+ilme", "-preset", "ultrafast", path)  # fmt: skip
-    return path
-
-
-def hashes(path: Path, graph: str, *options: str) -> list[str]:
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        *options,
-        "-i",
-        str(path),
-        "-vf",
-        graph,
-        "-f",
-        "framemd5",
-        "-",
-    ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    return [line.rpartition(",")[2] for line in done.stdout.splitlines() if line[0] != "#"]
-
-
-@pytest.mark.parametrize("turn", TURNS)
-def test_fields_are_turned_back_exactly_and_upright_again(stored, tmp_path, turn) -> None:
-    clip = turned(Path(shutil.copy(stored, tmp_path)), *TURNS[turn])
-    facts = ENCODER.probe(str(clip), stop=STOP).streams[0].video
-    assert facts is not None
-    fields = facts.model_copy(update={"progressive_pictures": False})
-    plan = make_plan(profile("hevc"), media(video().model_copy(update={"video": fields})))
-
-    assert isinstance(plan, EncodePlan)
-    assert plan.video.turned_fields == turn
-    back, bwdif, upright = re.split(r",(?=bwdif)|(?<=all),", picture_filter(plan.video))
-    assert bwdif.startswith("bwdif=")
-    assert hashes(clip, back) == hashes(clip, "null", "-noautorotate")
-    assert hashes(clip, f"{back},{upright}") == hashes(clip, "null")

@@ -14,7 +14,6 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import PictureMetric
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls.command import set_command
@@ -29,9 +28,8 @@ def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
     profile = recipe(h264_rungs={720: (22, 4500), 360: (23, 1100)}, **hls)
     plan = make_plan(profile, info)
     assert isinstance(plan, EncodePlan), plan
-    gates = profile.gates.model_copy(update={"picture_metric": PictureMetric.OFF})
     request = EncodeRequest(
-        profile=profile.model_copy(update={"gates": gates}), plan=plan, info=info, location="/in.mkv",
+        profile=profile, plan=plan, info=info, location="/in.mkv",
         output=Path("/out"), duration_s=60.0, source_size=1, max_seconds=60, threads=2,
     )  # fmt: skip
     shown = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1500, first_pts_s=begins_s)

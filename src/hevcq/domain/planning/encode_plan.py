@@ -150,11 +150,6 @@ class VideoTarget(Frozen):
         default="",
         description="frames per second that are restored of a telecine, num/den; empty: none is inverted",
     )
-    turned_fields: str = Field(
-        default="",
-        description="degrees clockwise, with `m` if mirrored, by which ffmpeg turns the picture before "
-        "its filters: turned back to be deinterlaced; empty: not turned, or no fields",
-    )
     unmark_fields: bool = Field(
         default=False, description="progressive pictures lose the source's mark of interlaced ones"
     )

@@ -220,16 +220,21 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
 
     libx265 3.5 behind ffmpeg 5.1 marks every picture of `interlace=1` as a top field, and writes
     no picture timing for `pic-struct=3`, so tag and picture would disagree (measured with the
-    trace_headers filter). libx264 marks them correctly, unless the video is scaled or rotated.
+    trace_headers filter). libx264 marks them correctly, unless the video is scaled.
     """
     policy = profile.policies.interlaced
     if not facts.interlaced or (policy is LossPolicy.KEEP and not facts.marked_interlaced):
         return None
-    turned = facts.rotation != 0 or facts.mirrored
+    if facts.rotation != 0 or facts.mirrored:
+        return Refuse(
+            policy="video",
+            detail="The picture is interlaced and turned for display, so that its fields would be "
+            "columns; take the rotation out of its header, or deinterlace it before.",
+        )
     if policy is LossPolicy.CONVERT:
         return None
     h264 = profile.video.codec is VideoCodec.H264
-    if policy is LossPolicy.KEEP and h264 and not turned and not profile.video.scales:
+    if policy is LossPolicy.KEEP and h264 and not profile.video.scales:
         return None
     return Refuse(
         policy="policies.interlaced",
@@ -404,10 +409,8 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
         order = facts.top_field_first if facts.seen_order else None
         return {"telecine": film_rate(facts), "top_field_first": order}
     every_field = profile.video.deinterlace is DeinterlaceRate.FIELD
-    turn = f"{facts.rotation}{'m' if facts.mirrored else ''}"
     return {
         "deinterlace": True,
-        "turned_fields": "" if turn == "0" else turn,
         # A frame of each field would say each caption twice.
         "field_rate": every_field and not captions,
         "top_field_first": facts.top_field_first if facts.seen_order else None,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from hevcq.domain.formats import HARDWARE, VIDEO_FORMATS, VideoCodec, quality_options
@@ -14,6 +14,18 @@ from hevcq.ffmpeg.versions import UNCROPPED
 Params = dict[str, str]
 
 
+def _by_name(preset: str, crf: str) -> list[tuple[str, str]]:
+    return [("-preset", preset), ("-crf", crf)]
+
+
+def _own_threads(count: int) -> tuple[Params, list[tuple[str, str]]]:
+    return {}, [("-threads", str(count))]
+
+
+def _no_threads(_count: int) -> tuple[Params, list[tuple[str, str]]]:
+    return {}, []
+
+
 @dataclass(frozen=True, slots=True)
 class Codec:
     """One video encoder: the ffmpeg option of its parameters, and the names of its settings.
@@ -23,21 +35,13 @@ class Codec:
     coding. `mastering` and `light` are "" where static HDR metadata cannot be set.
     """
 
-    option: str
-    base: Params
-    threads: Callable[[int], tuple[Params, list[tuple[str, str]]]]
-    mastering: str
-    light: str
-    interlaced: tuple[str, ...]
     quality: Callable[[str, str], list[tuple[str, str]]]
-
-
-def _by_name(preset: str, crf: str) -> list[tuple[str, str]]:
-    return [("-preset", preset), ("-crf", crf)]
-
-
-def _own_threads(count: int) -> tuple[Params, list[tuple[str, str]]]:
-    return {}, [("-threads", str(count))]
+    threads: Callable[[int], tuple[Params, list[tuple[str, str]]]] = _own_threads
+    option: str = ""
+    base: Params = field(default_factory=dict)
+    mastering: str = ""
+    light: str = ""
+    interlaced: tuple[str, ...] = ()
 
 
 GROUP = "240"
@@ -51,27 +55,16 @@ CODECS: dict[str, Codec] = {
         threads=lambda count: ({"pools": str(count)}, []),
         mastering="master-display",
         light="max-cll",
-        interlaced=(),
         quality=_by_name,
     ),
     # https://www.videolan.org/developers/x264.html and `x264 --fullhelp`
     "libx264": Codec(
         option="-x264-params",
-        base={},
-        threads=_own_threads,
-        mastering="",
-        light="",
         interlaced=("+ildct+ilme",),
         quality=_by_name,
     ),
     # https://trac.ffmpeg.org/wiki/Encode/VP9: without `-b:v 0` the quality is capped at 200 kb/s.
     "libvpx-vp9": Codec(
-        option="",
-        base={},
-        threads=_own_threads,
-        mastering="",
-        light="",
-        interlaced=(),
         quality=lambda preset, crf: [
             *(("-deadline", "good"), ("-cpu-used", preset), ("-row-mt", "1")),
             *(("-crf", crf), ("-b", "0"), ("-g", GROUP)),
@@ -85,27 +78,15 @@ CODECS: dict[str, Codec] = {
         threads=lambda count: ({"lp": str(count)}, []),
         mastering="mastering-display",
         light="content-light",
-        interlaced=(),
         quality=lambda preset, crf: [*_by_name(preset, crf), ("-g", GROUP)],
     ),
     # https://trac.ffmpeg.org/wiki/TheoraVorbisEncodingGuide
     "libtheora": Codec(
-        option="",
-        base={},
-        threads=lambda _count: ({}, []),
-        mastering="",
-        light="",
-        interlaced=(),
+        threads=_no_threads,
         quality=lambda _preset, crf: [("-q", crf), ("-g", GROUP)],
     ),
     # https://trac.ffmpeg.org/wiki/Encode/MPEG-4; B-frames would shift AVI's decoding times.
     "mpeg4": Codec(
-        option="",
-        base={},
-        threads=_own_threads,
-        mastering="",
-        light="",
-        interlaced=(),
         quality=lambda _preset, crf: [("-q", crf), ("-bf", "0"), ("-g", GROUP)],
     ),
 }
@@ -116,12 +97,7 @@ def of_encoder(name: str) -> Codec:
     if name not in HARDWARE:
         return CODECS[name]
     return Codec(
-        option="",
-        base={},
-        threads=lambda _count: ({}, []),
-        mastering="",
-        light="",
-        interlaced=(),
+        threads=_no_threads,
         quality=lambda _preset, crf: quality_options(name, float(crf)),
     )
 
@@ -180,23 +156,7 @@ def deinterlace_filter(target: VideoTarget) -> str:
     """Return the filter that makes a frame of each field, or of each pair: times stay the source's."""
     mode = "send_field" if target.field_rate else "send_frame"
     order = {None: "auto", True: "tff", False: "bff"}[target.top_field_first]
-    found = f"bwdif=mode={mode}:parity={order}:deint=all"
-    if not target.turned_fields:
-        return found
-    back, upright = _TURNS[target.turned_fields]
-    return f"{back},{found},{upright}"
-
-
-_TURNS = {
-    "90": ("transpose=cclock", "transpose=clock"),
-    "180": ("hflip,vflip", "hflip,vflip"),
-    "270": ("transpose=clock", "transpose=cclock"),
-    "0m": ("vflip", "vflip"),
-    "90m": ("transpose=cclock_flip", "transpose=cclock_flip"),
-    "180m": ("hflip", "hflip"),
-    "270m": ("transpose=clock_flip", "transpose=clock_flip"),
-}
-"""The filters that turn a picture back as it is stored, and upright again as ffmpeg had turned it."""
+    return f"bwdif=mode={mode}:parity={order}:deint=all"
 
 
 _ALIKE = 1.005

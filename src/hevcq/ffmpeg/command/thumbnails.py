@@ -16,7 +16,6 @@ from pathlib import Path
 
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import VideoTarget
-from hevcq.domain.profile import PictureMetric
 from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter
 from hevcq.ffmpeg.versions import SAME_RANGE
 from hevcq.ports.encoder import EncodeRequest
@@ -46,9 +45,7 @@ RAW = ("-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "rawvideo")
 
 
 def thumbnail_files(request: EncodeRequest) -> tuple[Path, ...]:
-    """Return the files of thumbnails beside the output, one for each encoded video; () if not wanted."""
-    if request.profile.gates.picture_metric is PictureMetric.OFF:
-        return ()
+    """Return the files of thumbnails beside the output, one for each encoded video."""
     return _beside(request, StreamKind.VIDEO, "thumbnails")
 
 

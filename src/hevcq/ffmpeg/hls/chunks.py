@@ -42,7 +42,6 @@ from hevcq.ffmpeg.hls.command import (
     set_paths,
     side_outputs,
     thumbnail_graph,
-    wants_thumbnails,
     written,
 )
 from hevcq.ffmpeg.hls.encode import new_folder, packaged
@@ -119,8 +118,7 @@ def join_command(job: FfmpegRun, paths: SetPaths, video: JoinedVideo, tick: Frac
     command += source_input(request.location, request.info, request.plan.mapped)
     command += chunks_input(video)
     stream = request.plan.main_video.source_index
-    if wants_thumbnails(request.profile):
-        command += fed(rungs, stream, [thumbnail_graph(rung) for rung in rungs])
+    command += fed(rungs, stream, [thumbnail_graph(rung) for rung in rungs])
     for number, rung in enumerate(rungs):
         command += ["-map", f"1:{number}", "-c:0", "copy", f"{RISING[0]}:0", RISING[1]]
         command += ["-tag:0", rung.target.tag]

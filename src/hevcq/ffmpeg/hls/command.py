@@ -20,7 +20,7 @@ from hevcq.domain.planning.encode_plan import (
     Rung,
     StreamPlan,
 )
-from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
+from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.ffmpeg.command.build import (
     Options,
     base_command,
@@ -128,11 +128,6 @@ def alone(groups: Collection[str]) -> str | None:
     return next((group for group in (LOW, SOUNDS) if group in groups), None)
 
 
-def wants_thumbnails(profile: Profile) -> bool:
-    """Whether the encode writes thumbnails for gate G8."""
-    return profile.gates.picture_metric is not PictureMetric.OFF
-
-
 def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
     """Return the files that the command writes, the rungs first."""
     plan = request.plan
@@ -140,8 +135,7 @@ def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
     found = [paths.rung(rung) for rung in rungs]
     found += [paths.sound(name) for name in sounds_of(plan)]
     found += [paths.text(n) for n, _ in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1)]
-    if wants_thumbnails(request.profile):
-        found += [paths.thumbnails(rung) for rung in rungs]
+    found += [paths.thumbnails(rung) for rung in rungs]
     return [*found, *map(paths.levels, encoded_sounds_of(plan))]
 
 
@@ -152,8 +146,7 @@ def set_command(tools: FfmpegTools, request: EncodeRequest) -> list[str]:
     command = [*base_command(tools, threads), *_filter_threads(plan)]
     command += source_input(request.location, info)
     rungs, video = ladder_in(plan).rungs, plan.main_video.source_index
-    thumbnails = wants_thumbnails(request.profile)
-    command += fed(rungs, video, [_graph(rung, thumbnails=thumbnails) for rung in rungs])
+    command += fed(rungs, video, [_graph(rung) for rung in rungs])
     for rung in rungs:
         command += ["-map", f"[{rung.name}]", *_from_zero(request)]
         command += [w for n, v in rung_options(request, rung, threads) for w in (f"{n}:0", v)]
@@ -188,7 +181,7 @@ def side_outputs(request: EncodeRequest, paths: SetPaths) -> list[str]:
     for number, track in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1):
         command += ["-map", f"0:{track.source_index}", "-c:0", "webvtt", *BARE]
         command += ["-f", "webvtt", f"file:{paths.text(number)}"]
-    for rung in ladder_in(plan).rungs if wants_thumbnails(request.profile) else ():
+    for rung in ladder_in(plan).rungs:
         command += ["-map", f"[{_thumbs(rung)}]", *RAW, f"file:{paths.thumbnails(rung)}"]
     for name, track in encoded_sounds_of(plan).items():
         command += source_levels(track, plan, info, paths.levels(name))
@@ -217,11 +210,9 @@ def fed(rungs: Sequence[Rung], stream: int, graphs: Sequence[str]) -> list[str]:
     return [word for graph in graphs for word in ("-filter_complex", graph)]
 
 
-def _graph(rung: Rung, *, thumbnails: bool) -> str:
+def _graph(rung: Rung) -> str:
     """Return the filters of a rung: scaled once, for its encoder and for its thumbnails."""
     chain = picture_filter(rung.target) or "null"
-    if not thumbnails:
-        return f"{chain}[{rung.name}]"
     side, seen = f"{rung.name}s", output_graph(name=rung.name)
     return f"{chain},split[{rung.name}][{side}];[{side}]{seen}[{_thumbs(rung)}]"
 

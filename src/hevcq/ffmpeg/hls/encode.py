@@ -22,7 +22,6 @@ from hevcq.ffmpeg.hls.command import (
     set_command,
     set_paths,
     sounds_of,
-    wants_thumbnails,
     written,
 )
 from hevcq.ffmpeg.hls.images import Images, RungFile
@@ -64,11 +63,9 @@ def packaged(
     """Make everything of a set that is made of its encoded files, which are at `paths`."""
     package = _Package(request, paths, images)
     package.write()
-    wanted = wants_thumbnails(request.profile)
-    thumbnails = tuple(paths.thumbnails(rung) for rung in package.rungs if wanted)
     return replace(
         report,
-        thumbnails=thumbnails,
+        thumbnails=tuple(map(paths.thumbnails, package.rungs)),
         levels=tuple(map(paths.levels, encoded_sounds_of(request.plan))),
         files=tuple(package.files()),
         notices=package.notices,

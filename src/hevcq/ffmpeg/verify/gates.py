@@ -14,7 +14,6 @@ from hevcq.domain.formats import keeps_detail
 from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
-from hevcq.domain.profile import REVIEW_BELOW, PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import planned_shape
 from hevcq.ffmpeg.inputs import FfmpegTools
@@ -211,22 +210,16 @@ class _Gates:
         return Outcome.PASSED, f"{share:.1%} of the source's size"
 
     def sanity(self) -> Judged:
-        """G7: hold an implausibly small output for review, unless every frame is compared."""
+        """G7: hold an implausibly small output for review, if the profile asks for it."""
         lowest = self.request.profile.gates.review_below
         before, after = self.request.source_size, self.request.output.stat().st_size
-        if lowest == 0:
+        if not lowest:
             return Outcome.OFF, ""
-        if lowest is None:
-            lowest = 0.0 if self._compares_frames() else REVIEW_BELOW
         # A ninth of the pixels needs far fewer bytes, and that is plausible.
         if after < lowest * before * self._pixels_kept():
             share = after / before
             return Outcome.REVIEW, f"only {share:.1%} of the source's size is left"
         return PASSED
-
-    def _compares_frames(self) -> bool:
-        metric = self.request.profile.gates.picture_metric
-        return metric is not PictureMetric.OFF and bool(self.request.plan.encoded(StreamKind.VIDEO))
 
     def _pixels_kept(self) -> float:
         """Return the share of the source's pixels that the video was to keep, at most 1."""
@@ -257,7 +250,7 @@ class _Gates:
 
     def _decoded(self, levels: Sequence[tuple[Stream, Path]]) -> list[str]:
         videos = self.request.plan.encoded(StreamKind.VIDEO)
-        if not self._compares_frames():
+        if not videos:
             problems = decode_problems(
                 self.tools, self.request, self.stop, None, deadline_s=self._left(), levels=levels
             )
@@ -385,8 +378,7 @@ class _Gates:
 
     def _picture(self) -> Judged:
         """Judge every frame."""
-        metric = self.request.profile.gates.picture_metric
-        if metric is PictureMetric.OFF or not self.compared:
+        if not self.compared:
             return Outcome.OFF, ""
         for problem, _ in self.compared:
             if problem:

@@ -15,7 +15,6 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action
-from hevcq.domain.profile import PictureMetric
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.command.thumbnails import source_graph, thumbnail_output
@@ -268,8 +267,6 @@ def _picture_problem(
 ) -> str:
     """Compare every picture of the sample with its source's, as G8 does; return what is wrong."""
     request, target = job.request, job.request.plan.video
-    if request.profile.gates.picture_metric is PictureMetric.OFF:
-        return ""
     asked = replace(request, measured=measured).to_verify(report)
     pixels = target.width * target.height
     with thumbnails.open("rb") as file:
