@@ -25,7 +25,7 @@ data "aws_iam_policy_document" "operator" {
     resources = [module.ledger.table_arn, "${module.ledger.table_arn}/index/*"]
   }
 
-  # hevcq serve videos list and show; changes go through the page, which knows whose they are.
+  # hevcq doctor counts them; changes go through the page, which knows whose they are.
   dynamic "statement" {
     for_each = var.web == null ? [] : [1]
 

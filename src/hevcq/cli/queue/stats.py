@@ -21,8 +21,8 @@ from hevcq.wiring.notify import gathered
 
 WIDTH = 80
 FEW_DAYS = 45
-"""Up to so many days the chart has a bar for each, else for each month."""
-MAX_BARS = 24
+"""Up to so many days there is a line for each, else for each month."""
+MAX_LINES = 24
 NOTHING = "Nothing was encoded yet, as far as this data folder knows."
 
 
@@ -91,12 +91,8 @@ def _text(made: Report) -> list[str]:
         )
     out = [line for sentence in out for line in textwrap.wrap(sentence, WIDTH)]
     days = (made.until - made.since).days < FEW_DAYS
-    out += [
-        "",
-        f"Smaller by {'day' if days else 'month'}, replaced or not",
-        *chart(made.days if days else made.months),
-    ]
     for title, lines in (
+        ("day", made.days[-MAX_LINES:]) if days else ("month", made.months[-MAX_LINES:]),
         ("library", made.libraries),
         ("profile", made.profiles),
         ("codec", made.codecs),
@@ -113,27 +109,6 @@ def _kept(kept: Originals) -> list[str]:
     if kept.first_end is not None and kept.last_end is not None:
         ends = f"the first goes {day(kept.first_end)}, the last {day(kept.last_end)}"
     return ["", f"Kept: {counted(kept.count, 'original')}, {size(kept.size)}; {ends}."]
-
-
-def chart(lines: Sequence[Line], width: int = WIDTH) -> list[str]:
-    """Return bars of what each line saved, at most `width` columns wide; the newest are last."""
-    shown = list(lines)[-MAX_BARS:]
-    most = max((line.saved for line in shown), default=0)
-    names = max((len(line.name) for line in shown), default=0)
-    saved = [_saved(line.saved) for line in shown]
-    wide = max(map(len, saved), default=0)
-    ends = [
-        f"{text:>{wide}}  {line.renditions:>6} made"
-        for text, line in zip(saved, shown, strict=True)
-    ]
-    room = width - names - max((len(end) for end in ends), default=0) - 4
-    mark = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
-    out = []
-    for line, end in zip(shown, ends, strict=True):
-        length = round(room * line.saved / most) if most > 0 and line.saved > 0 else 0
-        bar = (mark * max(length, int(line.saved > 0))).ljust(room)
-        out.append(f"{line.name:<{names}}  {bar}  {end}")
-    return out
 
 
 def _table(title: str, lines: Sequence[Line]) -> list[str]:

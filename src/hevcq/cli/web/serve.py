@@ -1,4 +1,4 @@
-"""`hevcq serve`: the web page, who may use it, programs' tokens, and uploaded videos."""
+"""`hevcq serve`: the web page, who may use it, and programs' tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
-from hevcq.cli.web import videos
 from hevcq.errors import UsageError
 from hevcq.settings.web import MAX_TOKEN_DAYS, TOKEN_DAYS
 from hevcq.util.text import printable
@@ -70,7 +69,6 @@ def missing(error: ModuleNotFoundError) -> Exception:
 
 tokens = group("Make, list and revoke programs' tokens.")
 app.add_typer(tokens, name="token")
-app.add_typer(videos.app, name="videos")
 
 
 @app.command("add-user", cls=PlainCommand)

@@ -1,7 +1,7 @@
 """Follow a video's jobs in the ledger; change, share, retry and delete it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id, split_progress
@@ -22,7 +22,7 @@ from hevcq.domain.videos.record import (
 from hevcq.domain.videos.rules import make_slug, output_prefix, own_name, remedy_of, standing
 from hevcq.errors import BadUpload, Conflict, HevcqError, NoSuchVideo, UsageError
 from hevcq.ports.backend import Backend
-from hevcq.ports.videos import MAX_PAGE, Quota, VideoFiles, VideoFilter, VideoRecords
+from hevcq.ports.videos import Quota, VideoFiles, VideoRecords
 from hevcq.settings.web import GIB, UploadSettings
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.reprocess import ReprocessRequest, cancel, reprocess
@@ -95,28 +95,6 @@ class VideoFarm:
         return self.videos.update(Video.model_validate(checked))
 
 
-def every(
-    farm: VideoFarm,
-    *,
-    owner: str | None = None,
-    status: VideoStatus | None = None,
-    text: str = "",
-    limit: int | None = None,
-) -> Iterator[Video]:
-    """Yield the videos that match, newest first, at most `limit`."""
-    left = limit
-    wanted = VideoFilter(
-        owner=owner, statuses=frozenset([status] if status else []), text=text, limit=MAX_PAGE
-    )
-    while left is None or left > 0:
-        page = farm.videos.page(replace(wanted, limit=min(MAX_PAGE, left or MAX_PAGE)))
-        yield from page.videos
-        if not page.cursor:
-            return
-        left = None if left is None else left - len(page.videos)
-        wanted = replace(wanted, before=page.cursor)
-
-
 @dataclass(frozen=True, slots=True)
 class ProfileRow:
     """What one profile makes of a video, as of now; sizes are bytes.
@@ -141,9 +119,6 @@ class ProfileRow:
     remedy: str = ""
     notices: tuple[str, ...] = ()
     personal: tuple[str, ...] | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def refresh(farm: VideoFarm, video: Video) -> Video:
@@ -311,29 +286,6 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: VideoRendition | None)
         notices=made.notices,
         personal=proof.personal if proof else None,
     )
-
-
-def video_json(video: Video, rows: list[ProfileRow]) -> dict[str, object]:
-    return {
-        "type": "video",
-        "id": video.video_id,
-        "owner": video.owner,
-        "title": video.title,
-        "description": video.description,
-        "created_at": video.created_at,
-        "status": video.status.value,
-        "reason": video.reason,
-        "remedy": video.remedy,
-        "failure_class": video.failure_class,
-        "visibility": video.visibility.value,
-        "slug": video.slug,
-        "profiles": list(video.profiles),
-        "file_name": video.upload.name,
-        "size": video.upload.size,
-        "source_key": video.source.key if video.source else None,
-        "raw_deleted_at": video.raw_deleted_at,
-        "formats": [row.to_dict() for row in rows],
-    }
 
 
 def rename(
