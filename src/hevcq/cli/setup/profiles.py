@@ -17,6 +17,7 @@ from hevcq.settings.profile_files import (
     load_profile,
     pick,
     profile_folder,
+    profile_yaml,
     user_folder,
 )
 from hevcq.usecases.ingest.forecast import minute_cost
@@ -66,13 +67,11 @@ def show(
     """
     with cli_of(ctx).app() as opened:
         (found,) = pick(opened.profiles, [name])
-    plain = found.model_dump(mode="json")
     if as_json:
+        plain = found.model_dump(mode="json")
         render.emit_json({"type": "profile", **plain, "revision": found.revision})
         return
-    import yaml
-
-    render.emit(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip())
+    render.emit(profile_yaml(found))
 
 
 @app.command(cls=PlainCommand)
