@@ -143,7 +143,7 @@ def test_a_library_is_added_removed_and_brought_back(
     operator.post("/settings/changes/undo", data={"number": "2"})
 
     assert [each.name for each in opened.settings.libraries] == ["films", "tv"]
-    assert 'name = "tv"  # its name' in config.read_text()
+    assert 'name = "tv"' in config.read_text()
     assert "undone by" in operator.get("/settings/changes").text
 
 
@@ -222,7 +222,10 @@ def test_a_profile_is_copied_changed_and_deleted(
     assert saved.is_redirect, saved.text
     assert profile(opened, "mine")[1] == wanted
     form["former"] = wanted
-    for wrong, words in (("crf: 99", "video.crf must be at most 63"), ("crf: [", "This is not YAML")):
+    for wrong, words in (
+        ("crf: 99", "video.crf must be at most 63"),
+        ("crf: [", "This is not YAML"),
+    ):
         answer = operator.post(
             "/settings/profile", data={**form, "text": wanted.replace("crf: 20", wrong)}
         )
