@@ -219,8 +219,7 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
     """Refuse to keep fields where the encoder does not mark them correctly.
 
     libx265 3.5 behind ffmpeg 5.1 marks every picture of `interlace=1` as a top field, and writes
-    no picture timing for `pic-struct=3`, so tag and picture would disagree (measured with the
-    trace_headers filter). libx264 marks them correctly, unless the video is scaled.
+    no picture timing for `pic-struct=3`. libx264 marks them correctly, unless the video is scaled.
     """
     policy = profile.policies.interlaced
     if not facts.interlaced or (policy is LossPolicy.KEEP and not facts.marked_interlaced):
@@ -231,10 +230,8 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail="The picture is interlaced and turned for display, so that its fields would be "
             "columns; take the rotation out of its header, or deinterlace it before.",
         )
-    if policy is LossPolicy.CONVERT:
-        return None
-    h264 = profile.video.codec is VideoCodec.H264
-    if policy is LossPolicy.KEEP and h264 and not profile.video.scales:
+    marked = profile.video.codec is VideoCodec.H264 and not profile.video.scales
+    if policy is LossPolicy.CONVERT or (policy is LossPolicy.KEEP and marked):
         return None
     return Refuse(
         policy="policies.interlaced",
