@@ -51,6 +51,10 @@ from hevcq.util.text import timecode
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
 
+OGG_REPEATS = (
+    "; ffmpeg 6.0 to 7.1 loses repeated pictures in Ogg: another version or WebM keeps them"
+)
+
 
 def verify(
     tools: FfmpegTools, request: VerifyRequest, on_progress: OnProgress, stop: threading.Event
@@ -380,9 +384,10 @@ class _Gates:
         """Judge every frame."""
         if not self.compared:
             return Outcome.OFF, ""
+        in_ogg = OGG_REPEATS if self.request.plan.muxer == OGG else ""
         for problem, _ in self.compared:
             if problem:
-                return Outcome.FAILED, problem
+                return Outcome.FAILED, problem + in_ogg
         return Outcome.PASSED, "; ".join(_described(facts) for _, facts in self.compared)
 
     def _left(self) -> float:
