@@ -221,6 +221,8 @@ def test_the_set_of_a_changed_video_takes_the_place_of_the_old_one(bench: SetBen
     assert {name.partition("/")[0] for name in found} == {"master.m3u8", f"{job.job_id[:8]}-1"}
     (proof,) = (bench.media / ".hevcq/certificates").iterdir()
     assert Certificate.parse(proof.read_bytes()).job_id == job.job_id
+    states = {each.job_id == job.job_id: each.state for each in bench.catalog.placements()}
+    assert states == {True: PlacementState.PLACED, False: PlacementState.EXPIRED}
 
 
 @pytest.mark.parametrize("harm", ["playlist", "certificate", "other video", "namesake"])

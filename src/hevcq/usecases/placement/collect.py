@@ -43,6 +43,7 @@ from hevcq.usecases.proofs import Proofs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
+FOLLOWED = "The video changed, and its new rendition took this one's place."
 LATER = (DiskFull, Unavailable, Interruption, StorageError)
 """Errors not about the rendition or its target: the placement is retried later."""
 
@@ -331,9 +332,18 @@ class Collector:
                 updated_at=self._ports.clock.now(),
             )
             require()
-            self._ports.catalog.record_placements([settled])
+            self._ports.catalog.record_placements([*self._followed(settled), settled])
         if replaced:
             note_kept(self._ports.catalog, self._ports.clock, placement.job_id)
+
+    def _followed(self, new: Placement) -> Iterator[Placement]:
+        """Yield the records of what was at its target before: the video changed since."""
+        placed = self._ports.catalog.placements(
+            states=frozenset({PlacementState.PLACED}), under=new.source
+        )
+        for each in list(placed):
+            if each.target == new.target and each.job_id != new.job_id:
+                yield replace(each, state=PlacementState.EXPIRED, detail=FOLLOWED)
 
     def _tidy(self, ref: RenditionRef) -> None:
         if not self._discard:
