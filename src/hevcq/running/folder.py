@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from hevcq.domain.events import EventName, IngestEvent, Listener
+from hevcq.domain.events import EventName, Listener
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Profile
 from hevcq.errors import SourceAway
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
@@ -37,7 +36,7 @@ from hevcq.usecases.ingest.session import (
     IngestSetup,
     Refine,
 )
-from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
+from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, item_event, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import UNUSABLE
@@ -94,16 +93,13 @@ class FolderIngest:
         zone = app.settings.schedule.timezone
         return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock, zone))
 
-    def _require_queues(self) -> None:
-        """Raise ConfigError if a profile has no queue: no message would come of its uploads."""
-        if not self.request.collect_only:
-            _ = [self._app.backend.queues[profile.name] for profile in self.profiles]
-
     def _build_session(self, where: Destination) -> Ingest:
         app, ports, profiles = self._app, self._ports, self.profiles
         local = not app.settings.on_aws
-        self._require_queues()
-        fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
+        if not self.request.collect_only:  # nothing would come of uploads without a queue
+            _ = [app.backend.queues[profile.name] for profile in profiles]
+        fleets = [profile.fleet for profile in profiles]
+        subscribed = {each.name for each in app.profiles.values() if each.subscribe}
         rates = learned_rates(app.catalog, profiles)
         setup = IngestSetup(
             roots=self.request.roots,
@@ -114,21 +110,20 @@ class FolderIngest:
             where=where,
             planner=make_plan,
             rates=rates,
-            cores=app.capacity.cores if local else _fleet_cores(profiles),
-            machine=None if local else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
-            workers=app.capacity.slots if local else fleet_tasks,
+            cores=app.capacity.cores
+            if local
+            else sum(each.max_tasks * each.cpu for each in fleets) / 1024,
+            machine=None if local else min((each.cpu for each in fleets), default=1024) / 1024,
+            workers=app.capacity.slots if local else sum(each.max_tasks for each in fleets),
             busy=slowdown(app.capacity.cores) if local else 1.0,
             uploads=1 if local else UPLOADS,
-            separate_keys=app.backend.announces_uploads and not _all_subscribed(app, profiles),
+            separate_keys=app.backend.announces_uploads
+            and {profile.name for profile in profiles} != subscribed,
             accept=self._acceptance(rates),
             summary=self._summary,
         )
         known = app.catalog, app.backend.ledger, app.encoder, app.profiles, app.scratch
-        proofs = Proofs(
-            *known,
-            stop=self._stop,
-            verify_before_replace=not local,
-        )
+        proofs = Proofs(*known, stop=self._stop, verify_before_replace=not local)
         finish = SourceFinisher(app.backend, app.profiles, app.catalog)
         collector = Collector(
             ports,
@@ -299,15 +294,8 @@ class FolderIngest:
         """Record and emit each file that cannot be encoded; with `once`, none that was recorded before."""
         new = self.note_unusable(plan)
         for item in new if once else plan.of(Disposition.REFUSE, Disposition.UNREADABLE):
-            self._emit(
-                IngestEvent(
-                    event=EventName.FILE_UNUSABLE,
-                    at=self._app.clock.now(),
-                    path=printable(item.path),
-                    profile=item.profile.name if item.profile else None,
-                    reason=item.reason,
-                )
-            )
+            now = self._app.clock.now()
+            self._emit(item_event(EventName.FILE_UNUSABLE, now, item, reason=item.reason))
 
     def leave_what_may_not_begin(self) -> None:
         """Count as skipped what the library may not begin now, unless it is watched: then it waits."""
@@ -350,13 +338,3 @@ def _rescan_s(library: Library) -> float:
         return SHARE_RESCAN_S
     matures_s = library.min_age  # which no event announces
     return min(RESCAN_S, max(SHARE_RESCAN_S, matures_s)) if matures_s else RESCAN_S
-
-
-def _fleet_cores(profiles: Sequence[Profile]) -> float:
-    """Return the cores of the fleet at its full size, for the forecast."""
-    return sum(profile.fleet.max_tasks * profile.fleet.cpu / 1024 for profile in profiles)
-
-
-def _all_subscribed(app: App, profiles: Sequence[Profile]) -> bool:
-    subscribed = {profile.name for profile in app.profiles.values() if profile.subscribe}
-    return {profile.name for profile in profiles} == subscribed

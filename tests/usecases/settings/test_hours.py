@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hevcq.domain.schedule import Schedule
-from hevcq.usecases.settings.hours import WEEK, hours_of, windows_of
+from hevcq.usecases.settings.libraries import WEEK, hours_of, windows_of
 
 
 @given(st.frozensets(st.integers(0, WEEK - 1), min_size=1))

@@ -46,7 +46,7 @@ from hevcq.usecases.ingest.decide import (
 from hevcq.usecases.ingest.enqueue import Enqueuer, Uploader
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker
+from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker, item_event
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.reprocess import KEPT
 from hevcq.usecases.placement.collect import Collector
@@ -154,11 +154,6 @@ class Ingest:
         )
         return plan
 
-    def waiting(self) -> list[Item]:
-        """Return the items queued earlier below the roots and not in place yet."""
-        items = self._items_of(self._placements(UNPLACED))
-        return sorted(items, key=lambda item: str(item.path))
-
     def _items_of(self, placements: Iterable[Placement]) -> list[Item]:
         wanted = {profile.name: profile for profile in self._request.profiles}
         return [item_of(p, wanted[p.profile]) for p in placements if p.profile in wanted]
@@ -174,7 +169,8 @@ class Ingest:
         replace and its record. And a waiting job whose video is another one now: no worker can do it.
         """
         again = [p for p in self._collector.made_again() if self._below(p)]
-        for item in (*self.waiting(), *self._items_of(again)):
+        waiting = self._items_of(self._placements(UNPLACED))
+        for item in (*sorted(waiting, key=lambda item: item.path), *self._items_of(again)):
             job = self._ports.backend.ledger.get(item.job_id)
             if job is None or item.job_id in live:
                 continue
@@ -321,15 +317,10 @@ class Ingest:
         """Return an item to replace as done if a person brought its original back, unless he names the
         file itself now: nothing is replaced a second time unasked."""
         mark, profile = item.fingerprint, item.profile
-        if item.disposition not in {Disposition.QUEUE, Disposition.COLLECT}:
+        due = item.disposition in {Disposition.QUEUE, Disposition.COLLECT}
+        if not due or item.path in self._request.roots or mark is None or profile is None:
             return item
-        asked = item.path in self._request.roots or self._request.where.mode is not Mode.REPLACE
-        if (
-            asked
-            or mark is None
-            or profile is None
-            or not undone.holds(item.path, mark.size, mark.mtime_ns, profile.name)
-        ):
+        if not undone.holds(item.path, mark.size, mark.mtime_ns, profile.name):
             return item
         return replace(item, disposition=Disposition.DONE, reason=UNDONE)
 
@@ -459,12 +450,10 @@ def item_of(placement: Placement, profile: Profile) -> Item:
 
 def planned_event(item: Item, now: float) -> IngestEvent:
     """Return the FILE_PLANNED event of an item; `now` is wall seconds."""
-    return IngestEvent(
-        event=EventName.FILE_PLANNED,
-        at=now,
-        path=printable(item.path),
-        profile=item.profile.name if item.profile else None,
-        job=item.job_id or None,
+    return item_event(
+        EventName.FILE_PLANNED,
+        now,
+        item,
         disposition=item.disposition.value,
         reason=item.reason or None,
         size=item.size,

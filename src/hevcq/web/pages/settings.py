@@ -17,12 +17,13 @@ from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.notify.sender import try_receivers
 from hevcq.usecases.settings.changes import SettingsFile
-from hevcq.usecases.settings.hours import hours_of, windows_of
 from hevcq.usecases.settings.libraries import (
     find_library,
+    hours_of,
     library_problems,
     remove_library,
     save_library,
+    windows_of,
 )
 from hevcq.util.text import whole
 from hevcq.web.forms import Options, fields, read_fields
