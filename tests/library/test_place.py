@@ -12,7 +12,7 @@ import pytest
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.place import ToPlace, place, sweep
+from hevcq.library.place import ToPlace, certificate_of, place, sweep
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import (
@@ -40,11 +40,12 @@ def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights
     made = video(tmp_path, "tv/video.avi", "video.hevc.mkv")
     before = looks(made.source)
 
-    done = place(beside(made), one(made.fetch), FileSystem())
+    place(beside(made), one(made.fetch), FileSystem())
 
     assert looks(made.target) == (RENDITION, *before[1:])
     assert looks(made.source) == before
-    assert Certificate.parse(done.certificate.read_bytes()) == made.change.certificate
+    proof = made.change.certificate
+    assert Certificate.parse(certificate_of(made.root, proof).read_bytes()) == proof
     assert strays(tmp_path) == []
 
 

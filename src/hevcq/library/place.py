@@ -81,7 +81,6 @@ class Placed:
     """Where the rendition is. `notices`: metadata not preserved; `already`: by an earlier call."""
 
     target: Path
-    certificate: Path
     notices: tuple[str, ...] = ()
     already: bool = False
 
@@ -274,7 +273,7 @@ def certified(
     path = certificate_of(rendition.home, rendition.certificate)
     if fs.lstat(path) is None:
         write_certificate(fs, path, rendition.certificate.to_json().encode())
-    return Placed(rendition.target, path, notices, already)
+    return Placed(rendition.target, notices, already)
 
 
 def _require_certified(

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from hevcq.errors import StorageError, UsageError
-from hevcq.library.scanning.scan import Filter, FoundFile, find
+from hevcq.library.scanning.scan import SYSTEM_FOLDERS, Filter, FoundFile, find
 from hevcq.library.scanning.watch_folder import Mount, mount_of
 from hevcq.settings.libraries import Library
 from hevcq.util.host import existing, free_beside
@@ -108,9 +108,6 @@ def count_videos(path: Path, skip: Path) -> tuple[int, int]:
 _TOP = "bin boot dev etc lib lib32 lib64 libx32 proc run sbin snap sys tmp usr var"
 SYSTEM = frozenset(Path("/", name) for name in _TOP.split())
 """Folders of the system, which hold no videos of a person."""
-OF_SYSTEMS = frozenset(
-    {"lost+found", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
-)
 DISKS = (Path("/run/media"), Path("/var/media"))
 """Where desktops mount disks inside folders of the system."""
 MAX_SHOWN = 1000
@@ -198,7 +195,7 @@ def _of_system(path: Path, root: Path) -> bool:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in OF_SYSTEMS
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -99,10 +99,12 @@ def library_path(given: Path) -> Path:
 
 def _candidates(request: UndoRequest, ports: LibraryPorts) -> list[_Candidate]:
     found: dict[str, _Candidate] = {}
-    for placement in _placements(request, ports):
-        found.setdefault(placement.job_id, _from_placement(placement))
+    for each in _placements(request, ports):
+        place = each.root, each.source, each.target, each.updated_at
+        found.setdefault(each.job_id, _Candidate(each.job_id, *place, each))
     for record, root in _records(request, ports):
-        found.setdefault(record.job_id, _from_record(record, root))
+        place = root, record.source, record.target, record.created_at
+        found.setdefault(record.job_id, _Candidate(record.job_id, *place, None))
     chosen = [one for one in found.values() if _meant(one, request)]
     return sorted(chosen, key=lambda one: (-one.at, one.job_id))
 
@@ -201,18 +203,3 @@ def _why_not(placement: Placement) -> str:
         ended = "freed on request" if placement.detail == FREED else "retention ended"
         return f"no longer kept ({ended})"
     return "not replaced yet"
-
-
-def _from_placement(placement: Placement) -> _Candidate:
-    return _Candidate(
-        placement.job_id,
-        placement.root,
-        placement.source,
-        placement.target,
-        placement.updated_at,
-        placement,
-    )
-
-
-def _from_record(record: Record, root: Path) -> _Candidate:
-    return _Candidate(record.job_id, root, record.source, record.target, record.created_at, None)
