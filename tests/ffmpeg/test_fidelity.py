@@ -24,6 +24,7 @@ CHEAP = {
     "dvd-rip.mkv": "deinterlaced",
     "recording-teletext.ts": "Stream 2 is left out: teletext (deu, fra)",
     "recording-joined.ts": "joined from 2 parts: its clock jumps at 0:00:02",
+    "recording-changing-aac.ts": "its sound in AAC changes between 2 and 6 channels",
     "recording-joined-cut.ts": "its clock jumps at 0:00:02 and 0:00:04",
     "screen.avi": "",
     "windows-media.wmv": "audio in wmav2 becomes aac",
@@ -48,6 +49,16 @@ def test_an_ordinary_file_is_served_or_refused_as_its_table_says(
 
     assert (trial.outcome, trial.detail) == (clip.outcomes[0], trial.detail)
     assert said in trial.detail
+
+
+@pytest.mark.media
+def test_sound_that_overlaps_where_titles_were_joined_is_encoded_without_a_break(tmp_path) -> None:
+    source = ordinary.make(named("dvd-joined-titles.vob"), tmp_path)
+    assert source is not None
+
+    trial = run_trial(source, recipe("720p"), tmp_path)
+
+    assert (trial.outcome, "joined from 2 parts" in trial.detail) == ("encoded", True), trial.detail
 
 
 @pytest.mark.media

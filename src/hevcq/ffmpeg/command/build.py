@@ -25,7 +25,7 @@ from hevcq.domain.media.containers import (
     is_matroska_family,
     is_mp4_family,
 )
-from hevcq.domain.media.facts import SERVICE_TAGS, MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import RECORDINGS, SERVICE_TAGS, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
     Action,
@@ -217,8 +217,10 @@ def _sound_options(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Opti
         edited = info.format_name.startswith("mov,") and is_matroska_family(plan.muxer)
         return [SHOWN] if edited else []
     filters = within_scale(source)
-    if plan.muxer in SEAMLESS:
-        filters.append(f"aresample=async=1:min_hard_comp=0.01{silent_start(source, plan, info)}")
+    if plan.muxer in SEAMLESS or info.format_name in RECORDINGS:
+        # Where recordings were joined sound may overlap, and an encoder's times would go backwards.
+        start = silent_start(source, plan, info) if plan.muxer in SEAMLESS else ""
+        filters.append(f"aresample=async=1:min_hard_comp=0.01{start}")
     if track.gain_db:
         # Mixed as it was measured; behind this filter's floats channels would be mixed louder.
         filters += [mixed_for(track, source, plan), f"volume={track.gain_db:g}dB"]

@@ -73,6 +73,7 @@ def preflight(
         _judge(tools, location, info, profile, measured, stop)
     _require_shapes(tools, location, info, stop)
     _require_speech(tools, location, info, measured, stop)
+    _require_steady_channels(tools, location, info, stop)
     notices = [
         *hidden_media(tools, location, info, measured, profile, stop),
         *_evened(location, info, measured, profile),
@@ -305,6 +306,28 @@ def _require_speech(
                 " ffmpeg would decode the first only.",
                 remedy="Encode it with ffmpeg 7 or later, or part them: ffmpeg -i FILE -map 0:a -c copy"
                 " SOUND.amr; ffmpeg -i FILE -i SOUND.amr -map 0:v -map 1 -c copy NEW.3gp.",
+            )
+
+
+def _require_steady_channels(
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
+) -> None:
+    """Refuse AAC of a broadcast whose channels change: MP4 and Matroska name them once."""
+    sounds = info.of_kind(StreamKind.AUDIO) if info.format_name == "mpegts" else ()
+    for stream in (each for each in sounds if each.codec == "aac"):
+        lines = set[str]()
+        argv = [tools.ffprobe, "-v", "error", "-select_streams", str(stream.index), "-show_entries",
+                "frame=channels", "-of", KEYED, *input_options(location)]  # fmt: skip
+        run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), on_line=lines.add)
+        channels = {
+            int(count) for line in lines if (count := keyed(line).get("channels", "")).isdigit()
+        }
+        if len(channels) > 1:
+            raise MediaRefused(
+                f"{display_name(location)}: its sound in AAC changes between"
+                f" {' and '.join(map(str, sorted(channels)))} channels, which MP4 and Matroska cannot hold.",
+                remedy="Give it one number of channels, and encode the copy: ffmpeg -i FILE -map 0:v"
+                f" -map 0:a -c:v copy -c:a aac -ac {max(channels)} NEW.ts.",
             )
 
 
