@@ -19,7 +19,7 @@ from hevcq.util.text import printable
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 
-VERSION = 28
+VERSION = 27
 """The number of the tables in `schema.sql` and of an engine's triggers; any change of them takes the
 next one. A database with another number is refused."""
 SCHEMA = Path(__file__).with_name("schema.sql")
@@ -53,7 +53,8 @@ class Database(ABC):
     """Safe to use from any thread; `close` may be called twice.
 
     Raises DatabaseDamaged, UnknownSchema, DatabaseBusy, DiskFull, StorageError or Unavailable from
-    every method. `where` names it in messages.
+    every method. `where` names it in messages. `wake` is called with the name of a queue that got a
+    message, or "" for any, from another thread.
     """
 
     where: str
@@ -61,6 +62,7 @@ class Database(ABC):
     """What tells the machines of one database from those of another; empty: each data folder is its own."""
     shared = False
     """Whether several machines use it, each with mounts and device numbers of its own."""
+    wake: Callable[[str], None] = staticmethod(lambda _queue: None)
 
     @abstractmethod
     def write(self, work: Work[T], *, durable: bool = True, alone: bool = True) -> T:
@@ -87,6 +89,9 @@ class Database(ABC):
         lost: call it before each step that the lock guards. One machine needs its lock files alone.
         """
         yield lambda: None
+
+    def hear(self) -> None:  # noqa: B027 - a file tells nobody
+        """Let `wake` be called from now on, where the engine tells at once."""
 
     def rows(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return all rows of one reading statement."""

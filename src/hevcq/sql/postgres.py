@@ -8,9 +8,12 @@ so that it is neither lost nor done twice.
 # ruff: noqa: S608 - statements are put together from constants and checked names only
 
 import functools
+import itertools
 import random
 import re
 import secrets
+import selectors
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -46,6 +49,7 @@ LOCK = 1751479907
 """The advisory lock's first number, "hevc"; the second is the schema's hash (`postgres.sql` too)."""
 AT = "extract(epoch FROM clock_timestamp())::float8"
 FUNCTIONS = Path(__file__).with_name("postgres.sql")
+BATCH = 200
 OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -174,10 +178,12 @@ class PostgresSession:
         return self.raw.execute(statement, _bound(statement, values))
 
     def executemany(self, sql: str, values: Iterable[Values], /) -> None:
-        statement = in_psycopg(sql)
-        rows = [_bound(statement, row) for row in values]
-        with self.raw.cursor() as cursor:
-            cursor.executemany(statement, rows)
+        """Send many at once: each by itself would cost a round trip."""
+        statement, cursor = in_psycopg(sql), psycopg.ClientCursor(self.raw)
+        rows = iter(values)
+        while batch := list(itertools.islice(rows, BATCH)):
+            texts = (cursor.mogrify(statement, _bound(statement, row)) for row in batch)
+            cursor.execute("; ".join(texts).encode())
 
     def run(self, sql: str) -> Any:
         """Run statements without values; return the first row of the last one."""
@@ -227,6 +233,7 @@ class PostgresDatabase(Database):
         self._idle: list[PostgresSession] = []
         self._locks = PostgresLocks(self._connect_again, schema, clock)
         self._closed, self._new, self._told = False, True, False
+        self._ear: tuple[threading.Thread, socket.socket] | None = None
         try:
             self._persist(lambda: self._check(before_making))
         except BaseException:
@@ -251,14 +258,39 @@ class PostgresDatabase(Database):
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+            ear, self._ear = self._ear, None
         for session in idle:
             session.raw.close()
         self._locks.close()
+        if ear is not None:
+            ear[1].close()
+            ear[0].join()
 
     @contextmanager
     def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[Callable[[], None]]:
         with self._locks.hold(name, busy) as require:
             yield require
+
+    def hear(self) -> None:
+        with self._lock:
+            if self._ear is None and not self._closed:
+                ours, theirs = socket.socketpair()
+                thread = threading.Thread(target=self._listen, args=(theirs,), daemon=True)
+                self._ear = (thread, ours)
+                thread.start()
+
+    def _listen(self, end: socket.socket) -> None:
+        """Wake queues until the other end of `end` is closed; after a lost connection go on anew."""
+        with end:
+            while not self._closed:
+                with suppress(psycopg.Error, HevcqError), self._connect() as raw:
+                    raw.execute(f'LISTEN "{self._schema}"'.encode())
+                    self.wake("")
+                    while not _ready(end, raw):
+                        for note in raw.notifies(timeout=0):
+                            self.wake(note.payload)
+                if _ready(end, timeout_s=0.0 if self._closed else 1.0):
+                    return
 
     def _persist(self, call: Callable[[], T]) -> T:
         def tell(_error: Exception, attempt: int) -> None:
@@ -407,6 +439,14 @@ class PostgresDatabase(Database):
                     remedy="Use the hevcq that wrote it, or another database.",
                 )
             self.clock.set(float(session.run(f"{OLD_MARKS}; SELECT {AT}; COMMIT; SELECT {AT}")[0]))
+
+
+def _ready(end: socket.socket, *others: Any, timeout_s: float | None = None) -> bool:
+    """Wait until something can be read; return whether it is at `end`."""
+    with selectors.DefaultSelector() as waiting:  # select() takes no number above 1023
+        for each in (end, *others):
+            waiting.register(each, selectors.EVENT_READ)
+        return any(key.fileobj is end for key, _ in waiting.select(timeout_s))
 
 
 def _parts(dsn: str) -> dict[str, Any]:

@@ -22,6 +22,17 @@ CREATE TABLE commit_mark (
 -- files: what the file in files_dir says, so that no other folder is taken for it.
 CREATE TABLE hevcq_schema (version INTEGER NOT NULL, files TEXT NOT NULL DEFAULT '');
 
+CREATE FUNCTION tell_queue() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify(TG_TABLE_SCHEMA, queue)
+  FROM (SELECT DISTINCT queue FROM changed WHERE state = 0) AS told;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER message_sent AFTER INSERT ON message
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION tell_queue();
+CREATE TRIGGER message_returned AFTER UPDATE ON message
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION tell_queue();
+
 CREATE FUNCTION count_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF TG_OP <> 'INSERT' THEN

@@ -189,6 +189,27 @@ def test_a_claim_that_buries_a_message_decides_alone(machine, monkeypatch) -> No
     assert queue.depth().dead == 1
 
 
+def test_it_hears_again_after_its_connections_were_killed(machine, shared) -> None:
+    heard: list[str] = []
+    came = threading.Event()
+
+    def wake(name: str) -> None:
+        heard.append(name)
+        came.set()
+
+    shared.wake = wake
+    shared.hear()
+    assert came.wait(20), "it listens"
+    came.clear()
+    end_connections(shared)
+    assert came.wait(20), "all queues are woken: what was sent meanwhile was not heard"
+    came.clear()
+    machine("sender").backend.queues["hevc"].send([task()])
+    assert came.wait(20)
+
+    assert heard == ["", "", "hevc"]
+
+
 def test_leases_follow_the_servers_clock_whatever_the_machines_say(machine) -> None:
     wrong = ManualClock()  # its years are others
     right, astray = machine("right"), machine("astray", wrong)

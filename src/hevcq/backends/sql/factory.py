@@ -17,6 +17,7 @@ from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher
 from hevcq.backends.sql.store import FileStore
 from hevcq.backends.sql.video_records import SqlVideoRecords
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import MAX_VISIBILITY_S
 from hevcq.errors import ConfigError, HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.videos import VideoRecords
@@ -158,8 +159,15 @@ def open_backend(
         free_owner(database, owner, now=clock.now(), died_alone=died_alone)
         store.sweep(owner)
 
+    def wake(name: str) -> None:
+        for queue in queues.values():
+            if name in {queue.name, ""}:
+                queue.notify()
+
+    database.wake = wake
     reap = partial(processes.reap, free)
     reap(now=True)
+    recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
     queues |= {
         name: SqlQueue(name, database, clock, profile.queue, owner=processes.owner, reap=reap)
@@ -177,6 +185,11 @@ def open_backend(
     )
     catalog = Catalog(database, clock, local)
     return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes)
+
+
+def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
+    delays = [profile.queue.backoff_cap_s for profile in profiles.values()]
+    return max([*delays, float(MAX_VISIBILITY_S)])
 
 
 def _close(database: Database, processes: Processes, store: FileStore) -> None:
@@ -213,6 +226,17 @@ def free_owner(
         connection.execute(LEAVE, (owner,))
 
     database.write(work)
+
+
+def recall_too_late(database: Database, now: float, longest_s: float) -> None:
+    """Make delayed messages due whose time is further away than any delay: the clock was set back.
+
+    `now` is in wall seconds, `longest_s` the longest delay. Otherwise a delay that was set while the
+    clock ran 60 days ahead would last for 60 days.
+    """
+    last = now + longest_s
+    if database.row(sql.TOO_LATE, (last,)) is not None:
+        database.write(lambda c: c.execute(sql.RECALL_TOO_LATE, (now, last)))
 
 
 def holds(database: Database, owner: str) -> bool:

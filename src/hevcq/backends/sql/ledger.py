@@ -271,7 +271,10 @@ class SqlLedger(Ledger):
         return self._database.write(work, durable=False)
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """Move the job from RUNNING to SPLIT and insert its subjobs in one transaction."""
+        """Move the job from RUNNING to SPLIT and insert its subjobs in one transaction.
+
+        Raises StaleFence.
+        """
         now = self._clock.now()
 
         def work(connection: Connection) -> bool:

@@ -142,7 +142,10 @@ class SqlQueue(Queue):
         self._listeners.append(wake)
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
-        """Insert the tasks in one transaction, then wake consumers of this process."""
+        """Insert the tasks in one transaction, then wake consumers of this process.
+
+        Raises BadMessage if a task belongs to another profile.
+        """
         for task in tasks:
             if task.profile != self.name:
                 raise BadMessage(f"A task of {task.profile!r} does not belong in {self.name!r}.")
@@ -166,6 +169,7 @@ class SqlQueue(Queue):
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim ready messages at once, or else wait for a notification, a deadline or the next poll."""
         end, notified, waited = self._clock.monotonic() + wait_s, False, False
+        self._database.hear()
         while True:
             self._reap()
             if waited and stop.is_set():
@@ -418,7 +422,10 @@ class SqlTaskPublisher(TaskPublisher):
         *,
         announced: bool,  # noqa: ARG002 - files send no notifications, so tasks are always sent
     ) -> list[JobRecord]:
-        """Insert the missing jobs, each with a task."""
+        """Insert the missing jobs, each with a task.
+
+        Raises UnknownProfile before it writes anything.
+        """
         for profile in profiles:
             self._known(profile)
         now = self._clock.now()
