@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import fsync_file, fsync_folder
 from hevcq.util.log import get_logger
-from hevcq.util.retry import retry_control_call
+from hevcq.util.retry import RetryPolicy, retry_control_call
 
 MACHINE_FILE = "machine"
 """The file in the data folder that keeps this machine's name in the keys of uploads."""
@@ -43,6 +43,11 @@ NO_QUEUE = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQu
 UNSEEN = "or you do not have access to it"
 """Part of SQS's message for a queue whose URL the caller may not look up
 (https://github.com/spring-attic/spring-cloud-aws/pull/417)."""
+
+
+START = RetryPolicy(attempts=5, base_s=1.0, cap_s=8.0)
+"""For the checks of a worker that starts: a throttled request or a reset connection passes in seconds."""
+ONCE = RetryPolicy(attempts=1, base_s=0.0, cap_s=0.0)
 
 
 def open_aws(
@@ -70,7 +75,7 @@ def open_aws(
     used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
-    ledger = DynamoLedger(used.dynamodb, aws.table, clock, _token, tuple(profiles))
+    ledger = _ledger(used, aws, clock, tuple(profiles))
     notes = settings.data_dir / "uploads"
     store = S3Store(used.s3, buckets, clock, notes, tag_done=aws.tag_done, control=used.control)
     kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
@@ -83,8 +88,7 @@ def open_aws(
 
     try:
         check = partial(_check, used, aws, buckets, queues, ledger)
-        again = (Unavailable,) if caller_retries else ()
-        retry_control_call(check, clock, random.random, retryable=again)
+        _persist(check, clock, START if caller_retries else ONCE)
     except BaseException:
         if clients is None:
             used.close()
@@ -104,13 +108,18 @@ def open_aws(
     )
 
 
-def _token() -> str:
-    return uuid.uuid4().hex
+def _persist(check: Callable[[], None], clock: Clock, policy: RetryPolicy) -> None:
+    def tell(error: Exception, attempt: int) -> None:
+        get_logger().warning("aws_not_ready", reason=str(error), attempt=attempt)
+
+    retry_control_call(
+        check, clock, random.random, retryable=(Unavailable,), on_retry=tell, policy=policy
+    )
 
 
 def open_aws_videos(settings: Settings, clients: Clients) -> VideoRecords:
     """Return the records of uploaded videos; their table is met at the first use."""
-    return DynamoVideoRecords(clients.dynamodb, settings.aws.videos, _token)
+    return DynamoVideoRecords(clients.dynamodb, settings.aws.videos, lambda: uuid.uuid4().hex)
 
 
 def open_aws_accounts(settings: Settings, clients: Clients) -> Accounts:
@@ -204,6 +213,13 @@ def _queues(
         for name, profile in profiles.items()
     }
     return _Queues(found)
+
+
+def _ledger(
+    clients: Clients, aws: AwsSettings, clock: Clock, profiles: tuple[str, ...]
+) -> DynamoLedger:
+    db, table, bucket = clients.dynamodb, aws.table, aws.input_bucket
+    return DynamoLedger(db, table, clock, lambda: uuid.uuid4().hex, profiles, bucket=bucket)
 
 
 def _check(

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.dynamodb.schema import (
+    BY_FOLDER,
     BY_SHARD,
     BY_SOURCE,
     UNSENT,
@@ -42,6 +43,10 @@ FAR_S = 1e12
 PAGE = 100
 """The limit of DynamoDB's BatchGetItem, in items."""
 UNPROCESSED_ROUNDS = 8
+MANY = 10_000
+"""Jobs of a folder that are sorted in memory (about 40 MB). More are found by reading the whole index by time,
+4,000 entries a request: that is little beside reading these jobs themselves, 100 a request."""
+
 
 MAX_KNOWN = 10_000
 """Jobs whose key is kept: a worker has a few at a time, a listing passes over many."""
@@ -153,8 +158,8 @@ class JobTable:
     Each write carries a unique token. When an answer is lost, botocore repeats the write and the
     condition fails, because the first one took effect: the token in the item tells this apart from
     a real conflict. Listings query the indexes, which lag, and then read the jobs themselves: a job
-    that moved in between is left out of the state it has left. Every method may raise ConfigError and
-    Unavailable.
+    that moved in between is left out of the state it has left. `bucket` is that of all sources. Every
+    method may raise ConfigError and Unavailable.
     """
 
     def __init__(
@@ -164,8 +169,11 @@ class JobTable:
         clock: Clock,
         tokens: Callable[[], str],
         profiles: Sequence[str],
+        *,
+        bucket: str,
     ) -> None:
         self.db, self.name, self.clock, self._tokens = client, table, clock, tokens
+        self._bucket = bucket
         self._profiles, self._known = tuple(profiles), dict[str, str]()
 
     def get(self, job_id: str, profile: str = "") -> JobRecord | None:
@@ -301,25 +309,53 @@ class JobTable:
         return read_item(self.db, self.name, pk, f"read the ledger {self.name}")
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        if wanted.source_key is not None:
+        if wanted.source_key is None:
+            entries = self._in_folders(wanted)
+        else:
             entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
-            records = sorted(self.read(entries), key=lambda r: (-r.updated_at, r.job_id))
+        if entries is not None:
+            records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
             yield from (record for record in records if wanted.matches(record))
             return
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
             # A job that moves while the states are queried one by one may appear in two of them.
             seen_in = {(string(entry, "pk").rpartition("#")[2], state_in(entry)) for entry in page}
-            for record in self.read(page):
+            for record in self._read(page):
                 there = (record.job_id, record.state.value) in seen_in
                 if there and wanted.matches(record):
                     yield record
+
+    def _in_folders(self, wanted: JobFilter) -> list[Item] | None:
+        """Return the entries of the wanted folders, in no order of time.
+
+        Returns None where the jobs are to be found by time: no folder or a page is asked for, or the
+        folders hold more than MANY jobs.
+        """
+        if not wanted.key_prefixes or "" in wanted.key_prefixes or wanted.before is not None:
+            return None
+        entries = chain.from_iterable(self._below(prefix) for prefix in wanted.key_prefixes)
+        found = list(islice(entries, MANY + 1))
+        return found if len(found) <= MANY else None
+
+    def _below(self, prefix: str) -> Iterator[Item]:
+        return pages(
+            self.db,
+            {
+                "TableName": self.name,
+                "IndexName": BY_FOLDER,
+                "KeyConditionExpression": "#b = :b AND begins_with(#k, :k)",
+                "ExpressionAttributeNames": {"#b": "bucket", "#k": "source_key"},
+                "ExpressionAttributeValues": {":b": text(self._bucket), ":k": text(prefix)},
+            },
+            f"list the jobs in {self.name}",
+        )
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
         """Merge the entries of all states, newest first; each partition is already in that order."""
         states = [state for state in JobState if not wanted.states or state in wanted.states]
         span = (wanted.updated_after or 0.0, wanted.before[0] if wanted.before else FAR_S)
-        streams = self.partitions(states, span)
+        streams = self._partitions(states, span)
         merged: Iterator[Item] = heapq.merge(
             *streams, key=lambda e: (-moved_in(e), string(e, "pk"))
         )
@@ -333,7 +369,10 @@ class JobTable:
             and string(entry, "source_key").startswith(prefixes)
         )
 
-    def partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
+    def in_state(self, state: JobState) -> Iterator[Item]:
+        return chain.from_iterable(self._partitions([state], None))
+
+    def _partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
         return [
             self._pages(BY_SHARD, "shard", shard, span) for s in states for shard in shards_of(s)
         ]
@@ -353,7 +392,11 @@ class JobTable:
             asked["ExpressionAttributeValues"] |= ends
         return pages(self.db, asked, f"list the jobs in {self.name}")
 
-    def read(self, entries: Sequence[Item]) -> list[JobRecord]:
+    def get_many(self, keys: Sequence[str]) -> list[JobRecord]:
+        """Return the jobs or subjobs at these keys by consistent reads, in this order."""
+        return self._read([{"pk": text(key)} for key in keys])
+
+    def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
         """Return the jobs of index entries by consistent reads, each once, in the entries' order."""
         keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))
         items = read_items(self.db, self.name, keys, f"read the jobs in {self.name}")

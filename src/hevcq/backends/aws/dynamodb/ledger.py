@@ -1,10 +1,10 @@
 """The ledger port over one DynamoDB table, by conditional writes alone.
 
 Write units of a job whose item is at most 1 KiB (a job with a long key takes 2 instead of 1):
-registration 3 (table and two indexes) and each transition 3 (the table, and the old and new entry
-of `by_shard`), and the digest of its certificate 1, so 10 for a job that succeeds at once. A running
+registration 4 (table and three indexes) and each transition 3 (the table, and the old and new entry
+of `by_shard`), and the digest of its certificate 1, so 11 for a job that succeeds at once. A running
 job adds 1 for each heartbeat and at most 1 every PROGRESS_EVERY_S seconds: an hour's encode with a
-60 s heartbeat costs 10 + 60 + 120. A claim reads one item. There are no transactions, because each job
+60 s heartbeat costs 11 + 60 + 120. A claim reads one item. There are no transactions, because each job
 is one item. A subjob is one item as well and in no index, so its transitions cost 1 unit each. The
 subjobs of an earlier split are left to expire, because nothing refers to them any more.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
@@ -107,10 +106,12 @@ class DynamoLedger(Ledger):
         clock: Clock,
         tokens: Callable[[], str],
         profiles: Sequence[str] = (),
+        *,
+        bucket: str,
     ) -> None:
-        """`profiles` are those whose jobs are looked for by their id alone."""
+        """`profiles` are those whose jobs are looked for by their id alone; `bucket` has all sources."""
         self._clock = clock
-        self._jobs = JobTable(client, table, clock, tokens, profiles)
+        self._jobs = JobTable(client, table, clock, tokens, profiles, bucket=bucket)
 
     def check(self) -> None:
         self._jobs.item("check")
@@ -297,8 +298,7 @@ class DynamoLedger(Ledger):
         """Count the entries of the index, which is seconds behind; 4,000 are read in a request."""
         found: Counter[tuple[str, JobState]] = Counter()
         for state in JobState:
-            entries = chain.from_iterable(self._jobs.partitions([state], None))
-            found.update((string(e, "profile"), state) for e in entries)
+            found.update((string(e, "profile"), state) for e in self._jobs.in_state(state))
         return dict(found)
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
@@ -331,9 +331,7 @@ class DynamoLedger(Ledger):
         chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
         for chunk, held in chunks:
             part = SubjobOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
-            name = subjob_id(job_id, split.name, chunk)
-            # One that exists stays: the name of a split is never used twice.
-            self._jobs.create(part_item(job, name, self._jobs.pk_of(name), part, self._clock.now()))
+            self._add_part(job, part)
         now = self._jobs.clock.now()
         sets = {
             **transition(job_id, JobState.SPLIT, now),
@@ -341,6 +339,12 @@ class DynamoLedger(Ledger):
             "split": text(split.model_dump_json()),
         }
         self._jobs.change_under(job_id, fence, sets, (*LEASE, *FAILURE))
+
+    def _add_part(self, job: JobRecord, part: SubjobOf) -> None:
+        """Add a subjob unless it exists: the name of a split is never used twice."""
+        name = subjob_id(job.job_id, part.split, part.chunk)
+        now = self._jobs.clock.now()
+        self._jobs.create(part_item(job, name, self._jobs.pk_of(name), part, now))
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
         job = self._jobs.get(job_id)
@@ -376,7 +380,7 @@ class DynamoLedger(Ledger):
             return []
         wanted: list[int | None] = [*range(job.split.chunks), None]
         names = [subjob_id(job_id, job.split.name, chunk) for chunk in wanted]
-        return self._jobs.read([{"pk": text(self._jobs.pk_of(name))} for name in names])
+        return self._jobs.get_many([self._jobs.pk_of(name) for name in names])
 
     def pauses(self) -> tuple[Pause, ...]:
         return self._held(self._jobs.item(PAUSE_PK))

@@ -2,16 +2,19 @@
 
 One table, keyed by `pk`: `<profile>#job#<job id>` for jobs, `<profile>#part#<part id>` for the subjobs of
 a split job, `<profile>#same#<sha256>#<revision>` for sources not worth encoding. IAM holds the writes of
-a profile's workers to keys that begin with the profile's name (`dynamodb:LeadingKeys`). Two indexes:
-`by_shard` (state and shard, then the time of the last transition, with the profile and the source's key)
-and `by_source` (the source's key). Nothing in them changes between transitions, so a heartbeat or a
-record of progress is one write. A subjob lacks the indexed attributes, so it appears in no listing and no
-count.
+a profile's workers to keys that begin with the profile's name (`dynamodb:LeadingKeys`). Three indexes:
+`by_shard` (state and shard, then the time of the last transition, with the profile and the source's key),
+`by_source` (the source's key) and `by_folder` (the bucket, then the source's key). Nothing in them
+changes between transitions, so a heartbeat or a record of progress is one write. A subjob lacks the
+indexed attributes, so it appears in no listing and no count.
 
 A partition of an index takes 1,000 writes a second, and one whose entries come in the order of time
 is not split under load
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html). So
 each state has SHARDS partitions.
+
+`by_folder` has no shards: it is written once a job, not at transitions, and its entries come in the
+order of paths, not of time, so DynamoDB may split it under load.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ BY_SHARD = "by_shard"
 SHARDS = 4
 """Partitions of each state. More cost each listing more queries; fewer are never possible again."""
 BY_SOURCE = "by_source"
+BY_FOLDER = "by_folder"
 TTL = "expires_at"
 LETTER = "letter"
 """Set on a dead job whose dead letter was sent."""
@@ -56,6 +60,7 @@ Item = Mapping[str, "AttributeValueTypeDef"]
 INDEXES = {
     BY_SHARD: (["shard", "moved_at"], ["profile", "source_key"]),
     BY_SOURCE: (["source_key"], []),
+    BY_FOLDER: (["bucket", "source_key"], []),
 }
 """Keys and projected attributes of each index, as Terraform makes them."""
 NUMBERS = frozenset({"moved_at"})
