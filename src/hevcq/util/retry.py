@@ -6,7 +6,6 @@ of commands and of bulk transfers rely on the retries of botocore alone. Postgre
 for some seconds the database looks for a new connection itself, below whoever retries the call.
 """
 
-import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,12 +62,23 @@ def retry_control_call(
     attempt (from 1) that raised it. Raises the error of the last attempt, or at once an error that is
     not retryable.
     """
-    for attempt in itertools.count(1):
-        try:
-            return call()
-        except retryable as error:
-            if attempt >= policy.attempts:
-                raise
-            on_retry(error, attempt)
-        clock.wait(threading.Event(), policy.wait_s(attempt - 1, random))
-    raise AssertionError
+    # Imported here: it takes some 50 ms, and many commands make no control call.
+    import tenacity
+
+    def noted(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, Exception):
+            on_retry(error, state.attempt_number)
+
+    def pause(seconds: float) -> None:
+        clock.wait(threading.Event(), seconds)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(retryable),
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=lambda state: policy.wait_s(state.attempt_number - 1, random),
+        sleep=pause,
+        before_sleep=noted,
+        reraise=True,
+    )
+    return retrying(call)
