@@ -197,18 +197,16 @@ class FfmpegEncoder(Encoder):
         return SAMPLED_FROM_S
 
     def try_samples(
-        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
+        self, request: EncodeRequest, *, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         from hevcq.ffmpeg.verify.samples import try_samples
 
-        return try_samples(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), measured)
+        return try_samples(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM))
 
-    def find_quality(
-        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
-    ) -> Aim | str:
+    def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
         from hevcq.ffmpeg.verify import quality
 
-        reason = quality.why_not(request, measured.track(request.plan.main_video.source_index))
+        reason = quality.why_not(request)
         if reason:
             return reason
         require_depth(self._help, request.plan)
@@ -216,7 +214,7 @@ class FfmpegEncoder(Encoder):
         target = request.plan.video
         kind = request.profile.revision, min(target.width, target.height)
         former = self._crfs.setdefault(kind, deque(maxlen=LATEST))
-        aim = quality.find_quality(job, measured, self._metric, tuple(former))
+        aim = quality.find_quality(job, self._metric, tuple(former))
         if isinstance(aim, Aim) and not aim.out_of_reach:
             former.append(aim.crf)
         return aim
@@ -229,7 +227,7 @@ class FfmpegEncoder(Encoder):
         if request.profile.video.quality is not None:
             measured = self.measure(request.location, request.info, stop=stop)
             request = replace(request, measured=measured)
-            aim = self.find_quality(request, measured, stop=stop)
+            aim = self.find_quality(request, stop=stop)
             if isinstance(aim, Aim):
                 request = replace(request, plan=request.plan.aimed(aim))
         return estimate(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), count)

@@ -324,7 +324,7 @@ class Encoder(ABC):
         return math.inf
 
     def try_samples(
-        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
+        self, request: EncodeRequest, *, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Encode some seconds of a long video; return the gate that the whole is bound not to pass.
 
@@ -333,9 +333,7 @@ class Encoder(ABC):
         """
         return ()
 
-    def find_quality(
-        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
-    ) -> Aim | str:
+    def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
         """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
 
         `request.output` is a scratch file, which is gone afterwards. Returns a clause instead, why it is

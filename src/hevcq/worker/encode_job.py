@@ -138,7 +138,7 @@ class EncodeJob(Job):
             return work
         self._report.phase(Phase.SEARCH)
         request = self._request(work, location, folder / "sample.mkv")
-        aim = self._context.encoder.find_quality(request, work.measured, stop=self._lease.stop)
+        aim = self._context.encoder.find_quality(request, stop=self._lease.stop)
         self._lease.check()
         if isinstance(aim, str):
             said = f"CRF {work.recipe.video.crf:g} was used, and {NOT_SEARCHED}: {aim}."
@@ -169,7 +169,7 @@ class EncodeJob(Job):
         if (work.duration_s or 0.0) < self._context.encoder.sampled_from_s:
             return None
         request = self._request(work, location, folder / "sample.mkv")
-        gates = self._context.encoder.try_samples(request, work.measured, stop=self._lease.stop)
+        gates = self._context.encoder.try_samples(request, stop=self._lease.stop)
         self._lease.check()
         reason = kept_original(gates)
         return None if reason is None else self._remember_skip(work, reason)

@@ -14,7 +14,7 @@ from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.verify.quality import find_quality, metric_program, why_not
-from hevcq.ports.encoder import EncodeRequest
+from hevcq.ports.encoder import UNMEASURED, EncodeRequest
 from hevcq.util.clock import SystemClock
 
 pytestmark = pytest.mark.media
@@ -52,7 +52,7 @@ def asked(pair, folder, profile: Profile = AIMED) -> EncodeRequest:
 def test_the_crf_is_found_and_what_is_made_with_it_is_as_good(pair, tmp_path):
     request = asked(pair, tmp_path)
 
-    aim = conftest.ENCODER.find_quality(request, request.measured, stop=STOP)
+    aim = conftest.ENCODER.find_quality(request, stop=STOP)
 
     assert isinstance(aim, Aim)
     assert aim.target == 90
@@ -79,7 +79,7 @@ def test_the_search_starts_where_former_videos_of_the_kind_ended(pair, tmp_path,
 
     monkeypatch.setattr("hevcq.ffmpeg.verify.quality.search", search)
     for _ in range(LEARNED + 1):
-        encoder.find_quality(request, request.measured, stop=STOP)
+        encoder.find_quality(request, stop=STOP)
 
     assert starts == [(AIMED.video.crf, 5), (30.0, 5), (30.0, 5), (30.0, 2)]
 
@@ -125,9 +125,9 @@ def test_a_rendition_is_read_in_its_own_ticks(pair, tmp_path):
 def test_what_vmaf_says_nothing_of_is_not_searched(pair, tmp_path, change, said):
     request = asked(pair, tmp_path)
     plan = request.plan.model_copy(update={"video": request.plan.video.model_copy(update=change)})
-    track = None if not change else request.measured.track(plan.main_video.source_index)
+    measured = request.measured if change else UNMEASURED
 
-    assert said in why_not(replace(request, plan=plan), track)
+    assert said in why_not(replace(request, plan=plan, measured=measured))
 
 
 def test_without_a_program_that_measures_the_worker_says_what_to_install(monkeypatch):
@@ -167,7 +167,7 @@ def test_a_program_that_does_not_measure_is_the_workers_fault(pair, tmp_path):
     tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock(), sandboxed=False)
     job = FfmpegRun(tools, job_request, STOP, Pass.MIDSTREAM)
     with pytest.raises(WorkerUnfit, match="could not measure VMAF"):
-        find_quality(job, job_request.measured, "/bin/true")
+        find_quality(job, "/bin/true")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,7 +178,7 @@ def test_of_a_source_whose_samples_do_not_decode_no_quality_is_searched(pair, tm
     (tmp_path / "broken.mkv").write_bytes(broken)
     request = replace(asked(pair, tmp_path), location=str(tmp_path / "broken.mkv"))
 
-    found = conftest.ENCODER.find_quality(request, request.measured, stop=STOP)
+    found = conftest.ENCODER.find_quality(request, stop=STOP)
 
     assert found == "no sample of it could be encoded"
 

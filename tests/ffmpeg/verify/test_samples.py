@@ -16,7 +16,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import EncoderFailed, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify import samples
-from hevcq.ffmpeg.verify.samples import LEAST, MOST, sample_times
+from hevcq.ffmpeg.verify.samples import LEAST, MOST, Sizes, sample_times, whole_of
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
@@ -46,7 +46,7 @@ def tried(
     request, stop = asked(path, folder, crf, **parts), stop or threading.Event()
     measured = ENCODER.measure(str(path), request.info, stop=threading.Event())
     try:
-        return ENCODER.try_samples(request, measured, stop=stop)
+        return ENCODER.try_samples(replace(request, measured=measured), stop=stop)
     finally:
         assert not list(folder.glob("sample.mkv*"))
 
@@ -197,71 +197,48 @@ def test_samples_begin_at_key_frames_all_over_the_video_the_middle_first() -> No
     assert sorted(times) == [720.0, 2160.0, 3600.0, 5040.0, 6480.0]
 
 
-def job(tmp_path: Path, **parts: Any) -> SimpleNamespace:
-    """Return what samples want of an encode whose sound is copied."""
-    recipe, info = profile("hevc", **parts), media(video(), audio())
-    request = SimpleNamespace(
-        profile=recipe, plan=make_plan(recipe, info), info=info, location="a.mp4",
-        output=tmp_path / "sample.mkv", source_size=1_000_000, threads=0,
+def job(tmp_path: Path) -> EncodeRequest:
+    """Return 1000 frames of ten minutes at 1 MB, with a sound of 100 kB that is copied."""
+    recipe, info = profile("hevc"), media(video(), audio())
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan)
+    picture = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1000, keys_s=(0.0,))
+    sound = TrackMeasure(index=1, kind=StreamKind.AUDIO, packets=9, bytes=100_000)
+    return EncodeRequest(
+        recipe, plan, info, "a.mp4", tmp_path / "sample.mkv", duration_s=600.0,
+        source_size=1_000_000, max_seconds=60.0, measured=Measurement(tracks=(picture, sound)),
     )  # fmt: skip
-    return SimpleNamespace(request=request, tools=ENCODER._tools, stop=threading.Event())
 
 
-def tracks(keys: int) -> Measurement:
-    """Return 1000 frames of 500 bytes each, and a sound of 100 kB."""
-    times = tuple(float(n) for n in range(keys))
-    picture = TrackMeasure(
-        index=0, kind=StreamKind.VIDEO, packets=1000, bytes=500_000, keys_s=times,
-        first_pts_s=0.0, last_pts_s=600.0,
-    )  # fmt: skip
-    return Measurement(
-        tracks=(picture, TrackMeasure(index=1, kind=StreamKind.AUDIO, packets=9, bytes=100_000))
-    )
-
-
-def packet(stream: int, size: object, flags: str) -> str:
-    """Return a packet's line as ffprobe prints it, with what nobody asked for."""
-    return f"packet|stream_index={stream}|size={size}|flags={flags}_|side_data|type=Skip Samples"
-
-
-LINES = [
-    packet(0, 900, "K_"), packet(0, 100, "__"), packet(1, 1500, "K_"), packet(1, 500, "__"),
-    packet(2, 9999, "__"), packet(0, "N/A", "__"), "",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("lines", "keys", "found"),
-    [
-        # 4 key frames of 900 bytes and 996 of 100 are 103,200; of the source 100 of 1500 and 900 of 500.
-        (LINES, 100, (0.1860, 0.2032)),
-        # Of 500 key frames some may not be named: in this sample two of three frames are.
-        ([*LINES, packet(1, 1500, "K_")], 500, (0.1442, 0.2032)),
-        (LINES[1:], 100, None),
-        (LINES[:3], 100, None),
-    ],
-    ids=["all keys", "thinned keys", "no key", "keys alone"],
-)
-def test_the_size_of_the_whole_is_computed_from_a_samples_packets(
-    tmp_path, monkeypatch, lines, keys, found
-) -> None:
+def test_the_sizes_of_a_samples_packets_are_read_as_ffprobe_prints_them(tmp_path, monkeypatch):
     def run_child(_argv, *, on_line, **_):
-        for line in lines:
-            on_line(line)
+        for size, flags in (("900", "K__"), ("100", "___"), ("N/A", "___")):
+            on_line(f"packet|size={size}|flags={flags}|side_data|type=Skip Samples")
+        on_line("")
 
     monkeypatch.setattr(samples, "run_child", run_child)
-    measured = tracks(keys)
+    ran = SimpleNamespace(tools=ENCODER._tools, stop=threading.Event())
 
-    shares = samples._shares(job(tmp_path), measured, measured.tracks[0])
+    assert samples.packet_sizes(ran, tmp_path / "sample.mkv") == Sizes([900], [100])
 
-    assert (shares and (shares.by_source, shares.by_frames)) == (
-        found and pytest.approx(found, abs=1e-4)
-    )
+
+def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path) -> None:
+    made = [Sizes([900], [100] * 9), Sizes([700], [120] * 9), Sizes()]
+
+    whole = whole_of(job(tmp_path), made, cpu_s=3.0)
+
+    assert whole is not None  # of 3000 frames, 12 key frames
+    assert whole.size == pytest.approx(12 * 800 + 2988 * 110 + 100_000)
+    assert 0 < whole.error < whole_of(job(tmp_path), made[:1]).error
+    assert whole.cpu_s == 300
+    assert whole_of(job(tmp_path), [Sizes([900])]) is None
+    assert whole_of(job(tmp_path), []) is None
 
 
 @pytest.mark.parametrize("count", [LEAST - 1, LEAST])
 def test_too_few_samples_say_nothing_of_the_size(tmp_path, monkeypatch, count) -> None:
     monkeypatch.setattr(samples, "sample_times", lambda _: [1.0] * count)
-    monkeypatch.setattr(samples, "_sampled", lambda *_: samples._Shares(1.5, 1.5))
+    monkeypatch.setattr(samples, "_sampled", lambda *_: Sizes([900], [900] * 9))
+    ran = SimpleNamespace(request=job(tmp_path), tools=ENCODER._tools, stop=threading.Event())
 
-    assert len(samples.try_samples(job(tmp_path), tracks(9))) == (count == LEAST)
+    assert len(samples.try_samples(ran)) == (count == LEAST)

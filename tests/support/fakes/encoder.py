@@ -244,15 +244,13 @@ class FakeEncoder(Encoder):
     sampled_from_s = 600.0
 
     def try_samples(
-        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
+        self, request: EncodeRequest, *, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Answer `sampled`; see ports.encoder."""
         self._step("samples", stop)
         return self.sampled
 
-    def find_quality(
-        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
-    ) -> Aim | str:
+    def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
         """Answer `aim`; see ports.encoder."""
         self._step("search", stop)
         return self.aim

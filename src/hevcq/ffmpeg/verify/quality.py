@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median_high
 
 from hevcq.domain.formats import SOFTWARE
-from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
+from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.video import HDR_TRANSFERS
 from hevcq.domain.quality import (
@@ -61,7 +61,7 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ffmpeg.verify.samples import GROUP_FRAMES, Sizes, copied, packet_sizes, sample_command
+from hevcq.ffmpeg.verify.samples import Sizes, packet_sizes, sample_command, whole_of
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 
@@ -111,7 +111,7 @@ def _packaged() -> str:
         return ""
 
 
-def why_not(request: EncodeRequest, track: TrackMeasure | None) -> str:
+def why_not(request: EncodeRequest) -> str:
     """Return why the quality of a video is not searched, in a clause; "" if it is."""
     plan = request.plan
     if plan.main_video.action is Action.COPY or plan.ladder is not None:
@@ -122,14 +122,13 @@ def why_not(request: EncodeRequest, track: TrackMeasure | None) -> str:
         return "VMAF is not made for HDR"
     if plan.video.rate or plan.video.telecine or plan.video.retimed:
         return "its frames get other times"
+    track = request.measured.track(plan.main_video.source_index)
     if track is None or len(track.times) < 2:
         return "the times of its frames are unknown"
     return ""
 
 
-def find_quality(
-    job: FfmpegRun, measured: Measurement, metric: str, former: Sequence[float] = ()
-) -> Aim | str:
+def find_quality(job: FfmpegRun, metric: str, former: Sequence[float] = ()) -> Aim | str:
     """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
 
     It starts at the median of `former`, which was found for videos of the same kind. Returns a clause if
@@ -140,7 +139,7 @@ def find_quality(
     size = max(job.request.source_size, _raw_bytes(job.request.plan.video))
     request, video = replace(job.request, source_size=size), job.request.profile.video
     target, scale = video.quality, SCALES[video.codec]
-    track = measured.track(request.plan.main_video.source_index)
+    track = request.measured.track(request.plan.main_video.source_index)
     assert target is not None
     assert track is not None
     begins, first_s = places(track, 0), track.first_pts_s or 0.0
@@ -155,7 +154,8 @@ def find_quality(
         frames = [each.frames for each in samples if each.frames]
         if not frames:
             return None
-        score, size = score_of(frames), _size(job, measured, track, samples)
+        score, whole = score_of(frames), whole_of(request, [each.sizes for each in samples])
+        size = int(whole.size) if whole else None
         probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
         return score
 
@@ -240,20 +240,6 @@ def places(track: TrackMeasure, more: int) -> list[float]:
     return [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
 
 
-def _size(
-    job: FfmpegRun, measured: Measurement, track: TrackMeasure, samples: Sequence[_Sample]
-) -> int | None:
-    """Return the bytes of the whole rendition if all of it is like its samples, the fewest key frames."""
-    keys = [size for each in samples for size in each.sizes.keys]
-    others = [size for each in samples for size in each.sizes.others]
-    if not (keys and others):
-        return None
-    plan, frames = job.request.plan, track.packets * job.request.plan.video.frames_per_frame
-    sound = sum(each.bit_rate or 0 for each in plan.encoded(StreamKind.AUDIO))
-    rest = sum(copied(job, measured)) + sound * (job.request.duration_s or 0.0) / 8
-    return int(Sizes(keys, others).whole(frames, max(1, frames / GROUP_FRAMES)) + rest)
-
-
 def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
     """Encode one sample, and what it is encoded from without loss; measure it, if it can be."""
     request = job.request
@@ -269,7 +255,7 @@ def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
             return _Sample(cpu_s=made.cpu_s)
         target = request.plan.video
         frames, cpu_s = vmaf(job.tools, request, target, files, (metric, job.stop))
-        return _Sample(frames, packet_sizes(job, files[0])[0], made.cpu_s + cpu_s)
+        return _Sample(frames, packet_sizes(job, files[0]), made.cpu_s + cpu_s)
 
 
 def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:

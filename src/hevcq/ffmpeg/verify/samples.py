@@ -6,14 +6,14 @@ gates decide.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import hypot
 from pathlib import Path
 from statistics import fmean
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats import SOFTWARE
-from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
+from hevcq.domain.media.facts import StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
@@ -55,8 +55,6 @@ USUAL_SPREAD = 0.3
 """Share by which samples of one video differ: what counts as one more, as few may be alike by chance."""
 SHORT_ENCODE = 1.5
 """How many times as much CPU a second of a sample takes as one of the whole (docs/quality.md)."""
-THINNED_KEYS = 500
-"""Key frames from which a measurement may name every second one, or fourth, only."""
 
 
 @dataclass(slots=True)
@@ -72,18 +70,6 @@ class Sizes:
         return keys * key + max(0.0, frames - keys) * sum(self.others) / len(self.others)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shares:
-    """What a sample says of the whole rendition's size, as a share of the source's.
-
-    `by_source`: by what it makes of its own source bytes. `by_frames`: by the bytes of its frames. The
-    two differ where a source spends its bytes unevenly.
-    """
-
-    by_source: float
-    by_frames: float
-
-
 def sample_times(track: TrackMeasure) -> list[float]:
     """Return the key frames at which samples begin, in seconds: the middle first, then to both sides."""
     first, last = track.first_pts_s or 0.0, track.last_pts_s or 0.0
@@ -96,22 +82,22 @@ def sample_times(track: TrackMeasure) -> list[float]:
     return list(dict.fromkeys(min(keys, key=lambda key: abs(key - at)) for at in wanted))
 
 
-def try_samples(job: FfmpegRun, measured: Measurement) -> tuple[GateResult, ...]:
+def try_samples(job: FfmpegRun) -> tuple[GateResult, ...]:
     """Return the gate that the whole video would not pass; () if it may, or if nothing is known.
 
     `job.request.output` is a file that does not exist yet; it is removed again. Raises Stopped,
     OutOfMemory, DiskFull and WorkerUnfit, as the whole encode would.
     """
     request = job.request
-    track = measured.track(request.plan.main_video.source_index)
+    track = request.measured.track(request.plan.main_video.source_index)
     if track is None or not _may_be_sampled(job):
         return ()
     saving = request.profile.gates.minimum_saving
     most = float("inf") if saving is None else 1 - saving
-    began, shares = job.tools.clock.monotonic(), []
+    began, made, share = job.tools.clock.monotonic(), list[Sizes](), 0.0
     for at in sample_times(track):
         try:
-            found = _sampled(job, measured, track, at)
+            found = _sampled(job, at)
         except OutOfMemory:
             raise
         except (EncoderFailed, LimitExceeded, PermanentError):
@@ -121,15 +107,15 @@ def try_samples(job: FfmpegRun, measured: Measurement) -> tuple[GateResult, ...]
             detail = f"a trial encode of {SAMPLE_S:g} s at {timecode(at, 0)} went wrong: {found}"
             wrong = GateResult(gate=Gate.G8, outcome=Outcome.FAILED, detail=detail, seconds=seconds)
             return (wrong,)
-        if found is None or found.by_source <= most + MARGIN:
+        made += [] if found is None else [found]
+        whole = whole_of(request, made)
+        share = whole.size / max(1, request.source_size) if whole else 0.0
+        if whole is None or share * (1 - whole.error) <= most + MARGIN:
             return ()
-        shares.append(found)
-    share = sum(each.by_frames for each in shares) / max(1, len(shares))
-    if len(shares) < LEAST or share <= most + MARGIN:
+    if len(made) < LEAST:
         return ()
-    share = min(share, sum(each.by_source for each in shares) / len(shares))
     detail = (
-        f"about {share:.0%} of the original's size by {len(shares)} trial encodes of {SAMPLE_S:g} s,"
+        f"about {share:.0%} of the original's size by {len(made)} trial encodes of {SAMPLE_S:g} s,"
         f" limit {most:.1%}"
     )
     large = GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER, detail=detail, seconds=seconds)
@@ -152,10 +138,8 @@ def _may_be_sampled(job: FfmpegRun) -> bool:
     )
 
 
-def _sampled(
-    job: FfmpegRun, measured: Measurement, track: TrackMeasure, at: float
-) -> str | _Shares | None:
-    """Encode one sample; return what is wrong with its pictures, or what it says of the whole's size."""
+def _sampled(job: FfmpegRun, at: float) -> str | Sizes | None:
+    """Encode one sample; return what is wrong with its pictures, or the sizes of its packets."""
     request = job.request
     thumbnails = request.output.with_name(f"{request.output.name}.thumbnails")
     try:
@@ -170,20 +154,20 @@ def _sampled(
         )
         if any(unexpected_lines(report.stderr, Pass.MIDSTREAM)):
             return None
-        problem = _picture_problem(job, measured, report, thumbnails)
-        return problem or _shares(job, measured, track)
+        problem = _picture_problem(job, report, thumbnails)
+        return problem or packet_sizes(job, request.output)
     finally:
         for path in (request.output, thumbnails):
             path.unlink(missing_ok=True)
 
 
 def _command(job: FfmpegRun, at: float, thumbnails: Path) -> list[str]:
-    """Return the command that writes a sample beside its source's packets, and its thumbnails."""
+    """Return the command that writes a sample and the thumbnails of its source."""
     video = job.request.plan.main_video
-    both = [*["-map", f"0:{video.source_index}"] * 2, "-c:1", "copy"]
+    pictures = ["-map", f"0:{video.source_index}"]
     graph = source_graph(video.video or job.request.plan.video)
     return [
-        *sample_command(job, at, job.request.output, both),
+        *sample_command(job, at, job.request.output, pictures),
         *thumbnail_output(video.source_index, graph, f"file:{thumbnails}"),
     ]
 
@@ -200,7 +184,6 @@ def sample_command(job: FfmpegRun, at: float, sample: Path, pictures: Sequence[s
     command += [*source_input(request.location, request.info), *pictures]
     tick = next(s.tick for s in request.info.streams if s.index == video.source_index)
     options = chunk_options(target, request.profile, tick=tick, threads=threads, trim="null")
-    # A source's packets of any codec need Matroska, which has no tag.
     unset = {"-tag", "-filter" if pictures[0] == "-filter_complex" else ""}
     command += [word for n, v in options if n not in unset for word in (f"{n}:0", v)]
     command += ["-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", f"file:{sample}"]
@@ -226,7 +209,7 @@ def estimate(job: FfmpegRun, count: int) -> Estimate | None:
             command = [word for word in command if word != "-noaccurate_seek"]
             writes = (request.output,)
             report = run_with_progress(job, command, SAMPLE_S, lambda _: None, writes=writes)
-            sizes = packet_sizes(job, request.output)[0]
+            sizes = packet_sizes(job, request.output)
         except OutOfMemory:
             raise
         except (EncoderFailed, LimitExceeded, PermanentError):
@@ -238,36 +221,43 @@ def estimate(job: FfmpegRun, count: int) -> Estimate | None:
             cpu_s += report.cpu_s
         if job.tools.clock.monotonic() >= until:
             break
-    if not made:
+    return whole_of(request, made, cpu_s)
+
+
+def whole_of(request: EncodeRequest, made: Sequence[Sizes], cpu_s: float = 0.0) -> Estimate | None:
+    """Return what some samples of SAMPLE_S say of the whole rendition, with the fewest key frames."""
+    made, length_s = [each for each in made if each.others], request.duration_s
+    keys = [size for each in made for size in each.keys]
+    others = [size for each in made for size in each.others]
+    if not (keys and others and length_s):
         return None
-    times = length_s / (sampled_s * len(made))
-    frames = times * sum(len(each.keys) + len(each.others) for each in made)
-    rates = [each.whole(GROUP_FRAMES, 1) for each in made]
-    mean = fmean(rates)
-    error = hypot(USUAL_SPREAD, *(rate / mean - 1 for rate in rates)) / len(rates)
-    key_frames = max(1.0, frames / GROUP_FRAMES)
-    everything = Sizes([k for s in made for k in s.keys], [o for s in made for o in s.others])
-    size = everything.whole(round(frames), key_frames) + _sound(request) * length_s / 8
+    times = length_s / (min(SAMPLE_S, length_s) * len(made))
+    frames = times * (len(keys) + len(others))
+    rates = [fmean(each.others) for each in made]
+    error = hypot(USUAL_SPREAD, *(rate / fmean(rates) - 1 for rate in rates)) / len(rates)
+    video = Sizes(keys, others).whole(round(frames), max(1.0, frames / GROUP_FRAMES))
+    size = video + sum(_others(request)) * length_s / 8
     return Estimate(size, error * max(0.0, 1 - 1 / times) ** 0.5, times * cpu_s / SHORT_ENCODE)
 
 
-def _sound(request: EncodeRequest) -> float:
-    """Return the bits a second of a rendition's sound, as far as the header says."""
-    sounds = {s.index: (s.bit_rate, s.audio) for s in request.info.streams if s.audio}
-    return sum(
-        kept.bit_rate or rate or UNKNOWN_SOUND * audio.channels
-        for kept in request.plan.kept
-        for rate, audio in [sounds.get(kept.source_index, (None, None))]
-        if audio
-    )
+def _others(request: EncodeRequest) -> Iterator[float]:
+    """Yield the bits a second of the other tracks, as measured, or else as far as the header says."""
+    streams = {each.index: each for each in request.info.streams}
+    for kept in request.plan.kept:
+        source, track = streams[kept.source_index], request.measured.track(kept.source_index)
+        if kept.kind in {StreamKind.VIDEO, StreamKind.ATTACHMENT}:
+            continue
+        if kept.action is Action.COPY and track is not None and request.duration_s:
+            yield track.bytes * 8 / request.duration_s
+        else:
+            unknown = UNKNOWN_SOUND * source.audio.channels if source.audio else 0
+            yield kept.bit_rate or source.bit_rate or unknown
 
 
-def _picture_problem(
-    job: FfmpegRun, measured: Measurement, report: EncodeReport, thumbnails: Path
-) -> str:
+def _picture_problem(job: FfmpegRun, report: EncodeReport, thumbnails: Path) -> str:
     """Compare every picture of the sample with its source's, as G8 does; return what is wrong."""
     request, target = job.request, job.request.plan.video
-    asked = replace(request, measured=measured).to_verify(report)
+    asked = request.to_verify(report)
     pixels = target.width * target.height
     with thumbnails.open("rb") as file:
         # Sharp detail is judged over a whole video.
@@ -280,46 +270,19 @@ def _picture_problem(
         return comparison.close() if not decode else ""
 
 
-def _shares(job: FfmpegRun, measured: Measurement, track: TrackMeasure) -> _Shares | None:
-    """Return the rendition's size if all of the video is like its samples; None if nothing is known.
-
-    Rather too small: the tracks that are copied, and the video with the fewest key frames.
-    """
-    made, there = packet_sizes(job, job.request.output)
-    if not (made.keys and made.others and there.keys and there.others):
-        return None
-    frames, keys = track.packets, float(len(track.keys_s))
-    if len(track.keys_s) >= THINNED_KEYS:
-        seen = len(there.keys) + len(there.others)
-        keys = max(keys, frames * len(there.keys) / seen)
-    video, size = made.whole(frames, frames / GROUP_FRAMES), max(1, job.request.source_size)
-    same = sum(copied(job, measured))
-    like_source = track.bytes * video / max(1.0, there.whole(frames, keys))
-    return _Shares((same + like_source) / size, (same + video) / size)
-
-
-def copied(job: FfmpegRun, measured: Measurement) -> Iterator[int]:
-    """Yield the bytes of the tracks that the rendition holds as they are."""
-    for kept in job.request.plan.kept:
-        track = measured.track(kept.source_index)
-        if kept.action is Action.COPY and kept.kind is not StreamKind.ATTACHMENT and track:
-            yield track.bytes
-
-
-def packet_sizes(job: FfmpegRun, sample: Path) -> tuple[Sizes, Sizes]:
-    """Return the packets' sizes of the encoded stream of a sample, and of its source."""
-    found = (Sizes(), Sizes())
+def packet_sizes(job: FfmpegRun, sample: Path) -> Sizes:
+    """Return the packets' sizes of a sample."""
+    found = Sizes()
 
     def line(text: str) -> None:
         fields = keyed(text)
-        stream, size, flags = (fields.get(n, "") for n in ("stream_index", "size", "flags"))
-        if stream in {"0", "1"} and size.isdigit():
-            sizes = found[int(stream)]
-            (sizes.keys if "K" in flags else sizes.others).append(int(size))
+        size, flags = (fields.get(n, "") for n in ("size", "flags"))
+        if size.isdigit():
+            (found.keys if "K" in flags else found.others).append(int(size))
 
     path = str(sample)
     argv = [
-        job.tools.ffprobe, "-v", "error", "-show_entries", "packet=stream_index,size,flags",
+        job.tools.ffprobe, "-v", "error", "-show_entries", "packet=size,flags",
         "-of", KEYED, *input_options(path),
     ]  # fmt: skip
     run_child(
