@@ -12,9 +12,9 @@ import pytest
 from contracts.backends import PROFILES
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.ports.videos import VideoFilter
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import examined
-from hevcq.usecases.videos.manage import every
 from hevcq.util.signals import StopSignals
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
@@ -105,7 +105,8 @@ def choose(person: Watched, path: Path) -> None:
 
 def came(app: App, title: str) -> tuple[Video, bytes]:
     """Return a video's record, and what is in the bucket for it."""
-    (video,) = [each for each in every(video_farm(app)) if each.title == title]
+    found = video_farm(app).videos.page(VideoFilter(text=title)).videos
+    (video,) = [each for each in found if each.title == title]
     assert video.source is not None
     at = app.video_files.raw(video, name="a", media_type="video/mp4", attachment=False)
     return video, httpx2.get(str(at)).raise_for_status().content
