@@ -103,7 +103,7 @@ def test_a_request_that_a_stop_cuts_off_leaves_no_traceback(
         client = socket.create_connection(listening.getsockname())
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         stop.start()
-        server.run_until(page, signals, listening, 10)
+        server.run_until(page, signals, listening)
         client.close()
 
     assert "Cancel 1 running task" in caplog.text

@@ -9,21 +9,18 @@ from importlib.resources import files
 
 from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.domain.job import JobRecord
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import disposition
 from hevcq.errors import NoSuchVideo
-from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import play_file, require_shared, track
 from hevcq.util.text import whole
 from hevcq.web.identity.person import Scope, operator_of, person_of
-from hevcq.web.services import Services, find_video, services_of
+from hevcq.web.services import find_job, find_video, services_of
 
 NAME = "poster.jpg"
 PRIVATE = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
@@ -97,19 +94,13 @@ async def of_video(request: Request) -> Response:
 async def of_job(request: Request) -> Response:
     """Return a small picture of a job's source. Raises HTTPException 404."""
     operator_of(request)
-    services, wanted = services_of(request), request.path_params["job_id"]
-    job = await run_in_threadpool(_job, services, wanted)
-    if job is None:
-        raise HTTPException(404)
+    services = services_of(request)
+    job = await run_in_threadpool(find_job, request, request.path_params["job_id"])
     found = await run_in_threadpool(services.pictures.find_of_source, job.source)
     if not found:
         make, store = services.pictures.make_of_source, services.app.backend.store
         found = await run_sync(make, store, job.source, limiter=services.one_source)
     return _answer(found)
-
-
-def _job(services: Services, job_id: str) -> JobRecord | None:
-    return services.app.backend.ledger.get(job_id) if JOB_ID.fullmatch(job_id) else None
 
 
 def _answer(found: bytes) -> Response:

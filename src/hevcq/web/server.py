@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +27,8 @@ STOP_S = 10
 """Seconds that requests under way get to end; an upload resumes at what was written."""
 MAX_HEADERS = 32 * 1024
 BACKLOG = 64
-MAX_CONNECTIONS = 2048
+MAX_CONNECTIONS = 400
+"""Served at once: each takes up to two of the 1,024 files that a process may open as shipped."""
 
 
 def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, terminal: bool) -> None:
@@ -41,30 +41,14 @@ def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, termin
     settings = app.settings.web
     refuse_open_doors(settings)
     application = create_app(app)
-    most = connection_limit()
     listening = listen(settings.host, settings.port)
     try:
         code = open_setup(app)
         for line in greeting(settings, app.accounts, listening, terminal=terminal, code=code):
             echo(line)
-        run_until(application, signals, listening, most)
+        run_until(application, signals, listening)
     finally:
         listening.close()
-
-
-def connection_limit() -> int:
-    """Return how many connections are served: half the files that this process may open.
-
-    The process first asks for as many as its user allows.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = (
-        2 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(2 * MAX_CONNECTIONS, hard)
-    )
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -150,11 +134,9 @@ def greeting(
         yield "Ctrl-C stops."
 
 
-def run_until(
-    application: Starlette, signals: StopSignals, listening: socket.socket, most_connections: int
-) -> None:
+def run_until(application: Starlette, signals: StopSignals, listening: socket.socket) -> None:
     """Serve until a stop is asked for; a second signal drops the requests under way."""
-    server, ended = _Quiet(_configured(application, most_connections)), threading.Event()
+    server, ended = _Quiet(_configured(application)), threading.Event()
 
     def watch() -> None:
         signals.asked.wait()
@@ -181,13 +163,13 @@ def _tells(record: logging.LogRecord) -> bool:
     return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
 
 
-def _configured(application: Starlette, most_connections: int) -> uvicorn.Config:
+def _configured(application: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         http="h11",
         ws="none",
         backlog=BACKLOG,
-        limit_concurrency=most_connections,
+        limit_concurrency=MAX_CONNECTIONS,
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -1,6 +1,7 @@
 """What every handler of the page works with, and how it reads a form."""
 
 import asyncio
+import json
 import math
 import re
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,10 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import JobRecord
 from hevcq.domain.videos.record import SLUG, Video
 from hevcq.errors import NoSuchVideo
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.compare import Comparisons
+from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.plan_one_file import Trial
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import Pictures, TextReader
@@ -122,6 +126,24 @@ def find_video(request: Request) -> tuple[VideoFarm, Video]:
     if video is None:
         raise NoSuchVideo("There is no such video.")
     return farm, video
+
+
+def find_job(request: Request, name: str) -> JobRecord:
+    """Return a job by its whole id. Blocking. Raises HTTPException 404."""
+    ledger = services_of(request).app.backend.ledger
+    job = ledger.get(name) if JOB_ID.fullmatch(name) else None
+    if job is None:
+        raise HTTPException(404)
+    return job
+
+
+def certificate_file(proof: Certificate | None, name: str) -> Response:
+    """Return a certificate to be saved under a name. Raises HTTPException 404 without one."""
+    if proof is None:
+        raise HTTPException(404)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.certificate.json"'}
+    text = json.dumps(proof.model_dump(mode="json", by_alias=True), indent=2)
+    return Response(text, media_type="application/json", headers=headers)
 
 
 async def read_small(request: Request, most: int) -> bytes:

@@ -15,13 +15,12 @@ from hevcq.domain.quality import worst_twentieth
 from hevcq.errors import UsageError
 from hevcq.ports.catalog import Placement, PlacementState
 from hevcq.usecases.compare import ACCEPTED, Look, accept, require_comparable
-from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, undo
 from hevcq.util.svg import points_svg
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.rendering import page, place, render
-from hevcq.web.services import find_video, of_form, services_of
+from hevcq.web.services import find_job, find_video, of_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 
@@ -68,7 +67,7 @@ def _subject(request: Request) -> _Subject:
 
     Raises HTTPException 404, NoSuchVideo.
     """
-    app, named = services_of(request).app, request.path_params
+    named = request.path_params
     if "job_id" in named:
         operator_of(request)
         name, back = named["job_id"], f"/board/jobs/{named['job_id']}"
@@ -79,10 +78,7 @@ def _subject(request: Request) -> _Subject:
             raise HTTPException(404)
         name, back = job_id(video.source, named["profile"]), f"/v/{video.video_id}"
         path = f"{back}/compare/{named['profile']}"
-    job = app.backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
-    if job is None:
-        raise HTTPException(404)
-    return _Subject(job, path, back, "job_id" in named)
+    return _Subject(find_job(request, name), path, back, "job_id" in named)
 
 
 def _at(text: str) -> float | None:

@@ -1,6 +1,5 @@
 """The queue: every job by state, library, profile, cause and words, a page at a time; and each job's page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlencode
@@ -32,7 +31,7 @@ from hevcq.util.text import counted, whole
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import of_form, services_of
+from hevcq.web.services import certificate_file, find_job, of_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from hevcq.wiring.notify import event_log
@@ -272,11 +271,7 @@ def change(request: Request, form: Mapping[str, str]) -> Response:
 
 def _job(request: Request) -> JobRecord:
     operator_of(request)
-    name = request.path_params["job_id"]
-    job = services_of(request).app.backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
-    if job is None:
-        raise HTTPException(404)
-    return job
+    return find_job(request, request.path_params["job_id"])
 
 
 def show(request: Request) -> Response:
@@ -329,9 +324,4 @@ def _certificate(app: App, job: JobRecord) -> Certificate | None:
 
 def certificate(request: Request) -> Response:
     app, job = services_of(request).app, _job(request)
-    proof = _certificate(app, job)
-    if proof is None:
-        raise HTTPException(404)
-    headers = {"Content-Disposition": f'attachment; filename="{job.job_id}.certificate.json"'}
-    text = json.dumps(proof.model_dump(mode="json", by_alias=True), indent=2)
-    return Response(text, media_type="application/json", headers=headers)
+    return certificate_file(_certificate(app, job), job.job_id)

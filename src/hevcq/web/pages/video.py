@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +32,7 @@ from hevcq.usecases.videos.playback import (
 from hevcq.util.text import printable
 from hevcq.web.identity.person import person_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import find_video, of_form, own_address, services_of
+from hevcq.web.services import certificate_file, find_video, of_form, own_address, services_of
 
 PATH = "/v/{video_id}"
 NOTICES = {
@@ -149,12 +148,7 @@ def certificate(request: Request) -> Response:
     profile = request.path_params["profile"]
     row = next((each for each in rows(farm, video) if each.profile == profile), None)
     proof = farm.certificate(row.certificate_key) if row and row.certificate_key else None
-    if proof is None:
-        raise HTTPException(404)
-    text = json.dumps(proof.model_dump(mode="json", by_alias=True), indent=2)
-    name = f"{video.video_id}-{profile}.certificate.json"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(text, media_type="application/json", headers=headers)
+    return certificate_file(proof, f"{video.video_id}-{profile}")
 
 
 def _played(
