@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.verify import conftest
-from hevcq.domain.media.facts import Colour
+from hevcq.domain.media.facts import Colour, StreamKind, TrackMeasure
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import LEARNED, Aim, Score
 from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.verify.quality import find_quality, metric_program, why_not
+from hevcq.ffmpeg.verify.quality import (
+    find_quality,
+    metric_program,
+    number_at,
+    places,
+    why_not,
+)
 from hevcq.ports.encoder import UNMEASURED, EncodeRequest
 from hevcq.util.clock import SystemClock
 
@@ -181,6 +187,13 @@ def test_of_a_source_whose_samples_do_not_decode_no_quality_is_searched(pair, tm
     found = conftest.ENCODER.find_quality(request, stop=STOP)
 
     assert found == "no sample of it could be encoded"
+
+
+def test_a_video_of_one_frame_is_looked_at_there():
+    frame = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1, times=(7,), first_pts_s=0.28,
+                         last_pts_s=0.28)  # fmt: skip
+
+    assert [number_at(frame, at) for at in places(frame, 1)] == [0]
 
 
 def test_what_was_not_made_of_a_video_is_not_compared_with_it(pair, tmp_path):

@@ -395,9 +395,9 @@ class TrackMeasure(Frozen):
 
     @property
     def tick_s(self) -> float:
-        """Seconds of one of the ticks of `times`."""
+        """Seconds of one of the ticks of `times`; 1 where one frame says nothing of them."""
         shown_s = (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
-        return shown_s / (self.times[-1] - self.times[0] or 1)
+        return shown_s / (self.times[-1] - self.times[0] or 1) or 1.0
 
 
 class Measurement(Frozen):

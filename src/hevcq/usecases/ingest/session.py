@@ -140,7 +140,7 @@ class Ingest:
         machine = request.cores, request.workers, request.machine, request.busy
         plan = with_forecast(settled, rates, *machine)
         if request.free_bytes or request.budget_s:
-            budget_s = request.budget_s * request.cores / request.busy or math.inf
+            budget_s = request.budget_s * request.cores or math.inf
             chosen = most_saving(plan.items, request.free_bytes or math.inf, budget_s)
             plan = with_forecast(chosen, rates, *machine)
         for item in plan.items:
