@@ -87,13 +87,3 @@ def test_the_map_names_every_room_and_no_other_in_few_words() -> None:
     assert sorted(rooms - set(named)) == []
     assert len(rows) <= 40
     assert [says for _, says in rows if len(says.split()) > 15] == []
-
-
-def test_a_page_that_names_what_is_gone_is_found(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("`worker/gone.py` `worker.gone` `worker.slot.no_such_name` `worker.slot`\n")
-
-    assert [w for w in ticked(page) if looks_like_a_path(w) and not is_there(w)] == [
-        "worker/gone.py"
-    ]
-    assert missing_modules(page) == ["worker.gone", "worker.slot.no_such_name"]

@@ -9,7 +9,7 @@ import pytest
 from moto import mock_aws
 from moto.core.models import MockAWS
 
-from infra.terraform import OTHERS, VARIABLES, Terraform, created, need_terraform, planned
+from infra.terraform import OTHERS, VARIABLES, WEB, Terraform, created, need_terraform, planned
 from support.once import made_once
 
 
@@ -30,8 +30,8 @@ def plan(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def changed(request: pytest.FixtureRequest, plan: dict[str, Any]) -> dict[str, Any]:
-    """Plan other profiles, another share of Spot, uploads that expire and a restored table, where
-    services stand."""
+    """Plan other profiles, another share of Spot, uploads that expire, a restored table, the page and
+    public playback, where services stand."""
 
     def make(path: Path) -> None:
         other = Terraform(path.with_suffix(""))
@@ -39,8 +39,9 @@ def changed(request: pytest.FixtureRequest, plan: dict[str, Any]) -> dict[str, A
         profile = path.with_suffix("") / "workers" / "hevc.yaml"
         profile.write_text(profile.read_text() + "fleet: {spot_share: 100}\n")
         asked = f"profiles={json.dumps(OTHERS)}"
-        more = ("tag_finished_inputs=true", "ledger_table=hevcq.2")
-        found = other.plan(*VARIABLES, asked, *more, options=("-refresh=false",))
+        more = ("tag_finished_inputs=true", "ledger_table=hevcq.2", "public_playback={}")
+        page = f"web={json.dumps(WEB)}"
+        found = other.plan(*VARIABLES, asked, page, *more, options=("-refresh=false",))
         path.write_text(json.dumps(found), encoding="utf-8")
 
     return json.loads(made_once("changed", make, ".json").read_bytes())

@@ -32,6 +32,15 @@ OTHERS = ("hevc", "720p", "hls", "webm")
 """Not the profiles that get a queue by themselves: one is left out, and another comes."""
 
 
+SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:hevcq-session"
+WEB = {
+    "url": "https://videos.example.org",
+    "certificate_arn": f"arn:aws:acm:eu-central-1:{ACCOUNT}:certificate/a",
+    "session_key_secret_arn": SECRET,
+    "operators": ["ann@example.org"],
+}
+
+
 def deployed() -> dict[str, Profile]:
     """Return the profiles that come with hevcq and get a queue and workers."""
     found = load_profiles(installed_folder())

@@ -115,18 +115,6 @@ def test_only_the_owner_and_operators_play_a_private_video(
     assert as_person("op").get(where).status_code == 200
 
 
-def test_a_public_video_plays_for_everybody_until_it_is_private_again(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
-    video = manage.publish(bench.farm, bench.done(profiles=("hevc",)))
-    name = address(video).rpartition("/")[2]
-    where, stranger = f"/p/{video.slug}/media/hevc/{name}", as_person("")
-    assert stranger.get(where).content == content_of(bench, video)
-    assert stranger.get(f"/p/{video.slug}x/media/hevc/{name}").status_code == 404
-    manage.unpublish(bench.farm, video)
-    assert stranger.get(where).status_code == 404
-
-
 def test_the_uploaded_file_plays_while_it_is_kept(
     bench: VideoBench, as_person: Callable[[str], TestClient]
 ) -> None:

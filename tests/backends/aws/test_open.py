@@ -19,7 +19,7 @@ from hevcq.backends.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_cli
 from hevcq.backends.aws.errors import CODES, translate_errors
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, Unavailable
-from hevcq.settings.model import AwsSettings, Settings
+from hevcq.settings.model import AwsSettings
 from hevcq.usecases.operations.status import Here, overview
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.emulator import KEYS, REGION, create_resources
@@ -46,27 +46,6 @@ def reopened(farm, **changes):
     aws = farm.settings.aws.model_copy(update=changes)
     settings = farm.settings.model_copy(update={"aws": aws})
     return open_aws(settings, PROFILES, farm.clock, farm.clients)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"input_bucket": ""}, "No input bucket is set. Set aws.input_bucket"),
-        ({"input_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
-        ({"output_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
-        ({"table": "other"}, "find the queue other-hevc: it does not exist"),
-        (
-            {"topic_arn": f"arn:aws:sns:{REGION}:123456789012:none"},
-            "none: there is none of that name",
-        ),
-    ],
-)
-def test_what_is_missing_is_reported_in_one_sentence(farm, changes, sentence) -> None:
-    with pytest.raises(ConfigError) as caught:
-        reopened(farm, **changes)
-
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_one_missing_queue_stops_its_own_profile_and_no_other(farm) -> None:
@@ -151,13 +130,6 @@ def test_a_worker_whose_aws_stays_away_ends_in_the_end_and_a_command_at_once(far
             open_aws(farm.settings, PROFILES, clock, clients, caller_retries=caller_retries)
 
         assert away.count("head_bucket") == attempts
-
-
-def test_an_endpoint_that_does_not_answer_is_unavailable(credentials) -> None:
-    aws = AwsSettings(region=REGION, endpoint_url="http://127.0.0.1:9", input_bucket="b")
-
-    with pytest.raises(Unavailable, match="could not be reached to find the bucket b"):
-        open_aws(Settings(backend="aws", aws=aws), PROFILES, ManualClock())
 
 
 def test_without_credentials_there_is_a_sentence() -> None:

@@ -19,7 +19,6 @@ from hevcq.errors import (
     DiskFull,
     SourceChanged,
     SourceUnreadable,
-    Stopped,
     Unavailable,
 )
 from support.aws.breaking import refusal
@@ -263,17 +262,3 @@ def test_of_an_upload_that_was_replaced_only_the_newest_version_is_listed(farm, 
     (source,) = store.sources("TODO/")
 
     assert (source.key, source.size) == ("TODO/all/a.mp4", len(b"newer"))
-
-
-def test_a_stop_ends_a_download_and_leaves_no_file(store, large, tmp_path) -> None:
-    source, stop = accept(store, large), threading.Event()
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-
-    with (
-        pytest.raises(Stopped),
-        store.fetch(source, scratch, moved=lambda _n: stop.set(), stop=stop),
-    ):
-        pass
-
-    assert list(scratch.iterdir()) == []
