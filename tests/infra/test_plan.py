@@ -369,7 +369,7 @@ def test_a_restored_table_is_used_under_its_name_and_queues_keep_theirs(
     changed: dict[str, Any],
 ) -> None:
     found = planned(changed)
-    table = one(found, "aws_dynamodb_table.this")["name"]
+    table = one(found, "module.ledger.aws_dynamodb_table.this")["name"]
     environment = look(one(found, WORKER, "hevc"), "container_definitions/0/environment")
 
     assert (table, look(environment, "HEVCQ_AWS__TABLE")) == ("hevcq.2", "hevcq.2")

@@ -109,7 +109,7 @@ def test_the_way_in_is_tls_at_the_load_balancer_alone(both: Resources) -> None:
 def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(
     both: Resources,
 ) -> None:
-    definition = only(both, "aws_ecs_task_definition", "web")
+    definition = only(both, "aws_ecs_task_definition", "module.web[0]")
     known = {f"HEVCQ_{name.upper()}" for name in Settings.model_fields}
     known |= {f"HEVCQ_AWS__{name.upper()}" for name in AwsSettings.model_fields}
     known |= {f"HEVCQ_WEB__{name.upper()}" for name in WebSettings.model_fields}
