@@ -33,6 +33,16 @@ ADD = "INSERT INTO remembered VALUES (?, 'p', 'r', 'so', 1)"
 NOTES = "SELECT source_sha256 FROM remembered ORDER BY 1"
 
 
+def end_connections(shared: PostgresDatabase) -> None:
+    """Kill all other connections to the server of this tester's schema, as its restart does."""
+    with psycopg.connect(shared_dsn(), autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "AND application_name = 'hevcq' AND query LIKE %s",
+            [f"%{shared._schema}%"],
+        )
+
+
 def kill_own(session: PostgresSession) -> None:
     with psycopg.connect(shared_dsn(), autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", [session.raw.info.backend_pid])
