@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -213,25 +214,18 @@ def test_a_profile_is_copied_changed_and_deleted(
         "/settings/profiles/copy", data={"from": "hevc", "name": "mine"}
     ).is_redirect
 
-    text = profile(opened, "mine")[1]
-    assert "name: mine\n" in text
-    assert "minimum_saving" in operator.get("/settings/profile?name=mine").text
-    form = {"name": "mine", "former": text.replace("\n", "\r\n")}
-    wanted = text.replace("crf: 24", "crf: 20")
-    saved = operator.post("/settings/profile", data={**form, "text": wanted})
+    page = operator.get("/settings/profile?name=mine").text
+    form = fields_of(page) | {"video-crf": "20", "audio-languages": "en\r\nde"}
+    saved = operator.post("/settings/profile", data=form)
     assert saved.is_redirect, saved.text
-    assert profile(opened, "mine")[1] == wanted
-    form["former"] = wanted
-    for wrong, words in (
-        ("crf: 99", "video.crf must be at most 63"),
-        ("crf: [", "This is not YAML"),
-    ):
-        answer = operator.post(
-            "/settings/profile", data={**form, "text": wanted.replace("crf: 20", wrong)}
-        )
-        assert words in answer.text
-        assert wrong in answer.text, "what was typed is not lost"
-    assert profile(opened, "mine")[1] == wanted
+    _, text = profile(opened, "mine")
+    assert "crf: 20\n" in text
+    assert "# The best quality at which" in text
+    assert "languages: [en, de]" in text
+    wrong = fields_of(operator.get("/settings/profile?name=mine").text) | {"video-crf": "99"}
+    answer = operator.post("/settings/profile", data=wrong)
+    assert "must be at most 63" in answer.text
+    assert profile(opened, "mine")[1] == text
 
     gone = {"name": "mine", "sure": "yes"}
     used = library(opened, **{"profiles-mine": "yes"})
@@ -284,3 +278,45 @@ def test_a_program_puts_a_library_by_the_same_rules(
 
 def profile(app: App, name: str) -> tuple[Path, str]:
     return profile_text(app.settings, name)
+
+
+def fields_of(page: str) -> dict[str, str]:
+    """Return the fields of the first form of a page, as a browser would send them."""
+    form = Form()
+    form.feed(page)
+    return form.values
+
+
+class Form(HTMLParser):
+    """Reads the form that has a field named `former`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, str] = {}
+        self._inside, self._text, self._select = False, "", ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._inside = found.get("action") == "/settings/profile"
+        if not self._inside:
+            return
+        kind, name = found.get("type", ""), found.get("name", "")
+        if tag == "input" and (kind not in {"checkbox", "radio"} or "checked" in found):
+            self.values[name] = found.get("value", "")
+        elif tag == "textarea":
+            self._text, self.values[name] = name, ""
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and "selected" in found:
+            self.values[self._select] = found["value"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            if self._text:
+                self.values[self._text] = self.values[self._text].removeprefix("\n")
+            self._text = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._text:
+            self.values[self._text] += data

@@ -158,11 +158,3 @@ def pick(profiles: Mapping[str, Profile], names: list[str]) -> list[Profile]:
             remedy = did_you_mean(name, profiles, every)
             raise UnknownProfile(f"No profile {name!r}.", remedy=remedy)
     return [profiles[name] for name in names]
-
-
-def profile_yaml(profile: Profile) -> str:
-    """Return a profile with all its defaults."""
-    import yaml
-
-    plain = profile.model_dump(mode="json")
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip()

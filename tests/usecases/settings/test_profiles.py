@@ -1,6 +1,5 @@
 """A person's own profiles: copies, keys changed in their text, and what keeps one from being deleted."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ from hevcq.settings.profile_files import (
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import save_library
 from hevcq.usecases.settings.profiles import (
+    changed_profile,
     copy_profile,
     delete_profile,
-    profile_problems,
     profile_text,
     save_profile,
     with_key,
@@ -48,26 +47,34 @@ def file(tmp_path: Path) -> SettingsFile:
     ("key", "value", "line"),
     [
         ("name", "other", "name: other   # its name\n"),
+        ("video.codec", "av1", "  codec: av1  # small\n"),
+        ("video.max_height", 720, "  max_height: 720\n"),
+        ("audio.languages", ["fr"], "  languages:\n    [fr]\n"),
+        ("subtitles.languages", ["en", "de"], "subtitles:\n  languages: [en, de]\n"),
         ("description", "a: b # c", "description: 'a: b # c'\n"),
+        ("video.quality", None, "  quality: null\n"),
     ],
 )
 def test_one_key_is_changed_and_every_comment_stays(key: str, value: object, line: str) -> None:
     made = with_key(TEXT, key, value)
 
     assert line in made
-    assert "# mine\n" in made
+    assert made.startswith("# mine\n")
     assert "# small" in made
 
 
 def test_what_is_written_in_another_way_is_left_to_the_person() -> None:
     with pytest.raises(ConfigError, match="by hand"):
-        with_key("{name: mine, video: {crf: 24}}\n", "description", "x")
+        with_key(TEXT, "policies.hdr", "refuse")
 
 
-def test_wrong_values_are_named() -> None:
-    assert profile_problems(TEXT) == {"description": "is missing"}
-    wrong = TEXT.replace("crf: 24", "crf: 99") + "description: x\n"
-    assert profile_problems(wrong) == {"video-crf": "must be at most 63.0, got 99"}
+def test_wrong_values_are_named_and_nothing_is_added_for_defaults() -> None:
+    same, problems = changed_profile(TEXT, {"video.preset": "medium", "video.crop": "none"})
+    assert same == TEXT
+    assert problems == {"description": "is missing"}
+
+    _, problems = changed_profile(TEXT, {"video.crf": 99, "description": "x"})
+    assert problems == {"video-crf": "must be at most 63.0, got 99"}
 
 
 def test_the_first_copy_brings_all_profiles_along(file: SettingsFile) -> None:
@@ -86,8 +93,8 @@ def test_an_hls_profile_of_another_crf_is_named_yet_stops_no_other_profile(
     settings = Settings()
     copy_profile(file, settings, "hls", "mine", "olga")
     path, text = profile_text(settings, "mine")
-    odd = re.sub(r"(?m)^  crf: .*$", "  crf: 20", text, count=1)
-    assert "video.crf must be that of the highest" in profile_problems(odd)["video-crf"]
+    odd, problems = changed_profile(text, {"video.crf": 20})
+    assert "video.crf must be that of the highest" in problems["video-crf"]
     with pytest.raises(UsageError, match="of the highest"):
         save_profile(file, settings, "mine", (text, odd), "olga")
 

@@ -17,7 +17,6 @@ from hevcq.settings.profile_files import (
     load_profile,
     pick,
     profile_folder,
-    profile_yaml,
     user_folder,
 )
 from hevcq.usecases.ingest.forecast import minute_cost
@@ -67,11 +66,13 @@ def show(
     """
     with cli_of(ctx).app() as opened:
         (found,) = pick(opened.profiles, [name])
+    plain = found.model_dump(mode="json")
     if as_json:
-        plain = found.model_dump(mode="json")
         render.emit_json({"type": "profile", **plain, "revision": found.revision})
         return
-    render.emit(profile_yaml(found))
+    import yaml
+
+    render.emit(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip())
 
 
 @app.command(cls=PlainCommand)

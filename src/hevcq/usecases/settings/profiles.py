@@ -1,8 +1,11 @@
 """Copy, change and delete a person's own profiles; their comments stay, and each change can be undone."""
 
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, Conflict, UsageError
@@ -68,8 +71,18 @@ def copy_profile(file: SettingsFile, settings: Settings, source: str, name: str,
     _put(file, profile_folder(settings) / f"{name}.yaml", "", made, (who, f"Add profile {name}"))
 
 
-def profile_problems(text: str) -> dict[str, str]:
-    """Return what is wrong with a profile's text, by key (`video-crf`). Raises ConfigError."""
+def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """Return a profile's text with these dotted keys, and what is wrong with it, by key (`video-crf`)."""
+    raw = read_yaml(text)
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        holder = (raw.get(section) or {}) if section else raw
+        if holder.get(name, usual(section_model(section), name)) != value:
+            text = with_key(text, key, value)
+    return text, _problems(text)
+
+
+def _problems(text: str) -> dict[str, str]:
     raw = read_yaml(text)
     found = problems_of(Profile, raw)
     wrong = "" if found else Profile.model_validate(raw).contradiction
@@ -86,7 +99,7 @@ def save_profile(
     path, text = profile_text(settings, name)
     if text != texts[0]:
         raise Conflict(CHANGED.replace("settings", "profile's"), remedy=LOOK_AGAIN)
-    problems = profile_problems(texts[1])
+    problems = _problems(texts[1])
     if problems or read_yaml(texts[1]).get("name") != name:
         raise UsageError(f"Invalid profile {path}: {problems or 'its name must stay'}.")
     _put(file, path, *texts, (who, f"Change profile {name}"))
@@ -112,22 +125,52 @@ def _put(
     file.change_profile(file.new(who, what, PROFILE, old, new), lambda: put_text(path, after))
 
 
+def usual(model: Any, name: str) -> Any:
+    """Return the default of a model's key as a file would say it; None if it must be said."""
+    info = model.model_fields[name]
+    value = None if info.is_required() else info.get_default(call_default_factory=True)
+    value = value.value if isinstance(value, Enum) else value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def section_model(section: str) -> Any:
+    return Profile.model_fields[section].annotation if section else Profile
+
+
 def with_key(text: str, key: str, value: object) -> str:
-    """Return YAML in which a key of the top has this value; comments stay.
+    """Return YAML in which a key, such as `video.crf`, has this value; comments stay.
 
     Raises ConfigError if it is written in a way that cannot be changed here.
     """
     import yaml
 
-    new = yaml.safe_dump({key: value}, allow_unicode=True, width=10_000).rstrip()
+    section, _, name = key.rpartition(".")
+    new = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10_000)
+    new = new.strip()[1:-1]
     root = yaml.compose(text, yaml.SafeLoader)
-    pairs = root.value if isinstance(root, yaml.MappingNode) else ()
-    start, end = next(
-        ((at.start_mark.index, there.end_mark.index) for at, there in pairs if at.value == key),
-        (0, 0),
-    )
-    made = f"{text[:start]}{new}{text[end:]}" if end else f"{new}\n{text}"
-    with suppress(ConfigError):  # of text that is no YAML any more
-        if read_yaml(made) == {**read_yaml(text), key: value}:
+    holder = _entries(root).get(section, (None, None))[1] if section else root
+    entries = _entries(holder)
+    if name in entries:
+        _, there = entries[name]
+        start, end = there.start_mark.index, there.end_mark.index
+        rest = text[start:end]
+        made = f"{text[:start]}{new}{rest[len(rest.rstrip()) :]}{text[end:]}"
+    elif entries:
+        first = min((each for each, _ in entries.values()), key=lambda node: node.start_mark.index)
+        at, indent = first.start_mark.index, " " * first.start_mark.column
+        made = f"{text[:at]}{name}: {new}\n{indent}{text[at:]}"
+    else:
+        made = f"{text.rstrip()}\n{section}:\n  {name}: {new}\n"
+    wanted = read_yaml(text)
+    (wanted.setdefault(section, {}) if section else wanted)[name] = value
+    with suppress(ConfigError):  # of text that is none any more
+        if read_yaml(made) == wanted:
             return made
     raise ConfigError(f"{key} is written in a way that cannot be changed here.", remedy=BY_HAND)
+
+
+def _entries(node: Any) -> dict[str, tuple[Any, Any]]:
+    import yaml
+
+    pairs: Sequence[tuple[Any, Any]] = node.value if isinstance(node, yaml.MappingNode) else ()
+    return {key.value: (key, value) for key, value in pairs}

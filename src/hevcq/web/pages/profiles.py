@@ -1,7 +1,7 @@
-"""The profiles in the page, for operators: copy one, change its text, delete one's own."""
+"""The profiles in the page, for operators: copy one, change what people change, delete one's own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,22 +10,34 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, UsageError
-from hevcq.settings.profile_files import load_profiles, profile_folder, profile_yaml, read_yaml
+from hevcq.settings.profile_files import load_profiles, profile_folder, read_yaml
 from hevcq.usecases.ingest.forecast import minute_cost
 from hevcq.usecases.settings.changes import users_of
 from hevcq.usecases.settings.profiles import (
     can_change,
+    changed_profile,
     copy_problem,
     copy_profile,
     delete_profile,
-    profile_problems,
     profile_text,
     save_profile,
+    section_model,
     shipped,
+    usual,
 )
+from hevcq.web.forms import FormField, fields, read_fields
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.settings import done, file_of, show
 from hevcq.web.services import of_form, services_of
+
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "": ("description", "subscribe"),
+    "video": ("codec", "crf", "quality", "preset", "max_width", "max_height", "crop"),
+    "audio": ("policy", "codec", "kbps_per_channel", "loudness", "languages"),
+    "subtitles": ("languages",),
+    "gates": ("minimum_saving",),
+}
+"""What people change; the others are changed in the text."""
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -85,37 +97,70 @@ def _form(
 ) -> Response:
     """Show a profile; `texts` are what is in its file, and what the person wants there."""
     settings = services_of(request).app.settings
-    found = None if problems else Profile.model_validate(read_yaml(texts[1]))
+    raw = read_yaml(texts[1])
+    shown: list[tuple[str, list[FormField]]] = []
+    for section, names in SECTIONS.items():
+        model, values, prefix = _part(section, raw)
+        shown.append((section, fields(model, names, values, problems, None, prefix)))
+    known = {each.name for _, found in shown for each in found}
+    other = [
+        f"{key.replace('-', '.')} {words}" for key, words in problems.items() if key not in known
+    ]
     return show(
         request,
         "settings_profile.html",
         profile=name,
         former=texts[0],
         text=texts[1],
+        sections=shown,
         editable=can_change(settings),
         own=name not in shipped(),
         users=users_of(file_of(request).settings(), name),
-        cost=minute_cost(found) if found else None,
-        whole=profile_yaml(found) if found else "",
-        error="; ".join(f"{key.replace('-', '.')} {words}" for key, words in problems.items()),
+        cost=None if problems else minute_cost(Profile.model_validate(raw)),
+        error="; ".join(other).strip(),
     )
 
 
+def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:
+    """Return a section's model, its values, defaults included, and the prefix of its fields."""
+    model = section_model(section)
+    said = (raw.get(section) or {}) if section else raw
+    values = {name: said.get(name, usual(model, name)) for name in SECTIONS[section]}
+    return model, {n: "" if v is None else v for n, v in values.items()}, section and f"{section}-"
+
+
 def put_profile(request: Request, form: Mapping[str, str]) -> Response:
-    """Save the text, or show what is wrong with it."""
+    """Save the text if it was edited, else the fields; show what is wrong with either."""
     app, name = services_of(request).app, form.get("name", "")
     former, text = _lines(form.get("former", "")), _lines(form.get("text", ""))
     if not can_change(app.settings):
         raise HTTPException(400, "This profile came with hevcq; copy it first.")
+    problems: dict[str, str] = {}
     try:
-        problems = profile_problems(text)
+        values = {} if text != former else _values(form, former)
+        text, problems = changed_profile(text, values)
         if not problems:
             who = operator_of(request).name
             save_profile(file_of(request), app.settings, name, (former, text), who)
             return done(app, "/profiles", "profile")
     except HevcqError as error:
         problems = {"": str(error)}
+        text = former
     return _form(request, name, (former, text), problems)
+
+
+def _values(form: Mapping[str, str], text: str) -> dict[str, Any]:
+    """Return each key of the form by its dotted name; an empty one is null where it may be, else its default."""
+    found = dict[str, Any]()
+    for section, names in SECTIONS.items():
+        model, _, prefix = _part(section, read_yaml(text))
+        said = read_fields(model, names, form, {}, None, prefix)
+        for name in names:
+            kind, given = model.model_fields[name].annotation, form.get(f"{prefix}{name}")
+            emptied = None if type(None) in get_args(kind) else usual(model, name)
+            value = said.get(name, usual(model, name) if given else emptied)
+            found[f"{section}.{name}".strip(".")] = bool(given) if kind is bool else value
+    return found
 
 
 def _lines(text: str) -> str:
