@@ -48,9 +48,10 @@ def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq,
 
 def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip: Path):
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
+    picture = clip.with_name("curve.svg")
     asked = ("profiles", "plan", clip, "--profile", "hevc", "--search", "--quality", "75")
 
-    ran = hevcq(*asked)
+    ran = hevcq(*asked, "--svg", picture)
     (found,) = hevcq(*asked, "--json").lines
 
     assert ran.code == 0, ran.err
@@ -58,6 +59,7 @@ def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip:
     assert ran.out.count("  CRF ") == len(found["probes"])
     chosen = next(line for line in ran.out.splitlines() if "chosen" in line)
     assert f"CRF {found['crf']:g}" in chosen
+    assert picture.read_text().count("<circle") == len(found["probes"])
     assert all(each["size"] > 0 for each in found["probes"])
     assert hevcq("profiles", "plan", clip, "--quality", "75").code == ExitCode.USAGE
 
@@ -134,3 +136,12 @@ def test_a_bad_file_does_not_stop_a_search_of_the_rest(hevcq, clip: Path):
     assert ran.code == ExitCode.SOME_FAILED
     assert "bad.mp4, hevc: cannot be searched:" in ran.out
     assert f"{clip}, hevc: vmaf" in ran.out
+
+
+def test_one_drawing_shows_one_search(hevcq, clip: Path):
+    picture = clip.with_name("curve.svg")
+
+    ran = hevcq("profiles", "plan", clip, clip, "-p", "hevc", "--search", "--svg", picture)
+
+    assert "--svg draws one search: name one FILE, and one --profile." in ran.err
+    assert not picture.exists()

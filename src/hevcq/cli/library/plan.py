@@ -14,9 +14,10 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames, QualityWanted, Verbose
 from hevcq.cli.output import table as render
+from hevcq.cli.output.curve import curve_lines, curve_svg
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import Aim, Probe
+from hevcq.domain.quality import Aim
 from hevcq.errors import PermanentError, TransientError, UsageError
 from hevcq.settings.profile_files import aiming_at, pick
 from hevcq.usecases.plan_one_file import plan_one_file, search_quality
@@ -35,6 +36,9 @@ def plan(
         typer.Option("--search", help="Try CRFs on samples instead; draw size against quality."),
     ] = False,
     quality: QualityWanted = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="SVG", help="Write the drawing of --search as a picture.")
+    ] = None,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,13 +49,13 @@ def plan(
     in ingest.profiles unless --profile names others. One bad file does not stop the rest. --search
     is for --quality, else the profile's, else "good".
     """
-    _check(files, search=search, quality=quality)
+    _check(files, search=search, others=(quality, svg))
     cli, failed = cli_of(ctx), 0
     with cli.app() as app:
         usual = [name for name in app.settings.ingest.profiles if name in app.profiles]
         picked = pick(app.profiles, profile or usual or sorted(app.profiles))
         if search:
-            raise typer.Exit(_search_all(app, files, picked, quality, as_json=as_json))
+            raise typer.Exit(_search_all(app, files, picked, (quality, svg), as_json=as_json))
         for file in files:
             place, stop = str(file.absolute()), threading.Event()
             try:
@@ -78,28 +82,31 @@ def plan(
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
-def _check(files: Sequence[Path], *, search: bool, quality: str | None) -> None:
+def _check(files: Sequence[Path], *, search: bool, others: Sequence[object]) -> None:
     if len(files) == 1:
         require_existing(files)
-    if quality and not search:
-        raise UsageError("--quality needs --search.")
+    if any(others) and not search:
+        raise UsageError("--quality and --svg need --search.")
 
 
 def _search_all(
     app: App,
     files: Sequence[Path],
     profiles: Sequence[Profile],
-    quality: str | None,
+    wanted: tuple[str | None, Path | None],
     *,
     as_json: bool,
 ) -> ExitCode:
+    quality, svg = wanted
     asked = [aiming_at(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
     pairs = list(product(files, asked))
+    if svg is not None and len(pairs) > 1:
+        raise UsageError("--svg draws one search: name one FILE, and one --profile.")
     failed = False
     for file, each in pairs:
         app.encoder.require_metric(each)
         try:
-            _search(app, file, each, as_json=as_json)
+            _search(app, file, each, svg, as_json=as_json)
         except (PermanentError, TransientError) as error:
             if len(pairs) == 1:
                 raise
@@ -112,7 +119,7 @@ def _search_all(
     return ExitCode.SOME_FAILED if failed else ExitCode.OK
 
 
-def _search(app: App, file: Path, profile: Profile, *, as_json: bool) -> None:
+def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json: bool) -> None:
     """Search a quality, and print what was tried."""
     place, stop = str(file.absolute()), threading.Event()
     info = app.encoder.probe(place, stop=stop)
@@ -125,29 +132,10 @@ def _search(app: App, file: Path, profile: Profile, *, as_json: bool) -> None:
         render.emit(printable(f"{file}, {profile.name}: no quality was searched: {aim}."))
     else:
         render.emit(printable(f"{file}, {profile.name}: {aim.metric}, {aim.cpu_s:.0f} CPU seconds"))
-        for line in _curve(aim, info.size):
+        for line in curve_lines(aim, info.size):
             render.emit(line)
-
-
-BAR = 30
-"""Characters of the longest bar."""
-
-
-def _curve(aim: Aim, source_size: int) -> Iterator[str]:
-    """Yield a line for each CRF that was tried, the best first, with a bar of its size."""
-    most = max((each.size or 0 for each in aim.probes), default=0) or 1
-    for each in sorted(aim.probes, key=lambda probe: probe.crf):
-        bar = "█" * max(1, round(BAR * (each.size or 0) / most))
-        mark = f"  chosen for {aim.target:g}" if each.crf == aim.crf else ""
-        yield f"  CRF {each.crf:<5g}VMAF {each.vmaf:<7.1f}{_size(each, source_size):<22}{bar}{mark}"
-    if aim.out_of_reach:
-        yield f"  VMAF {aim.target:g} is out of reach."
-
-
-def _size(probe: Probe, source_size: int) -> str:
-    if probe.size is None:
-        return "size unknown"
-    return f"{size(probe.size)} ({100 * probe.size / max(1, source_size):.0f} %)"
+    if svg is not None and isinstance(aim, Aim):
+        svg.write_text(curve_svg(aim), encoding="utf-8")
 
 
 def _emit(kind: str, file: Path, facts: Mapping[str, object]) -> None:

@@ -4,6 +4,7 @@ from base64 import b64encode
 from html import escape
 from itertools import count
 
+from hevcq.cli.output.curve import curve_svg
 from hevcq.domain.quality import Aim, Comparison, Still, worst_twentieth
 from hevcq.util.svg import points_svg
 from hevcq.util.text import size, timecode
@@ -40,10 +41,11 @@ def compare_page(
         rows.append(("Asked for", escape(aim.in_words())))
     table = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
     stills = "".join(map(_figure, count(1), found.stills[:MAX_STILLS]))
+    curve = f"<h2>What was tried</h2>{curve_svg(aim)}" if aim and aim.probes else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(names[0])}</title>'
         f"<style>{STYLE}</style><h1>Original and rendition</h1><table>{table}</table>"
-        f"<h2>Score over time</h2>{points_svg(found.frames)}{stills}"
+        f"<h2>Score over time</h2>{points_svg(found.frames)}{stills}{curve}"
         f"<script>{SCRIPT}</script></html>\n"
     )
 
