@@ -81,7 +81,6 @@ class MadeReport(Frozen):
     notices: tuple[str, ...] = Field(default=(), max_length=MAX_LINES)
     first_pts: int = 0
     last_pts: int = 0
-    headers: str = Field(default="", max_length=MAX_LINES)
 
 
 class OrderEnd(Frozen):

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -42,7 +42,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
-from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, OnProgress
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 
 def chunk_command(
@@ -156,7 +156,7 @@ class EncodedChunk:
 
 def encode_chunk(
     job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
-) -> ChunkReport:
+) -> EncodeReport:
     command = chunk_command(job.tools, job.request, plan, chunk)
     report = run_chunk(job, command, plan, chunk, on_progress)
     return checked_chunk(job, report, plan, chunk)
@@ -183,7 +183,7 @@ def run_chunk(
 
 def checked_chunk(
     job: FfmpegRun, report: EncodeReport, plan: ChunkPlan, chunk: Chunk, streams: int = 1
-) -> ChunkReport:
+) -> EncodeReport:
     output = job.request.output
     for stream in range(streams):
         encoded = _read_chunk(job, output, f"v:{stream}", packets=True)
@@ -192,17 +192,8 @@ def checked_chunk(
             which = f", stream {stream}," if streams > 1 else ""
             name = f"{_name(job, plan, chunk)}{which}"
             raise PartUnfit(f"{name} {problem}.", index=chunk.index, tail=report.stderr)
-    return ChunkReport(
-        arguments=report.arguments,
-        seconds=report.seconds,
-        cpu_s=report.cpu_s,
-        stderr=report.stderr,
-        frames=chunk.frames,
-        first_pts=chunk.start_pts,
-        last_pts=chunk.last_pts,
-        size=output.stat().st_size,
-        headers=_read_chunk(job, output, "v", packets=False).headers,
-    )
+    first, last = chunk.start_pts, chunk.last_pts
+    return replace(report, frames=chunk.frames, first_pts=first, last_pts=last)
 
 
 def _name(job: FfmpegRun, plan: ChunkPlan, chunk: Chunk) -> str:
@@ -397,18 +388,16 @@ def _keys(times: FrameTimes, shown: list[int]) -> tuple[KeyFrame, ...]:
     """
     if not shown:
         return ()
-    begins: list[tuple[int, int | None, int]] = [(shown[0], None, 0)]
-    for number, (place, pts, dts) in enumerate(times.keys):
-        end = times.keys[number + 1][0] if number + 1 < len(times.keys) else len(times.pts)
-        leading = sum(1 for later in times.pts[place + 1 : end] if later < pts)
+    begins: list[tuple[int, int | None]] = [(shown[0], None)]
+    for _, pts, dts in times.keys:
         if pts == shown[0]:
-            begins[0] = (pts, dts, leading)
+            begins[0] = (pts, dts)
         elif pts > begins[-1][0]:
-            begins.append((pts, dts, leading))
+            begins.append((pts, dts))
     sizes = dict(zip(times.pts, times.sizes, strict=True))
-    borders = [bisect_left(shown, pts) for pts, _, _ in begins] + [len(shown)]
+    borders = [bisect_left(shown, pts) for pts, _ in begins] + [len(shown)]
     keys = []
-    for (pts, dts, leading), first, last in zip(begins, borders, borders[1:], strict=False):
+    for (pts, dts), first, last in zip(begins, borders, borders[1:], strict=False):
         held = shown[first:last]
         keys.append(
             KeyFrame(
@@ -418,7 +407,6 @@ def _keys(times: FrameTimes, shown: list[int]) -> tuple[KeyFrame, ...]:
                 frames_until_next=len(held),
                 last_pts=held[-1],
                 times=times_sum(held),
-                leading=leading,
             )
         )
     return tuple(keys)

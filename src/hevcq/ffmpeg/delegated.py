@@ -13,7 +13,6 @@ from hevcq.errors import LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.run.runner import most_bytes
 from hevcq.ports.encoder import (
-    ChunkReport,
     EncodeProgress,
     EncodeReport,
     EncodeRequest,
@@ -65,14 +64,7 @@ class DelegatingEncoder(FfmpegEncoder):
     ) -> EncodeReport:
         made = self._delegated(request, None, None, on_progress, stop)
         if made is not None:
-            report = EncodeReport(
-                arguments=made.arguments,
-                seconds=made.seconds,
-                cpu_s=made.cpu_s,
-                stderr=made.stderr,
-                frames=made.frames,
-                notices=made.notices,
-            )
+            report = _report(made)
             asked = request.to_verify(report)
             gates = super().verify(asked, on_progress=lambda _progress: None, stop=stop)
             failed = [gate for gate in gates if gate.outcome in BAD]
@@ -98,7 +90,7 @@ class DelegatingEncoder(FfmpegEncoder):
         *,
         on_progress: OnProgress,
         stop: threading.Event,
-    ) -> ChunkReport:
+    ) -> EncodeReport:
         made = None
         # The chunks of a video must be alike to be joined, so they come from one build of ffmpeg.
         if self._machine.facts.ffmpeg == self._here():
@@ -108,17 +100,7 @@ class DelegatingEncoder(FfmpegEncoder):
                 request, chunk_plan, chunk, on_progress=on_progress, stop=stop
             )
         self._machine.praise()
-        return ChunkReport(
-            arguments=made.arguments,
-            seconds=made.seconds,
-            cpu_s=made.cpu_s,
-            stderr=made.stderr,
-            frames=made.frames,
-            first_pts=made.first_pts,
-            last_pts=made.last_pts,
-            size=request.output.stat().st_size,
-            headers=made.headers,
-        )
+        return _report(made)
 
     def _delegated(
         self,
@@ -175,3 +157,7 @@ def _not_arrived(file: Path, answer: OrderEnd) -> str:
     if not file.is_file() or file.stat().st_size != answer.size:
         return "what it made did not arrive whole"
     return "" if sha256_file(file, lambda: None) == answer.sha256 else "other bytes arrived"
+
+
+def _report(made: MadeReport) -> EncodeReport:
+    return EncodeReport(**made.model_dump())

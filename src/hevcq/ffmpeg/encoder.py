@@ -48,7 +48,6 @@ from hevcq.ffmpeg.versions import as_decoded, require_depth
 from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,
-    ChunkReport,
     Encoder,
     EncodeReport,
     EncodeRequest,
@@ -326,7 +325,7 @@ class FfmpegEncoder(Encoder):
         *,
         on_progress: OnProgress,
         stop: threading.Event,
-    ) -> ChunkReport:
+    ) -> EncodeReport:
         require_depth(self._help, request.plan)
         job = FfmpegRun(
             self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDSTREAM

@@ -122,7 +122,8 @@ class EncodeReport:
     `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video,
     `levels` files with how loud each encoded sound is over time; whoever owns the output's folder
     removes them with it. `device` is the hardware encoder that was used, "" for software. `files`
-    are those of a set, the master playlist last; `notices` say what it leaves out.
+    are those of a set, the master playlist last; `notices` say what it leaves out. `first_pts` and
+    `last_pts` are those of a chunk, in ticks of the source's time base.
     """
 
     arguments: tuple[str, ...]
@@ -135,26 +136,8 @@ class EncodeReport:
     device: str = ""
     files: tuple[SetFile, ...] = ()
     notices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkReport:
-    """The result of encoding one chunk whose frames and times match the plan.
-
-    `first_pts` and `last_pts` are in ticks of the source's time base. `headers` is a digest of
-    the decoder configuration, which all chunks of a video must share. `stderr` holds only lines
-    that are known to be harmless; `size` is in bytes.
-    """
-
-    arguments: tuple[str, ...]
-    seconds: float
-    cpu_s: float
-    stderr: tuple[str, ...]
-    frames: int
-    first_pts: int
-    last_pts: int
-    size: int
-    headers: str
+    first_pts: int = 0
+    last_pts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,7 +388,7 @@ class Encoder(ABC):
         *,
         on_progress: OnProgress,
         stop: threading.Event,
-    ) -> ChunkReport:
+    ) -> EncodeReport:
         """Encode the video frames of one chunk, and nothing else, to `request.output`.
 
         `request` is that of the whole job except for its output; progress is that of the chunk. Of a

@@ -22,7 +22,7 @@ from hevcq.domain.planning.encode_plan import Skip, SkipReason
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.errors import PartUnfit
-from hevcq.ports.encoder import ChunkReport, EncodeProgress, EncodeReport
+from hevcq.ports.encoder import EncodeProgress, EncodeReport
 from support.fakes.encoder import fake_index, fake_plan
 
 SLICES = 5
@@ -124,7 +124,7 @@ class VideoEncoder(SimEncoder):
         self._take(job.seconds / 100, stop)
         return video_index(job.length)
 
-    def encode_chunk(self, request, chunk_plan, chunk, *, on_progress, stop) -> ChunkReport:
+    def encode_chunk(self, request, chunk_plan, chunk, *, on_progress, stop) -> EncodeReport:
         job, world = self._job(request.location), self._machine.world
         assert not request.output.exists(), "the part must not exist yet"
         split = str(request.output).split("/")[1].split(".")[1]
@@ -140,7 +140,7 @@ class VideoEncoder(SimEncoder):
         request.output.write_bytes(content)
         short = self._shows(job, Quirk.UNFIT, chunk.index, chunk_plan)
         took = world.sched.now - began
-        return ChunkReport(
+        return EncodeReport(
             arguments=("ffmpeg",),
             seconds=took,
             cpu_s=1.0,
@@ -148,8 +148,6 @@ class VideoEncoder(SimEncoder):
             frames=chunk.frames - short,
             first_pts=chunk.start_pts,
             last_pts=chunk.last_pts,
-            size=len(content),
-            headers="sim",
         )
 
     def _shows(self, job: VideoJob, quirk: Quirk, chunk: int, plan: ChunkPlan) -> bool:

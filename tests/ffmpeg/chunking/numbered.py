@@ -15,7 +15,7 @@ from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import frame_times
-from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 
 CLOCK = SystemClock()
@@ -117,7 +117,7 @@ class Clip:
     plan: EncodePlan = field(init=False)
     index: KeyIndex = field(init=False)
     made: dict[tuple[int, int | None], Path] = field(default_factory=dict)
-    reports: dict[tuple[int, int | None], ChunkReport] = field(default_factory=dict)
+    reports: dict[tuple[int, int | None], EncodeReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.info = ENCODER.probe(str(self.source), stop=threading.Event())

@@ -4,7 +4,8 @@ import pytest
 
 from ffmpeg.chunking.numbered import PROFILE, Clip, ffmpeg, times
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from hevcq.domain.chunking.model import ChunkPlan
+from hevcq.domain.chunking.planner import chunks_at
 
 pytestmark = pytest.mark.media
 

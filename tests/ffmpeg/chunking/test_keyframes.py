@@ -35,7 +35,7 @@ def test_frames_belong_to_the_key_frame_they_are_shown_after():
         (0, -2, 4, 1100),
         (4, 2, 3, 950),
     ]
-    assert [(k.last_pts, k.leading) for k in found.keys] == [(3, 0), (6, 0)]
+    assert [k.last_pts for k in found.keys] == [3, 6]
     assert [k.times for k in found.keys] == [times_sum([0, 1, 2, 3]), times_sum([4, 5, 6])]
     assert (found.frames, found.end_pts, found.time_base) == (7, 7, "1/25")
     assert found.monotonic
@@ -48,7 +48,7 @@ def test_frames_stored_after_a_key_frame_and_shown_before_it_belong_to_the_group
         "packet,4,1,1,9,K_", "packet,2,2,1,1,__", "packet,3,3,1,1,__", "packet,5,4,1,1,__",
     )  # fmt: skip
 
-    assert [(k.pts, k.frames_until_next, k.leading) for k in found.keys] == [(0, 4, 0), (4, 2, 2)]
+    assert [(k.pts, k.frames_until_next) for k in found.keys] == [(0, 4), (4, 2)]
 
 
 def test_frames_that_an_edit_list_hides_do_not_count_and_the_video_begins_after_them():

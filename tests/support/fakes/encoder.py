@@ -29,7 +29,6 @@ from hevcq.domain.profile import Container, Policies, Profile
 from hevcq.domain.quality import Aim
 from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
 from hevcq.ports.encoder import (
-    ChunkReport,
     EncodeProgress,
     Encoder,
     EncodeReport,
@@ -333,7 +332,7 @@ class FakeEncoder(Encoder):
         *,
         on_progress: OnProgress,
         stop: threading.Event,
-    ) -> ChunkReport:
+    ) -> EncodeReport:
         assert not request.output.exists(), "the part must not exist yet"
         assert chunk in chunk_plan.chunks, "the chunk is one of the plan's"
         self.crfs.append(request.plan.video.crf)
@@ -347,7 +346,7 @@ class FakeEncoder(Encoder):
         digest = hashlib.sha256(content_of(request.location) + self.salt.encode())
         content = f"part {chunk.index} {chunk_plan.digest} {digest.hexdigest()}".encode()
         request.output.write_bytes(content)
-        return ChunkReport(
+        return EncodeReport(
             arguments=("ffmpeg", "-i", "source", f"part {chunk.index}"),
             seconds=self.seconds,
             cpu_s=self.seconds,
@@ -355,8 +354,6 @@ class FakeEncoder(Encoder):
             frames=chunk.frames,
             first_pts=chunk.start_pts,
             last_pts=chunk.last_pts,
-            size=len(content),
-            headers="fake",
         )
 
     def join(

@@ -44,9 +44,6 @@ class KeyFrame(Frozen):
     dts: int | None = None
     last_pts: int = Field(default=0, description="of the last frame shown before the next key")
     times: int = Field(default=0, description="`times_sum` of those frames")
-    leading: int = Field(
-        default=0, description="frames stored after it but shown before it: an open group"
-    )
     seek_s: float | None = Field(
         default=None, description="of a place on a grid: how to land on the key frame before it"
     )
@@ -101,9 +98,6 @@ class Chunk(Frozen):
     frames: int = Field(gt=0)
     bytes: int = Field(default=0, description="of the source")
     times: int = Field(default=0, description="`times_sum` of its frames")
-    open_group: bool = Field(
-        default=False, description="frames stored at its start are shown before it, and dropped"
-    )
     cost: float = Field(default=0.0, description="share of the video's expected encoding time")
     forced: tuple[int, ...] = Field(
         default=(), description="of a ladder: times of the key frames that every rung has, in ticks"

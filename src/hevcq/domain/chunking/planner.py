@@ -134,7 +134,6 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int
         last_pts=held[-1].last_pts,
         start_s=float(held[0].pts * index.tick),
         seek_s=None if number == 0 else _seek(index, begin),
-        open_group=number > 0 and held[0].leading > 0,
         duration_ticks=stop - held[0].pts,
         first_frame=first_frame,
         frames=frames,

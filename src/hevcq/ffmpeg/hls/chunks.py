@@ -49,7 +49,6 @@ from hevcq.ffmpeg.hls.images import Images
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import (
-    ChunkReport,
     EncodeReport,
     EncodeRequest,
     OnProgress,
@@ -95,7 +94,7 @@ def _moments(plan: ChunkPlan, chunk: Chunk) -> Iterator[str]:
 
 def encode_rungs(
     job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
-) -> ChunkReport:
+) -> EncodeReport:
     """Encode one chunk of a ladder to `job.request.output`.
 
     Raises what `chunking.encode.encode_chunk` raises.

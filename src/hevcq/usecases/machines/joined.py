@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hevcq.domain.orders import (
     MachineFacts,
@@ -26,10 +25,8 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ports.encoder import (
-    ChunkReport,
     EncodeProgress,
     Encoder,
-    EncodeReport,
     EncodeRequest,
     StopEvent,
 )
@@ -202,12 +199,12 @@ class _Carried:
         )
         if work.chunks is None or work.chunk is None:
             made = encoder.encode(request, on_progress=self._note, stop=self._stop)
-            return _report(made, notices=made.notices)
-        chunk = work.chunks.chunks[work.chunk]
-        part = encoder.encode_chunk(
-            request, work.chunks, chunk, on_progress=self._note, stop=self._stop
-        )
-        return _report(part, first_pts=part.first_pts, last_pts=part.last_pts, headers=part.headers)
+        else:
+            chunk = work.chunks.chunks[work.chunk]
+            made = encoder.encode_chunk(
+                request, work.chunks, chunk, on_progress=self._note, stop=self._stop
+            )
+        return MadeReport(**{name: getattr(made, name) for name in MadeReport.model_fields})
 
     def _note(self, seen: EncodeProgress) -> None:
         fraction = min(1.0, max(0.0, seen.fraction))
@@ -235,14 +232,3 @@ class _Carried:
             if not wanted:
                 self._wanted = False
                 self._stop.set()
-
-
-def _report(made: EncodeReport | ChunkReport, **more: Any) -> MadeReport:
-    return MadeReport(
-        arguments=made.arguments,
-        seconds=made.seconds,
-        cpu_s=made.cpu_s,
-        stderr=made.stderr,
-        frames=made.frames,
-        **more,
-    )

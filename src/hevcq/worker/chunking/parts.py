@@ -19,7 +19,7 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.ports.encoder import ChunkReport, EncodeReport
+from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.store import Publication
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
@@ -60,7 +60,7 @@ class ChunkJob(Subjob):
             self._require_ours(chunk, report)
             return self._publish(chunk, report, output), report.cpu_s
 
-    def _encode(self, video: SplitPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
+    def _encode(self, video: SplitPlan, chunk: Chunk, location: str, output: Path) -> EncodeReport:
         self._report.phase(Phase.ENCODE)
         request = self._request(video, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, video.chunks.seconds(chunk))
@@ -74,7 +74,7 @@ class ChunkJob(Subjob):
         self._lease.check()
         return report
 
-    def _require_ours(self, chunk: Chunk, report: ChunkReport) -> None:
+    def _require_ours(self, chunk: Chunk, report: EncodeReport) -> None:
         """Check the chunk and its source.
 
         Raises PartUnfit unless the frames are exact, and SourceChanged or SourceGone unless the source
@@ -91,7 +91,7 @@ class ChunkJob(Subjob):
         # The source may have been replaced while it was read; these are then not its frames.
         self._context.retry_control_call(lambda: self._store.check(self._source))
 
-    def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
+    def _publish(self, chunk: Chunk, report: EncodeReport, output: Path) -> RenditionRef:
         self._report.phase(Phase.PUBLISH)
         sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
         key, size = self._work_key(chunk_name(chunk.index)), output.stat().st_size
