@@ -36,7 +36,7 @@ from hevcq.usecases.ingest.session import (
     IngestSetup,
     Refine,
 )
-from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, item_event, result_of
+from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import UNUSABLE
@@ -294,8 +294,7 @@ class FolderIngest:
         """Record and emit each file that cannot be encoded; with `once`, none that was recorded before."""
         new = self.note_unusable(plan)
         for item in new if once else plan.of(Disposition.REFUSE, Disposition.UNREADABLE):
-            now = self._app.clock.now()
-            self._emit(item_event(EventName.FILE_UNUSABLE, now, item, reason=item.reason))
+            self.session.tracker.tell(EventName.FILE_UNUSABLE, item, reason=item.reason)
 
     def leave_what_may_not_begin(self) -> None:
         """Count as skipped what the library may not begin now, unless it is watched: then it waits."""

@@ -64,7 +64,7 @@ class Bench:
         ledger = self.backend.ledger
         self.tracker = JobTracker(ledger, self.collector, self.summary, tell, self.clock)
         self.enqueuer = Enqueuer(self.ports, self.where, tell)
-        self.uploader = Uploader(self.enqueuer, self.tracker, self.summary, tell, self.clock)
+        self.uploader = Uploader(self.enqueuer, self.tracker)
 
     def video(self, name: str = "a.mp4", content: bytes = b"clip" * 100) -> Item:
         path = self.media / name

@@ -18,9 +18,7 @@ from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import (
     IngestOutcome,
-    IngestSummary,
     JobTracker,
-    item_event,
     result_of,
 )
 from hevcq.util.clock import Clock
@@ -213,19 +211,8 @@ class Uploader:
     and is raised by `raise_error` in the caller's thread.
     """
 
-    def __init__(
-        self,
-        enqueuer: Enqueuer,
-        tracker: JobTracker,
-        summary: IngestSummary,
-        emit: Listener,
-        clock: Clock,
-    ) -> None:
-        self._enqueuer = enqueuer
-        self._tracker = tracker
-        self._summary = summary
-        self._emit = emit
-        self._clock = clock
+    def __init__(self, enqueuer: Enqueuer, tracker: JobTracker) -> None:
+        self._enqueuer, self._tracker = enqueuer, tracker
         self._waiting: queue.Queue[Sequence[Item]] = queue.Queue()
         self._left = 0
         self._lock = threading.Lock()
@@ -280,7 +267,7 @@ class Uploader:
             except queue.Empty:
                 return
             for item in group:
-                self._summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))
+                self._tracker.summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -310,10 +297,8 @@ class Uploader:
         except HevcqError as error:
             get_logger().info("file_not_queued", path=printable(group[0].path), reason=str(error))
             for item in group:
-                self._summary.add(result_of(item, IngestOutcome.FAILED, str(error)))
-                self._emit(
-                    item_event(EventName.JOB_FAILED, self._clock.now(), item, reason=str(error))
-                )
+                self._tracker.summary.add(result_of(item, IngestOutcome.FAILED, str(error)))
+                self._tracker.tell(EventName.JOB_FAILED, item, reason=str(error))
         with self._lock:
             self._left -= 1
 

@@ -108,7 +108,7 @@ class Ingest:
         self.tracker = JobTracker(backend.ledger, collector, self.summary, emit, clock, sweep=sweep)
         self.tracker.learn = self._learn
         enqueuer = Enqueuer(ports, request.where, emit, separate_keys=request.separate_keys)
-        self.uploader = Uploader(enqueuer, self.tracker, self.summary, emit, clock)
+        self.uploader = Uploader(enqueuer, self.tracker)
 
     def plan(
         self,

@@ -198,12 +198,8 @@ class JobTracker:
         `sweep` is called before open jobs are read by id, the attribute `learn` with each item that
         was encoded and put in place; neither may raise.
         """
-        self._ledger = ledger
-        self._collector = collector
-        self._summary = summary
-        self._emit = emit
-        self._clock = clock
-        self._sweep = sweep
+        self._ledger, self._collector, self._sweep = ledger, collector, sweep
+        self.summary, self._emit, self._clock = summary, emit, clock
         self.learn: Callable[[Item, JobRecord], object] = lambda _item, _job: None
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
@@ -228,7 +224,7 @@ class JobTracker:
     def add(self, item: Item, job: JobRecord) -> None:
         with self._lock:
             self._open[job.job_id] = _Open(item, job)
-        self._emit_event(EventName.JOB_QUEUED, item, job=job.job_id)
+        self.tell(EventName.JOB_QUEUED, item, job=job.job_id)
 
     def step(self, stop: threading.Event) -> None:
         """Handle the changes since the last call; collect finished renditions."""
@@ -294,12 +290,12 @@ class JobTracker:
                 self._collector.mark_source_finished(job.source)
                 code, words = skip_in_words(job.reason)
                 self._end(entry, IngestOutcome.SKIPPED, words)
-                self._emit_event(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
+                self.tell(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
             case JobState.DEAD:
                 why = job.failure_class.value if job.failure_class else None
                 reason = job.reason or "The job failed."
                 self._end(entry, IngestOutcome.FAILED, reason)
-                self._emit_event(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
+                self.tell(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
             case JobState.QUEUED if job.reason and job.reason != before.reason:
                 self._waiting(entry, job)
             case JobState.RUNNING:
@@ -316,7 +312,7 @@ class JobTracker:
         if full:
             self._paused.add(job.reason)
         name = EventName.PAUSED if full else EventName.JOB_RETRY
-        self._emit_event(name, entry.item, reason=job.reason)
+        self.tell(name, entry.item, reason=job.reason)
 
     def _running(self, entry: _Open, before: JobRecord) -> None:
         if entry.job.fence != before.fence:
@@ -337,7 +333,7 @@ class JobTracker:
         if progress is None or entry.shown == progress:
             return
         entry.shown = progress
-        self._emit_event(
+        self.tell(
             EventName.JOB_PROGRESS,
             entry.item,
             phase=progress.phase.value,
@@ -360,16 +356,16 @@ class JobTracker:
             entry.tries += 1
             if entry.tries > 1 and entry.paused != str(error):
                 entry.paused = str(error)
-                self._emit_event(EventName.PAUSED, entry.item, reason=entry.paused)
+                self.tell(EventName.PAUSED, entry.item, reason=entry.paused)
         except HevcqError as error:
             self._end(entry, IngestOutcome.NOT_PLACED, str(error))
-            self._emit_event(EventName.PLACE_FAILED, entry.item, reason=str(error))
+            self.tell(EventName.PLACE_FAILED, entry.item, reason=str(error))
         else:
             self._placed(entry, done)
 
     def _placed(self, entry: _Open, done: Collected) -> None:
         entry.item = replace(entry.item, target=done.target)
-        self._emit_event(
+        self.tell(
             EventName.JOB_DONE,
             entry.item,
             size=entry.item.size,
@@ -387,7 +383,7 @@ class JobTracker:
             return
         self.learn(entry.item, entry.job)
         self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size, done)
-        self._emit_event(
+        self.tell(
             EventName.PLACED,
             entry.item,
             target=printable(done.target),
@@ -406,7 +402,7 @@ class JobTracker:
         with self._lock:
             self._open.pop(entry.job.job_id, None)
         item = entry.item
-        self._summary.add(
+        self.summary.add(
             IngestResult(
                 path=item.path,
                 profile=entry.job.profile,
@@ -422,7 +418,8 @@ class JobTracker:
             )
         )
 
-    def _emit_event(self, name: EventName, item: Item, **fields: object) -> None:
+    def tell(self, name: EventName, item: Item, **fields: object) -> None:
+        """Emit an event about an item; fields that are None are left out."""
         self._emit(item_event(name, self._clock.now(), item, **fields))
 
 
