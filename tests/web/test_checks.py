@@ -1,4 +1,4 @@
-"""What `hevcq doctor` says of the page: its address, its sign-in and the records of uploads."""
+"""What `hevcq doctor` says of the page: its address, its sign-in, its uploads and their records."""
 
 import socket
 
@@ -6,7 +6,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.ports.videos import AccountKind
-from hevcq.settings.web import OidcSettings, WebSettings
+from hevcq.settings.web import GIB, OidcSettings, UploadSettings, WebSettings
 from hevcq.usecases.doctor import Area, examined
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import Users
@@ -20,8 +20,9 @@ from web.conftest import CHEAP, PASSWORD
 def look(opened):
     """Return a function that checks the page with other settings; it returns the checks by name."""
 
-    def check(**web):
-        opened.settings = opened.settings.model_copy(update={"web": WebSettings(**web)})
+    def check(uploads: UploadSettings | None = None, **web):
+        update = {"web": WebSettings(**web), "uploads": uploads or UploadSettings()}
+        opened.settings = opened.settings.model_copy(update=update)
         return {found.name: found for found in examined(page_checks(opened))}
 
     return check
@@ -31,7 +32,7 @@ def test_a_page_as_shipped_is_sound_and_checking_it_makes_no_file(look, opened):
     found = look()
 
     assert {name: check.ok for name, check in found.items()} == dict.fromkeys(
-        ("page", "sign-in", "videos"), True
+        ("page", "sign-in", "uploads", "videos"), True
     )
     assert found["page"].detail == "http://127.0.0.1:8790"
     assert found["videos"].detail == "0 uploaded, 0 of them unfinished"
@@ -87,6 +88,26 @@ def test_a_provider_that_does_not_answer_is_wrong(look):
 
     assert not check.ok
     assert "does not answer" in check.detail
+
+
+def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened, monkeypatch):
+    for _ in range(2):
+        bench.request("ann", size=GIB)
+    opened.videos = bench.farm.videos
+
+    full = look(UploadSettings(farm_gib=1))["uploads"]
+    assert not full.ok
+    assert "uploads.farm_gib" in full.detail
+    monkeypatch.setattr("hevcq.web.checks.FARM_OPEN", 2)
+    busy = look(UploadSettings())["uploads"]
+    assert not busy.ok
+    assert busy.detail.startswith("2 uploads are unfinished")
+    monkeypatch.undo()
+    assert look(UploadSettings(max_gib=0.5))["uploads"].detail.startswith(
+        "videos of up to 512.0 MiB each"
+    )
+    assert "up to 204.8 MiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail
+    assert "up to 512.0 MiB" in look(UploadSettings(owner_gib=2, max_gib=0.5))["uploads"].detail
 
 
 def test_the_table_of_videos_is_looked_for_on_aws():

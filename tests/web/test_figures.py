@@ -1,5 +1,6 @@
 """The page of figures: sums by time and kind, hostile names, the CSV, and who may see them."""
 
+import csv
 import re
 from dataclasses import replace
 
@@ -54,5 +55,21 @@ def test_nothing_encoded_is_said(operator):
     assert "<rect" not in html
 
 
+def test_the_csv_has_a_row_for_each_daily_sum(operator, farm):
+    encoded(farm, 1, 1)
+    encoded(farm, 2, 60)
+
+    answer = operator.get("/board/figures.csv?since=all")
+
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert 'filename="hevcq-figures-all.csv"' in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    assert [(row["event"], row["count"], row["bytes_after"]) for row in rows] == [
+        ("job.done", "1", "1000"),
+        ("job.done", "1", "1000"),
+    ]
+
+
 def test_only_operators_see_them(people):
-    assert people("anna").get("/board/figures").status_code == 404
+    for path in ("/board/figures", "/board/figures.csv"):
+        assert people("anna").get(path).status_code == 404

@@ -25,7 +25,10 @@ LABELS = {
     "watch": "Watch for new files",
     "skip": "Leave such videos alone",
     "profile": "Encode them by",
+    "crf": "CRF",
+    "quality": "Quality (VMAF)",
     "url": "Address",
+    "kbps_per_channel": "Audio kbit/s per channel",
     "at_end": "Running work when a window ends",
 }
 LIST_HELP = "One a line: "
@@ -45,6 +48,7 @@ class FormField:
     value: Any = ""
     options: Sequence[tuple[str, str]] = ()
     usual: str = ""
+    limits: tuple[float | None, float | None] = (None, None)
     problem: str = ""
     is_set: bool = False
 
@@ -97,6 +101,7 @@ def _field(
         "" if kind == "secret" else shown,
         chosen,
         _plain(usual) if kind in {"number", "text"} and usual not in (None, "", 0) else "",
+        _limits(info),
         problems.get(field_name, ""),
         is_set=kind == "secret" and bool(value),
     )
@@ -184,3 +189,9 @@ def _choices(info: FieldInfo) -> list[str]:
         return [str(each) for each in get_args(kinds[0])]
     members = getattr(kinds[0], "__members__", {})
     return [str(each.value) for each in members.values()]
+
+
+def _limits(info: FieldInfo) -> tuple[float | None, float | None]:
+    least = next((each.ge for each in info.metadata if hasattr(each, "ge")), None)
+    most = next((each.le for each in info.metadata if hasattr(each, "le")), None)
+    return least, most

@@ -62,6 +62,7 @@ def add(
         float | None,
         typer.Option(metavar="DAYS", min=0, help="Days to keep replaced originals (default 30)."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Add a library to your settings file.
 
@@ -91,6 +92,15 @@ def add(
     )
     count, total_size = count_videos(folder, settings.data_dir)
     state = folder_state(library)
+    if as_json:
+        facts = {
+            "file": str(file.file),
+            "videos": count,
+            "size": total_size,
+            "problem": state.problem,
+        }
+        render.emit_json({"type": "library", **library.model_dump(mode="json"), **facts})
+        return
     videos = counted(count, "video file")
     cli.echo(f"Added library {library.name} to {file.file}.")
     cli.echo(f"{printable(folder)}: {videos}, {size(total_size)}; {watching(state)}.")

@@ -1,5 +1,7 @@
 """The figures over time: what was saved, made and failed, how good it is, and what kept originals hold."""
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -35,7 +37,7 @@ class Chart:
 
 
 def routes() -> Sequence[BaseRoute]:
-    return (Route("/board/figures", figures),)
+    return (Route("/board/figures", figures), Route("/board/figures.csv", figures_csv))
 
 
 def figures(request: Request) -> Response:
@@ -54,6 +56,19 @@ def figures(request: Request) -> Response:
         span=span,
         now=app.clock.now(),
     )
+
+
+def figures_csv(request: Request) -> Response:
+    """Answer with the daily sums, as `hevcq libraries stats --csv` prints them."""
+    operator_of(request)
+    app = services_of(request).app
+    span, first, last = _span(request, app)
+    found = history.rows(gathered(app), first, last)
+    out = io.StringIO()
+    names = history.library_names(app.settings)
+    csv.writer(out).writerows([history.CSV_COLUMNS, *history.csv_rows(found, names)])
+    name = f'attachment; filename="hevcq-figures-{span}.csv"'
+    return Response(out.getvalue(), media_type="text/csv", headers={"Content-Disposition": name})
 
 
 def _span(request: Request, app: App) -> tuple[str, date, date]:
