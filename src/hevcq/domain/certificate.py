@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 class Gate(StrEnum):
-    """The gates of docs/architecture.md; G9 to G11 belong to placing and swapping, H1 to H6 to sets."""
+    """The gates of docs/architecture.md; G9 to G11 belong to placing and swapping, H1 to H5 to sets."""
 
     G0 = "G0 source unchanged"
     G1 = "G1 clean encode"
@@ -50,14 +50,13 @@ class Gate(StrEnum):
     H1 = "H1 byte ranges"
     H2 = "H2 segments start independently"
     H3 = "H3 rungs aligned"
-    H4 = "H4 playlist lengths"
-    H5 = "H5 declared codecs and rates"
-    H6 = "H6 playlists read"
+    H4 = "H4 declared codecs and rates"
+    H5 = "H5 playlists read"
 
 
 REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
 """Gates that a certificate must contain before a rendition is published."""
-OF_SETS = (Gate.H1, Gate.H2, Gate.H3, Gate.H4, Gate.H5, Gate.H6)
+OF_SETS = (Gate.H1, Gate.H2, Gate.H3, Gate.H4, Gate.H5)
 REQUIRED_OF_SETS = (*REQUIRED, *OF_SETS)
 """Gates that the certificate of a rendition of several files must contain."""
 NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, *OF_SETS[:7]})
@@ -195,9 +194,8 @@ MEANINGS = {
     Gate.H1: "The playlists do not point at whole segments",
     Gate.H2: "A segment cannot be played by itself",
     Gate.H3: "The sizes are not cut at the same times",
-    Gate.H4: "A playlist is not as long as the video",
-    Gate.H5: "A playlist declares another codec, size or bit rate than the video has",
-    Gate.H6: "A playlist cannot be read from start to end",
+    Gate.H4: "A playlist declares another codec, size or bit rate than the video has",
+    Gate.H5: "A playlist cannot be read from start to end",
 }
 """What it means that a gate did not pass, in words for a person."""
 ORIGINAL_KEPT = (

@@ -253,13 +253,7 @@ def join(
     differ, or the frame count is not the plan's.
     """
     request = job.request
-    name = display_name(request.location)
-    if len(chunk_files) != len(plan.chunks):
-        raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
-    require_same_headers(job, plan, chunk_files)
-    with chunk_listing(
-        request.output, concat_list(plan, [path.absolute() for path in chunk_files])
-    ) as path:
+    with chunk_listing(job, plan, chunk_files) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request))
         command = encode_command(job.tools, request, covers, captions, video)
         for heard in level_files(request):
@@ -274,7 +268,8 @@ def join(
         )
     if report.frames != plan.frames:
         raise PartUnfit(
-            f"The joined chunks of {name} have {report.frames} frames, expected {plan.frames}.",
+            f"The joined chunks of {display_name(request.location)} have {report.frames} frames,"
+            f" expected {plan.frames}.",
             tail=report.stderr,
         )
     return report
@@ -291,7 +286,7 @@ def offset(plan: ChunkPlan, request: EncodeRequest) -> Fraction:
     return plan.chunks[0].start_pts * plan.tick - start
 
 
-def require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> None:
+def _require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> None:
     """Raise PartUnfit unless all chunks have the same headers: the join keeps only the first's."""
     first = ""
     for chunk, path in zip(plan.chunks, chunk_files, strict=True):
@@ -307,7 +302,13 @@ def require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[
 
 
 @contextlib.contextmanager
-def chunk_listing(output: Path, content: bytes) -> Iterator[Path]:
+def chunk_listing(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> Iterator[Path]:
+    """Yield the concat list of all chunks; raise PartUnfit if one is missing or unlike the first."""
+    output, name = job.request.output, display_name(job.request.location)
+    if len(chunk_files) != len(plan.chunks):
+        raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
+    _require_same_headers(job, plan, chunk_files)
+    content = concat_list(plan, [path.absolute() for path in chunk_files])
     descriptor, name = tempfile.mkstemp(prefix=".parts-", suffix=".ffconcat", dir=output.parent)
     path = Path(name)
     try:

@@ -101,10 +101,10 @@ class EncodeRequest:
     measured: Measurement = UNMEASURED
     version: str = ""
 
-    def to_verify(self, report: EncodeReport, chunks: ChunkPlan | None = None) -> VerifyRequest:
+    def to_verify(self, report: EncodeReport) -> VerifyRequest:
         """Return what the gates need of what was made."""
         made = {field.name: getattr(self, field.name) for field in fields(self)}
-        return VerifyRequest(**made, report=report, chunks=chunks)
+        return VerifyRequest(**made, report=report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +142,9 @@ class EncodeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest(EncodeRequest):
-    """The inputs of the gates: the request of an encode, and what it made.
-
-    `chunks` is the chunk plan of a joined rendition: then every frame's time is compared as well (G5).
-    """
+    """The inputs of the gates: the request of an encode, and what it made."""
 
     report: EncodeReport
-    chunks: ChunkPlan | None = None
 
 
 COPIED_AS = "recording"
@@ -422,7 +418,7 @@ class Encoder(ABC):
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output, cheapest first, up to the first that fails.
 
-        Of a set G1 to G8 run over each rung, and H1 to H6 over the whole.
+        Of a set G1 to G8 run over each rung, and H1 to H5 over the whole.
 
         Raises WorkerUnfit if the programs themselves fail, LimitExceeded past `max_seconds`, and
         SourceDamaged if a sound that was copied does not decode in the source either.

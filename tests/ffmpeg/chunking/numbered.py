@@ -170,9 +170,7 @@ class Clip:
         report = ENCODER.encode(self.request(output), on_progress=_nothing, stop=threading.Event())
         return output, report
 
-    def verify(
-        self, output: Path, report: EncodeReport, plan: ChunkPlan | None
-    ) -> tuple[GateResult, ...]:
+    def verify(self, output: Path, report: EncodeReport) -> tuple[GateResult, ...]:
         measured = ENCODER.measure(str(self.source), self.info, stop=threading.Event())
         request = VerifyRequest(
             profile=self.profile,
@@ -184,7 +182,6 @@ class Clip:
             output=output,
             report=report,
             max_seconds=MAX_S,
-            chunks=plan,
         )
         return ENCODER.verify(request, on_progress=_nothing, stop=threading.Event())
 

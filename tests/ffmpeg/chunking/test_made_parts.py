@@ -10,9 +10,7 @@ from hevcq.domain.chunking.model import ChunkPlan
 from hevcq.domain.chunking.planner import chunks_at
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg import chunking as encode
-from hevcq.ffmpeg.inspect.measure import FrameTimes
 from hevcq.ffmpeg.run.messages import Pass
-from hevcq.ffmpeg.verify import seams
 from support.ffprobe_lines import packet
 
 STREAM = "stream|codec_name=h264|width=64|height=48|pix_fmt=yuv420p|time_base=1/1000|extradata_hash=SHA256:abc|"
@@ -59,23 +57,3 @@ def test_a_chunk_of_which_ffmpeg_complains_is_unfit(plan, monkeypatch) -> None:
 
     with pytest.raises(PartUnfit, match=r"while encoding chunk 1 of 2 of a\.mp4: .*wrong"):
         encode.run_chunk(job, [], plan, plan.chunks[0], lambda _: None)
-
-
-def shown_as(output: list[int], source: list[int] = TIMES, tick: Fraction = MS):
-    return seams.PresentationTimes(source, output, MS, tick)
-
-
-@pytest.mark.parametrize(
-    ("keys", "frames", "problems"),
-    [
-        ((0, 4000), 200, []),
-        ((0,), 200, ["chunk 2 does not begin with a key frame (frame 100, at 0:00:04.0)"]),
-        ((0,), 100, []),
-    ],
-)
-def test_each_chunk_begins_with_a_key_frame(plan, keys, frames, problems) -> None:
-    output = FrameTimes()
-    for at in keys:
-        output.line(packet(f"{at},{at},40,9,K_"))
-
-    assert list(seams._chunk_start_problems(output, shown_as(TIMES[:frames]), plan)) == problems

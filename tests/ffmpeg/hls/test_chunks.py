@@ -57,7 +57,7 @@ def joined(whole: MadeSet, folder: Path, plan: ChunkPlan) -> MadeSet:
     """Make the same set again, in chunks."""
     request, files = parts_of(whole, folder, plan)
     report = ENCODER.join(request, plan, files, on_progress=lambda _: None, stop=STOP)
-    known = replace(whole.request, output=request.output, report=report, chunks=plan)
+    known = replace(whole.request, output=request.output, report=report)
     return MadeSet(known)
 
 

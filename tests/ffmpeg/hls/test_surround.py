@@ -68,7 +68,7 @@ def test_a_set_that_does_not_list_all_of_a_group_is_refused(
     spoilt = copied.copy(tmp_path)
     line = rf'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="surround"[^\n]*URI="{VERSION}/'
     changed(spoilt, MASTER, rf"{line}sound2[^\n]*\n", "")
-    assert refusal(copied.judge(spoilt))[0] is Gate.H5
+    assert refusal(copied.judge(spoilt))[0] is Gate.H4
 
 
 @pytest.mark.parametrize(("crf", "rate"), [(33, 25), (20, 60)])

@@ -256,9 +256,3 @@ def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(
     bench.answer("decode_complaints", ["[aac @ 0x2] channel element is not allocated"])
     bench.encode_sound()
     assert bench.last()[:2] == (Gate.G4, Outcome.FAILED)
-
-
-def test_the_times_of_a_joined_rendition_are_compared_frame_by_frame(bench: Bench) -> None:
-    bench.request = replace(bench.request, chunks=SimpleNamespace())
-    bench.answer("compare_frame_times", ["frame 9 is late"])
-    assert bench.last() == (Gate.G5, Outcome.FAILED, "frame 9 is late")

@@ -11,14 +11,11 @@ from pathlib import Path
 
 from hevcq.domain.chunking.model import Chunk, ChunkPlan
 from hevcq.domain.planning.encode_plan import Rung
-from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.chunking import (
     checked_chunk,
     chunk_input,
     chunk_listing,
     chunk_threads,
-    concat_list,
-    require_same_headers,
     run_chunk,
     trim_filter,
 )
@@ -46,7 +43,7 @@ from hevcq.ffmpeg.hls.command import (
 )
 from hevcq.ffmpeg.hls.encode import new_folder, packaged
 from hevcq.ffmpeg.hls.images import Images
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import (
     EncodeReport,
@@ -144,14 +141,8 @@ def join_set(
 
     Raises PartUnfit for a chunk that does not fit, and EncoderFailed.
     """
-    request = job.request
-    name = display_name(request.location)
-    if len(chunk_files) != len(plan.chunks):
-        raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
-    require_same_headers(job, plan, chunk_files)
-    listing = concat_list(plan, [path.absolute() for path in chunk_files])
-    paths = set_paths(request)
-    with new_folder(request.output, paths), chunk_listing(request.output, listing) as path:
+    request, paths = job.request, set_paths(job.request)
+    with chunk_listing(job, plan, chunk_files) as path, new_folder(request.output, paths):
         files = written(request, paths)
         for file in files:
             create_output(file)

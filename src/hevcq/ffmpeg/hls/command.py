@@ -52,11 +52,9 @@ class SetPaths:
     thumbnail_base: Path
 
     def rung(self, rung: Rung) -> Path:
-        """The file of a rung."""
         return self.folder / f"{rung.name}.mp4"
 
     def sound(self, name: str) -> Path:
-        """The file of a sound."""
         return self.folder / f"{name}.mp4"
 
     def text(self, number: int) -> Path:

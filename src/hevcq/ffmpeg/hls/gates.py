@@ -1,4 +1,4 @@
-"""Gates H1 to H5: hold a set as it is on disk against the boxes of its files.
+"""Gates H1 to H4: hold a set as it is on disk against the boxes of its files.
 
 Each returns its problems as clauses; none means that the gate passes. The files are read anew, and
 their playlists are made anew of what they hold.
@@ -17,7 +17,6 @@ from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, st
 from hevcq.ffmpeg.hls.command import SetPaths, ladder_in, of_kind, sounds_of
 from hevcq.ffmpeg.hls.listing import SetContents, set_playlists
 from hevcq.ffmpeg.hls.segments import Segment, video_segments
-from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S
 from hevcq.ports.encoder import VerifyRequest
 
 MAX_EARLY_S = 2
@@ -92,7 +91,7 @@ def listed(stored: StoredSet, folder: Path) -> Iterator[str]:
 
 
 def declared(stored: StoredSet, folder: Path) -> Iterator[str]:
-    """H5: the master playlist declares the codecs, sizes, rates and sounds of the files."""
+    """H4: the master playlist declares the codecs, sizes, rates and sounds of the files."""
     yield from _differing(folder / MASTER, stored.playlists[MASTER])
 
 
@@ -138,25 +137,3 @@ def aligned(stored: StoredSet) -> Iterator[str]:
             pairs = zip(times, expected, strict=False)
             at = next((float(b) for a, b in pairs if a != b), float(expected[-1]))
             yield f"{rung.name}: its segments do not begin where those of the others do, at {at:.3f} s"
-
-
-def lengths(stored: StoredSet, request: VerifyRequest) -> Iterator[str]:
-    """H4: playlists are as long as the video, and all rungs have as many frames.
-
-    Within a frame and a half, as the length of the last one is guessed, or MAX_DRIFT_S.
-    """
-    source = request.measured.track(request.plan.main_video.source_index)
-    if source is None or source.first_pts_s is None or source.last_pts_s is None:
-        yield "the source was not measured"
-        return
-    source = source.thinned(ladder_in(request.plan).every)
-    shown = (source.last_pts_s or 0.0) - (source.first_pts_s or 0.0)
-    frame = shown / max(1, source.packets - 1)
-    allowed = max(1.5 * frame, MAX_DRIFT_S)
-    frames = request.report.frames or stored.rungs[0][1].content.samples
-    for rung, media in stored.rungs:
-        length = float(sum((segment.seconds for segment in media.segments), Fraction(0)))
-        if abs(length - shown - frame) > allowed:
-            yield f"{rung.name}: its playlist is {length:.3f} s long, not {shown + frame:.3f} s"
-        if media.content.samples != frames:
-            yield f"{rung.name}: {media.content.samples} frames, not {frames}"

@@ -1,6 +1,6 @@
 """List the files of a set: all that its playlists declare is read from the encoded files. Pure.
 
-The encode writes them; gates H1 and H5 make them anew of the stored files, and compare.
+The encode writes them; gates H1 and H4 make them anew of the stored files, and compare.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Run all gates over a set: G1 to G8 over each rung's file, H1 to H6 over the set.
+"""Run all gates over a set: G1 to G8 over each rung's file, H1 to H5 over the set.
 
 Fail closed: what cannot be determined counts as failed (UNKNOWN). The cheap ones come first.
 """
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media.facts import StreamKind
+from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import planned_shape
@@ -66,6 +66,8 @@ class _SetGates:
     stop: threading.Event
     began: float = field(init=False)
     stored: StoredSet = field(init=False)
+    heard: MediaInfo = field(init=False)
+    """The facts of the sound that is judged; G2 finds them."""
 
     def __post_init__(self) -> None:
         self.began = self.tools.clock.monotonic()
@@ -76,9 +78,8 @@ class _SetGates:
             (Gate.H1, self._files),
             (Gate.H2, lambda: _judged(gates.independent(self.stored))),
             (Gate.H3, lambda: _judged(gates.aligned(self.stored))),
-            (Gate.H4, self._lengths),
-            (Gate.H5, lambda: _judged(gates.declared(self.stored, self.request.output))),
-            (Gate.H6, self._read_by_players),
+            (Gate.H4, lambda: _judged(gates.declared(self.stored, self.request.output))),
+            (Gate.H5, self._read_by_players),
         ):
             found = self._result(gate, judge)
             yield found
@@ -110,12 +111,8 @@ class _SetGates:
         self.stored = read_set(self.request)
         return _judged(gates.listed(self.stored, folder))
 
-    def _lengths(self) -> Judged:
-        request = self.request
-        return _judged(gates.lengths(self.stored, request))
-
     def _read_by_players(self) -> Judged:
-        """H6: ffprobe, which reads the playlists as players do, finds every packet of every file."""
+        """H5: ffprobe, which reads the playlists as players do, finds every packet of every file."""
         stored = self.stored
         for media in (*(media for _, media in stored.rungs), *stored.sounds):
             place = media.path.with_suffix(".m3u8")
@@ -192,13 +189,12 @@ class _SetGates:
                 yield self._result(Gate.G4, partial(self._sound_decodes, media, paths), name)
                 if encoded:
                     files = paths[0], written.get(key)
-                    yield self._result(
-                        Gate.G8, partial(self._sound_like, track, media, files), name
-                    )
+                    yield self._result(Gate.G8, partial(self._sound_like, track, files), name)
 
     def _sound_format(self, track: StreamPlan, media: Media) -> Judged:
-        found = probe(self.tools, str(media.path), self.stop, midstream=False).streams
-        kinds = [(s.kind, s.codec, s.audio.channels if s.audio else 0) for s in found]
+        self.heard = probe(self.tools, str(media.path), self.stop, midstream=False)
+        streams = self.heard.streams
+        kinds = [(s.kind, s.codec, s.audio.channels if s.audio else 0) for s in streams]
         if kinds != [(StreamKind.AUDIO, track.codec, track.channels)]:
             return Outcome.FAILED, f"it is not one {track.codec} track of {track.channels} channels"
         return Outcome.PASSED, ""
@@ -209,9 +205,8 @@ class _SetGates:
         source = request.measured.track(track.source_index)
         if source is None or (source.packets and source.end_s is None):
             return Outcome.UNKNOWN, "the source's sound was not measured"
-        info = probe(self.tools, str(media.path), self.stop, midstream=False)
-        made = measure(self.tools, str(media.path), info, self.stop).tracks[0]
-        stream = info.streams[0]
+        made = measure(self.tools, str(media.path), self.heard, self.stop).tracks[0]
+        stream = self.heard.streams[0]
         allowed = MAX_DRIFT_S
         allowed += PADDING_SAMPLES / max(1, stream.audio.sample_rate if stream.audio else 1)
         ends = (source.end_s or 0.0) - request.info.origin_s(request.plan.mapped)
@@ -221,26 +216,22 @@ class _SetGates:
 
     def _sound_decodes(self, media: Media, paths: Sequence[Path]) -> Judged:
         request = replace(self.request, output=media.path)
-        stream = probe(self.tools, str(media.path), self.stop, midstream=False).streams[0]
         found = decode_problems(
             self.tools,
             request,
             self.stop,
             None,
             deadline_s=self._left(),
-            levels=[(stream, path) for path in paths],
+            levels=[(self.heard.streams[0], path) for path in paths],
         )
         return _judged(message_text(line) for line in found)
 
-    def _sound_like(
-        self, track: StreamPlan, media: Media, files: tuple[Path, Path | None]
-    ) -> Judged:
+    def _sound_like(self, track: StreamPlan, files: tuple[Path, Path | None]) -> Judged:
         """Compare the levels of a sound, and of its source as it was encoded (None: decode it for them)."""
         request, (made, written) = self.request, files
-        info = probe(self.tools, str(media.path), self.stop, midstream=False)
         source = next(s for s in request.info.streams if s.index == track.source_index)
         # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
-        moved_s = -(info.start_s or 0.0)
+        moved_s = -(self.heard.start_s or 0.0)
         heard = SoundTrack(planned_shape(track, source, request.plan), request.plan.muxer, moved_s)
         known = [written] if written is not None else []
         with level_files_of(

@@ -190,10 +190,14 @@ def _why(error: Exception) -> str:
 
 
 def _ask(
-    tools: FfmpegTools, location: str, extra: Sequence[str], stop: threading.Event
+    tools: FfmpegTools,
+    location: str,
+    extra: Sequence[str],
+    stop: threading.Event,
+    entries: str = _ENTRIES,
 ) -> Finished:
     argv = [
-        tools.ffprobe, "-v", "error", "-threads", "1", "-of", "json", "-show_entries", _ENTRIES,
+        tools.ffprobe, "-v", "error", "-threads", "1", "-of", "json", "-show_entries", entries,
         "-show_data_hash", "sha256", *extra, *input_options(location),
     ]  # fmt: skip
     return run_child(
@@ -312,14 +316,9 @@ def midstream_frames(
     start, share = max(0.0, info.start_s or 0.0), length / PLACES
     places = [f"{start + (place + 0.5) * share:.3f}" for place in range(PLACES)]
     intervals = ",".join(f"{place}%+#{packets}" for place in places)
-    argv = [
-        tools.ffprobe, "-v", "error", "-threads", "1", "-skip_frame", "nokey", "-of", "json",
-        "-select_streams", str(video.index), "-read_intervals", intervals,
-        "-show_entries", FRAME_ENTRIES, *input_options(location),
-    ]  # fmt: skip
-    probed_child = run_child(
-        argv, stop=stop, limits=reading(PROBE_LIMITS, tools, location), deadline_s=PROBE_DEADLINE_S
-    )
+    words = ["-skip_frame", "nokey", "-select_streams", str(video.index)]
+    words += ["-read_intervals", intervals]
+    probed_child = _ask(tools, location, words, stop, FRAME_ENTRIES)
     if is_url(location) and any(line.startswith(NETWORK) for line in probed_child.stderr):
         raise Unavailable(
             f"{display_name(location)} could not be probed completely: the connection broke."

@@ -36,7 +36,6 @@ from hevcq.ffmpeg.verify.decode import (
     source_thumbnails,
 )
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
-from hevcq.ffmpeg.verify.seams import compare_frame_times
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.streams import (
     caption_streams,
@@ -153,11 +152,6 @@ class _Gates:
                 frames=request.report.frames,
             )
         )
-        if request.chunks is not None and not problems:
-            video = self._video()
-            problems = compare_frame_times(
-                self.tools, request, (video.index, video.tick), self.stop
-            )
         return _judged(problems or self._wrong_captions())
 
     def _wrong_captions(self) -> list[str]:

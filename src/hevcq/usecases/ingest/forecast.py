@@ -53,7 +53,7 @@ GATE_SHARE = 0.35
 """CPU time of pre-flight and gates as a fraction of the encode: the upper end of measurements."""
 LADDER_WORK = 1.9
 """What a pixel of a ladder counts beside one of a single file: its key frames are close together, it
-is packaged, and gates H1 to H6 follow. Fitted to 5 s of 720p and 12 s of 1080p."""
+is packaged, and gates H1 to H5 follow. Fitted to 5 s of 720p and 12 s of 1080p."""
 JOB_CPU_S = 0.35
 """CPU seconds of a job beside its pictures: programs to start, probes."""
 CPU_BY_DENSITY, SIZE_BY_DENSITY = 0.25, 0.8

@@ -140,8 +140,7 @@ class Job(ABC):
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
-        chunks = getattr(work, "chunks", None)  # of a split video's plan
-        request = self._request(work, location, output).to_verify(report, chunks)
+        request = self._request(work, location, output).to_verify(report)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
         gates = encoder.verify(request, on_progress=on_progress, stop=stop)
         reason = kept_original(gates)
