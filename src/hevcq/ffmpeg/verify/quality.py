@@ -61,7 +61,7 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ffmpeg.verify.samples import Sizes, packet_sizes, sample_command, whole_of
+from hevcq.ffmpeg.verify.samples import Sizes, packet_sizes, sample_command, sample_times, whole_of
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 
@@ -142,14 +142,14 @@ def find_quality(job: FfmpegRun, metric: str, former: Sequence[float] = ()) -> A
     track = request.measured.track(request.plan.main_video.source_index)
     assert target is not None
     assert track is not None
-    begins, first_s = places(track, 0), track.first_pts_s or 0.0
+    begins = places(track, 0)
 
     probes, cpu_s = list[Probe](), 0.0
 
     def score_at(crf: float) -> Score | None:
         nonlocal cpu_s
         aimed = replace(job, request=replace(request, plan=request.plan.with_crf(crf)))
-        samples = [_sampled(aimed, first_s + at, metric) for at in begins]
+        samples = [_sampled(aimed, at, metric) for at in begins]
         cpu_s += sum(each.cpu_s for each in samples)
         frames = [each.frames for each in samples if each.frames]
         if not frames:
@@ -234,10 +234,7 @@ def length_s(track: TrackMeasure) -> float:
 
 def places(track: TrackMeasure, more: int) -> list[float]:
     """Return where samples begin, in seconds from the first frame; `more` moves them all."""
-    whole_s = length_s(track)
-    count = sample_count(whole_s, more)
-    share = whole_s / count
-    return [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
+    return sorted(sample_times(length_s(track), sample_count(length_s(track), more)))
 
 
 def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:

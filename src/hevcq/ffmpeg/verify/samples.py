@@ -13,7 +13,7 @@ from statistics import fmean
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats import SOFTWARE
-from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
@@ -70,16 +70,11 @@ class Sizes:
         return keys * key + max(0.0, frames - keys) * sum(self.others) / len(self.others)
 
 
-def sample_times(track: TrackMeasure) -> list[float]:
-    """Return the key frames at which samples begin, in seconds: the middle first, then to both sides."""
-    first, last = track.first_pts_s or 0.0, track.last_pts_s or 0.0
-    count = min(MOST, max(LEAST, int((last - first) / EVERY_S)))
-    keys = [key for key in track.keys_s if first <= key <= last - SAMPLE_S]
-    if not keys:
-        return []
-    shares = sorted(((place + 0.5) / count for place in range(count)), key=lambda s: abs(s - 0.5))
-    wanted = [first + share * (last - first) for share in shares]
-    return list(dict.fromkeys(min(keys, key=lambda key: abs(key - at)) for at in wanted))
+def sample_times(length_s: float, count: int) -> list[float]:
+    """Return where samples begin, in seconds from the first frame: the middle first, then to both sides."""
+    share = length_s / count
+    begins = [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
+    return sorted(begins, key=lambda at: abs(at - begins[count // 2]))
 
 
 def try_samples(job: FfmpegRun) -> tuple[GateResult, ...]:
@@ -89,13 +84,13 @@ def try_samples(job: FfmpegRun) -> tuple[GateResult, ...]:
     OutOfMemory, DiskFull and WorkerUnfit, as the whole encode would.
     """
     request = job.request
-    track = request.measured.track(request.plan.main_video.source_index)
-    if track is None or not _may_be_sampled(job):
+    length_s = request.duration_s or 0.0
+    if not length_s or not _may_be_sampled(job):
         return ()
     saving = request.profile.gates.minimum_saving
     most = float("inf") if saving is None else 1 - saving
     began, made, share = job.tools.clock.monotonic(), list[Sizes](), 0.0
-    for at in sample_times(track):
+    for at in sample_times(length_s, min(MOST, max(LEAST, int(length_s / EVERY_S)))):
         try:
             found = _sampled(job, at)
         except OutOfMemory:
@@ -140,18 +135,16 @@ def _may_be_sampled(job: FfmpegRun) -> bool:
 
 def _sampled(job: FfmpegRun, at: float) -> str | Sizes | None:
     """Encode one sample; return what is wrong with its pictures, or the sizes of its packets."""
-    request = job.request
+    request, video = job.request, job.request.plan.main_video
     thumbnails = request.output.with_name(f"{request.output.name}.thumbnails")
     try:
         for path in (request.output, thumbnails):
             create_output(path)
-        report = run_with_progress(
-            job,
-            _command(job, at, thumbnails),
-            SAMPLE_S,
-            lambda _: None,
-            writes=(request.output, thumbnails),
-        )
+        graph = source_graph(video.video or request.plan.video)
+        command = sample_command(job, at, request.output, ["-map", f"0:{video.source_index}"])
+        command += thumbnail_output(video.source_index, graph, f"file:{thumbnails}")
+        writes = (request.output, thumbnails)
+        report = run_with_progress(job, command, SAMPLE_S, lambda _: None, writes=writes)
         if any(unexpected_lines(report.stderr, Pass.MIDSTREAM)):
             return None
         problem = _picture_problem(job, report, thumbnails)
@@ -161,29 +154,22 @@ def _sampled(job: FfmpegRun, at: float) -> str | Sizes | None:
             path.unlink(missing_ok=True)
 
 
-def _command(job: FfmpegRun, at: float, thumbnails: Path) -> list[str]:
-    """Return the command that writes a sample and the thumbnails of its source."""
-    video = job.request.plan.main_video
-    pictures = ["-map", f"0:{video.source_index}"]
-    graph = source_graph(video.video or job.request.plan.video)
-    return [
-        *sample_command(job, at, job.request.output, pictures),
-        *thumbnail_output(video.source_index, graph, f"file:{thumbnails}"),
-    ]
-
-
 def sample_command(job: FfmpegRun, at: float, sample: Path, pictures: Sequence[str]) -> list[str]:
-    """Return the command that encodes a sample as all of the video would be.
+    """Return the command that encodes a sample as all of the video would be, from so many seconds on.
 
     `pictures` maps them, and the filters are its own if it begins with a graph.
     """
     request, video = job.request, job.request.plan.main_video
     threads = request.threads or request.profile.bounds.threads
     target = video.video or request.plan.video
-    command = [*base_command(job.tools, threads), *seek_options(at), "-t", f"{SAMPLE_S:g}"]
+    stream = next(s for s in request.info.streams if s.index == video.source_index)
+    # To the very frame: else several samples would begin at one key frame.
+    seek = [
+        each for each in seek_options((stream.start_s or 0.0) + at) if each != "-noaccurate_seek"
+    ]
+    command = [*base_command(job.tools, threads), *seek, "-t", f"{SAMPLE_S:g}"]
     command += [*source_input(request.location, request.info), *pictures]
-    tick = next(s.tick for s in request.info.streams if s.index == video.source_index)
-    options = chunk_options(target, request.profile, tick=tick, threads=threads, trim="null")
+    options = chunk_options(target, request.profile, tick=stream.tick, threads=threads, trim="null")
     unset = {"-tag", "-filter" if pictures[0] == "-filter_complex" else ""}
     command += [word for n, v in options if n not in unset for word in (f"{n}:0", v)]
     command += ["-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", f"file:{sample}"]
@@ -197,16 +183,12 @@ def estimate(job: FfmpegRun, count: int) -> Estimate | None:
         return None
     made, cpu_s = list[Sizes](), 0.0
     video = request.plan.main_video.source_index
-    first_s = next(s.start_s for s in request.info.streams if s.index == video) or 0.0
     count = max(1, min(count, int(length_s / (2 * SAMPLE_S))))
-    sampled_s, until = min(SAMPLE_S, length_s), job.tools.clock.monotonic() + request.max_seconds
-    for place in sorted(range(count), key=lambda n: abs(n - count // 2)):  # time may end it early
-        at = first_s + (place + 0.5) * length_s / count - sampled_s / 2
+    until = job.tools.clock.monotonic() + request.max_seconds
+    for at in sample_times(length_s, count):
         try:
             create_output(request.output)
             command = sample_command(job, at, request.output, ["-map", f"0:{video}"])
-            # Else several would begin at one key frame.
-            command = [word for word in command if word != "-noaccurate_seek"]
             writes = (request.output,)
             report = run_with_progress(job, command, SAMPLE_S, lambda _: None, writes=writes)
             sizes = packet_sizes(job, request.output)
