@@ -24,27 +24,6 @@ IMAGES = sorted(DOCKER.glob("*.Dockerfile"))
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 WORKERS = {name: service for name, service in SERVICES.items() if name.startswith("worker-")}
-SERVICE_KEYS = {
-    "image",
-    "build",
-    "read_only",
-    "cap_drop",
-    "security_opt",
-    "tmpfs",
-    "depends_on",
-    "volumes",
-    "init",
-    "restart",
-    "stop_grace_period",
-    "ports",
-    "environment",
-    "entrypoint",
-    "command",
-    "healthcheck",
-    "profiles",
-    "user",
-}
-"""The keys of the compose specification that we use; a misspelt one is not among them."""
 
 
 def instructions(image: Path) -> list[tuple[str, str]]:
