@@ -63,6 +63,8 @@ def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend):
     watched = Faulty(backend.queues["hevc"], before=look)
     backend.queues["hevc"] = watched  # type: ignore[index]
 
+    assert results(backend, order(dry_run=True)) == [RedriveResult.WOULD_REDRIVE]
+    assert (seen, backend.ledger.get(job).state) == ([], JobState.DEAD)
     assert results(backend, order()) == [RedriveResult.REDRIVEN]
     assert seen == [JobState.QUEUED]
     assert backend.ledger.reopened == [(job, "me", "redrive")]
