@@ -1,6 +1,5 @@
 """`hevcq profiles plan`: what would become of a file, said and as JSON, with nothing done."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -84,7 +83,7 @@ def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path)
 
 
 @pytest.mark.usefixtures("splitting")
-def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
+def test_the_chunks_of_a_video_that_is_split_are_counted_and_in_json_listed(hevcq, tmp_path: Path):
     folder = tmp_path / "videos"
     folder.mkdir()
     keyed = make_keyed(folder / "keyed.mp4")
@@ -96,9 +95,7 @@ def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
     assert ran.code == 0, ran.err
     assert line["whole"] is None
     assert len(chunks) > 1
-    assert f"in {len(chunks)} chunks:" in ran.out
-    numbers = re.findall(r"^    (\d+): from ", ran.out, re.MULTILINE)
-    assert numbers == [str(number) for number in range(1, len(chunks) + 1)]
+    assert f"in {len(chunks)} chunks\n" in ran.out
     assert sum(chunk["frames"] for chunk in chunks) == 75
     assert sum(chunk["cost"] for chunk in chunks) == pytest.approx(1, abs=1e-4)
     assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))

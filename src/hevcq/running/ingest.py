@@ -248,25 +248,6 @@ class IngestApplication:
         words = "Done here. An encode of another folder is finishing; Ctrl-C stops it."
         self._say(EventName.STOPPING, words)
 
-    def others_before(self, items: Sequence[Item]) -> int:
-        """Return how many tasks of other folders are queued besides these items; 0 for a fleet."""
-        if self._app.settings.on_aws or self._no_wait:
-            return 0
-        return max(0, self._tasks() - sum(item.disposition is Disposition.JOIN for item in items))
-
-    def others_queued(self) -> int:
-        """Return how many tasks of other folders are left in the queues of these profiles.
-
-        Always 0 for a fleet, and while jobs of this ingest are left too.
-        """
-        if self._app.settings.on_aws or self._no_wait or not self.summary.settled:
-            return 0
-        return self._tasks()
-
-    def _tasks(self) -> int:
-        depths = [self._app.backend.queues[profile.name].depth() for profile in self._profiles]
-        return sum(depth.ready + depth.delayed for depth in depths)
-
     def _emit_stopping(self) -> None:
         grace = self._app.settings.stop_grace_s
         words = f"Stopping: encodes get {grace:.0f} s to finish. Ctrl-C again to stop now."

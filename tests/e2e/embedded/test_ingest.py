@@ -288,12 +288,6 @@ def test_an_ingest_begins_with_its_own_videos_and_throws_no_encode_of_another_aw
     assert states["a.mp4"]["state"] == "done"
     others = [states[f"{number}.mp4"] for number in (1, 2, 3)]
     assert all(job["started_at"] is None or job["state"] == "done" for job in others)
-    assert "3 tasks of other folders wait too; idle slots take them." in ran.err
-    # How many are left depends on how busy the machine is.
-    queued = sum(job["state"] == "queued" for job in others)
-    assert (re.search(rf"^{queued} tasks? of other folders left", ran.err, re.M) is not None) is (
-        queued > 0
-    )
     assert (
         min((job["started_at"] for job in others if job["started_at"]), default=float("inf"))
         > states["a.mp4"]["started_at"]

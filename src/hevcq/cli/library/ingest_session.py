@@ -66,22 +66,13 @@ class Session:
                 return self._dry_run(first)
             if first.of(*TO_PROCESS) and not agreed(first):
                 return ExitCode.SOME_FAILED
-            if others := ingest.others_before(items) if items else 0:
-                tasks = f"{counted(others, 'task')} of other folders wait{'s' * (others == 1)}"
-                self._echo(f"{tasks} too; idle slots take {'it' if others == 1 else 'them'}.")
             try:
                 with self._display:
                     ingest.work(items)
             except HevcqError as error:  # still print what was done
                 self._end(error)
                 raise
-        code = self._end()
-        if left := ingest.others_queued():
-            them = "it" if left == 1 else "them"
-            self._echo(
-                f"{counted(left, 'task')} of other folders left in the queue; `hevcq worker` does {them}."
-            )
-        return code
+        return self._end()
 
     def collect(self) -> ExitCode:
         """Put finished renditions in place, without queueing or waiting."""

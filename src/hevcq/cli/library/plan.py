@@ -178,13 +178,7 @@ def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
         yield f"  in one piece ({found['whole']['reason']}): {found['whole']['detail']}"
     chunks = found.get("chunks", [])
     if chunks:
-        yield f"  in {len(chunks)} chunks:"
-    for chunk in chunks:
-        begins = timecode(chunk["start_s"], 0)
-        yield (
-            f"    {chunk['index'] + 1}: from {begins}, {chunk['duration_s']:.1f} s, "
-            f"{chunk['frames']} frames, {chunk['cost']:.1%} of the work"
-        )
+        yield f"  in {len(chunks)} chunks"
 
 
 def _contents(info: MediaInfo) -> list[str]:
