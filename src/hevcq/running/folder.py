@@ -17,7 +17,7 @@ from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
 from hevcq.library.scanning.watch_folder import (
     LOOK_S,
     SETTLE_S,
-    ChangeListener,
+    SHARE_RESCAN_S,
     Watch,
     mount_of,
     open_for_writing,
@@ -47,8 +47,6 @@ from hevcq.util.host import slowdown
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
 
-SHARE_RESCAN_S = 300.0
-"""Seconds between scans of a library whose changes are not reported, such as a network share."""
 RESCAN_S = 3600.0
 """Seconds between scans of a library whose changes are reported: an event may be lost."""
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
@@ -83,7 +81,6 @@ class FolderIngest:
         self.feed = self._build_feed(request.library)
         self._planned: Sequence[Item] = ()
         self._watch: Watch | None = None
-        self._changes: ChangeListener | None = None
         self._uploads_end = threading.Event()
 
     def _build_feed(self, library: Library | None) -> Feed | None:
@@ -215,14 +212,12 @@ class FolderIngest:
 
     def _start_watching(self) -> None:
         library = self.request.library
-        roots = list(self.request.roots)
         settle_s = SETTLE_S if library is None else library.settle
         look_s = LOOK_S if library is None else _rescan_s(library)
         self._watch = Watch(
             self._scan, self._app.clock, settle_s=settle_s, look_s=look_s, busy=open_for_writing
         )
-        self._changes = ChangeListener(roots, self._watch.signal)
-        self._changes.start()
+        self._watch.listen(self.request.roots)
 
     def _plan_of(self, found: Iterable[FoundFile | Rejected]) -> IngestPlan:
         app, stop = self._app, self._stop
@@ -250,8 +245,6 @@ class FolderIngest:
         if self.request.no_wait:
             self.session.uploader.raise_error()
             return self.session.uploader.busy or self._waiting
-        if self._changes is not None and self._changes.failed and self._watch is not None:
-            self._watch.look_at_least_every(SHARE_RESCAN_S)
         self._queue_new()
         still_open = self.session.step(self._stop)
         return still_open or self._watch is not None or self._waiting
@@ -306,17 +299,17 @@ class FolderIngest:
 
     def stop_looking(self) -> None:
         """Look for no more new files, and forget what waits; queued jobs are still followed."""
-        if self._changes is not None:
-            self._changes.stop()
-        self._watch = self._changes = None
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
         if self.feed is not None:
             self.feed.drop()
 
     def end(self) -> None:
         """Stop watching and queueing, and wait for the threads."""
         self._uploads_end.set()
-        if self._changes is not None:
-            self._changes.stop()
+        if self._watch is not None:
+            self._watch.stop()
         self.session.uploader.join()
         left = self.feed.drop() if self.feed is not None and self._watch is None else ()
         for item in left:

@@ -78,6 +78,10 @@ class SettlingFiles:
             del self._handled[gone]
 
 
+SHARE_RESCAN_S = 300.0
+"""Seconds between scans of folders whose changes are not reported, such as a network share."""
+QUIET_MS = 500
+"""Milliseconds to collect changes before the next scan: a copy makes thousands a second."""
 REST = 10.0
 """Rest after a scan, in durations of that scan."""
 Look = Callable[[], Iterable[FoundFile | Rejected]]
@@ -102,10 +106,44 @@ class Watch:
         self._look, self._clock, self._settle_s = look, clock, settle_s
         self._settling, self._busy = SettlingFiles(settle_s), busy
         self._look_s, self._last, self._took_s = look_s, -math.inf, 0.0
+        self._stop = threading.Event()
+        self._listener: threading.Thread | None = None
 
-    def look_at_least_every(self, seconds: float) -> None:
-        """Scan at least so often from now on: no events arrive."""
-        self._look_s = min(self._look_s, seconds)
+    def listen(self, roots: Sequence[Path]) -> None:
+        """Let each change below the roots bring the next scan forward, from a thread until `stop`.
+
+        If the system cannot watch them (too many folders, a network share), a warning is logged and the
+        regular scan finds new files.
+        """
+        self._listener = threading.Thread(
+            target=self._listen, args=(roots,), name="watch", daemon=True
+        )
+        self._listener.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._listener is not None:
+            self._listener.join()
+
+    def _listen(self, roots: Sequence[Path]) -> None:
+        from watchfiles import watch
+
+        try:
+            changes = watch(
+                *roots,
+                stop_event=self._stop,
+                step=QUIET_MS,
+                rust_timeout=1000,
+                yield_on_timeout=False,
+                raise_interrupt=False,
+                watch_filter=None,
+                ignore_permission_denied=True,
+            )
+            for _ in changes:
+                self.signal.set()
+        except (OSError, RuntimeError) as error:
+            self._look_s = min(self._look_s, SHARE_RESCAN_S)
+            get_logger().warning("folders_not_watched", reason=reason_of(error))
 
     def first(self) -> list[FoundFile | Rejected]:
         """Return all complete files: unchanged for the settling time."""
@@ -188,51 +226,6 @@ def mount_of(folder: Path, mounts: Callable[[], Sequence[_Mounted]] = _system_mo
         if path.is_relative_to(place) and len(place.parts) >= best:
             best, kind = len(place.parts), each.fstype.lower()
     return Mount(kind)
-
-
-QUIET_MS = 500
-"""Milliseconds to collect changes before the flag is set: a copy makes thousands a second."""
-
-
-class ChangeListener:
-    """Set `flag` at each change below the roots, from a thread of its own.
-
-    If the system cannot watch them (too many folders, a network share), `failed` is set, a warning is
-    logged and the regular scan finds new files.
-    """
-
-    def __init__(self, roots: Sequence[Path], flag: threading.Event) -> None:
-        self._roots, self._flag = roots, flag
-        self._stop = threading.Event()
-        self.failed = False
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        from watchfiles import watch
-
-        try:
-            changes = watch(
-                *self._roots,
-                stop_event=self._stop,
-                step=QUIET_MS,
-                rust_timeout=1000,
-                yield_on_timeout=False,
-                raise_interrupt=False,
-                watch_filter=None,
-                ignore_permission_denied=True,
-            )
-            for _ in changes:
-                self._flag.set()
-        except (OSError, RuntimeError) as error:
-            self.failed = True
-            get_logger().warning("folders_not_watched", reason=reason_of(error))
 
 
 def open_for_writing(paths: Collection[Path]) -> frozenset[Path]:
