@@ -13,8 +13,8 @@ from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import Interruption, PermanentError, Unavailable
 from hevcq.ports.catalog import EncodeCost
 from hevcq.ports.encoder import Encoder, EncodeRequest, Estimate, SpareFolder
-from hevcq.usecases.ingest.decide import Item, work_ahead
-from hevcq.usecases.ingest.forecast import Costs, Range, total
+from hevcq.usecases.ingest.decide import Item, with_forecast, work_ahead
+from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range
 from hevcq.util.clock import Clock
 
 KNOWN_WITHIN = 0.1
@@ -41,8 +41,7 @@ class Sampling:
         until = self.clock.monotonic() + self.seconds
         count = max(MIN_SAMPLES, SAMPLES // max(1, len(works)))
         for item, work in _drawn(works):
-            known = _sum([each for _, each in works], refined)
-            self._tell(len(estimates), len(works), known)
+            known = self._tell(items, refined, len(works))
             enough = known.high - known.low <= KNOWN_WITHIN * (known.high + known.low)
             left_s = until - self.clock.monotonic()
             if (estimates and enough) or left_s <= 0:
@@ -57,7 +56,7 @@ class Sampling:
             if estimate is not None and estimate.size > 0:
                 estimates[work] = estimate
                 refined = rates.sampled(estimates)
-        self._tell(len(estimates), len(works), _sum([each for _, each in works], refined))
+        self._tell(items, refined, len(works))
         return refined
 
     def _try(self, item: Item, count: int, left_s: float) -> Estimate | None:
@@ -77,23 +76,21 @@ class Sampling:
             )
             return self.encoder.estimate(request, count, stop=self.stop)
 
-    def _tell(self, tried: int, of: int, known: Range) -> None:
+    def _tell(self, items: Sequence[Item], rates: Costs, of: int) -> Range:
+        """Say what all renditions take, as far as it is known; return it."""
+        known = with_forecast(items, rates, cores=1.0, workers=1).output or NOTHING
         self.emit(
             IngestEvent(
                 event=EventName.SAMPLE_PROGRESS,
                 at=self.clock.now(),
-                counts={"sampled": tried, "files": of},
+                counts={"sampled": len(rates.estimates), "files": of},
                 forecast_size=(round(known.low), round(known.high)),
             )
         )
+        return known
 
 
 def _drawn(works: Sequence[tuple[Item, EncodeCost]]) -> list[tuple[Item, EncodeCost]]:
     """Return items in an order by chance, the same each time; one of double size is twice as early."""
     drawing = random.Random(0)  # noqa: S311 - a forecast, no secret
     return sorted(works, key=lambda pair: drawing.expovariate(max(1.0, pair[1].megapixels)))
-
-
-def _sum(works: Sequence[EncodeCost], rates: Costs) -> Range:
-    names = dict.fromkeys(work.profile for work in works)
-    return total(rates.size([each for each in works if each.profile == name]) for name in names)
