@@ -8,7 +8,6 @@ so that it is neither lost nor done twice.
 # ruff: noqa: S608 - statements are put together from constants and checked names only
 
 import functools
-import itertools
 import random
 import re
 import secrets
@@ -49,7 +48,6 @@ LOCK = 1751479907
 """The advisory lock's first number, "hevc"; the second is the schema's hash (`postgres.sql` too)."""
 AT = "extract(epoch FROM clock_timestamp())::float8"
 FUNCTIONS = Path(__file__).with_name("postgres.sql")
-BATCH = 200
 OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -178,12 +176,10 @@ class PostgresSession:
         return self.raw.execute(statement, _bound(statement, values))
 
     def executemany(self, sql: str, values: Iterable[Values], /) -> None:
-        """Send many at once: each by itself would cost a round trip."""
-        statement, cursor = in_psycopg(sql), psycopg.ClientCursor(self.raw)
-        rows = iter(values)
-        while batch := list(itertools.islice(rows, BATCH)):
-            texts = (cursor.mogrify(statement, _bound(statement, row)) for row in batch)
-            cursor.execute("; ".join(texts).encode())
+        statement = in_psycopg(sql)
+        rows = [_bound(statement, row) for row in values]
+        with self.raw.cursor() as cursor:
+            cursor.executemany(statement, rows)
 
     def run(self, sql: str) -> Any:
         """Run statements without values; return the first row of the last one."""

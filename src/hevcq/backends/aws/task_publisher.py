@@ -46,11 +46,7 @@ class AwsTaskPublisher(TaskPublisher):
     def publish(
         self, source: Source, profiles: Sequence[str], *, announced: bool
     ) -> list[JobRecord]:
-        """Queue the source for each profile, unless S3's event queues the task.
-
-        A source whose bytes were already in the bucket gets no event, so its task is sent. Raises
-        UnknownProfile, Unavailable.
-        """
+        """Send what no event of S3 queues: a source whose bytes were already in the bucket has none."""
         names = list(dict.fromkeys(profiles))
         for name in names:
             if name not in self._queues:

@@ -271,10 +271,7 @@ class SqlLedger(Ledger):
         return self._database.write(work, durable=False)
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """Move the job from RUNNING to SPLIT and insert its subjobs in one transaction.
-
-        Raises StaleFence.
-        """
+        """Move the job from RUNNING to SPLIT and insert its subjobs in one transaction."""
         now = self._clock.now()
 
         def work(connection: Connection) -> bool:

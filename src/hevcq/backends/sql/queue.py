@@ -142,10 +142,7 @@ class SqlQueue(Queue):
         self._listeners.append(wake)
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
-        """Insert the tasks in one transaction, then wake consumers of this process.
-
-        Raises BadMessage if a task belongs to another profile.
-        """
+        """Insert the tasks in one transaction, then wake consumers of this process."""
         for task in tasks:
             if task.profile != self.name:
                 raise BadMessage(f"A task of {task.profile!r} does not belong in {self.name!r}.")
@@ -422,10 +419,7 @@ class SqlTaskPublisher(TaskPublisher):
         *,
         announced: bool,  # noqa: ARG002 - files send no notifications, so tasks are always sent
     ) -> list[JobRecord]:
-        """Insert the missing jobs, each with a task.
-
-        Raises UnknownProfile before it writes anything.
-        """
+        """Insert the missing jobs, each with a task."""
         for profile in profiles:
             self._known(profile)
         now = self._clock.now()

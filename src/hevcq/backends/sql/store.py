@@ -70,12 +70,6 @@ def stale(there: VisibleObject, publication: Publication) -> bool:
     return there.job_id == publication.job_id and there.fence >= publication.fence
 
 
-def granted_since(connection: Connection, publication: Publication) -> int | None:
-    """Return the fence that the ledger granted after the publication's, or None."""
-    row = connection.execute(GRANTED, (publication.job_id,)).fetchone()
-    return int(row[0]) if row is not None and row[0] > publication.fence else None
-
-
 def visible_object(connection: Connection, key: str) -> VisibleObject | None:
     row = connection.execute(FIND, (key,)).fetchone()
     return None if row is None else VisibleObject(stored_object(row[:6]), row[6], row[7])
@@ -230,10 +224,10 @@ class FileStore(Store):
             there = visible_object(connection, stored.key)
             if there is not None and stale(there, publication):
                 return self._already_published(there, publication), None
-            later = granted_since(connection, publication)
-            if later is not None:
+            job = connection.execute(GRANTED, (publication.job_id,)).fetchone()
+            if job is not None and job[0] > publication.fence:
                 # Ledger and store are one database: a zombie's rendition is never seen at all.
-                raise StaleFence(f"The job of {stored.key!r} went on under fence {later}.")
+                raise StaleFence(f"The job of {stored.key!r} went on under fence {job[0]}.")
             return stored, make_visible(connection, stored, publication.job_id, publication.fence)
 
         return self._database.write(work)

@@ -214,7 +214,7 @@ def test_a_letter_carries_body_reason_class_attempts_and_tail() -> None:
 def test_a_letter_buried_again_is_not_wrapped_twice() -> None:
     once = dead_letters.encode(delivery("body"), WHY, 1.0)
 
-    assert dead_letters.original_body(dead_letters.encode(delivery(once), WHY, 2.0)) == "body"
+    assert dead_letters.decode(dead_letters.encode(delivery(once), WHY, 2.0)).body == "body"
 
 
 def test_an_oversize_body_keeps_its_beginning() -> None:

@@ -314,14 +314,14 @@ class JobTable:
         else:
             entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
         if entries is not None:
-            records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
+            records = sorted(self.read(entries), key=lambda r: (-r.updated_at, r.job_id))
             yield from (record for record in records if wanted.matches(record))
             return
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
             # A job that moves while the states are queried one by one may appear in two of them.
             seen_in = {(string(entry, "pk").rpartition("#")[2], state_in(entry)) for entry in page}
-            for record in self._read(page):
+            for record in self.read(page):
                 there = (record.job_id, record.state.value) in seen_in
                 if there and wanted.matches(record):
                     yield record
@@ -355,7 +355,7 @@ class JobTable:
         """Merge the entries of all states, newest first; each partition is already in that order."""
         states = [state for state in JobState if not wanted.states or state in wanted.states]
         span = (wanted.updated_after or 0.0, wanted.before[0] if wanted.before else FAR_S)
-        streams = self._partitions(states, span)
+        streams = self.partitions(states, span)
         merged: Iterator[Item] = heapq.merge(
             *streams, key=lambda e: (-moved_in(e), string(e, "pk"))
         )
@@ -369,10 +369,7 @@ class JobTable:
             and string(entry, "source_key").startswith(prefixes)
         )
 
-    def in_state(self, state: JobState) -> Iterator[Item]:
-        return chain.from_iterable(self._partitions([state], None))
-
-    def _partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
+    def partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
         return [
             self._pages(BY_SHARD, "shard", shard, span) for s in states for shard in shards_of(s)
         ]
@@ -392,11 +389,7 @@ class JobTable:
             asked["ExpressionAttributeValues"] |= ends
         return pages(self.db, asked, f"list the jobs in {self.name}")
 
-    def get_many(self, keys: Sequence[str]) -> list[JobRecord]:
-        """Return the jobs or subjobs at these keys by consistent reads, in this order."""
-        return self._read([{"pk": text(key)} for key in keys])
-
-    def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
+    def read(self, entries: Sequence[Item]) -> list[JobRecord]:
         """Return the jobs of index entries by consistent reads, each once, in the entries' order."""
         keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))
         items = read_items(self.db, self.name, keys, f"read the jobs in {self.name}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
@@ -298,7 +299,8 @@ class DynamoLedger(Ledger):
         """Count the entries of the index, which is seconds behind; 4,000 are read in a request."""
         found: Counter[tuple[str, JobState]] = Counter()
         for state in JobState:
-            found.update((string(e, "profile"), state) for e in self._jobs.in_state(state))
+            entries = chain.from_iterable(self._jobs.partitions([state], None))
+            found.update((string(e, "profile"), state) for e in entries)
         return dict(found)
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
@@ -331,7 +333,9 @@ class DynamoLedger(Ledger):
         chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
         for chunk, held in chunks:
             part = SubjobOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
-            self._add_part(job, part)
+            name = subjob_id(job_id, split.name, chunk)
+            # One that exists stays: the name of a split is never used twice.
+            self._jobs.create(part_item(job, name, self._jobs.pk_of(name), part, self._clock.now()))
         now = self._jobs.clock.now()
         sets = {
             **transition(job_id, JobState.SPLIT, now),
@@ -339,12 +343,6 @@ class DynamoLedger(Ledger):
             "split": text(split.model_dump_json()),
         }
         self._jobs.change_under(job_id, fence, sets, (*LEASE, *FAILURE))
-
-    def _add_part(self, job: JobRecord, part: SubjobOf) -> None:
-        """Add a subjob unless it exists: the name of a split is never used twice."""
-        name = subjob_id(job.job_id, part.split, part.chunk)
-        now = self._jobs.clock.now()
-        self._jobs.create(part_item(job, name, self._jobs.pk_of(name), part, now))
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
         job = self._jobs.get(job_id)
@@ -380,7 +378,7 @@ class DynamoLedger(Ledger):
             return []
         wanted: list[int | None] = [*range(job.split.chunks), None]
         names = [subjob_id(job_id, job.split.name, chunk) for chunk in wanted]
-        return self._jobs.get_many([self._jobs.pk_of(name) for name in names])
+        return self._jobs.read([{"pk": text(self._jobs.pk_of(name))} for name in names])
 
     def pauses(self) -> tuple[Pause, ...]:
         return self._held(self._jobs.item(PAUSE_PK))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -72,11 +73,7 @@ class S3Store(Store):
         self._control, self._notes, self._tag_done = control, notes, tag_done
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        """Upload a file to the input bucket, unless its key has the same bytes.
-
-        Parts of an earlier upload are not sent again, see `transfer`. Raises BadKey,
-        SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
-        """
+        """Upload a file to the input bucket, unless its key has the same bytes; see `transfer`."""
         check_key(key)
         meter = Meter(moved, stop)
         try:
@@ -143,11 +140,7 @@ class S3Store(Store):
     def fetch(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
-        """Download the source into `scratch`; check its size, and its SHA-256 if it is known.
-
-        Raises SourceGone, SourceChanged, SourceUnreadable, DiskFull, Stopped, Unavailable, also where
-        the SHA-256 differs.
-        """
+        """Download the source into `scratch`; check its size, and its SHA-256 if it is known."""
         head = self._newest(source)
         path = _place_of(source, scratch)
         wanted = Download(source.bucket, source.key, source.size, object_metadata.pinned(head))
@@ -171,10 +164,7 @@ class S3Store(Store):
     def stream(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
-        """Serve the source by ranges through the local proxy, pinned to its version.
-
-        Raises as `fetch` does, some errors only when the context is left (see `local_proxy`).
-        """
+        """Serve the source by ranges through the local proxy, pinned to its version."""
         pins = object_metadata.pinned(self._newest(source))
         wanted = Download(source.bucket, source.key, source.size, pins)
         path = _place_of(source, scratch)
@@ -183,10 +173,7 @@ class S3Store(Store):
             yield Input(location=location, path=None)
 
     def open(self, key: str) -> BinaryIO:
-        """Stream a published object from one version, a range of OPEN_BYTES at a time.
-
-        Raises BadKey, SourceGone, Unavailable.
-        """
+        """Stream a published object from one version, a range of OPEN_BYTES at a time."""
         head = self._published(key)
         pins = object_metadata.pinned(head)
         wanted = Download(self._buckets.output, key, head["ContentLength"], pins)
@@ -250,7 +237,9 @@ class S3Store(Store):
                 if page is None:
                     return
                 keys: builtins.list[str] = [entry["Key"] for entry in page.get("Contents", [])]
-                for key, head in zip(keys, pool.map(self._head_out, keys), strict=True):
+                for key, head in zip(
+                    keys, pool.map(partial(self._head, self._buckets.output), keys), strict=True
+                ):
                     if head is not None:
                         yield object_metadata.stored(key, head)
 
@@ -277,9 +266,6 @@ class S3Store(Store):
         if self._tag_done:
             object_metadata.unmark_source_finished(self._s3, source)
 
-    def _head_out(self, key: str) -> HeadObjectOutputTypeDef | None:
-        return self._head(self._buckets.output, key)
-
     def delete(self, key: str) -> bool:
         if self._head(self._buckets.output, check_key(key)) is None:
             return False
@@ -288,11 +274,7 @@ class S3Store(Store):
         return True
 
     def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
-        """Download beside `target`, make the file durable, then link it to its name.
-
-        Returns its SHA-256. Raises FileExistsError if `target` exists, SourceGone, DiskFull,
-        Stopped, Unavailable, also when the SHA-256 differs from that of the object.
-        """
+        """Download beside `target`, make the file durable, then link it to its name."""
         head = self._published(key)
         meter = Meter(moved, stop)
         digest = sha256_bytes(os.fsencode(target))[:16]

@@ -292,7 +292,8 @@ def encode(delivery: Delivery, why: Bury, now: float) -> str:
 
     `now` is Unix seconds.
     """
-    body = _clean(original_body(delivery.body))
+    known = decode(delivery.body)
+    body = _clean(delivery.body if known is None else known.body)
     if len(json.dumps(body, ensure_ascii=False).encode("utf-8")) > ROOM_BYTES:
         body = body[: ROOM_BYTES // 6]
     letter = DeadLetterBody(
@@ -319,12 +320,6 @@ def decode(text: str) -> DeadLetterBody | None:
 def is_marked(text: str) -> bool:
     """Return whether a message body is marked as a dead letter, complete or not."""
     return text.startswith('{"' + MARKER)
-
-
-def original_body(body: str) -> str:
-    """Return the message that a dead letter carries, or `body` itself if it is no dead letter."""
-    letter = decode(body)
-    return body if letter is None else letter.body
 
 
 def _clean(text: str) -> str:

@@ -192,10 +192,7 @@ class SqsQueue(Queue):
             _log.info("dead_letters_come_back_later", queue=self.name, why=str(error))
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
-        """Send tasks to the queue; `delay_s` is cut to SQS's limit of 15 minutes.
-
-        Raises Unavailable, also when SQS accepted only some of the messages.
-        """
+        """Send tasks to the queue; `delay_s` is cut to SQS's limit of 15 minutes."""
         delay = min(MAX_DELAY_S, math.ceil(delay_s))
         for start in range(0, len(tasks), BATCH):
             entries = [
@@ -267,11 +264,7 @@ class SqsQueue(Queue):
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Hide the delivery for `seconds` from now, at most until the end of its 12 hours.
-
-        Returns the new deadline in monotonic seconds. Raises LeaseLost if the receipt is stale or
-        the 12 hours are over, Unavailable.
-        """
+        """Hide the delivery for `seconds` from now, at most until the end of its 12 hours."""
         now = self._clock.monotonic()
         receipt = self._receipts.get(delivery.receipt)
         if receipt is None or receipt.deadline <= now:

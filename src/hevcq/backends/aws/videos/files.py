@@ -183,13 +183,10 @@ class S3VideoFiles(VideoFiles):
     def raw(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str:
         if video.source is None:
             raise SourceGone("The upload is not complete.")
-        return self._signed(self._pinned(video.source), name, media_type, attachment=attachment)
-
-    @staticmethod
-    def _pinned(source: Source) -> dict[str, Any]:
-        place = {"Bucket": source.bucket, "Key": source.key}
-        unversioned = object_metadata.ETAG.match(source.version)
-        return place if unversioned else {**place, "VersionId": source.version}
+        place = {"Bucket": video.source.bucket, "Key": video.source.key}
+        if not object_metadata.ETAG.match(video.source.version):
+            place["VersionId"] = video.source.version
+        return self._signed(place, name, media_type, attachment=attachment)
 
     def published(self, key: str, *, name: str, media_type: str, attachment: bool) -> str:
         place = {"Bucket": self._buckets.output, "Key": key}

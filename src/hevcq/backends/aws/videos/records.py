@@ -96,11 +96,6 @@ def video_of(item: Item) -> Video:
     return Video.model_validate_json(string(item, "record"))
 
 
-def usage_of(item: Item) -> VideoUsage:
-    found = [int(float_of(item, name) or 0) for name in ("videos", "open", "bytes")]
-    return VideoUsage(*found)
-
-
 @dataclass(frozen=True, slots=True)
 class _Change:
     """What a transaction adds to sums, and the most that they may be afterwards (None: no limit)."""
@@ -222,7 +217,8 @@ class DynamoVideoRecords(VideoRecords):
 
     def usage(self, owner: str | None = None) -> VideoUsage:
         item = self._item(usage_pk(owner))
-        return VideoUsage() if item is None else usage_of(item)
+        found = [int(float_of(item or {}, name) or 0) for name in ("videos", "open", "bytes")]
+        return VideoUsage(*found)
 
     def _by_slug(self, slug: str) -> Video | None:
         for entry in self._query(BY_SLUG, slug):
