@@ -24,7 +24,7 @@ WAYS = {
     "chunk": (
         "ledger.claim_subjob ledger.progress ledger.progress#2 ledger.get ledger.get#2 "
         "ledger.complete ledger.fail ledger.interrupt ledger.bury ledger.bury#2 ledger.subjobs "
-        "store.check store.check#2 store.open store.open#2 store.open#3 store.stat store.stream "
+        "store.check store.check#2 store.open store.stream "
         "store.stream.exit store.put store.publish store.list store.delete encoder.encode_chunk "
         "scratch.job scratch.job.exit queue.send queue.ack queue.release queue.bury"
     ),

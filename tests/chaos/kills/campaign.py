@@ -32,8 +32,6 @@ INTERRUPTS = both(
 )
 BEATS = both("queue.extend", "ledger.renew")
 GIVEN_BACK = both("queue.release")
-FOUND = both("chunk/store.open#2", "chunk/store.open#3")
-"""On the way of a chunk whose worker died after its part was published, and only there."""
 LEFTOVERS = both("store.list", "store.delete", "ledger.forget_subjobs")
 """Only come to where a worker tidies the store as it starts: in a data folder."""
 FEW = 10
@@ -165,8 +163,6 @@ class Campaign:
             case 5 if GIVEN_BACK & never:
                 # Told to stop while a message is on its way to it.
                 return Orders(GIVEN_BACK & never, told_at="queue.receive:after"), PATIENCE_S
-            case 7 if FOUND & never:
-                return Orders(never | {"chunk/store.publish:after"}), PATIENCE_S
             case 0 | 6 | 7 | 9 as turn if never and (
                 turn in {6, 7} or len(never) > FEW or self.sets_only
             ):
