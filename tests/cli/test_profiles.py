@@ -67,7 +67,7 @@ def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_pa
         ("name: bad\nname: good", "duplicate key 'name'"),
         ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must match"),
         ("- a list", "not a YAML mapping"),
-        ("name: [", "Cannot read"),
+        ("name: [", "is not YAML"),
     ],
 )
 def test_validate_names_the_file_and_the_key_and_goes_on(

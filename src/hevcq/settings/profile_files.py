@@ -64,14 +64,11 @@ def load_profile(path: Path) -> Profile:
 
 
 def _read_profile(path: Path) -> Profile:
-    import yaml
-
     try:
-        raw = _parsed(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the profile {path}: {reason_of(error)}.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} is not a YAML mapping.")
+    raw = read_yaml(text, f"The profile {path}")
     try:
         profile = Profile.model_validate(raw)
     except ValidationError as error:
@@ -99,34 +96,14 @@ def aiming_at(profile: Profile, quality: str) -> Profile:
         ) from error
 
 
-def read_yaml(text: str) -> dict[str, Any]:
-    """Return the mapping of a profile's text. Raises ConfigError."""
+def read_yaml(text: str, name: str = "This") -> dict[str, Any]:
+    """Return the mapping of a profile's text; a key given twice, which YAML forbids, is an error too.
+
+    Raises ConfigError.
+    """
     import yaml
 
-    try:
-        raw = _parsed(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"This is not YAML: {reason_of(error)}.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError("This is not a YAML mapping.")
-    return raw
-
-
-def _parsed(text: str) -> object:
-    """Parse YAML; raise yaml.YAMLError also for a key given twice, which YAML itself forbids."""
-    import yaml
-
-    try:
-        return _loaded(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
-        # Seven times slower, but its errors show the line.
-        return _loaded(text, yaml.SafeLoader)
-
-
-def _loaded(text: str, plain: Any) -> object:
-    import yaml
-
-    class Strict(plain):  # type: ignore[misc]
+    class Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         def construct_mapping(  # the signature is PyYAML's
             self,
             node: yaml.MappingNode,
@@ -139,7 +116,13 @@ def _loaded(text: str, plain: Any) -> object:
             mapping: dict[Any, Any] = super().construct_mapping(node, deep)
             return mapping
 
-    return yaml.load(text, Strict)  # noqa: S506 - a SafeLoader, stricter still
+    try:
+        raw = yaml.load(text, Strict)  # noqa: S506 - a SafeLoader, stricter still
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not YAML: {reason_of(error)}.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{name} is not a YAML mapping.")
+    return raw
 
 
 def load_profiles(folder: Path) -> dict[str, Profile]:

@@ -385,11 +385,3 @@ def test_where_chroma_lies_is_promised_of_what_is_not_converted():
     assert placed(640, 480, pixel_format="yuv422p") == ""
     assert placed(1920, 1080) == ""
     assert placed(640, 480, becomes="320x240 1:1 yuv420p") == ""
-
-
-def test_of_several_programmes_no_more_is_promised_than_is_kept() -> None:
-    recipe = profile(audio={"languages": ["de"]}, policies={"extra_video": "drop"})
-    sounds = audio(language="eng"), audio(language="deu")
-    plan = make_plan(recipe, media(video(), video(), *sounds, programs=2))
-    (said,) = (each for each in plan.notices if "programmes" in each)
-    assert "that are kept may be of any" in said

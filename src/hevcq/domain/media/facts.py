@@ -275,7 +275,6 @@ class MediaInfo(Frozen):
     streams: tuple[Stream, ...] = ()
     chapters: tuple[Chapter, ...] = ()
     tags: dict[str, str] = Field(default_factory=dict)
-    programs: int = 0
     index_first: bool = Field(
         default=False, description="whether an MP4's index (moov) comes before its media"
     )

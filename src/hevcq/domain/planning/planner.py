@@ -294,7 +294,6 @@ def _notices(
     texts: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     found = [stream.notice for stream in streams if stream.notice]
-    found += _other_programmes(info, streams)
     if any(item.name == CREDENTIALS for item in info.metadata):
         found.append(metadata.UNCREDITED)
     for stream in streams:
@@ -306,17 +305,6 @@ def _notices(
         texts = ()  # they are those of the first video alone
         found += [f"Stream {stream.source_index}: {words}." for words in details]
     return tuple(found)
-
-
-def _other_programmes(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> Iterator[str]:
-    """Yield the notice where another programme's picture is left out, and its sound is not."""
-    left_out = any(s.kind is StreamKind.VIDEO and s.action is Action.DROP for s in streams)
-    sounds = sum(s.kind is StreamKind.AUDIO and s.action is not Action.DROP for s in streams)
-    if info.programs > 1 and left_out and sounds > 1:
-        yield (
-            f"It holds {info.programs} programmes: the sound and subtitles that are kept may be of any,"
-            " also where the picture is left out."
-        )
 
 
 def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:

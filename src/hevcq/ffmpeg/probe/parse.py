@@ -53,7 +53,6 @@ def media_info(probed: Json) -> MediaInfo:
         streams=tuple(_stream(stream, frames, later) for stream in _items(probed, "streams")),
         chapters=tuple(_chapter(chapter) for chapter in _items(probed, "chapters")),
         tags=_station(_items(probed, "programs")) | _tags(form),
-        programs=_whole(form.get("nb_programs")) or 0,
     )
 
 
