@@ -112,7 +112,7 @@ def test_a_published_video_is_watched_signed_out_until_it_is_private_again(peopl
     assert f'src="/p/{public.slug}/media/' in html
     assert ">ann<" not in html
     assert "Sign out" not in html
-    ann.post(f"/v/{video.video_id}/unpublish")
+    ann.post(f"/v/{video.video_id}/unpublish", data={"a": "b"})
     assert stranger.get(f"/p/{public.slug}").status_code == 404
     assert stranger.get("/p/no-such").status_code == 404
 

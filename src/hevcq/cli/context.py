@@ -51,6 +51,11 @@ class Cli:
                 given[key] = Flag(name, value)
         return load(given, config=self.config)
 
+    def log_level(self, why: str, level: str) -> dict[str, tuple[str, object]]:
+        """Return the flag of another default log level, unless the settings say one."""
+        said = self.loaded().origins["log_level"] != "default"
+        return {} if said else {"log_level": (why, level)}
+
     def settings(self, **flags: tuple[str, object]) -> Settings:
         """Return the settings and set up logging by them; see `loaded`."""
         from hevcq.util import log

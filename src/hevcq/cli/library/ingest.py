@@ -274,9 +274,7 @@ def _aim(app: App, profiles: Sequence[str] | None, wanted: str | None) -> None:
 
 def _log_level(cli: Cli, shown: Cli) -> dict[str, tuple[str, object]]:
     """Return the setting that keeps the log from saying again what the display shows."""
-    if shown.verbose or cli.loaded().origins["log_level"] != "default":
-        return {}
-    return {"log_level": ("(default with a display)", "error")}
+    return {} if shown.verbose else cli.log_level("(default with a display)", "error")
 
 
 def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Library]) -> None:

@@ -139,7 +139,8 @@ def worker(
     farm, its videos are encoded: they are fetched from there, and sent back.
     """
     cli = cli_of(ctx)
-    with StopSignals() as signals, cli.app(**_flags(cli, workers)) as app:
+    level = cli.log_level("(default of a worker)", "info")  # it has no display
+    with StopSignals() as signals, cli.app(workers=("--workers", workers), **level) as app:
         farm = join_farm(app, join, cli.echo) if join else membership(app.settings.data_dir)
         if farm is not None:
             if profiles or drain:
@@ -151,11 +152,3 @@ def worker(
         if app.settings.log_style == "console":  # a JSON log has its own line
             cli.echo(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")
         run_pool(pool, app, signals, drain=(profiles or sorted(app.profiles)) if drain else ())
-
-
-def _flags(cli: Cli, workers: int | None) -> dict[str, tuple[str, object]]:
-    """Log at `info` unless the settings say otherwise: a worker has no display."""
-    flags: dict[str, tuple[str, object]] = {"workers": ("--workers", workers)}
-    if cli.loaded().origins["log_level"] == "default":
-        flags["log_level"] = ("(default of a worker)", "info")
-    return flags

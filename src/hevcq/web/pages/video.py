@@ -54,7 +54,6 @@ def routes() -> Sequence[BaseRoute]:
         Route(f"{PATH}/now", now),
         Route(f"{PATH}/edit", edit),
         *changes,
-        Route(f"{PATH}/unpublish", unpublish, methods=["POST"]),
         Route(f"{PATH}/delete", of_form(delete), methods=["POST"]),
         Route(f"{PATH}/{{profile}}/certificate", certificate),
         Route("/p/{slug}", watch),
@@ -110,6 +109,7 @@ CHANGES: dict[str, Change] = {
     "publish": lambda farm, video, _who, form: manage.publish(
         farm, video, tags=form.get("tags") == "yes", original=form.get("original") == "yes"
     ),
+    "unpublish": lambda farm, video, _who, _form: manage.unpublish(farm, video),
 }
 """What a form changes, by the last part of its address."""
 
@@ -126,12 +126,6 @@ def _change(name: str, request: Request, form: Mapping[str, str]) -> Response:
     except UsageError as error:
         raise HTTPException(409, str(error)) from error
     return RedirectResponse(f"/v/{video.video_id}?notice={name}", 303)
-
-
-def unpublish(request: Request) -> Response:
-    farm, video = find_video(request)
-    manage.unpublish(farm, video)
-    return RedirectResponse(f"/v/{video.video_id}?notice=unpublish", 303)
 
 
 def delete(request: Request, form: Mapping[str, str]) -> Response:
