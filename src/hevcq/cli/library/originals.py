@@ -167,7 +167,9 @@ def undo(
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", hidden=True)] = True,  # noqa: ARG001 - undo asks nothing
+    yes: Annotated[  # noqa: ARG001 - undo asks nothing
+        bool, typer.Option("--yes", "-y", hidden=True, help="Taken as elsewhere; undo never asks.")
+    ] = True,
 ) -> None:
     """Restore replaced originals, byte for byte.
 
