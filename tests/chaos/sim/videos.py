@@ -116,7 +116,8 @@ class VideoEncoder(SimEncoder):
     def verify(self, request, *, on_progress, stop):
         gates = super().verify(request, on_progress=on_progress, stop=stop)
         job = self._job(request.location)
-        bad = job.quirk is Quirk.BAD_JOIN and request.chunks is not None
+        joined = request.output.read_bytes().startswith(b"joined|")
+        bad = job.quirk is Quirk.BAD_JOIN and joined
         return BAD_GATE if bad else gates
 
     def keyframes(self, location: str, info, *, stop, ladder=None) -> KeyIndex:
