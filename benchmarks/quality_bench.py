@@ -157,18 +157,8 @@ def vmaf(ffmpeg: str, source: Path, made: Path) -> Row:
         # Frames are paired by number: a rounded time would pair some with their neighbours.
         pair = "[0:v:0]settb=1/1000,setpts=N[a];[1:v:0]settb=1/1000,setpts=N[b]"
         measure = f"{pair};[a][b]libvmaf=log_fmt=json:log_path={log}:n_threads=1"
-        argv = [
-            ffmpeg,
-            "-nostdin",
-            "-v",
-            "error",
-            "-threads",
-            "2",
-            "-i",
-            str(made),
-            "-threads",
-            "2",
-        ]
+        argv = [ffmpeg, "-nostdin", "-v", "error"]
+        argv += ["-threads", "2", "-i", str(made), "-threads", "2"]
         argv += ["-i", str(source), "-filter_complex", measure, "-fps_mode", "passthrough"]
         argv += ["-enc_time_base", "1:1000"]
         subprocess.run([*argv, "-f", "null", "-"], check=True, timeout=MAX_S)

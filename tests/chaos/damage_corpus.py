@@ -157,20 +157,8 @@ def rewritten(good: Path, target: Path, rng: random.Random) -> str:
     what = rng.choice((*PICTURES, "swapped sounds", "shifted sound", "dropped tail",
                        "lost chapters", "lost sound"))  # fmt: skip
     tag = ("-tag:v", "hvc1") if good.suffix in {".mp4", ".mov"} else ()
-    sounds = [
-        "-map",
-        "0:v",
-        "-map",
-        "0:a:1",
-        "-map",
-        "0:a:0",
-        "-map",
-        "0:s?",
-        "-c",
-        "copy",
-        "-map_chapters",
-        "0",
-    ]
+    sounds = ["-map", "0:v", "-map", "0:a:1", "-map", "0:a:0", "-map", "0:s?"]
+    sounds += ["-c", "copy", "-map_chapters", "0"]
     labels = ["-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra"]
     default = ["-disposition:a:0", "default", "-disposition:a:1", "0"]
     if what in PICTURES:

@@ -152,25 +152,9 @@ def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path, 
     )
     clip = clip_of(tmp_path).rename(tmp_path / "silent.mp4")
     source = tmp_path / "a.mp4"
-    subprocess.run(
-        [
-            "ffmpeg",
-            "-v",
-            "error",
-            "-i",
-            clip,
-            "-f",
-            "lavfi",
-            "-i",
-            noise,
-            *kept,
-            "-c:v",
-            "copy",
-            *marks,
-            source,
-        ],
-        check=True,
-    )
+    inputs = ["-i", clip, "-f", "lavfi", "-i", noise]
+    command = ["ffmpeg", "-v", "error", *inputs, *kept, "-c:v", "copy", *marks, source]
+    subprocess.run(command, check=True)
     listed = {"audio": {"languages": ["deu"]}}
     info, plan = planned(source, **listed)
 

@@ -76,7 +76,7 @@ class Farm:
 
     def slow_clip(self, name: str) -> Path:
         """A clip whose encode with the preset `medium` takes some seconds."""
-        return self.clip(name, size="640x360", seconds=8, crf=20)
+        return self.clip(name, size="640x360", seconds=6, crf=20)
 
     def start(
         self, *words: object, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE
