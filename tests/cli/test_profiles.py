@@ -64,6 +64,10 @@ def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_pa
             "makes one",
         ),
         ("name: bad\nqueues: {}\nvideo: {codec: hevc, crf: 2}", "did you mean 'queue'?"),
+        (
+            "name: bad\ndescription: x\ncontainer: hls\nvideo: {codec: h264, crf: 20}",
+            "of the highest, 22, not 20",
+        ),
         ("name: bad\nname: good", "duplicate key 'name'"),
         ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must match"),
         ("- a list", "not a YAML mapping"),

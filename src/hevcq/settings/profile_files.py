@@ -56,14 +56,7 @@ def copy_profiles(source: Path, target: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def load_profile(path: Path) -> Profile:
-    """Read one profile file that encodes; raise ConfigError naming the file, the key and what is wrong."""
-    profile = _read_profile(path)
-    if profile.contradiction:
-        raise ConfigError(f"Invalid profile {path}: {profile.contradiction}.")
-    return profile
-
-
-def _read_profile(path: Path) -> Profile:
+    """Read one profile file; raise ConfigError naming the file, the key and what is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -127,7 +120,7 @@ def read_yaml(text: str, name: str = "This") -> dict[str, Any]:
 
 def load_profiles(folder: Path) -> dict[str, Profile]:
     """Read every `*.yaml` of a folder, by name; raise ConfigError if there is none."""
-    found = {path.stem: _read_profile(path) for path in sorted(folder.glob("*.yaml"))}
+    found = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
     if not found:
         raise ConfigError(f"No profiles (*.yaml) in {folder}.")
     return found

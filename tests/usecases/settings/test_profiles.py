@@ -8,7 +8,6 @@ from hevcq.errors import ConfigError, Conflict, UsageError
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import (
     installed_folder,
-    load_profile,
     load_profiles,
     profile_folder,
     read_yaml,
@@ -101,8 +100,6 @@ def test_an_hls_profile_of_another_crf_is_named_yet_stops_no_other_profile(
     path.write_text(odd)
 
     assert "mine" in load_profiles(path.parent)
-    with pytest.raises(ConfigError, match="of the highest"):
-        load_profile(path)
 
 
 def test_a_profile_in_use_is_neither_deleted_nor_undone(file: SettingsFile, tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def validate(
     for file in wanted:
         try:
             found = load_profile(file)
+            if found.contradiction:
+                raise ConfigError(f"Invalid profile {file}: {found.contradiction}.")
             render.emit(f"ok     {printable(file)}  (revision {found.revision})")
         except ConfigError as error:
             failed = True
