@@ -165,12 +165,23 @@ def test_old_ones_are_deleted(farm, tmp_path, opened_files):
     assert shown.shown(Look(job, MAX_KEPT + 1.0)).metric == "vmaf"
 
 
-def test_only_of_a_replaced_original_it_is_asked_whether_it_comes_back(operator, farm):
+def test_keeping_it_is_noted_and_the_original_stays(operator, farm):
     path, job = farm.done("a.mp4")
-    assert "Bring the original back" not in page_of(operator, job).text
-    placed(farm, path, job, PlacementState.REPLACED, retained=farm.folder / "kept")
+    kept = farm.folder / "kept"
+    kept.write_bytes(b"original")
+    address = f"/board/jobs/{job.job_id}/compare"
+    assert "Keep it" not in page_of(operator, job).text
+    assert "not_replaced" in operator.post(f"{address}/keep", data={"a": "b"}).headers["location"]
+    placed(farm, path, job, PlacementState.REPLACED, retained=kept, updated_at=5.0)
+    assert "Keep it" in page_of(operator, job).text
 
-    assert "Bring the original back" in page_of(operator, job).text
+    operator.post(f"{address}/keep", data={"a": "b"})
+
+    placement = farm.app.catalog.placement(job.job_id)
+    assert (placement.state, placement.updated_at) == (PlacementState.REPLACED, 5.0)
+    assert kept.read_bytes() == b"original"
+    assert placement.detail.startswith("Accepted by ")
+    assert placement.detail in page_of(operator, job).text
 
 
 def test_an_original_that_is_not_kept_cannot_be_brought_back(operator, farm):

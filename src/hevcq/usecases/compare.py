@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.job import JobRecord, JobState
@@ -18,6 +18,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, FramePairs, OnPlace, SpareFolder
 from hevcq.sql.catalog import Catalog
+from hevcq.usecases.context import LibraryPorts, placement_lock
 from hevcq.usecases.verify_files import VerifyFilesRequest, frame_pairs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -30,6 +31,7 @@ MAX_KEPT = 20
 """Comparisons that are kept: some 15 MB each of 1080p."""
 CHILD_S = 600.0
 """Seconds that one program of a comparison may take."""
+ACCEPTED = "Accepted by "
 GONE = {
     PlacementState.EXPIRED: "The original of {} is deleted, so there is nothing to compare with.",
     PlacementState.UNDONE: "The original of {} was brought back; the rendition is gone.",
@@ -118,6 +120,19 @@ def _placed(placement: Placement) -> tuple[Path, Path]:
         if not path.is_file():
             raise SourceGone(f"{printable(path)} is gone: moved, deleted, or its disk is away.")
     return source, placement.target
+
+
+def accept(job_id: str, ports: LibraryPorts, who: str) -> bool:
+    """Note that a person saw a replaced video's rendition and keeps it; False if it is not replaced.
+
+    Its original stays until its retention ends.
+    """
+    with placement_lock(ports.data_dir):
+        placement = ports.catalog.placement(job_id)
+        if placement is None or placement.state is not PlacementState.REPLACED:
+            return False
+        ports.catalog.record_placements([replace(placement, detail=f"{ACCEPTED}{who}.")])
+        return True
 
 
 class Comparisons:

@@ -13,8 +13,8 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.quality import worst_twentieth
 from hevcq.errors import UsageError
-from hevcq.ports.catalog import PlacementState
-from hevcq.usecases.compare import Look, require_comparable
+from hevcq.ports.catalog import Placement, PlacementState
+from hevcq.usecases.compare import ACCEPTED, Look, accept, require_comparable
 from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, undo
 from hevcq.util.svg import points_svg
 from hevcq.web.identity.person import operator_of
@@ -26,6 +26,7 @@ from hevcq.wiring.contexts import video_farm
 
 OF_JOB, OF_VIDEO = "/board/jobs/{job_id}/compare", "/v/{video_id}/compare/{profile}"
 NOTICES = {
+    "kept": "Noted. The original stays kept until its time ends.",
     "back": "The original is back in its place, and the rendition is gone.",
     "not_replaced": "Nothing was changed: the original is not replaced, or was brought back already.",
 }
@@ -45,6 +46,7 @@ def routes() -> Sequence[BaseRoute]:
     ]
     return (
         *both,
+        Route(f"{OF_JOB}/keep", of_form(keep, operator_of), methods=["POST"]),
         Route(f"{OF_JOB}/undo", question),
         Route(f"{OF_JOB}/undo", of_form(bring_back, operator_of), methods=["POST"]),
     )
@@ -120,8 +122,14 @@ def show(request: Request) -> Response:
         now_html=_now(request, subject, look),
         why_not=why_not,
         replaced=placement is not None and placement.state is PlacementState.REPLACED,
+        accepted=_accepted(placement),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
     )
+
+
+def _accepted(placement: Placement | None) -> str:
+    known = placement is not None and placement.detail.startswith(ACCEPTED)
+    return placement.detail if placement is not None and known else ""
 
 
 def _query(look: Look) -> str:
@@ -174,6 +182,13 @@ def picture(request: Request) -> Response:
     if not found:
         raise HTTPException(404)
     return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+
+
+def keep(request: Request, _form: Mapping[str, str]) -> Response:
+    subject = _subject(request)
+    who = operator_of(request).name
+    done = accept(subject.job.job_id, services_of(request).app.library_ports, who)
+    return _said(subject, "kept" if done else "not_replaced")
 
 
 def question(request: Request) -> Response:
