@@ -34,6 +34,9 @@ BLOCK = 4 * 1024 * 1024
 CANNOT_LINK = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 )
+CANNOT_COPY_RANGE = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM}
+)
 MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 LINK_SOURCE = upsert(
     "source", "source_id, path, size, mtime_ns, inode, device, accepted_at", "source_id"
@@ -79,10 +82,23 @@ def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event)
 
 
 def _transfer(source: int, target: int, moved: Moved, stop: threading.Event) -> None:
-    done = 0
-    while block := os.pread(source, BLOCK, done):
+    size, done, in_kernel = os.fstat(source).st_size, 0, True
+    while done < size:
         _check_stop(stop)
-        done += os.pwrite(target, block, done)
+        if in_kernel:
+            try:
+                # Shares the blocks where the file system can.
+                step = os.copy_file_range(source, target, BLOCK * 4, done, done)
+            except OSError as error:
+                if error.errno not in CANNOT_COPY_RANGE:
+                    raise
+                step = 0
+            in_kernel = step > 0
+        if not in_kernel:
+            step = os.pwrite(target, os.pread(source, BLOCK, done), done)
+        if step == 0:
+            break
+        done += step
         moved(done)
 
 
