@@ -143,3 +143,7 @@ def test_a_spoilt_history_is_named(file: SettingsFile) -> None:
 
     with pytest.raises(ConfigError, match="Move that file away"):
         file.changes()
+    before = file.file.read_text()
+    with pytest.raises(ConfigError, match="Move that file away"):
+        add(file, "films")
+    assert file.file.read_text() == before

@@ -174,6 +174,7 @@ class SettingsFile:
                 f"Cannot write into {self._history.parent}: {reason_of(error)}."
             ) from error
         try:
+            self._read()  # no change is made that could not be recorded
             yield
         finally:
             os.close(descriptor)
