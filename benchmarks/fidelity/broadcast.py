@@ -243,10 +243,10 @@ def with_changing_sound(path: Path, suffix: str = ".ac3") -> None:
     """Sound in AC-3 that is stereo, 5.1 for a film, and stereo again."""
     sounds, raw = b"", path.with_suffix(suffix)
     for channels in (2, 6, 2):
-        ffmpeg(*video(seconds="0.96")[4:], "-ac", channels, raw)
+        ffmpeg(*video(seconds="1.12")[4:], "-af", "tremolo=f=1.7:d=0.9", "-ac", channels, raw)
         sounds += raw.read_bytes()
     raw.write_bytes(sounds)
-    ffmpeg(*video(seconds="3")[:4], "-i", raw, *GOPS, "-c:a", "copy", path)
+    ffmpeg(*video(seconds="3.36")[:4], "-i", raw, *GOPS, "-c:a", "copy", path)
     raw.unlink()
 
 

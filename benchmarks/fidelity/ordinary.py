@@ -329,7 +329,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-data.ts", broadcast.with_data),
     Ordinary("recording-late-sound.ts", broadcast.with_late_sound),
     Ordinary("recording-changing-sound.ts", broadcast.with_changing_sound),
-    Ordinary("recording-changing-aac.ts", broadcast.with_changing_aac, SPLIT),
+    Ordinary("recording-changing-aac.ts", broadcast.with_changing_aac),
     Ordinary("recording-sound-comes-later.ts", broadcast.with_sound_that_comes_later),
     _made("recording-whole.ts", *GOPS, "-c:a", "mp2"),
     _made("recording-whole-mpeg2.ts", *MPEG2, "-c:a", "mp2"),

@@ -24,7 +24,7 @@ CHEAP = {
     "dvd-rip.mkv": "deinterlaced",
     "recording-teletext.ts": "Stream 2 is left out: teletext (deu, fra)",
     "recording-joined.ts": "joined from 2 parts: its clock jumps at 0:00:02",
-    "recording-changing-aac.ts": "its sound in AAC changes between 2 and 6 channels",
+    "recording-changing-aac.ts": "audio in aac whose channels change becomes aac at 384 kbit/s",
     "recording-joined-cut.ts": "its clock jumps at 0:00:02 and 0:00:04",
     "screen.avi": "",
     "windows-media.wmv": "audio in wmav2 becomes aac",

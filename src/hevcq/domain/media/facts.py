@@ -186,6 +186,7 @@ class AudioFacts(Frozen):
         default=None, description="LUFS (EBU R 128) as it is mixed for the rendition, once measured"
     )
     true_peak: float | None = Field(default=None, description="dBTP, once measured")
+    changes: bool = Field(default=False, description="parts of it have fewer channels")
 
 
 class Stream(Frozen):
@@ -414,6 +415,10 @@ class Measurement(Frozen):
     loudness: tuple[tuple[int, float, float], ...] = Field(
         default=(), description="of sounds: their index, LUFS and dBTP; see AudioFacts"
     )
+    changing: tuple[tuple[int, int, str], ...] = Field(
+        default=(),
+        description="sounds whose channels change: index, the most of them, their layout",
+    )
     captions: tuple[str, ...] | None = Field(
         default=None,
         description="channels of closed captions that hold text, such as CC1; empty: not looked for",
@@ -432,7 +437,12 @@ class Measurement(Frozen):
         found = {track.index: track for track in self.tracks if track.retimed}
         packets = {t.index: t.packets for t in self.tracks if t.packets}
         late = {s.index for s in info.streams if info.unsent(s)} & packets.keys()
-        heard = {index: facts for index, *facts in self.loudness}
+        heard: dict[int, dict[str, object]] = {
+            index: {"channels": channels, "layout": layout, "changes": True}
+            for index, channels, layout in self.changing
+        }
+        for index, loudness, peak in self.loudness:
+            heard.setdefault(index, {}).update(loudness=loudness, true_peak=peak)
         if not found and not late and not heard and self.bars is None:
             return info
         streams = []
@@ -447,8 +457,7 @@ class Measurement(Frozen):
                 cut = stream.video.model_copy(update={"bars": self.bars[1:]})
                 stream = stream.model_copy(update={"video": cut})  # noqa: PLW2901
             if stream.audio is not None and stream.index in heard:
-                loudness, peak = heard[stream.index]
-                facts = {"loudness": loudness, "true_peak": peak}
-                stream = stream.model_copy(update={"audio": stream.audio.model_copy(update=facts)})  # noqa: PLW2901
+                audio = stream.audio.model_copy(update=heard[stream.index])
+                stream = stream.model_copy(update={"audio": audio})  # noqa: PLW2901
             streams.append(stream)
         return info.model_copy(update={"streams": tuple(streams)})

@@ -169,7 +169,9 @@ def _not_probed(profile: Profile, info: MediaInfo, stream: Stream) -> Decision |
 
 
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
-    held = stream.codec in containers.AUDIO[muxer]
+    # MP4 and Matroska name the channels of AAC once; AC-3 says them itself.
+    changes = stream.audio is not None and stream.audio.changes and stream.codec == "aac"
+    held = stream.codec in containers.AUDIO[muxer] and not changes
     policy, playable = profile.audio.policy, stream.codec in PLAYABLE_AUDIO
     gain, louder = _loudness(profile, stream.audio)
     if gain is None or gain:
@@ -180,7 +182,7 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         notice = f"Stream {stream.index}{louder}." if louder else ""
         return _copy(stream).model_copy(update={"notice": notice})
     if not held:
-        what = f"audio in {stream.codec}, which {_named(muxer)} cannot hold"
+        what = f"audio in {_described(stream)}, which {_named(muxer)} cannot hold"
         if profile.audio.unsupported is LossPolicy.DROP:
             return left_out(stream, what)
         if profile.audio.unsupported in {LossPolicy.REFUSE, LossPolicy.KEEP}:
@@ -190,6 +192,11 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         return decided
     notice = f"{decided.notice} Stream {stream.index}{louder}."
     return decided.model_copy(update={"gain_db": gain or 0.0, "notice": notice})
+
+
+def _described(stream: Stream) -> str:
+    changes = stream.audio is not None and stream.audio.changes
+    return f"{stream.codec} whose channels change" if changes else stream.codec
 
 
 def _loudness(profile: Profile, facts: AudioFacts | None) -> tuple[float | None, str]:
@@ -289,7 +296,7 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         encoder=encoder,
         bit_rate=None if kbps is None else kbps * 1000,
         channels=held,
-        notice=f"Stream {stream.index}: audio in {stream.codec} becomes {codec}"
+        notice=f"Stream {stream.index}: audio in {_described(stream)} becomes {codec}"
         + ("" if kbps is None else f" at {kbps} kbit/s")
         + f"{mixed}{clipped(stream)}.",
     )

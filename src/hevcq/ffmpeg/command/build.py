@@ -226,7 +226,7 @@ def _sound_options(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Opti
         filters += [mixed_for(track, source, plan), f"volume={track.gain_db:g}dB"]
         return [("-filter", ",".join(filters))]
     layout = sound_layout(track, source)
-    if source.audio is not None and layout != source.audio.layout:
+    if source.audio is not None and (layout != source.audio.layout or source.audio.changes):
         filters.append(f"aformat=channel_layouts={layout}")
     return [("-filter", ",".join(filters))] if filters else []
 

@@ -24,6 +24,9 @@ PAIRED = 2
 _SAMPLES = 16_000
 _SUMMED = f"aresample={RATE}:filter_size=4:cutoff=0.6"
 """Brings power to RATE. A short filter, because one as long as usual would smear a loud sound over a second."""
+_HELD_S = 0.028
+"""Seconds that these filters hold back, and lose where channels change and ffmpeg begins them anew:
+put ahead of each beginning, so that what follows a change is not early (at most 3 ms at each, measured)."""
 _NAMED = re.compile(r"^(mono|stereo|quad|[2-7]\.[0-2])(\([a-z]+\))?$")
 _BY_COUNT = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _FEWER = {1: "mono", 2: "stereo"}
@@ -55,7 +58,7 @@ class SoundShape:
 def level_outputs(request: EncodeRequest) -> list[str]:
     """Return the options that let an encode, or a join, write the levels of the sounds it encodes."""
     options, plan = [], request.plan
-    for track, path in zip(plan.encoded(StreamKind.AUDIO), level_files(request), strict=True):
+    for track, path in zip(plan.encoded(StreamKind.AUDIO), level_files(request), strict=False):
         options += source_levels(track, plan, request.info, path)
     return options
 
@@ -64,8 +67,14 @@ def source_levels(track: StreamPlan, plan: EncodePlan, info: MediaInfo, path: Pa
     """Return the options of one more output: the levels of a source's sound, mixed as it is encoded."""
     source = next(s for s in info.streams if s.index == track.source_index)
     shape = planned_shape(track, source, plan)
-    graph = _graph(mixed_for(track, source, plan), shape, silent_start(source, plan, info))
+    start = silent_start(source, plan, info)
+    graph = _graph(mixed_for(track, source, plan), shape, start, levels_late_s(source))
     return _output(track.source_index, graph, path)
+
+
+def levels_late_s(source: Stream) -> float:
+    """Return by how many seconds the levels of a source's sound lie later than the sound."""
+    return _HELD_S if source.audio is not None and source.audio.changes else 0.0
 
 
 def mixed_for(track: StreamPlan, source: Stream, plan: EncodePlan) -> str:
@@ -133,13 +142,15 @@ def _output(stream: int, graph: str, path: Path) -> list[str]:
         graph,
         "-c:a",
         "pcm_f32le",
+        "-bsf:a",
+        "setts=ts=N",
         "-f",
         "f32le",
         f"file:{path}",
     ]
 
 
-def _graph(mixed: str, shape: SoundShape, start: str) -> str:
+def _graph(mixed: str, shape: SoundShape, start: str, held_s: float = 0.0) -> str:
     """Return the filters of a sound's levels; they fill gaps with silence, as players do."""
     count = shape.channels
     layout = _BY_COUNT[count]
@@ -148,6 +159,8 @@ def _graph(mixed: str, shape: SoundShape, start: str) -> str:
     own = "|".join(map(str, places))
     turned = "|".join(f"c{place}=c{(place + 1) % count}" for place in places)
     steady = f"aresample={_SAMPLES}:async=1:min_hard_comp=0.005{start},aformat=sample_fmts=fltp"
+    if held_s:
+        steady += f",adelay={held_s * 1000:.0f}:all=1"
     split = f"acrossover=split={' '.join(map(str, EDGES))}:order=4th"
     bands = [f"[b{number}]" for number in range(BANDS + 2)]
     ahead = ",".join(filter(None, [mixed, f"channelmap={own}:{layout}", steady, split]))

@@ -50,7 +50,12 @@ def thumbnail_files(request: EncodeRequest) -> tuple[Path, ...]:
 
 
 def level_files(request: EncodeRequest) -> tuple[Path, ...]:
-    """Return the files of levels beside the output, one for each encoded sound."""
+    """Return the files of levels beside the output, one for each encoded sound.
+
+    () where channels change: ffmpeg would lose more of them than if it did nothing else, so G8 makes them.
+    """
+    if any(s.audio is not None and s.audio.changes for s in request.info.streams):
+        return ()
     return _beside(request, StreamKind.AUDIO, "levels")
 
 

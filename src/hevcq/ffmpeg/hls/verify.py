@@ -14,7 +14,7 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
 from hevcq.errors import SourceGone, SourceUnreadable
-from hevcq.ffmpeg.command.levels import planned_shape
+from hevcq.ffmpeg.command.levels import levels_late_s, planned_shape
 from hevcq.ffmpeg.hls import gates
 from hevcq.ffmpeg.hls.command import (
     bare_info,
@@ -231,7 +231,7 @@ class _SetGates:
         request, (made, written) = self.request, files
         source = next(s for s in request.info.streams if s.index == track.source_index)
         # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
-        moved_s = -(self.heard.start_s or 0.0)
+        moved_s = -(self.heard.start_s or 0.0) - levels_late_s(source)
         heard = SoundTrack(planned_shape(track, source, request.plan), request.plan.muxer, moved_s)
         known = [written] if written is not None else []
         with level_files_of(

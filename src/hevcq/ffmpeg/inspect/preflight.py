@@ -28,7 +28,7 @@ from hevcq.domain.planning.video import (
     film_rate,
     inverts_telecine,
 )
-from hevcq.domain.profile import LossPolicy, Preflight, Profile
+from hevcq.domain.profile import AudioPolicy, LossPolicy, Preflight, Profile
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,
@@ -49,6 +49,7 @@ from hevcq.ffmpeg.versions import KEYED, keyed
 
 SPEECH_S = 0.02
 """Seconds of a frame of AMR."""
+_HOLD_DOLBY = frozenset({Container.SOURCE, Container.MP4, Container.MKV})
 _FIRST_PACKETS = ("-read_intervals", "%+#32")
 """Twice as many as a decoder may hold back before it shows the first picture."""
 MAX_RETIMED = 32
@@ -73,7 +74,6 @@ def preflight(
         _judge(tools, location, info, profile, measured, stop)
     _require_shapes(tools, location, info, stop)
     _require_speech(tools, location, info, measured, stop)
-    _require_steady_channels(tools, location, info, stop)
     notices = [
         *hidden_media(tools, location, info, measured, profile, stop),
         *_evened(location, info, measured, profile),
@@ -96,6 +96,7 @@ def preflight(
         from hevcq.ffmpeg.inspect.loudness import source_loudness
 
         found["loudness"] = tuple(source_loudness(tools, location, info, profile, stop))
+    found["changing"] = tuple(_changing_sounds(tools, location, info, profile, stop))
     require_even_film(location, info, measured, profile)
     return measured.model_copy(update={**found, "notices": (*measured.notices, *notices)})
 
@@ -309,26 +310,25 @@ def _require_speech(
             )
 
 
-def _require_steady_channels(
-    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
-) -> None:
-    """Refuse AAC of a broadcast whose channels change: MP4 and Matroska name them once."""
+def _changing_sounds(
+    tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
+) -> Iterator[tuple[int, int, str]]:
+    """Yield the sounds of a broadcast whose channels change, with the most channels and their layout.
+
+    AC-3 that is copied is not asked.
+    """
+    copied = profile.audio.policy is AudioPolicy.COPY and profile.container in _HOLD_DOLBY
+    codecs = {"aac"} if copied else {"aac", "ac3", "eac3"}
     sounds = info.of_kind(StreamKind.AUDIO) if info.format_name == "mpegts" else ()
-    for stream in (each for each in sounds if each.codec == "aac"):
+    for stream in (each for each in sounds if each.codec in codecs):
         lines = set[str]()
         argv = [tools.ffprobe, "-v", "error", "-select_streams", str(stream.index), "-show_entries",
-                "frame=channels", "-of", KEYED, *input_options(location)]  # fmt: skip
+                "frame=channels,channel_layout", "-of", KEYED, *input_options(location)]  # fmt: skip
         run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), on_line=lines.add)
-        channels = {
-            int(count) for line in lines if (count := keyed(line).get("channels", "")).isdigit()
-        }
-        if len(channels) > 1:
-            raise MediaRefused(
-                f"{display_name(location)}: its sound in AAC changes between"
-                f" {' and '.join(map(str, sorted(channels)))} channels, which MP4 and Matroska cannot hold.",
-                remedy="Give it one number of channels, and encode the copy: ffmpeg -i FILE -map 0:v"
-                f" -map 0:a -c:v copy -c:a aac -ac {max(channels)} NEW.ts.",
-            )
+        frames = [each for each in map(keyed, lines) if each.get("channels", "").isdigit()]
+        layouts = {int(each["channels"]): each.get("channel_layout", "") for each in frames}
+        if len(layouts) > 1:
+            yield stream.index, max(layouts), layouts[max(layouts)]
 
 
 def _evened(

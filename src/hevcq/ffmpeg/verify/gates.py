@@ -15,7 +15,7 @@ from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.errors import SourceGone, SourceUnreadable
-from hevcq.ffmpeg.command.levels import planned_shape
+from hevcq.ffmpeg.command.levels import levels_late_s, planned_shape
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
@@ -271,8 +271,10 @@ class _Gates:
             self.tools, request, sounds, request.report.levels, self.stop, deadline_s=self._left()
         ) as files:
             for kept, there, here in zip(sounds, files, made, strict=True):
-                shape = planned_shape(kept, streams[kept.source_index], request.plan)
-                track = SoundTrack(shape, request.plan.muxer, moved_s, kept.gain_db)
+                source = streams[kept.source_index]
+                shape = planned_shape(kept, source, request.plan)
+                late_s = moved_s - levels_late_s(source)
+                track = SoundTrack(shape, request.plan.muxer, late_s, kept.gain_db)
                 problem = sound_problem(there, here, track)
                 if not problem and request.profile.audio.loudness is not None:
                     from hevcq.ffmpeg.inspect.loudness import loudness_problem
