@@ -78,7 +78,7 @@ def page(
     )
     app = App(settings)
     signals = StopSignals()
-    page = create_app(app), signals, listening, 100
+    page = create_app(app), signals, listening
     thread = threading.Thread(target=run_until, args=page)
     thread.start()
     try:

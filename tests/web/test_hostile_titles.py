@@ -101,7 +101,7 @@ def look(person: Watched) -> None:
 
 def acting(page: Any) -> int:
     """Return how many elements of the page a title made."""
-    return int(page.locator("[hx-get], [src='/bad'], meta[http-equiv]").count())
+    return int(page.locator("[hx-get='/bad'], [src='/bad'], meta[http-equiv]").count())
 
 
 def make_hostile_clip(path: Path) -> None:
