@@ -11,7 +11,7 @@ import base64
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,10 +222,18 @@ def _abort(s3: S3Client, job: FileUpload, upload_id: str) -> None:
 def run_parallel(work: Callable[[int], Any], numbers: range) -> list[Any]:
     """Run `work` for every number, PARTS_AT_A_TIME in parallel; return the results in order.
 
-    After an error the pending calls are cancelled, the running ones awaited, and the error is raised.
+    After the first error the pending calls are cancelled, the running ones awaited, and the error
+    is raised.
     """
+    if len(numbers) == 1:
+        return [work(numbers[0])]
     pool = ThreadPoolExecutor(PARTS_AT_A_TIME, thread_name_prefix="s3-part")
     try:
-        return list(pool.map(work, numbers))
+        futures = [pool.submit(work, number) for number in numbers]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        failed = next((f for f in futures if f.done() and f.exception() is not None), None)
+        if failed is not None:
+            failed.result()
+        return [future.result() for future in futures]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
