@@ -84,7 +84,7 @@ def test_a_refusal_names_the_policy() -> None:
         (JobState.DONE, PlacementState.PLACED, Disposition.DONE),
         (JobState.DONE, PlacementState.REPLACED, Disposition.DONE),
         (JobState.DONE, PlacementState.UNDONE, Disposition.QUEUE),
-        (JobState.DONE, PlacementState.EXPIRED, Disposition.DONE),
+        (JobState.DONE, PlacementState.EXPIRED, Disposition.REFUSE),
         (JobState.SKIPPED, PlacementState.WAITING, Disposition.SKIP),
         (JobState.DEAD, PlacementState.WAITING, Disposition.FAILED),
     ],
@@ -101,6 +101,12 @@ def test_what_the_ledger_knows_decides(
     if undone:  # nothing is replaced a second time unasked
         again = decide(video(VIDEO), HEVC, encode_plan(), known, Destination(Mode.REPLACE))
         assert again.disposition is Disposition.DONE
+
+
+def test_a_replaced_video_whose_original_was_freed_is_done_though_the_original_came_back() -> None:
+    known = Known(placement(PlacementState.EXPIRED, Mode.REPLACE), job(JobState.DONE))
+    found = decide(video(VIDEO), HEVC, encode_plan(), known, Destination(Mode.REPLACE))
+    assert found.disposition is Disposition.DONE
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,11 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
     finished = replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE, output=size)
     if placement is None or placement.state in UNPLACED or _made_again(placement, job):
         return finished
-    place = printable(placement.target)
+    place, name = printable(placement.target), shlex.quote(printable(item.path))
+    if placement.state is PlacementState.EXPIRED and placement.mode is not Mode.REPLACE:
+        # What is at its target, if anything, is not of this video.
+        reason = f"{placement.detail} Run `hevcq retry {name}` and this command again.".strip()
+        return replace(item, disposition=Disposition.REFUSE, reason=reason)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE
         reason = UNDONE if undone else "Replaced earlier."
@@ -210,7 +214,7 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
             return replace(finished, reason=reason, target=target)
         reason = (
             f"Its rendition is at {place}, as an earlier command asked; to have it here, run"
-            f" `hevcq retry {shlex.quote(printable(item.path))}` and this command again."
+            f" `hevcq retry {name}` and this command again."
         )
         return replace(item, disposition=Disposition.REFUSE, reason=reason)
     else:
