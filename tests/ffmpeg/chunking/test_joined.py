@@ -76,6 +76,16 @@ def test_one_frame_of_another_place_is_found_at_its_seam(video, plan, tmp_path):
     assert re.search(r"frame \d+ .*is another picture", results[-1].detail)
 
 
+@pytest.mark.parametrize("order", [(1, 0, 2), (0, 0, 2)], ids=["swapped", "doubled"])
+def test_chunks_in_another_order_are_found(video, plan, order):
+    files = video.chunk_files(plan)
+    report = video.join(plan, [files[n] for n in order], "order")
+
+    results = video.verify(video.output("order"), report)
+
+    assert outcome(results) == (Gate.G8, Outcome.FAILED), results
+
+
 def test_frames_at_other_times_are_found(video, plan, tmp_path):
     report = video.join(plan, video.chunk_files(plan))
     late = tmp_path / "late.mp4"

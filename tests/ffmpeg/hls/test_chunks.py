@@ -107,6 +107,17 @@ def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made: MadeS
     assert not list(tmp_path.glob(".parts-*"))
 
 
+def test_swapped_chunks_of_a_ladder_are_found(made: MadeSet, tmp_path):
+    plan = planned(made)
+    request, (first, second, third) = parts_of(made, tmp_path, plan)
+    parts = [second, first, third]
+    report = ENCODER.join(request, plan, parts, on_progress=lambda _: None, stop=STOP)
+
+    last = MadeSet(replace(made.request, output=request.output, report=report)).judge()[-1]
+
+    assert (last.gate, last.outcome) == (Gate.G8, Outcome.FAILED), last
+
+
 def test_every_rung_of_a_chunk_is_compared_with_its_plan(made: MadeSet, tmp_path, monkeypatch):
     """That the first stream of a chunk is right does not excuse the others."""
     plan = planned(made)
