@@ -208,6 +208,8 @@ def test_a_profile_is_copied_changed_and_deleted(
 ) -> None:
     refused = operator.post("/settings/profiles/copy", data={"from": "hevc", "name": "hevc"})
     assert "There is a profile" in refused.text
+    assert "<option selected>hevc" in refused.text
+    assert "<option selected>av1" in operator.get("/settings/profiles?from=av1").text
     refused = operator.post("/settings/profiles/copy", data={"from": "hevc", "name": "../x"})
     assert "must be lower-case letters" in refused.text
     assert operator.post(
@@ -226,6 +228,10 @@ def test_a_profile_is_copied_changed_and_deleted(
     answer = operator.post("/settings/profile", data=wrong)
     assert "must be at most 63" in answer.text
     assert profile(opened, "mine")[1] == text
+    assert operator.post(
+        "/settings/profile", data=fields_of(answer.text) | {"video-crf": "21"}
+    ).is_redirect
+    assert "crf: 21\n" in profile(opened, "mine")[1]
 
     gone = {"name": "mine", "sure": "yes"}
     used = library(opened, **{"profiles-mine": "yes"})

@@ -55,10 +55,10 @@ def routes() -> Sequence[BaseRoute]:
 
 def profiles(request: Request) -> Response:
     operator_of(request)
-    return _list(request)
+    return _list(request, source=request.query_params.get("from", ""))
 
 
-def _list(request: Request, error: str = "", wanted: str = "") -> Response:
+def _list(request: Request, error: str = "", wanted: str = "", source: str = "") -> Response:
     settings = services_of(request).app.settings
     known, own = load_profiles(profile_folder(settings)), shipped()
     rows = [(each, name not in own, minute_cost(each)) for name, each in sorted(known.items())]
@@ -70,6 +70,7 @@ def _list(request: Request, error: str = "", wanted: str = "") -> Response:
         can_change=can_change(settings),
         error=error,
         wanted=wanted,
+        source=source,
     )
 
 
@@ -77,7 +78,7 @@ def copy(request: Request, form: Mapping[str, str]) -> Response:
     app, name, source = services_of(request).app, form.get("name", "").strip(), form.get("from", "")
     if words := copy_problem(app.settings, name):
         said = words if words.startswith("There") else f"The name {words}."
-        return _list(request, said, name)
+        return _list(request, said, name, source)
     copy_profile(file_of(request), app.settings, source, name, operator_of(request).name)
     return done(app, "/profiles", "profile")
 
@@ -89,15 +90,15 @@ def edit_profile(request: Request) -> Response:
         _, text = profile_text(services_of(request).app.settings, name)
     except UsageError as error:
         raise HTTPException(404) from error
-    return _form(request, name, (text, text), {})
+    return _form(request, name, (text, text, text), {})
 
 
 def _form(
-    request: Request, name: str, texts: tuple[str, str], problems: Mapping[str, str]
+    request: Request, name: str, texts: tuple[str, str, str], problems: Mapping[str, str]
 ) -> Response:
-    """Show a profile; `texts` are what is in its file, and what the person wants there."""
+    """Show a profile; `texts` are what its file, the box of text and the fields hold."""
     settings = services_of(request).app.settings
-    raw = read_yaml(texts[1])
+    raw = read_yaml(texts[2])
     shown: list[tuple[str, list[FormField]]] = []
     for section, names in SECTIONS.items():
         model, values, prefix = _part(section, raw)
@@ -138,15 +139,15 @@ def put_profile(request: Request, form: Mapping[str, str]) -> Response:
     problems: dict[str, str] = {}
     try:
         values = {} if text != former else _values(form, former)
-        text, problems = changed_profile(text, values)
+        wanted, problems = changed_profile(text, values)
         if not problems:
             who = operator_of(request).name
-            save_profile(file_of(request), app.settings, name, (former, text), who)
+            save_profile(file_of(request), app.settings, name, (former, wanted), who)
             return done(app, "/profiles", "profile")
     except HevcqError as error:
         problems = {"": str(error)}
-        text = former
-    return _form(request, name, (former, text), problems)
+        text = wanted = former
+    return _form(request, name, (former, text, wanted), problems)
 
 
 def _values(form: Mapping[str, str], text: str) -> dict[str, Any]:
