@@ -41,7 +41,7 @@ def digest(app: App) -> str:
 def library(app: App, **more: str) -> dict[str, str]:
     """Return the form of the library tv as the page sends it."""
     path = str(app.settings.libraries[0].path)
-    form = {"digest": digest(app), "former": "tv", "name": "tv", "path": path, "watch": "yes"}
+    form = {"file_digest": digest(app), "former": "tv", "name": "tv", "path": path, "watch": "yes"}
     return {**form, "place": "beside", "order": "path", "priority": "0", **more}
 
 
@@ -136,7 +136,7 @@ def test_a_library_is_added_removed_and_brought_back(
 ) -> None:
     form = library(opened, former="", name="films", path=str(config.parent / "films"))
     assert operator.post("/settings/library", data=form).status_code == 303
-    gone = {"digest": digest(opened), "name": "tv"}
+    gone = {"file_digest": digest(opened), "name": "tv"}
 
     assert operator.post("/settings/library/remove", data=gone).status_code == 400
     assert operator.post("/settings/library/remove", data={**gone, "sure": "yes"}).is_redirect
@@ -150,15 +150,15 @@ def test_a_library_is_added_removed_and_brought_back(
 
 def test_the_week_is_written_as_windows(operator: TestClient, opened: App, config: Path) -> None:
     night = {f"h{day * 24 + hour}": "1" for day in range(5) for hour in (22, 23)}
-    form = {"digest": digest(opened), "grid": "yes", "at_end": "border", **night}
+    form = {"file_digest": digest(opened), "grid": "yes", "at_end": "border", **night}
 
     assert operator.post("/settings/hours", data=form).is_redirect
     assert opened.settings.schedule.windows == ("Mon-Fri 22:00-24:00",)
     page = operator.get("/settings/hours").text
     assert page.count(" checked") == 10
-    empty = {"digest": digest(opened), "grid": "yes", "at_end": "border"}
+    empty = {"file_digest": digest(opened), "grid": "yes", "at_end": "border"}
     assert "must have an hour" in operator.post("/settings/hours", data=empty).text
-    exact = {"digest": digest(opened), "windows": "22:30-06:00", "timezone": "Mars/Olympus"}
+    exact = {"file_digest": digest(opened), "windows": "22:30-06:00", "timezone": "Mars/Olympus"}
     assert "is not a time zone" in operator.post("/settings/hours", data=exact).text
     exact["timezone"] = "Europe/Berlin"
     assert operator.post("/settings/hours", data=exact).is_redirect
@@ -171,7 +171,11 @@ def test_the_page_sets_no_program_to_run(
 ) -> None:
     if command:
         config.write_text(f'{config.read_text()}\n[schedule]\ngate_command = "{command}"\n')
-    form = {"digest": digest(opened), "windows": "22:30-06:00", "gate_command": "touch /tmp/owned"}
+    form = {
+        "file_digest": digest(opened),
+        "windows": "22:30-06:00",
+        "gate_command": "touch /tmp/owned",
+    }
 
     assert operator.post("/settings/hours", data=form).is_redirect
     assert opened.settings.schedule.windows == ("22:30-06:00",)
@@ -182,7 +186,7 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     operator: TestClient, opened: App, config: Path
 ) -> None:
     secret = "whsec_" + "c2VjcmV0" * 5
-    form = {"digest": digest(opened), "kind_of": "webhook", "name": "me", "secret": secret}
+    form = {"file_digest": digest(opened), "kind_of": "webhook", "name": "me", "secret": secret}
 
     wrong = operator.post("/settings/messages", data={**form, "url": "nowhere"})
     assert "must be an address" in wrong.text
@@ -196,11 +200,18 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     shown = operator.get("/settings/messages").text
     assert "http://127.0.0.1:9/in" in shown
     assert secret not in shown + operator.get("/settings/changes").text
-    one = {"digest": digest(opened), "kind": "webhook", "number": "0"}
+    one = {"file_digest": digest(opened), "kind": "webhook", "number": "0"}
     assert "did not take the test" in operator.post("/settings/messages/test", data=one).text
     assert operator.post("/settings/messages/remove", data=one).is_redirect
     assert "webhook" not in config.read_text()
     assert operator.post("/settings/messages/test", data=one).status_code == 400
+    person = {"file_digest": digest(opened), "kind_of": "notify", "name": "me"}
+    person |= {"url": "json://127.0.0.1:9/in", "digest": "07:30"}
+    known = f'name="file_digest" value="{digest(opened)}"'
+    for page in ("messages", "hours", "library?name=tv"):
+        assert known in operator.get(f"/settings/{page}").text
+    assert operator.post("/settings/messages", data=person).is_redirect
+    assert "one message a day at 07:30" in operator.get("/settings/messages").text
 
 
 def test_a_profile_is_copied_changed_and_deleted(

@@ -181,7 +181,7 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
                 operator_of(request).name,
                 profiles=profile_names(app),
                 former=former,
-                known=form.get("digest", ""),
+                known=form.get("file_digest", ""),
             )
         except HevcqError as error:
             problems = {"": str(error)}
@@ -207,7 +207,7 @@ def drop_library(request: Request, form: Mapping[str, str]) -> Response:
     if form.get("sure") != "yes":
         raise HTTPException(400, "Say that you are sure.")
     who, name = operator_of(request).name, form.get("name", "")
-    remove_library(file_of(request), name, who, form.get("digest", ""))
+    remove_library(file_of(request), name, who, form.get("file_digest", ""))
     return done(services_of(request).app, "", "removed")
 
 
@@ -261,7 +261,7 @@ def put_hours(request: Request, form: Mapping[str, str]) -> Response:
     if not problems:
         change = file.new(operator_of(request).name, "Change the hours", "schedule", before, values)
         try:
-            file.change(change, form.get("digest", ""))
+            file.change(change, form.get("file_digest", ""))
         except HevcqError as error:
             problems = {"": str(error)}
         else:
@@ -309,7 +309,7 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     if not problems:
         who, what = operator_of(request).name, f"Add receiver {values.get('name') or title}"
         try:
-            file.change(file.new(who, what, kind, None, values), form.get("digest", ""))
+            file.change(file.new(who, what, kind, None, values), form.get("file_digest", ""))
         except HevcqError as error:
             problems = {"": str(error)}
         else:
@@ -330,7 +330,7 @@ def drop_receiver(request: Request, form: Mapping[str, str]) -> Response:
     kind, _, table = _named(request, form)
     file, who = file_of(request), operator_of(request).name
     what = f"Remove receiver {table.get('name') or KINDS[kind][1]}"
-    file.change(file.new(who, what, kind, table, None), form.get("digest", ""))
+    file.change(file.new(who, what, kind, table, None), form.get("file_digest", ""))
     return done(services_of(request).app, "/messages", "receiver")
 
 
