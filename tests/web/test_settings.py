@@ -206,7 +206,9 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     assert "webhook" not in config.read_text()
     assert operator.post("/settings/messages/test", data=one).status_code == 400
     person = {"file_digest": digest(opened), "kind_of": "notify", "name": "me"}
-    person |= {"url": "json://127.0.0.1:9/in", "digest": "07:30"}
+    person |= {"url": "me", "digest": "07:30"}
+    assert "must be an address" in operator.post("/settings/messages", data=person).text
+    person["url"] = "json://127.0.0.1:9/in"
     known = f'name="file_digest" value="{digest(opened)}"'
     for page in ("messages", "hours", "library?name=tv"):
         assert known in operator.get(f"/settings/{page}").text

@@ -38,6 +38,13 @@ class NotifySettings(Frozen):
     events: Events = Field(default=USUAL_EVENTS, description="events; * for all")
     digest: str = Field(default="", description="HH:MM: one message a day at that time")
 
+    @field_validator("url", mode="after")
+    @classmethod
+    def _url(cls, value: SecretStr) -> SecretStr:
+        if not path_of(value) and "://" not in value.get_secret_value():
+            raise ValueError("must be an address such as ntfys://ntfy.sh/your-topic")
+        return value
+
     @field_validator("digest", mode="after")
     @classmethod
     def _time(cls, value: str) -> str:
