@@ -206,6 +206,18 @@ def recording_joined_cut(path: Path) -> None:
     path.write_bytes(_cut(one, 0.1, 0.83) + _cut(other, 0.17, 0.83) + _cut(one, 0.3, 1))
 
 
+def recording_joined_open(path: Path, keys: str = "20") -> None:
+    """Parts of H.264 without an IDR picture but the first, as broadcasts in high definition have."""
+    coded = (*GOPS, "-x264-params", f"open-gop=1:keyint={keys}:bframes=2")
+    one = recorded(path, coded, seconds="3")
+    path.write_bytes(_cut(one, 0, 0.9) + _cut(one, 0.2, 0.7))
+
+
+def recording_joined_lost(path: Path) -> None:
+    """The same where ffmpeg's decoder drops what follows, as the order of the pictures goes back."""
+    recording_joined_open(path, keys="12")
+
+
 def changing(path: Path, *shapes: tuple[str, str], coded: tuple[str, ...] = _MPEG2) -> None:
     """One video whose size and sample aspect change on the way, as between programmes and films."""
     parts = [path.with_suffix(f".part{place}.ts") for place in range(len(shapes))]

@@ -201,13 +201,11 @@ class Farm:
         size = self.clip.stat().st_size
         output = self.folder / f"out{self.made}.{self.plan.extension}"
         request = EncodeRequest(
-            self.recipe, self.plan, self.info, str(self.clip), output, 1.0, size, 60.0
-        )
+            self.recipe, self.plan, self.info, str(self.clip), output, size, 60.0,
+            measured=self.encoder.measure(str(self.clip), self.info, stop=STOP),
+        )  # fmt: skip
         report = self.encoder.encode(request, on_progress=lambda _s: None, stop=STOP)
-        measured = self.encoder.measure(str(self.clip), self.info, stop=STOP)
-        return VerifyRequest(
-            self.recipe, self.plan, str(self.clip), self.info, measured, size, output, report, 60.0
-        )
+        return request.to_verify(report)
 
     def judge(self, request: VerifyRequest) -> list[str]:
         results = self.encoder.verify(request, on_progress=lambda _s: None, stop=STOP)

@@ -230,12 +230,14 @@ def watch_signed_out(ann: Watched, chromium: Any, site: Site) -> None:
 
 def mend_from_the_board(olga: Watched) -> None:
     olga.go("/board")
-    retry = olga.page.get_by_role("button", name="Retry notes, small")
-    retry.click()
-    olga.page.get_by_text("Sent back to the queue: 1.").wait_for()
-    assert olga.page.get_by_role("button", name="Retry notes").count() == 1, (
-        "the other is still there"
-    )
+    olga.page.get_by_role("link", name="Failed jobs wait for a decision").click()
+    failed = olga.page.get_by_role("rowheader", name="notes")
+    assert failed.count() == 2
+    failed.get_by_role("link").first.click()
+    olga.page.get_by_role("button", name="Retry").click()
+    olga.page.get_by_text("Queued again: 1.").wait_for()
+    olga.go("/board/jobs?state=failed")
+    assert failed.count() == 1, "the other is still there"
 
 
 def look_through_the_queue(olga: Watched) -> str:

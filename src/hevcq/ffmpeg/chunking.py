@@ -258,7 +258,8 @@ def join(
         command = encode_command(job.tools, request, covers, captions, video)
         for heard in level_files(request):
             create_output(heard)
-        command += level_outputs(request)
+        if level_files(request):
+            command += level_outputs(request)
         report = run_with_progress(
             job,
             command,

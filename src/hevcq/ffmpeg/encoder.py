@@ -293,7 +293,7 @@ class FfmpegEncoder(Encoder):
             seen, heard = thumbnail_files(request), level_files(request)
             for path in (*seen, *heard):
                 create_output(path)
-            command += [*level_outputs(request), *thumbnail_outputs(request)]
+            command += [*(level_outputs(request) if heard else ()), *thumbnail_outputs(request)]
             reads = [*covers, *captions]
             report = run_with_progress(job, command, request.duration_s, on_progress, reads=reads)
             _carry_metadata(request)

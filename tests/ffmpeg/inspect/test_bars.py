@@ -107,5 +107,5 @@ def test_a_split_video_is_cropped_as_a_whole_one(tmp_path: Path) -> None:
     report = clip.join(plan, clip.chunk_files(plan))
 
     assert clip.plan.video.crop == "320:180:0:30"
-    results = clip.verify(clip.output(), report, plan)
+    results = clip.verify(clip.output(), report)
     assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results

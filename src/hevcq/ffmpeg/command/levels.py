@@ -58,7 +58,7 @@ class SoundShape:
 def level_outputs(request: EncodeRequest) -> list[str]:
     """Return the options that let an encode, or a join, write the levels of the sounds it encodes."""
     options, plan = [], request.plan
-    for track, path in zip(plan.encoded(StreamKind.AUDIO), level_files(request), strict=False):
+    for track, path in zip(plan.encoded(StreamKind.AUDIO), level_files(request), strict=True):
         options += source_levels(track, plan, request.info, path)
     return options
 
