@@ -38,6 +38,8 @@ def test_many_viewers_cost_one_look_until_somebody_changes_something(
     assert look() == 0
     operator.post("/board/pause", data={"for": "1h"})
     assert look() == 1, "who changed something sees it"
+    operator.post("/board/resume")
+    assert look() == 1
     clock.advance(5)
     assert look() == 1
 

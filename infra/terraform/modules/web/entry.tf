@@ -57,7 +57,7 @@ resource "aws_lb" "this" {
   load_balancer_type         = "application"
   security_groups            = [aws_security_group.balancer.id]
   subnets                    = var.network.subnet_ids
-  idle_timeout               = 120 # the page's event stream says something every 15 s
+  idle_timeout               = 120
   drop_invalid_header_fields = true
   enable_deletion_protection = var.deletion_protection
   tags                       = var.tags

@@ -1,7 +1,7 @@
 # The page: `hevcq serve` as one Fargate service behind a load balancer that speaks TLS. A load balancer
-# and not an API gateway, because pages stay open on one event stream, which a gateway ends after 30 s,
-# and because it asks nothing for each request. Videos never pass through it: browsers send and fetch
-# them by signed links to the buckets. It runs the workers' image, so that one push is one release.
+# and not an API gateway, because open pages ask for news every two seconds and it asks nothing for each
+# request. Videos never pass through it: browsers send and fetch them by signed links to the buckets. It
+# runs the workers' image, so that one push is one release.
 
 locals {
   log_group = "/${var.name}/web"

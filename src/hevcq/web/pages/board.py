@@ -87,7 +87,9 @@ def hold(request: Request, form: Mapping[str, str]) -> Response:
 def go_on(request: Request) -> Response:
     """End every pause; the hours of the settings still hold."""
     operator_of(request)
-    ended = services_of(request).app.backend.ledger.resume(None)
+    services = services_of(request)
+    ended = services.app.backend.ledger.resume(None)
+    services.parts.forget()
     return _back("resumed" if ended else "not_paused")
 
 

@@ -49,9 +49,8 @@ async def home(request: Request) -> Response:
 def now(request: Request) -> Response:
     person = person_of(request)
     wanted = filter_of(request, person)
-    if (
-        wanted is None or wanted.text
-    ):  # its search, again and again, would hold up everybody's pages
+    # A search, again and again, would hold up everybody's pages.
+    if wanted is None or wanted.text:
         raise HTTPException(400, "A search is not kept up to date.")
     services = services_of(request)
     return services.parts.answer(
