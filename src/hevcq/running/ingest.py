@@ -33,6 +33,8 @@ from hevcq.worker.pool import WorkerPool
 
 LOCAL_POLL_S = 0.5
 """Longest time in seconds between reads of this machine's ledger."""
+FIRST_POLL_S = 0.01
+"""Seconds between looks whether the first video is queued."""
 PAUSE_EVERY_S = 1.0
 """Seconds between looks whether work is held back; on AWS each is a read of the ledger."""
 FLEET_PAUSE_EVERY_S = 30.0
@@ -164,7 +166,18 @@ class IngestApplication:
         if not self._app.settings.on_aws and not self._no_wait and (live or watch):
             names = [profile.name for profile in self._profiles]
             self._workers = build_pool(self._app, names, on_event=self._worker_event)
+            self._await_first()
             self._workers.start()
+
+    def _await_first(self) -> None:
+        """Wait a second for a first queued item, or the workers would begin with what others left."""
+        sessions = [folder.session for folder in self._folders]
+        for _ in range(round(1 / FIRST_POLL_S)):
+            if any(each.tracker.open for each in sessions) or not any(
+                each.uploader.busy for each in sessions
+            ):
+                return
+            self._app.clock.wait(self._signals.asked, FIRST_POLL_S)
 
     def _step(self) -> bool:
         if self._signals.asked.is_set():
