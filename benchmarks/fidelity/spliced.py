@@ -45,6 +45,18 @@ def phone_with_amr(path: Path) -> None:
     silence.unlink()
 
 
+def phone_with_spatial_sound(path: Path) -> None:
+    """A phone's sound in stereo, and again in a codec that no ffmpeg knows: a sound renamed here."""
+    ffmpeg(
+        *video(), *GOPS, "-map", "0", "-map", "1", "-map", "1", "-c:a", "aac", "-ac:a:1", "4", path
+    )
+    data = path.read_bytes()
+    entry = data.rindex(b"mp4a", 0, data.rindex(b"esds"))
+    entry = data.rindex(b"stsd", 0, entry) + 16
+    tail = data[entry:].replace(b"mp4a", b"apac", 1).replace(b"wave", b"free", 1)
+    path.write_bytes(data[:entry] + tail.replace(b"esds", b"dapa", 1))
+
+
 def with_webvtt(path: Path) -> None:
     """A video with WebVTT subtitles, which have settings that SubRip cannot hold."""
     text = path.with_suffix(".vtt")

@@ -26,6 +26,7 @@ CHEAP = {
     "recording-joined.ts": "joined from 2 parts: its clock jumps at 0:00:02",
     "recording-changing-aac.ts": "audio in aac whose channels change becomes aac at 384 kbit/s",
     "recording-joined-cut.ts": "its clock jumps at 0:00:02 and 0:00:04",
+    "phone-spatial-sound.mov": "left out: audio in Apple's spatial sound (apac)",
     "screen.avi": "",
     "windows-media.wmv": "audio in wmav2 becomes aac",
 }

@@ -15,9 +15,6 @@ _ALREADY = "skip:already_target"
 _SMALL = "skip:smaller_than_box"
 """Streams already."""
 _SOUND = "skip:no_video"
-_HDR = "refused:policies.hdr"
-_DOLBY = "refused:policies.dynamic_hdr"
-_PLUS = "refused:policies.dynamic_hdr"
 
 EXPECTED: dict[str, tuple[str, str, str]] = {
     "android-720p30-rot180.mp4": (PLANNED, PLANNED, PLANNED),
@@ -29,15 +26,15 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "flir-portrait-vfr-bframes.mp4": (PLANNED, PLANNED, PLANNED),  # 1080x1440: as wide as the box
     "gopro-480p30-tmcd-gpmd.mp4": (PLANNED, PLANNED, PLANNED),
     "h264-high10-200x200.mp4": (ENCODED, PLANNED, PLANNED),
-    "hevc-hdr10plus-phone-1080p.mp4": (_ALREADY, _PLUS, _PLUS),
+    "hevc-hdr10plus-phone-1080p.mp4": (_ALREADY, PLANNED, PLANNED),
     "iphone-320p-rot90-mebx.mov": (ENCODED, PLANNED, PLANNED),
-    "iphone-hevc-dovi-editlist-mebx.mp4": (_ALREADY, _DOLBY, _DOLBY),
+    "iphone-hevc-dovi-editlist-mebx.mp4": (_ALREADY, PLANNED, PLANNED),
     "long-1080p30-6min-lowbitrate.mp4": (PLANNED, PLANNED, PLANNED),
     "made-audio-only.m4a": (_SOUND, _SOUND, _SOUND),
     "made-bitrot-480p24.mp4": (DAMAGED, _SMALL, _SMALL),
     "made-empty.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
     "made-h264-1080i25-tff.mp4": (PLANNED, PLANNED, PLANNED),
-    "made-h264-10bit-hdr10-720p24.mkv": (PLANNED, _HDR, _HDR),
+    "made-h264-10bit-hdr10-720p24.mkv": (PLANNED, PLANNED, PLANNED),
     "made-h264-opengop-480p24.mkv": (PLANNED, PLANNED, PLANNED),
     "made-kitchen-sink.mkv": (ENCODED, PLANNED, PLANNED),
     "made-kitchen-sink.mp4": (ENCODED, PLANNED, PLANNED),

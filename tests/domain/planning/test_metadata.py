@@ -61,3 +61,17 @@ def test_what_a_rendition_tells_of_people_places_and_devices_is_named() -> None:
     assert personal(plan.muxer, silent, plan.streams[:1]) == (box.name,)
     nothing = silent.model_copy(update={"metadata": ()})
     assert personal(plan.muxer, nothing, plan.streams[:1]) == ()
+
+
+def test_a_sound_that_nothing_reads_is_left_out_beside_one_that_is_read_and_then_replaces_nothing():
+    found = media(video(), audio(), audio("unknown", codec_tag="apac"))
+
+    made, dropping = (
+        make_plan(profile(policies={"tracks": tracks}), found) for tracks in ("keep", "drop")
+    )
+
+    assert isinstance(made, EncodePlan)
+    assert [each.source_index for each in made.kept] == [0, 1]
+    assert "Stream 2 is left out: audio in Apple's spatial sound" in " ".join(made.notices)
+    assert "spatial sound" in " ".join(made.losses)
+    assert not dropping.losses

@@ -143,7 +143,8 @@ def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
 
     assert (made.colour, made.mastering_display, made.light_level) == (HDR, DISPLAY, light)
     keep = {"policies": {"hdr": "keep"}}
-    assert refused("1080p", stream) == refused("1080p", stream, **keep) == "policies.hdr"
+    assert refused("1080p", stream, **keep) == "policies.hdr"
+    assert target("1080p", stream).tone_map == "smpte2084"
     bare = video(pixel_format="yuv420p10le", colour=HDR)
     assert refused("1080p", bare, **keep) == "video.pixel_format"
 
@@ -159,11 +160,25 @@ def test_marks_of_hdr10_that_a_tone_mapped_video_still_has_go_where_they_can(nam
 def test_a_phones_hdr_names_all_keys_at_once_and_where_they_are() -> None:
     stream = video(colour=HDR, dolby_vision=True, dolby_base="hlg", hdr10_plus=True)
 
-    plan = make_plan(profile("720p"), media(stream, audio("unknown", codec_tag="sawp")))
+    strict = profile("720p", policies={"hdr": "refuse", "dynamic_hdr": "refuse"})
+    plan = make_plan(strict, media(stream, audio("unknown", codec_tag="sawp")))
 
     assert isinstance(plan, Refuse)
     keys = "policies.dynamic_hdr", "policies.hdr", "audio.unsupported"
     assert all(key in plan.detail for key in (*keys, "the profile 720p; `hevcq profiles init`"))
+
+
+@pytest.mark.parametrize("name", ["720p", "1080p", "hls", "webm"])
+def test_a_phones_hdr_is_mapped_by_the_profiles_that_make_sdr(name: str) -> None:
+    stream = video(colour=HDR, dolby_vision=True, dolby_base="hlg", hdr10_plus=True)
+
+    made = make_plan(profile(name), media(stream))
+
+    assert isinstance(made, EncodePlan)
+    assert made.video.tone_map
+    said = " ".join(made.notices)
+    for words in ("mapped to SDR", "Dolby Vision is left out", "HDR10+ dynamic metadata is left"):
+        assert words in said
 
 
 @pytest.mark.parametrize(

@@ -493,3 +493,5 @@ def test_a_video_track_without_a_picture_is_left_out_whatever_the_policy() -> No
 def test_what_ffmpeg_cannot_read_is_refused_and_never_left_out_in_silence() -> None:
     assert refused(media(video(), data("wvtt")), profile()) == "policies.subtitles"
     assert refused(media(video(), audio("unknown")), profile()) == "audio.unsupported"
+    recipe = profile(audio={"unsupported": "refuse"})
+    assert refused(media(video(), audio(), audio("unknown")), recipe) == "audio.unsupported"

@@ -213,6 +213,11 @@ class Stream(Frozen):
     digest: str = Field(default="", description="of an attachment's bytes; empty for other kinds")
 
     @property
+    def decodable(self) -> bool:
+        """Whether this ffmpeg knows the codec."""
+        return self.codec not in {"", "unknown"}
+
+    @property
     def pictureless(self) -> bool:
         """Whether it is a video track of which no picture could be found, and none is counted."""
         return (

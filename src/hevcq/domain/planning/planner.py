@@ -32,7 +32,12 @@ from hevcq.domain.planning.encode_plan import (
 )
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.metadata import found_mark
-from hevcq.domain.planning.streams import in_languages, plan_stream, plan_video
+from hevcq.domain.planning.streams import (
+    in_languages,
+    plan_stream,
+    plan_video,
+    without_unread,
+)
 from hevcq.domain.planning.video import (
     captions_become_text,
     fitted_words,
@@ -170,7 +175,8 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         else plan_stream(profile, info, stream, muxer)
         for stream in info.streams
     ]
-    decided, foreign = in_languages(profile, info, every)
+    read, unread = without_unread(profile, info, every)
+    decided, foreign = in_languages(profile, info, read)
     refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
     if refused is not None:
         return refused
@@ -198,7 +204,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         ),
         carried=metadata.ledger(muxer, info, numbered),
         personal=metadata.personal(muxer, info, numbered),
-        losses=_forbidding(profile, missed, foreign),
+        losses=_forbidding(profile, missed, (*unread, *foreign)),
     )
 
 
@@ -239,7 +245,7 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         video=top,
     )
     every = [plan_set_stream(profile, info, s) if s != main else picture for s in info.streams]
-    decided, _ = in_languages(profile, info, every)
+    decided, _ = in_languages(profile, info, without_unread(profile, info, every)[0])
     refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
     if refused is not None:
         return refused

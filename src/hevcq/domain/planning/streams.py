@@ -49,7 +49,12 @@ LEAST_GAIN = 0.5
 """Decibels (dB) below which a gain is not worth an encode."""
 SILENT = -69.9
 """LUFS of what the meter calls silence."""
-_UNREAD_AUDIO = {"sawp": "AMR-WB+ (sawp)", "sevc": "EVRC (sevc)", "ac-4": "Dolby AC-4 (ac-4)"}
+_UNREAD_AUDIO = {
+    "apac": "Apple's spatial sound (apac)",
+    "sawp": "AMR-WB+ (sawp)",
+    "sevc": "EVRC (sevc)",
+    "ac-4": "Dolby AC-4 (ac-4)",
+}
 """Names of audio codecs that ffmpeg 5.1 does not know, by their tag in MP4 and 3GP."""
 _UNREAD_SUBTITLES = {"wvtt": "WebVTT", "stpp": "TTML"}
 """Subtitle tracks of MP4 that ffmpeg 5.1 reports as data and cannot decode, by codec tag."""
@@ -133,6 +138,37 @@ def in_languages(
         found[place] = left_out(stream, f"{name}, which {key}.languages does not list")
         dropped.append(f"{name} (stream {stream.index})")
     return found, tuple(dropped)
+
+
+def without_unread(
+    profile: Profile, info: MediaInfo, decided: Sequence[Decision]
+) -> tuple[list[Decision], tuple[str, ...]]:
+    """Drop sounds that ffmpeg cannot decode beside one that it can, and return each dropped one's name.
+
+    So phones write spatial sound (apac): the same moment is in stereo beside it.
+    """
+    found, dropped = list(decided), []
+    sounds = [
+        stream.kind is StreamKind.AUDIO
+        and not isinstance(each, Refuse)
+        and each.action is not Action.DROP
+        for stream, each in zip(info.streams, decided, strict=True)
+    ]
+    if not any(sounds) or profile.audio.unsupported is not LossPolicy.CONVERT:
+        return found, ()
+    for place, stream in enumerate(info.streams):
+        if stream.kind is StreamKind.AUDIO and _unread(stream):
+            found[place] = left_out(stream, _unread(stream))
+            dropped.append(f"{_unread(stream)} (stream {stream.index})")
+    return found, tuple(dropped)
+
+
+def _unread(stream: Stream) -> str:
+    """Return why this ffmpeg cannot decode a sound, or ""."""
+    if stream.decodable:
+        return ""
+    named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or "an unknown codec")
+    return f"audio in {named}, which ffmpeg cannot decode"
 
 
 def _spoken(stream: Stream) -> frozenset[str]:
@@ -268,9 +304,8 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     encoder = profile.audio.codec
     codec = AUDIO_CODECS[encoder]
     facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
-    if stream.codec in {"", "unknown"}:
-        named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or "an unknown codec")
-        return refused(stream, "audio.unsupported", f"audio in {named}, which ffmpeg cannot decode")
+    if _unread(stream):
+        return refused(stream, "audio.unsupported", _unread(stream))
     if odd := _odd_channels(stream, facts):
         return refused(stream, "audio.unsupported", odd)
     if codec not in containers.AUDIO[muxer]:

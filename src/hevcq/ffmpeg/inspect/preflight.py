@@ -364,11 +364,11 @@ def _judge(
         raise SourceDamaged(
             f"{display_name(location)} is damaged: {complaint}.", remedy=INTACT_COPY
         )
-    maps: tuple[str, ...] = ()
-    if profile.gates.preflight is Preflight.DECODE:
-        maps = ("-map", "0:v?", "-map", "0:a?")
-    elif info.of_kind(StreamKind.AUDIO) and not RAGGED.intersection(info.format_name.split(",")):
-        maps = ("-map", "0:a")
+    whole = profile.gates.preflight is Preflight.DECODE
+    maps = ("-map", "0:v?") if whole else ()
+    if whole or not RAGGED.intersection(info.format_name.split(",")):
+        sounds = (s.index for s in info.of_kind(StreamKind.AUDIO) if s.decodable)
+        maps = (*maps, *(word for index in sounds for word in ("-map", f"0:{index}")))
     if maps:
         _judge_lines(location, decode_complaints(tools, location, profile, stop, maps))
 
