@@ -135,7 +135,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(
             r"workers must be a whole number, got 'many' \(environment HEVCQ_WORKERS\)",
         ),
         ("HEVCQ_AWS", "x", "Unknown setting HEVCQ_AWS"),
-        ("HEVCQ_LIBRARIES", "[not json", "HEVCQ_LIBRARIES holds a list that is not JSON"),
+        ("HEVCQ_LIBRARIES", "[not json", "HEVCQ_LIBRARIES is not JSON"),
     ],
 )
 def test_a_variable_that_is_none_or_has_a_wrong_value_is_refused_by_name(
@@ -224,6 +224,7 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     samples["sync"] = '[{"name": "a", "url": "http://a", "folders": ["b"], "target": "c"}]'
     samples |= {"schedule.windows": "22:00-06:00", "schedule.timezone": "UTC"}
     samples |= {"schedule.at_end": "freeze"}
+    samples["paths"] = "{}"
     samples |= {"notify": "[]", "webhook": "[]", "media_server": "[]"}
     for key, field in leaves(Settings):
         value = samples.get(key, SAMPLES.get(field.annotation, "x"))
@@ -232,6 +233,36 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     origins = load().origins
 
     assert all(origin.startswith("environment HEVCQ_") for origin in origins.values())
+
+
+def test_paths_are_a_table_of_folders_also_with_dots_in_their_names(here: Path, monkeypatch):
+    text = 'backend = "postgres"\n[paths]\n"/srv/my.media" = "/mnt/nas"\n'
+    monkeypatch.setenv("HEVCQ_CONFIG", str(write(here / "my.toml", text)))
+    assert load().settings.paths == {Path("/srv/my.media"): Path("/mnt/nas")}
+    monkeypatch.setenv("HEVCQ_PATHS", '{"/a": "/b"}')
+    assert load().settings.paths == {Path("/a"): Path("/b")}
+
+
+@pytest.mark.parametrize(
+    ("paths", "backend", "said"),
+    [
+        (
+            '{"/a": "/m", "/b": "/m/b"}',
+            "postgres",
+            "leads /a and /b to one place, as /m/b is in /m",
+        ),
+        ('{"/a": "/m", "/b": "/m"}', "postgres", "to one place"),
+        ('{"/a": "m"}', "postgres", "must name whole paths of folders, not 'm'"),
+        ('{"/": "/m"}', "postgres", "whole paths"),
+        ('{"/a": "/b"}', "embedded", 'only works with backend = "postgres"'),
+        ("/a=/b", "postgres", "paths must be a table"),
+    ],
+)
+def test_paths_that_give_a_file_two_names_are_refused(monkeypatch, paths, backend, said):
+    monkeypatch.setenv("HEVCQ_BACKEND", backend)
+    monkeypatch.setenv("HEVCQ_PATHS", paths)
+    with pytest.raises(ConfigError, match=said):
+        load()
 
 
 @pytest.mark.parametrize("text", ["720p,hevc", '["720p", "hevc"]', " 720p, hevc,720p,"])

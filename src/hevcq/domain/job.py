@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Literal, Self
@@ -26,15 +27,40 @@ MAX_NOTICES, MAX_NOTICE = 20, 500
 """Notices that the record of a job keeps, and characters of each."""
 
 
+ROUNDED_NS = 2_000_000_000
+"""By how much the file systems of a house round times: FAT to 2 s, SMB to 100 ns."""
+ENDS_DIGITS = 32
+
+
 def file_version(size: int, mtime_ns: int, inode: int) -> str:
     return f"{size}-{mtime_ns}-{inode}"
+
+
+def share_version(size: int, mtime_ns: int, ends: str) -> str:
+    """Return a version that all machines of a share see: `ends` is a digest of the file's ends."""
+    return f"{size}-{mtime_ns // ROUNDED_NS * 2}-{ends[:ENDS_DIGITS]}"
+
+
+def same_version(known: str, facts: os.stat_result, ends: Callable[[], str]) -> bool:
+    """Return whether a file with this status is the version `known` of a library file.
+
+    `ends` reads the digest of its ends; it is asked only where the version has one.
+    """
+    size, mtime_ns, inode = facts.st_size, facts.st_mtime_ns, facts.st_ino
+    *head, last = known.split("-")
+    if len(last) != ENDS_DIGITS or len(head) != 2:
+        return known == file_version(size, mtime_ns, inode)
+    # A time that is rounded up falls into the next step.
+    near = abs(int(head[1]) * 1_000_000_000 - mtime_ns // ROUNDED_NS * ROUNDED_NS) <= ROUNDED_NS
+    return int(head[0]) == size and near and last == ends()[:ENDS_DIGITS]
 
 
 class Source(Frozen):
     """One immutable version of an input video.
 
     On S3 `version` is the version id, or the ETag if there is none; in a library folder it is the
-    size in bytes, the mtime in nanoseconds and the inode. A new upload to a key is a new source.
+    size in bytes, the mtime in nanoseconds and the inode, or of a share the mtime in seconds and the digest
+    of the ends. A new upload to a key is a new source.
     """
 
     bucket: str = Field(min_length=1, max_length=255)

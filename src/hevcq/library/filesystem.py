@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from hevcq.domain.job import ROUNDED_NS
 from hevcq.errors import HevcqError, Stopped
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util import file_io
@@ -258,8 +259,11 @@ def fingerprint_of(facts: os.stat_result) -> Fingerprint:
 def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
     """Return whether two fingerprints are of the same file with unchanged bytes.
 
-    The device is not compared: its number may change with a reboot or a new mount.
+    The device is not compared: its number may change with a reboot or a new mount. What is recorded
+    of a share has no inode, and each machine rounds its time.
     """
+    if 0 in {one.inode, other.inode}:
+        return one.size == other.size and abs(one.mtime_ns - other.mtime_ns) <= ROUNDED_NS
     return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.machines import Machines
@@ -20,7 +21,8 @@ class Backend:
     receives, without the ledger (SQS).
     `database` names the database that several machines share; "" where none does.
     `namespace` returns the name that this machine's uploads have in their keys; "" where no other
-    machine shares the store. `machines` knows who works; None where only the cloud does (ECS).
+    machine shares the store. `common` returns the name of a path that all machines of the database know it
+    by. `machines` knows who works; None where only the cloud does (ECS).
     """
 
     owner: str
@@ -34,3 +36,4 @@ class Backend:
     machines: Machines | None = None
     external_dlq: bool = False
     namespace: Callable[[], str] = lambda: ""
+    common: Callable[[Path], Path] = lambda path: path

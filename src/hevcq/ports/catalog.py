@@ -13,7 +13,8 @@ from pathlib import Path
 class Fingerprint:
     """Identify the content of a path at the time of a scan (gate G0).
 
-    `size` is in bytes, `mtime_ns` in nanoseconds since the Unix epoch.
+    `size` is in bytes, `mtime_ns` in nanoseconds since the Unix epoch. An `inode` of 0 is of a file on
+    a share, where other machines may see another number, and another time by up to ROUNDED_NS.
     """
 
     size: int

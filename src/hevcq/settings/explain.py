@@ -28,6 +28,7 @@ _TYPES = {
     "string": "text",
     "tuple": "a list",
     "model": "a table",
+    "dict": "a table",
 }
 INSTEAD = {
     "bit_depth": "say video.pixel_format: yuv420p10 for 10 bits",

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from hevcq.errors import ConfigError
 from hevcq.settings.explain import did_you_mean, explain, leaves
-from hevcq.settings.model import PROGRAMS, Settings
+from hevcq.settings.model import PROGRAMS, TABLES, Settings
 from hevcq.util.text import reason_of
 
 PREFIX = "HEVCQ_"
@@ -119,7 +119,7 @@ def _from_file(file: Path) -> Layer:
 
 def _flat(raw: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in raw.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{name}" not in TABLES:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
@@ -158,10 +158,10 @@ def _from_environment() -> Layer:
 
 
 def _listed(name: str, text: str) -> object:
-    """Return a list of tables or words that a variable holds as JSON, and other text as it is."""
-    if not text.startswith("["):
+    """Return a table, or a list of tables or words, that a variable holds as JSON, and other text as it is."""
+    if not text.startswith(("[", "{")):
         return text
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{name} holds a list that is not JSON: {error}.") from error
+        raise ConfigError(f"{name} is not JSON: {error}.") from error

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from hevcq.domain.model import Frozen
 from hevcq.settings.libraries import Library, SyncSettings, refuse_conflicts
@@ -15,6 +22,10 @@ from hevcq.settings.web import UploadSettings, WebSettings
 
 PROGRAMS = frozenset({"ffmpeg"})
 """Settings that name a program: with a `/` a path, else a name looked up in PATH."""
+
+
+TABLES = frozenset({"paths"})
+"""Settings that are a table whose keys a person chooses."""
 
 
 def _folder(value: object) -> object:
@@ -74,8 +85,7 @@ class PostgresSettings(Frozen):
     )
     files_dir: MaybeFolder = Field(
         default=None,
-        description="folder of renditions and uploads that every machine has at this path; empty: "
-        "data_dir",
+        description="folder of renditions and uploads, shared by every machine; empty: data_dir",
     )
 
 
@@ -170,6 +180,11 @@ class Settings(Frozen):
     postgres: PostgresSettings = Field(
         default_factory=PostgresSettings, description="the database of several machines"
     )
+    paths: dict[Path, Path] = Field(
+        default_factory=dict,
+        description="[paths], with postgres: folders that are elsewhere on this machine, by the name that the "
+        'other machines know them by: "/srv/media" = "/mnt/nas"',
+    )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")
     uploads: UploadSettings = Field(
@@ -198,6 +213,24 @@ class Settings(Frozen):
     @classmethod
     def _apart(cls, value: tuple[Library, ...]) -> tuple[Library, ...]:
         refuse_conflicts(value)
+        return value
+
+    @field_validator("paths", mode="after")
+    @classmethod
+    def _one_name_each(cls, value: dict[Path, Path], info: ValidationInfo) -> dict[Path, Path]:
+        """Refuse folders by which one file would have two names."""
+        if value and info.data.get("backend") != "postgres":
+            raise ValueError('only works with backend = "postgres"')
+        for name, folder in value.items():
+            for path in (name, folder):
+                if not path.is_absolute() or path == Path("/") or ".." in path.parts:
+                    raise ValueError(f"must name whole paths of folders, not {str(path)!r}")
+            for other, there in value.items():
+                if other != name and there.is_relative_to(folder):
+                    raise ValueError(
+                        f"leads {name} and {other} to one place, as {there} is in {folder}: name the outer"
+                        " folder only"
+                    )
         return value
 
     @field_validator("sync", mode="after")

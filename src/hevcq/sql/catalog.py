@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -30,9 +31,10 @@ from hevcq.ports.catalog import (
     Spot,
 )
 from hevcq.ports.sync import Arrival, SyncEntry
-from hevcq.sql.database import Connection, Database, flat, upsert
+from hevcq.sql.database import Connection, Database, PathMap, flat, upsert
 from hevcq.util.clock import Clock
 
+Recorded = TypeVar("Recorded", Placement, Checked)
 BATCH = 500
 PAGE = 500
 
@@ -65,6 +67,10 @@ RECORD_COST = upsert(
 )
 COSTS = """SELECT job_id, profile, encoder, preset, megapixels, source_size, output_size, cpu_s
 FROM encode_cost WHERE profile = ? ORDER BY at DESC LIMIT ?"""
+FEW = 3
+"""Videos of one library that may all have been deleted."""
+LAST_IN = """SELECT source, target, size, state FROM placement WHERE source >= ? AND source < ?
+ORDER BY updated_at DESC LIMIT 50"""
 BELOW = (
     "(source = :path OR (source >= :first AND source < :last)"
     " OR target = :path OR (target >= :first AND target < :last))"
@@ -159,7 +165,8 @@ class Catalog:
         dated = (
             dataclasses.replace(each, updated_at=each.updated_at or now) for each in placements
         )
-        rows = [tuple(flat(each)) for each in dated]
+        paths = self._database.paths
+        rows = [tuple(flat(shared(self._database, each), paths.own)) for each in dated]
         if rows:
             self._database.write(lambda c: c.executemany(PLACE, rows))
 
@@ -176,13 +183,13 @@ class Catalog:
 
     def placement(self, job_id: str) -> Placement | None:
         row = self._database.row(FIND, (job_id,))
-        return None if row is None else _placement(row)
+        return None if row is None else _placement(self._database.paths, row)
 
     def alike(self, fingerprint: Fingerprint) -> list[Placement]:
         """Return the placements of sources with this size and modification time, wherever they are,
         most recently updated first."""
         rows = self._database.rows(ALIKE, (fingerprint.size, fingerprint.mtime_ns))
-        return [_placement(row) for row in rows]
+        return [_placement(self._database.paths, row) for row in rows]
 
     def placements(
         self,
@@ -196,7 +203,9 @@ class Catalog:
         `under` selects placements whose source or target is that path or below it; `since` is in
         Unix seconds.
         """
-        where, values = _conditions(states, under, since)
+        where, values = _conditions(
+            states, None if under is None else self._database.paths.raw(under), since
+        )
         sql = (
             f"SELECT updated_at, seq, {COLUMNS} FROM placement WHERE {where} "  # noqa: S608
             f"ORDER BY updated_at DESC, seq DESC LIMIT {PAGE}"
@@ -204,14 +213,44 @@ class Catalog:
         bound = {**values, "updated_at": float("inf"), "seq": 0}
         while True:
             rows = self._database.rows(sql, bound)
-            yield from (_placement(row[2:]) for row in rows)
+            yield from (_placement(self._database.paths, row[2:]) for row in rows)
             if len(rows) < PAGE:
                 return
             bound |= {"updated_at": rows[-1][0], "seq": rows[-1][1]}
 
 
+def shows_itself(database: Database, name: Path, but: Path | None = None) -> bool | None:
+    """Return whether a mapped folder has one of the videos that were last recorded in it, not `but`.
+
+    So a folder with other bytes is told from a video that changed. None: too few are recorded to say.
+    """
+    inside, away = os.fsencode(name).rstrip(b"/") + b"/", 0
+    here = database.paths.here
+    for source, target, size, state in database.rows(LAST_IN, (inside, inside[:-1] + b"0")):
+        if here(source) == but:
+            continue
+        away += 1
+        with suppress(OSError):
+            if state in {"placed", "replaced"} and here(target).is_file():
+                return True
+            if here(source).stat().st_size == size:
+                return True
+    return False if away >= FEW else None
+
+
+def shared(database: Database, record: Recorded) -> Recorded:
+    """Return a record as the machines of a database share it: without what is a number of this one.
+
+    Over a share each machine may see another inode, and a rounded time; see `same_bytes`.
+    """
+    if not database.shared:
+        return record
+    mark = dataclasses.replace(record.fingerprint, inode=0, device=0)
+    return dataclasses.replace(record, fingerprint=mark)
+
+
 def _conditions(
-    states: frozenset[PlacementState], under: Path | None, since: float | None
+    states: frozenset[PlacementState], under: bytes | None, since: float | None
 ) -> tuple[str, dict[str, Any]]:
     parts = ["(updated_at, seq) < (:updated_at, :seq)"]
     values: dict[str, Any] = {}
@@ -220,11 +259,10 @@ def _conditions(
         parts.append(f"state IN ({', '.join(':' + name for name in names)})")
         values |= names
     if under is not None:
-        raw = os.fsencode(under)
-        inside = raw.rstrip(b"/") + b"/"
+        inside = under.rstrip(b"/") + b"/"
         parts.append(BELOW)
         # "0" is the byte after "/": the range holds every path that starts with the folder.
-        values |= {"path": raw, "first": inside, "last": inside[:-1] + b"0"}
+        values |= {"path": under, "first": inside, "last": inside[:-1] + b"0"}
     if since is not None:
         parts.append("updated_at >= :since")
         values["since"] = since
@@ -242,21 +280,21 @@ def _info(text: str) -> MediaInfo | None:
         return None  # written by another version: probe again
 
 
-def _placement(row: tuple[Any, ...]) -> Placement:
+def _placement(paths: PathMap, row: tuple[Any, ...]) -> Placement:
     job_id, root, source, *mark = row[:7]
     profile, mode, target, keep_days, state, detail, retained, *rest = row[7:]
     return Placement(
         job_id,
-        _path(root),
-        _path(source),
+        paths.here(root),
+        paths.here(source),
         Fingerprint(*mark),
         profile,
         Mode(mode),
-        _path(target),
+        paths.here(target),
         keep_days,
         PlacementState(state),
         detail,
-        None if retained is None else _path(retained),
+        None if retained is None else paths.here(retained),
         *rest,
     )
 
@@ -285,20 +323,20 @@ class HealthRecords:
     def checked(self, paths: Sequence[Path]) -> Mapping[Path, Checked]:
         found: dict[Path, Checked] = {}
         for start in range(0, len(paths), BATCH):
-            batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
+            batch = [self._database.paths.raw(path) for path in paths[start : start + BATCH]]
             marks = ", ".join("?" * len(batch))
             sql = f"SELECT {HEALTH_COLUMNS} FROM health WHERE path IN ({marks})"  # noqa: S608 - marks only
             found.update(
-                (each.path, each) for each in map(_checked, self._database.rows(sql, batch))
+                (each.path, each) for each in map(self._checked, self._database.rows(sql, batch))
             )
         return found
 
     def unsound(self) -> Sequence[Checked]:
         """Return the last checks that found a file other than sound, latest first."""
-        return [_checked(row) for row in self._database.rows(UNSOUND)]
+        return [self._checked(row) for row in self._database.rows(UNSOUND)]
 
     def record(self, checked: Checked) -> None:
-        *row, spots = flat(checked)
+        *row, spots = flat(shared(self._database, checked), self._database.paths.own)
         row.append(json.dumps([dataclasses.astuple(spot) for spot in spots]))
         self._database.write(lambda c: c.execute(RECORD_HEALTH, row))
 
@@ -313,14 +351,14 @@ class HealthRecords:
     def end_round(self, key: str) -> None:
         self._database.write(lambda c: c.execute(END_ROUND, (key,)))
 
-
-def _checked(row: tuple[Any, ...]) -> Checked:
-    path, *mark = row[:5]
-    sha256, depth, health, detail, at, spots = row[5:]
-    found = tuple(Spot(*spot) for spot in json.loads(spots))
-    return Checked(
-        _path(path), Fingerprint(*mark), sha256, Depth(depth), Health(health), detail, at, found
-    )
+    def _checked(self, row: tuple[Any, ...]) -> Checked:
+        path, *mark = row[:5]
+        sha256, depth, health, detail, at, spots = row[5:]
+        where = self._database.paths.here(path)
+        found = tuple(Spot(*spot) for spot in json.loads(spots))
+        return Checked(
+            where, Fingerprint(*mark), sha256, Depth(depth), Health(health), detail, at, found
+        )
 
 
 ENTRIES = "SELECT path, version, size, since, sha256, target FROM sync_entry WHERE account = ?"
@@ -344,29 +382,31 @@ class SyncJournal:
     def entries(self, account: str) -> Mapping[str, SyncEntry]:
         found = {}
         for path, version, size, since, sha256, target in self._database.rows(ENTRIES, (account,)):
-            place = None if target is None else _path(target)
+            place = None if target is None else self._database.paths.here(target)
             entry = SyncEntry(os.fsdecode(path), version, size, since, sha256, place)
             found[entry.path] = entry
         return found
 
     def record(self, account: str, entries: Iterable[SyncEntry]) -> None:
-        rows = [_row(account, entry) for entry in entries]
+        rows = [self._row(account, entry) for entry in entries]
         if rows:
             self._database.write(lambda c: c.executemany(RECORD, rows))
 
     def expect(self, account: str, arrival: Arrival) -> None:
         """Record where these bytes are about to land. What has landed is never overwritten."""
-        row = (account, arrival.sha256, arrival.size, os.fsencode(arrival.target), False)
+        target = self._database.paths.own(arrival.target)
+        row = (account, arrival.sha256, arrival.size, target, False)
         self._database.write(lambda c: c.execute(ARRIVE, row))
 
     def land(self, account: str, entry: SyncEntry) -> None:
         """Record that an entry landed, and its bytes as landed, in one transaction."""
         if entry.target is None:
             raise ValueError("an entry that landed has a target")
-        arrived = (account, entry.sha256, entry.size, os.fsencode(entry.target), True)
+        target = self._database.paths.own(entry.target)
+        arrived = (account, entry.sha256, entry.size, target, True)
 
         def work(connection: Connection) -> None:
-            connection.execute(RECORD, _row(account, entry))
+            connection.execute(RECORD, self._row(account, entry))
             connection.execute(ARRIVE, arrived)
 
         self._database.write(work)
@@ -382,10 +422,9 @@ class SyncJournal:
         row = self._database.row(ARRIVAL, (account, sha256))
         if row is None:
             return None
-        return Arrival(row[0], row[1], _path(row[2]), bool(row[3]))
+        return Arrival(row[0], row[1], self._database.paths.here(row[2]), bool(row[3]))
 
-
-def _row(account: str, entry: SyncEntry) -> Row:
-    target = None if entry.target is None else os.fsencode(entry.target)
-    path = os.fsencode(entry.path)
-    return account, path, entry.version, entry.size, entry.since, entry.sha256, target
+    def _row(self, account: str, entry: SyncEntry) -> Row:
+        target = None if entry.target is None else self._database.paths.own(entry.target)
+        path = os.fsencode(entry.path)
+        return account, path, entry.version, entry.size, entry.since, entry.sha256, target

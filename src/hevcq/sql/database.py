@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from hevcq.errors import FULL, DiskFull, HevcqError, StorageError, Unavailable
+from hevcq.errors import FULL, ConfigError, DiskFull, HevcqError, StorageError, Unavailable
 from hevcq.util.text import printable
 
 T = TypeVar("T")
@@ -27,6 +27,53 @@ SKIP_LOCKED = "/* skip locked */"
 """Rows that another transaction has locked are passed over, where several write at the same time."""
 
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class PathMap:
+    """The setting `paths`: from the common name of a folder to where it is here. The longest fits first.
+
+    Every path of a record passes `raw` or `own` on its way in, and `here` on its way out.
+    """
+
+    def __init__(self, folders: Mapping[Path, Path] | None = None) -> None:
+        self.folders = dict(
+            sorted((folders or {}).items(), key=lambda each: len(each[0].parts), reverse=True)
+        )
+
+    def here(self, raw: bytes) -> Path:
+        """Return where the path of a record is on this machine."""
+        path = Path(os.fsdecode(raw))
+        for name, folder in self.folders.items():
+            if path.is_relative_to(name):
+                return folder / path.relative_to(name)
+        return path
+
+    def common(self, path: Path) -> Path:
+        """Return the common name of a path on this machine; another path is taken for a common name."""
+        for name, folder in self.folders.items():
+            if path.is_relative_to(folder):
+                return name / path.relative_to(folder)
+        return path
+
+    def raw(self, path: Path) -> bytes:
+        """Return a path as records hold it."""
+        return os.fsencode(self.common(path))
+
+    def own(self, path: Path) -> bytes:
+        """Return the same of a file to work on; ConfigError if others would mean another file by it."""
+        raw = self.raw(path)
+        if self.folders and (there := self.here(raw)) != path:
+            raise ConfigError(
+                f"{printable(path)} cannot be recorded: by that name the other machines mean what is"
+                f" {printable(there)} here.",
+                remedy="Say where it is by the setting `paths`, or correct that.",
+            )
+        return raw
+
+    def folder_of(self, path: Path) -> tuple[Path, Path] | None:
+        """Return the common name and the place here of the folder that a path here is in."""
+        found = (each for each in self.folders.items() if path.is_relative_to(each[1]))
+        return next(found, None)
 
 
 class Cursor(Protocol):
@@ -61,7 +108,9 @@ class Database(ABC):
     house = ""
     """What tells the machines of one database from those of another; empty: each data folder is its own."""
     shared = False
-    """Whether several machines use it, each with mounts and device numbers of its own."""
+    """Whether several machines use it, each with mounts and numbers of files of its own."""
+    paths = PathMap()
+    """Where the folders of its records are on this machine; each path goes in and out by it."""
     wake: Callable[[str], None] = staticmethod(lambda _queue: None)
 
     @abstractmethod
@@ -109,14 +158,14 @@ class Database(ABC):
         return self.write(lambda c: c.execute(sql, values).rowcount, durable=durable, alone=alone)
 
 
-def flat(record: Any) -> Iterator[Any]:
-    """Yield the fields of a dataclass, and of those in it, as values of a row; paths as raw bytes."""
+def flat(record: Any, raw: Callable[[Path], bytes] = os.fsencode) -> Iterator[Any]:
+    """Yield the fields of a dataclass, and of those in it, as values of a row; paths by `raw`."""
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if dataclasses.is_dataclass(value):
-            yield from flat(value)
+            yield from flat(value, raw)
         else:
-            yield os.fsencode(value) if isinstance(value, Path) else value
+            yield raw(value) if isinstance(value, Path) else value
 
 
 def upsert(table: str, columns: str, key: str) -> str:

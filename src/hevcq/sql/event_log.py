@@ -5,7 +5,6 @@ Triggers add the events of jobs and placements in the transaction that changes t
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from hevcq.ports.event_log import (
@@ -74,7 +73,7 @@ class EventLog:
             found = connection.execute(RECENT, (happened.name, os.fsencode(happened.source), since))
             if unless_within_s > 0 and found.fetchone() is not None:
                 return False
-            connection.execute(INSERT, _row(happened))
+            connection.execute(INSERT, self._row(happened))
             return True
 
         return self._database.write(work)
@@ -91,13 +90,13 @@ class EventLog:
         def work(connection: Connection) -> int:
             there = set(connection.execute(THERE, (min(times), max(times))))
             new = [event for event in events if (event.job_id, event.name, event.at) not in there]
-            connection.executemany(INSERT, [_row(event) for event in new])
+            connection.executemany(INSERT, [self._row(event) for event in new])
             return len(new)
 
         return self._database.write(work)
 
     def after(self, seq: int, limit: int) -> list[Happened]:
-        return [_happened(row) for row in self._database.rows(AFTER, (seq, limit))]
+        return [self._happened(row) for row in self._database.rows(AFTER, (seq, limit))]
 
     def latest(self, name: str, limit: int, before: int = 0) -> list[Happened]:
         """Return the last events of the machine of this name about nobody, newest first.
@@ -105,11 +104,11 @@ class EventLog:
         With `before`, the `seq` of one of them, those that are older than it.
         """
         rows = self._database.rows(LATEST, (name, b"", before, before, limit))
-        return [_happened(row) for row in rows]
+        return [self._happened(row) for row in rows]
 
     def of_job(self, job_id: str, limit: int) -> list[Happened]:
         """Return the last events of a job, newest first; they are kept for some days."""
-        return [_happened(row) for row in self._database.rows(OF_JOB, (job_id, limit))]
+        return [self._happened(row) for row in self._database.rows(OF_JOB, (job_id, limit))]
 
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
         """Return a reader; a new one begins after the last event, or with the first."""
@@ -136,7 +135,8 @@ class EventLog:
 
         Returns False, and adds nothing, if the reader is there already.
         """
-        rows = [(*flat(key), *flat(value)) for key, value in sums]
+        raw = self._database.paths.raw
+        rows = [(*flat(key, raw), *flat(value)) for key, value in sums]
 
         def work(connection: Connection) -> bool:
             moved = connection.execute(MOVE, (reader.seq, reader.name, reader.seq)).rowcount == 1
@@ -150,7 +150,7 @@ class EventLog:
         found = []
         for row in self._database.rows(SUMS, (first_day, last_day)):
             day, name, root, *rest = row
-            key = DayKey(day, name, Path(os.fsdecode(root)), *rest[:3])
+            key = DayKey(day, name, self._database.paths.here(root), *rest[:3])
             found.append((key, DaySum(*rest[3:])))
         return found
 
@@ -162,27 +162,28 @@ class EventLog:
         row = (self._clock.now() - kept_s, INGEST_ENDED, STATISTICS)
         return self._database.change(FORGET, row)
 
+    def _row(self, happened: Happened) -> tuple[Any, ...]:
+        name, at, job_id, profile, source, path, root, reason, *rest = flat(
+            happened, self._database.paths.raw
+        )
+        head = (name, at, job_id, profile, os.fsencode(source), path, root)
+        return (*head, encodable(reason), *rest[:-1])  # without `seq`, which the table gives
+
+    def _happened(self, row: tuple[Any, ...]) -> Happened:
+        name, at, job_id, profile, source, path, root, *rest = row
+        here = self._database.paths.here
+        return Happened(
+            name,
+            at,
+            job_id,
+            profile,
+            os.fsdecode(source),
+            None if path is None else here(path),
+            None if root is None else here(root),
+            *rest,
+        )
+
 
 def _place(reader: Reader) -> tuple[Any, ...]:
     place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
     return (*place, reader.problem, reader.name)
-
-
-def _row(happened: Happened) -> tuple[Any, ...]:
-    name, at, job_id, profile, source, path, root, reason, *rest = flat(happened)
-    head = (name, at, job_id, profile, os.fsencode(source), path, root)
-    return (*head, encodable(reason), *rest[:-1])  # without `seq`, which the table gives
-
-
-def _happened(row: tuple[Any, ...]) -> Happened:
-    name, at, job_id, profile, source, path, root, *rest = row
-    return Happened(
-        name,
-        at,
-        job_id,
-        profile,
-        os.fsdecode(source),
-        None if path is None else Path(os.fsdecode(path)),
-        None if root is None else Path(os.fsdecode(root)),
-        *rest,
-    )

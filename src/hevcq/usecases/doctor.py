@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,7 @@ class DoctorContext:
     remote: Callable[[SyncSettings], Remote]
     messages: Callable[[], str]
     self_test: Callable[[Profile], str]
+    shares: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
 def wrong(area: Area, name: str, error: HevcqError) -> Finding:
@@ -122,6 +123,8 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
         for used in _used(context):
             yield Check(Area.ENCODER, f"profile {used.name}", partial(context.self_test, used))
         yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
+    for name, look in context.shares.items():
+        yield Check(Area.FOLDER, name, look)
     for library in settings.libraries:
         yield Check(Area.FOLDER, f"library {library.name}", partial(library_words, library))
     yield Check(Area.FOLDER, "scratch", lambda: _folder("scratch", context))

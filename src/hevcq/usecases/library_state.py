@@ -12,6 +12,7 @@ from hevcq.errors import StorageError, UsageError
 from hevcq.library.scanning.scan import SYSTEM_FOLDERS, Filter, FoundFile, find
 from hevcq.library.scanning.watch_folder import Mount, mount_of
 from hevcq.settings.libraries import Library
+from hevcq.sql.catalog import Catalog, shows_itself
 from hevcq.util.host import existing, free_beside
 from hevcq.util.text import printable, reason_of, size
 
@@ -80,6 +81,34 @@ def library_words(library: Library) -> str:
     if state.problem:
         raise StorageError(state.problem, remedy=REMEDY)
     return words(library, state)
+
+
+def share_words(catalog: Catalog, name: Path) -> str:
+    """Return what `hevcq doctor` says of a folder of `paths`.
+
+    Raises StorageError if it cannot be read, or holds none of the videos that are recorded in it.
+    """
+    here = catalog.database.paths.folders[name]
+    shown, called = printable(here), printable(name)
+    if not here.is_dir():
+        raise StorageError(f"{shown} is not there, where {called} should be here.", remedy=REMEDY)
+    if not os.access(here, os.R_OK | os.X_OK):
+        raise StorageError(f"{shown} cannot be read by this user.", remedy=REMEDY)
+    known = shows_itself(catalog.database, name)
+    if known is False:
+        raise StorageError(
+            f"{shown} has none of the videos that were last queued in {called}: it is another folder.",
+            remedy="Correct the setting `paths` on this machine, or mount the right share there.",
+        )
+    rights = "" if os.access(here, os.W_OK) else ", read-only: nothing is put in place from here"
+    return f"{called} is {shown}{', with its videos' if known else ''}{rights}"
+
+
+def require_share(catalog: Catalog, path: Path) -> None:
+    """Raise StorageError if a path is in a folder of `paths` that is not what it should be."""
+    folder = catalog.database.paths.folder_of(path)
+    if folder is not None:
+        share_words(catalog, folder[0])
 
 
 def words(library: Library, state: FolderState) -> str:

@@ -16,18 +16,27 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from hevcq.domain.certificate import Certificate, failure
-from hevcq.domain.job import RenditionRef, file_version
+from hevcq.domain.job import RenditionRef, same_version
 from hevcq.domain.keys import key_for_path, tail_of_key
 from hevcq.domain.profile import Profile
 from hevcq.errors import BadKey, Interruption, PermanentError, UsageError
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import FileSystem, fingerprint_of, is_fine_time, same_bytes, size_of
+from hevcq.library.filesystem import (
+    FileSystem,
+    fingerprint_of,
+    is_fine_time,
+    open_regular,
+    same_bytes,
+    size_of,
+)
 from hevcq.library.names import shown_path
 from hevcq.ports.catalog import HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, SpareFolder
 from hevcq.ports.ledger import Ledger
 from hevcq.sql.catalog import Catalog
+from hevcq.sql.database import PathMap
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
+from hevcq.util.file_io import sha256_ends
 from hevcq.util.host import existing
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -151,9 +160,10 @@ class Proofs:
 
     def _made_of(self, proof: Certificate, source: Path) -> bool:
         """Return whether the source has the certified bytes; one as it was then is not read."""
-        now = os.lstat(source)
-        if proof.source.version == file_version(now.st_size, now.st_mtime_ns, now.st_ino):
-            return True
+        with os.fdopen(open_regular(source), "rb", buffering=0) as reading:
+            number = reading.fileno()
+            if same_version(proof.source.version, os.fstat(number), lambda: sha256_ends(number)):
+                return True
         return self.digest(source) == proof.source_sha256
 
     def _is_ours(self, proof: Certificate, rendition: Path) -> bool:
@@ -217,15 +227,13 @@ class OwnRenditions:
         except (FileNotFoundError, NotADirectoryError):
             return TargetState.FREE
         proofs = list(self.certificates.of_rendition(target, facts.st_size))
-        if any(_is_source(proof, source, size) for proof in proofs):
+        if any(self._is_source(proof, source, size) for proof in proofs):
             return TargetState.OURS
-        if any(
-            tail_of_key(proof.source.key) == tail_of_key(str(_key_of(source))) for proof in proofs
-        ):
+        if any(self._is_named(proof, source) for proof in proofs):
             return TargetState.FORMER
         # The same name may be this video before its folder was moved.
         names = {PurePosixPath(proof.source.key).name for proof in proofs}
-        other = proofs and _key_of(source).name not in names
+        other = proofs and self._key_of(source).name not in names
         return TargetState.TWIN if other else TargetState.STRANGER
 
     def why_not(self, target: Path, source: Path, size: int) -> str:
@@ -236,7 +244,7 @@ class OwnRenditions:
         why = "no certificate is left"
         try:
             for proof in self.certificates.of_rendition(target, target.lstat().st_size):
-                if _is_source(proof, source, size):
+                if self._is_source(proof, source, size):
                     why = self.proofs.why_not_proven(proof, source, target)
                     if not why:
                         return ""
@@ -250,8 +258,8 @@ class OwnRenditions:
         A source that is still at its old path was copied, and its copy gets a rendition of its own.
         """
         for proof in self.certificates.of_source(source, size):
-            mine = proof.profile == profile and not _still_there(proof, source)
-            if mine and _is_source(proof, source, size):
+            mine = proof.profile == profile and not self._still_there(proof, source)
+            if mine and self._is_source(proof, source, size):
                 place = self.find(proof.rendition_size, proof.rendition_sha256)
                 if place is not None and not self.proofs.why_not_proven(proof, source, place):
                     return place
@@ -265,35 +273,40 @@ class OwnRenditions:
                     return path
         return None
 
+    def _is_source(self, proof: Certificate, source: Path, size: int) -> bool:
+        """Return whether a certificate is of a rendition of the file at `source` with `size` bytes.
 
-def _is_source(proof: Certificate, source: Path, size: int) -> bool:
-    """Return whether a certificate is of a rendition of the file at `source` with `size` bytes.
-
-    By its path in the library, else by its modification time to the nanosecond, else by its SHA-256,
-    for which the file is read.
-    """
-    if proof.source.size != size:
-        return False
-    if tail_of_key(proof.source.key) == tail_of_key(str(_key_of(source))):
-        return True
-    try:
-        version = _LIBRARY_VERSION.fullmatch(proof.source.version)
-        made = 0 if version is None else int(version[1])
-        if is_fine_time(made) and made == source.lstat().st_mtime_ns:
+        By its path in the library, else by its modification time to the nanosecond, else by its SHA-256,
+        for which the file is read.
+        """
+        if proof.source.size != size:
+            return False
+        if self._is_named(proof, source):
             return True
-        return FileSystem().digest(source) == proof.source_sha256
-    except OSError:
-        return False
+        try:
+            version = _LIBRARY_VERSION.fullmatch(proof.source.version)
+            made = 0 if version is None else int(version[1])
+            if is_fine_time(made) and made == source.lstat().st_mtime_ns:
+                return True
+            return FileSystem().digest(source) == proof.source_sha256
+        except OSError:
+            return False
 
+    def _is_named(self, proof: Certificate, source: Path) -> bool:
+        """Return whether a certificate's source was at this path."""
+        return tail_of_key(proof.source.key) == tail_of_key(str(self._key_of(source)))
 
-def _still_there(proof: Certificate, path: Path) -> bool:
-    """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
-    old = Path("/", tail_of_key(proof.source.key))
-    return old != path and size_of(old) == proof.source.size
+    def _still_there(self, proof: Certificate, path: Path) -> bool:
+        """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
+        old = self._paths.here(os.fsencode(f"/{tail_of_key(proof.source.key)}"))
+        return old != path and size_of(old) == proof.source.size
 
+    def _key_of(self, source: Path) -> PurePosixPath:
+        try:
+            return PurePosixPath(key_for_path(str(self._paths.common(source))))
+        except BadKey:
+            return PurePosixPath(source.name)
 
-def _key_of(source: Path) -> PurePosixPath:
-    try:
-        return PurePosixPath(key_for_path(str(source)))
-    except BadKey:
-        return PurePosixPath(source.name)
+    @property
+    def _paths(self) -> PathMap:
+        return self.proofs.catalog.database.paths

@@ -15,6 +15,10 @@ READ_BYTES = 1 << 20
 quickly, and large enough that the calls cost nothing compared with the digest."""
 
 
+ENDS_BYTES = 256 * 1024
+"""Bytes at each end of a file that pin it: the tables of a video are at one of its ends."""
+
+
 class Readable(Protocol):
     """A readable binary stream: a file, a response body, a raw or buffered stream."""
 
@@ -46,6 +50,17 @@ def sha256_file(path: Path, check: Callable[[], None]) -> str:
     """
     with path.open("rb", buffering=0) as stream:
         return sha256_stream(stream, check)[0]
+
+
+def sha256_ends(descriptor: int) -> str:
+    """Return the hexadecimal SHA-256 of the first and the last ENDS_BYTES of an open file.
+
+    Raises OSError.
+    """
+    last = max(0, os.fstat(descriptor).st_size - ENDS_BYTES)
+    return sha256_bytes(
+        os.pread(descriptor, ENDS_BYTES, 0) + os.pread(descriptor, ENDS_BYTES, last)
+    )
 
 
 def fsync_file(path: Path) -> None:

@@ -37,7 +37,8 @@ def build_pool(
     """Return a pool of workers for the named profiles (none: all), not yet started.
 
     `measured` exports metrics as configured; `hevcq worker` sets it, `hevcq ingest` does not. Raises
-    UnknownProfile, or ConfigError if the metrics cannot be served or the signing key cannot be used.
+    UnknownProfile, StorageError if a folder of `paths` is not what it should be, or ConfigError if the
+    metrics cannot be served.
     """
     from hevcq.domain.planning.planner import make_plan
     from hevcq.wiring.notify import watched_events
@@ -54,6 +55,7 @@ def build_pool(
     notify = events.notify if events else lambda _event, _reason: None
     scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted)]
+    _require_shares(app)
     out = _presence(app, wanted, watching, lambda: pool)
     if events:
         watching.append(Background("hevcq-messages", events.try_step, app.clock))
@@ -77,6 +79,13 @@ def build_pool(
     slots, grace_s = app.capacity.slots, settings.stop_grace_s
     pool = WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
     return pool
+
+
+def _require_shares(app: App) -> None:
+    from hevcq.wiring.contexts import share_checks
+
+    for look in share_checks(app).values():
+        look()
 
 
 def _presence(

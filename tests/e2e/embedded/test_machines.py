@@ -1,6 +1,8 @@
 """Machines that share one PostgreSQL and the media: killed workers and a restarted server lose nothing."""
 
+import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +114,48 @@ def test_each_machine_replaces_and_undoes_what_another_did(
     assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
     assert ask(server, "SELECT state, count(*) FROM job GROUP BY 1") == [("done", 2)]
     assert all(len(new) < len(old) for new, old in zip(replaced, originals, strict=True))
+    assert undone.code == 0, undone.err
+    assert [video.read_bytes() for video in videos] == originals
+
+
+def test_a_machine_that_mounts_the_share_elsewhere_works_on_it_and_a_wrong_mount_loses_nothing(
+    machine: Callable[[str], Machine], server: Server, tmp_path: Path
+) -> None:
+    nas, desktop = machine("nas"), machine("desktop")
+    nas.add_profile("hevc", "ultrafast")
+    videos = [nas.slow_clip(f"video {number}.mp4") for number in range(3)]
+    originals = [video.read_bytes() for video in videos]
+    mount, wrong = tmp_path / "mnt", tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "other.mp4").write_bytes(originals[0])
+
+    def there(folder: Path, *words: object) -> Ran:
+        paths = json.dumps({str(nas.media): str(folder)})
+        return desktop.run(*words, env={"HEVCQ_PATHS": paths})
+
+    assert nas.ingest("--replace", "--no-wait").code == 0
+    shutil.copytree(nas.media, mount)  # other inodes, as a share may show
+    videos = [mount / video.name for video in videos]
+    refused = [
+        there(wrong, "worker", "--drain"),
+        there(wrong, "ingest", wrong),
+        there(tmp_path / "none", "worker", "--drain"),
+    ]
+    doctor = there(wrong, "doctor").out
+    drained = there(mount, "worker", "--drain")
+    replaced = there(mount, "ingest", mount, "--replace")
+
+    assert [each.code for each in refused] == [5, 5, 5], [each.err for each in refused]
+    assert "it is another folder" in refused[0].err
+    assert "it is another folder" in refused[1].err
+    assert "is not there" in refused[2].err
+    assert "it is another folder" in doctor
+    assert (drained.code, replaced.code) == (0, 0), drained.err + replaced.err
+    assert all(len(new.read_bytes()) < len(old) for new, old in zip(videos, originals, strict=True))
+    paths = ask(server, "SELECT DISTINCT root FROM placement")
+    assert paths == [(os.fsencode(nas.media),)]
+    assert ask(server, "SELECT state, count(*) FROM job GROUP BY 1") == [("done", 3)]
+    undone = there(mount, "undo", mount)
     assert undone.code == 0, undone.err
     assert [video.read_bytes() for video in videos] == originals
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
-from hevcq.sql.database import Connection, Database, file_errors
+from hevcq.sql.database import Connection, Database, PathMap, file_errors
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damaged
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import replace_durably
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 OBJECTS = "objects"
 FILES_MARK = "hevcq-files"
+MOVED = "moved"
+"""The file in a data folder whose records went to a server; the word before a server's mark whose
+records went to a data folder. Used on, they would be a second farm for the same libraries."""
 CATALOG = "catalog.db"
 """What this machine knows of files, where the database is on a server."""
 
@@ -75,6 +79,8 @@ def open_sql(
         shared = open_postgres(settings, clock, notice)
         local = SqliteDatabase(folder / CATALOG, notice=notice)
         return open_backend(folder, files, profiles, shared.clock, shared, local)
+    if (folder / MOVED).exists():
+        raise _moved(f"in {printable(folder)}", "postgres")
     if not (folder / DATABASE).exists():
         refuse_orphans(folder, str(folder / DATABASE))
     return open_backend(
@@ -89,7 +95,8 @@ def open_postgres(
     *,
     alone: bool = True,
 ) -> PostgresDatabase:
-    """Open the server's tables; unless not `alone`, make none beside renditions of other ones."""
+    """Open the server's tables; unless not `alone` (a migration), make none beside renditions of other
+    ones, and use none whose records were moved."""
     try:
         from hevcq.sql.postgres import PostgresDatabase
     except ImportError as error:
@@ -103,15 +110,18 @@ def open_postgres(
         notice=notice,
         before_making=lambda: refuse_orphans(files, "of postgres.dsn") if alone else None,
     )
+    # A scan names files by what a link in their folder's place leads to.
+    mounts = {name: Path(os.path.realpath(here)) for name, here in settings.paths.items()}
+    database.paths = PathMap(mounts)
     try:
-        _require_same_files(database, files)
+        _require_same_files(database, files, alone=alone)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _require_same_files(database: PostgresDatabase, folder: Path) -> None:
+def _require_same_files(database: PostgresDatabase, folder: Path, *, alone: bool) -> None:
     """Raise ConfigError if the folder is not the one with the database's renditions, as before a mount.
 
     The first machine marks it.
@@ -131,6 +141,10 @@ def _require_same_files(database: PostgresDatabase, folder: Path) -> None:
 
     # A writer waits for the others: only whoever is first has to be one.
     known = (database.row(sql.FILES_MARK) or ("",))[0] or database.write(work)[0]
+    if known.startswith(MOVED):
+        if alone:
+            raise _moved(f"of {database.where}", "embedded")
+        known = known.removeprefix(MOVED)
     database.house = known
     with file_errors("read", mark):
         if mark.is_file() and mark.read_text("utf-8") == known:
@@ -138,6 +152,13 @@ def _require_same_files(database: PostgresDatabase, folder: Path) -> None:
     raise ConfigError(
         f"{printable(folder)} is not the folder that holds the renditions of {database.where}.",
         remedy="Mount it on this machine, and set postgres.files_dir to it.",
+    )
+
+
+def _moved(where: str, to: str) -> ConfigError:
+    return ConfigError(
+        f"The records {where} were moved by `hevcq config migrate`, or that was interrupted.",
+        remedy=f'Set backend = "{to}"; if nothing is there, run `hevcq config migrate --to {to}` again.',
     )
 
 
@@ -182,6 +203,7 @@ def open_backend(
         close=lambda: _close(database, processes, store),
         database=database.where if local is not None else "",
         machines=SqlMachines(database, clock),
+        common=database.paths.common,
     )
     catalog = Catalog(database, clock, local)
     return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes)

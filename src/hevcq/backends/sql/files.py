@@ -1,17 +1,18 @@
 """Follow sources to their library files, and link or copy a whole file into place.
 
 A source is a library file, which is never copied or changed: it is linked by its path and pinned by size,
-modification time and inode.
+modification time and inode, where machines share it by a digest of its ends in place of the inode.
 """
 
 import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.domain.job import Source, file_version
+from hevcq.domain.job import Source, file_version, same_version, share_version
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key, path_of_key
 from hevcq.errors import (
     HevcqError,
@@ -24,10 +25,11 @@ from hevcq.errors import (
     Stopped,
     Unavailable,
 )
+from hevcq.sql.catalog import shows_itself
 from hevcq.sql.database import DENIED, Database, file_errors, upsert
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
-from hevcq.util.file_io import sha256_bytes, sha256_file
+from hevcq.util.file_io import sha256_bytes, sha256_ends, sha256_file
 from hevcq.util.text import printable
 
 BLOCK = 4 * 1024 * 1024
@@ -137,11 +139,17 @@ def link_source(database: Database, clock: Clock, path: Path, key: str) -> Sourc
     """Link the file at `path`; raise SourceGone or SourceUnreadable if it cannot be read."""
     check_key(key)
     path = path.absolute()
-    facts = _checked_facts(path)
-    source = Source(bucket=LIBRARY_BUCKET, key=key, version=_version(facts), size=facts.st_size)
+    raw = database.paths.own(path)
+    with _opened(path) as (facts, descriptor):
+        if database.shared:
+            ends = sha256_ends(descriptor)
+            version = share_version(facts.st_size, facts.st_mtime_ns, ends)
+        else:
+            version = file_version(facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    source = Source(bucket=LIBRARY_BUCKET, key=key, version=version, size=facts.st_size)
     values = (
         source.source_id,
-        os.fsencode(path),
+        raw,
         facts.st_size,
         facts.st_mtime_ns,
         facts.st_ino,
@@ -156,10 +164,10 @@ def link_source(database: Database, clock: Clock, path: Path, key: str) -> Sourc
 def follow_source(database: Database, clock: Clock, source: Source, path: Path) -> None:
     """Link a source to the new path of its file; do nothing if the file there is another one."""
     try:
-        facts = _checked_facts(path.absolute())
+        same = source.bucket == LIBRARY_BUCKET and _is_same(source, path.absolute())
     except PermanentError:
         return
-    if source.bucket == LIBRARY_BUCKET and _version(facts) == source.version:
+    if same:
         link_source(database, clock, path, source.key)
 
 
@@ -177,25 +185,47 @@ def source_path(database: Database, source: Source) -> Path:
         raise SourceGone(
             f"The source {printable(path_of_key(source.key) or source.key)} is not known here."
         )
-    path = Path(os.fsdecode(row[0]))
+    path = database.paths.here(row[0])
     try:
-        facts = _checked_facts(path)
+        same = _is_same(source, path)
     except SourceGone as gone:
         _require_root(database, path, device=row[1])
+        _require_right_folder(database, path)
         raise gone from None
-    if _version(facts) != source.version or facts.st_size != source.size:
+    if not same:
+        _require_right_folder(database, path)
         raise SourceChanged(
             f"The source {printable(path)} was replaced or written to since it was queued."
         )
     return path
 
 
+def _is_same(source: Source, path: Path) -> bool:
+    """Return whether the file at `path` is this version. Raises what a file that cannot be read does."""
+    with _opened(path) as (facts, descriptor):
+        return same_version(source.version, facts, lambda: sha256_ends(descriptor))
+
+
+def _require_right_folder(database: Database, path: Path) -> None:
+    """Raise SourceAway for a file in a mapped folder where no other video is as it was recorded either.
+
+    Perhaps the setting leads to other bytes: no job is ended by that.
+    """
+    found = database.paths.folder_of(path)
+    if found is not None and not shows_itself(database, found[0], but=path):
+        raise SourceAway(
+            f"{printable(path)} is not the queued video, and nothing shows that {printable(found[1])} is"
+            f" {printable(found[0])}.",
+            remedy="Correct the setting `paths` on this machine, or ingest that folder again.",
+        )
+
+
 def _require_root(database: Database, path: Path, device: int) -> None:
     """Raise SourceAway if the ingested folder of a missing file is missing, or an empty mount point."""
-    row = database.row(FIND_ROOT, (os.fsencode(path),))
+    row = database.row(FIND_ROOT, (database.paths.raw(path),))
     if row is None:
         return
-    root = Path(os.fsdecode(row[0]))
+    root = database.paths.here(row[0])
     try:
         same = root.stat().st_dev == device and not database.shared
         if same or (any(root.iterdir()) and (path.parent.is_dir() or not database.shared)):
@@ -209,11 +239,9 @@ def _require_root(database: Database, path: Path, device: int) -> None:
     )
 
 
-def _version(facts: os.stat_result) -> str:
-    return file_version(facts.st_size, facts.st_mtime_ns, facts.st_ino)
-
-
-def _checked_facts(path: Path) -> os.stat_result:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[os.stat_result, int]]:
+    """Open a source; yield its status and descriptor. Raises SourceGone, SourceUnreadable or Unavailable."""
     try:
         # Opening proves the right to read; O_NONBLOCK, so that a named pipe cannot hang us.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -221,11 +249,13 @@ def _checked_facts(path: Path) -> os.stat_result:
         raise _source_error(error, path) from error
     try:
         facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise SourceUnreadable(f"The source {printable(path)} is not a file.")
+        yield facts, descriptor
+    except OSError as error:  # a stale handle, or a disk that fails
+        raise _source_error(error, path) from error
     finally:
         os.close(descriptor)
-    if not stat.S_ISREG(facts.st_mode):
-        raise SourceUnreadable(f"The source {printable(path)} is not a file.")
-    return facts
 
 
 def _source_error(error: OSError, path: Path) -> HevcqError:

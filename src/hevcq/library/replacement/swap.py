@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Gate
 from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
-from hevcq.library.filesystem import FileSystem
+from hevcq.library.filesystem import FileSystem, fingerprint_of
 from hevcq.library.lock import has_records, root_lock
 from hevcq.library.names import aside_beside, own_folder
 from hevcq.library.place import (
@@ -37,6 +37,7 @@ from hevcq.library.replacement.retention import (
 )
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
 from hevcq.library.replacement.undo_steps import UndoSteps
+from hevcq.ports.catalog import Fingerprint
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, reason_of
@@ -192,7 +193,7 @@ class Swap:
                 )
             with root_lock(self.root, self._fs):
                 _require_untouched(change, before, require_replaceable(self._fs, self.root, change))
-                record = self._record(change, new)
+                record = self._record(change, new, fingerprint_of(before))
                 self._carry_out(record)
                 forget_undone(self._fs, self.root, record)
         self._log.info("original_replaced", job=record.job_id, retained=printable(record.retained))
@@ -237,7 +238,7 @@ class Swap:
                 remedy="Run the same command again to encode it as it is now.",
             )
 
-    def _record(self, change: Replacement, new: Path) -> Record:
+    def _record(self, change: Replacement, new: Path, seen: Fingerprint) -> Record:
         now, proof = self._clock.now(), change.certificate
         return Record(
             job_id=proof.job_id,
@@ -246,7 +247,7 @@ class Swap:
             target=change.target,
             new=new,
             retained=retained_path(self._fs, self._journal, change.source, proof.job_id, now),
-            fingerprint=change.fingerprint,
+            fingerprint=seen,
             source_sha256=proof.source_sha256,
             rendition_sha256=proof.rendition_sha256,
             rendition_size=proof.rendition_size,

@@ -60,7 +60,7 @@ class Enqueuer:
         path = items[0].path
         backend = self._ports.backend
         moved = UploadProgress(items[0], self._emit, self._ports.clock)
-        key = key_for_path(os.fspath(path), folder, backend.namespace())
+        key = key_for_path(os.fspath(backend.common(path)), folder, backend.namespace())
         source = backend.store.accept(path, key, moved=moved, stop=stop)
         self._unchanged(items[0])
         by_profile = {item.profile.name: item for item in items if item.profile is not None}

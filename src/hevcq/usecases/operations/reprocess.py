@@ -216,7 +216,7 @@ def filters(name: str, backend: Backend) -> tuple[JobFilter, ...]:
         if name.endswith("/"):
             return (JobFilter(key_prefixes=(name,)),)
         return (JobFilter(source_key=name),)
-    path = _absolute(name)
+    path = backend.common(_absolute(name))
     folders, own = (EVERY_PROFILE, *backend.queues), backend.namespace()
     if path == Path(path.anchor):
         tail = f"{MACHINE}{own}/" if own else ""
@@ -355,7 +355,7 @@ def reported(log: EventLog) -> dict[tuple[Path, str], str]:
 
 def _record(ports: Ports, path: Path, profile: str, why: str) -> bool:
     backend = ports.backend
-    key = key_for_path(os.fspath(path), EVERY_PROFILE, backend.namespace())
+    key = key_for_path(os.fspath(backend.common(path)), EVERY_PROFILE, backend.namespace())
     try:
         facts = path.lstat()
         source = backend.store.accept(path, key, moved=lambda _: None, stop=threading.Event())

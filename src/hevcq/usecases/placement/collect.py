@@ -95,7 +95,7 @@ class Collector:
             self.mark_source_finished(job.source)
             return _before(placement, ref)
         try:
-            done = self._place(placement, ref, stop)
+            done = self._place(job, placement, ref, stop)
         except HevcqError as error:
             return self._failed(placement, ref, error)
         self._record(placement, ref, done)
@@ -138,7 +138,9 @@ class Collector:
             )
         return placement, job.rendition
 
-    def _place(self, placement: Placement, ref: RenditionRef, stop: threading.Event) -> Collected:
+    def _place(
+        self, job: JobRecord, placement: Placement, ref: RenditionRef, stop: threading.Event
+    ) -> Collected:
         proof = self._proof(placement, ref)
         proofs = replace(self._proofs, stop=stop)
         rendition = ToPlace(library_root_of(placement), placement.source, placement.target, proof)
@@ -155,6 +157,7 @@ class Collector:
         if placement.mode is Mode.REPLACE:
             return self._swap(placement, ref, proof, (fetch, check), fs)
         self._require_same_source(placement)
+        self._require_same_ends(job.source)
         self._clear_older(placement, ref, fs)
         file = self._file_of_set(placement, proof, stop)
         placed = place(rendition, lambda n, path: file(n, path) if n else fetch(path), fs, check)
@@ -255,6 +258,12 @@ class Collector:
                 " discarded.",
                 remedy="Run hevcq ingest again to encode the new version.",
             )
+
+    def _require_same_ends(self, source: Source) -> None:
+        """Refuse the same where times are rounded, by the ends of the source; one that is gone may be."""
+        if self._ports.catalog.database.shared:
+            with suppress(SourceGone):
+                self._ports.backend.store.check(source)
 
     def _proof(self, placement: Placement, ref: RenditionRef) -> Certificate:
         try:
