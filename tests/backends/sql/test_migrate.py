@@ -14,7 +14,7 @@ from hevcq.backends.sql.migrate import open_migration
 from hevcq.domain.job import JobState
 from hevcq.domain.pause import Pause
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.errors import HevcqError, StorageError, UsageError
+from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.machines import WorkerFacts
@@ -141,6 +141,49 @@ def test_everything_is_known_on_the_server_and_again_at_home(house, settings):
     assert back.backend.ledger.counts()[("hevc", JobState.QUEUED)] == 3, "triggers count again"
 
 
+def test_what_was_moved_is_not_used_any_more_on_either_side(house, settings):
+    made = house("embedded")
+    fill(made)
+    made.close()
+    move(settings, "postgres")
+    with pytest.raises(ConfigError, match="were moved") as refused:
+        house("embedded")
+    assert 'backend = "postgres"' in refused.value.remedy
+    there = house("postgres")
+    on_server = known(there)
+    there.close()
+    for left in settings.data_dir.glob("hevcq.db*"):
+        left.unlink()
+
+    move(settings, "embedded")
+
+    with pytest.raises(ConfigError, match="were moved"):
+        house("postgres")
+    assert known(house("embedded")) == on_server
+
+
+def test_a_move_whose_end_is_unknown_lets_nobody_use_the_records_and_can_be_done_again(
+    house, settings, monkeypatch
+):
+    made = house("embedded")
+    fill(made)
+    before = known(made)
+    made.close()
+    with open_migration(settings, "postgres", SystemClock()) as migration:
+        write = migration.target.write
+
+        def lost(work, **how):
+            write(work, **how)
+            raise Unavailable("The server did not say whether it kept a change.")
+
+        monkeypatch.setattr(migration.target, "write", lost)
+        with pytest.raises(Unavailable):
+            migration.run()
+    with pytest.raises(ConfigError, match="or that was interrupted"):
+        house("embedded")
+    assert known(house("postgres")) == before
+
+
 def _content(path: Path) -> list[str]:
     with sqlite3.connect(path) as opened:
         return list(opened.iterdump())
@@ -191,6 +234,7 @@ def test_a_copy_that_differs_is_undone_as_a_whole(house, settings, dsn):
     assert isinstance(refused.value, StorageError)
     with psycopg.connect(dsn) as admin:
         assert admin.execute("SELECT count(*) FROM hevcq.job").fetchone() == (0,)
+    assert known(house("embedded"))["jobs"], "they are used as before"
 
 
 def test_a_folder_without_records_is_told(settings):

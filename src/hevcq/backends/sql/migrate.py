@@ -1,6 +1,7 @@
 """Move the records of a data folder to PostgreSQL, or back: every row, in one transaction of the target.
 
-The source is only read. Triggers of the target are off meanwhile: what they would write is copied too.
+The source is only read, and marked, so that nothing opens it any more. Triggers of the target are off
+meanwhile: what they would write is copied too.
 """
 
 # ruff: noqa: S608 - statements are put together from the names of the schema only
@@ -15,13 +16,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from hevcq.backends.sql.factory import CATALOG, OBJECTS, open_postgres
-from hevcq.errors import ConfigError, StorageError, UsageError
+from hevcq.backends.sql import statements as sql
+from hevcq.backends.sql.factory import CATALOG, MOVED, OBJECTS, open_postgres
+from hevcq.errors import ConfigError, StorageError, Unavailable, UsageError
 from hevcq.settings.model import Settings
 from hevcq.sql.database import Connection, Database, file_errors
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util.clock import Clock
-from hevcq.util.file_io import replace_durably
+from hevcq.util.file_io import fsync_folder, replace_durably
 from hevcq.util.processes import rows as living
 from hevcq.util.text import counted, printable
 
@@ -115,9 +117,32 @@ class Migration:
                 self._copy_here(connection)
             else:
                 self.target_here.write(self._copy_here)
-            self._require_alone(lambda sql: connection.execute(sql).fetchone())
+            self._require_alone(lambda asked: connection.execute(asked).fetchone())
+            self._mark(moved=True)  # before the commit: a kill must not leave two farms
 
-        self.target.write(copy)
+        try:
+            self.target.write(copy)
+        except Unavailable:
+            raise  # whether it was committed is unknown
+        except BaseException:
+            self._mark(moved=False)
+            raise
+        if not self.target.shared:
+            (self.data_dir / MOVED).unlink(missing_ok=True)
+
+    def _mark(self, *, moved: bool) -> None:
+        """Let nothing use the records of the source any more, or again."""
+        if self.source.shared:
+            mark = self.source.house
+            self.source.change(sql.MARK_FILES, (f"{MOVED}{mark}" if moved else mark,))
+            return
+        path = self.data_dir / MOVED
+        with file_errors("written", path):
+            if moved:
+                path.touch()
+                fsync_folder(self.data_dir)
+            else:
+                path.unlink(missing_ok=True)
 
     def _copy_here(self, connection: Connection) -> None:
         for table in self.here:
@@ -134,6 +159,9 @@ def open_migration(
     there = settings.model_copy(update={"backend": "postgres"})
     if to == "postgres" and not (folder / DATABASE).exists():
         raise UsageError(f"{printable(folder)} has no records of the embedded backend.")
+    if settings.paths:
+        remedy = "Migrate on the machine where the folders have their common names."
+        raise UsageError("The setting `paths` gives folders other names here.", remedy=remedy)
     if not there.postgres.dsn.get_secret_value():
         remedy = "Set it in the settings file, also where PGHOST names the server."
         raise ConfigError("postgres.dsn is empty.", remedy=remedy)

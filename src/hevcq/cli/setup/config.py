@@ -51,8 +51,8 @@ def migrate(
     """Move the data folder's records to PostgreSQL, or back.
 
     Queue, jobs, placements, events, pauses and uploads, in one transaction into an empty database, and
-    compared afterwards; files of renditions are linked or copied. What was there stays as it is. Stop
-    hevcq on every machine first; set `backend` afterwards.
+    compared afterwards; files of renditions are linked or copied. What was there stays, and hevcq refuses
+    to use it from then on. Stop hevcq on every machine first; set `backend` afterwards.
     """
     cli = cli_of(ctx)
     settings = cli.settings()
@@ -67,8 +67,7 @@ def migrate(
             raise typer.Exit(ExitCode.SOME_FAILED)
         found.run()
     render.emit_sentence(
-        f'Moved. Set backend = "{to.value}" on every machine; the old records stay where they are, and '
-        "nothing may use them any more."
+        f'Moved. Set backend = "{to.value}" on every machine; the old records stay where they are, unused.'
     )
 
 
