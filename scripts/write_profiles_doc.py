@@ -128,6 +128,10 @@ VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
 - The finished video is measured elsewhere. 1.5 points short, it is encoded once more; a second miss is said.
 - HDR, files without frame times (AVI) and inverse telecine take `video.crf`, with a notice.
 
+`hevcq ingest FOLDER --fit 25GB` or `--half` let the size choose instead: one CRF for all, the best of 18 to 32
+(hevc) at which the forecast by samples fits to its upper end. Too much even at the worst, and nothing is
+queued. Replaced originals that are kept need their space until they go.
+
 `pip install imageio-ffmpeg` (68 MB) beside hevcq measures, or an ffmpeg with libvmaf
 in `metric_ffmpeg`; `hevcq doctor` says which. Without one such jobs wait; the images have none.
 

@@ -24,6 +24,7 @@ class EventName(StrEnum):
     SCAN_STARTED = "scan_started"
     SCAN_PROGRESS = "scan_progress"
     SAMPLE_PROGRESS = "sample_progress"
+    CRF_CHOSEN = "crf_chosen"
     FILE_PLANNED = "file_planned"
     FILE_UNUSABLE = "file_unusable"
     PLAN = "plan"

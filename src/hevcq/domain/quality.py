@@ -189,7 +189,7 @@ def search(
     """
     tried: dict[float, Score] = {}
     good: list[float] = []
-    crf = _rounded(start, scale)
+    crf = rounded(start, scale)
     while crf not in tried and len(tried) < (most if good else MAX_PROBES):
         score = score_at(crf)
         if score is None:
@@ -215,7 +215,7 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
             return low
         drop = tried[low].least - tried[high].least
         share = (tried[low].least - goal) / drop if drop > 0 else 0.5
-        return _rounded(
+        return rounded(
             low + share * (high - low), Scale(low + scale.step, high - scale.step, scale.step)
         )
     known = low if low is not None else high
@@ -223,8 +223,9 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
     missing = (tried[known].least - goal) / POINTS_PER_STEP
     # Beyond the target, so that the next two lie on both sides of it.
     far = min(8.0, max(2.0, abs(missing) * 1.3)) * scale.worst / SCALES[VideoCodec.HEVC].worst
-    return _rounded(known + (far if low is not None else -far), scale)
+    return rounded(known + (far if low is not None else -far), scale)
 
 
-def _rounded(crf: float, scale: Scale) -> float:
+def rounded(crf: float, scale: Scale) -> float:
+    """Return the nearest CRF of a scale."""
     return min(scale.worst, max(scale.best, round(crf / scale.step) * scale.step))

@@ -10,6 +10,7 @@ from hevcq.domain.events import EventName, Listener
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
 from hevcq.errors import SourceAway
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
@@ -22,11 +23,12 @@ from hevcq.library.scanning.watch_folder import (
     mount_of,
     open_for_writing,
 )
-from hevcq.ports.catalog import UNPLACED
+from hevcq.ports.catalog import UNPLACED, Mode
 from hevcq.settings.libraries import Library
 from hevcq.usecases.context import data_folder_id
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
+from hevcq.usecases.ingest.fit import FITTED_S, Fitting, profile_to_fit
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
 from hevcq.usecases.ingest.request import Destination, IngestRequest
 from hevcq.usecases.ingest.sampling import Sampling
@@ -105,7 +107,7 @@ class FolderIngest:
             roots=self.request.roots,
             free_bytes=self.request.free_bytes,
             budget_s=self.request.budget_s,
-            refine=self._sampling(),
+            refine=self._refine(where.mode),
             profiles=tuple(profiles),
             where=where,
             planner=make_plan,
@@ -133,10 +135,18 @@ class FolderIngest:
         )
         return Ingest(ports, setup, collector, self._emit, proofs)
 
-    def _sampling(self) -> Refine | None:
-        app, seconds = self._app, self.request.sample_s
+    def _refine(self, mode: Mode) -> Refine | None:
+        app, request = self._app, self.request
         here = app.encoder, app.scratch, app.clock, self._stop, self._emit
-        return Sampling(*here, seconds) if seconds else None
+        if not (request.fit_bytes or request.half):
+            return Sampling(*here, request.sample_s) if request.sample_s else None
+
+        def adopt(profile: Profile) -> None:
+            app.adopt_profiles({**app.profiles, profile.name: profile})
+
+        sampling = Sampling(*here, request.sample_s or FITTED_S)
+        profile = profile_to_fit(self.profiles)
+        return Fitting(sampling, profile, request.fit_bytes, mode, adopt)
 
     def _acceptance(self, rates: Costs) -> Accept | None:
         library = self.request.library

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as replace_fields
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -42,11 +42,22 @@ FreeSize = Annotated[
         help="Only until the forecast frees this much, such as 500GB; most per CPU time first.",
     ),
 ]
+FitSize = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Choose the CRF by samples, so that all fits in this, such as 25GB (hevc: CRF 18 to 32).",
+    ),
+]
+Half = Annotated[
+    bool, typer.Option("--half", help="As --fit, with half of what the videos to encode take now.")
+]
 Number = TypeVar("Number", int, float)
 EVERYTHING = Path("/")
 NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
 SAMPLED_ELSEWHERE = (
-    "--sample only works with the embedded backend and PostgreSQL: on aws another ffmpeg encodes."
+    "--sample, --fit and --half only work with the embedded backend and PostgreSQL: on aws another"
+    " ffmpeg encodes."
 )
 WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the fleet encodes."
 CONFLICTS = (
@@ -57,6 +68,9 @@ CONFLICTS = (
     ("collect_only", "watch include exclude", "it looks for no files"),
     ("collect_only", "output replace", "the destination was set with the job"),
     ("quality", "no_wait collect_only", "only this command's own encodes aim at it"),
+    ("fit half", "no_wait collect_only", "only this command's own encodes have that CRF"),
+    ("fit half", "fit half quality free budget", "choose one"),
+    ("fit half", "watch", "it chooses once, for what is there now"),
     ("free budget", "watch collect_only order", "it chooses once what to encode, in its own order"),
     ("quiet", "verbose", "choose one"),
 )
@@ -72,6 +86,8 @@ OF_A_LIBRARY = {
     "order",
     "free",
     "budget",
+    "fit",
+    "half",
 }
 
 
@@ -119,11 +135,14 @@ def ingest(
             help="Only what should be done within this time, such as 20h; most saved per CPU time first.",
         ),
     ] = "",
+    fit: FitSize = "",
+    half: Half = False,
     sample: Annotated[
         str,
         typer.Option(
             metavar="TIME",
-            help="With --dry-run, encode samples for about this long, such as 1m, for a closer forecast.",
+            help="Encode samples for about this long, such as 1m: with --dry-run for a closer forecast, "
+            "with --fit or --half (default 3m) to choose the CRF.",
         ),
     ] = "",
     order: Annotated[
@@ -174,8 +193,8 @@ def ingest(
             collect_only=collect_only,
             watch=watch,
             largest_saving_first=order == "saving",
-            free_bytes=_quantity("--free", free, size_bytes),
-            budget_s=_quantity("--budget", budget, seconds),
+            **_limits(free, fit, budget),
+            half=half,
         )
     ]
     sample_s = _quantity("--sample", sample, seconds) / len(requests)
@@ -183,7 +202,8 @@ def ingest(
     from hevcq.cli.library.ingest_session import Session
 
     with cli.app(workers=("--workers", workers), **_log_level(cli, shown)) as app:
-        _require_local(app, (workers, WORKERS_ELSEWHERE), (sample_s, SAMPLED_ELSEWHERE))
+        sampled = sample_s or fit or half
+        _require_local(app, (workers, WORKERS_ELSEWHERE), (sampled, SAMPLED_ELSEWHERE))
         if collect_only:
             require_queued(app, places)
         _aim(app, profile, quality)
@@ -198,6 +218,8 @@ def shrink(
     profile: ProfileNames = None,
     quality: QualityWanted = None,
     free: FreeSize = "",
+    fit: FitSize = "",
+    half: Half = False,
     yes: Yes = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -210,6 +232,7 @@ def shrink(
     """
     cli = cli_of(ctx)
     shown = replace_fields(cli, quiet=quiet or cli.quiet, verbose=verbose or cli.verbose)
+    _refuse_combinations(ctx.params | {"order": "path", "replace": True}, ())
     require_existing([Path(folder)])
     place = _real(Path(folder))
     library = library_of(cli.loaded().settings.libraries, place)
@@ -219,20 +242,30 @@ def shrink(
         replace=True,
         keep_days=KEEP_DAYS if library is None else library.keep_originals,
         largest_saving_first=not free,
-        free_bytes=_quantity("--free", free, size_bytes),
+        **_limits(free, fit),
+        half=half,
     )
     from hevcq.cli.library.ingest_session import Session
 
     with cli.app(**_log_level(cli, shown)) as app:
+        _require_local(app, (fit or half, SAMPLED_ELSEWHERE))
         _aim(app, profile, quality)
         session = Session(app, shown, [request], as_json=False, dry_run=False)
         raise typer.Exit(session.run(lambda plan: yes or _agreed(plan, request)))
 
 
-def _require_local(app: App, *options: tuple[float | None, str]) -> None:
+def _require_local(app: App, *options: tuple[object, str]) -> None:
     for given, why in options:
         if given and app.settings.on_aws:
             raise UsageError(why)
+
+
+def _limits(free: str, fit: str, budget: str = "") -> dict[str, Any]:
+    return {
+        "free_bytes": _quantity("--free", free, size_bytes),
+        "fit_bytes": _quantity("--fit", fit, size_bytes),
+        "budget_s": _quantity("--budget", budget, seconds),
+    }
 
 
 def _quantity(option: str, text: str, read: Callable[[str], Number]) -> Number:
@@ -291,8 +324,8 @@ def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Libr
         raise UsageError(
             "--keep-originals only works with --replace; otherwise originals are never touched."
         )
-    if "sample" in given and "dry_run" not in given:
-        raise UsageError("--sample only works with --dry-run.")
+    if "sample" in given and given.isdisjoint({"dry_run", "fit", "half"}):
+        raise UsageError("--sample only works with --dry-run, --fit or --half.")
     if "free" in given and "replace" not in given and not libraries:
         raise UsageError("--free only works with --replace: what is put beside frees nothing.")
     if libraries and not OF_A_LIBRARY.isdisjoint(given):

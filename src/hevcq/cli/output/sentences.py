@@ -79,7 +79,15 @@ def _reason(event: IngestEvent) -> str:
     return without_path(event.path or "", event.reason or "")
 
 
-_PLAIN = frozenset({EventName.PAUSED, EventName.RESUMED, EventName.STOPPING, EventName.RECOVERED})
+_PLAIN = frozenset(
+    {
+        EventName.CRF_CHOSEN,
+        EventName.PAUSED,
+        EventName.RESUMED,
+        EventName.STOPPING,
+        EventName.RECOVERED,
+    }
+)
 _WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
     EventName.FILE_UNUSABLE: lambda e: f"not encoded: {_reason(e)}",
     EventName.JOB_DONE: _shrunk,

@@ -6,8 +6,8 @@ is then true of the others. It ends once the sum is known well enough, or after 
 
 import random
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import Interruption, PermanentError, Unavailable
@@ -19,13 +19,17 @@ from hevcq.util.clock import Clock
 
 KNOWN_WITHIN = 0.1
 """Half of the range of all sizes, as a share, at which no more is tried."""
+TRIED_AGAIN = 3
+"""Videos tried again at another CRF: by how much it changes a size differs less than the sizes do."""
 MIN_SAMPLES, SAMPLES = 3, 12
 """Samples of one video at least, and of all together: many videos say more than much of one."""
+ENOUGH = "Ctrl-C: that will do"
+Estimates = Mapping[EncodeCost, Estimate]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Samples for `seconds` in all. A set `stop` only ends the sampling."""
+    """Samples for `seconds` in all. A set `stop` only ends the sampling, unless it is `for_crf`."""
 
     encoder: Encoder
     scratch: SpareFolder
@@ -33,29 +37,44 @@ class Sampling:
     stop: threading.Event
     emit: Listener
     seconds: float
+    for_crf: float | None = None
 
-    def __call__(self, items: Sequence[Item], rates: Costs) -> Costs:
-        """Return the rates by what samples of some items show. Raises DiskFull or WorkerUnfit."""
+    def __call__(self, items: Sequence[Item], rates: Costs) -> tuple[Sequence[Item], Costs]:
+        """Return the items, and the rates by what samples of some show. Raises DiskFull or WorkerUnfit."""
+        return items, self.sampled(items, rates)
+
+    def sampled(
+        self, items: Sequence[Item], rates: Costs, former: Estimates | None = None
+    ) -> Costs:
+        """Return the rates by what samples of some items show.
+
+        `former` are estimates of them at another CRF: by a few tried again the others are known too.
+        """
         works = [(item, work) for item in items if (work := work_ahead(item)) is not None]
         estimates, refined = dict[EncodeCost, Estimate](), rates
         until = self.clock.monotonic() + self.seconds
         count = max(MIN_SAMPLES, SAMPLES // max(1, len(works)))
         for item, work in _drawn(works):
+            if former is not None and work not in former:
+                continue
             known = self._tell(items, refined, len(works))
             enough = known.high - known.low <= KNOWN_WITHIN * (known.high + known.low)
+            enough = enough if former is None else len(estimates) >= TRIED_AGAIN
             left_s = until - self.clock.monotonic()
             if (estimates and enough) or left_s <= 0:
                 break
             try:
                 estimate = self._try(item, count, left_s)
             except Interruption:
+                if self.for_crf is not None:
+                    raise
                 self.stop.clear()  # what is known by now will do
                 break
             except (PermanentError, Unavailable):
                 continue  # its job will say why
             if estimate is not None and estimate.size > 0:
                 estimates[work] = estimate
-                refined = rates.sampled(estimates)
+                refined = rates.sampled(_with_former(estimates, former or {}))
         self._tell(items, refined, len(works))
         return refined
 
@@ -85,9 +104,17 @@ class Sampling:
                 at=self.clock.now(),
                 counts={"sampled": len(rates.estimates), "files": of},
                 forecast_size=(round(known.low), round(known.high)),
+                reason=ENOUGH if self.for_crf is None else f"CRF {self.for_crf:g}",
             )
         )
         return known
+
+
+def _with_former(estimates: Estimates, former: Estimates) -> Estimates:
+    """Add the videos that were tried only before, changed as those that were tried again."""
+    before = sum(former[work].size for work in estimates if work in former)
+    ratio = sum(each.size for each in estimates.values()) / before if before else 1.0
+    return {w: replace(e, size=e.size * ratio) for w, e in former.items()} | dict(estimates)
 
 
 def _drawn(works: Sequence[tuple[Item, EncodeCost]]) -> list[tuple[Item, EncodeCost]]:

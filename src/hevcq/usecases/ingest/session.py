@@ -58,8 +58,8 @@ RETIRE_LEASE_S = 60.0
 """Seconds of the claim under which a waiting job is ended."""
 SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
-Refine = Callable[[Sequence[Item], Costs], Costs]
-"""Return better rates for the forecast of these items."""
+Refine = Callable[[Sequence[Item], Costs], tuple[Sequence[Item], Costs]]
+"""Return the items, at another CRF maybe, with better rates for their forecast."""
 Accept = Callable[[FoundVideo, Item], Item | None]
 """Return an item as a library's rules change it, or None if they do not want it."""
 
@@ -130,13 +130,14 @@ class Ingest:
         request = self._request
         targets = Targets(request.where, ours)
         undone = UndoneOriginals(FileSystem(stop))
-        settled = [
+        settled: Sequence[Item] = [
             self._undone(targets.settled(item), undone)
             if request.where.mode is Mode.REPLACE
             else self._done_before(targets.settled(item), ours)
             for item in items
         ]
-        rates = request.refine(settled, request.rates) if request.refine else request.rates
+        rates, refine = request.rates, request.refine
+        settled, rates = refine(settled, rates) if refine else (settled, rates)
         machine = request.cores, request.workers, request.machine, request.busy
         plan = with_forecast(settled, rates, *machine)
         if request.free_bytes or request.budget_s:

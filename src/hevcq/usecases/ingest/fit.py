@@ -1,0 +1,184 @@
+"""Choose the CRF by what the renditions of a run may take together, from samples at several CRFs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hevcq.domain.events import EventName, IngestEvent
+from hevcq.domain.formats import SOFTWARE, VideoCodec
+from hevcq.domain.profile import Container, Profile
+from hevcq.domain.quality import POINTS_PER_STEP, SCALES, Scale, rounded
+from hevcq.errors import UsageError
+from hevcq.library.filesystem import size_of
+from hevcq.ports.catalog import Mode
+from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item, with_forecast, work_ahead
+from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range
+from hevcq.usecases.ingest.sampling import Sampling
+from hevcq.util.text import duration, size
+
+FITTED_S = 180.0
+"""Seconds of sampling unless another time is asked for."""
+LIMITS: Mapping[VideoCodec, Scale] = {
+    VideoCodec.HEVC: Scale(18, 32, 0.5),
+    VideoCodec.H264: Scale(17, 30, 0.5),
+    VideoCodec.VP9: Scale(24, 50, 1),
+    VideoCodec.AV1: Scale(23, 52, 1),
+}
+"""The CRFs that a size may choose: better ones look the same, and worse ones look bad (docs/quality.md)."""
+MAX_TRIES = 5
+LEAST_S = 20.0
+"""Seconds that each CRF gets at least; the first one, which says how the videos differ, half of the time."""
+PER_STEP = 0.13
+"""By how much, in natural logarithms, a step of x265's CRF changes a size (docs/quality.md)."""
+SPARE = 0.03
+"""What may stay free of the room, in natural logarithms: less is not worth another try."""
+SEEN = 6.0
+"""Points of VMAF that most people see side by side (docs/quality.md)."""
+
+
+def profile_to_fit(profiles: Sequence[Profile]) -> Profile:
+    """Return the one profile whose CRF a size can choose. Raises UsageError."""
+    if len(profiles) != 1:
+        names = ", ".join(each.name for each in profiles)
+        raise UsageError(
+            f"--fit and --half need exactly one profile, not {len(profiles)} ({names}); name one with"
+            " --profile."
+        )
+    (profile,), video = profiles, profiles[0].video
+    software = video.encoder == (SOFTWARE,) and video.codec in LIMITS
+    if not software or profile.container is Container.HLS:
+        raise UsageError(
+            f"--fit and --half are for files that software encodes in {', '.join(LIMITS)}; the profile"
+            f" {profile.name} makes none."
+        )
+    return profile
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Finds the best CRF of `profile` at which all fits in `most` bytes (0: in half of the sources).
+
+    Counted are the renditions, and with mode REPLACE what stays as it is. `adopt` takes the profile
+    with that CRF.
+    """
+
+    sampling: Sampling
+    profile: Profile
+    most: int
+    mode: Mode
+    adopt: Callable[[Profile], None]
+
+    def __call__(self, items: Sequence[Item], rates: Costs) -> tuple[Sequence[Item], Costs]:
+        """Return the items at the CRF that was found, and the rates there.
+
+        Raises UsageError if not even the lowest quality fits, DiskFull, WorkerUnfit or Stopped.
+        """
+        todo = [item for item in items if work_ahead(item) is not None]
+        sources = sum(item.size for item in todo)
+        stays = sum(map(self._stays, items)) if self.most else 0
+        room = self.most - stays if self.most else sources / 2
+        if not todo:
+            return items, rates
+        if sources <= room:
+            self._say(f"All fits at any quality: CRF {self.profile.video.crf:g} stays.")
+            return items, rates
+        tries, found = self._search(todo, rates, room)
+        crf = min((each for each in found if found[each].high <= room), default=None)
+        if crf is None:
+            raise self._refusal(max(found), found[max(found)], room, stays)
+        self._say(self._meaning(crf, room))
+        self.adopt(self._profile_at(crf))
+        return self._at(crf, items), tries[crf]
+
+    def _search(
+        self, todo: Sequence[Item], rates: Costs, room: float
+    ) -> tuple[dict[float, Costs], dict[float, Range]]:
+        """Return the rates and all sizes at the CRFs that were tried, the worst one if none fits."""
+        scale, tries, found = LIMITS[self.profile.video.codec], dict[float, Costs](), {}
+        crf = rounded(self.profile.video.crf, scale)
+        until, first = self.sampling.clock.monotonic() + self.sampling.seconds, None
+        while crf not in tries:
+            left_s = max(LEAST_S, (until - self.sampling.clock.monotonic()) / 2)
+            sampling = replace(self.sampling, seconds=left_s, for_crf=crf)
+            tried = self._at(crf, todo)
+            tries[crf] = sampling.sampled(tried, rates, first)
+            first = first or tries[crf].estimates
+            if not tries[crf].estimates:
+                raise UsageError(
+                    f"No video could be sampled in {duration(left_s)}, so which CRF fits is unknown."
+                    " Nothing was queued.",
+                    remedy="Give more time with --sample, or set video.crf in the profile.",
+                )
+            found[crf] = with_forecast(tried, tries[crf], 1.0, 1).output or NOTHING
+            if len(tries) < MAX_TRIES:
+                crf = next_to_fit(found, room, scale)
+            elif min(each.high for each in found.values()) > room:
+                crf = scale.worst
+        return tries, found
+
+    def _stays(self, item: Item) -> int:
+        """Return what an item takes afterwards that is not to be encoded."""
+        if work_ahead(item) is not None:
+            return 0
+        if item.disposition in TO_PROCESS or self.mode is Mode.REPLACE:
+            return item.size if item.output is None else round(item.output.high)
+        done = item.disposition is Disposition.DONE and item.target is not None
+        return size_of(item.target) if done and item.target is not None else 0
+
+    def _profile_at(self, crf: float) -> Profile:
+        raw = self.profile.model_dump(mode="json")
+        video = raw["video"] | {"crf": crf, "quality": None}
+        return Profile.model_validate(raw | {"video": video})
+
+    def _at(self, crf: float, items: Sequence[Item]) -> list[Item]:
+        profile = self._profile_at(crf)
+        return [
+            replace(item, profile=profile, plan=item.plan.with_crf(crf))
+            if item.plan is not None and work_ahead(item) is not None
+            else item
+            for item in items
+        ]
+
+    def _refusal(self, worst: float, found: Range, room: float, stays: int) -> UsageError:
+        kept = f" beside {size(stays)} that stay as they are" if stays else ""
+        return UsageError(
+            f"Even CRF {worst:g}, the lowest quality chosen by size, takes up to {size(round(found.high))}"
+            f"{kept}; only {size(max(0, round(room)))} may be used. Nothing was queued.",
+            remedy="Allow more space, name fewer videos, or use a profile of smaller pictures, such as 720p.",
+        )
+
+    def _meaning(self, crf: float, room: float) -> str:
+        own, scale = self.profile.video.crf, SCALES[self.profile.video.codec]
+        lost = (crf - own) * POINTS_PER_STEP * SCALES[VideoCodec.HEVC].worst / scale.worst
+        words = f"the profile's own is {own:g}"
+        if round(abs(lost)):
+            words += f", about {abs(lost):.0f} points of VMAF {'worse' if lost > 0 else 'better'}"
+        if lost >= SEEN:
+            words += ", which most people see side by side"
+        return f"{self.profile.name}: CRF {crf:g} fits in {size(round(room))} ({words})."
+
+    def _say(self, words: str) -> None:
+        now = self.sampling.clock.now()
+        self.sampling.emit(IngestEvent(event=EventName.CRF_CHOSEN, at=now, reason=words))
+
+
+def next_to_fit(found: Mapping[float, Range], room: float, scale: Scale) -> float:
+    """Return the CRF to try next; one that was tried if no better one can be expected to fit."""
+    over = {
+        crf: math.log(each.high / room) if room > 0 else math.inf for crf, each in found.items()
+    }
+    low = max((crf for crf, share in over.items() if share > 0), default=None)
+    high = min((crf for crf, share in over.items() if share <= 0), default=None)
+    step = PER_STEP * SCALES[VideoCodec.HEVC].worst / scale.worst
+    if high is None:
+        assert low is not None
+        goal = low + max(scale.step, min(scale.worst, over[low] / step))
+    elif over[high] >= -SPARE or (low is not None and high - low <= scale.step):
+        return high
+    elif low is None:
+        goal = high + min(-scale.step, (over[high] + SPARE) / step)
+    else:
+        share = over[low] / (over[low] - over[high])
+        goal = min(high - scale.step, max(low + scale.step, low + share * (high - low)))
+    # Rounded to what is smaller, so that it fits.
+    return rounded(math.ceil(goal / scale.step - 1e-9) * scale.step, scale)
