@@ -25,7 +25,7 @@ CHEAP = {
     "recording-teletext.ts": "Stream 2 is left out: teletext (deu, fra)",
     "recording-joined.ts": "joined from 2 parts: its clock jumps at 0:00:02",
     "recording-changing-aac.ts": "audio in aac whose channels change becomes aac at 384 kbit/s",
-    "recording-joined-cut.ts": "its clock jumps at 0:00:02 and 0:00:04",
+    "recording-joined-cut.ts": "joined from 3 recordings, as its clock jumps at 0:00:02 and 0:00:04",
     "phone-spatial-sound.mov": "left out: audio in Apple's spatial sound (apac)",
     "screen.avi": "",
     "windows-media.wmv": "audio in wmav2 becomes aac",

@@ -125,6 +125,7 @@ def assert_sound_structure(data: bytes) -> None:
     for kind, content in read(segment):
         first = next(read(content), (0, b"")) if kind != CLUSTER else (0, b"")
         if first[0] == CRC:
+            assert [number for number, _ in read(content)].count(CRC) == 1, hex(kind)
             assert first[1] == zlib.crc32(content[6:]).to_bytes(4, "little"), hex(kind)
             checked += 1
     assert checked >= 4

@@ -281,7 +281,7 @@ def sampled(plan: IngestPlan) -> str:
     of = f"of {sum(item.cpu is not None for item in plan.items):,}"
     if plan.sampled:
         return f"By samples of {plan.sampled:,} {of}."
-    return f"None {of} could be sampled in this time: the forecast is that of any such video."
+    return f"None {of} could be sampled: the forecast is that of any such video."
 
 
 def plan_saving(plan: IngestPlan) -> int:
