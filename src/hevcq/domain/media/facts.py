@@ -189,6 +189,10 @@ class AudioFacts(Frozen):
     changes: bool = Field(default=False, description="parts of it have fewer channels")
 
 
+UNDECODED = frozenset({"", "unknown", "ac4", "apple_apac", "mpegh_3d_audio"})
+"""Codecs without a decoder up to ffmpeg 9 (`ffmpeg -codecs`); older versions know some by their tag only."""
+
+
 class Stream(Frozen):
     index: int
     kind: StreamKind
@@ -214,8 +218,8 @@ class Stream(Frozen):
 
     @property
     def decodable(self) -> bool:
-        """Whether this ffmpeg knows the codec."""
-        return self.codec not in {"", "unknown"}
+        """Whether any ffmpeg decodes the codec."""
+        return self.codec not in UNDECODED
 
     @property
     def pictureless(self) -> bool:

@@ -167,7 +167,7 @@ def _unread(stream: Stream) -> str:
     """Return why this ffmpeg cannot decode a sound, or ""."""
     if stream.decodable:
         return ""
-    named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or "an unknown codec")
+    named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or stream.codec)
     return f"audio in {named}, which ffmpeg cannot decode"
 
 
