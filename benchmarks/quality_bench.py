@@ -1,72 +1,76 @@
-"""What the shipped profiles give: VMAF, bytes, time and the gates' word on each of some 40 clips.
+"""What asking for a quality gives, beside one fixed CRF: bytes, misses, the search's CPU, its forecast.
 
-Run as `python benchmarks/quality_bench.py [WORD…] [--profile hevc] [--crf 20,24] [--preset slow]
-[--keep FOLDER]`; without arguments the profile hevc as shipped. docs/quality.md has the
-results. Words choose clips by name or class. Each clip of four seconds goes through hevcq's own encoder
-with every gate on. VMAF (v0.6.1, at the video's own size, every frame) is measured by an ffmpeg with
-libvmaf: that of the package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG. It only measures and never encodes.
-Results are kept in `--keep` (default: benchmarks/out/quality), so that an interrupted run goes on where
-it was; `--table` only prints them.
+`python -m benchmarks.quality_bench [WORD…] [--target 93] [--profile hevc] [--preset superfast] [--crf 16,24]`.
+Words choose clips by name or class. Each clip is encoded at each CRF, and as a job does it that is asked
+for the quality: search, encode, check in other frames, and once more where it missed. VMAF (v0.6.1, every
+frame) is measured by an ffmpeg with libvmaf: that of the package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG.
+Rows are kept in `--keep` (benchmarks/out/quality), so that an interrupted run goes on where it was;
+`--table` only prints them. docs/quality.md has the results.
 """
 
 import argparse
 import importlib
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.fidelity.trial import MAX_S, run_trial
+from benchmarks.fidelity.trial import ENCODER, MAX_S
 from benchmarks.measured import OUT, report
-from benchmarks.quality_clips import CLIPS, QualityClip
+from benchmarks.quality_clips import CLIPS
+from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
+from hevcq.domain.quality import MISSED_BY, SCALES, Aim, better_crf, worst_twentieth
+from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from hevcq.settings.profile_files import installed_folder, load_profile
 
 Row = dict[str, Any]
 WITHOUT = """No ffmpeg with libvmaf was found, so nothing is measured. Install imageio-ffmpeg into this
-environment (`pip install imageio-ffmpeg`, 165 MB), or name a build in HEVCQ_METRIC_FFMPEG."""
-LOW = 85.0
-"""5th percentile of VMAF below which a clip is counted as poor."""
-KEY = ("clip", "profile", "crf", "preset")
+environment (`pip install imageio-ffmpeg`, 68 MB), or name a build in HEVCQ_METRIC_FFMPEG."""
+KEY = ("clip", "profile", "preset", "asked")
+STEP = 0.25
+STOP = threading.Event()
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what is asked for and not known yet, and print it."""
-    asked = _asked(arguments)
+    parser = argparse.ArgumentParser(description="Compare asking for a quality with a fixed CRF.")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--target", type=float, default=93.0)
+    parser.add_argument("--profile", default="hevc")
+    parser.add_argument("--preset", default="superfast")
+    parser.add_argument("--crf", default="16,24")
+    parser.add_argument("--keep", type=Path, default=OUT / "quality")
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args(arguments)
     asked.keep.mkdir(parents=True, exist_ok=True)
-    known = [json.loads(line) for line in _lines(asked.keep / "rows.jsonl")]
+    file = asked.keep / "rows.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    known = {tuple(row[key] for key in KEY): row for row in map(json.loads, lines)}
+    clips = [c for c in CLIPS if not asked.words or any(w in c.name + c.kind for w in asked.words)]
+    kinds = [f"CRF {float(crf):g}" for crf in asked.crf.split(",")] + [f"VMAF {asked.target:g}"]
+    keys = [(clip.name, asked.profile, asked.preset, kind) for clip in clips for kind in kinds]
     if not asked.table:
         metric = metric_program()
         if not metric:
             print(WITHOUT)
             return 0
-        for row in measured(asked, known, metric):
-            known.append(row)
-            with (asked.keep / "rows.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        for row in measured(asked, [key for key in keys if key not in known], metric):
+            known[tuple(row[key] for key in KEY)] = row
+            with file.open("a", encoding="utf-8") as rows:
+                rows.write(json.dumps(row) + "\n")
             print(_line(row), flush=True)
-    return summed(chosen(known, asked))
-
-
-def _asked(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure what the shipped profiles give.")
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("--profile", default="hevc")
-    parser.add_argument("--crf", default="")
-    parser.add_argument("--preset", default="")
-    parser.add_argument("--keep", type=Path, default=OUT / "quality")
-    parser.add_argument("--table", action="store_true")
-    return parser.parse_args(arguments)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return summed([known[key] for key in keys if key in known], asked.target)
 
 
 def metric_program() -> str:
@@ -82,163 +86,200 @@ def metric_program() -> str:
     return named if " libvmaf " in filters.stdout else ""
 
 
-def recipes(asked: argparse.Namespace) -> Iterator[Profile]:
-    """Yield the shipped profile at each quality asked for; the gates on size never end a measurement."""
+def measured(
+    asked: argparse.Namespace, keys: Sequence[tuple[str, ...]], metric: str
+) -> Iterator[Row]:
+    """Yield a row for each clip and what is asked of it, one encode after another."""
+    folder = asked.keep / "clips"
+    folder.mkdir(exist_ok=True)
+    by_name = {clip.name: clip for clip in CLIPS}
+    for key in keys:
+        clip = by_name[key[0]]
+        source = clip.source(folder)
+        if source is None:
+            print(f"{clip.name}: left out, {clip.needs} is not there")
+            continue
+        with tempfile.TemporaryDirectory(prefix="hevcq-quality-") as scratch:
+            row = one(source, recipe(asked, key[3]), Path(scratch), metric)
+        yield dict(zip(KEY, key, strict=True)) | {"kind": clip.kind} | row
+
+
+def recipe(asked: argparse.Namespace, kind: str) -> Profile:
+    """Return the profile at a CRF or for a quality; the gates on size never end a measurement."""
     raw = load_profile(installed_folder() / f"{asked.profile}.yaml").model_dump(mode="json")
     raw["gates"] |= {"minimum_saving": None, "review_below": 0.0}
-    raw["video"]["preset"] = asked.preset or raw["video"]["preset"]
-    for crf in asked.crf.split(",") if asked.crf else [raw["video"]["crf"]]:
-        yield Profile.model_validate({**raw, "video": {**raw["video"], "crf": float(crf)}})
+    what, _, number = kind.partition(" ")
+    raw["video"] |= {"preset": asked.preset, "quality" if what == "VMAF" else "crf": float(number)}
+    return Profile.model_validate(raw)
 
 
-def wanted(asked: argparse.Namespace) -> list[QualityClip]:
-    """Return the clips that a word asks for; without words all."""
-    words = asked.words
-    return [c for c in CLIPS if not words or any(w in c.name or w in c.kind for w in words)]
-
-
-def chosen(rows: Sequence[Row], asked: argparse.Namespace) -> list[Row]:
-    """Return the rows of what is asked for."""
-    keys = {
-        (clip.name, p.name, p.video.crf, p.video.preset)
-        for p in recipes(asked)
-        for clip in wanted(asked)
-    }
-    return [row for row in rows if tuple(row[key] for key in KEY) in keys]
-
-
-def measured(asked: argparse.Namespace, known: Sequence[Row], metric: str) -> Iterator[Row]:
-    """Yield what is not known yet, one encode after another."""
-    done = {tuple(row[key] for key in KEY) for row in known}
-    clips = asked.keep / "clips"
-    clips.mkdir(exist_ok=True)
-    for profile in recipes(asked):
-        for clip in wanted(asked):
-            if (clip.name, profile.name, profile.video.crf, profile.video.preset) in done:
-                continue
-            source = clip.source(clips)
-            if source is None:
-                print(f"{clip.name}: left out, {clip.needs} is not there")
-                continue
-            with tempfile.TemporaryDirectory(prefix="hevcq-quality-") as folder:
-                yield one(clip, source, profile, Path(folder), metric)
-
-
-def one(clip: QualityClip, source: Path, profile: Profile, folder: Path, metric: str) -> Row:
-    """Encode one clip with every gate on, and measure what came of it."""
-    video = profile.video
-    trial = run_trial(source, profile, folder)
-    row: Row = {
-        "clip": clip.name, "kind": clip.kind, "profile": profile.name, "crf": video.crf,
-        "preset": video.preset, "source": source.stat().st_size, "outcome": trial.outcome,
-        "detail": trial.detail, "vmaf": None,
-    }  # fmt: skip
-    if trial.output is None or trial.plan is None:
-        return row
-    row["bytes"] = trial.output.stat().st_size
-    row["size"] = f"{trial.plan.video.width}x{trial.plan.video.height}"
-    row["gates"] = trial.gates[-1].detail
-    row["cpu_s"], row["frames"] = round(trial.cpu_s, 2), trial.frames
-    # Of a picture that was made smaller VMAF says nothing of the encode alone.
-    sizes = {
-        (s.video.width, s.video.height)
-        for s in (trial.info.streams if trial.info else ())
-        if s.video
-    }
-    if clip.is_sdr and (trial.plan.video.width, trial.plan.video.height) in sizes:
-        row["vmaf"] = vmaf(metric, source, trial.output)
+def one(source: Path, profile: Profile, folder: Path, metric: str) -> Row:
+    """Encode one clip as a job does, and measure every frame of what came of it."""
+    request = prepared(source, profile, folder)
+    row: Row = {"source": source.stat().st_size, "seconds": request.duration_s}
+    if profile.video.quality is None:
+        report = encoded(request)
+    else:
+        aim = ENCODER.find_quality(request, stop=STOP)
+        if isinstance(aim, str):
+            raise SystemExit(f"{source}: {aim}")
+        row |= {"search_s": aim.cpu_s, "probes": len(aim.probes), "sampled": aim.sampled}
+        row |= {"forecast": aim.size, "tries": 1}
+        request, report = aimed(request, aim)
+        verified = ENCODER.check_quality(request.to_verify(report), stop=STOP)
+        aim, scale = aim.model_copy(update={"verified": verified}), SCALES[profile.video.codec]
+        if aim.missed and aim.crf > scale.best:
+            row |= {"tries": 2, "first": _facts(request, report)}
+            again = aim.model_copy(update={"crf": better_crf(aim, scale)})
+            request, report = aimed(request, again)
+        row["verified"] = verified
+    row |= _facts(request, report)
+    row["p5"] = round(worst_twentieth(vmaf(metric, source, request.output)), 2)
     return row
 
 
-def vmaf(ffmpeg: str, source: Path, made: Path) -> Row:
-    """Return mean, 5th percentile and minimum of the frames' VMAF."""
+def prepared(source: Path, profile: Profile, folder: Path) -> EncodeRequest:
+    """Return the request to encode a clip."""
+    info = ENCODER.probe(str(source), stop=STOP)
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        raise SystemExit(f"{source}: {plan.detail}")
+    found = ENCODER.preflight(str(source), info, profile, stop=STOP)
+    info, plan = plan_measured(make_plan, profile, (info, plan), found)
+    return EncodeRequest(
+        profile=profile, plan=plan, info=info, location=str(source), output=folder / "made.mkv",
+        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MAX_S,
+        measured=found,
+    )  # fmt: skip
+
+
+def encoded(request: EncodeRequest) -> EncodeReport:
+    """Encode a clip over whatever an earlier try left."""
+    for left in request.output.parent.glob(f"{request.output.name}*"):
+        left.unlink()
+    return ENCODER.encode(request, on_progress=lambda _: None, stop=STOP)
+
+
+def aimed(request: EncodeRequest, aim: Aim) -> tuple[EncodeRequest, EncodeReport]:
+    """Encode a clip at the CRF that was found."""
+    request = replace(request, plan=request.plan.aimed(aim))
+    return request, encoded(request)
+
+
+def _facts(request: EncodeRequest, report: EncodeReport) -> Row:
+    aim = request.plan.aim
+    crf = aim.crf if aim else request.profile.video.crf
+    return {"crf": crf, "bytes": request.output.stat().st_size, "cpu_s": round(report.cpu_s, 2)}
+
+
+def vmaf(ffmpeg: str, source: Path, made: Path) -> list[float]:
+    """Return the VMAF of every frame."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "vmaf.json"
         # Frames are paired by number: a rounded time would pair some with their neighbours.
-        pair = "[0:v:0]settb=1/1000,setpts=N[a];[1:v:0]settb=1/1000,setpts=N[b]"
+        pair = "[0:v:0]settb=1/1000,setpts=N[a];[1:v:0]settb=1/1000,setpts=N,format=yuv420p[b]"
+        pair = pair.replace("N[a]", "N,format=yuv420p[a]")
         measure = f"{pair};[a][b]libvmaf=log_fmt=json:log_path={log}:n_threads=1"
-        argv = [ffmpeg, "-nostdin", "-v", "error"]
-        argv += ["-threads", "2", "-i", str(made), "-threads", "2"]
-        argv += ["-i", str(source), "-filter_complex", measure, "-fps_mode", "passthrough"]
-        argv += ["-enc_time_base", "1:1000"]
-        subprocess.run([*argv, "-f", "null", "-"], check=True, timeout=MAX_S)
+        argv = [ffmpeg, "-nostdin", "-v", "error", "-i", str(made), "-i", str(source)]
+        argv += ["-filter_complex", measure, "-fps_mode", "passthrough"]
+        argv += ["-enc_time_base", "1:1000", "-f", "null", "-"]
+        subprocess.run(argv, check=True, timeout=MAX_S)
         frames = json.loads(log.read_text(encoding="utf-8"))["frames"]
-    scores = sorted(frame["metrics"]["vmaf"] for frame in frames)
-    return {
-        "frames": len(scores),
-        "mean": round(statistics.fmean(scores), 2),
-        "p5": round(percentile(scores, 0.05), 2),
-        "least": round(scores[0], 2),
-    }
-
-
-def percentile(scores: Sequence[float], share: float) -> float:
-    """Return the score that `share` of the sorted scores do not reach, between its neighbours."""
-    place = share * (len(scores) - 1)
-    low = int(place)
-    high = min(low + 1, len(scores) - 1)
-    return scores[low] + (scores[high] - scores[low]) * (place - low)
+    return [frame["metrics"]["vmaf"] for frame in frames]
 
 
 def _line(row: Row) -> str:
-    score = row["vmaf"] or {}
-    size = f"{row['bytes'] / row['source']:7.1%}" if "bytes" in row else "      -"
-    means = " ".join(f"{score.get(key, float('nan')):6.1f}" for key in ("mean", "p5", "least"))
-    words = row["outcome"] if row["outcome"] != "encoded" else ""
+    searched = (
+        f" search {row['search_s']:5.1f} s, {row['probes']} probes" if "probes" in row else ""
+    )
     return (
-        f"{row['clip']:<26}{row['kind']:<14}{row['crf']:5.3g} {row['preset']:<7}"
-        f"{row['source'] >> 10:>7} KiB {size} {means} {row.get('cpu_s', 0):6.1f} s {words} "
-        f"{row['detail'] if words else ''}"
+        f"{row['clip']:<26}{row['asked']:<8} {row['crf']:5.4g} {row['bytes'] >> 10:>6} KiB "
+        f"{row['bytes'] / row['source']:6.1%} P5 {row['p5']:5.1f} {row['cpu_s']:6.1f} s{searched}"
     )
 
 
-def summed(rows: Sequence[Row]) -> int:
-    """Print a table in Markdown of the rows of each quality, and what they come to."""
-    figures: list[Row] = []
-    order = [clip.name for clip in CLIPS]
-    for crf, preset in sorted({(row["crf"], row["preset"]) for row in rows}):
-        same = [row for row in rows if (row["crf"], row["preset"]) == (crf, preset)]
-        same.sort(key=lambda row: order.index(row["clip"]))
-        print(f"\nCRF {crf:g}, preset {preset}\n\n| clip | of | KiB | size | mean | P5 | least |")
-        print("|---|---|---|---|---|---|---|")
-        for row in same:
-            print(_cells(row))
-        figures += _figures(f"CRF {crf:g} {preset}", same)
+def summed(rows: Sequence[Row], target: float) -> int:
+    """Print each clip that has all its rows, and what they come to."""
+    found = {row["clip"]: row for row in rows if row["asked"] == f"VMAF {target:g}"}
+    curves: dict[str, list[Row]] = {clip: [] for clip in found}
+    for row in rows:
+        if row["clip"] in found:
+            curves[row["clip"]].append(row)
+    if not found or min(map(len, curves.values())) < 2:
+        print("Nothing to compare yet.")
+        return 0
+    print("\n| clip | of | s | CRF | KiB | P5 | probes | search/encode | forecast |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, row in found.items():
+        forecast = f"{row['forecast'] / _first(row)['bytes'] - 1:+.0%}" if row["forecast"] else "-"
+        cells = [name, row["kind"], f"{row['seconds']:.0f}", f"{row['crf']:g}", row["bytes"] >> 10]
+        cells += [
+            f"{row['p5']:.1f}",
+            row["probes"],
+            f"{row['search_s'] / row['cpu_s']:.1f}",
+            forecast,
+        ]
+        print(f"| {' | '.join(map(str, cells))} |")
     print()
-    return report("quality", figures)
+    return report("quality", list(_figures(found, curves, target)))
 
 
-def _cells(row: Row) -> str:
-    score = row["vmaf"] or {}
-    words = [f"{score[key]:.1f}" if key in score else "-" for key in ("mean", "p5", "least")]
-    size = f"{row['bytes'] / row['source']:.0%}" if "bytes" in row else row["outcome"]
-    stem = row["clip"].partition(".")[0]
-    return f"| {' | '.join([stem, row['kind'], str(row['source'] >> 10), size, *words])} |"
+def _first(row: Row) -> Row:
+    """Return what the forecast was of: the first try."""
+    return row.get("first", row)
 
 
-def _figures(name: str, rows: Sequence[Row]) -> list[Row]:
-    scores = [row["vmaf"] for row in rows if row["vmaf"]]
-    made = [row for row in rows if "bytes" in row]
-    refused = sum(not row["outcome"].startswith(("encoded", "skip:")) for row in rows)
-    figures: list[Row] = [
-        {"figure": f"{name}: clips", "value": len(rows)},
-        {"figure": f"{name}: refused", "value": float(refused), "limit": 0.0},
-    ]
-    if made:
-        size = statistics.median(row["bytes"] / row["source"] for row in made)
-        cpu = sum(row["cpu_s"] for row in made)
-        figures.append({"figure": f"{name}: size, median", "value": size, "unit": "x"})
-        figures.append({"figure": f"{name}: CPU of the encodes", "value": cpu, "unit": "s"})
-    if scores:
-        lows = [score["p5"] for score in scores]
-        mean = statistics.median(score["mean"] for score in scores)
-        figures.append({"figure": f"{name}: VMAF, median of means", "value": mean})
-        median = statistics.median(lows)
-        figures.append({"figure": f"{name}: VMAF, median 5th percentile", "value": median})
-        figures.append({"figure": f"{name}: VMAF, lowest 5th percentile", "value": min(lows)})
-        below = sum(low < LOW for low in lows)
-        figures.append({"figure": f"{name}: 5th percentile below {LOW:g}", "value": below})
-    return figures
+def _figures(
+    found: dict[str, Row], curves: dict[str, list[Row]], target: float
+) -> Iterator[dict[str, object]]:
+    least, count = target - MISSED_BY, len(found)
+    lows = [row["p5"] for row in found.values()]
+    missed = sum(low < least for low in lows)
+
+    def misses(crf: float) -> int:
+        return sum(at(curve, crf, "p5") < least for curve in curves.values())
+
+    def middle(crf: float) -> float:
+        return statistics.median(at(curve, crf, "p5") for curve in curves.values())
+
+    yield {"figure": "clips", "value": count}
+    yield {"figure": f"P5 below {least:g}", "value": float(missed), "limit": 0.02 * count}
+    yield {"figure": "encoded twice", "value": sum(row["tries"] == 2 for row in found.values())}
+    yield {"figure": "P5, median", "value": statistics.median(lows)}
+    same = largest(lambda crf: misses(crf) <= missed)
+    half = largest(lambda crf: middle(crf) >= statistics.median(lows))
+    for name, crf in (("with as few misses", same), ("of the same median P5", half)):
+        fixed = {clip: at(curve, crf, "bytes") for clip, curve in curves.items()}
+        saved = statistics.fmean(1 - found[clip]["bytes"] / fixed[clip] for clip in found)
+        total = 1 - sum(row["bytes"] for row in found.values()) / sum(fixed.values())
+        yield {"figure": f"fixed CRF {name}", "value": crf}
+        yield {"figure": "  its misses", "value": misses(crf)}
+        yield {"figure": "  saved to it, mean of the clips", "value": saved, "unit": "x"}
+        yield {"figure": "  saved to it, of all bytes", "value": total, "unit": "x"}
+    cpu = sum(row["search_s"] for row in found.values()) / sum(r["cpu_s"] for r in found.values())
+    yield {"figure": "CPU of search to that of encode", "value": cpu, "unit": "x"}
+    errors = [abs(r["forecast"] / _first(r)["bytes"] - 1) for r in found.values() if r["forecast"]]
+    yield {"figure": "forecast within 10 %", "value": sum(e <= 0.1 for e in errors) / len(errors)}
+    yield {"figure": "forecast off, median", "value": statistics.median(errors), "unit": "x"}
+
+
+def largest(holds: Callable[[float], bool]) -> float:
+    """Return the largest CRF up to which something holds."""
+    crf = 10.0
+    while crf < 36 and holds(crf + STEP):
+        crf += STEP
+    return crf
+
+
+def at(curve: Sequence[Row], crf: float, what: str) -> float:
+    """Return a clip's figure at a CRF, between its neighbours; bytes grow by a factor a step."""
+    points = sorted({row["crf"]: row[what] for row in curve}.items())
+    place = next((n for n, (x, _) in enumerate(points) if x >= crf), len(points) - 1)
+    (x, a), (y, b) = points[max(0, place - 1) :][:2]
+    share = (crf - x) / (y - x)
+    return (
+        math.exp(math.log(a) + share * math.log(b / a)) if what == "bytes" else a + share * (b - a)
+    )
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ and `hevcq profiles validate FILE...` names each wrong key. An unknown key is an
 | an old DVD player or television to play it | `avi` |
 | Ogg for old free players (browsers show no picture) | `ogg` |
 | no black bars, even loudness, few languages | your copy with `video.crop`, `audio.loudness`, `audio.languages` |
+| subtitles as files beside the video, too | your copy with `subtitles.beside: true` |
 | HDR to stream everywhere | your copy of `hls` with `policies.hdr: convert` |
 
 The smallest profile:

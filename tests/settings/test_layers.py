@@ -9,6 +9,7 @@ from hevcq.errors import ConfigError
 from hevcq.settings.explain import leaves
 from hevcq.settings.loader import Flag, load, variable
 from hevcq.settings.model import Settings
+from hevcq.settings.profile_files import installed_folder
 from hevcq.wiring.app import App
 
 
@@ -285,4 +286,15 @@ def test_a_list_that_names_no_profile_at_all_is_reported_where_it_is(monkeypatch
     monkeypatch.setenv("HEVCQ_AWS__PROFILES", "()")
 
     with pytest.raises(ConfigError, match=r"aws\.profiles names none of the profiles here.*hevc"):
+        _ = App(load().settings).profiles
+
+
+def test_files_beside_videos_are_refused_where_no_media_folder_is(here: Path, monkeypatch) -> None:
+    shipped = (installed_folder() / "hevc.yaml").read_text()
+    write(here / "profiles" / "hevc.yaml", f"{shipped}\nsubtitles: {{beside: true}}\n")
+    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(here / "profiles"))
+    assert App(load().settings).profiles["hevc"].subtitles.beside
+    monkeypatch.setenv("HEVCQ_BACKEND", "aws")
+
+    with pytest.raises(ConfigError, match=r"hevc: subtitles\.beside is for media folders"):
         _ = App(load().settings).profiles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -52,6 +53,7 @@ class Gate(StrEnum):
     H3 = "H3 rungs aligned"
     H4 = "H4 declared codecs and rates"
     H5 = "H5 playlists read"
+    T1 = "T1 subtitles beside"
 
 
 REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
@@ -59,7 +61,7 @@ REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.
 OF_SETS = (Gate.H1, Gate.H2, Gate.H3, Gate.H4, Gate.H5)
 REQUIRED_OF_SETS = (*REQUIRED, *OF_SETS)
 """Gates that the certificate of a rendition of several files must contain."""
-NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, *OF_SETS[:7]})
+NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, *OF_SETS[:7], Gate.T1})
 
 
 class GateResult(Frozen):
@@ -92,6 +94,20 @@ class CertifiedFile(Frozen):
         if "\\" in name:
             raise ValueError(f"{name!r} is no name of a file in a set")
         return name
+
+
+class Sidecar(Frozen):
+    """A text track of the source as a file beside the rendition."""
+
+    marks: str = Field(
+        pattern=r"^([A-Za-z0-9-]+(\.[a-z0-9]+)*)?$",
+        description="language and kind, as in en.forced",
+    )
+    cues: int = Field(ge=1)
+    text: str = Field(description="SubRip, as it is in the file")
+
+    def path(self, video: Path) -> Path:
+        return video.with_name(".".join(filter(None, (video.stem, self.marks, "srt"))))
 
 
 class Certificate(Frozen):
@@ -132,6 +148,9 @@ class Certificate(Frozen):
     quality: Aim | None = Field(
         default=None, description="the quality that was searched; null: the profile's CRF"
     )
+    sidecars: tuple[Sidecar, ...] = Field(
+        default=(), description="subtitles that are placed beside the rendition"
+    )
     hevcq_version: str
     made_at: float
     encode_s: float = 0.0
@@ -166,7 +185,11 @@ class Certificate(Frozen):
             raise VerificationFailed(
                 "The certificate is not readable, so nothing is proven."
             ) from error
-        require_passed(certificate.gates, of_set=bool(certificate.files))
+        require_passed(
+            certificate.gates,
+            of_set=bool(certificate.files),
+            beside=bool(certificate.sidecars),
+        )
         return certificate
 
     @classmethod
@@ -196,6 +219,7 @@ MEANINGS = {
     Gate.H3: "The sizes are not cut at the same times",
     Gate.H4: "A playlist declares another codec, size or bit rate than the video has",
     Gate.H5: "A playlist cannot be read from start to end",
+    Gate.T1: "The subtitles for a file beside the video are not the source's",
 }
 """What it means that a gate did not pass, in words for a person."""
 ORIGINAL_KEPT = (
@@ -204,15 +228,19 @@ ORIGINAL_KEPT = (
 )
 
 
-def require_passed(results: Iterable[GateResult], *, of_set: bool = False) -> None:
+def require_passed(
+    results: Iterable[GateResult], *, of_set: bool = False, beside: bool = False
+) -> None:
     """Require that every required gate passed; a missing gate counts as failed.
 
-    A rendition of several files (`of_set`) requires the gates of sets as well. If a gate has several
+    A rendition of several files (`of_set`) requires the gates of sets as well, and one with subtitles
+    beside it (`beside`) theirs. If a gate has several
     results, as of several rungs, all of them count: a pass does not undo a failure. Raises
     VerificationFailed if any required gate did not pass.
     """
     found = tuple(results)
-    for gate in REQUIRED_OF_SETS if of_set else REQUIRED:
+    required = REQUIRED_OF_SETS if of_set else REQUIRED
+    for gate in (*required, Gate.T1) if beside else required:
         mine = [result for result in found if result.gate is gate]
         if not mine:
             raise VerificationFailed(f"The check {gate.value} did not run.")

@@ -388,12 +388,6 @@ class Profile(Frozen):
             or video.encoder != (SOFTWARE,)
         ):
             problem = "video.quality is for files that software encodes in hevc, h264, vp9 or av1"
-        if self.video.crop != "none" and self.container is Container.HLS:
-            problem = (
-                "video.crop is for files: the sizes of a ladder are those of the whole picture"
-            )
-        if self.audio.loudness is not None and self.container is Container.HLS:
-            problem = "audio.loudness is for files: each group of sounds of a ladder is mixed anew"
         if problem:
             raise ValueError(problem)
         if self.container is Container.HLS:
@@ -407,6 +401,16 @@ class Profile(Frozen):
             raise ValueError(
                 "container: hls takes sizes and key frames from the hls section, not from video"
             )
+        if video.crop != "none":
+            raise ValueError(
+                "video.crop is for files: the sizes of a ladder are those of the whole picture"
+            )
+        if self.audio.loudness is not None:
+            raise ValueError(
+                "audio.loudness is for files: each group of sounds of a ladder is mixed anew"
+            )
+        if self.subtitles.beside:
+            raise ValueError("subtitles.beside is for files: a ladder has its text in playlists")
 
     @property
     def contradiction(self) -> str:

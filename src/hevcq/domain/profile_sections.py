@@ -53,6 +53,11 @@ class Subtitles(Frozen):
         description="keep subtitles in these languages, in that of the original sound, and what has no "
         "mark; name the others and leave them out. Empty: keep all",
     )
+    beside: bool = Field(
+        default=False,
+        description="write those that are text also beside the video, as NAME.en.srt, NAME.en.forced.srt or "
+        "NAME.en.sdh.srt, as Jellyfin and Plex read them; for media folders only",
+    )
 
 
 class Surround(StrEnum):

@@ -31,6 +31,8 @@ SAMPLE_WORK = 2.0
 DRAWS = 200
 POINTS_PER_STEP = 0.9
 """Points of VMAF that one step of x265's CRF costs about (docs/quality.md, CRF 18 to 30)."""
+FARTHEST = 8.0
+"""Steps of x265's CRF that are taken at once at most."""
 NAMES: Mapping[str, float] = {"high": 95.0, "good": 93.0, "small": 90.0}
 
 
@@ -222,8 +224,19 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
     assert known is not None
     missing = (tried[known].least - goal) / POINTS_PER_STEP
     # Beyond the target, so that the next two lie on both sides of it.
-    far = min(8.0, max(2.0, abs(missing) * 1.3)) * scale.worst / SCALES[VideoCodec.HEVC].worst
+    far = min(FARTHEST, max(2.0, abs(missing) * 1.3)) * _steps(scale)
     return rounded(known + (far if low is not None else -far), scale)
+
+
+def better_crf(aim: Aim, scale: Scale) -> float:
+    """Return the CRF for a second try at a video that missed its target: better by what was missed."""
+    missing = (aim.target - (aim.verified or 0.0)) / POINTS_PER_STEP
+    return rounded(aim.crf - min(FARTHEST, missing) * _steps(scale), scale)
+
+
+def _steps(scale: Scale) -> float:
+    """Return how many CRFs of a codec look like one of x265's."""
+    return scale.worst / SCALES[VideoCodec.HEVC].worst
 
 
 def rounded(crf: float, scale: Scale) -> float:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from hevcq.domain.certificate import GateResult, Outcome
+from hevcq.domain.certificate import GateResult, Outcome, Sidecar
 from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
@@ -32,7 +32,13 @@ from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import whole_recording
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import preflight
-from hevcq.ffmpeg.inspect.texts import cut_sample, extracted_captions, read_texts, still
+from hevcq.ffmpeg.inspect.texts import (
+    cut_sample,
+    extracted_captions,
+    read_sidecars,
+    read_texts,
+    still,
+)
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
@@ -141,6 +147,11 @@ class FfmpegEncoder(Encoder):
         self, location: str, *, stop: threading.Event
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
         return read_texts(self._tools, location, stop)
+
+    def read_sidecars(
+        self, request: EncodeRequest, *, stop: threading.Event
+    ) -> tuple[Sidecar, ...]:
+        return read_sidecars(self._tools, request, stop)
 
     def self_test(
         self, profile: Profile, folder: Path, *, stop: threading.Event, again: bool = False

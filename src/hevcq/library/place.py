@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,9 @@ from hevcq.library.names import (
     temp_beside,
 )
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
-from hevcq.util.text import printable
+from hevcq.util.text import printable, reason_of
 
 Fetch = Callable[[Path], str]
 """Write the rendition to the given new path; return the SHA-256 of the bytes read back."""
@@ -264,6 +265,49 @@ def write_certificate(fs: FileSystem, path: Path, content: bytes) -> None:
     """Write a certificate to the library's folder of certificates, durably."""
     make_folders(fs, path.parent)
     write_durably(fs, path, content)
+
+
+def place_sidecars(
+    fs: FileSystem, home: Path, target: Path, source: Path, proof: Certificate
+) -> tuple[str, ...]:
+    """Put the subtitles of a placed rendition beside it; return what was not, in a sentence each.
+
+    A file that is there already stays. Times, mode and owner are those of `source`.
+    """
+    left, temp = list[str](), temp_beside(target, proof.job_id)
+    note = json.dumps([os.path.relpath(temp, home)]).encode()
+    with job_lock(home, proof.job_id, note, fs) if proof.sidecars else nullcontext() as forget:
+        for path, content in _sidecars(target, proof):
+            if fs.lstat(path) is not None:
+                if not _holds_bytes(fs, path, content):
+                    left.append(f"{printable(path)} is another file and was left as it is.")
+                continue
+            try:
+                fs.write(temp, content)
+                _copy_metadata(source, [temp], fs)
+                move_new(fs, temp, path)
+            except OSError as error:
+                left.append(f"{printable(path)} could not be written: {reason_of(error)}.")
+        if forget is not None and remove_temp(temp, fs):
+            forget()
+    return tuple(left)
+
+
+def remove_sidecars(fs: FileSystem, target: Path, proof: Certificate, mtime_ns: int) -> None:
+    """Remove the subtitles that `place_sidecars` put beside a rendition, with their source's time."""
+    for path, content in _sidecars(target, proof):
+        facts = fs.lstat(path)
+        if facts and facts.st_mtime_ns == mtime_ns and _holds_bytes(fs, path, content):
+            fs.unlink(path)
+            fs.fsync_dir(path.parent)
+
+
+def _sidecars(target: Path, proof: Certificate) -> list[tuple[Path, bytes]]:
+    return [(each.path(target), each.text.encode()) for each in proof.sidecars]
+
+
+def _holds_bytes(fs: FileSystem, path: Path, content: bytes) -> bool:
+    return holds(fs, path, len(content), sha256_bytes(content))
 
 
 def certified(

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from hevcq.domain.certificate import GateResult
+from hevcq.domain.certificate import GateResult, Sidecar
 from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
@@ -233,6 +233,15 @@ class Encoder(ABC):
         Raises Stopped, TransientError or PermanentError if they cannot be read.
         """
         return (), ()
+
+    def read_sidecars(
+        self, request: EncodeRequest, *, stop: threading.Event
+    ) -> tuple[Sidecar, ...]:
+        """Return the source's subtitles that the profile wants beside the rendition.
+
+        Raises MediaRefused if they cannot be read.
+        """
+        return ()
 
     def build(self) -> str:
         """Return a text that differs once the programs were replaced. Raises WorkerUnfit."""

@@ -103,6 +103,11 @@ class App:
                 f"aws.profiles names none of the profiles here: {', '.join(found)}.",
                 remedy="Correct it, or set profiles_dir to the folder that has them.",
             )
+        if beside := [name for name, profile in deployed.items() if profile.subtitles.beside]:
+            raise ConfigError(
+                f"{', '.join(beside)}: subtitles.beside is for media folders, and AWS has none.",
+                remedy="Take it out; the rendition holds the subtitles as tracks.",
+            )
         return deployed
 
     @cached_property

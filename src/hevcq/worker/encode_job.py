@@ -14,7 +14,7 @@ from hevcq.domain.planning.encode_plan import (
     plan_measured,
 )
 from hevcq.domain.profile_sections import ChunkMode
-from hevcq.domain.quality import MISSED_BY, NOT_SEARCHED, SCALES
+from hevcq.domain.quality import NOT_SEARCHED, SCALES, better_crf
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeReport
@@ -108,6 +108,12 @@ class EncodeJob(Job):
         facts = {"info": info, "plan": plan, "measured": measured}
         work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
         work = self._aimed(work, location, folder)
+        if self._profile.subtitles.beside:
+            request = self._request(work, location, folder / "text")
+            found = self._context.encoder.read_sidecars(request, stop=self._lease.stop)
+            work = work.model_copy(
+                update={"plan": work.plan.model_copy(update={"sidecars": found})}
+            )
         ended = self._not_worth(work) or self._sampled(work, location, folder)
         if ended is None and may_split and self._may_pay(work.duration_s):
             ended = split_video(self._context, self, work, location)
@@ -118,15 +124,13 @@ class EncodeJob(Job):
             return ended
         made = self._made(work, location, folder / f"rendition.{plan.extension}")
         aim = made.plan.aim if isinstance(made, Made) else None
-        best = SCALES[self._profile.video.codec].best
-        if not isinstance(made, Made) or aim is None or not aim.missed or aim.crf <= best:
+        scale = SCALES[self._profile.video.codec]
+        if not isinstance(made, Made) or aim is None or not aim.missed or aim.crf <= scale.best:
             return made
         made.file.unlink()
         # Frames that the search did not see were worse: once more, better by what was missed.
-        crf = max(best, aim.crf - MISSED_BY)
-        work = work.model_copy(
-            update={"plan": work.plan.aimed(aim.model_copy(update={"crf": crf, "verified": None}))}
-        )
+        again = aim.model_copy(update={"crf": better_crf(aim, scale), "verified": None})
+        work = work.model_copy(update={"plan": work.plan.aimed(again)})
         return self._made(work, location, folder / f"better.{plan.extension}")
 
     def _made(self, work: Work, location: str, output: Path) -> Made | Skipped:

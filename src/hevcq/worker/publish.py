@@ -153,7 +153,7 @@ def publish(
     seconds = context.clock.monotonic() - began
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
     gates = (unchanged, *made.gates)
-    require_passed(gates, of_set=bool(made.members))
+    require_passed(gates, of_set=bool(made.members), beside=bool(made.plan.sidecars))
     files = _set_of(context, claimed, made)
     certificate = _certificate(context, claimed, made, gates, files)
     sha256, job, fence = certificate.rendition_sha256, claimed.task.job_id, claimed.fence.number
@@ -272,6 +272,7 @@ def _certificate(
         personal=made.plan.personal,
         losses=made.plan.losses,
         quality=made.plan.aim,
+        sidecars=made.plan.sidecars,
         hevcq_version=__version__,
         made_at=context.clock.now(),
         encode_s=made.report.seconds,

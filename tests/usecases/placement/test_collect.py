@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, Sidecar
 from hevcq.errors import (
     DiskFull,
     LibraryError,
@@ -71,6 +72,27 @@ def test_a_death_at_any_step_is_finished_by_the_next_run(
     assert state(bench, job.job_id) in {PlacementState.PLACED, PlacementState.REPLACED}
     leftovers = list(bench.media.rglob(".hevcq-*"))
     assert leftovers == []
+
+
+@pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE, Mode.MIRROR])
+def test_subtitles_are_placed_with_the_rendition_and_follow_it(tmp_path: Path, mode: Mode) -> None:
+    output = tmp_path / "output" if mode is Mode.MIRROR else None
+    bench = Bench(tmp_path, where=Destination(mode, output))
+    item = bench.video()
+    job, proof = bench.queue(item), bench.proof
+
+    def with_text(*of: object) -> Certificate:
+        made, passed = proof(*of), GateResult(gate=Gate.T1, outcome=Outcome.PASSED)
+        text = Sidecar(marks="en", cues=1, text="1\n00:00:01,000 --> 00:00:02,000\none\n")
+        return made.model_copy(update={"gates": (*made.gates, passed), "sidecars": (text,)})
+
+    bench.proof = with_text
+    bench.work(job)
+
+    target = bench.collector.collect(bench.done(job), NEVER).target
+
+    assert [path.parent for path in tmp_path.rglob("*.srt")] == [target.parent]
+    assert target.with_name(f"{target.stem}.en.srt").read_text().endswith("one\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json"])

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from pydantic import Field
 
+from hevcq.domain.certificate import Sidecar
 from hevcq.domain.media.facts import (
     Colour,
     Gaps,
@@ -291,6 +292,9 @@ class EncodePlan(Frozen):
     )
     aim: Aim | None = Field(
         default=None, description="the quality that was searched; null: the profile's CRF"
+    )
+    sidecars: tuple[Sidecar, ...] = Field(
+        default=(), description="subtitles for files beside the rendition"
     )
 
     def with_encoder(self, device: str) -> EncodePlan:

@@ -4,10 +4,11 @@ Pure functions. Each returns a StreamPlan without a position (the planner number
 the Refuse of a named policy.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import assert_never
 
-from hevcq.domain.formats import in_brackets, spoken
+from hevcq.domain.formats import bcp47, in_brackets, spoken
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
@@ -49,6 +50,8 @@ LEAST_GAIN = 0.5
 """Decibels (dB) below which a gain is not worth an encode."""
 SILENT = -69.9
 """LUFS of what the meter calls silence."""
+BESIDE = {"forced": "forced", "hearing_impaired": "sdh"}
+"""What media servers read in the name of a file of subtitles, by the track's disposition."""
 _UNREAD_AUDIO = {
     "apac": "Apple's spatial sound (apac)",
     "sawp": "AMR-WB+ (sawp)",
@@ -122,7 +125,7 @@ def in_languages(
         if isinstance(each, Refuse) or each.action is not Action.DROP
     ]
     sounds = [stream for stream in kept if stream.kind is StreamKind.AUDIO]
-    original = min(sounds, key=_foreignness, default=None)
+    native = _native(sounds)
     found, dropped = list(decided), []
     keys = {
         StreamKind.AUDIO: ("sound", "audio", profile.audio.languages),
@@ -130,9 +133,7 @@ def in_languages(
     }
     for place, stream in enumerate(info.streams):
         noun, key, listed = keys.get(stream.kind, ("", "", ()))
-        native = _spoken(original) if original is not None else frozenset()
-        wanted = spoken(",".join(listed)) | native
-        if not listed or stream not in kept or not _spoken(stream) or wanted & _spoken(stream):
+        if stream not in kept or _is_listed(stream, listed, native):
             continue
         name = f"{noun} in {stream.language or stream.language_tag}"
         found[place] = left_out(stream, f"{name}, which {key}.languages does not list")
@@ -169,6 +170,36 @@ def _unread(stream: Stream) -> str:
         return ""
     named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or stream.codec)
     return f"audio in {named}, which ffmpeg cannot decode"
+
+
+def texts_beside(profile: Profile, info: MediaInfo) -> dict[int, str]:
+    """Return the text tracks that become files of their own: the marks of each file's name by stream index."""
+    marks, seen = dict[int, str](), Counter[str]()
+    if not profile.subtitles.beside:
+        return marks
+    native = _native(info.of_kind(StreamKind.AUDIO))
+    for stream in info.of_kind(StreamKind.SUBTITLE):
+        listed = _is_listed(stream, profile.subtitles.languages, native)
+        if not listed or stream.codec not in containers.TEXT_SUBTITLES:
+            continue
+        kinds = (word for flag, word in BESIDE.items() if flag in stream.dispositions)
+        language = bcp47(stream.language_tag or stream.language)
+        name = ".".join(filter(None, (language if language.isascii() else "", *kinds)))
+        seen[name] += 1
+        number = str(seen[name]) if seen[name] > 1 else ""
+        marks[stream.index] = ".".join(filter(None, (name, number)))
+    return marks
+
+
+def _native(sounds: Sequence[Stream]) -> frozenset[str]:
+    """Return the original language: that of the sound marked original, else of the default or first one."""
+    original = min(sounds, key=_foreignness, default=None)
+    return _spoken(original) if original is not None else frozenset()
+
+
+def _is_listed(stream: Stream, listed: Sequence[str], native: frozenset[str]) -> bool:
+    own = _spoken(stream)
+    return not listed or not own or bool((spoken(",".join(listed)) | native) & own)
 
 
 def _spoken(stream: Stream) -> frozenset[str]:

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hevcq.domain.certificate import Sidecar
 from hevcq.domain.formats import bcp47
 from hevcq.domain.media.facts import Chapter, MediaInfo, StreamKind
+from hevcq.domain.planning.streams import texts_beside
 from hevcq.errors import (
     LimitExceeded,
     MediaRefused,
@@ -37,13 +39,14 @@ from hevcq.ffmpeg.inputs import (
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import Finished, run_child
-from hevcq.ports.encoder import EncodeRequest, TextTrack
+from hevcq.ports.encoder import EncodeRequest, TextTrack, VerifyRequest
 
 FIELDS = {"CC1": "first", "CC3": "second"}
 LATE_S = 0.02
 """Seconds that a cue may lie off its picture: containers round, and no frame of video is so short."""
 REMEDY = "set policies.closed_captions to drop to encode without them"
-_CUE = re.compile(r"^(?:(\d+):)?(\d\d):(\d\d\.\d{3}) --> .*\n(?=.*\S)", re.MULTILINE)
+_TIME = r"(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})"
+_CUE = re.compile(rf"^{_TIME} --> {_TIME}.*\n(?=.*\S)", re.MULTILINE)
 _MARK = re.compile(r"</?[biu]>|[&<>]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 PICTURES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "unknown"})
@@ -232,10 +235,79 @@ def _difference(expected: list[float], found: list[float], shift_s: float) -> st
 
 
 def _begins(text: str) -> list[float]:
-    return [
-        int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
-        for hours, minutes, seconds in _CUE.findall(text)
-    ]
+    return [begin for begin, _ in _spans(text)]
+
+
+def _spans(text: str) -> list[tuple[float, float]]:
+    """Return begin and end of the cues of WebVTT or SubRip, in seconds."""
+
+    def seconds(hours: str, minutes: str, whole: str, thousandths: str) -> float:
+        return int(hours or 0) * 3600 + int(minutes) * 60 + int(whole) + int(thousandths) / 1000
+
+    return [(seconds(*found[:4]), seconds(*found[4:])) for found in _CUE.findall(text)]
+
+
+def read_sidecars(
+    tools: FfmpegTools, request: EncodeRequest, stop: threading.Event
+) -> tuple[Sidecar, ...]:
+    """Return the source's text tracks that have a cue, as SubRip whose times are the rendition's.
+
+    Raises MediaRefused if they cannot be read as text.
+    """
+    shift = ("-output_ts_offset", f"{-request.info.origin_s(request.plan.mapped):.6f}")
+    texts = _sidecar_texts(tools, request, "srt", shift, stop)
+    return tuple(
+        Sidecar(marks=marks, cues=len(cues), text=text)
+        for marks, text in texts.items()
+        if (cues := _spans(text))
+    )
+
+
+def sidecar_problems(
+    tools: FfmpegTools, request: VerifyRequest, stop: threading.Event
+) -> Iterator[str]:
+    """Compare number and times of the cues of files beside a rendition with those of the source's tracks."""
+    origin_s = request.info.origin_s(request.plan.mapped)
+    made = {each.marks: _spans(each.text) for each in request.plan.sidecars}
+    for marks, text in _sidecar_texts(tools, request, "webvtt", (), stop).items():
+        cues = _spans(text), made.get(marks, [])
+        for side in (0, 1) if any(cues) else ():
+            expected, found = (sorted(span[side] for span in spans) for spans in cues)
+            if problem := _difference(expected, found, -origin_s):
+                yield f"{marks or 'no language'}: {problem}"
+
+
+def _sidecar_texts(
+    tools: FfmpegTools,
+    request: EncodeRequest | VerifyRequest,
+    form: str,
+    options: Sequence[str],
+    stop: threading.Event,
+) -> dict[str, str]:
+    """Return what the profile wants beside the rendition by its marks, in a form, by one pass over the source."""
+    marks = texts_beside(request.profile, request.info)
+    files = {n: request.output.with_name(f"{request.output.name}.{n}.{form}") for n in marks}
+    if not files:
+        return {}
+    argv = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-copyts"]
+    argv += input_options(request.location)
+    for stream, path in files.items():
+        argv += ["-map", f"0:{stream}", *options, "-c:s", form, "-f", form, f"file:{path}"]
+    access = access_to(tools, request.location, writes=files.values())
+    limits = replace(LIMITS, output_bytes=MAX_CHARACTERS, access=access)
+    try:
+        for path in files.values():
+            path.touch()
+        ended = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
+        if ended.returncode != 0:
+            raise MediaRefused(
+                f"{display_name(request.location)}: its subtitles cannot be read as text; set "
+                "subtitles.beside to false to encode it without files of them."
+            )
+        return {marks[n]: path.read_text("utf-8", "replace") for n, path in files.items()}
+    finally:
+        for path in files.values():
+            path.unlink(missing_ok=True)
 
 
 def read_texts(

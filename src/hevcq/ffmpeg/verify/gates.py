@@ -58,7 +58,7 @@ OGG_REPEATS = (
 def verify(
     tools: FfmpegTools, request: VerifyRequest, on_progress: OnProgress, stop: threading.Event
 ) -> tuple[GateResult, ...]:
-    """Run the gates; the last result is that of the first gate that did not pass, or of G8.
+    """Run the gates; nothing follows the result of the first gate that did not pass.
 
     Raises Stopped, WorkerUnfit, LimitExceeded past `request.max_seconds`, or SourceDamaged if what does
     not decode was copied from the source like that.
@@ -73,6 +73,7 @@ def verify(
         (Gate.G7, gates.sanity),
         (Gate.G4, gates.full_decode),
         (Gate.G8, gates.likeness),
+        *([(Gate.T1, gates.subtitles_beside)] if request.plan.sidecars else ()),
     )
     results: list[GateResult] = []
     for gate, judge in order:
@@ -173,6 +174,12 @@ class _Gates:
         index = request.plan.main_video.source_index
         video = CaptionedVideo(request.location, request.info, index)
         return list(caption_problems(self.tools, video, tracks, self.stop))
+
+    def subtitles_beside(self) -> Judged:
+        """T1: compare the cues of the files beside the rendition with those of the source's tracks."""
+        from hevcq.ffmpeg.inspect.texts import sidecar_problems
+
+        return _judged(list(sidecar_problems(self.tools, self.request, self.stop)))
 
     def _picture_moved_s(self) -> float:
         """Return by how many seconds the picture begins later in the output than in the source."""

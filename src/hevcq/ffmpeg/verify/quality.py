@@ -7,6 +7,7 @@ Frames are paired by their number: a rounded time would pair some with their nei
 
 import importlib
 import json
+import math
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -233,8 +234,14 @@ def length_s(track: TrackMeasure) -> float:
 
 
 def places(track: TrackMeasure, more: int) -> list[float]:
-    """Return where samples begin, in seconds from the first frame; `more` moves them all."""
-    return sorted(sample_times(length_s(track), sample_count(length_s(track), more)))
+    """Return where samples begin, in seconds from the first frame; `more` moves them all.
+
+    Where a video is too short for more samples, those are the whole of it.
+    """
+    length, count = length_s(track), sample_count(length_s(track), more)
+    if more and count == sample_count(length_s(track)):
+        return [place * SAMPLE_S for place in range(max(1, math.ceil(length / SAMPLE_S)))]
+    return sorted(sample_times(length, count))
 
 
 def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:

@@ -1,9 +1,12 @@
 """Undo a swap: restore the original byte for byte and remove the rendition."""
 
+from contextlib import suppress
 from pathlib import Path
 
-from hevcq.errors import UndoRefused
+from hevcq.domain.certificate import Certificate
+from hevcq.errors import UndoRefused, VerificationFailed
 from hevcq.library.filesystem import FileSystem, move_new
+from hevcq.library.place import remove_sidecars
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.library.replacement.restored_originals import note_undone
 from hevcq.library.replacement.retention import prune
@@ -120,6 +123,9 @@ class UndoSteps:
         self._steps.remove_temps(record)
         if fs.lstat(gone) is not None:
             fs.unlink(gone)
+        with suppress(VerificationFailed):
+            proof = Certificate.parse(record.certificate)
+            remove_sidecars(fs, record.target, proof, record.fingerprint.mtime_ns)
         fs.fsync_dir(gone.parent)
         if fs.lstat(record.retained) is not None:
             # The rendition after an exchange, or a second name or copy of the original.

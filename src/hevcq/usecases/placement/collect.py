@@ -32,6 +32,8 @@ from hevcq.library.place import (
     ToPlace,
     library_errors,
     place,
+    place_sidecars,
+    remove_sidecars,
 )
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
@@ -155,15 +157,19 @@ class Collector:
                 _require_proven_again(proofs, proof, placement.source, target)
 
         if placement.mode is Mode.REPLACE:
-            return self._swap(placement, ref, proof, (fetch, check), fs)
-        self._require_same_source(placement)
-        self._require_same_ends(job.source)
-        self._clear_older(placement, ref, fs)
-        file = self._file_of_set(placement, proof, stop)
-        placed = place(rendition, lambda n, path: file(n, path) if n else fetch(path), fs, check)
-        return Collected(
-            placed.target, ref.size, placement.mode, placed.notices, already=placed.already
-        )
+            done = self._swap(placement, ref, proof, (fetch, check), fs)
+        else:
+            self._require_same_source(placement)
+            self._require_same_ends(job.source)
+            self._clear_older(placement, ref, fs)
+            file = self._file_of_set(placement, proof, stop)
+            placed = place(rendition, lambda n, to: file(n, to) if n else fetch(to), fs, check)
+            done = Collected(
+                placed.target, ref.size, placement.mode, placed.notices, already=placed.already
+            )
+        source = done.retained or placement.source
+        left = place_sidecars(fs, rendition.home, done.target, source, proof)
+        return replace(done, notices=(*done.notices, *left))
 
     def _fetch(
         self, placement: Placement, ref: RenditionRef, target: Path, stop: threading.Event
@@ -390,6 +396,8 @@ def _remove_beside(placement: Placement, ref: RenditionRef, fs: FileSystem) -> N
         return
     with suppress(OSError):
         if holds(fs, before, ref.size, ref.sha256):
+            if (proof := _proof_at(before, ref)) is not None:
+                remove_sidecars(fs, before, proof, placement.fingerprint.mtime_ns)
             fs.unlink(before)
             fs.fsync_dir(before.parent)
 

@@ -34,7 +34,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "": ("description", "subscribe"),
     "video": ("codec", "crf", "quality", "preset", "max_width", "max_height", "crop"),
     "audio": ("policy", "codec", "kbps_per_channel", "loudness", "languages"),
-    "subtitles": ("languages",),
+    "subtitles": ("languages", "beside"),
     "gates": ("minimum_saving",),
 }
 """What people change; the others are changed in the text."""
