@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 from hevcq import __version__
 from hevcq.domain.orders import MachineFacts, OrderEnd
 from hevcq.ports.joined import Errand, source_tag
+from hevcq.running.machines import JoinedMachines
 from hevcq.usecases.machines.board import JoinedMachine
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
 from hevcq.wiring.app import App
-from hevcq.wiring.machines import JoinedMachines
 from support.clips import ManualClock
 from support.orders import ORDER_ID as ORDER
 from support.orders import new_order

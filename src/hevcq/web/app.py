@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hevcq.errors import HevcqError
+from hevcq.running.machines import JoinedMachines
 from hevcq.usecases.compare import Comparisons
 from hevcq.usecases.videos.playback import Pictures, TextReader
 from hevcq.usecases.videos.uploads import EVERY_AWS_S, EVERY_S, look_after
@@ -45,7 +46,6 @@ from hevcq.web.services import LiveParts, Services
 from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import compare_ports, video_farm
-from hevcq.wiring.machines import JoinedMachines
 from hevcq.wiring.notify import video_messages
 
 FRESH_S, FRESH_AWS_S = 1.0, 5.0

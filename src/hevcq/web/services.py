@@ -19,6 +19,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord
 from hevcq.domain.videos.record import SLUG, Video
 from hevcq.errors import NoSuchVideo
+from hevcq.running.machines import JoinedMachines
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.compare import Comparisons
 from hevcq.usecases.operations.reprocess import JOB_ID
@@ -30,7 +31,6 @@ from hevcq.web.identity.authentication import Authenticator, Limiter
 from hevcq.web.identity.person import person_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
-from hevcq.wiring.machines import JoinedMachines
 
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 200

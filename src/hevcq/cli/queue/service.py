@@ -13,12 +13,12 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.options import EventsAsJson
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError, UsageError
+from hevcq.running.machines import join as join_farm
+from hevcq.running.machines import membership, work_for_farm
 from hevcq.util import log
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import counted
 from hevcq.wiring.app import App
-from hevcq.wiring.machines import join as join_farm
-from hevcq.wiring.machines import membership, work_for_farm
 from hevcq.wiring.worker import build_pool, run_pool
 
 NO_LIBRARY = "no library; add one with `hevcq libraries add PATH`"

@@ -12,9 +12,9 @@ from hevcq.cli.context import cli_of, current_user
 from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
+from hevcq.running.machines import page_address
 from hevcq.usecases.operations import machines
 from hevcq.util.text import printable
-from hevcq.wiring.machines import page_address
 
 if TYPE_CHECKING:
     from hevcq.web.identity.accounts import ProgramTokens
