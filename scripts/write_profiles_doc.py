@@ -124,7 +124,8 @@ HARDWARE_HEAD = """
 VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
 
 - 4 to 16 samples of 2 s are encoded at up to five CRFs, from `video.crf` on; the largest good enough wins.
-  After three videos of a kind it starts where theirs ended; below ten minutes two CRFs do.
+  After three videos of a kind it starts where theirs ended, as `~/.cache/hevcq` remembers (on AWS each task
+  begins anew); below ten minutes two CRFs do.
 - Out of reach even at the lowest CRF, or far too large by the samples: the original is kept without an encode.
 - The finished video is measured elsewhere. 1.5 points short, it is encoded once more; a second miss is said.
 - HDR, files without frame times (AVI) and inverse telecine take `video.crf`, with a notice.

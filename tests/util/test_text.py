@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.util.text import ago, duration, encodable, printable, timecode, webvtt_time
+from hevcq.util.text import (
+    ago,
+    duration,
+    duration_range,
+    encodable,
+    printable,
+    timecode,
+    webvtt_time,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +44,15 @@ def test_times_read_at_a_glance():
     seconds = (None, -3, 59.4, 60, 7200, 12_000, 190_000)
     words = ["", "0 s", "59 s", "1 min", "2 h", "3 h 20 min", "2 days"]
     assert list(map(duration, seconds)) == words
+    ranges = [(120, 1500), (120, 3780), (10_860, 14_460), (30, 90), (0, 3)]
+    said = [
+        "2 to 25 min",
+        "2 min to 1 h 3 min",
+        "3 h 1 min to 4 h 1 min",
+        "30 s to 2 min",
+        "up to 3 s",
+    ]
+    assert [duration_range(*each) for each in ranges] == said
     assert [ago(None, 400.0), ago(100.0, 400.0), ago(500, 400)] == ["", "5 minutes ago", "just now"]
     assert [timecode(754.5), timecode(-0.01, 0)] == ["0:12:34.5", "0:00:00"]
     assert [webvtt_time(Fraction(36_001, 10)), webvtt_time(-1)] == ["01:00:00.100", "00:00:00.000"]

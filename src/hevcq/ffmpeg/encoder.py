@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -26,7 +25,7 @@ from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Passed
+from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Learned, Passed
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import whole_recording
@@ -69,8 +68,6 @@ from hevcq.util.clock import Clock
 if TYPE_CHECKING:
     from hevcq.ffmpeg.hardware import Devices
 
-LATEST = 9
-"""Videos of a kind (recipe, shorter side) whose CRF the search for the next one starts from."""
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
 
@@ -90,11 +87,12 @@ class FfmpegEncoder(Encoder):
     ) -> None:
         """Use these programs; the processes of a machine share in `passes` which profiles passed their self-test.
 
-        `metric` is an ffmpeg that measures VMAF, where a person named one.
+        There too is kept, over restarts, which CRFs searches found. `metric` is an ffmpeg that measures
+        VMAF, where a person named one.
         """
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed, metric)
         self._passed = Passed(passes)
-        self._crfs: dict[tuple[str, int], deque[float]] = {}
+        self._learned = Learned(passes)
         self._files: tuple[str, ...] = ()
         self._said = ""
 
@@ -214,20 +212,25 @@ class FfmpegEncoder(Encoder):
         return try_samples(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM))
 
     def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
+        return self._searched(request, stop)[0]
+
+    def _searched(
+        self, request: EncodeRequest, stop: threading.Event
+    ) -> tuple[Aim | str, Estimate | None]:
+        """Return what a search found, and what its samples say of the whole at that CRF."""
         from hevcq.ffmpeg.verify import quality
 
         reason = quality.why_not(request)
         if reason:
-            return reason
+            return reason, None
         require_depth(self._help, request.plan)
         job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
         target = request.plan.video
-        kind = request.profile.revision, min(target.width, target.height)
-        former = self._crfs.setdefault(kind, deque(maxlen=LATEST))
-        aim = quality.find_quality(job, self._metric, tuple(former))
+        kind = f"crfs-{request.profile.revision}-{min(target.width, target.height)}"
+        aim, whole = quality.find_quality(job, self._metric, self._learned.crfs(kind))
         if isinstance(aim, Aim) and not aim.out_of_reach:
-            former.append(aim.crf)
-        return aim
+            self._learned.note(kind, aim.crf)
+        return aim, whole
 
     def estimate(
         self, request: EncodeRequest, count: int, *, stop: threading.Event
@@ -237,9 +240,9 @@ class FfmpegEncoder(Encoder):
         if request.profile.video.quality is not None:
             measured = self.measure(request.location, request.info, stop=stop)
             request = replace(request, measured=measured)
-            aim = self.find_quality(request, stop=stop)
+            aim, whole = self._searched(request, stop)
             if isinstance(aim, Aim):
-                request = replace(request, plan=request.plan.aimed(aim))
+                return whole
         return estimate(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), count)
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:

@@ -79,7 +79,8 @@ def duration_range(low: float, high: float) -> str:
     if least == "0 s":
         return f"up to {most}"
     number, _, unit = least.partition(" ")
-    return f"{number if most.endswith(f' {unit}') and ' ' not in unit else least} to {most}"
+    same = unit == most.partition(" ")[2] and " " not in unit
+    return f"{number if same else least} to {most}"
 
 
 def webvtt_time(seconds: float | Fraction) -> str:

@@ -11,6 +11,7 @@ from hevcq.domain.media.facts import Colour, StreamKind, TrackMeasure
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import LEARNED, Aim, Score
 from hevcq.errors import MediaRefused, WorkerUnfit
+from hevcq.ffmpeg.doctor import Learned
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.verify.quality import (
@@ -88,6 +89,51 @@ def test_the_search_starts_where_former_videos_of_the_kind_ended(pair, tmp_path,
         encoder.find_quality(request, stop=STOP)
 
     assert starts == [(AIMED.video.crf, 5), (30.0, 5), (30.0, 5), (30.0, 2)]
+
+
+def test_after_its_time_a_search_begins_no_further_probe(pair, tmp_path):
+    class Leaping(SystemClock):
+        """Each look at it is 100 s later."""
+
+        at = 0.0
+
+        def monotonic(self) -> float:
+            self.at += 100.0
+            return self.at
+
+    request = replace(asked(pair, tmp_path), max_seconds=50.0)
+
+    aim = FfmpegEncoder("ffmpeg", "ffprobe", Leaping()).find_quality(request, stop=STOP)
+
+    assert isinstance(aim, Aim)
+    assert [each.crf for each in aim.probes] == [AIMED.video.crf]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_searches_found_is_kept_over_restarts_by_kind(tmp_path):
+    folder = tmp_path / "cache"
+    for number in range(12):
+        Learned(folder).note("crfs-a-480", 20.0 + number)
+
+    assert list(Learned(folder).crfs("crfs-a-480")) == [20.0 + n for n in range(3, 12)]
+    assert not Learned(folder).crfs("crfs-b-480")
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff\xfe", b"nan\ninf\n2"])
+def test_a_broken_note_costs_only_what_it_said(tmp_path, said):
+    (tmp_path / "kind").write_bytes(said)
+
+    assert not Learned(tmp_path).crfs("kind")
+    Learned(tmp_path).note("kind", 25.0)
+    assert Learned(tmp_path).crfs("kind") == [25.0]
+
+
+def test_where_nothing_can_be_kept_this_process_still_learns(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    learned = Learned(tmp_path / "file")
+    learned.note("kind", 25.0)
+
+    assert learned.crfs("kind") == [25.0]
 
 
 def test_a_video_that_is_worse_scores_lower_in_the_same_places(pair, tmp_path):

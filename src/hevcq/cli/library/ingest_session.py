@@ -110,7 +110,7 @@ class Session:
             for line in report.plan_lines(first, width, listed=True, every=self._cli.verbose):
                 render.emit(line)
             self._echo(report.plan_total(first))
-            if self._sampled and first.bytes_to_encode:
+            if self._sampled and any(item.cpu for item in first.items):
                 self._echo(report.sampled(first))
             self._say_how_again()
         code = ingest_exit_code(self._summary)

@@ -64,7 +64,7 @@ from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.samples import Sizes, packet_sizes, sample_command, sample_times, whole_of
 from hevcq.ffmpeg.verify.streams import output_streams
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeRequest, Estimate, VerifyRequest
 
 MAX_LOG = 16 << 20
 """Bytes of the measuring program's log: about 700 a frame."""
@@ -85,11 +85,12 @@ NUMBERED = "settb=1/1000,setpts=N"
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """The VMAF of a sample's frames, the sizes of its packets, and CPU seconds."""
+    """The VMAF of a sample's frames, the sizes of its packets, and CPU seconds of encoding and measuring."""
 
     frames: Sequence[float] = ()
     sizes: Sizes = field(default_factory=Sizes)
     cpu_s: float = 0.0
+    measured_s: float = 0.0
 
 
 def metric_program(tools: FfmpegTools, filters: Callable[[str], str]) -> str:
@@ -129,12 +130,15 @@ def why_not(request: EncodeRequest) -> str:
     return ""
 
 
-def find_quality(job: FfmpegRun, metric: str, former: Sequence[float] = ()) -> Aim | str:
+def find_quality(
+    job: FfmpegRun, metric: str, former: Sequence[float] = ()
+) -> tuple[Aim | str, Estimate | None]:
     """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
 
-    It starts at the median of `former`, which was found for videos of the same kind. Returns a clause if
-    no sample can be encoded: a decoder that starts midstream may call an intact source damaged, which
-    the whole encode decides. Raises what else an encode raises.
+    It starts at the median of `former`, which was found for videos of the same kind, and begins nothing
+    after `max_seconds`: the best CRF tried by then is the answer. With it comes what its samples say of
+    the whole. Returns a clause if no sample can be encoded: a decoder that starts midstream may call an
+    intact source damaged, which the whole encode decides. Raises what else an encode raises.
     """
     # A short file's samples without loss may be larger than it.
     size = max(job.request.source_size, _raw_bytes(job.request.plan.video))
@@ -145,17 +149,24 @@ def find_quality(job: FfmpegRun, metric: str, former: Sequence[float] = ()) -> A
     assert track is not None
     begins = places(track, 0)
 
-    probes, cpu_s = list[Probe](), 0.0
+    probes, cpu_s, wholes = list[Probe](), 0.0, dict[float, Estimate | None]()
+    until = job.tools.clock.monotonic() + request.max_seconds
 
     def score_at(crf: float) -> Score | None:
         nonlocal cpu_s
+        samples = list[_Sample]()
         aimed = replace(job, request=replace(request, plan=request.plan.with_crf(crf)))
-        samples = [_sampled(aimed, at, metric) for at in begins]
-        cpu_s += sum(each.cpu_s for each in samples)
+        for at in begins:
+            if (samples or probes) and job.tools.clock.monotonic() >= until:
+                break
+            samples.append(_sampled(aimed, at, metric))
+        encoded_s = sum(each.cpu_s for each in samples)
+        cpu_s += encoded_s + sum(each.measured_s for each in samples)
         frames = [each.frames for each in samples if each.frames]
-        if not frames:
+        if not frames or (probes and len(samples) < len(begins)):
             return None
-        score, whole = score_of(frames), whole_of(request, [each.sizes for each in samples])
+        score, sizes = score_of(frames), [each.sizes for each in samples]
+        whole = wholes[crf] = whole_of(request, sizes, encoded_s)
         size = int(whole.size) if whole else None
         probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
         return score
@@ -164,8 +175,8 @@ def find_quality(job: FfmpegRun, metric: str, former: Sequence[float] = ()) -> A
     start = median_high(former) if former else video.crf
     crf, tried = search(score_at, start, target, scale, 2 if short else MAX_PROBES)
     if not tried:
-        return "no sample of it could be encoded"
-    return Aim(
+        return "no sample of it could be encoded", None
+    aim = Aim(
         target=target,
         crf=crf,
         sampled=round(tried[crf].worst, 2),
@@ -173,6 +184,7 @@ def find_quality(job: FfmpegRun, metric: str, former: Sequence[float] = ()) -> A
         cpu_s=round(cpu_s, 1),
         metric=model(request.plan.video),
     )
+    return aim, wholes.get(crf)
 
 
 def check_quality(
@@ -259,7 +271,7 @@ def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
             return _Sample(cpu_s=made.cpu_s)
         target = request.plan.video
         frames, cpu_s = vmaf(job.tools, request, target, files, (metric, job.stop))
-        return _Sample(frames, packet_sizes(job, files[0]), made.cpu_s + cpu_s)
+        return _Sample(frames, packet_sizes(job, files[0]), made.cpu_s, cpu_s)
 
 
 def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:
