@@ -12,6 +12,7 @@ from hevcq.errors import HevcqError
 from hevcq.library import filesystem as files
 from hevcq.library.filesystem import FileSystem, copy_metadata
 from hevcq.library.lock import root_lock
+from hevcq.util.file_io import sha256_bytes
 from support.library import video
 
 
@@ -51,6 +52,73 @@ def test_a_rename_never_takes_a_dangling_links_place(tmp_path, way):
 
     with pytest.raises(FileExistsError):
         FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+
+
+def answers_late(monkeypatch, where, name: str, number: int):
+    """Let the first call do its work and fail, as where its answer was lost and it was repeated."""
+    real, calls = getattr(where, name), []
+
+    def call(*args, **how):
+        result = real(*args, **how)
+        calls.append(args)
+        if len(calls) == 1:
+            raise OSError(number, os.strerror(number))
+        return result
+
+    monkeypatch.setattr(where, name, call)
+
+
+@pytest.mark.parametrize(
+    ("how", "where", "call", "number"),
+    [
+        ("link then unlink", os, "link", errno.EEXIST),
+        ("link then unlink", Path, "unlink", errno.ENOENT),
+        ("look then rename", Path, "rename", errno.ENOENT),
+    ],
+)
+def test_a_rename_whose_answer_a_share_lost_is_done(
+    tmp_path, monkeypatch, how, where, call, number
+):
+    WAYS[how](monkeypatch)
+    (tmp_path / "old").write_bytes(b"old")
+    if (call, number) == ("unlink", errno.ENOENT):
+        real = Path.unlink
+        monkeypatch.setattr(Path, "unlink", lambda p, **by: (real(p), real(p, **by))[1])
+    else:
+        answers_late(monkeypatch, where, call, number)
+
+    FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert (tmp_path / "new").read_bytes() == b"old"
+
+
+def test_names_that_a_share_folds_to_one_file_are_not_two_of_which_one_may_go(
+    tmp_path, monkeypatch
+):
+    WAYS["link then unlink"](monkeypatch)
+    old, new = tmp_path / "Video.mp4", tmp_path / "video.mp4"
+    old.write_bytes(b"the only copy")
+    monkeypatch.setattr(os, "link", fault(errno.EEXIST))
+    stat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda p, **by: stat(old if p == new else p, **by))
+
+    with pytest.raises(FileExistsError):
+        FileSystem().rename_new(old, new)
+
+    assert old.read_bytes() == b"the only copy"
+
+
+def test_a_rename_of_what_is_gone_is_no_lost_answer(tmp_path):
+    (tmp_path / "new").write_bytes(b"of another")
+    with pytest.raises(FileNotFoundError):
+        FileSystem().rename(tmp_path / "old", tmp_path / "new")
+
+
+def test_a_stale_handle_is_opened_anew(tmp_path, monkeypatch):
+    (tmp_path / "video").write_bytes(b"bytes")
+    answers_late(monkeypatch, files, "sha256_stream", errno.ESTALE)
+    assert FileSystem().digest(tmp_path / "video") == sha256_bytes(b"bytes")
 
 
 def test_a_rename_between_real_devices_says_so(tmp_path):

@@ -2,7 +2,8 @@
 
 The library package changes a user's folder only through a FileSystem. Each method is one call that
 either happened or did not, so a test can kill the process before or after any of them. A file's
-bytes are durable after `fsync_file`, its name after `fsync_dir`.
+bytes are durable after `fsync_file`, its name after `fsync_dir`. A share may lose the answer to a call and
+repeat it: what then is as the call would have left it counts as done.
 """
 
 import ctypes
@@ -12,7 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from hevcq.domain.job import ROUNDED_NS
@@ -85,17 +86,23 @@ class FileSystem:
         folder.mkdir(exist_ok=True)
 
     def rmdir(self, folder: Path) -> None:
-        """Remove an empty folder.
+        """Remove an empty folder; a missing one is fine.
 
         Raises OSError if it is not empty.
         """
         self._require_locks()
-        folder.rmdir()
+        with suppress(FileNotFoundError):
+            folder.rmdir()
 
     def rename(self, old: Path, new: Path) -> None:
         """Rename, replacing a file at `new`; only for what is hevcq's own."""
         self._require_locks()
-        old.rename(new)
+        before = self.lstat(old)
+        try:
+            old.rename(new)
+        except FileNotFoundError:
+            if not _is_same(before, self.lstat(new)):
+                raise
 
     def rename_new(self, old: Path, new: Path) -> None:
         """Rename atomically without overwriting.
@@ -175,6 +182,14 @@ class FileSystem:
 
         Raises OSError for a link or pipe, and Stopped.
         """
+        try:
+            return self._digest(path)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return self._digest(path)  # another machine put a file in its place: that one
+
+    def _digest(self, path: Path) -> str:
         with os.fdopen(open_regular(path), "rb", buffering=0) as reading:
             return sha256_stream(reading, self._check_stop)[0]
 
@@ -185,6 +200,12 @@ class FileSystem:
     def _link_then_unlink(self, old: Path, new: Path) -> None:
         try:
             os.link(old, new, follow_symlinks=False)
+        except FileExistsError:
+            # One file under two names; a share that folds case counts one name for both.
+            second, first = self.lstat(new), self.lstat(old)
+            if first is None or first.st_nlink < 2 or not _is_same(first, second):
+                raise
+            self.unlink(old)
         except OSError as error:
             if error.errno not in NO_HARD_LINKS:
                 raise
@@ -192,9 +213,13 @@ class FileSystem:
             # hevcq's own swaps hold the root's lock, so only another program could race here.
             if os.path.lexists(new):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new)) from error
-            old.rename(new)
+            self.rename(old, new)
         else:
-            old.unlink()
+            self.unlink(old)
+
+
+def _is_same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
+    return one is not None and other is not None and os.path.samestat(one, other)
 
 
 def make_folders(fs: FileSystem, folder: Path) -> None:

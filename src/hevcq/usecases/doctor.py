@@ -211,19 +211,21 @@ def _folder(name: str, context: DoctorContext) -> str:
 
 
 def _clock(context: DoctorContext) -> str:
-    now, folder = context.clock.now(), context.settings.data_dir
+    now, settings = context.clock.now(), context.settings
     if now < EARLIEST:
         remedy = "Set the clock, e.g. with NTP: leases depend on it."
         raise WorkerUnfit("The clock is years behind.", remedy=remedy)
-    if not folder.is_dir():
+    folders = [each for each in {settings.data_dir, settings.files_dir} if each.is_dir()]
+    for folder in folders:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
+            skew = os.fstat(probe.fileno()).st_mtime - now
+        if abs(skew) > MAX_SKEW_S:
+            raise WorkerUnfit(
+                f"File times in {folder} differ from this machine's clock by {skew:+.0f} s.",
+                remedy="Synchronise this machine and the file server with one time source.",
+            )
+    if not folders:
         return "plausible"
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
-        skew = os.fstat(probe.fileno()).st_mtime - now
-    if abs(skew) > MAX_SKEW_S:
-        raise WorkerUnfit(
-            f"File times in {folder} differ from this machine's clock by {skew:+.0f} s.",
-            remedy="Synchronise this machine and the file server with one time source.",
-        )
     return f"plausible, file times agree within {MAX_SKEW_S:.0f} s"
 
 
