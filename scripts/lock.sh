@@ -15,7 +15,7 @@ compile() {
     ${UPGRADE:+--upgrade} "$@"
 }
 compile requirements/build.in --output-file requirements/build.txt
-compile pyproject.toml --extra web --output-file requirements/runtime.txt
+compile pyproject.toml --extra web --extra postgres --output-file requirements/runtime.txt
 compile pyproject.toml requirements/build.in --extra dev \
   --constraints requirements/runtime.txt --constraints requirements/build.txt \
   --output-file requirements/dev.txt

@@ -85,7 +85,8 @@ def test_only_settings_that_there_are_are_set(image: Path):
     "file", [*IMAGES, *DOCKER.glob("compose*.yaml")], ids=lambda path: path.name
 )
 def test_no_secret_and_no_download_outside_the_registries(file: Path):
-    text = file.read_text(encoding="utf-8")
+    # A variable of the person's own, empty unless it is set, is no secret of ours.
+    text = re.sub(r'\w+: "\$\{\w+:-\}"', "", file.read_text(encoding="utf-8"))
 
     assert not re.search(r"(?i)password|token|BEGIN .*KEY|AKIA[0-9A-Z]{16}|\b\d{12}\b", text)
     assert not re.search(r"\b(curl|wget|git clone)\b|--privileged", text)

@@ -121,7 +121,7 @@ def test_settings_that_are_there_stay_and_the_first_ones_are_valid(place: Path) 
 
 
 def test_the_compose_file_has_two_volumes_and_few_rights() -> None:
-    assert set(COMPOSE) == {"name", "services", "volumes"}
+    assert set(COMPOSE) == {"name", "x-hevcq", "services", "volumes"}
     assert [volume.rpartition(":")[2] for volume in SERVICE["volumes"]] == ["/media", "/data"]
     assert SERVICE["read_only"] is True
     assert SERVICE["cap_drop"] == ["ALL"]
@@ -133,3 +133,32 @@ def test_the_compose_file_has_two_volumes_and_few_rights() -> None:
     grace = float(SERVICE["environment"]["HEVCQ_STOP_GRACE_S"])
     assert grace + 30 < float(SERVICE["stop_grace_period"].rstrip("s"))
     assert (DOCKER / SERVICE["build"]["context"] / SERVICE["build"]["dockerfile"]).is_file()
+
+
+def test_a_plain_start_is_one_container_and_the_others_work_on_the_same_volumes() -> None:
+    services = COMPOSE["services"]
+    assert [name for name, each in services.items() if "profiles" not in each] == ["home"]
+    worker = services["worker"]
+    assert worker["command"] == ["worker"]
+    for key in ("image", "environment", "volumes", "cap_drop", "read_only", "security_opt"):
+        assert worker[key] == SERVICE[key]
+    database = services["database"]
+    assert database["ports"] == ["${DB_ADDRESS:-127.0.0.1}:5432:5432"], (
+        "closed until it is asked for"
+    )
+    named = {volume.partition(":")[0] for each in services.values() for volume in each["volumes"]}
+    assert named - {"${MEDIA"} == set(COMPOSE["volumes"])
+
+
+@as_root
+def test_the_settings_of_the_compose_file_are_valid_alone_and_for_several_machines(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(place)
+    for backend, dsn in (("embedded", ""), ("postgres", "postgresql://hevcq:x@nas/hevcq")):
+        given = {"${BACKEND:-embedded}": backend, "${DSN:-}": dsn}
+        for name, value in SERVICE["environment"].items():
+            if name.startswith("HEVCQ_"):
+                monkeypatch.setenv(name, given.get(value, value))
+        settings = load(config=place / "data" / "hevcq.toml").settings
+        assert (settings.backend, settings.postgres.dsn.get_secret_value()) == (backend, dsn)

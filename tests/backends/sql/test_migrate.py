@@ -1,8 +1,10 @@
 """Records that move to PostgreSQL and back: all of them, once, and only where nothing works."""
 
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -22,7 +24,7 @@ from hevcq.ports.queue import Selection
 from hevcq.settings.model import PostgresSettings, Settings
 from hevcq.sql.event_log import EventLog
 from hevcq.util.clock import SystemClock
-from support.postgres import Server, own_server
+from support.postgres import Server, own_server, program
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +184,33 @@ def test_a_move_whose_end_is_unknown_lets_nobody_use_the_records_and_can_be_done
     with pytest.raises(ConfigError, match="or that was interrupted"):
         house("embedded")
     assert known(house("postgres")) == before
+
+
+@pytest.mark.parametrize("lost", ["what came later", "the whole database"])
+def test_a_backup_that_is_restored_goes_on_where_it_was(house, settings, dsn, tmp_path, lost):
+    made = house("postgres")
+    fill(made)
+    before = known(made)
+    dump = tmp_path / "hevcq.dump"
+    run = partial(subprocess.run, check=True, capture_output=True)
+    run([program("pg_dump"), "-Fc", "-n", "hevcq", "-f", dump, dsn])
+    EventLog(made.catalog.database, SystemClock()).add(Happened("test", 2.0, source="lost"))
+    made.backend.ledger.register(source("later.mp4"), ["hevc"])
+    made.close()
+    if lost == "the whole database":
+        with psycopg.connect(dsn, autocommit=True) as admin:
+            admin.execute("DROP SCHEMA hevcq CASCADE")
+
+    run([program("pg_restore"), "--clean", "--if-exists", "-d", dsn, dump])
+
+    back = house("postgres")
+    assert known(back) == before
+    (again,) = back.backend.ledger.register(source("later.mp4"), ["hevc"])
+    assert again.state is JobState.QUEUED
+    queued = ("hevc", JobState.QUEUED)
+    assert back.backend.ledger.counts()[queued] == before["counts"][queued] + 1, "triggers count"
+    EventLog(back.catalog.database, SystemClock()).add(Happened("test", 3.0, source="next"))
+    assert known(back)["events"][-1][1:] == ("test", b"next"), "numbers go on"
 
 
 def _content(path: Path) -> list[str]:
