@@ -5,10 +5,12 @@ import pytest
 from hevcq.domain.formats import VideoCodec
 from hevcq.domain.quality import (
     MAX_PROBES,
+    NEAR,
     SCALES,
     TOLERANCE,
     Aim,
     Score,
+    better_crf,
     score_of,
     search,
     worst_twentieth,
@@ -42,15 +44,26 @@ def test_a_quality_out_of_reach_ends_at_the_best_of_the_scale():
     assert set(tried) >= {found}
 
 
-@pytest.mark.parametrize(("best", "probes"), [(24.0, 2), (26.5, 2), (22.0, 2), (12.0, 3)])
-def test_two_probes_are_enough_from_a_learned_crf_if_one_of_them_is_good(best, probes):
+@pytest.mark.parametrize(
+    ("best", "probes"), [(24.0, 2), (25.5, 2), (22.0, 2), (26.5, 3), (12.0, 3)]
+)
+def test_two_probes_are_enough_from_a_learned_crf_that_is_near(best, probes):
     def score(crf):
         return Score(92.5 - 0.9 * (crf - best), 92.5 - 0.9 * (crf - best))
 
     found, tried = search(score, 24.0, 93.0, SCALES[VideoCodec.HEVC], 2)
 
     assert len(tried) == probes
-    assert tried[found].least >= 93.0 - TOLERANCE
+    assert 93.0 - TOLERANCE <= tried[found].least <= 93.0 + NEAR
+
+
+def test_a_second_try_is_better_by_what_was_missed():
+    aim = Aim(target=93, crf=24, sampled=93, probes=(), metric="", verified=90.3)
+    scales = SCALES[VideoCodec.HEVC], SCALES[VideoCodec.AV1]
+
+    assert [better_crf(aim, scale) for scale in scales] == [21.0, 19.0]
+    lost = aim.model_copy(update={"verified": 60.0})
+    assert better_crf(lost, scales[0]) == 16.0
 
 
 def test_a_video_that_always_looks_good_ends_at_the_smallest_of_the_scale():

@@ -18,6 +18,8 @@ TOLERANCE = 0.5
 MISSED_BY = 1.5
 """Points below the target from which a finished video has missed it: other frames were sampled."""
 MAX_PROBES = 5
+NEAR = 1.0
+"""Points above the target up to which a learned CRF is near enough for fewer probes."""
 LEARNED = 3
 """Videos of a kind from which the CRF of the next short one is known well enough for two probes."""
 SHORT_S = 600.0
@@ -186,13 +188,15 @@ def search(
 ) -> tuple[float, dict[float, Score]]:
     """Return the largest CRF that is good enough, and what was tried, `start` first.
 
-    If none of MAX_PROBES is, that is the best one tried; as soon as one is, `most` are enough. It ends
-    where nothing can be said of a CRF; nothing was tried if that is the first.
+    If none of MAX_PROBES is, that is the best one tried; as soon as one is, and no better than needed,
+    `most` are enough. It ends where nothing can be said of a CRF; nothing was tried if that is the first.
     """
     tried: dict[float, Score] = {}
     good: list[float] = []
     crf = rounded(start, scale)
-    while crf not in tried and len(tried) < (most if good else MAX_PROBES):
+    while crf not in tried and len(tried) < MAX_PROBES:
+        if len(tried) >= most and good and tried[max(good)].least <= target + NEAR:
+            break
         score = score_at(crf)
         if score is None:
             break

@@ -217,6 +217,8 @@ def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path) 
     assert whole.size == pytest.approx(12 * 800 + 2988 * 110 + 100_000)
     assert 0 < whole.error < whole_of(job(tmp_path), made[:1]).error
     assert whole.cpu_s == 300
+    cut = whole_of(job(tmp_path), [Sizes([900, 700], [100] * 8), Sizes([800], [100] * 9)])
+    assert cut.size == pytest.approx(151 * 800 + 2849 * 100 + 100_000)
     assert whole_of(job(tmp_path), [Sizes([900])]) is None
     assert whole_of(job(tmp_path), []) is None
 

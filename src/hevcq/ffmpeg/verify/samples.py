@@ -207,7 +207,7 @@ def estimate(job: FfmpegRun, count: int) -> Estimate | None:
 
 
 def whole_of(request: EncodeRequest, made: Sequence[Sizes], cpu_s: float = 0.0) -> Estimate | None:
-    """Return what some samples of SAMPLE_S say of the whole rendition, with the fewest key frames."""
+    """Return what some samples of SAMPLE_S say of the whole rendition, with as many cuts as are in them."""
     made, length_s = [each for each in made if each.others], request.duration_s
     keys = [size for each in made for size in each.keys]
     others = [size for each in made for size in each.others]
@@ -217,7 +217,8 @@ def whole_of(request: EncodeRequest, made: Sequence[Sizes], cpu_s: float = 0.0) 
     frames = times * (len(keys) + len(others))
     rates = [fmean(each.others) for each in made]
     error = hypot(USUAL_SPREAD, *(rate / fmean(rates) - 1 for rate in rates)) / len(rates)
-    video = Sizes(keys, others).whole(round(frames), max(1.0, frames / GROUP_FRAMES))
+    cuts = times * (len(keys) - len(made))  # each sample begins with a key frame anyway
+    video = Sizes(keys, others).whole(round(frames), max(1 + cuts, frames / GROUP_FRAMES))
     size = video + sum(_others(request)) * length_s / 8
     return Estimate(size, error * max(0.0, 1 - 1 / times) ** 0.5, times * cpu_s / SHORT_ENCODE)
 
