@@ -9,9 +9,7 @@ Rows are kept in `--keep` (benchmarks/out/quality), so that an interrupted run g
 """
 
 import argparse
-import importlib
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -31,15 +29,18 @@ from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import MISSED_BY, SCALES, Aim, better_crf, worst_twentieth
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.verify.quality import metric_program, vmaf
 from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from hevcq.settings.profile_files import installed_folder, load_profile
+from hevcq.util.clock import SystemClock
 
 Row = dict[str, Any]
-WITHOUT = """No ffmpeg with libvmaf was found, so nothing is measured. Install imageio-ffmpeg into this
-environment (`pip install imageio-ffmpeg`, 68 MB), or name a build in HEVCQ_METRIC_FFMPEG."""
 KEY = ("clip", "profile", "preset", "asked")
-STEP = 0.25
 STOP = threading.Event()
+TOOLS = FfmpegTools(
+    "ffmpeg", "ffprobe", SystemClock(), metric=os.environ.get("HEVCQ_METRIC_FFMPEG", "")
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,10 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     kinds = [f"CRF {float(crf):g}" for crf in asked.crf.split(",")] + [f"VMAF {asked.target:g}"]
     keys = [(clip.name, asked.profile, asked.preset, kind) for clip in clips for kind in kinds]
     if not asked.table:
-        metric = metric_program()
-        if not metric:
-            print(WITHOUT)
-            return 0
+        metric = metric_program(TOOLS, lambda program: output([program, "-filters"]))
         for row in measured(asked, [key for key in keys if key not in known], metric):
             known[tuple(row[key] for key in KEY)] = row
             with file.open("a", encoding="utf-8") as rows:
@@ -73,17 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     return summed([known[key] for key in keys if key in known], asked.target)
 
 
-def metric_program() -> str:
-    """Return an ffmpeg that measures VMAF; "" if there is none."""
-    named = os.environ.get("HEVCQ_METRIC_FFMPEG", "")
-    if not named:
-        try:
-            named = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
-        except (ImportError, RuntimeError):
-            return ""
-    asked = [named, "-v", "error", "-filters"]
-    filters = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return named if " libvmaf " in filters.stdout else ""
+def output(argv: list[str]) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
 def measured(
@@ -134,8 +123,9 @@ def one(source: Path, profile: Profile, folder: Path, metric: str) -> Row:
             request, report = aimed(request, again)
         row["verified"] = verified
     row |= _facts(request, report)
-    row["p5"] = round(worst_twentieth(vmaf(metric, source, request.output)), 2)
-    return row
+    files, target = (request.output, source), request.plan.video
+    frames, _ = vmaf(TOOLS, request, target, files, (metric, STOP))
+    return row | {"p5": round(worst_twentieth(frames), 2)}
 
 
 def prepared(source: Path, profile: Profile, folder: Path) -> EncodeRequest:
@@ -172,22 +162,6 @@ def _facts(request: EncodeRequest, report: EncodeReport) -> Row:
     return {"crf": crf, "bytes": request.output.stat().st_size, "cpu_s": round(report.cpu_s, 2)}
 
 
-def vmaf(ffmpeg: str, source: Path, made: Path) -> list[float]:
-    """Return the VMAF of every frame."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "vmaf.json"
-        # Frames are paired by number: a rounded time would pair some with their neighbours.
-        pair = "[0:v:0]settb=1/1000,setpts=N[a];[1:v:0]settb=1/1000,setpts=N,format=yuv420p[b]"
-        pair = pair.replace("N[a]", "N,format=yuv420p[a]")
-        measure = f"{pair};[a][b]libvmaf=log_fmt=json:log_path={log}:n_threads=1"
-        argv = [ffmpeg, "-nostdin", "-v", "error", "-i", str(made), "-i", str(source)]
-        argv += ["-filter_complex", measure, "-fps_mode", "passthrough"]
-        argv += ["-enc_time_base", "1:1000", "-f", "null", "-"]
-        subprocess.run(argv, check=True, timeout=MAX_S)
-        frames = json.loads(log.read_text(encoding="utf-8"))["frames"]
-    return [frame["metrics"]["vmaf"] for frame in frames]
-
-
 def _line(row: Row) -> str:
     searched = (
         f" search {row['search_s']:5.1f} s, {row['probes']} probes" if "probes" in row else ""
@@ -211,22 +185,14 @@ def summed(rows: Sequence[Row], target: float) -> int:
     print("\n| clip | of | s | CRF | KiB | P5 | probes | search/encode | forecast |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, row in found.items():
-        forecast = f"{row['forecast'] / _first(row)['bytes'] - 1:+.0%}" if row["forecast"] else "-"
-        cells = [name, row["kind"], f"{row['seconds']:.0f}", f"{row['crf']:g}", row["bytes"] >> 10]
-        cells += [
-            f"{row['p5']:.1f}",
-            row["probes"],
-            f"{row['search_s'] / row['cpu_s']:.1f}",
-            forecast,
-        ]
-        print(f"| {' | '.join(map(str, cells))} |")
+        row["error"] = row["forecast"] / row.get("first", row)["bytes"] - 1  # that of the first try
+        print(
+            f"| {name} | {row['kind']} | {row['seconds']:.0f} | {row['crf']:g} | {row['bytes'] >> 10} |"
+            f" {row['p5']:.1f} | {row['probes']} | {row['search_s'] / row['cpu_s']:.1f} |"
+            f" {row['error']:+.0%} |"
+        )
     print()
     return report("quality", list(_figures(found, curves, target)))
-
-
-def _first(row: Row) -> Row:
-    """Return what the forecast was of: the first try."""
-    return row.get("first", row)
 
 
 def _figures(
@@ -258,7 +224,7 @@ def _figures(
         yield {"figure": "  saved to it, of all bytes", "value": total, "unit": "x"}
     cpu = sum(row["search_s"] for row in found.values()) / sum(r["cpu_s"] for r in found.values())
     yield {"figure": "CPU of search to that of encode", "value": cpu, "unit": "x"}
-    errors = [abs(r["forecast"] / _first(r)["bytes"] - 1) for r in found.values() if r["forecast"]]
+    errors = [abs(row["error"]) for row in found.values()]
     yield {"figure": "forecast within 10 %", "value": sum(e <= 0.1 for e in errors) / len(errors)}
     yield {"figure": "forecast off, median", "value": statistics.median(errors), "unit": "x"}
 
@@ -266,8 +232,8 @@ def _figures(
 def largest(holds: Callable[[float], bool]) -> float:
     """Return the largest CRF up to which something holds."""
     crf = 10.0
-    while crf < 36 and holds(crf + STEP):
-        crf += STEP
+    while crf < 36 and holds(crf + 0.25):
+        crf += 0.25
     return crf
 
 
@@ -277,9 +243,7 @@ def at(curve: Sequence[Row], crf: float, what: str) -> float:
     place = next((n for n, (x, _) in enumerate(points) if x >= crf), len(points) - 1)
     (x, a), (y, b) = points[max(0, place - 1) :][:2]
     share = (crf - x) / (y - x)
-    return (
-        math.exp(math.log(a) + share * math.log(b / a)) if what == "bytes" else a + share * (b - a)
-    )
+    return a * (b / a) ** share if what == "bytes" else a + share * (b - a)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ SAMPLE_WORK = 2.0
 DRAWS = 200
 POINTS_PER_STEP = 0.9
 """Points of VMAF that one step of x265's CRF costs about (docs/quality.md, CRF 18 to 30)."""
-FARTHEST = 8.0
-"""Steps of x265's CRF that are taken at once at most."""
+BEYOND = 1.3
+"""How many times as far as what is missing a next CRF lies: videos differ in what a step is worth."""
 NAMES: Mapping[str, float] = {"high": 95.0, "good": 93.0, "small": 90.0}
 
 
@@ -228,14 +228,14 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
     assert known is not None
     missing = (tried[known].least - goal) / POINTS_PER_STEP
     # Beyond the target, so that the next two lie on both sides of it.
-    far = min(FARTHEST, max(2.0, abs(missing) * 1.3)) * _steps(scale)
+    far = min(8.0, max(2.0, abs(missing) * BEYOND)) * _steps(scale)
     return rounded(known + (far if low is not None else -far), scale)
 
 
 def better_crf(aim: Aim, scale: Scale) -> float:
-    """Return the CRF for a second try at a video that missed its target: better by what was missed."""
+    """Return the CRF for a second try at a video that missed its target: there is no third."""
     missing = (aim.target - (aim.verified or 0.0)) / POINTS_PER_STEP
-    return rounded(aim.crf - min(FARTHEST, missing) * _steps(scale), scale)
+    return rounded(aim.crf - BEYOND * missing * _steps(scale), scale)
 
 
 def _steps(scale: Scale) -> float:

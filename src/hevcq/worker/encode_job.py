@@ -128,7 +128,7 @@ class EncodeJob(Job):
         if not isinstance(made, Made) or aim is None or not aim.missed or aim.crf <= scale.best:
             return made
         made.file.unlink()
-        # Frames that the search did not see were worse: once more, better by what was missed.
+        # Frames that the search did not see were worse: once more, better by more than that.
         again = aim.model_copy(update={"crf": better_crf(aim, scale), "verified": None})
         work = work.model_copy(update={"plan": work.plan.aimed(again)})
         return self._made(work, location, folder / f"better.{plan.extension}")
