@@ -48,6 +48,7 @@ def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, sa
         lambda: {"hevc": HEVC},
         FakeEncoder,
         lambda: backend,
+        Mock(),
         lambda _sync: Mock(),
         str,
         lambda profile: f"{profile.name} was made",

@@ -40,7 +40,7 @@ from hevcq.usecases.ingest.session import (
 )
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
-from hevcq.usecases.library_state import require_share
+from hevcq.usecases.library_state import require_shares
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import UNUSABLE
 from hevcq.usecases.placement.collect import Collector
@@ -78,8 +78,7 @@ class FolderIngest:
         where = request.destination(self.profiles)
         self._output = where.output
         app.encoder.version()
-        for root in request.roots:
-            require_share(app.catalog, root)
+        require_shares(app.catalog, request.roots)
         self._ports, self._summary = app.ports, summary
         self.session = self._build_session(where)
         self._chosen = self._filter(where)

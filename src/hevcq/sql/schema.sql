@@ -121,11 +121,7 @@ CREATE TABLE remembered (
 CREATE TABLE source (
   source_id   TEXT    PRIMARY KEY,
   path        BLOB    NOT NULL,
-  size        INTEGER NOT NULL,
-  mtime_ns    INTEGER NOT NULL,
-  inode       INTEGER NOT NULL,
-  device      INTEGER NOT NULL,
-  accepted_at REAL    NOT NULL
+  device      INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- Visible objects: this row is the publication, the bytes are in objects/<2 hex>/<64 hex>/<version>/.

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from hevcq.ports.queue import Selection
 from hevcq.ports.sync import Remote
 from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import Settings
-from hevcq.usecases.library_state import library_words
+from hevcq.sql.catalog import Catalog
+from hevcq.usecases.library_state import library_words, share_words
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, existing, free_beside, source_room
 from hevcq.util.text import counted, printable
@@ -84,10 +85,10 @@ class DoctorContext:
     profiles: Callable[[], Mapping[str, Profile]]
     encoder: Callable[[], Encoder]
     backend: Callable[[], Backend]
+    catalog: Callable[[], Catalog]
     remote: Callable[[SyncSettings], Remote]
     messages: Callable[[], str]
     self_test: Callable[[Profile], str]
-    shares: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
 def wrong(area: Area, name: str, error: HevcqError) -> Finding:
@@ -123,8 +124,9 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
         for used in _used(context):
             yield Check(Area.ENCODER, f"profile {used.name}", partial(context.self_test, used))
         yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
-    for name, look in context.shares.items():
-        yield Check(Area.FOLDER, name, look)
+    for share in settings.paths:
+        look = partial(lambda name: share_words(context.catalog(), name), share)
+        yield Check(Area.FOLDER, f"paths {share}", look)
     for library in settings.libraries:
         yield Check(Area.FOLDER, f"library {library.name}", partial(library_words, library))
     yield Check(Area.FOLDER, "scratch", lambda: _folder("scratch", context))

@@ -104,11 +104,12 @@ def share_words(catalog: Catalog, name: Path) -> str:
     return f"{called} is {shown}{', with its videos' if known else ''}{rights}"
 
 
-def require_share(catalog: Catalog, path: Path) -> None:
-    """Raise StorageError if a path is in a folder of `paths` that is not what it should be."""
-    folder = catalog.database.paths.folder_of(path)
-    if folder is not None:
-        share_words(catalog, folder[0])
+def require_shares(catalog: Catalog, paths: Iterable[Path]) -> None:
+    """Raise StorageError if one of these is in a folder of `paths` that is not what it should be."""
+    for path in paths:
+        folder = catalog.database.paths.folder_of(path)
+        if folder is not None:
+            share_words(catalog, folder[0])
 
 
 def words(library: Library, state: FolderState) -> str:

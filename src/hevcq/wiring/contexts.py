@@ -6,7 +6,6 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,21 +47,11 @@ def doctor_context(app: App) -> DoctorContext:
         profiles=lambda: app.profiles,
         encoder=lambda: app.encoder,
         backend=lambda: app.backend,
+        catalog=lambda: app.catalog,
         remote=open_remote,
         messages=lambda: check_receivers(lambda: event_log(app), receivers(app)),
         self_test=self_test,
-        shares=share_checks(app),
     )
-
-
-def share_checks(app: App) -> dict[str, Callable[[], str]]:
-    """Return the checks of the folders of `paths`, by what each is called."""
-    from hevcq.usecases.library_state import share_words
-
-    def check(name: Path) -> str:
-        return share_words(app.catalog, name)
-
-    return {f"paths {name}": partial(check, name) for name in app.settings.paths}
 
 
 def health_ports(app: App, stop: threading.Event) -> HealthPorts:

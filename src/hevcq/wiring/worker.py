@@ -41,6 +41,7 @@ def build_pool(
     metrics cannot be served.
     """
     from hevcq.domain.planning.planner import make_plan
+    from hevcq.usecases.library_state import share_words
     from hevcq.wiring.notify import watched_events
     from hevcq.worker.delivery.context import WorkerContext
     from hevcq.worker.handler import ProfileQueue
@@ -55,7 +56,7 @@ def build_pool(
     notify = events.notify if events else lambda _event, _reason: None
     scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted)]
-    _require_shares(app)
+    _ = [share_words(app.catalog, name) for name in app.settings.paths]
     out = _presence(app, wanted, watching, lambda: pool)
     if events:
         watching.append(Background("hevcq-messages", events.try_step, app.clock))
@@ -79,13 +80,6 @@ def build_pool(
     slots, grace_s = app.capacity.slots, settings.stop_grace_s
     pool = WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
     return pool
-
-
-def _require_shares(app: App) -> None:
-    from hevcq.wiring.contexts import share_checks
-
-    for look in share_checks(app).values():
-        look()
 
 
 def _presence(

@@ -33,7 +33,7 @@ class Machine:
         self.catalog = Catalog(database, CLOCK)
 
     def link(self, name: str = "video.mp4") -> object:
-        return files.link_source(self.database, CLOCK, self.media / name, KEY)
+        return files.link_source(self.database, self.media / name, KEY)
 
     def note(self, name: str, state: PlacementState = PlacementState.WAITING) -> Placement:
         path = self.media / name

@@ -159,6 +159,17 @@ def test_a_machine_that_mounts_the_share_elsewhere_works_on_it_and_a_wrong_mount
     assert undone.code == 0, undone.err
     assert [video.read_bytes() for video in videos] == originals
 
+    assert there(mount, "ingest", videos[0], "--no-wait").code == 0
+    assert there(mount, "worker", "--drain").code == 0
+    facts = videos[0].stat()
+    with videos[0].open("r+b") as changed:
+        changed.seek(-1, os.SEEK_END)
+        changed.write(bytes([originals[0][-1] ^ 1]))
+    os.utime(videos[0], ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    late = there(mount, "ingest", videos[0])
+    assert "was replaced or written to since it was queued" in late.err
+    assert not list(mount.glob("*.hevc.mp4")), "a rendition of other bytes is not put beside it"
+
 
 def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(
     machine: Callable[[str], Machine], server: Server

@@ -28,7 +28,6 @@ from hevcq.errors import (
 from hevcq.sql.catalog import shows_itself
 from hevcq.sql.database import DENIED, Database, file_errors, upsert
 from hevcq.util import file_io
-from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_ends, sha256_file
 from hevcq.util.text import printable
 
@@ -40,9 +39,7 @@ CANNOT_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM}
 )
 MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
-LINK_SOURCE = upsert(
-    "source", "source_id, path, size, mtime_ns, inode, device, accepted_at", "source_id"
-)
+LINK_SOURCE = upsert("source", "source_id, path, device", "source_id")
 FIND_SOURCE = "SELECT path, device FROM source WHERE source_id = ?"
 FIND_ROOT = "SELECT root FROM placement WHERE source = ? ORDER BY seq DESC LIMIT 1"
 
@@ -135,7 +132,7 @@ def _check_stop(stop: threading.Event) -> None:
         raise Stopped
 
 
-def link_source(database: Database, clock: Clock, path: Path, key: str) -> Source:
+def link_source(database: Database, path: Path, key: str) -> Source:
     """Link the file at `path`; raise SourceGone or SourceUnreadable if it cannot be read."""
     check_key(key)
     path = path.absolute()
@@ -147,28 +144,19 @@ def link_source(database: Database, clock: Clock, path: Path, key: str) -> Sourc
         else:
             version = file_version(facts.st_size, facts.st_mtime_ns, facts.st_ino)
     source = Source(bucket=LIBRARY_BUCKET, key=key, version=version, size=facts.st_size)
-    values = (
-        source.source_id,
-        raw,
-        facts.st_size,
-        facts.st_mtime_ns,
-        facts.st_ino,
-        facts.st_dev,
-        clock.now(),
-    )
     # Not durable by itself: the publisher's commit that queues the source carries it along.
-    database.change(LINK_SOURCE, values, durable=False)
+    database.change(LINK_SOURCE, (source.source_id, raw, facts.st_dev), durable=False)
     return source
 
 
-def follow_source(database: Database, clock: Clock, source: Source, path: Path) -> None:
+def follow_source(database: Database, source: Source, path: Path) -> None:
     """Link a source to the new path of its file; do nothing if the file there is another one."""
     try:
         same = source.bucket == LIBRARY_BUCKET and _is_same(source, path.absolute())
     except PermanentError:
         return
     if same:
-        link_source(database, clock, path, source.key)
+        link_source(database, path, source.key)
 
 
 def source_path(database: Database, source: Source) -> Path:

@@ -124,12 +124,12 @@ class FileStore(Store):
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
         if stop.is_set():
             raise Stopped
-        source = files.link_source(self._database, self._clock, path, key)
+        source = files.link_source(self._database, path, key)
         moved(source.size)
         return source
 
     def follow(self, source: Source, path: Path) -> None:
-        files.follow_source(self._database, self._clock, source, path)
+        files.follow_source(self._database, source, path)
 
     def check(self, source: Source) -> None:
         files.source_path(self._database, source)
