@@ -147,6 +147,8 @@ def test_shrink_says_one_number_and_asks_once(
         (". --replace --output x", "--replace and --output cannot be combined: choose where"),
         (". --free 5GB", "--free only works with --replace"),
         (". --replace --free much", "--free much"),
+        (". --max-cost 5", "--max-cost only works on aws"),
+        (". --max-cost 5 --watch", "--max-cost and --watch cannot be combined"),
         (". --fit 0", "--fit 0 must be a size such as '500MiB'"),
         (". --fit 5GB --half", "--fit and --half cannot be combined: choose one"),
         (". --half --quality good", "--half and --quality cannot be combined"),

@@ -125,7 +125,7 @@ class IngestEvent(Frozen):
         description="plan, file_planned, sample_progress: bytes of renditions to expect: least and most",
     )
     cpu_s: tuple[float, float] | None = Field(
-        default=None, description="file_planned: CPU seconds to expect: least and most"
+        default=None, description="file_planned, plan: CPU seconds to expect: least and most"
     )
     counts: dict[str, int] | None = Field(
         default=None, description="plan: files by disposition; summary: jobs by end"

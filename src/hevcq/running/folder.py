@@ -106,6 +106,7 @@ class FolderIngest:
             roots=self.request.roots,
             free_bytes=self.request.free_bytes,
             budget_s=self.request.budget_s,
+            max_cpu_s=self.request.max_cost * 3600 / app.settings.prices.vcpu_hour,
             refine=self._refine(where.mode),
             profiles=tuple(profiles),
             where=where,

@@ -113,6 +113,7 @@ class IngestApplication:
         return IngestPlan(
             items=tuple(item for each in plans for item in each.items),
             forecast=total(each.forecast for each in plans),
+            cpu=total(each.cpu for each in plans),
             output=total(outputs) if outputs else None,
             sampled=sum(each.sampled for each in plans),
         )

@@ -1,5 +1,6 @@
 """Settings: one frozen model, read once at the edge; flags > HEVCQ_* > hevcq.toml > defaults."""
 
+import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,6 +88,25 @@ class PostgresSettings(Frozen):
         default=None,
         description="folder of renditions and uploads, shared by every machine; empty: data_dir",
     )
+
+
+class PriceSettings(Frozen):
+    """What encoding costs on AWS, in US dollars; say what your region asks."""
+
+    vcpu_hour: float = Field(
+        default=0.0494,
+        gt=0,
+        description="a vCPU and its 2 GB of memory for an hour: Fargate x86 on demand in us-east-1, Spot "
+        "is up to 70 % below",
+    )
+    date: datetime.date = Field(
+        default=datetime.date(2026, 11, 21), description="the day of that price"
+    )
+    source: str = Field(default="docs/farm/cost.md", description="where it was read")
+
+    def cost(self, cpu_s: float) -> float:
+        """Return what so many CPU seconds cost."""
+        return cpu_s / 3600 * self.vcpu_hour
 
 
 class IngestSettings(Frozen):
@@ -186,6 +206,9 @@ class Settings(Frozen):
         'other machines know them by: "/srv/media" = "/mnt/nas"',
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
+    prices: PriceSettings = Field(
+        default_factory=PriceSettings, description="what encoding costs on AWS"
+    )
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")
     uploads: UploadSettings = Field(
         default_factory=UploadSettings, description="uploads through the page and the API"

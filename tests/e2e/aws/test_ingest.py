@@ -70,6 +70,25 @@ def test_no_wait_queues_the_next_ingest_waits_and_collect_places_later(fleet: Fl
     assert {len(versions) for versions in uploads(fleet).values()} == {1}
 
 
+def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fleet: Fleet) -> None:
+    fleet.clip("a.mp4")
+    dear = {"HEVCQ_PRICES__VCPU_HOUR": "1000", "HEVCQ_PRICES__SOURCE": "the test"}
+    capped = fleet.run("ingest", fleet.media, *HEVC, "--max-cost", "0.01", env=dear)
+    assert (capped.code, uploads(fleet)) == (0, {})
+    assert "Not within the price of --max-cost." in capped.out
+    fleet.worker("hevc")
+
+    ran = fleet.run("ingest", fleet.media, *HEVC, "--max-cost", "100", env=dear)
+
+    assert ran.code == 0, ran.out + ran.err + fleet.log()
+    assert "dollars, at 1000 a vCPU-hour (2026-11-21, the test)." in ran.err
+    assert codec(fleet.media / "a.hevc.mp4") == "hevc"
+    said = fleet.run("status", env=dear).out
+    assert float(said.partition("last 24 hours: about ")[2].split()[0]) > 0, said
+    sampled = fleet.run("ingest", fleet.media, "--half")
+    assert "--sample, --fit and --half only work with the embedded" in sampled.err
+
+
 def test_killed_while_it_waits_it_goes_on_and_uploads_nothing_twice(fleet: Fleet) -> None:
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         fleet.clip(name)

@@ -324,8 +324,8 @@ def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed() -> None
     )
     runs = replace(costing("runs", 10, 900), disposition=Disposition.JOIN)
 
-    def encoded(wanted: int, budget_s: float = 1e9) -> list[str]:
-        items = decide_.most_saving([slow, useless, quick, runs], wanted, budget_s)
+    def encoded(wanted: int, budget_s: float = 1e9, most_s: float = 1e9) -> list[str]:
+        items = decide_.most_saving([slow, useless, quick, runs], wanted, budget_s, most_s)
         assert len(items) == 4
         left = [each for each in items if each.disposition is Disposition.SKIP]
         assert all((each.cpu, each.output) == (None, None) for each in left)
@@ -337,6 +337,9 @@ def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed() -> None
     assert encoded(10**9, 70.0) == ["runs", "quick", "slow"]
     assert encoded(10**9, 69.9) == ["runs", "quick"]
     assert encoded(10**9, 1.0) == ["runs"]
+    slow = replace(slow, cpu=Range(20, 80))
+    assert encoded(10**9, most_s=100.0) == ["runs", "quick", "slow"]
+    assert encoded(10**9, most_s=99.9) == ["runs", "quick"]
 
 
 def test_the_forecast_of_a_quality_counts_the_search() -> None:

@@ -60,6 +60,7 @@ SAMPLED_ELSEWHERE = (
     " ffmpeg encodes."
 )
 WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the fleet encodes."
+FREE_HERE = "--max-cost only works on aws: here nobody bills the encodes."
 CONFLICTS = (
     ("replace", "output", "choose where renditions go"),
     ("no_wait", "workers", "it runs no workers"),
@@ -69,9 +70,13 @@ CONFLICTS = (
     ("collect_only", "output replace", "the destination was set with the job"),
     ("quality", "no_wait collect_only", "only this command's own encodes aim at it"),
     ("fit half", "no_wait collect_only", "only this command's own encodes have that CRF"),
-    ("fit half", "fit half quality free budget", "choose one"),
+    ("fit half", "fit half quality free budget max_cost", "choose one"),
     ("fit half", "watch", "it chooses once, for what is there now"),
-    ("free budget", "watch collect_only order", "it chooses once what to encode, in its own order"),
+    (
+        "free budget max_cost",
+        "watch collect_only order",
+        "it chooses once what to encode, in its own order",
+    ),
     ("quiet", "verbose", "choose one"),
 )
 """Options of the first column that exclude each option of the second, and why."""
@@ -86,6 +91,7 @@ OF_A_LIBRARY = {
     "order",
     "free",
     "budget",
+    "max_cost",
     "fit",
     "half",
 }
@@ -135,6 +141,14 @@ def ingest(
             help="Only what should be done within this time, such as 20h; most saved per CPU time first.",
         ),
     ] = "",
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DOLLARS",
+            min=0.01,
+            help="On aws: only what costs at most this by the forecast; most saved per CPU time first.",
+        ),
+    ] = None,
     fit: FitSize = "",
     half: Half = False,
     sample: Annotated[
@@ -193,7 +207,7 @@ def ingest(
             collect_only=collect_only,
             watch=watch,
             largest_saving_first=order == "saving",
-            **_limits(free, fit, budget),
+            **_limits(free, fit, budget, max_cost),
             half=half,
         )
     ]
@@ -203,7 +217,7 @@ def ingest(
 
     with cli.app(workers=("--workers", workers), **_log_level(cli, shown)) as app:
         sampled = sample_s or fit or half
-        _require_local(app, (workers, WORKERS_ELSEWHERE), (sampled, SAMPLED_ELSEWHERE))
+        _require_backend(app, max_cost, (workers, WORKERS_ELSEWHERE), (sampled, SAMPLED_ELSEWHERE))
         if collect_only:
             require_queued(app, places)
         _aim(app, profile, quality)
@@ -248,23 +262,26 @@ def shrink(
     from hevcq.cli.library.ingest_session import Session
 
     with cli.app(**_log_level(cli, shown)) as app:
-        _require_local(app, (fit or half, SAMPLED_ELSEWHERE))
+        _require_backend(app, None, (fit or half, SAMPLED_ELSEWHERE))
         _aim(app, profile, quality)
         session = Session(app, shown, [request], as_json=False, dry_run=False)
         raise typer.Exit(session.run(lambda plan: yes or _agreed(plan, request)))
 
 
-def _require_local(app: App, *options: tuple[object, str]) -> None:
-    for given, why in options:
-        if given and app.settings.on_aws:
+def _require_backend(app: App, max_cost: float | None, *local: tuple[object, str]) -> None:
+    """Raise UsageError for options that do not work with this backend, each with why."""
+    elsewhere = local if app.settings.on_aws else ((max_cost, FREE_HERE),)
+    for given, why in elsewhere:
+        if given:
             raise UsageError(why)
 
 
-def _limits(free: str, fit: str, budget: str = "") -> dict[str, Any]:
+def _limits(free: str, fit: str, budget: str = "", max_cost: float | None = None) -> dict[str, Any]:
     return {
         "free_bytes": _quantity("--free", free, size_bytes),
         "fit_bytes": _quantity("--fit", fit, size_bytes),
         "budget_s": _quantity("--budget", budget, seconds),
+        "max_cost": max_cost or 0.0,
     }
 
 

@@ -99,17 +99,22 @@ class Session:
             width, every = render.screen_width(sys.stderr), self._cli.verbose
             for line in report.plan_lines(first, width, listed=every, every=every):
                 self._echo(line)
-            self._echo(report.plan_total(first))
+            self._say_total(first)
         elif not first.items:
-            self._echo(report.plan_total(first))
+            self._say_total(first)
         return first.items
+
+    def _say_total(self, first: IngestPlan) -> None:
+        self._echo(report.plan_total(first))
+        if self._app.settings.on_aws and first.cpu.high:
+            self._echo(report.price(first, self._app.settings.prices))
 
     def _dry_run(self, first: IngestPlan) -> ExitCode:
         if not self._as_json:
             width = render.screen_width(sys.stdout)
             for line in report.plan_lines(first, width, listed=True, every=self._cli.verbose):
                 render.emit(line)
-            self._echo(report.plan_total(first))
+            self._say_total(first)
             if self._sampled and any(item.cpu for item in first.items):
                 self._echo(report.sampled(first))
             self._say_how_again()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hevcq.cli.output.sentences import day, size_range, without_path
 from hevcq.cli.output.table import fit, wrapped
+from hevcq.settings.model import PriceSettings
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.track import GOOD, IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import counted, duration, duration_range, printable, size
@@ -274,6 +275,15 @@ def plan_total(plan: IngestPlan) -> str:
     if unknown := sum(item.info is not None and not item.info.duration_s for item in queued):
         words += f" Not counted: {counted(unknown, 'video')} of unknown length."
     return words
+
+
+def price(plan: IngestPlan, prices: PriceSettings) -> str:
+    """Return the sentence that says what the encodes of a plan cost on AWS."""
+    least, most = map(prices.cost, plan.cpu)
+    return (
+        f"Encoding costs about {least:.2f} to {most:.2f} dollars, at {prices.vcpu_hour:g} a vCPU-hour"
+        f" ({prices.date}, {prices.source})."
+    )
 
 
 def sampled(plan: IngestPlan) -> str:

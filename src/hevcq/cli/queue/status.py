@@ -19,6 +19,7 @@ from hevcq.errors import UsageError
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.status import (
     Unqueued,
+    encoded_since,
     jobs_of,
     library_rows,
     library_words,
@@ -35,6 +36,7 @@ CLEAR = "\x1b[2J\x1b[H"
 """Clears a terminal and moves to its top (ECMA-48: ED, CUP)."""
 
 REFRESH_S = 2.0
+DAY_S = 86_400.0
 MAX_RUNNING = 100
 """Most running jobs shown; a fleet has more than fit a screen."""
 QUEUE_COLUMNS: tuple[str, ...] = (
@@ -70,18 +72,21 @@ def status(
             expired.check()
             if watch and sys.stdout.isatty():
                 render.emit(CLEAR)
-            _show(app, names or [], as_json=as_json)
+            _show(app, names or [], as_json=as_json, watch=watch)
             if not watch:
                 return
             app.clock.wait(threading.Event(), REFRESH_S)
 
 
-def _show(app: App, names: list[str], *, as_json: bool) -> None:
+def _show(app: App, names: list[str], *, as_json: bool, watch: bool) -> None:
     if names:
         _show_jobs(app, names, as_json=as_json)
         return
     found = overview(app.backend, app.clock, app.here(), limit=MAX_RUNNING).to_dict()
     found["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
+    if app.settings.on_aws and not watch:  # it reads each job of the day
+        cpu_s = encoded_since(app.backend.ledger, app.clock.now() - DAY_S)
+        found["cost"] = round(app.settings.prices.cost(cpu_s), 2)
     if as_json:
         render.emit_json(found)
         return
@@ -161,6 +166,8 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
         columns = ("job", "profile", "phase", "done", "speed", "left", "source")
         out += ["", *render.fit(columns, rows, width)]
     out += [render.paragraph(line, width) for line in _troubles(status)]
+    if "cost" in status:
+        out += ["", f"Encodes of the last 24 hours: about {status['cost']:.2f} dollars."]
     dead = sum(queue["dead_letters"] for queue in status["queues"])
     if dead:
         out += ["", f"{counted(dead, 'failed job')}: run `hevcq failures list`."]

@@ -154,12 +154,8 @@ def find_quality(
 
     def score_at(crf: float) -> Score | None:
         nonlocal cpu_s
-        samples = list[_Sample]()
         aimed = replace(job, request=replace(request, plan=request.plan.with_crf(crf)))
-        for at in begins:
-            if (samples or probes) and job.tools.clock.monotonic() >= until:
-                break
-            samples.append(_sampled(aimed, at, metric))
+        samples = _samples(aimed, begins, metric, until, least=0 if probes else 1)
         encoded_s = sum(each.cpu_s for each in samples)
         cpu_s += encoded_s + sum(each.measured_s for each in samples)
         frames = [each.frames for each in samples if each.frames]
@@ -254,6 +250,18 @@ def places(track: TrackMeasure, more: int) -> list[float]:
     if more and count == sample_count(length_s(track)):
         return [place * SAMPLE_S for place in range(max(1, math.ceil(length / SAMPLE_S)))]
     return sorted(sample_times(length, count))
+
+
+def _samples(
+    job: FfmpegRun, begins: Sequence[float], metric: str, until: float, *, least: int
+) -> list[_Sample]:
+    """Return the samples of one CRF, `least` of them in any case; none begins after `until`."""
+    made = list[_Sample]()
+    for at in begins:
+        if len(made) >= least and job.tools.clock.monotonic() >= until:
+            break
+        made.append(_sampled(job, at, metric))
+    return made
 
 
 def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:

@@ -1,5 +1,6 @@
 """Decide what an ingest does with each file. Pure: all facts are handed in."""
 
+import math
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from hevcq.errors import INTACT_COPY
 from hevcq.library.names import shown_path
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
-from hevcq.usecases.ingest.forecast import Costs, Range, total, wall, work_of
+from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range, total, wall, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.text import printable
@@ -29,6 +30,7 @@ UNDONE = "Undone on request."
 GONE = "Its rendition is missing: deleted, or its disk is away."
 NOT_NEEDED = "Not needed for what is to be freed."
 NOT_WITHIN = "Not within the time of --budget."
+TOO_DEAR = "Not within the price of --max-cost."
 SAVES_NOTHING = "Expected to save nothing."
 NAME_TAKEN = "In its place it would be named {}, as another video here; rename one of the two."
 
@@ -331,7 +333,7 @@ def _fold(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What an ingest will do: how long it will take (wall seconds), and the bytes of its renditions.
+    """What an ingest will do: how long it will take (wall and CPU seconds), and the bytes of its renditions.
 
     `busy` is how many times as long work takes here while other programs go on, `sampled` the number of
     items of which samples were encoded.
@@ -342,6 +344,7 @@ class IngestPlan:
     output: Range | None = None
     busy: float = 1.0
     sampled: int = 0
+    cpu: Range = NOTHING
 
     def counts(self) -> dict[Disposition, int]:
         """Return the number of items per disposition, in the order of the enum."""
@@ -392,6 +395,7 @@ def with_forecast(
     return IngestPlan(
         items=tuple(timed),
         forecast=wall(costs, whole, cores, workers, machine, busy),
+        cpu=whole,
         output=total(outputs) if outputs else None,
         busy=busy,
         sampled=sum(work in rates.estimates for found in jobs.values() for work in found),
@@ -409,13 +413,15 @@ def work_ahead(item: Item) -> EncodeCost | None:
     return replace(work, search=search_share(item.info.duration_s) if searches else 0.0)
 
 
-def most_saving(items: Iterable[Item], wanted: float, budget_s: float) -> list[Item]:
+def most_saving(
+    items: Iterable[Item], wanted: float, budget_s: float, max_cpu_s: float = math.inf
+) -> list[Item]:
     """Return items of which those are skipped that are not needed to save `wanted` bytes.
 
-    What saves the most bytes for a CPU second is needed first, as long as all takes at most `budget_s`
-    CPU seconds. What runs already counts.
+    What saves the most bytes for a CPU second is needed first, as long as all takes about `budget_s`
+    CPU seconds, and by the upper ends of the forecasts at most `max_cpu_s`. What runs already counts.
     """
-    freed, spent_s, found, fresh = 0.0, 0.0, list[Item](), list[Item]()
+    freed, spent_s, most_s, found, fresh = 0.0, 0.0, 0.0, list[Item](), list[Item]()
     for item in items:
         if item.disposition is Disposition.QUEUE and item.cpu is not None:
             fresh.append(item)
@@ -423,17 +429,29 @@ def most_saving(items: Iterable[Item], wanted: float, budget_s: float) -> list[I
             found.append(item)
             freed += item.saving if item.disposition in TO_PROCESS else 0.0
             spent_s += item.cpu_s
+            most_s += item.cpu.high if item.cpu is not None else 0.0
     for item in sorted(fresh, key=lambda one: -one.saving / one.cpu_s):
-        if freed < wanted and item.saving > 0 and spent_s + item.cpu_s <= budget_s:
-            found.append(item)
-            freed += item.saving
-            spent_s += item.cpu_s
-        else:
-            reason = NOT_NEEDED if freed >= wanted else NOT_WITHIN
-            reason = reason if item.saving > 0 else SAVES_NOTHING
+        assert item.cpu is not None
+        reason = (
+            SAVES_NOTHING
+            if item.saving <= 0
+            else NOT_NEEDED
+            if freed >= wanted
+            else NOT_WITHIN
+            if spent_s + item.cpu_s > budget_s
+            else TOO_DEAR
+            if most_s + item.cpu.high > max_cpu_s
+            else ""
+        )
+        if reason:
             found.append(
                 replace(item, disposition=Disposition.SKIP, reason=reason, cpu=None, output=None)
             )
+            continue
+        found.append(item)
+        freed += item.saving
+        spent_s += item.cpu_s
+        most_s += item.cpu.high
     return found
 
 

@@ -58,11 +58,11 @@ class IngestRequest:
 
     `profiles` are names, none meaning those of the setting `ingest.profiles`; `keep_days` is how long a
     replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `collect_only` only puts
-    in place what is finished; `free_bytes` (0: no limit) is what is to be saved by the forecast, in at
-    most `budget_s`; `fit_bytes` (0: no limit) is what renditions may take, and `half` half of their sources;
-    `sample_s` is the time for samples to narrow it. `watch` stays and ingests new
-    files. `library` is the library of the settings that it comes from, whose rules then choose among
-    `profiles` and those they name.
+    in place what is finished. By the forecast `free_bytes` is what is to be saved, `budget_s` the time
+    that may take, and `max_cost` what it may cost on AWS in dollars; `fit_bytes` is what renditions may
+    take, and `half` half of their sources (0: no limit). `sample_s` is the time for samples to narrow
+    the forecast. `watch` stays and ingests new files. `library` is the library of the settings that it
+    comes from, whose rules then choose among `profiles` and those they name.
     """
 
     roots: tuple[Path, ...]
@@ -79,6 +79,7 @@ class IngestRequest:
     largest_saving_first: bool = False
     free_bytes: int = 0
     budget_s: float = 0.0
+    max_cost: float = 0.0
     fit_bytes: int = 0
     half: bool = False
     sample_s: float = 0.0

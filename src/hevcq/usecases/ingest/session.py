@@ -81,6 +81,7 @@ class IngestSetup:
     busy: float = 1.0
     free_bytes: int = 0
     budget_s: float = 0.0
+    max_cpu_s: float = 0.0
     uploads: int = 1
     separate_keys: bool = False
     accept: Accept | None = None
@@ -140,9 +141,10 @@ class Ingest:
         settled, rates = refine(settled, rates) if refine else (settled, rates)
         machine = request.cores, request.workers, request.machine, request.busy
         plan = with_forecast(settled, rates, *machine)
-        if request.free_bytes or request.budget_s:
-            budget_s = request.budget_s * request.cores or math.inf
-            chosen = most_saving(plan.items, request.free_bytes or math.inf, budget_s)
+        if request.free_bytes or request.budget_s or request.max_cpu_s:
+            wanted, budget_s = request.free_bytes or math.inf, request.budget_s * request.cores
+            most_s = request.max_cpu_s or math.inf
+            chosen = most_saving(plan.items, wanted, budget_s or math.inf, most_s)
             plan = with_forecast(chosen, rates, *machine)
         for item in plan.items:
             self._emit(planned_event(item, self._ports.clock.now()))
@@ -151,6 +153,7 @@ class Ingest:
             counts={kind.value: count for kind, count in plan.counts().items()},
             size=plan.bytes_to_process,
             forecast_s=(round(plan.forecast.low, 1), round(plan.forecast.high, 1)),
+            cpu_s=(round(plan.cpu.low, 1), round(plan.cpu.high, 1)),
             forecast_size=_bytes(plan.output),
         )
         return plan

@@ -11,7 +11,7 @@ from hevcq.domain.pause import Hours
 from hevcq.domain.planning.encode_plan import Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
-from hevcq.ports.ledger import JobFilter
+from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.ports.queue import QueueDepth
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
@@ -131,6 +131,12 @@ def overview(backend: Backend, clock: Clock, here: Here, *, limit: int) -> Overv
         backend.ledger, backend.queues, here.hours, clock.now(), here.condition, here.unfit
     )
     return Overview(clock.now(), tuple(queues), running, here.workers, shut)
+
+
+def encoded_since(ledger: Ledger, since: float) -> float:
+    """Return the CPU seconds of the jobs that were done since then (wall seconds)."""
+    done = ledger.jobs(JobFilter(states=frozenset({JobState.DONE}), updated_after=since))
+    return sum(job.cpu_s or 0.0 for job in done)
 
 
 def jobs_of(
