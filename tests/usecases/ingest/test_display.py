@@ -60,7 +60,23 @@ def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun: bool) -> N
     else:
         board.apply(event(EventName.JOB_PROGRESS, path="a", phase="verify", percent=0.0))
         board.apply(event(EventName.JOB_DONE, path="b", bytes_saved=1))
-        assert board.eta_s(now=180.0) == pytest.approx(400.0)  # 80 s were 80 of 100 s of work
+        assert board.eta_s(now=180.0) == pytest.approx(20.0 + 400.0)  # 80 s were 80 of 100
+
+
+def test_a_long_video_at_the_end_begins_once_a_slot_is_free() -> None:
+    board = Board()
+    for path, cpu in (("a", 100.0), ("b", 100.0), ("c", 100.0), ("d", 100.0), ("long", 400.0)):
+        board.apply(event(EventName.FILE_PLANNED, path=path, cpu_s=(cpu, cpu)))
+        board.apply(event(EventName.JOB_QUEUED, path=path))
+    for path in ("a", "b"):
+        board.apply(event(EventName.JOB_PROGRESS, path=path, phase="encode", percent=0.0))
+        board.apply(event(EventName.JOB_PROGRESS, path=path, phase="verify", percent=0.0))
+
+    assert board.eta_s(now=180.0) == pytest.approx(20 + 100 + 400)
+    for path in ("a", "b", "c", "d"):
+        board.apply(event(EventName.JOB_DONE, path=path, bytes_saved=1))
+    board.apply(event(EventName.JOB_PROGRESS, path="long", phase="encode", percent=0.0, at=300.0))
+    assert board.eta_s(now=300.0) == pytest.approx(0.92 * 400)  # the pace of the others
 
 
 def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on() -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from heapq import heapreplace
 from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.output.sentences import SHOWN_WHEN_QUIET, is_routine, sentence, size_range
@@ -33,6 +34,10 @@ PHASE_SHARE = {
 """Where a phase begins and how long it is, as shares of a job: the encode is most of it."""
 MIN_SHARE = 0.02
 """Below this share of all work an ETA by what was measured would only be noise."""
+SETTLED_SHARE = 0.15
+"""Likewise of one video: its first phases are short for their share."""
+MAX_WAITING = 1000
+"""Above this many waiting videos the last one decides nothing."""
 
 
 @dataclass(slots=True)
@@ -73,6 +78,8 @@ class Board:
     _over: set[tuple[str, str]] = field(default_factory=set)
     _worked: float = 0.0
     _started: float | None = None
+    _pace: float = 0.0
+    _slots: int = 0
 
     def apply(self, event: IngestEvent) -> None:
         key = (event.path or "", event.profile or "")
@@ -153,15 +160,27 @@ class Board:
         return self.forecast_s[1] if self.forecast_s is not None else None
 
     def _tail_s(self, now: float) -> float:
-        """Return the seconds that the longest running or waiting video still needs, as measured."""
-        running = [(key, row) for key, row in self.active.items() if row.share >= MIN_SHARE]
-        left = [(now - row.since) * (1 - row.share) / row.share for _, row in running]
-        work = sum(self._work.get(key, 0.0) * row.share for key, row in running)
+        """Return the seconds until the last video ends, if each of them has one slot for itself.
+
+        Those that wait begin in their order, as slots become free; by the pace of what is well under way.
+        """
+        settled = [(key, row) for key, row in self.active.items() if row.share >= SETTLED_SHARE]
+        work = sum(self._work.get(key, 0.0) * row.share for key, row in settled)
+        if work > 0:
+            self._pace = sum(now - row.since for _, row in settled) / work
+        ends = [
+            (now - row.since) * (1 - row.share) / row.share
+            if row.share >= SETTLED_SHARE
+            else self._pace * self._work.get(key, 0.0) * (1 - row.share)
+            for key, row in self.active.items()
+        ]
+        self._slots = max(self._slots, len(ends))
+        ends = sorted(ends + [0.0] * (self._slots - len(ends)))
         waiting = self._work.keys() - self.active.keys() - self._over
-        if work > 0 and waiting:
-            pace = sum(now - row.since for _, row in running) / work
-            left.append(pace * max(self._work[key] for key in waiting))
-        return max(left, default=0.0)
+        if ends and len(waiting) <= MAX_WAITING:
+            for one in (self._work[key] for key in self._work if key in waiting):
+                heapreplace(ends, ends[0] + self._pace * one)
+        return max(ends, default=0.0)
 
 
 BAR = 14
