@@ -72,8 +72,8 @@ FEW = 3
 LAST_IN = """SELECT source, target, size, state FROM placement WHERE source >= ? AND source < ?
 ORDER BY updated_at DESC LIMIT 50"""
 BELOW = (
-    "(source = :path OR (source >= :first AND source < :last)"
-    " OR target = :path OR (target >= :first AND target < :last))"
+    "source = :path{0} OR (source >= :first{0} AND source < :last{0})"
+    " OR target = :path{0} OR (target >= :first{0} AND target < :last{0})"
 )
 
 
@@ -204,7 +204,7 @@ class Catalog:
         Unix seconds.
         """
         where, values = _conditions(
-            states, None if under is None else self._database.paths.raw(under), since
+            states, [] if under is None else self._database.paths.within(under), since
         )
         sql = (
             f"SELECT updated_at, seq, {COLUMNS} FROM placement WHERE {where} "  # noqa: S608
@@ -250,7 +250,7 @@ def shared(database: Database, record: Recorded) -> Recorded:
 
 
 def _conditions(
-    states: frozenset[PlacementState], under: bytes | None, since: float | None
+    states: frozenset[PlacementState], under: list[bytes], since: float | None
 ) -> tuple[str, dict[str, Any]]:
     parts = ["(updated_at, seq) < (:updated_at, :seq)"]
     values: dict[str, Any] = {}
@@ -258,11 +258,13 @@ def _conditions(
         names = {f"state{number}": state for number, state in enumerate(sorted(states))}
         parts.append(f"state IN ({', '.join(':' + name for name in names)})")
         values |= names
-    if under is not None:
-        inside = under.rstrip(b"/") + b"/"
-        parts.append(BELOW)
+    if under:
+        parts.append(f"({' OR '.join(BELOW.format(each) for each in range(len(under)))})")
+    for number, folder in enumerate(under):
+        inside = folder.rstrip(b"/") + b"/"
         # "0" is the byte after "/": the range holds every path that starts with the folder.
-        values |= {"path": under, "first": inside, "last": inside[:-1] + b"0"}
+        ends = {"path": folder, "first": inside, "last": inside[:-1] + b"0"}
+        values |= {f"{name}{number}": value for name, value in ends.items()}
     if since is not None:
         parts.append("updated_at >= :since")
         values["since"] = since

@@ -59,6 +59,11 @@ class PathMap:
         """Return a path as records hold it."""
         return os.fsencode(self.common(path))
 
+    def within(self, path: Path) -> list[bytes]:
+        """Return the names by which records may hold what is at or below a path."""
+        below = (name for name, folder in self.folders.items() if path in folder.parents)
+        return [self.raw(path), *map(os.fsencode, below)]
+
     def own(self, path: Path) -> bytes:
         """Return the same of a file to work on; ConfigError if others would mean another file by it."""
         raw = self.raw(path)

@@ -78,6 +78,8 @@ def test_each_machine_finds_a_record_under_its_own_mount(house):
     assert (seen.root, seen.source) == (desktop.media, desktop.media / "video.mp4")
     assert seen.target == desktop.media / "video.hevc.mp4"
 
+    assert list(desktop.catalog.placements(under=desktop.media.parent)) == [seen]
+    assert not list(desktop.catalog.placements(under=desktop.media / "video"))
     desktop.catalog.record_placements([replace(seen, state=PlacementState.PLACED)])
     back = nas.catalog.placement("video.mp4")
     assert (back.source, back.target, back.root) == (noted.source, noted.target, noted.root)
