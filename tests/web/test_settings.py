@@ -295,6 +295,22 @@ def test_a_program_puts_a_library_by_the_same_rules(
     ]
 
 
+def test_a_program_says_that_originals_may_be_replaced(operator: TestClient, config: Path) -> None:
+    before = config.read_text()
+    wanted = {"path": str(config.parent / "films"), "place": "replace"}
+
+    unsaid = operator.put("/api/v1/libraries/films", json=wanted)
+    vague = operator.put("/api/v1/libraries/films", json={**wanted, "confirm_replace": "yes"})
+    untouched = config.read_text()
+    said = operator.put("/api/v1/libraries/films", json={**wanted, "confirm_replace": True})
+    again = operator.put("/api/v1/libraries/films", json={**wanted, "min_age": "7d"})
+
+    assert (unsaid.status_code, vague.status_code, untouched) == (422, 422, before)
+    assert "confirm_replace" in unsaid.text
+    assert (said.status_code, again.status_code) == (200, 200)
+    assert tomllib.loads(config.read_text())["libraries"][-1]["place"] == "replace"
+
+
 def profile(app: App, name: str) -> tuple[Path, str]:
     return profile_text(app.settings, name)
 

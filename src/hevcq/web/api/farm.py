@@ -200,10 +200,19 @@ def list_libraries(call: Operates) -> models.LibrariesOut:
 def put_library(
     call: Operates, name: str, wanted: Annotated[dict[str, Any], Body()]
 ) -> models.LibraryOut:
-    """Add a library, or replace it, by the keys of `[[libraries]]`; other keys get their defaults."""
+    """Add a library, or replace it, by the keys of `[[libraries]]`; other keys get their defaults.
+
+    `"place": "replace"` also needs `"confirm_replace": true`, unless the library has it already.
+    """
     file, app = call.app.settings_file, call.app
-    values = {**wanted, "name": name}
-    former = name if find_library(file, name) else ""
+    sure = wanted.pop("confirm_replace", False) is True
+    values, before = {**wanted, "name": name}, find_library(file, name)
+    if values.get("place") == "replace" != (before or {}).get("place") and not sure:
+        raise UsageError(
+            "A proven, smaller rendition would take the place of each original in this library.",
+            remedy='Send "confirm_replace": true to say that you want that.',
+        )
+    former = name if before else ""
     save_library(file, values, call.person.name, profiles=app.read_profiles(), former=former)
     app.adopt_settings(file.settings())
     found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
