@@ -432,17 +432,13 @@ def most_saving(
             most_s += item.cpu.high if item.cpu is not None else 0.0
     for item in sorted(fresh, key=lambda one: -one.saving / one.cpu_s):
         assert item.cpu is not None
-        reason = (
-            SAVES_NOTHING
-            if item.saving <= 0
-            else NOT_NEEDED
-            if freed >= wanted
-            else NOT_WITHIN
-            if spent_s + item.cpu_s > budget_s
-            else TOO_DEAR
-            if most_s + item.cpu.high > max_cpu_s
-            else ""
-        )
+        reasons = {
+            SAVES_NOTHING: item.saving <= 0,
+            NOT_NEEDED: freed >= wanted,
+            NOT_WITHIN: spent_s + item.cpu_s > budget_s,
+            TOO_DEAR: most_s + item.cpu.high > max_cpu_s,
+        }
+        reason = next((why for why, holds in reasons.items() if holds), "")
         if reason:
             found.append(
                 replace(item, disposition=Disposition.SKIP, reason=reason, cpu=None, output=None)
