@@ -161,7 +161,7 @@ def test_nothing_to_encode_needs_no_crf(fits: Fits) -> None:
 def test_ctrl_c_ends_the_run_and_does_not_choose_by_too_little(fits: Fits) -> None:
     fits.encoder.during["estimate"] = NEVER.set
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="nothing was queued"):
         fits.plan(2 * MB)
 
     NEVER.clear()

@@ -26,7 +26,7 @@ LIMITS: Mapping[VideoCodec, Scale] = {
 }
 """The CRFs that a size may choose: better ones look the same, and worse ones look bad (docs/quality.md)."""
 MAX_TRIES = 5
-LEAST_S = 20.0
+LEAST_S = 60.0
 """Seconds that each CRF gets at least; the first one, which says how the videos differ, half of the time."""
 PER_STEP = 0.13
 """By how much, in natural logarithms, a step of x265's CRF changes a size (docs/quality.md)."""

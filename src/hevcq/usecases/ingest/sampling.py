@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
-from hevcq.errors import Interruption, PermanentError, Unavailable
+from hevcq.errors import Interruption, PermanentError, Stopped, Unavailable
 from hevcq.ports.catalog import EncodeCost
 from hevcq.ports.encoder import Encoder, EncodeRequest, Estimate, SpareFolder
 from hevcq.usecases.ingest.decide import Item, with_forecast, work_ahead
@@ -67,7 +67,9 @@ class Sampling:
                 estimate = self._try(item, count, left_s)
             except Interruption:
                 if self.for_crf is not None:
-                    raise
+                    raise Stopped(
+                        "Interrupted before the CRF was chosen; nothing was queued."
+                    ) from None
                 self.stop.clear()  # what is known by now will do
                 break
             except (PermanentError, Unavailable):
