@@ -1,10 +1,11 @@
 """What every ledger promises of its listings: a page goes on where the one before ended."""
 
+from itertools import islice
 from typing import Any
 
 from contracts.backends import World, source
 from hevcq.domain.job import JobRecord, JobState, job_id
-from hevcq.ports.ledger import Granted, JobFilter
+from hevcq.ports.ledger import Granted, JobFilter, ListOrder
 
 
 def test_a_listing_goes_on_after_any_of_its_jobs(world: World) -> None:
@@ -57,3 +58,29 @@ def test_a_folder_lists_its_own_jobs_alone_whatever_became_of_them(world: World)
         job.source.key[9:-4] for job in others
     ]
     assert len(list(world.ledger.jobs(JobFilter(key_prefixes=("",))))) == 7
+
+
+def test_every_order_of_a_ledger_pages_without_a_gap(world: World) -> None:
+    names = ("m", "a", "z", "k")
+    for number, name in enumerate(names):
+        made = source(name).model_copy(update={"size": (number * 7) % 5 + 1})
+        world.ledger.register(made, ["hevc"])
+        world.advance(10)
+    facts = {
+        ListOrder.NEWEST: (lambda job: job.updated_at, True),
+        ListOrder.OLDEST: (lambda job: job.updated_at, False),
+        ListOrder.PATH: (lambda job: job.source.key, False),
+        ListOrder.PATH_BACK: (lambda job: job.source.key, True),
+        ListOrder.LARGEST: (lambda job: job.source.size, True),
+        ListOrder.SMALLEST: (lambda job: job.source.size, False),
+    }
+    for order in world.ledger.orders:
+        by, back = facts[order]
+        found, before = [], None
+        while page := list(islice(world.ledger.jobs(JobFilter(order=order, before=before)), 1)):
+            found += page
+            before = (page[0].updated_at, page[0].job_id)
+        assert found == sorted(found, key=by, reverse=back), order
+        assert len(found) == len(names)
+    large = [job.source.size for job in world.ledger.jobs(JobFilter(larger_than=2))]
+    assert sorted(large) == [3, 5]

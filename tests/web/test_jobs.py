@@ -7,7 +7,7 @@ import pytest
 
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.ledger import JobFilter
+from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.settings.libraries import Library
 from hevcq.usecases.operations import listing
 from hevcq.usecases.operations.listing import WantedJobs, changeable, listed
@@ -81,7 +81,7 @@ def test_pages_follow_each_other_without_a_gap(operator, farm, monkeypatch):
     while address:
         html = operator.get(address).text
         found += names(html)
-        more = re.search(r'href="([^"]*)">Older jobs', html)
+        more = re.search(r'href="([^"]*)">More jobs', html)
         address = more[1].replace("&amp;", "&") if more else ""
 
     assert sorted(found) == [f"{number}.mp4" for number in range(7)]
@@ -278,3 +278,48 @@ def test_only_operators_see_the_queue(operator, farm, people):
         assert anna.get(f"/board/jobs{path}").status_code == 404, path
     assert anna.post("/board/jobs/change", data={"action": "cancel"}).status_code == 404
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.RUNNING
+
+
+def test_the_table_s_head_sorts_and_keeps_the_filters(operator, farm, clock):
+    for name in ("bb.mp4", "aaaa.mp4", "c.mp4"):
+        farm.queued(name)
+        clock.advance(86_400)
+
+    def press(html: str, word: str) -> str:
+        found = re.search(rf'<a href="([^"]*)">{word}[ <]', html)
+        return operator.get(found[1].replace("&amp;", "&")).text
+
+    html = operator.get("/board/jobs?state=waiting&profile=hevc").text
+    assert names(html) == ["c.mp4", "aaaa.mp4", "bb.mp4"]
+    by_path = press(html, "Video")
+    assert names(by_path) == ["aaaa.mp4", "bb.mp4", "c.mp4"]
+    assert 'aria-sort="ascending"' in by_path
+    assert 'value="waiting" selected' in by_path
+    assert names(press(by_path, "Video")) == ["c.mp4", "bb.mp4", "aaaa.mp4"]
+    assert names(press(html, "Size")) == ["aaaa.mp4", "bb.mp4", "c.mp4"]
+    assert names(press(html, "Changed")) == ["bb.mp4", "aaaa.mp4", "c.mp4"]
+    assert len(names(operator.get("/board/jobs?changed=7").text)) == 3
+    assert names(operator.get("/board/jobs?changed=1").text) == []
+    assert names(operator.get("/board/jobs?size=1").text) == []
+    for wrong in ("sort=odd", "size=2", "changed=x"):
+        assert operator.get(f"/board/jobs?{wrong}").status_code == 400
+
+
+def test_a_list_that_cannot_be_sorted_says_so(operator, farm, monkeypatch):
+    farm.queued("a.mp4")
+    monkeypatch.setattr(type(farm.app.backend.ledger), "orders", frozenset({ListOrder.NEWEST}))
+    answer = operator.get("/board/jobs?sort=path")
+    assert answer.status_code == 400
+    assert "by their last change only" in answer.text
+    assert "/board/jobs?sort=" not in operator.get("/board/jobs").text
+
+
+def test_history_says_in_words_why_a_job_was_skipped(operator, farm):
+    job = farm.running("a.mp4")
+    why = "not_smaller: 104.0% of the original's size, limit 95.0%"
+    farm.app.backend.ledger.skip(job.job_id, job.fence, why)
+
+    html = operator.get(f"/board/jobs/{job.job_id}").text
+
+    assert "not_smaller" not in html
+    assert ": skipped, Would be larger (104 % of the original)." in html

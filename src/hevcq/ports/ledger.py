@@ -4,6 +4,7 @@ subjobs of split jobs, the content that is known not to be worth encoding, and p
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source, Split
 from hevcq.domain.pause import Pause
@@ -49,13 +50,25 @@ class AlreadySplit:
 Claim = Granted | AlreadySettled | Held | AlreadySplit
 
 
+class ListOrder(StrEnum):
+    """What a listing begins with: by the last change, by the source's key, or by its size."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    PATH = "path"
+    PATH_BACK = "path-back"
+    LARGEST = "largest"
+    SMALLEST = "smallest"
+
+
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """Select jobs: a record matches if it meets every given condition.
 
-    `updated_after` is in Unix seconds. An empty `states` matches every state, and an
-    empty `key_prefixes` every key. `before` is the time and the id of the job that a page of a listing
-    ended with: what follows it there. If that job has moved since, jobs of its time may come again.
+    `updated_after` is in Unix seconds, `larger_than` in bytes of the source. An empty `states` matches
+    every state, and an empty `key_prefixes` every key. `before` is the time and the id of the job that
+    a page of a listing ended with: what follows it there. If that job has moved since, jobs of its time
+    may come again.
     """
 
     states: frozenset[JobState] = field(default_factory=frozenset)
@@ -63,7 +76,9 @@ class JobFilter:
     source_key: str | None = None
     key_prefixes: tuple[str, ...] = ()
     updated_after: float | None = None
+    larger_than: int = 0
     before: tuple[float, str] | None = None
+    order: ListOrder = ListOrder.NEWEST
 
     def matches(self, record: JobRecord) -> bool:
         """Return whether the record meets every given condition."""
@@ -74,6 +89,7 @@ class JobFilter:
             and self.source_key in (None, key)
             and (not self.key_prefixes or key.startswith(self.key_prefixes))
             and (self.updated_after is None or record.updated_at > self.updated_after)
+            and record.source.size > self.larger_than
         )
 
 
@@ -107,6 +123,8 @@ class Ledger(ABC):
     - Every method may raise StorageError or Unavailable.
     """
 
+    orders: frozenset[ListOrder] = frozenset({ListOrder.NEWEST})
+    """What a listing can be sorted by."""
     pauses_read_every_s: float = 0.0
     """Seconds that a worker may use the pauses it read, set by the cost of a read on this backend."""
     progress_every_s: float = 5.0
@@ -193,7 +211,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Yield the matching records page by page, most recently updated first."""
+        """Yield the matching records page by page, in one of `orders`."""
 
     @abstractmethod
     def note_letter(self, job_id: str) -> None:

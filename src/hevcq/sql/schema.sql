@@ -94,6 +94,9 @@ CREATE TABLE job (
 );
 CREATE INDEX job_updated ON job (updated_at);
 CREATE INDEX job_state   ON job (state, updated_at);
+-- For a person who sorts a list; unlike the state and the time, size and key never change.
+CREATE INDEX job_size    ON job (state, size);
+CREATE INDEX job_place   ON job (state, key);
 -- Counting jobs reads this index alone, and so must not meet subjobs in it.
 CREATE INDEX job_profile ON job (profile, state, updated_at, parent) WHERE parent = '';
 CREATE INDEX job_key     ON job (key);

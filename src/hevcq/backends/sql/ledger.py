@@ -30,19 +30,28 @@ from hevcq.ports.ledger import (
     Held,
     JobFilter,
     Ledger,
+    ListOrder,
     Remembered,
 )
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
-PAGE = 500
+PAGE = 200
 READ_EVERY_S = 0.25
 """A read is one lookup in a table of few rows, so a worker may do it often."""
 DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
 """Phases whose start is stored durably, so that a crash of the machine during them is counted."""
 MAX_SEQ = 2**63 - 1
-Row = tuple[float, int, tuple[Any, ...]]
-"""updated_at, seq and the values of COLUMNS."""
+ORDERS = {
+    ListOrder.NEWEST: ("updated_at", "DESC"),
+    ListOrder.OLDEST: ("updated_at", "ASC"),
+    ListOrder.PATH: ("key", "ASC"),
+    ListOrder.PATH_BACK: ("key", "DESC"),
+    ListOrder.LARGEST: ("size", "DESC"),
+    ListOrder.SMALLEST: ("size", "ASC"),
+}
+Row = tuple[Any, int, tuple[Any, ...]]
+"""The value that is sorted by, seq and the values of COLUMNS."""
 
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
@@ -160,29 +169,34 @@ def subjobs(connection: Connection, job_id: str) -> list[JobRecord]:
 
 
 def job_pages(database: Database, wanted: JobFilter, state: JobState | None) -> Iterator[Row]:
-    """Yield (updated_at, seq, columns) of matching jobs in `state`, or in any, newest first."""
-    where, values = _conditions(wanted, state)
+    """Yield (sorted by, seq, columns) of matching jobs in `state`, or in any, in the wanted order."""
+    by, way = ORDERS[wanted.order]
+    where, bound = _conditions(wanted, state)
+    beyond = f" AND ({by}, seq) {'<' if way == 'DESC' else '>'} (:sorted, :seq)"
     # Only constant fragments are joined; every value is bound.
     statement = (
-        f"SELECT updated_at, seq, {sql.COLUMNS} FROM job WHERE {where} "  # noqa: S608
-        f"ORDER BY updated_at DESC, seq DESC LIMIT {PAGE}"
+        f"SELECT {by}, seq, {sql.COLUMNS} FROM job WHERE {where}{{}} "  # noqa: S608
+        f"ORDER BY {by} {way}, seq {way} LIMIT {PAGE}"
     )
-    bound = {**values, "updated_at": float("inf"), "seq": 0}
     if wanted.before is not None:
         at, job_id = wanted.before
-        there = database.row(sql.SEQ, (job_id,))
-        bound |= {"updated_at": at, "seq": MAX_SEQ if there is None else there[0]}
+        there = database.row(sql.PLACE, (job_id,))
+        if there is not None:
+            seq, key, size = there
+            bound |= {"sorted": {"key": key, "size": size}.get(by, at), "seq": seq}
+        elif by == "updated_at":
+            bound |= {"sorted": at, "seq": MAX_SEQ if way == "DESC" else -1}
     while True:
-        rows = database.rows(statement, bound)
+        rows = database.rows(statement.format(beyond if "seq" in bound else ""), bound)
         for row in rows:
             yield row[0], row[1], row[2:]
         if len(rows) < PAGE:
             return
-        bound |= {"updated_at": rows[-1][0], "seq": rows[-1][1]}
+        bound |= {"sorted": rows[-1][0], "seq": rows[-1][1]}
 
 
 def _conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[str, Any]]:
-    parts = ["parent = ''", "(updated_at, seq) < (:updated_at, :seq)"]
+    parts = ["parent = ''"]
     values: dict[str, Any] = {}
     if state is not None:
         parts.append("state = :state")
@@ -203,6 +217,9 @@ def _conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[st
     if wanted.updated_after is not None:
         parts.append("updated_at > :after")
         values["after"] = wanted.updated_after
+    if wanted.larger_than:
+        parts.append("size > :larger")
+        values["larger"] = wanted.larger_than
     return " AND ".join(parts), values
 
 
@@ -215,6 +232,7 @@ def reopen(connection: Connection, job_id: str, who: str, why: str, now: float) 
 class SqlLedger(Ledger):
     """Store job states in a table. `dead` returns whether an owner is known to have ended."""
 
+    orders = frozenset(ListOrder)
     pauses_read_every_s = READ_EVERY_S
 
     def __init__(
@@ -419,13 +437,16 @@ class SqlLedger(Ledger):
         return self._database.read(lambda c: find_job(c, job_id))
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Page by descending (updated_at, seq), with one index scan per state, and merge the pages.
+        """Page by what is sorted by and seq, with one index scan per state, and merge the pages.
 
         A job that changes during the listing may appear at its old position or not at all.
         """
-        states: list[JobState | None] = list(wanted.states) or [None]
+        by, way = ORDERS[wanted.order]
+        every: list[JobState | None] = [None] if by == "updated_at" else list(JobState)
+        states: list[JobState | None] = list(wanted.states) or every
         walks = [job_pages(self._database, wanted, state) for state in states]
-        for _updated_at, _seq, row in heapq.merge(*walks, reverse=True, key=lambda item: item[:2]):
+        merged = heapq.merge(*walks, reverse=way == "DESC", key=lambda item: item[:2])
+        for _by, _seq, row in merged:
             yield job_record(row)
 
     def note_letter(self, job_id: str) -> None:

@@ -41,7 +41,7 @@ AND NOT EXISTS (SELECT 1 FROM job AS whole WHERE whole.job_id = :job_id AND whol
 # The join has no chunk number and sorts last.
 SUBJOBS = f"""SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ? AND part_split = ?
 ORDER BY chunk IS NULL, chunk"""
-SEQ = "SELECT seq FROM job WHERE job_id = ?"
+PLACE = "SELECT seq, key, size FROM job WHERE job_id = ?"
 
 # A claim takes a QUEUED job, or a RUNNING one of the same owner, with an expired lease, or of an
 # owner known to be dead; in the last two cases the earlier attempt vanished.

@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import path_of_key
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.ledger import JobFilter, Ledger
+from hevcq.ports.ledger import JobFilter, Ledger, ListOrder
 from hevcq.usecases.operations.reprocess import JOB_ID
 
 MAX_READ = 5_000
@@ -53,7 +53,10 @@ class WantedJobs:
     prefixes: tuple[str, ...] = ()
     text: str = ""
     cause: FailureClass | None = None
+    larger_than: int = 0
+    updated_after: float | None = None
     before: tuple[float, str] | None = None
+    order: ListOrder = ListOrder.NEWEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def shown_path(job: JobRecord) -> str:
 
 
 def listed(ledger: Ledger, wanted: WantedJobs, limit: int) -> FoundJobs:
-    """Return a page of at most `limit` jobs, most recently changed first.
+    """Return a page of at most `limit` jobs in the wanted order.
 
     Raises StorageError or Unavailable.
     """
@@ -110,7 +113,7 @@ def changeable(
     within = states & wanted.states if wanted.states else states
     if not within:
         return []
-    whole = WantedJobs(within, wanted.profile, wanted.prefixes, wanted.text, wanted.cause)
+    whole = replace(wanted, states=within, before=None, order=ListOrder.NEWEST)
     read = (job for job in _records(ledger, whole) if job.updated_at <= until)
     found = (job for job in read if _matches(job, whole))
     return list(islice(found, MAX_CHANGED))
@@ -118,7 +121,7 @@ def changeable(
 
 def causes(ledger: Ledger, wanted: WantedJobs) -> list[tuple[FailureClass, int]]:
     """Return how many failed jobs each cause has, the most frequent first, of MAX_READ at most."""
-    whole = WantedJobs(frozenset({JobState.DEAD}), wanted.profile, wanted.prefixes, wanted.text)
+    whole = replace(wanted, states=frozenset({JobState.DEAD}), cause=None, before=None)
     read = (job for job in islice(_records(ledger, whole), MAX_READ) if _matches(job, whole))
     return Counter(job.failure_class or FailureClass.INTERNAL for job in read).most_common()
 
@@ -134,7 +137,10 @@ def _records(ledger: Ledger, wanted: WantedJobs) -> Iterator[JobRecord]:
             states=wanted.states,
             profile=wanted.profile,
             key_prefixes=wanted.prefixes,
+            larger_than=wanted.larger_than,
+            updated_after=wanted.updated_after,
             before=wanted.before,
+            order=wanted.order,
         )
     )
 

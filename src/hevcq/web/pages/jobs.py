@@ -13,7 +13,9 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import UPLOADS
+from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
+from hevcq.ports.ledger import ListOrder
 from hevcq.usecases.operations import listing
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
 from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY, WantedJobs
@@ -63,7 +65,12 @@ NOTICES = {
     "cancel": "Cancelled: {n}.",
     "nothing": "Nothing was changed: those jobs have moved on, or their file has changed.",
 }
-FIELDS = ("state", "profile", "library", "cause", "q")
+FIELDS = ("state", "profile", "library", "cause", "q", "size", "changed", "sort")
+SIZES = {"": 0, "1": 10**9, "5": 5 * 10**9, "20": 20 * 10**9}
+CHANGED = {"": 0, "1": 86_400, "7": 7 * 86_400, "30": 30 * 86_400}
+HEADS = {"path": (ListOrder.PATH, ListOrder.PATH_BACK), "size": (ListOrder.LARGEST, ListOrder.SMALLEST),
+         "changed": (ListOrder.NEWEST, ListOrder.OLDEST)}  # fmt: skip
+"""What the links in the table's head sort by: at the first press, and at the second."""
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -78,12 +85,18 @@ def routes() -> Sequence[BaseRoute]:
     )
 
 
-def wanted_of(app: App, asked: Mapping[str, str]) -> WantedJobs:
-    """Return which jobs the fields of an address or a form name. Raises HTTPException 400."""
+def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> WantedJobs:
+    """Return which jobs the fields of an address or a form name, as of `now`.
+
+    Raises HTTPException 400.
+    """
     state, profile, name, cause = (asked.get(each, "") for each in FIELDS[:4])
     library = next((each for each in app.settings.libraries if each.name == name), None)
     known = state in STATES and (not name or name == OF_UPLOADS or library is not None)
-    if not known or (cause and cause not in list(FailureClass)):
+    size, changed, sort = (asked.get(each, "") for each in FIELDS[5:])
+    known = known and size in SIZES and changed in CHANGED
+    sort = sort or ListOrder.NEWEST
+    if not known or (cause and cause not in list(FailureClass)) or sort not in list(ListOrder):
         raise HTTPException(400, "There is no such list of jobs.")
     prefixes: tuple[str, ...] = (f"{UPLOADS}/",) if name == OF_UPLOADS else ()
     if library is not None:
@@ -91,7 +104,19 @@ def wanted_of(app: App, asked: Mapping[str, str]) -> WantedJobs:
         prefixes = next(each.key_prefixes for each in below if each.key_prefixes)
     text = asked.get("q", "").strip()[:MAX_SEARCH]
     found = FailureClass(cause) if cause else None
-    return WantedJobs(STATES[state], profile or None, prefixes, text, found)
+    if ListOrder(sort) not in app.backend.ledger.orders:
+        raise HTTPException(400, "Jobs of this farm are listed by their last change only.")
+    since = (app.clock.now() if now is None else now) - CHANGED[changed] if changed else None
+    return WantedJobs(
+        STATES[state],
+        profile or None,
+        prefixes,
+        text,
+        found,
+        SIZES[size],
+        since,
+        order=ListOrder(sort),
+    )
 
 
 def _fields(asked: Mapping[str, str]) -> dict[str, str]:
@@ -117,6 +142,8 @@ async def jobs(request: Request) -> Response:
         list_html=shown,
         live=f"/board/jobs/now?{urlencode(_fields(asked))}" if live else "",
         asked=_shown(asked),
+        sizes=[(each, f"over {each} GB") for each in SIZES if each],
+        ages=[("1", "in the last day"), ("7", "in 7 days"), ("30", "in 30 days")],
         states=_same(list(STATES)[1:]),
         profiles=_same(sorted(services.app.profiles)),
         libraries=[
@@ -156,12 +183,19 @@ def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
         if word
     }
     failed, more = wanted.states == FAILED, found.cursor
+    heads = {}
+    for name, (first, second) in HEADS.items():
+        to = second if wanted.order is first else first
+        address = f"/board/jobs?{urlencode({**fields, 'sort': to.value})}"
+        heads[name] = address if to in ledger.orders else ""
     return render(
         "jobs_list.html",
         jobs=[(job, reason_in_words(job), video_of(app, job.source.key)) for job in found.jobs],
         now=app.clock.now(),
         counts=numbers,
         asked=_shown(asked),
+        heads=heads,
+        order=wanted.order.value,
         states={word: f"/board/jobs?{urlencode({**fields, 'state': word})}" for word in numbers},
         causes=[
             (cause, count, listing.remedy(cause), urlencode({**fields, "cause": cause.value}))
@@ -216,7 +250,7 @@ def _changeable(
     app: App, asked: Mapping[str, str], action: str, asked_at: float
 ) -> list[JobRecord]:
     """Return all jobs of a list that the action takes, but for those that changed after `asked_at`."""
-    wanted, states = wanted_of(app, asked), ACTIONS[action][0]
+    wanted, states = wanted_of(app, asked, asked_at), ACTIONS[action][0]
     found = listing.changeable(app.backend.ledger, wanted, states, asked_at)
     return [job for job in found if action != "keep" or _may_keep(job)]
 
@@ -289,7 +323,10 @@ def show(request: Request) -> Response:
         now_html=_now(app, job),
         proof=_certificate(app, job),
         tail=letter.tail if letter is not None else (),
-        history=event_log(app).of_job(job.job_id, MAX_HISTORY),
+        history=[
+            (each.at, each.name.partition(".")[2], skip_in_words(each.reason)[1])
+            for each in event_log(app).of_job(job.job_id, MAX_HISTORY)
+        ],
         settled=job.state in SETTLED,
         notice=NOTICES.get(request.query_params.get("notice", ""), "").format(n=number),
     )
