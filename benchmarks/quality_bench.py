@@ -1,6 +1,6 @@
 """What asking for a quality gives, beside one fixed CRF: bytes, misses, the search's CPU, its forecast.
 
-`python -m benchmarks.quality_bench [WORD…] [--target 93] [--profile hevc] [--preset superfast] [--crf 16,24]`.
+`python -m benchmarks.quality_bench [WORD…] [--target 93] [--profile hevc] [--preset superfast] [--crf 12,16,24]`.
 Words choose clips by name or class. Each clip is encoded at each CRF, and as a job does it that is asked
 for the quality: search, encode, check in other frames, and once more where it missed. VMAF (v0.6.1, every
 frame) is measured by an ffmpeg with libvmaf: that of the package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG.
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--target", type=float, default=93.0)
     parser.add_argument("--profile", default="hevc")
     parser.add_argument("--preset", default="superfast")
-    parser.add_argument("--crf", default="16,24")
+    parser.add_argument("--crf", default="12,16,24")
     parser.add_argument("--keep", type=Path, default=OUT / "quality")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args(arguments)
@@ -179,7 +179,7 @@ def summed(rows: Sequence[Row], target: float) -> int:
     for row in rows:
         if row["clip"] in found:
             curves[row["clip"]].append(row)
-    if not found or min(map(len, curves.values())) < 2:
+    if not found or min(len({row["crf"] for row in curve}) for curve in curves.values()) < 2:
         print("Nothing to compare yet.")
         return 0
     print("\n| clip | of | s | CRF | KiB | P5 | probes | search/encode | forecast |")
