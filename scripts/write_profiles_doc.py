@@ -55,7 +55,7 @@ and `hevcq profiles validate FILE...` names each wrong key. An unknown key is an
 | Ogg for old free players (browsers show no picture) | `ogg` |
 | no black bars, even loudness, few languages | your copy with `video.crop`, `audio.loudness`, `audio.languages` |
 | subtitles as files beside the video, too | your copy with `subtitles.beside: true` |
-| HDR to stream everywhere | your copy of `hls` with `policies.hdr: convert` |
+| a phone's HDR to play everywhere | `720p`, `1080p` or `hls`: its tones are mapped to SDR, and they say so |
 
 The smallest profile:
 
