@@ -37,6 +37,7 @@ from hevcq.web.pages import (
     profiles,
     settings,
     setup,
+    share,
     sign_in,
     video,
 )
@@ -124,6 +125,7 @@ def _routes() -> list[BaseRoute]:
         *setup.routes(),
         *home.routes(),
         *video.routes(),
+        *share.routes(),
         *board.routes(),
         *compare.routes(),
         *figures.routes(),

@@ -64,6 +64,8 @@ def _file(request: Request) -> Response:
     wanted, attachment = request.path_params, request.query_params.get("download") == "1"
     farm, video = _find(request)
     found = play_file(farm, video, wanted["profile"], wanted["name"], attachment=attachment)
+    if found.attachment and "slug" in wanted and not video.share.download:
+        raise NoSuchVideo("This video is shared without download.")
     tag = f'"{found.tag[:32]}"'
     disposed = disposition(found.name, attachment=found.attachment)
     headers = {**PRIVATE, "Content-Disposition": disposed, "ETag": tag}

@@ -29,6 +29,7 @@ from hevcq.usecases.videos.playback import Pictures, TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator, Limiter
 from hevcq.web.identity.person import person_of
+from hevcq.web.identity.session import digest
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 
@@ -116,16 +117,40 @@ def own_address(request: Request) -> str:
 def find_video(request: Request) -> tuple[VideoFarm, Video]:
     """Return the video of an address: for anybody by its slug, else for its owner and operators.
 
-    Blocking. Raises HTTPException 401, NoSuchVideo.
+    Blocking. Raises HTTPException 401, 403 without a share's password, NoSuchVideo.
     """
     farm, named = video_farm(services_of(request).app), request.path_params
     if "slug" not in named:
         person = person_of(request)
         return farm, farm.find(named["video_id"], None if person.is_operator else person.owner)
-    video = farm.videos.by_slug(named["slug"]) if re.fullmatch(SLUG, named["slug"]) else None
-    if video is None:
+    farm, video = find_shared(request)
+    if not knows_password(request, video):
+        raise HTTPException(403, "This video asks for a password: open its page first.")
+    return farm, video
+
+
+def find_shared(request: Request) -> tuple[VideoFarm, Video]:
+    """Return the public video of a slug, also to who does not know its password yet.
+
+    Blocking. Raises NoSuchVideo, also once the share has ended.
+    """
+    farm, slug = video_farm(services_of(request).app), request.path_params["slug"]
+    video = farm.videos.by_slug(slug) if re.fullmatch(SLUG, slug) else None
+    if video is None or (video.share.ends_at or math.inf) <= farm.clock.now():
         raise NoSuchVideo("There is no such video.")
     return farm, video
+
+
+def knows_password(request: Request, video: Video) -> bool:
+    """Return whether this browser sent the password that the video's share has now, if it has one."""
+    services, wanted = services_of(request), video.share.password
+    cookies = services.authenticator.cookies
+    known = cookies.read(request, share_cookie(video), services.clock.now()) if wanted else None
+    return not wanted or (known is not None and known.get("mark") == digest(wanted))
+
+
+def share_cookie(video: Video) -> str:
+    return f"share-{video.slug}"
 
 
 def find_job(request: Request, name: str) -> JobRecord:

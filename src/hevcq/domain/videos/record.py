@@ -119,6 +119,14 @@ class Unsent(Frozen):
     tries: int = Field(default=0, ge=0, description="tries that failed")
 
 
+class Share(Frozen):
+    """On what terms a public video is watched: until when, and after which password (its hash)."""
+
+    ends_at: float | None = None
+    password: str = ""
+    download: bool = True
+
+
 class Video(Frozen):
     """An uploaded video.
 
@@ -145,6 +153,7 @@ class Video(Frozen):
     slug: str | None = Field(default=None, pattern=SLUG)
     public_tags: bool = False
     public_original: bool = False
+    share: Share = Share()
     profiles: tuple[str, ...] = Field(min_length=1)
     upload: Upload
     source: Source | None = None

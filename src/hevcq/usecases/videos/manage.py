@@ -11,6 +11,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import (
     MAX_DESCRIPTION,
     MAX_TITLE,
+    Share,
     Video,
     VideoRendition,
     VideoStatus,
@@ -302,11 +303,19 @@ def rename(
     return farm.change(video, **facts) if facts else video
 
 
-def publish(farm: VideoFarm, video: Video, *, tags: bool = False, original: bool = False) -> Video:
+def publish(
+    farm: VideoFarm,
+    video: Video,
+    *,
+    tags: bool = False,
+    original: bool = False,
+    share: Share | None = None,
+) -> Video:
     """Make the video public under an address that cannot be guessed; a public one keeps its own.
 
     `tags` is its owner's word that formats are shared with what they tell of people, places and
-    devices, `original` that the uploaded file is too. Raises UsageError without a word that is needed.
+    devices, `original` that the uploaded file is too. `share` are new terms; None keeps those it has.
+    Raises UsageError without a word that is needed.
     """
     video = refresh(farm, video)
     if video.personal and not tags:
@@ -315,6 +324,7 @@ def publish(farm: VideoFarm, video: Video, *, tags: bool = False, original: bool
             remedy='Agree to share that too: tick the box, or send "tags": true, or add --tags.',
         )
     facts = {"visibility": Visibility.PUBLIC, "public_tags": tags, "public_original": original}
+    facts["share"] = share or video.share
     if all(getattr(video, name) == value for name, value in facts.items()):
         return video
     slug = video.slug or make_slug(video.title, farm.chance(10))
@@ -325,7 +335,7 @@ def unpublish(farm: VideoFarm, video: Video) -> Video:
     """Make the video private; its public address leads nowhere from now on."""
     if video.visibility is Visibility.PRIVATE:
         return video
-    return farm.change(video, visibility=Visibility.PRIVATE, slug=None)
+    return farm.change(video, visibility=Visibility.PRIVATE, slug=None, share=Share())
 
 
 def retry(farm: VideoFarm, video: Video, who: str, profiles: Sequence[str] = ()) -> Video:

@@ -96,6 +96,7 @@ class VideoOut(Told):
     failure_class: FailureClass | None
     visibility: Visibility
     slug: str | None = Field(description="address of a public video: /p/<slug>")
+    share_ends_at: float | None = Field(validation_alias=AliasPath("share", "ends_at"))
     profiles: list[str]
     file_name: str = Field(validation_alias=AliasPath("upload", "name"))
     size: int = Field(validation_alias=AliasPath("upload", "size"))
@@ -120,6 +121,14 @@ class VideoPage(BaseModel):
     cursor: str
 
 
+class ShareIn(Sent):
+    """On what terms a public video is watched; what is left out is no limit."""
+
+    days: int | None = Field(default=None, description="days until its address leads nowhere")
+    password: str = ""
+    download: bool = True
+
+
 class PublishIn(Sent):
     """What a public video shares beside its picture and sound."""
 
@@ -127,6 +136,7 @@ class PublishIn(Sent):
         default=False, description="formats with what they tell of people, places and devices"
     )
     original: bool = Field(default=False, description="the uploaded file, with all it holds")
+    share: ShareIn | None = Field(default=None, description="new terms; null keeps those it has")
 
 
 class VideoChange(Sent):

@@ -14,6 +14,7 @@ from hevcq.usecases.videos import manage, uploads
 from hevcq.usecases.videos.manage import ProfileRow, refresh, rows, settled_rows
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Manages, Reads, Uploads, new_router
+from hevcq.web.identity.accounts import new_share
 
 router = new_router()
 Shared = Annotated[models.PublishIn, Body(default_factory=models.PublishIn)]
@@ -140,9 +141,12 @@ def delete_video(call: Manages, video_id: str) -> None:
 def publish_video(call: Manages, video_id: str, wanted: Shared) -> models.VideoOut:
     """Make a video public."""
     video = call.video(video_id)
-    return _shown(
-        call, manage.publish(call.farm, video, tags=wanted.tags, original=wanted.original)
+    now, terms = call.farm.clock.now(), wanted.share
+    share = new_share(now, **terms.model_dump()) if terms else None
+    changed = manage.publish(
+        call.farm, video, tags=wanted.tags, original=wanted.original, share=share
     )
+    return _shown(call, changed)
 
 
 @router.post("/videos/{video_id}/unpublish")

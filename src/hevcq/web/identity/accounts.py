@@ -11,9 +11,10 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from pydantic import BaseModel, Field
 
+from hevcq.domain.videos.record import Share
 from hevcq.errors import StorageError, UsageError
 from hevcq.ports.videos import AccountKind, Accounts
-from hevcq.settings.web import MAX_TOKEN_DAYS
+from hevcq.settings.web import DAY_S, MAX_TOKEN_DAYS
 from hevcq.util.clock import Clock
 from hevcq.web.identity.modes import SignInMode
 from hevcq.web.identity.person import JOIN, MACHINE, WORK, Person, Role, Scope
@@ -21,6 +22,8 @@ from hevcq.web.identity.session import digest, new_token
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
+MIN_SHARED, MAX_DAYS = 8, 3650
+"""Of what a share is given: characters of its password, days until it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,6 @@ class Users(SignInMode):
 PREFIX = "hevcq"
 ID_BYTES = 6
 TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * ID_BYTES}}})_([A-Za-z0-9_-]{{20,64}})")
-DAY_S = 86_400
 INVITATION_H = 1
 """Hours that a machine's invitation is valid."""
 UNUSUAL, MAX_MACHINE = re.compile(r"[^A-Za-z0-9._-]+"), 40
@@ -221,3 +223,24 @@ class ProgramTokens:
         if known.expires <= self._clock.now():
             return None
         return known.person if hmac.compare_digest(known.sha256, digest(match[2])) else None
+
+
+def new_share(now: float, *, days: int | None, password: str, download: bool) -> Share:
+    """Return the terms of a share that begins now. Raises UsageError."""
+    if days is not None and not 1 <= days <= MAX_DAYS:
+        raise UsageError(f"A share ends after 1 to {MAX_DAYS} days.")
+    if password and not MIN_SHARED <= len(password) <= MAX_PASSWORD:
+        raise UsageError(f"A share's password has {MIN_SHARED} to {MAX_PASSWORD} characters.")
+    return Share(
+        ends_at=None if days is None else now + days * DAY_S,
+        password=PasswordHasher().hash(password) if password else "",
+        download=download,
+    )
+
+
+def opens_share(share: Share, password: str) -> bool:
+    """Return whether this is the password of a share."""
+    try:
+        return len(password) <= MAX_PASSWORD and PasswordHasher().verify(share.password, password)
+    except (Argon2Error, InvalidHashError):
+        return False

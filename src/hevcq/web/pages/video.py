@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import Video, Visibility
+from hevcq.domain.videos.record import Share, Video, Visibility
 from hevcq.domain.videos.rules import media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
@@ -29,10 +29,20 @@ from hevcq.usecases.videos.playback import (
     chapters_of_set,
     part_of_set,
 )
-from hevcq.util.text import printable
+from hevcq.util.text import printable, whole
+from hevcq.web.identity.accounts import new_share
 from hevcq.web.identity.person import person_of
+from hevcq.web.pages.share import ask
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import certificate_file, find_video, of_form, own_address, services_of
+from hevcq.web.services import (
+    certificate_file,
+    find_shared,
+    find_video,
+    knows_password,
+    of_form,
+    own_address,
+    services_of,
+)
 
 PATH = "/v/{video_id}"
 NOTICES = {
@@ -83,7 +93,9 @@ def show(request: Request) -> Response:
 
 def watch(request: Request) -> Response:
     """Show a public video to anybody; it says nothing about who owns it."""
-    farm, video = find_video(request)
+    farm, video = find_shared(request)
+    if not knows_password(request, video):
+        return ask(request)
     video = refresh(farm, video)
     found = settled_rows(video, shared=True)
     return page(request, "public.html", video=video, playing=_played(request, farm, video, found))
@@ -107,11 +119,30 @@ CHANGES: dict[str, Change] = {
     "retry": lambda farm, video, who, form: manage.retry(farm, video, who, _profiles(form)),
     "cancel": lambda farm, video, who, form: manage.stop(farm, video, who, _profiles(form)),
     "publish": lambda farm, video, _who, form: manage.publish(
-        farm, video, tags=form.get("tags") == "yes", original=form.get("original") == "yes"
+        farm,
+        video,
+        tags=form.get("tags") == "yes",
+        original=form.get("original") == "yes",
+        share=_share(farm, form),
     ),
     "unpublish": lambda farm, video, _who, _form: manage.unpublish(farm, video),
 }
 """What a form changes, by the last part of its address."""
+
+
+def _share(farm: VideoFarm, form: Mapping[str, str]) -> Share | None:
+    """Return the terms in a form, or None if it asks for none. Raises UsageError."""
+    if "days" not in form:
+        return None
+    days = whole(form["days"]) if form["days"].strip() else None
+    if form["days"].strip() and days is None:
+        raise UsageError("Days are a whole number.")
+    return new_share(
+        farm.clock.now(),
+        days=days,
+        password=form.get("password", ""),
+        download=form.get("download") == "yes",
+    )
 
 
 def _profiles(form: Mapping[str, str]) -> list[str]:
