@@ -1,7 +1,9 @@
 """The queue page: which jobs it lists, what one job's page says, and what happens to many at once."""
 
 import re
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -170,16 +172,44 @@ def test_a_failure_that_came_after_the_question_is_left_alone(operator, farm, cl
     assert ledger.get(new.job_id).state is JobState.DEAD
 
 
-def test_newer_failures_do_not_push_older_ones_out_of_the_bound(farm, clock, monkeypatch):
-    monkeypatch.setattr(listing, "MAX_CHANGED", 1)
-    old = farm.buried("old.mp4", FailureClass.DAMAGED)[1]
-    until = clock.now()
+def test_many_jobs_are_changed_in_steps_with_their_progress(operator, farm, clock, monkeypatch):
+    monkeypatch.setattr(jobs, "STEP", 2)
+    torn = [farm.buried(f"{n}.mp4", FailureClass.NETWORK)[1] for n in range(5)]
+    changed = farm.folder / "3.mp4"
+    changed.write_bytes(b"another film")
+    question = operator.get("/board/jobs/ask?action=retry&state=failed").text
     clock.advance(1)
-    farm.buried("new.mp4", FailureClass.DAMAGED)
+    new = farm.buried("new.mp4", FailureClass.NETWORK)[1]
+    clock.advance(1)
 
-    found = changeable(farm.app.backend.ledger, WantedJobs(), jobs.FAILED, until)
+    steps, answer = [], operator.post("/board/jobs/change", data=hidden(question))
+    while answer.status_code == 200:
+        steps += re.findall(r'<progress max="(\d+)" value="(\d+)"', answer.text)
+        answer = operator.post("/board/jobs/change", data=hidden(answer.text))
 
-    assert [job.job_id for job in found] == [old.job_id]
+    assert steps == [("5", "2"), ("5", "4")]
+    assert answer.headers["location"].endswith("notice=retry&n=4")
+    ledger = farm.app.backend.ledger
+    states = [ledger.get(job.job_id).state for job in torn]
+    assert [state is JobState.DEAD for state in states] == [False, False, False, True, False]
+    assert ledger.get(new.job_id).state is JobState.DEAD, "it came after the question"
+
+
+@pytest.mark.parametrize(("word", "order"), [("first", "cab"), ("last", "abc")])
+def test_a_waiting_job_is_put_first_or_last(operator, farm, word, order):
+    made = {name: farm.queued(f"{name}.mp4")[1][0] for name in "abc"}
+    job = made["c"]
+    html = operator.get(f"/board/jobs/{job.job_id}").text
+    assert f'value="{word}">Put {word}' in html
+
+    done = operator.post("/board/jobs/change", data={"job": job.job_id, "action": word})
+
+    assert "of its queue" in operator.get(done.headers["location"]).text
+    queue = farm.app.backend.queues["hevc"]
+    got = queue.receive(3, wait_s=0, stop=threading.Event())
+    assert "".join(Path(each.tasks[0].source.key).stem for each in got) == order
+    late = operator.post("/board/jobs/change", data={"job": job.job_id, "action": word})
+    assert "notice=nothing" in late.headers["location"], "somebody works on it"
 
 
 @pytest.mark.parametrize("wrong", [
@@ -216,9 +246,8 @@ def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(op
     ledger = farm.app.backend.ledger
     assert {ledger.get(each.job_id).state for each in (job, waiting)} == {JobState.DEAD}
     assert ledger.get(done.job_id).state is JobState.DONE
-    assert (
-        changeable(ledger, WantedJobs(states=frozenset({JobState.DONE})), listing.UNDER_WAY) == []
-    )
+    ended = WantedJobs(states=frozenset({JobState.DONE}))
+    assert list(changeable(ledger, ended, listing.UNDER_WAY)) == []
 
 
 @pytest.mark.parametrize("form", [{"state": "failed"}, {"action": "odd"}, {"action": "cancel", "job": "TODO/"},

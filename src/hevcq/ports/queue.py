@@ -125,6 +125,16 @@ class Queue(ABC):
     def prefer(self, job_id: str) -> None:
         """Let this process receive the job's tasks first; ignored by a backend that cannot choose."""
 
+    ordered: bool = False
+    """Whether `move` has an effect on this backend."""
+
+    def move(self, task: Task, *, first: bool) -> bool:
+        """Let a waiting task be received before all others, or after those that wait now.
+
+        Return False if none such waits, or the backend keeps no order.
+        """
+        return False
+
     picks_parts: bool = False
     """Whether `only_parts` has an effect on this backend."""
 

@@ -110,6 +110,7 @@ class SqlQueue(Queue):
     of dead processes.
     """
 
+    ordered = True
     picks_parts = True
 
     def __init__(
@@ -134,6 +135,17 @@ class SqlQueue(Queue):
     def prefer(self, job_id: str) -> None:
         with self._condition:
             self._preferred.add(job_id)
+
+    def move(self, task: Task, *, first: bool) -> bool:
+        """Give the message a round of its own, which is below FIRST or after every other."""
+
+        def work(connection: Connection) -> bool:
+            low, high = connection.execute(sql.ROUNDS, (self.name,)).fetchone()
+            turn = min(sql.FIRST, low or 0) - 1 if first else (high or 0) + 1
+            moved = connection.execute(sql.MOVE, (turn, self.name, task.body()))
+            return moved.rowcount > 0
+
+        return self._database.write(work)
 
     def only_parts(self, *, wanted: bool) -> None:
         self._parts_only = wanted

@@ -128,6 +128,8 @@ are all done, and frees their space."""
 HEAD = """SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND turn > 0
 ORDER BY turn LIMIT ?"""
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
+ROUNDS = "SELECT MIN(turn), MAX(turn) FROM message WHERE queue = ? AND state <> 1"
+MOVE = "UPDATE message SET turn = ? WHERE queue = ? AND state <> 1 AND body = ?"
 INSERT_MESSAGE = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
 MAKE_READY = f"""WITH due AS (SELECT id FROM message WHERE queue = ? AND state > 0

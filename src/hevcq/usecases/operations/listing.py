@@ -14,8 +14,6 @@ from hevcq.usecases.operations.reprocess import JOB_ID
 
 MAX_READ = 5_000
 """Records read for one page: a search for rare words shows what it found in so many, and how to go on."""
-MAX_CHANGED = 10_000
-"""Jobs that one press of a button changes at most."""
 UNDER_WAY = frozenset(JobState) - SETTLED
 RETRY_HELPS = frozenset(FailureClass) - {
     FailureClass.DAMAGED, FailureClass.UNREADABLE, FailureClass.UNSUPPORTED, FailureClass.GONE,
@@ -105,18 +103,15 @@ def listed(ledger: Ledger, wanted: WantedJobs, limit: int) -> FoundJobs:
 
 def changeable(
     ledger: Ledger, wanted: WantedJobs, states: frozenset[JobState], until: float = math.inf
-) -> list[JobRecord]:
-    """Return the listed jobs in any of these states, MAX_CHANGED at most, on whatever page.
-
-    A job that changed after `until` is left out.
-    """
+) -> Iterator[JobRecord]:
+    """Yield the listed jobs in any of these states, newest first, but for those changed after `until`."""
     within = states & wanted.states if wanted.states else states
     if not within:
-        return []
-    whole = replace(wanted, states=within, before=None, order=ListOrder.NEWEST)
-    read = (job for job in _records(ledger, whole) if job.updated_at <= until)
-    found = (job for job in read if _matches(job, whole))
-    return list(islice(found, MAX_CHANGED))
+        return
+    whole = replace(wanted, states=within, order=ListOrder.NEWEST)
+    for job in _records(ledger, whole):
+        if job.updated_at <= until and _matches(job, whole):
+            yield job
 
 
 def causes(ledger: Ledger, wanted: WantedJobs) -> list[tuple[FailureClass, int]]:

@@ -1,7 +1,8 @@
 """The queue: every job by state, library, profile, cause and words, a page at a time; and each job's page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
@@ -11,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Task
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
@@ -41,6 +42,9 @@ from hevcq.wiring.notify import event_log
 A_PAGE = 50
 MAX_SEARCH = 200
 MAX_HISTORY = 50
+MAX_EXAMPLES = 5
+STEP = 200
+"""Jobs that one request changes at most; the page asks for the next ones by itself."""
 STATES: Mapping[str, frozenset[JobState]] = {
     "": frozenset(),
     "waiting": frozenset({JobState.QUEUED}),
@@ -59,10 +63,13 @@ ACTIONS = {
     "cancel": (UNDER_WAY, "Cancel {}"),
 }
 """What a button does with all jobs of a list: which states it takes, and its words."""
+MOVES = ("first", "last")
 NOTICES = {
     "retry": "Queued again: {n}.",
     "keep": "Kept as they are, and reported no more: {n}.",
     "cancel": "Cancelled: {n}.",
+    "first": "It is the next of its queue.",
+    "last": "It is the last of its queue.",
     "nothing": "Nothing was changed: those jobs have moved on, or their file has changed.",
 }
 FIELDS = ("state", "profile", "library", "cause", "q", "size", "changed", "sort")
@@ -217,22 +224,27 @@ def ask(request: Request) -> Response:
     app, asked = services_of(request).app, request.query_params
     action, words = _action(asked)
     asked_at = app.clock.now()
-    found = _changeable(app, asked, action, asked_at)
-    hopeless = sum(job.failure_class not in RETRY_HELPS for job in found if job.failure_class)
+    count = hopeless = 0
+    examples = []
+    for job in _changeable(app, asked, action, asked_at):
+        count += 1
+        hopeless += job.failure_class is not None and job.failure_class not in RETRY_HELPS
+        if count <= MAX_EXAMPLES:
+            examples.append(listing.shown_path(job))
     return page(
         request,
         "jobs_ask.html",
-        question=words.format(counted(len(found), "job")),
-        button=words.format(len(found)),
-        count=len(found),
+        question=words.format(counted(count, "job")),
+        button=words.format(count),
+        count=count,
         hopeless=hopeless if action == "retry" else 0,
-        examples=[listing.shown_path(job) for job in found[:5]],
+        examples=examples,
         again="again" in asked,
         asked={
             **_fields(asked),
             "action": action,
             "asked_at": repr(asked_at),
-            "many": str(len(found)),
+            "many": str(count),
         },
         back=f"/board/jobs?{urlencode(_fields(asked))}",
     )
@@ -248,11 +260,12 @@ def _action(asked: Mapping[str, str]) -> tuple[str, str]:
 
 def _changeable(
     app: App, asked: Mapping[str, str], action: str, asked_at: float
-) -> list[JobRecord]:
-    """Return all jobs of a list that the action takes, but for those that changed after `asked_at`."""
+) -> Iterator[JobRecord]:
+    """Yield all jobs of a list that the action takes, but for those that changed after `asked_at`."""
     wanted, states = wanted_of(app, asked, asked_at), ACTIONS[action][0]
+    wanted = replace(wanted, before=listing.place_of(asked.get("from", "")))
     found = listing.changeable(app.backend.ledger, wanted, states, asked_at)
-    return [job for job in found if action != "keep" or _may_keep(job)]
+    return (job for job in found if action != "keep" or _may_keep(job))
 
 
 def _may_keep(job: JobRecord) -> bool:
@@ -260,47 +273,75 @@ def _may_keep(job: JobRecord) -> bool:
     return not job.source.key.startswith(f"{UPLOADS}/")
 
 
-def _one(app: App, name: str, action: str) -> list[str]:
+def _one(app: App, name: str, action: str) -> list[JobRecord]:
     """Return the job that a form names, unless it is not to be kept. Raises HTTPException 400."""
     if not JOB_ID.fullmatch(name):  # a path would change everything below it
         raise HTTPException(400, "Say which job.")
     job = app.backend.ledger.get(name)
-    return [name] if action != "keep" or (job is not None and _may_keep(job)) else []
+    return [job] if job is not None and (action != "keep" or _may_keep(job)) else []
 
 
-def _confirmed(app: App, form: Mapping[str, str], action: str) -> list[str] | None:
-    """Return the jobs that somebody was asked about; None if they are more than the question said."""
+def _confirmed(app: App, form: Mapping[str, str], action: str) -> list[JobRecord] | None:
+    """Return the next of the jobs that somebody was asked about; None if they are more than was said."""
+    wanted_of(app, form)  # a list that is none is refused, whatever else is wrong
     try:
         asked_at = float(form.get("asked_at", ""))
     except ValueError:
-        asked_at = -1.0
-    many = whole(form.get("many", ""))
-    known = 0 <= asked_at <= app.clock.now()  # false for a nan
-    found = _changeable(app, form, action, asked_at if known else 0.0)
-    if many is None or not known or len(found) > many:
         return None
-    return [job.job_id for job in found]
+    many, seen = whole(form.get("many", "")), whole(form.get("seen", "0"))
+    known = 0 <= asked_at <= app.clock.now()  # false for a nan
+    if many is None or seen is None or not known:
+        return None
+    found = list(islice(_changeable(app, form, action, asked_at), STEP + 1))
+    return None if len(found) > many - seen else found[:STEP]
 
 
 def change(request: Request, form: Mapping[str, str]) -> Response:
-    """Retry, keep or cancel one job, or all jobs of a list as it was when somebody was asked."""
+    """Change one job, or step by step all jobs of a list as it was when somebody was asked."""
     app, who = services_of(request).app, operator_of(request).name
-    action, _ = _action(form)
+    if form.get("action") in MOVES:
+        return _move(app, form)
+    action, words = _action(form)
     one = form.get("job", "")
     found = _one(app, one, action) if one else _confirmed(app, form, action)
     if found is None:
         again = urlencode({**_fields(form), "action": action, "again": "1"})
         return RedirectResponse(f"/board/jobs/ask?{again}", 303)
-    if action == "cancel":
-        made = [each.result is JobResult.CANCELLED for each in cancel(app.backend, found, who)]
-    elif action == "keep":
-        made = [True for _ in keep_failed(app.backend, app.catalog, found, who)]
-    else:
-        why = ReprocessRequest(found, states=FAILED, who=who, why="retry from the page", exact=True)
-        made = [each.result is JobResult.QUEUED for each in reprocess(app.backend, why)]
-    count = sum(made)
+    changed = _changed(app, action, [job.job_id for job in found], who)
+    count = len(changed) + (whole(form.get("made", "0")) or 0)
+    if not one and len(found) == STEP:
+        # What was changed is newer than the question; the next step goes on after what was not.
+        left = [(job.updated_at, job.job_id) for job in found if job.job_id not in changed]
+        fields = {**form, "made": str(count), "seen": str(int(form.get("seen", "0")) + STEP)}
+        if left:
+            fields["from"] = listing.FoundJobs(last=left[-1]).cursor
+        return page(request, "jobs_step.html", asked=fields, question=words.format("jobs"))
     where = f"/board/jobs/{one}?" if one else f"/board/jobs?{urlencode(_fields(form))}&"
-    return RedirectResponse(f"{where}notice={action if count else 'nothing'}&n={count}", 303)
+    where = f"{where}notice={action if count else 'nothing'}&n={count}"
+    if "HX-Request" in request.headers:
+        return Response(headers={"HX-Redirect": where})
+    return RedirectResponse(where, 303)
+
+
+def _changed(app: App, action: str, names: Sequence[str], who: str) -> set[str]:
+    """Do it, and return the ids of the jobs that it changed."""
+    if action == "keep":
+        return {job.job_id for job in keep_failed(app.backend, app.catalog, names, who)}
+    why = ReprocessRequest(names, states=FAILED, who=who, why="retry from the page", exact=True)
+    made = cancel(app.backend, names, who) if action == "cancel" else reprocess(app.backend, why)
+    good = {JobResult.CANCELLED, JobResult.QUEUED}
+    return {each.job.job_id for each in made if each.result in good}
+
+
+def _move(app: App, form: Mapping[str, str]) -> Response:
+    """Let a waiting job be the next of its queue, or the last."""
+    action, moved = form["action"], False
+    for job in _one(app, form.get("job", ""), action):
+        queue = app.backend.queues.get(job.profile)
+        task = Task(source=job.source, profile=job.profile)
+        moved = queue is not None and queue.move(task, first=action == "first")
+    name = form.get("job", "")
+    return RedirectResponse(f"/board/jobs/{name}?notice={action if moved else 'nothing'}", 303)
 
 
 def _job(request: Request) -> JobRecord:
@@ -339,6 +380,7 @@ def now(request: Request) -> Response:
 def _now(app: App, job: JobRecord) -> str:
     """Return what changes of a job, and what can be done about it."""
     progress = job.progress if job.state in UNDER_WAY else None
+    queue = app.backend.queues.get(job.profile)
     return render(
         "job_now.html",
         job=job,
@@ -348,6 +390,7 @@ def _now(app: App, job: JobRecord) -> str:
         progress=progress,
         left=time_left(progress.phase.value, progress.percent, progress.eta_s) if progress else "",
         under_way=job.state in UNDER_WAY,
+        ordered=queue.ordered if queue and job.state is JobState.QUEUED else None,
         may_keep=_may_keep(job),
         now=app.clock.now(),
     )
