@@ -5,17 +5,14 @@ moment hits all of them; medians of wall and CPU time are compared. Prints a tab
 benchmarks/out/startup.json. Exits 1 when a ratio is above its limit.
 """
 
-import json
 import os
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-OUT = Path(__file__).resolve().parent / "out" / "startup.json"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measured import Usage, ratio, report, run
+
 HEVCQ = str(Path(sys.executable).parent / "hevcq")
 LIMIT = 8.0
 STATUS_LIMIT = 32.0
@@ -36,25 +33,6 @@ def commands(folder: str) -> dict[str, tuple[list[str], float | None]]:
     }
 
 
-def measure(
-    rounds: int, folder: str, environment: dict[str, str]
-) -> dict[str, list[tuple[float, float]]]:
-    """Return wall and CPU seconds of each command, round by round."""
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in commands(folder)}
-    for _ in range(rounds):
-        for name, (command, _limit) in commands(folder).items():
-            start, before = time.perf_counter(), children_cpu_s()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-            seen[name].append((time.perf_counter() - start, children_cpu_s() - before))
-    return seen
-
-
-def children_cpu_s() -> float:
-    """Return the CPU seconds of all children that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def main() -> int:
     """Measure, print, write, judge."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
@@ -62,27 +40,18 @@ def main() -> int:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEVCQ_", "XDG_"))}
         environment = {**kept, "HOME": folder}
         known = commands(folder)
-        subprocess.run(
-            known["hevcq status"][0], check=True, stdout=subprocess.DEVNULL, env=environment
-        )
-        seen = measure(rounds, folder, environment)
-    base, base_cpu = (statistics.median(column) for column in zip(*seen[BASE], strict=True))
-    rows = []
+        run(known["hevcq status"][0], environment)  # makes the data folder
+        seen: dict[str, list[Usage]] = {name: [] for name in known}
+        for _ in range(rounds):
+            for name, (command, _limit) in known.items():
+                seen[name].append(run(command, environment))
+    rows: list[dict[str, object]] = []
     for name, (_command, limit) in known.items():
-        median, cpu = (statistics.median(column) for column in zip(*seen[name], strict=True))
-        ratio, cpu_ratio = median / base, cpu / base_cpu
-        ok = limit is None or max(ratio, cpu_ratio) <= limit
-        row = {"command": name, "median_s": median, "ratio": ratio, "limit": limit, "ok": ok}
-        rows.append({**row, "cpu_s": cpu, "cpu_ratio": cpu_ratio})
-        bound = f"limit {limit}" if limit else ""
-        print(
-            f"{name:<22} {median * 1000:7.1f} ms  {ratio:6.2f} x  CPU {cpu_ratio:6.2f} x  "
-            f"{bound}{'' if ok else '  MISSED'}"
-        )
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    report = {"benchmark": "startup", "rounds": rounds, "cores": os.cpu_count(), "rows": rows}
-    OUT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0 if all(row["ok"] for row in rows) else 1
+        for kind in ("wall_s", "cpu_s"):
+            of, base = ([getattr(usage, kind) for usage in seen[each]] for each in (name, BASE))
+            figure = f"{kind.removesuffix('_s')} of {name} / {BASE}"
+            rows.append({"figure": figure, "value": ratio(of, base), "limit": limit})
+    return report("startup", rows)
 
 
 if __name__ == "__main__":

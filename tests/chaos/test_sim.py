@@ -1,7 +1,6 @@
 """The simulation's short form: worlds by seed, replayed byte for byte, and broken code is noticed."""
 
 import math
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,6 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.util.clock import SystemClock
 from support.postgres import database
 
-ROOT = Path(__file__).resolve().parents[2]
 SHORT = Batch(first=1, worlds=65, until=math.inf)
 FIRST, SEEDS = 1, 60
 """How many seeds a planted defect may take until it is noticed."""

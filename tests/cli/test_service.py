@@ -34,8 +34,6 @@ from support.webdav import PASSWORD, USER, serving
 
 Step = Callable[["House"], None]
 
-ALWAYS = ("00:00-24:00",)
-
 
 def small_clip(folder: Path, name: str) -> Path:
     return clips.make_clip(folder, name=name, size="160x90", seconds=1)

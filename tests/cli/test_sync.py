@@ -41,6 +41,7 @@ def test_moves_and_says_so(server, hevcq, tmp_path):
     assert out.startswith("moved  Camera/a\\x1b[2J.mp4 -> ")
     assert "anna: 1 moved (5 Bytes)." in err
     assert (tmp_path / "target" / "a_[2J.mp4").read_bytes() == b"video"
+    assert server.files() == {}
 
 
 def test_json_names_each_file(server, hevcq, tmp_path):

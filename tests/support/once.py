@@ -5,10 +5,12 @@ import contextlib
 import functools
 import hashlib
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hevcq.util import file_lock
 
@@ -51,3 +53,15 @@ def made_once(key: object, make: Callable[[Path], None], suffix: str = "") -> Pa
     finally:
         os.close(lock)
     return target
+
+
+def folder_once(key: object, make: Callable[[Path], Any]) -> Any:
+    """Return what `make` tells of the files it makes in a folder; equal keys are made once, and stay as they are."""
+
+    def write(path: Path) -> None:
+        folder = path.with_suffix(".files")
+        shutil.rmtree(folder, ignore_errors=True)  # a tester was killed
+        folder.mkdir()
+        path.write_bytes(pickle.dumps(make(folder)))
+
+    return pickle.loads(made_once(key, write, ".pickle").read_bytes())

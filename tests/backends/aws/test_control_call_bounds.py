@@ -65,10 +65,6 @@ def test_a_command_s_calls_are_repeated_by_botocore_alone(monkeypatch) -> None:
     found.close()
 
 
-def test_the_longest_control_call_is_half_a_minute() -> None:
-    assert LONGEST_S == 28.5
-
-
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
 def test_a_verdict_is_recorded_and_settled_within_the_lease(profile) -> None:
     look_s = CONTROL_ATTEMPT_S  # whether a transition whose answer was lost has happened

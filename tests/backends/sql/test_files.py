@@ -15,7 +15,6 @@ from hevcq.errors import (
 )
 
 STOP = threading.Event()
-OLD = b"old rendition" * 100
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["copy_file_range", "plain"])

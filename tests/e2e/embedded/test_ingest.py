@@ -158,13 +158,6 @@ def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm) -> None
     assert "Queued videos need a removed profile (mine). Restore its file" in ran.err
 
 
-def test_collecting_below_a_folder_that_is_not_there_is_a_mistake(farm: Farm) -> None:
-    ran = farm.run("ingest", "--collect-only", farm.folder / "nope")
-
-    assert (ran.code, ran.out) == (2, "")
-    assert "No such file or folder" in ran.err
-
-
 def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) -> None:
     clip = farm.clip("video.mp4")
     assert farm.ingest("--no-wait").code == 0

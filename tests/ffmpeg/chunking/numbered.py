@@ -1,5 +1,6 @@
 """Clips whose frames carry their own number in black and white blocks, and everything to split them."""
 
+import shutil
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import frame_times
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
+from support.once import made_once
 
 CLOCK = SystemClock()
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", CLOCK)
@@ -54,8 +56,16 @@ def _lavfi(picture: str, *options: object, sound: bool = False) -> list[object]:
 
 
 def make_clip(kind: str, folder: Path) -> Path:
-    """Make one kind of numbered clip: see KINDS."""
-    target = folder / KINDS[kind]
+    """Return a numbered clip of one kind (see KINDS), each made once for all testers."""
+    return Path(shutil.copy(_numbered(kind), folder / KINDS[kind]))
+
+
+def _numbered(kind: str) -> Path:
+    suffix = Path(KINDS[kind]).suffix
+    return made_once(("numbered", kind), lambda target: _make(kind, target), suffix)
+
+
+def _make(kind: str, target: Path) -> None:
     b_frames = (*X264, "-bf", "3")
     if kind == "constant rate":
         ffmpeg(*_lavfi(BASE, *b_frames, "-c:a", "aac", sound=True), target)
@@ -69,10 +79,9 @@ def make_clip(kind: str, folder: Path) -> Path:
     elif kind == "no reordering":
         ffmpeg(*_lavfi(BASE, *X264, "-bf", "0", "-c:a", "aac", sound=True), target)
     elif kind == "edit list":
-        ffmpeg("-ss", "1.3", "-i", make_clip("constant rate", folder), "-c", "copy", target)
+        ffmpeg("-ss", "1.3", "-i", _numbered("constant rate"), "-c", "copy", target)
     else:
-        ffmpeg("-i", make_clip("constant rate", folder), "-c", "copy", target)
-    return target
+        ffmpeg("-i", _numbered("constant rate"), "-c", "copy", target)
 
 
 KINDS = {

@@ -15,7 +15,6 @@ from support.ffprobe_lines import packet
 
 STREAM = "stream|codec_name=h264|width=64|height=48|pix_fmt=yuv420p|time_base=1/1000|extradata_hash=SHA256:abc|"
 SHOWN = ("pts", "flags")
-MS = Fraction(1, 1000)
 TIMES = list(range(0, 8000, 40))
 FIRST = TIMES[:100]
 

@@ -14,6 +14,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Policies, Profile, VideoRecipe
 from hevcq.domain.profile_sections import Hls
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from support.once import folder_once
 
 VERSION = "0123abcd-1"
 RUNGS = {180: (24, 900), 90: (28, 200)}
@@ -106,7 +107,9 @@ def encoded_set(source: Path, folder: Path, profile: Profile) -> MadeSet:
     return MadeSet(request)
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory) -> MadeSet:
-    folder = tmp_path_factory.mktemp("hls")
-    return encoded_set(make_source(folder, "source.mkv"), folder, recipe(hevc=True))
+@pytest.fixture
+def made() -> MadeSet:
+    def make(folder: Path) -> MadeSet:
+        return encoded_set(make_source(folder, "source.mkv"), folder, recipe(hevc=True))
+
+    return folder_once("ladder", make)

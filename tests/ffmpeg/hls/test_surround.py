@@ -10,6 +10,7 @@ from ffmpeg.hls.test_gates import changed, refusal
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.ffmpeg.containers.fragments import read_fragments
+from support.once import folder_once
 
 SOURCE_UNCHANGED = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
 MASTER = "master.m3u8"
@@ -27,9 +28,9 @@ def surround_set(folder: Path, wanted: str, codec: str) -> MadeSet:
     return encoded_set(source, folder, recipe(h264_rungs={90: (28, 200)}, surround=wanted))
 
 
-@pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> MadeSet:
-    return surround_set(tmp_path_factory.mktemp("surround"), "ac3", "ac3")
+@pytest.fixture
+def copied() -> MadeSet:
+    return folder_once("surround", lambda folder: surround_set(folder, "ac3", "ac3"))
 
 
 def test_a_copied_sound_of_5_1_is_a_group_of_its_own_with_the_others_beside_it(

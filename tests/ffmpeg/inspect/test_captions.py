@@ -23,6 +23,7 @@ from support.captions import (
     shown,
 )
 from support.media_facts import profile
+from support.once import folder_once
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 ENGLISH = at_frame((2, shown("HELLO WORLD")), (30, shown("It's TWO", "lines & < 3")), (60, erased()),
@@ -30,15 +31,18 @@ ENGLISH = at_frame((2, shown("HELLO WORLD")), (30, shown("It's TWO", "lines & < 
 ALSO = at_frame((10, rolled("HOLA MUNDO", 3)), (50, rolled("ADIOS", 3)), (80, erased(3)))
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name = "it's [odd]: a, b; 100%\\ .mp4"
-    return captioned(tmp_path_factory.mktemp("captions") / name, ENGLISH, ALSO)
+@pytest.fixture
+def made() -> Made:
+    def make(folder: Path) -> Made:
+        source = captioned(folder / "it's [odd]: a, b; 100%\\ .mp4", ENGLISH, ALSO)
+        return encoded("hevc", source, folder)
+
+    return folder_once("captions", make)
 
 
-@pytest.fixture(scope="module")
-def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return encoded("hevc", source, tmp_path_factory.mktemp("made"))
+@pytest.fixture
+def source(made: Made) -> Path:
+    return Path(made.request.location)
 
 
 def texts(path: Path, track: int, folder: Path) -> list[str]:

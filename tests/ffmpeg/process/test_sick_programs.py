@@ -12,6 +12,7 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
+from support.once import folder_once
 
 STOP = threading.Event()
 REAL = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
@@ -29,14 +30,17 @@ def clip(tmp_path) -> Path:
     return make_clip(tmp_path, name="video.mkv", seconds=0.4)
 
 
-@pytest.fixture(scope="module")
-def rendition(tmp_path_factory) -> VerifyRequest:
+@pytest.fixture
+def rendition() -> VerifyRequest:
     """Return a clean rendition, made once; none of the tests that share it writes to it."""
-    folder = tmp_path_factory.mktemp("rendition")
-    source = make_clip(folder, name="video.mkv", seconds=0.4)
-    made = run(source, folder / "made.mkv", profile())
-    assert made.request is not None
-    return made.request
+
+    def make(folder: Path) -> VerifyRequest:
+        source = make_clip(folder, name="video.mkv", seconds=0.4)
+        made = run(source, folder / "made.mkv", profile())
+        assert made.request is not None
+        return made.request
+
+    return folder_once("sick programs", make)
 
 
 def script(folder: Path, name: str, body: str) -> str:

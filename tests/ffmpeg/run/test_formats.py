@@ -16,6 +16,7 @@ from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
 from support.media_facts import profile
+from support.once import folder_once, made_once
 from support.rendition import build
 
 pytestmark = pytest.mark.media
@@ -78,21 +79,21 @@ def complaints(results: tuple[GateResult, ...]) -> list[str]:
     return [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in fine]
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_source(tmp_path_factory.mktemp("formats") / "source.mkv")
+@pytest.fixture
+def source() -> Path:
+    return made_once("formats", make_source, ".mkv")
 
 
-@pytest.fixture(scope="module")
-def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
-    folder = tmp_path_factory.mktemp("made")
-    return {name: encoded(name, source, folder) for name in FORMATS}
+@pytest.fixture
+def made(name: str, source: Path) -> Made:
+    """The source in the format `name`, made once for all testers."""
+    return folder_once(("format", name), lambda folder: encoded(name, source, folder))
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_video_with_surround_sound_becomes_it_and_passes_every_gate(name, made):
     """Without `aformat` libopus refuses 5.1(side); without SVT_LOG=1 gate G1 refuses every AV1."""
-    one = made[name]
+    one = made
 
     assert complaints(one.judge()) == []
     output = one.output
@@ -202,7 +203,7 @@ SLOW = {"av1", "mkv"}
     ],
 )
 def test_a_spoilt_rendition_is_refused(name, kind, made, tmp_path):
-    results = made[name].judge(spoilt(made[name], name, tmp_path, kind))
+    results = made.judge(spoilt(made, name, tmp_path, kind))
 
     assert results[-1].outcome is Outcome.FAILED, results
     assert results[-1].gate in DAMAGE[kind], results[-1]

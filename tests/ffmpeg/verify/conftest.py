@@ -14,6 +14,7 @@ from hevcq.domain.profile import Gates, Profile, VideoRecipe
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
+from support.once import folder_once
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 PROFILE = Profile(
@@ -98,15 +99,14 @@ def encoded(source: Path, folder: Path, profile: Profile = PROFILE) -> Pair:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def pairs(tmp_path_factory) -> dict[str, Pair]:
-    folder = tmp_path_factory.mktemp("pairs")
-    return {
-        suffix: encoded(make_source(folder, f"source.{suffix}"), folder)
-        for suffix in ("mkv", "mp4")
-    }
+def pair_once(name: str, *, picture: str = "", extra: tuple[str, ...] = ()) -> Pair:
+    """Return a source and its rendition, made once for all testers: nobody may change them."""
+    return folder_once(
+        (name, picture, extra),
+        lambda folder: encoded(make_source(folder, name, picture=picture, extra=extra), folder),
+    )
 
 
 @pytest.fixture(params=["mkv", "mp4"])
-def pair(request, pairs) -> Pair:
-    return pairs[request.param]
+def pair(request) -> Pair:
+    return pair_once(f"source.{request.param}")

@@ -22,6 +22,7 @@ from hevcq.ffmpeg.command.thumbnails import (
 )
 from hevcq.ffmpeg.verify.cells import CellComparison
 from hevcq.ffmpeg.verify.frames import FrameComparison
+from support.once import folder_once
 
 PIXELS = 1920 * 1080
 LUMA, BLUE = 4 * CELLS, 4 * CELLS + LUMA_CELLS
@@ -128,14 +129,17 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def film(tmp_path_factory) -> Path:
+@pytest.fixture
+def film() -> Path:
     """Make two seconds of 1080 lines, and an encode of them."""
-    folder = tmp_path_factory.mktemp("film")
-    ffmpeg("-f", "lavfi", "-i", MOVING, "-frames:v", COUNT, "-c:v", "libx264", "-preset",
-           "ultrafast", "-crf", 6, folder / "source.mkv")  # fmt: skip
-    ffmpeg("-i", folder / "source.mkv", *X264, *SAME_TIMES, folder / "made.mkv")
-    return folder
+
+    def make(folder: Path) -> Path:
+        ffmpeg("-f", "lavfi", "-i", MOVING, "-frames:v", COUNT, "-c:v", "libx264", "-preset",
+               "ultrafast", "-crf", 6, folder / "source.mkv")  # fmt: skip
+        ffmpeg("-i", folder / "source.mkv", *X264, *SAME_TIMES, folder / "made.mkv")
+        return folder
+
+    return folder_once("film", make)
 
 
 def thumbnails(path: Path, spoil: str = "") -> bytes:
@@ -145,9 +149,9 @@ def thumbnails(path: Path, spoil: str = "") -> bytes:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def original(film) -> bytes:
-    return thumbnails(film / "source.mkv")
+    return folder_once("film's thumbnails", lambda _: thumbnails(film / "source.mkv"))
 
 
 def verdict(original: bytes, made: bytes) -> str:

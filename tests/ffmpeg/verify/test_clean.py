@@ -8,7 +8,6 @@ from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_sourc
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Policies, Profile, VideoRecipe
 from hevcq.errors import Stopped
-from support.clips import media_clip
 from support.rendition import turned
 
 ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
@@ -103,8 +102,3 @@ def test_progress_is_reported_and_a_stop_is_obeyed(pair):
     stop.set()
     with pytest.raises(Stopped):
         ENCODER.verify(pair.request, on_progress=lambda _: None, stop=stop)
-
-
-@pytest.mark.media
-def test_no_false_alarm_for_a_real_clip_with_a_gap(tmp_path):
-    accepted(encoded(media_clip("made-vfr-gap-432p.mp4"), tmp_path))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.verify.conftest import encoded, ffmpeg, make_source
+from ffmpeg.verify.conftest import encoded, ffmpeg, make_source, pair_once
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from support.rendition import turned
 
@@ -74,6 +74,7 @@ SPOILT = {
     "another codec": (Gate.G2, (*COPY, "-c:v", "libx264", "-preset", "ultrafast")),
     "another size": (Gate.G2, (*REMADE, "scale=318:180,setsar=1")),
     "another depth": (Gate.G2, (*COPY, *X265, "-pix_fmt", "yuv420p10le")),
+    "a tag that Apple does not open": (Gate.G2, (*COPY, "-tag:v", "hev1")),
     "frozen": (Gate.G8, (*REMADE, "split[a][b];[a][b]freezeframes=first=1:last=149:replace=0")),
     "upside down": (Gate.G8, (*REMADE, "vflip")),
     "backwards": (Gate.G8, (*REMADE, "reverse")),
@@ -81,25 +82,20 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_each_damage_is_caught_by_its_gate(pairs, tmp_path, name):
-    pair = pairs["mp4"]
+def test_each_damage_is_caught_by_its_gate(tmp_path, name):
+    pair = pair_once("source.mp4")
     gate, arguments = SPOILT[name]
     words = [str(pair.good) if word == "GOOD" else word for word in arguments]
     assert caught(pair.judge(spoilt(pair, tmp_path, *words))) is gate
 
 
-def test_a_wrong_rotation_is_caught(pairs, tmp_path):
-    pair = pairs["mp4"]
+def test_a_wrong_rotation_is_caught(tmp_path):
+    pair = pair_once("source.mp4")
     assert caught(pair.judge(turned(spoilt(pair, tmp_path, *COPY), 0, 1, -1, 0))) is Gate.G2
 
 
-def test_a_codec_tag_that_apple_does_not_open_is_caught(pairs, tmp_path):
-    pair = pairs["mp4"]
-    assert caught(pair.judge(spoilt(pair, tmp_path, *COPY, "-tag:v", "hev1"))) is Gate.G2
-
-
-def test_a_wrong_container_is_caught(pairs):
-    assert caught(pairs["mp4"].judge(pairs["mkv"].good)) is Gate.G2
+def test_a_wrong_container_is_caught():
+    assert caught(pair_once("source.mp4").judge(pair_once("source.mkv").good)) is Gate.G2
 
 
 @pytest.mark.parametrize("content", [b"", b"not a clip\n" * 100, bytes(5000)])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ffmpeg.verify.conftest import Pair, encoded, ffmpeg, make_source
+from ffmpeg.verify.conftest import Pair, ffmpeg, pair_once
 from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.formats import VideoCodec, keeps_detail
@@ -175,15 +175,14 @@ def test_a_picture_that_ends_early_or_late_is_reported():
     assert compared(SOURCE[:-1], broken)[0] == "the decoded pictures end inside a frame"
 
 
-@pytest.fixture(scope="module")
-def moving(tmp_path_factory) -> Pair:
+@pytest.fixture
+def moving() -> Pair:
     """Encode 2 s of a picture that moves as a whole, in colour and with fine detail."""
-    folder = tmp_path_factory.mktemp("moving")
     picture = (
         "testsrc2=size=640x360:rate=25:duration=2,hue=s=0.4,eq=contrast=0.7,"
         "rotate=a=n/60:ow=320:oh=180,noise=alls=3"
     )
-    return encoded(make_source(folder, "moving.mkv", picture=picture, extra=("-t", "2")), folder)
+    return pair_once("moving.mkv", picture=picture, extra=("-t", "2"))
 
 
 # The times stay as they are: each frame shows the source's frame of that number.

@@ -31,13 +31,11 @@ AIMED = conftest.PROFILE.model_copy(
 )
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+@pytest.fixture
+def pair():
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
-    folder = tmp_path_factory.mktemp("quality")
     picture = "mandelbrot=size=320x180:rate=25,noise=alls=6,trim=duration=6"
-    source = conftest.make_source(folder, "source.mkv", picture=picture)
-    return conftest.encoded(source, folder)
+    return conftest.pair_once("source.mkv", picture=picture)
 
 
 def asked(pair, folder, profile: Profile = AIMED) -> EncodeRequest:

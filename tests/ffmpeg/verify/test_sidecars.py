@@ -3,6 +3,7 @@
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,12 @@ from hevcq.errors import MediaRefused
 pytestmark = pytest.mark.media
 STOP = threading.Event()
 PROFILE = conftest.PROFILE.model_copy(update={"subtitles": Subtitles(beside=True)})
+
+
+def own(name: str, folder: Path) -> conftest.Pair:
+    """Return a pair whose rendition is its own: texts are read to files beside it."""
+    request = conftest.pair_once(name).request
+    return conftest.Pair(replace(request, output=Path(shutil.copy(request.output, folder))))
 
 
 def read(pair, **changes) -> tuple[Sidecar, ...]:
@@ -28,7 +35,9 @@ def gate_of(pair, *sidecars: Sidecar):
     return next(result for result in results if result.gate is Gate.T1)
 
 
-def test_the_text_of_a_track_is_written_as_it_is_shown(pair):
+@pytest.mark.parametrize("name", ["source.mkv", "source.mp4"])
+def test_the_text_of_a_track_is_written_as_it_is_shown(name, tmp_path):
+    pair = own(name, tmp_path)
     (found,) = read(pair)
 
     assert (found.marks, found.cues) == ("", 2)
@@ -47,26 +56,27 @@ def test_the_text_of_a_track_is_written_as_it_is_shown(pair):
     ],
     ids=["lost", "late", "short", "empty"],
 )
-def test_a_text_that_is_not_the_sources_is_refused(pairs, old, new, said):
-    (found,) = read(pairs["mp4"])
+def test_a_text_that_is_not_the_sources_is_refused(tmp_path, old, new, said):
+    pair = own("source.mp4", tmp_path)
+    (found,) = read(pair)
     assert old in found.text
 
-    result = gate_of(pairs["mp4"], found.model_copy(update={"text": found.text.replace(old, new)}))
+    result = gate_of(pair, found.model_copy(update={"text": found.text.replace(old, new)}))
 
     assert result.outcome is Outcome.FAILED
     assert said in result.detail
 
 
-def test_a_track_that_is_no_text_is_refused_before_the_encode(pairs, tmp_path):
-    source = tmp_path / "source.mkv"
-    shutil.copy(pairs["mkv"].request.location, source)
+def test_a_track_that_is_no_text_is_refused_before_the_encode(tmp_path):
+    pair, source = own("source.mkv", tmp_path), tmp_path / "source.mkv"
+    shutil.copy(pair.request.location, source)
     content = source.read_bytes()
     source.write_bytes(content[: len(content) // 50])  # cut within its first pictures
-    streams = pairs["mkv"].request.info.streams
+    streams = pair.request.info.streams
     gone = streams[3].model_copy(update={"index": 9})
-    info = pairs["mkv"].request.info.model_copy(update={"streams": (*streams[:3], gone)})
+    info = pair.request.info.model_copy(update={"streams": (*streams[:3], gone)})
 
     with pytest.raises(MediaRefused, match=r"subtitles\.beside"):
-        read(pairs["mkv"], location=str(source), info=info)
+        read(pair, location=str(source), info=info)
 
-    assert not list(pairs["mkv"].good.parent.glob("*.srt.*"))
+    assert not list(tmp_path.glob("*.srt"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.verify.conftest import PROFILE, Pair, encoded, ffmpeg
+from ffmpeg.verify.conftest import PROFILE, Pair, encoded, ffmpeg, pair_once
 from ffmpeg.verify.test_damage import caught
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.media.facts import AudioFacts, Stream, StreamKind
@@ -20,13 +20,12 @@ from hevcq.util.clock import SystemClock
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_sound_is_as_loud_as_the_profile_wants_and_another_gain_is_refused(
-    pairs, suffix, tmp_path
+    suffix, tmp_path
 ) -> None:
     """Its two sounds: a tone of -21 LUFS, and noise whose peaks allow it less than it is to have."""
     audio = Audio(loudness=-14.0)
-    pair = encoded(
-        Path(pairs[suffix].request.location), tmp_path, PROFILE.model_copy(update={"audio": audio})
-    )
+    source = Path(pair_once(f"source.{suffix}").request.location)
+    pair = encoded(source, tmp_path, PROFILE.model_copy(update={"audio": audio}))
     planned = pair.request.plan.encoded(StreamKind.AUDIO)
     assert any("dB louder, from -" in notice for notice in pair.request.plan.notices)
     assert all(kept.gain_db > 1 for kept in planned)

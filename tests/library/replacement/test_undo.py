@@ -1,12 +1,10 @@
 """`hevcq undo`: by path, by job and by moment, a thousand videos, and with the catalog lost."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 
-from hevcq.cli.app import run
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
@@ -158,16 +156,6 @@ def test_one_refusal_keeps_no_other_from_coming_back(house):
     assert state is PlacementState.REPLACED
 
 
-def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
-    made, before = house.replace("tv/video.avi", "video.mkv")
-    house.lose_the_catalog()
-
-    (one,) = house.undo(made.source)
-
-    assert one.result is UndoResult.RESTORED
-    assert looks(made.source) == before
-
-
 def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
     made, before = house.replace("video.mkv")
     job = made.change.certificate.job_id
@@ -220,19 +208,6 @@ def test_what_cannot_be_undone_says_why(house, state, mode, words, of_two):
     assert (one.result, both.result) == (UndoResult.NOTHING, UndoResult.NOTHING)
     assert words in one.reason
     assert both.reason == f"Nothing to undo in {house.root}: {of_two}."
-
-
-@pytest.fixture
-def hevcq(tmp_path, capfd):
-    """Run the program over a data folder that knows nothing: the library's own records must do."""
-
-    def call(*words):
-        capfd.readouterr()
-        code = run(["--data-dir", str(tmp_path / "data"), "undo", *words])
-        out = capfd.readouterr().out
-        return code, [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-
-    return call
 
 
 def test_every_condition_must_hold(house):

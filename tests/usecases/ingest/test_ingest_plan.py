@@ -198,21 +198,6 @@ def test_two_sources_that_would_replace_each_other_are_refused() -> None:
     assert second.reason == decide_.NAME_TAKEN.format("/videos/a.mkv")
 
 
-def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> None:
-    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.STRANGER)
-
-    assert items[0].disposition is Disposition.REFUSE
-    assert "/videos/a.hevc.mkv already exists" in items[0].reason
-    assert items[0].reason.endswith("rename or move one of the two, or use --output.")
-    where = Destination(Mode.REPLACE)
-    (replaces,) = settle_targets(
-        [queued("/videos/a.avi", where=where)], where, lambda *_: TargetState.STRANGER
-    )
-    assert replaces.reason == decide_.NAME_TAKEN.format("/videos/a.mkv")
-    (locked,) = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.READ_ONLY)
-    assert locked.reason.startswith("/videos is not writable; allow this user")
-
-
 def test_only_a_set_is_published_in_place_of_what_the_video_was_before() -> None:
     (file,) = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.FORMER)
     (folder,) = settle_targets(
@@ -248,12 +233,6 @@ def test_a_video_that_is_refused_takes_no_name_from_another() -> None:
     refused, taken = settle_targets(both, where, lambda *_: TargetState.STRANGER)
 
     assert (refused.disposition, taken.disposition) == (Disposition.REFUSE, Disposition.QUEUE)
-
-
-def test_an_own_certified_rendition_at_the_target_is_done_even_with_an_empty_ledger() -> None:
-    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.OURS)
-
-    assert items[0].disposition is Disposition.DONE
 
 
 def test_replacing_in_the_same_container_is_no_conflict_with_itself() -> None:

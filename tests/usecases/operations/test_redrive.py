@@ -88,20 +88,6 @@ def test_a_kill_between_ledger_and_queue_loses_nothing(backend: Backend):
     assert delivery.tasks[0].job_id == job
 
 
-@pytest.mark.parametrize("by", ["letter", "job"])
-def test_only_the_named_letter_is_sent_back_or_deleted(backend: Backend, by: str) -> None:
-    jobs = [bury(backend, f"TODO/{name}.mp4") for name in "abc"]
-    letters = {e.task.job_id: e.letter_id for _, e in find(backend.queues, DeadLetterFilter())}
-    one, other = (
-        DeadLetterFilter(**{by: letters[job] if by == "letter" else job}) for job in jobs[:2]
-    )
-
-    assert results(backend, RedriveRequest(one, who="me")) == [RedriveResult.REDRIVEN]
-    assert [gone.task.job_id for _, gone, _ in purge(backend.queues, other)] == [jobs[1]]
-    left = find(backend.queues, DeadLetterFilter())
-    assert [letter.task.job_id for _, letter in left] == [jobs[2]]
-
-
 def test_a_letter_whose_job_was_done_meanwhile_stays(backend: Backend):
     job = bury(backend, "TODO/a.mp4")
     source = backend.ledger.get(job).source

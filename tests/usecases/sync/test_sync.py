@@ -19,16 +19,6 @@ from support.webdav import (
 )
 
 
-def test_a_moved_file_is_here_and_gone_there(machine):
-    machine.server.put("Camera/2024/a b.mp4", VIDEO)
-    os.utime(machine.server.root / "Camera/2024/a b.mp4", (1_600_000_000, 1_600_000_000))
-    assert machine.fates() == {"Camera/2024/a b.mp4": Fate.MOVED}
-    assert machine.files() == {"2024/a b.mp4": VIDEO}
-    assert (machine.target / "2024/a b.mp4").stat().st_mtime == 1_600_000_000
-    assert machine.server.files() == {}
-    assert machine.sync() == []
-
-
 def test_a_file_is_durable_before_it_has_its_name_and_its_name_before_the_server_loses_it(
     machine, monkeypatch
 ):

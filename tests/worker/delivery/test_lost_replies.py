@@ -75,14 +75,14 @@ def test_no_lost_request_or_reply_loses_or_doubles_a_job(tmp_path, port, call, s
 
 
 @pytest.mark.repeats
-@pytest.mark.parametrize("call", ["complete", "skip", "fail", "interrupt", "bury"])
+@pytest.mark.parametrize("call", ["complete", "skip", "fail", "interrupt", "bury", "publish"])
 def test_a_transition_whose_reply_was_lost_is_not_made_twice(tmp_path, call):
     farm = Farm(tmp_path)
     life = {"skip": "not smaller", "fail": "transient", "interrupt": "stopped", "bury": "poison"}
     source = _submitted(farm, life.get(call, "plain"))
     farm.doubt(farm.record(source).job_id)
     outage = Outage(call, 1)
-    farm.break_port("ledger", "after", outage)
+    farm.break_port("store" if call == "publish" else "ledger", "after", outage)
 
     handled = farm.handle()
 
@@ -90,7 +90,7 @@ def test_a_transition_whose_reply_was_lost_is_not_made_twice(tmp_path, call):
     assert handled.settled, "the effect was recognised, so the delivery is settled at once"
     assert farm.record(source).failures == (1 if call == "fail" else 0)
     assert [s for _, s in farm.ledger.history].count(farm.state(source)) == 1
-    assert call != "complete" or farm.encoder.calls.count("encode") == 1
+    assert call not in {"complete", "publish"} or farm.encoder.calls.count("encode") == 1
 
 
 @pytest.mark.parametrize("same_end", [True, False])
@@ -117,20 +117,6 @@ def test_an_end_without_an_answer_is_not_ours_if_another_attempt_took_over(tmp_p
 
     with pytest.raises(StaleFence):
         ours.skip("by us")
-
-
-@pytest.mark.repeats
-def test_a_publication_whose_reply_was_lost_is_recognised_by_its_digest(tmp_path):
-    farm = Farm(tmp_path)
-    source = farm.submit()
-    farm.break_port("store", "after", Outage("publish", 1))
-
-    assert isinstance(farm.handle().verdict, Done)
-
-    record = farm.record(source)
-    assert (record.state, record.failures, record.fence) == (JobState.DONE, 0, 1)
-    assert farm.encoder.calls.count("encode") == 1
-    assert [key for key, _, _ in farm.store.published] == [farm.key(source)]
 
 
 def lost(port, call, *, times=1, happened=True):
