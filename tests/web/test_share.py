@@ -1,14 +1,21 @@
 """A public video that ends, asks for a password, or is not offered for download."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from hevcq.domain.videos.record import Video, Visibility
 from hevcq.settings.web import DAY_S
+from hevcq.web.identity.accounts import Users
+from hevcq.web.identity.person import Role
+from support.accounts import accounts_in
+from support.browser import Site, Watched, browser, require_chromium
 from support.clips import ManualClock
 from support.videos import VideoBench
+from web.conftest import CHEAP, PASSWORD
+from web.test_settings_browser import tab_to
 
 WORD = "apple tree"
 
@@ -126,3 +133,48 @@ def test_a_program_shares_on_terms_and_sharing_again_keeps_them(
     assert made["share_ends_at"] == again["share_ends_at"] is not None
     assert "argon2" not in str(again)
     assert as_person("").get(addresses(bench.now(video))[1]).status_code == 403
+
+
+@pytest.mark.media
+@pytest.mark.timeout(200)
+def test_a_video_is_shared_and_unlocked_by_keyboard_alone(tmp_path: Path) -> None:
+    require_chromium()
+    bench, site = VideoBench(tmp_path), Site(tmp_path)
+    video = bench.done("ann", profiles=("hevc",), title="The garden")
+    bench.close()
+    with accounts_in(site.data) as accounts:
+        Users(accounts, CHEAP).put("ann", PASSWORD, Role.USER)
+    try:
+        site.serve()
+        with browser() as chromium:
+            ann, stranger = (Watched(chromium.new_context(), site.address) for _ in range(2))
+            ann.forgive = stranger.forgive = True  # the video is a pretended one
+            ann.sign_in("ann", PASSWORD)
+            ann.go(f"/v/{video.video_id}")
+            tab_to(ann, ann.page.get_by_label("Days until the share ends"))
+            ann.page.keyboard.type("7")
+            tab_to(ann, ann.page.get_by_label("Password to watch it"))
+            ann.page.keyboard.type(WORD)
+            tab_to(ann, ann.page.get_by_label("Offer it for download"))
+            ann.page.keyboard.press("Space")
+            assert ann.accessible() == []
+            tab_to(ann, ann.page.get_by_role("button", name="Make it public"))
+            ann.page.keyboard.press("Enter")
+            ann.page.get_by_text("with a password, without download").wait_for()
+            address = ann.page.locator(".share a").get_attribute("href").removeprefix(site.address)
+
+            stranger.go(address)
+            for word in ("not this one", WORD):
+                assert stranger.accessible() == []
+                tab_to(stranger, stranger.page.get_by_label("Password"))
+                stranger.page.keyboard.type(word)
+                stranger.page.keyboard.press("Enter")
+                if word != WORD:
+                    stranger.page.get_by_text("That is not the password.").wait_for()
+            stranger.page.get_by_role("heading", name="The garden").wait_for()
+            assert stranger.page.get_by_role("link", name="Download").count() == 0
+            bar = stranger.page.locator("input[data-plyr=seek]")
+            assert bar.evaluate("each => getComputedStyle(each).borderStyle") == "none"
+            assert stranger.accessible() == []
+    finally:
+        site.close()

@@ -48,7 +48,7 @@ PATH = "/v/{video_id}"
 NOTICES = {
     "retry": "Queued again.",
     "cancel": "Cancelled.",
-    "publish": "Anybody with the public address can watch this video now.",
+    "publish": "The public address works now.",
     "unpublish": "The video is private again; its public address leads nowhere.",
     "edit": "Saved.",
 }
