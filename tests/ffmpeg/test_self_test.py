@@ -12,7 +12,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import MediaRefused, Stopped, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.versions import require_depth
+from hevcq.ffmpeg.versions import require_able
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from support.clips import ManualClock
 from support.media_facts import media, video
@@ -150,7 +150,7 @@ def asked_of(said: str, bits: int, name: str = "hevc") -> list[str]:
     found = media(video(codec="hevc", pixel_format=pixels, bit_depth=bits))
     plan = make_plan(recipe(name, video={"skip_codecs": []}, hls={"hevc": True}), found)
     encoders: list[str] = []
-    require_depth(lambda encoder: encoders.append(encoder) or said, plan)
+    require_able(lambda encoder: encoders.append(encoder) or said, plan)
     return encoders
 
 

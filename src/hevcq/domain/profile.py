@@ -248,9 +248,10 @@ class Policies(Frozen):
     cover_art: LossPolicy = Field(default=LossPolicy.KEEP, description="attached pictures")
     extra_video: LossPolicy = Field(default=LossPolicy.KEEP, description="further video streams")
     dynamic_hdr: LossPolicy = Field(
-        default=LossPolicy.REFUSE,
-        description="Dolby Vision and HDR10+: refuse, or drop their metadata and keep the base layer "
-        "(HDR10, HLG or SDR); Dolby Vision without such a layer is always refused",
+        default=LossPolicy.KEEP,
+        description="Dolby Vision and HDR10+: keep (Dolby Vision 8.1 and 8.4 in HEVC, with ffmpeg 7.1 or "
+        "later; the rest is refused), refuse, or drop their metadata and keep the base layer (HDR10, HLG "
+        "or SDR); Dolby Vision without such a layer is always refused",
     )
     hdr: LossPolicy = Field(
         default=LossPolicy.KEEP,

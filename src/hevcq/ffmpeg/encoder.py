@@ -49,7 +49,7 @@ from hevcq.ffmpeg.run.runner import (
     new_output,
     run_with_progress,
 )
-from hevcq.ffmpeg.versions import as_decoded, require_depth
+from hevcq.ffmpeg.versions import as_decoded, as_written, require_able
 from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,
@@ -170,7 +170,8 @@ class FfmpegEncoder(Encoder):
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         with self._self_testing(stop):
-            return as_decoded(self._here, probe(self._tools, location, stop))
+            found = probe(self._tools, location, stop)
+            return as_written(self._help, as_decoded(self._here, found))
 
     def trim_recording(
         self,
@@ -223,7 +224,7 @@ class FfmpegEncoder(Encoder):
         reason = quality.why_not(request)
         if reason:
             return reason, None
-        require_depth(self._help, request.plan)
+        require_able(self._help, request.plan)
         job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
         target = request.plan.video
         kind = f"crfs-{request.profile.revision}-{min(target.width, target.height)}"
@@ -277,7 +278,7 @@ class FfmpegEncoder(Encoder):
         if request.plan.ladder is not None:
             from hevcq.ffmpeg.hls.encode import encode_set
 
-            require_depth(self._help, request.plan)
+            require_able(self._help, request.plan)
             return encode_set(self._tools, request, on_progress, stop)
         if request.profile.video.encoder == (SOFTWARE,):
             return self._encode(request, on_progress, stop)
@@ -296,7 +297,7 @@ class FfmpegEncoder(Encoder):
     def _encode(
         self, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
-        require_depth(self._help, request.plan)
+        require_able(self._help, request.plan)
         job = FfmpegRun(self._tools, request, stop)
         with (
             new_output(request),
@@ -340,7 +341,7 @@ class FfmpegEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        require_depth(self._help, request.plan)
+        require_able(self._help, request.plan)
         job = FfmpegRun(
             self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDSTREAM
         )

@@ -17,6 +17,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | 7 | pictures get their track's aspect, whatever they say | known by its size, or refused: `as_decoded` |
 | 7 | a playlist of another name is not recognised | `UNOPENED_PLAYLIST` |
 | 7 | reading is 18 pictures ahead of encoding | a chunk's reader fetches them in vain, 1 % of it |
+| 7.1 | libx265 writes Dolby Vision | kept where its help names DOLBY_OPTION, else refused |
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
 | 8 | what becomes 4:2:0 or is scaled has its chroma elsewhere | its place is not promised: planning/video.py |
@@ -52,6 +53,8 @@ REPEATING = frozenset({"theora"})
 """Codecs of which an empty packet repeats a picture."""
 A53 = frozenset({"libx264", "libx265"})
 """The encoders that are told whether to write captions; a build whose libx265 cannot ignores it."""
+DOLBY_OPTION = "-dolbyvision"
+"""The option of libx265 by which those versions write each picture's Dolby Vision metadata."""
 UNCROPPED = ("-apply_cropping", "codec")
 """The option of those versions that lets pictures be decoded whole, as they are coded."""
 _FIRST_INPUT = re.compile(r"\[in#0(?:/\S+)? @ ")
@@ -123,14 +126,33 @@ def _aspect_changes(stream: Stream) -> bool:
     return len({shape.partition(" ")[2] for shape in shapes}) > 1
 
 
-def require_depth(ask: Callable[[str], str], plan: EncodePlan) -> None:
-    """Raise MediaRefused if a build's encoder has too few bits for the planned pictures.
+def as_written(ask: Callable[[str], str], info: MediaInfo) -> MediaInfo:
+    """Return facts that say of Dolby Vision whether this build writes it; `ask` as in require_able."""
+    writable = any(s.video is not None and s.video.dolby_writable for s in info.streams)
+    if not writable or DOLBY_OPTION in ask("libx265"):
+        return info
+    streams = (
+        s.model_copy(update={"video": s.video.model_copy(update={"dolby_writable": False})})
+        if s.video is not None
+        else s
+        for s in info.streams
+    )
+    return info.model_copy(update={"streams": tuple(streams)})
 
-    It would make all of them, of 8 bits, and only warn. `ask(encoder)` returns its help; an answer
+
+def require_able(ask: Callable[[str], str], plan: EncodePlan) -> None:
+    """Raise MediaRefused if a build's encoder lacks the bits or the Dolby Vision of the planned pictures.
+
+    Of too few bits it would make all of them, of 8 bits, and only warn. `ask(encoder)` returns its help; an answer
     that names no formats settles nothing.
     """
     targets = [plan.video] if plan.ladder is None else [each.target for each in plan.ladder.rungs]
     for target in targets:
+        if target.dolby_vision and DOLBY_OPTION not in ask(target.encoder):
+            raise MediaRefused(
+                f"It keeps Dolby Vision metadata, which {target.encoder} of this ffmpeg cannot write.",
+                remedy="Install ffmpeg 7.1 or later, or set policies.dynamic_hdr to drop.",
+            )
         if target.bit_depth > 8 and target.encoder not in HARDWARE:
             found = re.search(r"Supported pixel formats: (.*)", ask(target.encoder))
             if found is not None and target.pixel_format not in found[1].split():

@@ -263,6 +263,35 @@ def test_captions_become_text_where_the_encoder_loses_them_and_the_container_hol
     )
 
 
+BOX = {"max_width": 640, "max_height": 360}
+
+
+@pytest.mark.parametrize(
+    ("facts", "recipe", "kept"),
+    [
+        ({"dolby_base": "hlg"}, {}, True),
+        ({"dolby_base": "hlg", "rotation": 90}, BOX, True),
+        ({"dolby_base": "hdr10", "mastering_display": DISPLAY}, {}, True),
+        ({"dolby_base": "hdr10", "mastering_display": DISPLAY}, BOX, False),
+        ({"dolby_base": "hdr10"}, {}, False),
+        ({"dolby_base": "hlg", "bars": (0, 20)}, {}, False),
+        ({"dolby_base": "hlg", "hdr10_plus": True}, {}, False),
+        ({"dolby_base": "hlg", "dolby_writable": False}, {}, False),
+        ({"dolby_base": "hlg"}, {"codec": "av1"}, False),
+    ],
+)
+def test_dolby_vision_is_kept_where_it_stays_true(facts, recipe, kept) -> None:
+    known = {"dolby_vision": True, "dolby_writable": True, "pixel_format": "yuv420p10le"}
+    stream = video(1920, 1080, colour=HDR, **(known | facts))
+
+    made = make_plan(profile("hevc", container="mp4", video=recipe), media(stream))
+
+    assert isinstance(made, EncodePlan if kept else Refuse)
+    if isinstance(made, EncodePlan):
+        assert made.video.dolby_vision
+        assert not any("Dolby Vision" in notice for notice in made.notices)
+
+
 @pytest.mark.parametrize("base", ["hdr10", "hlg", "sdr"])
 def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base: str) -> None:
     stream = video(dolby_vision=True, dolby_base=base)

@@ -122,6 +122,10 @@ class VideoFacts(Frozen):
         default="",
         description="what a player without Dolby Vision shows: hdr10, hlg, sdr, or empty: nothing true",
     )
+    dolby_writable: bool = Field(
+        default=False,
+        description="Dolby Vision 8.1 or 8.4 in HEVC, which this build of ffmpeg writes as well",
+    )
     hdr10_plus: bool = False
     closed_captions: bool = False
     stereo_3d: bool = False

@@ -179,6 +179,9 @@ class VideoTarget(Frozen):
     colour: Colour = Colour()
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
+    dolby_vision: bool = Field(
+        default=False, description="each picture keeps its Dolby Vision metadata"
+    )
     unmark_hdr: bool = Field(
         default=False,
         description="SDR pictures lose marks of HDR10, which the codec would not keep",

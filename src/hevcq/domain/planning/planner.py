@@ -40,7 +40,6 @@ from hevcq.domain.planning.streams import (
 )
 from hevcq.domain.planning.video import (
     captions_become_text,
-    fitted_words,
     smaller_than_box,
     uneven,
     uneven_words,
@@ -315,7 +314,7 @@ def _notices(
 
 def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
     if target.fit:
-        yield fitted_words(source)
+        yield _fitted_words(source)
     if target.crop:
         left, over = target.crop.split(":")[:2]
         yield f"its black bars are cropped, which leaves {left}x{over}"
@@ -332,6 +331,15 @@ def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
             f"the picture gains an edge pixel to be {target.width}x{target.height}; this pixel format"
             " needs even sizes"
         )
+
+
+def _fitted_words(facts: VideoFacts) -> str:
+    """Return what becomes of a picture whose size or aspect changes, as a clause."""
+    lasting, *others = facts.shapes
+    return (
+        f"its size or aspect changes: {' and '.join(others)} (size, sample aspect) is fitted into "
+        f"{lasting}, undistorted, with black bars where the shape differs"
+    )
 
 
 def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
@@ -355,7 +363,7 @@ def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
 def _lost(target: VideoTarget, source: VideoFacts, *, as_text: bool) -> Iterator[str]:
     if target.tone_map:
         yield "its HDR tones are mapped to SDR"
-    if source.dolby_vision:
+    if source.dolby_vision and not target.dolby_vision:
         yield f"Dolby Vision is left out; its base layer ({source.dolby_base.upper()}) is what remains"
     if source.hdr10_plus:
         yield "HDR10+ dynamic metadata is left out"

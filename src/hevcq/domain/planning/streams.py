@@ -12,6 +12,7 @@ from hevcq.domain.formats import bcp47, in_brackets, spoken
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
+from hevcq.domain.planning.hdr import UNMARKED_IN_MOV
 from hevcq.domain.planning.video import target_of
 from hevcq.domain.profile import AudioPolicy, LossPolicy, Profile
 
@@ -102,6 +103,8 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
             "policies.interlaced",
             f"interlaced, and {_named(muxer)} would not say truly which field comes first",
         )
+    if target.dolby_vision and muxer == containers.MOV:
+        return UNMARKED_IN_MOV
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.VIDEO,

@@ -17,9 +17,15 @@ from hevcq.domain.formats import (
 )
 from hevcq.domain.media.facts import Colour, Stream, TrackMeasure, VideoFacts
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
+from hevcq.domain.planning.hdr import (
+    HDR_TRANSFERS,
+    keeps_dolby,
+    maps_tones,
+    refused_dolby,
+    refused_hdr,
+)
 from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile
 
-HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 SDR = Colour(range="tv", space="bt709", transfer="bt709", primaries="bt709")
 """The colour of a picture whose tones were mapped, or that was RGB."""
 USUAL_RATES = tuple(
@@ -61,7 +67,11 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
     if isinstance(chosen, Refuse):
         return chosen
     kept = ":".join(map(str, (*_upright(facts), *facts.bars)))
-    more = {"retimed": facts.retimed, "crop": kept if any(facts.bars) else ""}
+    more = {
+        "retimed": facts.retimed,
+        "crop": kept if any(facts.bars) else "",
+        "dolby_vision": facts.dolby_vision and _keeps_dolby(profile, facts),
+    }
     return _target(profile, facts, chosen).model_copy(update=more)
 
 
@@ -95,7 +105,7 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
         # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
         why = "Some pictures say that they are to be shown turned (H.264's display orientation), "
         why += "which cannot be carried; say it in the file's header instead."
-    return Refuse(policy="video", detail=why) if why else _refused_dolby(facts)
+    return Refuse(policy="video", detail=why) if why else refused_dolby(facts)
 
 
 def fits(facts: VideoFacts) -> bool:
@@ -104,20 +114,14 @@ def fits(facts: VideoFacts) -> bool:
     return alike and not facts.rotation and not facts.mirrored
 
 
-def fitted_words(facts: VideoFacts) -> str:
-    """Return what becomes of a picture whose size or aspect changes, as a clause."""
-    lasting, *others = facts.shapes
-    return (
-        f"its size or aspect changes: {' and '.join(others)} (size, sample aspect) is fitted into "
-        f"{lasting}, undistorted, with black bars where the shape differs"
-    )
-
-
 def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
     """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
     never_carried = (
-        (facts.dolby_vision, "dynamic_hdr", policies.dynamic_hdr, "Dolby Vision metadata"),
+        (
+            facts.dolby_vision and not _keeps_dolby(profile, facts),
+            *("dynamic_hdr", policies.dynamic_hdr, "Dolby Vision metadata"),
+        ),
         (facts.hdr10_plus, "dynamic_hdr", policies.dynamic_hdr, "HDR10+ dynamic metadata"),
         (facts.stereo_3d, "immersive", policies.immersive, "a stereoscopic layout"),
         # The parts of a split video cannot hold it, and ffmpeg's support in MP4 is experimental.
@@ -137,10 +141,14 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
             f"{facts.sample_aspect}, {facts.becomes}); set policies.size_changes to fit to encode "
             "all of it in one size.",
         )
-    for refused in (_refused_captions, _refused_hdr, _refused_interlaced, _refused_uneven):
+    for refused in (_refused_captions, refused_hdr, _refused_interlaced, _refused_uneven):
         refusal = refused(profile, facts)
         if refusal is not None:
             yield refusal
+
+
+def _keeps_dolby(profile: Profile, facts: VideoFacts) -> bool:
+    return keeps_dolby(profile, facts, scaled=_scaled(profile, facts) is not None)
 
 
 def _refused_uneven(profile: Profile, facts: VideoFacts) -> Refuse | None:
@@ -175,44 +183,6 @@ def _carries_captions(profile: Profile) -> bool:
     """Return whether the encoder writes captions into its pictures: libx265 of ffmpeg 5.1 does not."""
     allowed = profile.policies.closed_captions in {LossPolicy.KEEP, LossPolicy.CONVERT}
     return allowed and profile.video.codec is VideoCodec.H264
-
-
-def _refused_dolby(facts: VideoFacts) -> Refuse | None:
-    if not facts.dolby_vision or facts.dolby_base:
-        return None
-    return Refuse(
-        policy="policies.dynamic_hdr",
-        detail="The picture is Dolby Vision without a base layer that shows true colours by itself "
-        "(profile 5), so its metadata cannot be left out.",
-    )
-
-
-def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    if facts.colour.transfer not in HDR_TRANSFERS:
-        return None
-    if profile.policies.hdr is LossPolicy.CONVERT:
-        return None
-    row = VIDEO_FORMATS[profile.video.codec]
-    static = facts.mastering_display is not None or facts.light_level is not None
-    if profile.policies.hdr is LossPolicy.KEEP and static and not row.static_hdr:
-        return Refuse(
-            policy="policies.hdr",
-            detail=f"The picture is HDR10, whose mastering display {row.encoder} would not keep; set "
-            "policies.hdr to convert to map its tones.",
-        )
-    if profile.policies.hdr is not LossPolicy.KEEP:
-        return Refuse(
-            policy="policies.hdr",
-            detail=f"The picture is HDR ({facts.colour.transfer}) and this profile makes SDR only; "
-            "set policies.hdr to convert to map its tones, or use a profile that keeps HDR.",
-        )
-    if profile.video.pixel_format is PixelFormatPolicy.YUV420P:
-        return Refuse(
-            policy="video.pixel_format",
-            detail="The picture is HDR, which 8 bits would show in bands; set "
-            "video.pixel_format to keep.",
-        )
-    return None
 
 
 def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
@@ -266,7 +236,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         (width, height), aspect = scale
     right, bottom = width % 2 * chosen.even[0], height % 2 * chosen.even[1]
     captions = facts.closed_captions and _carries_captions(profile)
-    tone_map = _maps_tones(profile, facts)
+    tone_map = maps_tones(profile, facts)
     static_hdr = VIDEO_FORMATS[codec].static_hdr and not tone_map
     marked = facts.mastering_display is not None or facts.light_level is not None
     matrix = formats.matrix(facts.pixel_format, chosen, codec)
@@ -307,7 +277,7 @@ def _target_colour(
     codec = profile.video.codec
     if not VIDEO_FORMATS[codec].described:
         return Colour()
-    if _maps_tones(profile, facts) or formats.matrix(facts.pixel_format, chosen, codec):
+    if maps_tones(profile, facts) or formats.matrix(facts.pixel_format, chosen, codec):
         return SDR
     sited = codec in {VideoCodec.HEVC, VideoCodec.H264} and chosen.family == "420"
     sited = sited and "420" in facts.pixel_format and not scaled and not facts.becomes
@@ -433,10 +403,6 @@ def film_rate(facts: VideoFacts) -> str:
     telecined = Fraction(30000, 1001), Fraction(30)  # of 24000/1001 and of 24
     nearest = min(telecined, key=lambda each: abs(average - each))
     return str(nearest * 4 / 5) if abs(average / nearest - 1) <= EVEN_SHARE else ""
-
-
-def _maps_tones(profile: Profile, facts: VideoFacts) -> bool:
-    return facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr is LossPolicy.CONVERT
 
 
 def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fraction] | None:

@@ -47,7 +47,7 @@ from hevcq.ffmpeg.command.codecs import (
 from hevcq.ffmpeg.command.levels import mixed_for, silent_start, sound_layout, within_scale
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options
-from hevcq.ffmpeg.versions import A53
+from hevcq.ffmpeg.versions import A53, DOLBY_OPTION
 from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
@@ -317,6 +317,8 @@ def _muxer(request: EncodeRequest) -> list[str]:
     options = ["-max_muxing_queue_size", QUEUE_PACKETS]
     if any((plan.muxer, stream.codec) in EXPERIMENTAL for stream in plan.kept):
         options += ["-strict", "experimental"]
+    if any(kept.video is not None and kept.video.dolby_vision for kept in plan.kept):
+        options += ["-strict", "unofficial"]  # or MP4 is not marked as Dolby Vision
     flags = ["faststart"]  # the index at the front, so that it streams
     if metadata.uses_quicktime_keys(plan.muxer, request.info, covers=plan.has_covers):
         flags.append("use_metadata_tags")
@@ -457,8 +459,7 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
         options.append(("-force_key_frames", f"expr:{_on_grid(video.keyframe_s)}"))
     if target.field_order != "progressive":
         options += [("-flags", word) for word in codec.interlaced]
-    if target.captions is not None and target.encoder in A53:
-        options.append(("-a53cc", "1" if target.captions else "0"))
+    options += _within_pictures(target)
     if threads:
         options += codec.threads(threads)[1]
     params = encoder_params(target, video.encoder_params, threads)
@@ -469,6 +470,15 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
         words = ":".join(f"{name}={value}" for name, value in params.items())
         options.append((codec.option, words))
     return options
+
+
+def _within_pictures(target: VideoTarget) -> Options:
+    """Return the options for what the encoder writes beside pictures into their stream."""
+    told = target.captions is not None and target.encoder in A53
+    return [
+        *([("-a53cc", "1" if target.captions else "0")] if told else []),
+        *([(DOLBY_OPTION, "1")] if target.dolby_vision else []),
+    ]
 
 
 def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:

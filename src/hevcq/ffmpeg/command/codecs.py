@@ -44,6 +44,7 @@ class Codec:
     interlaced: tuple[str, ...] = ()
 
 
+FULL_HD = 1920 * 1088
 GROUP = "240"
 """Most frames from one key frame to the next, where the encoder's own default is far from it."""
 CODECS: dict[str, Codec] = {
@@ -119,6 +120,10 @@ def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threa
     if target.light_level is not None:
         light = target.light_level
         params[codec.light] = f"{light.max_content},{light.max_average}"
+    if target.dolby_vision:
+        # Demanded by Dolby Vision: the most that its levels allow up to 1080p, and from there to 4K.
+        most = "20000" if target.width * target.height <= FULL_HD else "40000"
+        params |= {"vbv-maxrate": most, "vbv-bufsize": most}
     return params | {name: str(value) for name, value in own.items()}
 
 

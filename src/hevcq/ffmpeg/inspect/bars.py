@@ -85,6 +85,8 @@ def _uncroppable(plan: EncodePlan) -> str:
     drawn = (track for track in plan.kept if track.kind is StreamKind.SUBTITLE)
     if any(track.codec not in TEXT_SUBTITLES for track in drawn):
         return "its subtitles are pictures with places on the whole frame"
+    if plan.video.dolby_vision:
+        return "its Dolby Vision metadata is about the whole picture"
     if plan.video.fit:
         return "the size or aspect of its picture changes"
     return "its fields are kept" if plan.video.field_order != "progressive" else ""

@@ -124,6 +124,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         dolby_vision=any("dovi" in name.lower() or "dolby" in name.lower() for name in side)
         or _fourcc(raw) in {"dvh1", "dvhe", "dvav", "dva1", "dav1"},
         dolby_base=_dolby_base(side.get("DOVI configuration record")),
+        dolby_writable=_one_layer(raw, side.get("DOVI configuration record") or {}),
         hdr10_plus=any("HDR10+" in name or "2094-40" in name for name in side),
         closed_captions=bool(_whole(raw.get("closed_captions")))
         or any("Closed Captions" in name for name in side),
@@ -138,6 +139,12 @@ def _dolby_base(record: Json | None) -> str:
     """Return what the base layer is by itself (Dolby Vision in ISO media, bl_signal_compatibility_id)."""
     compatible = _whole(record.get("dv_bl_signal_compatibility_id")) if record is not None else None
     return {1: "hdr10", 2: "sdr", 4: "hlg", 6: "hdr10"}.get(compatible or 0, "")
+
+
+def _one_layer(raw: Json, record: Json) -> bool:
+    """Return whether it is Dolby Vision 8.1 or 8.4 in HEVC, whose base layer is HDR by itself."""
+    named = _whole(record.get("dv_profile")), _whole(record.get("dv_bl_signal_compatibility_id"))
+    return raw.get("codec_name") == "hevc" and named in {(8, 1), (8, 4)}
 
 
 def _audio(raw: Json) -> AudioFacts:

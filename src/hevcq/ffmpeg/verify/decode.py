@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import StreamPlan
+from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.build import source_input
 from hevcq.ffmpeg.command.codecs import uncropped
 from hevcq.ffmpeg.command.levels import output_levels, source_levels
@@ -18,6 +19,7 @@ from hevcq.ffmpeg.command.thumbnails import (
     thumbnail_output,
 )
 from hevcq.ffmpeg.inputs import FINE_TICK, FfmpegTools, access_to, input_options, reading
+from hevcq.ffmpeg.inspect.bars import reported
 from hevcq.ffmpeg.process.child import Finished, run_child, stream_child
 from hevcq.ffmpeg.process.limits import ChildLimits, limits_of
 from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets
@@ -26,6 +28,11 @@ from hevcq.ports.encoder import VerifyRequest
 ONE_THREAD_PIXELS = 640 * 480
 """Pictures up to which one thread decodes: of 360 lines each further one adds a fifth of CPU time, and
 one alone decodes them 40 times as fast as they play."""
+ALONE = "dovi_rpu=compression=none,filter_units=pass_types=62"
+"""Leave each picture's metadata alone of a stream (HEVC's NAL type 62), written in one way: by its contents
+two differ then, and not by what writes them."""
+Metadata = Sequence[tuple[int, str]]
+"""The time of each picture that has some, and its digest, by time."""
 EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
 MAX_LEVEL_BYTES = 1 << 30
 """Size up to which a file of levels is written: a day of 5.1."""
@@ -211,3 +218,40 @@ def require_success(
 
 def _write(write: Callable[[bytes], int], chunk: bytes) -> None:
     write(chunk)
+
+
+def metadata_of(
+    tools: FfmpegTools, location: str, index: int, profile: Profile, stop: threading.Event
+) -> Metadata | None:
+    """Return the metadata of a stream's pictures; None if it cannot be read."""
+    words = [*input_options(location), "-map", f"0:{index}", "-c", "copy", "-bsf", ALONE]
+    words += ["-f", "framehash", "-hash", "md5", "-"]
+    done = reported(tools, location, words, profile, stop)
+    if done.returncode != 0:
+        return None
+    rows = (
+        line.split(",")
+        for line in done.stdout.decode("ascii", "replace").splitlines()
+        if not line.startswith("#")
+    )
+    return sorted((int(row[2]), row[5].strip()) for row in rows)
+
+
+def dolby_problem(before: Metadata | None, after: Metadata | None, frames: int) -> str:
+    """Return how the metadata of a rendition of so many frames differs from its source's, or "".
+
+    An edit list hides pictures at both ends, which are before 0 there, or are left over.
+    """
+    if before is None or after is None:
+        return "its Dolby Vision metadata cannot be read"
+    if not frames or len(after) != frames:
+        return f"{len(after)} of its {frames} frames have Dolby Vision metadata"
+    shown = [digest for time, digest in before if time >= 0]
+    if len(shown) < frames:
+        return (
+            f"{len(shown)} frames of the source have Dolby Vision metadata, and {frames} of its own"
+        )
+    for number, ((_, made), wanted) in enumerate(zip(after, shown, strict=False)):
+        if made != wanted:
+            return f"the Dolby Vision metadata of frame {number} is not the source's"
+    return ""

@@ -31,7 +31,9 @@ from hevcq.ffmpeg.run.messages import (
 from hevcq.ffmpeg.verify.decode import (
     Decoded,
     decode_problems,
+    dolby_problem,
     level_files_of,
+    metadata_of,
     new_level_files,
     source_thumbnails,
 )
@@ -153,7 +155,25 @@ class _Gates:
                 frames=request.report.frames,
             )
         )
-        return _judged(problems or self._wrong_captions())
+        return _judged(problems or self._wrong_captions() or self._wrong_dolby())
+
+    def _wrong_dolby(self) -> list[str]:
+        """Return how Dolby Vision metadata of the pictures differs from the source's."""
+        request, made = self.request, output_streams(self.request.plan, self.output)
+        kept = [s for s in request.plan.kept if s.video is not None and s.video.dolby_vision]
+        if not kept:
+            return []
+        problems = []
+        for each in kept:
+            index = made[each.position or 0].index
+            track = self.made.track(index)
+            files = (request.location, each.source_index), (str(request.output), index)
+            before, after = (
+                metadata_of(self.tools, place, number, request.profile, self.stop)
+                for place, number in files
+            )
+            problems.append(dolby_problem(before, after, track.packets if track else 0))
+        return list(filter(None, problems))
 
     def _wrong_captions(self) -> list[str]:
         """Return how the text of captions differs from the source's captions."""

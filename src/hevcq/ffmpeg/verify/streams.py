@@ -118,6 +118,10 @@ def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
     yield from _colour(target.colour, found.colour)
     if target.captions is not None and target.captions != found.closed_captions:
         yield "closed captions were lost" if target.captions else "it has closed captions"
+    if target.dolby_vision and not (found.dolby_vision and found.dolby_base):
+        yield "it is not marked as Dolby Vision"
+    if found.dolby_vision and not target.dolby_vision:
+        yield "it is Dolby Vision, which was to be left out"
     if _display(target.mastering_display) != _display(found.mastering_display):
         yield _differs("HDR mastering display", target.mastering_display, found.mastering_display)
     if _light(target.light_level) != _light(found.light_level):

@@ -1,0 +1,80 @@
+"""Decide what becomes of HDR and of Dolby Vision metadata, and refuse what would be lost or untrue."""
+
+from hevcq.domain.formats import SOFTWARE, VIDEO_FORMATS, Container, VideoCodec
+from hevcq.domain.media.facts import VideoFacts
+from hevcq.domain.planning.encode_plan import Refuse
+from hevcq.domain.profile import LossPolicy, PixelFormatPolicy, Profile
+
+HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+UNMARKED_IN_MOV = Refuse(
+    policy="policies.dynamic_hdr",
+    detail="The picture carries Dolby Vision metadata, which ffmpeg does not mark in a MOV; set "
+    "container to mp4 to keep it, or policies.dynamic_hdr to drop to encode without it.",
+)
+
+
+def keeps_dolby(profile: Profile, facts: VideoFacts, *, scaled: bool) -> bool:
+    """Return whether the encode keeps Dolby Vision metadata, true for each picture.
+
+    That of films (8.1) says where between black bars the picture is, which turning or scaling would make
+    wrong; phones (8.4) record without bars. libx265 takes 8.1 only with a mastering display.
+    """
+    video, policies = profile.video, profile.policies
+    wanted = (
+        policies.dynamic_hdr is LossPolicy.KEEP
+        and policies.hdr is LossPolicy.KEEP
+        and video.codec is VideoCodec.HEVC
+        and video.encoder == (SOFTWARE,)
+        and profile.container in {Container.SOURCE, Container.MP4, Container.MKV}
+    )
+    changed = facts.becomes, facts.retimed, facts.interlaced, *facts.bars
+    odd = facts.width % 2, facts.height % 2, "420p10" not in facts.pixel_format
+    altered = any((*changed, *odd))
+    turned = facts.rotation or facts.mirrored or scaled
+    placed = facts.dolby_base != "hlg" and (turned or facts.mastering_display is None)
+    return facts.dolby_writable and wanted and not altered and not placed
+
+
+def refused_dolby(facts: VideoFacts) -> Refuse | None:
+    """Refuse Dolby Vision whose pictures are wrong without its metadata, whatever the policy."""
+    if not facts.dolby_vision or facts.dolby_base:
+        return None
+    return Refuse(
+        policy="policies.dynamic_hdr",
+        detail="The picture is Dolby Vision without a base layer that shows true colours by itself "
+        "(profile 5), so its metadata cannot be left out.",
+    )
+
+
+def refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    """Refuse an HDR picture that the profile does not allow, or could not keep whole."""
+    if facts.colour.transfer not in HDR_TRANSFERS:
+        return None
+    if profile.policies.hdr is LossPolicy.CONVERT:
+        return None
+    row = VIDEO_FORMATS[profile.video.codec]
+    static = facts.mastering_display is not None or facts.light_level is not None
+    if profile.policies.hdr is LossPolicy.KEEP and static and not row.static_hdr:
+        return Refuse(
+            policy="policies.hdr",
+            detail=f"The picture is HDR10, whose mastering display {row.encoder} would not keep; set "
+            "policies.hdr to convert to map its tones.",
+        )
+    if profile.policies.hdr is not LossPolicy.KEEP:
+        return Refuse(
+            policy="policies.hdr",
+            detail=f"The picture is HDR ({facts.colour.transfer}) and this profile makes SDR only; "
+            "set policies.hdr to convert to map its tones, or use a profile that keeps HDR.",
+        )
+    if profile.video.pixel_format is PixelFormatPolicy.YUV420P:
+        return Refuse(
+            policy="video.pixel_format",
+            detail="The picture is HDR, which 8 bits would show in bands; set "
+            "video.pixel_format to keep.",
+        )
+    return None
+
+
+def maps_tones(profile: Profile, facts: VideoFacts) -> bool:
+    """Return whether an HDR picture becomes SDR."""
+    return facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr is LossPolicy.CONVERT
