@@ -5,6 +5,7 @@ from typing import Any
 
 from contracts.backends import World, source
 from hevcq.domain.job import JobRecord, JobState, job_id
+from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, JobFilter, ListOrder
 
 
@@ -84,3 +85,8 @@ def test_every_order_of_a_ledger_pages_without_a_gap(world: World) -> None:
         assert len(found) == len(names)
     large = [job.source.size for job in world.ledger.jobs(JobFilter(larger_than=2))]
     assert sorted(large) == [3, 5]
+    (first,) = islice(world.ledger.jobs(JobFilter(order=ListOrder.NEWEST)), 1)
+    assert world.ledger.cancel(first.job_id, "Cancelled.")
+    world.advance(10)
+    assert world.ledger.causes(JobFilter()) == {None: 3, FailureClass.CANCELLED: 1}
+    assert world.ledger.causes(JobFilter(states=frozenset({JobState.QUEUED}))) == {None: 3}

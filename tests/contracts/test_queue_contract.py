@@ -370,3 +370,21 @@ def test_a_stop_ends_the_waiting_early(world: World) -> None:
         world.advance(1)
 
         assert waiting.result(timeout=10) == []
+
+
+def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world: World) -> None:
+    world.queue.send([task(number) for number in range(4)])
+    if not world.queue.ordered:
+        assert not world.queue.move(task(2), first=True)
+        return
+
+    assert world.queue.move(task(2), first=True)
+    assert world.queue.move(task(3), first=True), "whoever came last goes before the first"
+    assert world.queue.move(task(0), first=False)
+    world.queue.send([task(9)])
+    assert not world.queue.move(task(8), first=True), "it does not wait"
+
+    moved = names(take(world, 3))
+    assert moved == [task(number).source.key for number in (3, 2, 1)]
+    assert not world.queue.move(task(3), first=False), "somebody holds it"
+    assert set(names(take(world, 3))) == {task(0).source.key, task(9).source.key}

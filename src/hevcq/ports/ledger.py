@@ -2,9 +2,11 @@
 subjobs of split jobs, the content that is known not to be worth encoding, and pauses."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 
 from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source, Split
 from hevcq.domain.pause import Pause
@@ -48,6 +50,10 @@ class AlreadySplit:
 
 
 Claim = Granted | AlreadySettled | Held | AlreadySplit
+
+
+MAX_COUNTED = 5_000
+"""Records that are read to count causes where the backend cannot count by itself."""
 
 
 class ListOrder(StrEnum):
@@ -212,6 +218,10 @@ class Ledger(ABC):
     @abstractmethod
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield the matching records page by page, in one of `orders`."""
+
+    def causes(self, wanted: JobFilter) -> dict[FailureClass | None, int]:
+        """Return how many of the matching jobs failed of what, MAX_COUNTED at most."""
+        return Counter(job.failure_class for job in islice(self.jobs(wanted), MAX_COUNTED))
 
     @abstractmethod
     def note_letter(self, job_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -448,6 +449,17 @@ class SqlLedger(Ledger):
         merged = heapq.merge(*walks, reverse=way == "DESC", key=lambda item: item[:2])
         for _by, _seq, row in merged:
             yield job_record(row)
+
+    def causes(self, wanted: JobFilter) -> dict[FailureClass | None, int]:
+        found: Counter[FailureClass | None] = Counter()
+        for state in wanted.states or [None]:
+            where, bound = _conditions(wanted, state)
+            counted = (
+                f"SELECT failure_class, COUNT(*) FROM job WHERE {where} GROUP BY failure_class"  # noqa: S608
+            )
+            for name, count in self._database.rows(counted, bound):
+                found[FailureClass(name) if name else None] += count
+        return found
 
     def note_letter(self, job_id: str) -> None:
         """Do nothing: the letters are rows beside the jobs."""

@@ -115,8 +115,13 @@ def changeable(
 
 
 def causes(ledger: Ledger, wanted: WantedJobs) -> list[tuple[FailureClass, int]]:
-    """Return how many failed jobs each cause has, the most frequent first, of MAX_READ at most."""
+    """Return how many failed jobs each cause has, the most frequent first; by words of MAX_READ."""
     whole = replace(wanted, states=frozenset({JobState.DEAD}), cause=None, before=None)
+    if not wanted.text:
+        counted = Counter[FailureClass]()
+        for cause, count in ledger.causes(_filter(whole)).items():
+            counted[cause or FailureClass.INTERNAL] += count
+        return counted.most_common()
     read = (job for job in islice(_records(ledger, whole), MAX_READ) if _matches(job, whole))
     return Counter(job.failure_class or FailureClass.INTERNAL for job in read).most_common()
 
@@ -127,16 +132,18 @@ def remedy(cause: FailureClass | None) -> str:
 
 
 def _records(ledger: Ledger, wanted: WantedJobs) -> Iterator[JobRecord]:
-    return ledger.jobs(
-        JobFilter(
-            states=wanted.states,
-            profile=wanted.profile,
-            key_prefixes=wanted.prefixes,
-            larger_than=wanted.larger_than,
-            updated_after=wanted.updated_after,
-            before=wanted.before,
-            order=wanted.order,
-        )
+    return ledger.jobs(_filter(wanted))
+
+
+def _filter(wanted: WantedJobs) -> JobFilter:
+    return JobFilter(
+        states=wanted.states,
+        profile=wanted.profile,
+        key_prefixes=wanted.prefixes,
+        larger_than=wanted.larger_than,
+        updated_after=wanted.updated_after,
+        before=wanted.before,
+        order=wanted.order,
     )
 
 
