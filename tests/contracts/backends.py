@@ -132,6 +132,40 @@ def open_postgres(folder: Path) -> World:
     return world
 
 
+def open_bucket(folder: Path) -> World:
+    """Open the server's database beside a bucket; videos of libraries are linked."""
+    from hevcq.backends.aws.compatible import CompatibleStore
+    from hevcq.backends.sql.factory import open_backend
+    from hevcq.util.clock import SystemClock
+    from hevcq.wiring.bucket import put_beside
+    from support.aws.moto_server import clients, endpoint, reset
+    from support.postgres import database
+
+    reset()
+    clients().s3.create_bucket(
+        Bucket="farm", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    clients().s3.put_bucket_versioning(Bucket="farm", VersioningConfiguration={"Status": "Enabled"})
+    s3 = {"endpoint_url": endpoint(), "bucket": "farm"}
+    settings = Settings(backend="postgres", data_dir=folder / "data", s3=s3)
+    clock, shared = ManualClock(), database(SystemClock())
+    bucket = CompatibleStore(settings, clock, clients())
+    bucket.write("of this farm")
+    bucket.prove()
+    data = settings.data_dir
+    opened = put_beside(open_backend(data, data, PROFILES, clock, shared), bucket.objects)
+    world = sql_world(folder, clock, opened)
+
+    def upload(video: UploadedVideo, content: bytes) -> None:
+        import httpx2
+
+        httpx2.put(bucket.video_files.part_url(video, 1), content=content).raise_for_status()
+
+    world.files, world.upload = bucket.video_files, upload
+    world.can -= {BULK}
+    return world
+
+
 def sql_world(folder: Path, clock: ManualClock, opened: SqlBackend) -> World:
     from hevcq.backends.sql.ledger import insert_job
     from hevcq.backends.sql.queue import send
@@ -223,6 +257,7 @@ OPENERS: dict[str, Callable[[Path], World]] = {
     "embedded": open_embedded,
     "postgres": open_postgres,
     "aws": open_aws,
+    "bucket": open_bucket,
 }
 BACKENDS = [
     pytest.param("memory"),
@@ -230,6 +265,8 @@ BACKENDS = [
     pytest.param("postgres"),
     pytest.param("aws", marks=pytest.mark.aws),
 ]
+STORES = [*BACKENDS, pytest.param("bucket", marks=pytest.mark.aws)]
+"""Where the queue and the ledger are those of PostgreSQL, which have their suites already."""
 
 
 def source(name: object = 1, *, version: str = "v1", size: int = 1000) -> Source:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import BACKENDS, OPENERS, World
+from contracts.backends import BACKENDS, OPENERS, STORES, World
 
 
 @pytest.fixture(params=BACKENDS)
@@ -13,7 +13,13 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     yield from _opened(request.param, tmp_path)
 
 
-@pytest.fixture(params=[each for each in BACKENDS if each.values != ("memory",)])
+@pytest.fixture(params=STORES)
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """Where objects are kept."""
+    yield from _opened(request.param, tmp_path)
+
+
+@pytest.fixture(params=[each for each in STORES if each.values != ("memory",)])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """Where a page is served: it keeps uploads and accounts in no memory."""
     yield from _opened(str(request.param), tmp_path)

@@ -29,6 +29,11 @@ from hevcq.ports.store import Publication, StoredObject
 from support.fakes.encoder import content_of
 
 
+@pytest.fixture
+def world(keeper: World) -> World:
+    return keeper
+
+
 def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
     path, moved = library_file(world), []
 

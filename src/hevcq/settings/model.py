@@ -90,6 +90,24 @@ class PostgresSettings(Frozen):
     )
 
 
+class S3Settings(Frozen):
+    """A bucket on an S3-compatible server, for renditions and uploads of several machines."""
+
+    endpoint_url: str = Field(
+        default="", pattern=r"^$|^https?://", description="address of the server: MinIO, Ceph, …"
+    )
+    bucket: str = Field(
+        default="", description="bucket for renditions and uploads; empty: postgres.files_dir"
+    )
+
+    @field_validator("bucket", mode="after")
+    @classmethod
+    def _somewhere(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("endpoint_url"):
+            raise ValueError("needs s3.endpoint_url, the address of its server")
+        return value
+
+
 class PriceSettings(Frozen):
     """What encoding costs on AWS, in US dollars; say what your region asks."""
 
@@ -200,6 +218,11 @@ class Settings(Frozen):
     postgres: PostgresSettings = Field(
         default_factory=PostgresSettings, description="the database of several machines"
     )
+    s3: S3Settings = Field(
+        default_factory=S3Settings,
+        description="[s3], with postgres: a bucket instead of postgres.files_dir; its keys and region come "
+        "as boto3 finds them",
+    )
     paths: dict[Path, Path] = Field(
         default_factory=dict,
         description="[paths], with postgres: folders that are elsewhere on this machine, by the name that the "
@@ -238,6 +261,15 @@ class Settings(Frozen):
         refuse_conflicts(value)
         return value
 
+    @field_validator("s3", mode="after")
+    @classmethod
+    def _beside_postgres(cls, value: S3Settings, info: ValidationInfo) -> S3Settings:
+        if value.bucket and info.data.get("backend") != "postgres":
+            raise ValueError('only works with backend = "postgres"; for AWS itself see [aws]')
+        if value.bucket and info.data["postgres"].files_dir is not None:
+            raise ValueError("replaces postgres.files_dir: name one of them")
+        return value
+
     @field_validator("paths", mode="after")
     @classmethod
     def _one_name_each(cls, value: dict[Path, Path], info: ValidationInfo) -> dict[Path, Path]:
@@ -267,6 +299,11 @@ class Settings(Frozen):
     @property
     def on_aws(self) -> bool:
         return self.backend == "aws"
+
+    @property
+    def uploads_direct(self) -> bool:
+        """Whether browsers send videos straight to a bucket."""
+        return self.on_aws or bool(self.s3.bucket)
 
     @property
     def files_dir(self) -> Path:

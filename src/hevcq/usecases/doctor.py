@@ -206,7 +206,7 @@ def _folder(name: str, context: DoctorContext) -> str:
         )
         raise StorageError(f"{detail}.", remedy=remedy)
     if name == "scratch":
-        slots, copied = capacity(settings.workers).slots, settings.on_aws
+        slots, copied = capacity(settings.workers).slots, settings.uploads_direct
         room = source_room(free, keep=least, slots=slots, copied=copied)
         detail += f", {slots} slots for sources of up to {room} MiB each"
     return detail

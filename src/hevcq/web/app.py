@@ -65,7 +65,7 @@ def create_app(app: App) -> FastAPI:
     key = configured_key(configured) if configured else kept_key(app.settings.data_dir / "web")
     mode = make_mode(web, app.accounts, app.clock)
     authenticator = Authenticator(mode, Cookies(key, secure=secure), app.accounts, app.clock)
-    policy = content_policy(() if not app.settings.on_aws else app.video_files.origins())
+    policy = content_policy(() if not app.settings.uploads_direct else app.video_files.origins())
     made = FastAPI(
         openapi_url=None,
         routes=_routes(),

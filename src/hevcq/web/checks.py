@@ -32,7 +32,7 @@ def page_checks(app: App) -> Iterator[Check]:
     yield Check(Area.CONFIG, "sign-in", lambda: _sign_in(app))
     yield Check(Area.FOLDER, "uploads", lambda: _uploads(app))
     yield Check(Area.DATABASE, "videos", lambda: _videos(app))
-    if app.settings.on_aws:
+    if app.settings.uploads_direct:
         yield Check(Area.CONFIG, "browsers", lambda: _browsers(app))
 
 

@@ -18,6 +18,7 @@ from hevcq.util.host import Capacity, capacity
 
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients
+    from hevcq.backends.aws.compatible import CompatibleStore
     from hevcq.backends.sql.factory import SqlBackend
     from hevcq.backends.sql.migrate import Migration
     from hevcq.domain.pause import Hours
@@ -114,7 +115,17 @@ class App:
     def _sql(self) -> SqlBackend:
         from hevcq.backends.sql.factory import open_sql
 
-        return open_sql(self.settings, self.profiles, self.clock, self._notice)
+        if not self.settings.s3.bucket:
+            return open_sql(self.settings, self.profiles, self.clock, self._notice)
+        from hevcq.wiring.bucket import open_beside
+
+        return open_beside(self.settings, self.profiles, self.clock, self._bucket, self._notice)
+
+    @cached_property
+    def _bucket(self) -> CompatibleStore:
+        from hevcq.backends.aws.compatible import CompatibleStore
+
+        return CompatibleStore(self.settings, self.clock)
 
     @cached_property
     def processes(self) -> Processes:
@@ -190,6 +201,8 @@ class App:
 
     @cached_property
     def video_files(self) -> VideoFiles:
+        if self.settings.s3.bucket:
+            return self._bucket.video_files
         if not self.settings.on_aws:
             from hevcq.backends.sql.video_files import FolderVideoFiles
 
@@ -303,7 +316,7 @@ class App:
                 catalog.close()
         for name in ("catalog", "processes", "videos", "video_files"):
             self.__dict__.pop(name, None)
-        for name in ("backend", "worker_backend", "_sql", "_clients"):
+        for name in ("backend", "worker_backend", "_sql", "_clients", "_bucket"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()

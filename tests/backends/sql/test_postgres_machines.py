@@ -28,7 +28,7 @@ def test_a_folder_that_is_not_the_one_of_all_machines_is_refused(tmp_path) -> No
     with own_server() as server:
         start("nas", "share")
         start("desktop", "share")
-        with pytest.raises(ConfigError, match="is not the folder that holds the renditions"):
+        with pytest.raises(ConfigError, match="is not what holds the renditions"):
             start("desktop", "bare mount point")
 
 

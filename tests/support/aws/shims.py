@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import threading
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote
 
 _done: set[str] = set()
 
@@ -33,6 +33,7 @@ def apply() -> None:
         conditional_writes,
         event_keys,
         event_versions,
+        joins,
         line_breaks,
         policies,
         quick_counts,
@@ -95,6 +96,24 @@ def event_versions() -> None:
         return event
 
     notifications._get_s3_event = with_version
+
+
+def joins() -> None:
+    """AWS heeds If-Match when it joins parts, as moto does for If-None-Match only."""
+    from moto.s3.exceptions import PreconditionFailed
+    from moto.s3.responses import S3Response
+
+    plain = S3Response._complete_multipart_body
+
+    def heeding(self, body):
+        wanted = self.headers.get("If-Match")
+        key = unquote(self.path).removeprefix(f"/{self.bucket_name}/")
+        there = self.backend.get_object(self.bucket_name, key) if wanted else None
+        if wanted and (there is None or there.etag.strip('"') != wanted.strip('"')):
+            raise PreconditionFailed("If-Match")
+        return plain(self, body)
+
+    S3Response._complete_multipart_body = heeding
 
 
 def line_breaks() -> None:

@@ -107,7 +107,12 @@ def _s3_style(settings: AwsSettings) -> dict[str, Any]:
     """
     style = "path" if settings.endpoint_url else "virtual"
     regional = {"addressing_style": style, "us_east_1_regional_endpoint": "regional"}
-    return {"s3": regional, "signature_version": "s3v4"}
+    wanted: dict[str, Any] = {"s3": regional, "signature_version": "s3v4"}
+    if settings.endpoint_url:  # other servers store a checksum that trails the body as part of it
+        wanted |= dict.fromkeys(
+            ("request_checksum_calculation", "response_checksum_validation"), "when_required"
+        )
+    return wanted
 
 
 def _config(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.ledger import SqlLedger
@@ -59,15 +59,46 @@ class SqlBackend:
         self.catalog.close()
 
 
+class Holder(Protocol):
+    """Where the renditions of a server's database are: a folder, or a bucket.
+
+    `write` marks it for a database, `read` returns the mark or "".
+    """
+
+    where: str
+
+    def read(self) -> str: ...
+    def write(self, mark: str) -> None: ...
+
+
+class FolderHolder:
+    """A folder that each machine mounts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._mark, self.where = folder / FILES_MARK, printable(folder)
+
+    def read(self) -> str:
+        with file_errors("read", self._mark):
+            return self._mark.read_text("utf-8") if self._mark.is_file() else ""
+
+    def write(self, mark: str) -> None:
+        part = self._mark.with_suffix(".part")
+        with file_errors("written", self._mark):
+            part.write_text(mark, "utf-8")
+            replace_durably(part, self._mark)
+
+
 def open_sql(
     settings: Settings,
     profiles: Mapping[str, Profile],
     clock: Clock,
     notice: Callable[[str], None] | None = None,
+    holder: Holder | None = None,
 ) -> SqlBackend:
     """Open or create what the settings name, and free what dead processes of this machine held.
 
-    A new folder gets mode 0700; `notice` gets the sentence of a wait for the database. Raises
+    A new folder gets mode 0700; `notice` gets the sentence of a wait for the database. With a server
+    `holder` has the renditions, by default `files_dir`. Raises
     DatabaseDamaged (also if renditions exist without the database that names them), ConfigError,
     UnknownSchema, DatabaseBusy, DiskFull, StorageError or Unavailable.
     """
@@ -76,7 +107,7 @@ def open_sql(
         with file_errors("created", each):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.backend == "postgres":
-        shared = open_postgres(settings, clock, notice)
+        shared = open_postgres(settings, clock, notice, holder=holder)
         local = SqliteDatabase(folder / CATALOG, notice=notice)
         return open_backend(folder, files, profiles, shared.clock, shared, local)
     if (folder / MOVED).exists():
@@ -94,6 +125,7 @@ def open_postgres(
     notice: Callable[[str], None] | None,
     *,
     alone: bool = True,
+    holder: Holder | None = None,
 ) -> PostgresDatabase:
     """Open the server's tables; unless not `alone` (a migration), make none beside renditions of other
     ones, and use none whose records were moved."""
@@ -114,28 +146,24 @@ def open_postgres(
     mounts = {name: Path(os.path.realpath(here)) for name, here in settings.paths.items()}
     database.paths = PathMap(mounts)
     try:
-        _require_same_files(database, files, alone=alone)
+        _require_same_files(database, holder or FolderHolder(files), alone=alone)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _require_same_files(database: PostgresDatabase, folder: Path, *, alone: bool) -> None:
-    """Raise ConfigError if the folder is not the one with the database's renditions, as before a mount.
+def _require_same_files(database: PostgresDatabase, holder: Holder, *, alone: bool) -> None:
+    """Raise ConfigError if it does not hold the database's renditions, as a folder before its mount.
 
     The first machine marks it.
     """
-    mark = folder / FILES_MARK
 
     def work(connection: Connection) -> tuple[str]:
         (known,) = connection.execute(sql.FILES_MARK).fetchone()
         if not known:
             known = secrets.token_hex(16)
-            part = mark.with_suffix(".part")
-            with file_errors("written", mark):
-                part.write_text(known, "utf-8")
-                replace_durably(part, mark)
+            holder.write(known)
             connection.execute(sql.MARK_FILES, (known,))
         return (known,)
 
@@ -146,13 +174,11 @@ def _require_same_files(database: PostgresDatabase, folder: Path, *, alone: bool
             raise _moved(f"of {database.where}", "embedded")
         known = known.removeprefix(MOVED)
     database.house = known
-    with file_errors("read", mark):
-        if mark.is_file() and mark.read_text("utf-8") == known:
-            return
-    raise ConfigError(
-        f"{printable(folder)} is not the folder that holds the renditions of {database.where}.",
-        remedy="Mount it on this machine, and set postgres.files_dir to it.",
-    )
+    if holder.read() != known:
+        raise ConfigError(
+            f"{holder.where} is not what holds the renditions of {database.where}.",
+            remedy="Mount the right folder and set postgres.files_dir to it, or correct [s3].",
+        )
 
 
 def _moved(where: str, to: str) -> ConfigError:

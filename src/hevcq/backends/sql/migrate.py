@@ -162,6 +162,9 @@ def open_migration(
     if settings.paths:
         remedy = "Migrate on the machine where the folders have their common names."
         raise UsageError("The setting `paths` gives folders other names here.", remedy=remedy)
+    if settings.s3.bucket:
+        remedy = "Take [s3] out to migrate to a folder; what is in a bucket stays there."
+        raise UsageError("Records of renditions in a bucket are not migrated.", remedy=remedy)
     if not there.postgres.dsn.get_secret_value():
         remedy = "Set it in the settings file, also where PGHOST names the server."
         raise ConfigError("postgres.dsn is empty.", remedy=remedy)

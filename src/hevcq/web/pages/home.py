@@ -115,5 +115,5 @@ def upload(request: Request) -> Response:
         max_title=MAX_TITLE,
         max_description=MAX_DESCRIPTION,
         chunk=CHUNK_BYTES,
-        direct=app.settings.on_aws,
+        direct=app.settings.uploads_direct,
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import HTTPClientError
+from botocore.exceptions import ClientError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 
 from hevcq.backends.aws.errors import code_of, translate_errors
@@ -170,7 +171,7 @@ class S3VideoFiles(VideoFiles):
 
     def _delete_versions(self, video: Video) -> None:
         key, bucket = raw_key(video), self._buckets.input
-        with translate_errors(f"delete {key!r}"):
+        with translate_errors(f"delete {key!r}"), self._unversioned(key):
             pages = self._s3.get_paginator("list_object_versions").paginate(
                 Bucket=bucket, Prefix=key
             )
@@ -179,6 +180,16 @@ class S3VideoFiles(VideoFiles):
                 for each in found:
                     if each["Key"] == key:
                         self._s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
+
+    @contextmanager
+    def _unversioned(self, key: str) -> Iterator[None]:
+        """Delete the one object of a key where the server knows no versions (R2, Garage)."""
+        try:
+            yield
+        except ClientError as error:
+            if code_of(error) != "NotImplemented":
+                raise
+            self._s3.delete_object(Bucket=self._buckets.input, Key=key)
 
     def raw(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str:
         if video.source is None:
