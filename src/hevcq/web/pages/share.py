@@ -1,4 +1,4 @@
-"""Ask strangers for the password of a shared video."""
+"""A shared video, as strangers see it: behind its password, if it has one."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from hevcq.usecases.videos.manage import refresh, settled_rows
 from hevcq.web.identity.accounts import opens_share
 from hevcq.web.identity.session import digest
+from hevcq.web.pages.video import played
 from hevcq.web.rendering import page
 from hevcq.web.services import find_shared, knows_password, read_form, services_of, share_cookie
 
@@ -19,7 +21,20 @@ KNOWN_S = 12 * 3600.0
 
 
 def routes() -> Sequence[BaseRoute]:
-    return (Route("/p/{slug}", unlock, methods=["POST"]),)
+    return (
+        Route("/p/{slug}", watch),
+        Route("/p/{slug}", unlock, methods=["POST"]),
+    )
+
+
+def watch(request: Request) -> Response:
+    """Show a public video to anybody; it says nothing about who owns it."""
+    farm, video = find_shared(request)
+    if not knows_password(request, video):
+        return ask(request)
+    video = refresh(farm, video)
+    found = settled_rows(video, shared=True)
+    return page(request, "public.html", video=video, playing=played(request, farm, video, found))
 
 
 async def unlock(request: Request) -> Response:

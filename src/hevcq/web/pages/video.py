@@ -19,7 +19,7 @@ from hevcq.domain.videos.record import Share, Video, Visibility
 from hevcq.domain.videos.rules import media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, refresh, rows, settled_rows
+from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, refresh, rows
 from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
@@ -32,13 +32,10 @@ from hevcq.usecases.videos.playback import (
 from hevcq.util.text import printable, whole
 from hevcq.web.identity.accounts import new_share
 from hevcq.web.identity.person import person_of
-from hevcq.web.pages.share import ask
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import (
     certificate_file,
-    find_shared,
     find_video,
-    knows_password,
     of_form,
     own_address,
     services_of,
@@ -66,7 +63,6 @@ def routes() -> Sequence[BaseRoute]:
         *changes,
         Route(f"{PATH}/delete", of_form(delete), methods=["POST"]),
         Route(f"{PATH}/{{profile}}/certificate", certificate),
-        Route("/p/{slug}", watch),
     )
 
 
@@ -80,7 +76,7 @@ def show(request: Request) -> Response:
         request,
         "video.html",
         video=video,
-        playing=_played(request, farm, video, found),
+        playing=played(request, farm, video, found),
         formats=_formats_html(farm, video, found),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
         unshared=[each.profile for each in video.made if not video.shares(each)],
@@ -89,16 +85,6 @@ def show(request: Request) -> Response:
         original=original_address(media_base(video), video, download=True),
         whose=video.owner if video.owner != person.owner else "",
     )
-
-
-def watch(request: Request) -> Response:
-    """Show a public video to anybody; it says nothing about who owns it."""
-    farm, video = find_shared(request)
-    if not knows_password(request, video):
-        return ask(request)
-    video = refresh(farm, video)
-    found = settled_rows(video, shared=True)
-    return page(request, "public.html", video=video, playing=_played(request, farm, video, found))
 
 
 def now(request: Request) -> Response:
@@ -176,9 +162,7 @@ def certificate(request: Request) -> Response:
     return certificate_file(proof, f"{video.video_id}-{profile}")
 
 
-def _played(
-    request: Request, farm: VideoFarm, video: Video, found: Sequence[ProfileRow]
-) -> Playing:
+def played(request: Request, farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) -> Playing:
     """Return what is played, with what belongs to its set or its file."""
     base = media_base(video, public=request.url.path.startswith("/p/"))
     what = playing(base, video, found, farm.profiles)
