@@ -16,7 +16,7 @@ from hevcq.domain.videos.record import (
     make_video_id,
 )
 from hevcq.errors import Conflict, QuotaExceeded
-from hevcq.ports.videos import Quota, VideoFilter, VideoRecords, VideoUsage
+from hevcq.ports.videos import Quota, VideoFilter, VideoOrder, VideoRecords, VideoUsage
 
 NO_LIMIT = Quota()
 T0 = 1_700_000_000.0
@@ -129,6 +129,30 @@ def test_pages_are_newest_first_by_owner_and_state(records: VideoRecords) -> Non
     assert numbers(owner="ann", statuses=wanted) == [11, 10, 7, 2]
     assert numbers(text="vIDEO 1") == [11, 10, 1]
     assert numbers(owner="nobody") == []
+
+
+def test_pages_are_sorted_by_name_or_size_where_the_store_can(records: VideoRecords) -> None:
+    titles = ["cat", "Bee", "ape", "dog", "Bee"]
+    for number, title in enumerate(titles):
+        records.create(video(number, title=title, size=9 + number % 3), NO_LIMIT)
+    records.create(video(9, owner="bob", title="ant", status=VideoStatus.FAILED), NO_LIMIT)
+
+    def numbers(order: VideoOrder, **wanted: Any) -> list[int]:
+        found, page = [], records.page(VideoFilter(limit=2, order=order, **wanted))
+        while True:
+            found += [int(each.created_at - T0) for each in page.videos]
+            if not page.cursor:
+                return found
+            page = records.page(VideoFilter(limit=2, order=order, before=page.cursor, **wanted))
+
+    assert VideoOrder.NEWEST in records.orders
+    if VideoOrder.NAME in records.orders:
+        assert numbers(VideoOrder.NAME) == [9, 2, 1, 4, 0, 3]
+        assert numbers(VideoOrder.NAME, owner="ann", text="bee") == [1, 4]
+        assert numbers(VideoOrder.NAME, owner="nobody") == []
+    if VideoOrder.SIZE in records.orders:
+        assert numbers(VideoOrder.SIZE) == [9, 2, 1, 4, 0, 3]
+        assert numbers(VideoOrder.SIZE, statuses=frozenset({VideoStatus.FAILED})) == [9]
 
 
 def test_a_public_video_is_found_by_its_slug_and_a_private_one_is_not(

@@ -48,7 +48,17 @@ def test_the_list_is_found_by_words_and_state_page_by_page(people, bench, monkey
     assert titles("/?q=holiday") == ["Holiday"]
     assert titles("/?state=done") == ["Holiday"]
     assert "No video matches" in ann.get("/?q=garden").text
-    for wrong in ("/?state=gone", "/?before=../x"):
+    by_name = "/?sort=name"
+    assert titles(by_name)[:2] == ["Film 00", "Film 01"]
+    more = re.search(r'href="(/\?sort=name&amp;before=[^"]*)"', ann.get(by_name).text)
+    assert more
+    assert titles(more[1].replace("&amp;", "&")) == ["Film 24", "Film 25", "Holiday"]
+    assert titles("/?sort=size&q=holiday") == ["Holiday"]
+    found = ann.get("/?sort=size&q=film&state=uploading").text
+    assert 'href="/?q=film&amp;state=uploading&amp;sort=name"' in found
+    assert '<input type="hidden" name="sort" value="size">' in found
+    wrongs = ("/?state=gone", "/?before=../x", "/?sort=colour", "/?sort=name&before=ABC")
+    for wrong in wrongs:
         assert ann.get(wrong).headers["location"] == "/"
 
 

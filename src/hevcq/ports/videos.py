@@ -15,11 +15,20 @@ from hevcq.errors import BadUpload
 MAX_PAGE = 200
 
 
+class VideoOrder(StrEnum):
+    """What a list of videos can be sorted by: `SIZE` is the uploaded file's, largest first."""
+
+    NEWEST = "newest"
+    NAME = "name"
+    SIZE = "size"
+
+
 @dataclass(frozen=True, slots=True)
 class VideoFilter:
     """Select videos: of an owner (None: all), in some states (empty: all), that a text occurs in.
 
-    `before` is the cursor: the id of the last video of the page before. `limit` is 1 to MAX_PAGE.
+    `before` is the cursor of the page before: the id of its last video or, sorted by anything but
+    the time, how many came before. `limit` is 1 to MAX_PAGE.
     """
 
     owner: str | None = None
@@ -27,6 +36,7 @@ class VideoFilter:
     text: str = ""
     before: str = ""
     limit: int = 50
+    order: VideoOrder = VideoOrder.NEWEST
 
     @property
     def in_order(self) -> list[VideoStatus]:
@@ -36,7 +46,7 @@ class VideoFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Videos, newest first, and the cursor of the next page, "" at the end."""
+    """Videos, in the order asked for, and the cursor of the next page, "" at the end."""
 
     videos: tuple[Video, ...]
     cursor: str
@@ -67,12 +77,14 @@ class VideoRecords(ABC):
     - A change holds only against the revision it was made from; the loser gets Conflict.
     - Quotas are checked in the transaction that creates the record, so that requests at the same
       time cannot exceed them together.
-    - A page, a search by slug and a look for what is due scan nothing.
+    - A page of the newest, a search by slug and a look for what is due scan nothing.
     - Every method may raise StorageError or Unavailable.
     """
 
     sends_ends: bool = False
     """Whether a change that ends a video puts its event into the event log, in one transaction."""
+    orders: frozenset[VideoOrder] = frozenset({VideoOrder.NEWEST})
+    """What a page can be sorted by."""
 
     @abstractmethod
     def create(self, video: Video, quota: Quota) -> None:
@@ -95,7 +107,7 @@ class VideoRecords(ABC):
 
     @abstractmethod
     def page(self, wanted: VideoFilter) -> Page:
-        """Return the next page of the videos that match, newest first."""
+        """Return the next page of the videos that match, in one of `orders`."""
 
     @abstractmethod
     def by_slug(self, slug: str) -> Video | None:

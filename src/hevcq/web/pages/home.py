@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.videos.record import CROCKFORD, MAX_DESCRIPTION, MAX_TITLE, Video, VideoStatus
-from hevcq.ports.videos import VideoFilter
+from hevcq.ports.videos import VideoFilter, VideoOrder
 from hevcq.web.identity.person import Person, person_of
 from hevcq.web.pages.setup import waits_for
 from hevcq.web.rendering import page, render
@@ -33,7 +33,7 @@ async def home(request: Request) -> Response:
     wanted = filter_of(request, person)
     if wanted is None:
         return RedirectResponse("/", 303)
-    turns = services_of(request).searches if wanted.text else None
+    turns = services_of(request).searches if _reads_all(wanted) else None
     shown = await run_sync(_videos, app, wanted, person, limiter=turns)
     return page(
         request,
@@ -42,7 +42,9 @@ async def home(request: Request) -> Response:
         search=wanted.text,
         states=list(VideoStatus),
         state=next(iter(wanted.statuses), ""),
-        live="" if wanted.text else f"/now?{request.url.query}",
+        order=wanted.order,
+        orders={each: _address(wanted, each) for each in VideoOrder if each in app.videos.orders},
+        live="" if _reads_all(wanted) else f"/now?{request.url.query}",
     )
 
 
@@ -50,8 +52,8 @@ def now(request: Request) -> Response:
     person = person_of(request)
     wanted = filter_of(request, person)
     # A search, again and again, would hold up everybody's pages.
-    if wanted is None or wanted.text:
-        raise HTTPException(400, "A search is not kept up to date.")
+    if wanted is None or _reads_all(wanted):
+        raise HTTPException(400, "A search or a sorted list is not kept up to date.")
     services = services_of(request)
     return services.parts.answer(
         f"home {wanted} {person.is_operator}", lambda: _videos(services.app, wanted, person)
@@ -65,7 +67,12 @@ def filter_of(request: Request, person: Person) -> VideoFilter | None:
     """
     asked = request.query_params
     state, before = asked.get("state", ""), asked.get("before", "")
+    order = asked.get("sort") or VideoOrder.NEWEST
     if (state and state not in list(VideoStatus)) or not set(before) <= set(CROCKFORD):
+        return None
+    if order not in services_of(request).app.videos.orders:
+        return None
+    if order != VideoOrder.NEWEST and before and not (before.isdecimal() and len(before) < 10):
         return None
     return VideoFilter(
         owner=None if person.is_operator else person.owner,
@@ -73,18 +80,33 @@ def filter_of(request: Request, person: Person) -> VideoFilter | None:
         text=asked.get("q", "").strip()[:MAX_SEARCH],
         before=before[:26],
         limit=A_PAGE,
+        order=VideoOrder(order),
     )
+
+
+def _reads_all(wanted: VideoFilter) -> bool:
+    return bool(wanted.text) or wanted.order is not VideoOrder.NEWEST
+
+
+def _address(wanted: VideoFilter, order: VideoOrder, before: str = "") -> str:
+    query = {
+        "q": wanted.text,
+        "state": next(iter(wanted.statuses), ""),
+        "sort": "" if order is VideoOrder.NEWEST else order.value,
+        "before": before,
+    }
+    return f"/?{urlencode({name: value for name, value in query.items() if value})}"
 
 
 def _videos(app: App, wanted: VideoFilter, person: Person) -> str:
     found = app.videos.page(wanted)
-    query = {"q": wanted.text, "state": next(iter(wanted.statuses), ""), "before": found.cursor}
     return render(
         "home_videos.html",
         videos=[(video, saved_share(video)) for video in found.videos],
         now=app.clock.now(),
-        more=f"/?{urlencode(query)}" if found.cursor else "",
-        first=not wanted.before,
+        more=_address(wanted, wanted.order, found.cursor) if found.cursor else "",
+        first=_address(wanted, wanted.order) if wanted.before else "",
+        newest=wanted.order is VideoOrder.NEWEST,
         filtered=bool(wanted.text or wanted.statuses),
         person=person,
     )
