@@ -116,6 +116,22 @@ def test_an_undo_takes_away_what_was_placed_and_nothing_else(tmp_path, target):
     assert made.source.read_bytes() == made.original
 
 
+def test_a_name_that_is_too_long_with_its_marks_is_said_and_hinders_no_undo(tmp_path):
+    made = original(tmp_path, f"{'x' * 246}.avi", f"{'x' * 246}.mkv")  # .en.forced.srt is too much
+    swap = Swap(tmp_path, ManualClock(), FileSystem())
+    change = made.change.__class__(
+        made.source, made.target, made.change.fingerprint, certified(made), 30.0
+    )
+    done = swap.replace(change, made.fetch)
+
+    said = place_sidecars(FileSystem(), tmp_path, done.target, done.retained, change.certificate)
+    (unwritten,) = [each for each in said if "File name too long" in each]
+    assert ".en.forced.srt could not be written" in unwritten
+
+    swap.undo(change.certificate.job_id)
+    assert (names(made), made.source.read_bytes()) == ([], made.original)
+
+
 def test_a_certificate_of_subtitles_without_their_gate_proves_nothing(tmp_path):
     proof = certified(original(tmp_path))
     lacking = proof.model_copy(update={"gates": proof.gates[:-1]})

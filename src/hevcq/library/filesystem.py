@@ -29,6 +29,8 @@ NO_REPLACE, EXCHANGE = 1, 2
 AT_FDCWD = -100
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+"""Errors by which nothing is at a path: a name that is too long for the file system has no file."""
 SKIPPED = ("security.", "trusted.")
 """Attribute namespaces of the kernel and its security modules: set by policy, never copied
  (https://man7.org/linux/man-pages/man7/xattr.7.html)."""
@@ -70,8 +72,10 @@ class FileSystem:
         """Return the status of `path` without following links; None if nothing is there."""
         try:
             return os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in NOWHERE:
+                return None
+            raise
 
     def names(self, folder: Path) -> list[str]:
         """Return the sorted names in a folder; [] if there is no such folder."""

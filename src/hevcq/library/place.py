@@ -278,11 +278,11 @@ def place_sidecars(
     note = json.dumps([os.path.relpath(temp, home)]).encode()
     with job_lock(home, proof.job_id, note, fs) if proof.sidecars else nullcontext() as forget:
         for path, content in _sidecars(target, proof):
-            if fs.lstat(path) is not None:
-                if not _holds_bytes(fs, path, content):
-                    left.append(f"{printable(path)} is another file and was left as it is.")
-                continue
             try:
+                if fs.lstat(path) is not None:
+                    if not _holds_bytes(fs, path, content):
+                        left.append(f"{printable(path)} is another file and was left as it is.")
+                    continue
                 fs.write(temp, content)
                 _copy_metadata(source, [temp], fs)
                 move_new(fs, temp, path)
