@@ -1,6 +1,7 @@
 """Sources, jobs, tasks and states: identities that hold, bodies that cannot be forged into harm."""
 
 import json
+import os
 from contextlib import suppress
 
 import pytest
@@ -17,6 +18,8 @@ from hevcq.domain.job import (
     TaskKind,
     is_subjob,
     job_id,
+    same_version,
+    share_version,
 )
 from hevcq.errors import BadMessage
 
@@ -127,3 +130,18 @@ def test_a_part_has_an_identity_of_its_own_that_names_its_job():
     assert TASK.unit_id == TASK.job_id
     assert [is_subjob(unit.unit_id) for unit in (chunk, join, TASK)] == [True, True, False]
     assert chunk.as_whole_job() == TASK
+
+
+@pytest.mark.parametrize("seconds", [1_700_000_000, 0, -1, -2, -2_000_000_000])
+def test_a_video_of_a_share_is_known_again_also_with_a_time_before_1970(tmp_path, seconds):
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"1234567")
+    os.utime(video, ns=(0, seconds * 10**9))
+    facts, ends, others = video.stat(), "ab" * 32, "cd" * 32
+
+    known = share_version(facts.st_size, facts.st_mtime_ns, ends)
+
+    assert same_version(known, facts, lambda: ends)
+    assert not same_version(known, facts, lambda: others)
+    os.utime(video, ns=(0, (seconds - 60) * 10**9))
+    assert not same_version(known, video.stat(), lambda: ends)

@@ -47,12 +47,13 @@ def same_version(known: str, facts: os.stat_result, ends: Callable[[], str]) -> 
     `ends` reads the digest of its ends; it is asked only where the version has one.
     """
     size, mtime_ns, inode = facts.st_size, facts.st_mtime_ns, facts.st_ino
-    *head, last = known.split("-")
-    if len(last) != ENDS_DIGITS or len(head) != 2:
+    head, _, last = known.rpartition("-")
+    if len(last) != ENDS_DIGITS:
         return known == file_version(size, mtime_ns, inode)
+    then, _, seconds = head.partition("-")  # a time before 1970 has a minus itself
     # A time that is rounded up falls into the next step.
-    near = abs(int(head[1]) * 1_000_000_000 - mtime_ns // ROUNDED_NS * ROUNDED_NS) <= ROUNDED_NS
-    return int(head[0]) == size and near and last == ends()[:ENDS_DIGITS]
+    near = abs(int(seconds) * 1_000_000_000 - mtime_ns // ROUNDED_NS * ROUNDED_NS) <= ROUNDED_NS
+    return int(then) == size and near and last == ends()[:ENDS_DIGITS]
 
 
 class Source(Frozen):
