@@ -158,6 +158,16 @@ def test_nothing_to_encode_needs_no_crf(fits: Fits) -> None:
     assert (plan.items, fits.said, fits.adopted) == ((), [], [])
 
 
+def test_where_nothing_is_left_to_encode_it_says_that_the_size_chooses_nothing(fits: Fits) -> None:
+    (left_alone,) = videos(fits.bench, "unknown.mp4")
+    left_alone = replace(left_alone, info=media_info(seconds=None))
+
+    session(fits.bench, refine=fits.refine(MB // 2)).plan([left_alone])
+
+    assert fits.said == ["Nothing is left to encode, so no CRF is chosen by size."]
+    assert fits.adopted == fits.encoder.tried == []
+
+
 def test_ctrl_c_ends_the_run_and_does_not_choose_by_too_little(fits: Fits) -> None:
     fits.encoder.during["estimate"] = NEVER.set
 

@@ -78,6 +78,8 @@ class Fitting:
         stays = sum(map(self._stays, items)) if self.most else 0
         room = self.most - stays if self.most else sources / 2
         if not todo:
+            if items:
+                self._say("Nothing is left to encode, so no CRF is chosen by size.")
             return items, rates
         if sources <= room:
             self._say(f"All fits at any quality: CRF {self.profile.video.crf:g} stays.")
