@@ -77,6 +77,58 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
     assert server.wait(60) == 0
 
 
+@pytest.mark.media
+@pytest.mark.timeout(120)
+def test_several_files_are_sent_two_at_a_time_and_a_failed_one_again_alone(
+    site: Site, tmp_path: Path
+) -> None:
+    server = site.serve()
+    clips = [tmp_path / f"{name}.mp4" for name in ("ape", "bee", "cat", "dog")]
+    for clip in clips:
+        clip.write_bytes(clip.stem.encode() * 1000)
+    clips[1].write_bytes(b"")
+    begun: list[str] = []
+    with browser() as chromium:
+        ann = Watched(chromium.new_context(), site.address)
+        ann.sign_in("ann", PASSWORD)
+        ann.go("/upload")
+
+        def held(route: Any) -> None:
+            begun.append(route.request.headers["upload-metadata"])
+            if len(begun) > 2:
+                route.continue_()
+            elif len(begun) == 2:
+                ann.page.wait_for_timeout(300)
+                assert ann.page.locator('#files [data-state="queued"]').count() == 1
+                route.fulfill(status=422, json={"detail": "No room."})
+                routes[0].continue_()
+            else:
+                routes.append(route)
+
+        routes: list[Any] = []
+        ann.page.route("**/uploads", held)
+        ann.forgive = True
+        ann.page.get_by_label("Video files").set_input_files(clips)
+        assert not ann.page.get_by_role("textbox", name="Title").is_visible()
+        ann.page.get_by_role("button", name="Upload", exact=True).click()
+        ann.page.get_by_text("2 of 4 uploaded, 2 failed.").wait_for()
+        ann.forgive = False
+        assert not ann.accessible()
+        failed = ann.page.locator('#files [data-state="failed"]')
+        assert [each.split("\n")[0] for each in failed.all_inner_texts()] == ["bee.mp4", "cat.mp4"]
+        assert "The file is empty." in failed.nth(0).inner_text()
+        assert "No room." in failed.nth(1).inner_text()
+        ann.page.get_by_role("button", name="Resume: cat.mp4").click()
+        ann.page.get_by_text("3 of 4 uploaded, 1 failed.").wait_for()
+        ann.page.get_by_role("button", name="Cancel the upload: bee.mp4").click()
+        ann.page.get_by_text("3 of 3 uploaded.").wait_for()
+        assert not ann.said, "; ".join(ann.said)
+    came = [each.read_bytes() for each in (site.data / "videos").iterdir() if each.suffix == ".mp4"]
+    assert sorted(came) == sorted(clip.read_bytes() for clip in clips if clip != clips[1])
+    assert len(begun) == 4
+    server.terminate()
+
+
 def upload_through_a_crash(site: Site, server: Any, ann: Watched, clip: Path) -> Any:
     """Send a file over a slow line, kill the server midway, start it again, and arrive."""
     line = ann.page.context.new_cdp_session(ann.page)
@@ -87,13 +139,13 @@ def upload_through_a_crash(site: Site, server: Any, ann: Watched, clip: Path) ->
     ann.page.get_by_label("Video file").set_input_files(clip)
     ann.page.get_by_role("textbox", name="Title").fill("Our <garden>")
     ann.page.get_by_role("button", name="Upload", exact=True).click()
-    bar = ann.page.locator("#sent")
+    bar = ann.page.locator("#files progress")
     ann.until(lambda: bar.evaluate("each => each.value") > KILLED_AT_PERCENT, "some of the upload")
-    assert "/s" in ann.page.locator("#numbers").inner_text()
+    assert "/s" in ann.page.locator("#files .facts").inner_text()
     ann.forgive = True
     server.kill()
     server.wait()
-    ann.page.locator('#sending[data-state="waiting"]').wait_for()
+    ann.page.locator('#files [data-state="waiting"]').wait_for()
     line.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
     again = site.serve()
     ann.page.wait_for_url("**/v/*")

@@ -127,7 +127,7 @@ def test_a_browser_sends_parts_to_the_bucket(
     with window(address) as ann:
         ann.forgive = True
         choose(ann, small)
-        ann.page.locator('#sending[data-state="failed"]').wait_for()
+        ann.page.locator('#files [data-state="failed"]').wait_for()
         assert bucket[0].refused[-1] == f"CORS: PUT from {address}"
         ann.forgive = False
         allow(aws, address)
