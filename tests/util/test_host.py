@@ -8,6 +8,7 @@ from hevcq.util.host import (
     capacity,
     disk_shortage,
     free_beside,
+    memory_now,
     slowdown,
     source_room,
     usable_cores,
@@ -112,3 +113,14 @@ def test_a_disk_with_less_than_must_stay_free_is_named():
 
 def test_the_free_space_of_a_folder_not_made_yet_is_that_of_its_nearest_parent(tmp_path):
     assert free_beside(tmp_path / "not" / "yet") > 0
+
+
+def test_memory_that_is_left_is_read_in_bytes_or_unknown(tmp_path):
+    file = tmp_path / "meminfo"
+    file.write_text(
+        "MemTotal:  2000 kB\nMemFree:  5 kB\nMemAvailable:  1000 kB\nHugePages_Total: 0\n"
+    )
+    assert memory_now(file) == (1000 << 10, 2000 << 10)
+    file.write_text("MemTotal:  2000 kB\n")
+    assert memory_now(file) is None
+    assert memory_now(tmp_path / "none") is None

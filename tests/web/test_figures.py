@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 from hevcq.ports.event_log import Happened
+from hevcq.settings.libraries import Library
 from hevcq.wiring.notify import event_log
 
 DAY_S = 86_400.0
@@ -73,3 +74,33 @@ def test_the_csv_has_a_row_for_each_daily_sum(operator, farm):
 def test_only_operators_see_them(people):
     for path in ("/board/figures", "/board/figures.csv"):
         assert people("anna").get(path).status_code == 404
+
+
+def test_it_shows_what_this_machine_has_left_and_which_folder_is_not_there(
+    operator, farm, tmp_path
+):
+    app = farm.app
+    (tmp_path / "films").mkdir()
+    libraries = [
+        Library(name="films", path=tmp_path / "films"),
+        Library(name="away", path=tmp_path / "gone", place="mirror", output=tmp_path / "out"),
+    ]
+    app.settings = app.settings.model_copy(update={"libraries": tuple(libraries)})
+
+    html = operator.get("/board/figures").text.partition("This machine now")[2]
+
+    found = dict(re.findall(r'<li><p>(.*?)</p> <p class="facts">(.*?)</p>', html))
+    room = r"\d.* [KMGTP]iB of \d.* [KMGTP]iB free"
+    assert re.fullmatch(
+        r"[\d.]+, [\d.]+, [\d.]+ on \d+ cores", found["Load of 1, 5 and 15 minutes"]
+    )
+    for name in ("Memory", "Data folder", "Library films"):
+        assert re.fullmatch(room, found[name]), name
+    for name in ("Library away", "Output of away"):
+        assert found[name] == "cannot be read: No such file or directory"
+
+
+def test_on_aws_the_machine_of_the_page_is_left_out(operator, farm):
+    farm.app.settings = farm.app.settings.model_copy(update={"backend": "aws"})
+
+    assert "This machine now" not in operator.get("/board/figures").text

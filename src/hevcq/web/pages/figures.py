@@ -2,9 +2,12 @@
 
 import csv
 import io
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -13,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Report
+from hevcq.util.host import memory_now
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import size
 from hevcq.web.identity.person import operator_of
@@ -51,11 +55,34 @@ def figures(request: Request) -> Response:
         made=made,
         originals=history.originals_now(app.library_ports),
         charts=charts(made),
+        machine=[] if app.settings.on_aws else machine(app),
         groups=(("library", made.libraries), ("profile", made.profiles), ("codec", made.codecs)),
         spans=SPANS,
         span=span,
         now=app.clock.now(),
     )
+
+
+def machine(app: App) -> list[tuple[str, str]]:
+    """Return in words what this machine has left: its load, memory and disks."""
+    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    rows = [("Load of 1, 5 and 15 minutes", f"{loads} on {os.cpu_count() or 1} cores")]
+    if memory := memory_now():
+        rows.append(("Memory", f"{size(memory[0])} of {size(memory[1])} free"))
+    folders = [("Data folder", app.settings.data_dir)]
+    for library in app.settings.libraries:
+        folders.append((f"Library {library.name}", library.path))
+        if library.output is not None:
+            folders.append((f"Output of {library.name}", library.output))
+    return rows + [(name, _room(folder)) for name, folder in folders]
+
+
+def _room(folder: Path) -> str:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return f"{size(usage.free)} of {size(usage.total)} free"
 
 
 def figures_csv(request: Request) -> Response:
