@@ -23,7 +23,7 @@ from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.usecases.context import alone
-from hevcq.usecases.health.check import NightlyCheck, Nights
+from hevcq.usecases.health.check import MAX_BYTES_S, NightlyCheck, Nights
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.libraries.feed import listed
@@ -314,8 +314,6 @@ def _differs(name: str, old: Settings, new: Settings) -> bool:
 
 SHOWN = frozenset({"moved", "copied", "failed", "refused"})
 """What a person wants to read of a service's syncs; the rest is what waits or is known already."""
-MAX_BYTES_S = 20 << 20
-"""Bytes a second at most that a health check reads on average."""
 
 
 class Beside(ABC):

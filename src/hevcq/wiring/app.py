@@ -37,8 +37,6 @@ SomeEncoder = TypeVar("SomeEncoder", bound="FfmpegEncoder")
 
 SHOWN = ("libraries", "ingest", "sync", "health", "schedule", "notify", "webhook", "media_server")
 """Settings that the page shows, and uses anew once it changed them."""
-COMMAND_TIMEOUT_S = 20.0
-"""Seconds that a gate command may take."""
 
 
 class App:
@@ -339,6 +337,7 @@ def run_command(argv: list[str]) -> int:
     from hevcq.ffmpeg.process.child import run_child
     from hevcq.ffmpeg.process.limits import ChildLimits
     from hevcq.ffmpeg.process.sandbox import Access
+    from hevcq.usecases.operations.pausing import COMMAND_TIMEOUT_S
 
     limits = ChildLimits(access=Access(confined=False))
     done = run_child(argv, stop=threading.Event(), limits=limits, deadline_s=COMMAND_TIMEOUT_S)

@@ -70,7 +70,8 @@ def _gather(app: App, log: EventLog) -> LedgerGather | None:
 
 
 def event_watch(app: App) -> EventWatch:
-    from hevcq.usecases.notify.sender import BatchWatch, EventWatch, Sender, expiring
+    from hevcq.usecases.notify.sender import BatchWatch, EventWatch, Sender
+    from hevcq.usecases.placement.originals import expiring
 
     log, found = event_log(app), receivers(app)
     gather = _gather(app, log)

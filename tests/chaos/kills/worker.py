@@ -26,7 +26,8 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
 from hevcq.util.signals import StopSignals
-from hevcq.worker.delivery.context import CircuitBreaker, WorkerContext
+from hevcq.worker.admission import CircuitBreaker
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import WorkerPool
 from hevcq.worker.scratch import Scratch

@@ -9,7 +9,8 @@ from hevcq.ports.event_log import Happened
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.notify.sender import BUSY_S, READER, BatchWatch, expiring
+from hevcq.usecases.notify.sender import BUSY_S, READER, BatchWatch
+from hevcq.usecases.placement.originals import expiring
 from hevcq.util.clock import EARLIEST
 from support.ingest.run import Bench
 

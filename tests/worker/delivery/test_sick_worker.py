@@ -11,7 +11,7 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.worker.delivery.context import SUSPECT, CircuitBreaker
+from hevcq.worker.admission import SUSPECT, CircuitBreaker
 from support.fakes.backend import HEVC
 from support.fakes.farm import Farm
 

@@ -357,6 +357,8 @@ def _profile(depth: Depth) -> Profile:
     )
 
 
+MAX_BYTES_S = 20 << 20
+"""Bytes a second at most that a night reads on average."""
 NIGHTS = 30
 """Nights of a month: each reads this part of the month's share, and one file at least."""
 APART_S = 18 * 3600.0

@@ -16,8 +16,6 @@ from hevcq.errors import HevcqError, Unavailable, UsageError
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
 from hevcq.ports.ledger import Ledger
 from hevcq.sql.event_log import EventLog
-from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.originals import kept_originals
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, size
@@ -325,7 +323,6 @@ def check_receivers(log: Callable[[], EventLog], receivers: Sequence[Receiver]) 
 
 READER = "batch"
 BUSY_S = 60.0
-SOON_DAYS = 3
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.SPLIT})
 ENDS = {"job.done": "done", "job.skipped": "skipped", "job.failed": "failed"}
 
@@ -376,21 +373,3 @@ class BatchWatch:
             after=after,
             cpu_s=sum(event.cpu_s or 0.0 for event in made),
         )
-
-
-def expiring(ports: LibraryPorts) -> str:
-    """Return a sentence about the originals whose time ends within three days, or "".
-
-    Raises StorageError if a record cannot be read.
-    """
-    until = ports.clock.now() + SOON_DAYS * 86_400.0
-    found = [
-        kept
-        for kept in kept_originals(ports)
-        if kept.record.expires_at is not None and kept.record.expires_at <= until
-    ]
-    if not found:
-        return ""
-    count = "1 original" if len(found) == 1 else f"{len(found)} originals"
-    freed = size(sum(kept.size for kept in found))
-    return f"{count} ({freed}) will be deleted within {SOON_DAYS} days; `hevcq originals list` names them."

@@ -16,6 +16,8 @@ from hevcq.util.text import printable
 MAX_PAUSE_S = 366 * 86400.0
 COMMAND_EVERY_S = 60.0
 """Seconds between two questions to the gate command."""
+COMMAND_TIMEOUT_S = 20.0
+"""Seconds that the gate command may take."""
 UNASKED = "Waiting for the first answer of schedule.gate_command."
 
 

@@ -25,7 +25,7 @@ from hevcq.usecases.context import LibraryPorts, placing
 from hevcq.usecases.placement.collect import library_root_of
 from hevcq.usecases.placement.lived_time import kept_s, lived_s
 from hevcq.util.log import get_logger
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 LOOK_EVERY_S, FIRST_S = 3600.0, 60.0
 """Seconds between a worker's looks for originals whose retention ended, and until its first one: an
@@ -307,3 +307,25 @@ def _expired(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[str]:
             f"{printable(swap.root)}: {early} kept originals stay. Their days are over by the clock, but"
             " this machine has not been seen running for that long."
         )
+
+
+SOON_DAYS = 3
+"""Days before the end of kept originals from which people are warned."""
+
+
+def expiring(ports: LibraryPorts) -> str:
+    """Return a sentence about the originals whose time ends within three days, or "".
+
+    Raises StorageError if a record cannot be read.
+    """
+    until = ports.clock.now() + SOON_DAYS * 86_400.0
+    found = [
+        kept
+        for kept in kept_originals(ports)
+        if kept.record.expires_at is not None and kept.record.expires_at <= until
+    ]
+    if not found:
+        return ""
+    count = "1 original" if len(found) == 1 else f"{len(found)} originals"
+    freed = size(sum(kept.size for kept in found))
+    return f"{count} ({freed}) will be deleted within {SOON_DAYS} days; `hevcq originals list` names them."

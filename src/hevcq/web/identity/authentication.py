@@ -15,7 +15,7 @@ from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.modes import Nobody, OneToken, ProxyHeader, SignInMode
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Person, Role
-from hevcq.web.identity.session import SESSION, Cookies, new_token
+from hevcq.web.identity.session import SESSION, SESSION_HOURS, Cookies, new_token
 from hevcq.web.problems import problem, unauthenticated
 from hevcq.web.shield import FOR_PROGRAMS
 
@@ -29,8 +29,6 @@ OF_MACHINES = "/api/v1/joined/"
 FOR_MACHINES = "A joined machine's token is for its orders only, and only it has orders."
 FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads and /media."
 SIGN_IN = "/sign-in"
-SESSION_HOURS = 7 * 24.0
-"""Hours until a person must sign in again."""
 CLOSE = {"Connection": "close"}
 
 

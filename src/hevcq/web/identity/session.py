@@ -17,6 +17,8 @@ from starlette.responses import Response
 from hevcq.errors import ConfigError, StorageError
 
 SESSION = "session"
+SESSION_HOURS = 7 * 24.0
+"""Hours until a person must sign in again."""
 SIGNED_BY = "HS256"
 KEY_BYTES = 32
 KEY_FILE = "session.key"

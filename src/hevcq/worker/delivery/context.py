@@ -10,7 +10,6 @@ from hevcq.domain.events import JobEvent, OnEvent
 from hevcq.domain.pause import Closed
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
-from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseBusy, DiskFull, Unavailable, WorkerUnfit
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
@@ -18,59 +17,11 @@ from hevcq.util.clock import Clock
 from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import retry_control_call
-from hevcq.worker.admission import Admission
+from hevcq.worker.admission import Admission, CircuitBreaker
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
 from hevcq.worker.scratch import Scratch
 
 Result = TypeVar("Result")
-
-SICK_AFTER = 5
-"""Different jobs that must fail in a row, in ways that do not point at their source, before the
-worker stops: five such videos in a row mean a broken encoder rather than broken videos. A worker
-whose encoder fails its self-test right after the first failure stops at once. If the self-test
-passes, each of these failures is suspected to be the worker's and returns uncounted while its
-message has receives to spare. So neither costs a job an attempt."""
-SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
-"""The failure classes that may be this machine's fault."""
-
-
-class CircuitBreaker:
-    """Count different jobs that failed in a row; shared by all slots of a process.
-
-    After `sick_after` such jobs the worker counts as unfit.
-    """
-
-    def __init__(self, sick_after: int = SICK_AFTER) -> None:
-        self._sick_after = sick_after
-        self._failing: set[str] = set()
-        self._lock = threading.Lock()
-
-    def succeeded(self) -> None:
-        with self._lock:
-            self._failing.clear()
-
-    def doubtful(self, job_id: str, failure_class: FailureClass, *, first: bool) -> bool:
-        """Return whether this job's failure may be the worker's fault; call it before `failed`.
-
-        It may be if no failure of the job was suspected before (`first`): a worker that has just
-        become unfit shows no other failure, so another worker tries too. Later it may be if another
-        job failed here too and none succeeded in between. The caller must limit how often it acts
-        on this, so that a video that always breaks the encoder still ends.
-        """
-        with self._lock:
-            others = bool(self._failing - {job_id})
-        return failure_class in SUSPECT and (first or others)
-
-    def failed(self, job_id: str, failure_class: FailureClass) -> bool:
-        """Record a failure; return whether this worker is unfit.
-
-        Repeated failures of one job count once: they are that job's problem.
-        """
-        if failure_class not in SUSPECT:
-            return False
-        with self._lock:
-            self._failing.add(job_id)
-            return len(self._failing) >= self._sick_after
 
 
 @dataclass(frozen=True)

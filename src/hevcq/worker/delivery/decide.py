@@ -34,8 +34,9 @@ from hevcq.errors import (
 from hevcq.ports.encoder import COPIED_AS
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
+from hevcq.worker.admission import SUSPECT
 from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.context import SUSPECT, WorkerContext
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.job import Job
 
 SOURCE_SUSPECT = frozenset({Handling.NEVER_AGAIN, Handling.LATER})
