@@ -24,7 +24,7 @@ from hevcq.worker.scratch import Scratch
 from support.clips import make_clip
 
 SRC = Path(hevcq.__file__).parent
-MAX_WORKER_FILES, MAX_FILES = 12, 60
+MAX_WORKER_FILES, MAX_FILES = 12, 62
 
 
 def files_entered(action: Callable[[], Any]) -> set[str]:
