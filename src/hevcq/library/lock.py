@@ -73,7 +73,7 @@ def root_lock(root: Path, fs: FileSystem) -> Iterator[None]:
         raise SwapRefused(
             f"Files in {printable(root)} cannot be replaced: {printable(folder)} cannot be written"
             f" ({error.strerror}).",
-            remedy="Give this user write permission there, or use --output.",
+            remedy="Give this user write permission there, or use `hevcq ingest --output`.",
         ) from error
     try:
         with fs.lock(SWAPS):

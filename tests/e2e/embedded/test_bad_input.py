@@ -95,6 +95,7 @@ def test_a_read_only_library_is_reported_before_anything_is_encoded(farm: Farm) 
     farm.media.chmod(0o700)
     assert ran.code == 1
     assert "is not writable" in reasons(ran, "a.mp4")
+    assert "choose another folder with `hevcq ingest --output`" in reasons(ran, "a.mp4")
     assert ran.named("job_queued") == []
 
 

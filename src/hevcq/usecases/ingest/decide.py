@@ -296,8 +296,8 @@ def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> 
     match claim:
         case TargetState.READ_ONLY:
             reason = (
-                f"{printable(target.parent)} is not writable; allow this user to write there, or use"
-                " --output."
+                f"{printable(target.parent)} is not writable; allow this user to write there, or"
+                " choose another folder with `hevcq ingest --output`."
             )
         case TargetState.LINKED:
             reason = (
