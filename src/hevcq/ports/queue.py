@@ -125,6 +125,9 @@ class Queue(ABC):
     def prefer(self, job_id: str) -> None:
         """Let this process receive the job's tasks first; ignored by a backend that cannot choose."""
 
+    only_preferred: bool = False
+    """Whether this process receives no tasks but those: its recipe is not that of the others'."""
+
     ordered: bool = False
     """Whether `move` has an effect on this backend."""
 

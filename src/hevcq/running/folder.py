@@ -143,6 +143,7 @@ class FolderIngest:
 
         def adopt(profile: Profile) -> None:
             app.adopt_profiles({**app.profiles, profile.name: profile})
+            app.backend.queues[profile.name].only_preferred = True
 
         sampling = Sampling(*here, request.sample_s or FITTED_S)
         profile = profile_to_fit(self.profiles)

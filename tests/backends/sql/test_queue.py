@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, task
+from hevcq.backends.sql.statements import MAX_LOOKED_AT
 from hevcq.domain.job import JobState, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage
@@ -174,6 +175,17 @@ def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue: Q
         queue.prefer(task(wanted).job_id)
 
     assert order(queue) == ["MINE", "TOO", "1", "2", "3"]
+
+
+def test_a_process_with_a_recipe_of_its_own_leaves_what_others_queued(queue: Queue) -> None:
+    others = [f"{number}" for number in range(MAX_LOOKED_AT + 1)]
+    send(queue, *others, "MINE")
+    queue.only_preferred = True
+    queue.prefer(task("MINE").job_id)
+
+    assert order(queue) == ["MINE"]
+    queue.only_preferred = False
+    assert len(take(queue, MAX_LOOKED_AT)) == MAX_LOOKED_AT
 
 
 def test_while_only_begun_videos_are_finished_no_whole_job_is_received(queue: Queue) -> None:

@@ -248,6 +248,8 @@ class SqlQueue(Queue):
         first = None if self._parts_only else self._first_preferred(connection)
         if first is not None:
             rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()
+        elif self.only_preferred and not self._parts_only:
+            rows = []
         else:
             values = (self.name, limit, self._owner, until)
             claim = sql.CLAIM_PARTS if self._parts_only else sql.CLAIM
@@ -258,7 +260,8 @@ class SqlQueue(Queue):
     def _first_preferred(self, connection: Connection) -> int | None:
         with self._condition:
             preferred = frozenset(self._preferred)
-        rows = connection.execute(sql.IN_ORDER, (self.name,)) if preferred else ()
+        asked = sql.ALL_IN_ORDER if self.only_preferred else sql.IN_ORDER
+        rows = connection.execute(asked, (self.name,)) if preferred else ()
         return next((number for number, body in rows if job_of(body) in preferred), None)
 
     def _delivery(self, taken: ClaimedMessage, deadline: float) -> Delivery:

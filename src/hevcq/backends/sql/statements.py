@@ -146,8 +146,8 @@ visible_at = ? WHERE id = ? AND state = 0 RETURNING id, turn, attempts, sent_at,
 MAX_LOOKED_AT = 5000
 """Maximum number of waiting messages that a claim reads to find one of a preferred job, about 50 ms;
 beyond it the usual order decides."""
-IN_ORDER = f"""SELECT id, body FROM message WHERE queue = ? AND state = 0
-ORDER BY turn, id LIMIT {MAX_LOOKED_AT}"""
+ALL_IN_ORDER = "SELECT id, body FROM message WHERE queue = ? AND state = 0 ORDER BY turn, id"
+IN_ORDER = f"{ALL_IN_ORDER} LIMIT {MAX_LOOKED_AT}"
 FREE_MESSAGES = """UPDATE message SET state = 0, held = NULL, owner = ''
 WHERE state > 0 AND state = 1 AND owner = ?"""
 # Never back to 0: a first delivery is known to be no duplicate.
