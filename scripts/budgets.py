@@ -22,13 +22,13 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 69_200,
-    "modules": 295,
-    "classes": 682,
+    "lines of src": 71_250,
+    "modules": 300,
+    "classes": 695,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 72_400,
-    "words of docs": 37_450,
-    "settings and keys of profiles": 176,
+    "lines of tests and benchmarks": 74_250,
+    "words of docs": 38_250,
+    "settings and keys of profiles": 183,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""
 WAIVED: dict[str, str] = {}
