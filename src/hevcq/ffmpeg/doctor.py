@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hevcq import __version__
@@ -39,8 +39,6 @@ LET_OUT = (
     "than its video."
 )
 
-LATEST = 9
-"""Videos of a kind whose CRF the search for the next one starts from."""
 RunProgram = Callable[..., str]
 
 
@@ -164,32 +162,6 @@ class Passed:
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 _note(self._folder, profile).unlink(missing_ok=True)
-
-
-class Learned:
-    """The CRFs that searches found for videos of a kind (recipe, shorter side), in `folder` if there is one.
-
-    A note that cannot be read or written costs the next search some probes.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder, self._here = folder, dict[str, Sequence[float]]()
-
-    def crfs(self, kind: str) -> Sequence[float]:
-        """Return the latest ones, the last one last."""
-        if self._folder is not None:
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                text = (self._folder / kind).read_text("utf-8")
-                return [float(each) for each in re.findall(r"\d+\.\d", text)][-LATEST:]
-        return self._here.get(kind, ())
-
-    def note(self, kind: str, crf: float) -> None:
-        self._here[kind] = [*self.crfs(kind), crf][-LATEST:]
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                text = "".join(f"{each:.1f}\n" for each in self._here[kind])
-                (self._folder / kind).write_text(text, "utf-8")
 
 
 def _note(folder: Path, profile: Profile) -> Path:

@@ -25,7 +25,7 @@ from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Learned, Passed
+from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Passed
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import whole_recording
@@ -67,6 +67,7 @@ from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from hevcq.ffmpeg.hardware import Devices
+    from hevcq.ffmpeg.verify.quality import Learned
 
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
@@ -92,7 +93,7 @@ class FfmpegEncoder(Encoder):
         """
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed, metric)
         self._passed = Passed(passes)
-        self._learned = Learned(passes)
+        self._passes = passes
         self._files: tuple[str, ...] = ()
         self._said = ""
 
@@ -232,6 +233,12 @@ class FfmpegEncoder(Encoder):
         if isinstance(aim, Aim) and not aim.out_of_reach:
             self._learned.note(kind, aim.crf)
         return aim, whole
+
+    @cached_property
+    def _learned(self) -> Learned:
+        from hevcq.ffmpeg.verify.quality import Learned
+
+        return Learned(self._passes)
 
     def estimate(
         self, request: EncodeRequest, count: int, *, stop: threading.Event

@@ -10,7 +10,6 @@ from hevcq.domain.events import EventName, Listener
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Profile
 from hevcq.errors import SourceAway
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
@@ -106,7 +105,7 @@ class FolderIngest:
             roots=self.request.roots,
             free_bytes=self.request.free_bytes,
             budget_s=self.request.budget_s,
-            max_cpu_s=self.request.max_cost * 3600 / app.settings.prices.vcpu_hour,
+            max_cpu_s=self.request.max_cost / app.settings.prices.cost(1.0),
             refine=self._refine(where.mode),
             profiles=tuple(profiles),
             where=where,
@@ -141,13 +140,9 @@ class FolderIngest:
         if not (request.fit_bytes or request.half):
             return Sampling(*here, request.sample_s) if request.sample_s else None
 
-        def adopt(profile: Profile) -> None:
-            app.adopt_profiles({**app.profiles, profile.name: profile})
-            app.backend.queues[profile.name].only_preferred = True
-
         sampling = Sampling(*here, request.sample_s or FITTED_S)
         profile = profile_to_fit(self.profiles)
-        return Fitting(sampling, profile, request.fit_bytes, mode, adopt)
+        return Fitting(sampling, profile, request.fit_bytes, mode, app.aim_profiles)
 
     def _acceptance(self, rates: Costs) -> Accept | None:
         library = self.request.library

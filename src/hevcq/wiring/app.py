@@ -87,6 +87,12 @@ class App:
         known.update({name: found[name] for name in adopted})  # in place: others hold it too
         return sorted(adopted), sorted(later)
 
+    def aim_profiles(self, *found: Profile) -> None:
+        """Use recipes of this command's own; what others queued is left to be made by theirs."""
+        self.adopt_profiles({**self.profiles, **{each.name: each for each in found}})
+        for each in found:
+            self.backend.queues[each.name].only_preferred = True
+
     def read_profiles(self) -> dict[str, Profile]:
         found = load_profiles(profile_folder(self.settings))
         if not self.settings.on_aws:

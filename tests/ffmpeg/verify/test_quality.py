@@ -11,10 +11,10 @@ from hevcq.domain.media.facts import Colour, StreamKind, TrackMeasure
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import LEARNED, Aim, Score
 from hevcq.errors import MediaRefused, WorkerUnfit
-from hevcq.ffmpeg.doctor import Learned
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.verify.quality import (
+    Learned,
     find_quality,
     metric_program,
     number_at,

@@ -318,10 +318,7 @@ def _aim(app: App, profiles: Sequence[str] | None, wanted: str | None) -> None:
     if app.settings.on_aws:
         raise UsageError("--quality is for this machine; on aws set video.quality in the profile.")
     named = pick(app.profiles, list(profiles or app.settings.ingest.profiles))
-    found = {each.name: aiming_at(each, wanted) for each in named}
-    app.adopt_profiles({**app.profiles, **found})
-    for name in found:  # what other commands left there is made as its profile says
-        app.backend.queues[name].only_preferred = True
+    app.aim_profiles(*(aiming_at(each, wanted) for each in named))
 
 
 def _log_level(cli: Cli, shown: Cli) -> dict[str, tuple[str, object]]:

@@ -161,14 +161,14 @@ def without_unread(
     if not any(sounds) or profile.audio.unsupported is not LossPolicy.CONVERT:
         return found, ()
     for place, stream in enumerate(info.streams):
-        if stream.kind is StreamKind.AUDIO and _unread(stream):
-            found[place] = left_out(stream, _unread(stream))
-            dropped.append(f"{_unread(stream)} (stream {stream.index})")
+        if stream.kind is StreamKind.AUDIO and (what := _unread(stream)):
+            found[place] = left_out(stream, what)
+            dropped.append(f"{what} (stream {stream.index})")
     return found, tuple(dropped)
 
 
 def _unread(stream: Stream) -> str:
-    """Return why this ffmpeg cannot decode a sound, or ""."""
+    """Return why ffmpeg cannot decode a sound, or ""."""
     if stream.decodable:
         return ""
     named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or stream.codec)
@@ -338,8 +338,8 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     encoder = profile.audio.codec
     codec = AUDIO_CODECS[encoder]
     facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
-    if _unread(stream):
-        return refused(stream, "audio.unsupported", _unread(stream))
+    if unread := _unread(stream):
+        return refused(stream, "audio.unsupported", unread)
     if odd := _odd_channels(stream, facts):
         return refused(stream, "audio.unsupported", odd)
     if codec not in containers.AUDIO[muxer]:

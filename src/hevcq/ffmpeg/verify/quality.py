@@ -8,10 +8,11 @@ Frames are paired by their number: a rounded time would pair some with their nei
 import importlib
 import json
 import math
+import re
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median_high
@@ -81,6 +82,34 @@ _LOSSLESS = (
     "-c:v", "ffv1", "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "matroska",
 )  # fmt: skip
 NUMBERED = "settb=1/1000,setpts=N"
+LATEST = 9
+"""Videos of a kind whose CRF the search for the next one starts from."""
+
+
+class Learned:
+    """The CRFs that searches found for videos of a kind (recipe, shorter side), in `folder` if there is one.
+
+    A note that cannot be read or written costs the next search some probes.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder, self._here = folder, dict[str, Sequence[float]]()
+
+    def crfs(self, kind: str) -> Sequence[float]:
+        """Return the latest ones, the last one last."""
+        if self._folder is not None:
+            with suppress(OSError, UnicodeDecodeError):
+                text = (self._folder / kind).read_text("utf-8")
+                return [float(each) for each in re.findall(r"\d+\.\d", text)][-LATEST:]
+        return self._here.get(kind, ())
+
+    def note(self, kind: str, crf: float) -> None:
+        self._here[kind] = [*self.crfs(kind), crf][-LATEST:]
+        if self._folder is not None:
+            with suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                text = "".join(f"{each:.1f}\n" for each in self._here[kind])
+                (self._folder / kind).write_text(text, "utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,21 +40,11 @@ OTHERWISE = "Retry it once; if it fails again, keep the file as it is and report
 
 
 @dataclass(frozen=True, slots=True)
-class WantedJobs:
-    """Which jobs are listed; `prefixes` are those of keys, `text` is part of a path in any case.
+class WantedJobs(JobFilter):
+    """Which jobs are listed: `text` is part of a path in any case, `cause` why they failed."""
 
-    `before` is the time and the id of the last job of the page before.
-    """
-
-    states: frozenset[JobState] = frozenset()
-    profile: str | None = None
-    prefixes: tuple[str, ...] = ()
     text: str = ""
     cause: FailureClass | None = None
-    larger_than: int = 0
-    updated_after: float | None = None
-    before: tuple[float, str] | None = None
-    order: ListOrder = ListOrder.NEWEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +82,7 @@ def listed(ledger: Ledger, wanted: WantedJobs, limit: int) -> FoundJobs:
     """
     found: list[JobRecord] = []
     read, last = 0, None
-    for job in _records(ledger, wanted):
+    for job in ledger.jobs(wanted):
         if len(found) == limit or read == MAX_READ:
             return FoundJobs(found, last, read)
         read, last = read + 1, (job.updated_at, job.job_id)
@@ -109,7 +99,7 @@ def changeable(
     if not within:
         return
     whole = replace(wanted, states=within, order=ListOrder.NEWEST)
-    for job in _records(ledger, whole):
+    for job in ledger.jobs(whole):
         if job.updated_at <= until and _matches(job, whole):
             yield job
 
@@ -119,32 +109,16 @@ def causes(ledger: Ledger, wanted: WantedJobs) -> list[tuple[FailureClass, int]]
     whole = replace(wanted, states=frozenset({JobState.DEAD}), cause=None, before=None)
     if not wanted.text:
         counted = Counter[FailureClass]()
-        for cause, count in ledger.causes(_filter(whole)).items():
+        for cause, count in ledger.causes(whole).items():
             counted[cause or FailureClass.INTERNAL] += count
         return counted.most_common()
-    read = (job for job in islice(_records(ledger, whole), MAX_READ) if _matches(job, whole))
+    read = (job for job in islice(ledger.jobs(whole), MAX_READ) if _matches(job, whole))
     return Counter(job.failure_class or FailureClass.INTERNAL for job in read).most_common()
 
 
 def remedy(cause: FailureClass | None) -> str:
     """Return what an operator can do about a failure of this cause."""
     return "" if cause is None else REMEDIES.get(cause, OTHERWISE)
-
-
-def _records(ledger: Ledger, wanted: WantedJobs) -> Iterator[JobRecord]:
-    return ledger.jobs(_filter(wanted))
-
-
-def _filter(wanted: WantedJobs) -> JobFilter:
-    return JobFilter(
-        states=wanted.states,
-        profile=wanted.profile,
-        key_prefixes=wanted.prefixes,
-        larger_than=wanted.larger_than,
-        updated_after=wanted.updated_after,
-        before=wanted.before,
-        order=wanted.order,
-    )
 
 
 def _matches(job: JobRecord, wanted: WantedJobs) -> bool:

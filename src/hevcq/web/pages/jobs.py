@@ -115,14 +115,14 @@ def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> W
         raise HTTPException(400, "Jobs of this farm are listed by their last change only.")
     since = (app.clock.now() if now is None else now) - CHANGED[changed] if changed else None
     return WantedJobs(
-        STATES[state],
-        profile or None,
-        prefixes,
-        text,
-        found,
-        SIZES[size],
-        since,
+        states=STATES[state],
+        profile=profile or None,
+        key_prefixes=prefixes,
+        updated_after=since,
+        larger_than=SIZES[size],
         order=ListOrder(sort),
+        text=text,
+        cause=found,
     )
 
 
