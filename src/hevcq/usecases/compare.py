@@ -26,6 +26,8 @@ from hevcq.util.text import printable
 FRAMES = 24
 """Frames that are shown around a place."""
 MAX_WAITING = 8
+MAX_OF_ONE = 3
+"""Comparisons that one person may have open, so that others find a place."""
 MAX_PROBLEMS = 100
 MAX_KEPT = 20
 """Comparisons that are kept: some 15 MB each of 1080p."""
@@ -142,28 +144,30 @@ class Comparisons:
         self._ports, self._folder = ports, folder
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
-        self._asked: dict[str, Future[str]] = {}
+        self._asked: dict[str, tuple[str, Future[str]]] = {}
+        """Who asked for each look, and why it failed, or ""."""
         self._now = ""
         self._last: tuple[str, FramePairs] | None = None
 
-    def ask(self, look: Look) -> None:
-        """Let it be compared, unless it is shown, waits or runs. Raises UsageError if too many wait."""
+    def ask(self, look: Look, who: str) -> None:
+        """Compare for this person, unless it is shown or asked for. Raises UsageError if too many wait."""
         require_comparable(look.job)
         with self._lock:
-            open_now = [name for name, asked in self._asked.items() if not asked.done()]
+            open_now = {name: by for name, (by, asked) in self._asked.items() if not asked.done()}
             if look.name in open_now or self._read(look.name) is not None:
                 return
-            if len(open_now) > MAX_WAITING:
-                raise UsageError(f"{MAX_WAITING} comparisons wait already; try again later.")
+            of_one = list(open_now.values()).count(who)
+            if of_one >= MAX_OF_ONE or len(open_now) > MAX_WAITING:
+                raise UsageError("Too many comparisons are under way; wait until one has ended.")
             ended = [name for name in self._asked if name not in open_now]
             for name in [look.name, *ended[:-MAX_PROBLEMS]]:
                 self._asked.pop(name, None)
-            self._asked[look.name] = self._pool.submit(self._problem, look)
+            self._asked[look.name] = who, self._pool.submit(self._problem, look)
 
     def shown(self, look: Look) -> ShownFrames | None:
         """Return how far a look is; None if nobody asked for it."""
         with self._lock:
-            asked = self._asked.get(look.name)
+            _, asked = self._asked.get(look.name, ("", None))
         if asked is not None and not asked.done():
             waits = "Waiting for another comparison to end"
             return ShownFrames(waiting=self._now if asked.running() else waits)
@@ -185,7 +189,7 @@ class Comparisons:
 
     def join(self) -> None:
         """Wait until everything that was asked for is shown or failed."""
-        wait(self._asked.values())
+        wait([asked for _, asked in self._asked.values()])
 
     def _problem(self, look: Look) -> str:
         """Compare; return why that failed, or ""."""

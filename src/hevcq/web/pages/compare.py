@@ -17,7 +17,7 @@ from hevcq.ports.catalog import Placement, PlacementState
 from hevcq.usecases.compare import ACCEPTED, Look, accept, require_comparable
 from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, undo
 from hevcq.util.svg import points_svg
-from hevcq.web.identity.person import operator_of
+from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.rendering import page, place, render
 from hevcq.web.services import find_job, find_video, of_form, services_of
@@ -164,7 +164,7 @@ def ask(request: Request, form: Mapping[str, str]) -> Response:
     """Compare now, in the background."""
     subject = _subject(request)
     look = Look(subject.job, _at(form.get("at", "")))
-    services_of(request).comparisons.ask(look)
+    services_of(request).comparisons.ask(look, person_of(request).owner)
     return RedirectResponse(f"{subject.path}{_query(look)}", 303)
 
 
