@@ -1,5 +1,6 @@
 """The app opens what is used, once, and closes what it opened."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from hevcq.domain.profile_sections import Fleet
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.usecases.placement.originals import FIRST_S
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import watchers
+from hevcq.wiring.worker import load_now, watchers
 from hevcq.worker.monitoring.watchers import Background
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
@@ -36,6 +37,15 @@ def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
     assert {"hevc", "720p", "1080p"} <= set(shipped)
     assert "webm" not in shipped
     assert set(named) == {"hevc", "webm"}
+
+
+def test_load_of_this_machine_is_what_its_system_says(tmp_path: Path):
+    found = load_now(App(Settings(data_dir=tmp_path, scratch_dir=tmp_path / "not" / "there")))
+
+    assert found.load is not None
+    assert found.memory is not None
+    assert 0 < (found.memory_free or 0) <= found.memory
+    assert 0 < (found.scratch_free or 0) <= shutil.disk_usage(tmp_path).total
 
 
 @pytest.mark.parametrize(

@@ -137,9 +137,11 @@ def test_only_operators_see_the_libraries(people):
 def test_machines_are_listed_drained_and_resumed(operator, farm):
     machines = farm.app.backend.machines
     facts = WorkerFacts(machine="<b>nas</b>", version="0.1.0", cores=4, slots=2)
-    machines.tell("a" * 16, facts)
+    left = {"load": 3.25, "memory": 8 << 30, "memory_free": 3 << 30, "scratch_free": 90 << 30}
+    machines.tell("a" * 16, facts.model_copy(update=left))
 
     html = operator.get("/board").text
+    assert "Load 3.2, 3.0 GiB of 8.0 GiB memory free, 90.0 GiB scratch space free" in html
     assert "&lt;b&gt;nas" in html
     assert "<b>nas" not in html
     done = operator.post("/board/drain", data={"machine": facts.machine})

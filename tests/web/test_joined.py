@@ -274,6 +274,18 @@ def test_machine_without_a_poll_since_the_farm_started_has_no_orders(farm: Farm)
     assert farm.ask("POST", f"orders/{ORDER}/beat", token[1]).status_code == 404
 
 
+def test_load_of_a_machine_is_as_its_last_word_says(farm: Farm) -> None:
+    token = farm.join()
+    farm.order()
+    done = {"fraction": 0.5, "out_time_s": 1, "frame": 9, "speed": 2.0, "size": 10}
+
+    farm.ask("POST", f"orders/{ORDER}/beat", token, json={**done, "load": 7.5, "memory_free": 9})
+
+    machine = farm.machines.find("desk")
+    assert machine is not None
+    assert (machine.facts.load, machine.facts.memory_free, machine.facts.slots) == (7.5, 9, 1)
+
+
 def test_failing_machine_gets_no_more_until_it_starts_anew(farm: Farm) -> None:
     token = farm.join()
     machine = farm.machines.find("desk")

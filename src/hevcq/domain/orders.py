@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hevcq.domain.chunking.model import ChunkPlan
 from hevcq.domain.media.facts import Measurement, MediaInfo
-from hevcq.domain.model import Frozen
+from hevcq.domain.model import Frozen, MachineLoad
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
 
@@ -46,7 +46,7 @@ class Order(Frozen):
     work: OrderedWork | None = None
 
 
-class MachineFacts(Frozen):
+class MachineFacts(MachineLoad):
     """What a joined machine says of itself.
 
     `build` is a digest of everything its ffmpeg says; `start` differs from one start to the next.
@@ -60,8 +60,8 @@ class MachineFacts(Frozen):
     cores: float = Field(default=0.0, ge=0)
 
 
-class OrderProgress(Frozen):
-    """Progress of an order; see ports.encoder.EncodeProgress."""
+class OrderProgress(MachineLoad):
+    """Progress of an order, as ports.encoder.EncodeProgress has it, and how busy the machine is by it."""
 
     fraction: float = Field(ge=0, le=1)
     out_time_s: float

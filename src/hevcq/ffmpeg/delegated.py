@@ -129,7 +129,7 @@ class DelegatingEncoder(FfmpegEncoder):
         order = Order(order_id=secrets.token_hex(8), profile=request.profile, work=work)
 
         def progressed(seen: OrderProgress) -> None:
-            on_progress(EncodeProgress(**seen.model_dump()))
+            on_progress(EncodeProgress(**seen.model_dump(exclude=set(seen.left()))))
 
         try:
             errand = Errand(order, source, arrived, most_bytes(request))

@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from hevcq.domain.model import Frozen
+from hevcq.domain.model import Frozen, MachineLoad
 
 SILENT_S = 60.0
 """Age of a sign of life from which a process counts as gone: twelve signs were missed."""
 
 
-class WorkerFacts(Frozen):
+class WorkerFacts(MachineLoad):
     """What a process says of itself and its machine.
 
     `encoders` passed a self-test here; `waits` are the reasons for which no work begins.

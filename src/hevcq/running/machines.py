@@ -185,6 +185,7 @@ def _facts(app: App, machine: JoinedMachine) -> WorkerFacts:
         slots=said.slots,
         encoders=tuple(sorted({encoder_of(each.video.codec) for each in able})),
         waits=tuple(dict.fromkeys([*machine.trouble(), *unfit.values()])),
+        **said.left(),
     )
 
 
@@ -296,6 +297,7 @@ def work_for_farm(
     """Carry out the farm's orders until a stop signal. Raises what ended it before."""
     from hevcq.remotes.farm import HttpFarm, require_private
     from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
+    from hevcq.wiring.worker import load_now
     from hevcq.worker.scratch import Scratch
 
     require_private(farm.address)
@@ -310,6 +312,7 @@ def work_for_farm(
             app.capacity.threads,
             app.settings.min_free_mib << 20,
             echo,
+            partial(load_now, app),
         )
         worker = JoinedWorker(ports, facts, signals.asked)
         worker.start()

@@ -84,9 +84,9 @@ async def _poll(request: Request) -> Response:
 
 
 async def _beat(request: Request) -> Response:
-    _machine, commission = _found(request)
+    machine, commission = _found(request)
     if (body := await read_small(request, MAX_BODY)) != b"":
-        commission.progress = _parsed(body, OrderProgress)
+        machine.note(commission, _parsed(body, OrderProgress))
     return _json(OrderHeld(held=commission.held))
 
 

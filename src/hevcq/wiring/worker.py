@@ -15,6 +15,7 @@ from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
+    from hevcq.domain.model import MachineLoad
     from hevcq.domain.profile import Profile
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.machines import WorkerFacts
@@ -114,8 +115,28 @@ def worker_facts(app: App) -> WorkerFacts:
         ffmpeg = app.encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
     except HevcqError:  # which ends the worker, and is said then
         ffmpeg = ""
-    cores, slots = app.capacity.cores, app.capacity.slots
-    return WorkerFacts(machine=node(), version=__version__, ffmpeg=ffmpeg, cores=cores, slots=slots)
+    return WorkerFacts(
+        machine=node(),
+        version=__version__,
+        ffmpeg=ffmpeg,
+        cores=app.capacity.cores,
+        slots=app.capacity.slots,
+        **load_now(app).left(),
+    )
+
+
+def load_now(app: App) -> MachineLoad:
+    """Return how busy this machine is, and what it has left."""
+    from hevcq.domain.model import MachineLoad
+    from hevcq.util.host import free_beside, memory_now
+
+    free, memory = memory_now() or (None, None)
+    try:
+        scratch = free_beside(app.settings.scratch)
+    except OSError:
+        scratch = None
+    load = round(os.getloadavg()[0], 2)
+    return MachineLoad(load=load, memory=memory, memory_free=free, scratch_free=scratch)
 
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:

@@ -90,9 +90,9 @@ def test_removed_machine_ends_with_the_reason(pair: Pair) -> None:
     ).out.split()
     working = desk("worker", *line[2:])
     until(lambda: '"slots"' in pair.home.run("workers", "--json").out)
-    (name,) = {
-        json.loads(each)["machine"] for each in pair.home.run("workers", "--json").out.splitlines()
-    }
+    listed = [json.loads(each) for each in pair.home.run("workers", "--json").out.splitlines()]
+    assert all(each["memory_free"] and each["scratch_free"] for each in listed)
+    (name,) = {each["machine"] for each in listed}
 
     assert pair.home.run("workers", "remove", name).code == 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hevcq import __version__
+from hevcq.domain.model import MachineLoad
 from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.errors import AccessDenied, EncoderFailed, SourceGone, Stopped, Unavailable, WorkerUnfit
 from hevcq.ports.encoder import EncodeProgress, EncodeReport
@@ -30,7 +31,7 @@ class NearHome(Home):
         self.put_bytes, self.wanted, self.beats = b"", True, 0
 
     def poll(self, facts: MachineFacts) -> Order | None:
-        assert facts == FACTS
+        assert facts.model_copy(update=MachineLoad().left()) == FACTS
         found = self.orders.pop(0) if self.orders else None
         if isinstance(found, Exception):
             raise found
@@ -90,9 +91,11 @@ class Bench:
                 each.unlink()
             place.rmdir()
 
-    def worker(self, home: Home, encoder: Any, clock: Any = None) -> JoinedWorker:
+    def worker(
+        self, home: Home, encoder: Any, clock: Any = None, load: Any = MachineLoad
+    ) -> JoinedWorker:
         given = clock or ManualClock(auto=True)
-        ports = JoinedPorts(home, encoder, self._scratch, given, 2, 0, self.said.append)
+        ports = JoinedPorts(home, encoder, self._scratch, given, 2, 0, self.said.append, load)
         return JoinedWorker(ports, FACTS, self.stop)
 
 
@@ -134,6 +137,25 @@ def test_order_that_is_no_longer_wanted_stops_and_is_not_answered(bench: Bench) 
 
     assert home.ends == []
     assert "no longer wants" in bench.said[0]
+
+
+def test_machine_says_how_busy_it_is_when_it_asks_and_while_it_encodes(bench: Bench) -> None:
+    told = list[MachineLoad]()
+
+    class Heard(NearHome):
+        def poll(self, facts: MachineFacts) -> Order | None:
+            told.append(facts)
+            return super().poll(facts)
+
+        def beat(self, order: Order, progress: OrderProgress | None) -> tuple[bool, bool]:
+            told.extend([progress] if progress else [])
+            return progress is None, False  # until it was told
+
+    encoder, busy = NearEncoder(until_stopped=True), MachineLoad(load=2.5, scratch_free=7)
+    home = Heard(new_order(len(SOURCE)))
+    bench.worker(home, encoder, SystemClock(), lambda: busy).step()
+
+    assert [each.left() for each in told] == [busy.left()] * 2
 
 
 def test_changed_source_drops_the_order(bench: Bench) -> None:

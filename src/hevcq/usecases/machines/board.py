@@ -107,6 +107,11 @@ class JoinedMachine:
             self._take_back()
         self.seen_at, self.facts, self._left = self._clock.monotonic(), facts, False
 
+    def note(self, commission: Commission, progress: OrderProgress) -> None:
+        """Note how far an order is, and how busy the machine is meanwhile."""
+        commission.progress = progress
+        self.facts = self.facts.model_copy(update=progress.left())
+
     def _take_back(self) -> None:
         """Let the orders of a machine that starts anew wait again: it forgot them."""
         with self._lock:

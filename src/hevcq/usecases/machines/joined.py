@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hevcq.domain.model import MachineLoad
 from hevcq.domain.orders import (
     MachineFacts,
     MadeReport,
@@ -43,7 +44,7 @@ AGAIN_S = 5.0
 
 @dataclass(frozen=True)
 class JoinedPorts:
-    """What a joined machine works with; `folder` makes an empty scratch folder by a name."""
+    """What a joined machine works with; `folder` makes an empty scratch folder by a name, `load` looks anew."""
 
     home: Home
     encoder: Encoder
@@ -52,6 +53,7 @@ class JoinedPorts:
     threads: int
     min_free_bytes: int
     echo: Callable[[str], None]
+    load: Callable[[], MachineLoad] = MachineLoad
 
 
 class JoinedWorker:
@@ -102,7 +104,7 @@ class JoinedWorker:
         """
         ports = self._ports
         try:
-            order = ports.home.poll(self._facts)
+            order = ports.home.poll(self._facts.model_copy(update=ports.load().left()))
         except AccessDenied:
             raise
         except Unavailable as error:
@@ -210,6 +212,10 @@ class _Carried:
         fraction = min(1.0, max(0.0, seen.fraction))
         self._progress = OrderProgress(**asdict(replace(seen, fraction=fraction)))
 
+    def _seen(self) -> OrderProgress | None:
+        told = self._progress
+        return told and told.model_copy(update=self._ports.load().left())
+
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped
@@ -224,7 +230,7 @@ class _Carried:
                 continue
             due = clock.monotonic() + BEAT_S
             try:
-                wanted, self._stop.held = self._ports.home.beat(self._order, self._progress)
+                wanted, self._stop.held = self._ports.home.beat(self._order, self._seen())
             except Unavailable:
                 continue  # the farm gives an order up by itself
             except WorkerUnfit:
