@@ -88,7 +88,9 @@ def test_people_are_notified_by_apprise(hevcq, server, monkeypatch, farm):
         ("HEVCQ_NOTIFY", {"url": "json://x", "events": ["nothing"]}, "is no event"),
         ("HEVCQ_NOTIFY", {"url": "json://x", "digest": "25:00"}, "must be a time of day"),
         ("HEVCQ_NOTIFY", {}, "url is missing"),
-        ("HEVCQ_NOTIFY", {"url": "nowhere://x"}, "apprise does not know the address nowhere:"),
+        ("HEVCQ_NOTIFY", {"url": "qqqqqq://x"}, "apprise does not know the address qqqqqq:"),
+        ("HEVCQ_NOTIFY", {"url": "discrd://a/b"}, "Did you mean discord://?"),
+        ("HEVCQ_NOTIFY", {"url": "discord://x"}, "discord://… of [[notify]] is incomplete."),
         ("HEVCQ_WEBHOOK", {"url": "ftp://x", "secret": SECRET}, "must be an address"),
         ("HEVCQ_WEBHOOK", {"url": "https://x", "secret": "whsec_AA"}, "must be whsec_"),
         ("HEVCQ_WEBHOOK", {"url": "https://x", "secret": "/nowhere"}, "/nowhere No such file"),
@@ -106,6 +108,14 @@ def test_a_wrong_receiver_is_refused_in_one_sentence(hevcq, monkeypatch, name, v
     assert ran.code == ExitCode.CONFIG
     assert says in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_a_misspelt_service_is_told_when_the_settings_are_shown(hevcq, monkeypatch):
+    monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([{"url": "discrd://token/hidden"}]))
+    shown = hevcq("config", "show")
+    assert shown.code == ExitCode.CONFIG
+    assert "Did you mean discord://?" in shown.err
+    assert "hidden" not in shown.out + shown.err
 
 
 def test_secrets_are_not_shown(hevcq, monkeypatch, webhook):

@@ -208,6 +208,11 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     person = {"file_digest": digest(opened), "kind_of": "notify", "name": "me"}
     person |= {"url": "me", "digest": "07:30"}
     assert "must be an address" in operator.post("/settings/messages", data=person).text
+    person["url"] = "discrd://token/mysecret"
+    misspelt = operator.post("/settings/messages", data=person).text
+    assert "Did you mean discord://?" in misspelt
+    assert "mysecret" not in misspelt
+    assert "discrd" not in config.read_text()
     person["url"] = "json://127.0.0.1:9/in"
     known = f'name="file_digest" value="{digest(opened)}"'
     for page in ("messages", "hours", "library?name=tv"):

@@ -122,13 +122,14 @@ def receivers(app: App) -> list[Receiver]:
     """
     settings = app.settings
     return [
-        *(_people(one) for one in settings.notify),
+        *(people(one) for one in settings.notify),
         *(_webhook(one, app.clock) for one in settings.webhook),
         *(_media_server(one) for one in settings.media_server),
     ]
 
 
-def _people(settings: NotifySettings) -> Receiver:
+def people(settings: NotifySettings) -> Receiver:
+    """Return who is notified by an address of apprise. Raises ConfigError if apprise does not know it."""
     from hevcq.remotes.notify.webhook import People
 
     url = _secret(settings.url, "[[notify]] url")

@@ -15,7 +15,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.notify.sender import states, try_receivers
 from hevcq.util.text import printable
 from hevcq.wiring.app import migration
-from hevcq.wiring.notify import event_log, receivers
+from hevcq.wiring.notify import event_log, people, receivers
 
 app = group("Show the settings, and who is notified.")
 
@@ -99,6 +99,8 @@ def show(
         ("setting", "value", "from", "meaning"),
         [[key, _shown(value), *rest] for key, value, *rest in rows],
     )
+    for each in loaded.settings.notify:
+        people(each)  # a wrong address is told after the table, while the file is at hand
 
 
 def _shown(value: object) -> object:

@@ -1,11 +1,13 @@
 """Ask a server over HTTP, and post messages to a program, signed as Standard Webhooks says."""
 
+import difflib
 import hashlib
 import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx2 as http
 from standardwebhooks import Webhook as Signer
@@ -86,12 +88,8 @@ class People(Receiver):
             import apprise
 
             self._apprise = apprise.Apprise()
-            known = self._apprise.add(url)
-        if not known:
-            raise ConfigError(
-                f"apprise does not know the address {scheme}:… of [[notify]].",
-                remedy="Its services: https://appriseit.com/services/.",
-            )
+            if not self._apprise.add(url):
+                raise _unknown(scheme)
         self.name, self.events, self.most = name or scheme, events, MAX_MESSAGES
         self.every_s, self.daily_at = EVERY_S, daily_at
         self.identity = f"notify:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
@@ -111,3 +109,19 @@ class People(Receiver):
         titles = Counter(each.title for each in messages)
         title = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in titles.items())
         return title, "\n".join(shown)
+
+
+def _unknown(scheme: str) -> ConfigError:
+    """Return why apprise takes no address of this scheme, and the nearest one that it knows."""
+    from apprise import manager_plugins
+
+    manager: Any = manager_plugins.NotificationManager  # without types of its own
+    known = manager().schemas()
+    near = difflib.get_close_matches(scheme.lower(), known, n=1)
+    if scheme.lower() in known:
+        sentence = f"The address {scheme}://… of [[notify]] is incomplete."
+    else:
+        sentence = f"apprise does not know the address {scheme}://… of [[notify]]."
+        if near:
+            return ConfigError(f"{sentence} Did you mean {near[0]}://?")
+    return ConfigError(sentence, remedy="How to write it: https://appriseit.com/services/.")

@@ -31,7 +31,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.notify import event_log, receivers
+from hevcq.wiring.notify import event_log, people, receivers
 
 MESSAGES = ("notify", "webhook", "media_server")
 IN_PLACE = (
@@ -309,6 +309,8 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     if not problems:
         who, what = operator_of(request).name, f"Add receiver {values.get('name') or title}"
         try:
+            if kind == "notify":
+                people(NotifySettings.model_validate(values))
             file.change(file.new(who, what, kind, None, values), form.get("file_digest", ""))
         except HevcqError as error:
             problems = {"": str(error)}
