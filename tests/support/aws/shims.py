@@ -41,6 +41,7 @@ def apply() -> None:
         redrive_allow,
         scaling_tags,
         transport,
+        twelve_hours,
     ):
         if shim.__name__ not in _done:
             shim()
@@ -222,3 +223,27 @@ def transport() -> None:
         return rest.is_action_permitted(action, resource)
 
     FakeBucket.get_permission = with_tls
+
+
+def twelve_hours() -> None:
+    """AWS counts the 12 hours of a receipt from its receive; moto from when the message was sent."""
+    from moto.sqs import models
+
+    plain, mark = models.SQSBackend.change_message_visibility, models.Message.mark_received
+
+    def marked(self, visibility_timeout=None):
+        self.received_at = models.unix_time_millis()
+        mark(self, visibility_timeout)
+
+    def since_receive(self, queue_name, receipt_handle, visibility_timeout):
+        for message in self.get_queue(queue_name)._messages:
+            if message.had_receipt_handle(receipt_handle):
+                sent, message.sent_timestamp = message.sent_timestamp, message.received_at
+                try:
+                    return plain(self, queue_name, receipt_handle, visibility_timeout)
+                finally:
+                    message.sent_timestamp = sent
+        return plain(self, queue_name, receipt_handle, visibility_timeout)
+
+    models.Message.mark_received = marked
+    models.SQSBackend.change_message_visibility = since_receive

@@ -67,6 +67,20 @@ def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue) -> None:
     assert groups == ["video"] * (4 + 3)
 
 
+def test_old_messages_are_renewed_though_a_younger_one_cannot_be_given_back(farm, queue) -> None:
+    queue.send([task(f"TODO/all/{n}.mp4") for n in range(3)])
+    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
+    queue.send([task("TODO/all/young.mp4")])
+    queue._renewal._sqs.plan["change_message_visibility"] = [BUSY]
+
+    queue.ack(take(queue, 1)[0])
+    farm.clock.advance(RETENTION_S * (1 - renewal.SHARE))
+
+    assert {d.tasks[0].source.key for d in take(queue)} == {
+        "TODO/all/1.mp4", "TODO/all/2.mp4", "TODO/all/young.mp4"
+    }  # fmt: skip
+
+
 def in_part(real, **asked):
     """Take all of a batch but its first."""
     first, *others = asked["Entries"]

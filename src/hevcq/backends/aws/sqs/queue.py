@@ -118,12 +118,13 @@ class Renewal:
             )
             found = answer.get("Messages", [])
             old = [message for message in found if self._is_old(message)]
+            renewed = self._replace(url, old)
             for message in found:
                 if message not in old:
                     self._sqs.change_message_visibility(
                         QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
                     )
-            return self._replace(url, old), 0 < len(found) == len(old)
+            return renewed, 0 < len(found) == len(old)
 
     def _replace(self, url: str, old: Sequence[MessageTypeDef]) -> int:
         if not old:
