@@ -185,7 +185,7 @@ def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path: Path) -> No
     def save(_house: House) -> None:
         house.next = house.settings.model_copy(update={"libraries": (tv,)})
         values = {"name": "tv", "path": str(tv.path)}
-        save_library(house.app.settings_file, values, "olga", profiles=["hevc"])
+        save_library(house.app.settings_file, values, "olga", profiles=house.app.profiles)
 
     house.run(save, house.says("Settings read again; libraries: tv."))
 

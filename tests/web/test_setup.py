@@ -192,6 +192,7 @@ def test_a_folder_that_cannot_be_is_said(
         ("output", {"place": "beside"}, "Choose what to make"),
         ("output", {"profile": "none-such", "place": "beside"}, "Choose what to make"),
         ("output", {"profile": "hevc", "place": "nowhere"}, "lace"),
+        ("output", {"profile": "hls", "place": "replace"}, "cannot take an original's place"),
         ("output", {"profile": "hevc", "place": "mirror", "output": ""}, "Name the folder"),
         ("output", {"profile": "hevc", "place": "mirror", "output": "x"}, "Name the folder"),
         ("output", {"profile": "hevc", "place": "replace", "keep_days": "soon"}, "how many days"),
@@ -246,6 +247,19 @@ def test_the_start_writes_the_libraries_and_closes_the_screens(
     assert ada.get("/setup/folders").headers["location"] == "/"
     assert ada.get("/").status_code == 200
     assert open_setup(opened) is None
+
+
+def test_a_ladder_for_streaming_is_offered_with_what_it_means_and_has_no_sample(
+    ada: TestClient, media: Path, opened: App
+):
+    answered(ada, media)
+
+    assert "a folder of files for each video" in ada.get("/setup/output").text
+    ada.post("/setup/output", data={"profile": "hls", "place": "beside"})
+
+    assert "makes a folder of several" in ada.get("/setup/sample").text
+    ada.post("/setup/start", data={"go": ""})
+    assert opened.settings_file.settings().libraries[0].profiles == ("hls",)
 
 
 def test_a_kill_between_the_settings_and_the_end_repeats_nothing(

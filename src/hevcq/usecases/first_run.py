@@ -9,11 +9,12 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hevcq.domain.profile import Profile
 from hevcq.domain.schedule import Schedule
 from hevcq.errors import StorageError, UsageError
 from hevcq.settings.libraries import KEEP_DAYS, Library
@@ -168,21 +169,20 @@ def tables(answers: Answers, file: SettingsFile) -> list[dict[str, Any]]:
     return made
 
 
-def require_tables(answers: Answers, file: SettingsFile, profiles: Iterable[str]) -> None:
+def require_tables(answers: Answers, file: SettingsFile, profiles: Mapping[str, Profile]) -> None:
     """Raise UsageError for what the settings would refuse."""
-    names = list(profiles)
     for table in tables(answers, file):
-        require_valid(library_problems(file, table, names))
+        require_valid(library_problems(file, table, profiles))
 
 
-def finish(first: FirstRun, file: SettingsFile, profiles: Iterable[str], who: str) -> None:
+def finish(first: FirstRun, file: SettingsFile, profiles: Mapping[str, Profile], who: str) -> None:
     """Write the libraries, then close the screens. Raises UsageError, ConfigError."""
-    answers, names = first.read(), list(profiles)
+    answers = first.read()
     if answers is None:
         return
     if not answers.folders:
         raise UsageError("No folder is chosen.", remedy="Go back, and choose one.")
-    require_tables(answers, file, names)
+    require_tables(answers, file, profiles)
     for table in tables(answers, file):
-        save_library(file, table, who, profiles=names)
+        save_library(file, table, who, profiles=profiles)
     first.close()

@@ -1,12 +1,14 @@
 """Changes of the settings file: who made them, and how each is undone."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from hevcq.errors import ConfigError, Conflict, UsageError
 from hevcq.settings.loader import load
+from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.settings.changes import HISTORY, SettingsFile
 from hevcq.usecases.settings.libraries import (
     library_problems,
@@ -16,7 +18,7 @@ from hevcq.usecases.settings.libraries import (
 from support.clips import ManualClock
 
 MINE = "# mine\nworkers = 1   # the other core is mine\n"
-PROFILES = ("hevc", "av1")
+PROFILES = {name: load_profiles(installed_folder())[name] for name in ("hevc", "av1", "hls")}
 
 
 @pytest.fixture
@@ -53,6 +55,7 @@ def test_an_added_library_is_read_and_its_maker_remembered(file: SettingsFile) -
         ({"profiles": ["nope"]}, "profiles", "No profile 'nope'"),
         ({"priority": 101}, "priority", "must be at most 100"),
         ({"place": "mirror"}, "", "needs `output`"),
+        ({"place": "replace", "profiles": ["hls"]}, "profiles", "cannot take an original's place"),
         ({"rules": [{"codec": ["hevc"]}]}, "rules-0", "must say either"),
         ({"path": "{tv}"}, "path", "is the library tv already"),
     ],
@@ -135,6 +138,28 @@ def test_a_file_that_cannot_be_written_costs_nothing(file: SettingsFile) -> None
 
     assert file.changes() == []
     assert sorted(os.listdir(file.file.parent)) == ["data", "films", "hevcq.toml", "tv"]
+
+
+def test_a_change_that_cannot_be_recorded_is_not_made(file: SettingsFile) -> None:
+    """The settings may be on another disk than the data folder, which is full; here a size is."""
+    add(file, "tv", exclude=["*" * 2000])
+    history = file.file.parent / "data" / HISTORY
+    before, recorded = file.file.read_text(), history.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(recorded) + 100, hard))
+    try:
+        with pytest.raises(ConfigError, match="cannot be recorded"):
+            add(file, "films")
+        with pytest.raises(ConfigError, match="cannot be recorded"):
+            file.undo(1, "olga")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert file.file.read_text() == before
+    assert history.read_bytes() == recorded
+    assert not list(history.parent.glob(".*.new"))
+    file.undo(1, "olga")
 
 
 def test_a_spoilt_history_is_named(file: SettingsFile) -> None:

@@ -106,7 +106,7 @@ def test_a_profile_in_use_is_neither_deleted_nor_undone(file: SettingsFile, tmp_
     settings = Settings()
     copy_profile(file, settings, "hevc", "mine", "olga")
     values = {"name": "tv", "path": str(tmp_path), "profiles": ["mine"]}
-    save_library(file, values, "olga", profiles=["mine"])
+    save_library(file, values, "olga", profiles=load_profiles(profile_folder(settings)))
 
     with pytest.raises(UsageError, match="in use: library tv"):
         delete_profile(file, settings, "mine", "olga")

@@ -25,7 +25,7 @@ from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import profile_folder
 from hevcq.util import file_lock
 from hevcq.util.clock import Clock
-from hevcq.util.file_io import replace_durably
+from hevcq.util.file_io import fsync_file, replace_durably
 from hevcq.util.text import reason_of
 
 HISTORY = "settings-changes.json"
@@ -77,14 +77,14 @@ class SettingsFile:
             text = read_text(self.file)
             if known is not None and known != _digest(text):
                 raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-            write(self.file, changed(self.file, text, change.place, change.before, change.after))
-            self._record(change)
+            with self._recorded(change):
+                made = changed(self.file, text, change.place, change.before, change.after)
+                write(self.file, made)
 
     def change_profile(self, change: SettingsChange, act: Callable[[], None]) -> None:
         """Record a change of a profile's file, which `act` makes."""
-        with self.locked():
+        with self.locked(), self._recorded(change):
             act()
-            self._record(change)
 
     def new(
         self, who: str, what: str, place: str, before: Table | None, after: Table | None
@@ -109,13 +109,12 @@ class SettingsFile:
             what = f"Undo: {found.what}"
             back = self.new(who, what, found.place, found.after, found.before)
             self._refuse_missing(back)
-            if found.place == PROFILE:
-                self._undo_profile(back)
-            else:
-                text = read_text(self.file)
-                write(self.file, changed(self.file, text, back.place, back.before, back.after))
-            self._record(back)
-            self._keep([replace(e, undone=who) if e.number == number else e for e in self._read()])
+            with self._recorded(back, undone=number):
+                if found.place == PROFILE:
+                    self._undo_profile(back)
+                else:
+                    text = read_text(self.file)
+                    write(self.file, changed(self.file, text, back.place, back.before, back.after))
             return found
 
     def _refuse_missing(self, back: SettingsChange) -> None:
@@ -137,10 +136,27 @@ class SettingsFile:
             raise Conflict(f"{path} was changed since; nothing was undone.", remedy=LOOK_AGAIN)
         put_text(path, after.get("text"))
 
-    def _record(self, change: SettingsChange) -> None:
-        known = self._read()
+    @contextmanager
+    def _recorded(self, change: SettingsChange, undone: int = 0) -> Iterator[None]:
+        """Have the record of a change on the disk before it is made: on a full one, nothing is changed.
+
+        `undone` is the number of the change that it undoes. Raises ConfigError.
+        """
+        known = [replace(e, undone=change.who) if e.number == undone else e for e in self._read()]
         number = known[-1].number + 1 if known else 1
-        self._keep([*known, replace(change, number=number)][-MAX_CHANGES:])
+        kept = [*known, replace(change, number=number)][-MAX_CHANGES:]
+        try:
+            temp = _staged(self._history, json.dumps([asdict(each) for each in kept]), 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"The change cannot be recorded in {self._history}: {reason_of(error)}."
+                " Nothing was saved."
+            ) from error
+        try:
+            yield
+            replace_durably(temp, self._history)
+        finally:
+            temp.unlink(missing_ok=True)
 
     def _read(self) -> list[SettingsChange]:
         if not self._history.exists():
@@ -152,9 +168,6 @@ class SettingsFile:
                 f"Cannot read the history of the settings {self._history}: {reason_of(error)}.",
                 remedy="Move that file away.",
             ) from error
-
-    def _keep(self, changes: list[SettingsChange]) -> None:
-        put_text(self._history, json.dumps([asdict(each) for each in changes]), 0o600)
 
     def stamp(self) -> int:
         """Return what differs once a change was made here."""
@@ -193,19 +206,29 @@ def users_of(settings: Settings, profile: str) -> list[str]:
 
 def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:
     """Write a whole small file durably, or remove it (None). Raises ConfigError."""
-    temp = path.with_name(f".{path.name}.new")
     try:
         if text is None:
             path.unlink(missing_ok=True)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temp.unlink(missing_ok=True)
+        else:
+            replace_durably(_staged(path, text, mode), path)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {reason_of(error)}.") from error
+
+
+def _staged(path: Path, text: str, mode: int) -> Path:
+    """Return a durable file with this text that a rename lets take the place of `path`."""
+    temp = path.with_name(f".{path.name}.new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp.unlink(missing_ok=True)
+    try:
         descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as writing:
             writing.write(text)
-        replace_durably(temp, path)
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {reason_of(error)}.") from error
+        fsync_file(temp)
+    except OSError:
+        temp.unlink(missing_ok=True)
+        raise
+    return temp
 
 
 def _digest(text: str) -> str:

@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from hevcq.domain.profile import Container, Profile
 from hevcq.domain.schedule import DAYS, Schedule
 from hevcq.errors import Conflict, UsageError
 from hevcq.settings.edit import CHANGED, LOOK_AGAIN, Table
@@ -15,6 +16,7 @@ from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.util.text import printable
 
 KEY = "libraries"
+NO_FILE = "makes a folder of several files, which cannot take an original's place."
 
 
 def find_library(file: SettingsFile, name: str) -> dict[str, Any] | None:
@@ -24,14 +26,14 @@ def find_library(file: SettingsFile, name: str) -> dict[str, Any] | None:
 
 
 def library_problems(
-    file: SettingsFile, values: Table, profiles: Iterable[str], former: str = ""
+    file: SettingsFile, values: Table, profiles: Mapping[str, Profile], former: str = ""
 ) -> dict[str, str]:
     """Return what is wrong with a library's keys, by key; "" is of the whole. Raises ConfigError.
 
     `former` is the name of the library that it takes the place of.
     """
     problems = problems_of(Library, values)
-    known, path = set(profiles), Path(str(values.get("path", ""))).expanduser()
+    path = Path(str(values.get("path", ""))).expanduser()
     before = find_library(file, former) or {}
     if not path.is_absolute():
         problems["path"] = "must be a whole path, from / on"
@@ -41,10 +43,15 @@ def library_problems(
     if not output.is_absolute():
         problems["output"] = "must be a whole path, from / on"
     if not problems:
-        library = Library.model_validate(values)
-        if unknown := [name for name in library.chosen if name not in known]:
+        library, settings = Library.model_validate(values), file.settings()
+        if unknown := [name for name in library.chosen if name not in profiles]:
             problems["profiles"] = f"No profile {unknown[0]!r}."
-        others = [each for each in file.settings().libraries if each.name != former]
+        elif library.place == "replace":
+            used = [*(library.profiles or settings.ingest.profiles), *library.chosen]
+            found = [profiles[name] for name in used if name in profiles]
+            if sets := [each.name for each in found if each.container is Container.HLS]:
+                problems["profiles"] = f"The profile {sets[0]} {NO_FILE}"
+        others = [each for each in settings.libraries if each.name != former]
         if any(each.name.casefold() == library.name.casefold() for each in others):
             problems["name"] = f"Another library is called {library.name!r}."
         if words := overlap(library.path, others):
@@ -57,7 +64,7 @@ def save_library(
     values: Table,
     who: str,
     *,
-    profiles: Iterable[str],
+    profiles: Mapping[str, Profile],
     former: str = "",
     known: str | None = None,
 ) -> Library:

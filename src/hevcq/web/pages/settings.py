@@ -13,7 +13,6 @@ from hevcq.ports.event_log import EVENTS
 from hevcq.settings.explain import problems_of
 from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
-from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.notify.sender import try_receivers
 from hevcq.usecases.settings.changes import SettingsFile
@@ -112,10 +111,6 @@ def overview(request: Request) -> Response:
     return show(request, "settings.html", settings=settings, words=dict(PLACES))
 
 
-def profile_names(app: App) -> list[str]:
-    return sorted(load_profiles(profile_folder(app.settings)))
-
-
 def _library_form(
     request: Request,
     raw: Mapping[str, Any],
@@ -142,7 +137,7 @@ def _library_form(
 
 
 def _options(app: App) -> Options:
-    names = [(name, name) for name in profile_names(app)]
+    names = [(name, name) for name in sorted(app.read_profiles())]
     return {
         "profiles": names,
         "profile": [("", "no profile"), *names],
@@ -171,7 +166,8 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
     values = (
         {**values, "rules": rules} if rules else {k: v for k, v in values.items() if k != "rules"}
     )
-    problems = library_problems(file, values, profile_names(app), former)
+    profiles = app.read_profiles()
+    problems = library_problems(file, values, profiles, former)
     asks = values.get("place") == "replace" != raw.get("place") and not form.get("sure")
     if not problems and not asks:
         try:
@@ -179,7 +175,7 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
                 file,
                 values,
                 operator_of(request).name,
-                profiles=profile_names(app),
+                profiles=profiles,
                 former=former,
                 known=form.get("file_digest", ""),
             )

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.domain.profile import Container, Profile
+from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, UsageError
 from hevcq.usecases.first_run import (
     SCREENS,
@@ -331,11 +331,11 @@ def _browsed(request: Request, app: App) -> dict[str, Any]:
 
 
 def _offered(app: App) -> list[Profile]:
-    """Return the profiles of one file: a ladder for streaming is chosen later, where it is wanted."""
-    found = [each for each in app.profiles.values() if each.container is not Container.HLS]
-    return sorted(found, key=lambda each: (each.name != app.settings.ingest.profiles[0], each.name))
+    usual = app.settings.ingest.profiles[0]
+    return sorted(app.profiles.values(), key=lambda each: (each.name != usual, each.name))
 
 
 def _videos(app: App, answers: Answers) -> dict[str, Any]:
     videos = videos_in([Path(each) for each in answers.folders], app.settings.data_dir)
-    return {"videos": videos, "working": bool(app.workers_running())}
+    profile = app.profiles.get(answers.profile)
+    return {"videos": videos, "profile": profile, "working": bool(app.workers_running())}
