@@ -17,6 +17,7 @@ import pytest
 from cli.conftest import Run
 from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
+from hevcq.domain.schedule import DAYS
 from hevcq.errors import ConfigError
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
@@ -257,6 +258,12 @@ def test_systemd_finds_no_fault_in_the_unit(hevcq: Run, tmp_path: Path, scope: s
     assert [line for line in (ran.stdout + ran.stderr).splitlines() if file.name in line] == []
 
 
+def closed_now() -> str:
+    """Return a window of an hour that is in some days' time."""
+    day = DAYS[(time.localtime().tm_wday + 3) % 7]
+    return f"{day} 10:00-11:00"
+
+
 def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_reported_once(
     tmp_path: Path,
 ) -> None:
@@ -266,15 +273,17 @@ def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_
     password.write_text(PASSWORD)
     (tmp_path / "server").mkdir()
     with serving(tmp_path / "server") as server:
-        (server.root / "Phone").mkdir()
-        small_clip(server.root / "Phone", name="a.mp4")
+        for name in ("Phone", "Never"):
+            (server.root / name).mkdir()
+            small_clip(server.root / name, name="a.mp4")
         facts = {"user": USER, "password_file": password, "target": camera.path, "settle": "0s"}
         house = House(tmp_path, camera)
         syncs = tuple(
             SyncSettings.model_validate(
                 {"name": name, "url": server.url, "folders": [name], "mode": "move", **facts}
+                | ({"schedule": [closed_now()]} if name == "Never" else {})
             )
-            for name in ("Phone", "Gone")
+            for name in ("Never", "Phone", "Gone")
         )
 
         house.run(
@@ -284,6 +293,7 @@ def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_
         )
 
         assert list((server.root / "Phone").iterdir()) == []
+        assert len(list((server.root / "Never").iterdir())) == 1
     assert len([line for line in house.said if line.startswith("Sync Gone: ")]) == 1
 
 

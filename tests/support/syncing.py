@@ -1,6 +1,7 @@
 """A machine that syncs from a WebDAV server of this process, one run after another."""
 
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ class Machine:
     on_bytes: object = None
     url: str = ""
     watch: set | None = None
+    hours: Iterator[bool] | None = None
+    """Whether another file may be begun, each time that is asked."""
 
     @property
     def target(self) -> Path:
@@ -64,6 +67,8 @@ class Machine:
                 ports, wanted(**given), self.told.append, self.notices.append, dry_run=dry_run
             )
             run.reported = set() if self.watch is None else self.watch
+            if self.hours is not None:
+                run.may_go_on = self.hours.__next__
             if self.on_bytes is not None:
                 run._mover.on_bytes = self.on_bytes
             run.run()

@@ -9,9 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from hevcq.settings.loader import load
+from hevcq.usecases.settings.changes import HISTORY
 from hevcq.usecases.settings.profiles import profile_text
 from hevcq.wiring.app import App
 from support.clips import ManualClock
+from support.webdav import PASSWORD, USER, WebDav
 
 MINE = '# mine\nmin_free_mib = 0   # a small disk\n\n[[libraries]]\nname = "tv"  # its name\npath = "{}"\n'
 HOSTILE = '<script>alert("x")</script>'
@@ -221,6 +223,116 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     assert "one message a day at 07:30" in operator.get("/settings/messages").text
 
 
+@pytest.fixture
+def account(opened: App, webdav: WebDav, tmp_path: Path) -> dict[str, str]:
+    """The form of a new sync account at a server that is there."""
+    (tmp_path / "phone").mkdir()
+    form = {"former": "", "name": "anna", "url": webdav.url, "user": USER, "password": PASSWORD}
+    form |= {"folders": "Camera", "target": str(tmp_path / "phone"), "mode": "move"}
+    return {**form, "settle": "10m", "schedule": "Mon-Fri 22:00-06:00"}
+
+
+def test_a_sync_account_is_added_tested_changed_and_removed(
+    operator: TestClient, opened: App, config: Path, account: dict[str, str], webdav: WebDav
+) -> None:
+    added = operator.post("/settings/sync/account", data={**account, "file_digest": digest(opened)})
+    assert added.headers["location"] == "/settings/sync?done=saved", added.text
+    (sync,) = opened.settings.sync
+    assert (sync.mode, sync.settle, sync.schedule) == ("move", 600, ("Mon-Fri 22:00-06:00",))
+    assert sync.password() == PASSWORD
+    assert sync.password_file is not None
+    assert sync.password_file.stat().st_mode & 0o777 == 0o600
+
+    tested = operator.post("/settings/sync/test", data={"name": "anna"}).text
+    assert "anna works: it moves, 0 files" in tested
+    webdav.root.joinpath("Camera").rmdir()
+    assert (
+        "has no folder Camera" in operator.post("/settings/sync/test", data={"name": "anna"}).text
+    )
+    form = fields_of(operator.get("/settings/sync/account?name=anna").text) | {"mode": "copy"}
+    assert form["password"] == ""
+    assert operator.post("/settings/sync/account", data=form).is_redirect
+    assert (opened.settings.sync[0].mode, opened.settings.sync[0].password()) == ("copy", PASSWORD)
+    gone = {"file_digest": digest(opened), "name": "anna", "sure": "yes"}
+    assert operator.post("/settings/sync/remove", data=gone).is_redirect
+    assert not opened.settings.sync
+    operator.post("/settings/changes/undo", data={"number": "3"})
+    assert opened.settings.sync[0].password() == PASSWORD
+    told = config.read_text() + (opened.settings.data_dir / HISTORY).read_text()
+    for page in ("", "/sync", "/sync/account?name=anna", "/changes"):
+        told += operator.get(f"/settings{page}").text
+    assert "Remove sync account anna" in told
+    assert PASSWORD not in told
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"password": ""}, "must be given for this address"),
+        ({"user": ""}, "User is missing"),
+        ({"target": "/no/such/folder"}, "No such folder"),
+        ({"url": "ftp://x"}, "must be an address"),
+        ({"folders": ""}, "Folders on the server is missing"),
+        ({"schedule": "always"}, "window"),
+        ({"password_file": "/etc/shadow", "settle": "soon"}, "must be a duration"),
+    ],
+)
+def test_a_wrong_sync_account_is_said_and_no_password_kept(
+    operator: TestClient, opened: App, account: dict[str, str], more: dict[str, str], said: str
+) -> None:
+    form = {**account, "file_digest": digest(opened), **more}
+
+    answer = operator.post("/settings/sync/account", data=form)
+
+    assert said in answer.text
+    assert PASSWORD not in answer.text
+    assert not list(opened.settings.data_dir.rglob("secrets/*"))
+    assert "shadow" not in opened.settings_file.file.read_text()
+
+
+def test_a_kept_password_goes_to_no_other_server(
+    operator: TestClient, opened: App, account: dict[str, str]
+) -> None:
+    operator.post("/settings/sync/account", data={**account, "file_digest": digest(opened)})
+    form = fields_of(operator.get("/settings/sync/account?name=anna").text)
+
+    elsewhere = operator.post("/settings/sync/account", data={**form, "url": "http://127.0.0.1:9"})
+    by_program = operator.put(
+        "/api/v1/sync/anna", json={**SENT, "target": account["target"], "url": "http://127.0.0.1:9"}
+    )
+
+    assert "must be given for this address" in elsewhere.text
+    assert by_program.status_code == 422
+    assert opened.settings.sync[0].url == account["url"]
+
+
+SENT = {"user": USER, "folders": ["Camera"], "url": "https://cloud.example.org"}
+
+
+def test_a_program_keeps_sync_accounts_as_the_page_does(
+    operator: TestClient, opened: App, account: dict[str, str], config: Path
+) -> None:
+    wanted = {**SENT, "url": account["url"], "target": account["target"]}
+    at = "/api/v1/sync/anna"
+
+    made = operator.put(at, json={**wanted, "password": PASSWORD})
+    again = operator.put(at, json={**wanted, "schedule": ["22:00-06:00"]})
+    refused = operator.put(at, json={**wanted, "password_file": "/etc/shadow"})
+    (listed,) = operator.get("/api/v1/sync").json()["accounts"]
+
+    assert (made.status_code, again.status_code, refused.status_code) == (200, 200, 422)
+    assert listed == again.json()
+    assert (listed["password_set"], listed["schedule"]) == (True, ["22:00-06:00"])
+    assert PASSWORD not in made.text + again.text
+    assert operator.post(f"{at}/test").json() == {
+        "works": "copies, 0 files at the top of its folders"
+    }
+    assert [operator.delete(at).status_code for _ in range(2)] == [204, 404]
+    assert operator.delete("/api/v1/libraries/tv").status_code == 204
+    assert not opened.settings.sync + opened.settings.libraries
+    assert config.read_text().startswith("# mine\n")
+
+
 def test_a_profile_is_copied_changed_and_deleted(
     operator: TestClient, opened: App, config: Path
 ) -> None:
@@ -270,9 +382,11 @@ def test_nobody_else_sees_or_changes_settings(
 ) -> None:
     before, ann = config.read_text(), people("ann")
 
-    for path in ("", "/library", "/hours", "/messages", "/changes", "/profiles", "/profile"):
+    for path in ("", "/library", "/hours", "/messages", "/sync", "/changes", "/profiles"):
         assert ann.get(f"/settings{path}").status_code == 404
     assert ann.post("/settings/library", data=library(opened, min_age="7d")).status_code == 404
+    assert ann.post("/settings/sync/test", data={"name": "anna"}).status_code == 404
+    assert ann.get("/api/v1/sync").status_code == 403
     assert ann.post("/settings/changes/undo", data={"number": "1"}).status_code == 404
     assert "/settings" not in ann.get("/").text
     assert config.read_text() == before
@@ -338,7 +452,7 @@ class Form(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self._inside = found.get("action") == "/settings/profile"
+            self._inside = found.get("action") in {"/settings/profile", "/settings/sync/account"}
         if not self._inside:
             return
         kind, name = found.get("type", ""), found.get("name", "")

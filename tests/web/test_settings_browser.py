@@ -23,6 +23,8 @@ PAGES = (
     "/settings/hours",
     "/settings/hours?text=1",
     "/settings/messages",
+    "/settings/sync",
+    "/settings/sync/account",
     "/settings/changes",
 )
 

@@ -370,14 +370,18 @@ class SyncThread(Beside):
     def look(self) -> float:
         wanted = self._app.settings.sync
         for each in wanted:
-            if not self._stop.is_set():
+            if self._may_run(each) and not self._stop.is_set():
                 self._attempt(f"Sync {printable(each.name)}", partial(self._sync, each))
         return pause_s(each.settle for each in wanted)
 
+    def _may_run(self, sync: SyncSettings) -> bool:
+        return sync.may_run(self._app.clock.now(), self._app.settings.schedule.timezone)
+
     def _sync(self, sync: SyncSettings) -> None:
         with opened(self._app, sync, self._stop) as ports:
-            told = self._on_file, self._notice
-            SyncSession(ports, sync, *told, reported=self._repeated).run()
+            session = SyncSession(ports, sync, self._on_file, self._notice)
+            session.reported, session.may_go_on = self._repeated, partial(self._may_run, sync)
+            session.run()
 
     def _notice(self, words: str) -> None:
         if words not in self._noticed:

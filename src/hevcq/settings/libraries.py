@@ -15,7 +15,16 @@ from pydantic import Field, field_validator, model_validator
 from hevcq.domain.model import Frozen
 from hevcq.domain.schedule import Schedule
 from hevcq.errors import ConfigError
-from hevcq.settings.quantities import ByteSize, Duration, Names, Rate, Saving, address, first_line
+from hevcq.settings.quantities import (
+    ByteSize,
+    Duration,
+    Names,
+    Rate,
+    Saving,
+    Windows,
+    address,
+    first_line,
+)
 from hevcq.util.text import printable, reason_of
 
 KEEP_DAYS = 30.0
@@ -176,6 +185,13 @@ class SyncSettings(Frozen):
         default=600.0, description="how long a file must stay the same before it is fetched"
     )
     limit: Rate = Field(default=0, description="bytes a second, such as 4M; empty: no limit")
+    schedule: Windows = Field(default=(), description="when it may run by itself; empty: always")
+
+    @field_validator("schedule")
+    @classmethod
+    def _windows(cls, schedule: Windows) -> Windows:
+        Schedule.parse(schedule)
+        return schedule
 
     @field_validator("url", mode="after")
     @classmethod
@@ -203,6 +219,10 @@ class SyncSettings(Frozen):
         if value == "":
             raise ValueError("must not be empty")
         return value
+
+    def may_run(self, now: float, timezone: str) -> bool:
+        """Return whether `now` (Unix seconds) is within its schedule."""
+        return Schedule.parse(self.schedule, timezone).open_at(now)
 
     def password(self) -> str:
         """Return the first line of the password file, or "" without a user. Raises ConfigError."""

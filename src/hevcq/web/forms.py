@@ -29,6 +29,10 @@ LABELS = {
     "quality": "Quality (VMAF)",
     "url": "Address",
     "kbps_per_channel": "Audio kbit/s per channel",
+    "target": "Folder of this machine",
+    "folders": "Folders on the server",
+    "limit": "Speed limit",
+    "mode": "Copy or move",
     "at_end": "Running work when a window ends",
 }
 LIST_HELP = "One a line: "

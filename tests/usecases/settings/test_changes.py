@@ -11,8 +11,9 @@ from hevcq.settings.loader import load
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.settings.changes import HISTORY, SettingsFile
 from hevcq.usecases.settings.libraries import (
+    KEY,
     library_problems,
-    remove_library,
+    remove_named,
     save_library,
 )
 from support.clips import ManualClock
@@ -103,7 +104,7 @@ def test_a_change_by_hand_meanwhile_is_noticed_and_kept(file: SettingsFile) -> N
 def test_each_change_is_undone_alone(file: SettingsFile) -> None:
     add(file, "tv")
     add(file, "films")
-    remove_library(file, "tv", "olga")
+    remove_named(file, KEY, "tv", "olga")
     removed = file.changes()[0]
 
     file.undo(removed.number, "otto")

@@ -30,6 +30,14 @@ def test_a_target_that_goes_during_a_sync_is_not_made_again(machine):
     assert len(machine.server.files()) == 2
 
 
+def test_a_sync_whose_hours_end_finishes_its_file_and_begins_no_other(machine):
+    for name in ("a", "b"):
+        machine.server.put(f"Camera/{name}.mp4", VIDEO)
+    machine.hours = iter([True, False])
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.server.files() == {"Camera/b.mp4": VIDEO}
+
+
 def test_a_disk_that_is_full_ends_the_sync_and_the_server_keeps_its_file(machine, monkeypatch):
     machine.server.put("Camera/a.mp4", VIDEO)
     monkeypatch.setattr(FileSystem, "fsync_file", failing(errno.ENOSPC))

@@ -55,8 +55,10 @@ def sync(
         while watch and not dry_run and not signals.asked.is_set():
             app.clock.wait(signals.asked, pause_s(each.settle for each in wanted))
             shown.watching = True
+            now, zone = app.clock.now(), app.settings.schedule.timezone
             if not signals.asked.is_set():
-                code = _run(shown, wanted, signals.asked, dry_run=False)
+                due = [each for each in wanted if each.may_run(now, zone)]
+                code = _run(shown, due, signals.asked, dry_run=False)
     raise typer.Exit(ExitCode.INTERRUPTED if signals.asked.is_set() and not watch else code)
 
 

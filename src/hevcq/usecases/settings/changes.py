@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +31,8 @@ from hevcq.util.text import reason_of
 
 HISTORY = "settings-changes.json"
 """The file of the changes in the data folder. It may hold secrets, as the settings file may."""
+SECRETS = "secrets"
+"""The folder of the passwords that were typed in the page; they stay, so that a change can be undone."""
 MAX_CHANGES = 200
 PROFILE = "profile"
 """The place of a change of a profile's file, whose tables hold its `path` and `text`."""
@@ -92,6 +95,12 @@ class SettingsFile:
         """Return a change that is not made yet."""
         old, new = (None if each is None else dict(each) for each in (before, after))
         return SettingsChange(0, self._clock.now(), who, what, place, old, new)
+
+    def keep_secret(self, words: str) -> Path:
+        """Write a secret to a file of its own in the data folder, which only this user may read."""
+        path = self._history.parent / SECRETS / secrets.token_hex(8)
+        put_text(path, f"{words}\n", 0o600)
+        return path
 
     def changes(self) -> list[SettingsChange]:
         """Return the changes, newest first. Raises ConfigError if the history cannot be read."""

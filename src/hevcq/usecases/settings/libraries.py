@@ -1,4 +1,4 @@
-"""Add, change and remove the libraries of the settings file; the hours of a week as a grid and as windows."""
+"""Add, change and remove libraries and sync accounts of the settings file; a week's hours as grid and windows."""
 
 import os
 import re
@@ -8,21 +8,24 @@ from typing import Any
 
 from hevcq.domain.profile import Container, Profile
 from hevcq.domain.schedule import DAYS, Schedule
-from hevcq.errors import Conflict, UsageError
+from hevcq.errors import Conflict, HevcqError, UsageError
 from hevcq.settings.edit import CHANGED, LOOK_AGAIN, Table
 from hevcq.settings.explain import problems_of
-from hevcq.settings.libraries import Library
+from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.util.text import printable
 
-KEY = "libraries"
+KEY, SYNC = "libraries", "sync"
+CALLED = {KEY: "library", SYNC: "sync account"}
+WHOLE = "must be a whole path, from / on"
 NO_FILE = "makes a folder of several files, which cannot take an original's place."
 
 
-def find_library(file: SettingsFile, name: str) -> dict[str, Any] | None:
-    """Return what the settings file says of a library, or None. Raises ConfigError."""
-    found: list[dict[str, Any]] = [each for each in _listed(file) if each.get("name") == name]
-    return found[0] if found else None
+def find_named(file: SettingsFile, key: str, name: str) -> dict[str, Any] | None:
+    """Return what the settings file says of a library or sync account, or None. Raises ConfigError."""
+    listed = file.raw().get(key, [])
+    tables: list[dict[str, Any]] = listed if isinstance(listed, list) else []
+    return next((each for each in tables if each.get("name") == name), None)
 
 
 def library_problems(
@@ -34,14 +37,14 @@ def library_problems(
     """
     problems = problems_of(Library, values)
     path = Path(str(values.get("path", ""))).expanduser()
-    before = find_library(file, former) or {}
+    before = find_named(file, KEY, former) or {}
     if not path.is_absolute():
-        problems["path"] = "must be a whole path, from / on"
+        problems["path"] = WHOLE
     elif values.get("path") != before.get("path") and not path.is_dir():
         problems["path"] = f"No such folder: {printable(path)}."
     output = Path(str(values.get("output", "/"))).expanduser()
     if not output.is_absolute():
-        problems["output"] = "must be a whole path, from / on"
+        problems["output"] = WHOLE
     if not problems:
         library, settings = Library.model_validate(values), file.settings()
         if unknown := [name for name in library.chosen if name not in profiles]:
@@ -73,33 +76,90 @@ def save_library(
     `values` are the keys as they are in the file. `known` is the digest of the file that the person saw.
     Raises UsageError for wrong values, Conflict if the file was changed meanwhile, ConfigError.
     """
-    if known is not None and known != file.digest():
-        raise Conflict(CHANGED, remedy=LOOK_AGAIN)
+    before = _seen(file, KEY, former, known)
     require_valid(library_problems(file, values, profiles, former))
-    before = find_library(file, former) if former else None
-    if former and before is None:
-        raise Conflict(CHANGED, remedy=LOOK_AGAIN)
     name = values["name"]
     what = f"Change library {name}" if former else f"Add library {name}"
     file.change(file.new(who, what, KEY, before, values), known)
     return next(each for each in file.settings().libraries if each.name == name)
 
 
-def require_valid(problems: Mapping[str, str]) -> None:
-    """Raise UsageError if there are problems of a library, by key."""
+def _seen(file: SettingsFile, key: str, former: str, known: str | None) -> Table | None:
+    """Return the table that is to be changed; None for a new one. Raises Conflict if the file changed."""
+    before = find_named(file, key, former) if former else None
+    if (known is not None and known != file.digest()) or (former and before is None):
+        raise Conflict(CHANGED, remedy=LOOK_AGAIN)
+    return before
+
+
+def require_valid(problems: Mapping[str, str], kind: str = KEY) -> None:
+    """Raise UsageError if there are problems of a library or sync account, by key."""
     said = "; ".join(
         words if words[0].isupper() else f"{key} {words}".strip() for key, words in problems.items()
     )
     if said:
-        raise UsageError(f"Invalid library: {said.rstrip('.')}.")
+        raise UsageError(f"Invalid {CALLED[kind]}: {said.rstrip('.')}.")
 
 
-def remove_library(file: SettingsFile, name: str, who: str, known: str | None = None) -> None:
-    """Remove a library; its folder, renditions and kept originals stay. Raises Conflict, ConfigError."""
-    before = find_library(file, name)
+def remove_named(
+    file: SettingsFile, key: str, name: str, who: str, known: str | None = None
+) -> None:
+    """Remove a library or sync account; all files stay. Raises Conflict, ConfigError."""
+    before = find_named(file, key, name)
     if before is None:
-        raise Conflict(f"There is no library {name!r} in {file.file}.")
-    file.change(file.new(who, f"Remove library {name}", KEY, before, None), known)
+        raise Conflict(f"There is no {CALLED[key]} {name!r} in {file.file}.")
+    file.change(file.new(who, f"Remove {CALLED[key]} {name}", key, before, None), known)
+
+
+def sync_problems(
+    file: SettingsFile, values: Table, password: str, former: str = ""
+) -> dict[str, str]:
+    """Return what is wrong with a sync account's keys, and with its new `password`, by key."""
+    problems, before = problems_of(SyncSettings, values), find_named(file, SYNC, former) or {}
+    target = Path(str(values.get("target", ""))).expanduser()
+    if values.get("target") != before.get("target") and "target" not in problems:
+        if not target.is_absolute():
+            problems["target"] = WHOLE
+        elif not target.is_dir():
+            problems["target"] = f"No such folder: {printable(target)}."
+    moved = any(values.get(key) != before.get(key) for key in ("url", "user"))
+    if password and not values.get("user"):
+        problems["user"] = "is missing"
+    elif values.get("user") and not password and (moved or "password_file" not in before):
+        # What is kept is never sent to an address that its owner did not type it for.
+        problems |= {"password": "must be given for this address and user"}
+    if any(each.name == values.get("name") for each in file.settings().sync if each.name != former):
+        problems["name"] = f"Another account is called {values['name']!r}."
+    return problems
+
+
+def save_sync(
+    file: SettingsFile,
+    values: Table,
+    who: str,
+    *,
+    password: str = "",
+    former: str = "",
+    known: str | None = None,
+) -> None:
+    """Add a sync account, or put it in the place of the one named `former`; see `save_library`.
+
+    A new password goes to a file of its own, which the settings name.
+    """
+    before = _seen(file, SYNC, former, known)
+    require_valid(sync_problems(file, values, password, former), SYNC)
+    kept, secret = dict(values), file.keep_secret(password) if password else None
+    if secret is not None:
+        kept["password_file"] = str(secret)
+    elif not values.get("user"):
+        kept.pop("password_file", None)
+    what = f"{'Change' if former else 'Add'} sync account {values['name']}"
+    try:
+        file.change(file.new(who, what, SYNC, before, kept), known)
+    except HevcqError:
+        if secret is not None:
+            secret.unlink(missing_ok=True)
+        raise
 
 
 def overlap(folder: Path, known: Sequence[Library]) -> str:
@@ -123,11 +183,6 @@ def free_name(folder: Path, known: Sequence[Library]) -> str:
     taken = {each.name.casefold() for each in known}
     names = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
     return next(each for each in names if each.casefold() not in taken)
-
-
-def _listed(file: SettingsFile) -> list[dict[str, Any]]:
-    found = file.raw().get(KEY, [])
-    return found if isinstance(found, list) else []
 
 
 WEEK = 7 * 24

@@ -81,6 +81,8 @@ class SyncSession:
     notice: Callable[[str], None]
     on_bytes: OnBytes = lambda _path, _have, _size: None
     dry_run: bool = False
+    may_go_on: Callable[[], bool] = lambda: True
+    """Whether another file may be begun; one that is under way is finished."""
     reported: set[tuple[str, str, str]] = field(default_factory=set)
     """What earlier rounds of the same watch reported, which is not repeated."""
     _broken: int = 0
@@ -102,6 +104,8 @@ class SyncSession:
             self._mover.sweep(found.values())
             self._note(found, entries)
         for path, file in sorted(found.items()):
+            if not self.may_go_on():
+                return
             if self.dry_run:
                 self._preview(file, entries.get(path))
             else:

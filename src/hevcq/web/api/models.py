@@ -360,6 +360,33 @@ class LibrariesOut(BaseModel):
     days: int
 
 
+class SyncOut(Told):
+    """A sync account as the settings have it; of its password only whether there is one. `limit` is in bytes/s."""
+
+    name: str
+    url: str
+    user: str
+    password_set: Annotated[bool, BeforeValidator(bool)] = Field(validation_alias="password_file")
+    folders: list[str]
+    target: AsText
+    mode: str
+    settle: float
+    limit: int
+    schedule: list[str]
+
+
+class SyncListOut(BaseModel):
+    """The sync accounts of the settings."""
+
+    accounts: list[SyncOut]
+
+
+class SyncTestOut(BaseModel):
+    """What the server of a sync account allows, in words."""
+
+    works: str
+
+
 class ProfileIn(Sent):
     """The profile that is meant; none: all."""
 

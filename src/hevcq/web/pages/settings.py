@@ -1,4 +1,4 @@
-"""The settings in the page, for operators: libraries, hours, receivers of messages, and the history."""
+"""The settings in the page, for operators: libraries, hours, receivers, sync accounts, and the history."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,25 +11,31 @@ from starlette.routing import BaseRoute, Route
 from hevcq.errors import HevcqError
 from hevcq.ports.event_log import EVENTS
 from hevcq.settings.explain import problems_of
-from hevcq.settings.libraries import Library, Rule
+from hevcq.settings.libraries import Library, Rule, SyncSettings
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.schedule import ScheduleSettings
+from hevcq.usecases.doctor import sync_words
 from hevcq.usecases.notify.sender import try_receivers
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import (
-    find_library,
+    KEY,
+    SYNC,
+    find_named,
     hours_of,
     library_problems,
-    remove_library,
+    remove_named,
     save_library,
+    save_sync,
+    sync_problems,
     windows_of,
 )
 from hevcq.util.text import whole
-from hevcq.web.forms import Options, fields, read_fields
+from hevcq.web.forms import FormField, Options, fields, read_fields
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
+from hevcq.wiring.contexts import open_remote
 from hevcq.wiring.notify import event_log, people, receivers
 
 MESSAGES = ("notify", "webhook", "media_server")
@@ -49,6 +55,27 @@ GROUPS: Sequence[tuple[str, Sequence[str]]] = (
     ("When, and what first", ("watch", "schedule", "priority", "order", "max_hours_per_day")),
 )
 RULE = tuple(Rule.model_fields)
+MODES = (
+    ("copy", "copy: the server keeps its files"),
+    (
+        "move",
+        "move: the server's file is deleted once the copy here was read again and is the same",
+    ),
+)
+ACCOUNT: Sequence[tuple[str, Sequence[str]]] = (
+    ("", ("name", "url", "user")),
+    ("What, and where to", ("folders", "target", "mode")),
+    ("When, and how fast", ("schedule", "settle", "limit")),
+)
+TABLES: Mapping[str, tuple[type[Any], Sequence[tuple[str, Sequence[str]]]]] = {
+    KEY: (Library, GROUPS),
+    SYNC: (SyncSettings, ACCOUNT),
+}
+"""Not password_file and ca_file: whoever signs in as an operator lets no file of their choice be read."""
+KEPT = (
+    "Of a Nextcloud an app password: Settings, Security there. It is kept in a file of the data folder"
+    " that only hevcq's user may read, and never shown."
+)
 MAX_RULES = 12
 KINDS: Mapping[str, tuple[type[Any], str, Sequence[str]]] = {
     "notify": (NotifySettings, "People", ("name", "url", "events", "digest")),
@@ -74,15 +101,20 @@ def routes() -> Sequence[BaseRoute]:
 
     return (
         Route("/settings", overview),
-        Route("/settings/library", edit_library),
+        Route("/settings/library", edit),
         form("/library", put_library),
-        form("/library/remove", drop_library),
+        form("/library/remove", drop),
         Route("/settings/hours", hours),
         form("/hours", put_hours),
         Route("/settings/messages", messages),
         form("/messages", put_receiver),
         form("/messages/remove", drop_receiver),
         form("/messages/test", test_receiver),
+        Route("/settings/sync", accounts),
+        Route("/settings/sync/account", edit),
+        form("/sync/account", put_account),
+        form("/sync/remove", drop),
+        form("/sync/test", test_account),
         Route("/settings/changes", history),
         form("/changes/undo", undo),
     )
@@ -111,7 +143,12 @@ def overview(request: Request) -> Response:
     return show(request, "settings.html", settings=settings, words=dict(PLACES))
 
 
-def _library_form(
+def _key(request: Request) -> str:
+    """Return the list of the settings that a page is about."""
+    return SYNC if request.url.path.startswith("/settings/sync") else KEY
+
+
+def _form(
     request: Request,
     raw: Mapping[str, Any],
     former: str,
@@ -119,13 +156,20 @@ def _library_form(
     *,
     asks: bool = False,
 ) -> Response:
-    """Show the form; `asks` whether originals may be replaced, which is said before it is saved."""
-    options = _options(services_of(request).app)
-    rules = [*raw.get("rules", []), {}][:MAX_RULES]
+    """Show a library or an account; `asks` whether originals may be replaced, said before it is saved."""
+    options, key = _options(services_of(request).app), _key(request)
+    model, groups = TABLES[key]
+    shown = [(title, fields(model, names, raw, problems, options)) for title, names in groups]
+    rules = [*raw.get("rules", []), {}][:MAX_RULES] if key == KEY else []
+    if key == SYNC:
+        words, is_set = problems.get("password", ""), "password_file" in raw
+        secret = FormField("password", "Password", "secret", KEPT, problem=words, is_set=is_set)
+        shown[0][1].append(secret)
     return show(
         request,
-        "settings_library.html",
-        groups=[(title, fields(Library, names, raw, problems, options)) for title, names in GROUPS],
+        "settings_entry.html",
+        key=key,
+        groups=shown,
         rules=[
             (fields(Rule, RULE, rule, problems, options, f"rules-{n}-"), problems.get(f"rules-{n}"))
             for n, rule in enumerate(rules)
@@ -136,6 +180,17 @@ def _library_form(
     )
 
 
+def _sent(request: Request, form: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the table that a form is about, as the file has it, and as the form says it."""
+    key, former = _key(request), form.get("former", "")
+    model, groups = TABLES[key]
+    raw = (find_named(file_of(request), key, former) if former else None) or {}
+    values, options = dict(raw), _options(services_of(request).app)
+    for _, names in groups:
+        values = read_fields(model, names, form, values, options)
+    return raw, values
+
+
 def _options(app: App) -> Options:
     names = [(name, name) for name in sorted(app.read_profiles())]
     return {
@@ -143,26 +198,23 @@ def _options(app: App) -> Options:
         "profile": [("", "no profile"), *names],
         "place": PLACES,
         "order": ORDERS,
+        "mode": MODES,
     }
 
 
-def edit_library(request: Request) -> Response:
+def edit(request: Request) -> Response:
     operator_of(request)
     former = request.query_params.get("name", "")
-    raw = find_library(file_of(request), former) if former else {}
+    raw = find_named(file_of(request), _key(request), former) if former else {}
     if raw is None:
         raise HTTPException(404)
-    return _library_form(request, raw, former, {})
+    return _form(request, raw, former, {})
 
 
 def put_library(request: Request, form: Mapping[str, str]) -> Response:
     app, file, former = services_of(request).app, file_of(request), form.get("former", "")
-    options = _options(app)
-    raw = (find_library(file, former) if former else None) or {}
-    values = dict(raw)
-    for _, names in GROUPS:
-        values = read_fields(Library, names, form, values, options)
-    rules = list(_read_rules(form, raw.get("rules", []), options))
+    raw, values = _sent(request, form)
+    rules = list(_read_rules(form, raw.get("rules", []), _options(app)))
     values = (
         {**values, "rules": rules} if rules else {k: v for k, v in values.items() if k != "rules"}
     )
@@ -184,7 +236,7 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
         else:
             new = set(library.chosen) - app.profiles.keys()
             return done(app, "", "later" if new else "saved")
-    return _library_form(request, values, former, problems, asks=asks)
+    return _form(request, values, former, problems, asks=asks)
 
 
 def _read_rules(
@@ -199,12 +251,12 @@ def _read_rules(
     return [*found, *map(dict, raw[MAX_RULES:])]
 
 
-def drop_library(request: Request, form: Mapping[str, str]) -> Response:
+def drop(request: Request, form: Mapping[str, str]) -> Response:
     if form.get("sure") != "yes":
         raise HTTPException(400, "Say that you are sure.")
-    who, name = operator_of(request).name, form.get("name", "")
-    remove_library(file_of(request), name, who, form.get("file_digest", ""))
-    return done(services_of(request).app, "", "removed")
+    key, who, name = _key(request), operator_of(request).name, form.get("name", "")
+    remove_named(file_of(request), key, name, who, form.get("file_digest", ""))
+    return done(services_of(request).app, "" if key == KEY else "/sync", "removed")
 
 
 HOURS = ("timezone", "at_end")
@@ -343,6 +395,39 @@ def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
     if problem:
         return _receivers_page(request, {}, f"{name} did not take the test: {problem}")
     return _receivers_page(request, {}, notice=f"{name} took the test.")
+
+
+def accounts(request: Request) -> Response:
+    operator_of(request)
+    return show(request, "settings_sync.html", listed=file_of(request).settings().sync)
+
+
+def put_account(request: Request, form: Mapping[str, str]) -> Response:
+    file, former, password = file_of(request), form.get("former", ""), form.get("password", "")
+    _, values = _sent(request, form)
+    problems = sync_problems(file, values, password, former)
+    if not problems:
+        who, known = operator_of(request).name, form.get("file_digest", "")
+        try:
+            save_sync(file, values, who, password=password, former=former, known=known)
+        except HevcqError as error:
+            problems = {"": str(error)}
+        else:
+            return done(services_of(request).app, "/sync", "saved")
+    return _form(request, values, former, problems)
+
+
+def test_account(request: Request, form: Mapping[str, str]) -> Response:
+    """Ask the server whether it lists the folders and, of what is moved, deletes safely."""
+    listed = file_of(request).settings().sync
+    account = next((each for each in listed if each.name == form.get("name")), None)
+    if account is None:
+        raise HTTPException(404)
+    try:
+        said = {"notice": f"{account.name} works: it {sync_words(account, open_remote)}."}
+    except HevcqError as error:
+        said = {"error": f"{account.name}: {error}"}
+    return show(request, "settings_sync.html", listed=listed, **said)
 
 
 def history(request: Request) -> Response:
