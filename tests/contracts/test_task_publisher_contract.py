@@ -38,6 +38,16 @@ def test_every_named_profile_gets_the_source_once(world: World) -> None:
         assert delivery.tasks == (task(profile=profile),)
 
 
+def test_what_was_asked_for_goes_with_the_message_to_any_other_worker(world: World) -> None:
+    asked = (27.5, 90.0)
+    world.backend.queues["hevc"].send([task().model_copy(update={"asked": asked})])
+
+    (delivery,) = take(world, "hevc")
+
+    assert delivery.tasks[0].asked == asked
+    assert delivery.tasks[0].as_whole_job().asked == asked
+
+
 def test_a_profile_that_is_not_named_gets_nothing(world: World) -> None:
     publish(world, profiles=("720p",))
 

@@ -77,6 +77,18 @@ def test_what_a_recordings_copy_lost_forbids_a_replacement_too(farm):
     assert certificate.losses == ("2 editions of the chapters",)
 
 
+@pytest.mark.parametrize("mine", [None, (24.0, None)])
+def test_a_worker_that_takes_a_job_over_encodes_at_the_crf_that_was_chosen(farm, mine):
+    source = farm.store.add_source("TODO/all/a.mp4", b"clip")
+    farm.queue.asked = mine  # of a process that chose for its own jobs, the last word
+    farm.queue.send_body(Task(source=source, profile="hevc", asked=(27.5, None)).body())
+
+    assert farm.handle().verdict == Done()
+
+    profile = farm.profile if mine else farm.profile.asking((27.5, None))
+    assert farm.store.stat(farm.key(source)).metadata["revision"] == profile.revision
+
+
 def test_a_display_that_breaks_does_not_break_the_work(farm):
     farm.with_context(on_event=Mock(side_effect=RuntimeError("no terminal")))
     source = farm.submit()

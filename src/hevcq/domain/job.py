@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from hevcq.domain.keys import check_key, work_folder
 from hevcq.domain.model import Frozen
+from hevcq.domain.quality import Asked
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage
 
@@ -114,7 +115,7 @@ class Task(Frozen):
     `group` is the fair-share group (SQS's message group id on a standard queue): the tasks of one
     video share a group, so that they do not delay other videos. `split` names the split of the job
     that a part belongs to; a part of a split that is not the current one requests no more than
-    the whole job does.
+    the whole job does. `asked` goes with the job, whichever worker takes it over.
     """
 
     hevcq: Literal[1] = 1
@@ -124,6 +125,7 @@ class Task(Frozen):
     chunk: int | None = Field(default=None, ge=0, le=MAX_CHUNK)
     group: str = Field(default="", max_length=128)
     split: str = Field(default="", pattern=r"^[0-9a-z-]{0,40}$")
+    asked: Asked | None = None
 
     @cached_property
     def job_id(self) -> str:
@@ -138,11 +140,11 @@ class Task(Frozen):
         return subjob_id(self.job_id, self.split, self.chunk)
 
     def as_whole_job(self) -> Task:
-        return Task(source=self.source, profile=self.profile)
+        return Task(source=self.source, profile=self.profile, asked=self.asked)
 
     def body(self) -> str:
         """Return the message body: one line of JSON."""
-        return self.model_dump_json(exclude=None if self.split else {"split"})
+        return self.model_dump_json(exclude={n for n in ("split", "asked") if not getattr(self, n)})
 
     @classmethod
     def parse(cls, body: str) -> Self:

@@ -32,7 +32,7 @@ from hevcq.domain.profile_sections import (
     QueueNumbers,
     Subtitles,
 )
-from hevcq.domain.quality import SCALES
+from hevcq.domain.quality import SCALES, Asked
 
 _TAKES_PARAMS = frozenset({VideoCodec.HEVC, VideoCodec.H264, VideoCodec.AV1})
 """Codecs whose parameters an encoder reads from one word; of others they would be options of ffmpeg itself."""
@@ -365,6 +365,12 @@ class Profile(Frozen):
         left_out |= set() if self.container is Container.HLS else {"hls"}
         recipe = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+    def asking(self, asked: Asked) -> Self:
+        """Return the profile with the CRF or the quality that a command chose for its videos."""
+        raw, (crf, quality) = self.model_dump(mode="json"), asked
+        video = raw["video"] | {"crf": crf, "quality": quality}
+        return self.model_validate({**raw, "video": video})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

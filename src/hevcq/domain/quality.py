@@ -37,6 +37,9 @@ BEYOND = 1.3
 """How many times as far as what is missing a next CRF lies: videos differ in what a step is worth."""
 NAMES: Mapping[str, float] = {"high": 95.0, "good": 93.0, "small": 90.0}
 
+Asked = tuple[float, float | None]
+"""What a command chose for its videos instead of the profile's: a CRF, and a quality to search it for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:

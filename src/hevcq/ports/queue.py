@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hevcq.domain.job import JobRecord, Source, Task
+from hevcq.domain.quality import Asked
 from hevcq.domain.verdict import Bury, FailureClass
 
 
@@ -125,8 +126,9 @@ class Queue(ABC):
     def prefer(self, job_id: str) -> None:
         """Let this process receive the job's tasks first; ignored by a backend that cannot choose."""
 
-    only_preferred: bool = False
-    """Whether this process receives no tasks but those: its recipe is not that of the others'."""
+    asked: Asked | None = None
+    """What this process chose for the jobs that it queues, which go with it. It then receives the
+    preferred ones alone: its recipe is not that of the others'."""
 
     ordered: bool = False
     """Whether `move` has an effect on this backend."""

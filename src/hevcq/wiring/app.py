@@ -91,7 +91,7 @@ class App:
         """Use recipes of this command's own; what others queued is left to be made by theirs."""
         self.adopt_profiles({**self.profiles, **{each.name: each for each in found}})
         for each in found:
-            self.backend.queues[each.name].only_preferred = True
+            self.backend.queues[each.name].asked = each.video.crf, each.video.quality
 
     def read_profiles(self) -> dict[str, Profile]:
         found = load_profiles(profile_folder(self.settings))

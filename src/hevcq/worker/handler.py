@@ -112,7 +112,10 @@ class Handler:
         # Leaving the block joins the heartbeat: one still in flight would hide the message again.
         with self._leased(profile_queue, delivery) as lease:
             for task in delivery.tasks:
-                job = self._claim(task, delivery, lease, profile)
+                # A process that asks for its own jobs has a recipe for them, the latest one.
+                asked = None if queue.asked else task.asked
+                recipe = profile.asking(asked) if asked else profile
+                job = self._claim(task, delivery, lease, recipe)
                 if not isinstance(job, Job):
                     verdicts.append(job)
                     continue

@@ -180,11 +180,11 @@ def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue: Q
 def test_a_process_with_a_recipe_of_its_own_leaves_what_others_queued(queue: Queue) -> None:
     others = [f"{number}" for number in range(MAX_LOOKED_AT + 1)]
     send(queue, *others, "MINE")
-    queue.only_preferred = True
+    queue.asked = (27.5, None)
     queue.prefer(task("MINE").job_id)
 
     assert order(queue) == ["MINE"]
-    queue.only_preferred = False
+    queue.asked = None
     assert len(take(queue, MAX_LOOKED_AT)) == MAX_LOOKED_AT
 
 

@@ -248,7 +248,7 @@ class SqlQueue(Queue):
         first = None if self._parts_only else self._first_preferred(connection)
         if first is not None:
             rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()
-        elif self.only_preferred and not self._parts_only:
+        elif self.asked and not self._parts_only:
             rows = []
         else:
             values = (self.name, limit, self._owner, until)
@@ -260,8 +260,8 @@ class SqlQueue(Queue):
     def _first_preferred(self, connection: Connection) -> int | None:
         with self._condition:
             preferred = frozenset(self._preferred)
-        asked = sql.ALL_IN_ORDER if self.only_preferred else sql.IN_ORDER
-        rows = connection.execute(asked, (self.name,)) if preferred else ()
+        waiting = sql.ALL_IN_ORDER if self.asked else sql.IN_ORDER
+        rows = connection.execute(waiting, (self.name,)) if preferred else ()
         return next((number for number, body in rows if job_of(body) in preferred), None)
 
     def _delivery(self, taken: ClaimedMessage, deadline: float) -> Delivery:
@@ -445,7 +445,8 @@ class SqlTaskPublisher(TaskPublisher):
             for profile in profiles:
                 if insert_job(connection, source, profile, now):
                     new.append(profile)
-                    task = outgoing([Task(source=source, profile=profile)])
+                    asked = self._queues[profile].asked
+                    task = outgoing([Task(source=source, profile=profile, asked=asked)])
                     send(connection, profile, task, now=now)
             return [ensured_job(connection, source, profile, now) for profile in profiles]
 
@@ -457,7 +458,7 @@ class SqlTaskPublisher(TaskPublisher):
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
         """Reopen the job and send its task in one transaction; return False if it is not settled."""
         queue, now = self._known(job.profile), self._clock.now()
-        task = outgoing([Task(source=job.source, profile=job.profile)])
+        task = outgoing([Task(source=job.source, profile=job.profile, asked=queue.asked)])
 
         def work(connection: Connection) -> bool:
             if not reopen(connection, job.job_id, who, why, now):

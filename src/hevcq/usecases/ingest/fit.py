@@ -89,7 +89,7 @@ class Fitting:
         if crf is None:
             raise self._refusal(max(found), found[max(found)], room, stays)
         self._say(self._meaning(crf, room))
-        self.adopt(self._profile_at(crf))
+        self.adopt(self.profile.asking((crf, None)))
         return self._at(crf, items), tries[crf]
 
     def _search(
@@ -127,13 +127,8 @@ class Fitting:
         done = item.disposition is Disposition.DONE and item.target is not None
         return size_of(item.target) if done and item.target is not None else 0
 
-    def _profile_at(self, crf: float) -> Profile:
-        raw = self.profile.model_dump(mode="json")
-        video = raw["video"] | {"crf": crf, "quality": None}
-        return Profile.model_validate(raw | {"video": video})
-
     def _at(self, crf: float, items: Sequence[Item]) -> list[Item]:
-        profile = self._profile_at(crf)
+        profile = self.profile.asking((crf, None))
         return [
             replace(item, profile=profile, plan=item.plan.with_crf(crf))
             if item.plan is not None and work_ahead(item) is not None

@@ -119,6 +119,7 @@ def subjob_task(task: Task, split: str, chunk: int | None) -> Task:
         chunk=chunk,
         group=task.source.source_id,
         split=split,
+        asked=task.asked,
     )
 
 
