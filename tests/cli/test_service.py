@@ -193,7 +193,7 @@ def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path: Path) -> No
     assert house.app.settings.libraries == (tv,)
 
 
-def test_hours_and_recipes_are_taken_by_a_reload_and_a_new_profile_is_not(tmp_path: Path) -> None:
+def test_hours_recipes_and_a_new_profile_are_taken_by_a_reload(tmp_path: Path) -> None:
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
     house = House(tmp_path, tv)
@@ -210,16 +210,18 @@ def test_hours_and_recipes_are_taken_by_a_reload_and_a_new_profile_is_not(tmp_pa
     def still_waits(_house: House) -> None:
         assert house.app.backend.queues["hevc"].depth().ready == 1
         assert house.app.profiles["hevc"].video.crf == 40
-        assert "more" not in house.app.profiles
 
+    def made_by_the_new_one(_house: House) -> None:
+        assert clip.with_name("a.more.mp4").is_file()
+
+    more = tv.model_copy(update={"profiles": ("more",)})
     house.run(
         rewrite,
         house.change(),
-        house.says("Profiles read again: hevc; running encodes keep theirs."),
-        house.says("Changed too, but used only from the next start: profile more."),
+        house.says("Profiles read again: hevc, more; running encodes keep theirs."),
         still_waits,
-        house.change(schedule=ScheduleSettings()),
-        house.placed(clip),
+        house.change(schedule=ScheduleSettings(), libraries=(more,)),
+        made_by_the_new_one,
     )
 
 

@@ -90,6 +90,7 @@ class Service:
         self._tending = False
         self._read, self._stamp = app.settings, app.settings_file.stamp()
         self._workers: WorkerPool | None = None
+        self._profiles: Mapping[str, Profile] = {}
 
     def run(self) -> None:
         """Work until asked to stop.
@@ -107,7 +108,8 @@ class Service:
             self._run()
 
     def _run(self) -> None:
-        self._require_sound(self._app.settings.libraries)
+        self._require_sound(self._app.settings.libraries, self._app.profiles)
+        self._profiles = dict(self._app.profiles)
         self._app.encoder.version()
         _ = self._app.backend, self._app.catalog  # opened by one thread
         if not self._app.settings.on_aws:
@@ -244,10 +246,12 @@ class Service:
         each.folder.end()
         each.held.close()
 
-    def _require_sound(self, libraries: tuple[Library, ...]) -> None:
+    def _require_sound(
+        self, libraries: tuple[Library, ...], profiles: Mapping[str, Profile]
+    ) -> None:
         usual = self._app.settings.ingest.profiles
         for each in libraries:
-            library_request(each).chosen_profiles(self._app.profiles, usual)
+            library_request(each).chosen_profiles(profiles, usual)
 
     def _read_again(self) -> None:
         self._outlets.notifier.reloading()
@@ -255,7 +259,7 @@ class Service:
         try:
             with self._app.settings_file.locked():
                 new, profiles = self._load(), self._app.read_profiles()
-            self._require_sound(new.libraries)
+            self._require_sound(new.libraries, {**self._app.profiles, **profiles})
         except HevcqError as error:
             self._warn(f"The settings stay as they were: {error}")
         else:
@@ -272,13 +276,18 @@ class Service:
 
     def _adopt_profiles(self, found: Mapping[str, Profile], *, anew: bool) -> list[str]:
         """Use changed profiles; return what needs a new start. Libraries then open anew, or if `anew`."""
-        adopted, later = self._app.adopt_profiles(found)
+        _, later = self._app.adopt_profiles(found)
+        known, self._profiles = (
+            self._profiles,
+            dict(self._app.profiles),
+        )  # its page may have been first
+        adopted = [name for name, each in self._profiles.items() if each != known.get(name)]
         if adopted:
             self._outlets.echo(
-                f"Profiles read again: {', '.join(adopted)}; running encodes keep theirs."
+                f"Profiles read again: {', '.join(sorted(adopted))}; running encodes keep theirs."
             )
             if self._workers is not None:
-                self._workers.change_profiles(self._app.profiles)
+                self._workers.change_profiles(self._profiles, self._app.worker_backend.queues)
         if adopted or anew:
             for each in [each for each in self._opened.values() if not each.leaving]:
                 self._close(each)

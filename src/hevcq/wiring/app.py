@@ -75,15 +75,21 @@ class App:
         self.settings = self.settings.model_copy(update={n: getattr(new, n) for n in names})
 
     def adopt_profiles(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
-        """Use changed profiles from now on; return their names, and those that need a new start.
+        """Use changed and new profiles from now on; return their names, and those that need a new start.
 
-        One that is new, gone or has other numbers of its queue needs one: queues are opened once.
+        One that is gone or has other numbers of its queue needs one, and on AWS, where each has its
+        queue by Terraform, one that is new.
         """
         known, adopted = self.profiles, list[str]()
-        later = sorted(found.keys() ^ known.keys())
+        new = found.keys() - known.keys()
+        later = sorted((known.keys() - found.keys()) | (new if self.settings.on_aws else set()))
         for name in found.keys() & known.keys():
             if found[name] != known[name]:
                 (adopted if found[name].queue == known[name].queue else later).append(name)
+        if not self.settings.on_aws:
+            for name in new:
+                self._sql.open_queue(found[name])
+            adopted += new
         known.update({name: found[name] for name in adopted})  # in place: others hold it too
         return sorted(adopted), sorted(later)
 

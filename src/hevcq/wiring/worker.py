@@ -240,10 +240,12 @@ def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
     from hevcq.worker.sets import SWEEP_EVERY_S, sweep_sets
 
     # On one machine every worker may; on AWS each has its own profile's rights.
-    here = app.profiles.values() if not app.settings.on_aws else profiles
-    names = [profile.name for profile in here if profile.container is Container.HLS]
-    sweep = partial(sweep_sets, app.worker_backend, app.clock, names)
-    return [periodic("hevcq-sets", sweep, app.clock, SWEEP_EVERY_S)] if names else []
+    def sweep() -> None:
+        here = profiles if app.settings.on_aws else list(app.profiles.values())
+        names = [profile.name for profile in here if profile.container is Container.HLS]
+        sweep_sets(app.worker_backend, app.clock, names)
+
+    return [periodic("hevcq-sets", sweep, app.clock, SWEEP_EVERY_S)]
 
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:

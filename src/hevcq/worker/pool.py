@@ -6,6 +6,7 @@ from functools import partial
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, WorkerUnfit
+from hevcq.ports.queue import Queue
 from hevcq.util.log import get_logger
 from hevcq.util.signals import StopSignals
 from hevcq.worker.chunking.split import sweep_leftovers
@@ -214,10 +215,18 @@ class WorkerPool:
                 return outcome
         return SlotOutcome.STOPPED
 
-    def change_profiles(self, profiles: Mapping[str, Profile]) -> None:
-        """Let jobs that begin from now on follow these profiles, by name; running ones keep theirs."""
+    def change_profiles(self, profiles: Mapping[str, Profile], queues: Mapping[str, Queue]) -> None:
+        """Let jobs that begin from now on follow these profiles, by name; running ones keep theirs.
+
+        The queues of profiles that are new are served, too.
+        """
         for served in self._served:
             served.profile = profiles.get(served.profile.name, served.profile)
+        new = profiles.keys() - {each.profile.name for each in self._served}
+        more = [ProfileQueue(profiles[name], queues[name]) for name in sorted(new)]
+        self._served += tuple(more)
+        for worker in self.workers:
+            worker.serve(more)
 
     def why_paused(self, profile: str) -> str:
         """Return why no work of this profile begins, or ""."""

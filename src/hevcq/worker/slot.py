@@ -80,6 +80,13 @@ class Slot:
         for served in self._queues:
             served.queue.listen(self._wake.set)
 
+    def serve(self, more: Sequence[ProfileQueue]) -> None:
+        """Ask further queues too, from the next round on."""
+        for served in more:
+            served.queue.listen(self._wake.set)
+        self._queues = (*self._queues, *more)
+        self.wake()
+
     def run(self, stop: threading.Event) -> None:
         """Step until a stop is requested or no work is possible; `outcome` then says which."""
         self._stop = stop

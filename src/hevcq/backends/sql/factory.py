@@ -52,6 +52,8 @@ class SqlBackend:
     videos: VideoRecords
     database: Database
     processes: Processes
+    open_queue: Callable[[Profile], None]
+    """Opens the queue of a profile that is new."""
 
     def close(self) -> None:
         """Let this process's row go and close the database; may be called twice."""
@@ -207,7 +209,7 @@ def open_backend(
         store.sweep(owner)
 
     def wake(name: str) -> None:
-        for queue in queues.values():
+        for queue in list(queues.values()):  # one may be opened meanwhile
             if name in {queue.name, ""}:
                 queue.notify()
 
@@ -216,10 +218,13 @@ def open_backend(
     reap(now=True)
     recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
-    queues |= {
-        name: SqlQueue(name, database, clock, profile.queue, owner=processes.owner, reap=reap)
-        for name, profile in profiles.items()
-    }
+
+    def open_queue(each: Profile) -> None:
+        made = SqlQueue(each.name, database, clock, each.queue, owner=processes.owner, reap=reap)
+        queues[each.name] = made
+
+    for each in profiles.values():
+        open_queue(each)
     backend = Backend(
         owner=processes.owner,
         queues=queues,
@@ -232,7 +237,7 @@ def open_backend(
         common=database.paths.common,
     )
     catalog = Catalog(database, clock, local)
-    return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes)
+    return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes, open_queue)
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:

@@ -80,7 +80,7 @@ def copy(request: Request, form: Mapping[str, str]) -> Response:
         said = words if words.startswith("There") else f"The name {words}."
         return _list(request, said, name, source)
     copy_profile(file_of(request), app.settings, source, name, operator_of(request).name)
-    return done(app, "/profiles", "profile")
+    return done(app, "/profiles", "saved")
 
 
 def edit_profile(request: Request) -> Response:
@@ -143,7 +143,7 @@ def put_profile(request: Request, form: Mapping[str, str]) -> Response:
         if not problems:
             who = operator_of(request).name
             save_profile(file_of(request), app.settings, name, (former, wanted), who)
-            return done(app, "/profiles", "profile")
+            return done(app, "/profiles", "saved")
     except HevcqError as error:
         problems = {"": str(error)}
         text = wanted = former
@@ -174,4 +174,4 @@ def delete(request: Request, form: Mapping[str, str]) -> Response:
         raise HTTPException(400, "Say that you are sure.")
     app, name = services_of(request).app, form.get("name", "")
     delete_profile(file_of(request), app.settings, name, operator_of(request).name)
-    return done(app, "/profiles", "profile")
+    return done(app, "/profiles", "deleted")

@@ -85,13 +85,11 @@ KINDS: Mapping[str, tuple[type[Any], str, Sequence[str]]] = {
 SENT = [(name, f"{name}: {words}") for name, words in EVENTS.items() if name != "test"]
 NOTICES = {
     "saved": "Saved. A running `hevcq service` uses it within a second or two; a `hevcq worker` from its next start.",
-    "later": "Saved. It names a profile that is new: restart hevcq's service, worker and page; until then a running"
-    " service keeps its former settings.",
+    "later": "Saved. It names a profile that has no queue on AWS yet: apply the Terraform, then restart hevcq's page.",
     "removed": "Removed from the settings; its files stay as they are.",
     "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
-    "profile": "Saved. A running `hevcq service` takes changed recipes up; a new or deleted profile needs a restart"
-    " of hevcq's service, worker and page.",
-    "undone": "Undone. Receivers and new or deleted profiles need a restart for this, too.",
+    "deleted": "Deleted. Nothing uses it any more; a running `hevcq service` forgets it at its next start.",
+    "undone": "Undone. Receivers need a restart of hevcq's service or worker for this, too.",
 }
 
 
@@ -134,6 +132,7 @@ def show(request: Request, template: str, **values: Any) -> Response:
 def done(app: App, path: str, word: str) -> Response:
     """Use what was saved, and lead back; the word of NOTICES says what happened."""
     app.adopt_settings(app.settings_file.settings())
+    app.adopt_profiles(app.read_profiles())
     return RedirectResponse(f"/settings{path}?done={word}", 303)
 
 
@@ -234,7 +233,7 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
         except HevcqError as error:
             problems = {"": str(error)}
         else:
-            new = set(library.chosen) - app.profiles.keys()
+            new = app.settings.on_aws and set(library.chosen) - app.profiles.keys()
             return done(app, "", "later" if new else "saved")
     return _form(request, values, former, problems, asks=asks)
 
