@@ -328,4 +328,6 @@ def look_at_every_page(olga: Watched, pages: tuple[str, ...]) -> None:
         olga.page.set_viewport_size(PHONE)
         olga.page.emulate_media(color_scheme="dark")
         assert olga.width() == PHONE["width"], path
+        for table in olga.page.locator(".wide:has(.stack)").all():
+            assert table.evaluate("each => each.scrollWidth <= each.clientWidth"), path
         assert olga.accessible() == [], path

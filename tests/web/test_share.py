@@ -135,6 +135,38 @@ def test_a_program_shares_on_terms_and_sharing_again_keeps_them(
     assert as_person("").get(addresses(bench.now(video))[1]).status_code == 403
 
 
+def test_terms_are_changed_at_the_same_address_and_what_is_left_empty_stays(
+    share: Callable[..., Video],
+    ann: TestClient,
+    bench: VideoBench,
+    as_person: Callable[[str], TestClient],
+    clock: ManualClock,
+) -> None:
+    video, stranger = share(days="2", password=WORD), as_person("")
+    where, page = f"/v/{video.video_id}/terms", f"/p/{video.slug}"
+
+    ann.post(where, data={"days": "", "password": ""})
+    changed = bench.now(video).share
+    assert changed == video.share.model_copy(update={"download": False})
+
+    assert "its address stays" in ann.post(where, data={"days": "9"}, follow_redirects=True).text
+    clock.advance(3 * DAY_S)
+    assert stranger.post(page, data={"password": WORD}).status_code == 303
+    ann.post(where, data={"open": "yes", "endless": "yes", "download": "yes"})
+    clock.advance(30 * DAY_S)
+    assert "Download</a>" in as_person("").get(page).text
+    assert ann.post(where, data={"days": "0"}).status_code == 409
+
+    api = f"/api/v1/videos/{video.video_id}"
+    ended = ann.patch(api, json={"share": {"days": 1}}).json()
+    assert ended["slug"] == video.slug
+    assert ended["share_ends_at"] == clock.now() + DAY_S
+    assert ann.patch(api, json={"title": "Roses"}).json()["share_ends_at"] == ended["share_ends_at"]
+    ann.post(f"/v/{video.video_id}/unpublish", data={"a": "b"})
+    assert ann.patch(api, json={"share": {}}).status_code == 422
+    assert ann.post(where, data={"days": "1"}).status_code == 409
+
+
 @pytest.mark.media
 @pytest.mark.timeout(200)
 def test_a_video_is_shared_and_unlocked_by_keyboard_alone(tmp_path: Path) -> None:
@@ -172,6 +204,15 @@ def test_a_video_is_shared_and_unlocked_by_keyboard_alone(tmp_path: Path) -> Non
                 if word != WORD:
                     stranger.page.get_by_text("That is not the password.").wait_for()
             stranger.page.get_by_role("heading", name="The garden").wait_for()
+            tab_to(ann, ann.page.get_by_text("Change end, password or download"))
+            ann.page.keyboard.press("Enter")
+            tab_to(ann, ann.page.get_by_label("No password"))
+            ann.page.keyboard.press("Space")
+            assert ann.accessible() == []
+            tab_to(ann, ann.page.get_by_role("button", name="Save"))
+            ann.page.keyboard.press("Enter")
+            ann.page.get_by_text("The share was changed").wait_for()
+            assert ann.page.get_by_text("with a password").count() == 0
             assert stranger.page.get_by_role("link", name="Download").count() == 0
             bar = stranger.page.locator("input[data-plyr=seek]")
             assert bar.evaluate("each => getComputedStyle(each).borderStyle") == "none"

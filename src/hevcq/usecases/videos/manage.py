@@ -331,6 +331,13 @@ def publish(
     return farm.change(video, slug=slug, **facts)
 
 
+def set_terms(farm: VideoFarm, video: Video, share: Share) -> Video:
+    """Change the terms of a public video; its address stays. Raises UsageError of a private one."""
+    if video.visibility is Visibility.PRIVATE:
+        raise UsageError("It is private.", remedy="Make it public first.")
+    return farm.change(video, share=share) if share != video.share else video
+
+
 def unpublish(farm: VideoFarm, video: Video) -> Video:
     """Make the video private; its public address leads nowhere from now on."""
     if video.visibility is Visibility.PRIVATE:

@@ -144,6 +144,9 @@ class VideoChange(Sent):
 
     title: str | None = Field(default=None, min_length=1, max_length=MAX_TITLE)
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION)
+    share: ShareIn | None = Field(
+        default=None, description="new terms of a public video, all of them"
+    )
 
 
 class FormatsIn(Sent):

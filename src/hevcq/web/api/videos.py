@@ -125,8 +125,11 @@ def show_video(call: Reads, video_id: str) -> models.VideoOut:
 
 @router.patch("/videos/{video_id}")
 def change_video(call: Manages, video_id: str, wanted: models.VideoChange) -> models.VideoOut:
-    """Change title or description."""
+    """Change title, description, or the terms of a public video."""
     video = call.video(video_id)
+    if (terms := wanted.share) is not None:
+        share = new_share(call.farm.clock.now(), **terms.model_dump())
+        video = manage.set_terms(call.farm, video, share)
     changed = manage.rename(call.farm, video, title=wanted.title, description=wanted.description)
     return _shown(call, changed)
 

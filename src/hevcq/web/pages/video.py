@@ -46,6 +46,7 @@ NOTICES = {
     "retry": "Queued again.",
     "cancel": "Cancelled.",
     "publish": "The public address works now.",
+    "terms": "The share was changed; its address stays.",
     "unpublish": "The video is private again; its public address leads nowhere.",
     "edit": "Saved.",
 }
@@ -111,6 +112,9 @@ CHANGES: dict[str, Change] = {
         original=form.get("original") == "yes",
         share=_share(farm, form),
     ),
+    "terms": lambda farm, video, _who, form: manage.set_terms(
+        farm, video, _changed_share(farm, video.share, form)
+    ),
     "unpublish": lambda farm, video, _who, _form: manage.unpublish(farm, video),
 }
 """What a form changes, by the last part of its address."""
@@ -129,6 +133,17 @@ def _share(farm: VideoFarm, form: Mapping[str, str]) -> Share | None:
         password=form.get("password", ""),
         download=form.get("download") == "yes",
     )
+
+
+def _changed_share(farm: VideoFarm, share: Share, form: Mapping[str, str]) -> Share:
+    """Return a share after a form, whose empty fields leave what is. Raises UsageError."""
+    new = _share(farm, {"days": "", **form}) or share
+    kept: dict[str, object] = {}
+    if not form.get("days", "").strip() and form.get("endless") != "yes":
+        kept["ends_at"] = share.ends_at
+    if not form.get("password") and form.get("open") != "yes":
+        kept["password"] = share.password
+    return new.model_copy(update=kept)
 
 
 def _profiles(form: Mapping[str, str]) -> list[str]:
