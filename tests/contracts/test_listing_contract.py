@@ -3,7 +3,10 @@
 from itertools import islice
 from typing import Any
 
+import pytest
+
 from contracts.backends import World, source
+from hevcq.backends.sql import statements
 from hevcq.domain.job import JobRecord, JobState, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, JobFilter, ListOrder
@@ -59,6 +62,36 @@ def test_a_folder_lists_its_own_jobs_alone_whatever_became_of_them(world: World)
         job.source.key[9:-4] for job in others
     ]
     assert len(list(world.ledger.jobs(JobFilter(key_prefixes=("",))))) == 7
+
+
+def test_a_search_leaves_out_no_job_whose_path_has_the_text(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("100%25 a_b! (1)", "Über Bäume", "ÜBER ALLES", "Фильм", "other")
+    for name in names:
+        world.ledger.register(source(name), ["hevc"])
+        world.advance(10)
+    assert world.ledger.cancel(job_id(source("other"), "hevc"), "Cancelled.")
+
+    def found(text: str, **wanted: Any) -> list[str]:
+        listed = world.ledger.jobs(JobFilter(text=text, **wanted))
+        return [job.source.key[9:-4] for job in listed]
+
+    searches = {"0% A_B!": names[:1], "über": names[2:0:-1], "фильм": names[3:4], "none": ()}
+    for most in (3_000, 0):
+        monkeypatch.setattr(statements, "MAX_NAMED", most)
+        for text, expected in searches.items():
+            assert set(expected) <= set(found(text))
+            if world.ledger.searches:
+                assert found(text) == list(expected), (text, most)
+        if world.ledger.searches:
+            assert found("über", order=ListOrder.PATH_BACK) == [names[1], names[2]]
+            newest = world.ledger.get(job_id(source(names[2]), "hevc"))
+            before = (newest.updated_at, newest.job_id)
+            assert found("über", before=before) == [names[1]]
+            assert found("über", states=frozenset({JobState.DEAD})) == []
+            assert found("", cause=FailureClass.CANCELLED) == ["other"]
+            assert found("", cause=FailureClass.DAMAGED) == []
 
 
 def test_every_order_of_a_ledger_pages_without_a_gap(world: World) -> None:

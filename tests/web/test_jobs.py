@@ -12,8 +12,9 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.settings.libraries import Library
 from hevcq.usecases.operations import listing
-from hevcq.usecases.operations.listing import WantedJobs, changeable, listed
+from hevcq.usecases.operations.listing import changeable, listed
 from hevcq.web.pages import jobs
+from support.fakes.ledger import MemoryLedger
 
 
 def confirm(client, **fields):
@@ -90,13 +91,13 @@ def test_pages_follow_each_other_without_a_gap(operator, farm, monkeypatch):
     assert len(found) == len(set(found))
 
 
-def test_a_search_reads_so_many_jobs_and_says_where_it_stopped(farm, monkeypatch):
+def test_a_search_reads_so_many_jobs_and_says_where_it_stopped(farm, clock, monkeypatch):
     monkeypatch.setattr(listing, "MAX_READ", 2)
+    ledger = MemoryLedger(clock)  # it looks for no text by itself
     for number in range(5):
-        farm.queued(f"{number}.mp4")
-    ledger = farm.app.backend.ledger
+        ledger.register(farm.queued(f"{number}.mp4")[1][0].source, ["hevc"])
     oldest = list(ledger.jobs(JobFilter()))[-1]
-    wanted = WantedJobs(text=listing.shown_path(oldest))
+    wanted = JobFilter(text=listing.shown_path(oldest))
 
     first = listed(ledger, wanted, 10)
     second = listed(ledger, replace(wanted, before=first.last), 10)
@@ -246,7 +247,7 @@ def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(op
     ledger = farm.app.backend.ledger
     assert {ledger.get(each.job_id).state for each in (job, waiting)} == {JobState.DEAD}
     assert ledger.get(done.job_id).state is JobState.DONE
-    ended = WantedJobs(states=frozenset({JobState.DONE}))
+    ended = JobFilter(states=frozenset({JobState.DONE}))
     assert list(changeable(ledger, ended, listing.UNDER_WAY)) == []
 
 

@@ -72,9 +72,10 @@ class JobFilter:
     """Select jobs: a record matches if it meets every given condition.
 
     `updated_after` is in Unix seconds, `larger_than` in bytes of the source. An empty `states` matches
-    every state, and an empty `key_prefixes` every key. `before` is the time and the id of the job that
-    a page of a listing ended with: what follows it there. If that job has moved since, jobs of its time
-    may come again.
+    every state, and an empty `key_prefixes` every key. `text` is part of a path in any case, and `cause`
+    why a job failed: a backend that cannot look for them, or not exactly, yields other jobs too. `before`
+    is the time and the id of the job that a page of a listing ended with: what follows it there. If that
+    job has moved since, jobs of its time may come again.
     """
 
     states: frozenset[JobState] = field(default_factory=frozenset)
@@ -83,6 +84,8 @@ class JobFilter:
     key_prefixes: tuple[str, ...] = ()
     updated_after: float | None = None
     larger_than: int = 0
+    text: str = ""
+    cause: FailureClass | None = None
     before: tuple[float, str] | None = None
     order: ListOrder = ListOrder.NEWEST
 
@@ -131,6 +134,8 @@ class Ledger(ABC):
 
     orders: frozenset[ListOrder] = frozenset({ListOrder.NEWEST})
     """What a listing can be sorted by."""
+    searches: bool = False
+    """Whether a listing reads no jobs in vain for its `text` and `cause`."""
     pauses_read_every_s: float = 0.0
     """Seconds that a worker may use the pauses it read, set by the cost of a read on this backend."""
     progress_every_s: float = 5.0

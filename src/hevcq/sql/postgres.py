@@ -146,7 +146,7 @@ def in_psycopg(sql: str) -> bytes:
         name = found[1] or found[2]
         return f"%({name})s" if name else "%s"
 
-    return PLACE.sub(one, sql).encode()
+    return PLACE.sub(one, sql).replace(" LIKE ", " ILIKE ").encode()  # SQLite's ignores case
 
 
 def _bound(sql: bytes, values: Values) -> Any:

@@ -37,22 +37,10 @@ from hevcq.ports.ledger import (
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
-PAGE = 200
 READ_EVERY_S = 0.25
 """A read is one lookup in a table of few rows, so a worker may do it often."""
 DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
 """Phases whose start is stored durably, so that a crash of the machine during them is counted."""
-MAX_SEQ = 2**63 - 1
-ORDERS = {
-    ListOrder.NEWEST: ("updated_at", "DESC"),
-    ListOrder.OLDEST: ("updated_at", "ASC"),
-    ListOrder.PATH: ("key", "ASC"),
-    ListOrder.PATH_BACK: ("key", "DESC"),
-    ListOrder.LARGEST: ("size", "DESC"),
-    ListOrder.SMALLEST: ("size", "ASC"),
-}
-Row = tuple[Any, int, tuple[Any, ...]]
-"""The value that is sorted by, seq and the values of COLUMNS."""
 
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
@@ -169,61 +157,6 @@ def subjobs(connection: Connection, job_id: str) -> list[JobRecord]:
     return [job_record(row) for row in connection.execute(sql.SUBJOBS, (job_id, job.split.name))]
 
 
-def job_pages(database: Database, wanted: JobFilter, state: JobState | None) -> Iterator[Row]:
-    """Yield (sorted by, seq, columns) of matching jobs in `state`, or in any, in the wanted order."""
-    by, way = ORDERS[wanted.order]
-    where, bound = _conditions(wanted, state)
-    beyond = f" AND ({by}, seq) {'<' if way == 'DESC' else '>'} (:sorted, :seq)"
-    # Only constant fragments are joined; every value is bound.
-    statement = (
-        f"SELECT {by}, seq, {sql.COLUMNS} FROM job WHERE {where}{{}} "  # noqa: S608
-        f"ORDER BY {by} {way}, seq {way} LIMIT {PAGE}"
-    )
-    if wanted.before is not None:
-        at, job_id = wanted.before
-        there = database.row(sql.PLACE, (job_id,))
-        if there is not None:
-            seq, key, size = there
-            bound |= {"sorted": {"key": key, "size": size}.get(by, at), "seq": seq}
-        elif by == "updated_at":
-            bound |= {"sorted": at, "seq": MAX_SEQ if way == "DESC" else -1}
-    while True:
-        rows = database.rows(statement.format(beyond if "seq" in bound else ""), bound)
-        for row in rows:
-            yield row[0], row[1], row[2:]
-        if len(rows) < PAGE:
-            return
-        bound |= {"sorted": rows[-1][0], "seq": rows[-1][1]}
-
-
-def _conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[str, Any]]:
-    parts = ["parent = ''"]
-    values: dict[str, Any] = {}
-    if state is not None:
-        parts.append("state = :state")
-        values["state"] = state
-    if wanted.profile is not None:
-        parts.append("profile = :profile")
-        values["profile"] = wanted.profile
-    if wanted.source_key is not None:
-        parts.append("key = :key")
-        values["key"] = wanted.source_key
-    below = []
-    for number, prefix in enumerate(wanted.key_prefixes):
-        name = f":prefix{number}"
-        below.append(f"(key >= {name} AND substr(key, 1, length({name})) = {name})")
-        values[name[1:]] = prefix
-    if below:
-        parts.append(f"({' OR '.join(below)})")
-    if wanted.updated_after is not None:
-        parts.append("updated_at > :after")
-        values["after"] = wanted.updated_after
-    if wanted.larger_than:
-        parts.append("size > :larger")
-        values["larger"] = wanted.larger_than
-    return " AND ".join(parts), values
-
-
 def reopen(connection: Connection, job_id: str, who: str, why: str, now: float) -> bool:
     """Reopen a job within the caller's transaction; return False if it is not settled."""
     values = {"job_id": job_id, "who": who, "why": why, "now": now}
@@ -234,6 +167,7 @@ class SqlLedger(Ledger):
     """Store job states in a table. `dead` returns whether an owner is known to have ended."""
 
     orders = frozenset(ListOrder)
+    searches = True
     pauses_read_every_s = READ_EVERY_S
 
     def __init__(
@@ -442,18 +376,20 @@ class SqlLedger(Ledger):
 
         A job that changes during the listing may appear at its old position or not at all.
         """
-        by, way = ORDERS[wanted.order]
-        every: list[JobState | None] = [None] if by == "updated_at" else list(JobState)
-        states: list[JobState | None] = list(wanted.states) or every
-        walks = [job_pages(self._database, wanted, state) for state in states]
-        merged = heapq.merge(*walks, reverse=way == "DESC", key=lambda item: item[:2])
-        for _by, _seq, row in merged:
-            yield job_record(row)
+        rows = sql.named_rows(self._database, wanted) if wanted.text else None
+        if rows is None:
+            by, way = sql.ORDERS[wanted.order]
+            every: list[JobState | None] = [None] if by == "updated_at" else list(JobState)
+            states: list[JobState | None] = list(wanted.states) or every
+            walks = [sql.job_rows(self._database, wanted, state) for state in states]
+            rows = heapq.merge(*walks, reverse=way == "DESC", key=lambda item: item[:2])
+        for row in rows:
+            yield job_record(row[2:])
 
     def causes(self, wanted: JobFilter) -> dict[FailureClass | None, int]:
         found: Counter[FailureClass | None] = Counter()
         for state in wanted.states or [None]:
-            where, bound = _conditions(wanted, state)
+            where, bound = sql.conditions(wanted, state)
             counted = (
                 f"SELECT failure_class, COUNT(*) FROM job WHERE {where} GROUP BY failure_class"  # noqa: S608
             )

@@ -40,14 +40,6 @@ OTHERWISE = "Retry it once; if it fails again, keep the file as it is and report
 
 
 @dataclass(frozen=True, slots=True)
-class WantedJobs(JobFilter):
-    """Which jobs are listed: `text` is part of a path in any case, `cause` why they failed."""
-
-    text: str = ""
-    cause: FailureClass | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FoundJobs:
     """A page of jobs; `last` is where the next one begins, None at the end. `read` records were looked at."""
 
@@ -75,7 +67,7 @@ def shown_path(job: JobRecord) -> str:
     return path_of_key(job.source.key) or job.source.key
 
 
-def listed(ledger: Ledger, wanted: WantedJobs, limit: int) -> FoundJobs:
+def listed(ledger: Ledger, wanted: JobFilter, limit: int) -> FoundJobs:
     """Return a page of at most `limit` jobs in the wanted order.
 
     Raises StorageError or Unavailable.
@@ -92,7 +84,7 @@ def listed(ledger: Ledger, wanted: WantedJobs, limit: int) -> FoundJobs:
 
 
 def changeable(
-    ledger: Ledger, wanted: WantedJobs, states: frozenset[JobState], until: float = math.inf
+    ledger: Ledger, wanted: JobFilter, states: frozenset[JobState], until: float = math.inf
 ) -> Iterator[JobRecord]:
     """Yield the listed jobs in any of these states, newest first, but for those changed after `until`."""
     within = states & wanted.states if wanted.states else states
@@ -104,10 +96,10 @@ def changeable(
             yield job
 
 
-def causes(ledger: Ledger, wanted: WantedJobs) -> list[tuple[FailureClass, int]]:
-    """Return how many failed jobs each cause has, the most frequent first; by words of MAX_READ."""
+def causes(ledger: Ledger, wanted: JobFilter) -> list[tuple[FailureClass, int]]:
+    """Return how many failed jobs each cause has, the most frequent first; by words of MAX_READ where it must."""
     whole = replace(wanted, states=frozenset({JobState.DEAD}), cause=None, before=None)
-    if not wanted.text:
+    if not wanted.text or ledger.searches:
         counted = Counter[FailureClass]()
         for cause, count in ledger.causes(whole).items():
             counted[cause or FailureClass.INTERNAL] += count
@@ -121,7 +113,7 @@ def remedy(cause: FailureClass | None) -> str:
     return "" if cause is None else REMEDIES.get(cause, OTHERWISE)
 
 
-def _matches(job: JobRecord, wanted: WantedJobs) -> bool:
+def _matches(job: JobRecord, wanted: JobFilter) -> bool:
     cause = job.failure_class or FailureClass.INTERNAL
     if wanted.cause is not None and (job.state is not JobState.DEAD or cause is not wanted.cause):
         return False

@@ -7,6 +7,7 @@ from fastapi import Body, Query
 from hevcq.domain.job import JobRecord
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
+from hevcq.ports.ledger import JobFilter
 from hevcq.running.ingest import Submitted, submit_key, submit_path
 from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.doctor import sync_words
@@ -58,7 +59,7 @@ def list_queues(call: Operates) -> models.QueuesOut:
 def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> models.JobPage:
     """List jobs, most recently changed first; the cursor is the time and id of the last one."""
     states = frozenset([query.state] if query.state else [])
-    wanted = listing.WantedJobs(states, query.profile, before=listing.place_of(query.cursor))
+    wanted = JobFilter(states, query.profile, before=listing.place_of(query.cursor))
     found = listing.listed(call.app.backend.ledger, wanted, query.limit)
     return models.JobPage(jobs=[job_out(each) for each in found.jobs], cursor=found.cursor)
 

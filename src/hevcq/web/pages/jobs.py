@@ -16,10 +16,10 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState, Task
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.ledger import ListOrder
+from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.usecases.operations import listing
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
-from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY, WantedJobs
+from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY
 from hevcq.usecases.operations.reprocess import (
     JOB_ID,
     JobResult,
@@ -92,7 +92,7 @@ def routes() -> Sequence[BaseRoute]:
     )
 
 
-def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> WantedJobs:
+def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> JobFilter:
     """Return which jobs the fields of an address or a form name, as of `now`.
 
     Raises HTTPException 400.
@@ -114,7 +114,7 @@ def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> W
     if ListOrder(sort) not in app.backend.ledger.orders:
         raise HTTPException(400, "Jobs of this farm are listed by their last change only.")
     since = (app.clock.now() if now is None else now) - CHANGED[changed] if changed else None
-    return WantedJobs(
+    return JobFilter(
         states=STATES[state],
         profile=profile or None,
         key_prefixes=prefixes,
@@ -175,7 +175,7 @@ def news(request: Request) -> Response:
     return services.parts.answer(f"jobs {asked}", lambda: _list(services.app, wanted, asked))
 
 
-def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
+def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
     ledger, fields = app.backend.ledger, _fields(asked)
     before = listing.place_of(asked.get("before", ""))
     found = listing.listed(ledger, replace(wanted, before=before), A_PAGE)
