@@ -354,6 +354,9 @@ def test_a_profile_is_copied_changed_and_deleted(
     assert "crf: 20\n" in text
     assert "# The best quality at which" in text
     assert "languages: [en, de]" in text
+    lost = {**form, "do": "try", "video": "/etc/passwd"}
+    assert "Choose one of the videos" in operator.post("/settings/profile", data=lost).text
+    assert profile(opened, "mine")[1] == text
     wrong = fields_of(operator.get("/settings/profile?name=mine").text) | {"video-crf": "99"}
     answer = operator.post("/settings/profile", data=wrong)
     assert "must be at most 63" in answer.text

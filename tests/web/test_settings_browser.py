@@ -10,7 +10,7 @@ import pytest
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
 from support.accounts import accounts_in
-from support.browser import Site, Watched, browser, require_chromium
+from support.browser import Site, Watched, browser, make_large_clip, require_chromium
 from web.conftest import CHEAP, PASSWORD
 
 MAX_TABS = 60
@@ -111,6 +111,36 @@ def test_a_person_sets_hevcq_up_by_keyboard(site: Site, config: Path) -> None:
     assert "libraries" not in tomllib.loads(config.read_text())
     assert saved["schedule"] == tomllib.loads(config.read_text())["schedule"]
     assert config.read_text().startswith("# mine\n")
+
+
+@pytest.mark.media
+@pytest.mark.timeout(180)
+def test_a_person_tries_a_changed_profile_before_it_is_saved(site: Site, config: Path) -> None:
+    films, recipe = config.parent / "Films", site.profiles / "small.yaml"
+    make_large_clip(films / "Garden.mkv", "320x180")
+    config.write_text(f'# mine\n[[libraries]]\nname = "Films"\npath = "{films}"\n')
+    before = recipe.read_text()
+    site.serve()
+    with browser() as chromium:
+        olga = Watched(chromium.new_context(), site.address)
+        olga.sign_in("olga", PASSWORD)
+        olga.go("/settings/profile?name=small")
+        sizes = []
+        for crf in ("20", "45"):
+            olga.page.get_by_role("textbox", name="CRF").fill(crf)
+            press(olga, "button", "Try it")
+            olga.page.get_by_text("Every check passed.").wait_for()
+            assert olga.page.get_by_role("textbox", name="CRF").input_value() == crf
+            sizes.append(olga.page.locator(".figure strong").inner_text().split("→")[1])
+            frame = olga.page.get_by_alt_text("Frame of the original").first
+            assert frame.evaluate("each => each.naturalWidth") > 0
+            assert olga.accessible() == []
+        assert sizes[0] != sizes[1]
+        assert recipe.read_text() == before
+        olga.page.get_by_role("textbox", name="CRF").press("Enter")
+        olga.page.get_by_text("Saved.").wait_for()
+        assert "crf: 45" in recipe.read_text()
+        assert not olga.said, olga.said
 
 
 def look_at_every_page(olga: Watched) -> None:

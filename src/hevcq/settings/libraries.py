@@ -185,7 +185,9 @@ class SyncSettings(Frozen):
         default=600.0, description="how long a file must stay the same before it is fetched"
     )
     limit: Rate = Field(default=0, description="bytes a second, such as 4M; empty: no limit")
-    schedule: Windows = Field(default=(), description="when it may run by itself; empty: always")
+    schedule: Windows = Field(
+        default=(), description="when it may run by itself, like 22:00-06:00; empty: always"
+    )
 
     @field_validator("schedule")
     @classmethod

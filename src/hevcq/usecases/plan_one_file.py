@@ -245,12 +245,12 @@ def _tried(
 
 
 class Trial:
-    """The test encode under way, or its result; there is one at a time."""
+    """The test encode under way, or its result, of the profile `profile`; there is one at a time."""
 
     def __init__(self) -> None:
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
-        self.name, self.percent, self.problem = "", 0.0, ""
+        self.name, self.profile, self.percent, self.problem = "", "", 0.0, ""
         self.tried: TriedSample | None = None
 
     @property
@@ -260,14 +260,16 @@ class Trial:
     def start(self, encoder: Encoder, video: Path, profile: Profile, scratch: SpareFolder) -> None:
         """Begin a test encode, unless one runs."""
         with self._lock:
-            if self.running or self._stop.is_set():
+            if self.running:
                 return
             self.name, self.percent, self.problem, self.tried = video.name, 0.0, "", None
+            self.profile, self._stop = profile.name, threading.Event()
             work = (encoder, video, profile, scratch)
             self._thread = threading.Thread(target=self._run, args=work, daemon=True)
             self._thread.start()
 
     def close(self) -> None:
+        """Stop the test encode that runs."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(10)

@@ -20,7 +20,7 @@ LABELS = {
     "min_age": "Youngest age",
     "min_saving": "Smallest saving",
     "settle": "Complete after",
-    "schedule": "Hours of this library",
+    "schedule": "Hours",
     "max_hours_per_day": "Hours of encoding a day",
     "watch": "Watch for new files",
     "skip": "Leave such videos alone",

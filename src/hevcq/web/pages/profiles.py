@@ -1,6 +1,7 @@
 """The profiles in the page, for operators: copy one, change what people change, delete one's own."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
@@ -12,6 +13,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, UsageError
 from hevcq.settings.profile_files import load_profiles, profile_folder, read_yaml
 from hevcq.usecases.ingest.forecast import minute_cost
+from hevcq.usecases.plan_one_file import SAMPLE_S, videos_in
 from hevcq.usecases.settings.changes import users_of
 from hevcq.usecases.settings.profiles import (
     can_change,
@@ -28,6 +30,8 @@ from hevcq.usecases.settings.profiles import (
 from hevcq.web.forms import FormField, fields, read_fields
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.settings import done, file_of, show
+from hevcq.web.pages.setup import start_trial, still
+from hevcq.web.rendering import page
 from hevcq.web.services import of_form, services_of
 
 SECTIONS: Mapping[str, Sequence[str]] = {
@@ -38,6 +42,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "gates": ("minimum_saving",),
 }
 """What people change; the others are changed in the text."""
+SAMPLE = "/settings/profile/sample"
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -49,6 +54,8 @@ def routes() -> Sequence[BaseRoute]:
         form("profiles/copy", copy),
         Route("/settings/profile", edit_profile),
         form("profile", put_profile),
+        Route(f"{SAMPLE}/now", now),
+        Route(SAMPLE + "/{number:int}-{side}.jpg", picture),
         form("profile/delete", delete),
     )
 
@@ -97,8 +104,8 @@ def _form(
     request: Request, name: str, texts: tuple[str, str, str], problems: Mapping[str, str]
 ) -> Response:
     """Show a profile; `texts` are what its file, the box of text and the fields hold."""
-    settings = services_of(request).app.settings
-    raw = read_yaml(texts[2])
+    services = services_of(request)
+    settings, raw = services.app.settings, read_yaml(texts[2])
     shown: list[tuple[str, list[FormField]]] = []
     for section, names in SECTIONS.items():
         model, values, prefix = _part(section, raw)
@@ -119,7 +126,27 @@ def _form(
         users=users_of(file_of(request).settings(), name),
         cost=None if problems else minute_cost(Profile.model_validate(raw)),
         error="; ".join(other).strip(),
+        videos=videos_in(_folders(request), settings.data_dir),
+        trial=services.trial if services.trial.profile == name else None,
+        sample=SAMPLE,
+        seconds=int(SAMPLE_S),
     )
+
+
+def _folders(request: Request) -> list[Path]:
+    libraries = services_of(request).app.settings.libraries
+    return [each.place_on_disk for each in libraries if each.path.is_dir()]
+
+
+def now(request: Request) -> Response:
+    """Show how far the test encode is, for the part of the page that asks for it."""
+    operator_of(request)
+    return page(request, "setup_now.html", trial=services_of(request).trial, sample=SAMPLE)
+
+
+def picture(request: Request) -> Response:
+    operator_of(request)
+    return still(request)
 
 
 def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:
@@ -131,22 +158,27 @@ def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any],
 
 
 def put_profile(request: Request, form: Mapping[str, str]) -> Response:
-    """Save the text if it was edited, else the fields; show what is wrong with either."""
+    """Save or try the text if it was edited, else the fields; show what is wrong with either."""
     app, name = services_of(request).app, form.get("name", "")
     former, text = _lines(form.get("former", "")), _lines(form.get("text", ""))
-    if not can_change(app.settings):
+    tries, editable = form.get("do") == "try", can_change(app.settings)
+    if not (editable or tries):
         raise HTTPException(400, "This profile came with hevcq; copy it first.")
-    problems: dict[str, str] = {}
+    problems, wanted = dict[str, str](), former
     try:
-        values = {} if text != former else _values(form, former)
+        values = _values(form, former) if editable and text == former else {}
         wanted, problems = changed_profile(text, values)
-        if not problems:
+        if tries and not problems:
+            profile = Profile.model_validate(read_yaml(wanted))
+            start_trial(request, _folders(request), profile, form)
+        elif not problems:
             who = operator_of(request).name
             save_profile(file_of(request), app.settings, name, (former, wanted), who)
             return done(app, "/profiles", "saved")
     except HevcqError as error:
         problems = {"": str(error)}
-        text = wanted = former
+        if not tries:
+            text = wanted = former
     return _form(request, name, (former, text, wanted), problems)
 
 

@@ -7,7 +7,7 @@ so the code is always asked for.
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ TITLES = {
     "hours": "Choose when to work",
     "sample": "Try it on one of your videos",
 }
+SAMPLE = "/setup/sample"
 WRONG_CODE = "That is not the code of the last start: it is printed where hevcq was started."
 
 
@@ -243,12 +244,19 @@ def _go_on(request: Request, answers: Answers, screen: str, **said: Any) -> Resp
 
 
 def _try(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
-    services, video = services_of(request), Path(form.get("video", ""))
-    if not any(video.is_relative_to(each) for each in answers.folders) or ".." in video.parts:
-        raise UsageError("Choose one of the videos.")
-    app = services.app
-    services.trial.start(app.encoder, video, app.profiles[answers.profile], app.scratch)
+    profile = services_of(request).app.profiles[answers.profile]
+    start_trial(request, map(Path, answers.folders), profile, form)
     return RedirectResponse("/setup/sample", 303)
+
+
+def start_trial(
+    request: Request, folders: Iterable[Path], profile: Profile, form: Mapping[str, str]
+) -> None:
+    """Begin the test encode of the video that a form names. Raises UsageError for one outside the folders."""
+    services, video = services_of(request), Path(form.get("video", ""))
+    if not any(video.is_relative_to(each) for each in folders) or ".." in video.parts:
+        raise UsageError("Choose one of the videos.")
+    services.trial.start(services.app.encoder, video, profile, services.app.scratch)
 
 
 def _start(request: Request, answers: Answers, _form: Mapping[str, str]) -> Response:
@@ -269,14 +277,18 @@ def now(request: Request) -> Response:
     if answers is None or not reached(answers, "sample"):
         raise HTTPException(404)
     trial = services_of(request).trial
-    return _allowed(request, "sample") or page(request, "setup_now.html", trial=trial)
+    return _allowed(request, "sample") or page(request, "setup_now.html", trial=trial, sample=SAMPLE)
 
 
 def picture(request: Request) -> Response:
     """Return a frame of the sample (source) or of what was made of it (made)."""
-    answers, tried = _answers(request), services_of(request).trial.tried
-    if answers is None or _allowed(request, "sample") is not None:
+    if _answers(request) is None or _allowed(request, "sample") is not None:
         raise HTTPException(404)
+    return still(request)
+
+
+def still(request: Request) -> Response:
+    tried = services_of(request).trial.tried
     stills = tried.compared.stills if tried and tried.compared else ()
     number, side = request.path_params["number"], request.path_params["side"]
     if number >= len(stills) or side not in {"source", "made"}:
@@ -312,6 +324,7 @@ def _screen(
         form=form or {},
         wrong=wrong,
         trial=services.trial,
+        sample=SAMPLE,
         seconds=int(SAMPLE_S),
         **more.get(screen, dict)(),
     )
