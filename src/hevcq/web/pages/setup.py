@@ -277,7 +277,9 @@ def now(request: Request) -> Response:
     if answers is None or not reached(answers, "sample"):
         raise HTTPException(404)
     trial = services_of(request).trial
-    return _allowed(request, "sample") or page(request, "setup_now.html", trial=trial, sample=SAMPLE)
+    return _allowed(request, "sample") or page(
+        request, "setup_now.html", trial=trial, sample=SAMPLE
+    )
 
 
 def picture(request: Request) -> Response:
