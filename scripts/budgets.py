@@ -23,7 +23,7 @@ MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
     "lines of src": 71_250,
-    "modules": 300,
+    "modules": 301,
     "classes": 695,
     "class names used twice": 0,
     "lines of tests and benchmarks": 74_250,

@@ -155,7 +155,7 @@ def _until(replaced: Sequence[IngestResult], now: float, kept: int) -> str:
     days = [result.keep_days for result in replaced]
     if max(days) <= 0:
         return f"The originals ({size(kept)}) are deleted by the next run or worker."
-    look = "`hevcq undo` restores them, `hevcq originals` frees them earlier."
+    look = "`hevcq undo` restores them, `hevcq originals expire --now` frees their space."
     if not math.isfinite(max(days)):
         return f"The originals ({size(kept)}) are kept until you free them: {look}"
     until = day(now + max(days) * 86_400)

@@ -8,7 +8,7 @@ from hevcq.domain.job import JobRecord
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.ledger import JobFilter
-from hevcq.running.ingest import Submitted, submit_key, submit_path
+from hevcq.running.submit import Submitted, submit_key, submit_path
 from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.doctor import sync_words
 from hevcq.usecases.history.report import DAYS, libraries_of, savings
