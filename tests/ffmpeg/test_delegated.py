@@ -123,14 +123,22 @@ def test_sound_rendition_of_a_machine_is_taken(bench: Bench) -> None:
     assert not {Outcome.FAILED, Outcome.UNKNOWN} & set(outcomes)
 
 
-def test_rendition_of_another_video_is_replaced_by_one_made_here(bench: Bench) -> None:
-    other = make_clip(bench.folder, name="other.mp4", extra=("-vf", "negate,hflip"))
-    forged = bench.encoded(other, "forged.mp4")
+@pytest.mark.parametrize(
+    ("forgery", "gate"), [("other", "G8"), ("cut", "G"), ("still", "G8"), ("source", "G2")]
+)
+def test_forged_rendition_is_replaced_by_one_made_here(
+    bench: Bench, forgery: str, gate: str
+) -> None:
+    filters = {"other": "negate,hflip", "still": "loop=loop=-1:size=1,trim=end_frame=25"}
+    other = make_clip(bench.folder, name="other.mp4", extra=("-vf", filters.get(forgery, "null")))
+    forged = other if forgery == "source" else bench.encoded(other, "forged.mp4")
+    if forgery == "cut":
+        forged.write_bytes(forged.read_bytes()[: -(forged.stat().st_size // 3)])
     machine = Away(returning(forged))
 
     output, arguments, outcomes = bench.run(machine)
 
-    assert "G8" in machine.complaints[0]
+    assert gate in machine.complaints[0]
     assert output.read_bytes() != forged.read_bytes()
     assert arguments != ("there",)
     assert not {Outcome.FAILED, Outcome.UNKNOWN} & set(outcomes)

@@ -5,6 +5,7 @@ returns one file, which the farm puts through every gate.
 """
 
 import re
+from typing import Annotated
 
 from pydantic import Field
 
@@ -17,6 +18,10 @@ from hevcq.domain.profile import Profile
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 MAX_LINES = 10_000
 """Arguments, messages and notices of an encode that are taken."""
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+Ticks = Annotated[int, Field(gt=-1 << 62, lt=1 << 62)]
+"""Numbers that a machine says: what no database or certificate can hold, it does not mean."""
 
 
 class OrderedWork(Frozen):
@@ -57,30 +62,30 @@ class MachineFacts(MachineLoad):
     build: str = Field(max_length=64)
     start: str = Field(max_length=64)
     slots: int = Field(ge=1, le=64)
-    cores: float = Field(default=0.0, ge=0)
+    cores: Amount = 0.0
 
 
 class OrderProgress(MachineLoad):
     """Progress of an order, as ports.encoder.EncodeProgress has it, and how busy the machine is by it."""
 
     fraction: float = Field(ge=0, le=1)
-    out_time_s: float
-    frame: int
-    speed: float | None
-    size: int
+    out_time_s: Amount
+    frame: Count
+    speed: Amount | None
+    size: Count
 
 
 class MadeReport(Frozen):
     """The report of an encode or a chunk, as ports.encoder has it, without what names files."""
 
     arguments: tuple[str, ...] = Field(max_length=MAX_LINES)
-    seconds: float
-    cpu_s: float
+    seconds: Amount
+    cpu_s: Amount
     stderr: tuple[str, ...] = Field(max_length=MAX_LINES)
-    frames: int
+    frames: Count
     notices: tuple[str, ...] = Field(default=(), max_length=MAX_LINES)
-    first_pts: int = 0
-    last_pts: int = 0
+    first_pts: Ticks = 0
+    last_pts: Ticks = 0
 
 
 class OrderEnd(Frozen):
