@@ -119,6 +119,8 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 	STATEFUL_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 tests/contracts/test_stateful_contract.py
 	LIFE_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/library/replacement/test_library_lives.py
 	$(BIN)/python -m tests.chaos.kills
+	$(BIN)/python -m tests.chaos.kills --backend postgres --crashes 60
+	$(BIN)/python -m tests.chaos.kills --replace --kills 300 --crashes 30
 	$(BIN)/python -m tests.chaos.kills --backend aws
 	$(BIN)/python -m tests.chaos.damage
 

@@ -28,19 +28,23 @@ def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
 
 
 @pytest.mark.parametrize(
-    ("backend", "kills", "stops", "points", "takeovers"),
-    [("embedded", 40, 3, 15, 1), pytest.param("aws", 5, 1, 1, 0, marks=pytest.mark.aws)],
+    ("backend", "kills", "stops", "points", "takeovers", "more"),
+    [
+        ("embedded", 40, 3, 15, 1, ()),
+        ("postgres", 10, 0, 4, 0, ("--crashes", 2)),
+        pytest.param("aws", 5, 1, 1, 0, (), marks=pytest.mark.aws),
+    ],
 )
 def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
-    backend, kills, stops, points, takeovers
+    backend, kills, stops, points, takeovers, more
 ):
     counts, code, log = campaign(
-        "--backend", backend, "--kills", kills, "--stops", stops, "--takeovers", takeovers
+        "--backend", backend, "--kills", kills, "--stops", stops, "--takeovers", takeovers, *more
     )
 
     for name in ("lost", "wrong_end", "double_published", "partial_visible"):
         assert counts[name] == 0, (name, counts, log)
-    left = ("work_objects", "open_uploads") if backend == "embedded" else ()
+    left = () if backend == "aws" else ("work_objects", "open_uploads")
     for name in ("stray_children", "temp_files", *left):
         assert counts[name] == 0, (name, counts, log)
     assert code == 0, log
@@ -49,6 +53,15 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
     assert counts["jobs"] >= 8
     assert counts["points_hit"] >= points, "too few of the crash points were hit"
     assert ("taken_over_s_most" in counts) == bool(takeovers)
+
+
+@pytest.mark.media
+def test_machines_killed_while_they_replace_originals_cost_none():
+    counts, code, log = campaign("--replace", "--kills", 3, "--crashes", 1)
+
+    assert code == 0, (counts, log)
+    assert counts["crashes"] == 1
+    assert counts["replaced"] == counts["videos"] > 0, counts
 
 
 @pytest.mark.aws

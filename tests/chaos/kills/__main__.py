@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 def main() -> int:
     asked = _asked()
     with tempfile.TemporaryDirectory(prefix="hevcq-kills-") as name:
-        counts, none_of = (_real if asked.real else _stub)(asked, Path(name))
+        campaign = _replaced if asked.replace else _real if asked.real else _stub
+        counts, none_of = campaign(asked, Path(name))
         print(json.dumps(counts), flush=True)
         bad = [zero for zero in none_of if counts[zero]]
-        if bad:
+        if bad and not asked.replace:
             print((Path(name) / "log").read_text()[-20_000:], file=sys.stderr)
     return 1 if bad else 0
 
@@ -35,11 +36,13 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--stops", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--backend", choices=("embedded", "aws"), default="embedded")
+    parser.add_argument("--backend", choices=("embedded", "postgres", "aws"), default="embedded")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="end the kills after so many"
     )
+    parser.add_argument("--crashes", type=int, default=0, help="of the PostgreSQL server")
     parser.add_argument("--real", action="store_true", help="real ffmpeg, killed and frozen itself")
+    parser.add_argument("--replace", action="store_true", help="real commands on three machines")
     parser.add_argument("--sets", action="store_true", help="sets of files only, and their points")
     parser.add_argument("--takeovers", type=int, default=10, help="measured at the end")
     return parser.parse_args()
@@ -57,7 +60,13 @@ def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str
     with _place(asked, folder, PROFILES) as place:
         most_s = asked.minutes * 60
         campaign = Campaign(
-            place, asked.kills, asked.stops, asked.seed, most_s, sets_only=asked.sets
+            place,
+            asked.kills,
+            asked.stops,
+            asked.seed,
+            most_s,
+            sets_only=asked.sets,
+            crashes=asked.crashes,
         )
         campaign.run()
         took = sorted(campaign.seconds_until_taken_over(asked.takeovers))
@@ -79,16 +88,29 @@ def _real(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str
     return head | counts | {"seconds": round(time.monotonic() - began, 1)}, ZERO
 
 
+def _replaced(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str]]:
+    from chaos.kills.replaced import ZERO, ReplaceKills
+    from support.postgres import own_server
+
+    began = time.monotonic()
+    with own_server() as server:
+        counts = ReplaceKills(folder, server, asked.kills, asked.crashes, asked.seed).run()
+    return {"seed": asked.seed, **counts, "seconds": round(time.monotonic() - began, 1)}, ZERO
+
+
 @contextmanager
 def _place(asked: argparse.Namespace, folder: Path, profiles: Mapping) -> Iterator[Place]:
     from chaos.kills.places import Place
     from support.aws.emulator import Emulator
+    from support.postgres import own_server
 
-    place = Place(folder, profiles, emulator=Emulator() if asked.backend == "aws" else None)
-    try:
+    with ExitStack() as stack:
+        on_server = asked.backend == "postgres"
+        server = stack.enter_context(own_server()) if on_server else None
+        emulator = Emulator() if asked.backend == "aws" else None
+        place = Place(folder, profiles, emulator=emulator, server=server)
+        stack.callback(place.close)
         yield place
-    finally:
-        place.close()
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ class Campaign:
     """Runs workers at a place until `kills` and `stops` are done and no job is left.
 
     Wanted are the points where fewest died so far, so that every one is come to in the end. With
-    `sets_only`, no other videos come in, and the points are those on their way.
+    `sets_only`, no other videos come in, and the points are those on their way. The server of the
+    database crashes `crashes` times meanwhile, by turns killed and stopped without a word.
     """
 
     place: Place
@@ -78,6 +79,7 @@ class Campaign:
     seed: int
     most_s: float = math.inf
     sets_only: bool = False
+    crashes: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     children: list[Child] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
@@ -125,11 +127,25 @@ class Campaign:
         """Let some workers begin, and bring each to its end."""
         for _ in range(SIDE_BY_SIDE * 4):
             self._spawn(self._next())
+            if self.ended["crash"] * self.kills < self.crashes * self.ended["SIGKILL"]:
+                self._crash()
             while len(self.children) >= SIDE_BY_SIDE:
                 self._look()
         # All of them: one that is stopped may be inside a transaction, and others would wait.
         while self.children:
             self._look()
+
+    def _crash(self) -> None:
+        """Let the server crash while workers are anywhere in their work, and start it again."""
+        server = self.place.server
+        assert server is not None
+        time.sleep(self._random.uniform(0.0, 0.3))
+        if self.ended["crash"] % 2:
+            server.stop("immediate")
+        else:
+            server.kill()
+        server.start()
+        self.ended["crash"] += 1
 
     def _next(self) -> Child:
         self._number += 1

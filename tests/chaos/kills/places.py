@@ -1,4 +1,4 @@
-"""Where a campaign takes place: a data folder, or an emulator of AWS in a process of its own."""
+"""Where a campaign takes place: a data folder, a PostgreSQL server, or an emulator of AWS."""
 
 import os
 import threading
@@ -16,6 +16,7 @@ from hevcq.ports.backend import Backend
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import SystemClock
 from support.aws.emulator import KEYS, REGION, Emulator, create_resources
+from support.postgres import Server
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Place:
     folder: Path
     profiles: Mapping[str, Profile]
     emulator: Emulator | None = None
+    server: Server | None = None
     clients: Clients | None = None
     aws: AwsSettings = field(default_factory=AwsSettings)
 
@@ -72,6 +74,9 @@ class Place:
         """Open the ports, in a process that was made for this."""
         if not self.on_aws:
             settings = Settings(data_dir=self.folder / "data")
+            if self.server is not None:
+                at = {"backend": "postgres", "postgres": {"dsn": self.server.dsn}}
+                settings = Settings.model_validate({"data_dir": settings.data_dir, **at})
             return open_sql(settings, self.profiles, SystemClock()).backend
         settings = Settings(backend="aws", data_dir=self.folder / "data", aws=self.aws)
         return open_aws(settings, self.profiles, SystemClock(), self.clients)

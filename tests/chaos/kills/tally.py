@@ -52,6 +52,7 @@ def tally(campaign: Campaign) -> dict[str, object]:
     counts: dict[str, object] = {
         "kills": campaign.ended["SIGKILL"],
         "stops": campaign.ended["SIGSTOP"],
+        "server_crashes": campaign.ended["crash"],
         "points_hit": len(hit & set(campaign.points)),
         "points": len(campaign.points),
         "points_missed": sorted(set(campaign.points) - hit),

@@ -127,6 +127,22 @@ class Farm:
         return here + left
 
 
+class Machine(Farm):
+    """A computer with a data folder of its own, on the PostgreSQL and the share of all."""
+
+    dsn = ""
+    home: Farm
+
+    def start(self, *words: object, env: dict[str, str] | None = None, **options: int):
+        shared = {
+            "HEVCQ_BACKEND": "postgres",
+            "HEVCQ_POSTGRES__DSN": self.dsn,
+            "HEVCQ_POSTGRES__FILES_DIR": os.fspath(self.home.folder / "files"),
+            "HEVCQ_PROFILES_DIR": os.fspath(self.home.folder / "profiles"),
+        }
+        return super().start(*words, env={**shared, **(env or {})}, **options)
+
+
 def bound_by_permissions() -> tuple[str, ...]:
     """Return the words before a command that make file permissions bind it, even as root."""
     if os.geteuid() != 0:

@@ -1,4 +1,4 @@
-"""Machines that share one PostgreSQL and the media: killed workers and a restarted server lose nothing."""
+"""Machines that share one PostgreSQL and the media; how they are killed is in tests/chaos/kills."""
 
 import json
 import os
@@ -10,27 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from e2e.embedded.farm import Farm, Ran, until
+from e2e.embedded.farm import Machine, Ran
 from support.postgres import Server, own_server, program
 
 pytestmark = pytest.mark.media
-QUICK = "queue: {visibility_s: 8, heartbeat_s: 2, backoff_base_s: 1, backoff_cap_s: 2}"
-
-
-class Machine(Farm):
-    """A computer with a data folder of its own."""
-
-    dsn = ""
-    home: Farm
-
-    def start(self, *words: object, env: dict[str, str] | None = None, **options: int):
-        shared = {
-            "HEVCQ_BACKEND": "postgres",
-            "HEVCQ_POSTGRES__DSN": self.dsn,
-            "HEVCQ_POSTGRES__FILES_DIR": os.fspath(self.home.folder / "files"),
-            "HEVCQ_PROFILES_DIR": os.fspath(self.home.folder / "profiles"),
-        }
-        return super().start(*words, env={**shared, **(env or {})}, **options)
 
 
 @pytest.fixture
@@ -57,46 +40,6 @@ def machine(tmp_path: Path, server: Server):
 def ask(server: Server, sql: str) -> list[tuple]:
     with psycopg.connect(server.dsn, options="-c search_path=hevcq") as connection:
         return connection.execute(sql).fetchall()
-
-
-def running(server: Server) -> int:
-    return ask(server, "SELECT count(*) FROM job WHERE phase = 'encode'")[0][0]
-
-
-def test_two_machines_work_one_is_killed_the_server_restarts_and_each_video_is_made_once(
-    machine: Callable[[str], Machine], server: Server
-) -> None:
-    nas, desktop = machine("nas"), machine("desktop")
-    nas.add_profile("hevc", "medium")
-    recipe = nas.folder / "profiles" / "hevc.yaml"
-    text = recipe.read_text()
-    recipe.write_text(text[: text.index("queue:")] + QUICK)
-    for number in range(2):
-        nas.slow_clip(f"video {number}.mp4")
-    queued: Ran = nas.ingest("--no-wait")
-    assert queued.code == 0, queued.err
-    workers: list[subprocess.Popen[str]] = [
-        one.start("worker", "--workers", "1", *rest)
-        for one, rest in ((nas, ()), (desktop, ("--drain",)))
-    ]
-    until(lambda: running(server) == 2, timeout=60)
-
-    workers[0].kill()
-    server.stop("immediate")
-    server.start()
-
-    drained = desktop.finish(workers[1])
-    assert drained.code == 0, drained.err
-    placed = nas.ingest()
-    assert placed.code == 0, placed.err
-    for number in range(2):
-        assert (nas.media / f"video {number}.hevc.mp4").is_file()
-    assert nas.strays() == desktop.strays() == []
-    assert ask(server, "SELECT state, count(*) FROM job GROUP BY 1") == [("done", 2)]
-    events = ask(server, "SELECT name, count(*) FROM event WHERE job_id <> '' GROUP BY 1")
-    assert dict(events) == {"job.done": 2, "video.placed": 2}
-    assert ask(server, "SELECT count(*) FROM message") == [(0,)]
-    assert ask(server, "SELECT count(*) FROM dead_letter") == [(0,)]
 
 
 def test_each_machine_replaces_and_undoes_what_another_did(
