@@ -375,16 +375,36 @@ def test_a_stop_ends_the_waiting_early(world: World) -> None:
 def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world: World) -> None:
     world.queue.send([task(number) for number in range(4)])
     if not world.queue.ordered:
-        assert not world.queue.move(task(2), first=True)
+        assert not world.queue.move([task(2)], "first")
         return
 
-    assert world.queue.move(task(2), first=True)
-    assert world.queue.move(task(3), first=True), "whoever came last goes before the first"
-    assert world.queue.move(task(0), first=False)
+    assert world.queue.move([task(2)], "first") == {task(2).job_id}
+    assert world.queue.move([task(3)], "first"), "whoever came last goes before the first"
+    assert world.queue.move([task(0)], "last")
     world.queue.send([task(9)])
-    assert not world.queue.move(task(8), first=True), "it does not wait"
+    assert not world.queue.move([task(8)], "first"), "it does not wait"
 
     moved = names(take(world, 3))
     assert moved == [task(number).source.key for number in (3, 2, 1)]
-    assert not world.queue.move(task(3), first=False), "somebody holds it"
+    assert not world.queue.move([task(3)], "last"), "somebody holds it"
     assert set(names(take(world, 3))) == {task(0).source.key, task(9).source.key}
+
+
+def test_a_priority_holds_against_tasks_of_its_own_queue_that_came_later(world: World) -> None:
+    if not world.queue.ordered:
+        return
+    queue = world.queue
+    queue.send([task(number) for number in range(6)])
+    low = [task(0), task(1)]
+    assert queue.move(low, "lower") == {each.job_id for each in low}
+    assert queue.move([task(4), task(3), task(4)], "higher") == {task(3).job_id, task(4).job_id}
+    assert queue.move([task(5)], "higher")
+    queue.move([task(5)], "higher")
+    queue.send([task(6)])
+    queue.move([task(1)], "higher")
+
+    order = [task(number).source.key for number in (5, 3, 4)]
+    assert names(take(world, 3)) == order
+    assert set(names(take(world, 3))) == {task(number).source.key for number in (1, 2, 6)}
+    queue.send([task(7)])
+    assert names(take(world, 2)) == [task(7).source.key, task(0).source.key]

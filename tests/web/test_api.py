@@ -187,7 +187,10 @@ def test_operators_follow_jobs_and_queue_failed_ones_again(
     job = f"{API}/jobs/{failed['id']}"
     assert operator.post(f"{job}/reprocess").json()["state"] == "queued"
     assert operator.post(f"{job}/reprocess").status_code == 409
+    assert operator.post(f"{job}/move?to=higher").json()["state"] == "queued"
+    assert operator.post(f"{job}/move?to=away").status_code == 422
     assert operator.post(f"{job}/cancel").json()["state"] == "dead"
+    assert operator.post(f"{job}/move?to=first").status_code == 409
     assert operator.post(f"{job}/cancel").status_code == 409
     assert operator.post(f"{job}/reprocess").json()["state"] == "queued"
     assert operator.get(f"{API}/jobs/{'0' * 32}").status_code == 404

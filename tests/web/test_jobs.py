@@ -196,8 +196,10 @@ def test_many_jobs_are_changed_in_steps_with_their_progress(operator, farm, cloc
     assert ledger.get(new.job_id).state is JobState.DEAD, "it came after the question"
 
 
-@pytest.mark.parametrize(("word", "order"), [("first", "cab"), ("last", "abc")])
-def test_a_waiting_job_is_put_first_or_last(operator, farm, word, order):
+@pytest.mark.parametrize(
+    ("word", "order"), [("first", "cab"), ("higher", "cab"), ("lower", "abc"), ("last", "abc")]
+)
+def test_a_waiting_job_is_moved_in_its_queue(operator, farm, word, order):
     made = {name: farm.queued(f"{name}.mp4")[1][0] for name in "abc"}
     job = made["c"]
     html = operator.get(f"/board/jobs/{job.job_id}").text
@@ -205,12 +207,47 @@ def test_a_waiting_job_is_put_first_or_last(operator, farm, word, order):
 
     done = operator.post("/board/jobs/change", data={"job": job.job_id, "action": word})
 
-    assert "of its queue" in operator.get(done.headers["location"]).text
+    assert "its queue: 1." in operator.get(done.headers["location"]).text
     queue = farm.app.backend.queues["hevc"]
     got = queue.receive(3, wait_s=0, stop=threading.Event())
     assert "".join(Path(each.tasks[0].source.key).stem for each in got) == order
     late = operator.post("/board/jobs/change", data={"job": job.job_id, "action": word})
     assert "notice=nothing" in late.headers["location"], "somebody works on it"
+
+
+def test_all_waiting_jobs_of_a_list_are_moved_in_steps_and_keep_their_order(
+    operator, farm, monkeypatch
+):
+    monkeypatch.setattr(jobs, "STEP", 2)
+    for name in ("x/a", "y/b", "x/c", "y/d", "x/e", "x/f"):
+        farm.queued(f"{name}.mp4")
+    assert "Put all higher" not in operator.get("/board/jobs").text
+    html = operator.get("/board/jobs?state=waiting&q=/x/").text
+    (address,) = re.findall(r'href="([^"]*)">Put all higher', html)
+    question = operator.get(address.replace("&amp;", "&")).text
+    assert "Put 4 jobs higher?" in question
+
+    answer = operator.post("/board/jobs/change", data=hidden(question))
+    while answer.status_code == 200:
+        answer = operator.post("/board/jobs/change", data=hidden(answer.text))
+
+    assert answer.headers["location"].endswith("notice=higher&n=4")
+    got = farm.app.backend.queues["hevc"].receive(6, wait_s=0, stop=threading.Event())
+    assert "".join(Path(each.tasks[0].source.key).stem for each in got) == "acefbd"
+
+
+@pytest.mark.parametrize("action", ["first", "higher"])
+def test_where_the_queue_keeps_no_order_the_page_says_so(operator, farm, monkeypatch, action):
+    job = farm.queued("a.mp4")[1][0]
+    monkeypatch.setattr(farm.app.backend.queues["hevc"], "ordered", False)
+    for name, queue in farm.app.backend.queues.items():
+        monkeypatch.setattr(queue, "ordered", False, raising=bool(name))
+    for path in (f"/{job.job_id}", "?state=waiting"):
+        html = operator.get(f"/board/jobs{path}").text
+        assert "Amazon SQS keeps no order and no priorities" in html
+        assert f">Put {action}" not in html
+    sent = operator.post("/board/jobs/change", data={"job": job.job_id, "action": action})
+    assert "Amazon SQS keeps no order" in sent.text
 
 
 @pytest.mark.parametrize("wrong", [

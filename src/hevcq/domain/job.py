@@ -109,6 +109,10 @@ class TaskKind(StrEnum):
     JOIN = "join"
 
 
+Move = Literal["first", "higher", "lower", "last"]
+"""Where a waiting task can be moved in its queue: higher and lower are steps of its priority."""
+
+
 class Task(Frozen):
     """A message in a queue that requests a whole job, or a part of one.
 

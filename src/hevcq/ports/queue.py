@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hevcq.domain.job import JobRecord, Source, Task
+from hevcq.domain.job import JobRecord, Move, Source, Task
 from hevcq.domain.quality import Asked
 from hevcq.domain.verdict import Bury, FailureClass
 
@@ -133,12 +133,13 @@ class Queue(ABC):
     ordered: bool = False
     """Whether `move` has an effect on this backend."""
 
-    def move(self, task: Task, *, first: bool) -> bool:
-        """Let a waiting task be received before all others, or after those that wait now.
+    def move(self, tasks: Sequence[Task], where: Move) -> set[str]:
+        """Move waiting tasks, which keep their own order; return the ids of the jobs that moved.
 
-        Return False if none such waits, or the backend keeps no order.
+        They are received before all others (first), after all that wait now (last), or, until they are
+        moved again, before or after all tasks of the priority that they had (higher, lower).
         """
-        return False
+        return set()
 
     picks_parts: bool = False
     """Whether `only_parts` has an effect on this backend."""

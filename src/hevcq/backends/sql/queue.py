@@ -17,11 +17,18 @@ from typing import Any
 
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.ledger import ensured_job, insert_job, reopen
-from hevcq.domain.job import JobRecord, Source, Task, TaskKind
+from hevcq.domain.job import JobRecord, Move, Source, Task, TaskKind
 from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
-from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
+from hevcq.ports.queue import (
+    DeadLetter,
+    Delivery,
+    Queue,
+    QueueDepth,
+    Selection,
+    TaskPublisher,
+)
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
@@ -76,7 +83,7 @@ def _served(connection: Connection, queue: str) -> int:
     """Return the served round, which is the round of the first message that was never claimed.
 
     A returned message keeps its old round. New messages must not join that round, or they would
-    overtake all messages sent since.
+    overtake all messages sent since. Those of a lower priority wait behind all rounds.
     """
     served = 0
     for turn, attempts in connection.execute(sql.HEAD, (queue, sql.MAX_RETURNED_SCANNED)):
@@ -136,16 +143,26 @@ class SqlQueue(Queue):
         with self._condition:
             self._preferred.add(job_id)
 
-    def move(self, task: Task, *, first: bool) -> bool:
-        """Give the message a round of its own, which is below FIRST or after every other."""
+    def move(self, tasks: Sequence[Task], where: Move) -> set[str]:
+        """Give messages a round below FIRST or after every other, or the same one of another priority."""
+        bodies = [task.body() for task in tasks]
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> list[Any]:
             low, high = connection.execute(sql.ROUNDS, (self.name,)).fetchone()
-            turn = min(sql.FIRST, low or 0) - 1 if first else (high or 0) + 1
-            moved = connection.execute(sql.MOVE, (turn, self.name, task.body()))
-            return moved.rowcount > 0
+            factor, turn = {
+                "first": (0, min(sql.FIRST, low or 0) - 1),
+                "higher": (1, -sql.PRIORITY),
+                "lower": (1, sql.PRIORITY),
+                "last": (0, (high or 0) + 1),
+            }[where]
+            moved = []
+            for start in range(0, len(bodies), sql.MOVED_AT_ONCE):
+                part = bodies[start : start + sql.MOVED_AT_ONCE]
+                part += part[-1:] * (sql.MOVED_AT_ONCE - len(part))
+                moved += connection.execute(sql.MOVE, (factor, turn, self.name, *part)).fetchall()
+            return moved
 
-        return self._database.write(work)
+        return {job_of(body) for (body,) in self._database.write(work)}
 
     def only_parts(self, *, wanted: bool) -> None:
         self._parts_only = wanted

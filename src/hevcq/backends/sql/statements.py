@@ -134,11 +134,15 @@ MAX_RETURNED_SCANNED = 64
 FIRST = 0
 """The round of joins, served before any other: a join needs nothing but its own video's chunks, which
 are all done, and frees their space."""
-HEAD = """SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND turn > 0
-ORDER BY turn LIMIT ?"""
+PRIORITY = 2**32
+"""Rounds between a message's round and its place one priority lower: all rounds of one come first."""
+HEAD = f"""SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND turn > 0
+AND turn < {PRIORITY} ORDER BY turn LIMIT ?"""
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
 ROUNDS = "SELECT MIN(turn), MAX(turn) FROM message WHERE queue = ? AND state <> 1"
-MOVE = "UPDATE message SET turn = ? WHERE queue = ? AND state <> 1 AND body = ?"
+MOVED_AT_ONCE = 100
+MOVE = f"""UPDATE message SET turn = turn * ? + ? WHERE queue = ? AND state <> 1
+AND body IN ({", ".join("?" * MOVED_AT_ONCE)}) RETURNING body"""
 INSERT_MESSAGE = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
 MAKE_READY = f"""WITH due AS (SELECT id FROM message WHERE queue = ? AND state > 0

@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Move, Source, Task, job_id
 from hevcq.domain.keys import (
     EVERY_PROFILE,
     INBOX,
@@ -25,7 +25,7 @@ from hevcq.domain.keys import (
 )
 from hevcq.domain.media.containers import EXTENSIONS
 from hevcq.domain.profile import Profile
-from hevcq.errors import HevcqError, PermanentError
+from hevcq.errors import HevcqError, PermanentError, UsageError
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
@@ -50,6 +50,8 @@ class JobResult(StrEnum):
     CANCELLED = "cancelled"
     WOULD_CANCEL = "would_cancel"
     ENDED = "ended"
+    MOVED = "moved"
+    WOULD_MOVE = "would_move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,39 @@ def _cancel_one(backend: Backend, job: JobRecord, who: str, *, dry_run: bool) ->
     if job.state is JobState.SPLIT:
         _clear(backend, job)
     return JobChange(job, JobResult.CANCELLED)
+
+
+NO_ORDER = "Amazon SQS keeps no order and no priorities, so no job can be moved."
+
+
+def move(
+    backend: Backend,
+    names: Sequence[str],
+    where: Move,
+    *,
+    profiles: Sequence[str] = (),
+    dry_run: bool = False,
+    catalog: Catalog | None = None,
+) -> Iterator[JobChange]:
+    """Move the waiting jobs of paths, folders, keys or job ids in their queues.
+
+    Raises UsageError where a queue keeps no order.
+    """
+    named = chain.from_iterable(jobs_named(backend, name, catalog) for name in names)
+    waiting = [
+        job for job in named if job.state is JobState.QUEUED and job.profile in backend.queues
+    ]
+    found = {job.job_id: job for job in waiting if not profiles or job.profile in profiles}
+    moved = set(found) if dry_run else set[str]()
+    for profile in {job.profile for job in found.values()}:
+        if not backend.queues[profile].ordered:
+            raise UsageError(NO_ORDER)
+        if not dry_run:
+            sources = [job.source for job in found.values() if job.profile == profile]
+            tasks = [Task(source=source, profile=profile) for source in sources]
+            moved |= backend.queues[profile].move(tasks, where)
+    result = JobResult.WOULD_MOVE if dry_run else JobResult.MOVED
+    yield from (JobChange(job, result) for name, job in found.items() if name in moved)
 
 
 def _clear(backend: Backend, job: JobRecord) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, Query
 
-from hevcq.domain.job import JobRecord
+from hevcq.domain.job import JobRecord, Move
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.ledger import JobFilter
@@ -18,6 +18,7 @@ from hevcq.usecases.operations.reprocess import (
     ReprocessRequest,
 )
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
+from hevcq.usecases.operations.reprocess import move as move_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
 from hevcq.usecases.operations.status import (
     Here,
@@ -113,6 +114,15 @@ def cancel_job(call: Operates, job_id: str) -> models.JobOut:
         if each.result is JobResult.ENDED:
             raise Conflict(f"The job is {each.detail}.")
     return job_out(_job(call, job_id))
+
+
+@router.post("/jobs/{job_id}/move")
+def move_job(call: Operates, job_id: str, to: Move) -> models.JobOut:
+    """Move a waiting job in its queue: first, last, or a priority higher or lower (not with SQS)."""
+    job = _job(call, job_id)
+    if not list(move_jobs(call.app.backend, [job.job_id], to)):
+        raise Conflict("The job does not wait in its queue.")
+    return job_out(job)
 
 
 @router.post("/jobs/{job_id}/reprocess")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import get_args
 from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
@@ -12,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Task
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Move
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
@@ -22,11 +23,13 @@ from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
 from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY
 from hevcq.usecases.operations.reprocess import (
     JOB_ID,
+    NO_ORDER,
     JobResult,
     ReprocessRequest,
     cancel,
     filters,
     keep_failed,
+    move,
     reprocess,
 )
 from hevcq.usecases.operations.status import reason_in_words
@@ -57,19 +60,22 @@ STATES: Mapping[str, frozenset[JobState]] = {
 OF_UPLOADS = "uploads/"
 """The library of the address that stands for uploaded videos; no library's name has a slash."""
 FAILED = STATES["failed"]
-ACTIONS = {
+MOVES: tuple[Move, ...] = get_args(Move)
+ACTIONS: dict[str, tuple[frozenset[JobState], str]] = {
     "retry": (FAILED, "Retry {}"),
     "keep": (FAILED, "Keep {} unchanged"),
     "cancel": (UNDER_WAY, "Cancel {}"),
+    **{word: (STATES["waiting"], f"Put {{}} {word}") for word in MOVES},
 }
 """What a button does with all jobs of a list: which states it takes, and its words."""
-MOVES = ("first", "last")
 NOTICES = {
     "retry": "Queued again: {n}.",
     "keep": "Kept as they are, and reported no more: {n}.",
     "cancel": "Cancelled: {n}.",
-    "first": "It is the next of its queue.",
-    "last": "It is the last of its queue.",
+    "first": "Moved to the front of its queue: {n}.",
+    "higher": "One priority higher in its queue: {n}.",
+    "lower": "One priority lower in its queue: {n}.",
+    "last": "Moved to the end of its queue: {n}.",
     "nothing": "Nothing was changed: those jobs have moved on, or their file has changed.",
 }
 FIELDS = ("state", "profile", "library", "cause", "q", "size", "changed", "sort")
@@ -189,7 +195,7 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         for word, states in STATES.items()
         if word
     }
-    failed, more = wanted.states == FAILED, found.cursor
+    more = found.cursor
     heads = {}
     for name, (first, second) in HEADS.items():
         to = second if wanted.order is first else first
@@ -206,16 +212,29 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         states={word: f"/board/jobs?{urlencode({**fields, 'state': word})}" for word in numbers},
         causes=[
             (cause, count, listing.remedy(cause), urlencode({**fields, "cause": cause.value}))
-            for cause, count in (listing.causes(ledger, wanted) if failed else ())
+            for cause, count in (listing.causes(ledger, wanted) if wanted.states == FAILED else ())
         ],
         read=found.read,
+        unordered="" if _ordered(app) else NO_ORDER,
+        actions=_actions(app, wanted, found.jobs, fields),
         more=f"/board/jobs?{urlencode({**fields, 'before': more})}" if more else "",
-        actions=[
-            (words.format("all"), f"/board/jobs/ask?{urlencode({**fields, 'action': action})}")
-            for action, (states, words) in ACTIONS.items()
-            if any(job.state in states for job in found.jobs)
-        ],
     )
+
+
+def _actions(
+    app: App, wanted: JobFilter, found: Sequence[JobRecord], fields: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Return what can be done with all jobs of a list: words and the address of the question."""
+    return [
+        (words.format("all"), f"/board/jobs/ask?{urlencode({**fields, 'action': action})}")
+        for action, (states, words) in ACTIONS.items()
+        if any(job.state in states for job in found)
+        and (action not in MOVES or (wanted.states == states and _ordered(app)))
+    ]
+
+
+def _ordered(app: App) -> bool:
+    return any(queue.ordered for queue in app.backend.queues.values())
 
 
 def ask(request: Request) -> Response:
@@ -299,8 +318,6 @@ def _confirmed(app: App, form: Mapping[str, str], action: str) -> list[JobRecord
 def change(request: Request, form: Mapping[str, str]) -> Response:
     """Change one job, or step by step all jobs of a list as it was when somebody was asked."""
     app, who = services_of(request).app, operator_of(request).name
-    if form.get("action") in MOVES:
-        return _move(app, form)
     action, words = _action(form)
     one = form.get("job", "")
     found = _one(app, one, action) if one else _confirmed(app, form, action)
@@ -311,7 +328,8 @@ def change(request: Request, form: Mapping[str, str]) -> Response:
     count = len(changed) + (whole(form.get("made", "0")) or 0)
     if not one and len(found) == STEP:
         # What was changed is newer than the question; the next step goes on after what was not.
-        left = [(job.updated_at, job.job_id) for job in found if job.job_id not in changed]
+        still = found if action in MOVES else [j for j in found if j.job_id not in changed]
+        left = [(job.updated_at, job.job_id) for job in still]
         fields = {**form, "made": str(count), "seen": str(int(form.get("seen", "0")) + STEP)}
         if left:
             fields["from"] = listing.FoundJobs(last=left[-1]).cursor
@@ -327,21 +345,13 @@ def _changed(app: App, action: str, names: Sequence[str], who: str) -> set[str]:
     """Do it, and return the ids of the jobs that it changed."""
     if action == "keep":
         return {job.job_id for job in keep_failed(app.backend, app.catalog, names, who)}
+    for where in MOVES:
+        if where == action:
+            return {each.job.job_id for each in move(app.backend, names, where)}
     why = ReprocessRequest(names, states=FAILED, who=who, why="retry from the page", exact=True)
     made = cancel(app.backend, names, who) if action == "cancel" else reprocess(app.backend, why)
     good = {JobResult.CANCELLED, JobResult.QUEUED}
     return {each.job.job_id for each in made if each.result in good}
-
-
-def _move(app: App, form: Mapping[str, str]) -> Response:
-    """Let a waiting job be the next of its queue, or the last."""
-    action, moved = form["action"], False
-    for job in _one(app, form.get("job", ""), action):
-        queue = app.backend.queues.get(job.profile)
-        task = Task(source=job.source, profile=job.profile)
-        moved = queue is not None and queue.move(task, first=action == "first")
-    name = form.get("job", "")
-    return RedirectResponse(f"/board/jobs/{name}?notice={action if moved else 'nothing'}", 303)
 
 
 def _job(request: Request) -> JobRecord:
