@@ -24,6 +24,7 @@ from hevcq.ffmpeg.command.build import (
     base_command,
     chunk_options,
     encode_command,
+    marking,
     microseconds,
     source_input,
 )
@@ -60,7 +61,7 @@ def chunk_command(
     trim = trim_filter(plan, chunk)
     for name, value in chunk_options(target, profile, tick=plan.tick, threads=threads, trim=trim):
         command += [f"{name}:0", value]
-    return [*command, "-f", CHUNK_MUXER, f"file:{request.output}"]
+    return [*command, *marking(request.plan), "-f", CHUNK_MUXER, f"file:{request.output}"]
 
 
 def chunk_threads(request: EncodeRequest) -> int:

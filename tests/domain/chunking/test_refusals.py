@@ -28,8 +28,8 @@ def reason(recipe: Profile, info: MediaInfo, length_s: float = 1200, **facts: ob
     ("facts", "word"),
     [
         ({}, ""),
-        ({"dolby_vision": True, "dolby_base": "hlg"}, "dynamic_hdr"),
-        ({"hdr10_plus": True}, "dynamic_hdr"),
+        ({"dolby_vision": True, "dolby_base": "hlg"}, ""),
+        ({"hdr10_plus": True}, ""),
         ({"field_order": "tt"}, "interlaced"),
         ({"codec": "mpeg2video"}, "repeated_fields"),
         ({"codec": "vc1"}, "repeated_fields"),

@@ -15,6 +15,7 @@ from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.verify.decode import dolby_problem
 from hevcq.ffmpeg.versions import as_written, require_able
 from support.clips import media_clip
+from support.dolby import PHONE, make_film, need_dolby, spoil
 
 SHOWN = [(n * 20, f"digest {n}") for n in range(6)]
 IN_MP4 = PROFILE.model_copy(update={"container": Container.MP4})
@@ -48,7 +49,7 @@ def test_a_source_with_metadata_on_some_pictures_only_is_refused():
 
 
 def clip_facts() -> tuple[str, MediaInfo]:
-    location = str(media_clip("iphone-hevc-dovi-editlist-mebx.mp4"))
+    location = str(media_clip(PHONE))
     return location, ENCODER.probe(location, stop=threading.Event())
 
 
@@ -83,25 +84,33 @@ def test_a_mov_which_ffmpeg_does_not_mark_is_refused_with_what_keeps_it():
     assert "set container to mp4" in refused.detail
 
 
-@pytest.fixture(scope="module", params=[("mp4", 540), ("mkv", 1920)])
+@pytest.fixture(scope="module", params=["a phone's", "a film's"])
 def pair(request, tmp_path_factory) -> Pair:
-    """A phone's clip and its rendition, by an ffmpeg that writes Dolby Vision."""
-    told = subprocess.run(["ffmpeg", "-h", "encoder=libx265"], check=True, capture_output=True)
-    if b"-dolbyvision" not in told.stdout:
-        pytest.skip("libx265 of this ffmpeg writes no Dolby Vision; 7.1 and later do")
-    container, height = request.param
-    recipe = PROFILE.video.model_copy(update={"max_width": height * 16 // 9, "max_height": height})
-    clip = media_clip("iphone-hevc-dovi-editlist-mebx.mp4")
-    profile = PROFILE.model_copy(update={"video": recipe, "container": Container(container)})
-    return encoded(clip, tmp_path_factory.mktemp("dolby"), profile)
+    """A phone's clip (8.4) made smaller, or a film (8.1), and its rendition."""
+    need_dolby()
+    folder = tmp_path_factory.mktemp("dolby")
+    if request.param == "a film's":
+        source = make_film(folder / "film.mkv")
+        return encoded(source, folder, PROFILE.model_copy(update={"container": Container.MKV}))
+    recipe = PROFILE.video.model_copy(update={"max_width": 960, "max_height": 540})
+    return encoded(media_clip(PHONE), folder, IN_MP4.model_copy(update={"video": recipe}))
 
 
-def test_a_phones_dolby_vision_is_kept(pair):
+def test_dolby_vision_is_kept(pair):
     results = pair.judge()
 
     assert [r.detail for r in results if r.outcome not in {Outcome.PASSED, Outcome.OFF}] == []
     video = ENCODER.probe(str(pair.good), stop=threading.Event()).streams[0].video
-    assert (video.dolby_writable, video.dolby_base) == (True, "hlg")
+    base = "hlg" if pair.request.plan.video.mastering_display is None else "hdr10"
+    assert (video.dolby_writable, video.dolby_base) == (True, base)
+
+
+@pytest.mark.parametrize("how", ["one dropped", "two swapped", "shifted"])
+def test_a_rendition_whose_metadata_was_damaged_is_refused(pair, tmp_path, how):
+    results = pair.judge(spoil(pair.good, tmp_path / f"a{pair.good.suffix}", how))
+
+    assert (results[-1].gate, results[-1].outcome) == (Gate.G5, Outcome.FAILED)
+    assert "Dolby Vision metadata" in results[-1].detail
 
 
 def copied(source, target, by: str):

@@ -196,8 +196,6 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[Row]:
 
 def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row]:
     target = plan.video
-    words = "Its Dolby Vision or HDR10+ metadata runs through the video as a whole."
-    yield video.dolby_vision or video.hdr10_plus, "dynamic_hdr", words
     fields = target.deinterlace or target.field_order != "progressive"
     words = "It is interlaced: a cut could part a pair of fields."
     yield video.marked_interlaced or fields, "interlaced", words

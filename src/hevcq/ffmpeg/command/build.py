@@ -312,13 +312,18 @@ def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
     return [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
 
 
+def marking(plan: EncodePlan) -> list[str]:
+    """Return the option without which an MP4 is not marked as Dolby Vision."""
+    kept = any(each.video is not None and each.video.dolby_vision for each in plan.kept)
+    return ["-strict", "unofficial"] if kept else []
+
+
 def _muxer(request: EncodeRequest) -> list[str]:
     plan = request.plan
     options = ["-max_muxing_queue_size", QUEUE_PACKETS]
     if any((plan.muxer, stream.codec) in EXPERIMENTAL for stream in plan.kept):
         options += ["-strict", "experimental"]
-    if any(kept.video is not None and kept.video.dolby_vision for kept in plan.kept):
-        options += ["-strict", "unofficial"]  # or MP4 is not marked as Dolby Vision
+    options += marking(plan)
     flags = ["faststart"]  # the index at the front, so that it streams
     if metadata.uses_quicktime_keys(plan.muxer, request.info, covers=plan.has_covers):
         flags.append("use_metadata_tags")

@@ -1,0 +1,45 @@
+"""Dolby Vision metadata of every frame, over the joints of a video that is split."""
+
+import pytest
+
+from ffmpeg.chunking.numbered import PROFILE, Clip
+from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.chunking.model import ChunkPlan
+from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.formats import Container
+from support.dolby import FRAMES, make_film, spoil
+
+pytestmark = pytest.mark.media
+
+
+@pytest.fixture(scope="module", params=["mkv", "mp4"])
+def film(request, tmp_path_factory) -> Clip:
+    folder = tmp_path_factory.mktemp("film")
+    recipe = PROFILE.model_copy(update={"container": Container(request.param)})
+    return Clip(make_film(folder / "film.mkv"), folder, recipe)
+
+
+@pytest.fixture(scope="module")
+def plan(film: Clip) -> ChunkPlan:
+    return chunks_at(film.profile, film.plan, film.index, (0, 2, 4))
+
+
+def test_a_split_film_keeps_the_metadata_of_every_frame(film, plan):
+    report = film.join(plan, film.chunk_files(plan))
+
+    results = film.verify(film.output(), report)
+
+    assert film.plan.video.dolby_vision
+    assert report.frames == FRAMES
+    assert [r.detail for r in results if r.outcome not in {Outcome.PASSED, Outcome.OFF}] == []
+
+
+@pytest.mark.parametrize("how", ["one dropped", "two swapped", "shifted"])
+def test_a_part_with_other_metadata_is_refused_in_the_joined_film(film, plan, how):
+    first, second, third = film.chunk_files(plan)
+    report = film.join(plan, [first, spoil(second, film.folder / "spoilt", how), third], "worse")
+
+    results = film.verify(film.output("worse"), report)
+
+    assert (results[-1].gate, results[-1].outcome) == (Gate.G5, Outcome.FAILED)
+    assert "Dolby Vision metadata" in results[-1].detail
