@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import psycopg
@@ -26,6 +27,7 @@ from hevcq.sql.event_log import EventLog
 from hevcq.sql.postgres import PostgresDatabase, PostgresSession
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock
+from support.faulty import faulty_line
 from support.postgres import own_server, shared_dsn
 
 NOW = threading.Event()
@@ -358,26 +360,31 @@ def test_a_statement_that_takes_too_long_is_an_error_of_its_own(shared) -> None:
     assert shared.rows("SELECT 1") == [(1,)], "the connection goes on"
 
 
-@pytest.mark.parametrize("how", ["fast", "immediate"])
-def test_a_restart_of_the_server_in_the_middle_loses_and_doubles_nothing(how) -> None:
-    with own_server() as server:
-        opened = PostgresDatabase(server.dsn, SystemClock())
-        amid = threading.Event()
+def test_a_restart_or_a_failing_line_loses_and_doubles_no_write() -> None:
+    with own_server() as server, faulty_line(f"{server.folder}/.s.PGSQL.5432") as line:
+        dsn = server.dsn.replace(str(server.folder), f"127.0.0.1 port={line.port}")
+        opened = PostgresDatabase(dsn, SystemClock())
 
-        def write(number: int) -> None:
-            opened.write(lambda c: c.execute(ADD, (f"{number:04}",)))
-            if number == 50:
-                amid.set()
-
-        def restart() -> None:
-            assert amid.wait(30)
+        def restart(how: str) -> None:
             server.stop(how)
             server.start()
 
-        with ThreadPoolExecutor(4) as pool:
-            again = pool.submit(restart)
-            list(pool.map(write, range(300)))
-            again.result()
+        deafen = partial(line.deafen, b"COMMIT")
+        ways = [line.cut, line.stick, deafen, partial(restart, "fast")] * 2
+        ways += [partial(restart, "immediate"), deafen]
+        one_at_a_time = threading.Lock()
 
-        assert [row[0] for row in opened.rows(NOTES)] == [f"{number:04}" for number in range(300)]
+        def write(number: int) -> None:
+            row = "INSERT INTO event (at, name, source) VALUES (1, ?, ?)"
+            opened.write(lambda c: c.execute(row, (f"{number:04}", b"")))
+            if number % 30 == 0:
+                with one_at_a_time:
+                    ways.pop()()
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(write, range(300)))
+
+        kept = opened.rows("SELECT name FROM event ORDER BY 1")
+        assert [row[0] for row in kept] == [f"{number:04}" for number in range(300)]
+        assert not ways
         opened.close()

@@ -1,6 +1,7 @@
 """Kill any process of three machines while they replace originals: `--replace`.
 
-Two have the share and PostgreSQL, which crashes as well; the third joined the page of the first.
+Two have the share and PostgreSQL, which crashes as well; the third joined the page of the first. The
+lines of the second to the server, and of the third to the page, fail between the kills.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from e2e.embedded.farm import Farm, Machine, until
 from hevcq.domain.certificate import Certificate
 from hevcq.library.names import certificates_folder
 from support.clips import make_clip
+from support.faulty import FaultyLine
 from support.postgres import Server
 
 ZERO = ("lost", "unproven", "doubled", "not_given_back", "open_jobs", "temp_files")
@@ -44,14 +46,18 @@ class ReplaceKills:
         self._random = random.Random(self.seed)
         self._nas, self._desktop = Machine(self.folder / "nas"), Machine(self.folder / "desktop")
         self._lap = Farm(self.folder / "lap")
-        for each in (self._nas, self._desktop):
-            each.dsn, each.home = self.server.dsn, self._nas
+        socket_path = f"{self.server.folder}/.s.PGSQL.5432"
         recipe = self._nas.folder / "profiles" / "hevc.yaml"
         text = recipe.read_text()
         recipe.write_text(text[: text.index("queue:")] + NUMBERS)
         with socket.socket() as asked:
             asked.bind(("127.0.0.1", 0))
             self._port = asked.getsockname()[1]
+        self._lines = [FaultyLine(socket_path), FaultyLine(("127.0.0.1", self._port))]
+        there = f"127.0.0.1 port={self._lines[0].port}"
+        self._nas.dsn = self.server.dsn
+        self._desktop.dsn = self.server.dsn.replace(str(self.server.folder), there)
+        self._nas.home = self._desktop.home = self._nas
         ingest = ("ingest", self._nas.media, "--replace")
         self._commands: dict[str, tuple[Farm, tuple[object, ...]]] = {
             "page": (self._nas, ("serve", "--port", self._port)),
@@ -79,14 +85,16 @@ class ReplaceKills:
         finally:
             for each in (self._nas, self._desktop, self._lap):
                 each.close()
+            for line in self._lines:
+                line.close()
 
     @property
     def _kills(self) -> int:
-        return self.counts.total() - self.counts["crashes"]
+        return self.counts.total() - self.counts["crashes"] - self.counts["lines_failed"]
 
     def _join(self) -> None:
         self._start("page")
-        at = f"http://127.0.0.1:{self._port}"
+        at = f"http://127.0.0.1:{self._lines[1].port}"
         line = self._nas.run("workers", "invite", "--address", at).out.split()
         until(self._answers, timeout=60)
         self._running["joined"] = self._lap.start(*line[1:], stderr=subprocess.DEVNULL)
@@ -115,7 +123,11 @@ class ReplaceKills:
                 self._start(name)
 
     def _kill_one(self) -> None:
-        time.sleep(self._random.uniform(0.1, 2.0))
+        time.sleep(self._random.uniform(0.1, 1.0))
+        line = self._random.choice(self._lines)
+        self._random.choice([line.cut, line.stick, line.deafen])()
+        self.counts["lines_failed"] += 1
+        time.sleep(self._random.uniform(0.1, 1.0))
         name = self._random.choice([n for n, each in self._running.items() if each.poll() is None])
         if self.counts["crashes"] * self.count < self.crashes * self._kills:
             (self.server.kill, lambda: self.server.stop("immediate"))[self.counts["crashes"] % 2]()
