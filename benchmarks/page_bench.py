@@ -15,7 +15,9 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from hevcq.domain.keys import key_for_path
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.settings.model import Settings
+from hevcq.sql.catalog import facts_version
 from hevcq.web.app import create_app
 from hevcq.web.identity.modes import OneToken
 from hevcq.wiring.app import App
@@ -28,7 +30,11 @@ created_at, updated_at) VALUES (?, 'library', ?, ?, ?, 'hevc', ?, ?, ?, ?)"""
 LISTS = ("/", "/board", "/board/jobs", "/board/jobs?state=waiting", "/board/jobs?sort=path",
          "/board/jobs?state=waiting&sort=largest", "/board/jobs?size=5", "/board/jobs?state=failed")  # fmt: skip
 SEARCHES = ("q=no+such+film", "q=film", "q=FILM+4242", "q=%C3%A4rger", "q=film+77&sort=path",
-            "q=film&state=failed&cause=damaged", "state=failed&cause=network")  # fmt: skip
+            "q=film&state=failed&cause=damaged", "state=failed&cause=network",
+            "codec=h264", "codec=av1")  # fmt: skip
+FILE = """INSERT INTO file (path, size, mtime_ns, inode, device, facts, info)
+SELECT CAST('/' || substr(key, 10) AS BLOB), size, 0, 0, 0, ?, ? FROM job ORDER BY seq DESC LIMIT 10000"""
+VIDEO = Stream(index=0, kind=StreamKind.VIDEO, codec="h264")
 
 
 def row(number: int) -> tuple[object, ...]:
@@ -48,6 +54,8 @@ def main() -> int:
         app.backend.ledger.counts()  # makes the tables
         with closing(sqlite3.connect(Path(folder) / "hevcq.db")) as filled, filled:
             filled.executemany(INSERT, map(row, range(JOBS)))
+            info = MediaInfo(format_name="matroska,webm", streams=(VIDEO,)).model_dump_json()
+            filled.execute(FILE, (facts_version(), info))
         client = TestClient(
             create_app(app),
             base_url="http://127.0.0.1:8790",
