@@ -390,6 +390,15 @@ def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world: 
     assert set(names(take(world, 3))) == {task(0).source.key, task(9).source.key}
 
 
+def test_a_task_moves_whatever_a_command_chose_for_it(world: World) -> None:
+    chosen = task(1).model_copy(update={"asked": (30.0, None)})
+    world.queue.send([task(0), chosen])
+    if world.queue.ordered:
+        assert world.queue.move([task(1)], "first") == {task(1).job_id}
+        (first, _) = take(world, 2)
+        assert first.tasks == (chosen,)
+
+
 def test_a_priority_holds_against_tasks_of_its_own_queue_that_came_later(world: World) -> None:
     if not world.queue.ordered:
         return

@@ -145,9 +145,12 @@ class SqlQueue(Queue):
 
     def move(self, tasks: Sequence[Task], where: Move) -> set[str]:
         """Give messages a round below FIRST or after every other, or the same one of another priority."""
-        bodies = [task.body() for task in tasks]
+        jobs = {task.job_id for task in tasks}
 
         def work(connection: Connection) -> list[Any]:
+            chosen = connection.execute(sql.WITH_A_CHOICE, (self.name, '%,"asked":[%')).fetchall()
+            bodies = [task.body() for task in tasks]
+            bodies += [body for (body,) in chosen if job_of(body) in jobs]
             low, high = connection.execute(sql.ROUNDS, (self.name,)).fetchone()
             factor, turn = {
                 "first": (0, min(sql.FIRST, low or 0) - 1),

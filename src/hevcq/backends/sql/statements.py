@@ -140,6 +140,8 @@ HEAD = f"""SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND 
 AND turn < {PRIORITY} ORDER BY turn LIMIT ?"""
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
 ROUNDS = "SELECT MIN(turn), MAX(turn) FROM message WHERE queue = ? AND state <> 1"
+WITH_A_CHOICE = "SELECT body FROM message WHERE queue = ? AND state <> 1 AND body LIKE ?"
+"""What a command chose for its jobs is in their message, so its text does not follow from the job."""
 MOVED_AT_ONCE = 100
 MOVE = f"""UPDATE message SET turn = turn * ? + ? WHERE queue = ? AND state <> 1
 AND body IN ({", ".join("?" * MOVED_AT_ONCE)}) RETURNING body"""
