@@ -288,6 +288,13 @@ def mend_from_the_board(olga: Watched) -> None:
     failed.get_by_role("link").first.click()
     olga.page.get_by_role("button", name="Retry").click()
     olga.page.get_by_text("Queued again: 1.").wait_for()
+    press(olga, "Put higher")
+    olga.page.get_by_text("One priority higher in its queue: 1.").wait_for()
+    olga.go("/board/jobs?state=waiting")
+    olga.page.get_by_role("link", name="Put all lower").focus()
+    olga.page.keyboard.press("Enter")
+    press(olga, "Put 1 lower")
+    olga.page.get_by_text("One priority lower in its queue: 1.").wait_for()
     olga.go("/board/jobs?state=failed")
     assert failed.count() == 1, "the other is still there"
 
@@ -305,6 +312,7 @@ def look_through_the_queue(olga: Watched) -> str:
     assert "G5 measured times" in Path(came.value.path()).read_text()
     olga.go("/board/jobs")
     olga.page.get_by_label("Path").fill("notes")
+    olga.page.get_by_label("Codec").fill("h264")
     olga.page.get_by_role("combobox", name="State").select_option("failed")
     olga.page.get_by_role("button", name="Find").click()
     olga.page.get_by_text("No such jobs").wait_for()
