@@ -1,5 +1,12 @@
 -- The triggers of a SQLite database, beside the tables of schema.sql.
 
+-- A search and a sorted list read these alone, not the records. PostgreSQL holds no words so long in an
+-- index, and keeps long records aside by itself.
+DROP INDEX video_owner;
+CREATE INDEX video_owner ON video (owner, status, video_id, words, bytes);
+DROP INDEX video_status;
+CREATE INDEX video_status ON video (status, video_id, words, bytes);
+
 CREATE TRIGGER job_count_added AFTER INSERT ON job WHEN NEW.parent = '' BEGIN
   INSERT INTO job_count SELECT NEW.profile, NEW.state, 0
   WHERE NOT EXISTS (SELECT 1 FROM job_count WHERE profile = NEW.profile AND state = NEW.state);
