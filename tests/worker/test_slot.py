@@ -11,11 +11,13 @@ from hevcq.errors import (
     AccessDenied,
     ConfigError,
     DatabaseDamaged,
+    DiskFull,
     EncoderFailed,
     Unavailable,
     WorkerUnfit,
 )
 from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.pool import WorkerPool
 from hevcq.worker.slot import MAX_DENIALS, Slot, SlotOutcome
 from support.fakes.backend import HEVC, memory_backend
 from support.fakes.farm import Farm
@@ -165,6 +167,19 @@ def test_a_queue_that_fails_is_polled_again_later_and_later(farm):
     source = farm.submit()
     assert worker.step() is True
     assert farm.state(source) is JobState.DONE
+
+
+def test_a_queue_on_a_full_disk_is_the_reason_of_the_pause_until_it_answers(farm):
+    real, farm.queue.receive = farm.queue.receive, Mock(side_effect=DiskFull("The server is full."))
+    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)])
+    pool.workers = [worker_of(farm)]
+
+    pool.workers[0].step()
+    full = pool.why_paused("hevc")
+    farm.queue.receive = real
+    pool.workers[0].step()
+
+    assert (full, pool.why_paused("hevc")) == ("The server is full.", "")
 
 
 @pytest.mark.parametrize("answered", [False, True])

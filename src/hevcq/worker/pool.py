@@ -231,7 +231,11 @@ class WorkerPool:
     def why_paused(self, profile: str) -> str:
         """Return why no work of this profile begins, or ""."""
         closed = self._context.closed(profile)
-        return self._context.disk_shortage() if closed is None else closed.reason
+        if closed is not None:
+            return closed.reason
+        return self._context.disk_shortage() or next(
+            filter(None, (w.full for w in self.workers)), ""
+        )
 
     def unfit(self, profile: str) -> str:
         """Return why ffmpeg cannot make this profile here, as far as it was tested, or ""."""

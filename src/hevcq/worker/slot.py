@@ -11,6 +11,7 @@ from hevcq.errors import (
     AccessDenied,
     ConfigError,
     DatabaseBusy,
+    DiskFull,
     HevcqError,
     StorageError,
     TransientError,
@@ -52,7 +53,8 @@ class Slot:
 
     `poll_s` is the seconds between polls of several empty queues. `last_poll` is the monotonic
     time in seconds of the last receive that was answered, for health checks; `handled` counts
-    deliveries; `error` says why the outcome is UNFIT (this machine cannot work) or BROKEN.
+    deliveries; `error` says why the outcome is UNFIT (this machine cannot work) or BROKEN; `full` is
+    what the last receive said of a full disk under the queue.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Slot:
         self._turn, self._quiet = 0, False
         self._failing: set[ProfileQueue] = set()
         self._errors, self._answered = 0, False
+        self.full = ""
         self._serving: ProfileQueue | None = None
         self._shut_out = False
         self._wake = threading.Event()
@@ -124,7 +127,7 @@ class Slot:
         except (ConfigError, TransientError, StorageError, WorkerUnfit) as error:
             self._failed(error)
             return False
-        self._errors, self._answered = 0, True
+        self._errors, self._answered, self.full = 0, True, ""
         if found is None:
             return False
         self.busy, self._serving = True, found[0]
@@ -260,6 +263,7 @@ class Slot:
             self._end(SlotOutcome.UNFIT, error)
             return
         self._errors += 1
+        self.full = str(error) if isinstance(error, DiskFull) else ""
         if isinstance(error, AccessDenied) and not self._answered and self._errors >= MAX_DENIALS:
             refused = f"This worker may not read its queues, and ends after {MAX_DENIALS} attempts."
             self._end(

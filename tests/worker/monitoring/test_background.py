@@ -4,13 +4,14 @@ import threading
 
 import pytest
 
-from hevcq.errors import Unavailable
+from hevcq.errors import DiskFull, Unavailable
 from hevcq.worker.monitoring.watchers import AFTER_DEFECT_S, Background, PoolState, periodic
 from support.clips import ManualClock
 
 
 @pytest.mark.parametrize(
-    ("error", "traceback"), [(KeyError("a defect"), True), (Unavailable("The server."), False)]
+    ("error", "traceback"),
+    [(KeyError("a defect"), True), (Unavailable("away"), False), (DiskFull("full"), False)],
 )
 def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys, error, traceback):
     clock, seen, done = ManualClock(), [], threading.Event()

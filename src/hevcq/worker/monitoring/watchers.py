@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from hevcq.alive import EVERY_S
-from hevcq.errors import HevcqError, Unavailable
+from hevcq.errors import HevcqError
 from hevcq.ports.machines import Answer, Machines, WorkerFacts
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -114,7 +114,7 @@ class Background:
     def _guarded(self) -> float:
         try:
             return self._step()
-        except Unavailable as error:  # asked again; a service that is away is no defect
+        except HevcqError as error:  # asked again; a service that is away or full is no defect
             get_logger().warning("background_failed", thread=self._name, reason=str(error))
             return AFTER_DEFECT_S
         except Exception:  # noqa: BLE001 - a background step must not end the process
