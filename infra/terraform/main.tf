@@ -227,6 +227,7 @@ module "web" {
   oidc_secret_arn        = var.web.oidc_secret_arn
   operators              = var.web.operators
   allowed_cidrs          = var.web.allowed_cidrs
+  max_per_day            = var.web.max_per_day
   trusted_proxies        = length(var.web.trusted_proxies) > 0 ? var.web.trusted_proxies : module.network[*].cidr
   tasks                  = var.web.tasks
   architecture           = var.web.architecture

@@ -209,6 +209,7 @@ variable "web" {
     operators       = optional(list(string), [])
     allowed_cidrs   = optional(list(string), ["0.0.0.0/0"])
     trusted_proxies = optional(list(string), [])
+    max_per_day     = optional(number)
     tasks           = optional(number, 1)
     architecture    = optional(string, "x86_64")
   })

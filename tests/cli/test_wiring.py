@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.profile_sections import Fleet
-from hevcq.settings.model import AwsSettings, Settings
+from hevcq.settings.model import AwsSettings, PriceSettings, Settings
+from hevcq.usecases.operations.pausing import SPENT_EVERY_S
 from hevcq.usecases.placement.originals import FIRST_S
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import load_now, watchers
+from hevcq.wiring.worker import build_pool, load_now, watchers
 from hevcq.worker.monitoring.watchers import Background
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
+from support.jobs import Farm
 
 
 def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
@@ -100,4 +102,17 @@ def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, m
 
     assert freed.wait(5)
     upkeep.close()
+    app.close()
+
+
+def test_a_worker_that_starts_on_a_day_that_is_spent_begins_nothing(tmp_path: Path):
+    prices = PriceSettings(vcpu_hour=3600, max_per_day=1)
+    app = App(Settings(data_dir=tmp_path / "data", prices=prices), ManualClock())
+    assert build_pool(app, ["hevc"]).why_paused("hevc") == ""
+    Farm(app, tmp_path).done("a.mp4")
+    app.clock.advance(SPENT_EVERY_S)  # type: ignore[attr-defined]
+
+    waits = build_pool(app, ["hevc"]).why_paused("hevc")
+
+    assert waits.startswith("Paused by prices.max_per_day (1.00 of 1 dollars spent today) until ")
     app.close()

@@ -10,7 +10,7 @@ import pytest
 from hevcq.backends.aws.videos.records import INDEXES, NUMBERS
 from hevcq.domain.keys import certificate_key
 from hevcq.domain.videos.rules import UPLOADS
-from hevcq.settings.model import AwsSettings, Settings
+from hevcq.settings.model import AwsSettings, PriceSettings, Settings
 from hevcq.settings.web import OidcSettings, WebSettings
 from infra.terraform import INFRA, OTHERS, SECRET, WEB, planned
 
@@ -114,6 +114,7 @@ def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(
     known |= {f"HEVCQ_AWS__{name.upper()}" for name in AwsSettings.model_fields}
     known |= {f"HEVCQ_WEB__{name.upper()}" for name in WebSettings.model_fields}
     known |= {f"HEVCQ_WEB__OIDC__{name.upper()}" for name in OidcSettings.model_fields}
+    known |= {f"HEVCQ_PRICES__{name.upper()}" for name in PriceSettings.model_fields}
     text = (INFRA / "modules" / "web" / "main.tf").read_text(encoding="utf-8")
     named = set(re.findall(r"\bHEVCQ_[A-Z_]+", text))
 

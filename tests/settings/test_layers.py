@@ -225,7 +225,7 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     samples["sync"] = '[{"name": "a", "url": "http://a", "folders": ["b"], "target": "c"}]'
     samples |= {"schedule.windows": "22:00-06:00", "schedule.timezone": "UTC"}
     samples |= {"schedule.at_end": "freeze"}
-    samples |= {"paths": "{}", "prices.date": "2027-01-31"}
+    samples |= {"paths": "{}", "prices.max_per_day": "5"}
     samples |= {"s3.endpoint_url": "http://nas:9000", "s3.bucket": ""}
     samples |= {"notify": "[]", "webhook": "[]", "media_server": "[]"}
     for key, field in leaves(Settings):

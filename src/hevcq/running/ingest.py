@@ -182,6 +182,8 @@ class IngestApplication:
         if self._workers is not None and not self._workers.step():
             return False
         hand_out_to(self._folders, self._app, no_wait=self._no_wait)
+        if self._app.settings.on_aws:
+            self._app.daily_cap.check()
         if not self._no_wait:
             self._pause.step()
         still_open = [folder.step() for folder in self._folders]

@@ -1,6 +1,5 @@
 """Settings: one frozen model, read once at the edge; flags > HEVCQ_* > hevcq.toml > defaults."""
 
-import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,7 +108,7 @@ class S3Settings(Frozen):
 
 
 class PriceSettings(Frozen):
-    """What encoding costs on AWS, in US dollars; say what your region asks."""
+    """What encoding costs, in US dollars, on AWS by default; say what your region or your power asks."""
 
     vcpu_hour: float = Field(
         default=0.0494,
@@ -117,10 +116,14 @@ class PriceSettings(Frozen):
         description="a vCPU and its 2 GB of memory for an hour: Fargate x86 on demand in us-east-1, Spot "
         "is up to 70 % below",
     )
-    date: datetime.date = Field(
-        default=datetime.date(2026, 11, 21), description="the day of that price"
+    source: str = Field(
+        default="2026-11-21, docs/farm/cost.md", description="when and where that price was read"
     )
-    source: str = Field(default="docs/farm/cost.md", description="where it was read")
+    max_per_day: float | None = Field(
+        default=None,
+        gt=0,
+        description="dollars for a day's encodes: once they are spent nothing begins until midnight",
+    )
 
     def cost(self, cpu_s: float) -> float:
         """Return what so many CPU seconds cost."""

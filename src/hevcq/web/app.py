@@ -202,7 +202,13 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
     app: App = made.state.services.app
     every_s = EVERY_S if not app.settings.on_aws else EVERY_AWS_S
     stop, send = threading.Event(), made.state.send_event
-    work = (app, lambda: look_after(video_farm(app), send), every_s, stop)
+
+    def look() -> None:
+        look_after(video_farm(app), send)
+        if app.settings.on_aws:
+            app.daily_cap.check()
+
+    work = (app, look, every_s, stop)
     upkeep = threading.Thread(target=keep_up, args=work, name="hevcq-web-upkeep", daemon=True)
     upkeep.start()
     try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
     from hevcq.sql.catalog import Catalog
     from hevcq.usecases.context import LibraryPorts, Ports
+    from hevcq.usecases.operations.pausing import DailyCap
     from hevcq.usecases.operations.status import Here
     from hevcq.usecases.settings.changes import SettingsFile
     from hevcq.util.processes import Processes
@@ -305,6 +306,21 @@ class App:
         condition = GateCommand(lambda: settings.gate_command, run_command)
         condition.check()
         return condition.reason()
+
+    @cached_property
+    def daily_cap(self) -> DailyCap:
+        """What pauses all work once the settings' dollars for a day are spent."""
+        from hevcq.usecases.operations.pausing import DailyCap
+        from hevcq.usecases.operations.status import encoded_since
+
+        ledger = self.backend.ledger
+        return DailyCap(
+            ledger,
+            lambda since: self.settings.prices.cost(encoded_since(ledger, since)),
+            lambda: self.settings.prices.max_per_day,
+            self.clock,
+            self.hours.schedule.zone,
+        )
 
     def here(self) -> Here:
         """Return what this machine says of its own work; of a fleet's workers it knows nothing."""

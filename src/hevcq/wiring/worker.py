@@ -141,9 +141,14 @@ def load_now(app: App) -> MachineLoad:
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
     from hevcq.usecases.operations.dead_letters import WORKER_LOOKS_EVERY_S, ExpiredMessages
+    from hevcq.usecases.operations.pausing import SPENT_EVERY_S
     from hevcq.worker.monitoring.watchers import periodic
 
     backend, found = app.worker_backend, _set_sweeper(app, wanted)
+    if not app.settings.on_aws:  # there a worker may not pause others: the page and an ingest do
+        cap = app.daily_cap.check
+        cap()  # before the first job begins
+        found.append(periodic("hevcq-daily-cap", cap, app.clock, SPENT_EVERY_S))
     if backend.external_dlq:
         look = ExpiredMessages(backend, [each.name for each in wanted]).check
         found.append(periodic("hevcq-given-up", look, app.clock, WORKER_LOOKS_EVERY_S))

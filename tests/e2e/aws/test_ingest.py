@@ -81,10 +81,14 @@ def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fle
     ran = fleet.run("ingest", fleet.media, *HEVC, "--max-cost", "100", env=dear)
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
-    assert "dollars, at 1000 a vCPU-hour (2026-11-21, the test)." in ran.err
+    assert "dollars, at 1000 a vCPU-hour (the test)." in ran.err
     assert codec(fleet.media / "a.hevc.mp4") == "hevc"
     said = fleet.run("status", env=dear).out
     assert float(said.partition("last 24 hours: about ")[2].split()[0]) > 0, said
+    fleet.clip("b.mp4", seconds=2)
+    spent = {**dear, "HEVCQ_PRICES__MAX_PER_DAY": "0.000001"}
+    fleet.run("ingest", fleet.media, *HEVC, "--no-wait", env=spent)
+    assert "Paused by prices.max_per_day" in fleet.run("status").out
     sampled = fleet.run("ingest", fleet.media, "--half")
     assert "--sample, --fit and --half only work with the embedded" in sampled.err
 

@@ -1,10 +1,14 @@
 """Why nothing runs is told once, and so is that work goes on."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from hevcq.domain.pause import Hours, Pause, RunningWork
 from hevcq.errors import UsageError
 from hevcq.usecases.operations.pausing import (
+    SPENT_EVERY_S,
+    DailyCap,
     pause,
     why_closed,
 )
@@ -35,3 +39,71 @@ def test_freezing_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(UsageError, match="only for work on one machine"):
         pause(ledger, Pause(by="a", since=0.0, running=RunningWork.FREEZE), None, can_freeze=False)
     assert ledger.pauses() == ()
+
+
+class Day:
+    """A cap of 5 dollars, and what was spent since a moment."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(datetime(2026, 11, 25, 22, 0, tzinfo=UTC).timestamp())
+        self.ledger = MemoryLedger(self.clock)
+        self.most: float | None = 5.0
+        self.spent, self.asked = 0.0, list[float]()
+        self.cap = DailyCap(self.ledger, self._spent, lambda: self.most, self.clock, UTC)
+
+    def _spent(self, since: float) -> float:
+        self.asked.append(since)
+        return self.spent
+
+    def look(self) -> str:
+        """Let the cap look again; return who holds work back now."""
+        self.clock.advance(SPENT_EVERY_S)
+        self.cap.check()
+        return ", ".join(each.by for each in self.ledger.pauses())
+
+
+def test_a_day_that_is_spent_pauses_all_work_until_midnight() -> None:
+    day = Day()
+    day.spent = 4.99
+    assert day.look() == ""
+    day.spent = 5.02
+    assert day.look() == "prices.max_per_day (5.02 of 5 dollars spent today)"
+    assert {datetime.fromtimestamp(at, UTC).isoformat() for at in day.asked} == {
+        "2026-11-25T00:00:00+00:00"
+    }
+    (shut,) = why_closed(day.ledger, PROFILES, Hours(), day.clock.now())
+    assert shut.until == datetime(2026, 11, 26, tzinfo=UTC).timestamp()
+    day.spent = 0.0
+    day.clock.advance(2 * 3600)
+    assert day.look() == ""
+    day.spent = 6.0
+    assert day.look() == "prices.max_per_day (6.00 of 5 dollars spent today)"
+
+
+def test_who_resumes_is_left_alone_that_day_unless_the_cap_is_another() -> None:
+    day = Day()
+    day.spent = 5.0
+    assert day.look() != ""
+    day.ledger.resume(None)
+    assert day.look() == ""
+    day.most = 4.5
+    assert "of 4.5 dollars" in day.look()
+
+
+def test_a_cap_that_is_not_set_and_a_persons_pause_are_left_as_they_are() -> None:
+    day = Day()
+    day.spent, day.most = 9.0, None
+    assert day.look() == ""
+    assert day.asked == []
+    day.most = 5.0
+    pause(day.ledger, Pause(by="anna", since=day.clock.now()), 600)
+    assert day.look() == "anna"
+    day.clock.advance(600)
+    assert day.look().startswith("prices.max_per_day")
+
+
+def test_a_cap_looks_only_now_and_then() -> None:
+    day = Day()
+    day.look()
+    day.cap.check()
+    assert len(day.asked) == 1

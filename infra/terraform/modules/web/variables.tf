@@ -64,6 +64,12 @@ variable "allowed_cidrs" {
   type        = list(string)
 }
 
+variable "max_per_day" {
+  description = "Dollars for a day's encodes, once spent nothing begins until midnight (prices.max_per_day); null: no cap."
+  type        = number
+  default     = null
+}
+
 variable "trusted_proxies" {
   description = "Networks of the load balancer, whose word on a visitor's address counts for the limit on sign-ins."
   type        = list(string)

@@ -282,7 +282,7 @@ def price(plan: IngestPlan, prices: PriceSettings) -> str:
     least, most = map(prices.cost, plan.cpu)
     return (
         f"Encoding costs about {least:.2f} to {most:.2f} dollars, at {prices.vcpu_hour:g} a vCPU-hour"
-        f" ({prices.date}, {prices.source})."
+        f" ({prices.source})."
     )
 
 

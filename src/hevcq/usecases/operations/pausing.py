@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, tzinfo
 from types import MappingProxyType
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed
@@ -18,6 +19,9 @@ COMMAND_EVERY_S = 60.0
 """Seconds between two questions to the gate command."""
 COMMAND_TIMEOUT_S = 20.0
 """Seconds that the gate command may take."""
+SPENT_EVERY_S = 300.0
+"""Seconds between two looks at what a day's encodes cost; a look reads each job of the day."""
+BY_PRICE = "prices.max_per_day"
 UNASKED = "Waiting for the first answer of schedule.gate_command."
 
 
@@ -108,6 +112,47 @@ class PauseNotice:
         if found != self._last:
             self._last = found
             self._on_change(found)
+
+
+class DailyCap:
+    """Pause all work until midnight once the day's encodes cost `most` dollars; `check` looks, now and then.
+
+    `spent` returns what the encodes since a moment cost. A person's pause of all work stays, and where
+    a person resumed, this object leaves the day alone until `most` is another.
+    """
+
+    def __init__(
+        self,
+        pauses: Ledger,
+        spent: Callable[[float], float],
+        most: Callable[[], float | None],
+        clock: Clock,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._pauses, self._spent, self._most = pauses, spent, most
+        self._clock, self._zone = clock, zone
+        self._next, self._done = 0.0, (0.0, 0.0)
+
+    def check(self) -> None:
+        """Look, if it is time. Raises StorageError or Unavailable."""
+        most, now = self._most(), self._clock.now()
+        if most is None or self._clock.monotonic() < self._next:
+            return
+        self._next = self._clock.monotonic() + SPENT_EVERY_S
+        began = datetime.fromtimestamp(now, self._zone).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        until = (began + timedelta(days=1)).timestamp()
+        held = [each.by for each in self._pauses.pauses() if each.holds("", now)]
+        if not held and self._done != (until, most):
+            spent = self._spent(began.timestamp())
+            if spent < most:
+                return
+            held = [f"{BY_PRICE} ({spent:.2f} of {most:g} dollars spent today)"]
+            self._pauses.pause(Pause(by=held[0], since=now, until=until))
+            get_logger().warning("day_is_spent", reason=held[0])
+        if any(by.startswith(BY_PRICE) for by in held):
+            self._done = (until, most)
 
 
 EFFECTS: Mapping[RunningWork, str] = {
