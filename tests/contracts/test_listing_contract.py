@@ -77,7 +77,13 @@ def test_a_search_leaves_out_no_job_whose_path_has_the_text(
         listed = world.ledger.jobs(JobFilter(text=text, **wanted))
         return [job.source.key[9:-4] for job in listed]
 
-    searches = {"0% A_B!": names[:1], "über": names[2:0:-1], "фильм": names[3:4], "none": ()}
+    searches = {
+        "0% A_B!": names[:1],
+        "über": names[2:0:-1],
+        "фильм": names[3:4],
+        "none": (),
+        "/all": (),
+    }
     for most in (3_000, 0):
         monkeypatch.setattr(statements, "MAX_NAMED", most)
         for text, expected in searches.items():

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from hevcq.domain.job import JobState
+from hevcq.domain.keys import EVERY_PROFILE, INBOX
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.sql.database import SKIP_LOCKED, Database, upsert
 
@@ -326,9 +327,13 @@ def like_text(text: str) -> tuple[str, dict[str, str]]:
     """
     plain = "".join(each if each.isascii() else "%" for each in text)
     forms = () if text.isascii() else (text, text.lower(), text.upper(), text.title())
+    inbox = (
+        f"{INBOX}/{EVERY_PROFILE}"  # every key of a library has it: "all" is looked for after it
+    )
+    start = inbox if text.lower() in f"{inbox}/".lower() else ""
     values: dict[str, str] = {}
     for form in dict.fromkeys(form.translate(SMALL) for form in (plain, *forms)):
         literal = form.replace("!", "!!").replace("_", "!_")
-        values[f"text{len(values)}"] = f"%{literal}%"
+        values[f"text{len(values)}"] = f"{start}%{literal}%"
     first, *others = (f"key LIKE :{name} ESCAPE '!'" for name in values)
     return f"{first} AND ({' OR '.join(others)})" if others else first, values
