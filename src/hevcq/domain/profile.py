@@ -249,9 +249,9 @@ class Policies(Frozen):
     extra_video: LossPolicy = Field(default=LossPolicy.KEEP, description="further video streams")
     dynamic_hdr: LossPolicy = Field(
         default=LossPolicy.KEEP,
-        description="Dolby Vision and HDR10+: keep (Dolby Vision 8.1 and 8.4 in HEVC, with ffmpeg 7.1 or "
-        "later; the rest is refused), refuse, or drop their metadata and keep the base layer (HDR10, HLG "
-        "or SDR); Dolby Vision without such a layer is always refused",
+        description="Dolby Vision and HDR10+: keep (Dolby Vision 8.1 and 8.4 of HEVC in HEVC or AV1, "
+        "with ffmpeg 7.1 or later; the rest is refused), refuse, or drop their metadata and keep the base "
+        "layer (HDR10, HLG or SDR); Dolby Vision without such a layer is always refused",
     )
     hdr: LossPolicy = Field(
         default=LossPolicy.KEEP,

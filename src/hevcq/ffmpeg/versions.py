@@ -17,7 +17,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | 7 | pictures get their track's aspect, whatever they say | known by its size, or refused: `as_decoded` |
 | 7 | a playlist of another name is not recognised | `UNOPENED_PLAYLIST` |
 | 7 | reading is 18 pictures ahead of encoding | a chunk's reader fetches them in vain, 1 % of it |
-| 7.1 | libx265 writes Dolby Vision | kept where its help names DOLBY_OPTION, else refused |
+| 7.1 | libx265 and libsvtav1 write Dolby Vision | kept where their help names DOLBY_OPTION, else refused |
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
 | 8 | what becomes 4:2:0 or is scaled has its chroma elsewhere | its place is not promised: planning/video.py |
@@ -54,7 +54,7 @@ REPEATING = frozenset({"theora"})
 A53 = frozenset({"libx264", "libx265"})
 """The encoders that are told whether to write captions; a build whose libx265 cannot ignores it."""
 DOLBY_OPTION = "-dolbyvision"
-"""The option of libx265 by which those versions write each picture's Dolby Vision metadata."""
+"""The option of encoders by which those versions write each picture's Dolby Vision metadata."""
 UNCROPPED = ("-apply_cropping", "codec")
 """The option of those versions that lets pictures be decoded whole, as they are coded."""
 _FIRST_INPUT = re.compile(r"\[in#0(?:/\S+)? @ ")

@@ -277,7 +277,8 @@ BOX = {"max_width": 640, "max_height": 360}
         ({"dolby_base": "hlg", "bars": (0, 20)}, {}, False),
         ({"dolby_base": "hlg", "hdr10_plus": True}, {}, False),
         ({"dolby_base": "hlg", "dolby_writable": False}, {}, False),
-        ({"dolby_base": "hlg"}, {"codec": "av1"}, False),
+        ({"dolby_base": "hlg"}, {"codec": "av1", "preset": "8"}, True),
+        ({"dolby_base": "hlg"}, {"codec": "h264"}, False),
     ],
 )
 def test_dolby_vision_is_kept_where_it_stays_true(facts, recipe, kept) -> None:

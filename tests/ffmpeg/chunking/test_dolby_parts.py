@@ -6,8 +6,8 @@ from ffmpeg.chunking.numbered import PROFILE, Clip
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking.model import ChunkPlan
 from hevcq.domain.chunking.planner import chunks_at
-from hevcq.domain.formats import Container
-from support.dolby import FRAMES, make_film, spoil
+from hevcq.domain.formats import Container, VideoCodec
+from support.dolby import FRAMES, make_film, need_dolby, spoil
 
 pytestmark = pytest.mark.media
 
@@ -32,6 +32,20 @@ def test_a_split_film_keeps_the_metadata_of_every_frame(film, plan):
     assert film.plan.video.dolby_vision
     assert report.frames == FRAMES
     assert [r.detail for r in results if r.outcome not in {Outcome.PASSED, Outcome.OFF}] == []
+
+
+def test_so_does_one_in_av1(tmp_path):
+    need_dolby("libsvtav1")
+    video = PROFILE.video.model_copy(update={"codec": VideoCodec.AV1, "preset": "12", "crf": 40})
+    recipe = PROFILE.model_copy(update={"container": Container.MKV, "video": video})
+    clip = Clip(make_film(tmp_path / "film.mkv"), tmp_path, recipe)
+    split = chunks_at(recipe, clip.plan, clip.index, (0, 3))
+
+    report = clip.join(split, clip.chunk_files(split))
+
+    results = clip.verify(clip.output(), report)
+    assert [r.detail for r in results if r.outcome not in {Outcome.PASSED, Outcome.OFF}] == []
+    assert clip.plan.video.dolby_vision
 
 
 @pytest.mark.parametrize("how", ["one dropped", "two swapped", "shifted"])

@@ -17,13 +17,14 @@ def keeps_dolby(profile: Profile, facts: VideoFacts, *, scaled: bool) -> bool:
     """Return whether the encode keeps Dolby Vision metadata, true for each picture.
 
     That of films (8.1) says where between black bars the picture is, which turning or scaling would make
-    wrong; phones (8.4) record without bars. libx265 takes 8.1 only with a mastering display.
+    wrong; phones (8.4) record without bars. libx265 takes 8.1 only with a mastering display. In AV1
+    they become 10.1 and 10.4.
     """
     video, policies = profile.video, profile.policies
     wanted = (
         policies.dynamic_hdr is LossPolicy.KEEP
         and policies.hdr is LossPolicy.KEEP
-        and video.codec is VideoCodec.HEVC
+        and video.codec in {VideoCodec.HEVC, VideoCodec.AV1}
         and video.encoder == (SOFTWARE,)
         and profile.container in {Container.SOURCE, Container.MP4, Container.MKV}
     )

@@ -120,7 +120,7 @@ def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threa
     if target.light_level is not None:
         light = target.light_level
         params[codec.light] = f"{light.max_content},{light.max_average}"
-    if target.dolby_vision:
+    if target.dolby_vision and target.encoder == "libx265":
         # Demanded by Dolby Vision: the most that its levels allow up to 1080p, and from there to 4K.
         most = "20000" if target.width * target.height <= FULL_HD else "40000"
         params |= {"vbv-maxrate": most, "vbv-bufsize": most}

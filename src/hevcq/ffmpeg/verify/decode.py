@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hevcq.domain.formats import VideoCodec
 from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.domain.profile import Profile
@@ -23,6 +24,7 @@ from hevcq.ffmpeg.inspect.bars import reported
 from hevcq.ffmpeg.process.child import Finished, run_child, stream_child
 from hevcq.ffmpeg.process.limits import ChildLimits, limits_of
 from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets
+from hevcq.ffmpeg.versions import DOLBY_OPTION
 from hevcq.ports.encoder import VerifyRequest
 
 ONE_THREAD_PIXELS = 640 * 480
@@ -31,6 +33,14 @@ one alone decodes them 40 times as fast as they play."""
 ALONE = "dovi_rpu=compression=none,filter_units=pass_types=62"
 """Leave each picture's metadata alone of a stream (HEVC's NAL type 62), written in one way: by its contents
 two differ then, and not by what writes them."""
+_DISPLAY = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+REWRITTEN = [
+    *("-vf", "scale=64:64", "-fps_mode", "passthrough", "-c", "libx265", "-preset", "ultrafast"),
+    *(DOLBY_OPTION, "1", "-x265-params"),
+    f"log-level=error:bframes=0:vbv-maxrate=20000:vbv-bufsize=20000:{_DISPLAY}",
+]
+"""Decode, and encode pictures of a stamp's size: each one's metadata is written as HEVC then, which AV1
+wraps in another way. x265 asks for a rate and, of films, for a display."""
 Metadata = Sequence[tuple[int, str]]
 """The time of each picture that has some, and its digest, by time."""
 EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
@@ -221,10 +231,11 @@ def _write(write: Callable[[bytes], int], chunk: bytes) -> None:
 
 
 def metadata_of(
-    tools: FfmpegTools, location: str, index: int, profile: Profile, stop: threading.Event
+    tools: FfmpegTools, location: str, stream: Stream, profile: Profile, stop: threading.Event
 ) -> Metadata | None:
     """Return the metadata of a stream's pictures; None if it cannot be read."""
-    words = [*input_options(location), "-map", f"0:{index}", "-c", "copy", "-bsf", ALONE]
+    how = REWRITTEN if stream.codec == VideoCodec.AV1 else ["-c", "copy"]
+    words = [*input_options(location), "-map", f"0:{stream.index}", *how, "-bsf", ALONE]
     words += ["-f", "framehash", "-hash", "md5", "-"]
     done = reported(tools, location, words, profile, stop)
     if done.returncode != 0:

@@ -165,12 +165,13 @@ class _Gates:
             return []
         problems = []
         for each in kept:
-            index = made[each.position or 0].index
-            track = self.made.track(index)
-            files = (request.location, each.source_index), (str(request.output), index)
+            stream = made[each.position or 0]
+            track = self.made.track(stream.index)
+            source = next(s for s in request.info.streams if s.index == each.source_index)
+            files = (request.location, source), (str(request.output), stream)
             before, after = (
-                metadata_of(self.tools, place, number, request.profile, self.stop)
-                for place, number in files
+                metadata_of(self.tools, place, found, request.profile, self.stop)
+                for place, found in files
             )
             problems.append(dolby_problem(before, after, track.packets if track else 0))
         return list(filter(None, problems))
