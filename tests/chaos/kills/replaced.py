@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg
 
-from e2e.embedded.farm import Farm, Machine, until
+from e2e.embedded.farm import Farm, Machine, digest, until
 from hevcq.domain.certificate import Certificate
 from hevcq.library.names import certificates_folder
 from support.clips import make_clip
@@ -144,7 +144,7 @@ class ReplaceKills:
             (proof.source_sha256, proof.rendition_sha256): str(proof)
             for proof in (Certificate.parse(p.read_bytes()) for p in folder.rglob("*.json"))
         }
-        pairs = [(_digest(self._originals[p]), _digest(p.read_bytes())) for p in replaced]
+        pairs = [(hashlib.sha256(self._originals[p]).hexdigest(), digest(p)) for p in replaced]
         with psycopg.connect(self.server.dsn, options="-c search_path=hevcq") as connection:
             (doubled,), (left,) = (connection.execute(q).fetchone() for q in (DOUBLED, OPEN))
         strays = self._nas.strays() + self._desktop.strays()
@@ -163,7 +163,3 @@ class ReplaceKills:
             "temp_files": len(strays),
             "not_given_back": len(self._originals) - back,
         }
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

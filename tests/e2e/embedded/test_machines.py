@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import psycopg
 import pytest
 
 from e2e.embedded.farm import Machine, Ran
-from support.postgres import Server, own_server, program
+from support.postgres import Server, own_server
 
 pytestmark = pytest.mark.media
 
@@ -40,25 +39,6 @@ def machine(tmp_path: Path, server: Server):
 def ask(server: Server, sql: str) -> list[tuple]:
     with psycopg.connect(server.dsn, options="-c search_path=hevcq") as connection:
         return connection.execute(sql).fetchall()
-
-
-def test_each_machine_replaces_and_undoes_what_another_did(
-    machine: Callable[[str], Machine], server: Server
-) -> None:
-    nas, desktop = machine("nas"), machine("desktop")
-    nas.add_profile("hevc", "ultrafast")
-    videos = [nas.slow_clip(f"video {number}.mp4") for number in range(2)]
-    originals = [video.read_bytes() for video in videos]
-    began = [one.start("ingest", nas.media, "--replace") for one in (nas, desktop)]
-    ended = [one.finish(each) for one, each in zip((nas, desktop), began, strict=True)]
-    replaced = [video.read_bytes() for video in videos]
-    undone = desktop.run("undo", nas.media)
-
-    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
-    assert ask(server, "SELECT state, count(*) FROM job GROUP BY 1") == [("done", 2)]
-    assert all(len(new) < len(old) for new, old in zip(replaced, originals, strict=True))
-    assert undone.code == 0, undone.err
-    assert [video.read_bytes() for video in videos] == originals
 
 
 def test_a_machine_that_mounts_the_share_elsewhere_works_on_it_and_a_wrong_mount_loses_nothing(
@@ -134,31 +114,3 @@ def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(
     assert newer.code == 5, newer.err
     assert "this hevcq reads schema" in newer.err
     assert "Traceback" not in wrong.err + newer.err
-
-
-def test_a_restored_backup_of_the_database_knows_everything_again_and_makes_nothing_twice(
-    machine: Callable[[str], Machine], server: Server
-) -> None:
-    nas = machine("nas")
-    nas.clip("done.mp4")
-    first = nas.ingest()
-    assert first.code == 0, first.err
-    nas.clip("waiting.mp4")
-    assert nas.ingest("--no-wait").code == 0
-    every = "SELECT job_id, state, rendition_sha256 FROM job ORDER BY job_id"
-    before, backup = ask(server, every), nas.folder / "hevcq.dump"
-    subprocess.run([program("pg_dump"), "-Fc", "-n", "hevcq", "-f", backup, server.dsn], check=True)
-
-    with psycopg.connect(server.dsn) as connection:
-        connection.execute("DROP SCHEMA hevcq CASCADE")
-    subprocess.run(
-        [program("pg_restore"), "--clean", "--if-exists", "-d", server.dsn, backup], check=True
-    )
-
-    assert ask(server, every) == before
-    again = nas.ingest()
-    assert again.code == 0, again.err
-    assert {row[1] for row in ask(server, every)} == {"done"}
-    assert len(ask(server, every)) == 2
-    events = ask(server, "SELECT name, count(*) FROM event WHERE job_id <> '' GROUP BY 1")
-    assert dict(events) == {"job.done": 2, "video.placed": 2}
