@@ -16,6 +16,41 @@ import pytest
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
 WAIT_MS = 60_000
+PHONE, TABLET, DESK = 320, 768, 1280
+MAX_TABS = 90
+PARTS_OF_FIELDS = 10
+"""Presses of Tab beyond the things of a page: a field for a time is one thing of several parts."""
+BEGIN_WALK = """() => {
+  const can = "a[href], button, input, select, textarea, summary, [tabindex]";
+  const radios = new Set();
+  window.stops = [...document.querySelectorAll(can)].filter((each) => {
+    if (each.tabIndex < 0 || each.disabled || !each.checkVisibility({ visibilityProperty: true })) return false;
+    if (each.type !== "radio") return true;
+    const group = [...document.getElementsByName(each.name)];
+    return each === (group.find((one) => one.checked) || group[0]);
+  });
+  window.came = [];
+  document.addEventListener("focusin", window.seen = ({ target }) => {
+    const { outlineStyle, boxShadow } = getComputedStyle(target);
+    window.came.push([target, outlineStyle !== "none" || boxShadow !== "none"]);
+  });
+  document.body.tabIndex = -1;
+  document.body.focus();
+  document.body.removeAttribute("tabindex");
+  return window.stops.length;
+}"""
+END_WALK = """() => {
+  document.removeEventListener("focusin", window.seen);
+  const first = ([each], at) => window.came.findIndex(([one]) => one === each) === at;
+  const came = window.came.filter((one, at) => window.stops.includes(one[0]) && first(one, at));
+  const order = came.map(([each]) => window.stops.indexOf(each));
+  const words = (each) => each.outerHTML.slice(0, 120);
+  return [
+    ...window.stops.filter((each) => !came.some(([one]) => one === each)).map((each) => `not reached: ${words(each)}`),
+    ...came.filter(([, seen]) => !seen).map(([each]) => `no visible focus: ${words(each)}`),
+    ...came.filter((_, at) => at && order[at] < order[at - 1]).map(([each]) => `out of order: ${words(each)}`),
+  ];
+}"""
 AXE = Path(__file__).parents[1] / "web" / "axe" / "axe.min.js"
 PROFILES = {
     "small": """\
@@ -149,6 +184,42 @@ class Watched:
                 return
             self.page.wait_for_timeout(50)
         raise AssertionError(f"it never came: {what}")
+
+    def tab_to(self, what: Any) -> None:
+        """Press Tab until something has the focus, as a person without a mouse does."""
+        for _ in range(MAX_TABS):
+            if what.evaluate("each => each === document.activeElement"):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"{what} is not reached by Tab")
+
+    def press(self, role: str, name: str, key: str = "Enter") -> None:
+        """Go to the first thing of this role and name by Tab, and press a key on it."""
+        self.tab_to(self.page.get_by_role(role, name=name, exact=True).first)
+        self.page.keyboard.press(key)
+
+    def type_into(self, label: str, text: str) -> None:
+        """Go to a field by Tab, and type; what was in it is replaced."""
+        self.tab_to(self.page.get_by_label(label, exact=True))
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.type(text)
+
+    def walk(self) -> list[str]:
+        """Press Tab through the page; return what is not reached, not seen or not in its turn."""
+        for _ in range(self.page.evaluate(BEGIN_WALK) + PARTS_OF_FIELDS):
+            self.page.keyboard.press("Tab")
+        found: list[str] = self.page.evaluate(END_WALK)
+        return found
+
+    def look_at(self, *sizes: tuple[int, str]) -> None:
+        """Look at the page in these widths and colours, and go through it by Tab: no fault, nothing cut."""
+        for width, scheme in sizes or ((DESK, "light"), (PHONE, "dark")):
+            self.page.set_viewport_size({"width": width, "height": 800})
+            self.page.emulate_media(color_scheme=scheme)
+            assert self.accessible() == [], self.page.url
+            assert self.width() <= width, self.page.url
+        assert self.walk() == [], self.page.url
+        self.page.set_viewport_size({"width": DESK, "height": 800})
 
     def accessible(self) -> list[str]:
         """Return what axe-core finds wrong with the page as it is."""

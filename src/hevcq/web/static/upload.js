@@ -125,8 +125,11 @@ class Row {
   }
 
   cancel() {
+    const at = rows.indexOf(this), held = this.node.contains(document.activeElement);
     rows = rows.filter((row) => row !== this);
     this.node.remove();
+    const near = rows[Math.min(at, rows.length - 1)];
+    if (held && near) (near.pause.hidden ? near.drop : near.pause).focus();  // or the focus is lost
     const gone = this.upload ? this.upload.abort(true).catch(() => {}) : Promise.resolve();
     gone.finally(() => { if (rows.length) next(); else location.reload(); });
   }

@@ -1,0 +1,210 @@
+"""Every page is gone through and operated by keyboard alone, in a browser, over jobs that ended each way."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.domain.verdict import FailureClass
+from hevcq.library.filesystem import fingerprint_of
+from hevcq.ports.catalog import Checked, Depth, Health, PlacementState
+from hevcq.ports.machines import WorkerFacts
+from hevcq.settings.model import Settings
+from hevcq.sql.catalog import HealthRecords
+from hevcq.usecases import compare
+from hevcq.usecases.compare import Comparisons, Look
+from hevcq.web.identity.accounts import Users
+from hevcq.web.identity.person import Role
+from hevcq.wiring.app import App
+from hevcq.wiring.contexts import compare_ports
+from support.accounts import accounts_in
+from support.browser import Site, Watched, browser, require_chromium
+from support.jobs import Farm
+from support.videos import VideoBench
+from web.conftest import CHEAP, PASSWORD
+from web.test_compare import Pairs, placed
+from web.test_figures import encoded
+
+PAGES = ("/", "/upload", "/board", "/board/libraries", "/board/doctor", "/board/figures",
+         "/board/jobs", "/board/jobs?state=failed", "/board/jobs/ask?action=retry&state=failed",
+         "{job}", "{failed}", "{job}/compare", "{job}/compare?at=1.000", "{job}/compare/undo",
+         "{video}", "{video}/edit", "/no/such/page")  # fmt: skip
+
+
+class Shipped(Site):
+    """The page with the profiles that came with hevcq, over jobs that ended each way."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        named = super().environment
+        return {name: named[name] for name in named if name != "HEVCQ_PROFILES_DIR"}
+
+    def fill(self, folder: Path) -> dict[str, str]:
+        """Let jobs end in each way; return the addresses of their pages."""
+        bench = VideoBench(folder)
+        video = bench.done("olga", profiles=("hevc",), title="The garden")
+        bench.close()
+        app = App(Settings(data_dir=self.data, min_free_mib=0))
+        farm = Farm(app, folder / "library")
+        path, job = farm.done("kept.mp4")
+        (folder / "library" / "original").write_bytes(b"original")
+        placed(farm, path, job, PlacementState.REPLACED, retained=folder / "library" / "original")
+        for number in range(3):
+            encoded(farm, number + 1, number)
+        _, failed = farm.buried("torn.mp4", FailureClass.DAMAGED)
+        for name in ("net.mp4", "other.mp4"):
+            farm.buried(name, FailureClass.NETWORK)
+        for name in ("run.mp4", "soon.mp4"):
+            farm.running(name)
+        farm.queued("wait.mp4")
+        farm.skipped("small.mp4")
+        mark = fingerprint_of(path.stat())
+        bad = Checked(path, mark, "", Depth.DEMUX, Health.DAMAGED, "It is torn.", 9.0, ())
+        HealthRecords(app.catalog.database).record(bad)
+        app.backend.machines.tell(
+            "a" * 16, WorkerFacts(machine="nas", version="0.1.0", cores=4, slots=2)
+        )
+        shown = Comparisons(lambda: compare_ports(app), app.settings.data_dir / "web" / "compare")
+        for at_s in (None, 1.0):
+            shown.ask(Look(job, at_s), "olga")
+        shown.join()
+        app.close()
+        return {
+            "job": f"/board/jobs/{job.job_id}",
+            "failed": f"/board/jobs/{failed.job_id}",
+            "video": f"/v/{video.video_id}",
+        }
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Shipped]:
+    require_chromium()
+    made = Shipped(tmp_path)
+    with accounts_in(made.data) as accounts:
+        Users(accounts, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(400)
+def test_every_page_is_gone_through_and_operated_by_keyboard_alone(
+    site: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "frame_pairs", lambda *_all, **_how: nullcontext(Pairs()))
+    known = site.fill(tmp_path)
+    site.serve()
+    with browser() as chromium:
+        olga = Watched(chromium.new_context(), site.address)
+        olga.forgive = True  # pictures and videos are pretended ones
+        olga.go("/sign-in")
+        olga.look_at()
+        olga.sign_in("olga", PASSWORD)
+        for path in PAGES:
+            olga.go(path.format(**known))
+            olga.look_at()
+        for path, operate in OPERATIONS:
+            olga.go(path.format(**known))
+            operate(olga)
+
+
+def pause_and_cancel(olga: Watched) -> None:
+    olga.tab_to(olga.page.get_by_label("How long"))
+    olga.page.keyboard.press("ArrowDown")
+    olga.press("button", "Pause")
+    olga.press("button", "Resume")
+    olga.press("button", "Drain nas")
+    olga.press("button", "Resume nas")
+    olga.press("button", "Cancel run.mp4, hevc")
+    olga.page.get_by_role("heading", name="run.mp4").wait_for()
+
+
+def stay_where_one_is_while_the_board_changes(olga: Watched) -> None:
+    """What has the focus keeps it when the part around it is asked for anew."""
+    button = olga.page.get_by_role("button", name="Cancel soon.mp4, hevc")
+    olga.tab_to(button)
+    with olga.page.expect_response("**/board/now"):
+        pass
+    with olga.page.expect_response("**/board/now"):
+        pass
+    assert button.evaluate("each => each === document.activeElement")
+
+
+def retry_in_bulk(olga: Watched) -> None:
+    olga.tab_to(olga.page.get_by_role("combobox", name="State"))
+    olga.page.keyboard.type("failed")
+    olga.type_into("Path", "net")
+    olga.page.keyboard.press("Enter")
+    olga.press("link", "Changed")
+    olga.page.wait_for_url("**sort=oldest**")
+    olga.press("link", "Retry all …")
+    olga.press("button", "Retry 1")
+    olga.page.get_by_text("Queued again: 1.").wait_for()
+
+
+def keep_what_is_damaged(olga: Watched) -> None:
+    olga.press("button", "Keep as it is")
+    olga.page.get_by_text("Kept as they are").wait_for()
+
+
+def move_the_slider_and_leave_the_original(olga: Watched) -> None:
+    olga.tab_to(olga.page.get_by_role("slider"))
+    olga.page.keyboard.press("End")
+    olga.page.keyboard.press("ArrowLeft")
+    assert olga.page.locator(".pair").get_attribute("style") == "--cut: 99%;"
+    olga.press("link", "Bring the original back …")
+    olga.press("link", "Leave it")
+    olga.press("button", "Keep it")
+    olga.page.get_by_text("Noted.").wait_for()
+
+
+def step_through_frames(olga: Watched) -> None:
+    olga.press("button", "Next frame", "Space")
+    olga.page.get_by_role("status").get_by_text("Frame 2 of").wait_for()
+    for _ in range(3):
+        olga.page.keyboard.press(",")
+    olga.page.get_by_role("status").get_by_text("Frame 1 of").wait_for()
+
+
+def find_a_video(olga: Watched) -> None:
+    olga.type_into("Search", "garden")
+    olga.page.keyboard.press("Enter")
+    olga.press("link", "The garden")
+    olga.press("link", "Edit or delete")
+    olga.type_into("Title", "The pond")
+    olga.press("button", "Save")
+    olga.page.get_by_role("heading", name="The pond").wait_for()
+
+
+def upload_two(olga: Watched) -> None:
+    """Choose, send, pause, go on and cancel; the focus is always on something that is there."""
+    held: list[Any] = []
+    olga.page.route("**/uploads", lambda route: held.append(route))  # noqa: PLW0108 - it is marked
+    chosen = olga.page.get_by_label("Video files")
+    olga.tab_to(chosen)
+    files = [
+        {"name": f"{name}.mp4", "mimeType": "video/mp4", "buffer": b"x" * 999} for name in "ab"
+    ]
+    chosen.set_input_files(files)  # by the browser's own dialog, which no test can press keys in
+    olga.press("button", "Upload")
+    olga.look_at()
+    olga.press("button", "Pause: a.mp4")
+    olga.press("button", "Resume: a.mp4")
+    olga.press("button", "Cancel the upload: a.mp4")
+    olga.page.get_by_role("button", name="Cancel the upload: a.mp4").wait_for(state="detached")
+    assert olga.page.evaluate("document.activeElement.textContent") == "Pause"
+    held[1].continue_()  # of b.mp4, which was asked for beside the first request of a.mp4
+    olga.page.wait_for_url("**/v/*")
+
+
+OPERATIONS = (
+    ("/board", pause_and_cancel),
+    ("/board", stay_where_one_is_while_the_board_changes),
+    ("/board/jobs", retry_in_bulk),
+    ("{failed}", keep_what_is_damaged),
+    ("{job}/compare", move_the_slider_and_leave_the_original),
+    ("{job}/compare?at=1.000", step_through_frames),
+    ("/", find_a_video),
+    ("/upload", upload_two),
+)
