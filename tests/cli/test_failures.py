@@ -102,6 +102,8 @@ def test_show_and_forget_take_a_letter_or_a_job_and_no_other(hevcq, farm):
 
 def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):
     _, job = farm.buried("a.mp4")
+    assert hevcq("redrive", "--dlq", "--dry-run").out.startswith("would_redrive  hevc")
+    assert len(letters(farm)) == 1
 
     ran = hevcq("redrive", "--dlq")
 

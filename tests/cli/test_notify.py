@@ -42,7 +42,11 @@ def test_a_test_message_is_signed_and_says_what_it_is(hevcq, webhook):
     assert hevcq("config", "notify", "test", "yours").code == ExitCode.USAGE
 
 
-def test_a_receiver_that_refuses_is_a_failure_with_its_reason(hevcq, webhook):
+def test_a_receiver_that_refuses_is_a_failure_with_its_reason(hevcq, webhook, monkeypatch):
+    two = [{"name": "mine", "url": f"http://127.0.0.1:{webhook.server_port}/in", "secret": SECRET},
+           {"name": "away", "url": "http://127.0.0.1:1", "secret": SECRET}]  # fmt: skip
+    monkeypatch.setenv("HEVCQ_WEBHOOK", json.dumps(two))
+    assert hevcq("config", "notify", "test").code == ExitCode.SOME_FAILED, "one of two"
     webhook.status = 500
     ran = hevcq("config", "notify", "test")
     assert ran.code == ExitCode.SOME_FAILED

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,7 +19,9 @@ from cli.conftest import Run
 from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.domain.schedule import DAYS
-from hevcq.errors import ConfigError
+from hevcq.errors import ConfigError, SourceAway
+from hevcq.library.lock import in_use
+from hevcq.running.folder import FolderIngest
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
@@ -242,6 +245,21 @@ def test_a_folder_that_is_missing_is_reported_once_and_taken_when_it_comes(tmp_p
     )
 
     assert len([line for line in house.said if "not looked after" in line]) == 1
+
+
+def test_a_library_that_could_not_be_opened_is_left_free_for_another_hevcq(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tv = library(tmp_path, "tv")
+    tv.path.mkdir()
+    monkeypatch.setattr(FolderIngest, "plan", Mock(side_effect=SourceAway("It went away.")))
+
+    def free(house: House) -> None:
+        house.says("not looked after now: It went away.")(house)
+        with in_use([tv.path], "another", "elsewhere"):
+            pass
+
+    House(tmp_path, tv).run(free)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")

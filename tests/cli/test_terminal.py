@@ -66,3 +66,11 @@ def test_a_long_sentence_of_a_table_in_a_file_goes_below_its_row_and_names_stay_
         "b.mp4",
         "Short.",
     ]
+
+
+def test_a_long_name_is_cut_to_what_the_terminal_has_left_and_keeps_its_end():
+    name = "A long name of a series - S01E02 - and its title.mp4"
+    lines = render.fit(("file", "size"), [(name, "1.4 GiB")], 40)
+
+    assert [len(line) for line in lines[1:]] == [40]
+    assert "… and its title.mp4  1.4 GiB" in lines[1].replace("02 -", "").replace("- ", "")

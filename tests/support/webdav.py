@@ -199,24 +199,6 @@ def cut(after: int) -> Fault:
     return answer
 
 
-def paused(after: int, go_on: threading.Event) -> Fault:
-    """Send some bytes of a GET's body, and the rest when told to (or after 10 s)."""
-
-    def answer(environ, start_response, application):
-        if environ["REQUEST_METHOD"] != "GET":
-            return None
-
-        def halting():
-            whole = b"".join(application(environ, start_response))
-            yield whole[:after]
-            go_on.wait(10)
-            yield whole[after:]
-
-        return halting()
-
-    return answer
-
-
 def changed_header(method: str, name: str, value: str | None) -> Fault:
     """Answer with a header changed, or without it."""
 

@@ -20,7 +20,7 @@ from hevcq.usecases.verify_files import (
     verify_files,
 )
 from support.fakes.backend import HEVC, HLS
-from support.fakes.encoder import INFO, FakeEncoder, fake_plan, passed
+from support.fakes.encoder import FakeEncoder, fake_plan, passed
 
 NEVER = threading.Event()
 
@@ -181,16 +181,6 @@ def test_any_gate_that_does_not_pass_fails_the_pair(pair: Pair, outcome: Outcome
     assert verified(pair, None, HEVC, encoder).passed
     encoder.gates = passed(GateResult(gate=Gate.G4, outcome=outcome, detail="why"))
     assert not verified(pair, None, HEVC, encoder).passed
-
-
-@pytest.fixture
-def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pair, FakeEncoder]:
-    monkeypatch.setattr(use_case, "make_plan", fake_plan)
-    monkeypatch.setattr(planner, "make_plan", fake_plan)
-    encoder = FakeEncoder()
-    encoder.info = INFO.model_copy(update={"format_name": "mpegts"})
-    encoder.trimmed = (b"whole", ("The recording was joined from 2 parts.",))
-    return Pair(tmp_path), encoder
 
 
 def test_a_file_of_a_set_that_is_gone_fails_it(of_set: Pair) -> None:

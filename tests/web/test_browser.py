@@ -83,7 +83,7 @@ def test_several_files_are_sent_two_at_a_time_and_a_failed_one_again_alone(
     site: Site, tmp_path: Path
 ) -> None:
     server = site.serve()
-    clips = [tmp_path / f"{name}.mp4" for name in ("ape", "bee", "cat", "dog")]
+    clips = [tmp_path / f"{name}.mp4" for name in ("ape", "bee", "cat", "dog", "eel")]
     for clip in clips:
         clip.write_bytes(clip.stem.encode() * 1000)
     clips[1].write_bytes(b"")
@@ -95,13 +95,15 @@ def test_several_files_are_sent_two_at_a_time_and_a_failed_one_again_alone(
 
         def held(route: Any) -> None:
             begun.append(route.request.headers["upload-metadata"])
+            if len(begun) == 3:
+                assert ann.page.locator('#files [data-state="sending"]').count() == 2
+                routes[0].continue_()
             if len(begun) > 2:
                 route.continue_()
             elif len(begun) == 2:
                 ann.page.wait_for_timeout(300)
-                assert ann.page.locator('#files [data-state="queued"]').count() == 1
+                assert ann.page.locator('#files [data-state="queued"]').count() == 2
                 route.fulfill(status=422, json={"detail": "No room."})
-                routes[0].continue_()
             else:
                 routes.append(route)
 
@@ -111,7 +113,7 @@ def test_several_files_are_sent_two_at_a_time_and_a_failed_one_again_alone(
         ann.page.get_by_label("Video files").set_input_files(clips)
         assert not ann.page.get_by_role("textbox", name="Title").is_visible()
         ann.page.get_by_role("button", name="Upload", exact=True).click()
-        ann.page.get_by_text("2 of 4 uploaded, 2 failed.").wait_for()
+        ann.page.get_by_text("3 of 5 uploaded, 2 failed.").wait_for()
         ann.forgive = False
         assert not ann.accessible()
         failed = ann.page.locator('#files [data-state="failed"]')
@@ -119,13 +121,13 @@ def test_several_files_are_sent_two_at_a_time_and_a_failed_one_again_alone(
         assert "The file is empty." in failed.nth(0).inner_text()
         assert "No room." in failed.nth(1).inner_text()
         ann.page.get_by_role("button", name="Resume: cat.mp4").click()
-        ann.page.get_by_text("3 of 4 uploaded, 1 failed.").wait_for()
+        ann.page.get_by_text("4 of 5 uploaded, 1 failed.").wait_for()
         ann.page.get_by_role("button", name="Cancel the upload: bee.mp4").click()
-        ann.page.get_by_text("3 of 3 uploaded.").wait_for()
+        ann.page.get_by_text("4 of 4 uploaded.").wait_for()
         assert not ann.said, "; ".join(ann.said)
     came = [each.read_bytes() for each in (site.data / "videos").iterdir() if each.suffix == ".mp4"]
     assert sorted(came) == sorted(clip.read_bytes() for clip in clips if clip != clips[1])
-    assert len(begun) == 4
+    assert len(begun) == 5
     server.terminate()
 
 

@@ -52,6 +52,8 @@ def test_it_lists_jobs_by_state_profile_cause_library_and_words(operator, farm, 
     assert asked("state=waiting") == ["wait.mp4"]
     assert asked("state=running") == ["&lt;b&gt;now.mp4"]
     assert asked("state=failed&profile=720p") == ["other.mp4"]
+    counted = "<strong>1</strong> <span>failed</span>"
+    assert counted in operator.get("/board/jobs?profile=720p").text, "not of every profile"
     assert sorted(asked("library=shows")) == ["Torn.mp4", "wait.mp4"]
     assert asked("library=uploads/") == []
     assert asked("q=torn") == ["Torn.mp4"]

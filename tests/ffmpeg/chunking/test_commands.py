@@ -1,6 +1,7 @@
 """The commands of a chunk and of a join as whole lists, and the list of parts."""
 
 import shlex
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.chunking import chunk_command, concat_list, offset
 from hevcq.ffmpeg.command.build import (
+    JoinedVideo,
+    encode_command,
     microseconds,
     source_input,
 )
@@ -71,6 +74,18 @@ def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
         "-filter:0", "settb=1/1000,trim=start_pts=0:end_pts=20000",
         "-tag:0", "hvc1", "-f", "mp4", "file:/out/video.part",
     ]  # fmt: skip
+
+
+def test_a_join_maps_captions_from_behind_the_source_and_the_list_of_parts():
+    recipe = profile(policies={"closed_captions": "convert"})
+    asked = request(recipe, media(video(closed_captions=True), audio()))
+    parts = JoinedVideo(Path("/o/list"), Fraction(0))
+
+    made = encode_command(TOOLS, asked, captions=[Path("/o/cc1.vtt")], video=parts)
+
+    words = [(flag, word) for flag, word in pairwise(made) if flag in {"-i", "-map"}]
+    assert [word for flag, word in words if flag == "-i"][1:] == ["file:/o/list", "file:/o/cc1.vtt"]
+    assert words[-1] == ("-map", "2:0")
 
 
 def test_the_list_of_parts_survives_any_name_and_holds_exact_durations():

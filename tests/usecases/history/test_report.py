@@ -12,9 +12,17 @@ from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
+from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.history.report import LedgerGather, RollUp, day_of, report, since_of
+from hevcq.usecases.history.report import (
+    LedgerGather,
+    RollUp,
+    day_of,
+    report,
+    savings,
+    since_of,
+)
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.ledger import MemoryLedger
@@ -87,6 +95,17 @@ def test_quality_is_the_mean_of_the_renditions_that_have_one(log, clock):
     total = report(log, date(2020, 1, 1), day_of(NOON), library).total
 
     assert (total.renditions, total.scored, total.target, total.verified) == (4, 2, 94.0, 94.0)
+
+
+def test_what_is_made_beside_its_source_for_streaming_saves_nothing(log, clock):
+    ended(log, NOON, before=100, after=40)
+    source = key_for_path("/lib/shows/a.mp4")
+    log.add(Happened("job.done", NOON, job_id="s", profile="720p", source=source, before=100))
+    roll_up(log, clock).step()
+
+    found = savings(log, load_profiles(installed_folder()), NOON)
+
+    assert (found.jobs, found.saved, found.by_day[-1][1]) == (1, 60, 60)
 
 
 @pytest.mark.parametrize(

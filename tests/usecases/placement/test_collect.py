@@ -1,6 +1,7 @@
 """Placing what is done: only certified bytes, exactly once, whatever dies or fails in between."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,7 +170,8 @@ def test_a_rendition_of_what_the_source_was_is_not_put_beside_what_it_is(bench: 
     item = bench.video()
     job = bench.queue(item)
     ref = bench.work(job)
-    item.path.write_bytes(b"another clip")
+    item.path.write_bytes(b"CLIP" * 100)
+    os.utime(item.path, ns=(0, 1))
 
     with pytest.raises(SourceChanged):
         bench.collector.collect(bench.done(job), NEVER)

@@ -119,6 +119,17 @@ def test_each_change_is_undone_alone(file: SettingsFile) -> None:
         file.undo(removed.number, "otto")
 
 
+def test_of_many_changes_the_latest_are_kept(
+    file: SettingsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hevcq.usecases.settings.changes.MAX_CHANGES", 2)
+    add(file, "tv")
+    add(file, "films")
+    remove_named(file, KEY, "tv", "olga")
+
+    assert [each.number for each in file.changes()] == [3, 2]
+
+
 def test_what_was_changed_again_is_not_undone(file: SettingsFile) -> None:
     add(file, "tv")
     added = file.changes()[0]

@@ -205,3 +205,13 @@ def test_parts_that_s3_refuses_in_the_end_are_not_taken_up_again(
     assert (open_parts(farm), notes(farm)) == ([], [])
 
     assert content_of(farm, accept(process(), video)) == video.read_bytes()
+
+
+def test_a_video_of_whole_parts_has_no_empty_one_behind_them(process, tmp_path):
+    video = tmp_path / "whole.mp4"
+    video.write_bytes(os.urandom(2 * PART))
+    store = process()
+
+    accept(store, video)
+
+    assert sent(store) == [1, 2]
