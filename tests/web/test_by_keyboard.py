@@ -27,6 +27,17 @@ from web.conftest import CHEAP, PASSWORD
 from web.test_compare import Pairs, placed
 from web.test_figures import encoded
 
+PAPER = 720
+"""The width of a sheet of A4 without its margins, in pixels."""
+PRINTED = ("/", "{job}", "{video}", "/board/figures")
+IN_PRINT = """() => {
+  const shown = (what) => [...document.querySelectorAll(what)].filter((each) => each.checkVisibility());
+  const cut = shown("main *").filter((each) => each.getBoundingClientRect().right > innerWidth + 1);
+  const closed = [...document.querySelectorAll("details")].filter((each) => !each.lastElementChild.checkVisibility());
+  const dark = getComputedStyle(document.body).backgroundColor === "rgb(18, 21, 24)" ? [document.body] : [];
+  const useless = shown("header, nav, form, button, .button");
+  return [...useless, ...cut, ...closed, ...dark].map((each) => each.outerHTML.slice(0, 99));
+}"""
 PAGES = ("/", "/upload", "/board", "/board/libraries", "/board/doctor", "/board/figures",
          "/board/jobs", "/board/jobs?state=failed", "/board/jobs/ask?action=retry&state=failed",
          "{job}", "{failed}", "{job}/compare", "{job}/compare?at=1.000", "{job}/compare/undo",
@@ -106,9 +117,22 @@ def test_every_page_is_gone_through_and_operated_by_keyboard_alone(
         for path in PAGES:
             olga.go(path.format(**known))
             olga.look_at()
+        for path in PRINTED:
+            olga.go(path.format(**known))
+            assert cut_in_print(olga) == [], path
         for path, operate in OPERATIONS:
             olga.go(path.format(**known))
             operate(olga)
+
+
+def cut_in_print(olga: Watched) -> list[str]:
+    """Return what a sheet of paper lacks, or has without use: cut tables, closed details, buttons."""
+    page = olga.page
+    page.set_viewport_size({"width": PAPER, "height": 1000})
+    page.emulate_media(media="print", color_scheme="dark")
+    found: list[str] = page.evaluate(IN_PRINT)
+    page.emulate_media(media="screen")
+    return found
 
 
 def pause_and_cancel(olga: Watched) -> None:
