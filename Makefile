@@ -50,7 +50,7 @@ SUITE ?= trixie
 ARCH ?=
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test collect coverage bench fidelity matrix long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check images release-check release-notes actionlint terraform-check
+.PHONY: help screenshot setup install clean lint format test collect coverage bench fidelity matrix long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest s3-check sbom audit images-check distro-check images release-check release-notes actionlint terraform-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -66,6 +66,9 @@ install: setup  ## the same as setup
 
 lock:  ## renew requirements/*.txt after a change of pyproject.toml (UPGRADE=1 takes the newest versions)
 	bash scripts/lock.sh "$(PY)" "$(TOOLS)"
+
+s3-check: setup  ## the contracts of a bucket on a server of yours (S3_SERVER=http://…, its keys as AWS_…)
+	S3_SERVER="$(S3_SERVER)" $(BIN)/python -m pytest tests/contracts -m slow -k s3-server $(T)
 
 lowest:  ## what meets dependencies, on the lowest versions that pyproject.toml allows (minutes)
 	bash scripts/lowest.sh "$(PY)" "$(TOOLS)"

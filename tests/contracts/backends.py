@@ -5,12 +5,16 @@ a marker where it needs one). Where a backend cannot do something that only a te
 capability out of `can`; the tests that need it then skip with a reason. There is no `if` on a name.
 """
 
+import os
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from hevcq.backends.aws.clients import Clients, make_clients
 from hevcq.backends.sql.factory import SqlBackend
 from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
@@ -22,7 +26,7 @@ from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Queue
 from hevcq.ports.store import Input
 from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
-from hevcq.settings.model import Settings
+from hevcq.settings.model import AwsSettings, Settings
 from support.clips import ManualClock
 
 VISIBILITY_S = 60
@@ -133,23 +137,49 @@ def open_postgres(folder: Path) -> World:
 
 
 def open_bucket(folder: Path) -> World:
-    """Open the server's database beside a bucket; videos of libraries are linked."""
-    from hevcq.backends.aws.compatible import CompatibleStore
-    from hevcq.backends.sql.factory import open_backend
-    from hevcq.util.clock import SystemClock
-    from hevcq.wiring.bucket import put_beside
+    """Open the server's database beside a bucket on moto; videos of libraries are linked."""
     from support.aws.moto_server import clients, endpoint, reset
-    from support.postgres import database
 
     reset()
     clients().s3.create_bucket(
         Bucket="farm", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
-    clients().s3.put_bucket_versioning(Bucket="farm", VersioningConfiguration={"Status": "Enabled"})
-    s3 = {"endpoint_url": endpoint(), "bucket": "farm"}
+    return _beside(folder, endpoint(), "farm", clients())
+
+
+def open_s3_server(folder: Path) -> World:
+    """The same with a new bucket on the server of S3_SERVER, by the keys that the environment had."""
+    with mock.patch.dict(os.environ, S3_KEYS):
+        clients = make_clients(AwsSettings(region="us-east-1", endpoint_url=S3_SERVER))
+    name = f"hevcq-test-{secrets.token_hex(8)}"
+    clients.s3.create_bucket(Bucket=name)
+    world = _beside(folder, S3_SERVER, name, clients)
+    close = world.close
+
+    def remove() -> None:
+        close()
+        for page in clients.s3.get_paginator("list_object_versions").paginate(Bucket=name):
+            for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                gone = {"Key": each["Key"], "VersionId": each["VersionId"]}
+                clients.s3.delete_object(Bucket=name, **gone)
+        clients.s3.delete_bucket(Bucket=name)
+
+    world.close = remove
+    return world
+
+
+def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
+    from hevcq.backends.aws.compatible import CompatibleStore
+    from hevcq.backends.sql.factory import open_backend
+    from hevcq.util.clock import SystemClock
+    from hevcq.wiring.bucket import put_beside
+    from support.postgres import database
+
+    clients.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    s3 = {"endpoint_url": address, "bucket": name}
     settings = Settings(backend="postgres", data_dir=folder / "data", s3=s3)
     clock, shared = ManualClock(), database(SystemClock())
-    bucket = CompatibleStore(settings, clock, clients())
+    bucket = CompatibleStore(settings, clock, clients)
     bucket.write("of this farm")
     bucket.prove()
     data = settings.data_dir
@@ -159,7 +189,8 @@ def open_bucket(folder: Path) -> World:
     def upload(video: UploadedVideo, content: bytes) -> None:
         import httpx2
 
-        httpx2.put(bucket.video_files.part_url(video, 1), content=content).raise_for_status()
+        # Servers other than moto enforce the length that is signed.
+        assert httpx2.put(bucket.video_files.part_url(video, 1), content=content).is_success
 
     world.files, world.upload = bucket.video_files, upload
     world.can -= {BULK}
@@ -258,6 +289,7 @@ OPENERS: dict[str, Callable[[Path], World]] = {
     "postgres": open_postgres,
     "aws": open_aws,
     "bucket": open_bucket,
+    "s3-server": open_s3_server,
 }
 BACKENDS = [
     pytest.param("memory"),
@@ -265,7 +297,15 @@ BACKENDS = [
     pytest.param("postgres"),
     pytest.param("aws", marks=pytest.mark.aws),
 ]
-STORES = [*BACKENDS, pytest.param("bucket", marks=pytest.mark.aws)]
+S3_SERVER = os.environ.get("S3_SERVER", "")
+"""The address of an S3-compatible server to try, as `make s3-check` gives it."""
+S3_KEYS = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+NO_SERVER = pytest.mark.skipif(not S3_SERVER, reason="make s3-check tries a server")
+STORES = [
+    *BACKENDS,
+    pytest.param("bucket", marks=pytest.mark.aws),
+    pytest.param("s3-server", marks=[pytest.mark.aws, pytest.mark.slow, NO_SERVER]),
+]
 """Where the queue and the ledger are those of PostgreSQL, which have their suites already."""
 
 

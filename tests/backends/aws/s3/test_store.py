@@ -46,6 +46,17 @@ def test_a_large_file_goes_in_parts_and_comes_back_whole(farm, store, large, tmp
     assert all(c["ChecksumSHA256"] for name, c in store._s3.calls if name == "upload_part")
 
 
+@pytest.mark.parametrize("version", ["6714bf62b3d59c26d0981371cd86bd19", "0" * 64])
+def test_a_source_is_known_by_its_version_id_whatever_its_form(version: str) -> None:
+    """Given a server whose version ids look like ETags, as those of SeaweedFS do."""
+    head = {"VersionId": version, "ETag": '"5d41402abc4b2a76b9719d911017c592"', "ContentLength": 3}
+    source = Source(bucket="uploads", key="TODO/x.mp4", version=version, size=3)
+
+    object_metadata.require_source(head, source)
+    with pytest.raises(SourceChanged):
+        object_metadata.require_source({**head, "VersionId": "f" * 32}, source)
+
+
 def test_other_bytes_of_the_same_size_are_another_source(store, tmp_path) -> None:
     path, found = tmp_path / "a.mp4", []
     for content in (b"a clip", b"b clip"):

@@ -35,8 +35,7 @@ OWN = frozenset({JOB, FENCE, SHA256})
 OCTETS = "application/octet-stream"
 PACKED = "b64:"
 ETAG = re.compile(r"^[0-9a-f]{32}(-[0-9]{1,5})?$")
-"""The form of an ETag. Version ids of AWS use 64 characters, so one never looks like an ETag by
-accident; if one did, reads would be refused and never return other bytes."""
+"""The form of an ETag; a source whose version has it is read and tagged without naming a version."""
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -47,10 +46,11 @@ def version_of(answer: Mapping[str, Any]) -> str:
 
 
 def is_version(answer: Mapping[str, Any], version: str) -> bool:
-    """Return whether the answer is for `version`, a version id or an ETag."""
-    if ETAG.match(version):
-        return str(answer["ETag"]).strip('"') == version
-    return answer.get("VersionId") == version
+    """Return whether the answer is for `version`, a version id or an ETag.
+
+    Both are asked: version ids of SeaweedFS have the form of an ETag.
+    """
+    return version in (answer.get("VersionId"), str(answer["ETag"]).strip('"'))
 
 
 def pinned(answer: Mapping[str, Any]) -> dict[str, str]:
