@@ -24,6 +24,7 @@ from support.clips import ManualClock
 from support.orders import new_order
 
 SOURCE = bytes(range(256)) * 40
+WHOLE = {"Content-Range": "bytes 0-10239/10240"}
 FACTS = MachineFacts(version=__version__, ffmpeg="f", build="b", start="s", slots=1)
 Handler = Callable[[http.Request], http.Response]
 
@@ -49,24 +50,23 @@ def test_fetch_resumes_where_the_connection_broke(tmp_path: Path) -> None:
 
     def serve(request: http.Request) -> http.Response:
         asked.append(request.headers["range"])
-        rest = SOURCE[int(asked[-1].removeprefix("bytes=").rstrip("-")) :]
-        whole = len(asked) == 3
-        return (
-            http.Response(206, content=rest)
-            if whole
-            else http.Response(206, stream=Torn(rest[:3000]))
-        )
+        span = asked[-1].removeprefix("bytes=")
+        rest = SOURCE[int(span.partition("-")[0]) :]
+        stream = Torn(rest if len(asked) == 3 else rest[:3000])
+        return http.Response(206, stream=stream, headers={"Content-Range": f"bytes {span}/10240"})
 
     farm(serve).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
     assert (tmp_path / "source").read_bytes() == SOURCE
-    assert asked == ["bytes=0-", "bytes=3000-", "bytes=6000-"]
+    assert asked == ["bytes=0-10239", "bytes=3000-10239", "bytes=6000-10239"]
 
 
 def test_a_slow_fetch_that_breaks_again_and_again_goes_on_while_bytes_come(tmp_path: Path) -> None:
     def serve(request: http.Request) -> http.Response:
-        begin = int(request.headers["range"].removeprefix("bytes=").rstrip("-"))
-        return http.Response(206, stream=Torn(SOURCE[begin : begin + 40]))  # 12 minutes in all
+        span = request.headers["range"].removeprefix("bytes=")
+        begin = int(span.partition("-")[0])
+        stream = Torn(SOURCE[begin : begin + 40])  # 12 minutes in all
+        return http.Response(206, stream=stream, headers={"Content-Range": f"bytes {span}/10240"})
 
     farm(serve).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
@@ -88,9 +88,27 @@ def test_fetch_ends_with_its_order(tmp_path: Path) -> None:
         ).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
 
-def test_fetch_without_ranges_is_refused_and_not_appended(tmp_path: Path) -> None:
+def test_read_takes_the_bytes_that_were_asked_for_and_no_more() -> None:
+    came = list[tuple[int, bytes]]()
+    answer = {"content": b"12345678", "headers": {"Content-Range": "bytes 2-5/10240"}}
+
+    farm(lambda _r: http.Response(206, **answer)).read(
+        new_order(len(SOURCE)),
+        (2, 6),
+        lambda at, block: came.append((at, block)),
+        threading.Event(),
+    )
+
+    assert came == [(2, b"1234")]
+
+
+@pytest.mark.parametrize(("status", "span"), [(200, ""), (206, ""), (206, "bytes 5-10239/10240")])
+def test_fetch_without_ranges_is_refused_and_not_appended(
+    tmp_path: Path, status: int, span: str
+) -> None:
+    headers = {"Content-Range": span}
     with pytest.raises(Unavailable, match="no ranges"):
-        farm(lambda _r: http.Response(200, content=SOURCE)).fetch(
+        farm(lambda _r: http.Response(status, content=SOURCE, headers=headers)).fetch(
             new_order(len(SOURCE)), tmp_path / "source", threading.Event()
         )
 
@@ -102,7 +120,7 @@ def test_fetch_stops_when_asked(tmp_path: Path) -> None:
     stop.set()
 
     with pytest.raises(Stopped):
-        farm(lambda _r: http.Response(206, content=SOURCE)).fetch(
+        farm(lambda _r: http.Response(206, content=SOURCE, headers=WHOLE)).fetch(
             new_order(len(SOURCE)), tmp_path / "s", stop
         )
 

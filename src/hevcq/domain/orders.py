@@ -42,6 +42,13 @@ class OrderedWork(Frozen):
     chunks: ChunkPlan | None = None
     chunk: int | None = None
 
+    @property
+    def share(self) -> float:
+        """The part of the source that is encoded, by its frames."""
+        if self.chunks is None or self.chunk is None:
+            return 1.0
+        return self.chunks.chunks[self.chunk].frames / self.chunks.frames
+
 
 class Order(Frozen):
     """Work for a joined machine; without `work` it only tests whether it can make the profile."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
+from hevcq.ports.store import Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,15 @@ class Home(ABC):
         """Append what is missing of the source to `target`.
 
         Raises Stopped, SourceGone if the order is no longer wanted or its source changed, DiskFull.
+        """
+
+    @abstractmethod
+    def read(
+        self, order: Order, span: tuple[int, int], write: Write, stop: threading.Event
+    ) -> None:
+        """Read the bytes of `span` (start, end) of the source; pass them on with their offset, each once.
+
+        Raises Stopped, SourceGone as `fetch` does.
         """
 
     @abstractmethod

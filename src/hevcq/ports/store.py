@@ -64,6 +64,8 @@ class Publication:
 
 Transferred = Callable[[int], None]
 """Called with the total number of bytes transferred so far."""
+Write = Callable[[int, bytes], None]
+"""Called with bytes of a source and their offset."""
 
 
 class Store(ABC):

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2 as http
@@ -32,6 +31,7 @@ from hevcq.errors import (
     is_full,
 )
 from hevcq.ports.joined import Home
+from hevcq.ports.store import Write
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -41,8 +41,9 @@ TIMEOUT = http.Timeout(30.0, connect=10.0)
 PART_BYTES = 16 << 20
 """Bytes of one request of an upload: what proxies let through."""
 AGAIN_S = 3.0
-AWAY_S = 600.0
-"""Seconds without progress after which a transfer is given up; the farm gave up its order before."""
+AWAY_S = 240.0
+"""Seconds without progress after which a transfer is given up; the farm gave up its order before, and
+ffmpeg does not give up a read from the local proxy yet."""
 UNENCRYPTED = (
     "This connection is not encrypted: whoever can listen on this network can see the videos and take"
     " the machine's token. For more than a network at home, put TLS before the farm's page."
@@ -99,30 +100,46 @@ class HttpFarm(Home):
         size = order.work.source_size if order.work else 0
         with target.open("ab") as file:
 
-            def rest() -> None:
-                while file.tell() < size:
-                    self._fetch_more(order, file, stop)
+            def append(_at: int, block: bytes) -> None:
+                file.write(block)
 
             try:
-                self._persist(rest, file.tell, stop)
+                self.read(order, (file.tell(), size), append, stop)
             except OSError as error:
                 if is_full(error):
                     raise DiskFull("The scratch folder is full.") from error
                 raise
 
-    def _fetch_more(self, order: Order, file: Any, stop: threading.Event) -> None:
-        headers = {"Range": f"bytes={file.tell()}-"}
+    def read(
+        self, order: Order, span: tuple[int, int], write: Write, stop: threading.Event
+    ) -> None:
+        at, end = span
+
+        def rest() -> None:
+            nonlocal at
+            while at < end:
+                for block in self._blocks(order, at, end):
+                    if stop.is_set():
+                        raise Stopped
+                    write(at, block)
+                    at += len(block)
+
+        self._persist(rest, lambda: at, stop)
+
+    def _blocks(self, order: Order, at: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from `at` to `end` of the source, as far as the connection lasts."""
+        headers, left = {"Range": f"bytes={at}-{end - 1}"}, end - at
         path = f"orders/{order.order_id}/source"
         with _translated(self.address), self._client.stream("GET", path, headers=headers) as got:
             if got.status_code != 206:
                 got.read()
             _require_well(got)
-            if got.status_code != 206:
+            span = got.headers.get("content-range", "").partition("/")[0]
+            if got.status_code != 206 or span != f"bytes {at}-{end - 1}":
                 raise Unavailable("The farm, or a proxy before it, serves no ranges.")
             for block in got.iter_bytes():
-                if stop.is_set():
-                    raise Stopped
-                file.write(block)
+                yield block[:left]
+                left -= len(block)
 
     def put(self, order: Order, file: Path, stop: threading.Event) -> None:
         path, size, offset = f"orders/{order.order_id}/made", file.stat().st_size, -1

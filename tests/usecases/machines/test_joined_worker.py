@@ -1,8 +1,9 @@
 """What a joined machine does with an order: encode and return it, or say in a sentence why not."""
 
+import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.errors import AccessDenied, EncoderFailed, SourceGone, Stopped, Unavailable, WorkerUnfit
 from hevcq.ports.encoder import EncodeProgress, EncodeReport
 from hevcq.ports.joined import Home
+from hevcq.ports.store import Write
+from hevcq.relay import BLOCK_BYTES
 from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock
 from support.orders import new_order
+from support.relay import open_relay
 
 FACTS = MachineFacts(version=__version__, ffmpeg="f", build="b", start="s", slots=1)
 SOURCE, MADE = b"source" * 100, b"made"
+LONG = random.Random(7).randbytes(4 * BLOCK_BYTES)
 
 
 class NearHome(Home):
@@ -29,6 +34,7 @@ class NearHome(Home):
     def __init__(self, *orders: Order | Exception) -> None:
         self.orders, self.ends = list(orders), list[OrderEnd]()
         self.put_bytes, self.wanted, self.beats = b"", True, 0
+        self.spans = list[tuple[int, int]]()
 
     def poll(self, facts: MachineFacts) -> Order | None:
         assert facts.model_copy(update=MachineLoad().left()) == FACTS
@@ -43,6 +49,12 @@ class NearHome(Home):
 
     def fetch(self, order: Order, target: Path, stop: threading.Event) -> None:
         target.write_bytes(SOURCE)
+
+    def read(
+        self, order: Order, span: tuple[int, int], write: Write, stop: threading.Event
+    ) -> None:
+        self.spans.append(span)
+        write(span[0], LONG[slice(*span)])
 
     def put(self, order: Order, file: Path, stop: threading.Event) -> None:
         self.put_bytes = file.read_bytes()
@@ -73,6 +85,14 @@ class NearEncoder:
             raise self._error
         request.output.write_bytes(MADE)
         return EncodeReport(("ffmpeg",), 1.0, 1.0, (), 25)
+
+    def encode_chunk(self, request: Any, _plan: Any, chunk: Any, **_more: Any) -> EncodeReport:
+        """Read the index at the end, and the block of this chunk."""
+        for at in (len(LONG) - 9, chunk.index * BLOCK_BYTES):
+            with open_relay(request.location, f"{at}-{at + 8}") as answer:
+                assert answer.read() == LONG[at : at + 9]
+        request.output.write_bytes(MADE)
+        return EncodeReport(("ffmpeg",), 1.0, 1.0, (), 10)
 
 
 class Bench:
@@ -127,6 +147,41 @@ def test_order_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(ben
 
     assert "MiB free" in home.ends[0].reason
     assert home.put_bytes == b""
+
+
+def test_chunk_costs_its_own_bytes_and_the_index_comes_once(bench: Bench) -> None:
+    orders = [new_order(len(LONG), chunk=0), new_order(len(LONG), chunk=1)]
+    home = NearHome(*orders, new_order(len(LONG), chunk=0, tag="another"))
+    worker = bench.worker(home, NearEncoder())
+
+    worker.step()
+    worker.step()
+    blocks = [start // BLOCK_BYTES for start, _end in home.spans]
+    worker.step()
+    assert not worker.step()
+
+    assert blocks == [3, 0, 1]
+    assert len(home.spans) == 5, "what came of one source is nothing of another"
+    assert all(end.report is not None for end in home.ends)
+
+
+def test_chunk_whose_source_cannot_be_read_is_no_fault_of_its_encoder(bench: Bench) -> None:
+    class Changed(NearHome):
+        def read(self, *_given: object) -> None:
+            raise SourceGone("It was replaced.")
+
+    class Fooled(NearEncoder):
+        def encode_chunk(self, request: Any, *_given: Any, **_more: Any) -> EncodeReport:
+            with suppress(OSError), open_relay(request.location, "0-8") as answer:
+                assert len(answer.read()) < 9
+            return EncodeReport(("ffmpeg",), 1.0, 1.0, (), 10)
+
+    home = Changed(new_order(len(LONG), chunk=0))
+
+    worker = bench.worker(home, Fooled())
+    assert [worker.step(), worker.step()] == [True, False]
+
+    assert (home.ends, home.put_bytes) == ([], b"")
 
 
 def test_order_that_is_no_longer_wanted_stops_and_is_not_answered(bench: Bench) -> None:

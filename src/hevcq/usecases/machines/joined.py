@@ -2,8 +2,8 @@
 
 import shutil
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from hevcq.ports.encoder import (
     StopEvent,
 )
 from hevcq.ports.joined import Home
+from hevcq.ports.store import Write
+from hevcq.relay import SparseFile, serve
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_file
 from hevcq.util.log import get_logger
@@ -64,6 +66,9 @@ class JoinedWorker:
         self._interrupted = threading.Event()
         self._away = ""
         self._busy: set[str] = set()
+        self._sources: dict[str, SparseFile] = {}
+        self._readers: dict[str, int] = {}
+        self._lock = threading.Lock()
         self.error: HevcqError | None = None
         self._threads = [
             threading.Thread(target=self._serve, name=f"hevcq-order-{number}", daemon=True)
@@ -96,6 +101,8 @@ class JoinedWorker:
             get_logger().exception("joined_worker_broke")
             self.error = HevcqError(f"This is a bug: {type(error).__name__}: {error}")
             self._stop.set()
+        finally:
+            self._forget()
 
     def step(self) -> bool:
         """Ask for an order, and carry it out; return whether there was one.
@@ -117,20 +124,54 @@ class JoinedWorker:
             self._away = ""
             ports.echo("The farm answers again.")
         if order is None or self._stop.is_set():
+            self._forget()
             return False
         self._busy.add(order.order_id)
         try:
-            _Carried(ports, order, self._interrupted).run()
+            if order.work is not None and order.work.chunk is None:
+                self._forget()
+            _Carried(ports, order, self._interrupted, self._source).run()
         finally:
             self._busy.discard(order.order_id)
         return True
+
+    @contextmanager
+    def _source(self, work: OrderedWork, folder: Path) -> Iterator[SparseFile]:
+        """Yield what came so far of the source of a chunk: its other chunks here read it too.
+
+        It is kept, without a name in `folder`, until there is other work, or none.
+        """
+        tag = work.source_tag
+        self._forget(but=tag)
+        with self._lock:
+            if tag not in self._sources:
+                self._sources[tag], self._readers[tag] = SparseFile(folder, work.source_size), 0
+            self._readers[tag] += 1
+        try:
+            yield self._sources[tag]
+        finally:
+            with self._lock:
+                self._readers[tag] -= 1
+
+    def _forget(self, but: str = "") -> None:
+        """Free the disk of sources that nobody reads, but not of this one."""
+        with self._lock:
+            for old in [each for each in self._sources if each != but and not self._readers[each]]:
+                self._sources.pop(old).close()
 
 
 class _Carried:
     """One order, from its source to its answer."""
 
-    def __init__(self, ports: JoinedPorts, order: Order, interrupted: threading.Event) -> None:
+    def __init__(
+        self,
+        ports: JoinedPorts,
+        order: Order,
+        interrupted: threading.Event,
+        source: Callable[[OrderedWork, Path], AbstractContextManager[SparseFile]],
+    ) -> None:
         self._ports, self._order, self._interrupted = ports, order, interrupted
+        self._source = source
         self._stop, self._ended = StopEvent(), threading.Event()
         self._wanted = True
         self._progress: OrderProgress | None = None
@@ -174,24 +215,38 @@ class _Carried:
             return OrderEnd(reason=str(error)[:4000])
 
     def _made(self, work: OrderedWork, folder: Path) -> OrderEnd:
-        ports, source = self._ports, folder / f"source{work.suffix}"
-        output = folder / f"made.{work.plan.extension}"
-        needed = 2 * work.source_size + ports.min_free_bytes
+        ports, output = self._ports, folder / f"made.{work.plan.extension}"
+        needed = int(2 * work.source_size * work.share) + ports.min_free_bytes
         if shutil.disk_usage(folder).free < needed:
             raise DiskFull(f"This needs {-(-needed >> 20)} MiB free in the scratch folder.")
-        ports.home.fetch(self._order, source, self._stop)
-        report = self._encoded(work, source, output)
+        with self._readable(work, folder) as location:
+            report = self._encoded(work, location, output)
         ports.home.put(self._order, output, self._stop)
         sha256 = sha256_file(output, self._check)
         return OrderEnd(report=report, size=output.stat().st_size, sha256=sha256)
 
-    def _encoded(self, work: OrderedWork, source: Path, output: Path) -> MadeReport:
+    @contextmanager
+    def _readable(self, work: OrderedWork, folder: Path) -> Iterator[str]:
+        """Yield where the source is: of a chunk, only what the encoder reads of it comes."""
+        home, name = self._ports.home, f"source{work.suffix}"
+        if work.chunk is None:
+            home.fetch(self._order, folder / name, self._stop)
+            yield str(folder / name)
+            return
+
+        def fetch(start: int, end: int, write: Write) -> None:
+            home.read(self._order, (start, end), write, self._stop)
+
+        with self._source(work, folder) as file, serve(file, fetch, name) as location:
+            yield location
+
+    def _encoded(self, work: OrderedWork, location: str, output: Path) -> MadeReport:
         encoder = self._ports.encoder
         request = EncodeRequest(
             profile=self._order.profile,
             plan=work.plan,
             info=work.info,
-            location=str(source),
+            location=location,
             output=output,
             duration_s=work.duration_s,
             source_size=work.source_size,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backends.aws.s3.test_store import accept, tear
-from hevcq.backends.aws.s3 import range_reader
+from hevcq import relay
 from hevcq.errors import DiskFull, HevcqError, SourceChanged, Stopped, Unavailable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import child
@@ -61,7 +61,7 @@ def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
         get(location, "0-99")
         get(location, "7000000-7000099")
 
-    assert told[-1] == 2 * range_reader.BLOCK_BYTES
+    assert told[-1] == 2 * relay.BLOCK_BYTES
 
 
 def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Read an S3 object pinned to one version: whole into a file, by ranges into a sparse file, or as a stream.
+"""Read an S3 object pinned to one version: whole into a file, by ranges for ffmpeg, or as a stream.
 
 A broken range is resumed where it broke. A byte that cannot be read is an error, never shorter or
 different content.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -20,6 +19,9 @@ from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.transfer import MIB, Meter
 from hevcq.errors import DiskFull, SourceGone, Unavailable, is_full
+from hevcq.ports.store import Write
+from hevcq.relay import SparseFile, serve
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 READ_BYTES = 1 * MIB
 PART_ATTEMPTS = 4
 """Attempts at one range, each resumed where the one before broke off."""
-BLOCK_BYTES = 256 * 1024
-"""Bytes of a fetch; at 30 ms a request sequential reads are 8 MB/s, and an encode reads less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,66 +138,29 @@ def write_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
     meter.add(len(content))
 
 
-class SparseFile:
-    """A local sparse file at `path` whose bytes are fetched from the pinned object on first use.
+@contextmanager
+def serve_object(s3: S3Client, job: Download, path: Path, meter: Meter) -> Iterator[str]:
+    """Serve the object by ranges, as a file with the name of `path` and in its folder: see `relay.serve`.
 
-    Each byte is fetched at most once. `failure` is the first error of a read. Thread-safe.
+    Leaving the context raises SourceGone, SourceChanged, DiskFull, Unavailable or Stopped after a
+    failed read.
     """
 
-    def __init__(self, s3: S3Client, job: Download, path: Path, meter: Meter) -> None:
-        self.failure: BaseException | None = None
-        self.size = job.size
-        self._s3, self._job, self._meter = s3, job, meter
-        self._present_blocks = bytearray(-(-job.size // BLOCK_BYTES))
-        self._lock = threading.Lock()
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.truncate(self._handle, job.size)
+    def fetch(start: int, end: int, write: Write) -> None:
+        def put(at: int, content: bytes) -> None:
+            write(at, content)
+            meter.add(len(content))
 
-    def read(self, at: int, count: int) -> bytes:
-        """Return up to `count` bytes from offset `at`, at least one; b"" at the end of the object.
+        meter.check()
+        fetch_span(s3, job, (start, end), put)
 
-        Raises SourceGone or SourceChanged if the object is no longer the pinned one, DiskFull,
-        Unavailable or Stopped. After a failure every read raises the same error.
-        """
-        end = min(self.size, at + count)
-        if at >= end:
-            return b""
-        with self._lock:
-            if self.failure is not None:
-                raise self.failure
-            try:
-                self._meter.check()
-                first = at // BLOCK_BYTES
-                if not self._present_blocks[first]:
-                    self._fetch(first)
-                absent = self._present_blocks.find(0, first)
-                end = min(end, absent * BLOCK_BYTES) if absent >= 0 else end
-                return os.pread(self._handle, end - at, at)
-            except BaseException as error:
-                self.failure = error
-                if is_full(error):
-                    self.failure = DiskFull(
-                        f"There is no room for what is read of {self._job.key!r}."
-                    )
-                raise self.failure from error
-
-    def _fetch(self, block: int) -> None:
-        span = (block * BLOCK_BYTES, min(self.size, (block + 1) * BLOCK_BYTES))
-        fetch_span(
-            self._s3, self._job, span, lambda at, b: write_at(self._handle, at, b, self._meter)
-        )
-        self._present_blocks[block] = 1
-
-    def fail(self, error: BaseException) -> None:
-        with self._lock:
-            self.failure = self.failure or error
-
-    def close(self) -> None:
-        """Close the file; later reads fail."""
-        with self._lock:
-            if self._handle >= 0:
-                os.close(self._handle)
-                self._handle = -1
+    file = SparseFile(path.parent, job.size)
+    try:
+        with serve(file, fetch, path.name) as location:
+            yield location
+    finally:
+        file.close()
+        get_logger().info("source_streamed", key=job.key, read=meter.total, size=job.size)
 
 
 class ObjectReader(io.RawIOBase):

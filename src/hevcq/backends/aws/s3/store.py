@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3.local_proxy import serve_object
 from hevcq.backends.aws.s3.metadata import OCTETS, find_object
 from hevcq.backends.aws.s3.publish import publish
-from hevcq.backends.aws.s3.range_reader import Download, ObjectReader, download
+from hevcq.backends.aws.s3.range_reader import Download, ObjectReader, download, serve_object
 from hevcq.backends.aws.s3.transfer import MIB, FileUpload, Meter, upload
 from hevcq.domain.job import Source
 from hevcq.domain.keys import INBOX, UPLOADS, check_key
