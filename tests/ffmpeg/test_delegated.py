@@ -3,6 +3,8 @@
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
 from hevcq.ffmpeg.delegated import DelegatingEncoder
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.joined import Errand, Machine
+from hevcq.ports.store import Write
+from hevcq.relay import SparseFile, serve
 from hevcq.util.clock import SystemClock
 from hevcq.util.file_io import sha256_file
 from support.clips import make_clip
@@ -121,6 +125,25 @@ def test_sound_rendition_of_a_machine_is_taken(bench: Bench) -> None:
     assert (arguments, machine.praised, machine.complaints) == (("there",), 1, [])
     assert outcomes
     assert not {Outcome.FAILED, Outcome.UNKNOWN} & set(outcomes)
+
+
+def test_video_in_a_bucket_is_encoded_here(bench: Bench) -> None:
+    machine = Away(returning(bench.source))
+    encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).led_by(machine)
+
+    def fetch(start: int, end: int, write: Write) -> None:
+        write(start, bench.source.read_bytes()[start:end])
+
+    size = bench.source.stat().st_size
+    with (
+        closing(SparseFile(bench.folder, size)) as file,
+        serve(file, fetch, "source.mp4") as location,
+    ):
+        request = replace(bench.request(bench.source, bench.folder / "made.mp4"), location=location)
+        report = encoder.encode(request, on_progress=lambda _p: None, stop=threading.Event())
+
+    assert report.arguments != ("there",)
+    assert not machine.complaints
 
 
 @pytest.mark.parametrize(

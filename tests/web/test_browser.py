@@ -238,6 +238,7 @@ def compare_by_keyboard(ann: Watched, video: str) -> None:
     slider.focus()
     ann.page.keyboard.press("Home")
     assert ann.page.locator(".pair").first.get_attribute("style") == "--cut: 0%;"
+    assert not ann.page.locator("[hx-get]").count(), "what is asked for anew sets the slider back"
     press(ann, "Frame by frame around")
     ann.page.get_by_role("status").get_by_text("Frame 1 of").wait_for()
     ann.page.keyboard.press(".")

@@ -11,6 +11,7 @@ from hevcq.domain.orders import SUFFIX, MadeReport, Order, OrderedWork, OrderEnd
 from hevcq.domain.profile import Profile
 from hevcq.errors import LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inputs import is_url
 from hevcq.ffmpeg.run.runner import most_bytes
 from hevcq.ports.encoder import (
     EncodeProgress,
@@ -111,6 +112,8 @@ class DelegatingEncoder(FfmpegEncoder):
         stop: threading.Event,
     ) -> MadeReport | None:
         """Return the report on what the machine put at `request.output`, or None if it made nothing."""
+        if is_url(request.location):
+            return None  # it is in a bucket, and a machine reads files of this one
         source = Path(request.location)
         arrived = request.output.with_name(f"{request.output.name}.arriving")
         suffix = source.suffix if SUFFIX.fullmatch(source.suffix) else ""

@@ -46,6 +46,9 @@ function step(section) {
   show(0);
 }
 function enhance() {
+  const now = document.getElementById("now");
+  // What is finished is not asked for anew: that would set the slider back.
+  if (now && now.hasAttribute("hx-get") && now.querySelector("[data-pair]")) now.replaceWith(...now.childNodes);
   document.querySelectorAll("[data-pair]").forEach(lay);
   document.querySelectorAll("[data-steps]").forEach(step);
 }
