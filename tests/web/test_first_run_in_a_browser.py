@@ -9,7 +9,7 @@ import pytest
 from support.browser import Site, Watched, browser, make_large_clip, require_chromium
 from web.conftest import PASSWORD
 
-PHONE, TABLET, DESK = 360, 768, 1280
+SCREENS = ((1280, "light"), (768, "dark"), (360, "dark"), (360, "light"))
 
 
 class EmptySite(Site):
@@ -56,7 +56,7 @@ def test_the_first_run(site: EmptySite) -> None:
             "**/setup/password"
         )  # whoever comes first cannot go on without the code
         ada.go(line.split(site.address)[1].strip())
-        look_at(ada)
+        ada.look_at(*SCREENS)
         ada.page.get_by_label("Name").fill("ada")
         ada.page.get_by_label("Password", exact=True).fill(PASSWORD)
         ada.page.get_by_label("Password again").fill(PASSWORD)
@@ -68,24 +68,24 @@ def test_the_first_run(site: EmptySite) -> None:
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_role("link", name=str(site.media)).click()
         ada.page.get_by_role("link", name="Films").click()
-        look_at(ada)
+        ada.look_at(*SCREENS)
         ada.page.get_by_role("button", name="Choose this folder").click()
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_label("small").check()
-        look_at(ada)
+        ada.look_at(*SCREENS)
         server = killed_before(site, server[0], ada)
         assert "#" not in server[1], "the code is used"
         ada.go("/")
         ada.page.get_by_label("small").check()  # at the screen where it was
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_label("Always").check()
-        look_at(ada)
+        ada.look_at(*SCREENS)
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_role("button", name="Try it").click()
         ada.page.get_by_text("Every check passed.").wait_for()
         frames = ada.page.get_by_alt_text("Frame of the original")
         assert frames.first.evaluate("each => each.naturalWidth") > 0
-        look_at(ada)
+        ada.look_at(*SCREENS)
         assert [each.name for each in (site.media / "Films").iterdir()] == ["Garden <b>.mkv"]
         server[0].terminate()
         assert server[0].wait(60) == 0
@@ -120,13 +120,3 @@ def killed_before(site: EmptySite, server: Any, person: Watched) -> tuple[Any, s
     again = site.say("serve")
     person.forgive = False
     return again
-
-
-def look_at(person: Watched) -> None:
-    """Look at the screen on a phone, a tablet and a desk, in both schemes."""
-    for width, scheme in ((DESK, "light"), (TABLET, "dark"), (PHONE, "dark"), (PHONE, "light")):
-        person.page.set_viewport_size({"width": width, "height": 800})
-        person.page.emulate_media(color_scheme=scheme)
-        assert person.accessible() == [], person.page.url
-        assert person.width() <= width, person.page.url
-    person.page.set_viewport_size({"width": DESK, "height": 800})

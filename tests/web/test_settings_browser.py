@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,6 @@ from support.accounts import accounts_in
 from support.browser import Site, Watched, browser, make_large_clip, require_chromium
 from web.conftest import CHEAP, PASSWORD
 
-MAX_TABS = 60
-PHONE = {"width": 360, "height": 640}
 PAGES = (
     "/settings",
     "/settings/library?name=Films",
@@ -48,25 +45,6 @@ def site(tmp_path: Path, config: Path) -> Iterator[Site]:
     made.close()
 
 
-def tab_to(person: Watched, what: Any) -> None:
-    """Press Tab until something has the focus, as a person without a mouse does."""
-    for _ in range(MAX_TABS):
-        if what.evaluate("each => each === document.activeElement"):
-            return
-        person.page.keyboard.press("Tab")
-    raise AssertionError(f"{what} is not reached by Tab")
-
-
-def press(person: Watched, role: str, name: str, key: str = "Enter") -> None:
-    tab_to(person, person.page.get_by_role(role, name=name, exact=True))
-    person.page.keyboard.press(key)
-
-
-def type_into(person: Watched, label: str, text: str) -> None:
-    tab_to(person, person.page.get_by_label(label, exact=True))
-    person.page.keyboard.type(text)
-
-
 @pytest.mark.timeout(180)
 def test_a_person_sets_hevcq_up_by_keyboard(site: Site, config: Path) -> None:
     site.serve()
@@ -74,35 +52,33 @@ def test_a_person_sets_hevcq_up_by_keyboard(site: Site, config: Path) -> None:
         olga = Watched(chromium.new_context(), site.address)
         olga.sign_in("olga", PASSWORD)
 
-        press(olga, "link", "Settings")
+        olga.press("link", "Settings")
         olga.page.get_by_role("heading", name="Libraries").wait_for()
-        press(olga, "link", "Add a library")
+        olga.press("link", "Add a library")
         olga.page.get_by_role("heading", name="Add a library").wait_for()
-        type_into(olga, "Name", "Films")
-        type_into(olga, "Folder", "/no/such/folder")
-        press(olga, "checkbox", "small", "Space")
-        press(olga, "button", "Save")
+        olga.type_into("Name", "Films")
+        olga.type_into("Folder", "/no/such/folder")
+        olga.press("checkbox", "small", "Space")
+        olga.press("button", "Save")
         olga.page.get_by_text("No such folder").wait_for()
-        tab_to(olga, olga.page.get_by_label("Folder", exact=True))
-        olga.page.keyboard.press("Control+A")
-        olga.page.keyboard.type(str(config.parent / "Films"))
-        press(olga, "button", "Save")
+        olga.type_into("Folder", str(config.parent / "Films"))
+        olga.press("button", "Save")
         olga.page.get_by_text("Saved.").wait_for()
 
-        press(olga, "link", "Hours")
-        press(olga, "button", "Sat")
-        tab_to(olga, olga.page.get_by_label("Saturday 00:00"))
+        olga.press("link", "Hours")
+        olga.press("button", "Sat")
+        olga.tab_to(olga.page.get_by_label("Saturday 00:00"))
         for key in ("Space", "ArrowRight", "ArrowUp", "Space", "ArrowDown", "ArrowDown"):
             olga.page.keyboard.press(key)
         focused = olga.page.get_by_label("Sunday 01:00")
         assert focused.evaluate("each => each === document.activeElement")
-        press(olga, "button", "Save")
+        olga.press("button", "Save")
         olga.page.get_by_text("Saved.").wait_for()
         saved = tomllib.loads(config.read_text())
         look_at_every_page(olga)
 
-        press(olga, "link", "Changes")
-        press(olga, "button", "Undo: Add library Films")
+        olga.press("link", "Changes")
+        olga.press("button", "Undo: Add library Films")
         olga.page.get_by_text("Undone.").wait_for()
         assert not olga.said, "; ".join(olga.said)
     assert saved["libraries"] == [
@@ -128,7 +104,7 @@ def test_a_person_tries_a_changed_profile_before_it_is_saved(site: Site, config:
         sizes = []
         for crf in ("20", "45"):
             olga.page.get_by_role("textbox", name="CRF").fill(crf)
-            press(olga, "button", "Try it")
+            olga.press("button", "Try it")
             olga.page.get_by_text("Every check passed.").wait_for()
             assert olga.page.get_by_role("textbox", name="CRF").input_value() == crf
             sizes.append(olga.page.locator(".figure strong").inner_text().split("→")[1])
@@ -145,13 +121,7 @@ def test_a_person_tries_a_changed_profile_before_it_is_saved(site: Site, config:
 
 def look_at_every_page(olga: Watched) -> None:
     for path in PAGES:
-        olga.page.emulate_media(color_scheme="light")
-        olga.page.set_viewport_size({"width": 1280, "height": 800})
         olga.go(path)
         for each in olga.page.locator("details").all():
             each.evaluate("details => { details.open = true; }")
-        assert olga.accessible() == [], path
-        olga.page.set_viewport_size(PHONE)
-        olga.page.emulate_media(color_scheme="dark")
-        assert olga.width() == PHONE["width"], path
-        assert olga.accessible() == [], path
+        olga.look_at()
