@@ -120,6 +120,8 @@ class LedgerDoor(Door):
 class QueueDoor(Door):
     """One profile's queue; `bell` rings for all machines of the world."""
 
+    asked = None
+
     def __init__(self, machine, queue, bell: SimEvent) -> None:
         super().__init__(machine, "queue")
         self._queue, self._bell = queue, bell
