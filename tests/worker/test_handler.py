@@ -89,6 +89,18 @@ def test_a_worker_that_takes_a_job_over_encodes_at_the_crf_that_was_chosen(farm,
     assert farm.store.stat(farm.key(source)).metadata["revision"] == profile.revision
 
 
+def test_a_chosen_crf_that_the_profile_does_not_take_fails_its_own_job_alone(farm):
+    source = farm.submit()
+    farm.receive()
+    farm.queue.send_body(Task(source=source, profile="hevc", asked=(99.0, None)).body())
+
+    assert "chose CRF 99" in farm.handle().verdict.reason
+    assert (farm.state(source), farm.record(source).failure_class) == (
+        JobState.DEAD,
+        FailureClass.UNSUPPORTED,
+    )
+
+
 def test_a_display_that_breaks_does_not_break_the_work(farm):
     farm.with_context(on_event=Mock(side_effect=RuntimeError("no terminal")))
     source = farm.submit()

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
+from pydantic import ValidationError
+
 from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.pause import Closed, RunningWork
 from hevcq.domain.profile import Profile
+from hevcq.domain.quality import Asked
 from hevcq.domain.verdict import (
     Abandon,
     Bury,
@@ -21,6 +24,7 @@ from hevcq.domain.verdict import (
 from hevcq.errors import (
     BadMessage,
     HevcqError,
+    MediaRefused,
     Paused,
     StaleFence,
     Stopped,
@@ -114,8 +118,7 @@ class Handler:
             for task in delivery.tasks:
                 # A process that asks for its own jobs has a recipe for them, the latest one.
                 asked = None if queue.asked else task.asked
-                recipe = profile.asking(asked) if asked else profile
-                job = self._claim(task, delivery, lease, recipe)
+                job = self._claim(task, delivery, lease, profile, asked)
                 if not isinstance(job, Job):
                     verdicts.append(job)
                     continue
@@ -152,11 +155,17 @@ class Handler:
                 self._lease = None
 
     def _claim(
-        self, task: Task, delivery: Delivery, lease: Lease, profile: Profile
+        self,
+        task: Task,
+        delivery: Delivery,
+        lease: Lease,
+        profile: Profile,
+        asked: Asked | None,
     ) -> Job | Verdict:
         """Claim a task in the ledger; return its job, or a verdict if this worker must not run it."""
         try:
             lease.check()
+            profile = _chosen(profile, asked) if asked else profile
             found = claim_task(self._context, self.worker, task, delivery, profile)
             if isinstance(found, ObsoleteTask):
                 return settle_obsolete_subjob(self._context, task, found.job, found.part)
@@ -275,6 +284,17 @@ def parsed_verdict(delivery: Delivery) -> Verdict | None:
         log.info("message_ignored", reason=delivery.ignored)
         return Done()
     return None
+
+
+def _chosen(profile: Profile, asked: Asked) -> Profile:
+    """Return the profile with what a command chose. Raises MediaRefused if the profile may not have it now."""
+    try:
+        return profile.asking(asked)
+    except ValidationError as error:
+        raise MediaRefused(
+            f"Its command chose CRF {asked[0]:g}, which the profile {profile.name} does not take as"
+            " it is now; a retry encodes it as the profile says."
+        ) from error
 
 
 def _crashed_too_often(granted: Granted, profile: Profile) -> Bury | None:
