@@ -11,17 +11,15 @@ from pydantic import Field
 
 from hevcq.domain.chunking.model import ChunkPlan
 from hevcq.domain.media.facts import Measurement, MediaInfo
-from hevcq.domain.model import Frozen, MachineLoad
+from hevcq.domain.model import Amount, Count, Frozen, MachineLoad
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
 
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 MAX_LINES = 10_000
 """Arguments, messages and notices of an encode that are taken."""
-Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 Ticks = Annotated[int, Field(gt=-1 << 62, lt=1 << 62)]
-"""Numbers that a machine says: what no database or certificate can hold, it does not mean."""
+"""A time of a picture that a machine says, as a database can hold it."""
 
 
 class OrderedWork(Frozen):
