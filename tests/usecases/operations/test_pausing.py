@@ -88,6 +88,12 @@ def test_who_resumes_is_left_alone_that_day_unless_the_cap_is_another() -> None:
     assert day.look() == ""
     day.most = 4.5
     assert "of 4.5 dollars" in day.look()
+    day.most = 6.0  # while it still holds work back
+    assert "of 4.5 dollars" in day.look()
+    day.ledger.resume(None)
+    assert day.look() == ""
+    day.spent = 6.0
+    assert "of 6 dollars" in day.look()
 
 
 def test_a_cap_that_is_not_set_and_a_persons_pause_are_left_as_they_are() -> None:
@@ -99,3 +105,15 @@ def test_a_cap_that_is_not_set_and_a_persons_pause_are_left_as_they_are() -> Non
     assert day.look() == "anna"
     day.clock.advance(600)
     assert day.look().startswith("prices.max_per_day")
+
+
+def test_a_pause_that_a_person_makes_during_the_sum_is_not_shortened() -> None:
+    day = Day()
+
+    def spent(_since: float) -> float:
+        pause(day.ledger, Pause(by="anna", since=day.clock.now()), None)
+        return 9.0
+
+    DailyCap(day.ledger, spent, lambda: 5.0, day.clock, UTC).check()
+
+    assert [(each.by, each.until) for each in day.ledger.pauses()] == [("anna", None)]

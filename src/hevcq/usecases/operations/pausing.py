@@ -143,16 +143,19 @@ class DailyCap:
             hour=0, minute=0, second=0, microsecond=0
         )
         until = (began + timedelta(days=1)).timestamp()
-        held = [each.by for each in self._pauses.pauses() if each.holds("", now)]
+        held = self._held(now)
         if not held and self._done != (until, most):
             spent = self._spent(began.timestamp())
-            if spent < most:
+            if spent < most or self._held(now):  # a person paused during the sum
                 return
             held = [f"{BY_PRICE} ({spent:.2f} of {most:g} dollars spent today)"]
             self._pauses.pause(Pause(by=held[0], since=now, until=until))
             get_logger().warning("day_is_spent", reason=held[0])
-        if any(by.startswith(BY_PRICE) for by in held):
+        if any(by.startswith(BY_PRICE) and f" of {most:g} dollars" in by for by in held):
             self._done = (until, most)
+
+    def _held(self, now: float) -> list[str]:
+        return [each.by for each in self._pauses.pauses() if each.holds("", now)]
 
 
 EFFECTS: Mapping[RunningWork, str] = {
