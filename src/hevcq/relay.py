@@ -41,11 +41,13 @@ _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 class SparseFile:
     """The bytes of a source of `size` bytes that were fetched so far; it goes when it is closed.
 
-    Thread-safe; of two readers that miss the same block at the same time each fetches it.
+    Thread-safe; of two readers that miss the same block at the same time each fetches it. Nobody reads or
+    writes while it is closed: the number of its file may be another's then.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size = size
+        self._lock = threading.Lock()
         self._present = bytearray(-(-size // BLOCK_BYTES))
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - see close
         os.truncate(self._file.fileno(), size)
@@ -63,15 +65,18 @@ class SparseFile:
             self._present[first] = 1
         absent = self._present.find(0, first)
         end = min(end, absent * BLOCK_BYTES) if absent >= 0 else end
-        return os.pread(self._file.fileno(), end - at, at)
+        with self._lock:
+            return os.pread(self._file.fileno(), end - at, at)
 
     def _write(self, at: int, content: bytes) -> None:
         while content:
-            written = os.pwrite(self._file.fileno(), content, at)
+            with self._lock:
+                written = os.pwrite(self._file.fileno(), content, at)
             content, at = content[written:], at + written
 
     def close(self) -> None:
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
 
 @contextmanager
