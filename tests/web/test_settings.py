@@ -317,10 +317,14 @@ def test_a_program_keeps_sync_accounts_as_the_page_does(
 
     made = operator.put(at, json={**wanted, "password": PASSWORD})
     again = operator.put(at, json={**wanted, "schedule": ["22:00-06:00"]})
+    kept = operator.put(at, json={**wanted, "schedule": ["22:00-06:00"], "password": None})
     refused = operator.put(at, json={**wanted, "password_file": "/etc/shadow"})
+    odd = [operator.put(at, json={**wanted, "password": each}) for each in (["a"], "a\nb")]
     (listed,) = operator.get("/api/v1/sync").json()["accounts"]
 
     assert (made.status_code, again.status_code, refused.status_code) == (200, 200, 422)
+    assert [each.status_code for each in (kept, *odd)] == [200, 422, 422]
+    assert opened.settings.sync[0].password() == PASSWORD
     assert listed == again.json()
     assert (listed["password_set"], listed["schedule"]) == (True, ["22:00-06:00"])
     assert PASSWORD not in made.text + again.text

@@ -273,7 +273,9 @@ def put_sync(
 
     `password` is written to a file of its own and never shown; without it the one that is there stays.
     """
-    file, password = call.app.settings_file, str(wanted.pop("password", ""))
+    file, password = call.app.settings_file, wanted.pop("password", None) or ""
+    if not isinstance(password, str) or not password.isprintable():
+        raise UsageError("password must be text on one line.")
     before = find_named(file, SYNC, name) or {}
     if own := wanted.keys() & BY_FILE:
         raise UsageError(f"{min(own)} is set in the settings file only; send password instead.")
