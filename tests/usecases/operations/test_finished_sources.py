@@ -92,3 +92,13 @@ def test_one_whose_rendition_waits_for_its_place_is_kept(bench: Bench) -> None:
 
     assert not SourceFinisher(bench.backend, {HEVC.name: HEVC}, bench.catalog)(job.source)
     assert let_go_of(bench) == []
+
+
+def test_a_profile_that_is_added_meanwhile_does_not_break_the_look() -> None:
+    profiles = {HEVC.name: HEVC.model_copy(update={"subscribe": False})}
+    source = Source(bucket="b", key="TODO/all/a.mp4", version="v1", size=9)
+
+    def record_of(_job: str) -> None:
+        profiles["new"] = HEVC
+
+    assert finished_jobs(source, profiles, record_of) == ()

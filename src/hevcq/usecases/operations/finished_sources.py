@@ -29,7 +29,7 @@ def finished_jobs(
     if source.key.startswith(f"{UPLOADS}/"):
         return ()
     known, found = frozenset(profiles), []
-    for name, profile in profiles.items():
+    for name, profile in list(profiles.items()):  # one may be added meanwhile
         record = record_of(job_id(source, name))
         if record is None:
             if wants(source.key, name, subscribed=profile.subscribe, known=known):

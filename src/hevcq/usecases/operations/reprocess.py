@@ -143,7 +143,7 @@ def _unknown(
     for source in chain.from_iterable(backend.store.sources(place) for place in places):
         if wanted.source_key not in (None, source.key):
             continue
-        for name, profile in profiles.items():
+        for name, profile in list(profiles.items()):  # one may be added meanwhile
             if request.profiles and name not in request.profiles:
                 continue
             if not wants(source.key, name, subscribed=profile.subscribe, known=known):
