@@ -72,6 +72,10 @@ def test_a_search_leaves_out_no_job_whose_path_has_the_text(
         world.ledger.register(source(name), ["hevc"])
         world.advance(10)
     assert world.ledger.cancel(job_id(source("other"), "hevc"), "Cancelled.")
+    upload = source("x").model_copy(update={"key": "UPLOAD/v1/Dog with Doris.mp4"})
+    uploaded = upload.key[9:-4]
+    world.ledger.register(upload, ["hevc"])
+    world.advance(10)
 
     def found(text: str, **wanted: Any) -> list[str]:
         listed = world.ledger.jobs(JobFilter(text=text, **wanted))
@@ -83,6 +87,7 @@ def test_a_search_leaves_out_no_job_whose_path_has_the_text(
         "фильм": names[3:4],
         "none": (),
         "/all": (),
+        "do": (uploaded,),
     }
     for most in (3_000, 0):
         monkeypatch.setattr(statements, "MAX_NAMED", most)

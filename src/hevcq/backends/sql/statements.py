@@ -330,10 +330,13 @@ def like_text(text: str) -> tuple[str, dict[str, str]]:
     inbox = (
         f"{INBOX}/{EVERY_PROFILE}"  # every key of a library has it: "all" is looked for after it
     )
-    start = inbox if text.lower() in f"{inbox}/".lower() else ""
     values: dict[str, str] = {}
     for form in dict.fromkeys(form.translate(SMALL) for form in (plain, *forms)):
         literal = form.replace("!", "!!").replace("_", "!_")
-        values[f"text{len(values)}"] = f"{start}%{literal}%"
+        values[f"text{len(values)}"] = f"%{literal}%"
+    if text.lower() in f"{inbox}/".lower():
+        values |= {"own": f"{inbox}/%", "below": f"{inbox}{values['text0']}"}
+        other = "(key NOT LIKE :own AND key LIKE :text0 ESCAPE '!')"
+        return f"(key LIKE :below ESCAPE '!' OR {other})", values
     first, *others = (f"key LIKE :{name} ESCAPE '!'" for name in values)
     return f"{first} AND ({' OR '.join(others)})" if others else first, values
