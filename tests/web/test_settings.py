@@ -214,6 +214,10 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     misspelt = operator.post("/settings/messages", data=person).text
     assert "Did you mean discord://?" in misspelt
     assert "mysecret" not in misspelt
+    (own := config.with_name("own")).write_text("of another program\n")
+    no_address = operator.post("/settings/messages", data={**person, "url": str(own)}).text
+    assert "holds no address" in no_address
+    assert "another program" not in no_address
     assert "discrd" not in config.read_text()
     person["url"] = "json://127.0.0.1:9/in"
     known = f'name="file_digest" value="{digest(opened)}"'

@@ -83,7 +83,9 @@ class People(Receiver):
         daily_at: int | None = None,
     ) -> None:  # fmt: skip
         """Raise ConfigError if apprise does not know the address."""
-        scheme = url.partition(":")[0]
+        scheme, _, rest = url.partition("://")
+        if not rest:  # the first line of a file, of which nothing is shown
+            raise ConfigError("The file that url of [[notify]] names holds no address.")
         with warnings.catch_warnings(action="ignore"):  # of what apprise itself imports
             import apprise
 
