@@ -28,7 +28,7 @@ NAME = "0123456789abcdef-1"
 RENDITION = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="ab" * 32, certificate_key="c.json")
 PART = RenditionRef(key="work/a/0.mkv", size=7, sha256="cd" * 32, certificate_key="work/a/0.json")
 HALF = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=7.5)
-FIRST, JOIN = subjob_id(JOB, NAME, 0), subjob_id(JOB, NAME, None)
+FIRST = subjob_id(JOB, NAME, 0)
 
 
 def split_of(name: str = NAME) -> Split:

@@ -212,12 +212,18 @@ class Watched:
         return found
 
     def look_at(self, *sizes: tuple[int, str]) -> None:
-        """Look at the page in these widths and colours, and go through it by Tab: no fault, nothing cut."""
+        """Look at the page in these widths and colours: no fault, nothing cut."""
         for width, scheme in sizes or ((DESK, "light"), (PHONE, "dark")):
             self.page.set_viewport_size({"width": width, "height": 800})
             self.page.emulate_media(color_scheme=scheme)
             assert self.accessible() == [], self.page.url
             assert self.width() <= width, self.page.url
+            for table in self.page.locator(".wide:has(.stack)").all() if width == PHONE else ():
+                assert table.evaluate("each => each.scrollWidth <= each.clientWidth"), self.page.url
+
+    def go_through(self, *sizes: tuple[int, str]) -> None:
+        """Look at the page, and go through it by Tab."""
+        self.look_at(*sizes)
         assert self.walk() == [], self.page.url
         self.page.set_viewport_size({"width": DESK, "height": 800})
 

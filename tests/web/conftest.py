@@ -1,8 +1,9 @@
 """The page over a real data folder of its own, asked in this process."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from argon2 import PasswordHasher
@@ -15,10 +16,13 @@ from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role
 from hevcq.wiring.app import App
+from support.accounts import accounts_in
+from support.browser import Site, require_chromium
 from support.clips import ManualClock
 from support.jobs import Farm
 from support.videos import VideoBench
 
+SomeSite = TypeVar("SomeSite", bound=Site)
 HERE = "http://127.0.0.1:8790"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 """A hash holds its own cost, so checking one of these is cheap too."""
@@ -68,6 +72,19 @@ def ann(as_person: Callable[[str], TestClient]) -> TestClient:
 
 
 PASSWORD = "correct horse battery"
+
+
+@contextmanager
+def peopled(site: SomeSite, **people: Role) -> Iterator[SomeSite]:
+    """Yield a site that these people can sign in to with PASSWORD, for a browser; skip without one."""
+    require_chromium()
+    with accounts_in(site.data) as accounts:
+        for name, role in people.items():
+            Users(accounts, CHEAP).put(name, PASSWORD, role)
+    try:
+        yield site
+    finally:
+        site.close()
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
-from support.accounts import accounts_in
-from support.browser import Site, Watched, browser, make_large_clip, require_chromium
-from web.conftest import CHEAP, PASSWORD
+from support.browser import Site, Watched, browser, make_large_clip
+from web.conftest import PASSWORD, peopled
 
 UPLOAD_BYTES_S = 8_000_000
 LARGE_BYTES = 30_000_000
@@ -20,13 +18,9 @@ PHONE = {"width": 320, "height": 640}
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    require_chromium()
-    made = Site(tmp_path)
-    with accounts_in(made.data) as accounts:
-        for name, role in (("ann", Role.USER), ("bob", Role.USER), ("olga", Role.OPERATOR)):
-            Users(accounts, CHEAP).put(name, PASSWORD, role)
-    yield made
-    made.close()
+    people = {"ann": Role.USER, "bob": Role.USER, "olga": Role.OPERATOR}
+    with peopled(Site(tmp_path), **people) as made:
+        yield made
 
 
 @pytest.mark.media
@@ -232,25 +226,20 @@ def open_each_format(ann: Watched) -> None:
 def compare_by_keyboard(ann: Watched, video: str) -> None:
     """Compare a format with the upload, move the slider, and step through frames, without a mouse."""
     ann.go(f"{video}/compare/small")
-    press(ann, "Compare")
+    ann.page.get_by_role("button", name="Compare").first.press("Enter")
     ann.page.get_by_role("heading", name="Worst frames").wait_for()
     slider = ann.page.get_by_role("slider").first
     slider.focus()
     ann.page.keyboard.press("Home")
     assert ann.page.locator(".pair").first.get_attribute("style") == "--cut: 0%;"
     assert not ann.page.locator("[hx-get]").count(), "what is asked for anew sets the slider back"
-    press(ann, "Frame by frame around")
+    ann.page.get_by_role("button", name="Frame by frame around").first.press("Enter")
     ann.page.get_by_role("status").get_by_text("Frame 1 of").wait_for()
     ann.page.keyboard.press(".")
     ann.page.get_by_role("status").get_by_text("Frame 2 of").wait_for()
-    press(ann, "Previous frame")
+    ann.page.get_by_role("button", name="Previous frame").first.press("Enter")
     ann.page.get_by_role("status").get_by_text("Frame 1 of").wait_for()
     ann.go(video)
-
-
-def press(person: Watched, name: str) -> None:
-    person.page.get_by_role("button", name=name).first.focus()
-    person.page.keyboard.press("Enter")
 
 
 def watch_an_mp4_with_subtitles(eve: Watched) -> None:
@@ -291,12 +280,12 @@ def mend_from_the_board(olga: Watched) -> None:
     failed.get_by_role("link").first.click()
     olga.page.get_by_role("button", name="Retry").click()
     olga.page.get_by_text("Queued again: 1.").wait_for()
-    press(olga, "Put higher")
+    olga.page.get_by_role("button", name="Put higher").first.press("Enter")
     olga.page.get_by_text("One priority higher in its queue: 1.").wait_for()
     olga.go("/board/jobs?state=waiting")
     olga.page.get_by_role("link", name="Put all lower").focus()
     olga.page.keyboard.press("Enter")
-    press(olga, "Put 1 lower")
+    olga.page.get_by_role("button", name="Put 1 lower").first.press("Enter")
     olga.page.get_by_text("One priority lower in its queue: 1.").wait_for()
     olga.go("/board/jobs?state=failed")
     assert failed.count() == 1, "the other is still there"
@@ -329,16 +318,7 @@ def look_through_the_queue(olga: Watched) -> str:
 
 
 def look_at_every_page(olga: Watched, pages: tuple[str, ...]) -> None:
-    """Look at each page wide and bright, then narrow and dark: no fault, nothing cut off."""
     for path in pages:
-        olga.page.emulate_media(color_scheme="light")
-        olga.page.set_viewport_size({"width": 1100, "height": 800})
         olga.go(path)
         olga.page.get_by_role("heading", level=1).wait_for()
-        assert olga.accessible() == [], path
-        olga.page.set_viewport_size(PHONE)
-        olga.page.emulate_media(color_scheme="dark")
-        assert olga.width() == PHONE["width"], path
-        for table in olga.page.locator(".wide:has(.stack)").all():
-            assert table.evaluate("each => each.scrollWidth <= each.clientWidth"), path
-        assert olga.accessible() == [], path
+        olga.look_at()

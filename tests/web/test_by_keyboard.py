@@ -15,15 +15,13 @@ from hevcq.settings.model import Settings
 from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases import compare
 from hevcq.usecases.compare import Comparisons, Look
-from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import compare_ports
-from support.accounts import accounts_in
-from support.browser import Site, Watched, browser, require_chromium
+from support.browser import Site, Watched, browser
 from support.jobs import Farm
 from support.videos import VideoBench
-from web.conftest import CHEAP, PASSWORD
+from web.conftest import PASSWORD, peopled
 from web.test_compare import Pairs, placed
 from web.test_figures import encoded
 
@@ -91,12 +89,8 @@ class Shipped(Site):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Shipped]:
-    require_chromium()
-    made = Shipped(tmp_path)
-    with accounts_in(made.data) as accounts:
-        Users(accounts, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
-    yield made
-    made.close()
+    with peopled(Shipped(tmp_path), olga=Role.OPERATOR) as made:
+        yield made
 
 
 @pytest.mark.timeout(400)
@@ -110,11 +104,11 @@ def test_every_page_is_gone_through_and_operated_by_keyboard_alone(
         olga = Watched(chromium.new_context(), site.address)
         olga.forgive = True  # pictures and videos are pretended ones
         olga.go("/sign-in")
-        olga.look_at()
+        olga.go_through()
         olga.sign_in("olga", PASSWORD)
         for path in PAGES:
             olga.go(path.format(**known))
-            olga.look_at()
+            olga.go_through()
         for path in PRINTED:
             olga.go(path.format(**known))
             assert cut_in_print(olga) == [], path
@@ -212,7 +206,7 @@ def upload_two(olga: Watched) -> None:
     ]
     chosen.set_input_files(files)  # by the browser's own dialog, which no test can press keys in
     olga.press("button", "Upload")
-    olga.look_at()
+    olga.go_through()
     olga.press("button", "Pause: a.mp4")
     olga.press("button", "Resume: a.mp4")
     olga.press("button", "Cancel the upload: a.mp4")

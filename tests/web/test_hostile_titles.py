@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
-from support.accounts import accounts_in
-from support.browser import Site, Watched, browser, require_chromium
-from web.conftest import CHEAP, PASSWORD
+from support.browser import Site, Watched, browser
+from web.conftest import PASSWORD, peopled
 
 ACTS = (
     "<img src='/bad' hx-get='/bad' hx-trigger='load'>"
@@ -23,12 +21,8 @@ SHOWN = ACTS.replace("<", "‹")
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    require_chromium()
-    made = Site(tmp_path)
-    with accounts_in(made.data) as accounts:
-        Users(accounts, CHEAP).put("ann", PASSWORD, Role.OPERATOR)
-    yield made
-    made.close()
+    with peopled(Site(tmp_path), ann=Role.OPERATOR) as made:
+        yield made
 
 
 @pytest.mark.media

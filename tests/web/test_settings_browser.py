@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
-from support.accounts import accounts_in
-from support.browser import Site, Watched, browser, make_large_clip, require_chromium
-from web.conftest import CHEAP, PASSWORD
+from support.browser import Site, Watched, browser, make_large_clip
+from web.conftest import PASSWORD, peopled
 
 PAGES = (
     "/settings",
@@ -37,12 +35,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, config: Path) -> Iterator[Site]:
-    require_chromium()
-    made = Site(tmp_path)
-    with accounts_in(made.data) as accounts:
-        Users(accounts, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
-    yield made
-    made.close()
+    with peopled(Site(tmp_path), olga=Role.OPERATOR) as made:
+        yield made
 
 
 @pytest.mark.timeout(180)
@@ -124,4 +118,4 @@ def look_at_every_page(olga: Watched) -> None:
         olga.go(path)
         for each in olga.page.locator("details").all():
             each.evaluate("details => { details.open = true; }")
-        olga.look_at()
+        olga.go_through()

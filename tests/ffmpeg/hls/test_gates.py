@@ -98,7 +98,7 @@ def test_a_set_whose_decoding_times_lag_behind_a_still_passage_is_refused(
     assert "decoded much earlier than it is shown, at 9.0" in detail
 
 
-V180, SOUND, MASTER = f"{VERSION}/v180.m3u8", f"{VERSION}/sound1.m3u8", "master.m3u8"
+V180, MASTER = f"{VERSION}/v180.m3u8", "master.m3u8"
 DAMAGED_TEXTS = [
     ("a range that is a byte too long", V180, r"BYTERANGE:(\d+)@(\d+)\nv180.mp4\n#EXT-X-END",
      r"BYTERANGE:1\1@\2\nv180.mp4\n#EXT-X-END", Gate.H1),

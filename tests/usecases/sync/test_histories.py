@@ -25,7 +25,7 @@ from support.clips import ManualClock
 from support.syncing import wanted
 
 SETTLE_S = 600.0
-SHORT, SHORT_REAL, LONG = 12, 2, 500
+SHORT = 12
 
 
 def quiet(_name: str) -> None:
