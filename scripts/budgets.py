@@ -23,10 +23,10 @@ MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
     "lines of src": 72_200,
-    "modules": 301,
+    "modules": 302,
     "classes": 699,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 75_900,
+    "lines of tests and benchmarks": 75_910,
     "words of docs": 38_400,
     "settings and keys of profiles": 184,
 }

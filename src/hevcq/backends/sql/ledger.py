@@ -1,12 +1,12 @@
 """Implement the ledger port in SQLite: each call is one transaction."""
 
-import heapq
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
+from hevcq.backends.sql.job_search import conditions, job_rows
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
@@ -376,20 +376,13 @@ class SqlLedger(Ledger):
 
         A job that changes during the listing may appear at its old position or not at all.
         """
-        rows = sql.named_rows(self._database, wanted) if wanted.text else None
-        if rows is None:
-            by, way = sql.ORDERS[wanted.order]
-            every: list[JobState | None] = [None] if by == "updated_at" else list(JobState)
-            states: list[JobState | None] = list(wanted.states) or every
-            walks = [sql.job_rows(self._database, wanted, state) for state in states]
-            rows = heapq.merge(*walks, reverse=way == "DESC", key=lambda item: item[:2])
-        for row in rows:
+        for row in job_rows(self._database, wanted):
             yield job_record(row[2:])
 
     def causes(self, wanted: JobFilter) -> dict[FailureClass | None, int]:
         found: Counter[FailureClass | None] = Counter()
         for state in wanted.states or [None]:
-            where, bound = sql.conditions(wanted, state)
+            where, bound = conditions(wanted, state)
             counted = (
                 f"SELECT failure_class, COUNT(*) FROM job WHERE {where} GROUP BY failure_class"  # noqa: S608
             )
