@@ -68,6 +68,11 @@ variable "max_per_day" {
   description = "Dollars for a day's encodes, once spent nothing begins until midnight (prices.max_per_day); null: no cap."
   type        = number
   default     = null
+
+  validation {
+    condition     = try(var.max_per_day > 0, true)
+    error_message = "max_per_day must be more than 0; leave it out for no cap."
+  }
 }
 
 variable "trusted_proxies" {
