@@ -277,10 +277,8 @@ class Service:
     def _adopt_profiles(self, found: Mapping[str, Profile], *, anew: bool) -> list[str]:
         """Use changed profiles; return what needs a new start. Libraries then open anew, or if `anew`."""
         _, later = self._app.adopt_profiles(found)
-        known, self._profiles = (
-            self._profiles,
-            dict(self._app.profiles),
-        )  # its page may have been first
+        known = self._profiles
+        self._profiles = dict(self._app.profiles)  # its page may have been first
         adopted = [name for name, each in self._profiles.items() if each != known.get(name)]
         if adopted:
             self._outlets.echo(

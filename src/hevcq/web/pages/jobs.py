@@ -148,10 +148,9 @@ async def jobs(request: Request) -> Response:
     operator_of(request)
     services, asked = services_of(request), request.query_params
     wanted = wanted_of(services.app, asked)
-    search = wanted.text or wanted.cause or wanted.codec
-    turns = services.searches if search else None
+    turns = services.searches if _searches(wanted) else None
     shown = await run_sync(_list, services.app, wanted, dict(asked), limiter=turns)
-    live = not search and not asked.get("before")
+    live = not _searches(wanted) and not asked.get("before")
     number = whole(asked.get("n", "0")) or 0
     return page(
         request,
@@ -177,13 +176,16 @@ def _same(words: Sequence[str]) -> list[tuple[str, str]]:
     return [(word, word) for word in words]
 
 
+def _searches(wanted: JobFilter) -> bool:
+    """Return whether many jobs may be read for a few."""
+    return bool(wanted.text or wanted.cause or wanted.codec)
+
+
 def news(request: Request) -> Response:
     operator_of(request)
     services, asked = services_of(request), _fields(request.query_params)
     wanted = wanted_of(services.app, asked)
-    if (
-        wanted.text or wanted.cause or wanted.codec
-    ):  # its search, again and again, would hold up everybody's pages
+    if _searches(wanted):  # again and again, it would hold up everybody's pages
         raise HTTPException(400, "A search is not kept up to date.")
     return services.parts.answer(f"jobs {asked}", lambda: _list(services.app, wanted, asked))
 
