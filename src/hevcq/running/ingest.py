@@ -156,6 +156,7 @@ class IngestApplication:
 
     def _start(self, items: Sequence[Item]) -> None:
         """Queue the items in the background, and start workers where they belong."""
+        self._require_cap()
         for folder in self._folders:
             folder.start()
         watch = any(folder.request.watch for folder in self._folders)
@@ -181,14 +182,17 @@ class IngestApplication:
             return False
         if self._workers is not None and not self._workers.step():
             return False
+        self._require_cap()
         hand_out_to(self._folders, self._app, no_wait=self._no_wait)
-        if self._app.settings.on_aws:
-            self._app.daily_cap.check()
         if not self._no_wait:
             self._pause.step()
         still_open = [folder.step() for folder in self._folders]
         self._require_fit()
         return any(still_open)
+
+    def _require_cap(self) -> None:
+        if self._app.settings.on_aws:  # elsewhere the workers look
+            self._app.daily_cap.require()
 
     def _require_fit(self) -> None:
         """Raise WorkerUnfit if nothing is left but what ffmpeg cannot make here; it stays queued."""

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 import pytest
 
 from hevcq.domain.pause import Hours, Pause, RunningWork
-from hevcq.errors import UsageError
+from hevcq.errors import Unavailable, UsageError
 from hevcq.usecases.operations.pausing import (
     SPENT_EVERY_S,
     DailyCap,
     pause,
+    resume,
     why_closed,
 )
 from support.clips import ManualClock
@@ -49,7 +50,10 @@ class Day:
         self.ledger = MemoryLedger(self.clock)
         self.most: float | None = 5.0
         self.spent, self.asked = 0.0, list[float]()
-        self.cap = DailyCap(self.ledger, self._spent, lambda: self.most, self.clock, UTC)
+        self.cap = self.of_a_process()
+
+    def of_a_process(self) -> DailyCap:
+        return DailyCap(self.ledger, self._spent, lambda: self.most, self.clock, UTC)
 
     def _spent(self, since: float) -> float:
         self.asked.append(since)
@@ -59,7 +63,8 @@ class Day:
         """Let the cap look again; return who holds work back now."""
         self.clock.advance(SPENT_EVERY_S)
         self.cap.check()
-        return ", ".join(each.by for each in self.ledger.pauses())
+        now = self.clock.now()
+        return ", ".join(each.by for each in self.ledger.pauses() if each.holds("hevc", now))
 
 
 def test_a_day_that_is_spent_pauses_all_work_until_midnight() -> None:
@@ -84,13 +89,16 @@ def test_who_resumes_is_left_alone_that_day_unless_the_cap_is_another() -> None:
     day = Day()
     day.spent = 5.0
     assert day.look() != ""
-    day.ledger.resume(None)
+    assert [each.profile for each in resume(day.ledger, None)] == [""]
+    assert day.look() == ""
+    assert resume(day.ledger, None) == ()
+    day.cap = day.of_a_process()  # of a worker that starts now, or of the page
     assert day.look() == ""
     day.most = 4.5
     assert "of 4.5 dollars" in day.look()
     day.most = 6.0  # while it still holds work back
     assert "of 4.5 dollars" in day.look()
-    day.ledger.resume(None)
+    resume(day.ledger, None)
     assert day.look() == ""
     day.spent = 6.0
     assert "of 6 dollars" in day.look()
@@ -117,3 +125,21 @@ def test_a_pause_that_a_person_makes_during_the_sum_is_not_shortened() -> None:
     DailyCap(day.ledger, spent, lambda: 5.0, day.clock, UTC).check()
 
     assert [(each.by, each.until) for each in day.ledger.pauses()] == [("anna", None)]
+
+
+def test_nothing_is_queued_while_what_was_spent_cannot_be_read() -> None:
+    day, answers = Day(), [False, False, True]
+
+    def spent(_since: float) -> float:
+        if answers.pop():
+            return 1.0
+        raise Unavailable("AWS could not read the jobs: Throttled.")
+
+    cap = DailyCap(day.ledger, spent, lambda: day.most, day.clock, UTC)
+    cap.require()
+    day.clock.advance(SPENT_EVERY_S)
+    for _ in range(2):  # it is asked again at once, not after five minutes
+        with pytest.raises(Unavailable, match="Nothing more is queued"):
+            cap.require()
+    day.most = None
+    cap.require()

@@ -226,7 +226,7 @@ def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = Fa
     settings (schedule.windows) still hold.
     """
     with cli_of(ctx).app() as app:
-        ended = app.backend.ledger.resume(_known(app, profile))
+        ended = pausing.resume(app.backend.ledger, _known(app, profile))
         names = list(app.profiles) if profile is None else [profile]
         now, hours = app.clock.now(), app.hours
         left = pausing.why_closed(app.backend.ledger, names, hours, now)

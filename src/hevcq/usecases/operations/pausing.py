@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 from types import MappingProxyType
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed
-from hevcq.errors import HevcqError, UsageError
+from hevcq.errors import HevcqError, StorageError, Unavailable, UsageError
 from hevcq.ports.ledger import Ledger
 from hevcq.settings.quantities import seconds
 from hevcq.util.clock import Clock
@@ -22,6 +22,7 @@ COMMAND_TIMEOUT_S = 20.0
 SPENT_EVERY_S = 300.0
 """Seconds between two looks at what a day's encodes cost; a look reads each job of the day."""
 BY_PRICE = "prices.max_per_day"
+"""Who pauses by a day's price, and where is noted that a person resumed since."""
 UNASKED = "Waiting for the first answer of schedule.gate_command."
 
 
@@ -114,11 +115,24 @@ class PauseNotice:
             self._on_change(found)
 
 
+def resume(pauses: Ledger, profile: str | None) -> tuple[Pause, ...]:
+    """End the pause of this profile, or with None every pause; return those that had not ended.
+
+    Of one by a day's price a note stays until midnight, as a pause of a profile that no profile can be
+    called: every process's DailyCap leaves the day alone then. Raises StorageError or Unavailable.
+    """
+    ended = pauses.resume(profile)
+    for each in ended:
+        if each.by.startswith(BY_PRICE):
+            pauses.pause(each.model_copy(update={"profile": BY_PRICE}))
+    return tuple(each for each in ended if each.profile != BY_PRICE)
+
+
 class DailyCap:
     """Pause all work until midnight once the day's encodes cost `most` dollars; `check` looks, now and then.
 
     `spent` returns what the encodes since a moment cost. A person's pause of all work stays, and where
-    a person resumed, this object leaves the day alone until `most` is another.
+    a person resumed, the day is left alone until `most` is another.
     """
 
     def __init__(
@@ -131,31 +145,49 @@ class DailyCap:
     ) -> None:
         self._pauses, self._spent, self._most = pauses, spent, most
         self._clock, self._zone = clock, zone
-        self._next, self._done = 0.0, (0.0, 0.0)
+        self._next = 0.0
 
     def check(self) -> None:
-        """Look, if it is time. Raises StorageError or Unavailable."""
+        """Look, if it is time. Raises StorageError or Unavailable, and looks at once when asked again."""
         most, now = self._most(), self._clock.now()
         if most is None or self._clock.monotonic() < self._next:
             return
+        self._look(most, now)
         self._next = self._clock.monotonic() + SPENT_EVERY_S
+
+    def require(self) -> None:
+        """Look, before something is queued; what cannot be looked at counts as spent.
+
+        Raises StorageError or Unavailable, which say so.
+        """
+        try:
+            self.check()
+        except (StorageError, Unavailable) as error:
+            raise type(error)(
+                f"Nothing more is queued, because {BY_PRICE} cannot be checked: {error.message}",
+                remedy=error.remedy or "Run the same command again to go on.",
+            ) from error
+
+    def _look(self, most: float, now: float) -> None:
+        if self._left_alone(most, now):
+            return
         began = datetime.fromtimestamp(now, self._zone).replace(
             hour=0, minute=0, second=0, microsecond=0
         )
+        spent = self._spent(began.timestamp())
+        if spent < most or self._left_alone(most, now):  # a person paused or resumed during the sum
+            return
+        reason = f"{BY_PRICE} ({spent:.2f} of {most:g} dollars spent today)"
         until = (began + timedelta(days=1)).timestamp()
-        held = self._held(now)
-        if not held and self._done != (until, most):
-            spent = self._spent(began.timestamp())
-            if spent < most or self._held(now):  # a person paused during the sum
-                return
-            held = [f"{BY_PRICE} ({spent:.2f} of {most:g} dollars spent today)"]
-            self._pauses.pause(Pause(by=held[0], since=now, until=until))
-            get_logger().warning("day_is_spent", reason=held[0])
-        if any(by.startswith(BY_PRICE) and f" of {most:g} dollars" in by for by in held):
-            self._done = (until, most)
+        self._pauses.pause(Pause(by=reason, since=now, until=until))
+        get_logger().warning("day_is_spent", reason=reason)
 
-    def _held(self, now: float) -> list[str]:
-        return [each.by for each in self._pauses.pauses() if each.holds("", now)]
+    def _left_alone(self, most: float, now: float) -> bool:
+        """Return whether all work is paused, or a person resumed it after so much was spent today."""
+        return any(
+            each.holds("", now) or (each.profile == BY_PRICE and f" of {most:g} dollars" in each.by)
+            for each in self._pauses.pauses()
+        )
 
 
 EFFECTS: Mapping[RunningWork, str] = {

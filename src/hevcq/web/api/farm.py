@@ -157,7 +157,7 @@ def pause(
 def resume(call: Operates, wanted: OfProfile) -> models.ClosedListOut:
     """End a pause, or all of them."""
     name = wanted.profile
-    call.app.backend.ledger.resume(None if name is None else _known(call, name))
+    pausing.resume(call.app.backend.ledger, None if name is None else _known(call, name))
     return show_pause(call)
 
 

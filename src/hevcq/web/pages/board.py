@@ -17,7 +17,7 @@ from hevcq.usecases.health.check import where
 from hevcq.usecases.history.report import DAYS, Savings, libraries_of, savings
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.machines import state_of
-from hevcq.usecases.operations.pausing import pause
+from hevcq.usecases.operations.pausing import BY_PRICE, pause, resume
 from hevcq.usecases.operations.status import (
     library_rows,
     library_words,
@@ -88,7 +88,7 @@ def go_on(request: Request) -> Response:
     """End every pause; the hours of the settings still hold."""
     operator_of(request)
     services = services_of(request)
-    ended = services.app.backend.ledger.resume(None)
+    ended = resume(services.app.backend.ledger, None)
     services.parts.forget()
     return _back("resumed" if ended else "not_paused")
 
@@ -113,7 +113,7 @@ def board(request: Request) -> Response:
         request,
         "board.html",
         now_html=_now(app),
-        paused=bool(app.backend.ledger.pauses()),
+        paused=any(each.profile != BY_PRICE for each in app.backend.ledger.pauses()),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
         saved=saved,
         chart=savings_chart(saved),
