@@ -303,3 +303,25 @@ def test_sound_of_even_packets_is_held_to_them_and_pictures_of_an_avi_are_not():
     ):
         gaps = track_measure(0, fed(lines).tracks[0], media(stream, form=form)).gaps
         assert (gaps is not None) is missing
+
+
+@pytest.mark.parametrize(
+    ("packets", "form", "known"),
+    [
+        ("13/12 -/13 14/14 15/15 -/16 17/17 18/18 -/19 20/20 21/21", "mpeg", True),
+        ("13/12 16/13 14/14 15/15 -/16 17/17 18/18 22/19 20/20 21/21", "mpeg", True),
+        # Where one is missing, also hidden at the end, and before the first one that has a time.
+        ("13/12 -/13 14/14 15/15 -/16 18/18 19/19 -/20 21/21 22/22", "mpeg", False),
+        ("-/12 16/13 14/14 15/15 -/16 17/17 18/18 -/19 20/20 21/21", "mpeg", False),
+        # Fields that are repeated make it uneven, and AVI has decoding times only.
+        ("26/24 -/26 29/29 31/31 -/34 36/36 39/39 -/41 44/44 46/46", "mpeg", False),
+        ("-/12 -/13 -/14 -/15 -/16 -/17 -/18 -/19 -/20 -/21", "avi", False),
+    ],
+)
+def test_frames_without_times_of_a_program_stream_are_known_by_an_even_rate(packets, form, known):
+    found = [packet.split("/") for packet in packets.split()]
+    lines = "".join(f"0,{pts.replace('-', 'N/A')},{dts},1,9,__\n" for pts, dts in found)
+    track = track_measure(
+        0, fed(counted(lines)).tracks[0], media(video(time_base="1/25"), form=form)
+    )
+    assert track.times == (tuple(range(13, 23)) if known else ())

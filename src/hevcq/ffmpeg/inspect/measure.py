@@ -84,6 +84,9 @@ class _Counted:
     discarded: int = 0
     times: list[int] = field(default_factory=list)
     untimed: bool = False
+    """Whether a packet has no time, and its decoding time is in `times`."""
+    open_end: bool = False
+    """Whether the last frame has none: the last packet that is shown later than it is decoded."""
     stored: tuple[int, int] | None = None
     """The earliest and the latest time of all packets, with those flagged discard."""
     end: int | None = None
@@ -100,6 +103,8 @@ class _Counted:
     def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
         """Count one packet that is not flagged discard."""
         self.packets += 1
+        if pts is None or pts != dts:
+            self.open_end = pts is None
         if pts is None:
             # AVI stores decoding times only.
             pts = dts
@@ -198,12 +203,29 @@ def track_measure(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasur
         discarded=counted.discarded,
         first_stored_s=seconds(first),
         last_stored_s=seconds(last),
-        times=tuple(sorted(counted.times)) if video and not counted.untimed else (),
+        times=tuple(_frame_times(counted, info)) if video else (),
         digest=f"{counted.digest:08x}" if counted.digest else "",
         content=f"{counted.content:08x}:{counted.bytes}" if counted.content else "",
         gaps=_gaps(info, stream, sorted(counted.times)) if stream is not None else None,
         keys_s=tuple(float(pts * tick) for pts in keys),
     )
+
+
+def _frame_times(counted: _Counted, info: MediaInfo) -> Sequence[int]:
+    """Return the times of all frames in order, or () if some are unknown.
+
+    A program stream has a time only for the first frame that begins in a packet of its own. The others
+    are known where all times are those of an even rate: a frame without one is decoded when an earlier
+    one is shown.
+    """
+    times = sorted(counted.times)
+    if not counted.untimed or info.format_name != "mpeg" or counted.stored is None:
+        return () if counted.untimed else times
+    step = min((b - a for a, b in pairwise(times) if b > a), default=1)
+    even = range(times[0], times[0] + len(times) * step, step)
+    begins = counted.stored[0] == times[0]
+    ends = even[-1] - step * counted.open_end == times[-1]
+    return even if begins and ends and set(times) <= set(even) else ()
 
 
 def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
