@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from hevcq.ffmpeg.hardware import Devices
     from hevcq.ffmpeg.verify.quality import Learned
 
+MIN_LEFT_S = 1.0
+"""Seconds that a search for a forecast gets at least, when reading the file took all of its time."""
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
 
@@ -245,12 +247,17 @@ class FfmpegEncoder(Encoder):
     ) -> Estimate | None:
         from hevcq.ffmpeg.verify.samples import estimate
 
+        clock = self._tools.clock
+        until = clock.monotonic() + request.max_seconds
         if request.profile.video.quality is not None:
             measured = self.measure(request.location, request.info, stop=stop)
-            request = replace(request, measured=measured)
+            left_s = max(MIN_LEFT_S, until - clock.monotonic())
+            request = replace(request, measured=measured, max_seconds=left_s)
             aim, whole = self._searched(request, stop)
-            if isinstance(aim, Aim):
+            left_s = until - clock.monotonic()
+            if isinstance(aim, Aim) or left_s <= 0:
                 return whole
+            request = replace(request, max_seconds=left_s)
         return estimate(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), count)
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:

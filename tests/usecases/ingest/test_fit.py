@@ -196,13 +196,24 @@ def test_a_profile_that_asks_for_a_quality_gets_a_crf_instead(fits: Fits) -> Non
     assert fits.adopted[0].video.quality is None
 
 
-def test_the_time_is_kept_to_and_each_crf_gets_a_little(fits: Fits) -> None:
+def test_the_time_is_kept_to_within_one_sample(fits: Fits) -> None:
     fits.took_s = 40.0
     before = fits.bench.clock.monotonic()
 
     fits.plan(2 * MB)
 
-    assert fits.bench.clock.monotonic() - before <= 180 + 5 * 40
+    assert len(set(fits.encoder.tried)) > 1
+    assert fits.bench.clock.monotonic() - before <= 180 + 40
+
+
+def test_where_no_crf_tried_in_the_time_fits_more_time_is_the_remedy(fits: Fits) -> None:
+    fits.took_s = 190.0
+
+    with pytest.raises(UsageError, match=r"Even CRF 24, the lowest quality tried in 3 min") as told:
+        fits.plan(2 * MB)
+
+    assert "Give more time with --sample" in told.value.remedy
+    assert fits.encoder.tried == [24.0]
 
 
 @pytest.mark.parametrize("slope", [0.02, 0.06, 0.13, 0.3])

@@ -26,8 +26,6 @@ LIMITS: Mapping[VideoCodec, Scale] = {
 }
 """The CRFs that a size may choose: better ones look the same, and worse ones look bad (docs/quality.md)."""
 MAX_TRIES = 5
-LEAST_S = 60.0
-"""Seconds that each CRF gets at least; the first one, which says how the videos differ, half of the time."""
 PER_STEP = 0.13
 """By how much, in natural logarithms, a step of x265's CRF changes a size (docs/quality.md)."""
 SPARE = 0.03
@@ -97,25 +95,27 @@ class Fitting:
     ) -> tuple[dict[float, Costs], dict[float, Range]]:
         """Return the rates and all sizes at the CRFs that were tried, the worst one if none fits."""
         scale, tries, found = LIMITS[self.profile.video.codec], dict[float, Costs](), {}
-        crf = rounded(self.profile.video.crf, scale)
-        until, first = self.sampling.clock.monotonic() + self.sampling.seconds, None
-        while crf not in tries:
-            left_s = max(LEAST_S, (until - self.sampling.clock.monotonic()) / 2)
-            sampling = replace(self.sampling, seconds=left_s, for_crf=crf)
+        crf, first, clock = rounded(self.profile.video.crf, scale), None, self.sampling.clock
+        until = clock.monotonic() + self.sampling.seconds
+        while crf not in tries and (left_s := until - clock.monotonic()) > 0:
+            # Each gets half of what is left: the first one says how the videos differ.
+            sampling = replace(self.sampling, seconds=left_s / 2, for_crf=crf)
             tried = self._at(crf, todo)
-            tries[crf] = sampling.sampled(tried, rates, first)
-            first = first or tries[crf].estimates
-            if not tries[crf].estimates:
-                raise UsageError(
-                    f"No video could be sampled in {duration(left_s)}, so which CRF fits is unknown."
-                    " Nothing was queued.",
-                    remedy="Give more time with --sample, or set video.crf in the profile.",
-                )
-            found[crf] = with_forecast(tried, tries[crf], 1.0, 1).output or NOTHING
+            costs = sampling.sampled(tried, rates, first)
+            if not costs.estimates:
+                break
+            tries[crf], first = costs, first or costs.estimates
+            found[crf] = with_forecast(tried, costs, 1.0, 1).output or NOTHING
             if len(tries) < MAX_TRIES:
                 crf = next_to_fit(found, room, scale)
             elif min(each.high for each in found.values()) > room:
                 crf = scale.worst
+        if not tries:
+            raise UsageError(
+                f"No video could be sampled in {duration(self.sampling.seconds / 2)}, so which CRF fits"
+                " is unknown. Nothing was queued.",
+                remedy="Give more time with --sample, or set video.crf in the profile.",
+            )
         return tries, found
 
     def _stays(self, item: Item) -> int:
@@ -138,10 +138,13 @@ class Fitting:
 
     def _refusal(self, worst: float, found: Range, room: float, stays: int) -> UsageError:
         kept = f" beside {size(stays)} that stay as they are" if stays else ""
+        lowest = worst == LIMITS[self.profile.video.codec].worst
+        tried = "chosen by size" if lowest else f"tried in {duration(self.sampling.seconds)}"
+        remedy = "Allow more space, name fewer videos, or use a profile of smaller pictures, such as 720p."
         return UsageError(
-            f"Even CRF {worst:g}, the lowest quality chosen by size, takes up to {size(round(found.high))}"
+            f"Even CRF {worst:g}, the lowest quality {tried}, takes up to {size(round(found.high))}"
             f"{kept}; only {size(max(0, round(room)))} may be used. Nothing was queued.",
-            remedy="Allow more space, name fewer videos, or use a profile of smaller pictures, such as 720p.",
+            remedy=remedy if lowest else f"Give more time with --sample. {remedy}",
         )
 
     def _meaning(self, crf: float, room: float) -> str:
