@@ -2,6 +2,8 @@
 
 import os
 import resource
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -172,6 +174,42 @@ def test_a_change_that_cannot_be_recorded_is_not_made(file: SettingsFile) -> Non
     assert history.read_bytes() == recorded
     assert not list(history.parent.glob(".*.new"))
     file.undo(1, "olga")
+
+
+def killed(act: Callable[[], object], renames: int) -> None:
+    """Do something in a process that dies before one of its renames."""
+    if (child := os.fork()) == 0:
+        left = [None] * renames
+
+        def watch(event: str, _args: object) -> None:
+            if event == "os.rename":
+                left.pop() if left else os._exit(0)
+
+        sys.addaudithook(watch)
+        act()
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_what_a_kill_left_done_is_recorded_and_what_it_left_undone_is_not(
+    file: SettingsFile, renames: int
+) -> None:
+    add(file, "tv")
+    for act, what in (
+        (lambda: add(file, "films"), "Add library films"),
+        (lambda: remove_named(file, KEY, "tv", "olga"), "Remove library tv"),
+        (lambda: file.undo(1, "olga"), "Undo: Add library tv"),
+    ):
+        before = file.raw()
+        killed(act, renames)
+        done = file.raw() != before
+        assert [each.what == what for each in file.changes()[:1]] == [done]
+        assert done == bool(renames)
+        if done:
+            file.undo(file.changes()[0].number, "olga")
+        assert file.raw() == before
+    assert not list((file.file.parent / "data").glob(".*.new"))
 
 
 def test_a_spoilt_history_is_named(file: SettingsFile) -> None:

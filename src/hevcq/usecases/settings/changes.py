@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from hevcq.errors import ConfigError, Conflict
 from hevcq.settings.edit import (
     CHANGED,
+    LISTS,
     LOOK_AGAIN,
     Table,
     changed,
@@ -61,6 +62,7 @@ class SettingsFile:
     def __init__(self, file: Path, data_dir: Path, clock: Clock) -> None:
         self.file, self._clock = file, clock
         self._history = data_dir / HISTORY
+        self._unfinished = _temp(self._history)
 
     def raw(self) -> dict[str, Any]:
         """Return what the file says, unchecked. Raises ConfigError."""
@@ -104,6 +106,9 @@ class SettingsFile:
 
     def changes(self) -> list[SettingsChange]:
         """Return the changes, newest first. Raises ConfigError if the history cannot be read."""
+        if self._unfinished.exists():
+            with self.locked():
+                pass  # a kill came between a change and its record
         return self._read()[::-1]
 
     def undo(self, number: int, who: str) -> SettingsChange:
@@ -167,14 +172,35 @@ class SettingsFile:
         finally:
             temp.unlink(missing_ok=True)
 
-    def _read(self) -> list[SettingsChange]:
-        if not self._history.exists():
+    def _finish(self) -> None:
+        """After a kill: keep the record that was being written if its change was made, else drop it."""
+        if not self._unfinished.exists():
+            return
+        with suppress(ConfigError, IndexError):
+            if self._is_made(self._read(self._unfinished)[-1]):
+                replace_durably(self._unfinished, self._history)
+        self._unfinished.unlink(missing_ok=True)
+
+    def _is_made(self, change: SettingsChange) -> bool:
+        """Return whether the settings, or a profile's file, say what they say after a change."""
+        before, after = change.before, change.after
+        if change.place == PROFILE:
+            path = Path((after or before or {})["path"])
+            return bool(read_text(path) == (after or {}).get("text", ""))
+        said: Any = self.raw().get(change.place)
+        if change.place not in LISTS:
+            return bool(said == after)
+        return (after is None or after in (said or ())) and before not in (said or ())
+
+    def _read(self, file: Path | None = None) -> list[SettingsChange]:
+        file = file or self._history
+        if not file.exists():
             return []
         try:
-            return [SettingsChange(**each) for each in json.loads(self._history.read_bytes())]
+            return [SettingsChange(**each) for each in json.loads(file.read_bytes())]
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
-                f"Cannot read the history of the settings {self._history}: {reason_of(error)}.",
+                f"Cannot read the history of the settings {file}: {reason_of(error)}.",
                 remedy="Move that file away.",
             ) from error
 
@@ -196,6 +222,7 @@ class SettingsFile:
                 f"Cannot write into {self._history.parent}: {reason_of(error)}."
             ) from error
         try:
+            self._finish()
             self._read()  # no change is made that could not be recorded
             yield
         finally:
@@ -224,9 +251,13 @@ def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:
         raise ConfigError(f"Cannot write {path}: {reason_of(error)}.") from error
 
 
+def _temp(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
 def _staged(path: Path, text: str, mode: int) -> Path:
     """Return a durable file with this text that a rename lets take the place of `path`."""
-    temp = path.with_name(f".{path.name}.new")
+    temp = _temp(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temp.unlink(missing_ok=True)
     try:
