@@ -128,6 +128,15 @@ def receivers(app: App) -> list[Receiver]:
     ]
 
 
+def try_receiver(app: App, number: int) -> tuple[str, str]:
+    """Send a test to one of all receivers, by its number; return its name, and why it failed or ""."""
+    from hevcq.usecases.notify.sender import try_receivers
+
+    one = receivers(app)[number]
+    ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())
+    return name, problem
+
+
 def people(settings: NotifySettings) -> Receiver:
     """Return who is notified by an address of apprise. Raises ConfigError if apprise does not know it."""
     from hevcq.remotes.notify.webhook import People

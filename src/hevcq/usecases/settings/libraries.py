@@ -1,8 +1,8 @@
-"""Add, change and remove libraries and sync accounts of the settings file; a week's hours as grid and windows."""
+"""Change the settings file: libraries, sync accounts, receivers, and a week's hours as grid and windows."""
 
 import os
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,19 @@ from hevcq.errors import Conflict, HevcqError, UsageError
 from hevcq.settings.edit import CHANGED, LOOK_AGAIN, Table
 from hevcq.settings.explain import problems_of
 from hevcq.settings.libraries import Library, SyncSettings
+from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
+from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.util.text import printable
 
-KEY, SYNC = "libraries", "sync"
-CALLED = {KEY: "library", SYNC: "sync account"}
+KEY, SYNC, HOURS = "libraries", "sync", "schedule"
+CALLED = {KEY: "library", SYNC: "sync account", HOURS: "hours"}
+RECEIVERS: Mapping[str, tuple[type[Any], str]] = {
+    "notify": (NotifySettings, "People"),
+    "webhook": (WebhookSettings, "A program (webhook)"),
+    "media_server": (MediaServerSettings, "A media server"),
+}
+"""The lists of receivers, in the order in which messages know them: of what, and called what."""
 WHOLE = "must be a whole path, from / on"
 NO_FILE = "makes a folder of several files, which cannot take an original's place."
 
@@ -93,12 +101,12 @@ def _seen(file: SettingsFile, key: str, former: str, known: str | None) -> Table
 
 
 def require_valid(problems: Mapping[str, str], kind: str = KEY) -> None:
-    """Raise UsageError if there are problems of a library or sync account, by key."""
+    """Raise UsageError if there are problems of one table, by key."""
     said = "; ".join(
         words if words[0].isupper() else f"{key} {words}".strip() for key, words in problems.items()
     )
     if said:
-        raise UsageError(f"Invalid {CALLED[kind]}: {said.rstrip('.')}.")
+        raise UsageError(f"Invalid {CALLED.get(kind, 'receiver')}: {said.rstrip('.')}.")
 
 
 def remove_named(
@@ -160,6 +168,48 @@ def save_sync(
         if secret is not None:
             secret.unlink(missing_ok=True)
         raise
+
+
+def save_hours(file: SettingsFile, values: Table, who: str, known: str | None = None) -> None:
+    """Let `[schedule]` say this. Raises UsageError, Conflict if the file was changed meanwhile, ConfigError."""
+    require_valid(problems_of(ScheduleSettings, values), HOURS)
+    before = file.raw().get(HOURS)
+    file.change(file.new(who, "Change the hours", HOURS, before, values), known)
+
+
+def listed_receivers(file: SettingsFile) -> list[tuple[str, int, dict[str, Any]]]:
+    """Return each receiver: its list, its number there, and what the file says. Raises ConfigError."""
+    raw = file.raw()
+    return [(kind, n, each) for kind in RECEIVERS for n, each in enumerate(raw.get(kind, ()))]
+
+
+def add_receiver(
+    file: SettingsFile,
+    kind: str,
+    values: Table,
+    who: str,
+    *,
+    check: Callable[[NotifySettings], object],
+    known: str | None = None,
+) -> None:
+    """Add who is notified; `check` raises ConfigError for people's address that leads nowhere.
+
+    Raises UsageError, Conflict if the file was changed meanwhile, ConfigError.
+    """
+    model, title = RECEIVERS[kind]
+    require_valid(problems_of(model, values), kind)
+    if kind == "notify":
+        check(NotifySettings.model_validate(values))
+    what = f"Add receiver {values.get('name') or title}"
+    file.change(file.new(who, what, kind, None, values), known)
+
+
+def remove_receiver(
+    file: SettingsFile, kind: str, table: Table, who: str, known: str | None
+) -> None:
+    """Remove a receiver. Raises Conflict if the file was changed meanwhile, ConfigError."""
+    what = f"Remove receiver {table.get('name') or RECEIVERS[kind][1]}"
+    file.change(file.new(who, what, kind, table, None), known)
 
 
 def overlap(folder: Path, known: Sequence[Library]) -> str:

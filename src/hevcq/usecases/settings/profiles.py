@@ -33,6 +33,12 @@ def can_change(settings: Settings) -> bool:
     return profile_folder(settings) != installed_folder()
 
 
+def require_own(settings: Settings) -> None:
+    """Raise UsageError where profiles are those that came with hevcq."""
+    if not can_change(settings):
+        raise UsageError("This profile came with hevcq; copy it first.")
+
+
 def profile_text(settings: Settings, name: str) -> tuple[Path, str]:
     """Return a profile's file and its text. Raises UsageError if there is none."""
     path = profile_folder(settings) / f"{name}.yaml"
@@ -76,8 +82,13 @@ def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str
     raw = read_yaml(text)
     for key, value in values.items():
         section, _, name = key.rpartition(".")
+        model = section_model(section)
+        if name not in getattr(model, "model_fields", ()):
+            return text, {key: "is no key of a profile"}
         holder = (raw.get(section) or {}) if section else raw
-        if holder.get(name, usual(section_model(section), name)) != value:
+        if not isinstance(holder, dict):
+            break  # which is among the problems
+        if holder.get(name, usual(model, name)) != value:
             text = with_key(text, key, value)
     return text, _problems(text)
 
@@ -97,6 +108,7 @@ def save_profile(
     Raises Conflict, UsageError, ConfigError.
     """
     path, text = profile_text(settings, name)
+    require_own(settings)
     if text != texts[0]:
         raise Conflict(CHANGED.replace("settings", "profile's"), remedy=LOOK_AGAIN)
     problems = _problems(texts[1])
@@ -134,7 +146,10 @@ def usual(model: Any, name: str) -> Any:
 
 
 def section_model(section: str) -> Any:
-    return Profile.model_fields[section].annotation if section else Profile
+    """Return the model of a section, of "" the profile's; None if there is no such section."""
+    if not section:
+        return Profile
+    return Profile.model_fields[section].annotation if section in Profile.model_fields else None
 
 
 def with_key(text: str, key: str, value: object) -> str:

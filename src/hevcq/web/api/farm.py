@@ -1,6 +1,6 @@
 """The operations of operators: queues, jobs, dead letters, and what else the board shows."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Body, Query
 
@@ -9,9 +9,7 @@ from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.ledger import JobFilter
 from hevcq.running.submit import Submitted, submit_key, submit_path
-from hevcq.settings.libraries import SyncSettings
-from hevcq.usecases.doctor import sync_words
-from hevcq.usecases.history.report import DAYS, libraries_of, savings
+from hevcq.usecases.history.report import savings
 from hevcq.usecases.operations import listing, pausing
 from hevcq.usecases.operations.reprocess import (
     JobResult,
@@ -26,26 +24,15 @@ from hevcq.usecases.operations.status import (
     overview,
     reason_in_words,
 )
-from hevcq.usecases.settings.libraries import (
-    KEY,
-    SYNC,
-    find_named,
-    remove_named,
-    save_library,
-    save_sync,
-)
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.rendering import seconds_left
-from hevcq.wiring.contexts import open_remote
 from hevcq.wiring.notify import gathered
 
 router = new_router()
 OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
 
 UNKNOWN = "There is no such job."
-BY_FILE = frozenset({"password_file", "ca_file"})
-"""Keys of `[[sync]]` that nobody sends: whoever operates lets no file of their choice be read."""
 
 
 @router.get("/queues")
@@ -206,100 +193,3 @@ def show_savings(call: Operates) -> models.SavingsOut:
         saved=found.saved,
         days=days,
     )
-
-
-@router.get("/libraries")
-def list_libraries(call: Operates) -> models.LibrariesOut:
-    """List the libraries of this machine with their state, and what was made of each."""
-    app = call.app
-    found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
-    return models.LibrariesOut(
-        libraries=[models.LibraryOut.model_validate(each) for each in found],
-        days=DAYS,
-    )
-
-
-@router.put("/libraries/{name}")
-def put_library(
-    call: Operates, name: str, wanted: Annotated[dict[str, Any], Body()]
-) -> models.LibraryOut:
-    """Add a library, or replace it, by the keys of `[[libraries]]`; other keys get their defaults.
-
-    `"place": "replace"` also needs `"confirm_replace": true`, unless the library has it already.
-    """
-    file, app = call.app.settings_file, call.app
-    sure = wanted.pop("confirm_replace", False) is True
-    values, before = {**wanted, "name": name}, find_named(file, KEY, name)
-    if values.get("place") == "replace" != (before or {}).get("place") and not sure:
-        raise UsageError(
-            "A proven, smaller rendition would take the place of each original in this library.",
-            remedy='Send "confirm_replace": true to say that you want that.',
-        )
-    former = name if before else ""
-    save_library(file, values, call.person.name, profiles=app.read_profiles(), former=former)
-    app.adopt_settings(file.settings())
-    found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
-    return next(
-        models.LibraryOut.model_validate(each) for each in found if each.library.name == name
-    )
-
-
-@router.delete("/libraries/{name}", status_code=204)
-def delete_library(call: Operates, name: str) -> None:
-    """Remove a library from the settings; its videos, renditions and kept originals stay."""
-    _removed(call, KEY, name)
-
-
-def _removed(call: Call, key: str, name: str) -> None:
-    file = call.app.settings_file
-    if find_named(file, key, name) is None:
-        raise NoSuchVideo(f"There is no {name!r}.")
-    remove_named(file, key, name, call.person.name)
-    call.app.adopt_settings(file.settings())
-
-
-@router.get("/sync")
-def list_sync(call: Operates) -> models.SyncListOut:
-    """List the sync accounts of the settings."""
-    found = call.app.settings_file.settings().sync
-    return models.SyncListOut(accounts=[models.SyncOut.model_validate(each) for each in found])
-
-
-@router.put("/sync/{name}")
-def put_sync(
-    call: Operates, name: str, wanted: Annotated[dict[str, Any], Body()]
-) -> models.SyncOut:
-    """Add a sync account, or replace it, by the keys of `[[sync]]`; other keys get their defaults.
-
-    `password` is written to a file of its own and never shown; without it the one that is there stays.
-    """
-    file, password = call.app.settings_file, wanted.pop("password", None) or ""
-    if not isinstance(password, str) or not password.isprintable():
-        raise UsageError("password must be text on one line.")
-    before = find_named(file, SYNC, name) or {}
-    if own := wanted.keys() & BY_FILE:
-        raise UsageError(f"{min(own)} is set in the settings file only; send password instead.")
-    values = {**{key: before[key] for key in BY_FILE & before.keys()}, **wanted, "name": name}
-    former = name if before else ""
-    save_sync(file, values, call.person.name, password=password, former=former)
-    return models.SyncOut.model_validate(_account(call, name))
-
-
-def _account(call: Call, name: str) -> SyncSettings:
-    call.app.adopt_settings(call.app.settings_file.settings())
-    found = next((each for each in call.app.settings.sync if each.name == name), None)
-    if found is None:
-        raise NoSuchVideo(f"There is no sync account {name!r}.")
-    return found
-
-
-@router.delete("/sync/{name}", status_code=204)
-def delete_sync(call: Operates, name: str) -> None:
-    """Remove a sync account from the settings; files stay, here and on the server."""
-    _removed(call, SYNC, name)
-
-
-@router.post("/sync/{name}/test")
-def test_sync(call: Operates, name: str) -> models.SyncTestOut:
-    """Ask the server whether it lists the folders and, of what is moved, deletes safely."""
-    return models.SyncTestOut(works=sync_words(_account(call, name), open_remote))

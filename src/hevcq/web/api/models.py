@@ -3,7 +3,7 @@
 Times are seconds since the Unix epoch, sizes bytes.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -388,6 +388,78 @@ class SyncTestOut(BaseModel):
     """What the server of a sync account allows, in words."""
 
     works: str
+
+
+class HoursOut(Told):
+    """When this machine may work: windows of the week (none: always), and what a window's end does."""
+
+    windows: list[str]
+    timezone: str
+    at_end: str
+
+
+class ReceiverOut(BaseModel):
+    """Who is notified. The address of people is a secret, and not shown; no events: the usual ones."""
+
+    kind: str
+    number: int
+    name: str
+    url: str
+    events: list[str]
+
+
+class ReceiversOut(BaseModel):
+    """Everybody who is notified, and the digest of the settings file that says so."""
+
+    receivers: list[ReceiverOut]
+    digest: str
+
+
+class ReceiverTestOut(BaseModel):
+    """What came of a test message; `problem` is empty if it was taken."""
+
+    name: str
+    problem: str
+
+
+class ProfileCopyIn(Sent):
+    """A new profile, which is a copy of another."""
+
+    name: ProfileName
+    source: ProfileName
+
+
+class ProfileTextIn(Sent):
+    """A profile's new text, or new values of some keys, such as `video.crf`; `former` is the text that was seen."""
+
+    text: str = Field(default="", max_length=20_000)
+    keys: dict[str, Any] = Field(default_factory=dict)
+    former: str | None = None
+
+
+class ProfileTextOut(BaseModel):
+    """A profile as its file has it; `own` ones did not come with hevcq. `users` name it."""
+
+    name: str
+    text: str
+    own: bool
+    users: list[str]
+
+
+class ChangeOut(Told):
+    """A change of the settings; `undone` is who undid it, or empty."""
+
+    number: int
+    at: float
+    who: str
+    what: str
+    undone: str
+
+
+class ChangesOut(BaseModel):
+    """The changes of the settings that are kept, newest first."""
+
+    changes: list[ChangeOut]
 
 
 class ProfileIn(Sent):

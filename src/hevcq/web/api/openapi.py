@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hevcq.web.api import farm, videos
+from hevcq.web.api import farm, settings, videos
 from hevcq.web.api.call import JSON
 from hevcq.web.api.models import Problem
 from hevcq.web.problems import MEDIA_TYPE
@@ -20,7 +20,7 @@ PROBLEMS = (
     " 507: too little disk space."
 )
 API = APIRouter(prefix=PREFIX, responses={"default": {"model": Problem, "description": PROBLEMS}})
-for room in (videos, farm):
+for room in (videos, farm, settings):
     API.include_router(room.router)
 
 

@@ -22,6 +22,7 @@ from hevcq.usecases.settings.profiles import (
     copy_profile,
     delete_profile,
     profile_text,
+    require_own,
     save_profile,
     section_model,
     shipped,
@@ -162,8 +163,8 @@ def put_profile(request: Request, form: Mapping[str, str]) -> Response:
     app, name = services_of(request).app, form.get("name", "")
     former, text = _lines(form.get("former", "")), _lines(form.get("text", ""))
     tries, editable = form.get("do") == "try", can_change(app.settings)
-    if not (editable or tries):
-        raise HTTPException(400, "This profile came with hevcq; copy it first.")
+    if not tries:
+        require_own(app.settings)
     problems, wanted = dict[str, str](), former
     try:
         values = _values(form, former) if editable and text == former else {}

@@ -12,18 +12,22 @@ from hevcq.errors import HevcqError
 from hevcq.ports.event_log import EVENTS
 from hevcq.settings.explain import problems_of
 from hevcq.settings.libraries import Library, Rule, SyncSettings
-from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.doctor import sync_words
-from hevcq.usecases.notify.sender import try_receivers
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import (
+    HOURS,
     KEY,
+    RECEIVERS,
     SYNC,
+    add_receiver,
     find_named,
     hours_of,
     library_problems,
+    listed_receivers,
     remove_named,
+    remove_receiver,
+    save_hours,
     save_library,
     save_sync,
     sync_problems,
@@ -36,9 +40,8 @@ from hevcq.web.rendering import page
 from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import open_remote
-from hevcq.wiring.notify import event_log, people, receivers
+from hevcq.wiring.notify import people, try_receiver
 
-MESSAGES = ("notify", "webhook", "media_server")
 IN_PLACE = (
     "replace: a proven, smaller rendition takes the original's place; undo brings the original back"
     " until its days end"
@@ -77,10 +80,10 @@ KEPT = (
     " that only hevcq's user may read, and never shown."
 )
 MAX_RULES = 12
-KINDS: Mapping[str, tuple[type[Any], str, Sequence[str]]] = {
-    "notify": (NotifySettings, "People", ("name", "url", "events", "digest")),
-    "webhook": (WebhookSettings, "A program (webhook)", ("name", "url", "secret", "events")),
-    "media_server": (MediaServerSettings, "A media server", ("kind", "url", "key", "paths")),
+RECEIVER: Mapping[str, Sequence[str]] = {
+    "notify": ("name", "url", "events", "digest"),
+    "webhook": ("name", "url", "secret", "events"),
+    "media_server": ("kind", "url", "key", "paths"),
 }
 SENT = [(name, f"{name}: {words}") for name, words in EVENTS.items() if name != "test"]
 NOTICES = {
@@ -258,7 +261,7 @@ def drop(request: Request, form: Mapping[str, str]) -> Response:
     return done(services_of(request).app, "" if key == KEY else "/sync", "removed")
 
 
-HOURS = ("timezone", "at_end")
+OTHER_HOURS = ("timezone", "at_end")
 """Not gate_command: whoever signs in as an operator runs no program of their choice on this machine."""
 
 
@@ -275,13 +278,13 @@ def _hours_form(
         "settings_hours.html",
         grid=grid,
         windows=windows,
-        others=fields(ScheduleSettings, HOURS, raw, problems),
+        others=fields(ScheduleSettings, OTHER_HOURS, raw, problems),
         error=problems.get("", ""),
     )
 
 
 def _schedule(file: SettingsFile) -> dict[str, Any]:
-    found: dict[str, Any] = dict(file.raw().get("schedule", {}))
+    found: dict[str, Any] = dict(file.raw().get(HOURS, {}))
     return found
 
 
@@ -294,7 +297,7 @@ def hours(request: Request) -> Response:
 def put_hours(request: Request, form: Mapping[str, str]) -> Response:
     file, app, gridded = file_of(request), services_of(request).app, form.get("grid") == "yes"
     before, problems = _schedule(file), dict[str, str]()
-    values = read_fields(ScheduleSettings, HOURS, form, before)
+    values = read_fields(ScheduleSettings, OTHER_HOURS, form, before)
     if not gridded:
         values = read_fields(ScheduleSettings, ["windows"], form, values)
     else:
@@ -306,9 +309,8 @@ def put_hours(request: Request, form: Mapping[str, str]) -> Response:
             problems["windows"] = str(error)
     problems |= problems_of(ScheduleSettings, values)
     if not problems:
-        change = file.new(operator_of(request).name, "Change the hours", "schedule", before, values)
         try:
-            file.change(change, form.get("file_digest", ""))
+            save_hours(file, values, operator_of(request).name, form.get("file_digest", ""))
         except HevcqError as error:
             problems = {"": str(error)}
         else:
@@ -322,16 +324,12 @@ def _receivers_page(
     error: str = "",
     notice: str = "",
 ) -> Response:
-    file = file_of(request)
-    raw = file.raw()
-    listed = [
-        (kind, number, each) for kind in MESSAGES for number, each in enumerate(raw.get(kind, ()))
-    ]
     forms = []
-    for kind, (model, title, names) in KINDS.items():
+    for kind, (model, title) in RECEIVERS.items():
         values, problems = shown.get(kind, ({}, {}))
-        made = fields(model, names, values, problems, _events(kind))
+        made = fields(model, RECEIVER[kind], values, problems, _events(kind))
         forms.append((kind, title, made, bool(problems)))
+    listed = listed_receivers(file_of(request))
     return show(
         request, "settings_messages.html", listed=listed, forms=forms, error=error, notice=notice
     )
@@ -348,17 +346,15 @@ def messages(request: Request) -> Response:
 
 def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     file, kind = file_of(request), form.get("kind_of", "")
-    if kind not in KINDS:
+    if kind not in RECEIVERS:
         raise HTTPException(400, "Say which receiver.")
-    model, title, names = KINDS[kind]
-    values = read_fields(model, names, form, {}, _events(kind))
+    model = RECEIVERS[kind][0]
+    values = read_fields(model, RECEIVER[kind], form, {}, _events(kind))
     problems = {**problems_of(model, values)}
     if not problems:
-        who, what = operator_of(request).name, f"Add receiver {values.get('name') or title}"
+        who, known = operator_of(request).name, form.get("file_digest", "")
         try:
-            if kind == "notify":
-                people(NotifySettings.model_validate(values))
-            file.change(file.new(who, what, kind, None, values), form.get("file_digest", ""))
+            add_receiver(file, kind, values, who, check=people, known=known)
         except HevcqError as error:
             problems = {"": str(error)}
         else:
@@ -366,31 +362,27 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     return _receivers_page(request, {kind: (values, problems)}, problems.get("", ""))
 
 
-def _named(request: Request, form: Mapping[str, str]) -> tuple[str, int, dict[str, Any]]:
-    """Return the receiver that a form names: its list, number and table. Raises HTTPException 400."""
-    kind, number = form.get("kind", ""), whole(form.get("number", ""))
-    listed = file_of(request).raw().get(kind, []) if kind in KINDS else []
-    if number is None or not number < len(listed):
+def _named(request: Request, form: Mapping[str, str]) -> int:
+    """Return which of all receivers a form names. Raises HTTPException 400."""
+    wanted = form.get("kind", ""), whole(form.get("number", ""))
+    listed = [(kind, number) for kind, number, _ in listed_receivers(file_of(request))]
+    if wanted not in listed:
         raise HTTPException(400, "Say which receiver.")
-    return kind, number, listed[number]
+    return listed.index(wanted)
 
 
 def drop_receiver(request: Request, form: Mapping[str, str]) -> Response:
-    kind, _, table = _named(request, form)
-    file, who = file_of(request), operator_of(request).name
-    what = f"Remove receiver {table.get('name') or KINDS[kind][1]}"
-    file.change(file.new(who, what, kind, table, None), form.get("file_digest", ""))
+    file = file_of(request)
+    kind, _, table = listed_receivers(file)[_named(request, form)]
+    remove_receiver(file, kind, table, operator_of(request).name, form.get("file_digest", ""))
     return done(services_of(request).app, "/messages", "receiver")
 
 
 def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
     """Send a test message by what the file says now, and show what came of it."""
-    kind, number, _ = _named(request, form)
-    app, file = services_of(request).app, file_of(request)
-    app.adopt_settings(file.settings())
-    before = sum(len(file.raw().get(each, ())) for each in MESSAGES[: MESSAGES.index(kind)])
-    one = receivers(app)[before + number]
-    ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())
+    number, app = _named(request, form), services_of(request).app
+    app.adopt_settings(file_of(request).settings())
+    name, problem = try_receiver(app, number)
     if problem:
         return _receivers_page(request, {}, f"{name} did not take the test: {problem}")
     return _receivers_page(request, {}, notice=f"{name} took the test.")
