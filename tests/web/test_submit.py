@@ -1,7 +1,11 @@
 """Videos that programs submit: by path, and by the webhooks of Sonarr and Radarr."""
 
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +22,7 @@ from hevcq.web.identity.person import Scope
 from hevcq.wiring.app import App
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock, make_clip
+from support.standin import Quiet, running
 
 JOBS = "/api/v1/jobs"
 RECORDED = json.loads((Path(__file__).parent / "imported.json").read_text())
@@ -130,6 +135,82 @@ def test_the_webhook_of_an_import_queues_its_file(nas: TestClient, media: Path, 
         ("720p", "queue"),
         ("av1", "queue"),
     ]
+
+
+@pytest.mark.media
+def test_an_upgrade_is_queued_beside_the_job_of_what_it_replaces(nas: TestClient, media: Path):
+    season = media / "Shows" / "Season 01"
+    old = make_clip(season, name="imported.mkv", size="1920x1080")
+    body = {**RECORDED["sonarr"], "isUpgrade": True, "deletedFiles": [{"path": str(old)}]}
+
+    def imported(path: Path) -> list[tuple[str, str]]:
+        sent = json.dumps(body).replace("IMPORTED", str(path))
+        headers = {"Content-Type": "application/json"}
+        found = nas.post(f"{JOBS}/imported", content=sent, headers=headers).json()["jobs"]
+        return [(each["result"], each["job"]) for each in found if each["profile"] == "720p"]
+
+    ((_, first),) = imported(old)
+    old.unlink()
+    found = imported(make_clip(season, name="imported.mkv", size="1920x1088"))
+
+    assert [each[0] for each in found] == ["queue", "skip"]
+    assert found[0][1] != first == found[1][1]
+
+
+class Relay(Quiet):
+    """Hands what is posted to the page of a test."""
+
+    server: Any
+
+    def do_POST(self) -> None:
+        headers = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
+        answer = self.server.page.post(self.path, content=self.body(), headers=headers)
+        self.reply(answer.status_code, answer.content)
+
+
+def script(address: str, token: str) -> str:
+    """Return the custom script of the recipe, with a person's address and token."""
+    text = (Path(__file__).parents[2] / "docs" / "home" / "recipes.md").read_text()
+    (found,) = [each for each in text.split("```sh\n") if each.startswith("#!/bin/sh")]
+    return found.split("```")[0].replace("http://127.0.0.1:8790", address).replace("TOKEN", token)
+
+
+@pytest.mark.media
+@pytest.mark.skipif(not shutil.which("jq") or not shutil.which("curl"), reason="needs jq and curl")
+def test_the_custom_script_of_the_recipe_does_what_it_says(nas: TestClient, media: Path):
+    season = media / "Shows" / "Season 01"
+    names = ("A [1080p] *'.mkv", 'B "2".mkv', "C.mkv", "D.mkv")
+    clips = [str(make_clip(season, name=name, size="1920x1080")) for name in names]
+    token = nas.headers["Authorization"].removeprefix("Bearer ")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
+    server.page = nas  # type: ignore[attr-defined]
+
+    def run(text: str, **said: str) -> int:
+        known = {"PATH": os.environ["PATH"], **said}
+        return subprocess.run(["sh", "-c", text], env=known, check=False).returncode
+
+    def queued() -> set[str]:
+        listed = nas.get(JOBS).json()["jobs"]
+        return {each["source"].rpartition("/")[2] for each in listed}
+
+    with running(server):
+        text = script(f"http://127.0.0.1:{server.server_port}", token)
+        several = "|".join(clips[1:3])
+        for said in (
+            {"sonarr_eventtype": "Test"},
+            {"radarr_eventtype": "Test"},
+            {"sonarr_eventtype": "EpisodeFileDelete", "sonarr_episodefile_path": clips[0]},
+            {"radarr_eventtype": "Rename", "radarr_moviefile_path": clips[0]},
+        ):
+            assert run(text, **said) == 0
+        assert queued() == set()
+        assert run(text, sonarr_eventtype="Download", sonarr_episodefile_path=clips[0]) == 0
+        assert run(text, sonarr_eventtype="Download", sonarr_episodefile_paths=several) == 0
+        assert run(text, radarr_eventtype="Download", radarr_moviefile_path=clips[3]) == 0
+        assert queued() == set(names)
+        gone = {"radarr_eventtype": "Download", "radarr_moviefile_path": f"{season}/gone.mkv"}
+        assert run(text, **gone) != 0
+        assert run(script(f"http://127.0.0.1:{server.server_port}", "wrong"), **gone) != 0
 
 
 @pytest.mark.parametrize("sender", ["test", "grab"])
