@@ -60,11 +60,11 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         watch_signed_out(ann, chromium, site)
         assert worker.wait(60) == 0
         mend_from_the_board(olga)
-        job = look_through_the_queue(olga)
-        pages = ("/", video, f"{video}/edit", f"{video}/compare/small", "/upload", "/board",
-                 "/board/libraries", "/board/figures?since=1y", "/board/jobs", "/board/jobs?state=failed",
-                 job, "/board/jobs/ask?action=retry")  # fmt: skip
-        look_at_every_page(olga, pages)
+        look_through_the_queue(olga)
+        for path in (video, f"{video}/compare/small"):  # with what was really encoded
+            olga.go(path)
+            olga.page.get_by_role("heading", level=1).wait_for()
+            olga.look_at()
         for each in (ann, bob, eve, olga):
             assert not each.said, "; ".join(each.said)
     server.terminate()
@@ -291,14 +291,13 @@ def mend_from_the_board(olga: Watched) -> None:
     assert failed.count() == 1, "the other is still there"
 
 
-def look_through_the_queue(olga: Watched) -> str:
-    """Find a finished job and read its checks, then see what failed; return the address of the first."""
+def look_through_the_queue(olga: Watched) -> None:
+    """Find a finished job and read its checks, then see what failed."""
     olga.go("/board")
     olga.page.get_by_role("link", name="Queue", exact=True).click()
     olga.page.get_by_role("link", name="done").click()
     olga.page.get_by_role("link", name="Path").first.click()
     olga.page.get_by_role("rowheader", name="G5 measured times").first.wait_for()
-    job: str = olga.page.url.removeprefix(olga.address)
     with olga.page.expect_download() as came:
         olga.page.get_by_role("link", name="Certificate").click()
     assert "G5 measured times" in Path(came.value.path()).read_text()
@@ -314,11 +313,3 @@ def look_through_the_queue(olga: Watched) -> str:
     olga.page.get_by_role("heading", name="Retry 1 job?").wait_for()
     olga.page.get_by_role("link", name="Back").click()
     olga.page.wait_for_url("**/board/jobs?state=failed")
-    return job
-
-
-def look_at_every_page(olga: Watched, pages: tuple[str, ...]) -> None:
-    for path in pages:
-        olga.go(path)
-        olga.page.get_by_role("heading", level=1).wait_for()
-        olga.look_at()

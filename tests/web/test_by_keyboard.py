@@ -22,8 +22,9 @@ from support.browser import Site, Watched, browser
 from support.jobs import Farm
 from support.videos import VideoBench
 from web.conftest import PASSWORD, peopled
+from web.test_board import encoded
 from web.test_compare import Pairs, placed
-from web.test_figures import encoded
+from web.test_share import WORD
 
 PAPER = 720
 """The width of a sheet of A4 without its margins, in pixels."""
@@ -106,6 +107,8 @@ def test_every_page_is_gone_through_and_operated_by_keyboard_alone(
         olga.go("/sign-in")
         olga.go_through()
         olga.sign_in("olga", PASSWORD)
+        olga.go("/board")
+        pause_and_cancel(olga)  # first: a machine that says no more is listed as silent soon
         for path in PAGES:
             olga.go(path.format(**known))
             olga.go_through()
@@ -185,6 +188,38 @@ def step_through_frames(olga: Watched) -> None:
     olga.page.get_by_role("status").get_by_text("Frame 1 of").wait_for()
 
 
+def share_a_video(olga: Watched) -> None:
+    """Share it with a password and without download; unlock it as a stranger; then change the terms."""
+    olga.type_into("Days until the share ends", "7")
+    olga.type_into("Password to watch it", WORD)
+    olga.press("checkbox", "Offer it for download", "Space")
+    assert olga.accessible() == []
+    olga.press("button", "Make it public")
+    olga.page.get_by_text("with a password, without download").wait_for()
+    address = olga.page.locator(".share a").get_attribute("href").removeprefix(olga.address)
+
+    stranger = Watched(olga.page.context.browser.new_context(), olga.address)
+    stranger.go(address)
+    for word in ("not this one", WORD):
+        assert stranger.accessible() == []
+        stranger.type_into("Password", word)
+        stranger.page.keyboard.press("Enter")
+        if word != WORD:
+            stranger.page.get_by_text("That is not the password.").wait_for()
+    stranger.page.get_by_role("heading", name="The garden").wait_for()
+    olga.tab_to(olga.page.get_by_text("Change end, password or download"))
+    olga.page.keyboard.press("Enter")
+    olga.press("checkbox", "No password", "Space")
+    assert olga.accessible() == []
+    olga.press("button", "Save")
+    olga.page.get_by_text("The share was changed").wait_for()
+    assert olga.page.get_by_text("with a password").count() == 0
+    assert stranger.page.get_by_role("link", name="Download").count() == 0
+    bar = stranger.page.locator("input[data-plyr=seek]")
+    assert bar.evaluate("each => getComputedStyle(each).borderStyle") == "none"
+    assert stranger.accessible() == []
+
+
 def find_a_video(olga: Watched) -> None:
     olga.type_into("Search", "garden")
     olga.page.keyboard.press("Enter")
@@ -217,12 +252,12 @@ def upload_two(olga: Watched) -> None:
 
 
 OPERATIONS = (
-    ("/board", pause_and_cancel),
     ("/board", stay_where_one_is_while_the_board_changes),
     ("/board/jobs", retry_in_bulk),
     ("{failed}", keep_what_is_damaged),
     ("{job}/compare", move_the_slider_and_leave_the_original),
     ("{job}/compare?at=1.000", step_through_frames),
+    ("{video}", share_a_video),
     ("/", find_a_video),
     ("/upload", upload_two),
 )

@@ -9,8 +9,6 @@ import pytest
 from support.browser import Site, Watched, browser, make_large_clip, require_chromium
 from web.conftest import PASSWORD
 
-SCREENS = ((1280, "light"), (768, "dark"), (360, "dark"), (360, "light"))
-
 
 class EmptySite(Site):
     """A machine on which hevcq was never started, with one folder of videos."""
@@ -56,7 +54,7 @@ def test_the_first_run(site: EmptySite) -> None:
             "**/setup/password"
         )  # whoever comes first cannot go on without the code
         ada.go(line.split(site.address)[1].strip())
-        ada.go_through(*SCREENS)
+        ada.go_through()
         ada.page.get_by_label("Name").fill("ada")
         ada.page.get_by_label("Password", exact=True).fill(PASSWORD)
         ada.page.get_by_label("Password again").fill(PASSWORD)
@@ -68,24 +66,24 @@ def test_the_first_run(site: EmptySite) -> None:
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_role("link", name=str(site.media)).click()
         ada.page.get_by_role("link", name="Films").click()
-        ada.go_through(*SCREENS)
+        ada.go_through()
         ada.page.get_by_role("button", name="Choose this folder").click()
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_label("small").check()
-        ada.go_through(*SCREENS)
+        ada.go_through()
         server = killed_before(site, server[0], ada)
         assert "#" not in server[1], "the code is used"
         ada.go("/")
         ada.page.get_by_label("small").check()  # at the screen where it was
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_label("Always").check()
-        ada.go_through(*SCREENS)
+        ada.go_through()
         ada.page.get_by_role("button", name="Next").click()
         ada.page.get_by_role("button", name="Try it").click()
         ada.page.get_by_text("Every check passed.").wait_for()
         frames = ada.page.get_by_alt_text("Frame of the original")
         assert frames.first.evaluate("each => each.naturalWidth") > 0
-        ada.go_through(*SCREENS)
+        ada.go_through()
         assert [each.name for each in (site.media / "Films").iterdir()] == ["Garden <b>.mkv"]
         server[0].terminate()
         assert server[0].wait(60) == 0

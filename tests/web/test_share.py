@@ -1,18 +1,14 @@
 """A public video that ends, asks for a password, or is not offered for download."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from hevcq.domain.videos.record import Video, Visibility
 from hevcq.settings.web import DAY_S
-from hevcq.web.identity.person import Role
-from support.browser import Site, Watched, browser
 from support.clips import ManualClock
 from support.videos import VideoBench
-from web.conftest import PASSWORD, peopled
 
 WORD = "apple tree"
 
@@ -162,51 +158,3 @@ def test_terms_are_changed_at_the_same_address_and_what_is_left_empty_stays(
     ann.post(f"/v/{video.video_id}/unpublish", data={"a": "b"})
     assert ann.patch(api, json={"share": {}}).status_code == 422
     assert ann.post(where, data={"days": "1"}).status_code == 409
-
-
-@pytest.mark.media
-@pytest.mark.timeout(200)
-def test_a_video_is_shared_and_unlocked_by_keyboard_alone(tmp_path: Path) -> None:
-    bench = VideoBench(tmp_path)
-    video = bench.done("ann", profiles=("hevc",), title="The garden")
-    bench.close()
-    with peopled(Site(tmp_path), ann=Role.USER) as site, browser() as chromium:
-        site.serve()
-        ann, stranger = (Watched(chromium.new_context(), site.address) for _ in range(2))
-        ann.forgive = stranger.forgive = True  # the video is a pretended one
-        ann.sign_in("ann", PASSWORD)
-        ann.go(f"/v/{video.video_id}")
-        ann.tab_to(ann.page.get_by_label("Days until the share ends"))
-        ann.page.keyboard.type("7")
-        ann.tab_to(ann.page.get_by_label("Password to watch it"))
-        ann.page.keyboard.type(WORD)
-        ann.tab_to(ann.page.get_by_label("Offer it for download"))
-        ann.page.keyboard.press("Space")
-        assert ann.accessible() == []
-        ann.tab_to(ann.page.get_by_role("button", name="Make it public"))
-        ann.page.keyboard.press("Enter")
-        ann.page.get_by_text("with a password, without download").wait_for()
-        address = ann.page.locator(".share a").get_attribute("href").removeprefix(site.address)
-
-        stranger.go(address)
-        for word in ("not this one", WORD):
-            assert stranger.accessible() == []
-            stranger.tab_to(stranger.page.get_by_label("Password"))
-            stranger.page.keyboard.type(word)
-            stranger.page.keyboard.press("Enter")
-            if word != WORD:
-                stranger.page.get_by_text("That is not the password.").wait_for()
-        stranger.page.get_by_role("heading", name="The garden").wait_for()
-        ann.tab_to(ann.page.get_by_text("Change end, password or download"))
-        ann.page.keyboard.press("Enter")
-        ann.tab_to(ann.page.get_by_label("No password"))
-        ann.page.keyboard.press("Space")
-        assert ann.accessible() == []
-        ann.tab_to(ann.page.get_by_role("button", name="Save"))
-        ann.page.keyboard.press("Enter")
-        ann.page.get_by_text("The share was changed").wait_for()
-        assert ann.page.get_by_text("with a password").count() == 0
-        assert stranger.page.get_by_role("link", name="Download").count() == 0
-        bar = stranger.page.locator("input[data-plyr=seek]")
-        assert bar.evaluate("each => getComputedStyle(each).borderStyle") == "none"
-        assert stranger.accessible() == []
