@@ -178,6 +178,7 @@ NOTES = {
     "a folder": lambda path, _: path.mkdir(),
     "NUL": lambda path, _: path.write_text('"a\\u0000/.hevcq-x"'),
     "no name": lambda path, _: path.write_text('"\\ud800/.hevcq-x"'),
+    "torn": lambda path, _: path.write_text("{"),
     "a video": lambda path, _: path.write_text('"video.avi"'),
     "a way out": lambda path, _: path.write_text('"../outside/.hevcq-x"'),
 }

@@ -92,3 +92,19 @@ def test_real_ffmpeg_killed_frozen_or_orphaned_costs_no_video(backend, kills):
     assert counts["workers_killed"] >= 1
     assert counts["ffmpeg_frozen"] >= 1
     assert sum(counts["retried_as"].values()) >= 1
+
+
+def test_a_worker_that_never_rests_does_not_grow():
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.chaos.soak", "--minutes", "0.15"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.stdout, ran.stderr[-3000:]
+    told = json.loads(ran.stdout)
+    assert (ran.returncode, told["flat"]) == (0, True), told["grew"]
+    assert told["jobs"] >= 10

@@ -1,5 +1,7 @@
 """Metrics: what a worker's events come to, as EMF lines and as Prometheus text."""
 
+import io
+import json
 import re
 import socket
 import urllib.error
@@ -15,6 +17,8 @@ from hevcq.domain.job import Phase
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, EncoderFailed, SourceDamaged, Unavailable
 from hevcq.ports.queue import QueueDepth
+from hevcq.util import log
+from hevcq.util.log import get_logger
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.metrics import (
     ENDS,
@@ -24,6 +28,7 @@ from hevcq.worker.monitoring.metrics import (
     MetricsReport,
 )
 from hevcq.worker.monitoring.watchers import PoolState
+from hevcq.worker.slot import Slot
 from ops.metered import Metered, checked, parsed
 from support.fakes.farm import Farm
 
@@ -268,3 +273,43 @@ def test_a_worker_whose_metrics_are_only_read_writes_no_lines_and_serves_until_i
     assert any(name.startswith("hevcq_jobs_ended_total") for name in found)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", exposition.port), timeout=1)
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    stream = io.StringIO()
+    log.configure("debug", "json", stream)
+    return stream
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def worker_of(farm: Farm) -> Slot:
+    return Slot(farm.context, farm.handler(), [ProfileQueue(farm.profile, farm.queue)])
+
+
+def named(line: dict[str, object]) -> dict[str, object]:
+    return {name: line.get(name) for name in ("job", "profile", "attempt", "source")}
+
+
+@pytest.mark.parametrize("error", [None, EncoderFailed("exit 1"), ZeroDivisionError("a defect")])
+def test_every_line_about_a_job_names_it(tmp_path, stream, error):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    farm.encoder.during["encode"] = lambda: get_logger().info("from_deep_below")
+    if error is not None:
+        farm.encoder.errors["verify"] = [error]
+
+    worker_of(farm).step()
+
+    written = lines(stream)
+    expected = {
+        "job": farm.record(source).job_id,
+        "profile": "hevc",
+        "attempt": 1,
+        "source": source.key,
+    }
+    assert [named(line) for line in written] == [expected] * len(written)
+    assert {"job_started", "from_deep_below"} < {line["event"] for line in written}

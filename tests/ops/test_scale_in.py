@@ -71,7 +71,8 @@ def test_the_protection_of_a_long_job_is_renewed_before_it_ends(ecs):
     assert 3 * RENEW_S <= PROTECT_S, "two renewals may fail"
 
 
-@pytest.mark.parametrize("answer", [None, b"{}", b"<html>", b'{"failure": {"Reason": "x"}}'])
+@pytest.mark.parametrize("answer", [None, b"", b"[]", b"<html>", b'{"failure": {"Reason": "x"}}',
+                                    b'{"protection": {"ProtectionEnabled": "maybe"}}'])  # fmt: skip
 def test_a_request_that_fails_is_repeated_soon(ecs, answer):
     guard = Guarded(ecs.uri)
     ecs.answers = [answer]
@@ -85,6 +86,12 @@ def test_a_request_that_fails_is_repeated_soon(ecs, answer):
     guard.see(0)
 
     assert ecs.states == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(0, 1), (61, 2), (10**9, 2880)])
+def test_protection_is_asked_for_in_whole_minutes_within_the_agents_bounds(ecs, seconds, minutes):
+    assert TaskProtection(ecs.uri).protect(seconds)
+    assert ecs.asked == [{"ProtectionEnabled": True, "ExpiresInMinutes": minutes}]
 
 
 def test_a_protection_whose_answer_was_lost_is_ended_too(ecs):
@@ -168,11 +175,12 @@ def names(tmp_path) -> list[str]:
         return [type(w).__name__ for w in watchers(app)]
 
 
+@pytest.mark.parametrize("uri", ["ftp://nowhere", "file:///etc/passwd", "169.254.170.2/api"])
 def test_an_address_that_is_none_is_reported_and_the_worker_works_without(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, capsys, uri
 ):
-    monkeypatch.setenv("ECS_AGENT_URI", "ftp://nowhere")
+    monkeypatch.setenv("ECS_AGENT_URI", uri)
 
     assert "ScaleInGuard" not in names(tmp_path)
     said = capsys.readouterr()
-    assert "ftp://nowhere" in said.out + said.err
+    assert uri in said.out + said.err

@@ -1,8 +1,10 @@
 """Reaching the farm that a machine joined: transfers resume, refusals say why, and http stays at home."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2 as http
@@ -19,6 +21,7 @@ from hevcq.errors import (
     UsageError,
     WorkerUnfit,
 )
+from hevcq.relay import SparseFile
 from hevcq.remotes.farm import UNENCRYPTED, HttpFarm, require_private
 from support.clips import ManualClock
 from support.orders import new_order
@@ -219,3 +222,25 @@ def test_http_to_a_public_address_is_refused(
 def test_what_is_no_address_is_refused(line: str) -> None:
     with pytest.raises(UsageError, match="no address"):
         require_private(line)
+
+
+def test_a_write_that_is_under_way_ends_before_its_file_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, write, sizes = SparseFile(tmp_path, 10), os.pwrite, list[int]()
+    closing = threading.Thread(target=file.close)
+
+    def closed_meanwhile(descriptor: int, content: bytes, at: int) -> int:
+        closing.start()
+        closing.join(0.2)
+        sizes.append(
+            os.fstat(descriptor).st_size
+        )  # another file may have the number of a closed one
+        return write(descriptor, content, at)
+
+    monkeypatch.setattr(os, "pwrite", closed_meanwhile)
+    with suppress(ValueError):
+        file.read(0, 10, lambda start, end, put: put(start, bytes(end - start)))
+    closing.join()
+
+    assert sizes == [10]

@@ -1,16 +1,24 @@
 """The database file: refused when it is not sound, or of other tables, shared between threads."""
 
+import errno
+import os
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from backends.sql.notes import ADD, notes
+from contracts.objects import nothing
+from hevcq.backends.sql import files
 from hevcq.errors import (
     DatabaseBusy,
     DatabaseDamaged,
     DiskFull,
+    Stopped,
     StorageError,
     UnknownSchema,
 )
@@ -170,3 +178,83 @@ def test_a_locked_database_is_reported_once_a_wait(path: Path, monkeypatch) -> N
     assert [str(path) in words for words in said] == [True]
     database.change("DELETE FROM message")
     database.close()
+
+
+def test_work_that_raises_undoes_its_own_changes_only(database: SqliteDatabase) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute(ADD, ("half",))
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        database.write(fail)
+    with pytest.raises(StorageError):
+        database.change("INSERT INTO nowhere VALUES (1)")
+
+    database.change(ADD, ("whole",))
+    assert notes(database) == ["whole"]
+
+
+def test_writers_that_come_together_fail_apart(database: SqliteDatabase) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute(ADD, ("half",))
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(8) as pool:
+        good = [pool.submit(database.change, ADD, (f"n{n}",)) for n in range(5)]
+        bad = pool.submit(database.write, fail)
+        good += [pool.submit(database.change, ADD, (f"n{n}",)) for n in range(5, 9)]
+        assert [future.result(10) for future in good] == [1] * 9
+        with pytest.raises(KeyboardInterrupt):
+            bad.result(10)
+
+    assert sorted(notes(database)) == [f"n{n}" for n in range(9)]
+
+
+def test_a_closed_database_says_so_and_closes_twice(database: SqliteDatabase) -> None:
+    database.close()
+    database.close()
+
+    with pytest.raises(StorageError, match="closed"):
+        database.change(ADD, ("x",))
+    with pytest.raises(StorageError, match="closed"):
+        notes(database)
+
+
+def test_readers_cannot_write(database: SqliteDatabase) -> None:
+    with pytest.raises(StorageError):
+        database.read(lambda c: c.execute(ADD, ("x",)))
+    assert notes(database) == []
+
+
+STOP = threading.Event()
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["copy_file_range", "plain"])
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_copy_is_whole_on_any_file_system_and_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: bool, links: bool
+) -> None:
+    content = os.urandom(9 * 1024 * 1024 + 17)
+    (tmp_path / "in").write_bytes(content)
+    if not kernel:
+        monkeypatch.setattr(os, "copy_file_range", Mock(side_effect=OSError(errno.EXDEV, "no")))
+    if not links:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no")))
+
+    files.copy_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
+    with pytest.raises(FileExistsError):
+        files.copy_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
+
+    assert (tmp_path / "out").read_bytes() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_stop_in_the_middle_of_a_copy_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    (tmp_path / "in").write_bytes(bytes(40 * 1024 * 1024))
+    stop = threading.Event()
+
+    with pytest.raises(Stopped):
+        files.place_new(tmp_path / "in", tmp_path / "out", moved=lambda _: stop.set(), stop=stop)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -7,7 +7,7 @@ import pytest
 from e2e.aws.fleet import Fleet
 from e2e.embedded.farm import until
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.domain.keys import MASTER, is_set, member_key
+from hevcq.domain.keys import MASTER, is_set
 
 pytestmark = [pytest.mark.aws, pytest.mark.media, pytest.mark.slow]
 PROFILE = "720p"
@@ -26,36 +26,6 @@ def packets(master: str) -> list[str]:
     command += ["stream=codec_type,nb_read_packets", "-of", "csv=p=0", master]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return sorted({line for line in done.stdout.splitlines() if line.startswith(("v", "a"))})
-
-
-def test_a_worker_killed_while_it_publishes_a_set_is_replaced_by_another(sets: Fleet) -> None:
-    video = sets.clip("a video.mp4", seconds=3)
-    first = sets.worker(PROFILE)
-    queued = sets.ingest("--profile", PROFILE, "--no-wait")
-    assert queued.code == 0, queued.err
-    until(lambda: len(sets.renditions()) >= 3, timeout=90)
-
-    first.kill()
-    first.wait()
-    halves = sets.renditions()
-    sets.worker(PROFILE)
-    ran = sets.ingest("--profile", PROFILE)
-
-    assert ran.code == 0, ran.out + ran.err + sets.log()
-    (master,) = [key for key in sets.renditions() if is_set(key)]
-    placed = video.with_name("a video.720p.hls")
-    names = {path.relative_to(placed).as_posix() for path in placed.rglob("*") if path.is_file()}
-    assert {member_key(master, name) for name in names} <= set(sets.renditions())
-    assert len({name.partition("/")[0] for name in names - {MASTER}}) == 1, "of one attempt only"
-    if master not in halves:
-        assert not {member_key(master, name) for name in names} & set(halves)
-    assert any(line.startswith("video,") for line in packets(str(placed / MASTER)))
-    checked = sets.run("check", placed, "--source", video)
-    assert checked.code == 0, checked.out + checked.err
-    again = sets.ingest("--profile", PROFILE)
-    assert (again.code, again.named("job_queued")) == (0, [])
-    assert sets.open_uploads() == []
-    assert sets.strays() == []
 
 
 def test_the_hls_of_a_long_video_is_shared_by_workers_one_of_which_is_killed(fleet: Fleet) -> None:

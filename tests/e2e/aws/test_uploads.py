@@ -1,5 +1,6 @@
 """Uploads of every kind become renditions, through real worker processes and real ffmpeg."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -100,3 +101,32 @@ def test_the_daily_task_tags_an_upload_once_all_that_want_it_are_done(
     assert (ran.code, ran.err.strip()) == (0, "1 upload tagged hevcq=done.")
     tags = [fleet.clients.s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"] for key in keys]
     assert tags == [[{"Key": "hevcq", "Value": "done"}], []]
+
+
+def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    fleet.recipe("hevc", bounds=", max_pixels: 4096")
+    fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
+    worker = fleet.worker("hevc")
+    (dead,) = fleet.until_done(1, state=JobState.DEAD)
+    fleet.until_quiet("hevc")
+    worker.kill()
+    (letter,) = fleet.backend.queues["hevc"].dead_letters(Selection())
+    assert letter.failure_class is dead.failure_class is FailureClass.UNSUPPORTED
+    assert dead.reason == letter.reason
+
+    fleet.recipe("hevc")
+    listed = fleet.run("failures", "list", "--json")
+    dry = fleet.run("redrive", "--dlq", "--dry-run", "--json")
+    ran = fleet.run("redrive", "--dlq", "--profile", "hevc", "--json")
+    fleet.worker("hevc")
+    (done,) = fleet.until_done(1)
+
+    assert [line["job_id"] for line in map(json.loads, listed.out.splitlines())] == [dead.job_id]
+    assert [line["result"] for line in map(json.loads, dry.out.splitlines())] == ["would_redrive"]
+    assert [line["result"] for line in map(json.loads, ran.out.splitlines())] == ["redriven"]
+    assert (done.job_id, done.failures) == (dead.job_id, 0)
+    fleet.until_quiet("hevc")
+    assert fleet.run("failures", "list", "--json").out == ""
+    assert fleet.left_behind() == []

@@ -3,6 +3,8 @@
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, Wor
 from hevcq.library.place import certificate_of
 from hevcq.library.scanning.probe_files import FoundVideo, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, RejectionCause, find
+from hevcq.library.scanning.watch_folder import Mount, mount_of
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.library import RENDITION, certificate
@@ -283,3 +286,41 @@ def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_p
 def test_a_pattern_that_cannot_be_read_is_refused_with_the_pattern(tmp_path):
     with pytest.raises(UsageError, match=r"pattern: a\\."):
         found(tmp_path, exclude=["a\\"])
+
+
+@dataclass(frozen=True)
+class Mounted:
+    mountpoint: str
+    fstype: str
+
+
+def table() -> Sequence[Mounted]:
+    return [
+        Mounted("/", "ext4"),
+        Mounted("/mnt/nas", "nfs4"),
+        Mounted("/mnt/nas/fast", "XFS"),
+        Mounted("/mnt/pool", "ext4"),
+        Mounted("/mnt/pool", "fuse.mergerfs"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "events"),
+    [
+        ("/srv/tv", "ext4", True),
+        ("/mnt/nas", "nfs4", False),
+        ("/mnt/nas/tv", "nfs4", False),
+        ("/mnt/nas2/tv", "ext4", True),
+        ("/mnt/nas/fast/tv", "xfs", True),
+        ("/mnt/pool/tv", "fuse.mergerfs", False),
+    ],
+)
+def test_the_innermost_and_last_mount_decides(folder: str, kind: str, *, events: bool) -> None:
+    found = mount_of(Path(folder), table)
+
+    assert (found.kind, found.gives_events) == (kind, events)
+
+
+@pytest.mark.parametrize("kind", ["cifs", "smb3", "9p", "virtiofs", "fuse.sshfs", "new-one", ""])
+def test_what_is_not_known_to_report_changes_is_looked_through(kind: str) -> None:
+    assert not Mount(kind).gives_events

@@ -6,9 +6,18 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.domain.job import JobState, Source, Task, job_id
-from hevcq.errors import LeaseLost, LimitExceeded, StaleFence, Stopped, Unavailable
+from hevcq.errors import (
+    LeaseLost,
+    LimitExceeded,
+    SourceGone,
+    SourceUnreadable,
+    StaleFence,
+    Stopped,
+    Unavailable,
+)
 from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.lease import Fence, Lease
+from hevcq.worker.scratch import sha256_file
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.fakes.ledger import MemoryLedger
@@ -222,3 +231,22 @@ def test_a_beat_that_fails_is_retried_soon_and_the_lease_recovers(held):
 
     assert held.lease.alive()
     assert held.lease.deadline == pytest.approx(held.clock.monotonic() + NUMBERS.visibility_s - 5)
+
+
+def test_a_lost_lease_ends_the_hashing(tmp_path):
+    path = tmp_path / "video"
+    path.write_bytes(b"x")
+
+    with pytest.raises(LeaseLost):
+        sha256_file(path, Mock(side_effect=LeaseLost))
+
+
+def test_what_cannot_be_hashed_is_named(tmp_path):
+    with pytest.raises(SourceGone):
+        sha256_file(tmp_path / "none", lambda: None)
+    with pytest.raises(Unavailable):
+        sha256_file(tmp_path / "none", lambda: None, missing=Unavailable)
+    with pytest.raises(SourceUnreadable):
+        sha256_file(tmp_path, lambda: None)
+    with pytest.raises(Unavailable):
+        sha256_file(tmp_path / ("n" * 300), lambda: None)

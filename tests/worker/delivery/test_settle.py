@@ -1,12 +1,21 @@
-"""What becomes of a delivery with several tasks, and that each verdict settles exactly once."""
+"""What comes of a delivery: one end, one letter, its progress, and that a cancel stops it."""
 
 from unittest.mock import Mock
 
 import pytest
 
+from hevcq.domain.events import EventName
+from hevcq.domain.job import JobState, Phase, Task, job_id
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn, Skipped
+from hevcq.errors import SourceDamaged, StaleFence, Unavailable
+from hevcq.ports.encoder import EncodeProgress
+from hevcq.usecases.operations.reprocess import JobResult, cancel
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.events import Reporter
+from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import combined, send_afresh, settle
 from support.fakes.farm import Farm
+from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
 DONE, SKIPPED = Done(), Skipped(reason="small")
 BURY = Bury(reason="holes", failure_class=FailureClass.DAMAGED)
@@ -58,3 +67,186 @@ def test_a_new_message_is_sent_before_the_old_one_goes():
     send_afresh(queue, Mock())
 
     assert [name for name, *_ in queue.method_calls] == ["send", "ack"]
+
+
+def test_a_duplicate_of_a_dead_job_leaves_no_further_letter(farm):
+    farm.encoder.errors["preflight"] = [SourceDamaged("12 packets are missing.")]
+    source = farm.submit()
+    farm.handle()
+    for _ in range(3):
+        farm.queue.send([Task(source=source, profile="hevc")])
+        farm.handle()
+
+    assert len(farm.letters()) == 1
+    assert farm.queue.depth().ready == 0
+
+
+def test_a_dead_job_whose_burial_was_prevented_gets_its_letter(farm):
+    source = farm.submit()
+    job = farm.record(source).job_id
+    farm.backend.ledger.bury_unclaimed(job, "12 packets are missing.", FailureClass.DAMAGED)
+
+    farm.handle()
+
+    (letter,) = farm.letters()
+    assert letter.reason == "12 packets are missing."
+
+
+def test_a_reason_names_the_source_and_no_scratch_path(farm):
+    source = farm.submit("TODO/all/a.mp4")
+    place = farm.context.scratch.folder / "hevcq-12-1" / f"{farm.record(source).job_id}-1"
+    fetched = place / f"{source.source_id}.mp4"
+    farm.encoder.errors["preflight"] = [
+        SourceDamaged(f"{fetched} is damaged: {source.source_id}.mp4, {place}/output.mp4.")
+    ]
+
+    farm.handle()
+
+    (letter,) = farm.letters()
+    named = f"{source.key} is damaged: {source.key}, the temporary file output.mp4."
+    assert letter.reason == farm.record(source).reason
+    assert letter.reason.startswith(named)
+
+
+@pytest.mark.parametrize("copy", ["recording.ts", "recording.mpg"])
+def test_the_copy_of_a_recording_is_named_as_the_recording(farm, copy):
+    source = farm.submit("TODO/all/tv.ts")
+    place = farm.context.scratch.folder / "hevcq-12-1" / f"{farm.record(source).job_id}-1"
+    farm.encoder.errors["preflight"] = [SourceDamaged(f"{place}/{copy} is damaged: so.")]
+
+    farm.handle()
+
+    (letter,) = farm.letters()
+    assert letter.reason.startswith(f"{source.key} is damaged: so.")
+
+
+@pytest.fixture
+def reporting(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    delivery = farm.receive()
+    lease = Lease(farm.queue, delivery, farm.profile.queue, farm.clock, lambda: 0.5)
+    farm.ledger.claim(source, "hevc", owner="here:0", lease_s=300)
+    fence = Fence(farm.ledger, job_id(source, "hevc"), 1)
+    claimed = ClaimedTask(delivery.tasks[0], farm.profile, lease, fence, "here:0")
+    return farm, lease, Reporter(farm.context, claimed)
+
+
+@pytest.mark.parametrize("every_s", [5.0, 30.0])
+def test_the_ledger_hears_of_a_phase_as_often_as_it_asks_and_the_display_always(reporting, every_s):
+    farm, _lease, reporter = reporting
+    written = []
+    farm.ledger.progress_every_s = every_s
+    farm.ledger.progress = lambda _job, _fence, progress: written.append(progress.percent)
+
+    for percent in range(10):
+        reporter.percent(Phase.ENCODE, percent)
+        farm.clock.advance(every_s / 2)
+
+    assert written == [0, 2, 4, 6, 8]
+    assert [e.kind for e in farm.events] == [EventName.JOB_PROGRESS] * 10
+
+
+def test_the_end_is_forecast_from_the_speed_and_percent_stays_within_bounds(reporting):
+    farm, _lease, reporter = reporting
+    report = reporter.encoding(Phase.ENCODE, 100.0)
+    report(EncodeProgress(fraction=0.25, out_time_s=25, frame=1, speed=2.5, size=1))
+    report(EncodeProgress(fraction=1.7, out_time_s=170, frame=1, speed=2.5, size=1))
+    report(EncodeProgress(fraction=-1, out_time_s=0, frame=0, speed=None, size=0))
+
+    progress = [event.progress for event in farm.events]
+    assert (progress[0].percent, progress[0].eta_s) == (25, 30)
+    assert (progress[1].percent, progress[1].eta_s) == (100, 0)
+    assert (progress[2].percent, progress[2].eta_s) == (0, None)
+
+
+def test_progress_that_cannot_be_written_costs_nothing(reporting):
+    farm, lease, reporter = reporting
+
+    farm.ledger.progress = Mock(side_effect=Unavailable("no answer"))
+    reporter.phase(Phase.PROBE)
+
+    assert lease.alive()
+
+
+def test_progress_under_a_stale_fence_ends_the_zombie_early(reporting):
+    farm, lease, reporter = reporting
+    farm.clock.advance(1)
+    farm.ledger.interrupt(reporter._fence.job_id, 1, "x")
+
+    reporter.phase(Phase.PROBE)
+
+    assert lease.lost
+    assert isinstance(lease.cause, StaleFence)
+
+
+def ended(farm: Farm, source) -> list[JobResult]:
+    names = [job_id(source, farm.profile.name)]
+    return [done.result for done in cancel(farm.backend, names, "ana")]
+
+
+@pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
+def videos(request, tmp_path):
+    return request.param(tmp_path)
+
+
+def left(farm: Farm, source) -> None:
+    """No message, no letter, no rendition, no part: only the record with its reason."""
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    record = farm.until_settled(source)
+    assert (record.state, record.reason) == (JobState.DEAD, "Cancelled by ana.")
+    assert record.failure_class is FailureClass.CANCELLED
+    depth = farm.queue.depth()
+    assert (depth.ready, depth.in_flight, depth.delayed, depth.dead) == (0, 0, 0, 0)
+    assert not [found.key for found in farm.store.list("DONE/")]
+
+
+def test_a_running_encode_stops_at_its_next_heartbeat(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+
+    def midway() -> None:
+        ended(farm, source)
+        farm.lease.beat(farm.clock.monotonic())
+
+    farm.encoder.during["encode"] = midway
+    handled = farm.handle()
+
+    assert isinstance(farm.lease.cause, StaleFence)
+    assert (type(handled.verdict), handled.settled) == (Abandon, False)
+    left(farm, source)
+    assert farm.encoder.calls.count("encode") == 1
+    assert farm.scratch_files() == []
+
+
+def test_the_chunks_of_a_cancelled_video_are_not_encoded(videos):
+    source = videos.split()
+    videos.handle()
+
+    assert ended(videos, source) == [JobResult.CANCELLED]
+
+    assert videos.kept(source) == [], "what was kept for it is gone"
+    left(videos, source)
+    assert videos.encoder.calls.count("encode_chunk") == 1
+
+
+def test_a_video_cancelled_in_its_join_publishes_nothing(videos):
+    source = videos.chunked()
+    videos.encoder.during["verify"] = lambda: ended(videos, source)
+    videos.handle()
+
+    left(videos, source)
+
+
+def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelled(tmp_path):
+    farm = VideoFarm(tmp_path)
+    split, waiting = farm.split(), farm.submit("b.mp4")
+
+    listing, farm.store.list = farm.store.list, Mock(side_effect=Unavailable("access is denied"))
+    names = [source.key for source in (split, waiting)]
+    results = [done.result for done in cancel(farm.backend, names, "ana")]
+    farm.store.list = listing
+
+    assert results == [JobResult.CANCELLED] * 2
+    left(farm, split)
+    left(farm, waiting)

@@ -9,19 +9,14 @@ from hypothesis import strategies as st
 
 from hevcq.backends.aws.sqs import dead_letters
 from hevcq.backends.aws.sqs.message_parser import MAX_LAYERS, ParsedMessage, Recipient, parse
-from hevcq.domain.job import MAX_BODY_BYTES, Source, Task
+from hevcq.domain.job import MAX_BODY_BYTES, Source, Task, TaskKind
+from hevcq.domain.keys import check_key, rendition_key
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import Delivery
 
 KNOWN = frozenset({"hevc", "720p", "1080p"})
-
-
 HEVC = Recipient(profile="hevc", subscribed=True, known=KNOWN, bucket="in")
-
-
 SMALL = Recipient(profile="720p", subscribed=False, known=KNOWN, bucket="in")
-
-
 SOURCE = Source(bucket="in", key="TODO/a b+c.mp4", version="v1", size=7)
 
 
@@ -115,6 +110,11 @@ def test_what_is_for_nobody_is_ignored_by_name(text: str, name: str) -> None:
         (body_of(event("TODO//etc/passwd")), "'..' component"),
         (body_of(event(size=None)), "without a size"),
         (body_of(event(size=-1)), "greater than or equal to 0"),
+        (
+            body_of(event(size=2**63)),
+            "less than or equal to",
+        ),  # neither SQLite nor DynamoDB holds such a number
+        (body_of(event(size=10**4000)), ""),
         (body_of(event(size=True)), "without a size"),
         (body_of(event(versionId=None, eTag=None)), "without version id and ETag"),
         ('{"hevcq": 1}', "not a hevcq task: source"),
@@ -191,6 +191,50 @@ def test_any_mangled_record_gives_a_reading_and_never_an_exception(thing, record
     found = parse(body_of({**event(**thing), **record}), HEVC)
 
     assert bool(found.problem) != bool(found.tasks or found.ignored)
+
+
+TREES = st.recursive(
+    LEAVES | st.sampled_from(["chunk", "hevc", "..", "TODO/a.mp4", "1e999", "\ud800", "\0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["hevcq", "kind", "source", "profile", "chunk", "group", "Records"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=st.dictionaries(NAMES, TREES, max_size=4))
+def test_a_task_with_forged_fields_is_a_task_of_this_farm_or_refused(changes) -> None:
+    body = json.dumps({**json.loads(Task(source=SOURCE, profile="hevc").body()), **changes})
+
+    found = parse(body, HEVC)
+
+    assert all(task.profile == "hevc" and task.source.bucket == "in" for task in found.tasks)
+    assert all(check_key(task.source.key) and task.kind in TaskKind for task in found.tasks)
+    assert found.tasks or found.ignored or 0 < len(found.problem) < 1_000
+
+
+@pytest.mark.parametrize("key", ["TODO/%252e%252e/x.mp4", "TODO/..%5c..%5cx.mp4", "TODO/..."])
+def test_a_key_that_only_looks_like_a_way_out_stays_a_name_below_the_outbox(key) -> None:
+    (task,) = parse(body_of(event(key)), HEVC).tasks
+
+    made = rendition_key(task.source.key, "hevc", "mp4")
+    assert check_key(made).startswith("DONE/hevc/")
+    assert not {"", ".", ".."} & set(made.split("/"))
+
+
+FORGED = [
+    {"buried_at": float("nan")}, {"buried_at": -1e300}, {"attempts": 10**4000},
+    {"failure_class": "none"}, {"form": "zlib"}, {"body": 7},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", FORGED, ids=lambda changes: next(iter(changes)))
+def test_a_forged_letter_is_listed_as_the_text_that_it_is(changes) -> None:
+    # A time before all times, or none at all, ended the listing of every dead letter.
+    whole = json.loads(in_letter("body"))
+    assert dead_letters.decode(json.dumps(whole)) is not None
+    assert dead_letters.decode(json.dumps({**whole, **changes})) is None
+    assert parse(json.dumps({**whole, **changes}), HEVC).problem
 
 
 WHY = Bury(reason="it is broken", failure_class=FailureClass.DAMAGED, tail=("one", "two"))
