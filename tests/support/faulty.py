@@ -18,6 +18,7 @@ class FaultyLine:
         self._door = socket.create_server(("127.0.0.1", 0))
         self.port = self._door.getsockname()[1]
         self._ends = set[socket.socket]()
+        self._mute = set[socket.socket]()
         self._word: bytes | None = None
         self._passes, self._answers = threading.Event(), threading.Event()
         self.heal()
@@ -45,6 +46,10 @@ class FaultyLine:
         """Let the next request with this word arrive, lose all answers for a moment, and cut."""
         self._word = word
 
+    def swallow(self) -> None:
+        """Acknowledge all that the connections of now bring, and pass on none of it."""
+        self._mute |= self._ends
+
     def close(self) -> None:
         self._door.close()
         self.cut()
@@ -65,6 +70,8 @@ class FaultyLine:
     def _carry(self, one: socket.socket, other: socket.socket, answers: bool) -> None:
         with suppress(OSError):
             while block := one.recv(1 << 16):
+                if one in self._mute:
+                    continue
                 self._passes.wait()
                 if not answers and self._word is not None and self._word in block:
                     self._word = None

@@ -14,7 +14,7 @@ import secrets
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from hevcq.errors import (
 )
 from hevcq.sql.database import SCHEMA, SKIP_LOCKED, VERSION, Database, T, Values, Work
 from hevcq.sql.postgres_locks import PostgresLocks
-from hevcq.util.clock import Clock
+from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.log import get_logger
 from hevcq.util.retry import RetryPolicy, retry_control_call
 
@@ -44,6 +44,8 @@ MAX_CONNECTIONS = 8
 RECONNECT = RetryPolicy(attempts=9, base_s=0.1, cap_s=2.0)
 """About eight seconds: a restart of the server is hardly noticed. Then the caller's own policy decides."""
 CLOCK_KEPT_S = 60.0
+SILENCE_S = 45.0
+"""Seconds without a byte after which a connection is lost: a proxy may acknowledge, and pass on nothing."""
 LOCK = 1751479907
 """The advisory lock's first number, "hevc"; the second is the schema's hash (`postgres.sql` too)."""
 AT = "extract(epoch FROM clock_timestamp())::float8"
@@ -162,6 +164,34 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\ufffd") if "\0" in value else value
     return int(value) if isinstance(value, bool) else value
+
+
+class Patient(psycopg.Connection[Any]):
+    """A connection that is closed when its server says nothing for SILENCE_S."""
+
+    def wait(self, gen: Generator[Any, Any, T], *how: Any, **named: Any) -> T:
+        try:
+            return super().wait(_heard(gen), *how, **named)
+        except errors.IdleSessionTimeout:
+            self.close()  # an answer that comes later belongs to another question
+            raise
+
+
+def _heard(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Pass on what a step of psycopg waits for. Raises IdleSessionTimeout once nothing comes."""
+    try:
+        clock = SystemClock()
+        wanted, heard = next(gen), clock.monotonic()
+        while True:
+            ready = yield wanted
+            if ready:
+                heard = clock.monotonic()
+            elif clock.monotonic() - heard > SILENCE_S:
+                raise errors.IdleSessionTimeout(f"no answer for {SILENCE_S:.0f} s")
+            wanted = gen.send(ready)
+    except StopIteration as ended:
+        answer: T = ended.value
+        return answer
 
 
 class PostgresSession:
@@ -364,7 +394,7 @@ class PostgresDatabase(Database):
         return self._persist(once)
 
     def _connect(self) -> psycopg.Connection[Any]:
-        raw = psycopg.connect(
+        raw = Patient.connect(
             self._dsn,
             autocommit=True,
             cursor_factory=psycopg.ClientCursor,

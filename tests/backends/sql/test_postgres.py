@@ -388,3 +388,14 @@ def test_a_restart_or_a_failing_line_loses_and_doubles_no_write() -> None:
         assert [row[0] for row in kept] == [f"{number:04}" for number in range(300)]
         assert not ways
         opened.close()
+
+
+def test_line_that_takes_everything_and_answers_nothing_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(postgres, "SILENCE_S", 0.5)
+    with own_server() as server, faulty_line(f"{server.folder}/.s.PGSQL.5432") as line:
+        dsn = server.dsn.replace(str(server.folder), f"127.0.0.1 port={line.port}")
+        opened = PostgresDatabase(dsn, SystemClock())
+        line.swallow()
+        opened.write(lambda c: c.execute(ADD, ("late",)))
+        assert opened.rows(NOTES) == [("late",)]
+        opened.close()
