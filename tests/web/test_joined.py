@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from hevcq import __version__
-from hevcq.domain.orders import MachineFacts, OrderEnd
+from hevcq.domain.orders import MachineFacts, OrderEnd, OrderProgress
 from hevcq.ports.joined import Errand, source_tag
 from hevcq.running.machines import JoinedMachines
 from hevcq.usecases.machines.board import JoinedMachine
@@ -72,11 +72,14 @@ class Farm:
         headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
         return self.client.request(method, API + path, headers=headers, **more)
 
-    def order(self, name: str = "desk", most_bytes: int = 1000) -> threading.Thread:
+    def order(
+        self, name: str = "desk", most_bytes: int = 1000, chunk: int | None = None
+    ) -> threading.Thread:
         """Let a job wait for an order, which the machine takes; return the job's thread."""
         machine = self.machines.find(name)
         assert machine is not None
-        order = new_order(len(SOURCE), tag=source_tag(self.source), max_seconds=1e9)
+        tag = source_tag(self.source)
+        order = new_order(len(SOURCE), tag=tag, max_seconds=1e9, chunk=chunk)
         errand = Errand(order, self.source, self.made, most_bytes)
 
         def wait() -> None:
@@ -332,6 +335,21 @@ def test_load_of_a_machine_is_as_its_last_word_says(farm: Farm) -> None:
     machine = farm.machines.find("desk")
     assert machine is not None
     assert (machine.facts.load, machine.facts.memory_free, machine.facts.slots) == (7.5, 9, 1)
+
+
+def test_machine_gets_no_chunk_in_advance_until_its_own_is_nearly_done(farm: Farm) -> None:
+    token = farm.join()
+    job = farm.order(chunk=0)
+    machine = farm.machines.find("desk")
+    full = []
+    for fraction in (0.5, 0.95):
+        told = OrderProgress(fraction=fraction, out_time_s=1, frame=1, speed=1, size=1)
+        farm.ask("POST", f"orders/{ORDER}/beat", token, content=told.model_dump_json())
+        full.append(machine.full)
+    farm.ask("POST", f"orders/{ORDER}/answer", token, json={"reason": "enough"})
+    job.join(10)
+
+    assert [*full, machine.full] == [True, False, False]
 
 
 def test_failing_machine_gets_no_more_until_it_starts_anew(farm: Farm) -> None:

@@ -57,6 +57,19 @@ def test_several_queues_take_turns_however_full_one_of_them_is(farm):
     assert order == ["1080p", "720p", "hevc", "1080p", "720p", "hevc", "hevc", "hevc", "hevc"]
 
 
+def test_slot_takes_nothing_while_its_machine_is_full(farm):
+    farm.submit()
+    full = [True]
+    farm.with_context(full=lambda: full[0])
+    worker = worker_of(farm)
+
+    assert worker.step() is False
+    assert farm.queue.depth().ready == 1
+
+    full[0] = False
+    assert worker.step() is True
+
+
 def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
     farm.clock.auto = False
     served = many(farm)

@@ -40,7 +40,7 @@ class JoinedMachines:
     """The machines that poll this process, each with slots of its own for the jobs it encodes.
 
     A machine gets one slot more than it encodes at a time: while what it made is verified here, it
-    has the next order. Thread-safe.
+    has the next order. Of a split video it gets no chunk in advance. Thread-safe.
     """
 
     def __init__(self, app: App, open_pool: OpenPool | None = None) -> None:
@@ -162,6 +162,7 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
         clock=app.clock,
         min_free_bytes=settings.min_free_mib << 20,
         slots_per_job=lambda _profile: machines.alike(app.encoder.version()),
+        full=lambda: machine.full,
         label=label,
     )
     made_there = [each for each in app.profiles.values() if each.container is not Container.HLS]

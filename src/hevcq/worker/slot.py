@@ -194,6 +194,8 @@ class Slot:
 
     def _may_ask(self, served: ProfileQueue) -> bool:
         """Return whether the admission lets work of this queue begin, be it only parts of split videos."""
+        if self._context.full():
+            return False
         shut = self._context.closed(served.profile.name)
         parts = shut is not None and shut.running is RunningWork.FINISH
         if served.queue.picks_parts:

@@ -22,6 +22,8 @@ LOOK_S = 0.25
 """Seconds between looks at an order that is carried out."""
 MAX_COMPLAINTS = 3
 """Unusable results in a row after which a machine gets no more orders until it starts anew."""
+NEARLY = 0.9
+"""Share of a chunk from which on its machine may have the next one."""
 UNKNOWN = "This order is no longer wanted."
 SHARED = "Two machines work by this token: let one of them join anew by an invitation of its own."
 
@@ -46,6 +48,10 @@ class Commission:
     @property
     def order(self) -> Order:
         return self.errand.order
+
+    @property
+    def is_chunk(self) -> bool:
+        return self.order.work is not None and self.order.work.chunk is not None
 
     def source(self) -> Path:
         """Return the file to serve. Raises SourceChanged if it is no longer the ordered version."""
@@ -97,6 +103,16 @@ class JoinedMachine:
             if len(self._complaints) < MAX_COMPLAINTS:
                 return ""
             return f"{MAX_COMPLAINTS} orders in a row failed: {self._complaints[-1]}"
+
+    @property
+    def full(self) -> bool:
+        """Whether it has as many chunks as it encodes at a time: another one would wait for it alone."""
+        with self._lock:
+            chunks = [each for each in self._commissions.values() if each.is_chunk]
+        begun = [
+            each for each in chunks if each.progress is None or each.progress.fraction < NEARLY
+        ]
+        return len(begun) >= self.facts.slots
 
     def greet(self, facts: MachineFacts) -> None:
         """Note a poll. A start that comes back after another one is a second machine with this token."""

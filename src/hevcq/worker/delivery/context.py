@@ -32,8 +32,9 @@ class WorkerContext:
     count if the profile sets none. `random` returns numbers in [0, 1). `slots_per_job` returns how
     many slots may share a video of a profile. With `sweep_on_start`, a start removes what killed
     workers left in the store for split videos. `admission` says whether work may begin (None:
-    always). `notify` is called with an event of this machine and its reason. `label` tells the slots of
-    a joined machine apart from this process's own.
+    always). `full` says whether slots that are free take nothing all the same. `notify` is called with an
+    event of this machine and its reason. `label` tells the slots of a joined machine apart from this
+    process's own.
     """
 
     backend: Backend
@@ -50,6 +51,7 @@ class WorkerContext:
     slots_per_job: Callable[[Profile], int] = lambda _profile: 1
     sweep_on_start: bool = False
     admission: Admission | None = None
+    full: Callable[[], bool] = lambda: False
     notify: Callable[[str, str], None] = lambda _event, _reason: None
     label: str = ""
 
