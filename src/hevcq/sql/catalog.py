@@ -244,6 +244,23 @@ def shows_itself(database: Database, name: Path, but: Path | None = None) -> boo
     return False if away >= FEW else None
 
 
+def linked(database: Database) -> tuple[Path, Path] | None:
+    """Return a link of this machine in the name of a recorded video, and where it leads; None if there is none.
+
+    A scan names files by where links lead, so that it would record the same video by a second name.
+    """
+    here, common = database.paths.here, database.paths.common
+    for source, *_ in database.rows(LAST_IN, (b"/", b"0")) if database.shared else ():
+        link = here(source).parent
+        real = Path(os.path.realpath(link))
+        if common(real) == common(link) or not real.is_dir():
+            continue
+        while link.parent != real.parent and Path(os.path.realpath(link.parent)) == real.parent:
+            link, real = link.parent, real.parent
+        return link, real
+    return None
+
+
 def shared(database: Database, record: Recorded) -> Recorded:
     """Return a record as the machines of a database share it: without what is a number of this one.
 

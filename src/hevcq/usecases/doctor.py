@@ -30,7 +30,7 @@ from hevcq.ports.sync import Remote
 from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
-from hevcq.usecases.library_state import library_words, share_words
+from hevcq.usecases.library_state import library_words, require_one_name, share_words
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, existing, free_beside, source_room
 from hevcq.util.text import counted, printable
@@ -124,6 +124,8 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
         for used in _used(context):
             yield Check(Area.ENCODER, f"profile {used.name}", partial(context.self_test, used))
         yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
+    if settings.backend == "postgres":
+        yield Check(Area.FOLDER, "names", lambda: _one_name(context))
     for share in settings.paths:
         look = partial(lambda name: share_words(context.catalog(), name), share)
         yield Check(Area.FOLDER, f"paths {share}", look)
@@ -137,6 +139,11 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
     for sync in settings.sync:
         yield Check(Area.SYNC, f"sync {sync.name}", partial(sync_words, sync, context.remote))
     yield Check(Area.MESSAGES, "messages", context.messages)
+
+
+def _one_name(context: DoctorContext) -> str:
+    require_one_name(context.catalog())
+    return "no video has two names here"
 
 
 def _profiles(context: DoctorContext) -> str:

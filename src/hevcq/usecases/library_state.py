@@ -8,11 +8,11 @@ from pathlib import Path
 
 import psutil
 
-from hevcq.errors import StorageError, UsageError
+from hevcq.errors import ConfigError, StorageError, UsageError
 from hevcq.library.scanning.scan import SYSTEM_FOLDERS, Filter, FoundFile, find
 from hevcq.library.scanning.watch_folder import Mount, mount_of
 from hevcq.settings.libraries import Library
-from hevcq.sql.catalog import Catalog, shows_itself
+from hevcq.sql.catalog import Catalog, linked, shows_itself
 from hevcq.util.host import existing, free_beside
 from hevcq.util.text import printable, reason_of, size
 
@@ -104,12 +104,27 @@ def share_words(catalog: Catalog, name: Path) -> str:
     return f"{called} is {shown}{', with its videos' if known else ''}{rights}"
 
 
-def require_shares(catalog: Catalog, paths: Iterable[Path]) -> None:
-    """Raise StorageError if one of these is in a folder of `paths` that is not what it should be."""
-    for path in paths:
-        folder = catalog.database.paths.folder_of(path)
-        if folder is not None:
-            share_words(catalog, folder[0])
+def require_one_name(catalog: Catalog) -> None:
+    """Raise ConfigError if other machines record videos by a link of this one: they would be encoded twice."""
+    if (found := linked(catalog.database)) is not None:
+        link, real = map(printable, found)
+        raise ConfigError(
+            f"{link} is a link to {real} here, and other machines know videos by the link's name: each would"
+            " be encoded twice.",
+            remedy=f'Set `paths` on this machine: "{link}" = "{real}".',
+        )
+
+
+def require_shares(catalog: Catalog, paths: Iterable[Path] | None = None) -> None:
+    """Raise StorageError if the folders of `paths` that these are in (all) are not what they should be.
+
+    Raises ConfigError if videos have two names here.
+    """
+    require_one_name(catalog)
+    known = catalog.database.paths
+    used = map(known.folder_of, paths) if paths is not None else known.folders.items()
+    for name, _here in filter(None, used):
+        share_words(catalog, name)
 
 
 def words(library: Library, state: FolderState) -> str:

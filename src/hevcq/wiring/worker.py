@@ -38,11 +38,11 @@ def build_pool(
     """Return a pool of workers for the named profiles (none: all), not yet started.
 
     `measured` exports metrics as configured; `hevcq worker` sets it, `hevcq ingest` does not. Raises
-    UnknownProfile, StorageError if a folder of `paths` is not what it should be, or ConfigError if the
-    metrics cannot be served.
+    UnknownProfile, StorageError if a folder of `paths` is not what it should be, or ConfigError if videos
+    have two names here, or if the metrics cannot be served.
     """
     from hevcq.domain.planning.planner import make_plan
-    from hevcq.usecases.library_state import share_words
+    from hevcq.usecases.library_state import require_shares
     from hevcq.wiring.notify import watched_events
     from hevcq.worker.delivery.context import WorkerContext
     from hevcq.worker.handler import ProfileQueue
@@ -57,7 +57,7 @@ def build_pool(
     notify = events.notify if events else lambda _event, _reason: None
     scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted)]
-    _ = [share_words(app.catalog, name) for name in app.settings.paths]
+    require_shares(app.catalog)
     out = _presence(app, wanted, watching, lambda: pool)
     if events:
         watching.append(Background("hevcq-messages", events.try_step, app.clock))

@@ -6,17 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from hevcq.backends.sql import files
+from hevcq.backends.sql.factory import open_postgres
 from hevcq.errors import ConfigError, SourceAway, SourceChanged, SourceGone, StorageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.ports.event_log import Happened
+from hevcq.settings.model import PostgresSettings, Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.database import Database, PathMap
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.postgres import PostgresDatabase
-from hevcq.usecases.library_state import share_words
+from hevcq.usecases.library_state import require_one_name, share_words
 from hevcq.util.clock import SystemClock
 from support.postgres import database, shared_dsn
 
@@ -178,3 +181,34 @@ def test_the_longest_name_fits_first_and_a_name_of_another_file_is_refused():
     for shadowed in ("/mnt/nas/tv/a", "/srv/media/a"):
         with pytest.raises(ConfigError, match="the other machines mean"):
             paths.own(Path(shadowed))
+
+
+def test_machine_that_has_the_others_name_as_a_link_is_told_to_map_it(house, tmp_path):
+    nas, desktop = house
+    volume, srv = tmp_path / "volume", tmp_path / "srv"
+    srv.rename(volume)
+    srv.symlink_to(volume)
+    desktop.database.paths = PathMap({srv / "media": desktop.media})
+    desktop.note("video.mp4")
+
+    with pytest.raises(ConfigError, match="encoded twice") as refused:
+        require_one_name(nas.catalog)
+    assert f'"{srv}" = "{volume}"' in refused.value.remedy
+
+    nas.database.paths = PathMap({srv: volume})
+    require_one_name(nas.catalog)
+
+
+def test_two_names_of_one_folder_are_refused(tmp_path):
+    share, link = tmp_path / "share", tmp_path / "link"
+    (share / "films").mkdir(parents=True)
+    link.symlink_to(share)
+    for names in ({"/srv/a": share, "/srv/b": link}, {"/srv/a": share, "/srv/b": link / "films"}):
+        settings = Settings(
+            data_dir=tmp_path,
+            backend="postgres",
+            postgres=PostgresSettings(dsn=SecretStr(shared_dsn())),
+            paths={Path(name): here for name, here in names.items()},
+        )
+        with pytest.raises(ConfigError, match="two names"):
+            open_postgres(settings, CLOCK, None)

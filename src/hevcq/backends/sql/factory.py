@@ -148,6 +148,12 @@ def open_postgres(
     mounts = {name: Path(os.path.realpath(here)) for name, here in settings.paths.items()}
     database.paths = PathMap(mounts)
     try:
+        for name, here in mounts.items():
+            if (other := database.paths.common(here)) != name:
+                raise ConfigError(
+                    f"`paths` gives {printable(here)} two names, {printable(name)} and {printable(other)}.",
+                    remedy="Keep the one by which the other machines know it.",
+                )
         _require_same_files(database, holder or FolderHolder(files), alone=alone)
     except BaseException:
         database.close()
