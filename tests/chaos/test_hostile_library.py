@@ -7,7 +7,7 @@ import os
 import pytest
 
 from chaos.hostile_kit import in_time
-from hevcq.errors import LibraryError, StorageError, SwapRefused
+from hevcq.errors import StorageError, SwapRefused
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, temp_of
 from hevcq.library.names import temp_beside
@@ -49,20 +49,6 @@ def test_links_planted_at_temporary_names_are_not_written_through(tmp_path, outs
     assert not proof.is_symlink()
     assert not wanted.target.is_symlink()
     assert wanted.target.read_bytes() == RENDITION
-
-
-@pytest.mark.parametrize("dangling", [False, True])
-def test_a_link_at_the_target_is_refused_and_what_it_names_stays_as_it_is(
-    tmp_path, outside, dangling
-):
-    made = video(tmp_path / "library")
-    wanted = beside(made)
-    named = outside.with_name("new") if dangling else outside
-    wanted.target.symlink_to(named)
-    with pytest.raises(LibraryError):
-        place(wanted, one(made.fetch), FileSystem())
-    assert named.exists() is not dangling
-    assert outside.read_bytes() == PRECIOUS
 
 
 def test_an_original_swapped_for_a_link_between_check_and_read_is_refused(tmp_path, outside):

@@ -47,7 +47,7 @@ PROFILES = {
 SIGNALS = "signals"
 """A waiting receive hears a send of the same process, on a clock that a test moves."""
 BULK = "bulk"
-"""Many jobs can be registered at once, so that a test with 100,000 of them is quick."""
+"""Many jobs can be registered at once, so that a test with 20,000 of them is quick."""
 LATE = "late"
 """Whether a receipt past its deadline was taken over is known; where a service cannot say (SQS),
 such a receipt is stale."""
@@ -132,7 +132,7 @@ def open_postgres(folder: Path) -> World:
     clock, shared = ManualClock(), database(SystemClock())
     opened = open_backend(folder / "data", folder / "data", PROFILES, clock, shared)
     world = sql_world(folder, clock, opened)
-    world.can -= {BULK}  # 100,000 jobs in one transaction, whose count is one row
+    world.can -= {BULK}  # 20,000 jobs in one transaction, whose count is one row
     return world
 
 

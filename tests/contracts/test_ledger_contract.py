@@ -353,7 +353,7 @@ def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
 
 def test_listing_pages_through_many_jobs_without_loading_them_all(world: World) -> None:
     world.needs(BULK)
-    total = 100_000
+    total = 20_000
     world.register_many((source(number), "hevc") for number in range(total))
 
     listing = world.ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))

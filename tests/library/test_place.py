@@ -80,13 +80,16 @@ def test_other_bytes_than_the_certified_are_never_placed(tmp_path, got):
     assert strays(tmp_path) == []
 
 
-@pytest.mark.parametrize("when", ["before", "after", "torn"])
-def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_path, when):
+BROKEN = {"end": OSError(errno.EIO, os.strerror(errno.EIO), "x")}
+
+
+@pytest.mark.parametrize("how", [("before",), ("after",), ("torn",), BROKEN], ids=str)
+def test_a_placement_that_ends_at_any_call_shows_all_or_nothing_and_is_swept(tmp_path, how):
     ends = set()
     for number in range(1, 200):
         made = video(tmp_path / str(number), "tv/video.avi", "video.hevc.mkv")
-        fs = MortalFileSystem(number, when)
-        with contextlib.suppress(Killed):
+        fs = MortalFileSystem(number, **how) if how is BROKEN else MortalFileSystem(number, *how)
+        with contextlib.suppress(Killed, HevcqError):
             place(beside(made), one(made.fetch), fs)
         assert made.source.read_bytes() == ORIGINAL
         if made.target.exists():
@@ -94,31 +97,13 @@ def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_pa
             assert proof_of(made).exists()
         ends.add(made.target.exists())
         sweep(made.root, FileSystem())
+        assert strays(made.root) == []
         place(beside(made), one(made.fetch), FileSystem())
         assert made.target.read_bytes() == RENDITION
         assert strays(made.root) == []
         if fs.count < number:
             break
     assert ends == {True, False}
-    assert number > 10
-
-
-BROKEN = {"end": OSError(errno.EIO, os.strerror(errno.EIO), "x")}
-
-
-@pytest.mark.parametrize("how", [("before",), ("after",), ("torn",), BROKEN], ids=str)
-def test_a_placement_that_ends_at_any_call_and_is_never_repeated_leaves_no_temporary_file(
-    tmp_path, how
-):
-    for number in range(1, 200):
-        made = video(tmp_path / str(number), "tv/video.avi", "video.hevc.mkv")
-        fs = MortalFileSystem(number, **how) if how is BROKEN else MortalFileSystem(number, *how)
-        with contextlib.suppress(Killed, HevcqError):
-            place(beside(made), one(made.fetch), fs)
-        sweep(made.root, FileSystem())
-        assert strays(made.root) == []
-        if fs.count < number:
-            break
     assert number > 10
 
 

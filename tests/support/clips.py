@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,15 @@ def _encode(target: Path, options: dict[str, object]) -> None:
         command += ["-preset", "ultrafast", "-crf", str(options.get("crf", 10))]
     command += [str(word) for word in options.get("extra", ())]
     subprocess.run([*command, str(target)], check=True, stdin=subprocess.DEVNULL, timeout=120)
+
+
+class WorkedClock(ManualClock):
+    """A clock on which a worker works while others wait."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(auto=True)
+        self._work = work
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        self._work()
+        return super().wait(event, timeout_s)

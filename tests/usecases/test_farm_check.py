@@ -1,7 +1,5 @@
 """A clip goes through every profile of a farm; where it stops is said, and nothing stays behind."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +10,8 @@ from hevcq.errors import ConfigError, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.doctor import FarmCheck, check_farm
-from support.clips import ManualClock
+from support.clips import WorkedClock
 from support.fakes.farm import Farm
-
-
-class WorkedClock(ManualClock):
-    """A clock on which a worker works while others wait."""
-
-    def __init__(self, work: Callable[[], object]) -> None:
-        super().__init__(auto=True)
-        self._work = work
-
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        self._work()
-        return super().wait(event, timeout_s)
 
 
 @pytest.fixture

@@ -125,14 +125,6 @@ def test_a_change_by_hand_meanwhile_is_said_and_what_was_typed_stays(
     assert config.read_text() == before
 
 
-def test_a_read_only_file_is_said(operator: TestClient, opened: App, config: Path) -> None:
-    config.chmod(0o444)
-
-    answer = operator.post("/settings/library", data=library(opened, min_age="9d"))
-
-    assert "is read-only" in answer.text
-
-
 def test_a_library_is_added_removed_and_brought_back(
     operator: TestClient, opened: App, config: Path
 ) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
 from support.aws.values import NoCatalog, put
-from support.clips import ManualClock
+from support.clips import WorkedClock
 from support.fakes.encoder import FakeEncoder
 from support.fakes.farm import FakeWorker
 
@@ -108,6 +107,13 @@ def test_a_worker_of_sets_needs_nothing_that_its_task_role_does_not_allow(
     with iam.recorded(*clients(farm)) as calls:
         assert isinstance(workers.handle().verdict, Done)
     (job,) = farm.backend.ledger.jobs(JobFilter(profile="720p"))
+    kept = {}
+    for each in farm.backend.store.list("DONE/"):
+        head = farm.clients.s3.head_object(Bucket="out", Key=each.key)
+        kept[each.key.rpartition("/")[2]] = (head["ContentType"], head.get("CacheControl"))
+    playlist, for_ever = "application/vnd.apple.mpegurl", "public, max-age=31536000, immutable"
+    assert (kept["v360.mp4"], kept["v360.m3u8"]) == (("video/mp4", for_ever), (playlist, for_ever))
+    assert kept["master.m3u8"] == (playlist, "max-age=60")
     workers.improve_recipe(1)
     farm.backend.task_publisher.requeue(job, who="a person", why="again")
     with iam.recorded(*clients(farm)) as more:
@@ -199,18 +205,6 @@ def test_an_operator_may_delete_no_rendition_but_those_of_a_check() -> None:
     for kept in ("output:DONE/hevc/a.mp4", "output:DONE/hevc/series/hevcq-doctor.mp4"):
         assert not iam.covered(("s3:DeleteObject", kept), policy)
     assert not iam.covered(("s3:DeleteObject", "input:TODO/hevc/hevcq-doctor/a.mp4"), policy)
-
-
-class WorkedClock(ManualClock):
-    """A clock on which a worker works while others wait."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        super().__init__(auto=True)
-        self._work = work
-
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        self._work()
-        return super().wait(event, timeout_s)
 
 
 def look_and_send_back(farm: Farm, done, folder: Path) -> None:

@@ -75,17 +75,6 @@ def test_facts_come_back_whatever_the_file_is_called(catalog: Catalog, name: str
     assert dict(catalog.cached([path, Path("/media/other")])) == {path: (MARK, INFO)}
 
 
-def test_facts_that_an_older_version_read_are_read_again(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = Path("/media/a.mp4")
-    with monkeypatch.context() as older:
-        older.setattr("hevcq.sql.catalog.facts_version", lambda: "older")
-        catalog.cache([(path, MARK, INFO)])
-
-    assert catalog.cached([path]) == {}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog: Catalog, name: str | bytes):
     path = Path("/media") / os.fsdecode(name)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -142,11 +141,6 @@ class Fleet(Farm):
     def log(self) -> str:
         """Return what every worker has logged."""
         return "\n".join(path.read_text() for path in self.logs.values())
-
-    def stop(self, child: subprocess.Popen[str]) -> int:
-        """Ask a worker to stop; return its exit code."""
-        child.send_signal(signal.SIGTERM)
-        return child.wait(timeout=60)
 
     def put(self, key: str, content: bytes) -> None:
         """Upload as any program does."""

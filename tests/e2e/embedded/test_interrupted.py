@@ -46,40 +46,6 @@ def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow: Farm) -> None:
     assert not (slow.media / ".hevcq" / "in-use").exists()
 
 
-SHARED = """
-name: hls
-description: for tests
-container: hls
-video: {codec: h264, crf: 22, preset: ultrafast}
-hls: {segment_s: 1}
-chunking: {mode: always, target_s: 2}
-gates: {minimum_saving: null, review_below: 0}
-"""
-
-
-@pytest.mark.slow
-def test_the_hls_of_a_split_video_goes_on_with_its_chunks_after_a_kill(farm: Farm) -> None:
-    (farm.folder / "profiles" / "hls.yaml").write_text(SHARED)
-    video = farm.clip("long.mp4", seconds=9)
-    words = ("--profile", "hls", "--workers", "2")
-    child = farm.start("ingest", farm.media, "--json", *words)
-    first_event(child, lambda event: encoding(event) and (event.get("percent") or 0) >= 40)
-    child.kill()
-    child.wait()
-
-    again = farm.ingest(*words)
-
-    assert again.code == 0, again.err
-    first = again.named("job_progress")[0]
-    assert first["phase"] == "join" or float(str(first.get("percent") or 0)) >= 20, (
-        "chunks of before count"
-    )
-    (master,) = farm.media.glob("long.hls/master.m3u8")
-    checked = farm.run("check", master.parent, "--source", video)
-    assert checked.code == 0, checked.out + checked.err
-    assert farm.strays() == []
-
-
 def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow: Farm) -> None:
     quick = slow.clip("a-quick.mp4")
     child = slow.start("ingest", slow.media, "--json", "--workers", "1")

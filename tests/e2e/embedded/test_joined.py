@@ -80,24 +80,3 @@ def test_kills_of_both_sides_cost_no_job(pair: Pair) -> None:
     assert (pair.home.media / "a.hevc.mp4").is_file()
     (certificate,) = (pair.home.media / ".hevcq" / "certificates").rglob("*.json")
     assert str(pair.desk.data / "scratch") in certificate.read_text()
-
-
-def test_removed_machine_ends_with_the_reason(pair: Pair) -> None:
-    pair.serve()
-    desk = pair.desk.start
-    line = pair.home.run(
-        "workers", "invite", "--address", f"http://127.0.0.1:{pair.port}"
-    ).out.split()
-    working = desk("worker", *line[2:])
-    until(lambda: '"slots"' in pair.home.run("workers", "--json").out)
-    listed = [json.loads(each) for each in pair.home.run("workers", "--json").out.splitlines()]
-    assert all(each["memory_free"] and each["scratch_free"] for each in listed)
-    (name,) = {each["machine"] for each in listed}
-
-    assert pair.home.run("workers", "remove", name).code == 0
-
-    ended = pair.desk.finish(working)
-    assert ended.code != 0
-    assert "removed this machine" in ended.err
-    again = pair.desk.run("worker", *line[2:])
-    assert "used already" in again.err

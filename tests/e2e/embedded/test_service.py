@@ -1,6 +1,5 @@
 """`hevcq service` as a person and as systemd run it."""
 
-import os
 import signal
 import socket
 import tempfile
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.embedded.farm import Farm, digest, kill, until
+from e2e.embedded.farm import Farm, digest, until
 
 pytestmark = pytest.mark.media
 
@@ -76,23 +75,3 @@ def test_without_a_library_it_says_how_to_add_one(farm: Farm) -> None:
 
     assert line == "Looking after no library; add one with `hevcq libraries add PATH`.\n"
     assert farm.finish(child, timeout=30).code == 0
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_the_next_one_finishes_what_it_began(farm: Farm) -> None:
-    _, env = service(farm)
-    clips = [farm.clip(f"shows/{n}.mp4", seconds=1 + n / 10) for n in range(6)]
-    originals = {clip: digest(clip) for clip in clips}
-    for wait_for in range(5):
-        child = farm.start("service", "--no-page", env=env, stderr=os.open(os.devnull, os.O_WRONLY))
-        until(lambda n=wait_for: sum(digest(c) != originals[c] for c in clips) >= n, timeout=60)
-        kill(child)
-        child.wait()
-    child = farm.start("service", "--no-page", env=env)
-    until(lambda: all(digest(clip) != originals[clip] for clip in clips), timeout=60)
-    child.send_signal(signal.SIGTERM)
-    assert farm.finish(child, timeout=30).code == 0
-
-    undone = farm.run("undo", farm.media / "shows", env=env)
-    assert undone.code == 0, undone.err
-    assert {clip: digest(clip) for clip in clips} == originals

@@ -126,9 +126,8 @@ def assert_given_back(farm: Farm, worker: Worker, children: list[int]) -> None:
     assert list(farm.data.glob("objects/**/*.hevc.*")) == []
 
 
-@pytest.mark.parametrize("how", ["run.py", "hevcq worker"])
-def test_after_its_grace_a_stopped_worker_gives_the_work_back_at_once(slow: Farm, how: str) -> None:
-    worker = Worker(slow, how, grace_s=0.5)
+def test_after_its_grace_a_stopped_worker_gives_the_work_back_at_once(slow: Farm) -> None:
+    worker = Worker(slow, "hevcq worker", grace_s=0.5)
     children = worker.until_encoding()
 
     seconds = worker.stop(signal.SIGTERM)
