@@ -27,9 +27,14 @@ SAMPLE_S = 2.0
 EVERY_S = 240.0
 MIN_SAMPLES, MAX_SAMPLES = 4, 16
 """One sample for so many seconds, within these bounds; of a short video at most a half."""
+SIZE_SAMPLE_S = 1.0
+SIZE_SAMPLES, SIZE_SHARE = 12, 0.15
+"""Samples at the CRF that was found, for the size alone: so many, and at most a share of a short video."""
 USUAL_PROBES = 3.5
-SAMPLE_WORK = 2.0
-"""What a second of a sample costs beside one of the whole encode: it starts anew, and is measured."""
+SAMPLE_WORK, SIZE_WORK = 1.6, 1.5
+"""What a second of a sample costs beside one of the whole encode: it starts anew, and may be measured."""
+MOST_WORK = 0.08
+"""Share of a long video's encode that a search with its samples for the size may cost."""
 DRAWS = 200
 POINTS_PER_STEP = 0.9
 """Points of VMAF that one step of x265's CRF costs about (docs/quality.md, CRF 18 to 30)."""
@@ -152,10 +157,23 @@ def sample_count(length_s: float, more: int = 0) -> int:
     return max(1, min(count + more, int(length_s / (2 * SAMPLE_S))))
 
 
+def size_samples(length_s: float, probes: float) -> int:
+    """Return how many samples for the size alone a video has after so many probes."""
+    left_s = SIZE_SHARE * length_s
+    if length_s >= SHORT_S:
+        left_s = (MOST_WORK * length_s - _work_s(length_s, probes)) / SIZE_WORK
+    return max(0, min(SIZE_SAMPLES, int(left_s / SIZE_SAMPLE_S)))
+
+
 def search_share(length_s: float) -> float:
     """Return the CPU of a search as a share of the encode's."""
-    seconds = sample_count(length_s) * min(SAMPLE_S, length_s / 2)
-    return USUAL_PROBES * SAMPLE_WORK * seconds / max(1.0, length_s)
+    more = size_samples(length_s, USUAL_PROBES) * SIZE_SAMPLE_S * SIZE_WORK
+    return (_work_s(length_s, USUAL_PROBES) + more) / max(1.0, length_s)
+
+
+def _work_s(length_s: float, probes: float) -> float:
+    """Return the seconds of the whole encode that so many probes cost."""
+    return probes * SAMPLE_WORK * sample_count(length_s) * min(SAMPLE_S, length_s / 2)
 
 
 def worst_twentieth(frames: Sequence[float]) -> float:

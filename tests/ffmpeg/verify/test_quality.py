@@ -17,10 +17,10 @@ from hevcq.ffmpeg.verify.quality import (
     Learned,
     find_quality,
     metric_program,
-    number_at,
     places,
     why_not,
 )
+from hevcq.ffmpeg.verify.samples import number_at
 from hevcq.ports.encoder import UNMEASURED, EncodeRequest
 from hevcq.util.clock import SystemClock
 

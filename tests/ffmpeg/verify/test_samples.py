@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import EncoderFailed, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify import samples
-from hevcq.ffmpeg.verify.samples import LEAST, Sizes, sample_times, whole_of
+from hevcq.ffmpeg.verify.samples import COLD, Sample, sample_times, whole_of
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
@@ -83,26 +84,11 @@ def test_a_video_that_only_grows_is_known_by_a_few_seconds(folder: Path) -> None
 @pytest.mark.media
 def test_a_video_that_shrinks_is_encoded_after_its_first_sample(folder: Path, monkeypatch) -> None:
     counted = []
-    real = samples._sampled
-    monkeypatch.setattr(samples, "_sampled", lambda *a: counted.append(a) or real(*a))
+    real = samples.sized
+    monkeypatch.setattr(samples, "sized", lambda *a: counted.append(a) or real(*a))
 
     assert tried(source(folder, 10, "large.mp4"), folder, 40) == ()
     assert len(counted) == 1
-
-
-@pytest.mark.media
-def test_a_sample_that_loses_its_colours_is_a_wrong_picture(folder: Path, monkeypatch) -> None:
-    real = samples.chunk_options
-
-    def grey(*given: Any, trim: str, **more: Any) -> Any:
-        return real(*given, trim=f"{trim},hue=s=0", **more)
-
-    monkeypatch.setattr(samples, "chunk_options", grey)
-
-    (result,) = tried(source(folder, 10, "large.mp4"), folder, 30)
-
-    assert (result.gate, result.outcome) == (Gate.G8, Outcome.FAILED)
-    assert result.detail.startswith("a trial encode of 2 s at 0:00:05 went wrong: ")
 
 
 @pytest.mark.media
@@ -183,12 +169,15 @@ def test_samples_lie_all_over_the_video_the_middle_first() -> None:
     assert sample_times(1.0, 1) == [0.0]
 
 
-def job(tmp_path: Path) -> EncodeRequest:
-    """Return 1000 frames of ten minutes at 1 MB, with a sound of 100 kB that is copied."""
+def job(tmp_path: Path, sizes: Sequence[int] = ()) -> EncodeRequest:
+    """Return ten minutes at 1 MB, with a sound of 100 kB that is copied; `sizes` are its frames' bytes."""
     recipe, info = profile("hevc"), media(video(), audio())
     plan = make_plan(recipe, info)
     assert isinstance(plan, EncodePlan)
-    picture = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1000, keys_s=(0.0,))
+    picture = TrackMeasure(
+        index=0, kind=StreamKind.VIDEO, packets=6000, keys_s=(0.0,), first_pts_s=0.0, last_pts_s=599.9,
+        times=tuple(range(6000)), sizes=tuple(sizes),
+    )  # fmt: skip
     sound = TrackMeasure(index=1, kind=StreamKind.AUDIO, packets=9, bytes=100_000)
     return EncodeRequest(
         recipe, plan, info, "a.mp4", tmp_path / "sample.mkv", duration_s=600.0,
@@ -203,30 +192,53 @@ def test_the_sizes_of_a_samples_packets_are_read_as_ffprobe_prints_them(tmp_path
         on_line("")
 
     monkeypatch.setattr(samples, "run_child", run_child)
-    ran = SimpleNamespace(tools=ENCODER._tools, stop=threading.Event())
+    ran = SimpleNamespace(
+        tools=ENCODER._tools, stop=threading.Event(), request=job(tmp_path, [50] * 6000)
+    )
 
-    assert samples.packet_sizes(ran, tmp_path / "sample.mkv") == Sizes([900], [100])
+    found = samples.packet_sizes(ran, tmp_path / "sample.mkv", 60.0, 1.0)
+
+    assert found == Sample([900], [100], frames=(600, 610), seconds=1.0)
 
 
 def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path) -> None:
-    made = [Sizes([900], [100] * 9), Sizes([700], [120] * 9), Sizes()]
+    made = [Sample([900], [100] * 9, cpu_s=1), Sample([700], [120] * 9, cpu_s=2), Sample()]
 
-    whole = whole_of(job(tmp_path), made, cpu_s=3.0)
+    whole = whole_of(job(tmp_path), made)
 
     assert whole is not None  # of 3000 frames, 12 key frames
-    assert whole.size == pytest.approx(12 * 800 + 2988 * 110 + 100_000)
+    assert whole.size == pytest.approx(COLD * (12 * 800 + 2988 * 110) + 100_000)
     assert 0 < whole.error < whole_of(job(tmp_path), made[:1]).error
     assert whole.cpu_s == 300
-    cut = whole_of(job(tmp_path), [Sizes([900, 700], [100] * 8), Sizes([800], [100] * 9)])
-    assert cut.size == pytest.approx(151 * 800 + 2849 * 100 + 100_000)
-    assert whole_of(job(tmp_path), [Sizes([900])]) is None
+    cut = whole_of(job(tmp_path), [Sample([900, 700], [100] * 8), Sample([800], [100] * 9)])
+    assert cut.size == pytest.approx(COLD * (151 * 800 + 2849 * 100) + 100_000)
+    assert whole_of(job(tmp_path), [Sample([900])]) is None
     assert whole_of(job(tmp_path), []) is None
 
 
-@pytest.mark.parametrize("count", [LEAST - 1, LEAST])
-def test_too_few_samples_say_nothing_of_the_size(tmp_path, monkeypatch, count) -> None:
-    monkeypatch.setattr(samples, "sample_times", lambda *_: [1.0] * count)
-    monkeypatch.setattr(samples, "_sampled", lambda *_: Sizes([900], [900] * 9))
-    ran = SimpleNamespace(request=job(tmp_path), tools=ENCODER._tools, stop=threading.Event())
+def test_what_took_many_bytes_in_the_source_counts_for_as_many(tmp_path) -> None:
+    # The first tenth has ten times the bytes, and no sample; each frame becomes half as large.
+    before = [500] * 600 + [50] * 5400
+    at = [Sample([9], [25] * 19, frames=(n, n + 20)) for n in (1000, 4000)]
+    made = 600 * 250 + 5400 * 25
 
-    assert len(samples.try_samples(ran)) == (count == LEAST)
+    plain, weighed = (whole_of(job(tmp_path, each), at).size - 100_000 for each in ([], before))
+
+    assert plain == pytest.approx(6000 * 25, rel=0.1)
+    assert weighed == pytest.approx(made, rel=0.1)
+    # Of a still picture, whose frames have no bytes to speak of, no more is made than that.
+    still = Sample([9], [25] * 19, frames=(20, 40))
+    assert whole_of(job(tmp_path, [0] * 60 + before[60:]), [still, *at]).size < 3 * made
+
+
+def test_samples_for_the_size_lie_all_over_where_the_source_is_as_usual(tmp_path) -> None:
+    # Each half minute begins with 3 s of ten times the bytes, which makes its mean double.
+    before = ([500] * 30 + [100] * 100 + [50] * 170) * 20
+    track = job(tmp_path, before).measured.track(0)
+
+    found = list(samples.size_places(track, [84.0], 2))
+
+    assert [int((at + 0.01) / 49.99) for at in found] == list(range(12))
+    assert all(2 < at % 30 < 13 for at in found)
+    assert not [at for at in found if 83 < at < 86]
+    assert list(samples.size_places(job(tmp_path).measured.track(0), [84.0], 2)) == []

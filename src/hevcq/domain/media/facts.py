@@ -361,6 +361,12 @@ class TrackMeasure(Frozen):
         repr=False,
         description="of every frame of a video, in ticks and order; empty if any has none; not stored",
     )
+    sizes: tuple[int, ...] = Field(
+        default=(),
+        exclude=True,
+        repr=False,
+        description="bytes of the frames of `times`, where a search reads them; not stored",
+    )
     monotonic_dts: bool = True
     discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
     digest: str = Field(default="", description="of the packets' bytes in order; empty: unknown")
@@ -404,7 +410,8 @@ class TrackMeasure(Frozen):
             last_s -= (self.times[-1] - times[-1]) * self.tick_s
         elif self.rate:
             last_s -= (self.packets - 1) % every / self.rate
-        return self.model_copy(update={"packets": kept, "times": times, "last_pts_s": last_s})
+        found = {"packets": kept, "times": times, "sizes": (), "last_pts_s": last_s}
+        return self.model_copy(update=found)
 
     @property
     def tick_s(self) -> float:

@@ -83,6 +83,7 @@ class _Counted:
     content: int = 0
     discarded: int = 0
     times: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     untimed: bool = False
     """Whether a packet has no time, and its decoding time is in `times`."""
     open_end: bool = False
@@ -100,7 +101,9 @@ class _Counted:
             self.monotonic = self.monotonic and (self.last_dts is None or dts >= self.last_dts)
             self.last_dts = dts
 
-    def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
+    def packet(
+        self, pts: int | None, dts: int | None, duration: int, size: int, *, key: bool
+    ) -> None:
         """Count one packet that is not flagged discard."""
         self.packets += 1
         if pts is None or pts != dts:
@@ -112,6 +115,7 @@ class _Counted:
         if pts is None:
             return
         self.times.append(pts)
+        self.sizes.append(size)
         self.end = max(pts + duration, self.end if self.end is not None else pts)
         if key:
             self.keys.append(pts)
@@ -158,7 +162,7 @@ class PacketCounter:
             track.discarded += 1
             return
         track.tiny += size <= TINY_BYTES
-        track.packet(pts, dts, _ticks(fields, "duration") or 0, key="K" in flags)
+        track.packet(pts, dts, _ticks(fields, "duration") or 0, size, key="K" in flags)
 
     def _hashed(self, hashed: str | None) -> None:
         """Add the last packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
@@ -182,6 +186,7 @@ def track_measure(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasur
     tick = stream.tick if stream is not None else Fraction(1, 1000)
 
     video = stream is not None and stream.kind is StreamKind.VIDEO
+    times = tuple(_frame_times(counted, info)) if video else ()
     first, last = counted.stored or (None, None)
     keys = counted.keys if video else []
     while len(keys) > MAX_KEYS:
@@ -203,7 +208,10 @@ def track_measure(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasur
         discarded=counted.discarded,
         first_stored_s=seconds(first),
         last_stored_s=seconds(last),
-        times=tuple(_frame_times(counted, info)) if video else (),
+        times=times,
+        sizes=tuple(size for _, size in sorted(zip(counted.times, counted.sizes, strict=True)))
+        if times
+        else (),
         digest=f"{counted.digest:08x}" if counted.digest else "",
         content=f"{counted.content:08x}:{counted.bytes}" if counted.content else "",
         gaps=_gaps(info, stream, sorted(counted.times)) if stream is not None else None,

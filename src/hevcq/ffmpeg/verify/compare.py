@@ -15,11 +15,11 @@ from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.verify.quality import (
     NUMBERED,
     model,
-    number_at,
     pair,
     places,
     vmaf,
 )
+from hevcq.ffmpeg.verify.samples import number_at
 from hevcq.ports.encoder import TRIMMED, FramePairs, OnPlace, VerifyRequest
 
 MAX_PICTURES = 24

@@ -27,6 +27,7 @@ from hevcq.domain.quality import (
     SAMPLE_S,
     SCALES,
     SHORT_S,
+    SIZE_SAMPLE_S,
     Aim,
     Probe,
     Score,
@@ -63,7 +64,17 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ffmpeg.verify.samples import Sizes, packet_sizes, sample_command, sample_times, whole_of
+from hevcq.ffmpeg.verify.samples import (
+    Sample,
+    length_s,
+    number_at,
+    packet_sizes,
+    sample_command,
+    sample_times,
+    size_places,
+    sized,
+    whole_of,
+)
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, Estimate, VerifyRequest
 
@@ -113,16 +124,6 @@ class Learned:
                 (self._folder / kind).write_text(text, "utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """The VMAF of a sample's frames, the sizes of its packets, and CPU seconds of encoding and measuring."""
-
-    frames: Sequence[float] = ()
-    sizes: Sizes = field(default_factory=Sizes)
-    cpu_s: float = 0.0
-    measured_s: float = 0.0
-
-
 def metric_program(tools: FfmpegTools, filters: Callable[[str], str]) -> str:
     """Return the program that measures: the settings', imageio-ffmpeg's, or else ffmpeg itself.
 
@@ -167,8 +168,9 @@ def find_quality(
 
     It starts at the median of `former`, which was found for videos of the same kind, and begins nothing
     after `max_seconds`: the best CRF tried by then is the answer. With it comes what its samples say of
-    the whole. Returns a clause if no sample can be encoded: a decoder that starts midstream may call an
-    intact source damaged, which the whole encode decides. Raises what else an encode raises.
+    the whole, and some for the size alone at that CRF. Returns a clause if no sample can be encoded: a
+    decoder that starts midstream may call an intact source damaged, which the whole encode decides.
+    Raises what else an encode raises.
     """
     # A short file's samples without loss may be larger than it.
     size = max(job.request.source_size, _raw_bytes(job.request.plan.video))
@@ -177,40 +179,86 @@ def find_quality(
     track = request.measured.track(request.plan.main_video.source_index)
     assert target is not None
     assert track is not None
-    begins = places(track, 0)
-
-    probes, cpu_s, wholes = list[Probe](), 0.0, dict[float, Estimate | None]()
     until = job.tools.clock.monotonic() + request.max_seconds
-
-    def score_at(crf: float) -> Score | None:
-        nonlocal cpu_s
-        aimed = replace(job, request=replace(request, plan=request.plan.with_crf(crf)))
-        samples = _samples(aimed, begins, metric, until, least=0 if probes else 1)
-        encoded_s = sum(each.cpu_s for each in samples)
-        cpu_s += encoded_s + sum(each.measured_s for each in samples)
-        frames = [each.frames for each in samples if each.frames]
-        if not frames or (probes and len(samples) < len(begins)):
-            return None
-        score, sizes = score_of(frames), [each.sizes for each in samples]
-        whole = wholes[crf] = whole_of(request, sizes, encoded_s)
-        size = int(whole.size) if whole else None
-        probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
-        return score
-
+    trials = _Trials(replace(job, request=request), metric, places(track, 0), until)
     short = len(former) >= LEARNED and length_s(track) < SHORT_S
     start = median_high(former) if former else video.crf
-    crf, tried = search(score_at, start, target, scale, 2 if short else MAX_PROBES)
+    crf, tried = search(trials.score, start, target, scale, 2 if short else MAX_PROBES)
     if not tried:
         return "no sample of it could be encoded", None
+    whole = trials.whole(crf, track)
     aim = Aim(
         target=target,
         crf=crf,
         sampled=round(tried[crf].worst, 2),
-        probes=tuple(probes),
-        cpu_s=round(cpu_s, 1),
+        probes=tuple(trials.probes),
+        cpu_s=round(trials.cpu_s, 1),
         metric=model(request.plan.video),
     )
-    return aim, wholes.get(crf)
+    return aim, whole
+
+
+@dataclass(slots=True)
+class _Trials:
+    """Samples of one video at several CRFs; none begins after `until`, but a first one."""
+
+    job: FfmpegRun
+    metric: str
+    begins: Sequence[float]
+    until: float
+    probes: list[Probe] = field(default_factory=list)
+    found: dict[float, Sequence[Sample]] = field(default_factory=dict)
+    cpu_s: float = 0.0
+
+    def score(self, crf: float) -> Score | None:
+        """Encode and measure the samples at a CRF; return None if too few of them can be."""
+        made = list[Sample]()
+        for at in self.begins:
+            if (made or self.probes) and self._is_over():
+                break
+            made.append(_sampled(self._at(crf), at, self.metric))
+        self.cpu_s += sum(each.cpu_s + each.measured_s for each in made)
+        frames = [each.scores for each in made if each.scores]
+        if not frames or (self.probes and len(made) < len(self.begins)):
+            return None
+        score, whole = score_of(frames), whole_of(self.job.request, made)
+        self.found[crf] = made
+        size = int(whole.size) if whole else None
+        self.probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
+        return score
+
+    def whole(self, crf: float, track: TrackMeasure) -> Estimate | None:
+        """Take more samples at the CRF that was found, for the size alone; return what all say.
+
+        What they change is as true of the other CRFs.
+        """
+        more = list[Sample]()
+        for at in size_places(track, self.begins, len(self.probes)):
+            if self._is_over():
+                break
+            try:
+                more.append(sized(self._at(crf), at, SIZE_SAMPLE_S))
+            except OutOfMemory:
+                raise
+            except (EncoderFailed, LimitExceeded, PermanentError):
+                continue
+        self.cpu_s += sum(each.cpu_s for each in more)
+        before, after = (
+            whole_of(self.job.request, [*self.found.get(crf, ()), *each]) for each in ((), more)
+        )
+        if before is None or after is None:
+            return None
+        for place, tried in enumerate(self.probes):
+            size = tried.size and int(tried.size * after.size / before.size)
+            self.probes[place] = tried.model_copy(update={"size": size})
+        return after
+
+    def _at(self, crf: float) -> FfmpegRun:
+        request = self.job.request
+        return replace(self.job, request=replace(request, plan=request.plan.with_crf(crf)))
+
+    def _is_over(self) -> bool:
+        return self.job.tools.clock.monotonic() >= self.until
 
 
 def check_quality(
@@ -261,16 +309,6 @@ def tracks(
     return source, made
 
 
-def number_at(track: TrackMeasure, at: float) -> int:
-    """Return which frame is shown at so many seconds from the first one."""
-    found = bisect_left(track.times, track.times[0] + at / track.tick_s)
-    return min(max(found, 0), len(track.times) - 1)
-
-
-def length_s(track: TrackMeasure) -> float:
-    return (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
-
-
 def places(track: TrackMeasure, more: int) -> list[float]:
     """Return where samples begin, in seconds from the first frame; `more` moves them all.
 
@@ -282,19 +320,7 @@ def places(track: TrackMeasure, more: int) -> list[float]:
     return sorted(sample_times(length, count))
 
 
-def _samples(
-    job: FfmpegRun, begins: Sequence[float], metric: str, until: float, *, least: int
-) -> list[_Sample]:
-    """Return the samples of one CRF, `least` of them in any case; none begins after `until`."""
-    made = list[_Sample]()
-    for at in begins:
-        if len(made) >= least and job.tools.clock.monotonic() >= until:
-            break
-        made.append(_sampled(job, at, metric))
-    return made
-
-
-def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
+def _sampled(job: FfmpegRun, at: float, metric: str) -> Sample:
     """Encode one sample, and what it is encoded from without loss; measure it, if it can be."""
     request = job.request
     with _scratch(request.output.parent, "sample", "reference") as files:
@@ -304,12 +330,12 @@ def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
         except OutOfMemory:
             raise
         except (EncoderFailed, LimitExceeded, PermanentError):
-            return _Sample()
+            return Sample()
         if not made.frames:
-            return _Sample(cpu_s=made.cpu_s)
-        target = request.plan.video
-        frames, cpu_s = vmaf(job.tools, request, target, files, (metric, job.stop))
-        return _Sample(frames, packet_sizes(job, files[0]), made.cpu_s, cpu_s)
+            return Sample(cpu_s=made.cpu_s)
+        target, found = request.plan.video, packet_sizes(job, files[0], at)
+        scores, measured_s = vmaf(job.tools, request, target, files, (metric, job.stop))
+        return replace(found, cpu_s=made.cpu_s, scores=scores, measured_s=measured_s)
 
 
 def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:
