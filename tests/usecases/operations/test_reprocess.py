@@ -109,23 +109,6 @@ def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Be
     assert letters(bench.backend) == 1
 
 
-def test_an_upload_without_a_job_is_queued_for_the_profiles_that_want_it(bench: Bench) -> None:
-    lost = bench.backend.store.add_source("TODO/all/lost.mp4", b"lost")
-    own = bench.backend.store.add_source("TODO/av1/own.mp4", b"own")
-
-    planned = missing(bench, "TODO/", dry_run=True)
-
-    assert {(d.job.source, d.job.profile) for d in planned} == {(lost, "hevc"), (own, "av1")}
-    assert {d.result for d in planned} == {JobResult.WOULD_QUEUE}
-    assert bench.backend.ledger.get(job_id(lost, "hevc")) is None
-
-    assert [d.job.source for d in missing(bench, "TODO/", profiles=(SUBSCRIBED,))] == [lost, own]
-    assert bench.backend.ledger.get(job_id(lost, "hevc")).state is JobState.QUEUED
-    (rest,) = missing(bench, "TODO/")
-    assert (rest.job.source, rest.job.profile, rest.detail) == (own, "av1", "no job yet")
-    assert missing(bench, "TODO/") == []
-
-
 def test_one_whose_rendition_is_published_is_not_encoded_again(bench: Bench) -> None:
     source = bench.backend.store.add_source("TODO/all/a.mp4", b"a")
     key = rendition_key(source.key, "hevc", "mp4")
@@ -171,13 +154,3 @@ def test_a_done_job_is_queued_only_where_its_rendition_is_missing(
 
     assert [d.result for d in done] == [JobResult.QUEUED] * again
     assert state(bench.backend, job) is (JobState.QUEUED if again else JobState.DONE)
-
-
-def test_a_message_that_expired_is_sent_again_and_others_are_in_progress(bench: Bench) -> None:
-    job = job_of(bench.backend, "TODO/all/a.mp4")
-    assert missing(bench, "TODO/") == []
-    bench.backend.task_publisher.message_expired = lambda one: one.job_id == job.job_id
-
-    (found,) = missing(bench, "TODO/", states=frozenset(JobState), dry_run=True)
-
-    assert (found.job.job_id, found.result) == (job.job_id, JobResult.WOULD_QUEUE)

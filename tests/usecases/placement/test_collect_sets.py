@@ -159,23 +159,6 @@ def test_a_forged_certificate_removes_nothing_behind_a_link(
     assert {path.name for path in placed.iterdir()} == left
 
 
-def test_a_new_set_follows_an_older_one_as_a_whole(bench: SetBench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
-
-    again = bench.again(job, b"other")
-    bench.collector.collect(again, NEVER)
-
-    found = tree(bench.media / "a.hevc.hls")
-    assert set(found) == {
-        "master.m3u8",
-        *(f"{job.job_id[:8]}-2/{n}" for n in ("sound1.mp4", "v360.mp4", "v360.m3u8")),
-    }
-    assert found[f"{job.job_id[:8]}-2/v360.mp4"] == b"other"
-    assert len(list((bench.media / ".hevcq/certificates").iterdir())) == 1
-
-
 def test_a_file_that_a_person_put_into_or_changed_in_an_older_set_is_not_removed(
     bench: SetBench,
 ) -> None:
@@ -244,69 +227,70 @@ def test_a_set_that_is_not_provably_this_videos_is_not_followed(bench: SetBench,
     assert tree(bench.media / "a.hevc.hls") == before
 
 
-def test_a_playlist_that_a_person_saves_while_the_new_set_is_collected_stays(
-    bench: SetBench,
-) -> None:
-    job = changed(bench)
+def in_hand(bench: SetBench, job: JobRecord) -> tuple[ToPlace, FetchFile]:
+    """Return what is placed for a job that is done, and what fetches its files."""
     placement = bench.catalog.placement(job.job_id)
-    assert placement is not None
-    assert job.rendition is not None
     with bench.backend.store.open(job.rendition.certificate_key) as reading:
         proof = Certificate.read(reading)
-    before = tree(bench.media / "a.hevc.hls")
 
-    def check(_file: Path) -> None:
-        placement.target.write_bytes(b"mine")
-
-    rendition = ToPlace(bench.media, placement.source, placement.target, proof)
-    with pytest.raises(LibraryError, match="already exists"):
-        place(rendition, fetcher(bench, proof), FileSystem(), check)
-
-    assert tree(bench.media / "a.hevc.hls") == {**before, "master.m3u8": b"mine"}
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_at_any_call_shows_the_old_set_or_the_new_one(tmp_path: Path, when: str) -> None:
-    ends = set[bytes]()
-    for number in range(1, 200):
-        (tmp_path / str(number)).mkdir()
-        bench = SetBench(tmp_path / str(number))
-        job = changed(bench)
-        fs = MortalFileSystem(number, when)
-        placement = bench.catalog.placement(job.job_id)
-        assert placement is not None
-        assert job.rendition is not None
-        with bench.backend.store.open(job.rendition.certificate_key) as reading:
-            proof = Certificate.read(reading)
-        rendition = ToPlace(bench.media, placement.source, placement.target, proof)
-        with contextlib.suppress(Killed):
-            place(rendition, fetcher(bench, proof), fs)
-        ends.add(shown(tree(bench.media / "a.hevc.hls")))
-        sweep(bench.media, FileSystem())
-
-        bench.collector.collect(job, NEVER)
-
-        found = tree(bench.media / "a.hevc.hls")
-        assert shown(found) == b"new"
-        assert {name.partition("/")[0] for name in found} == {"master.m3u8", f"{job.job_id[:8]}-1"}
-        assert len(list((bench.media / "a.hevc.hls").iterdir())) == 2
-        proofs = [path.name for path in (bench.media / ".hevcq/certificates").iterdir()]
-        assert sum(job.job_id in name for name in proofs) == 1
-        assert [p.name for p in bench.media.glob(".hevcq-*")] == []
-        if fs.count < number:
-            break
-    assert ends == {b"old", b"new"}
-    assert number > 20
-
-
-def fetcher(bench: SetBench, proof: Certificate) -> FetchFile:
     def fetch(name: str, target: Path) -> str:
         key = member_key(proof.rendition_key, name) if name else proof.rendition_key
         with bench.backend.store.open(key) as stream:
             target.write_bytes(stream.read())
         return sha(target.read_bytes())
 
-    return fetch
+    return ToPlace(bench.media, placement.source, placement.target, proof), fetch
+
+
+def test_a_playlist_that_a_person_saves_while_the_new_set_is_collected_stays(
+    bench: SetBench,
+) -> None:
+    rendition, fetch = in_hand(bench, changed(bench))
+    before = tree(bench.media / "a.hevc.hls")
+
+    def check(_file: Path) -> None:
+        rendition.target.write_bytes(b"mine")
+
+    with pytest.raises(LibraryError, match="already exists"):
+        place(rendition, fetch, FileSystem(), check)
+
+    assert tree(bench.media / "a.hevc.hls") == {**before, "master.m3u8": b"mine"}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("old", [b"", b"old"], ids=["first", "replaced"])
+def test_a_kill_at_any_call_shows_the_old_set_or_the_new_one(tmp_path, when, old) -> None:
+    ends = set[bytes]()
+    for number in range(1, 200):
+        (tmp_path / str(number)).mkdir()
+        bench = SetBench(tmp_path / str(number))
+        if old:
+            job = changed(bench)
+        else:
+            queued = bench.queue(bench.video())
+            bench.work(queued, b"new")
+            job = bench.done(queued)
+        fs, folder = MortalFileSystem(number, when), bench.media / "a.hevc.hls"
+        with contextlib.suppress(Killed):
+            place(*in_hand(bench, job), fs)
+        ends.add(shown(tree(folder)) if tree(folder) else b"")
+        sweep(bench.media, FileSystem())
+        assert [p.name for p in bench.media.glob(".hevcq-*")] == []
+
+        bench.collector.collect(job, NEVER)
+
+        found = tree(folder)
+        assert shown(found) == b"new"
+        assert {name.partition("/")[0] for name in found} == {"master.m3u8", f"{job.job_id[:8]}-1"}
+        assert len(list(folder.iterdir())) == 2
+        proofs = [path.name for path in (bench.media / ".hevcq/certificates").iterdir()]
+        assert sum(job.job_id in name for name in proofs) == 1
+        assert [p.name for p in bench.media.glob(".hevcq-*")] == []
+        assert not list((bench.media / ".hevcq").glob("busy/*"))
+        if fs.count < number:
+            break
+    assert ends == {old, b"new"}
+    assert number > 15
 
 
 @pytest.mark.parametrize("harm", ["gone", "other bytes"])
@@ -326,47 +310,6 @@ def test_a_set_that_the_store_damaged_is_not_placed(bench: SetBench, harm: str) 
     assert "hevcq retry" in raised.value.remedy
     assert not (bench.media / "a.hevc.hls").exists()
     assert [p.name for p in bench.media.glob(".hevcq-*")] == []
-
-
-class Died(BaseException):
-    """The process is gone: nothing after this line ran."""
-
-
-CALLS = ("mkdir", "fsync_file", "fsync_dir", "write", "rename", "rename_new", "copy_metadata")
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("call", CALLS)
-def test_a_kill_at_any_call_leaves_the_whole_folder_or_none(
-    bench: SetBench, monkeypatch: pytest.MonkeyPatch, call: str, number: int
-) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    count = [0]
-    real = getattr(FileSystem, call)
-
-    def dying(self: FileSystem, *args: object) -> object:
-        count[0] += 1
-        if count[0] == number:
-            raise Died
-        return real(self, *args)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(FileSystem, call, dying)
-        # After a kill nothing is tidied up.
-        patched.setattr("hevcq.library.place.remove_temp", lambda path, fs: count[0] < number)
-        with contextlib.suppress(Died):
-            bench.collector.collect(bench.done(job), NEVER)
-
-    folder = bench.media / "a.hevc.hls"
-    assert len(tree(folder)) in ({4} if count[0] < number else {0, 4})
-    sweep(bench.media, FileSystem())
-    assert [p.name for p in bench.media.glob(".hevcq-*")] == []
-
-    bench.collector.collect(bench.done(job), NEVER)
-    assert len(tree(folder)) == 4
-    assert len(list((bench.media / ".hevcq/certificates").iterdir())) == 1
-    assert not list((bench.media / ".hevcq").glob("busy/*"))
 
 
 def test_a_scan_takes_no_file_of_a_placed_set_for_a_video(bench: SetBench) -> None:

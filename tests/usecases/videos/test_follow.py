@@ -5,7 +5,7 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus, Visibility
-from hevcq.errors import SourceDamaged, UsageError
+from hevcq.errors import SourceDamaged
 from hevcq.ports.event_log import Happened
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
@@ -42,28 +42,6 @@ def test_a_video_is_done_when_every_profile_is(bench: VideoBench) -> None:
     assert refresh(bench.farm, done) == done
     made = sum(each.size for each in done.renditions)
     assert bench.farm.videos.usage("ann").size == len(CLIP) + made
-
-
-def test_a_failure_is_reported_with_its_class_and_what_to_do(bench: VideoBench) -> None:
-    video = bench.upload()
-    bench.encoder.errors["probe"] = [DAMAGED]
-    bench.work()
-    failed = refresh(bench.farm, video)
-    assert failed.status is VideoStatus.FAILED
-    assert failed.reason == "1 of 2 formats failed. hevc: Two packets are missing."
-    assert failed.failure_class is FailureClass.DAMAGED
-    assert failed.remedy == "Upload an intact copy of the video."
-
-    again = manage.retry(bench.farm, failed, "ann")
-    assert again.status is VideoStatus.PROCESSING
-    assert again.reason == ""
-    bench.work()
-    done = refresh(bench.farm, again)
-    assert done.status is VideoStatus.DONE
-    assert done.done_at is not None
-    with pytest.raises(UsageError, match="No format"):
-        manage.retry(bench.farm, done, "ann")
-    assert bench.now(video).status is VideoStatus.DONE
 
 
 def test_jobs_that_were_never_queued_are_queued(bench: VideoBench) -> None:

@@ -13,7 +13,6 @@ from hevcq.errors import (
     HevcqError,
     QuotaExceeded,
     Unavailable,
-    UnknownProfile,
 )
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos import manage
@@ -50,13 +49,6 @@ def test_an_upload_becomes_a_job_for_each_subscribed_profile(bench: VideoBench) 
     assert complete_upload(bench.farm, video) == video
 
 
-def test_only_the_chosen_profiles_are_queued(bench: VideoBench) -> None:
-    bench.upload(profiles=("hevc",))
-    assert jobs(bench) == ["hevc"]
-    with pytest.raises(UnknownProfile, match="Available: 720p, hevc"):
-        bench.request(profiles=("av2",))
-
-
 def test_a_kill_after_the_jobs_were_queued_is_mended(bench: VideoBench) -> None:
     video = bench.request()
     bench.send(video)
@@ -89,14 +81,6 @@ def test_more_bytes_than_declared_end_the_upload(bench: VideoBench) -> None:
     with pytest.raises(BadUpload):
         complete_upload(bench.farm, after)
     assert bench.farm.videos.usage("ann").size == 0
-
-
-@pytest.mark.parametrize("size", [0, -1, 2**30 + 1])
-def test_a_size_outside_the_limits_is_refused(bench: VideoBench, size: int) -> None:
-    bench.limit(max_gib=1)
-    with pytest.raises((BadUpload, QuotaExceeded)):
-        bench.request(size=size)
-    assert bench.farm.videos.usage().videos == 0
 
 
 def test_open_uploads_are_bounded_for_one_and_for_all(
