@@ -12,6 +12,7 @@ from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.quality import Aim, Probe
 from hevcq.domain.verdict import Done, FailureClass, Skipped
+from hevcq.ports.encoder import Estimate
 from support.fakes.backend import HEVC
 from support.fakes.farm import Farm
 
@@ -146,47 +147,39 @@ def test_a_plan_that_refuses_is_buried_naming_the_policy(farm):
     assert letter.reason == "It is Dolby Vision. (policies.dynamic_hdr)"
 
 
+def too_large(farm, source) -> list[Estimate]:
+    return [Estimate(1.3 * farm.record(source).source.size, 0.05, 9)] * 2
+
+
 def test_a_long_video_that_is_bound_to_be_too_large_is_known_by_samples(farm):
     farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 600.0})
-    farm.encoder.sampled = (TOO_LARGE,)
     first = farm.submit("a.mp4")
+    farm.encoder.estimates = too_large(farm, first)
     farm.handle()
     second = farm.submit("copy.mp4")
 
     farm.handle()
 
-    assert farm.record(first).reason == "not_smaller: about 130 %"
-    assert farm.record(second).reason == "remembered: about 130 %"
-    assert farm.encoder.calls.count("samples") == 1
+    said = "about 130% of the original's size by 3 trial encodes of it, limit 95.0%"
+    assert farm.record(first).reason == f"not_smaller: {said}"
+    assert farm.record(second).reason == f"remembered: {said}"
+    assert farm.encoder.calls.count("estimate") == 2
     assert "encode" not in farm.encoder.calls
     assert farm.scratch_files() == []
 
 
-def test_a_long_video_whose_sample_is_a_wrong_picture_is_not_encoded(farm):
-    farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 7200.0})
-    wrong = GateResult(gate=Gate.G8, outcome=Outcome.FAILED, detail="colour is lost")
-    farm.encoder.sampled = (wrong,)
-    farm.submit()
-
-    farm.handle()
-
-    assert "encode" not in farm.encoder.calls
-    assert farm.letters()[0].failure_class is FailureClass.VERIFICATION
-    assert "(G8): colour is lost" in farm.letters()[0].reason
-
-
 @pytest.mark.parametrize(
-    ("duration_s", "sampled", "calls"),
-    [(599.0, (TOO_LARGE,), ["encode"]), (600.0, (), ["samples", "encode"])],
-    ids=["short", "long, and its samples may pass"],
+    ("duration_s", "large", "calls"),
+    [(599.0, 0, 0), (600.0, 0, 1), (600.0, 1, 2)],
+    ids=["short", "long, and shrinks by its first sample", "by several"],
 )
-def test_a_video_that_samples_do_not_rule_out_is_encoded(farm, duration_s, sampled, calls):
+def test_a_video_that_samples_do_not_rule_out_is_encoded(farm, duration_s, large, calls):
     farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": duration_s})
-    farm.encoder.sampled = sampled or farm.encoder.sampled
-    farm.submit()
+    farm.encoder.estimates = too_large(farm, farm.submit("a.mp4"))[:large]
 
     assert farm.handle().verdict == Done()
-    assert [call for call in farm.encoder.calls if call in {"samples", "encode"}] == calls
+    assert farm.encoder.calls.count("estimate") == calls
+    assert farm.encoder.calls.count("encode") == 1
 
 
 AIM = Aim(target=93, crf=22.5, sampled=93.1, probes=(), metric="vmaf_v0.6.1")

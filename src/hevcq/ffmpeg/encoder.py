@@ -202,19 +202,6 @@ class FfmpegEncoder(Encoder):
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
         return locate_damage(self._tools, location, stop)
 
-    @property
-    def sampled_from_s(self) -> float:
-        from hevcq.ffmpeg.verify.samples import SAMPLED_FROM_S
-
-        return SAMPLED_FROM_S
-
-    def try_samples(
-        self, request: EncodeRequest, *, stop: threading.Event
-    ) -> tuple[GateResult, ...]:
-        from hevcq.ffmpeg.verify.samples import try_samples
-
-        return try_samples(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM))
-
     def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
         return self._searched(request, stop)[0]
 
@@ -249,7 +236,7 @@ class FfmpegEncoder(Encoder):
 
         clock = self._tools.clock
         until = clock.monotonic() + request.max_seconds
-        if request.profile.video.quality is not None:
+        if request.profile.video.quality is not None and not request.measured.tracks:
             measured = self.measure(request.location, request.info, stop=stop)
             left_s = max(MIN_LEFT_S, until - clock.monotonic())
             request = replace(request, measured=measured, max_seconds=left_s)

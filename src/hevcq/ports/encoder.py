@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -306,21 +305,6 @@ class Encoder(ABC):
         """Return where in a damaged file the damage is, as far as a decode of it all can find it."""
         return ()
 
-    @property
-    def sampled_from_s(self) -> float:
-        """Seconds of video from which `try_samples` is asked."""
-        return math.inf
-
-    def try_samples(
-        self, request: EncodeRequest, *, stop: threading.Event
-    ) -> tuple[GateResult, ...]:
-        """Encode some seconds of a long video; return the gate that the whole is bound not to pass.
-
-        Returns () if it may pass, or nothing is known. `request.output` is a scratch file, which is gone
-        afterwards. Raises Stopped, OutOfMemory, DiskFull or WorkerUnfit.
-        """
-        return ()
-
     def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
         """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
 
@@ -339,7 +323,9 @@ class Encoder(ABC):
     ) -> Estimate | None:
         """Encode at most `count` samples, and say what the whole would be; None if that cannot be said.
 
-        `request.output` is a scratch file, which is gone afterwards. Raises what `encode` raises.
+        Where the source is not measured yet, a quality that the profile asks for is searched. The time is
+        kept to within a sample. `request.output` is a scratch file, which is gone afterwards. Raises what
+        `encode` raises.
         """
         return None
 

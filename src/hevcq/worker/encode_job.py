@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from hevcq.domain.certificate import kept_original
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import (
@@ -25,6 +24,12 @@ from hevcq.worker.scratch import sha256_file
 
 TOO_LARGE = 0.2
 """Share of the source by which the forecast of a search must be too large: twice its error."""
+SAMPLED_FROM_S = 600.0
+"""Length of a video from which some seconds of it are encoded first."""
+MIN_SAMPLES, MAX_SAMPLES, SAMPLE_EVERY_S = 3, 5, 200.0
+"""Samples that call a video too large: one for so many seconds, within these bounds."""
+SAMPLE_MARGIN = 0.1
+"""Share of the source by which they must be too large."""
 
 
 class EncodeJob(Job):
@@ -114,6 +119,7 @@ class EncodeJob(Job):
             work = work.model_copy(
                 update={"plan": work.plan.model_copy(update={"sidecars": found})}
             )
+        ended: Done | Skipped | Release | None
         ended = self._not_worth(work) or self._sampled(work, location, folder)
         if ended is None and may_split and self._may_pay(work.duration_s):
             ended = split_video(self._context, self, work, location)
@@ -165,18 +171,25 @@ class EncodeJob(Job):
         said = f"VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was tried, gives"
         return self._remember_skip(work, f"{said} {aim.sampled:.1f} in samples")
 
-    def _sampled(self, work: Work, location: str, folder: Path) -> Done | Skipped | Release | None:
+    def _sampled(self, work: Work, location: str, folder: Path) -> Skipped | None:
         """Encode some seconds of a long video first; return None unless the whole is bound to be too large.
 
-        Raises VerificationFailed if even a few seconds become a wrong picture.
+        The first sample alone is half a percent of ten minutes, and enough for one that shrinks. Where a
+        quality was searched, its samples have said it.
         """
-        if (work.duration_s or 0.0) < self._context.encoder.sampled_from_s:
+        length_s, saving = work.duration_s or 0.0, work.recipe.gates.minimum_saving
+        if length_s < SAMPLED_FROM_S or saving is None or work.plan.aim is not None:
             return None
         request = self._request(work, location, folder / "sample.mkv")
-        gates = self._context.encoder.try_samples(request, stop=self._lease.stop)
-        self._lease.check()
-        reason = kept_original(gates)
-        return None if reason is None else self._remember_skip(work, reason)
+        several, share = min(MAX_SAMPLES, max(MIN_SAMPLES, int(length_s / SAMPLE_EVERY_S))), 0.0
+        for count in (1, several):
+            whole = self._context.encoder.estimate(request, count, stop=self._lease.stop)
+            self._lease.check()
+            share = whole.size / max(1, self._source.size) if whole else 0.0
+            if whole is None or share * (1 - whole.error) <= 1 - saving + SAMPLE_MARGIN:
+                return None
+        said = f"about {100 * share:.0f}% of the original's size by {several} trial encodes of it"
+        return self._remember_skip(work, f"{said}, limit {100 * (1 - saving):.1f}%")
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self.transitions.complete(rendition, cpu_s=cpu_s)

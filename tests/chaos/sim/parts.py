@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -176,8 +175,6 @@ SICK = ("encoder", "stalled", "internal")
 
 class SimEncoder:
     """Takes virtual time, and does what the source's nature, the machine and the faults ask."""
-
-    sampled_from_s = math.inf
 
     def __init__(self, machine) -> None:
         self._machine = machine

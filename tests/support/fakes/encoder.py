@@ -175,7 +175,6 @@ class FakeEncoder(Encoder):
         self.index = fake_index()
         self.gates = passed()
         self.measured_s: float | None = None
-        self.sampled: tuple[GateResult, ...] = ()
         self.aim: Aim | str = "nothing is measured"
         self.estimates: list[Estimate | None] = []
         self.verified: list[float] = []
@@ -239,15 +238,6 @@ class FakeEncoder(Encoder):
     ) -> Measurement:
         self._step("preflight", stop)
         return _measured(info, self.measured_s)
-
-    sampled_from_s = 600.0
-
-    def try_samples(
-        self, request: EncodeRequest, *, stop: threading.Event
-    ) -> tuple[GateResult, ...]:
-        """Answer `sampled`; see ports.encoder."""
-        self._step("samples", stop)
-        return self.sampled
 
     def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
         """Answer `aim`; see ports.encoder."""

@@ -1,8 +1,4 @@
-"""Encode some seconds of a long video before all of it, and say whether the whole is bound to fail.
-
-Only what cannot end well is stopped: samples all over the video that come out too large by a margin
-(G6). What cannot be sampled is encoded whole, and the gates decide.
-"""
+"""Encode some seconds of a video before all of it, and say what the whole comes to."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -12,7 +8,6 @@ from math import hypot
 from pathlib import Path
 from statistics import fmean
 
-from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action
@@ -33,16 +28,8 @@ from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeRequest, Estimate
 
-SAMPLED_FROM_S = 600.0
-"""Length of a video from which some seconds of it are encoded first."""
 SAMPLE_S = 2.0
 """Seconds of a sample. A short encode costs half as much again for each second."""
-EVERY_S = 200.0
-LEAST, MOST = 3, 5
-"""One sample for so many seconds, within these bounds. A sound video needs the first alone: half a
-percent of ten minutes."""
-MARGIN = 0.1
-"""Share of the source's size by which every sample must be too large: a video is not all alike."""
 GROUP_FRAMES = 250
 """Frames from one key frame to the next of the rendition at most, as the encoders have it; fewer make
 it larger."""
@@ -81,39 +68,6 @@ def sample_times(length_s: float, count: int) -> list[float]:
     share = length_s / count
     begins = [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
     return sorted(begins, key=lambda at: abs(at - begins[count // 2]))
-
-
-def try_samples(job: FfmpegRun) -> tuple[GateResult, ...]:
-    """Return the gate that the whole video would not pass; () if it may, or if nothing is known.
-
-    `job.request.output` is a file that does not exist yet; it is removed again. Raises Stopped,
-    OutOfMemory, DiskFull and WorkerUnfit, as the whole encode would.
-    """
-    request = job.request
-    length_s = request.duration_s or 0.0
-    if not length_s or not _may_be_sampled(job):
-        return ()
-    saving = request.profile.gates.minimum_saving
-    most = float("inf") if saving is None else 1 - saving
-    began, made, share = job.tools.clock.monotonic(), list[Sample](), 0.0
-    for at in sample_times(length_s, min(MOST, max(LEAST, int(length_s / EVERY_S)))):
-        try:
-            made.append(sized(job, at))
-        except OutOfMemory:
-            raise
-        except (EncoderFailed, LimitExceeded, PermanentError):
-            return ()
-        whole = whole_of(request, made)
-        share = whole.size / max(1, request.source_size) if whole else 0.0
-        if whole is None or share * (1 - whole.error) <= most + MARGIN:
-            return ()
-    detail = (
-        f"about {share:.0%} of the original's size by {len(made)} trial encodes of {SAMPLE_S:g} s,"
-        f" limit {most:.1%}"
-    )
-    seconds = job.tools.clock.monotonic() - began
-    large = GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER, detail=detail, seconds=seconds)
-    return (large,)
 
 
 def _may_be_sampled(job: FfmpegRun) -> bool:
