@@ -71,7 +71,7 @@ def _resources(wanted: AwsSettings, profiles: Mapping[str, Profile]) -> AwsSetti
     from moto.s3.models import s3_backends
 
     key, owners = repr((wanted, profiles)), s3_backends.bucket_accounts
-    if key not in _made:
+    if key not in _made or not _made[key][1].keys() <= set(_backends()):  # mock_aws makes others
         settings = create_resources(clients(), wanted, profiles)
         _made[key] = settings, _copies({b: b.__dict__ for b in _backends()}), dict(owners)
         return settings
