@@ -68,7 +68,7 @@ lock:  ## renew requirements/*.txt after a change of pyproject.toml (UPGRADE=1 t
 	bash scripts/lock.sh "$(PY)" "$(TOOLS)"
 
 s3-check: setup  ## the contracts of a bucket on a server of yours (S3_SERVER=http://…, its keys as AWS_…)
-	S3_SERVER="$(S3_SERVER)" $(BIN)/python -m pytest tests/contracts -m slow -k s3-server $(T)
+	S3_SERVER="$(S3_SERVER)" $(BIN)/python -m pytest tests/contracts -m slow -k s3-server -rs $(T)
 
 lowest:  ## what meets dependencies, on the lowest versions that pyproject.toml allows (minutes)
 	bash scripts/lowest.sh "$(PY)" "$(TOOLS)"

@@ -21,10 +21,11 @@ from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, VideoCodec, VideoRecipe
 from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.videos.record import Video as UploadedVideo
+from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Queue
-from hevcq.ports.store import Input
+from hevcq.ports.store import Input, Store
 from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from support.clips import ManualClock
@@ -53,6 +54,11 @@ LATE = "late"
 such a receipt is stale."""
 LINKS = "links"
 """Sources stay where they are in the library: they are linked, not copied."""
+KEY_ORDER = "key order"
+"""A listing has keys in the order of their bytes."""
+ODD_NAMES = "odd names"
+"""A key may have a backslash, and more than 255 bytes between two slashes."""
+ALL_KEYS = frozenset({KEY_ORDER, ODD_NAMES})
 
 
 @dataclass
@@ -66,7 +72,7 @@ class World:
     accounts: Accounts | None = None
     upload: Callable[[UploadedVideo, bytes], None] = lambda video, content: None
     """Send bytes to where the page told a client to send them; they replace what came before."""
-    can: frozenset[str] = frozenset()
+    can: frozenset[str] = ALL_KEYS
     put_body: Callable[[str, str], None] = lambda queue, body: None
     register_many: Callable[[Iterable[tuple[Source, str]]], object] = lambda pairs: None
     close: Callable[[], None] = lambda: None
@@ -109,7 +115,7 @@ def open_memory(folder: Path) -> World:
     return World(
         clock=clock,
         backend=backend,
-        can=frozenset({SIGNALS, LATE}),
+        can=ALL_KEYS | {SIGNALS, LATE},
         put_body=lambda queue, body: backend.queues[queue].send_body(body),
         close=backend.close,
         folder=folder,
@@ -154,6 +160,9 @@ def open_s3_server(folder: Path) -> World:
     name = f"hevcq-test-{secrets.token_hex(8)}"
     clients.s3.create_bucket(Bucket=name)
     world = _beside(folder, S3_SERVER, name, clients)
+    if S3_SERVER not in LACKING:
+        LACKING[S3_SERVER] = _lacking(world.backend.store)
+    world.can -= LACKING[S3_SERVER]
     close = world.close
 
     def remove() -> None:
@@ -166,6 +175,27 @@ def open_s3_server(folder: Path) -> World:
 
     world.close = remove
     return world
+
+
+LACKING: dict[str, frozenset[str]] = {}
+
+
+def _lacking(store: Store) -> frozenset[str]:
+    """Try what S3 promises of keys and a server that keeps them as files may not; hevcq does without."""
+    lacking, odd = set[str](), ["back\\slash", "x" * 256]
+    try:
+        for key in ("é", "a", *odd):
+            store.put(key, b"", metadata={})
+    except Unavailable:
+        lacking.add(ODD_NAMES)
+    found = [each.key for each in store.list("")]
+    if not {"é", "a", *odd} <= set(found):
+        lacking.add(ODD_NAMES)
+    if found != sorted(found, key=str.encode):
+        lacking.add(KEY_ORDER)
+    for key in found:
+        store.delete(key)
+    return frozenset(lacking)
 
 
 def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
@@ -227,7 +257,7 @@ def sql_world(folder: Path, clock: ManualClock, opened: SqlBackend) -> World:
         files=files,
         accounts=SqlAccounts(opened.database),
         upload=upload,
-        can=frozenset({SIGNALS, BULK, LATE, LINKS}),
+        can=ALL_KEYS | {SIGNALS, BULK, LATE, LINKS},
         put_body=put_body,
         register_many=register_many,
         close=opened.close,

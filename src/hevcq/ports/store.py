@@ -146,7 +146,10 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield the objects whose key starts with `prefix`, in key order, page by page."""
+        """Yield the objects whose key starts with `prefix`, in key order, page by page.
+
+        A server that is only compatible with S3 may have another order.
+        """
 
     def sources(self, prefix: str) -> Iterator[Source]:
         """Yield the newest version of each source that others uploaded below `prefix`, page by page."""
