@@ -134,7 +134,7 @@ VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
 (hevc) at which the forecast by samples fits to its upper end. Too much even at the worst, and nothing is
 queued. Replaced originals that are kept need their space until they go.
 
-`pip install imageio-ffmpeg` (68 MB) beside hevcq measures, or an ffmpeg with libvmaf
+`pipx inject hevcq imageio-ffmpeg` (68 MB) measures, or an ffmpeg with libvmaf
 in `metric_ffmpeg`; `hevcq doctor` says which. Without one such jobs wait; the images have none.
 
 ## Hardware encoders

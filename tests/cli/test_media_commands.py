@@ -71,7 +71,9 @@ def test_a_quality_that_nothing_measures_is_one_sentence_before_anything_is_queu
 
     assert ran.code == ExitCode.UNFIT, ran.err
     (line,) = ran.err.splitlines()
-    assert line.startswith("hevcq: /bin/true has no libvmaf. Install imageio-ffmpeg")
+    assert line.startswith(
+        "hevcq: /bin/true has no libvmaf. Run `pipx inject hevcq imageio-ffmpeg`"
+    )
     (state,) = hevcq("status", "--json").lines
     assert {count for queue in state["queues"] for count in queue["jobs"].values()} == {0}
 

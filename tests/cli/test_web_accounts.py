@@ -63,3 +63,26 @@ def test_a_programs_token_is_made_listed_and_revoked(hevcq, data_dir):
         assert ProgramTokens(accounts, SystemClock()).person(token) is None
     assert hevcq("serve", "token", "revoke", listed["id"]).code == ExitCode.USAGE
     assert hevcq("serve", "token", "create", "x", "--scope", "all").code == ExitCode.USAGE
+
+
+def test_a_token_belongs_to_a_user_who_is_there_where_people_sign_in_by_name(
+    hevcq, data_dir, monkeypatch
+):
+    monkeypatch.setenv("HEVCQ_WEB__AUTH", "users")
+    create = ("serve", "token", "create", "sonarr", "--scope", "operate")
+    ran = hevcq(*create)
+    assert ran.code == ExitCode.USAGE
+    assert "hevcq serve add-user" in ran.err
+
+    for name, operator in (("anna", "--operator"), ("ben", "")):
+        monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+        assert hevcq(*filter(None, ("serve", "add-user", name, operator))).code == 0
+    with accounts_in(data_dir) as accounts:
+        token = hevcq(*create).out.strip()
+        assert ProgramTokens(accounts, SystemClock()).person(token).owner == "anna"
+        theirs = hevcq(*create, "--owner", "ben").out.strip()
+        assert ProgramTokens(accounts, SystemClock()).person(theirs).owner == "ben"
+    ran = hevcq(*create, "--owner", "local")
+    assert ran.code == ExitCode.USAGE
+    assert "'local'" in ran.err
+    assert "anna, ben" in ran.err

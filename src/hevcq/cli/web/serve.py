@@ -141,8 +141,13 @@ def create_token(
         ),
     ] = None,
     owner: Annotated[
-        str, typer.Option("--owner", metavar="NAME", help="Whose videos it is about.")
-    ] = "local",
+        str | None,
+        typer.Option(
+            "--owner",
+            metavar="NAME",
+            help="The user whose videos it is about (default: the only operator).",
+        ),
+    ] = None,
     days: Annotated[
         float,
         typer.Option(
@@ -163,7 +168,11 @@ def create_token(
         raise UsageError(
             f"Unknown scope in {', '.join(scope or ())}.", remedy=f"Use: {known}."
         ) from error
-    render.emit(_tokens(ctx).create(name, owner, scopes, days))
+    app = _opened(ctx)
+    from hevcq.web.identity.accounts import ProgramTokens
+
+    tokens = ProgramTokens(app.accounts, app.clock)
+    render.emit(tokens.create(name, _owner(app, owner), scopes, days))
 
 
 @tokens.command("list", cls=PlainCommand)
@@ -210,6 +219,23 @@ def _users(ctx: typer.Context) -> Users:
     from hevcq.web.identity.accounts import Users
 
     return Users(app.accounts)
+
+
+def _owner(app: App, named: str | None) -> str:
+    """Return whose a token is. Raises UsageError for a user that is not there: it would open nothing."""
+    from hevcq.web.identity.accounts import Users
+    from hevcq.web.identity.person import LOCAL_OWNER, Role
+
+    if app.settings.web.auth != "users":
+        return named or LOCAL_OWNER
+    users = Users(app.accounts).all()
+    operators = [name for name, user in users.items() if user.role is Role.OPERATOR]
+    if named in users or (named is None and len(operators) == 1):
+        return named or operators[0]
+    raise UsageError(
+        f"There is no user {named!r}." if named else "A token belongs to a user.",
+        remedy=f"Name one with --owner: {', '.join(users) or '(hevcq serve add-user)'}.",
+    )
 
 
 def _tokens(ctx: typer.Context) -> ProgramTokens:

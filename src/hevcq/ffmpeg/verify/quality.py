@@ -86,8 +86,8 @@ LARGE = 2160
 """Lines from which the model for 4K is meant."""
 NO_METRIC = "No program measures VMAF, which video.quality needs."
 INSTALL = (
-    "Install imageio-ffmpeg (68 MB) beside hevcq, as `hevcq[quality]` does, or set metric_ffmpeg to an"
-    " ffmpeg with libvmaf."
+    "Run `pipx inject hevcq imageio-ffmpeg` (68 MB; `pip install` it where pip installed hevcq), or set"
+    " metric_ffmpeg to an ffmpeg with libvmaf."
 )
 _LOSSLESS = (
     "-c:v", "ffvhuff", "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "matroska",
