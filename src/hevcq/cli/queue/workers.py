@@ -82,7 +82,8 @@ def invite(
     """Print the line that lets another machine join, without a share.
 
     The line is valid once, for an hour. The other machine reads videos from the page, and sends them
-    back: `hevcq service` or `hevcq serve` must run here.
+    back: `hevcq service` or `hevcq serve` must run here. Streaming sets (HLS), and the samples of
+    --quality, are encoded here: `hevcq service` or `hevcq worker` does it.
     """
     with cli_of(ctx).app() as opened:
         machines.machines_of(opened.backend)
