@@ -6,13 +6,21 @@ from hevcq.domain.formats import VideoCodec
 from hevcq.domain.quality import (
     MAX_PROBES,
     NEAR,
+    SAMPLE_S,
+    SAMPLE_WORK,
     SCALES,
+    SIZE_SAMPLE_S,
+    SIZE_SAMPLES,
+    SIZE_WORK,
     TOLERANCE,
     Aim,
     Score,
     better_crf,
+    enough_probes,
+    sample_count,
     score_of,
     search,
+    size_samples,
     worst_twentieth,
 )
 
@@ -115,3 +123,18 @@ def test_a_search_that_runs_out_of_probes_takes_the_best_that_is_within_toleranc
 
 def test_where_nothing_can_be_said_of_the_first_crf_nothing_was_tried():
     assert search(lambda _crf: None, 24.0, 93.0, SCALES[VideoCodec.HEVC])[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "former", "most"), [(5, 2, 5), (5, 3, 2), (10, 3, 3), (14, 0, 4), (45, 0, 5)]
+)
+def test_a_search_of_a_long_video_costs_eight_percent_of_its_encode(minutes, former, most):
+    length_s = 60.0 * minutes
+    assert enough_probes(length_s, former) == most
+    if length_s >= 600:
+        work_s = most * SAMPLE_WORK * SAMPLE_S * sample_count(length_s)
+        work_s += SIZE_WORK * SIZE_SAMPLE_S * size_samples(length_s, most)
+        assert work_s <= 0.08 * length_s
+    else:
+        assert size_samples(length_s, most) == SIZE_SAMPLES
+    assert size_samples(8.0, most) == 1

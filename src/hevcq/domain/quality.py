@@ -31,7 +31,7 @@ SIZE_SAMPLE_S = 1.0
 SIZE_SAMPLES, SIZE_SHARE = 12, 0.15
 """Samples at the CRF that was found, for the size alone: so many, and at most a share of a short video."""
 USUAL_PROBES = 3.5
-SAMPLE_WORK, SIZE_WORK = 1.6, 1.5
+SAMPLE_WORK, SIZE_WORK = 1.9, 1.5
 """What a second of a sample costs beside one of the whole encode: it starts anew, and may be measured."""
 MOST_WORK = 0.08
 """Share of a long video's encode that a search with its samples for the size may cost."""
@@ -155,6 +155,13 @@ def sample_count(length_s: float, more: int = 0) -> int:
     """Return how many samples a video has, and `more` where it is long enough."""
     count = min(MAX_SAMPLES, max(MIN_SAMPLES, round(length_s / EVERY_S)))
     return max(1, min(count + more, int(length_s / (2 * SAMPLE_S))))
+
+
+def enough_probes(length_s: float, former: int) -> int:
+    """Return how many probes will do once one is good, after searches for so many videos of the kind."""
+    if length_s < SHORT_S:
+        return 2 if former >= LEARNED else MAX_PROBES
+    return max(2, min(MAX_PROBES, int(MOST_WORK * length_s / _work_s(length_s, 1))))
 
 
 def size_samples(length_s: float, probes: float) -> int:

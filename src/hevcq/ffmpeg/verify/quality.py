@@ -22,15 +22,13 @@ from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.quality import (
-    LEARNED,
-    MAX_PROBES,
     SAMPLE_S,
     SCALES,
-    SHORT_S,
     SIZE_SAMPLE_S,
     Aim,
     Probe,
     Score,
+    enough_probes,
     sample_count,
     score_of,
     search,
@@ -181,9 +179,9 @@ def find_quality(
     assert track is not None
     until = job.tools.clock.monotonic() + request.max_seconds
     trials = _Trials(replace(job, request=request), metric, places(track, 0), until)
-    short = len(former) >= LEARNED and length_s(track) < SHORT_S
+    enough = enough_probes(length_s(track), len(former))
     start = median_high(former) if former else video.crf
-    crf, tried = search(trials.score, start, target, scale, 2 if short else MAX_PROBES)
+    crf, tried = search(trials.score, start, target, scale, enough)
     if not tried:
         return "no sample of it could be encoded", None
     whole = trials.whole(crf, track)
