@@ -89,8 +89,8 @@ def scenario(home: Home) -> list[bytes]:
     return sorted([one, two, three, four])
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_killed_at_every_step_nothing_is_lost_and_nothing_comes_twice(tmp_path, late):
+def test_killed_at_every_step_nothing_is_lost_and_nothing_comes_twice(tmp_path):
+    """After each call, and so before the next one."""
     base = tmp_path / "base"
     template = Home(base, MemoryRemote())
     wanted = scenario(template)
@@ -99,7 +99,7 @@ def test_killed_at_every_step_nothing_is_lost_and_nothing_comes_twice(tmp_path, 
         shutil.rmtree(home.folder)
         shutil.copytree(base, home.folder, symlinks=True)
         home.remote.stored = dict(template.remote.stored)
-        kill = Kill(step, late)
+        kill = Kill(step, late=True)
         # The journal names the target, so each copy of the folder stands where the first one did.
         moved = base.rename(tmp_path / "aside")
         home.folder.rename(base)
