@@ -12,8 +12,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem
 from hevcq.sql.catalog import SyncJournal
