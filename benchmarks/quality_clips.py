@@ -4,6 +4,7 @@ Made ones are mostly real pictures with what their class is about (grain, fades,
 videos are usually met; where the real clips are missing, those made of them are missing too.
 """
 
+import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +76,27 @@ def generated(name: str, kind: str, graph: str, *options: object) -> QualityClip
     return QualityClip(name, kind, "", lambda _, to: ffmpeg(*picture, *options, to))
 
 
+def mixed(name: str, seed: int, seconds: float, *options: object) -> QualityClip:
+    """Return a film of many shots of the real clips, some with grain, dark or soft: no two parts are alike."""
+
+    def make(origin: Path, to: Path) -> None:
+        drawing = random.Random(seed)
+        weights = [drawing.gammavariate(0.35, 1) + 1e-4 for _ in SHOTS]
+        inputs, graphs, length = list[object](), list[str](), 0.0
+        while length < seconds:
+            ((clip, most),) = drawing.choices(list(SHOTS.items()), weights)
+            shot = min(most - 0.2, max(0.8, drawing.lognormvariate(0, 0.6) * 5))
+            begin, look = drawing.uniform(0, most - shot - 0.1), drawing.choice(LOOKS)
+            graphs += [f"[{len(graphs)}:v:0]{FILLED},{look},setpts=PTS-STARTPTS[v{len(graphs)}]"]
+            inputs += ["-ss", begin, "-t", shot, "-i", origin.with_name(clip)]
+            length += shot
+        shots = "".join(f"[v{number}]" for number in range(len(graphs)))
+        graph = ";".join([*graphs, f"{shots}concat=n={len(graphs)}:v=1[film]"])
+        ffmpeg(*inputs, "-filter_complex", graph, "-map", "[film]", "-r", 25, *options, to)
+
+    return QualityClip(name, "mixed", BBB_480, make)
+
+
 def x264(crf: int, *more: object) -> tuple[object, ...]:
     """Return the options of an ordinary H.264 video."""
     return (*X264, "-crf", crf, *more)
@@ -83,6 +105,20 @@ def x264(crf: int, *more: object) -> tuple[object, ...]:
 BBB_480, BBB_1080 = "bbb-480p24-30s.mp4", "bbb-1080p24-15s.mp4"
 GOPRO, TRAFFIC = "gopro-480p30-tmcd-gpmd.mp4", "traffic-432p12.mp4"
 PHONE, ANDROID = "phone-720p30.mp4", "android-720p30-rot180.mp4"
+SHOTS = {
+    BBB_480: 30, BBB_1080: 15.7, "bbb-720p25-5s.mp4": 5.3, ANDROID: 4.9, PHONE: 3.6, GOPRO: 12,
+    "iphone-320p-rot90-mebx.mov": 4, "flir-portrait-vfr-bframes.mp4": 11.3,
+    "nasa-2video-2audio-2sub.mp4": 16.5, TRAFFIC: 30,
+}  # fmt: skip
+"""The real clips of which shots are taken, with their seconds."""
+FILLED = (
+    "scale=384:216:force_original_aspect_ratio=increase,crop=384:216,setsar=1,fps=25,format=yuv420p"
+)
+LOOKS = ("null",) * 7 + (
+    "noise=alls=10:allf=t",
+    "eq=brightness=-0.25:contrast=0.6",
+    "gblur=sigma=2",
+)
 _SCROLL = f"drawtext=textfile={TEXT}:fontsize=14:fontcolor=black:x=40:y=40-{{}}*t"
 _POINTER = "drawbox=x=200+120*t:y=150+60*t:w=12:h=18:c=blue:t=fill"
 MPEG2 = ("-c:v", "mpeg2video", "-pix_fmt", "yuv420p", "-g", 12, "-bf", 2)
@@ -146,6 +182,10 @@ CLIPS: tuple[QualityClip, ...] = (
              *x264(19), seconds=30),
     filtered("cuts-quick.mkv", "film", BBB_1080,
              "select=lt(mod(t\\,1)\\,0.5),setpts=N/24/TB", *x264(19), seconds=15),
+    mixed("mixed-crf.mp4", 1, 90, *x264(20)),
+    mixed("mixed-steady.mkv", 2, 75, *X264, "-b:v", "400k", "-maxrate", "600k", "-bufsize", "900k"),
+    mixed("mixed-disc.mkv", 3, 120, *MPEG2, "-b:v", "1M"),
+    mixed("mixed-divx.mkv", 4, 60, "-c:v", "mpeg4", "-b:v", "500k"),
     generated("zoom.mp4", "animation", "mandelbrot=s=640x360:rate=25:maxiter=300", *x264(18)),
     generated("noise.mp4", "grain",
               "gradients=s=640x360:r=25:speed=0.02,noise=alls=16:allf=t", *X264, "-b:v", "4M"),
