@@ -201,6 +201,7 @@ def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
 ):
     recipe = HEVC.video.model_copy(update={"quality": 93.0, "crf": 24.0})
     farm = Farm(tmp_path, HEVC.model_copy(update={"video": recipe}))
+    farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 600.0})
     farm.encoder.aim, farm.encoder.verified = aim, list(verified)
     source = farm.submit()
 
@@ -208,6 +209,8 @@ def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
 
     record = farm.record(source)
     assert farm.encoder.crfs == crfs
+    # What a search has sampled is not sampled again.
+    assert ("estimate" in farm.encoder.calls) is (aim is not AIM)
     assert record.rendition.notices[-1].startswith(said)
     certificate = Certificate.parse(farm.store.content(record.rendition.certificate_key))
     found = certificate.quality

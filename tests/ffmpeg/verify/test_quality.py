@@ -13,6 +13,7 @@ from hevcq.domain.quality import LEARNED, Aim, Score
 from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.verify import quality, samples
 from hevcq.ffmpeg.verify.quality import (
     Learned,
     find_quality,
@@ -89,22 +90,38 @@ def test_the_search_starts_where_former_videos_of_the_kind_ended(pair, tmp_path,
     assert starts == [(AIMED.video.crf, 5), (30.0, 5), (30.0, 5), (30.0, 2)]
 
 
+class Leaping(SystemClock):
+    """Each look at it is 100 s later."""
+
+    at = 0.0
+
+    def monotonic(self) -> float:
+        self.at += 100.0
+        return self.at
+
+
 def test_after_its_time_a_search_begins_no_further_probe(pair, tmp_path):
-    class Leaping(SystemClock):
-        """Each look at it is 100 s later."""
-
-        at = 0.0
-
-        def monotonic(self) -> float:
-            self.at += 100.0
-            return self.at
-
     request = replace(asked(pair, tmp_path), max_seconds=50.0)
 
     aim = FfmpegEncoder("ffmpeg", "ffprobe", Leaping()).find_quality(request, stop=STOP)
 
     assert isinstance(aim, Aim)
     assert [each.crf for each in aim.probes] == [AIMED.video.crf]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forecast_keeps_its_time_where_a_quality_is_searched(pair, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(samples, "run_with_progress", lambda *_, **__: begun.append("size"))
+    real = quality.run_with_progress
+    monkeypatch.setattr(
+        quality, "run_with_progress", lambda *a, **b: begun.append("") or real(*a, **b)
+    )
+    request = replace(asked(pair, tmp_path), measured=UNMEASURED, max_seconds=50.0)
+
+    FfmpegEncoder("ffmpeg", "ffprobe", Leaping()).estimate(request, 3, stop=STOP)
+
+    assert len(begun) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -184,7 +201,7 @@ def test_without_a_program_that_measures_the_worker_says_what_to_install(monkeyp
     tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
     with pytest.raises(WorkerUnfit, match="No program measures VMAF") as raised:
         metric_program(tools, lambda _program: " ssim ")
-    assert "hevcq[quality]" in raised.value.remedy
+    assert "imageio-ffmpeg" in raised.value.remedy
     with pytest.raises(WorkerUnfit, match="other has no libvmaf"):
         metric_program(replace(tools, metric="other"), lambda _program: " ssim ")
     assert metric_program(replace(tools, metric="other"), lambda _: " libvmaf ") == "other"
@@ -202,7 +219,7 @@ def test_a_profile_that_asks_for_a_quality_waits_until_something_measures_it(tmp
 def test_doctor_says_what_measures_and_that_nothing_must(monkeypatch):
     monkeypatch.setattr("importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError))
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
-    assert "hevcq[quality]" in encoder.checks()["quality"]() or "measured by ffmpeg" in (
+    assert "imageio-ffmpeg" in encoder.checks()["quality"]() or "measured by ffmpeg" in (
         encoder.checks()["quality"]()
     )
     with pytest.raises(WorkerUnfit):
