@@ -155,14 +155,34 @@ def test_every_event_can_be_shown_or_left_out_but_never_breaks(name: EventName) 
     assert said is None or isinstance(said, str)
 
 
-def test_a_notice_of_a_plan_names_the_video_that_it_is_about() -> None:
-    both = encode_plan().model_copy(update={"notices": ("Captions are dropped.", "Rare.")})
-    one = encode_plan().model_copy(update={"notices": ("Captions are dropped.",)})
-    items = tuple(
-        Item(path=Path(f"/f/{name}.mkv"), size=1, disposition=Disposition.QUEUE, plan=made)
-        for name, made in (("a", one), ("b", both), ("c", one))
+def test_a_plan_names_every_kind_of_loss_in_the_same_order_and_all_videos_if_asked() -> None:
+    rare = [f"Loss {word}." for word in ("one", "two", "three", "four", "five", "six")]
+    lost = {
+        "d": ["Captions are dropped.", "Stream 3 is left out.", "Stream 12 is left out."],
+        "c": ["Captions are dropped.", "Stream 2 is left out."],
+        "b": ["Captions are dropped."],
+        "a": rare,
+    }
+    items = [
+        Item(
+            path=Path(f"/f/{name}.mkv"),
+            size=1,
+            disposition=Disposition.QUEUE,
+            plan=encode_plan().model_copy(update={"notices": tuple(notices)}),
+        )
+        for name, notices in lost.items()
+    ]
+
+    for order in (items, items[::-1]):
+        plan = IngestPlan(tuple(order), Range(1.0, 2.0))
+        assert list(plan_lines(plan, 80, listed=False, every=False)) == [
+            "b.mkv, c.mkv and 1 more: Captions are dropped.",
+            "c.mkv, d.mkv: Stream 2 is left out.",
+            *sorted(f"a.mkv: {each}" for each in rare),
+        ]
+        first = next(iter(plan_lines(plan, 80, listed=False, every=True)))
+        assert first == "b.mkv, c.mkv, d.mkv: Captions are dropped."
+    alone = IngestPlan((items[0],), Range(1.0, 2.0))
+    assert "d.mkv: Stream 12 is left out. Stream 3 is left out." in plan_lines(
+        alone, None, listed=False, every=False
     )
-
-    lines = list(plan_lines(IngestPlan(items, Range(1.0, 2.0)), 80, listed=False, every=False))
-
-    assert lines == ["a.mkv and 2 more: Captions are dropped.", "b.mkv: Rare."]

@@ -15,6 +15,7 @@ from hevcq.usecases.ingest.track import GOOD, IngestOutcome, IngestResult, Inges
 from hevcq.util.text import counted, duration, duration_range, printable, size
 
 MAX_REASONS = 5
+MAX_NAMED = 2
 MAX_ROWS = 40
 """Above this many rows, only what went wrong is listed: what was done was shown when it ended."""
 WORDS: dict[IngestOutcome, str] = {
@@ -58,23 +59,34 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
 
 def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]:
     """Yield what renditions lack of their sources that no dry run could say, each kind once."""
-    kinds: dict[str, dict[str, str]] = {}
-    for each in results:
-        for notice in each.notices:
-            if notice.startswith("Quality "):  # reached, each in its own way: said when it was done
-                continue
-            kinds.setdefault(re.sub(r"\d+(\.\d+)?", "#", notice), {})[printable(each.path.name)] = (
-                notice
-            )
-    common = sorted(kinds.values(), key=len, reverse=True)
-    for files in common[:MAX_REASONS]:
-        name, notice = next(iter(files.items()))
-        more = f" and {len(files) - 1:,} like it" if len(files) > 1 else ""
-        yield from wrapped(f"{name}{more}: {notice}", width)
-    left = sum(len(files) for files in common[MAX_REASONS:])
-    also = f"… and {left:,} more. " if left else ""
-    if common:
-        yield f"{also}`hevcq status FILE` says what was changed in a file."
+    noticed = [
+        (printable(each.path.name), notice)
+        for each in results
+        for notice in each.notices
+        if not notice.startswith("Quality ")  # reached, each in its own way: said when it was done
+    ]
+    yield from by_kind(noticed, width)
+    if noticed:
+        yield "`hevcq status FILE` says what was changed in a file."
+
+
+def by_kind(
+    noticed: Sequence[tuple[str, str]], width: int | None, *, every: bool = False
+) -> Iterator[str]:
+    """Yield each kind of notice with the videos that it is about, the most frequent first.
+
+    `noticed` are names and notices. No kind is left out: a person reads them before originals go. With
+    `every` all videos are named, else the first two and how many more.
+    """
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for name, notice in sorted(set(noticed)):
+        kind = re.sub(r"\d+(\.\d+)?", "#", notice)
+        kinds.setdefault(kind, {}).setdefault(name, []).append(notice)
+    for _, videos in sorted(kinds.items(), key=lambda each: (-len(each[1]), each[0])):
+        names, (said, *_) = list(videos), videos.values()
+        shown = names if every else names[:MAX_NAMED]
+        more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
+        yield from wrapped(f"{', '.join(shown)}{more}: {' '.join(said)}", width)
 
 
 def skips(reasons: Sequence[str], width: int | None) -> Iterator[str]:
@@ -200,11 +212,8 @@ def plan_lines(plan: IngestPlan, width: int | None, *, listed: bool, every: bool
     if len(problems) > len(shown):
         yield f"… and {len(problems) - len(shown):,} more problems (--verbose lists all)"
     planned = [(item, item.plan) for item in plan.of(*TO_PROCESS) if item.plan]
-    noticed = [(each, _name(item.path, top)) for item, made in planned for each in made.notices]
-    for notice, count in Counter(each for each, _ in noticed).most_common(MAX_REASONS):
-        first = next(name for each, name in noticed if each == notice)
-        more = f" and {count - 1:,} more" if count > 1 else ""
-        yield from wrapped(f"{first}{more}: {notice}", width)
+    noticed = [(_name(item.path, top), each) for item, made in planned for each in made.notices]
+    yield from by_kind(noticed, width, every=every)
 
 
 def _to_do(items: Sequence[Item], top: Path, width: int | None, *, every: bool) -> Iterator[str]:
