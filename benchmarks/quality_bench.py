@@ -96,7 +96,7 @@ def measured(
 def recipe(asked: argparse.Namespace, kind: str) -> Profile:
     """Return the profile at a CRF or for a quality; the gates on size never end a measurement."""
     raw = load_profile(installed_folder() / f"{asked.profile}.yaml").model_dump(mode="json")
-    raw["gates"] |= {"minimum_saving": None, "review_below": 0.0}
+    raw["gates"] |= {"minimum_saving": None}
     what, _, number = kind.partition(" ")
     raw["video"] |= {"preset": asked.preset, "quality" if what == "VMAF" else "crf": float(number)}
     return Profile.model_validate(raw)

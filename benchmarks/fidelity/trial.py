@@ -20,7 +20,7 @@ from hevcq.util.clock import SystemClock
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 QUICK: dict[str, dict[str, Any]] = {
     "video": {"preset": "veryfast"},
-    "gates": {"minimum_saving": None, "review_below": 0.0},
+    "gates": {"minimum_saving": None},
 }
 """A quick preset makes larger files, so the gates on size are not asked."""
 MAX_S = 300.0

@@ -132,7 +132,7 @@ class VerificationFailed(PermanentError):
 
 
 class NeedsReview(PermanentError):
-    """The rendition is suspiciously small, or may not replace another; a person should check it."""
+    """The rendition may not replace another that is in its place; a person should check it."""
 
 
 class LimitExceeded(PermanentError):

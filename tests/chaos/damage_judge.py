@@ -35,7 +35,7 @@ def profile(preflight: str = "demux", preset: str = "ultrafast") -> Profile:
         name="hevc",
         description="of the damage campaign",
         video=VideoRecipe(codec="hevc", preset=preset, crf=24, encoder_params={"hash": 1}),
-        gates=Gates(minimum_saving=None, review_below=0, preflight=Preflight(preflight)),
+        gates=Gates(minimum_saving=None, preflight=Preflight(preflight)),
     )
 
 

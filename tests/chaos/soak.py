@@ -135,7 +135,7 @@ def _opened(folder: Path):
         name="hevc",
         description="for a soak",
         video=VideoRecipe(codec="hevc", preset="ultrafast", crf=34),
-        gates=Gates(minimum_saving=None, review_below=0),
+        gates=Gates(minimum_saving=None),
     )
     settings = Settings(data_dir=folder / "data")
     return open_sql(settings, {profile.name: profile}, SystemClock()), profile

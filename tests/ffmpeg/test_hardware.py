@@ -32,7 +32,7 @@ from support.gpu import gpu_ffmpeg, set_mode
 from support.media_facts import media, profile, video
 
 STOP = threading.Event()
-LOOSE = {"minimum_saving": None, "review_below": 0.0}
+LOOSE = {"minimum_saving": None}
 NVENC = {"encoder": ["hevc_nvenc"], "preset": "ultrafast", "encoder_params": {}}
 FOUND: dict[str, str] = {
     "hevc_nvenc": "-c:0 hevc_nvenc -rc:0 vbr -cq:0 20 -b:0 0 -preset:0 p5 -tune:0 hq "

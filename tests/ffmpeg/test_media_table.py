@@ -17,7 +17,7 @@ from support.media_table import DAMAGED, ENCODED, EXPECTED, PLANNED, PROFILES, U
 
 QUICK = {
     "video": {"preset": "ultrafast"},
-    "gates": {"minimum_saving": None, "review_below": 0.0},
+    "gates": {"minimum_saving": None},
 }
 """A quick preset makes larger files, so the gates on size are not asked here."""
 

@@ -84,7 +84,6 @@ hls:
   segment_s: 2
 gates:
   minimum_saving: null
-  review_below: 0
 """,
 }
 

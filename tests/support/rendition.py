@@ -16,7 +16,7 @@ from support.media_facts import profile
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 RECIPE = {"preset": "ultrafast", "crf": 30}
-GATES = {"minimum_saving": None, "review_below": 0.0}
+GATES = {"minimum_saving": None}
 
 
 def build() -> tuple[int, int]:

@@ -48,7 +48,6 @@ def test_a_transient_failure_backs_off_and_is_buried_after_max_failures_with_its
     ("gate", "outcome", "failure_class"),
     [
         (Gate.G8, Outcome.FAILED, FailureClass.VERIFICATION),
-        (Gate.G7, Outcome.REVIEW, FailureClass.REVIEW),
     ],
 )
 def test_a_failed_gate_publishes_nothing_and_buries(farm, gate, outcome, failure_class):

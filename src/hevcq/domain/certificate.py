@@ -13,7 +13,7 @@ from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.domain.model import Frozen
 from hevcq.domain.quality import Aim
-from hevcq.errors import BadKey, NeedsReview, VerificationFailed
+from hevcq.errors import BadKey, VerificationFailed
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import encodable
 
@@ -29,7 +29,6 @@ class Outcome(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     NOT_SMALLER = "not_smaller"
-    REVIEW = "review"
     OFF = "off"
 
 
@@ -43,7 +42,6 @@ class Gate(StrEnum):
     G4 = "G4 full decode"
     G5 = "G5 measured times"
     G6 = "G6 smaller"
-    G7 = "G7 sanity"
     G8 = "G8 picture"
     G9 = "G9 placed bytes"
     G10 = "G10 swap"
@@ -56,7 +54,7 @@ class Gate(StrEnum):
     T1 = "T1 subtitles beside"
 
 
-REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
+REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G8)
 """Gates that a certificate must contain before a rendition is published."""
 OF_SETS = (Gate.H1, Gate.H2, Gate.H3, Gate.H4, Gate.H5)
 REQUIRED_OF_SETS = (*REQUIRED, *OF_SETS)
@@ -212,7 +210,6 @@ MEANINGS = {
     Gate.G4: "The new file cannot be decoded without errors",
     Gate.G5: "Picture or sound of the new file is not complete, or not in time with the source",
     Gate.G6: "The new file is not smaller",
-    Gate.G7: "The new file is suspiciously small",
     Gate.G8: "The new picture or sound is not like the source's",
     Gate.H1: "The playlists do not point at whole segments",
     Gate.H2: "A segment cannot be played by itself",
@@ -261,8 +258,7 @@ def kept_original(results: Iterable[GateResult]) -> str | None:
     """Return the reason to keep the original if the rendition is not smaller (G6), else None.
 
     None means only that no gate objects; `require_passed` checks that all gates ran. Raises
-    VerificationFailed if a gate failed or was UNKNOWN, which takes precedence over every other
-    result, and NeedsReview if a gate asks for a person's review.
+    VerificationFailed if a gate failed or was UNKNOWN, which takes precedence over every other result.
     """
     found = tuple(results)
     for result in found:
@@ -271,10 +267,4 @@ def kept_original(results: Iterable[GateResult]) -> str | None:
     for result in found:
         if result.outcome is Outcome.NOT_SMALLER:
             return result.detail or "The rendition is not smaller by the profile's minimum."
-    for result in found:
-        if result.outcome is Outcome.REVIEW:
-            raise NeedsReview(
-                failure(result),
-                remedy="Look at the source and the profile, then `hevcq retry` it or keep the original.",
-            )
     return None

@@ -150,9 +150,6 @@ class VideoRecipe(Frozen):
         description="with policies.interlaced: convert: a frame of each field (50i becomes 50p), or "
         "one frame of each pair of fields (25p), which halves the motion",
     )
-    invert_telecine: bool = Field(
-        default=False, description="restore the 24 frames a second of a telecine; see below"
-    )
     crop: Literal["none", "auto"] = Field(
         default="none",
         description="auto: cut off black bars that stay in place over the whole video, as high or wide on "
@@ -314,12 +311,6 @@ class Gates(Frozen):
         ge=0,
         lt=1,
         description="G6: share that must be saved, else the original is kept; empty: any size",
-    )
-    review_below: float = Field(
-        default=0,
-        ge=0,
-        lt=1,
-        description="G7: less of the source, by its pixels kept, is held for review; 0: nothing",
     )
 
 

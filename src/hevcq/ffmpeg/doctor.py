@@ -196,7 +196,7 @@ def self_test(encoder: Encoder, profile: Profile, folder: Path, stop: threading.
 
 def _for_a_clip(profile: Profile) -> Profile:
     """Return the profile without what says nothing of ffmpeg: what the clip is worth, and its size."""
-    gates = profile.gates.model_copy(update={"minimum_saving": None, "review_below": 0.0})
+    gates = profile.gates.model_copy(update={"minimum_saving": None})
     box = dict(zip(("max_width", "max_height"), BOX, strict=True)) if _box(profile) else {}
     video = profile.video.model_copy(update={"skip_codecs": (), **box})
     return profile.model_copy(update={"gates": gates, "video": video})

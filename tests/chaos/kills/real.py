@@ -30,7 +30,7 @@ PROFILE = Profile(
     name="hevc",
     description="for kills",
     video=VideoRecipe(codec="hevc", preset="medium", crf=30),
-    gates=Gates(minimum_saving=None, review_below=0),
+    gates=Gates(minimum_saving=None),
     bounds=Bounds(stall_s=STALL_S),
     # Every kill of an ffmpeg counts one failure, and here one video may meet many.
     queue=NUMBERS.model_copy(update={"max_failures": 900}),

@@ -34,7 +34,7 @@ description: for tests
 subscribe: true
 container: {container}
 video: {{{video}, preset: {preset}}}
-gates: {{minimum_saving: null, review_below: 0.0}}
+gates: {{minimum_saving: null}}
 bounds: {{threads: 0{bounds}}}
 queue:
   visibility_s: {visibility_s}

@@ -30,7 +30,7 @@ PROFILE = Profile(
     name="chunks",
     description="for tests",
     video=VideoRecipe(codec=VideoCodec.HEVC, preset="ultrafast", crf=20),
-    gates=Gates(minimum_saving=None, review_below=0),
+    gates=Gates(minimum_saving=None),
     chunking=Chunking(mode=ChunkMode.ALWAYS, target_s=1.5),
     policies=Policies(interlaced=LossPolicy.CONVERT),
 )

@@ -176,7 +176,7 @@ def test_sound_stays_where_it_was_when_it_starts_before_the_picture(tmp_path):
 @pytest.mark.parametrize("name", ["webm", "av1"])
 def test_chunks_of_newer_codecs_join_to_what_passes_every_gate(name, video, tmp_path):
     """The parts are MP4, the rendition is WebM or Matroska: each part decodes from its first frame."""
-    loose = {"minimum_saving": None, "review_below": 0}
+    loose = {"minimum_saving": None}
     fast = {"webm": {"preset": "8"}, "av1": {"preset": "13"}}[name]
     chunking = {"mode": "always", "target_s": 1.5}
     recipe = profile(name, video=fast, gates=loose, chunking=chunking)

@@ -43,7 +43,7 @@ def recipe(**changes: object) -> Profile:
         video=VideoRecipe(codec="h264", preset="ultrafast", crf=rungs[max(rungs)][0]),
         hls=Hls(**hls),
         policies=Policies(**policies),
-        gates=Gates(minimum_saving=None, review_below=0),
+        gates=Gates(minimum_saving=None),
     )
 
 

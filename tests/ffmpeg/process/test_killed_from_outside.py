@@ -32,7 +32,7 @@ PROFILE = Profile(
     name="hevc",
     description="for tests",
     video=VideoRecipe(codec="hevc", preset="ultrafast", crf=30),
-    gates=Gates(minimum_saving=None, review_below=0),
+    gates=Gates(minimum_saving=None),
 )
 IMPATIENT = PROFILE.model_copy(
     update={"bounds": PROFILE.bounds.model_copy(update={"stall_s": 0.6})}

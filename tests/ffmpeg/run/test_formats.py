@@ -23,7 +23,7 @@ pytestmark = pytest.mark.media
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 FORMATS = ("webm", "av1", "mkv", "ogg", "avi")
-LOOSE = {"minimum_saving": None, "review_below": 0.0}
+LOOSE = {"minimum_saving": None}
 FASTEST: dict[str, dict[str, Any]] = {
     "webm": {"preset": "8"},
     "av1": {"preset": "13"},

@@ -21,7 +21,7 @@ PROFILE = Profile(
     name="hevc",
     description="for tests",
     video=VideoRecipe(codec="hevc", preset="ultrafast", crf=24),
-    gates=Gates(minimum_saving=None, review_below=0),
+    gates=Gates(minimum_saving=None),
 )
 CHAPTERS = (
     ";FFMETADATA1\ntitle=A video\n"

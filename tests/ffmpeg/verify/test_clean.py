@@ -10,7 +10,7 @@ from hevcq.domain.profile import Policies, Profile, VideoRecipe
 from hevcq.errors import Stopped
 from support.rendition import turned
 
-ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
+ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G4, Gate.G8)
 SMALL = Profile(
     name="small",
     description="for tests",

@@ -61,7 +61,7 @@ INFO = MediaInfo(
         ),
     ),
 )
-CHECKED = (Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
+CHECKED = (Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G8)
 RUNGS = ("v360", "v240")
 
 

@@ -72,7 +72,6 @@ def verify(
         (Gate.G3, gates.stream_ledger),
         (Gate.G5, gates.measured_times),
         (Gate.G6, gates.smaller),
-        (Gate.G7, gates.sanity),
         (Gate.G4, gates.full_decode),
         (Gate.G8, gates.likeness),
         *([(Gate.T1, gates.subtitles_beside)] if request.plan.sidecars else ()),
@@ -234,29 +233,6 @@ class _Gates:
                 f"{share:.1%} of the original's size, limit {1 - saving:.1%}",
             )
         return Outcome.PASSED, f"{share:.1%} of the source's size"
-
-    def sanity(self) -> Judged:
-        """G7: hold an implausibly small output for review, if the profile asks for it."""
-        lowest = self.request.profile.gates.review_below
-        before, after = self.request.source_size, self.request.output.stat().st_size
-        if not lowest:
-            return Outcome.OFF, ""
-        # A ninth of the pixels needs far fewer bytes, and that is plausible.
-        if after < lowest * before * self._pixels_kept():
-            share = after / before
-            return Outcome.REVIEW, f"only {share:.1%} of the source's size is left"
-        return PASSED
-
-    def _pixels_kept(self) -> float:
-        """Return the share of the source's pixels that the video was to keep, at most 1."""
-        request = self.request
-        source = next(
-            s.video for s in request.info.streams if s.index == request.plan.main_video.source_index
-        )
-        if source is None or not source.width * source.height:
-            return 1.0
-        made = request.plan.video.width * request.plan.video.height
-        return min(1.0, made / (source.width * source.height))
 
     def full_decode(self) -> Judged:
         """G4: decode all video and audio of the output without an error.

@@ -31,7 +31,7 @@ REMEDIES: dict[FailureClass, str] = {
     FailureClass.GONE: "The file is gone or its disk is not mounted: bring it back, then retry.",
     FailureClass.CHANGED: "The file changed since it was queued: the next ingest takes it up anew.",
     FailureClass.VERIFICATION: "The rendition failed a check and was discarded: look at the check below.",
-    FailureClass.REVIEW: "Look at the picture yourself; keep the file as it is if you doubt it.",
+    FailureClass.REVIEW: "Another rendition is in its place: look which of them is right.",
     FailureClass.MESSAGE: "Its message can't be read: forget it, and ingest the file again.",
     FailureClass.LIMIT: "It took longer or more than the profile allows: raise the bound, then retry.",
     FailureClass.MEMORY: "The machine ran out of memory: run fewer workers, then retry.",
