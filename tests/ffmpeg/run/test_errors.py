@@ -1,5 +1,8 @@
 """Real endings of ffmpeg 5.1 and of 7 to 9, and the one error each of them is."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 
 from hevcq.errors import (
@@ -22,6 +25,7 @@ from hevcq.ffmpeg.run.messages import (
     rendition_text,
     unexpected_lines,
 )
+from hevcq.ffmpeg.run.runner import create_output
 from support.media_facts import audio, media, video
 
 INFO = media(video(), audio())
@@ -230,3 +234,13 @@ def test_a_damaged_source_is_explained_in_plain_words_with_one_advice(line: str,
         f"/in/video.mp4 is damaged: {said}. Replace it with an intact copy and ingest it again."
     )
     assert f"{said[:-1]}; 2 more errors)" in str(damaged("/in/video.mp4", line, 2))
+
+
+@pytest.mark.parametrize(("number", "full"), [(28, True), (122, True), (13, False)])
+def test_an_output_for_which_there_is_no_room_is_a_full_disk(monkeypatch, number, full) -> None:
+    def touch(_path, exist_ok):
+        raise OSError(number, "No")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(DiskFull, match="There is no room to create") if full else nullcontext():
+        create_output(Path("a.mkv"))

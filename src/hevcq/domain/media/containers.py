@@ -94,8 +94,6 @@ CHAPTERED = frozenset({MP4, MOV, MATROSKA, WEBM})
 """Muxers that write chapters which demuxers read again."""
 LABELLED = frozenset({MP4, MOV, MATROSKA, WEBM, OGG})
 """Muxers that write the language of a track."""
-TAGGED = frozenset({MP4, MOV, MATROSKA})
-"""Muxers whose tracks get a language by BCP 47, which ffmpeg does not write."""
 MARKS = frozenset(
     {
         "forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "captions",

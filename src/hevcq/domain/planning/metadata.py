@@ -20,14 +20,13 @@ from hevcq.domain.media.containers import (
     FLAGS,
     LABELLED,
     MARKS,
-    MATROSKA,
     MP4,
     OGG,
     SAME_MARK,
     SEAMLESS,
-    TAGGED,
     TAGS,
     TELETEXT,
+    is_matroska_family,
     is_mp4_family,
 )
 from hevcq.domain.media.facts import (
@@ -81,8 +80,6 @@ _IMPERSONAL = _NO_LOSS | {
 """Tags that tell nobody who recorded something, where, or with what."""
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
 """Bytes of a free-form entry without its key and value."""
-TABLES_BYTES = 512
-"""Bytes by which Matroska's list of tables, lengths and checksums may grow."""
 _SHOWN = 5
 _MOST_NAMED = 50
 """Pieces that a certificate names; an editor may leave hundreds."""
@@ -194,14 +191,13 @@ def tracks_of(info: MediaInfo) -> list[Stream]:
 
 def room_for(muxer: str, info: MediaInfo, streams: Streams) -> int:
     """Return how many bytes the index needs for what is carried into it; 0 for nothing."""
-    if muxer not in TAGGED:
+    if not is_mp4_family(muxer):
         return 0
     items = carried(muxer, info, streams)
     bytes_needed = sum(item.size for item in items if item.place != "file")
     # A track without user data gets some.
     bytes_needed += 8 * sum(map(_of_a_track, items))
     bytes_needed += _own_bytes(muxer, info, streams)
-    bytes_needed += TABLES_BYTES if muxer == MATROSKA and bytes_needed else 0
     return min(bytes_needed, MAX_CARRIED)
 
 
@@ -224,10 +220,16 @@ def _own_bytes(muxer: str, info: MediaInfo, streams: Streams) -> int:
 
 
 def kept_language(muxer: str, stream: StreamPlan, source: Stream) -> str:
-    """Return the language by BCP 47 that a track of the rendition says, "" for none."""
+    """Return the language by BCP 47 that a track of an MP4 or MOV has beside its plain one, "" for none."""
     tracks = {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}
-    held = muxer in TAGGED and stream.position is not None and stream.kind in tracks
+    held = is_mp4_family(muxer) and stream.position is not None and stream.kind in tracks
     return source.language_tag if held else ""
+
+
+def plain_language(muxer: str, source: Stream) -> str:
+    """Return the language that ffmpeg is to write: in Matroska by BCP 47, where the source names a region."""
+    regional = "-" in source.language_tag and is_matroska_family(muxer)
+    return source.language_tag if regional else source.language
 
 
 def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
@@ -301,7 +303,9 @@ def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:
         source = next(s for s in info.streams if s.index == stream.source_index)
         if stream.position is None:
             continue
-        if "-" in source.language_tag and not kept_language(muxer, stream, source):
+        if "-" in source.language_tag and not (
+            is_matroska_family(muxer) or kept_language(muxer, stream, source)
+        ):
             yield f"language {source.language_tag} of stream {stream.source_index}"
 
 

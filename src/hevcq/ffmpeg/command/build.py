@@ -427,8 +427,8 @@ def label_options(
     elif source.title and is_mp4_family(muxer):
         # ffmpeg writes an MP4 track's title but does not read it; players show the handler name.
         tags["handler_name"] = source.title
-    if source.language:
-        tags["language"] = source.language
+    if language := metadata.plain_language(muxer, source):
+        tags["language"] = language
     if muxer == OGG:
         # A stream's title would take the place of the file's: Ogg has one list of comments for both.
         tags["title"] = ""

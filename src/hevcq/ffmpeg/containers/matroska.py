@@ -18,7 +18,6 @@ MAX_BYTES = 1 << 24
 _MOST_ELEMENTS = 20_000
 SEGMENT, CLUSTER, SEEK_HEAD, INFO = 0x18538067, 0x1F43B675, 0x114D9B74, 0x1549A966
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
-VOID, CRC = 0xEC, 0xBF
 TRACKS, TRACK, VIDEO, LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
 _TRACK_TYPE = 0x83
 _READ_TYPES = (1, 2, 0x11, 0x21)
@@ -27,7 +26,7 @@ _ENABLED = 0xB9
 _CROPS = frozenset({0x54CC, 0x54BB, 0x54DD, 0x54AA})
 CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45BD
 _ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
-TAGS, TAG, TARGETS, SIMPLE, TEXT = 0x1254C367, 0x7373, 0x63C0, 0x67C8, 0x4487
+TAGS, TAG, TARGETS, SIMPLE = 0x1254C367, 0x7373, 0x63C0, 0x67C8
 _LEVEL, LEVEL_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x447B, 0x4485
 _TAGGED_EDITION = 0x63C9
 _USUAL_LEVEL = 50
@@ -184,12 +183,6 @@ def seeks(file: BinaryIO, head: Element) -> Iterator[tuple[int, int]]:
             yield value_of(file, seek, _SEEK_ID), value_of(file, seek, _SEEK_POSITION)
 
 
-def seek(number: int, position: int) -> bytes:
-    """Return an entry of a seek head; all are of one length."""
-    place = pack(_SEEK_POSITION, position.to_bytes(8, "big"))
-    return pack(_SEEK, pack(_SEEK_ID, number.to_bytes(4, "big")) + place)
-
-
 def _is_structured(file: BinaryIO, tag: Element) -> bool:
     """Return whether a tag is of a level or an edition, or has parts: ffmpeg copies it as a plain one."""
     simple = _parts(file, tag, SIMPLE)
@@ -209,18 +202,6 @@ def _is_nested(file: BinaryIO, simple: Element) -> bool:
     return any(e.number in {SIMPLE, _BINARY} for e in parts) or any(
         e.number == _TAG_LANGUAGE and b"-" in _bytes(file, e) for e in parts
     )
-
-
-def pack(number: int, content: bytes) -> bytes:
-    size = len(content)
-    length = next(n for n in range(1, 9) if size < (1 << 7 * n) - 1)
-    name = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    return name + (size | 1 << 7 * length).to_bytes(length, "big") + content
-
-
-def whole(file: BinaryIO, element: Element) -> bytes:
-    """Return an element with its id, and its size written as short as it can be."""
-    return pack(element.number, _bytes(file, element))
 
 
 def value_of(file: BinaryIO, parent: Element, number: int) -> int:

@@ -1,32 +1,29 @@
-"""Carry into a rendition the metadata that ffmpeg does not copy; into Matroska the languages by BCP 47.
+"""Carry into an MP4 or MOV the metadata that ffmpeg does not copy.
 
 ffmpeg writes the index with a tag that only makes room (`build._room`). The room is then filled in
 place: the index keeps its size, so no offset in it changes and nothing is written twice.
 """
 
 import struct
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from hevcq.domain.media.containers import MATROSKA, is_mp4_family
+from hevcq.domain.media.containers import is_mp4_family
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.metadata import (
     carried,
     free_form,
     kept_language,
-    room_for,
     tracks_of,
     whole_list,
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
-from hevcq.ffmpeg.containers import matroska as mkv
 from hevcq.ffmpeg.containers.mp4 import Box, Found, children, metadata
 from hevcq.ffmpeg.inputs import display_name, is_url
 from hevcq.ports.encoder import EncodeRequest
@@ -43,8 +40,6 @@ def carry_metadata(request: EncodeRequest) -> None:
     Raises SourceUnreadable and EncoderFailed. Gate G3 finds what did not arrive.
     """
     plan, info = request.plan, request.info
-    if plan.muxer == MATROSKA and room_for(plan.muxer, info, plan.streams):
-        carry_into_matroska(request)
     if not is_mp4_family(plan.muxer):
         return
     found = _wanted(request.location, plan, info)
@@ -229,87 +224,6 @@ def _whole(file: BinaryIO, box: Box) -> bytes:
     return file.read(box.end - box.start)
 
 
-def carry_into_matroska(request: EncodeRequest) -> None:
-    """Add to `request.output` what the plan says of its tracks.
-
-    Raises EncoderFailed. Gate G3 finds what did not arrive.
-    """
-    path = request.output
-    try:
-        with path.open("r+b") as file:
-            segment, tables, end = _front(file, path.stat().st_size)
-            if not tables or tables[0].number != mkv.SEEK_HEAD:
-                raise EncoderFailed(f"{path} does not begin with a list of its tables.")
-            start = segment.start
-            made = list(_mkv_tables(file, request, tables))
-            outside = [s for s in mkv.seeks(file, tables[0]) if s[1] >= end - start]
-            content = _with_seek_head(made, outside)
-            spare = end - start - len(content)
-            if spare < 2:
-                raise EncoderFailed(f"{path} has no room for {2 - spare} bytes of metadata.")
-            file.seek(start)
-            file.write(content + _void(spare))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise EncoderFailed(f"Metadata cannot be written to {path}: {reason}.") from error
-
-
-def _front(file: BinaryIO, size: int) -> tuple[mkv.Element, list[mkv.Element], int]:
-    segment = next((e for e in mkv.headers(file, 0, size) if e.number == mkv.SEGMENT), None)
-    if segment is None:
-        return mkv.Element(0, 0, 0), [], 0
-    tables: list[mkv.Element] = []
-    end = segment.start
-    for element in mkv.headers(file, segment.start, segment.end):
-        if element.number == mkv.CLUSTER:
-            return segment, tables, end
-        tables.append(element)
-        end = element.end
-    return segment, [], 0
-
-
-def _mkv_tables(
-    file: BinaryIO, request: EncodeRequest, tables: list[mkv.Element]
-) -> Iterator[tuple[int, bytes]]:
-    for table in tables:
-        if table.number in {mkv.SEEK_HEAD, mkv.VOID, mkv.CRC}:
-            continue
-        file.seek(table.start)
-        content = mkv.pack(table.number, file.read(table.end - table.start))
-        if table.number == mkv.TRACKS:
-            content = _checked(mkv.TRACKS, b"".join(_mkv_tracks(file, request, table)))
-        elif table.number == mkv.TAGS:
-            tags = b"".join(_tags(file, table))
-            content = _checked(mkv.TAGS, tags) if tags else b""
-        if content:
-            yield table.number, content
-
-
-def _checked(number: int, content: bytes) -> bytes:
-    """Return an element with a checksum before its content, as ffmpeg writes it."""
-    return mkv.pack(number, mkv.pack(mkv.CRC, zlib.crc32(content).to_bytes(4, "little")) + content)
-
-
-def _with_seek_head(tables: list[tuple[int, bytes]], outside: list[tuple[int, int]]) -> bytes:
-    """Return the tables behind a list of their positions, which count from the segment's start."""
-
-    def head(positions: Iterable[tuple[int, int]]) -> bytes:
-        return _checked(mkv.SEEK_HEAD, b"".join(mkv.seek(*each) for each in positions))
-
-    at = len(head([*((number, 0) for number, _ in tables), *outside]))
-    positions = []
-    for number, content in tables:
-        positions.append((number, at))
-        at += len(content)
-    return head([*positions, *outside]) + b"".join(content for _, content in tables)
-
-
-def _void(length: int) -> bytes:
-    if length < 10:
-        return mkv.pack(mkv.VOID, bytes(length - 2))
-    return bytes([mkv.VOID, 1]) + (length - 9).to_bytes(7, "big") + bytes(length - 9)
-
-
 def _kept(plan: EncodePlan, info: MediaInfo) -> list[tuple[int, str]]:
     """Return of each track of the rendition, in order, its number in the source and its language."""
     sources = {stream.index: (n, stream) for n, stream in enumerate(tracks_of(info))}
@@ -318,33 +232,3 @@ def _kept(plan: EncodePlan, info: MediaInfo) -> list[tuple[int, str]]:
         for s in plan.kept
         if s.source_index in sources
     ]
-
-
-def _mkv_tracks(file: BinaryIO, request: EncodeRequest, table: mkv.Element) -> Iterator[bytes]:
-    languages = iter([language for _, language in _kept(request.plan, request.info)])
-    for track in mkv.elements(file, table.start, table.end):
-        language = next(languages, "") if track.number == mkv.TRACK else ""
-        if track.number == mkv.CRC:
-            continue
-        if track.number != mkv.TRACK:
-            yield mkv.whole(file, track)
-            continue
-        inside = mkv.elements(file, track.start, track.end)
-        parts = [mkv.whole(file, element) for element in inside if element.number != mkv.LANGUAGE]
-        parts += [mkv.pack(mkv.LANGUAGE, language.encode())] if language else []
-        yield mkv.pack(mkv.TRACK, b"".join(parts))
-
-
-def _tags(file: BinaryIO, table: mkv.Element) -> Iterator[bytes]:
-    for tag in mkv.elements(file, table.start, table.end):
-        if tag.number != mkv.TAG:
-            continue
-        parts = list(mkv.elements(file, tag.start, tag.end))
-        kept = [e for e in parts if e.number != mkv.SIMPLE or not _is_room(file, e)]
-        if any(element.number == mkv.SIMPLE for element in kept):
-            yield mkv.pack(mkv.TAG, b"".join(mkv.whole(file, element) for element in kept))
-
-
-def _is_room(file: BinaryIO, simple: mkv.Element) -> bool:
-    parts = mkv.elements(file, simple.start, simple.end)
-    return any(e.number == mkv.TEXT and mkv.text_of(file, e).startswith(ROOM) for e in parts)

@@ -40,6 +40,7 @@ from hevcq.domain.planning.metadata import (
     file_tags,
     kept_language,
     missing,
+    plain_language,
     uneven,
 )
 from hevcq.domain.planning.streams import caption_language, caption_title
@@ -225,7 +226,7 @@ def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream)
         yield from _same("codec", kept.codec, made.codec)
     labelled = muxer in LABELLED and _THREE_LETTERS.match(origin.language)
     if is_matroska_family(muxer) or labelled:
-        yield from _same("language", origin.language, made.language)
+        yield from _same("language", plain_language(muxer, origin), made.language)
     titled = is_matroska_family(muxer) or (is_mp4_family(muxer) and origin.title)
     if titled and kept.kind is not StreamKind.PICTURE and "\ufffd" not in origin.title:
         yield from _same("title", _words(origin.title), _words(made.title))
