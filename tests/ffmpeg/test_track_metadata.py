@@ -1,6 +1,5 @@
 """What a file says of one track arrives with that track, or is named before the encode."""
 
-import struct
 from pathlib import Path
 
 import pytest
@@ -73,11 +72,6 @@ def test_what_a_track_lost_fails_the_stream_ledger(tmp_path, field, problem) -> 
     assert any(problem in found for found in problems)
 
 
-def aperture(*widths: int) -> bytes:
-    kinds = zip((b"clef", b"prof", b"enof"), widths, strict=True)
-    return box(b"tapt", b"".join(box(k, struct.pack(">4xII", w << 16, 64 << 16)) for k, w in kinds))
-
-
 DESCRIPTION = "of the track 0 sample description"
 
 
@@ -85,10 +79,6 @@ DESCRIPTION = "of the track 0 sample description"
     ("path", "added", "lost"),
     [
         ((*VIDEO, *ENTRY), clap(48, 60, across=4), (f"clean aperture (clap) {DESCRIPTION}",)),
-        ((*VIDEO, *ENTRY), box(b"colr", b"prof" + b"icc" * 9), (f"ICC profile (colr) {DESCRIPTION}",)),
-        ((*VIDEO, *ENTRY), box(b"gama", b"\0\x01\xcc\xcc"), (f"gamma (gama) {DESCRIPTION}",)),
-        (VIDEO, aperture(48, 64, 64), ("track aperture (tapt) of the track 0 header",)),
-        (VIDEO, aperture(64, 64, 64), ()),  # as iPhones write it
         ((b"moov", b"udta", b"meta"), box(b"ID32", bytes(4) + b"\x15\xc7ID3"), ("ID3 tags (ID32) of the movie table",)),
     ],
 )  # fmt: skip
@@ -98,13 +88,3 @@ def test_what_changes_how_a_picture_is_shown_and_has_no_place_is_named(
     clip = add_boxes(two_tracks(tmp_path, audio=False), (path, added))
 
     assert planned(clip)[1].losses == lost
-
-
-def test_the_volume_of_a_movie_is_named(tmp_path: Path) -> None:
-    clip = two_tracks(tmp_path, audio=False)
-    data = bytearray(clip.read_bytes())
-    at = data.index(b"mvhd") + 4 + 24
-    data[at : at + 2] = b"\0\x80"
-    clip.write_bytes(data)
-
-    assert planned(clip)[1].losses == ("volume (mvhd) of the movie header",)

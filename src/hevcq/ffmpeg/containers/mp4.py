@@ -28,12 +28,6 @@ _STRUCTURE = frozenset(
     .split()
 )  # fmt: skip
 """Boxes of a file that hold the media, its index or nothing."""
-_PIFF = (
-    bytes.fromhex("d4807ef2ca3946958e5426cb9e46a79f"),
-    bytes.fromhex("6d1d9b0542d544e680e2141daff757b2"),
-    bytes.fromhex("a2394f525a9b4f14a2446c427c648df4"),
-)
-"""Extended types of fragmented MP4 (protected interoperable file format): index, not metadata."""
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 """Extended type of XMP (Adobe, XMP Specification Part 3, 1.1.4)."""
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
@@ -51,23 +45,12 @@ _NAMES = {
     b"auth": "author", b"GPMF": "GoPro's telemetry", b"FIRM": "GoPro's firmware",
     b"HMMT": "GoPro's highlights", b"LENS": "GoPro's lens", b"SETT": "GoPro's settings",
     b"MUID": "GoPro's media id", b"GUMI": "GoPro's unique id", b"clap": "clean aperture",
-    b"meta": "metadata", b"gama": "gamma", b"colr": "ICC profile", b"tapt": "track aperture",
-    b"mvhd": "volume", b"ID32": "ID3 tags", b"LOOP": "looping", b"titl": "title",
+    b"meta": "metadata", b"ID32": "ID3 tags", b"LOOP": "looping", b"titl": "title",
     b"elng": "extended language", b"sefd": "Samsung's extra data", b"SEFT": "Samsung's trailer",
 }  # fmt: skip
 
-_TYPE = re.compile(rb"[\xa9 -~][ -~]{3}")
-"""A box's type as writers choose it."""
 _TRAILER = 1 << 16
 """Bytes behind the boxes that are not looked at: cameras and taggers leave short trailers there."""
-_BLOCK = 1 << 20
-_CONTAINER = re.compile(
-    rb"[^\0].{0,2}ftyp[ -~]{4}|\x1a\x45\xdf\xa3|RIFF.{4}(?:AVI |WAVE)|OggS\0|FLV\x01"
-    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|\x01\xba[\x20-\x2f\x40-\x7f]|\x06\x0e\x2b\x34\x02\x05"
-    rb"|\x47(?:.{187}\x47){3}|.{0,4}\x47(?:.{191}\x47){3}",
-    re.DOTALL,
-)
-"""How MP4, Matroska, AVI, Ogg, FLV, ASF, program stream, MXF and transport stream begin, behind zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +106,10 @@ def second_video(file: BinaryIO, size: int) -> int:
     """Return the byte from which a file holds a second video behind its first, or 0.
 
     Of files that were put together (cat a.mp4 b.mp4) ffmpeg reads the first index only, at most with a
-    warning.
+    warning. Fragments may repeat their index.
     """
-    whole = takewhile(
-        lambda box: box.end <= size and _TYPE.fullmatch(box.kind), headers(file, 0, size)
-    )
-    boxes = list(whole)
-    return _second_index(file, boxes) or (
-        container_behind(file, boxes[-1].end, size) if boxes else 0
-    )
-
-
-def _second_index(file: BinaryIO, boxes: list[Box]) -> int:
-    """Return where a second index or a second file's media begins; fragments may repeat their index."""
     begin, index, closed, media, fragmented = 0, None, False, False, False
-    for box in boxes:
+    for box in children(file, 0, size):
         if box.kind == b"ftyp" and media:
             begin = begin or box.start
         elif box.kind == b"moof":
@@ -155,26 +127,6 @@ def _second_index(file: BinaryIO, boxes: list[Box]) -> int:
     return 0
 
 
-def container_behind(file: BinaryIO, at: int, size: int) -> int:
-    """Return where a further container begins behind the first one's end and zeros, or 0."""
-    while size - at > _TRAILER:
-        file.seek(at)
-        block = file.read(_BLOCK)
-        content = block.lstrip(b"\0")
-        at += len(block) - len(content)
-        if content or not block:
-            file.seek(at)
-            found = _CONTAINER.match(file.read(1024))
-            if found is None or size - at <= _TRAILER:
-                return 0
-            # What begins there may itself begin with zeros.
-            head = found[0][:7]
-            return at - (
-                4 - head.find(b"ftyp") if b"ftyp" in head else 2 * head.startswith(b"\x01")
-            )
-    return 0
-
-
 def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
     """Yield the metadata of an MP4 or MOV that ffmpeg may not copy."""
     trailer = _trailer(file, size)
@@ -182,7 +134,7 @@ def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
     for box in children(file, 0, end):
         if box.kind == b"moov":
             yield from _movie(file, box)
-        elif box.kind not in _STRUCTURE and not _is_index(file, box):
+        elif box.kind not in _STRUCTURE and box.kind.strip().isalnum():
             yield from _found(file, box, "file")
     if trailer is not None:
         yield from _found(file, trailer, "file")
@@ -202,26 +154,14 @@ def _trailer(file: BinaryIO, size: int) -> Box | None:
     return Box(kind, start, start, size) if directory[:4] == b"SEFH" and start > 0 else None
 
 
-def _is_index(file: BinaryIO, box: Box) -> bool:
-    if box.kind != b"uuid":
-        return not box.kind.strip().isalnum()
-    file.seek(box.payload)
-    return file.read(16) in _PIFF
-
-
 def _movie(file: BinaryIO, moov: Box) -> Iterator[Found]:
     track = 0
     for box in children(file, moov.payload, moov.end):
-        if box.kind == b"mvhd":
-            content = _bytes(file, box)
-            volume = content[36:38] if content[:1] == b"\1" else content[24:26]
-            if volume not in {b"", b"\0\0", b"\1\0"}:
-                yield Found(_item(box.kind, volume, "movie header", 2, volume.hex()), b"")
-        elif box.kind == b"udta":
+        if box.kind == b"udta":
             yield from _user_data(file, box, "movie")
         elif box.kind == b"meta":
             yield from _items(file, box, "movie")
-        elif box.kind == b"uuid" and not _is_index(file, box):
+        elif box.kind == b"uuid":
             yield from _found(file, box, "index")
         elif box.kind == b"trak":
             yield from _track(file, box, f"track {track}")
@@ -234,22 +174,14 @@ def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
         if box.kind == b"udta":
             for inner in children(file, box.payload, box.end):
                 yield from _found(file, inner, place)
-        elif box.kind == b"meta" or (box.kind == b"uuid" and not _is_index(file, box)):
+        elif box.kind in {b"meta", b"uuid"}:
             yield from _found(file, box, f"{place} itself")
-        elif box.kind == b"tapt" and _cuts(file, box):
-            yield from _found(file, box, f"{place} header")
         elif box.kind == b"mdia":
             for inner in children(file, box.payload, box.end):
                 if inner.kind == b"elng" and not _language(file, inner):
                     yield from _found(file, inner, f"{place} media")
-            for mark in _picture_marks(file, box):
-                yield from _found(file, mark, f"{place} sample description")
-
-
-def _cuts(file: BinaryIO, tapt: Box) -> bool:
-    """Whether a track's apertures differ: cameras write three equal ones."""
-    shown = {box.kind: _bytes(file, box) for box in children(file, tapt.payload, tapt.end)}
-    return shown.get(b"clef") != shown.get(b"prof")
+            for aperture in _apertures(file, box):
+                yield from _found(file, aperture, f"{place} sample description")
 
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
@@ -289,22 +221,17 @@ def _language(file: BinaryIO, elng: Box) -> str:
     return text if LANGUAGE_TAG.fullmatch(text) else ""
 
 
-def _picture_marks(file: BinaryIO, mdia: Box) -> Iterator[Box]:
-    """Yield the gamma and the ICC profile of a picture, and the clean aperture that cuts something off."""
+def _apertures(file: BinaryIO, mdia: Box) -> Iterator[Box]:
+    """Yield the clean apertures that cut something off a picture."""
     if not any(box.kind == b"vmhd" for box in _inside(file, mdia, [b"minf"], 0)):
         return
     for entry in _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8):
         file.seek(entry.payload + 24)
         size = struct.unpack(">2H", file.read(4).ljust(4, b"\0"))
         for box in children(file, entry.start + ENTRY, entry.end):
-            if box.kind == b"gama" or (
-                box.kind == b"colr" and _bytes(file, box)[:4] in {b"prof", b"rICC"}
-            ):
-                yield box
-            elif box.kind == b"clap":
-                width, wide_in, height, high_in = struct.unpack_from(
-                    ">4I", _bytes(file, box).ljust(16, b"\0")
-                )
+            if box.kind == b"clap":
+                content = _bytes(file, box).ljust(16, b"\0")
+                width, wide_in, height, high_in = struct.unpack_from(">4I", content)
                 if (width, height) != (size[0] * wide_in, size[1] * high_in):
                     yield box
 

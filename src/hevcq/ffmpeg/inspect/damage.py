@@ -6,7 +6,7 @@ frame less, and an MP4 or Matroska file that lost its last bytes with a shorter 
 A small AVI has one index, `idx1`. One of more than about a gigabyte has several parts (`RIFF AVIX`), an
 index for each piece (`ix00`), and a list of those in its header (`indx`): OpenDML AVI File Format
 Extensions 1.02. Entries without a size are frames that repeat the one before, which no demuxer returns.
-Other layouts: Advanced Systems Format (ASF) Specification, 3.2 and 5.1; IEC 61834-2; RFC 3533.
+Advanced Systems Format (ASF) Specification, 3.2 and 5.1.
 """
 
 import re
@@ -21,7 +21,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url
-from hevcq.ffmpeg.inspect.measure import read_packets, skipped
+from hevcq.ffmpeg.inspect.measure import read_packets
 from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
 from hevcq.ffmpeg.versions import keyed, whole
 from hevcq.ports.catalog import Spot
@@ -44,23 +44,13 @@ _INDX = struct.Struct("<HBBI4s")
 _INDX_BYTES = 24
 _MOST_HEADER_BYTES = 1 << 22
 _MOST_INDEX_BYTES = 1 << 24
-_JPEG_BEGIN, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_JPEG_TAIL = 4096
-"""Last bytes of a picture in which its end is looked for: some writers pad behind it."""
 
 Chunk = tuple[bytes, int, int]
-HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-"""GUIDs of the Header, the File Properties and the Data object."""
-_OBJECT = struct.Struct("<16sQ")
+"""GUIDs of ASF's File Properties and Data objects."""
 _HEAD_BYTES = 1 << 20
 _BROADCAST = 1
-_DV_FRAME_BYTES = {0x00: 120_000, 0x80: 144_000}
-"""Bytes of a frame of 525 and of 625 lines, by a bit of its first block; DVCPRO has multiples of them
-(IEC 61834-2)."""
-_OGG_HEAD_BYTES = 27 + 255
-"""Bytes of the longest head of a page (RFC 3533)."""
 
 
 def shortfall(info: MediaInfo, measured: Measurement) -> str:
@@ -109,7 +99,7 @@ def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> 
     # Matroska's DURATION tag is the end of the track; elsewhere a duration counts from its start.
     from_zero = info.format_name.startswith("matroska")
     start = 0.0 if from_zero else (track.first_pts_s or 0.0)
-    return _late(stream.duration_s, track.end_s - start, name) or skipped(info, stream, track)
+    return _late(stream.duration_s, track.end_s - start, name)
 
 
 def _late(claimed: float, found: float, name: str) -> str:
@@ -121,9 +111,7 @@ def _late(claimed: float, found: float, name: str) -> str:
 def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
     """Return what is missing of what the index promises, as a clause, or ""; URLs are not read."""
     demuxer = info.format_name.partition(",")[0]
-    look = {
-        "avi": _avi, "asf": _packets, "mov": _boxes, "matroska": _segment, "dv": _frame, "ogg": _page,
-    }.get(demuxer)  # fmt: skip
+    look = {"avi": _avi, "asf": _packets, "mov": _boxes, "matroska": _segment}.get(demuxer)
     if look is None or is_url(location):
         return ""
     with open(location, "rb") as file:
@@ -132,12 +120,10 @@ def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
 
 def require_single(location: str, info: MediaInfo) -> None:
     """Raise SourceDamaged if a second video lies behind the one that ffmpeg reads; URLs are not read."""
-    demuxer = info.format_name.partition(",")[0]
-    if is_url(location) or demuxer not in {"mov", "asf"}:
+    if is_url(location) or not info.format_name.startswith("mov,"):
         return
     with open(location, "rb") as file:
-        look = mp4.second_video if demuxer == "mov" else second_asf
-        at = look(file, _size(file))
+        at = mp4.second_video(file, _size(file))
     if at:
         raise SourceDamaged(
             f"{display_name(location)} is not sound: it holds a second video behind the first"
@@ -194,13 +180,12 @@ def missing_frames(file: BinaryIO, size: int, found: Mapping[int, int]) -> str:
     named, beyond = _named_by_parts(file, size, top)
     if beyond:
         return beyond
-    listed = _listed(file, top)
     if not named and len(parts) == 1:  # idx1 names the frames of the first part only
-        named.update(int(name[:2]) for name, _, length in listed if length)
+        named = _listed(file, top)
     for stream, packets in found.items():
         if packets < named[stream]:
             return f"its index names {named[stream]} frames, but {packets} can be read"
-    return _endless(file, top, listed)
+    return ""
 
 
 def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[Chunk]:
@@ -269,44 +254,18 @@ def _table(file: BinaryIO, index: Chunk, entry: int) -> tuple[int, bytes]:
     return kind, table[: len(table) // entry * entry]
 
 
-def _listed(file: BinaryIO, top: list[Chunk]) -> list[tuple[bytes, int, int]]:
-    """Return name, place and size of each picture that an `idx1` names; 0 bytes repeat the one before."""
+def _listed(file: BinaryIO, top: list[Chunk]) -> Counter[int]:
+    """Count by stream the frames that an `idx1` names; those of 0 bytes repeat the one before."""
     index = next((c for c in top if c[0] == b"idx1"), None)
     if index is None:
-        return []
+        return Counter()
     file.seek(index[1])
     table = file.read(min(index[2], _MOST_INDEX_BYTES))
-    return [
-        (name, offset, size)
-        for name, _, offset, size in struct.iter_unpack("<4sIII", table[: len(table) // 16 * 16])
-        if name[2:] in {b"dc", b"db"} and name[:2].isdigit()
-    ]
-
-
-def _endless(file: BinaryIO, top: list[Chunk], listed: list[tuple[bytes, int, int]]) -> str:
-    """Return how many JPEG pictures that an `idx1` names have no end, as a clause, or "".
-
-    ffmpeg only warns of them. A few of many are damage; a camera that writes no ends writes none at all.
-    """
-    named = [(offset, size) for name, offset, size in listed if name == b"00dc" and size]
-    movi = next((c[1] for c in top if c[0] == b"LIST" and _kind(file, c) == b"movi"), 0)
-    # Writers count from the list of the media or from the beginning of the file.
-    base = next((at for at in (movi, 0) if named and _is_jpeg(file, at + named[0][0])), None)
-    if base is None:
-        return ""
-    without = 0
-    for offset, size in named:
-        file.seek(base + offset + 8 + max(0, size - _JPEG_TAIL))
-        without += _JPEG_END not in file.read(min(size, _JPEG_TAIL))
-    few = 0 < without <= len(named) // 4
-    have = "has" if without == 1 else "have"
-    return f"{without} of its {len(named)} JPEG pictures {have} no end" if few else ""
-
-
-def _is_jpeg(file: BinaryIO, at: int) -> bool:
-    file.seek(at)
-    head = file.read(10)
-    return head[:4] == b"00dc" and head[8:] == _JPEG_BEGIN
+    return Counter(
+        int(name[:2])
+        for name, _, _, size in struct.iter_unpack("<4sIII", table[: len(table) // 16 * 16])
+        if name[2:] in {b"dc", b"db"} and name[:2].isdigit() and size
+    )
 
 
 def _packets(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
@@ -334,58 +293,6 @@ def _packets(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
     if 0 < broken <= max(1, count // 4):
         return f"{broken} of its {count} data packets are broken"
     return ""
-
-
-def second_asf(file: BinaryIO, size: int) -> int:
-    """Return the byte from which a file holds a second video behind its first, or 0.
-
-    Of files that were put together the demuxer reads the packets of the first only.
-    """
-    at, seen = 0, False
-    while at + _OBJECT.size <= size:
-        file.seek(at)
-        kind, length = _OBJECT.unpack(file.read(_OBJECT.size))
-        if kind == HEADER and seen:
-            return at
-        if length < _OBJECT.size or at + length > size:
-            break
-        seen = seen or kind == DATA
-        at += length
-    return mp4.container_behind(file, at, size) if seen else 0
-
-
-def _frame(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    """Look whether raw DV ends inside a frame, or has empty ones; one that begins with none is not judged."""
-    size = _size(file)
-    file.seek(0)
-    head = file.read(4)
-    if len(head) < 4 or head[0] & 0xE0:
-        return ""
-    frame = _DV_FRAME_BYTES[head[3] & 0x80]
-    if size % frame:
-        return "it ends inside a frame, so it was cut"
-    empty = 0
-    for at in range(0, size, frame):
-        file.seek(at)
-        empty += not any(file.read(4))
-    return f"{empty} of its {size // frame} frames are empty" if empty else ""
-
-
-def _page(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    """Look whether an Ogg ends inside a page.
-
-    A last page without the mark of the end is none: what is recorded live has no such mark.
-    """
-    at, size = 0, _size(file)
-    while at < size:
-        file.seek(at)
-        head = file.read(_OGG_HEAD_BYTES)
-        if not head.startswith(b"OggS"):
-            # Other words behind the last page, or a page that is broken, which its demuxer says.
-            return "it ends inside a page, so it was cut" if b"OggS".startswith(head) else ""
-        count = head[26] if len(head) > 26 else 0
-        at += 27 + count + sum(head[27 : 27 + count])
-    return "it ends inside a page, so it was cut" if at > size else ""
 
 
 MAX_SPOTS = 20

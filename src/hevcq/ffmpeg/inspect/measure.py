@@ -262,25 +262,6 @@ def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
     return Gaps(count=count, at_s=float(times[inner[0] + 1] * stream.tick), certain=certain)
 
 
-def skipped(info: MediaInfo, stream: Stream, track: TrackMeasure) -> str:
-    """Return how many pictures of an MXF are missing before its last one, as a clause, or "".
-
-    Its demuxer numbers pictures by the index and goes on behind a damaged one, at most with a warning.
-    What a header promises beyond the last picture is not counted: writers differ in that.
-    """
-    if info.format_name != "mxf" or stream.kind is not StreamKind.VIDEO:
-        return ""
-    if stream.duration_s is None or track.last_pts_s is None:
-        return ""
-    found = track.packets + track.discarded
-    ends = (stream.duration_s, track.last_pts_s + float(stream.tick))
-    units = min(round(end / stream.tick) for end in ends)
-    # Some writers count fields, two to a picture.
-    if found >= units or abs(2 * found - units) <= 2:
-        return ""
-    return f"its index counts {units} pictures, but {found} can be read"
-
-
 SILENCE_S = 120.0
 """Seconds without output after which a pass counts as stalled: a dead network folder or disk."""
 LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
