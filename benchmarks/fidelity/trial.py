@@ -73,7 +73,7 @@ def run_trial(
     stop = threading.Event()
     try:
         info = ENCODER.probe(str(source), stop=stop)
-        trimmed = ENCODER.trim_recording(str(source), info, profile.policies, folder, stop=stop)
+        trimmed = ENCODER.trim_recording(str(source), info, folder, stop=stop)
         if trimmed is not None:
             source = trimmed.path
             info = ENCODER.probe(str(source), stop=stop)

@@ -260,11 +260,6 @@ class Policies(Frozen):
         description="what is truly interlaced: keep fields (libx264 only), convert (deinterlace), or "
         "refuse; what is merely marked as interlaced is encoded as the progressive video it is",
     )
-    variable_rate: LossPolicy = Field(
-        default=LossPolicy.REFUSE,
-        description="frames at uneven times, in a container that has one frame rate (ogg, avi): "
-        "convert (repeat or leave out frames to keep their times), or refuse",
-    )
     closed_captions: LossPolicy = Field(
         default=LossPolicy.CONVERT,
         description="captions inside the video (CEA-608 and 708): convert (carry them if libx264 encodes "
@@ -282,19 +277,6 @@ class Policies(Frozen):
     )
     immersive: LossPolicy = Field(
         default=LossPolicy.REFUSE, description="stereoscopic and 360 degree sources"
-    )
-    ragged_ends: Literal["trim", "refuse"] = Field(
-        default="trim",
-        description="a transport stream that begins between key frames or ends inside a picture: trim it "
-        "to its whole pictures and say how many were left out, or refuse it as damaged",
-    )
-    size_changes: Literal["fit", "refuse"] = Field(
-        default="fit",
-        description="pictures of several sizes or aspects: fit all into the largest, or refuse them",
-    )
-    hidden_media: LossPolicy = Field(
-        default=LossPolicy.DROP,
-        description="what an edit list hides, beyond 0.5 s and what decoding needs: drop it, or refuse",
     )
 
 

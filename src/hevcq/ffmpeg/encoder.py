@@ -17,7 +17,7 @@ from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.planning.metadata import needs_carrying
-from hevcq.domain.profile import Policies, Profile
+from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Aim
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg import doctor
@@ -180,14 +180,13 @@ class FfmpegEncoder(Encoder):
         self,
         location: str,
         info: MediaInfo,
-        policies: Policies,
         folder: Path,
         *,
         stop: threading.Event,
     ) -> TrimmedSource | None:
         if info.format_name not in TRIMMED:
             return None
-        return whole_recording(self._tools, location, info, policies, folder, stop)
+        return whole_recording(self._tools, location, info, folder, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         with self._self_testing(stop):

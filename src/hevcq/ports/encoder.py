@@ -13,7 +13,7 @@ from hevcq.domain.certificate import GateResult, Sidecar
 from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
-from hevcq.domain.profile import Policies, Profile
+from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Aim, Comparison, Still
 from hevcq.ports.catalog import Spot
 
@@ -264,15 +264,14 @@ class Encoder(ABC):
         self,
         location: str,
         info: MediaInfo,
-        policies: Policies,
         folder: Path,
         *,
         stop: threading.Event,
     ) -> TrimmedSource | None:
         """Write the whole pictures of a recording, with one clock, to `folder`; None if it has both.
 
-        `policies` says whether it is trimmed. Raises MediaRefused if its clock jumps and the parts cannot
-        be put on one clock, SourceDamaged, DiskFull, or OSError if the source cannot be read.
+        Raises MediaRefused if its clock jumps and the parts cannot be put on one clock, SourceDamaged,
+        DiskFull, or OSError if the source cannot be read.
         """
 
     @abstractmethod

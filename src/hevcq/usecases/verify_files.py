@@ -175,9 +175,7 @@ def _opened(
         return
     with scratch(_size(request.source)) as folder:
         try:
-            copy = encoder.trim_recording(
-                location, info, request.profile.policies, folder, stop=stop
-            )
+            copy = encoder.trim_recording(location, info, folder, stop=stop)
         except OSError as error:
             raise SourceUnreadable(f"Cannot read {request.source}: {error.strerror}.") from error
         if copy is not None:

@@ -84,9 +84,7 @@ class EncodeJob(Job):
     def _trimmed(self, work: Work, location: str, folder: Path) -> tuple[Work, str]:
         """Return the work on a recording's whole pictures only, and their file; the digest stays."""
         encoder, stop = self._context.encoder, self._lease.stop
-        trimmed = encoder.trim_recording(
-            location, work.info, self._profile.policies, folder, stop=stop
-        )
+        trimmed = encoder.trim_recording(location, work.info, folder, stop=stop)
         if trimmed is None:
             return work, location
         info = encoder.probe(str(trimmed.path), stop=stop)

@@ -208,7 +208,7 @@ class SimEncoder:
             raise SourceUnreadable("It is not media.")
         return ALREADY_INFO if job.nature is Nature.ALREADY else INFO
 
-    def trim_recording(self, location: str, info, policies, folder, *, stop) -> None:
+    def trim_recording(self, location: str, info, folder, *, stop) -> None:
         """No video here is a recording."""
 
     def preflight(self, location: str, info, profile, *, stop):

@@ -383,11 +383,10 @@ def test_pictures_that_cannot_be(stream, policy: str) -> None:
     assert refused("hevc", stream) == policy
 
 
-def test_a_profile_may_refuse_a_picture_that_changes_its_size() -> None:
+def test_a_picture_that_changes_its_size_is_fitted_into_the_largest() -> None:
     changing = video(720, 576, becomes="544x576 64:45 yuv420p, 720x576 16:15 yuv420p")
 
     assert target("hevc", changing).fit == "720x576 1:1"
-    assert refused("hevc", changing, policies={"size_changes": "refuse"}) == "policies.size_changes"
 
 
 def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are() -> None:

@@ -10,7 +10,6 @@ import pytest
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, profile
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
-from hevcq.domain.profile import LossPolicy, Policies
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inspect.preflight import edit_list_hidden_s
 
@@ -18,7 +17,6 @@ STOP = threading.Event()
 NOTICE = re.compile(
     r"Stream \d: \d\.\d s of (video|audio) that the file's edit list hides from every player are left out\."
 )
-REFUSES = Policies(hidden_media=LossPolicy.REFUSE)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +75,6 @@ def test_a_cut_of_all_tracks_is_left_out_with_a_notice_by_default(cut):
 
     assert notices
     assert all(NOTICE.fullmatch(notice) for notice in notices), notices
-
-
-def test_a_profile_may_refuse_what_no_player_shows(cut):
-    with pytest.raises(MediaRefused, match=r"hides .* \(policies\.hidden_media\)"):
-        preflight(cut, policies=REFUSES)
 
 
 def track(packets: int, *, discarded: int = 0) -> TrackMeasure:

@@ -12,7 +12,6 @@ from benchmarks.fidelity import ordinary, spliced
 from benchmarks.fidelity.served import named
 from benchmarks.fidelity.trial import recipe, run_trial
 
-from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inspect import joined
@@ -32,11 +31,10 @@ def recorded(folder: Path, *more: str, seconds: str = "1") -> bytes:
     return spliced.recorded(folder / "part.ts", MPEG2, *more, seconds=seconds)
 
 
-def whole(path: Path, folder: Path, **policies: str) -> TrimmedSource | None:
+def whole(path: Path, folder: Path) -> TrimmedSource | None:
     folder.mkdir(exist_ok=True)
     info = ENCODER.probe(str(path), stop=STOP)
-    chosen = Policies.model_validate(policies)
-    return ENCODER.trim_recording(str(path), info, chosen, folder, stop=STOP)
+    return ENCODER.trim_recording(str(path), info, folder, stop=STOP)
 
 
 def frames(path: Path, kind: str = "v") -> tuple[list[int], list[str]]:
@@ -191,7 +189,7 @@ def test_packets_that_slip_from_their_places_are_refused_and_never_dropped(tmp_p
     for case, data in slipped(recorded(tmp_path)).items():
         path.write_bytes(data)
         with pytest.raises(MediaRefused) as error:
-            whole(path, tmp_path / "scratch", ragged_ends="refuse")
+            whole(path, tmp_path / "scratch")
         assert re.search("at byte|missing in|inside a packet", error.value.message), case
 
 

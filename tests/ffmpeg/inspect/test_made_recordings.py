@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.profile import Policies
 from hevcq.errors import DiskFull, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect import joined, recording
@@ -51,7 +50,7 @@ def test_what_is_no_recording_is_not_trimmed(tmp_path) -> None:
         facts = info(*streams)
         assert recording.trim_recording(TOOLS, location, facts, tmp_path, STOP) is None
     facts = info(video())
-    assert joined.whole_recording(TOOLS, URL, facts, Policies(), tmp_path, STOP) is None
+    assert joined.whole_recording(TOOLS, URL, facts, tmp_path, STOP) is None
     assert recording.transport_damage(URL, 1, STOP) == ""
     assert recording.transport_damage(str(other), 1, STOP) == ""
 

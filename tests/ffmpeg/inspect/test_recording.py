@@ -29,7 +29,7 @@ def recording(name: str, folder: Path) -> Path:
 def trimmed(path: Path, folder: Path) -> TrimmedSource | None:
     folder.mkdir(exist_ok=True)
     info = ENCODER.probe(str(path), stop=STOP)
-    return ENCODER.trim_recording(str(path), info, PROFILE.policies, folder, stop=STOP)
+    return ENCODER.trim_recording(str(path), info, folder, stop=STOP)
 
 
 def pictures(path: Path) -> tuple[list[str], str]:

@@ -12,7 +12,6 @@ from ffmpeg.verify import conftest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.metadata import found_mark
-from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
 from support.media_facts import profile
@@ -288,8 +287,6 @@ def test_uneven_times_are_put_on_one_clock_and_said_to_be(name, tmp_path):
     assert "uneven times; put at 25 frames per second" in said
     assert one.output.streams[0].video.nominal_rate == "25/1"
     assert one.output.duration_s == pytest.approx(3.0, abs=0.15)
-    with pytest.raises(MediaRefused, match="variable_rate"):
-        encoded(name, uneven, tmp_path, policies={"variable_rate": "refuse"})
 
 
 @pytest.mark.parametrize("name", ["avi", pytest.param("ogg", marks=pytest.mark.slow)])

@@ -25,7 +25,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.profile import Container, Policies, Profile
+from hevcq.domain.profile import Container, Profile
 from hevcq.domain.quality import Aim
 from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
 from hevcq.ports.encoder import (
@@ -217,14 +217,13 @@ class FakeEncoder(Encoder):
         self,
         location: str,
         info: MediaInfo,
-        policies: Policies,
         folder: Path,
         *,
         stop: threading.Event,
     ) -> TrimmedSource | None:
         """Write `trimmed`, the bytes and notices of a recording's whole pictures, where a test set it."""
         self._step("trim", stop)
-        if self.trimmed is None or policies.ragged_ends == "refuse":
+        if self.trimmed is None:
             return None
         (folder / "recording.ts").write_bytes(self.trimmed[0])
         return TrimmedSource(folder / "recording.ts", self.trimmed[1])

@@ -134,14 +134,7 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
                 detail=f"The picture carries {what}, which the encode would lose; set "
                 f"policies.{name} to drop to encode without it.",
             )
-    if facts.becomes and policies.size_changes == "refuse":
-        yield Refuse(
-            policy="policies.size_changes",
-            detail=f"The size or aspect of the picture changes ({facts.width}x{facts.height} "
-            f"{facts.sample_aspect}, {facts.becomes}); set policies.size_changes to fit to encode "
-            "all of it in one size.",
-        )
-    for refused in (_refused_captions, refused_hdr, _refused_interlaced, _refused_uneven):
+    for refused in (_refused_captions, refused_hdr, _refused_interlaced):
         refusal = refused(profile, facts)
         if refusal is not None:
             yield refusal
@@ -149,14 +142,6 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
 
 def _keeps_dolby(profile: Profile, facts: VideoFacts) -> bool:
     return keeps_dolby(profile, facts, scaled=_scaled(profile, facts) is not None)
-
-
-def _refused_uneven(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    if profile.container not in CONSTANT_RATE or not uneven(facts):
-        return None
-    if profile.policies.variable_rate is LossPolicy.CONVERT:
-        return None
-    return _refused_rate()
 
 
 def _refused_captions(profile: Profile, facts: VideoFacts) -> Refuse | None:
@@ -313,7 +298,7 @@ def _nominal(facts: VideoFacts) -> Fraction:
     return nominal / 2 if abs(nominal / average / 2 - 1) <= EVEN_SHARE else nominal
 
 
-def evened(profile: Profile, stream: Stream, track: TrackMeasure) -> Refuse | str:
+def evened(profile: Profile, stream: Stream, track: TrackMeasure) -> str:
     """Return what becomes of times that only measuring shows to be uneven: a notice, or "" for nothing.
 
     A header says one rate also where frames are missing between others.
@@ -333,8 +318,6 @@ def evened(profile: Profile, stream: Stream, track: TrackMeasure) -> Refuse | st
     wanted = round((times[-1] - times[0]) * stream.tick * Fraction(found)) + 1
     if abs(wanted - len(times)) <= max(1, EVEN_SHARE * wanted):
         return ""
-    if profile.policies.variable_rate is not LossPolicy.CONVERT:
-        return _refused_rate()
     return f"Stream {stream.index}: {uneven_words(found)}."
 
 
@@ -343,14 +326,6 @@ def uneven_words(found: str) -> str:
     return (
         f"shown at uneven times; put at {float(Fraction(found)):.6g} frames per second, "
         "with frames repeated or left out"
-    )
-
-
-def _refused_rate() -> Refuse:
-    return Refuse(
-        policy="policies.variable_rate",
-        detail="Its frames are shown at uneven times, which the container cannot record; set "
-        "policies.variable_rate to convert to put them at one frame rate.",
     )
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from zlib import crc32
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
-from hevcq.domain.profile import Policies
 from hevcq.errors import DiskFull, MediaRefused
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,
@@ -146,7 +145,6 @@ def whole_recording(
     tools: FfmpegTools,
     location: str,
     info: MediaInfo,
-    policies: Policies,
     folder: Path,
     stop: threading.Event,
 ) -> TrimmedSource | None:
@@ -158,15 +156,14 @@ def whole_recording(
     if is_url(location):
         return None
     videos = [stream.index for stream in info.of_kind(StreamKind.VIDEO)]
-    found, trimmed = read_recording(tools, location, stop), None
+    found = read_recording(tools, location, stop)
     if turns := found.channels(videos):
         raise MediaRefused(
             f"{display_name(location)}: on the way its pictures go on in another stream, as where the"
             " channel was changed.",
             remedy=_split(location, info, turns),
         )
-    if policies.ragged_ends == "trim":
-        trimmed = trim_recording(tools, location, info, folder, stop)
+    trimmed = trim_recording(tools, location, info, folder, stop)
     shown = [index for index in videos if index in found.streams]
     if not shown or not (found.streams[shown[0]].jumps or found.corrupt):
         return trimmed

@@ -8,10 +8,9 @@ error lines.
 
 The edit lists of an MP4 or MOV may hide media that no player shows and no encode keeps. Ordinary ones
 hide very little: encoder delay of the audio, and pictures before a cut that decoding needs. Ones that hide
-more, and leave all tracks equally long, are a cut without re-encoding:
-by default what they hide is left out with a notice, and gate G5 proves that every frame that is shown
-is there. A profile may refuse that, because the cut could be reversed in the original. An edit list
-that cuts one track and not the others is more likely damage, and is always refused.
+more, and leave all tracks equally long, are a cut without re-encoding: what they hide is left out with a
+notice, and gate G5 proves that every frame that is shown is there. An edit list that cuts one track and
+not the others is more likely damage, and is refused.
 """
 
 import threading
@@ -20,7 +19,6 @@ from itertools import pairwise
 
 from hevcq.domain.formats import Container
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.video import (
     captions_become_text,
     evened,
@@ -61,8 +59,7 @@ def preflight(
     """Check the source as the profile asks, and return its measurement.
 
     Its notices say what will be left out or changed. Raises SourceDamaged with the evidence,
-    MediaRefused if the profile refuses what an edit list hides or uneven times, or Unavailable if the
-    network failed.
+    MediaRefused for what cannot be encoded truly, or Unavailable if the network failed.
     """
     require_single(location, info)
     _require_known_hdr(location, info, profile)
@@ -72,8 +69,8 @@ def preflight(
     _require_shapes(tools, location, info, stop)
     _require_speech(tools, location, info, measured, stop)
     notices = [
-        *hidden_media(tools, location, info, measured, profile, stop),
-        *_evened(location, info, measured, profile),
+        *hidden_media(tools, location, info, measured, stop),
+        *_evened(info, measured, profile),
     ]
     measured = _with_pictures(tools, location, info, measured, stop)
     found = dict[str, object]()
@@ -305,16 +302,11 @@ def _changing_sounds(
             yield stream.index, max(layouts), layouts[max(layouts)]
 
 
-def _evened(
-    location: str, info: MediaInfo, measured: Measurement, profile: Profile
-) -> Iterator[str]:
+def _evened(info: MediaInfo, measured: Measurement, profile: Profile) -> Iterator[str]:
     """Yield the notice of a video whose times are uneven, where the container has one frame rate."""
     for stream in info.of_kind(StreamKind.VIDEO):
         track = measured.track(stream.index)
-        found = evened(profile, stream, track) if track is not None else ""
-        if isinstance(found, Refuse):
-            raise MediaRefused(f"{display_name(location)}: {found.detail} ({found.policy})")
-        if found:
+        if track is not None and (found := evened(profile, stream, track)):
             yield found
 
 
@@ -389,14 +381,13 @@ def hidden_media(
     location: str,
     info: MediaInfo,
     measured: Measurement,
-    profile: Profile,
     stop: threading.Event,
 ) -> tuple[str, ...]:
     """Return a sentence for each track of which an edit list hides much.
 
     A track whose index names more frames than are displayed is measured again without its edit
     list: a header alone proves nothing, and an audio packet may hold many samples. Raises
-    MediaRefused if the profile refuses hidden media.
+    MediaRefused if one track is cut and the others are not.
     """
     tracks = [(s, measured.track(s.index)) for s in info.streams]
     candidates = [(s, t) for s, t in tracks if t is not None and _may_hide_media(s, t)]
@@ -409,20 +400,12 @@ def hidden_media(
         hidden = 0.0 if everything is None else edit_list_hidden_s(track, everything)
         if not hidden:
             continue
-        hides = (
-            f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
-            f" {stream.kind.value} stream {stream.index}"
-        )
         if not cut_together(info, measured):
             raise MediaRefused(
-                f"{hides} and leaves the tracks of unequal length, as damage would.",
+                f"{display_name(location)}: an edit list hides {hidden:.1f} s of {stream.kind.value}"
+                f" stream {stream.index} and leaves the tracks of unequal length, as damage would.",
                 remedy="If it plays as it should, copy it with its edit lists applied"
                 " (ffmpeg -i FILE -map 0 -c copy NEW.mkv) and encode the copy.",
-            )
-        if profile.policies.hidden_media is not LossPolicy.DROP:
-            raise MediaRefused(
-                f"{hides}, which a rendition would lose (policies.hidden_media).",
-                remedy="Set policies.hidden_media to drop in the profile to encode only what is shown.",
             )
         notices.append(
             f"Stream {stream.index}: {hidden:.1f} s of {stream.kind.value} that the file's edit list"

@@ -5,7 +5,7 @@ unit of video or audio does not begin with a start code, or the packets inside o
 demuxer drops the incomplete packet, and appends a picture without its beginning to the one before.
 
 Receivers begin between key frames and end inside a picture. What is before the first key frame, and after
-the last whole picture, decodes nowhere; it is counted and left out (`policies.ragged_ends`). The trimmed
+the last whole picture, decodes nowhere; it is counted and left out. The trimmed
 copy is what is encoded and judged, so damage anywhere else is found in it as in any other source.
 """
 

@@ -254,10 +254,10 @@ class HealthCheck:
         if info is None or info.format_name not in TRIMMED:
             return self._damaged(fresh, info, error)
         encoder, stop = self.ports.encoder, self.ports.stop
-        policies, location = _profile(fresh.depth).policies, str(fresh.path)
+        location = str(fresh.path)
         with self.ports.scratch(fresh.fingerprint.size) as folder:
             try:
-                copy = encoder.trim_recording(location, info, policies, folder, stop=stop)
+                copy = encoder.trim_recording(location, info, folder, stop=stop)
             except (MediaRefused, SourceDamaged):
                 return self._damaged(fresh, info, error)
             except OSError as problem:
