@@ -133,9 +133,6 @@ class Certificate(Frozen):
     device: str = Field(default="", description="the hardware encoder; empty: software")
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...] = ()
-    carried: tuple[str, ...] = Field(
-        default=(), description="metadata that ffmpeg does not copy, and gate G3 found carried"
-    )
     personal: tuple[str, ...] | None = Field(
         default=None,
         description="what the rendition tells of people, places and devices, by name; null: unknown",
@@ -155,7 +152,7 @@ class Certificate(Frozen):
     verify_s: float = 0.0
     cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
 
-    @field_validator("arguments", "notices", "carried", "personal", "losses", mode="after")
+    @field_validator("arguments", "notices", "personal", "losses", mode="after")
     @classmethod
     def _printable(cls, words: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """Escape bytes of file names that are not UTF-8 as `\\xNN`, because JSON cannot hold them."""

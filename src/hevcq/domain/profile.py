@@ -206,10 +206,6 @@ class Audio(Frozen):
         default=LossPolicy.CONVERT,
         description="a codec the container cannot hold: convert, drop, refuse",
     )
-    surround: LossPolicy = Field(
-        default=LossPolicy.REFUSE,
-        description="more channels than libmp3lame's 2: convert (mix down to stereo), drop, refuse",
-    )
     loudness: float | None = Field(
         default=None,
         ge=-36,

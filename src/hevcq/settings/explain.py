@@ -33,7 +33,7 @@ _TYPES = {
 INSTEAD = {
     "bit_depth": "say video.pixel_format: yuv420p10 for 10 bits",
     "bitrate": "hevcq aims at a quality: video.crf, and audio.kbps_per_channel for sound",
-    "channels": "every channel is kept, but for audio.surround",
+    "channels": "every channel is kept, but MP3 has two",
     "crop": "the picture keeps its edges",
     "denoise": "hevcq filters nothing away",
     "fps": "the frame rate is kept",

@@ -268,7 +268,6 @@ def _certificate(
         device=made.report.device,
         gates=gates,
         notices=made.plan.notices,
-        carried=made.plan.carried,
         personal=made.plan.personal,
         losses=made.plan.losses,
         quality=made.plan.aim,

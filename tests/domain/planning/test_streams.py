@@ -82,27 +82,6 @@ def test_a_720p_has_only_sound_that_every_browser_plays(codec, action) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "form", "refused"),
-    [
-        ("quad", "avi", True), ("4.0", "avi", False), ("", "avi", False),
-        ("5.1(side)", "avi", False), ("unknown", "avi", False), ("quad", None, False),
-    ],
-)  # fmt: skip
-def test_pcm_in_a_layout_that_matroska_cannot_name_is_refused(layout, form, refused) -> None:
-    sound = audio("pcm_s16le", channels=6 if "5.1" in layout else 4, layout=layout)
-    found = media(video(), sound, tags={"major_brand": "qt  "})
-    if form is not None:
-        found = media(video(), sound, form=form)
-
-    plan = make_plan(profile(), found)
-
-    assert isinstance(plan, Refuse if refused else EncodePlan), plan
-    without = make_plan(profile(audio={"unsupported": "drop"}), found)
-    assert isinstance(without, EncodePlan)
-    assert len(without.kept) == (1 if refused else 2)
-
-
-@pytest.mark.parametrize(
     ("layout", "channels", "held"),
     [("5.1(side)", 6, 6), ("4.1", 5, 6), ("6.1(back)", 7, 8), ("hexagonal", 6, 8), ("4.0", 4, 6),
      ("downmix", 2, 2), ("", 1, 1), ("", 7, 8), ("6 channels (FL+FR+BL+BR+FLC+FRC)", 6, 6)],

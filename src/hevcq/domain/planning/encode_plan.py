@@ -266,9 +266,6 @@ class EncodePlan(Frozen):
     notices: tuple[str, ...] = Field(
         default=(), description="what is changed or dropped, for people"
     )
-    carried: tuple[str, ...] = Field(
-        default=(), description="metadata that ffmpeg does not copy, and the rendition holds"
-    )
     personal: tuple[str, ...] | None = Field(
         default=None, description="what the rendition tells of people, places and devices, by name"
     )

@@ -264,20 +264,6 @@ def left_behind(info: MediaInfo) -> Iterator[str]:
             yield f"stream {stream.index}{in_brackets(stream.language)}, which ffmpeg cannot read"
 
 
-def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
-    """Return what the rendition holds beside what ffmpeg copies, each as a name with its place."""
-    items = (item for item in carried(muxer, info, streams) if not item.reported)
-    names = [f"{item.name} of the {item.place}" for item in items]
-    names += [f"the tag {tag}" for tag in free_form(muxer, info, covers=has_covers(streams))]
-    for stream in streams:
-        source = next(s for s in info.streams if s.index == stream.source_index)
-        language = kept_language(muxer, stream, source)
-        names += [f"language {language} of stream {source.index}"] if language else []
-    names = list(dict.fromkeys(names))
-    more = (f"{len(names) - _MOST_NAMED} more",) if len(names) > _MOST_NAMED else ()
-    return (*names[:_MOST_NAMED], *more)
-
-
 def personal(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
     """Return what a rendition may tell of people, places and devices, by name.
 

@@ -200,7 +200,6 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
             *_notices(info, numbered, texts=captions),
             *([metadata.in_words(lost)] if lost else []),
         ),
-        carried=metadata.ledger(muxer, info, numbered),
         personal=metadata.personal(muxer, info, numbered),
         losses=_forbidding(profile, missed, (*unread, *foreign)),
     )

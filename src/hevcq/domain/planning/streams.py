@@ -247,8 +247,6 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if gain is None or gain:
         policy = AudioPolicy.ENCODE
     if held and (policy is AudioPolicy.COPY or (policy is AudioPolicy.PLAYABLE and playable)):
-        if muxer == containers.MATROSKA and _named_by_file(stream):
-            return _unnamed(profile, stream)
         notice = f"Stream {stream.index}{louder}." if louder else ""
         return _copy(stream).model_copy(update={"notice": notice})
     if not held:
@@ -304,23 +302,6 @@ def encoded_layout(facts: AudioFacts) -> str:
     return "5.1" if facts.channels < 6 else "7.1"
 
 
-def _named_by_file(stream: Stream) -> bool:
-    """Return whether only the container names the channel layout, and it is not the default one."""
-    facts = stream.audio
-    if facts is None or not stream.codec.startswith("pcm_") or facts.channels <= 2:
-        return False
-    layout = facts.layout.removesuffix("(side)")
-    return layout not in {"", "unknown", _USUAL_LAYOUTS.get(facts.channels)}
-
-
-def _unnamed(profile: Profile, stream: Stream) -> Decision:
-    layout = stream.audio.layout if stream.audio is not None else ""
-    what = f"audio in {stream.codec} for {layout}, and Matroska could not say what each channel is"
-    if profile.audio.unsupported is LossPolicy.DROP:
-        return left_out(stream, what)
-    return refused(stream, "audio.unsupported", what)
-
-
 def _odd_channels(stream: Stream, facts: AudioFacts) -> str:
     """Return why channels cannot be encoded, or "".
 
@@ -348,11 +329,6 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     layout, mixed = encoded_layout(facts), ""
     held = ENCODED_LAYOUTS[layout]
     if channels < facts.channels:
-        what = f"audio with {facts.channels} channels, of which {codec} holds {channels}"
-        if profile.audio.surround is LossPolicy.DROP:
-            return left_out(stream, what)
-        if profile.audio.surround is not LossPolicy.CONVERT:
-            return refused(stream, "audio.surround", what)
         held, mixed = channels, f", its {facts.channels} channels mixed down to stereo"
     elif held > channels:
         mixed = f", its {channels} channels laid out as {layout}"

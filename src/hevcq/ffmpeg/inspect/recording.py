@@ -1,16 +1,14 @@
 """Find damage in a transport stream that its demuxer does not report, and trim its ends to whole pictures.
 
-Four signs of damage are certain: a stream ends inside a packet, its packets leave their places, a payload
-unit of video or audio does not begin with a start code, or the packets inside one do not count on. The
-demuxer drops the incomplete packet, and appends a picture without its beginning to the one before.
+Three signs of damage are certain: a stream ends inside a packet, its packets leave their places, or the
+packets inside a unit of video or audio do not count on. The demuxer drops what is incomplete.
 
 Receivers begin between key frames and end inside a picture. What is before the first key frame, and after
-the last whole picture, decodes nowhere; it is counted and left out. The trimmed
-copy is what is encoded and judged, so damage anywhere else is found in it as in any other source.
+the last whole picture, decodes nowhere; it is counted and left out. The trimmed copy is what is encoded and
+judged, so damage anywhere else is found in it as in any other source.
 """
 
 import os
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -49,8 +47,6 @@ _SOUND_OR_PICTURE, _PICTURE = range(0xC0, 0xF0), range(0xE0, 0xF0)
 """Stream ids of sound and pictures, and of pictures alone (ISO/IEC 13818-1, table 2-22)."""
 _MANNER = 50
 """Of more than one packet in so many the counter is wrong by the manner of the multiplexer."""
-_SLIP_BYTES = 1 << 20
-"""Bytes behind a packet without its sync byte among which packets at other places are looked for."""
 _FEW_PICTURES = 10
 """Pictures up to which a stream of them is a remnant."""
 HeadPacket = tuple[int | None, int | None, bool]
@@ -74,10 +70,7 @@ def transport_damage(location: str, videos: int, stop: threading.Event) -> str:
             if stop.is_set():
                 raise Stopped
             counters.read(block)
-    if torn := counters.torn():
-        units = "a video or audio unit" if torn == 1 else f"{torn} video or audio units"
-        return f"the beginning of {units} is broken"
-    if counters.unsynced is not None and _slips(location, layout, counters.unsynced):
+    if counters.unsynced is not None:
         return (
             f"at byte {counters.unsynced:,} a transport packet does not begin where the one before it"
             " ends, so bytes are missing or too many there"
@@ -111,22 +104,12 @@ def payload_begin(packet: bytes) -> int:
     return 5 + packet[4] if packet[3] & 0x20 else 4
 
 
-def _slips(location: str, layout: tuple[int, int], place: int) -> bool:
-    """Whether packets follow a place, in bytes, of which none lies where the first ones would go on."""
-    offset, length = layout
-    with open(location, "rb") as file:
-        file.seek(place)
-        data = file.read(_SLIP_BYTES)
-    run = re.compile(rb"(?:\x47.{%d}){%d}" % (length - 1, _SYNCS_CHECKED), re.DOTALL)
-    return any((hit.start() - offset) % length for hit in run.finditer(data))
-
-
 class _Counters:
-    """Follows the packets of each PID: their counters, and whether units begin with a start code.
+    """Follows the packets of each PID by their counters, and which of them are of pictures and sound.
 
     The counter of a packet with payload must go on from the one before it (2.4.3.3) inside a unit; between
     two whole ones, or where it begins at 0, may be where recordings were joined. Units of video and audio
-    begin with a start code, and tables do not: a PID with more units without one has changed its use.
+    begin with a start code, and tables do not.
     """
 
     def __init__(self, offset: int, length: int) -> None:
@@ -136,16 +119,12 @@ class _Counters:
         self._shown = set[int]()
         """The PIDs of pictures and sound."""
         self._pictures = Counter[int]()
-        self._good, self._bad = Counter[int](), Counter[int]()
         self.unsynced: int | None = None
-        """The place in bytes of the first packet without its sync byte."""
+        """The place in bytes of the first packet without its sync byte; zeros fill up a file."""
         self._place = 0
 
     def videos(self) -> int:
         return sum(count > _FEW_PICTURES for count in self._pictures.values())
-
-    def torn(self) -> int:
-        return sum(count for pid, count in self._bad.items() if count <= self._good[pid])
 
     def lost(self) -> int:
         usual = {pid: max(1, count // _MANNER) for pid, count in self._packets.items()}
@@ -157,7 +136,7 @@ class _Counters:
         fields = (block[self._offset + byte :: self._length] for byte in range(4))
         for number, (sync, high, low, flags) in enumerate(zip(*fields, strict=False)):
             if sync != SYNC or high & 0x80:
-                if sync != SYNC and self.unsynced is None:
+                if sync not in {SYNC, 0} and self.unsynced is None:
                     self.unsynced = self._place + number * self._length
                 continue
             pid, counter = (high & 0x1F) << 8 | low, flags & 0x0F
@@ -177,10 +156,8 @@ class _Counters:
         self._place += len(block)
 
     def _begin(self, pid: int, packet: bytes) -> None:
-        """Note how a unit begins; scrambled ones show nothing."""
+        """Note what a unit is of; scrambled ones show nothing."""
         head = packet[payload_begin(packet) :][:4] if len(packet) > 5 else b""
-        if not packet[3] & 0xC0 and head:
-            (self._good if START_CODE.startswith(head[:3]) else self._bad)[pid] += 1
         kind = head[3] if len(head) == 4 and head[:3] == START_CODE else 0
         if kind in _SOUND_OR_PICTURE:
             self._shown.add(pid)
