@@ -12,6 +12,7 @@ from chaos.damage_judge import ENCODER, profile
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inspect.preflight import edit_list_hidden_s
+from support import media_facts
 
 STOP = threading.Event()
 NOTICE = re.compile(
@@ -77,22 +78,19 @@ def test_a_cut_of_all_tracks_is_left_out_with_a_notice_by_default(cut):
     assert all(NOTICE.fullmatch(notice) for notice in notices), notices
 
 
-def track(packets: int, *, discarded: int = 0) -> TrackMeasure:
-    return TrackMeasure(
-        index=0,
-        kind=StreamKind.VIDEO,
-        packets=packets,
-        discarded=discarded,
-        first_pts_s=0.0,
-        end_s=(packets + discarded) / 25,
-    )
-
-
 @pytest.mark.parametrize(
     ("shown", "discarded", "expected"),
-    [(1000, 0, 0), (988, 0, 0), (987, 0, 0.52), (750, 250, 0), (749, 251, 10.04), (0, 0, 40)],
+    [(1000, 0, 0), (988, 0, 0), (987, 0, 0.52), (750, 250, 0), (749, 251, 10.04)],
 )
 def test_half_a_second_and_one_group_of_pictures_may_be_hidden(shown, discarded, expected):
-    found = edit_list_hidden_s(track(shown, discarded=discarded), track(1000))
+    stream = media_facts.video(frames=1000)
+    track = TrackMeasure(
+        index=0,
+        kind=StreamKind.VIDEO,
+        packets=shown,
+        discarded=discarded,
+        first_pts_s=0.0,
+        end_s=shown / 25,
+    )
 
-    assert found == pytest.approx(expected)
+    assert edit_list_hidden_s(stream, track) == pytest.approx(expected)

@@ -36,16 +36,11 @@ _FIELD = re.compile(r"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_has
 
 
 def measure(
-    tools: FfmpegTools,
-    location: str,
-    info: MediaInfo,
-    stop: threading.Event,
-    *,
-    options: Sequence[str] = (),
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
 ) -> Measurement:
     """Read every packet of `location` once, and measure each track.
 
-    `options` are extra demuxer options. The result's `errors` are the error-level lines of the pass
+    The result's `errors` are the error-level lines of the pass
     without the known harmless ones. Raises SourceUnreadable or SourceGone if the file cannot be
     opened, Unavailable if it sends no more data.
     """
@@ -58,7 +53,7 @@ def measure(
     counter = PacketCounter(repacketed, repeating)
     show = [
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
-        "-show_data_hash", "crc32", "-of", KEYED, *options,
+        "-show_data_hash", "crc32", "-of", KEYED,
     ]  # fmt: skip
     errors = read_packets(
         tools, location, show, counter.line, stop, packets_seen=lambda: counter.tracks

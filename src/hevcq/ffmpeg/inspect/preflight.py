@@ -35,7 +35,7 @@ from hevcq.ffmpeg.inputs import (
     reading,
 )
 from hevcq.ffmpeg.inspect.damage import index_damage, require_single, shortfall, turned_back
-from hevcq.ffmpeg.inspect.measure import LIMITS, measure, shown_span
+from hevcq.ffmpeg.inspect.measure import EVEN_SOUNDS, LIMITS, measure, shown_span
 from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -69,7 +69,7 @@ def preflight(
     _require_shapes(tools, location, info, stop)
     _require_speech(tools, location, info, measured, stop)
     notices = [
-        *hidden_media(tools, location, info, measured, stop),
+        *hidden_media(location, info, measured),
         *_evened(info, measured, profile),
     ]
     measured = _with_pictures(tools, location, info, measured, stop)
@@ -373,45 +373,28 @@ MAX_APART_S = 1.0
 """Seconds by which the ends of tracks that were cut together may differ: they are cut at packets."""
 MAX_LEAD_IN_S = 10.0
 """Seconds that may be read only for decoding: x264's longest group of pictures at 25 fps."""
-_IGNORE_EDIT_LISTS = ("-ignore_editlist", "1")
 
 
-def hidden_media(
-    tools: FfmpegTools,
-    location: str,
-    info: MediaInfo,
-    measured: Measurement,
-    stop: threading.Event,
-) -> tuple[str, ...]:
-    """Return a sentence for each track of which an edit list hides much.
+def hidden_media(location: str, info: MediaInfo, measured: Measurement) -> Iterator[str]:
+    """Yield a sentence for each track of which an edit list hides much.
 
-    A track whose index names more frames than are displayed is measured again without its edit
-    list: a header alone proves nothing, and an audio packet may hold many samples. Raises
-    MediaRefused if one track is cut and the others are not.
+    Raises MediaRefused if one track is cut and the others are not.
     """
-    tracks = [(s, measured.track(s.index)) for s in info.streams]
-    candidates = [(s, t) for s, t in tracks if t is not None and _may_hide_media(s, t)]
-    if not candidates or not info.format_name.startswith("mov,"):
-        return ()
-    whole = measure(tools, location, info, stop, options=_IGNORE_EDIT_LISTS)
-    notices = []
-    for stream, track in candidates:
-        everything = whole.track(stream.index)
-        hidden = 0.0 if everything is None else edit_list_hidden_s(track, everything)
-        if not hidden:
-            continue
-        if not cut_together(info, measured):
+    for stream in info.streams if info.format_name.startswith("mov,") else ():
+        track = measured.track(stream.index)
+        hidden = 0.0 if track is None else edit_list_hidden_s(stream, track)
+        if hidden and not cut_together(info, measured):
             raise MediaRefused(
                 f"{display_name(location)}: an edit list hides {hidden:.1f} s of {stream.kind.value}"
                 f" stream {stream.index} and leaves the tracks of unequal length, as damage would.",
                 remedy="If it plays as it should, copy it with its edit lists applied"
                 " (ffmpeg -i FILE -map 0 -c copy NEW.mkv) and encode the copy.",
             )
-        notices.append(
-            f"Stream {stream.index}: {hidden:.1f} s of {stream.kind.value} that the file's edit list"
-            " hides from every player are left out."
-        )
-    return tuple(notices)
+        if hidden:
+            yield (
+                f"Stream {stream.index}: {hidden:.1f} s of {stream.kind.value} that the file's edit list"
+                " hides from every player are left out."
+            )
 
 
 def cut_together(info: MediaInfo, measured: Measurement) -> bool:
@@ -426,28 +409,16 @@ def cut_together(info: MediaInfo, measured: Measurement) -> bool:
     return bool(ends) and max(ends) - min(ends) <= MAX_APART_S
 
 
-def edit_list_hidden_s(shown: TrackMeasure, everything: TrackMeasure) -> float:
-    """Return the seconds of a track that an edit list hides; 0 within the ordinary limits."""
-    if everything.packets == 0 or everything.end_s is None or everything.first_pts_s is None:
+def edit_list_hidden_s(stream: Stream, track: TrackMeasure) -> float:
+    """Return the seconds of a track that its index names and no packet shows; 0 within the ordinary limits."""
+    if stream.frames is None or not track.packets:
         return 0.0
-    packet_s = (everything.end_s - everything.first_pts_s) / everything.packets
-    return _beyond_ordinary(shown, everything.packets, packet_s)
-
-
-def _beyond_ordinary(shown: TrackMeasure, packets: int, packet_s: float) -> float:
-    missing = max(0, packets - shown.packets - shown.discarded) * packet_s
-    lead_in = shown.discarded * packet_s
-    return missing + lead_in if missing > MAX_HIDDEN_S or lead_in > MAX_LEAD_IN_S else 0.0
-
-
-def _may_hide_media(stream: Stream, track: TrackMeasure) -> bool:
-    """Whether the index names more frames than are displayed, so that a second pass is needed."""
-    if stream.kind not in {StreamKind.VIDEO, StreamKind.AUDIO} or stream.frames is None:
-        return False
     shown_s = (track.end_s or 0.0) - (track.first_pts_s or 0.0)
-    if stream.audio is not None and stream.codec.startswith("pcm_"):
+    missing, lead_in = 0.0, track.discarded * shown_s / track.packets
+    if stream.kind is StreamKind.VIDEO or stream.codec in EVEN_SOUNDS:
+        lost = max(0, stream.frames - track.packets - track.discarded)
+        missing = lost * shown_s / track.packets
+    elif stream.audio is not None and stream.codec.startswith("pcm_"):
         # The index of PCM counts samples, of which a packet holds many.
-        return stream.frames / max(1, stream.audio.sample_rate) - shown_s > MAX_HIDDEN_S
-    if track.packets == 0 or shown_s <= 0:
-        return stream.frames > track.packets
-    return _beyond_ordinary(track, stream.frames, shown_s / track.packets) > 0
+        missing = stream.frames / max(1, stream.audio.sample_rate) - shown_s
+    return missing + lead_in if missing > MAX_HIDDEN_S or lead_in > MAX_LEAD_IN_S else 0.0
