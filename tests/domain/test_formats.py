@@ -144,7 +144,6 @@ def test_what_holds_no_times_never_replaces_an_original_and_says_what_it_lacks(n
 
     assert "the times of frames" in plan.losses
     assert {"2 chapters", "title of stream 1", "the mark comment of stream 1"} <= set(plan.losses)
-    assert "colour description (bt709) of stream 0" in plan.losses
     assert ("the tag location" in plan.losses) is (name == "avi")
     assert ("language (eng) of stream 1" in plan.losses) is (name == "avi")
     assert plan.video.colour == Colour()

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 
 from hevcq.domain.formats import (
     SOFTWARE,
-    VIDEO_FORMATS,
     Container,
     Fallback,
-    VideoCodec,
     candidates,
     same_samples,
     unsuited,
@@ -179,7 +177,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     if refused is not None:
         return refused
     numbered = _numbered([each for each in decided if isinstance(each, StreamPlan)])
-    lost = (*metadata.losses(muxer, info, numbered), *_undescribed(numbered, info))
+    lost = metadata.losses(muxer, info, numbered)
     missed = (*lost, *metadata.left_behind(info))
     if missed and profile.policies.metadata is LossPolicy.REFUSE:
         return Refuse(policy="policies.metadata", detail=metadata.in_words(missed))
@@ -265,18 +263,6 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         personal=(),
         losses=("all that HLS does not carry",),
     )
-
-
-def _undescribed(streams: tuple[StreamPlan, ...], info: MediaInfo) -> Iterator[str]:
-    """Yield the colour tags that the codec of an encoded picture has no place for."""
-    for stream in streams:
-        source = next(s for s in info.streams if s.index == stream.source_index).video
-        if stream.video is None or source is None:
-            continue
-        colour = source.colour
-        if VIDEO_FORMATS[VideoCodec(stream.video.codec)].described or not colour.space:
-            continue
-        yield f"colour description ({colour.space}) of stream {stream.source_index}"
 
 
 def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
