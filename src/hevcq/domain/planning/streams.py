@@ -62,6 +62,13 @@ _UNREAD_AUDIO = {
 """Names of audio codecs that ffmpeg 5.1 does not know, by their tag in MP4 and 3GP."""
 _UNREAD_SUBTITLES = {"wvtt": "WebVTT", "stpp": "TTML"}
 """Subtitle tracks of MP4 that ffmpeg 5.1 reports as data and cannot decode, by codec tag."""
+_CAMERA_DATA = {
+    "fdsc": "GoPro's notes for mending a torn recording",
+    "gpmd": "GoPro's place and motion",
+    "mebx": "what an iPhone noted at each moment, such as where faces are",
+    "tmcd": "a time code",
+}
+"""What the data tracks of cameras hold, by codec tag."""
 
 Decision = StreamPlan | Refuse
 
@@ -418,7 +425,7 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
     if tag == "text" and info.chapters:
         return left_out(stream, "the chapter titles track, which is kept as chapters")
     held = tag in containers.DATA_TAGS[muxer]
-    what = f"a data track ({tag or stream.codec})"
+    what = f"{_CAMERA_DATA.get(tag, 'a data track')} ({tag or stream.codec})"
     if stream.codec == "bin_data" and stream.language and info.format_name in RECORDINGS:
         what = f"data or sound{in_brackets(stream.language)} that ffmpeg cannot read"
     return _by_policy(stream, policy, ("data_streams", what), held=held, drops_held=False)
