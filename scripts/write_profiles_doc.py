@@ -46,6 +46,7 @@ and `hevcq profiles validate FILE...` names each wrong key. An unknown key is an
 | the same in at most 1280x720, for phones and slow lines | `720p` |
 | to stream: several sizes among which players switch, with subtitles and a storyboard | `hls` ([its page](hls.md)) |
 | the same with HEVC beside H.264 | your copy of `hls` with `hls.hevc: true` |
+| to stream with 5.1 beside stereo | your copy of `hls` with `hls.surround: eac3` |
 | HDR to stream as HDR | your copy of `hls` with `hls.hevc: true` and `policies.hdr: keep` |
 | less space still, for players of 2020 and later | `av1` |
 | WebM for a web page | `webm` |

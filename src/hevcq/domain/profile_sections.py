@@ -60,6 +60,15 @@ class Subtitles(Frozen):
     )
 
 
+class Surround(StrEnum):
+    """The second group of sounds, of 5.1 channels: none, or the codec of its sounds."""
+
+    OFF = "off"
+    AAC = "aac"
+    AC3 = "ac3"
+    EAC3 = "eac3"
+
+
 class Hls(Frozen):
     """The ladder of `container: hls`. Times in seconds; a rung is named by its shorter side in pixels."""
 
@@ -68,6 +77,11 @@ class Hls(Frozen):
     )
     segment_s: float = Field(
         default=4.0, ge=1, le=12, description="length of a segment, with two key frames"
+    )
+    surround: Surround = Field(
+        default=Surround.OFF,
+        description="5.1 as a second group of sounds, in this codec; AC-3 and E-AC-3 that are in it "
+        "already are copied",
     )
     h264_rungs: Rungs = Field(
         default=H264_RUNGS,

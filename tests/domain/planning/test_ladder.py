@@ -5,7 +5,6 @@ from pydantic import ValidationError
 
 from hevcq.domain.media.facts import Colour, Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Refuse
-from hevcq.domain.planning.ladder import has_low_sounds, low_sound
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Policies, Profile, VideoRecipe
 from hevcq.domain.profile_sections import Hls
@@ -177,12 +176,32 @@ def test_sounds_become_stereo_and_text_becomes_webvtt() -> None:
     assert said.count("is left out") == 2
 
 
-@pytest.mark.parametrize(("rungs", "low"), [({}, True), ({"h264_rungs": {240: (22, 400)}}, False)])
-def test_a_low_rung_has_sounds_of_its_own(rungs, low: bool) -> None:
-    made = planned(recipe(**rungs), video(), audio("ac3", 6))
-    assert has_low_sounds(made) is low
-    found = low_sound(made.streams[1])
-    assert (found.codec, found.channels, found.bit_rate) == ("aac", 1, 48_000)
+@pytest.mark.parametrize(
+    ("wanted", "sound", "expected"),
+    [
+        ("off", audio("ac3", 6), None),
+        ("aac", audio("aac", 6), ("aac", Action.CONVERT, 6, 384_000)),
+        ("ac3", audio("ac3", 6), ("ac3", Action.COPY, 6, None)),
+        ("eac3", audio("ac3", 6), ("eac3", Action.CONVERT, 6, 384_000)),
+        ("eac3", audio("eac3", 8), ("eac3", Action.CONVERT, 6, 384_000)),
+        ("eac3", audio("flac", 4), None),
+    ],
+)
+def test_surround_is_a_second_form_of_the_sound_copied_where_it_can_be(
+    wanted: str, sound, expected
+) -> None:
+    made = planned(recipe(surround=wanted), video(), sound).streams[1]
+    assert (made.codec, made.channels) == ("aac", 2)
+    found = made.also.get("surround")
+    assert (found and (found.codec, found.action, found.channels, found.bit_rate)) == expected
+    said = (
+        "is also kept as it is" if expected and expected[1] is Action.COPY else "5.1 at 384 kbit/s"
+    )
+    assert (said in made.notice) is (expected is not None)
+    low = made.also["low"]
+    assert (low.codec, low.channels, low.bit_rate) == ("aac", 1, 48_000)
+    without = planned(recipe(surround=wanted, h264_rungs={240: (22, 400)}), video(), sound)
+    assert "low" not in without.streams[1].also, "no rung needs it"
 
 
 def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:

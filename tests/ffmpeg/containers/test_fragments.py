@@ -153,9 +153,11 @@ def test_a_delay_is_written_to_the_file(path: Path) -> None:
         (sound(b"mp4a", b"esds", esds()), "mp4a.40.2", 2),
         (sound(b"mp4a", b"esds", esds(b"\x12\x38", long=True)), "mp4a.40.2", 8),
         (sound(b"mp4a", b"esds", esds(before=bytes([6, 1, 2]))), "mp4a.40.2", 2),
+        (sound(b"ac-3", b"dac3", bytes([0, 0x3C, 0])), "ac-3", 6),
+        (sound(b"ec-3", b"dec3", bytes([0, 0, 0, 0x0F])), "ec-3", 6),
         (picture(b"hvc1", HEVC, b"hvcC"), hevc_name(HEVC), 0),
     ],
-    ids=["AAC", "AAC 7.1", "AAC after another tag", "HEVC"],
+    ids=["AAC", "AAC 7.1", "AAC after another tag", "AC-3", "E-AC-3", "HEVC"],
 )
 def test_codecs_are_named_as_hls_names_them(
     path: Path, entry: bytes, codec: str, channels: int

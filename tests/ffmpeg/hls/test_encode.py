@@ -23,10 +23,6 @@ from hevcq.util.clock import SystemClock
 from support.clips import media_clip
 from support.media_facts import MKV, audio, media, video
 
-LOUD = (
-    "anoisesrc=duration=5:amplitude=0.2:seed=3:sample_rate=48000,volume=0.7+0.6*sin(5*t):eval=frame"
-)
-
 
 def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
     profile = recipe(h264_rungs={720: (22, 4500), 360: (23, 1100)}, **hls)
@@ -181,29 +177,3 @@ def test_hdr_is_kept_in_hevc_beside_an_h264_ladder_for_other_screens(tmp_path: P
     ranges = [(each["CODECS"].partition(".")[0], each["VIDEO-RANGE"]) for each in seen]
     assert ranges == [("avc1", "SDR"), ("hvc1", "PQ")]
     assert len(listed(made.master, "I-FRAME-STREAM-INF")) == 2
-
-
-@pytest.mark.parametrize(("crf", "rate"), [(33, 25), (20, 60)])
-def test_the_lowest_rung_and_the_sound_alone_fit_a_slow_phone(
-    crf: int, rate: int, tmp_path: Path
-) -> None:
-    """Noise in stereo is the dearest sound there is; a picture that needs more has no lowest rung."""
-    source, noise = tmp_path / "source.mkv", LOUD
-    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={rate}", "-f", "lavfi", "-i", noise, "-t", "5",
-           "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-ac", "2", "-c:a", "flac",
-           source)  # fmt: skip
-    profile = recipe(h264_rungs={180: (26, 900), 144: (crf, 80)})
-    medium = profile.video.model_copy(update={"preset": "medium"})
-    made = encoded_set(source, tmp_path, profile.model_copy(update={"video": medium}))
-
-    unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
-    require_passed([unchanged, *made.judge()], of_set=True)
-    offered = variants(made.master)
-    groups = {Path(v.uri).stem: v.attributes["AUDIO"] for v in offered}
-    if rate == 25:
-        assert groups == {"v180": "sound", "v144": "low", "low1": "low"}
-        assert offered[1].number("BANDWIDTH") <= 192_000
-    else:
-        assert groups == {"v180": "sound", "low1": "low"}
-        assert made.report.notices == ("v144 is left out: 80 kbit/s are too few for this video.",)
-    assert offered[-1].number("BANDWIDTH") < 64_000

@@ -104,7 +104,7 @@ def variant(**own: object) -> Variant:
     plain: dict[str, object] = {
         "playlist": "a1-2/v720.m3u8", "key_frames": "a1-2/v720-keys.m3u8", "codec": "avc1.640028",
         "width": 1280, "height": 720, "rate": 25.0, "range": "bt709", "rates": Rates(900, 500),
-        "key_rates": Rates(90, 50), "groups": ["sound"],
+        "key_rates": Rates(90, 50), "groups": ["sound", "surround"],
     }  # fmt: skip
     return Variant(**{**plain, **own})
 
@@ -157,12 +157,15 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     ]
 
 
-def test_every_variant_is_listed_with_its_group_of_sounds_stereo_first() -> None:
+def test_every_variant_is_listed_with_each_of_its_groups_of_sounds_stereo_first() -> None:
     stereo = Rendition("sound1.m3u8", "", "en", default=True, channels=2, codec="mp4a.40.2",
                        rates=Rates(100, 90))  # fmt: skip
     talk = replace(stereo, playlist="sound2.m3u8", title="Talk", default=False)
+    full = replace(
+        stereo, playlist="surround1.m3u8", channels=6, codec="ec-3", rates=Rates(400, 400)
+    )
     low = [replace(each, playlist="low1.m3u8", channels=1) for each in (stereo, talk)]
-    groups = {"sound": [stereo, talk], "low": low}
+    groups = {"sound": [stereo, talk], "surround": [full, talk], "low": low}
     small = variant(playlist="v360.m3u8", key_frames="v360-keys.m3u8")
     least = variant(playlist="v144.m3u8", key_frames="v144-keys.m3u8", groups=["low"])
     text = master_playlist(Master([variant(), small, least], groups, []))
@@ -171,14 +174,18 @@ def test_every_variant_is_listed_with_its_group_of_sounds_stereo_first() -> None
     assert said == [
         ("a1-2/v720.m3u8", "sound", "1000"),
         ("v360.m3u8", "sound", "1000"),
+        ("a1-2/v720.m3u8", "surround", "1300"),
+        ("v360.m3u8", "surround", "1300"),
         ("v144.m3u8", "low", "1000"),
     ]
+    assert offered[2].attributes["CODECS"] == "avc1.640028,ec-3,mp4a.40.2"
     assert [k.uri for k in listed(text, "I-FRAME-STREAM-INF")] == [
         "a1-2/v720-keys.m3u8", "v360-keys.m3u8", "v144-keys.m3u8",
     ]  # fmt: skip
     names = [(r.attributes["NAME"], r.attributes["DEFAULT"], r.uri) for r in listed(text, "MEDIA")]
     assert names == [
         ("en", "YES", "sound1.m3u8"), ("Talk", "NO", "sound2.m3u8"),
+        ("en", "YES", "surround1.m3u8"), ("Talk", "NO", "sound2.m3u8"),
         ("en", "YES", "low1.m3u8"), ("Talk", "NO", "low1.m3u8"),
     ]  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from pydantic import Field
@@ -96,9 +96,9 @@ class Action(StrEnum):
     DROP = "drop"
 
 
-SOUNDS, LOW = "sound", "low"
-"""Groups of an HLS ladder's sounds; the second is for rungs of at most LOW_RUNG_KBPS and for sound without
-a picture."""
+SOUNDS, SURROUND, LOW = "sound", "surround", "low"
+"""Groups of an HLS ladder's sounds; in the second 5.1 takes the place of its stereo mix, the third is
+for rungs of at most LOW_RUNG_KBPS and for sound without a picture."""
 LOW_RUNG_KBPS = 100
 """With the sound of LOW and what the container takes, at most the 192 kbit/s that Apple asks of one variant."""
 LADDER_RATE = 60.5
@@ -203,6 +203,9 @@ class StreamPlan(Frozen):
     channels: int | None = None
     gain_db: float = Field(default=0.0, description="by which a sound is made louder")
     video: VideoTarget | None = Field(default=None, description="what an encoded picture must be")
+    also: Mapping[str, StreamPlan] = Field(
+        default={}, description="how an HLS ladder also holds this sound, by the group of sounds"
+    )
     notice: str = Field(
         default="", description="the sentence shown when something is lost or changed"
     )

@@ -11,7 +11,9 @@ from hevcq.domain import formats
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import (
+    LOW,
     LOW_RUNG_KBPS,
+    SURROUND,
     Action,
     EncodePlan,
     Ladder,
@@ -30,12 +32,14 @@ from hevcq.domain.profile import (
     Profile,
     VideoCodec,
 )
-from hevcq.domain.profile_sections import Rungs
+from hevcq.domain.profile_sections import Rungs, Surround
 
 SOUND_KBPS = 64
 """AAC of a rung's sound, for each of its one or two channels."""
 LOW_KBPS = 48
 """AAC mono beside the smallest rung."""
+SURROUND_KBPS = 384
+"""A 5.1 sound that is encoded."""
 FAST = 30.5
 """Frames per second from which a rung's largest rate is half as much again."""
 USUAL_SHARE = 0.45
@@ -49,6 +53,11 @@ FASTEST, USUAL_RATE = 300, Fraction(25)
 """Frames per second above which a header gives its clock, and what is assumed then."""
 IMAGE_BYTES, SHEET_BYTES_S = 40_000, 1500
 """Bytes of the poster, and of the storyboard for each second that it shows."""
+SURROUND_CHANNELS = 5
+"""Channels from which a sound is also kept as 5.1: front, centre and surround."""
+COPIED_BPS = 640_000
+"""Largest rate of AC-3, and a usual one of E-AC-3, in bit/s."""
+_SURROUND_NAMES = {Surround.AAC: "AAC", Surround.AC3: "AC-3", Surround.EAC3: "E-AC-3"}
 _WIDEST = 16384
 _NAMES = {VideoCodec.H264: "v", VideoCodec.HEVC: "hevc"}
 
@@ -180,13 +189,55 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
     channels = stream.audio.channels if stream.audio is not None else kept
     mixed = f" of {channels} channels" if channels > 2 else ""
     words = "stereo" if kept == 2 else "mono"
+    surround, low = _surround(profile, stream), _low(profile, stream)
+    found = {SURROUND: surround, LOW: low}
+    also = "" if surround is None else surround.notice
     return decided.model_copy(
         update={
             "channels": kept,
             "bit_rate": kbps * 1000,
+            "also": {group: made for group, made in found.items() if made is not None},
             "notice": f"Stream {stream.index}: audio in {stream.codec}{mixed} becomes AAC {words} at "
-            f"{kbps} kbit/s{clipped(stream)}.",
+            f"{kbps} kbit/s{clipped(stream)}{also}.",
         }
+    )
+
+
+def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
+    """Plan a sound's place in the group of 5.1; None if the profile or the sound has none."""
+    wanted, facts = profile.hls.surround, stream.audio
+    if wanted is Surround.OFF or facts is None or facts.channels < SURROUND_CHANNELS:
+        return None
+    dolby = (
+        wanted is not Surround.AAC
+    )  # a copy of AAC would lose what edit lists say of its priming
+    copied = dolby and stream.codec == wanted.value and facts.channels <= 6
+    kbps = SURROUND_KBPS
+    notice = f", and {_SURROUND_NAMES[wanted]} 5.1 at {kbps} kbit/s"
+    return StreamPlan(
+        source_index=stream.index,
+        kind=StreamKind.AUDIO,
+        action=Action.COPY if copied else Action.CONVERT,
+        codec=wanted.value,
+        encoder="copy" if copied else wanted.value,
+        bit_rate=None if copied else kbps * 1000,
+        channels=facts.channels if copied else 6,
+        notice=", and is also kept as it is" if copied else notice,
+    )
+
+
+def _low(profile: Profile, stream: Stream) -> StreamPlan | None:
+    """Plan a sound's place beside the lowest rung; None if no rung is so low."""
+    if all(most > LOW_RUNG_KBPS for _, most in profile.hls.h264_rungs.values()):
+        return None
+    return StreamPlan(
+        source_index=stream.index,
+        kind=StreamKind.AUDIO,
+        action=Action.CONVERT,
+        codec="aac",
+        encoder="aac",
+        bit_rate=LOW_KBPS * 1000,
+        channels=1,
     )
 
 
@@ -244,17 +295,9 @@ def expected_set_bytes(plan: EncodePlan, info: MediaInfo, seconds: float) -> tup
 def sound_bytes(plan: EncodePlan, seconds: float) -> int:
     """Return about how many bytes the sounds of a set take."""
     tracks = [track for track in plan.kept if track.kind is StreamKind.AUDIO]
-    low = sum(low_sound(track).bit_rate or 0 for track in tracks if has_low_sounds(plan))
-    return int((low + sum(track.bit_rate or 0 for track in tracks)) / 8 * seconds)
-
-
-def has_low_sounds(plan: EncodePlan) -> bool:
-    return plan.ladder is not None and any(rung.is_low for rung in plan.ladder.rungs)
-
-
-def low_sound(track: StreamPlan) -> StreamPlan:
-    """Return the plan of a sound as the lowest rung has it."""
-    return track.model_copy(update={"channels": 1, "bit_rate": LOW_KBPS * 1000})
+    rates = [track.bit_rate or 0 for track in tracks]
+    rates += [each.bit_rate or COPIED_BPS for track in tracks for each in track.also.values()]
+    return int(sum(rates) / 8 * seconds)
 
 
 def worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> Iterator[str]:

@@ -29,6 +29,8 @@ _HELD_S = 0.028
 put ahead of each beginning, so that what follows a change is not early (at most 3 ms at each, measured)."""
 _NAMED = re.compile(r"^(mono|stereo|quad|[2-7]\.[0-2])(\([a-z]+\))?$")
 _BY_COUNT = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_FEWER = {1: "mono", 2: "stereo"}
+"""Layouts of fewer channels than a source has; the others are 5.1."""
 _FORMATS = {"libopus": "s16|flt", "libmp3lame": "s32p|fltp|s16p", "flac": "s16|s32"}
 """Sample formats of encoders, others take fltp. Mixing down of whole numbers is quieter than of floats."""
 
@@ -116,7 +118,7 @@ def within_scale(source: Stream) -> list[str]:
 
 def set_layout(track: StreamPlan) -> str:
     """Return the layout of channels of a sound of a set, or of one with fewer than its source."""
-    return "mono" if track.channels == 1 else "stereo"
+    return _FEWER.get(track.channels or 2, "5.1")
 
 
 def silent_start(source: Stream, plan: EncodePlan, info: MediaInfo) -> str:

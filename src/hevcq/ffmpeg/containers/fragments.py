@@ -172,8 +172,9 @@ def _index(file: BinaryIO, moov: Box) -> _FragmentIndex:
     trex = _payload(file, _inside(file, moov, b"mvex", b"trex"))
     duration, size, flags = struct.unpack_from(">3I", trex, 12)
     width = height = channels = 0
-    if entry.kind == b"mp4a":
-        codec, channels = _aac(_payload(file, _after(file, entry, 28, b"esds")))
+    if entry.kind in _SOUNDS:
+        box, read = _SOUNDS[entry.kind]
+        codec, channels = read(_payload(file, _after(file, entry, 28, box)))
     else:
         fixed = _payload(file, entry)
         width, height = struct.unpack_from(">2H", fixed, 24)
@@ -246,6 +247,22 @@ def _aac(esds: bytes) -> tuple[str, int]:
         else:
             at += size
     raise ValueError("its sound does not say how it is decoded")
+
+
+def _ac3(box: bytes) -> tuple[str, int]:
+    """Return the name and the channels of AC-3, given its dac3 (ETSI TS 102 366, F.4)."""
+    return "ac-3", _AC3_CHANNELS[box[1] >> 3 & 7] + (box[1] >> 2 & 1)
+
+
+def _eac3(box: bytes) -> tuple[str, int]:
+    """Return the name and the channels of E-AC-3, given its dec3 (ETSI TS 102 366, F.6)."""
+    return "ec-3", _AC3_CHANNELS[box[3] >> 1 & 7] + (box[3] & 1)
+
+
+_AC3_CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)
+"""Channels of AC-3 by its mode (acmod), without that of low frequencies."""
+_SOUNDS = {b"mp4a": (b"esds", _aac), b"ac-3": (b"dac3", _ac3), b"ec-3": (b"dec3", _eac3)}
+"""Sample entries of sounds: the box with the decoder's configuration, and what reads it."""
 
 
 def _fragments(file: BinaryIO, boxes: list[Box], index: _FragmentIndex) -> Iterator[Fragment]:

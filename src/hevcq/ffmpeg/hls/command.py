@@ -13,13 +13,13 @@ from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import (
     LOW,
     SOUNDS,
+    SURROUND,
     Action,
     EncodePlan,
     Ladder,
     Rung,
     StreamPlan,
 )
-from hevcq.domain.planning.ladder import has_low_sounds, low_sound
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.ffmpeg.command.build import (
     Options,
@@ -90,19 +90,29 @@ def of_kind(plan: EncodePlan, kind: StreamKind) -> list[StreamPlan]:
 
 
 def sounds_of(plan: EncodePlan) -> dict[str, StreamPlan]:
-    """Return the sounds by the names of their files: each of the source's, then those for low rungs."""
+    """Return the sounds by the names of their files: each of the source's, then those of other groups."""
     tracks = list(enumerate(of_kind(plan, StreamKind.AUDIO), 1))
     found = {f"{SOUNDS}{number}": track for number, track in tracks}
-    if has_low_sounds(plan):
-        found |= {f"{LOW}{number}": low_sound(track) for number, track in tracks}
+    for group in (SURROUND, LOW):
+        found |= {f"{group}{n}": track.also[group] for n, track in tracks if group in track.also}
     return found
 
 
+def encoded_sounds_of(plan: EncodePlan) -> dict[str, StreamPlan]:
+    """Return those sounds that are encoded rather than copied."""
+    return {n: track for n, track in sounds_of(plan).items() if track.action is not Action.COPY}
+
+
 def sound_groups(plan: EncodePlan) -> dict[str, list[str]]:
-    """Return the names of the sounds in each group."""
+    """Return the names of the sounds in each group; a sound without 5.1 is in both alike."""
     named = sounds_of(plan)
-    groups = {group: [name for name in named if name.startswith(group)] for group in (SOUNDS, LOW)}
-    return {group: names for group, names in groups.items() if names}
+    plain = [name for name in named if name.startswith(SOUNDS)]
+    groups = {SOUNDS: plain} if plain else {}
+    for group in (SURROUND, LOW):
+        own = {name: name.replace(SOUNDS, group) for name in plain}
+        if not named.keys().isdisjoint(own.values()):
+            groups[group] = [other if other in named else name for name, other in own.items()]
+    return groups
 
 
 def groups_beside(rung: Rung, groups: Collection[str]) -> list[str]:
@@ -124,7 +134,7 @@ def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
     found += [paths.sound(name) for name in sounds_of(plan)]
     found += [paths.text(n) for n, _ in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1)]
     found += [paths.thumbnails(rung) for rung in rungs]
-    return [*found, *map(paths.levels, sounds_of(plan))]
+    return [*found, *map(paths.levels, encoded_sounds_of(plan))]
 
 
 def set_command(tools: FfmpegTools, request: EncodeRequest) -> list[str]:
@@ -171,7 +181,7 @@ def side_outputs(request: EncodeRequest, paths: SetPaths) -> list[str]:
         command += ["-f", "webvtt", f"file:{paths.text(number)}"]
     for rung in ladder_in(plan).rungs:
         command += ["-map", f"[{_thumbs(rung)}]", *RAW, f"file:{paths.thumbnails(rung)}"]
-    for name, track in sounds_of(plan).items():
+    for name, track in encoded_sounds_of(plan).items():
         command += source_levels(track, plan, info, paths.levels(name))
     return command
 
@@ -283,7 +293,12 @@ def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:
 
 
 def _sound_options(track: StreamPlan, plan: EncodePlan, info: MediaInfo) -> list[str]:
-    """Return the options of a sound: silence fills what it begins later, and gaps on the way."""
+    """Return the options of a sound: silence fills what it begins later, and gaps on the way.
+
+    A copied one begins at 0, as the picture does, and is delayed afterwards.
+    """
+    if track.action is Action.COPY:
+        return ["-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS"]
     source = next(s for s in info.streams if s.index == track.source_index)
     led_in, layout = silent_start(source, plan, info), set_layout(track)
     steady = f"aresample=async=1:min_hard_comp=0.01{led_in}"

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import StreamKind
-from hevcq.domain.planning.encode_plan import LOW, SOUNDS, Rung
+from hevcq.domain.planning.encode_plan import LOW, SOUNDS, SURROUND, Action, Rung, StreamPlan
 from hevcq.domain.planning.ladder import worth_keeping
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
 from hevcq.ffmpeg.hls.command import (
     SetPaths,
+    encoded_sounds_of,
     ladder_in,
     of_kind,
     set_command,
@@ -65,7 +66,7 @@ def packaged(
     return replace(
         report,
         thumbnails=tuple(map(paths.thumbnails, package.rungs)),
-        levels=tuple(map(paths.levels, sounds_of(request.plan))),
+        levels=tuple(map(paths.levels, encoded_sounds_of(request.plan))),
         files=tuple(package.files()),
         notices=package.notices,
     )
@@ -110,7 +111,7 @@ class _Package:
     def write(self) -> None:
         """Write playlists, subtitles, chapters and images; the master playlist last."""
         self._show_in_time()
-        sounds = {name: self._read(self._paths.sound(name)) for name in sounds_of(self._plan)}
+        sounds = {name: self._sound(name, track) for name, track in sounds_of(self._plan).items()}
         for number, _ in enumerate(of_kind(self._plan, StreamKind.SUBTITLE), 1):
             self._set_clock(self._paths.text(number))
         top, lowest = self._file(self.rungs[0]), self._file(self._lowest())
@@ -161,18 +162,27 @@ class _Package:
         return min(self.rungs, key=lambda rung: rung.target.width * rung.target.height)
 
     def _show_in_time(self) -> None:
-        """Delay every rung by what the picture begins later than the source's file."""
-        request = self._request
-        source = request.measured.track(self._plan.main_video.source_index)
-        begins = (source.first_pts_s if source is not None else None) or 0.0
-        late = max(0.0, begins - request.info.origin_s(self._plan.mapped))
+        """Delay every rung by what the picture begins later than the file."""
         for rung in self.rungs:
             path, content = self._paths.rung(rung), self._contents[rung.name]
-            if ticks := round(late * content.timescale):
-                self._contents[rung.name] = delay(path, content, ticks)
+            self._contents[rung.name] = self._delayed(path, content, self._plan.main_video)
+
+    def _delayed(self, path: Path, content: FragmentedFile, track: StreamPlan) -> FragmentedFile:
+        """Delay a file that begins at 0 by what its track begins later than the source's file."""
+        request = self._request
+        source = request.measured.track(track.source_index)
+        begins = (source.first_pts_s if source is not None else None) or 0.0
+        late = max(0.0, begins - request.info.origin_s(self._plan.mapped))
+        ticks = round(late * content.timescale)
+        return delay(path, content, ticks) if ticks else content
 
     def _file(self, rung: Rung) -> RungFile:
         return RungFile(self._paths.rung(rung), rung.target, self._contents[rung.name])
+
+    def _sound(self, name: str, track: StreamPlan) -> FragmentedFile:
+        path = self._paths.sound(name)
+        content = self._read(path)
+        return self._delayed(path, content, track) if track.action is Action.COPY else content
 
     def _set_clock(self, path: Path) -> None:
         words = path.read_text(encoding="utf-8")
@@ -189,5 +199,5 @@ class _Package:
 def content_type(name: str) -> str:
     """Return the media type of a file of a set, by its name."""
     if name.endswith(".mp4"):
-        return "audio/mp4" if name.startswith((SOUNDS, LOW)) else "video/mp4"
+        return "audio/mp4" if name.startswith((SOUNDS, SURROUND, LOW)) else "video/mp4"
     return CONTENT_TYPES[Path(name).suffix]

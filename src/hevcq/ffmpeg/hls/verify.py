@@ -18,6 +18,7 @@ from hevcq.ffmpeg.command.levels import levels_late_s, planned_shape
 from hevcq.ffmpeg.hls import gates
 from hevcq.ffmpeg.hls.command import (
     bare_info,
+    encoded_sounds_of,
     of_kind,
     rung_plan,
     rung_profile,
@@ -175,7 +176,9 @@ class _SetGates:
 
     def _sounds(self) -> Iterator[GateResult]:
         """Run the gates of one file over each sound; G8 if it was encoded anew."""
-        written = dict(zip(sounds_of(self.request.plan), self.request.report.levels, strict=False))
+        written = dict(
+            zip(encoded_sounds_of(self.request.plan), self.request.report.levels, strict=False)
+        )
         tracks = sounds_of(self.request.plan).items()
         for (key, track), media in zip(tracks, self.stored.sounds, strict=True):
             name = media.path.name
