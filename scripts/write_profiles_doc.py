@@ -129,7 +129,7 @@ VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
   begins anew); below ten minutes two CRFs do.
 - Out of reach even at the lowest CRF, or far too large by the samples: the original is kept without an encode.
 - The finished video is measured elsewhere. 1.5 points short, it is encoded once more; a second miss is said.
-- HDR and files without frame times (AVI, some MPG) take `video.crf`, with a notice.
+- HDR, files without frame times (AVI, some MPG) and inverse telecine take `video.crf`, with a notice.
 
 `hevcq ingest FOLDER --fit 25GB` or `--half` let the size choose instead: one CRF for all, the best of 18 to 32
 (hevc) at which the forecast by samples fits to its upper end. Too much even at the worst, and nothing is
@@ -189,8 +189,11 @@ decoded by ffmpeg from CEA-608 with the times of the pictures; places, colours a
 says are not kept. G5 decodes the source's captions a second time and compares every cue. This decodes
 the video some times more, which no other video pays. A ladder carries captions in its H.264.
 
-A telecine (24 frames a second shown as 60 fields) is deinterlaced like other fields. A DVD whose frames
-are only flagged to be repeated holds them once, and keeps their times.
+`video.invert_telecine: true` restores the original frames of a telecine (24 frames a second shown as
+60 fields) by ffmpeg's `fieldmatch` and `decimate`; otherwise such a video is deinterlaced. Its frames
+must be shown at even times, and HLS, a turned video, and one whose size changes or whose captions its
+encoder carries, are always deinterlaced. A DVD whose frames are only flagged to be repeated holds them
+once, and keeps their times.
 
 Sound that the container cannot hold is converted to `audio.codec`, which loses quality: PCM in an
 MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are. A

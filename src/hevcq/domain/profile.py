@@ -150,6 +150,9 @@ class VideoRecipe(Frozen):
         description="with policies.interlaced: convert: a frame of each field (50i becomes 50p), or "
         "one frame of each pair of fields (25p), which halves the motion",
     )
+    invert_telecine: bool = Field(
+        default=False, description="restore the 24 frames a second of a telecine; see below"
+    )
     crop: Literal["none", "auto"] = Field(
         default="none",
         description="auto: cut off black bars that stay in place over the whole video, as high or wide on "

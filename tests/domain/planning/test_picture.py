@@ -400,6 +400,24 @@ def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are
     assert refused("hevc", unmarked, policies={"interlaced": "refuse"}) == "policies.interlaced"
 
 
+def test_a_telecine_is_inverted_for_whom_asks_where_all_of_it_can_be() -> None:
+    facts = {"field_order": "tt", "telecined": True, "average_rate": "30000/1001"}
+    asked = {"video": {"invert_telecine": True}}
+
+    def inverted(name: str = "hevc", height: int = 480, **changes: object) -> bool:
+        parts = asked | {k: changes.pop(k) for k in ("policies", "video") if k in changes}
+        return bool(target(name, video(720, height, **(facts | changes)), **parts).telecine)
+
+    assert inverted()
+    assert inverted("720p")
+    assert not inverted(height=486)
+    assert not inverted(average_rate="25/1")
+    assert not target("hevc", video(720, 480, **facts)).telecine
+    assert not inverted(video={"invert_telecine": False})
+    assert not inverted(becomes="704x480 1:1 yuv420p")
+    assert target("avi", video(720, 480, **facts), **asked).rate == "24000/1001"
+
+
 def test_where_chroma_lies_is_promised_of_what_is_not_converted():
     """Since version 8 ffmpeg places the chroma of 4:2:0 by itself where it makes or scales it."""
     centred = Colour(chroma_location="center")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
-from hevcq.domain.media.facts import Colour, Measurement, MediaInfo
+from hevcq.domain.media.facts import Colour, Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.errors import MediaRefused, SourceUnreadable
 from hevcq.ffmpeg.inspect import damage as damages
 from hevcq.ffmpeg.inspect import preflight, texts
@@ -100,6 +100,27 @@ def test_a_text_track_is_compared_with_the_captions(monkeypatch, made, problems)
     tracks = texts.CaptionTracks("a.mp4", {"CC1": 2}, 0.0)
 
     assert list(texts.caption_problems(TOOLS, source, tracks, STOP)) == problems
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (tuple(1001 * n for n in range(40)), ""),
+        (tuple(1001 * n + n % 2 * 200 for n in range(40)), ""),
+        ((0, 500, 9000), "shown at uneven times"),
+        ((), "shown at uneven times"),
+    ],
+    ids=["even", "rounded", "uneven", "unknown"],
+)
+def test_a_telecine_at_uneven_times_is_not_inverted(times, said) -> None:
+    facts = {"field_order": "tt", "telecined": True, "average_rate": "30000/1001"}
+    pulled = info(video(720, 480, time_base="1/30000", **facts))
+    track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=len(times), times=times)
+    measured, asked = Measurement(tracks=(track,)), profile("hevc", video={"invert_telecine": True})
+
+    with pytest.raises(MediaRefused, match=said) if said else nullcontext():
+        preflight.require_even_film("a.mkv", pulled, measured, asked)
+    preflight.require_even_film("a.mkv", pulled, measured, profile("hevc"))
 
 
 def asf(flags: int = 0, sizes: tuple[int, int] = (8, 8), count: int = 2, packets: int = 2) -> bytes:

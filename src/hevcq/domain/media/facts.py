@@ -94,6 +94,9 @@ class VideoFacts(Frozen):
     seen_order: str = Field(
         default="", description="the field order that its pictures clearly show: tt, bb or empty"
     )
+    telecined: bool = Field(
+        default=False, description="whether its fields repeat as those of a telecine, in samples"
+    )
     retimed: tuple[tuple[int, int], ...] = Field(
         default=(),
         description="pictures, counted from 0, that a decoder gives a wrong time, once it is measured, "

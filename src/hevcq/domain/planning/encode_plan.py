@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from fractions import Fraction
 
 from pydantic import Field
 
@@ -20,6 +21,7 @@ from hevcq.domain.media.facts import (
     MasteringDisplay,
     Measurement,
     MediaInfo,
+    Stream,
     StreamKind,
     TrackMeasure,
 )
@@ -96,6 +98,8 @@ class Action(StrEnum):
     DROP = "drop"
 
 
+FILM_TICK = Fraction(1, 120_000)
+"""Seconds in which the times of 24 and of 24000/1001 frames a second are whole."""
 SOUNDS, SURROUND, LOW = "sound", "surround", "low"
 """Groups of an HLS ladder's sounds; in the second 5.1 takes the place of its stereo mix, the third is
 for rungs of at most LOW_RUNG_KBPS and for sound without a picture."""
@@ -143,6 +147,10 @@ class VideoTarget(Frozen):
     every: int = Field(
         default=1, description="of so many pictures the first alone is encoded: of an HLS ladder"
     )
+    telecine: str = Field(
+        default="",
+        description="frames per second that are restored of a telecine, num/den; empty: none is inverted",
+    )
     unmark_fields: bool = Field(
         default=False, description="progressive pictures lose the source's mark of interlaced ones"
     )
@@ -182,8 +190,15 @@ class VideoTarget(Frozen):
 
     @property
     def frames_per_frame(self) -> int:
-        """Frames that the encode makes of each frame of the source."""
+        """Frames that the encode makes of each frame of the source, a telecine apart."""
         return 2 if self.field_rate else 1
+
+    def tick(self, source: Stream) -> Fraction:
+        """Return the seconds in which the times of the encoded frames are whole."""
+        if self.telecine:
+            return FILM_TICK
+        # The second field of a frame is shown between two ticks of the source.
+        return source.tick / self.frames_per_frame
 
 
 class StreamPlan(Frozen):

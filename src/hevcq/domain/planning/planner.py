@@ -5,6 +5,7 @@ change or omission is a notice in the plan.
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from hevcq.domain.formats import (
     SOFTWARE,
@@ -327,14 +328,18 @@ def _fitted_words(facts: VideoFacts) -> str:
 
 
 def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
-    if target.field_rate:
+    if target.telecine:
+        shown = float(Fraction(target.telecine))
+        yield f"telecined; its original {shown:.6g} frames per second are restored"
+    elif target.field_rate:
         yield "deinterlaced to full rate, a frame of each field"
     elif target.deinterlace:
         yield "deinterlaced, one frame of each pair of fields"
     elif target.unmark_fields:
         yield "marked as interlaced, but its pictures are progressive; encoded so"
     if source.interlaced_pictures:
-        end = "" if target.deinterlace else "; encoded as they are"
+        kept = not target.deinterlace and not target.telecine
+        end = "; encoded as they are" if kept else ""
         yield f"not marked as interlaced, but its pictures are{end}"
     if target.deinterlace and source.misordered:
         yield "its fields are marked in the wrong order; the right one is used"

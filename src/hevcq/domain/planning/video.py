@@ -280,6 +280,8 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
     found = nominal or average or USUAL_RATES[1]
     if found > FASTEST or found.numerator > FINEST_RATE:
         found = next((each for each in USUAL_RATES if each >= average), USUAL_RATES[-1])
+    if inverts_telecine(profile, facts):
+        return film_rate(facts)
     twice = profile.video.deinterlace is DeinterlaceRate.FIELD and facts.interlaced
     return str(found * 2 if twice else found)
 
@@ -345,6 +347,9 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
         return {}
     if profile.policies.interlaced is LossPolicy.KEEP:
         return {"field_order": facts.field_order}
+    if inverts_telecine(profile, facts):
+        order = facts.top_field_first if facts.seen_order else None
+        return {"telecine": film_rate(facts), "top_field_first": order}
     every_field = profile.video.deinterlace is DeinterlaceRate.FIELD
     return {
         "deinterlace": True,
@@ -352,6 +357,27 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
         "field_rate": every_field and not captions,
         "top_field_first": facts.top_field_first if facts.seen_order else None,
     }
+
+
+def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
+    """Return whether a telecine is to be inverted.
+
+    Kept captions are spread over all frames, turned fields are columns, and 4:2:0 needs lines in fours.
+    """
+    captions = facts.closed_captions and _carries_captions(profile)
+    wanted = profile.video.invert_telecine and profile.policies.interlaced is LossPolicy.CONVERT
+    able = profile.container is not Container.HLS and facts.height % 4 == 0
+    upright = not facts.rotation and not facts.mirrored
+    able = able and upright and not captions and not facts.becomes
+    return facts.telecined and facts.interlaced and wanted and able and bool(film_rate(facts))
+
+
+def film_rate(facts: VideoFacts) -> str:
+    """Return the frames per second that were telecined; "" if the video's rate is none of a telecine's."""
+    average = rate(facts.average_rate)
+    telecined = Fraction(30000, 1001), Fraction(30)  # of 24000/1001 and of 24
+    nearest = min(telecined, key=lambda each: abs(average - each))
+    return str(nearest * 4 / 5) if abs(average / nearest - 1) <= EVEN_SHARE else ""
 
 
 def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fraction] | None:

@@ -380,7 +380,7 @@ def track_options(
     if track.action is Action.COPY:
         made: Options = [("-c", "copy")]
     elif track.video is not None:
-        made = _picture(track.video, profile, threads, source.tick / track.video.frames_per_frame)
+        made = _picture(track.video, profile, threads, track.video.tick(source))
         if is_mp4_family(muxer):
             made.append(("-tag", track.video.tag))
         elif muxer == AVI:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from hevcq.domain.formats import HARDWARE, VIDEO_FORMATS, VideoCodec, quality_options
 from hevcq.domain.media.facts import DISCONTINUOUS, MasteringDisplay, MediaInfo
-from hevcq.domain.planning.encode_plan import VideoTarget
+from hevcq.domain.planning.encode_plan import FILM_TICK, VideoTarget
 from hevcq.ffmpeg.inputs import looking_far
 from hevcq.ffmpeg.versions import UNCROPPED
 
@@ -186,6 +186,16 @@ def fit_filter(target: VideoTarget) -> str:
     return f"{scaled},{bars},setsar={sample}"
 
 
+def inverse_telecine_filter(target: VideoTarget) -> str:
+    """Return the filters that put the fields of each original frame together, and leave one of five out.
+
+    Times are even, from the first frame on.
+    """
+    order = {None: "", True: "=order=tff", False: "=order=bff"}[target.top_field_first]
+    step = 1 / (Fraction(target.telecine) * FILM_TICK)
+    return f"fieldmatch{order},decimate,setfield=prog,settb={FILM_TICK},setpts=STARTPTS+{step}*N"
+
+
 UNMARKED = (
     "sidedata=delete:type=MASTERING_DISPLAY_METADATA,sidedata=delete:type=CONTENT_LIGHT_LEVEL"
 )
@@ -252,7 +262,9 @@ def _chosen_pictures(target: VideoTarget) -> list[str]:
     """Return the filters that decide which pictures there are, and when."""
     filters = [retiming_filter(target)] if target.retimed else []
     filters += [fit_filter(target)] if target.fit else []
-    if target.deinterlace:
+    if target.telecine:
+        filters.append(inverse_telecine_filter(target))
+    elif target.deinterlace:
         filters.append(deinterlace_filter(target))
     elif target.unmark_fields:
         filters.append("setfield=prog")

@@ -15,6 +15,7 @@ not the others is more likely damage, and is refused.
 
 import threading
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 from hevcq.domain.formats import Container
@@ -22,6 +23,8 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.domain.planning.video import (
     captions_become_text,
     evened,
+    film_rate,
+    inverts_telecine,
 )
 from hevcq.domain.profile import AudioPolicy, LossPolicy, Preflight, Profile
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
@@ -91,6 +94,7 @@ def preflight(
 
         found["loudness"] = tuple(source_loudness(tools, location, info, profile, stop))
     found["changing"] = tuple(_changing_sounds(tools, location, info, profile, stop))
+    require_even_film(location, info, measured, profile)
     return measured.model_copy(update={**found, "notices": (*measured.notices, *notices)})
 
 
@@ -102,6 +106,28 @@ def _require_known_hdr(location: str, info: MediaInfo, profile: Profile) -> None
             raise MediaRefused(
                 f"{display_name(location)} is HDR10 in H.264, whose mastering display ffmpeg does not read.",
                 remedy="Set policies.hdr to convert in the profile to map its tones to SDR.",
+            )
+
+
+def require_even_film(
+    location: str, info: MediaInfo, measured: Measurement, profile: Profile
+) -> None:
+    """Raise MediaRefused if a telecine is to be inverted whose frames are shown at uneven times.
+
+    The original frames are put at even times, which would take the sound out of step.
+    """
+    for stream in info.of_kind(StreamKind.VIDEO):
+        track = measured.track(stream.index)
+        if stream.video is None or track is None or not inverts_telecine(profile, stream.video):
+            continue
+        frame, first = 4 / (5 * Fraction(film_rate(stream.video)) * stream.tick), track.times[:1]
+        allowed = max(frame / 4, Fraction(2))
+        shown = (time - first[0] - number * frame for number, time in enumerate(track.times))
+        if not first or any(abs(late) > allowed for late in shown):
+            raise MediaRefused(
+                f"{display_name(location)}: its frames are shown at uneven times, so the original ones of"
+                " its telecine cannot be restored.",
+                remedy="Set video.invert_telecine to false in the profile to deinterlace it.",
             )
 
 

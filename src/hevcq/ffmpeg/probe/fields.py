@@ -142,6 +142,7 @@ def _looked_at(
         # Of a telecine idet calls the frames with fields of two progressive if they are few.
         "progressive_pictures": marked and seen.is_progressive and not seen.is_telecined,
         "seen_order": seen.order,
+        "telecined": seen.is_telecined,
     }
     return stream.model_copy(update={"video": video.model_copy(update=found)})
 

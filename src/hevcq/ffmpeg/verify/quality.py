@@ -151,7 +151,7 @@ def why_not(request: EncodeRequest) -> str:
         return "hardware encodes it"
     if plan.video.colour.transfer in HDR_TRANSFERS:
         return "VMAF is not made for HDR"
-    if plan.video.rate or plan.video.retimed:
+    if plan.video.rate or plan.video.telecine or plan.video.retimed:
         return "its frames get other times"
     track = request.measured.track(plan.main_video.source_index)
     if track is None or len(track.times) < 2:

@@ -78,6 +78,8 @@ def _may_be_sampled(job: FfmpegRun) -> bool:
         request.profile.video.encoder == (SOFTWARE,)
         and request.plan.ladder is None
         and not request.plan.video.rate
+        # Its fields are counted from the first frame of the file.
+        and not request.plan.video.telecine
         and not request.plan.video.retimed
         and request.plan.main_video.action is not Action.COPY
         and demuxer not in UNINDEXED | UNTIMED

@@ -11,7 +11,7 @@ from math import lcm
 
 from hevcq.domain.media.containers import OGG, SEAMLESS
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
+from hevcq.domain.planning.encode_plan import FILM_TICK, Action, EncodePlan, StreamPlan
 from hevcq.ffmpeg.inputs import UNTIMED
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.util.text import lateness, timecode
@@ -102,12 +102,31 @@ def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
             problems.append(f"{kept.kind.value} track {kept.position} is empty")
             continue
         origin = next(s for s in compared.source.streams if s.index == kept.source_index)
-        before = _led_in(compared, kept, before)
+        before, origin = _restored(kept, _led_in(compared, kept, before), origin)
         before = before.thinned(kept.video.every if kept.video is not None else 1)
         # Theora makes an empty packet of a repeated picture, which ffmpeg's Ogg muxer leaves out.
         repeats = compared.plan.muxer == OGG and kept.kind is StreamKind.VIDEO
         pairs.append(TrackPair(kept, origin, before, after, stream.tick, repeats))
     return pairs, problems
+
+
+def _restored(kept: StreamPlan, track: TrackMeasure, origin: Stream) -> tuple[TrackMeasure, Stream]:
+    """Return the track as inverting its telecine must leave it: so many frames, at these times."""
+    if kept.video is None or not kept.video.telecine or track.first_pts_s is None:
+        return track, origin
+    # Of five frames decimate leaves one out; a rest of less stays.
+    restored, step = (
+        track.packets - track.packets // 5,
+        1 / (Fraction(kept.video.telecine) * FILM_TICK),
+    )
+    times = tuple(int(step * number) for number in range(restored))
+    last = track.first_pts_s + float(times[-1] * FILM_TICK) if times else track.first_pts_s
+    made = {"packets": restored, "times": times, "last_pts_s": last}
+    progressive = None
+    if origin.video is not None:
+        progressive = origin.video.model_copy(update={"field_order": "progressive"})
+    stream = {"time_base": str(FILM_TICK), "video": progressive}
+    return track.model_copy(update=made), origin.model_copy(update=stream)
 
 
 def _led_in(compared: TimingInputs, kept: StreamPlan, track: TrackMeasure) -> TrackMeasure:
