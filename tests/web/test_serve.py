@@ -41,25 +41,6 @@ def started(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
     return running, running.stderr.readline()
 
 
-def test_a_start_in_an_empty_data_folder_prints_the_way_to_set_up_and_sigterm_ends_it(
-    tmp_path: Path,
-):
-    running, said = started(tmp_path)
-    try:
-        found = re.fullmatch(r"Set up hevcq at (http://127\.0\.0\.1:\d+)/setup#(.{11})\n", said)
-        assert found, said
-        client = httpx2.Client(base_url=found[1], headers={"Sec-Fetch-Site": "same-origin"})
-        with client:
-            assert client.get("/healthz").text == "ok"
-            assert client.get("/", follow_redirects=True).url.path == "/setup/password"
-            running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=60) == 0
-    finally:
-        running.kill()
-        running.communicate()
-    assert found[2].replace("-", "").encode() not in (tmp_path / "first-run.json").read_bytes()
-
-
 def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
