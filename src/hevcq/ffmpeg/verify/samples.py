@@ -178,21 +178,27 @@ def _other_frames(request: EncodeRequest, made: Sequence[Sample]) -> tuple[float
     """
     rates = [fmean(each.others) for each in made]
     mean = sum(sum(each.others) for each in made) / sum(len(each.others) for each in made)
+    misses = [rate - mean for rate in rates]
     track = request.measured.track(request.plan.main_video.source_index)
     before = [0, *accumulate(track.sizes if track is not None else ())]
-    found = [(before[end] - before[begin]) / (end - begin) for begin, end in _spans(made, before)]
-    off = [rate - mean for rate in rates]
-    if found and sum(found):
-        all_of_it = mean / fmean(found)
-        held = LIKE_ALL * before[-1] / (len(before) - 1)
-        off = [rate - all_of_it * source for rate, source in zip(rates, found, strict=True)]
-        ratios = [(r + all_of_it * held) / (s + held) for r, s in zip(rates, found, strict=True)]
+    frames = len(before) - 1
+    sources = [(before[end] - before[begin]) / (end - begin) for begin, end in _spans(made, before)]
+    if sum(sources):
+        usual = mean / fmean(sources)
+        misses = [rate - usual * of for rate, of in zip(rates, sources, strict=True)]
+        weight = LIKE_ALL * before[-1] / frames
+        ratios = [
+            (rate + usual * weight) / (of + weight) for rate, of in zip(rates, sources, strict=True)
+        ]
         parts = sorted(zip((sum(each.frames) // 2 for each in made), ratios, strict=True))
         ends = [(one + other) // 2 for (one, _), (other, _) in pairwise(parts)]
-        bytes_to = [before[end] for end in [0, *ends, len(before) - 1]]
-        whole = sum((b - a) * r for (a, b), (_, r) in zip(pairwise(bytes_to), parts, strict=True))
-        mean = whole / (len(before) - 1)
-    return mean, hypot(USUAL_SPREAD, *(each / fmean(rates) for each in off)) / len(rates)
+        borders = pairwise([0, *ends, frames])
+        whole = (
+            (before[end] - before[begin]) * ratio
+            for (begin, end), (_, ratio) in zip(borders, parts, strict=True)
+        )
+        mean = sum(whole) / frames
+    return mean, hypot(USUAL_SPREAD, *(miss / fmean(rates) for miss in misses)) / len(rates)
 
 
 def _spans(made: Sequence[Sample], before: Sequence[int]) -> Sequence[tuple[int, int]]:
