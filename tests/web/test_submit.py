@@ -54,36 +54,35 @@ def program(
     return client
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "words"),
-    [
-        ({}, 422, "either a path or a key"),
-        ({"path": "/a", "key": "b"}, 422, "either a path or a key"),
-        ({"path": "Shows/a.mkv"}, 422, "from / on"),
-        ({"path": "/a\0b"}, 422, "from / on"),
-        ({"path": "/a\udc80"}, 422, "path"),
-        ({"path": "/etc/passwd"}, 422, "in no library"),
-        ({"path": "{media}/Shows/../secret.mkv"}, 422, "in no library"),
-        ({"path": "{media}/Shows/out/secret.mkv"}, 422, "in no library"),
-        ({"path": "{media}/Shows/gone.mkv"}, 404, "There is no file"),
-        ({"path": "{media}/Shows"}, 404, "There is no file"),
-        ({"key": "TODO/all/a.mkv"}, 422, "not on AWS"),
-        ({"path": "{media}/Shows/notes.mkv", "profiles": ["none-such"]}, 422, "only 720p, av1"),
-        ({"path": "{media}/Shows/notes.mkv", "priority": 5}, 422, "priority"),
-    ],
-)
-def test_what_cannot_be_submitted_is_said(
-    nas: TestClient, media: Path, body: dict[str, Any], status: int, words: str
-):
+REFUSED: list[tuple[dict[str, Any], int, str]] = [
+    ({}, 422, "either a path or a key"),
+    ({"path": "/a", "key": "b"}, 422, "either a path or a key"),
+    ({"path": "Shows/a.mkv"}, 422, "from / on"),
+    ({"path": "/a\0b"}, 422, "from / on"),
+    ({"path": "/a\udc80"}, 422, "path"),
+    ({"path": "/etc/passwd"}, 422, "in no library"),
+    ({"path": "{media}/Shows/../secret.mkv"}, 422, "in no library"),
+    ({"path": "{media}/Shows/out/secret.mkv"}, 422, "in no library"),
+    ({"path": "{media}/Shows/gone.mkv"}, 404, "There is no file"),
+    ({"path": "{media}/Shows"}, 404, "There is no file"),
+    ({"key": "TODO/all/a.mkv"}, 422, "not on AWS"),
+    ({"path": "{media}/Shows/notes.mkv", "profiles": ["none-such"]}, 422, "only 720p, av1"),
+    ({"path": "{media}/Shows/notes.mkv", "priority": 5}, 422, "priority"),
+]
+
+
+def test_what_cannot_be_submitted_is_said(nas: TestClient, media: Path):
     (media / "secret.mkv").touch()
     (media / "Shows" / "out").symlink_to(media)
     (media / "Shows" / "notes.mkv").write_text("no video")
-    sent = {k: v.format(media=media) if isinstance(v, str) else v for k, v in body.items()}
+    kind = {"Content-Type": "application/json"}
+    for body, status, words in REFUSED:
+        sent = {k: v.format(media=media) if isinstance(v, str) else v for k, v in body.items()}
 
-    answer = nas.post(JOBS, content=json.dumps(sent), headers={"Content-Type": "application/json"})
+        answer = nas.post(JOBS, content=json.dumps(sent), headers=kind)
 
-    assert answer.status_code == status, answer.text
-    assert words in answer.json()["detail"]
+        assert answer.status_code == status, answer.text
+        assert words in answer.json()["detail"]
 
 
 def test_only_operators_and_their_tokens_submit(
