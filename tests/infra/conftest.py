@@ -9,7 +9,16 @@ import pytest
 from moto import mock_aws
 from moto.core.models import MockAWS
 
-from infra.terraform import OTHERS, VARIABLES, WEB, Terraform, created, need_terraform, planned
+from infra.terraform import (
+    OTHERS,
+    SCALED_TO,
+    VARIABLES,
+    WEB,
+    Terraform,
+    created,
+    need_terraform,
+    planned,
+)
 from support.once import made_once
 
 
@@ -31,11 +40,15 @@ def plan(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def changed(request: pytest.FixtureRequest, plan: dict[str, Any]) -> dict[str, Any]:
     """Plan other profiles, another share of Spot, uploads that expire, a restored table, the page and
-    public playback, where services stand."""
+    public playback, where services stand with `SCALED_TO` tasks each."""
 
     def make(path: Path) -> None:
         other = Terraform(path.with_suffix(""))
-        other.stand_as_if_applied(created(plan, "aws_ecs_cluster", "aws_ecs_service"))
+        standing = created(plan, "aws_ecs_cluster", "aws_ecs_service")
+        for each in standing:
+            if each["type"] == "aws_ecs_service":
+                each["change"]["after"]["desired_count"] = SCALED_TO
+        other.stand_as_if_applied(standing)
         profile = path.with_suffix("") / "workers" / "hevc.yaml"
         profile.write_text(profile.read_text() + "fleet: {spot_share: 100}\n")
         asked = f"profiles={json.dumps(OTHERS)}"

@@ -30,6 +30,8 @@ VARIABLES = (
 """What an offline plan of the example needs."""
 OTHERS = ("hevc", "720p", "hls", "webm")
 """Not the profiles that get a queue by themselves: one is left out, and another comes."""
+SCALED_TO = 7
+"""The tasks of a service that scaling has changed since it was made."""
 
 
 SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:hevcq-session"

@@ -16,6 +16,7 @@ from infra.terraform import (
     ACCOUNT,
     INFRA,
     OTHERS,
+    SCALED_TO,
     VARIABLES,
     Terraform,
     deployed,
@@ -310,6 +311,10 @@ def test_scaling_reads_its_own_queue_and_service(resources: Resources, profile: 
     (expression,) = [m["expression"] for m in metrics if m["return_data"]]
     assert "inwork" in expression
     assert "FILL(running, 0)" not in expression
+
+
+def test_an_apply_leaves_the_number_of_tasks_to_scaling(changed: dict[str, Any]) -> None:
+    assert one(planned(changed), SERVICE, "hevc")["desired_count"] == SCALED_TO
 
 
 @pytest.mark.parametrize("profile", PROFILES)

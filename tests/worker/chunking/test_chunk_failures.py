@@ -90,6 +90,17 @@ def test_a_part_that_lost_something_is_made_again_alone(farm, lost):
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
+def test_a_part_that_is_open_again_has_no_object_that_an_equal_one_would_leave_in_place(farm):
+    source = farm.chunked()
+    part = farm.chunks(source)[1]
+    farm.encoder.errors["join"] = [PartUnfit("damaged", index=1)]
+
+    farm.vanish_at("ledger.reopen:after")
+
+    assert farm.chunks(source)[1].state is JobState.QUEUED
+    assert farm.store.stat(part.rendition.key) is None
+
+
 @pytest.mark.parametrize(("step", "index"), [("encode_chunk", None), ("join", None), ("join", 2)])
 def test_parts_that_never_fit_have_the_video_encoded_whole(farm, step, index):
     source = farm.split()

@@ -134,6 +134,18 @@ def test_after_max_job_s_the_work_ends_as_a_limit_and_the_lease_still_lives_to_s
     assert held.lease.left_s <= 0
 
 
+def test_time_that_the_work_stood_still_does_not_count_against_its_limit(held):
+    left_s = held.lease.left_s
+    held.lease.freeze()
+    held.clock.advance(100)
+    assert held.lease.left_s == left_s, "still frozen"
+
+    held.lease.thaw()
+    held.clock.advance(20)
+
+    assert held.lease.left_s == left_s - 20
+
+
 def test_work_that_ignores_its_limit_loses_the_lease_a_visibility_later(held):
     for _ in range((NUMBERS.max_job_s + NUMBERS.visibility_s) // NUMBERS.heartbeat_s + 1):
         held.clock.advance(NUMBERS.heartbeat_s)
