@@ -322,7 +322,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("dvd-aspect-changes.vob", spliced.aspect_changes),
     Ordinary("dvd-aspect-changes.mkv", spliced.aspect_changes),
     Ordinary("dvd-joined-titles.vob", spliced.joined_titles),
-    Ordinary("camera-turned-fields.mp4", spliced.turned_fields),
+    Ordinary("camera-turned-fields.mp4", spliced.turned_fields, ("refused:video",) * 2),
     Ordinary("stream-size-changes.mkv", spliced.size_changes_h264),
     Ordinary("stream-size-changes.mp4", spliced.size_changes_h264),
     Ordinary("recording-clock-wrap.ts", spliced.clock_wrap),
