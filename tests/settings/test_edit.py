@@ -135,7 +135,7 @@ def test_a_table_that_only_looks_like_one_is_left_to_the_person(tmp_path: Path) 
         changed(tmp_path / "hevcq.toml", HAND, "libraries", HAND_B, {**HAND_B, "path": "/c"})
 
 
-def test_a_section_is_made_and_changed_in_place(tmp_path: Path) -> None:
+def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path: Path) -> None:
     file = tmp_path / "hevcq.toml"
     windows = {"windows": ["22:00-06:00"]}
 
@@ -144,6 +144,7 @@ def test_a_section_is_made_and_changed_in_place(tmp_path: Path) -> None:
 
     assert text == MINE + '\n[schedule]\nwindows = ["22:00-06:00"]\n'
     assert later == text + 'timezone = "Europe/Berlin"\n'
+    assert changed(file, text, "schedule", windows, None).rstrip() == MINE.rstrip()
 
 
 def test_what_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:

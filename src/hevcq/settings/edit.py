@@ -78,12 +78,12 @@ def _wanted(
     raw: Table, key: str, before: Table | None, after: Table | None
 ) -> tuple[Table, int, bool]:
     """Return what the settings shall say, the number of the table, and whether it is one of a list."""
-    there = raw.get(key)
+    there, rest = raw.get(key), {name: value for name, value in raw.items() if name != key}
     listed = key in LISTS
     if not listed:
         if (there or {}) != (before or {}):
             raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-        return {**raw, key: after}, 0, False
+        return (rest if after is None else {**raw, key: after}), 0, False
     items = there if isinstance(there, list) else []
     if before is None:
         return {**raw, key: [*items, after]}, len(items), True
@@ -91,7 +91,6 @@ def _wanted(
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
     at = items.index(before)
     left = [*items[:at], *([] if after is None else [after]), *items[at + 1 :]]
-    rest = {name: value for name, value in raw.items() if name != key}
     return ({**rest, key: left} if left else rest), at, True
 
 
