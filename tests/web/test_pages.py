@@ -2,9 +2,10 @@
 
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from httpx2 import Response
 
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import Chapter
@@ -325,26 +326,32 @@ def test_a_search_of_videos_is_not_kept_up_to_date(ann) -> None:
 
 
 @pytest.mark.parametrize("search", ["/?q=x", "/api/v1/videos?text=x"])
-def test_many_searches_leave_threads_for_other_pages(
-    visit, opened, monkeypatch, search: str
+def test_many_searches_leave_threads_for_other_pages_and_turns_for_other_people(
+    as_person, opened, monkeypatch, search: str
 ) -> None:
     gate, begun, page = threading.Event(), threading.Semaphore(0), opened.videos.page
-    at_once: list[int] = []
+    at_once: list[str] = []
 
     def slow(wanted: VideoFilter) -> Page:
         if wanted.text:
-            at_once.append(1)
+            at_once.append(wanted.owner or "")
             begun.release()
             assert gate.wait(60)
         return page(wanted)
 
     monkeypatch.setattr(opened.videos, "page", slow)
-    with visit(auth="none") as client, ThreadPoolExecutor(30) as many:
-        searches = [many.submit(client.get, search) for _ in range(20)]
-        for _ in range(4):
+    with as_person("op") as client, ThreadPoolExecutor(30) as many:
+
+        def look(name: str) -> Future[Response]:
+            return many.submit(client.get, search, headers={"Remote-User": name})
+
+        searches = [look("ann") for _ in range(20)]
+        for _ in range(2):
             assert begun.acquire(timeout=60)
         for _ in range(5):
             assert client.get("/board").status_code == 200
-        assert len(at_once) == 4
+        searches.append(look("bob"))
+        assert begun.acquire(timeout=60)
+        assert sorted(at_once) == ["ann", "ann", "bob"]
         gate.set()
         assert {each.result().status_code for each in searches} == {200}

@@ -33,8 +33,11 @@ async def home(request: Request) -> Response:
     wanted = filter_of(request, person)
     if wanted is None:
         return RedirectResponse("/", 303)
-    turns = services_of(request).searches if _reads_all(wanted) else None
-    shown = await run_sync(_videos, app, wanted, person, limiter=turns)
+    shown = await (
+        services_of(request).searches.run(person, _videos, app, wanted, person)
+        if _reads_all(wanted)
+        else run_sync(_videos, app, wanted, person)
+    )
     return page(
         request,
         "home.html",
