@@ -38,6 +38,15 @@ def add(file: SettingsFile, name: str, **more: object) -> None:
     save_library(file, values, "olga", profiles=PROFILES)
 
 
+def test_a_library_gets_no_usual_profile_that_is_not_there(file: SettingsFile) -> None:
+    """A service would not start with it, nor its page, where it could be mended."""
+    values = {"name": "tv", "path": str(file.file.parent / "tv")}
+    others = {"av1": PROFILES["av1"]}
+
+    assert library_problems(file, values, others) == {"profiles": "No profile 'hevc'."}
+    assert library_problems(file, {**values, "profiles": ["av1"]}, others) == {}
+
+
 def test_an_added_library_is_read_and_its_maker_remembered(file: SettingsFile) -> None:
     add(file, "tv", profiles=["av1"])
 

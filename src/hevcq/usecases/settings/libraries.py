@@ -55,11 +55,11 @@ def library_problems(
         problems["output"] = WHOLE
     if not problems:
         library, settings = Library.model_validate(values), file.settings()
-        if unknown := [name for name in library.chosen if name not in profiles]:
+        used = [*(library.profiles or settings.ingest.profiles), *library.chosen]
+        if unknown := [name for name in used if name not in profiles]:
             problems["profiles"] = f"No profile {unknown[0]!r}."
         elif library.place == "replace":
-            used = [*(library.profiles or settings.ingest.profiles), *library.chosen]
-            found = [profiles[name] for name in used if name in profiles]
+            found = [profiles[name] for name in used]
             if sets := [each.name for each in found if each.container is Container.HLS]:
                 problems["profiles"] = f"The profile {sets[0]} {NO_FILE}"
         others = [each for each in settings.libraries if each.name != former]
