@@ -7,6 +7,7 @@ import pytest
 
 from contracts.backends import LATE, MAX_RECEIVES, SIGNALS, VISIBILITY_S, World, task
 from contracts.messages import DAMAGED, one, take
+from hevcq.domain.job import Move, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
@@ -397,6 +398,32 @@ def test_a_task_moves_whatever_a_command_chose_for_it(world: World) -> None:
         assert world.queue.move([task(1)], "first") == {task(1).job_id}
         (first, _) = take(world, 2)
         assert first.tasks == (chosen,)
+
+
+@pytest.mark.parametrize("where", ["first", "higher"])
+def test_the_parts_of_a_video_keep_its_place(world: World, where: Move) -> None:
+    queue = world.queue
+    if not queue.ordered:
+        return
+    queue.send([task(number) for number in range(3)])
+    queue.move([task(1), task(2)], "higher")
+    queue.move([task(2)], where)
+    queue.move([task(0)], "lower")
+    (split,) = take(world, 1)
+    part = {"split": "s", "group": "its"}
+    chunks = [
+        task(2).model_copy(update={**part, "kind": TaskKind.CHUNK, "chunk": n}) for n in (0, 1)
+    ]
+    queue.send([task(9), *chunks])
+    queue.ack(split)
+    (last,) = [take(world, 1) for _ in range(2)][1]
+    queue.send([task(2).model_copy(update={**part, "kind": TaskKind.JOIN})])
+    (join,) = take(world, 1)
+
+    assert split.tasks == (task(2),)
+    assert last.tasks == (chunks[1],)
+    assert join.tasks[0].kind is TaskKind.JOIN
+    assert names(take(world, 3)) == [task(number).source.key for number in (1, 9, 0)]
 
 
 def test_a_priority_holds_against_tasks_of_its_own_queue_that_came_later(world: World) -> None:

@@ -63,14 +63,21 @@ def send(
     now: float,
     delay_s: float = 0.0,
 ) -> None:
-    """Insert messages, each in its fair-share round, visible after `delay_s` seconds."""
+    """Insert messages, each in its fair-share round, visible after `delay_s` seconds.
+
+    The parts of a video whose task was moved have the place of that task, or a better one.
+    """
     joining = _served(connection, queue) + 1
+    held = connection.execute(sql.MOVED_IN_HAND, (queue,)).fetchall()
+    moved = {job_of(body): turn for turn, body in held}
     last: dict[str, int] = {}
     state = sql.DELAYED if delay_s > 0 else sql.READY
     rows = []
     for body, group, first in messages:
         turn = sql.FIRST if first else joining
-        if group and not first:
+        if (place := moved.get(job_of(body)) if moved else None) is not None:
+            turn = min(turn, place) if first else place
+        elif group and not first:
             if group not in last:
                 found = connection.execute(sql.LAST_OF_GROUP, (queue, group)).fetchone()[0]
                 last[group] = found or 0

@@ -130,6 +130,9 @@ PRIORITY = 2**32
 HEAD = f"""SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND turn > 0
 AND turn < {PRIORITY} ORDER BY turn LIMIT ?"""
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
+MOVED_IN_HAND = f"""SELECT turn, body FROM message WHERE queue = ? AND state = 1
+AND (turn < 0 OR turn >= {PRIORITY})"""
+"""What consumers hold that was moved: the tasks that they send for its job keep its place."""
 ROUNDS = "SELECT MIN(turn), MAX(turn) FROM message WHERE queue = ? AND state <> 1"
 WITH_A_CHOICE = "SELECT body FROM message WHERE queue = ? AND state <> 1 AND body LIKE ?"
 """What a command chose for its jobs is in their message, so its text does not follow from the job."""
