@@ -92,7 +92,7 @@ def test_an_untouched_form_changes_nothing(operator: TestClient, opened: App, co
         ({"priority": "1000"}, "must be at most 100"),
         ({"min_age": "soon"}, "must be a duration such as"),
         ({"path": "/no/such/folder"}, "No such folder"),
-        ({"place": "mirror"}, "needs `output`"),
+        ({"place": "mirror"}, "needs <code>output</code>"),
         ({"name": HOSTILE}, "must be letters, digits"),
         ({"schedule": "Someday 1:00-2:00"}, "is not a day"),
         ({"rules-0-skip": "yes"}, "has no condition"),

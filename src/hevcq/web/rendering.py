@@ -1,6 +1,7 @@
 """Render templates: sizes, times and states as people read them."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -53,6 +54,7 @@ def environment() -> Environment:
         timecode=timecode,
         printable=printable,
         icon=icon,
+        coded=coded,
         place=place,
         base=base,
         folder=folder,
@@ -125,6 +127,11 @@ def base(path: str) -> str:
 
 def folder(path: str) -> str:
     return path.rstrip("/").rpartition("/")[0]
+
+
+def coded(text: str) -> Markup:
+    """Return a sentence in which what stands in backticks, such as a command, looks like code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
 def icon(state: str) -> str:
