@@ -49,7 +49,7 @@ def _caller(
     for scope in needed.scopes:
         person.require(scope)
     if Scope.OPERATE in needed.scopes and not person.is_operator:
-        raise HTTPException(403, "Only operators may do this.")
+        raise HTTPException(403, f"Only operators may do this, and {person.name} is none.")
     services = services_of(request)
     return Call(person, services.app, video_farm(services.app), services.searches)
 
