@@ -87,7 +87,7 @@ RECEIVER: Mapping[str, Sequence[str]] = {
 }
 SENT = [(name, f"{name}: {words}") for name, words in EVENTS.items() if name != "test"]
 NOTICES = {
-    "saved": "Saved. A running `hevcq service` uses it within a second or two; a `hevcq worker` from its next start.",
+    "saved": "Saved. A running `hevcq service` uses it in seconds; workers and joined machines from their next start.",
     "later": "Saved. It names a profile that has no queue on AWS yet: apply the Terraform, then restart hevcq's page.",
     "removed": "Removed from the settings; its files stay as they are.",
     "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
