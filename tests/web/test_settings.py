@@ -369,7 +369,7 @@ def test_a_profile_is_copied_changed_and_deleted(
     gone = {"name": "mine", "sure": "yes"}
     used = library(opened, **{"profiles-mine": "yes"})
     saved = operator.post("/settings/library", data=used)
-    assert "uses it within a second" in operator.get(saved.headers["location"]).text
+    assert "uses it in seconds" in operator.get(saved.headers["location"]).text
     assert opened.profiles["mine"].video.crf == 21
     assert opened.backend.queues["mine"].depth().empty
     assert "is in use: library tv" in operator.post("/settings/profile/delete", data=gone).text

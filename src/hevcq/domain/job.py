@@ -164,6 +164,14 @@ class Task(Frozen):
                 f"The message is not a hevcq task: {where}: {first['msg']}."
             ) from error
 
+    @classmethod
+    def maybe(cls, body: str) -> Self | None:
+        """Parse a message body; return None if it is invalid."""
+        try:
+            return cls.parse(body)
+        except BadMessage:
+            return None
+
 
 class JobState(StrEnum):
     """The state of a job; the ledger allows only the transitions in `ALLOWED`."""

@@ -102,15 +102,8 @@ def _served(connection: Connection, queue: str) -> int:
 
 def job_of(body: str) -> str:
     """Return the job id in a message body, or an empty string if it cannot be read."""
-    task = _task_of(body)
+    task = Task.maybe(body)
     return task.job_id if task is not None else ""
-
-
-def _task_of(body: str) -> Task | None:
-    try:
-        return Task.parse(body)
-    except BadMessage:
-        return None
 
 
 class _Exhausted(Exception):
@@ -415,7 +408,7 @@ def _bury_exhausted(connection: Connection, taken: ClaimedMessage, now: float) -
     reason = f"Received {received} times without being settled."
     why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
     _bury(connection, (taken.number, received), why, now)
-    task = _task_of(taken.body)
+    task = Task.maybe(taken.body)
     if task is None:
         return
     values = {
@@ -442,7 +435,7 @@ def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:
         attempts=attempts,
         tail=tuple(json.loads(tail)),
         buried_at=buried_at,
-        task=_task_of(body),
+        task=Task.maybe(body),
     )
 
 
