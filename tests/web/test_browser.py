@@ -52,6 +52,7 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         worker = site.run("worker", "--drain")
         follow_to_done(ann)
         play(ann)
+        use_every_control_by_keyboard(ann)
         use_chapters_and_subtitles(ann)
         open_each_format(ann)
         compare_by_keyboard(ann, video)
@@ -181,9 +182,40 @@ def follow_to_done(ann: Watched) -> None:
 
 def play(ann: Watched) -> None:
     """Play what the page offers: the set by hls.js, with the pictures of its storyboard."""
-    ann.page.locator("button[data-plyr=play]").first.click()
+    ann.press("button", "Play")
     player = ann.page.locator("video")
     ann.until(lambda: player.evaluate("each => each.currentTime") > 0.2, "time advances")
+
+
+def use_every_control_by_keyboard(ann: Watched) -> None:
+    """Go through the player by Tab, and seek, mute and choose a speed."""
+    ann.go_through()
+    player = ann.page.locator("video")
+    ann.tab_to(ann.page.get_by_label("Seek"))
+    ann.page.keyboard.press("Home")
+    ann.page.keyboard.press("ArrowRight")
+    ann.until(lambda: player.evaluate("each => each.currentTime") > 0, "the next place")
+    ann.press("button", "Mute")
+    assert player.evaluate("each => each.muted")
+    ann.press("button", "Settings")
+    choose(ann, "Speed")
+    choose(ann, "1.5×")
+    assert player.evaluate("each => each.playbackRate") == 1.5
+    ann.page.keyboard.press("Escape")
+
+
+def choose(ann: Watched, name: str) -> None:
+    """Go down the open menu to an item, and press it; wait until the focus is in the next menu."""
+
+    def focused() -> str:
+        return str(ann.page.evaluate("document.activeElement.textContent"))
+
+    for _ in range(10):
+        if name not in focused():
+            ann.page.keyboard.press("ArrowDown")
+    assert name in focused()
+    ann.page.keyboard.press("Enter")
+    ann.until(lambda: name not in focused(), "the next menu")
 
 
 def use_chapters_and_subtitles(ann: Watched) -> None:

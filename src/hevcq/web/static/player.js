@@ -14,7 +14,7 @@ const options = {
   blankVideo: "",
   loadSprite: true,
   controls: ["play-large", "play", "progress", "current-time", "duration", "mute", "volume", "captions", "settings", "pip", "airplay", "fullscreen"],
-  settings: ["captions", "quality", "speed"],
+  settings: ["captions", "speed"], // a hidden third one would hold up the arrow keys
   captions: { active: false, language: "auto", update: true },
   storage: { enabled: false },
 };
