@@ -5,10 +5,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hevcq.domain.profile_sections import Fleet
+from hevcq.ports.machines import WorkerFacts, WorkerProcess
 from hevcq.settings.model import AwsSettings, PriceSettings, Settings
 from hevcq.usecases.operations.pausing import SPENT_EVERY_S
 from hevcq.usecases.placement.originals import FIRST_S
@@ -87,6 +89,30 @@ def test_a_video_is_shared_by_a_process_s_slots_and_on_aws_by_the_fleet_s(backen
     profile = HEVC.model_copy(update={"fleet": Fleet(max_tasks=tasks)})
 
     assert App(Settings(backend=backend, workers=3)).slots_per_job(profile) == shared
+
+
+def test_a_video_is_shared_by_all_machines_of_a_server_that_work_with_the_same_ffmpeg():
+    app = App(Settings(backend="postgres", workers=1))
+    app.encoder = SimpleNamespace(version=lambda: "ffmpeg version 7.1 Copyright")
+    rows = [
+        ("7.1", 0.0, ""),
+        ("7.1", 0.0, ""),
+        ("5.1", 0.0, ""),
+        ("7.1", 1e6, ""),
+        ("7.1", 0.0, "me"),
+    ]
+    listed = [
+        WorkerProcess(
+            owner=str(number),
+            facts=WorkerFacts(machine="m", version="1", ffmpeg=ffmpeg, cores=2, slots=2),
+            seen_s=seen_s,
+            drained_by=drained_by,
+        )
+        for number, (ffmpeg, seen_s, drained_by) in enumerate(rows)
+    ]
+    app.backend = SimpleNamespace(machines=SimpleNamespace(processes=lambda: listed))
+
+    assert app.slots_per_job(HEVC) == 4
 
 
 def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, monkeypatch):

@@ -256,13 +256,23 @@ class App:
         return capacity(self.settings.workers)
 
     def slots_per_job(self, profile: Profile) -> int:
-        """Return how many slots may share a video: this process's, or on aws the fleet's.
+        """Return how many slots may share a video: this process's, all machines' of a server, or the fleet's.
 
         A video's chunks add to the queue's depth, which scales the fleet up to `fleet.max_tasks` tasks
-        of one slot each. With one slot in all, nothing is split.
+        of one slot each. With one slot in all, nothing is split. Chunks of another ffmpeg do not fit.
         """
-        local = not self.settings.on_aws
-        return self.capacity.slots if local else profile.fleet.max_tasks
+        if self.settings.on_aws:
+            return profile.fleet.max_tasks
+        slots = self.capacity.slots
+        if self.settings.backend == "embedded" or self.backend.machines is None:
+            return slots
+        ours = self.encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
+        working = [
+            each.facts.slots
+            for each in self.backend.machines.processes()
+            if each.alive and not each.drained_by and each.facts.ffmpeg == ours
+        ]
+        return max(slots, sum(working))
 
     @property
     def library_ports(self) -> LibraryPorts:
