@@ -8,7 +8,6 @@ from typing import Any
 
 from hevcq.domain.job import JobRecord, JobState, split_progress
 from hevcq.domain.pause import Hours
-from hevcq.domain.planning.encode_plan import Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter, Ledger
@@ -164,7 +163,9 @@ def jobs_of(
 
 def unqueued(catalog: Catalog, profiles: Iterable[Profile], path: Path) -> Iterator[Unqueued]:
     """Yield why a file that an ingest looked at has no job; nothing if it changed since."""
-    from hevcq.domain.planning.planner import make_plan  # a plain `hevcq status` starts without it
+    # A plain `hevcq status` starts without planning.
+    from hevcq.domain.planning.encode_plan import Refuse, Skip
+    from hevcq.domain.planning.planner import make_plan
     from hevcq.library.filesystem import fingerprint_of, same_bytes
 
     seen, facts = catalog.cached([path]).get(path, (None, ""))
@@ -188,6 +189,8 @@ def reason_in_words(job: JobRecord) -> str:
     """Return the reason for a job's state, of a finished one what its rendition lacks, or ""."""
     if job.state is JobState.DONE and job.rendition is not None:
         return " ".join(job.rendition.notices)
+    from hevcq.domain.planning.encode_plan import skip_in_words
+
     return skip_in_words(job.reason)[1]
 
 
