@@ -16,7 +16,9 @@ from hevcq.worker.monitoring.watchers import PoolState, Watcher
 from hevcq.worker.slot import Slot, SlotOutcome
 
 WATCH_S = 0.25
-"""Seconds between checks of the running slots."""
+"""Seconds between checks of slots that work: a pause or a cancelled job acts on them that soon."""
+IDLE_WATCH_S = 1.0
+"""Seconds between checks of slots that all wait. A signal ends the wait at once."""
 STOP_POLL_S = 0.1
 """Seconds between checks of stopping slots, so that a second signal acts at once."""
 ANNOUNCED_AFTER_S = 1.0
@@ -29,7 +31,8 @@ then SIGKILL; a heartbeat in flight waits for its reply."""
 class WorkerPool:
     """Run `slots` slots, each an encode at a time, over the queues of the served profiles.
 
-    A stop gives running jobs `grace_s` seconds; `poll_s` is the seconds between polls of empty queues.
+    A stop gives running jobs `grace_s` seconds; `poll_s` is the seconds between polls of empty
+    queues; several slots ask half as often each.
 
     Call `run` from a main thread that has nothing else to do, or `start`, `ask`, `step` and
     `stopped` from one with a display. `error` is why the pool ended early, or None.
@@ -67,7 +70,9 @@ class WorkerPool:
         # Each slot starts with a different queue: fair even with fewer slots than queues.
         first = slot % len(queues)
         turned = [*queues[first:], *queues[:first]]
-        return Slot(self._context, handler, turned, poll_s=self._poll_s)
+        # Several slots share the polling. A message of this process wakes them all at once.
+        poll_s = self._poll_s * min(self._slots, 2)
+        return Slot(self._context, handler, turned, poll_s=poll_s)
 
     def start(self) -> None:
         """Sweep what dead processes left, check the encoder, and start the slots.
@@ -103,7 +108,8 @@ class WorkerPool:
             if signals.insisted.is_set():
                 self.insist()
             self.step()
-            self._context.clock.wait(self._next_word(signals), WATCH_S)
+            watch_s = IDLE_WATCH_S if self.idle else WATCH_S
+            self._context.clock.wait(self._next_word(signals), watch_s)
         return self.finish()
 
     def let_end(
