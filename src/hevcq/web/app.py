@@ -37,7 +37,6 @@ from hevcq.web.pages import (
     profiles,
     settings,
     setup,
-    share,
     sign_in,
     video,
 )
@@ -125,7 +124,6 @@ def _routes() -> list[BaseRoute]:
         *setup.routes(),
         *home.routes(),
         *video.routes(),
-        *share.routes(),
         *board.routes(),
         *compare.routes(),
         *figures.routes(),

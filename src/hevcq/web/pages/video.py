@@ -1,12 +1,15 @@
-"""A video: play it, follow each of its formats, and decide what becomes of it."""
+"""A video: play it, follow its formats, decide what becomes of it; and as strangers see a shared one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import quote
 
+from anyio.to_thread import run_sync
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -19,7 +22,7 @@ from hevcq.domain.videos.record import Share, Video, Visibility
 from hevcq.domain.videos.rules import media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, refresh, rows
+from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, refresh, rows, settled_rows
 from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
@@ -30,15 +33,20 @@ from hevcq.usecases.videos.playback import (
     part_of_set,
 )
 from hevcq.util.text import printable, whole
-from hevcq.web.identity.accounts import new_share
+from hevcq.web.identity.accounts import new_share, opens_share
 from hevcq.web.identity.person import person_of
+from hevcq.web.identity.session import digest
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import (
     certificate_file,
+    find_shared,
     find_video,
+    knows_password,
     of_form,
     own_address,
+    read_form,
     services_of,
+    share_cookie,
 )
 
 PATH = "/v/{video_id}"
@@ -50,6 +58,10 @@ NOTICES = {
     "unpublish": "The video is private again; its public address leads nowhere.",
     "edit": "Saved.",
 }
+
+
+KNOWN_S = 12 * 3600.0
+"""Seconds for which a browser that sent the password is not asked again."""
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -64,6 +76,8 @@ def routes() -> Sequence[BaseRoute]:
         *changes,
         Route(f"{PATH}/delete", of_form(delete), methods=["POST"]),
         Route(f"{PATH}/{{profile}}/certificate", certificate),
+        Route("/p/{slug}", watch),
+        Route("/p/{slug}", unlock, methods=["POST"]),
     )
 
 
@@ -317,3 +331,41 @@ def _type(row: ProfileRow, profile: Profile | None) -> str:
         return "video/webm"
     codec = CODECS.get(profile.video.codec) if profile else None
     return f'video/mp4; codecs="{codec}"' if codec else "video/mp4"
+
+
+def watch(request: Request) -> Response:
+    """Show a public video to anybody; it says nothing about who owns it."""
+    farm, video = find_shared(request)
+    if not knows_password(request, video):
+        return ask(request)
+    video = refresh(farm, video)
+    found = settled_rows(video, shared=True)
+    return page(request, "public.html", video=video, playing=played(request, farm, video, found))
+
+
+async def unlock(request: Request) -> Response:
+    """Check the password of a shared video; slow down whoever guesses."""
+    services, form = services_of(request), await read_form(request)
+    _, video = await run_in_threadpool(find_shared, request)
+    if knows_password(request, video):
+        return RedirectResponse(f"/p/{video.slug}", 303)
+    tried, now = f"share {video.slug}", services.clock.now()
+    if (wait := math.ceil(services.limiter.wait_s(tried))) > 0:
+        return ask(request, f"Too many tries. Wait {wait} seconds.", status=429, retry_s=wait)
+    # Counted before the check: tries sent at the same moment must not all pass.
+    services.limiter.note_failure(tried)
+    given = form.get("password", "")
+    if not await run_sync(opens_share, video.share, given, limiter=services.passwords):
+        return ask(request, "That is not the password.", status=403)
+    services.limiter.forget(tried)
+    response = RedirectResponse(f"/p/{video.slug}", 303)
+    until = min(now + KNOWN_S, video.share.ends_at or math.inf)
+    known = {"mark": digest(video.share.password)}
+    services.authenticator.cookies.write(response, share_cookie(video), known, until=until, now=now)
+    return response
+
+
+def ask(request: Request, wrong: str = "", *, status: int = 200, retry_s: int = 0) -> Response:
+    """Ask for the password; the page says nothing about the video."""
+    headers = {"Retry-After": str(retry_s)} if retry_s else None
+    return page(request, "locked.html", status=status, headers=headers, wrong=wrong)
