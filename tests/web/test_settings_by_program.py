@@ -74,7 +74,7 @@ def test_people_programs_and_media_servers_are_added_tested_and_removed(
                        "events": ["job.done"]}  # fmt: skip
     assert SECRET not in listed.text
     assert "hidden" not in listed.text
-    assert tested == {"name": "me", "problem": ""}
+    assert tested == {"works": "me took the test."}
     assert [each["type"] for each in taker.reported] == ["test"]
     assert (stale.status_code, gone.status_code) == (409, 204)
     assert "webhook" not in config.read_text()

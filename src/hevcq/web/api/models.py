@@ -384,8 +384,8 @@ class SyncListOut(BaseModel):
     accounts: list[SyncOut]
 
 
-class SyncTestOut(BaseModel):
-    """What the server of a sync account allows, in words."""
+class TestOut(BaseModel):
+    """What the server of a sync account allows, or what a receiver took, in words."""
 
     works: str
 
@@ -413,13 +413,6 @@ class ReceiversOut(BaseModel):
 
     receivers: list[ReceiverOut]
     digest: str
-
-
-class ReceiverTestOut(BaseModel):
-    """What came of a test message; `problem` is empty if it was taken."""
-
-    name: str
-    problem: str
 
 
 class ProfileCopyIn(Sent):

@@ -150,9 +150,9 @@ def delete_sync(call: Operates, name: str) -> None:
 
 
 @router.post("/sync/{name}/test")
-def test_sync(call: Operates, name: str) -> models.SyncTestOut:
+def test_sync(call: Operates, name: str) -> models.TestOut:
     """Ask the server whether it lists the folders and, of what is moved, deletes safely."""
-    return models.SyncTestOut(works=sync_words(_account(call, name), open_remote))
+    return models.TestOut(works=sync_words(_account(call, name), open_remote))
 
 
 @router.get("/hours")
@@ -218,12 +218,14 @@ def delete_receiver(call: Operates, kind: Kind, number: int, digest: str) -> Non
 
 
 @router.post("/receivers/{kind}/{number}/test")
-def test_receiver(call: Operates, kind: Kind, number: int) -> models.ReceiverTestOut:
+def test_receiver(call: Operates, kind: Kind, number: int) -> models.TestOut:
     """Send a test message; a media server is only asked whether it takes the key."""
     place = _place(call, kind, number)
     _adopt(call)
     name, problem = try_receiver(call.app, place)
-    return models.ReceiverTestOut(name=name, problem=problem)
+    if problem:
+        raise UsageError(f"{name} did not take the test: {problem}")
+    return models.TestOut(works=f"{name} took the test.")
 
 
 @router.post("/profiles")
