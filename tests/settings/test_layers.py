@@ -217,7 +217,6 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     samples = {"backend": "aws", "log_level": "info", "log_style": "json"}
     samples |= {
         "libraries": "[]",
-        "health.share": "1/12",
         "metrics_address": "localhost:9464",
     }
     samples |= {"web.url": "https://a.example", "web.auth": "none", "web.trusted_proxies": "::1"}

@@ -26,7 +26,7 @@ EVENTS: Mapping[str, str] = {
     "video.undone": "an original was put back",
     "video.expired": "a kept original was deleted at the end of its time",
     "video.unusable": "a file cannot be read, or its profile refuses it",
-    "video.damaged": "a nightly health check found a video damaged, rotten or unreadable",
+    "video.damaged": "`hevcq check` found a video newly damaged, rotten or unreadable",
     "video.ready": "every format of an uploaded video ended, and none failed",
     "video.failed": "an upload ended without a video, or a format of the video was given up",
     "worker.unfit": "this machine's worker takes no more work",

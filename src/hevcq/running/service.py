@@ -6,16 +6,12 @@ finished encodes are put in place and a stop is heard meanwhile too.
 """
 
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
-from hevcq.domain.job import JobState
-from hevcq.domain.pause import Hours, closed
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Stopped, Unavailable
 from hevcq.running.folder import FolderIngest
@@ -23,7 +19,6 @@ from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.usecases.context import alone
-from hevcq.usecases.health.check import MAX_BYTES_S, NightlyCheck, Nights
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.libraries.feed import listed
@@ -34,19 +29,17 @@ from hevcq.util.signals import StopSignals
 from hevcq.util.systemd import Notifier
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import health_ports, opened
-from hevcq.wiring.notify import event_log, notify_now
+from hevcq.wiring.contexts import opened
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.pool import WorkerPool
 
 LOOK_S = 60.0
-"""Seconds between looks whether a library's folder is there and on the same mount, and whether a
-video is to be read."""
-BESIDE_ENDS_S = 10.0
-"""Seconds that a sync and a health check get to notice the stop; they go on there next time."""
+"""Seconds between looks whether a library's folder is there and on the same mount."""
+SYNC_ENDS_S = 10.0
+"""Seconds that a sync gets to notice the stop; it goes on there next time."""
 PAGE_ENDS_S = 15.0
 """Seconds that the page gets to end its requests when the service stops."""
-LIVE = frozenset({"libraries", "ingest", "sync", "health", "schedule"})
+LIVE = frozenset({"libraries", "ingest", "sync", "schedule"})
 """Settings that a reload changes; the others are in use by open files and running encodes."""
 
 
@@ -116,9 +109,7 @@ class Service:
             self._workers = build_pool(self._app, on_event=self._worker_event, measured=True)
             self._workers.start()
         syncs = SyncThread(self._app, self._outlets.echo, self._signals.asked)
-        checking = HealthWatch(self._app, self._outlets.echo, self._signals.asked)
         syncs.start()
-        checking.start()
         self._outlets.notifier.ready()
         poll_s = FLEET_POLL_S if self._app.settings.on_aws else LOCAL_POLL_S
         try:
@@ -130,8 +121,7 @@ class Service:
             pass  # asked to stop in a scan
         finally:
             self._end()
-            syncs.join(BESIDE_ENDS_S)
-            checking.join(BESIDE_ENDS_S)
+            syncs.join(SYNC_ENDS_S)
 
     def shows(self, line: Mapping[str, object]) -> bool:
         """Return whether a line of the log repeats an event that a library's display shows."""
@@ -323,8 +313,8 @@ SHOWN = frozenset({"moved", "copied", "failed", "refused"})
 """What a person wants to read of a service's syncs; the rest is what waits or is known already."""
 
 
-class Beside(ABC):
-    """Does what is due, again and again until `stop`; the settings are read anew each time.
+class SyncThread:
+    """Runs the syncs that are due, again and again until `stop`; the settings are read anew each time.
 
     What cannot run is reported once and tried again, and keeps nothing else from running.
     """
@@ -332,9 +322,9 @@ class Beside(ABC):
     def __init__(self, app: App, echo: Callable[[str], None], stop: threading.Event) -> None:
         self._app, self._echo, self._stop = app, echo, stop
         self._complained: dict[str, str] = {}
-        self._thread = threading.Thread(
-            target=self._run, name=f"hevcq-{type(self).__name__.lower()}", daemon=True
-        )
+        self._noticed: set[str] = set()
+        self._repeated: set[tuple[str, str, str]] = set()
+        self._thread = threading.Thread(target=self._run, name="hevcq-syncs", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -343,13 +333,9 @@ class Beside(ABC):
         """Wait until the thread has ended after `stop`, at most so long; the next start goes on."""
         self._thread.join(timeout_s)
 
-    @abstractmethod
-    def look(self) -> float:
-        """Do what is due; return the seconds until the next look."""
-
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._app.clock.wait(self._stop, self.look())
+            self._app.clock.wait(self._stop, self._look())
 
     def _attempt(self, what: str, act: Callable[[], None]) -> None:
         """Do one thing; must not raise, as nobody else would hear of it."""
@@ -367,14 +353,7 @@ class Beside(ABC):
             self._echo(f"{what}: {words}")
         self._complained[what] = words
 
-
-class SyncThread(Beside):
-    def __init__(self, app: App, echo: Callable[[str], None], stop: threading.Event) -> None:
-        super().__init__(app, echo, stop)
-        self._noticed: set[str] = set()
-        self._repeated: set[tuple[str, str, str]] = set()
-
-    def look(self) -> float:
+    def _look(self) -> float:
         wanted = self._app.settings.sync
         for each in wanted:
             if self._may_run(each) and not self._stop.is_set():
@@ -400,44 +379,3 @@ class SyncThread(Beside):
             where = "" if each.target is None else f" → {printable(each.target)}"
             why = f" ({printable(each.reason)})" if each.reason else ""
             self._echo(f"{each.fate.value} {printable(each.path)}{where}{why}")
-
-
-class HealthWatch(Beside):
-    def look(self) -> float:
-        if self._app.settings.health.share:
-            self._attempt("Health check", self._check)
-        return LOOK_S
-
-    def _check(self) -> None:
-        app, settings = self._app, self._app.settings
-        ports = health_ports(app, self._stop)
-        check = NightlyCheck(ports, event_log(app), self._held, self._busy, self._echo)
-        read = check.step(self._nights())
-        if read and settings.on_aws:  # where no workers of this process send messages
-            notify_now(app)
-
-    def _nights(self) -> Nights:
-        settings, health = self._app.settings, self._app.settings.health
-        roots: list[Path] = []
-        for each in settings.libraries:
-            if not folder_state(each).problem:
-                roots += [each.path, *([each.output] if each.output else [])]
-        return Nights(
-            tuple(root for root in roots if root.is_dir()),
-            health.share,
-            health.schedule(settings.schedule.windows, settings.schedule.timezone),
-            MAX_BYTES_S,
-        )
-
-    def _held(self) -> str:
-        """Return why nothing may be read now: a person's pause, or this machine's condition."""
-        app = self._app
-        pauses = app.backend.ledger.pauses() if not app.settings.on_aws else ()
-        found = closed("", pauses, Hours(), app.clock.now(), app.condition())
-        return "" if found is None else found.reason
-
-    def _busy(self) -> bool:
-        if self._app.settings.on_aws:
-            return False
-        counts = self._app.backend.ledger.counts()
-        return any(state is JobState.RUNNING and count for (_, state), count in counts.items())

@@ -17,7 +17,7 @@ from hevcq.domain.model import Frozen
 from hevcq.settings.libraries import Library, SyncSettings, refuse_conflicts
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.quantities import Names
-from hevcq.settings.schedule import HealthSettings, ScheduleSettings
+from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.web import UploadSettings, WebSettings
 
 PROGRAMS = frozenset({"ffmpeg"})
@@ -214,9 +214,6 @@ class Settings(Frozen):
     )
     schedule: ScheduleSettings = Field(
         default_factory=ScheduleSettings, description="when this machine works"
-    )
-    health: HealthSettings = Field(
-        default_factory=HealthSettings, description="what `hevcq service` reads whole each night"
     )
     postgres: PostgresSettings = Field(
         default_factory=PostgresSettings, description="the database of several machines"

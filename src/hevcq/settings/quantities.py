@@ -133,7 +133,6 @@ Duration = Annotated[float, _read(seconds)]
 ByteSize = Annotated[int, _read(size_bytes)]
 Rate = Annotated[int, _read(bytes_per_second)]
 Saving = Annotated[float, _read(saving)]
-Share = Annotated[Fraction, _read(share)]
 # A variable may say `hevc,720p`; a file gives a list.
 Names = Annotated[tuple[str, ...], _read(names)]
 Windows = Annotated[tuple[str, ...], _read(lambda text: names(text, ";"))]

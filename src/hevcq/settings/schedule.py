@@ -1,17 +1,13 @@
-"""Settings of the hours in which this machine works, and of what is read whole in them."""
+"""Settings of the hours in which this machine works."""
 
 import shlex
-from collections.abc import Sequence
-from fractions import Fraction
 
 from pydantic import Field, field_validator
 
 from hevcq.domain.model import Frozen
 from hevcq.domain.pause import Hours, RunningWork
 from hevcq.domain.schedule import Schedule
-from hevcq.settings.quantities import Share, Windows
-
-AT_NIGHT = ("01:00-06:00",)
+from hevcq.settings.quantities import Windows
 
 
 class ScheduleSettings(Frozen):
@@ -58,16 +54,3 @@ class ScheduleSettings(Frozen):
 
     def hours(self) -> Hours:
         return Hours(Schedule.parse(self.windows, self.timezone), self.at_end)
-
-
-class HealthSettings(Frozen):
-    """Which part of the libraries `hevcq service` reads whole, and when."""
-
-    share: Share = Field(
-        default=Fraction(0),
-        description='share of the libraries that is read in a month, like "1/12"; empty: none',
-    )
-
-    def schedule(self, machine: Sequence[str], timezone: str) -> Schedule:
-        """Return when it is read: in the windows of the machine, else at night."""
-        return Schedule.parse(tuple(machine) or AT_NIGHT, timezone)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SomeEncoder = TypeVar("SomeEncoder", bound="FfmpegEncoder")
 
-SHOWN = ("libraries", "ingest", "sync", "health", "schedule", "notify", "webhook", "media_server")
+SHOWN = ("libraries", "ingest", "sync", "schedule", "notify", "webhook", "media_server")
 """Settings that the page shows, and uses anew once it changed them."""
 
 

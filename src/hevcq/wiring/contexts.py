@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,11 @@ def open_check(
     stop: threading.Event,
     on_file: Callable[[int, int, Path], None],
 ) -> HealthCheck:
-    from hevcq.usecases.health.check import HealthCheck
+    from hevcq.usecases.health.check import HealthCheck, report
+    from hevcq.wiring.notify import event_log
 
     app.encoder.version()  # no file is blamed for an ffmpeg that is not there
-    return HealthCheck(health_ports(app, stop), request, on_file)
+    return HealthCheck(health_ports(app, stop), request, on_file, partial(report, event_log(app)))
 
 
 def compare_ports(app: App) -> ComparePorts:

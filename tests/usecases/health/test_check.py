@@ -6,6 +6,7 @@ import threading
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,13 @@ from hevcq.errors import (
 )
 from hevcq.ports.catalog import Checked, Health, Spot
 from hevcq.sql.catalog import HealthRecords
+from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.health.check import (
     CheckRequest,
     HealthCheck,
     HealthPorts,
+    report,
     summary,
     unsound,
     where,
@@ -79,14 +82,16 @@ class Library:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             yield Path(folder)
 
-    def check(self, on_file=lambda *_: None, **request) -> dict[str, Checked]:
+    def check(
+        self, on_file=lambda *_: None, on_checked=lambda *_: None, **request
+    ) -> dict[str, Checked]:
         self.encoder.calls.clear()
         self.clock.advance(100)
         with closing(SqliteDatabase(self.folder / "hevcq.db")) as database:
             records = HealthRecords(database)
             ports = HealthPorts(self.encoder, records, self.clock, self.stop, self.scratch)
             asked = CheckRequest((self.folder / "library",), **request)
-            self.last = HealthCheck(ports, asked, on_file)
+            self.last = HealthCheck(ports, asked, on_file, on_checked)
             return {each.path.name: each for each in self.last.run()}
 
     def read(self) -> list[str]:
@@ -248,3 +253,21 @@ def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library
 
     assert listed == [checked[bad.name]]
     assert summary(list(checked.values())) == "4 files read: 1 sound, 3 damaged."
+
+
+def test_what_is_newly_damaged_is_an_event_once_and_what_rots_is_another(library, tmp_path):
+    library.put("a.mp4", b"damaged")
+    sound = library.put("b.mp4")
+    with closing(SqliteDatabase(tmp_path / "events.db")) as database:
+        log = EventLog(database, library.clock)
+        log.reader("me")
+
+        def told() -> list[tuple[str, str]]:
+            return [(Path(e.source).name, e.failure_class) for e in log.after(0, 100)]
+
+        library.check(on_checked=partial(report, log))
+        assert told() == [("a.mp4", "damaged")]
+        library.rot(sound, b"SOUND")
+        library.check(on_checked=partial(report, log))
+        assert told() == [("a.mp4", "damaged"), ("b.mp4", "rotten")]
+        assert log.after(0, 1)[0].reason == "It says so."
