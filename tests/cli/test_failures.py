@@ -63,7 +63,11 @@ def test_show_has_the_last_lines_of_ffmpeg_and_the_message(hevcq, farm):
     [
         ("failures forget", ExitCode.SOME_FAILED, "Nothing deleted."),
         ("redrive", ExitCode.USAGE, "--dlq"),
-        ("failures acknowledge nowhere.mp4", ExitCode.USAGE, "No failed job or file: nowhere.mp4."),
+        (
+            "failures acknowledge nowhere.mp4",
+            ExitCode.USAGE,
+            "No such file or folder: nowhere.mp4.",
+        ),
         ("failures show zzz", ExitCode.USAGE, "No failed job 'zzz'"),
         ("failures list --profile hevcc", ExitCode.USAGE, "Did you mean 'hevc'?"),
     ],
@@ -161,7 +165,7 @@ def test_nothing_to_acknowledge_is_said(hevcq, farm):
 
     ran = hevcq("failures", "acknowledge", path, farm.folder)
 
-    assert (ran.code, ran.err) == (1, "Nothing failed or was refused there.\n")
+    assert (ran.code, ran.err) == (1, "Nothing failed there.\n")
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.DONE
 
 

@@ -24,8 +24,7 @@ from hevcq.library.lock import in_use
 from hevcq.running.folder import FolderIngest
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
-from hevcq.settings.model import Settings
-from hevcq.settings.schedule import ScheduleSettings
+from hevcq.settings.model import ScheduleSettings, Settings
 from hevcq.usecases.operations.status import library_rows
 from hevcq.usecases.settings.libraries import save_library
 from hevcq.util.clock import SystemClock

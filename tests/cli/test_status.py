@@ -5,11 +5,7 @@ import sys
 
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import Phase, Progress, RenditionRef
-from hevcq.library.filesystem import fingerprint_of
-from hevcq.ports.event_log import Happened
 from hevcq.util.processes import Processes
-from hevcq.wiring.notify import event_log
-from support.media_facts import media, video
 
 
 def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_to(hevcq, farm):
@@ -109,37 +105,12 @@ def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(he
 
     assert ran.code == ExitCode.USAGE
     assert "a.mp4" in ran.out
-    assert ran.err == f"hevcq: No job for {new}; `hevcq ingest` queues new files.\n"
+    assert (
+        ran.err
+        == f"hevcq: No job for {new}; `hevcq ingest --dry-run` says what would become of a file.\n"
+    )
     gone = hevcq("status", "/nope", "--json")
     assert (gone.code, gone.err) == (ExitCode.USAGE, "hevcq: No such file or folder: /nope.\n")
-
-
-def test_a_file_that_was_refused_or_skipped_without_a_job_says_why(hevcq, farm, tmp_path):
-    bad, own, grown = (tmp_path / name for name in ("bad.mp4", "own.mp4", "grown.mp4"))
-    for path in (bad, own, grown):
-        path.write_bytes(b"x")
-    facts = media(video(codec="hevc"))
-    found = [(bad, f"{bad} is no video."), (own, facts), (grown, facts)]
-    marks = [(path, fingerprint_of(path.lstat()), each) for path, each in found]
-    farm.app.catalog.cache(marks)
-    grown.write_bytes(b"another")
-
-    ran = hevcq("status", str(bad), str(own))
-    read = hevcq("status", "--json", str(bad), str(own)).lines
-
-    assert ran.code == ExitCode.OK
-    assert "It is no video." in ran.out
-    assert "Already HEVC." in ran.out
-    assert [(each["type"], each["state"]) for each in read] == [
-        ("file", "refused"),
-        ("file", "skipped"),
-    ]
-    assert "No job for" in hevcq("status", str(grown)).err
-    why = "It has 2 names (hard links)."
-    event_log(farm.app).add(Happened("video.unusable", 1.0, "", "hevc", str(grown), reason=why))
-    (refused,) = hevcq("status", "--json", str(grown)).lines
-    assert (refused["state"], refused["profile"], refused["reason"]) == ("refused", "hevc", why)
-    assert hevcq("status", "--json", tmp_path).lines == [refused], "of a folder too"
 
 
 def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq, farm):

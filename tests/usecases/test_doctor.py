@@ -7,8 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.errors import Unavailable, UnknownProfile
-from hevcq.settings.model import Settings
-from hevcq.settings.schedule import ScheduleSettings
+from hevcq.settings.model import ScheduleSettings, Settings
 from hevcq.usecases.doctor import DoctorContext, examined, machine_checks
 from hevcq.util.clock import EARLIEST
 from support.clips import ManualClock

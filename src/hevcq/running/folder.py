@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hevcq.domain.events import EventName, Listener
-from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceAway
@@ -22,7 +21,7 @@ from hevcq.library.scanning.watch_folder import (
     mount_of,
     open_for_writing,
 )
-from hevcq.ports.catalog import UNPLACED, Mode
+from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import Library
 from hevcq.usecases.context import data_folder_id
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
@@ -41,7 +40,6 @@ from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.library_state import require_shares
 from hevcq.usecases.operations.finished_sources import SourceFinisher
-from hevcq.usecases.operations.reprocess import UNUSABLE
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
@@ -51,7 +49,6 @@ from hevcq.wiring.app import App
 
 RESCAN_S = 3600.0
 """Seconds between scans of a library whose changes are reported: an event may be lost."""
-NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 UNUSABLE_AGAIN_S = 7 * 86_400.0
 """Seconds in which a service that starts anew does not report a file again that cannot be encoded."""
@@ -178,16 +175,6 @@ class FolderIngest:
         folders = recovery_folders(self._app.catalog, self.request.roots, self._output)
         recover(self._ports, folders, self._emit)
 
-    def removed_profiles(self) -> set[str]:
-        """Return the removed profiles of renditions that wait for their place: nothing collects them."""
-        app, gone = self._app, set[str]()
-        for root in self.request.roots:
-            for each in app.catalog.placements(states=UNPLACED, under=root):
-                job = None if each.profile in app.profiles else app.backend.ledger.get(each.job_id)
-                if job is not None and job.state not in NOTHING_TO_PLACE:
-                    gone.add(each.profile)
-        return gone
-
     def plan(self) -> IngestPlan:
         """Return what there is to do with what a scan finds.
 
@@ -286,7 +273,7 @@ class FolderIngest:
         for item in found:
             profile = item.profile.name if item.profile else ""
             what = Happened(
-                UNUSABLE, now, profile=profile, source=str(item.path), reason=item.reason
+                "video.unusable", now, profile=profile, source=str(item.path), reason=item.reason
             )
             if log.add(what, unless_within_s=UNUSABLE_AGAIN_S):
                 new.append(item)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError, WorkerUnfit
+from hevcq.errors import WorkerUnfit
 from hevcq.running.folder import FolderIngest
 from hevcq.usecases.ingest.decide import (
     NOT_INGESTED,
@@ -86,16 +86,6 @@ class IngestApplication:
     def recover(self) -> None:
         for folder in self._folders:
             folder.recover()
-
-    def require_profiles(self) -> None:
-        """Raise ConfigError if renditions are waiting whose profile was removed: nothing collects them."""
-        gone = set[str]().union(*(folder.removed_profiles() for folder in self._folders))
-        if gone:
-            names = ", ".join(sorted(gone))
-            raise ConfigError(
-                f"Queued videos need a removed profile ({names}).",
-                remedy="Restore its file and run this again, or cancel them with `hevcq cancel`.",
-            )
 
     def plan(self) -> IngestPlan:
         """Return what there is to do with what a scan finds.

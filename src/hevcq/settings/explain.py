@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from hevcq.domain.profile import Profile
-
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -30,19 +28,6 @@ _TYPES = {
     "model": "a table",
     "dict": "a table",
 }
-INSTEAD = {
-    "bit_depth": "say video.pixel_format: yuv420p10 for 10 bits",
-    "bitrate": "hevcq aims at a quality: video.crf, and audio.kbps_per_channel for sound",
-    "channels": "every channel is kept, but MP3 has two",
-    "crop": "the picture keeps its edges",
-    "denoise": "hevcq filters nothing away",
-    "fps": "the frame rate is kept",
-    "height": "say video.max_height",
-    "languages": "every track is kept",
-    "loudness": "sound keeps its loudness",
-    "width": "say video.max_width",
-}
-"""What a profile says, or that it cannot say it, where people look for these keys."""
 _USERINFO = re.compile(r"//[^/\s]*@")
 """User and password in an address: they are not repeated in an error."""
 
@@ -116,8 +101,6 @@ def hint(place: tuple[int | str, ...], model: type[BaseModel]) -> str:
         f"{above}{name}" for name in difflib.get_close_matches(wrong, section.model_fields, n=1)
     ] or [key for key, _ in leaves(model) if key.split(".")[-1] == wrong]
     known = ", ".join(section.model_fields)
-    if wrong in INSTEAD and model is Profile:
-        return INSTEAD[wrong]
     return f"did you mean {near[0]!r}?" if near else f"known: {known}"
 
 

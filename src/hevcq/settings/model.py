@@ -1,5 +1,6 @@
 """Settings: one frozen model, read once at the edge; flags > HEVCQ_* > hevcq.toml > defaults."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,10 +15,11 @@ from pydantic import (
 )
 
 from hevcq.domain.model import Frozen
+from hevcq.domain.pause import Hours, RunningWork
+from hevcq.domain.schedule import Schedule
 from hevcq.settings.libraries import Library, SyncSettings, refuse_conflicts
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
-from hevcq.settings.quantities import Names
-from hevcq.settings.schedule import ScheduleSettings
+from hevcq.settings.quantities import Names, Windows
 from hevcq.settings.web import UploadSettings, WebSettings
 
 PROGRAMS = frozenset({"ffmpeg"})
@@ -128,6 +130,52 @@ class PriceSettings(Frozen):
     def cost(self, cpu_s: float) -> float:
         """Return what so many CPU seconds cost."""
         return cpu_s / 3600 * self.vcpu_hour
+
+
+class ScheduleSettings(Frozen):
+    """When work may run. Without any of these it always may."""
+
+    # A variable may say `Mon-Fri 22:00-06:30; Sat,Sun 00:00-24:00`.
+    windows: Windows = Field(
+        default=(),
+        description='hours in which work may run, like "Mon-Fri 22:00-06:30"; empty: always',
+    )
+    timezone: str = Field(
+        default="", description="time zone of all windows, like Europe/Berlin; empty: the machine's"
+    )
+    at_end: RunningWork = Field(
+        default=RunningWork.BORDER,
+        description="running work when a window ends: border (encodes and chunks end, none begins), "
+        "finish (split videos are finished too), freeze (stands still) or stop (starts again later)",
+    )
+    gate_command: str = Field(
+        default="",
+        description="program that is asked every minute; work runs only while its exit code is 0",
+    )
+
+    @field_validator("windows", mode="after")
+    @classmethod
+    def _windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Schedule.parse(value)
+        return value
+
+    @field_validator("timezone", mode="after")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        Schedule.parse((), value)
+        return value
+
+    @field_validator("gate_command", mode="after")
+    @classmethod
+    def _command(cls, value: str) -> str:
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"is not a command: {error}") from error
+        return value.strip()
+
+    def hours(self) -> Hours:
+        return Hours(Schedule.parse(self.windows, self.timezone), self.at_end)
 
 
 class IngestSettings(Frozen):

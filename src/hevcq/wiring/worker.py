@@ -173,7 +173,7 @@ def admission(
 
     `report` is called with why the encoder, by default this machine's, cannot make profiles, by name.
     """
-    from hevcq.settings.schedule import ScheduleSettings
+    from hevcq.settings.model import ScheduleSettings
     from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, GateCommand
     from hevcq.wiring.app import run_command
     from hevcq.worker.admission import AGAIN_EVERY_S, Admission, SelfTests

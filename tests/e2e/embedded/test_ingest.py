@@ -125,34 +125,6 @@ def test_quiet_names_what_the_exit_code_speaks_of_and_only_while_it_is_new(farm:
     assert farm.run("ingest", farm.media).code == 1
 
 
-@pytest.mark.parametrize("named", ["file", "folder"])
-def test_what_is_acknowledged_is_reported_no_more_until_it_changes(farm: Farm, named: str) -> None:
-    bad = farm.media / "text.mp4"
-    bad.write_text("no video")
-    assert farm.run("ingest", farm.media).code == 1
-
-    kept = farm.run("failures", "acknowledge", bad if named == "file" else farm.media)
-
-    assert (kept.code, kept.out) == (0, f"kept  hevc  {bad}\n")
-    again = farm.run("ingest", farm.media)
-    assert (again.code, again.err.splitlines()[-1]) == (0, "1 skipped.")
-    bad.write_text("still no video")
-    assert farm.run("ingest", farm.media).code == 1
-
-
-def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm) -> None:
-    farm.clip("video.mp4")
-    farm.add_profile("mine", "ultrafast")
-    assert farm.ingest("--no-wait", "--profile", "mine").code == 0
-    assert farm.run("ingest", "--collect-only").code == 0, "what is not finished is no trouble"
-    (farm.folder / "profiles" / "mine.yaml").unlink()
-
-    ran = farm.run("ingest", "--collect-only")
-
-    assert ran.code == 3
-    assert "Queued videos need a removed profile (mine). Restore its file" in ran.err
-
-
 def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) -> None:
     clip = farm.clip("video.mp4")
     assert farm.ingest("--no-wait").code == 0

@@ -81,9 +81,7 @@ class Session:
             self._ingest.collect_finished()
         if not self._summary.results:
             self._echo("Nothing to collect.")
-        code = self._end()
-        self._ingest.require_profiles()
-        return code
+        return self._end()
 
     def _announce(self, first: IngestPlan) -> Sequence[Item]:
         if not self._dry:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import NO_WORKER, cli_of, confirmed, current_user
+from hevcq.cli.context import NO_WORKER, cli_of, confirmed, current_user, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import (
     AsJson,
@@ -34,12 +34,10 @@ from hevcq.usecases.operations.dead_letters import (
 )
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.dead_letters import redrive as send_back
-from hevcq.usecases.operations.reprocess import keep_failed, keep_unusable
-from hevcq.usecases.placement.undo import library_path
+from hevcq.usecases.operations.reprocess import keep_failed
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import ago, counted, printable
 from hevcq.wiring.app import App
-from hevcq.wiring.notify import event_log
 
 REPORT_EVERY = 25
 """Dead letters between two progress lines on stderr."""
@@ -68,7 +66,9 @@ def list_letters(
         now = opened.clock.now()
         rows = [_row(name, letter, now) for name, letter in found]
         if not rows:
-            cli_of(ctx).echo("No failed jobs; `hevcq status FOLDER` also lists refused files.")
+            cli_of(ctx).echo(
+                "No failed jobs; `hevcq ingest FOLDER --dry-run` also names refused files."
+            )
             return
         render.emit_table(("letter", "profile", "class", "buried", "source", "reason"), rows)
 
@@ -127,30 +127,19 @@ def acknowledge(
     names: Annotated[
         list[str], typer.Argument(metavar="PATH|JOB", help="Files, folders or job ids.")
     ],
-    profile: ProfileNames = None,
 ) -> None:
     """Keep failed videos as they are; report them no more.
 
-    Of a folder: its failed jobs, and the files that were refused in the last week. A file that changes
-    is tried again; `hevcq retry FILE` takes it back.
+    A file that changes is tried again; `hevcq retry FILE` takes it back.
     """
-    cli = cli_of(ctx)
+    cli, count = cli_of(ctx), 0
     with cli.app() as opened:
-        count = 0
         for job in keep_failed(opened.backend, opened.catalog, names, current_user()):
             render.emit_result("acknowledge", job, "kept", "", as_json=False)
             count += 1
-        places = [library_path(Path(name)) for name in names if Path(name).exists()]
-        if places and not opened.settings.on_aws:
-            usual = profile or opened.settings.ingest.profiles
-            chosen = [each.name for each in pick(opened.profiles, list(usual))]
-            for path, name in keep_unusable(opened.ports, event_log(opened), places, chosen):
-                render.emit(f"kept  {name}  {printable(path)}")
-                count += 1
-    if not count and (absent := [name for name in names if not Path(name).exists()]):
-        raise UsageError(f"No failed job or file: {', '.join(map(printable, absent))}.")
     if not count:
-        cli.echo("Nothing failed or was refused there.")
+        require_existing(map(Path, names))
+        cli.echo("Nothing failed there.")
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -1,10 +1,8 @@
 """`hevcq status`: queues, jobs, progress and dead letters."""
 
-import os
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,17 +13,17 @@ from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.domain.keys import INBOX
+from hevcq.domain.pause import RunningWork
 from hevcq.errors import UsageError
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
+from hevcq.usecases.operations.pausing import EFFECTS
 from hevcq.usecases.operations.status import (
-    Unqueued,
     encoded_since,
     jobs_of,
     library_rows,
     library_words,
     overview,
     reason_in_words,
-    unqueued,
 )
 from hevcq.util.text import counted, duration, printable
 from hevcq.wiring.app import App
@@ -44,12 +42,6 @@ QUEUE_COLUMNS: tuple[str, ...] = (
     *("queued", "running", "done", "skipped", "dead"),
     *("ready", "in flight", "delayed", "dead letters"),
 )
-EFFECTS = {
-    "finish": "Videos that have begun are finished.",
-    "border": "Running encodes end.",
-    "freeze": "Running encodes stand still.",
-    "stop": "Running encodes were stopped.",
-}
 STATES = ("queued", "running", "done", "skipped", "dead")
 
 
@@ -96,7 +88,7 @@ def _show(app: App, names: list[str], *, as_json: bool, watch: bool) -> None:
 
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     unknown: list[str] = []
-    rows, known = [], set[tuple[str, str]]()
+    rows = []
     for job in jobs_of(app.backend, app.catalog, names, unknown):
         if as_json:
             render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})
@@ -105,47 +97,14 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         source = render.place(job.source.bucket, job.source.key)
         why = without_path(source, reason_in_words(job))
         rows.append([job.job_id[:12], job.profile, state, source, why])
-        known |= {(source, job.profile), (source, "")}
-    for each in _without_job(app, names, unknown):
-        if (printable(each.path), each.profile) in known:
-            continue
-        if as_json:
-            render.emit_json({"type": "file", **asdict(each)})
-        why = without_path(each.path, each.reason)
-        rows.append(["", each.profile, each.state, printable(each.path), why])
     if rows and not as_json:
         render.emit_table(("job", "profile", "state", "source", "why"), rows)
     require_existing(Path(name) for name in unknown if "/" in name and not name.startswith(INBOX))
     if unknown:
         named = ", ".join(printable(name) for name in unknown)
-        raise UsageError(f"No job for {named}; `hevcq ingest` queues new files.")
-
-
-def _without_job(app: App, names: list[str], unknown: list[str]) -> list[Unqueued]:
-    """Return what an ingest found of files that it made no job of; remove them from `unknown`."""
-    profiles = [app.profiles[name] for name in app.settings.ingest.profiles if name in app.profiles]
-    found_without: list[Unqueued] = []
-    for name in names:
-        path = Path(os.path.abspath(name))  # noqa: PTH100 - links stay unresolved
-        found = list(unqueued(app.catalog, profiles, path)) if name in unknown else []
-        found = found or _reported(app, path)
-        if found and name in unknown:
-            unknown.remove(name)
-        found_without.extend(found)
-    return found_without
-
-
-def _reported(app: App, path: Path) -> list[Unqueued]:
-    """Return why ingests of the last week refused a file, or those below a folder."""
-    from hevcq.usecases.operations.reprocess import reported
-    from hevcq.wiring.notify import event_log
-
-    found = reported(event_log(app)).items() if path.exists() else ()
-    return [
-        Unqueued(str(file), profile, "refused", why)
-        for (file, profile), why in found
-        if path in {file, *file.parents} and file.is_file()
-    ]
+        raise UsageError(
+            f"No job for {named}; `hevcq ingest --dry-run` says what would become of a file."
+        )
 
 
 def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
@@ -182,7 +141,7 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
     for shut in status["closed"]:
         every = len(shut["profiles"]) == len(status["queues"])
         named = "" if every else f"{', '.join(shut['profiles'])}: "
-        out.append(f"{named}{shut['reason']} {EFFECTS[shut['running']]}")
+        out.append(f"{named}{shut['reason']} {EFFECTS[RunningWork(shut['running'])]}")
     if left:
         jobs = "1 job was" if left == 1 else f"{left} jobs were"
         out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")

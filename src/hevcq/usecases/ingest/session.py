@@ -48,7 +48,6 @@ from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker, item_event
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
-from hevcq.usecases.operations.reprocess import KEPT
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import at_its_new_path, moved_placement
 from hevcq.usecases.proofs import OwnRenditions, Proofs
@@ -258,8 +257,7 @@ class Ingest:
                 return []
             kind = Disposition.UNREADABLE if found.cause in PROBLEMS else Disposition.SKIP
             size = size_of(found.path)
-            item = Item(path=found.path, size=size, disposition=kind, reason=found.reason)
-            return [self._acknowledged(item, known)]
+            return [Item(path=found.path, size=size, disposition=kind, reason=found.reason)]
         items = []
         for profile in self._request.profiles:
             here = known.get((found.path, profile.name), [])
@@ -276,16 +274,6 @@ class Ingest:
             accepted = item if accept is None else accept(found, item)
             items += [] if accepted is None else [accepted]
         return items
-
-    def _acknowledged(self, item: Item, known: Mapping[tuple[Path, str], list[Placement]]) -> Item:
-        """Return a file that cannot be read as skipped if somebody said to keep it as it is."""
-        for profile in self._request.profiles:
-            for placement in known.get((item.path, profile.name), ()):
-                job = self._ports.backend.ledger.get(placement.job_id)
-                same = not _is_another_file(item_of(placement, profile))
-                if same and job is not None and job.reason.startswith(KEPT):
-                    return replace(item, disposition=Disposition.SKIP, reason=job.reason)
-        return item
 
     def _known(
         self, video: FoundVideo, placements: Sequence[Placement], ours: OwnRenditions

@@ -1,4 +1,4 @@
-"""Queue ended jobs again on request, cancel the others, or keep failed and refused videos as they are.
+"""Queue ended jobs again on request, cancel the others, or keep failed videos as they are.
 
 What is kept as it is becomes a skipped job, which every part of hevcq knows. A file that changed since
 is another video.
@@ -6,7 +6,6 @@ is another video.
 
 import os
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -26,14 +25,11 @@ from hevcq.domain.keys import (
 from hevcq.domain.media.containers import EXTENSIONS
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, PermanentError, UsageError
-from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.backend import Backend
-from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
+from hevcq.ports.catalog import UNPLACED, PlacementState
 from hevcq.ports.ledger import Granted, JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.sql.catalog import Catalog
-from hevcq.sql.event_log import EventLog
-from hevcq.usecases.context import Ports, placing
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
 from hevcq.util.log import get_logger
 
@@ -334,9 +330,7 @@ def _ended(job: JobRecord) -> JobChange:
 
 
 KEPT = "Kept as it is, as asked."
-UNUSABLE = "video.unusable"
 LEASE_S = 60.0
-PAGE = 1000
 
 
 def keep_failed(
@@ -358,62 +352,6 @@ def keep_failed(
                 if known:
                     list(purge(backend.queues, letters))
                 yield job
-
-
-def keep_unusable(
-    ports: Ports, log: EventLog, paths: Sequence[Path], profiles: Sequence[str]
-) -> Iterator[tuple[Path, str]]:
-    """Record named files, and those below folders that were refused within a week, as skipped.
-
-    Yields path and profile of each. A file that is encoded, or is being encoded, stays as it is.
-    """
-    refused = reported(log)
-    for path in paths:
-        below = {each: why for each, why in refused.items() if path in each[0].parents}
-        wanted = {(path, ""): refused.get((path, ""), "")} if path.is_file() else below
-        for (file, profile), why in wanted.items():
-            for name in [profile] if profile else profiles:
-                if _record(ports, file, name, why):
-                    yield file, name
-
-
-def reported(log: EventLog) -> dict[tuple[Path, str], str]:
-    """Return why files were refused in the last week, by path and profile ("": any)."""
-    seq, found = 0, dict[tuple[Path, str], str]()
-    while page := log.after(seq, PAGE):
-        for event in page:
-            if event.name == UNUSABLE:
-                found[Path(event.source), event.profile] = event.reason
-        seq = page[-1].seq
-    return found
-
-
-def _record(ports: Ports, path: Path, profile: str, why: str) -> bool:
-    backend = ports.backend
-    key = key_for_path(os.fspath(backend.common(path)), EVERY_PROFILE, backend.namespace())
-    try:
-        facts = path.lstat()
-        source = backend.store.accept(path, key, moved=lambda _: None, stop=threading.Event())
-    except (OSError, PermanentError):
-        return False  # gone since, or unreadable: nothing tells it from another file
-    name = job_id(source, profile)
-    with placing(ports) as require:
-        if ports.catalog.placement(name) is None:
-            require()
-            fingerprint, now = fingerprint_of(facts), ports.clock.now()
-            note = Placement(
-                name,
-                path.parent,
-                path,
-                fingerprint,
-                profile,
-                Mode.BESIDE,
-                path,
-                0.0,
-                updated_at=now,
-            )
-            ports.catalog.record_placements([note])
-    return _skip(backend, source, profile, why)
 
 
 def _skip(backend: Backend, source: Source, profile: str, why: str) -> bool:

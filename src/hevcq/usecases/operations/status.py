@@ -1,14 +1,13 @@
 """Overview of queues and ledger: queued, running, done and dead jobs."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hevcq.domain.job import JobRecord, JobState, split_progress
 from hevcq.domain.pause import Hours
-from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.ports.queue import QueueDepth
@@ -73,19 +72,6 @@ class Overview:
 
     def to_dict(self) -> dict[str, object]:
         return {"type": "status", **asdict(self)}
-
-
-@dataclass(frozen=True, slots=True)
-class Unqueued:
-    """A file that an ingest looked at and made no job of, and why: `state` is skipped or refused.
-
-    `profile` is "" if no profile takes it.
-    """
-
-    path: str
-    profile: str
-    state: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,30 +145,6 @@ def jobs_of(
                 yield job
         if not known and unknown is not None:
             unknown.append(name)
-
-
-def unqueued(catalog: Catalog, profiles: Iterable[Profile], path: Path) -> Iterator[Unqueued]:
-    """Yield why a file that an ingest looked at has no job; nothing if it changed since."""
-    # A plain `hevcq status` starts without planning.
-    from hevcq.domain.planning.encode_plan import Refuse, Skip
-    from hevcq.domain.planning.planner import make_plan
-    from hevcq.library.filesystem import fingerprint_of, same_bytes
-
-    seen, facts = catalog.cached([path]).get(path, (None, ""))
-    try:
-        if seen is None or not same_bytes(seen, fingerprint_of(path.lstat())):
-            return
-    except OSError:
-        return
-    if isinstance(facts, str):
-        yield Unqueued(str(path), "", "refused", facts)
-        return
-    for profile in profiles:
-        plan = make_plan(profile, facts)
-        if isinstance(plan, Skip):
-            yield Unqueued(str(path), profile.name, "skipped", plan.detail)
-        elif isinstance(plan, Refuse):
-            yield Unqueued(str(path), profile.name, "refused", f"{plan.detail} ({plan.policy})")
 
 
 def reason_in_words(job: JobRecord) -> str:
