@@ -1,8 +1,6 @@
 """`hevcq retry` and `cancel` by path, folder, key or job; `pause` and `resume`."""
 
-import threading
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -53,28 +51,6 @@ def test_what_is_named_is_queued_again_and_nothing_else(hevcq, farm, monkeypatch
     assert bool(letters) is ("dead" not in back), "a job that goes back leaves no letter"
 
 
-def test_what_waits_in_a_folder_is_moved_in_its_queue(hevcq, farm, monkeypatch):
-    path, _ = farm.queued("out/a.mp4")
-    for name in ("in/b", "in/c", "out/d"):
-        farm.queued(f"{name}.mp4")
-    folder = path.parents[1] / "in"
-
-    would = hevcq("retry", folder, "--put", "higher", "--dry-run", "--json").lines
-    ran = hevcq("retry", folder, "--put", "higher", "--json")
-    assert [line["result"] for line in would] == ["would_move"] * 2
-    assert [line["result"] for line in ran.lines] == ["moved"] * 2
-
-    got = farm.app.backend.queues["hevc"].receive(4, wait_s=0, stop=threading.Event())
-    assert "".join(Path(each.tasks[0].source.key).stem for each in got) == "bcad"
-    assert hevcq("retry", folder, "--put", "last").code == ExitCode.SOME_FAILED
-    for wrong in (
-        ["--put", "first"],
-        [folder, "--put", "first", "--missing"],
-        [folder, "--put", "up"],
-    ):
-        assert hevcq("retry", *wrong).code == ExitCode.USAGE
-
-
 def test_a_source_that_changed_is_reported_and_left(hevcq, farm):
     path, job = farm.skipped("a.mp4")
     path.write_bytes(b"another clip, and longer")
@@ -92,7 +68,7 @@ def test_a_source_that_changed_is_reported_and_left(hevcq, farm):
         ("retry", ExitCode.OK, "`hevcq retry --missing` looks for renditions that are gone"),
         ("retry nowhere.mp4", ExitCode.SOME_FAILED, "No matching job"),
         ("cancel elsewhere", ExitCode.SOME_FAILED, "No matching job"),
-        ("retry --missing --state done", ExitCode.USAGE, "Only one of --missing, --state"),
+        ("retry --missing --state done", ExitCode.USAGE, "Only one of --missing and --state"),
     ],
 )
 def test_nothing_to_do_is_said_in_a_sentence(hevcq, words, code, said):
@@ -139,7 +115,9 @@ def test_a_pause_is_shown_by_status_until_it_is_resumed(hevcq):
     assert ran.out.startswith("Paused by ")
     assert "stand still and go on later" in ran.out
 
-    assert "`hevcq resume` ends it. Running encodes stand still." in hevcq("status").out
+    assert (
+        "`hevcq resume` ends it. Running encodes stand still and go on later" in hevcq("status").out
+    )
     (known,) = hevcq("status", "--json").lines
     assert known["closed"][0]["running"] == "freeze"
     every = [queue["profile"] for queue in known["queues"]]

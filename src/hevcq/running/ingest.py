@@ -20,7 +20,7 @@ from hevcq.usecases.ingest.forecast import total
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.libraries.feed import hand_out, listed, most_queued
-from hevcq.usecases.operations.pausing import PauseNotice, why_closed
+from hevcq.usecases.operations.pausing import why_closed
 from hevcq.util.signals import StopSignals
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import notify_now
@@ -65,8 +65,7 @@ class IngestApplication:
         self._no_wait = any(each.no_wait for each in found)
         self._wake = threading.Event()
         self._workers: WorkerPool | None = None
-        every_s = FLEET_PAUSE_EVERY_S if app.settings.on_aws else PAUSE_EVERY_S
-        self._pause = PauseNotice(self._why_paused, self._report_paused, app.clock, every_s)
+        self._paused, self._next_look = "", app.clock.monotonic()
 
     @property
     def _profiles(self) -> list[Profile]:
@@ -175,7 +174,7 @@ class IngestApplication:
         self._require_cap()
         hand_out_to(self._folders, self._app, no_wait=self._no_wait)
         if not self._no_wait:
-            self._pause.step()
+            self._report_pause()
         still_open = [folder.step() for folder in self._folders]
         self._require_fit()
         return any(still_open)
@@ -205,9 +204,19 @@ class IngestApplication:
         every = len(reasons) == len(names) and all(reasons)
         return " ".join(dict.fromkeys(reasons)) if every else ""
 
-    def _report_paused(self, reason: str) -> None:
-        name = EventName.PAUSED if reason else EventName.RESUMED
-        self._say(name, reason.removeprefix("Paused ") or "Resumed.")  # shown behind "Paused: "
+    def _report_pause(self) -> None:
+        """Say that work is held back, or that it goes on; look now and then."""
+        now = self._app.clock.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + (
+            FLEET_PAUSE_EVERY_S if self._app.settings.on_aws else PAUSE_EVERY_S
+        )
+        reason = self._why_paused()
+        if reason != self._paused:
+            self._paused = reason
+            name = EventName.PAUSED if reason else EventName.RESUMED
+            self._say(name, reason.removeprefix("Paused ") or "Resumed.")  # shown behind "Paused: "
 
     def _say(self, name: EventName, words: str) -> None:
         self._emit(IngestEvent(event=name, at=self._app.clock.now(), reason=words))

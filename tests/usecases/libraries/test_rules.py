@@ -14,15 +14,21 @@ from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, Known, decide
 from hevcq.usecases.ingest.forecast import TABLE_ONLY
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.libraries.feed import Acceptance, Facts, first_match, old_enough
+from hevcq.usecases.libraries.feed import Acceptance, fits, old_enough
 from support.ingest.values import encode_plan, media_info
+from support.media_facts import media, video
 
 PROFILES = load_profiles(installed_folder())
-FULL_HD = Facts("shows/A/e1.mkv", 3 * 2**30, codec="h264", rate=9e6 / 8, height=1080)
+FULL_HD = FoundVideo(
+    Path("/tv/shows/A/e1.mkv"),
+    Path("/tv"),
+    Fingerprint(3 * 2**30, int(1e18), 1, 1),
+    media(video(codec="h264", width=1920, height=1080), duration_s=3 * 2**33 / 9e6),
+)
 
 
 @pytest.mark.parametrize(
-    ("conditions", "fits"),
+    ("conditions", "holds"),
     [
         ({"codec": ["H264", "mpeg2video"]}, True),
         ({"codec": ["hevc"]}, False),
@@ -41,17 +47,11 @@ FULL_HD = Facts("shows/A/e1.mkv", 3 * 2**30, codec="h264", rate=9e6 / 8, height=
     ],
 )
 def test_a_rule_fits_where_all_its_conditions_hold(
-    conditions: dict[str, object], *, fits: bool
+    conditions: dict[str, object], *, holds: bool
 ) -> None:
     rule = Rule.model_validate({"skip": True, **conditions})
 
-    assert (first_match([rule], FULL_HD) == 0) is fits
-
-
-def test_the_first_rule_that_fits_decides() -> None:
-    rules = [Rule(codec=("av1",), skip=True), Rule(min_height=720, profile="720p")]
-
-    assert first_match([*rules, Rule(min_height=1, skip=True)], FULL_HD) == 1
+    assert fits(rule, FULL_HD) is holds
 
 
 def planned(tmp_path: Path, profile: str = "hevc") -> tuple[FoundVideo, Item]:

@@ -16,7 +16,7 @@ from hevcq.cli.options import AsJson, DryRun, Quiet
 from hevcq.cli.output import table as render
 from hevcq.errors import HevcqError, Unavailable, UsageError
 from hevcq.settings.libraries import SyncSettings
-from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
+from hevcq.usecases.sync.session import Synced, SyncSession
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import printable, size
 from hevcq.wiring.app import App
@@ -33,9 +33,6 @@ def sync(
         list[str] | None, typer.Argument(metavar="NAME", help="Only these syncs (default: all).")
     ] = None,
     dry_run: DryRun = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Keep running and poll for new files.")
-    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,21 +42,14 @@ def sync(
     fetched once it has stayed the same for a while, and lands under its name without overwriting
     another. With mode = "move" the server's copy is deleted after the local one was read again, and
     only if it is still the version that was fetched. After an interruption, run the same command.
+    `hevcq service` does it again and again.
     """
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     with StopSignals() as signals, cli.app() as app:
         wanted = _chosen(app.settings.sync, names or ())
-        shown = _Shown(cli, app, as_json=as_json)
-        code = _run(shown, wanted, signals.asked, dry_run=dry_run)
-        while watch and not dry_run and not signals.asked.is_set():
-            app.clock.wait(signals.asked, pause_s(each.settle for each in wanted))
-            shown.watching = True
-            now, zone = app.clock.now(), app.settings.schedule.timezone
-            if not signals.asked.is_set():
-                due = [each for each in wanted if each.may_run(now, zone)]
-                code = _run(shown, due, signals.asked, dry_run=False)
-    raise typer.Exit(ExitCode.INTERRUPTED if signals.asked.is_set() and not watch else code)
+        code = _run(_Shown(cli, app, as_json=as_json), wanted, signals.asked, dry_run=dry_run)
+    raise typer.Exit(ExitCode.INTERRUPTED if signals.asked.is_set() else code)
 
 
 def _chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncSettings]:
@@ -90,7 +80,7 @@ def _run(
         try:
             with opened(shown.app, each, stop) as ports:
                 session = SyncSession(ports, each, shown.on_file, shown.notice, shown.progress)
-                session.dry_run, session.reported = dry_run, shown.reported
+                session.dry_run = dry_run
                 session.run()
         except HevcqError as error:
             shown.broke = True
@@ -111,10 +101,7 @@ class _Shown:
         self._line = render.StatusLine(live=not cli.quiet and not as_json)
         self._shown_at = 0.0
         self._name = ""
-        self.reported: set[tuple[str, str, str]] = set()
         self._noticed: set[str] = set()
-        self.watching = False
-        """Whether a look that found nothing new is not worth a line."""
 
     def begin(self, sync: SyncSettings) -> None:
         self._name, self.broke = sync.name, False
@@ -140,7 +127,7 @@ class _Shown:
             render.emit_outcome(word, f"{each.path}{where}", each.reason)
 
     def notice(self, words: str) -> None:
-        """Print what a person should know, on stderr; once, also if every look says it."""
+        """Print what a person should know, on stderr; once, also if it is said of every file."""
         if words in self._noticed:
             return
         self._noticed.add(words)
@@ -159,7 +146,7 @@ class _Shown:
         counted = self._counts
         parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]
         came = f" ({size(self._bytes)})" if self._bytes else ""
-        if not self._as_json and (parts or not (dry_run or self.watching or self.broke)):
+        if not self._as_json and (parts or not (dry_run or self.broke)):
             self._cli.echo(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
 
 

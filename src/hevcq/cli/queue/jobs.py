@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import NO_WORKER, Cli, cli_of, current_user
+from hevcq.cli.context import NO_WORKER, cli_of, current_user
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, DryRun, JobNames, ProfileNames
 from hevcq.cli.output import table as render
-from hevcq.domain.job import SETTLED, JobState, Move
+from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
 from hevcq.domain.pause import Pause, RunningWork, in_words
 from hevcq.errors import UsageError
@@ -48,12 +48,6 @@ def retry(
         bool,
         typer.Option("--missing", help="Only sources whose rendition is missing."),
     ] = False,
-    put: Annotated[
-        Move | None,
-        typer.Option(
-            "--put", help="Move waiting jobs in their queue instead; not with Amazon SQS."
-        ),
-    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,15 +55,11 @@ def retry(
 
     All of them, or those below the named folders; a named file or job is queued again whatever became
     of it. After changing a profile, --state done encodes finished videos again. A source that changed
-    on disk is reported, not queued. --put changes the order of what waits: first, last, or a priority
-    higher or lower, which holds against later jobs too.
+    on disk is reported, not queued.
     """
-    if sum(map(bool, (missing, state, put))) > 1:
-        raise UsageError("Only one of --missing, --state and --put can be given.")
+    if missing and state:
+        raise UsageError("Only one of --missing and --state can be given.")
     cli = cli_of(ctx)
-    if put is not None:
-        _put(cli, put, names or [], profile or [], dry_run=dry_run, as_json=as_json)
-        return
     seen: list[JobChange] = []
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
@@ -92,23 +82,6 @@ def retry(
     elif not seen:
         cli.echo(NO_MATCH if named else NOTHING_FAILED)
     if JobResult.SOURCE_CHANGED in results or (named and not seen and not missing):
-        raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-def _put(cli: Cli, where: Move, names: list[str], picked: list[str], **shown: bool) -> None:
-    if not names:
-        raise UsageError("Name what to move: files, folders or job ids.")
-    dry_run, none = shown["dry_run"], True
-    with cli.app() as app:
-        profiles = [found.name for found in pick(app.profiles, picked)]
-        moved = work.move(
-            app.backend, names, where, profiles=profiles, dry_run=dry_run, catalog=app.catalog
-        )
-        for done in moved:
-            render.emit_result("move", done.job, done.result.value, "", as_json=shown["as_json"])
-            none = False
-    if none:
-        cli.echo("No job waits there; `hevcq status` lists jobs.")
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -1,4 +1,4 @@
-"""`hevcq config`: show the settings and where each value came from, and who is notified."""
+"""`hevcq config`: show the settings and where each value came from; try the receivers of messages."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,7 +12,7 @@ from hevcq.cli.output import table as render
 from hevcq.settings.explain import leaves
 from hevcq.settings.loader import DEFAULT
 from hevcq.settings.model import Settings
-from hevcq.usecases.notify.sender import states, try_receivers
+from hevcq.usecases.notify.sender import try_receivers
 from hevcq.util.text import printable
 from hevcq.wiring.app import migration
 from hevcq.wiring.notify import event_log, people, receivers
@@ -110,29 +110,9 @@ def _shown(value: object) -> object:
     return "" if value is None else value
 
 
-notifications = group("Show who is notified of what, and send a test message.")
+notifications = group("Send a test message to who is notified.")
 app.add_typer(notifications, name="notify")
 NOBODY = "Nobody is notified: the settings have no [[notify]], [[webhook]] or [[media_server]]."
-
-
-@notifications.command("list", cls=PlainCommand)
-def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List who is notified of what, and what went wrong last."""
-    cli = cli_of(ctx)
-    with cli.app() as opened:
-        found = states(event_log(opened), receivers(opened))
-    if as_json:
-        for each in found:
-            render.emit_json({"type": "receiver", **each})
-        return
-    if not found:
-        cli.echo(NOBODY)
-        return
-    rows = [
-        [each["name"], ", ".join(each["events"]), str(each["waiting"]), each["problem"]]
-        for each in found
-    ]
-    render.emit_table(("receiver", "events", "waiting", "last problem"), rows)
 
 
 @notifications.command("test", cls=PlainCommand)

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
-from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.pause import moment
 from hevcq.domain.schedule import Schedule
 from hevcq.library.scanning.probe_files import FoundVideo
@@ -25,49 +25,27 @@ from hevcq.util.clock import Clock
 from hevcq.util.text import duration, printable, size
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What rules ask of a video. `rate` (bytes a second) and `height` are None where unknown.
+def fits(rule: Rule, video: FoundVideo) -> bool:
+    """Return whether all conditions of a rule hold of a video; one on an unknown fact does not.
 
-    `relative` is the path below the library.
+    The first video stream is the one that counts.
     """
-
-    relative: str
-    size: int
-    codec: str = ""
-    rate: float | None = None
-    height: int | None = None
-
-
-def facts_of(relative: str, size: int, info: MediaInfo) -> Facts:
-    """Return the facts of a probed file; its first video stream is the one that counts."""
-    seconds_long = info.duration_s or 0.0
+    stream = next(iter(video.info.of_kind(StreamKind.VIDEO)), None)
+    codec = "" if stream is None else stream.codec.lower()
+    if rule.codec and codec not in {name.lower() for name in rule.codec}:
+        return False
+    if rule.path and not _patterns(rule.path)(video.path.relative_to(video.root).as_posix()):
+        return False
+    size, seconds_long = video.fingerprint.size, video.info.duration_s or 0.0
     rate = size / seconds_long if seconds_long > 0 else None
-    stream = next(iter(info.of_kind(StreamKind.VIDEO)), None)
-    codec = stream.codec if stream is not None else ""
-    picture = stream.video if stream is not None else None
-    height = picture.display_size[1] if picture is not None else None
-    return Facts(relative, size, codec, rate, height)
-
-
-def first_match(rules: Sequence[Rule], facts: Facts) -> int | None:
-    """Return the position of the first rule whose conditions all hold, or None."""
-    return next((at for at, rule in enumerate(rules) if holds(rule, facts)), None)
-
-
-def holds(rule: Rule, facts: Facts) -> bool:
-    """Return whether all conditions of a rule hold; one on an unknown fact does not."""
-    if rule.codec and facts.codec.lower() not in {name.lower() for name in rule.codec}:
-        return False
-    if rule.path and not _patterns(rule.path)(facts.relative):
-        return False
+    height = stream.video.display_size[1] if stream is not None and stream.video else None
     return all(
         (not least or (value is not None and value >= least))
         and (not most or (value is not None and value <= most))
         for value, least, most in (
-            (facts.rate, rule.min_bitrate, rule.max_bitrate),
-            (facts.height, rule.min_height, rule.max_height),
-            (facts.size, rule.min_size, rule.max_size),
+            (rate, rule.min_bitrate, rule.max_bitrate),
+            (height, rule.min_height, rule.max_height),
+            (size, rule.min_size, rule.max_size),
         )
     )
 
@@ -94,15 +72,13 @@ class Acceptance:
         profile = item.profile.name if item.profile is not None else ""
         if item.disposition not in {Disposition.QUEUE, Disposition.SKIP, Disposition.REFUSE}:
             return item
-        relative = video.path.relative_to(video.root).as_posix()
-        facts = facts_of(relative, video.fingerprint.size, video.info)
-        at = first_match(self.library.rules, facts)
-        rule = None if at is None else self.library.rules[at]
+        rules = enumerate(self.library.rules, 1)
+        number, rule = next((each for each in rules if fits(each[1], video)), (0, None))
         wanted = frozenset({rule.profile}) if rule is not None and rule.profile else self.usual
         if profile not in wanted:
             return None
         if rule is not None and rule.skip:
-            return _skipped(item, f"Left alone by rule {(at or 0) + 1} of {self._name}.")
+            return _skipped(item, f"Left alone by rule {number} of {self._name}.")
         return self._worth(item) if item.disposition is Disposition.QUEUE else item
 
     @property

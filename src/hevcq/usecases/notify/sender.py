@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
 
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import EVERY_PROFILE, path_of_key
@@ -218,7 +217,6 @@ def iso(at: float) -> str:
 EVERY_S = 5.0
 """Seconds between looks for new events: one lookup in an index each."""
 ORIGINALS_EVERY_S = 6 * 3600.0
-MAX_WAITING = 1000
 
 
 class EventWatch:
@@ -265,23 +263,6 @@ class EventWatch:
         return EVERY_S
 
 
-def states(log: EventLog, receivers: Sequence[Receiver]) -> list[dict[str, Any]]:
-    """Return for each receiver its name, events, number of waiting events, and last problem."""
-    states: list[dict[str, Any]] = []
-    for receiver in receivers:
-        reader = log.reader(receiver.identity)
-        events = log.after(reader.seq, MAX_WAITING)
-        states.append(
-            {
-                "name": receiver.name,
-                "events": sorted(receiver.events),
-                "waiting": sum(receiver.wants(event.name) for event in events),
-                "problem": reader.problem,
-            }
-        )
-    return states
-
-
 def try_receivers(
     log: EventLog, receivers: Sequence[Receiver], names: Sequence[str], now: float
 ) -> list[tuple[str, str]]:
@@ -312,12 +293,14 @@ def check_receivers(log: Callable[[], EventLog], receivers: Sequence[Receiver]) 
 
     `log` is opened only where somebody is notified.
     """
-    found = states(log(), receivers) if receivers else []
-    if troubles := [f"{state['name']}: {state['problem']}" for state in found if state["problem"]]:
+    opened = log() if receivers else None
+    readers = [opened.reader(each.identity) for each in receivers] if opened else []
+    pairs = zip(receivers, readers, strict=True)
+    if troubles := [f"{each.name}: {reader.problem}" for each, reader in pairs if reader.problem]:
         raise Unavailable(
             "; ".join(troubles), remedy="Mend it, then run `hevcq config notify test`."
         )
-    names = ", ".join(state["name"] for state in found)
+    names = ", ".join(each.name for each in receivers)
     return f"to {names}; `hevcq config notify test` tries them" if names else ""
 
 

@@ -91,30 +91,6 @@ def why_closed(
     )
 
 
-class PauseNotice:
-    """Report when work is held back and when it goes on; `look` returns why it is, or ""."""
-
-    def __init__(
-        self,
-        look: Callable[[], str],
-        on_change: Callable[[str], None],
-        clock: Clock,
-        every_s: float,
-    ) -> None:
-        self._look, self._on_change, self._clock, self._every_s = look, on_change, clock, every_s
-        self._next, self._last = clock.monotonic(), ""
-
-    def step(self) -> None:
-        """Look, if it is time; call `on_change` with the reason, or with "" once it is gone."""
-        if self._clock.monotonic() < self._next:
-            return
-        self._next = self._clock.monotonic() + self._every_s
-        found = self._look()
-        if found != self._last:
-            self._last = found
-            self._on_change(found)
-
-
 def resume(pauses: Ledger, profile: str | None) -> tuple[Pause, ...]:
     """End the pause of this profile, or with None every pause; return those that had not ended.
 
