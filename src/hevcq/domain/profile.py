@@ -55,13 +55,6 @@ class LossPolicy(StrEnum):
     REFUSE = "refuse"
 
 
-class SmallerPolicy(StrEnum):
-    """Encode a picture smaller than the box at its own size, or skip it."""
-
-    ENCODE = "encode"
-    SKIP = "skip"
-
-
 class DeinterlaceRate(StrEnum):
     """Make a frame of each field (50i becomes 50p), which keeps all motion, or one of each pair."""
 
@@ -139,11 +132,6 @@ class VideoRecipe(Frozen):
         le=16384,
         multiple_of=2,
         description="displayed height to fit inside (landscape; swapped for portrait)",
-    )
-    smaller: SmallerPolicy = Field(
-        default=SmallerPolicy.ENCODE,
-        description="a picture smaller than the box: encode it at its own size (one that is already "
-        "streamable in this codec is skipped), or skip; it is never scaled up",
     )
     deinterlace: DeinterlaceRate = Field(
         default=DeinterlaceRate.FIELD,

@@ -4,6 +4,7 @@ import pytest
 
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason, skip_in_words
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.planning.video import smaller_than_box
 from support.media_facts import MKV, audio, cover, media, profile, video
 
 
@@ -60,14 +61,9 @@ def test_a_tag_that_merely_mentions_us_is_no_mark(tags: dict[str, str]) -> None:
         ((1080, 720), {"sample_aspect": "4:3"}, False),  # shown at 1440x720
     ],
 )
-def test_never_scaled_up(size, facts, skipped: bool) -> None:
-    recipe = profile("720p", video={"smaller": "skip"})
-    made = make_plan(recipe, media(video(*size, **facts)))
-
-    if skipped:
-        assert reason(made) is SkipReason.SMALLER_THAN_BOX
-    else:
-        assert isinstance(made, EncodePlan)
+def test_a_picture_smaller_than_the_box_is_known(size, facts, skipped: bool) -> None:
+    """What is smaller than the box in both directions is left at its size, or as it is."""
+    assert bool(smaller_than_box(profile("720p"), video(*size, **facts).video)) is skipped
 
 
 STREAMS = {"tags": {"major_brand": "isom"}, "index_first": True}

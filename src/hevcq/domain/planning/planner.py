@@ -42,7 +42,7 @@ from hevcq.domain.planning.video import (
     uneven,
     uneven_words,
 )
-from hevcq.domain.profile import LossPolicy, Profile, SmallerPolicy
+from hevcq.domain.profile import LossPolicy, Profile
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
 """Order of attachments and covers after the tracks, as demuxers report them."""
@@ -125,17 +125,11 @@ def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None
 
 
 def _smaller(profile: Profile, info: MediaInfo, main: Stream) -> Skip | None:
-    """Skip a picture smaller than the box if the profile says so, or if nothing would be gained."""
-    smaller = smaller_than_box(profile, main.video) if main.video is not None else ""
-    if not smaller:
+    """Skip a picture smaller than the box if nothing would be gained."""
+    size = smaller_than_box(profile, main.video) if main.video is not None else ""
+    if not size or not _streams_already(profile, info, main):
         return None
-    if profile.video.smaller is SmallerPolicy.SKIP:
-        detail = f"Source is {smaller} ({profile.name}); not upscaled."
-    elif _streams_already(profile, info, main):
-        size = smaller.partition(",")[0]
-        detail = f"Already {main.codec.upper()} in a streamable MP4 of {size}; not upscaled."
-    else:
-        return None
+    detail = f"Already {main.codec.upper()} in a streamable MP4 of {size}; not upscaled."
     return Skip(reason=SkipReason.SMALLER_THAN_BOX, detail=detail)
 
 

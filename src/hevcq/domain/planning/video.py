@@ -42,14 +42,14 @@ SMALLEST = 16
 
 
 def smaller_than_box(profile: Profile, facts: VideoFacts) -> str:
-    """Return a description if the displayed picture is smaller than the box in both directions, else ""."""
+    """Return the displayed size of a picture that is smaller than the box in both directions, else ""."""
     if not profile.video.scales:
         return ""
     wide, high = shown_size(facts)
     box_wide, box_high = _box(profile, wide, high)
     if wide >= box_wide or high >= box_high:
         return ""
-    return f"{round(wide)}x{round(high)}, smaller than {box_wide}x{box_high}"
+    return f"{round(wide)}x{round(high)}"
 
 
 def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
@@ -98,14 +98,12 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail=f"Pictures of {size} {facts.pixel_format} and of {facts.becomes} are in it, "
             "which one picture cannot be; cut the video where it changes.",
         )
-    why = ""
     if facts.cropped:
-        why = "Its file hides a part of it (Matroska's PixelCrop); take that off with mkvpropedit."
-    elif facts.turned_by_pictures:
-        # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
-        why = "Some pictures say that they are to be shown turned (H.264's display orientation), "
-        why += "which cannot be carried; say it in the file's header instead."
-    return Refuse(policy="video", detail=why) if why else refused_dolby(facts)
+        return Refuse(
+            policy="video",
+            detail="Its file hides a part of it (Matroska's PixelCrop); take that off with mkvpropedit.",
+        )
+    return refused_dolby(facts)
 
 
 def fits(facts: VideoFacts) -> bool:

@@ -111,11 +111,6 @@ KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
 _LINE = re.compile(
     r"^(?:\[(?P<component>[^\]]+?) @ (?:0x)?[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] )?(?P<text>.*)$"
 )
-_CHANGED = re.compile(r"channel element \d+\.\d+ is not allocated")
-_CHANNELS_CHANGE = (
-    "the channels of its AAC sound change on the way, which a copy of it cannot say;"
-    " set audio.policy to encode"
-)
 _REPEATED = re.compile(r"Last message repeated \d+ times?")
 
 
@@ -150,12 +145,6 @@ def message_text(line: str) -> str:
     """
     parts = _LINE.match(line.strip())
     return parts["text"].strip().rstrip(".") if parts is not None else line.strip()
-
-
-def rendition_text(line: str) -> str:
-    """Return the text of a line on a rendition whose source decodes; of AAC whose channels change, what to do."""
-    text = message_text(line)
-    return f"{_CHANNELS_CHANGE} (ffmpeg: {text})" if _CHANGED.fullmatch(text) else text
 
 
 def _excused(line: str, ffmpeg_pass: Pass) -> bool:

@@ -25,7 +25,6 @@ from hevcq.ffmpeg.run.messages import (
     Pass,
     damaged,
     message_text,
-    rendition_text,
     unexpected_lines,
 )
 from hevcq.ffmpeg.verify.decode import (
@@ -97,7 +96,7 @@ def _judged(problems: list[str]) -> Judged:
     if not problems:
         return PASSED
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Outcome.FAILED, rendition_text(problems[0]) + more
+    return Outcome.FAILED, message_text(problems[0]) + more
 
 
 def _described(facts: PictureFacts) -> str:
