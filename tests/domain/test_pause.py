@@ -28,17 +28,6 @@ def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it() -> None:
     assert closed("hevc", [pause], ALWAYS, NOON + 5400) is None
 
 
-@pytest.mark.parametrize(
-    ("ahead_s", "until_s", "holds"),
-    [(3600, 5400, True), (2 * 365 * 86_400, 5400, False), (2 * 365 * 86_400, None, True)],
-)
-def test_a_pause_made_by_a_clock_far_ahead_ends_when_the_clock_is_right(ahead_s, until_s, holds):
-    since = NOON + ahead_s
-    pause = Pause(since=since, until=until_s and since + until_s)
-
-    assert pause.holds("hevc", NOON) is holds
-
-
 def test_closed_hours_say_when_they_open() -> None:
     found = closed("hevc", [], NIGHTS, NOON)
 

@@ -25,7 +25,6 @@ class RunningWork(StrEnum):
     STOP = "stop"
 
 
-CLOCK_ERROR_S = 86_400
 MILDEST_FIRST = tuple(RunningWork)
 
 
@@ -39,14 +38,8 @@ class Pause(Frozen):
     running: RunningWork = RunningWork.BORDER
 
     def holds(self, profile: str, now: float) -> bool:
-        """Return whether work of this profile is paused at `now`.
-
-        A pause that ends, and was made more than a day from now, was made by a wrong clock: it is
-        over, and would hold for as long as the clock was ahead.
-        """
-        if self.until is not None and not self.since - CLOCK_ERROR_S <= now < self.until:
-            return False
-        return self.profile in ("", profile)
+        ended = self.until is not None and now >= self.until
+        return not ended and self.profile in ("", profile)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,9 +97,10 @@ def test_a_text_track_is_compared_with_the_captions(monkeypatch, made, problems)
     answers = (Finished(0, text.encode(), (), 0, 0) for text in (HELLO, made))
     monkeypatch.setattr(texts, "run_child", lambda *_, **__: next(answers))
     source = texts.CaptionedVideo("a.ts", info(video()), 0)
-    tracks = texts.CaptionTracks("a.mp4", {"CC1": 2}, 0.0)
 
-    assert list(texts.caption_problems(TOOLS, source, tracks, STOP)) == problems
+    found = texts.caption_problems(TOOLS, source, "a.mp4", {"CC1": 2}, 0.0, STOP)
+
+    assert list(found) == problems
 
 
 @pytest.mark.parametrize(

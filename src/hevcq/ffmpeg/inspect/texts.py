@@ -172,27 +172,23 @@ def _escaped_text(text: str) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionTracks:
-    """The text tracks of a file by the channels they were made of.
-
-    `shift_s` is by how many seconds the file's picture is shown later than the source's, both counted from
-    their starts.
-    """
-
-    path: str
-    streams: Mapping[str, int]
-    shift_s: float
-
-
 def caption_problems(
-    tools: FfmpegTools, video: CaptionedVideo, tracks: CaptionTracks, stop: threading.Event
+    tools: FfmpegTools,
+    video: CaptionedVideo,
+    path: str,
+    tracks: Mapping[str, int],
+    shift_s: float,
+    stop: threading.Event,
 ) -> Iterator[str]:
-    """Compare number and times of the cues of text tracks with the captions of the source."""
-    for name, stream in tracks.streams.items():
+    """Compare number and times of the cues of a file's text tracks with the captions of the source.
+
+    `tracks` are their streams by the channels they were made of, `shift_s` is by how many seconds the
+    file's picture is shown later than the source's, both counted from their starts.
+    """
+    for name, stream in tracks.items():
         expected = _begins(_webvtt(tools, video, name, stop))
-        found = _begins(_webvtt_track(tools, tracks.path, stream, stop))
-        problem = _difference(expected, found, tracks.shift_s)
+        found = _begins(_webvtt_track(tools, path, stream, stop))
+        problem = _difference(expected, found, shift_s)
         if problem:
             yield f"captions {name}: {problem}"
 

@@ -179,7 +179,7 @@ class _Gates:
         request = self.request
         if not request.plan.captions:
             return []
-        from hevcq.ffmpeg.inspect.texts import CaptionedVideo, CaptionTracks, caption_problems
+        from hevcq.ffmpeg.inspect.texts import CaptionedVideo, caption_problems
 
         before = request.measured.track(request.plan.main_video.source_index)
         after = self.made.track(self._video().index)
@@ -189,10 +189,11 @@ class _Gates:
         numbers = {name: each.index for name, each in zip(request.plan.captions, made, strict=True)}
         start_s = request.info.start_s or 0.0
         shift_s = (after.first_pts_s or 0.0) - ((before.first_pts_s or 0.0) - start_s)
-        tracks = CaptionTracks(str(request.output), numbers, shift_s)
         index = request.plan.main_video.source_index
         video = CaptionedVideo(request.location, request.info, index)
-        return list(caption_problems(self.tools, video, tracks, self.stop))
+        return list(
+            caption_problems(self.tools, video, str(request.output), numbers, shift_s, self.stop)
+        )
 
     def subtitles_beside(self) -> Judged:
         """T1: compare the cues of the files beside the rendition with those of the source's tracks."""
