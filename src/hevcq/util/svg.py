@@ -14,13 +14,14 @@ GAP, MIN_BAR = 2.0, 1.5
 def points_svg(points: Sequence[tuple[float, float]], label: str = "Score over time") -> str:
     """Return (seconds, score) as points: between them nothing was measured."""
     end = max((at for at, _ in points), default=0.0) or 1.0
-    low = min((score for _, score in points), default=0.0) - 1
-    span = max((score for _, score in points), default=0.0) + 1 - low
+    low = min((score for _, score in points), default=0.0)
+    high = max((score for _, score in points), default=0.0)
+    step = (HEIGHT - 4) / ((high - low) or 1.0)
     dots = "".join(
-        f'<circle cx="{at / end * WIDTH:.1f}" cy="{HEIGHT - (score - low) / span * HEIGHT:.1f}" r="2"/>'
+        f'<circle cx="{at / end * WIDTH:.1f}" cy="{2 + (high - score) * step:.1f}" r="2"/>'
         for at, score in points
     )
-    scale = f'<text y="12">{low + span:.0f}</text><text y="{HEIGHT}">{low:.0f}</text>'
+    scale = f'<text y="12">{high:.4g}</text><text y="{HEIGHT}">{low:.4g}</text>'
     return _svg(label, dots + scale, ("", timecode(end, 0)))
 
 

@@ -105,7 +105,15 @@ def test_what_is_made_beside_its_source_for_streaming_saves_nothing(log, clock):
 
     found = savings(log, load_profiles(installed_folder()), NOON)
 
-    assert (found.jobs, found.saved, found.by_day[-1][1]) == (1, 60, 60)
+    assert (found.jobs, found.saved, found.by_day[-1][1], found.freed) == (1, 60, 60, 0)
+
+
+def test_space_is_freed_by_replacing_alone_and_no_more_once_undone(log, clock):
+    for name in ("video.replaced", "video.replaced", "video.undone"):
+        log.add(Happened(name, NOON, job_id=name, profile="hevc", before=100, after=40))
+    roll_up(log, clock).step()
+
+    assert savings(log, load_profiles(installed_folder()), NOON).freed == 60
 
 
 @pytest.mark.parametrize(

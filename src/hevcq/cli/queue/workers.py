@@ -12,6 +12,7 @@ from hevcq.cli.context import cli_of, current_user
 from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
+from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.running.machines import page_address
 from hevcq.usecases.operations import machines
 from hevcq.util.text import printable
@@ -135,8 +136,7 @@ def _emit_details(each: Mapping[str, Any]) -> None:
         speed = f", {job['speed']:.2f}x" if job["speed"] is not None else ""
         part = f", chunk {job['chunk'] + 1}" if job["chunk"] is not None else ""
         done = f"{job['phase'] or 'starting'} {job['percent']:.0f}%{speed}"
-        render.emit_sentence(
-            f"{name}: {job['profile']}{part}, {done}: {render.place('', job['key'])}"
-        )
+        source = render.place(LIBRARY_BUCKET, job["key"])
+        render.emit_sentence(f"{name}: {job['profile']}{part}, {done}: {source}")
     for reason in each["waits"]:
         render.emit_sentence(f"{name}: {printable(reason)}")

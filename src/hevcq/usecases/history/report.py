@@ -238,11 +238,15 @@ DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class Savings:
-    """Bytes of sources and of their renditions, and the bytes saved each day, oldest first."""
+    """Bytes of sources and of their renditions, and the bytes saved each day, oldest first.
+
+    `freed` is the bytes that replacements saved on disk, less those of originals put back.
+    """
 
     jobs: int
     before: int
     after: int
+    freed: int
     by_day: tuple[tuple[date, int], ...]
 
     @property
@@ -261,12 +265,14 @@ def savings(log: EventLog, profiles: Mapping[str, Profile], now: float) -> Savin
     }
     last = day_of(now)
     days = {last - timedelta(days=back): 0 for back in reversed(range(DAYS))}
-    whole = DaySum()
+    whole, freed = DaySum(), 0
     for key, value in rows(log, min(days), last):
+        saved = value.before - value.after
         if key.name == "job.done" and key.profile in counted:
             whole += value
-            days[_day(key)] += value.before - value.after
-    return Savings(whole.count, whole.before, whole.after, tuple(days.items()))
+            days[_day(key)] += saved
+        freed += {"video.replaced": saved, "video.undone": -saved}.get(key.name, 0)
+    return Savings(whole.count, whole.before, whole.after, freed, tuple(days.items()))
 
 
 @dataclass(frozen=True, slots=True)

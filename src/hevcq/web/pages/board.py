@@ -128,7 +128,10 @@ def _now(app: App) -> str:
         left = time_left(job.phase, job.percent, job.eta_s) if job.alive else ""
         running.append((job, left, video_of(app, job.key)))
     known = app.backend.machines
-    machines = [(each, state_of(each)) for each in known.processes()] if known else []
+    machines = [
+        (each, state_of(each), [(job, video_of(app, job.key)) for job in each.jobs])
+        for each in (known.processes() if known else ())
+    ]
     return render("board_now.html", found=found, running=running, machines=machines)
 
 
