@@ -1,4 +1,4 @@
-"""Clips with closed captions (CEA-608 in A/53 user data), which no command of ffmpeg makes."""
+"""Clips with closed captions (CEA-608 and 708 in A/53 user data), which no command of ffmpeg makes."""
 
 import re
 import subprocess
@@ -57,16 +57,20 @@ def captioned(
     first: Pairs,
     second: Sequence[bytes] = (),
     *,
+    digital: bytes = b"",
     seconds: float = 4,
     rate: str = "25",
     options: Sequence[str] = ("-bf", "0"),
 ) -> Path:
-    """Write H.264 of `rate` pictures a second with a tone, whose fields carry these pairs."""
+    """Write H.264 of `rate` pictures a second with a tone, whose fields carry these pairs.
+
+    `digital` is a packet of CEA-708 of two bytes for the first picture.
+    """
     bare, marked = path.with_suffix(".bare.h264"), path.with_suffix(".cc.h264")
     picture = f"testsrc2=size=160x90:rate={rate}:duration={seconds}"
     _ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
             "-g", "25", *options, "-x264-params", "aud=1", str(bare))  # fmt: skip
-    marked.write_bytes(with_user_data(bare.read_bytes(), first, second))
+    marked.write_bytes(with_user_data(bare.read_bytes(), first, second, digital))
     _ffmpeg("-f", "h264", "-r", rate, "-i", str(marked), "-f", "lavfi", "-i",
             f"sine=frequency=440:duration={seconds}", "-c:v", "copy", "-c:a", "aac", "-metadata:s:a:0",
             "language=eng", str(path))  # fmt: skip
@@ -75,7 +79,9 @@ def captioned(
     return path
 
 
-def with_user_data(stream: bytes, first: Pairs, second: Sequence[bytes] = ()) -> bytes:
+def with_user_data(
+    stream: bytes, first: Pairs, second: Sequence[bytes] = (), digital: bytes = b""
+) -> bytes:
     """Put a message with caption data in front of the first slice of each picture."""
     made, picture, waits = [], 0, False
     units = [part for part in START.split(stream) if part]
@@ -87,6 +93,7 @@ def with_user_data(stream: bytes, first: Pairs, second: Sequence[bytes] = ()) ->
                 b"\xfc" + with_parity(_at(first, picture)),
                 b"\xfd" + with_parity(_at(second, picture)),
             ]
+            triplets += [b"\xff" + digital] if digital and picture == 0 else []
             made.append(message(triplets))
             picture, waits = picture + 1, False
         made.append(unit)

@@ -11,7 +11,7 @@ from ffmpeg.probe.test_network import Shelf
 from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import StreamKind
-from hevcq.errors import Unavailable
+from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.texts import CaptionedVideo, extracted_captions, found_captions
 from hevcq.util.clock import SystemClock
@@ -22,6 +22,7 @@ from support.captions import (
     rolled,
     shown,
 )
+from support.media_facts import profile
 from support.once import folder_once
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
@@ -116,7 +117,21 @@ def test_captions_without_a_word_leave_no_track_and_are_reported(tmp_path):
 
     assert complaints(one.judge()) == []
     assert one.output.of_kind(StreamKind.SUBTITLE) == ()
-    assert "Its closed captions hold no text that ffmpeg can read." in one.request.plan.notices
+    assert "Its closed captions hold no text." in one.request.plan.notices
+
+
+@pytest.fixture
+def digital(tmp_path: Path) -> Path:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    return captioned(folder / "digital.mp4", [], digital=b"\x02\x21", seconds=1)
+
+
+def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(digital):
+    info = ENCODER.probe(str(digital), stop=threading.Event())
+
+    with pytest.raises(MediaRefused, match=r"digital\.mp4.*CEA-708 only.*closed_captions to drop"):
+        ENCODER.preflight(str(digital), info, profile("hevc"), stop=threading.Event())
 
 
 @pytest.mark.parametrize(

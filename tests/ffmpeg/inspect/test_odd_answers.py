@@ -24,6 +24,10 @@ def frame(stream: int, time: str, place: int, message: str = "") -> str:
     return f"frame|stream_index={stream}|best_effort_timestamp_time={time}|pkt_pos={place}{said}\n"
 
 
+def sound(time: str, place: int) -> str:
+    return f"packet|codec_type=audio|stream_index=1|pts_time={time}|pos={place}\n"
+
+
 @pytest.mark.parametrize(
     ("lines", "complaints", "spots"),
     [
@@ -32,10 +36,16 @@ def frame(stream: int, time: str, place: int, message: str = "") -> str:
         ([frame(0, "N/A", 100, BAD)], (), (Spot(None, 100, BAD[13:]),)),
         ([frame(0, f"{n}", n, BAD) for n in range(30)], (), tuple(Spot(n, n, BAD[13:]) for n in range(20))),
         ([frame(0, "1.0", 7, BAD), frame(0, "1.9", 8, BAD)], (), (Spot(1.0, 7, BAD[13:]),)),
+        (
+            [sound("0.1", 1), frame(1, "0.1", 1), sound("0.2", 2), sound("0.3", 3), frame(1, "0.3", 3).strip()],
+            (),
+            (Spot(0.2, 2, damages.NO_SOUND),),
+        ),
+        ([sound("0.1", 1), sound("0.2", 2), frame(1, "0.2", 2)], (), ()),
         ([frame(0, "2.5", 90), frame(0, "2.4", 80)], ("[mov @ 0x1] partial file",), (Spot(2.5, 90, "partial file"),)),
         ([frame(0, "1", 7, BAD)], ("partial file",), (Spot(1.0, 7, BAD[13:]),)),
     ],
-    ids=["empty", "sound file", "no time", "many", "near", "cut", "cut and broken"],
+    ids=["empty", "sound file", "no time", "many", "near", "mute", "primed", "cut", "cut and broken"],
 )  # fmt: skip
 def test_damage_is_where_a_frame_complains(monkeypatch, lines, complaints, spots) -> None:
     def read_packets(_tools, _location, _show, on_line, _stop, *, packets_seen):

@@ -14,7 +14,6 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import pairwise
 from typing import BinaryIO
 
@@ -300,12 +299,14 @@ MAX_SPOTS = 20
 APART_S = 1.0
 """Complaints closer together than this are of one spot."""
 SHOW = (
-    "-threads", "1", "-show_frames", "-show_log", "16", "-show_entries",
-    "frame=best_effort_timestamp_time,pkt_pos:log=message", "-of", "compact=p=1:nk=0",
+    "-threads", "1", "-show_packets", "-show_frames", "-show_log", "16", "-show_entries",
+    ("packet=codec_type,stream_index,pts_time,pos"
+    ":frame=stream_index,best_effort_timestamp_time,pkt_pos:log=message"), "-of", "compact=p=1:nk=0",
 )  # fmt: skip
 """One thread decodes: several report their errors beside other frames."""
 ENDS_EARLY = re.compile(r"prematurely|partial file|[Tt]runcat")
 """What a demuxer says at the end of a file that lacks the rest, beside no frame."""
+NO_SOUND = "a packet of sound that does not decode"
 
 
 def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> tuple[Spot, ...]:
@@ -314,33 +315,62 @@ def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> t
     ffprobe decodes the whole file and prints each frame with the error lines that came before it. A file
     that ends too early has its spot where its last frame is. Raises what `read_packets` raises.
     """
-    spots = list[Spot]()
-    here = last = Spot(None, None, "")
-
-    def line(text: str) -> None:
-        nonlocal here, last
-        kind, _, rest = text.partition("|")
-        if kind == "frame":
-            fields = keyed(rest)
-            time = _number(fields.get("best_effort_timestamp_time"))
-            here = Spot(time, whole(fields.get("pkt_pos")), "")
-            shown_s, byte = (
-                max(last.time_s or 0.0, time or 0.0),
-                max(last.byte or 0, here.byte or 0),
-            )
-            last = Spot(shown_s, byte, "")
-        said = text.partition("message=")[2]
-        # A decoder says the same of every block of a frame, and goes on for some frames.
-        before_s, at_s = spots[-1].time_s if spots else None, here.time_s
-        near = before_s is not None and at_s is not None and abs(at_s - before_s) < APART_S
-        if not near and len(spots) < MAX_SPOTS and said and unexpected_lines([said], Pass.DECODE):
-            spots.append(replace(here, what=message_text(said)))
-
-    complaints = read_packets(tools, location, SHOW, line, stop, packets_seen=lambda: True)
+    spots = Spots()
+    complaints = read_packets(tools, location, SHOW, spots.line, stop, packets_seen=lambda: True)
     ends = [line for line in complaints if ENDS_EARLY.search(line)]
-    if ends and not spots:
-        return (replace(last, what=message_text(ends[0])),)
-    return tuple(spots)
+    if ends and not spots.found:
+        return (Spot(spots.last_s, spots.last_byte, message_text(ends[0])),)
+    return tuple(spots.found)
+
+
+class Spots:
+    """Reads ffprobe's frames and their log lines, and keeps where something is wrong."""
+
+    def __init__(self) -> None:
+        self.found: list[Spot] = []
+        self._time: float | None = None
+        self._byte: int | None = None
+        self.last_s: float | None = None
+        self.last_byte: int | None = None
+        self._silent: dict[str, tuple[float | None, int | None]] = {}
+        self._heard: set[str] = set()
+
+    def line(self, text: str) -> None:
+        """Read a packet, a frame or what was logged."""
+        kind, _, rest = text.partition("|")
+        fields = keyed(rest)
+        stream = fields.get("stream_index", "")
+        if kind == "packet" and fields.get("codec_type") == "audio":
+            self._packet(stream, _number(fields.get("pts_time")), whole(fields.get("pos")))
+        elif kind == "frame":
+            self._silent.pop(stream, None)
+            self._heard.add(stream)
+            self._time = _number(fields.get("best_effort_timestamp_time"))
+            self._byte = whole(fields.get("pkt_pos"))
+            self.last_s = max(self.last_s or 0.0, self._time or 0.0)
+            self.last_byte = max(self.last_byte or 0, self._byte or 0)
+        _, found, message = text.partition("message=")
+        if found:
+            self._complaint(message)
+
+    def _packet(self, stream: str, time: float | None, byte: int | None) -> None:
+        """Note a packet of sound; the one before it should have become a frame by now.
+
+        What a packet that does not decode complains of is with no frame. The first packets may only
+        prepare a decoder.
+        """
+        if stream in self._silent and stream in self._heard:
+            self._time, self._byte = self._silent[stream]
+            self._complaint(NO_SOUND)
+        self._silent[stream] = (time, byte)
+
+    def _complaint(self, line: str) -> None:
+        # A decoder says the same of every block of a frame, and goes on for some frames.
+        last = self.found[-1].time_s if self.found else None
+        near = last is not None and self._time is not None and abs(self._time - last) < APART_S
+        if near or len(self.found) >= MAX_SPOTS or not unexpected_lines([line], Pass.DECODE):
+            return
+        self.found.append(Spot(self._time, self._byte, message_text(line)))
 
 
 def _number(text: str | None) -> float | None:

@@ -83,7 +83,7 @@ def preflight(
 
         video = CaptionedVideo(location, info, captioned.index)
         found["captions"] = channels = found_captions(tools, video, stop)
-        notices += [] if channels else ["Its closed captions hold no text that ffmpeg can read."]
+        notices += [] if channels else ["Its closed captions hold no text."]
     if profile.video.crop == "auto":
         from hevcq.ffmpeg.inspect.bars import steady_bars
 

@@ -76,8 +76,14 @@ class CaptionedVideo:
 def found_captions(
     tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event
 ) -> tuple[str, ...]:
-    """Return the channels that hold text."""
-    return tuple(name for name in FIELDS if CUE in _webvtt(tools, video, name, stop))
+    """Return the channels that hold text. Raises MediaRefused if there is text in CEA-708 only."""
+    found = tuple(name for name in FIELDS if CUE in _webvtt(tools, video, name, stop))
+    if not found and _is_digital(tools, video, stop):
+        raise MediaRefused(
+            f"{display_name(video.location)}: its closed captions are in CEA-708 only, of which no text "
+            f"can be made; {REMEDY} (policies.closed_captions)."
+        )
+    return found
 
 
 def _webvtt(tools: FfmpegTools, video: CaptionedVideo, channel: str, stop: threading.Event) -> str:
@@ -86,6 +92,16 @@ def _webvtt(tools: FfmpegTools, video: CaptionedVideo, channel: str, stop: threa
     output += ["-c:s", "webvtt", "-f", "webvtt", "-"]
     done = _read(tools, video, ["-data_field", FIELDS[channel]], output, stop)
     return done.stdout.decode("utf-8", "replace")
+
+
+def _is_digital(tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event) -> bool:
+    """Whether a packet of CEA-708 has a block of text: a byte of marks, its header, and that of the block."""
+    data = _read(tools, video, [], ["-c", "copy", "-f", "data", "-"], stop).stdout
+    marks, blocks = data[::3], data[2::3]
+    return any(
+        mark & 7 == 7 and block >> 5 and block & 31
+        for mark, block in zip(marks, blocks, strict=False)
+    )
 
 
 def _read(
