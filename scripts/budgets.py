@@ -22,13 +22,13 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 72_200,
-    "modules": 302,
+    "lines of src": 71_800,
+    "modules": 301,
     "classes": 699,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 75_910,
-    "words of docs": 38_400,
-    "settings and keys of profiles": 184,
+    "lines of tests and benchmarks": 75_760,
+    "words of docs": 38_600,
+    "settings and keys of profiles": 176,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""
 WAIVED: dict[str, str] = {}
