@@ -373,6 +373,7 @@ def test_fields_that_are_turned_are_refused(facts) -> None:
         (video(8, 8), "video"),
         (video(16384, 16384), "bounds.max_pixels"),
         (video(rotation=45), "video"),
+        (video(turned_by_pictures=True), "video"),
         (video(becomes="720x576 64:45 yuv422p"), "video"),
         (video(becomes="720x576 64:45 yuv420p", rotation=90), "video"),
         (video(codec="unknown"), "video"),

@@ -109,6 +109,9 @@ class VideoFacts(Frozen):
     )
     rotation: int = Field(default=0, description="degrees clockwise to turn for display: 0..359")
     mirrored: bool = False
+    turned_by_pictures: bool = Field(
+        default=False, description="whether pictures carry another rotation than the file does"
+    )
     average_rate: str = Field(default="0/0", description="frames per second, num/den")
     nominal_rate: str = Field(default="0/0", description="frames per second, num/den")
     colour: Colour = Colour()

@@ -98,11 +98,15 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail=f"Pictures of {size} {facts.pixel_format} and of {facts.becomes} are in it, "
             "which one picture cannot be; cut the video where it changes.",
         )
+    why = ""
     if facts.cropped:
-        return Refuse(
-            policy="video",
-            detail="Its file hides a part of it (Matroska's PixelCrop); take that off with mkvpropedit.",
-        )
+        why = "Its file hides a part of it (Matroska's PixelCrop); take that off with mkvpropedit."
+    elif facts.turned_by_pictures:
+        # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
+        why = "Some pictures say that they are to be shown turned (H.264's display orientation), "
+        why += "which cannot be carried; say it in the file's header instead."
+    if why:
+        return Refuse(policy="video", detail=why)
     return refused_dolby(facts)
 
 

@@ -104,6 +104,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         for data in _items(frame, "side_data_list"):
             side.setdefault(str(data.get("side_data_type", "")), data)
     rotation, mirrored = _orientation(side.get("Display Matrix"))
+    turns = _orientation(side.get("3x3 displaymatrix", side.get("Display Matrix")))
     pixel_format = _pixel_format(raw)
     found = VideoFacts(
         width=_whole(raw.get("width")) or 0,
@@ -114,6 +115,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         field_order=_field_order(raw, frames, later),
         rotation=rotation,
         mirrored=mirrored,
+        turned_by_pictures=turns != (rotation, mirrored),
         average_rate=_rate(raw.get("avg_frame_rate"), "0/0"),
         nominal_rate=_rate(raw.get("r_frame_rate"), "0/0"),
         colour=_colours(raw, frames),
