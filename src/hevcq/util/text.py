@@ -25,8 +25,11 @@ def printable(value: object) -> str:
 
     File names are untrusted: they must neither break a line nor control the terminal.
     """
-    text = encodable(str(value))
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = str(value)
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(text))
+    return "".join(shown)
 
 
 def reason_of(error: BaseException) -> str:

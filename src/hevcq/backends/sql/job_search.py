@@ -29,6 +29,7 @@ ORDERS = {
     ListOrder.LARGEST: ("size", "DESC"),
     ListOrder.SMALLEST: ("size", "ASC"),
 }
+INBOX_OF_ALL = f"{INBOX}/{EVERY_PROFILE}"
 AMONG = f"seq IN ({', '.join(f':n{number}' for number in range(PART))})"
 """Always as many names, as a statement is kept by its text."""
 Row = tuple[Any, ...]
@@ -63,32 +64,31 @@ def _walked(database: Database, wanted: JobFilter, state: JobState | None) -> It
 
 def _named(database: Database, wanted: JobFilter) -> Iterator[Row] | None:
     """Return the rows of jobs whose path fits the text, in the wanted order; None of more than MAX_NAMED."""
-    like, values = like_text(wanted.text)
-    found = database.rows(f"SELECT seq FROM job WHERE {like} LIMIT {MAX_NAMED + 1}", values)
-    if len(found) > MAX_NAMED:
-        return None
     by, way = ORDERS[wanted.order]
+    like, values = like_text(wanted.text)
     where, bound = conditions(replace(wanted, text=""), None)
-    bound |= _place(database, wanted)
+    bound |= _place(database, wanted) | values
     beyond = _beyond(by, way) if "seq" in bound else ""
-    fitting = f"SELECT {by}, seq, state FROM job WHERE {where}{beyond} AND {AMONG}"
-    rows = [row for part in _parts(found) for row in database.rows(fitting, bound | part)]
-    kept = [row[:2] for row in rows if not wanted.states or row[2] in wanted.states]
+    # The row without a state is how many paths fit; of too many no job is read.
+    fitting = f"""WITH named (n) AS MATERIALIZED (SELECT seq FROM job WHERE {like} LIMIT {MAX_NAMED + 1})
+        SELECT NULL, COUNT(*), NULL FROM named UNION ALL
+        SELECT {by}, seq, state FROM named CROSS JOIN job
+        WHERE (SELECT COUNT(*) FROM named) <= {MAX_NAMED} AND seq = n AND {where}{beyond}"""
+    rows = database.rows(fitting, bound)
+    if any(row[2] is None and row[1] > MAX_NAMED for row in rows):
+        return None
+    states = wanted.states or frozenset(JobState)
+    kept = [row[:2] for row in rows if row[2] in states]
     return _whole(database, by, sorted(kept, reverse=way == "DESC"))
 
 
 def _whole(database: Database, by: str, found: Sequence[Row]) -> Iterator[Row]:
     statement = f"SELECT {by}, seq, {COLUMNS} FROM job WHERE {AMONG}"
-    for start, part in zip(range(0, len(found), PART), _parts(found), strict=True):
-        rows = {row[1]: row for row in database.rows(statement, part)}
-        yield from (rows[seq] for _, seq in found[start : start + PART] if seq in rows)
-
-
-def _parts(found: Sequence[Row]) -> Iterator[dict[str, int]]:
-    """Yield the values of AMONG for the numbers at the ends of these rows."""
     for start in range(0, len(found), PART):
         part = found[start : start + PART]
-        yield {f"n{number}": part[number % len(part)][-1] for number in range(PART)}
+        among = {f"n{number}": part[number % len(part)][1] for number in range(PART)}
+        rows = {row[1]: row for row in database.rows(statement, among)}
+        yield from (rows[seq] for _, seq in part if seq in rows)
 
 
 def _beyond(by: str, way: str) -> str:
@@ -150,15 +150,11 @@ def like_text(text: str) -> tuple[str, dict[str, str]]:
     """
     plain = "".join(each if each.isascii() else "%" for each in text)
     forms = () if text.isascii() else (text, text.lower(), text.upper(), text.title())
-    # Every key of a library begins with it: what it holds, such as "all", is looked for after it.
-    inbox = f"{INBOX}/{EVERY_PROFILE}"
+    # Every key of a library begins with an inbox: what that holds, such as "all", is looked for behind it.
+    start = "_" * len(INBOX_OF_ALL) if text.lower() in f"{INBOX_OF_ALL}/".lower() else ""
     values: dict[str, str] = {}
     for form in dict.fromkeys(form.translate(SMALL) for form in (plain, *forms)):
         literal = form.replace("!", "!!").replace("_", "!_")
-        values[f"text{len(values)}"] = f"%{literal}%"
-    if text.lower() in f"{inbox}/".lower():
-        values |= {"own": f"{inbox}/%", "below": f"{inbox}{values['text0']}"}
-        other = "(key NOT LIKE :own AND key LIKE :text0 ESCAPE '!')"
-        return f"(key LIKE :below ESCAPE '!' OR {other})", values
+        values[f"text{len(values)}"] = f"{start}%{literal}%"
     first, *others = (f"key LIKE :{name} ESCAPE '!'" for name in values)
     return f"{first} AND ({' OR '.join(others)})" if others else first, values
