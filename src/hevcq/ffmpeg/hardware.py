@@ -159,8 +159,12 @@ def hardware_words(tools: FfmpegTools, listed: Container[str]) -> str:
     stop = threading.Event()
     tried = {name: trial(tools, name, stop) for name in HARDWARE if name in listed}
     works = [name for name, problem in tried.items() if not problem]
+    unusable = dict[str, list[str]]()  # several encoders of one device fail for one reason
+    for name, problem in tried.items():
+        if problem:
+            unusable.setdefault(problem, []).append(name)
     words = [", ".join(works) or "none works here; software is used"]
-    words += [f"{name} is not usable: {problem}" for name, problem in tried.items() if problem]
+    words += [f"not usable: {', '.join(names)} ({problem})" for problem, names in unusable.items()]
     return "; ".join(words) if listed else ""
 
 

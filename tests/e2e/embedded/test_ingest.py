@@ -161,6 +161,7 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
     undone = farm.run("undo", "-y", video)
 
     assert undone.code == 0, undone.err
+    assert "1 original restored." in undone.err
     assert digest(video) == before
     assert farm.strays() == []
 

@@ -186,6 +186,9 @@ def undo(
         )
         undone = restore(request, app.library_ports)
         results = [_show_undone(done, as_json=as_json) for done in undone]
+    restored = results.count(UndoResult.RESTORED)
+    if restored:
+        cli.echo(f"{counted(restored, 'original')} restored.")
     if UndoResult.REFUSED in results:
         raise typer.Exit(ExitCode.REFUSED)
     if not results:
