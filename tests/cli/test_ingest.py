@@ -10,6 +10,7 @@ import pytest
 from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.ingest import named_libraries
+from hevcq.cli.output.sentences import size_range
 from hevcq.errors import UsageError
 from hevcq.library.scanning.probe_files import probe_files
 from hevcq.settings.libraries import KEEP_DAYS, Library
@@ -76,6 +77,20 @@ def test_a_library_asks_for_what_its_settings_say(hevcq: Run, asked: Mock, tmp_p
     assert (tv.roots, tv.replace, tv.keep_days, tv.watch) == ((tmp_path / "tv",), True, 3, True)
     assert (films.replace, films.keep_days, films.watch) == (False, None, False)
     assert films.library is not None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (241_254, 909_312, "235.6 to 888.0 KiB"),
+        (909_312, 1_153_434, "888.0 KiB to 1.1 MiB"),
+        (909_312, 909_320, "888.0 KiB"),
+    ],
+)
+def test_a_range_of_sizes_has_the_same_decimals_at_both_ends(
+    low: int, high: int, said: str
+) -> None:
+    assert size_range(Range(low, high)) == said
 
 
 def test_a_path_is_asked_for_with_what_the_command_says(

@@ -36,6 +36,11 @@ def test_it_shows_queues_running_jobs_and_that_others_failed(operator, farm):
     assert "&lt;script&gt;alert(1)&lt;script&gt;.mp4" in html
     assert '"/board/jobs?state=failed">Failed jobs wait' in html
     assert "No worker is running" in html
+    assert '<th scope="row">hevc</th>' in html
+    assert '<th scope="row">720p</th>' not in html, "no library uses it, and it has no work"
+    wanted = Library(name="shows", path=farm.app.settings.data_dir, profiles=("720p",))
+    farm.app.settings = farm.app.settings.model_copy(update={"libraries": (wanted,)})
+    assert '<th scope="row">720p</th>' in operator.get("/board").text
 
 
 def test_a_running_job_of_a_library_has_a_picture_of_its_source(

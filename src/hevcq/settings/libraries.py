@@ -65,16 +65,16 @@ class Rule(Frozen):
 class Library(Frozen):
     """One media folder, what is made of it, where it goes, and when."""
 
-    name: str = Field(description="how commands and statistics call it")
-    path: Path = Field(description="the folder")
+    name: str = Field(description="what commands and statistics call it")
+    path: Path = Field(description="folder of videos")
     profiles: Names = Field(default=(), description="what to make; empty: ingest.profiles")
     place: Literal["beside", "mirror", "replace"] = Field(
         default="beside", description="where renditions go"
     )
     output: Path | None = Field(default=None, description="the folder of `mirror`")
     keep_originals: float = Field(default=KEEP_DAYS, ge=0, description="days; only for `replace`")
-    include: Names = Field(default=(), description="only matching files")
-    exclude: Names = Field(default=(), description="not these files")
+    include: Names = Field(default=(), description="patterns of the only files to take")
+    exclude: Names = Field(default=(), description="patterns of files to leave out")
     min_age: Duration = Field(default=0, description="leave younger files alone, e.g. 7d")
     min_saving: Saving = Field(default=0, description="skip where less is expected, e.g. 20%")
     settle: Duration = Field(default=10, description="unchanged for so long is complete")

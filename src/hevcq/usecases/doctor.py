@@ -33,7 +33,7 @@ from hevcq.sql.catalog import Catalog
 from hevcq.usecases.library_state import library_words, require_one_name, share_words
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, existing, free_beside, source_room
-from hevcq.util.text import counted, printable
+from hevcq.util.text import counted, printable, size
 
 MAX_SKEW_S = 5.0
 """Largest difference of file times and this machine's clock: leases compare wall times."""
@@ -206,7 +206,7 @@ def _folder(name: str, context: DoctorContext) -> str:
         probe.flush()
         os.fsync(probe.fileno())
     free, least = free_beside(there) // MIB, settings.min_free_mib
-    detail = f"{folder}: writable, {free} MiB free"
+    detail = f"{folder}: writable, {size(free * MIB)} free"
     if free < least:
         remedy = (
             f"Work pauses below {least} MiB (min_free_mib): free some space or set another {name}."
@@ -215,7 +215,7 @@ def _folder(name: str, context: DoctorContext) -> str:
     if name == "scratch":
         slots, copied = capacity(settings.workers).slots, settings.uploads_direct
         room = source_room(free, keep=least, slots=slots, copied=copied)
-        detail += f", {slots} slots for sources of up to {room} MiB each"
+        detail += f", {slots} slots for sources of up to {size(room * MIB)} each"
     return detail
 
 

@@ -5,10 +5,9 @@ from html import escape
 
 from hevcq.util.text import timecode
 
-WIDTH, HEIGHT, FOOT = 960, 160, 20
-"""Units of a drawing, and of the room below it for its first and last name."""
-GAP, MIN_BAR = 2.0, 1.5
-"""Units between two bars at most, and of a bar for the smallest value above 0, so that it is seen."""
+WIDTH, HEIGHT = 960, 160
+GAP, MIN_BAR, WIDE_BAR = 2.0, 1.5, 60.0
+"""Units between two bars at most, of a bar for the smallest value above 0, and of the widest bar."""
 
 
 def points_svg(points: Sequence[tuple[float, float]], label: str = "Score over time") -> str:
@@ -18,11 +17,17 @@ def points_svg(points: Sequence[tuple[float, float]], label: str = "Score over t
     high = max((score for _, score in points), default=0.0)
     step = (HEIGHT - 4) / ((high - low) or 1.0)
     dots = "".join(
-        f'<circle cx="{at / end * WIDTH:.1f}" cy="{2 + (high - score) * step:.1f}" r="2"/>'
-        for at, score in points
+        f"M{at / end * WIDTH:.1f} {2 + (high - score) * step:.1f}h0" for at, score in points
     )
-    scale = f'<text y="12">{high:.4g}</text><text y="{HEIGHT}">{low:.4g}</text>'
-    return _svg(label, dots + scale, ("", timecode(end, 0)))
+    # A dot is the round end of a line without length, whose width is the same on a phone.
+    style = (
+        'stroke="#06c" stroke-width="5" stroke-linecap="round" vector-effect="non-scaling-stroke"'
+    )
+    return _svg(
+        label,
+        f'<path d="{dots}" {style}/>',
+        ("0:00:00", f"score {low:.4g} to {high:.4g}", timecode(end, 0)),
+    )
 
 
 def bars_svg(
@@ -33,25 +38,22 @@ def bars_svg(
     if most <= 0:
         return ""
     step = WIDTH / len(bars)
-    gap = min(GAP, step / 4)
+    wide = min(step - min(GAP, step / 4), WIDE_BAR)
     drawn = []
     for number, (name, value) in enumerate(bars):
         height = max(MIN_BAR, value / most * HEIGHT) if value > 0 else 0.0
-        place = (
-            f'x="{number * step + gap / 2:.1f}" y="{HEIGHT - height:.1f}" width="{step - gap:.1f}"'
-        )
+        left = number * step + (step - wide) / 2
+        place = f'x="{left:.1f}" y="{HEIGHT - height:.1f}" width="{wide:.1f}"'
         title = escape(f"{name}: {shown(value)}")
         drawn.append(f'<rect {place} height="{height:.1f}"><title>{title}</title></rect>')
     line = f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>'
-    words = f"{label}, from {bars[0][0]} to {bars[-1][0]}; at most {shown(most)}"
-    return _svg(words, line + "".join(drawn), (bars[0][0], bars[-1][0]))
+    return _svg(label, line + "".join(drawn), (bars[0][0], f"at most {shown(most)}", bars[-1][0]))
 
 
-def _svg(label: str, inside: str, ends: tuple[str, str]) -> str:
-    first, last = map(escape, ends)
-    foot = HEIGHT + FOOT - 4
+def _svg(label: str, inside: str, foot: Sequence[str]) -> str:
+    """Return a drawing and the words below it, which are read on a phone too: a drawing is scaled."""
+    words = "".join(f"<span>{escape(each)}</span>" for each in foot)
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT + FOOT}" role="img" fill="#06c" font-size="14"'
-        f' aria-label="{escape(label)}">{inside}<text y="{foot}">{first}</text>'
-        f'<text x="{WIDTH}" y="{foot}" text-anchor="end">{last}</text></svg>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" fill="#06c"'
+        f' aria-label="{escape(label)}">{inside}</svg><p>{words}</p>'
     )

@@ -95,6 +95,8 @@ def _field(
         listed = [value] if isinstance(value, str) and value else list(value or ())
         shown = "\n".join(map(str, listed)) if kind == "lines" else listed
     help_text = (info.description or "")[:1].upper() + (info.description or "")[1:]
+    if kind == "radio":  # each choice says what it means
+        help_text = ""
     return FormField(
         field_name,
         "Paths"

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 
 from hevcq import __version__
 from hevcq.domain.keys import path_of_key
-from hevcq.util.text import ago, duration_range, printable, size, timecode
+from hevcq.util.text import ago, counted, duration_range, printable, size, timecode
 from hevcq.web.identity.person import Person, maybe_person
 
 STATE_ICONS = {
@@ -49,6 +49,8 @@ def environment() -> Environment:
     made.filters.update(
         size=size,
         ago=ago,
+        counted=counted,
+        number="{:,}".format,
         when=when,
         iso=iso,
         timecode=timecode,

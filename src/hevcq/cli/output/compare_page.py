@@ -18,6 +18,7 @@ figure{margin:2rem 0}.pair{position:relative;--cut:50%}.pair img{display:block;w
 .pair .made{position:absolute;inset:0;clip-path:inset(0 0 0 var(--cut))}
 .pair::after{content:"";position:absolute;inset:0 auto 0 var(--cut);border-left:2px solid #fff}
 input{width:100%;margin:.5rem 0}svg{width:100%;height:auto}
+.chart+p{display:flex;justify-content:space-between;margin:0}
 """
 SCRIPT = """
 for (const slider of document.querySelectorAll("input"))

@@ -12,7 +12,6 @@ from hevcq.util.text import duration, size
 if TYPE_CHECKING:
     from hevcq.usecases.ingest.forecast import Range
 
-_UNITS = {f"{letter}iB": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 
 SHOWN_WHEN_QUIET = frozenset(
     {EventName.FILE_UNUSABLE, EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED}
@@ -29,13 +28,12 @@ def is_routine(event: IngestEvent) -> bool:
 
 
 def size_range(count: Range | None) -> str:
-    """Return a range of bytes in one binary unit: `1.2 to 1.6 GiB`; empty for None."""
+    """Return a range of bytes: `1.2 to 1.6 GiB`, `888.0 KiB to 1.1 MiB`; empty for None."""
     if count is None:
         return ""
-    *_, unit = size(round(count.high)).split()
-    low = round(count.low / _UNITS.get(unit, 1), 1)
-    high = round(count.high / _UNITS.get(unit, 1), 1)
-    return f"{high:g} {unit}" if low == high else f"{low:g} to {high:g} {unit}"
+    low, high = size(round(count.low)), size(round(count.high))
+    number, _, unit = low.partition(" ")
+    return high if low == high else f"{number if high.endswith(unit) else low} to {high}"
 
 
 def without_path(path: str, reason: str) -> str:

@@ -33,6 +33,12 @@ class QueueStatus:
     oldest_s: float | None
     jobs: dict[str, int]
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it has or had any work."""
+        waiting = self.ready, self.in_flight, self.delayed, self.dead_letters
+        return any(waiting) or any(self.jobs.values())
+
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:

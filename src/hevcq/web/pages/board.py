@@ -127,12 +127,16 @@ def _now(app: App) -> str:
     for job in found.running:
         left = time_left(job.phase, job.percent, job.eta_s) if job.alive else ""
         running.append((job, left, video_of(app, job.key)))
+    usual, chosen = app.settings.ingest.profiles, set[str]()
+    for library in app.settings.libraries:
+        chosen |= {*library.chosen, *(library.profiles or usual)}
+    queues = [each for each in found.queues if each.profile in chosen or each.is_used]
     known = app.backend.machines
     machines = [
         (each, state_of(each), [(job, video_of(app, job.key)) for job in each.jobs])
         for each in (known.processes() if known else ())
     ]
-    return render("board_now.html", found=found, running=running, machines=machines)
+    return render("board_now.html", found=found, queues=queues, running=running, machines=machines)
 
 
 def video_of(app: App, key: str) -> Video | None:

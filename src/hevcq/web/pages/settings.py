@@ -142,7 +142,7 @@ def done(app: App, path: str, word: str) -> Response:
 def overview(request: Request) -> Response:
     operator_of(request)
     settings = file_of(request).settings()
-    return show(request, "settings.html", settings=settings, words=dict(PLACES))
+    return show(request, "settings.html", settings=settings)
 
 
 def _key(request: Request) -> str:
