@@ -27,7 +27,7 @@ MAX_TOTALS = {
     "classes": 699,
     "class names used twice": 0,
     "lines of tests and benchmarks": 75_760,
-    "words of docs": 38_600,
+    "words of docs": 38_200,
     "settings and keys of profiles": 176,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""
