@@ -7,7 +7,7 @@ from hevcq.ports.videos import Accounts
 from hevcq.settings.web import GIB, WebSettings
 from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks
 from hevcq.usecases.videos.manage import FARM_OPEN
-from hevcq.util.text import size
+from hevcq.util.text import counted, size
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import OneToken
@@ -96,8 +96,7 @@ def _users(accounts: Accounts) -> str:
             remedy="Add people: hevcq serve add-user NAME [--operator].",
         )
     operators = sum(user.role is Role.OPERATOR for user in found)
-    people = "1 user" if len(found) == 1 else f"{len(found)} users"
-    return f"{people}, {operators or 'none'} of them operator{'' if operators == 1 else 's'}"
+    return f"{counted(len(found), 'user')}, {operators or 'none'} of them operator{'' if operators == 1 else 's'}"
 
 
 def _operators(settings: WebSettings) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -55,7 +55,7 @@ def environment() -> Environment:
         iso=iso,
         timecode=timecode,
         printable=printable,
-        icon=icon,
+        icon=lambda state: STATE_ICONS.get(state, "•"),
         coded=coded,
         place=place,
         base=base,
@@ -74,11 +74,12 @@ def page(
     name: str,
     *,
     status: int = 200,
-    headers: Mapping[str, str] | None = None,
+    retry_s: int = 0,
     **values: Any,
 ) -> HTMLResponse:
+    headers = {"Retry-After": str(retry_s)} if retry_s else None
     whole = render(name, person=maybe_person(request), path=request.url.path, **values)
-    return HTMLResponse(whole, status, headers=dict(headers or {}))
+    return HTMLResponse(whole, status, headers)
 
 
 def pages_of(person: Person) -> Sequence[tuple[str, str]]:
@@ -134,10 +135,6 @@ def folder(path: str) -> str:
 def coded(text: str) -> Markup:
     """Return a sentence in which what stands in backticks, such as a command, looks like code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
-
-
-def icon(state: str) -> str:
-    return STATE_ICONS.get(state, "•")
 
 
 def seconds_left(phase: str, percent: float, eta_s: float | None) -> tuple[float, float] | None:

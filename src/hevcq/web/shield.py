@@ -99,7 +99,7 @@ class OwnRequests:
             return PlainTextResponse(words, 400, {"Connection": "close"})
         named = headers.getlist("host")
         host = host_of(named[0]) if len(named) == 1 else ""
-        if host not in self._hosts and not _is_address(host):
+        if host not in self._hosts and ip_of(host) is None:
             words = "This page is not offered under this host name: see the setting web.url."
             return PlainTextResponse(words, 421)
         if scope["method"] in SAFE_METHODS or _is_own(headers):
@@ -134,19 +134,15 @@ def host_of(named: str) -> str:
     return (match[1] or match[2]).lower().removesuffix(".") if match else ""
 
 
+def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address, or None of what is a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address to listen on."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    address = ip_of(host)
+    return host == "localhost" or (address is not None and address.is_loopback)

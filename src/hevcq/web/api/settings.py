@@ -75,10 +75,7 @@ def put_library(call: Operates, name: str, wanted: Table) -> models.LibraryOut:
     former = name if before else ""
     save_library(file, values, call.person.name, profiles=app.read_profiles(), former=former)
     app.adopt_settings(file.settings())
-    found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
-    return next(
-        models.LibraryOut.model_validate(each) for each in found if each.library.name == name
-    )
+    return next(each for each in list_libraries(call).libraries if each.name == name)
 
 
 @router.delete("/libraries/{name}", status_code=204)

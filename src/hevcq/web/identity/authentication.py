@@ -1,5 +1,6 @@
 """Find out who is asking before anything else is done, and refuse those who must sign in first."""
 
+import math
 from collections import OrderedDict
 from urllib.parse import quote
 
@@ -151,17 +152,21 @@ class Limiter:
         self._clock, self._tries, self._per_s = clock, tries, per_s
         self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait_s(self, *names: str) -> float:
-        """Return the seconds until another try is allowed for all of these names; 0 if it is now."""
-        return max((self._wait(name) for name in names), default=0.0)
+    def must_wait(self, *names: str) -> int:
+        """Return the seconds until another try is allowed for all of these names; 0 if it is now.
 
-    def note_failure(self, *names: str) -> None:
+        Then it counts as a failure until it is forgotten: tries sent at the same moment must not all
+        pass.
+        """
+        if (left := math.ceil(max(map(self._wait, names)))) > 0:
+            return left
         now = self._clock.monotonic()
         for name in names:
             self._failures[name] = (self._level(name, now) + 1.0, now)
             self._failures.move_to_end(name)
         while len(self._failures) > MAX_NAMES:
             self._failures.popitem(last=False)
+        return 0
 
     def forget(self, *names: str) -> None:
         for name in names:

@@ -13,6 +13,7 @@ from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import WebSettings
 from hevcq.web.identity.person import LOCAL_OWNER, Person, Role
 from hevcq.web.identity.session import digest, new_token
+from hevcq.web.shield import ip_of
 
 LOCAL = Person(LOCAL_OWNER, LOCAL_OWNER, Role.OPERATOR)
 """The only person, where one token or nothing at all signs in."""
@@ -127,9 +128,7 @@ class ProxyHeader(SignInMode):
 
 def trusts(proxies: Sequence[str], address: str) -> bool:
     """Return whether this address is one of the reverse proxies, whose headers count."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
+    if (found := ip_of(address)) is None:
         return False
     mapped = getattr(found, "ipv4_mapped", None) or found
     return any(mapped in ipaddress.ip_network(each, strict=False) for each in proxies)
@@ -146,10 +145,7 @@ def client_of(proxies: Sequence[str], connection: HTTPConnection) -> str:
 
 def network_of(address: str) -> str:
     """Return what one guesser has: an IPv4 address, or the 64-bit network of an IPv6 one."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
+    found = ip_of(address)
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
         return str(ipaddress.ip_network((found, 64), strict=False))
     return address

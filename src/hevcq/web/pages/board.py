@@ -168,8 +168,7 @@ def libraries(request: Request) -> Response:
     app = services_of(request).app
     log, now = gathered(app), app.clock.now()
     shown = libraries_of(app.settings, log, now, DAYS)
-    given = request.query_params.get("before", "")
-    before = whole(given) or 0
+    before = whole(request.query_params.get("before", "")) or 0
     unsound = unsound_videos(app)
     ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
     return page(

@@ -13,15 +13,14 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.quality import worst_twentieth
 from hevcq.errors import UsageError
-from hevcq.ports.catalog import Placement, PlacementState
+from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.compare import ACCEPTED, Look, accept, require_comparable
-from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, undo
+from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from hevcq.util.svg import points_svg
 from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.rendering import page, place, render
 from hevcq.web.services import find_job, find_video, of_form, services_of
-from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 
 OF_JOB, OF_VIDEO = "/board/jobs/{job_id}/compare", "/v/{video_id}/compare/{profile}"
@@ -109,6 +108,7 @@ def show(request: Request) -> Response:
         why_not = str(error)
     found = services_of(request).comparisons.shown(look)
     placement = app.catalog.placement(subject.job.job_id) if subject.is_operators else None
+    said = placement.detail if placement is not None else ""
     video = video_of(app, subject.job.source.key)
     return page(
         request,
@@ -122,14 +122,9 @@ def show(request: Request) -> Response:
         now_html=_now(request, subject, look),
         why_not=why_not,
         replaced=placement is not None and placement.state is PlacementState.REPLACED,
-        accepted=_accepted(placement),
+        accepted=said if said.startswith(ACCEPTED) else "",
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
     )
-
-
-def _accepted(placement: Placement | None) -> str:
-    known = placement is not None and placement.detail.startswith(ACCEPTED)
-    return placement.detail if placement is not None and known else ""
 
 
 def _query(look: Look) -> str:
@@ -195,7 +190,8 @@ def question(request: Request) -> Response:
     """Ask before an original is brought back, having looked whether it can be."""
     operator_of(request)
     subject = _subject(request)
-    found = next(iter(_undo(services_of(request).app, subject, dry_run=True)), None)
+    wanted = UndoRequest(job=subject.job.job_id, dry_run=True)
+    found = next(iter(list(undo(wanted, services_of(request).app.library_ports))), None)
     ready = found is not None and found.result is UndoResult.WOULD_RESTORE
     return page(
         request,
@@ -210,17 +206,13 @@ def question(request: Request) -> Response:
 def bring_back(request: Request, _form: Mapping[str, str]) -> Response:
     """Undo this one replacement. Raises HTTPException 409 with the reason if it is refused."""
     subject = _subject(request)
-    found = _undo(services_of(request).app, subject, dry_run=False)
+    wanted = UndoRequest(job=subject.job.job_id)
+    found = list(undo(wanted, services_of(request).app.library_ports))
     for each in found:
         if each.result is UndoResult.REFUSED:
             raise HTTPException(409, each.reason)
     done = any(each.result is UndoResult.RESTORED for each in found)
     return _said(subject, "back" if done else "not_replaced")
-
-
-def _undo(app: App, subject: _Subject, *, dry_run: bool) -> list[Undone]:
-    wanted = UndoRequest(job=subject.job.job_id, dry_run=dry_run)
-    return list(undo(wanted, app.library_ports))
 
 
 def _said(subject: _Subject, notice: str) -> Response:

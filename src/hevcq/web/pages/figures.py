@@ -5,7 +5,6 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -29,15 +28,6 @@ SPANS = {"30d": "30 days", "90d": "90 days", "1y": "a year", "all": "all time"}
 DEFAULT_SPAN = "30d"
 MAX_DAYS = 100
 """Days up to which a bar is a day; of more it is a month."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A title, its bars as SVG ("" without any), and the same numbers in words."""
-
-    title: str
-    svg: Markup
-    rows: Sequence[tuple[str, str]]
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -106,8 +96,11 @@ def _span(request: Request, app: App) -> tuple[str, date, date]:
     return span, first, history.day_of(now)
 
 
-def charts(made: Report) -> list[Chart]:
-    """Return a chart of each figure: a bar for each day, or each month of a longer time."""
+def charts(made: Report) -> list[tuple[str, Markup, list[tuple[str, str]]]]:
+    """Return each figure's title, its bars as SVG ("" without any), and the same numbers in words.
+
+    A bar is a day, or a month of a longer time.
+    """
     bars: list[tuple[str, Line]] = [(each.name, each) for each in made.months]
     days = (made.until - made.since).days
     if days <= MAX_DAYS:
@@ -122,7 +115,7 @@ def charts(made: Report) -> list[Chart]:
         ("VMAF measured, where one was asked for", lambda line: line.verified, "{:.1f}".format),
     )
     return [
-        Chart(
+        (
             title,
             Markup(bars_svg([(name, of(line)) for name, line in bars], title, shown)),  # noqa: S704 - it escapes names
             [(name, shown(of(line))) for name, line in bars if of(line)],

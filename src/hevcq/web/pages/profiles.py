@@ -30,10 +30,10 @@ from hevcq.usecases.settings.profiles import (
 )
 from hevcq.web.forms import FormField, fields, read_fields
 from hevcq.web.identity.person import operator_of
-from hevcq.web.pages.settings import done, file_of, show
+from hevcq.web.pages.settings import done, file_of, form, show
 from hevcq.web.pages.setup import start_trial, still
 from hevcq.web.rendering import page
-from hevcq.web.services import of_form, services_of
+from hevcq.web.services import services_of
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "": ("description", "subscribe"),
@@ -47,17 +47,14 @@ SAMPLE = "/settings/profile/sample"
 
 
 def routes() -> Sequence[BaseRoute]:
-    def form(path: str, handle: Any) -> Route:
-        return Route(f"/settings/{path}", of_form(handle, operator_of), methods=["POST"])
-
     return (
         Route("/settings/profiles", profiles),
-        form("profiles/copy", copy),
+        form("/profiles/copy", copy),
         Route("/settings/profile", edit_profile),
-        form("profile", put_profile),
+        form("/profile", put_profile),
         Route(f"{SAMPLE}/now", now),
         Route(SAMPLE + "/{number:int}-{side}.jpg", picture),
-        form("profile/delete", delete),
+        form("/profile/delete", delete),
     )
 
 

@@ -1,6 +1,7 @@
 """The settings in the page, for operators: libraries, hours, receivers, sync accounts, and the history."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -96,10 +97,22 @@ NOTICES = {
 }
 
 
-def routes() -> Sequence[BaseRoute]:
-    def form(path: str, handle: Any) -> Route:
-        return Route(f"/settings{path}", of_form(handle, operator_of), methods=["POST"])
+def form(path: str, handle: Any) -> Route:
+    """Return the route of what operators change by a form."""
+    return Route(f"/settings{path}", of_form(handle, operator_of), methods=["POST"])
 
+
+def attempt(problems: Mapping[str, str], save: Callable[[], object]) -> dict[str, str]:
+    """Save if there is no problem; return those that there are, which may be one of all of it."""
+    try:
+        if not problems:
+            save()
+    except HevcqError as error:
+        return {"": str(error)}
+    return dict(problems)
+
+
+def routes() -> Sequence[BaseRoute]:
     return (
         Route("/settings", overview),
         Route("/settings/library", edit),
@@ -223,22 +236,14 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
     profiles = app.read_profiles()
     problems = library_problems(file, values, profiles, former)
     asks = values.get("place") == "replace" != raw.get("place") and not form.get("sure")
-    if not problems and not asks:
-        try:
-            library = save_library(
-                file,
-                values,
-                operator_of(request).name,
-                profiles=profiles,
-                former=former,
-                known=form.get("file_digest", ""),
-            )
-        except HevcqError as error:
-            problems = {"": str(error)}
-        else:
-            new = app.settings.on_aws and set(library.chosen) - app.profiles.keys()
-            return done(app, "", "later" if new else "saved")
-    return _form(request, values, former, problems, asks=asks)
+    if problems or asks:
+        return _form(request, values, former, problems, asks=asks)
+    who, known = operator_of(request).name, form.get("file_digest", "")
+    save = partial(save_library, profiles=profiles, former=former, known=known)
+    if problems := attempt({}, lambda: save(file, values, who)):
+        return _form(request, values, former, problems)
+    new = app.settings.on_aws and set(Library.model_validate(values).chosen) - app.profiles.keys()
+    return done(app, "", "later" if new else "saved")
 
 
 def _read_rules(
@@ -308,14 +313,10 @@ def put_hours(request: Request, form: Mapping[str, str]) -> Response:
         except ValueError as error:
             problems["windows"] = str(error)
     problems |= problems_of(ScheduleSettings, values)
-    if not problems:
-        try:
-            save_hours(file, values, operator_of(request).name, form.get("file_digest", ""))
-        except HevcqError as error:
-            problems = {"": str(error)}
-        else:
-            return done(app, "/hours", "saved")
-    return _hours_form(request, values, problems, text=not gridded)
+    who, known = operator_of(request).name, form.get("file_digest", "")
+    if wrong := attempt(problems, lambda: save_hours(file, values, who, known)):
+        return _hours_form(request, values, wrong, text=not gridded)
+    return done(app, "/hours", "saved")
 
 
 def _receivers_page(
@@ -350,16 +351,12 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
         raise HTTPException(400, "Say which receiver.")
     model = RECEIVERS[kind][0]
     values = read_fields(model, RECEIVER[kind], form, {}, _events(kind))
-    problems = {**problems_of(model, values)}
-    if not problems:
-        who, known = operator_of(request).name, form.get("file_digest", "")
-        try:
-            add_receiver(file, kind, values, who, check=people, known=known)
-        except HevcqError as error:
-            problems = {"": str(error)}
-        else:
-            return done(services_of(request).app, "/messages", "receiver")
-    return _receivers_page(request, {kind: (values, problems)}, problems.get("", ""))
+    who, known = operator_of(request).name, form.get("file_digest", "")
+    add = partial(add_receiver, check=people, known=known)
+    problems = attempt(problems_of(model, values), lambda: add(file, kind, values, who))
+    if problems:
+        return _receivers_page(request, {kind: (values, problems)}, problems.get("", ""))
+    return done(services_of(request).app, "/messages", "receiver")
 
 
 def _named(request: Request, form: Mapping[str, str]) -> int:
@@ -396,16 +393,12 @@ def accounts(request: Request) -> Response:
 def put_account(request: Request, form: Mapping[str, str]) -> Response:
     file, former, password = file_of(request), form.get("former", ""), form.get("password", "")
     _, values = _sent(request, form)
+    who, known = operator_of(request).name, form.get("file_digest", "")
+    save = partial(save_sync, password=password, former=former, known=known)
     problems = sync_problems(file, values, password, former)
-    if not problems:
-        who, known = operator_of(request).name, form.get("file_digest", "")
-        try:
-            save_sync(file, values, who, password=password, former=former, known=known)
-        except HevcqError as error:
-            problems = {"": str(error)}
-        else:
-            return done(services_of(request).app, "/sync", "saved")
-    return _form(request, values, former, problems)
+    if problems := attempt(problems, lambda: save(file, values, who)):
+        return _form(request, values, former, problems)
+    return done(services_of(request).app, "/sync", "saved")
 
 
 def test_account(request: Request, form: Mapping[str, str]) -> Response:

@@ -150,10 +150,9 @@ async def _password(request: Request, answers: Answers, form: Mapping[str, str])
     """Make the operator and sign them in; slow down whoever guesses the code."""
     services = services_of(request)
     guesser = f"setup {network_of(client_of(services.settings.trusted_proxies, request))}"
-    if (wait := math.ceil(services.limiter.wait_s(guesser))) > 0:
+    if wait := services.limiter.must_wait(guesser):
         words = f"Too many tries. Wait {wait} seconds."
         return _screen(request, SCREENS[0], answers, wrong=words, form=form, status=429)
-    services.limiter.note_failure(guesser)
     if not code_is(answers, form.get("code", "")):
         get_logger().warning("setup_code_wrong", tried=guesser)
         return _screen(request, SCREENS[0], answers, wrong=WRONG_CODE, form=form, status=403)

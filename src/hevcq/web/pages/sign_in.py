@@ -1,6 +1,5 @@
 """Sign in and out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -59,11 +58,9 @@ async def submit(request: Request) -> Response:
     if not services.authenticator.mode.fields:
         return _form(request, after, status=404)
     names = _names(services, request, form)
-    if (wait := math.ceil(services.limiter.wait_s(*names))) > 0:
+    if wait := services.limiter.must_wait(*names):
         wrong = f"Too many tries. Wait {wait} seconds."
         return _form(request, after, wrong=wrong, status=429, retry_s=wait)
-    # Counted before the check: tries sent at the same moment must not all pass.
-    services.limiter.note_failure(*names)
     person = await run_sync(services.authenticator.mode.check, form, limiter=services.passwords)
     if person is None:
         get_logger().warning("sign_in_failed", tried=printable(", ".join(names)))
@@ -132,12 +129,11 @@ def _form(
     request: Request, after: str, *, status: int = 200, retry_s: int = 0, **words: str
 ) -> Response:
     mode = services_of(request).authenticator.mode
-    headers = {"Retry-After": str(retry_s)} if retry_s else None
     return page(
         request,
         "sign_in.html",
         status=status,
-        headers=headers,
+        retry_s=retry_s,
         fields=mode.fields,
         start=mode.start,
         after=after,

@@ -350,10 +350,8 @@ async def unlock(request: Request) -> Response:
     if knows_password(request, video):
         return RedirectResponse(f"/p/{video.slug}", 303)
     tried, now = f"share {video.slug}", services.clock.now()
-    if (wait := math.ceil(services.limiter.wait_s(tried))) > 0:
+    if wait := services.limiter.must_wait(tried):
         return ask(request, f"Too many tries. Wait {wait} seconds.", status=429, retry_s=wait)
-    # Counted before the check: tries sent at the same moment must not all pass.
-    services.limiter.note_failure(tried)
     given = form.get("password", "")
     if not await run_sync(opens_share, video.share, given, limiter=services.passwords):
         return ask(request, "That is not the password.", status=403)
@@ -367,5 +365,4 @@ async def unlock(request: Request) -> Response:
 
 def ask(request: Request, wrong: str = "", *, status: int = 200, retry_s: int = 0) -> Response:
     """Ask for the password; the page says nothing about the video."""
-    headers = {"Retry-After": str(retry_s)} if retry_s else None
-    return page(request, "locked.html", status=status, headers=headers, wrong=wrong)
+    return page(request, "locked.html", status=status, retry_s=retry_s, wrong=wrong)
