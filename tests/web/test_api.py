@@ -10,8 +10,10 @@ from scripts.write_openapi import TARGET, rendered
 from starlette.testclient import TestClient
 
 from hevcq.domain.job import Phase, Progress
+from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus
 from hevcq.errors import SourceDamaged
+from hevcq.ports.machines import WorkerFacts
 from hevcq.settings.libraries import Library
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
@@ -199,6 +201,22 @@ def test_operators_follow_jobs_and_queue_failed_ones_again(
     assert bench.now(video).status is VideoStatus.PROCESSING
 
 
+def test_a_failed_video_of_a_library_is_kept_as_it_is(
+    as_person: Callable[[str], TestClient], farm: Farm, bench: VideoBench
+) -> None:
+    operator = as_person("op")
+    _, torn = farm.buried("torn.mp4", FailureClass.DAMAGED)
+    bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
+    uploaded = bench.upload(profiles=("hevc",))
+    bench.work("hevc")
+
+    assert operator.post(f"{API}/jobs/{torn.job_id}/keep").json()["state"] == "skipped"
+    (dead,) = operator.get(f"{API}/jobs", params={"state": "dead"}).json()["jobs"]
+    assert dead["source"] == uploaded.source.key
+    for each in (torn.job_id, dead["id"]):
+        assert operator.post(f"{API}/jobs/{each}/keep").status_code == 409
+
+
 def test_a_token_allows_its_scopes_and_nothing_else(
     visit: Callable[..., TestClient], bench: VideoBench, opened: App
 ) -> None:
@@ -245,6 +263,11 @@ def test_programs_see_what_the_board_shows(
     assert (saved["jobs"], len(saved["days"])) == (1, 30)
     (library,) = operator.get(f"{API}/libraries").json()["libraries"]
     assert (library["name"], library["problem"], library["encoded"]) == ("shows", "", 0)
+    opened.backend.machines.tell("a" * 16, WorkerFacts(machine="the nas", version="0.1.0"))
+    for what, by in (("drain", "op"), ("resume", "")):
+        (nas,) = operator.post(f"{API}/machines/the%20nas/{what}").json()["machines"]
+        assert (nas["facts"]["machine"], nas["drained_by"]) == ("the nas", by)
+    assert operator.post(f"{API}/machines/desk/drain").status_code == 422
     bob = as_person("bob")
-    for what in ("running", "savings", "libraries"):
+    for what in ("running", "savings", "libraries", "machines"):
         assert bob.get(f"{API}/{what}").status_code == 403, what

@@ -220,8 +220,8 @@ def test_an_original_that_is_not_kept_cannot_be_brought_back(operator, farm):
     path.unlink()
 
     assert "no longer kept" in operator.get(address).text
-    refused = operator.post(address, data={"a": "b"})
-
-    assert refused.status_code == 409
-    assert "no longer kept" in refused.text
+    for asked in (address, f"/api/v1/jobs/{job.job_id}/undo"):
+        refused = operator.post(asked, data={"a": "b"} if asked == address else None)
+        assert refused.status_code == 409
+        assert "no longer kept" in refused.text
     assert target.read_bytes() == b"rendition", "nothing was deleted"

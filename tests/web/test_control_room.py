@@ -136,7 +136,7 @@ def test_a_house_is_run_from_the_page_with_the_server_killed_in_each_step(
         "Films/New.mkv",
         "Films/New.small.mp4",
         "Shows/Long.mkv",
-        "Shows/Pond.mp4",
+        "Shows/Pond.mkv",
     ]
     for database in house.data.glob("*.db"):
         with closing(sqlite3.connect(database)) as opened:
@@ -355,6 +355,8 @@ def let_a_program_in(house: House, ada: Watched) -> None:
     ada.until((house.films / "New.small.mp4").is_file, "what the program submitted")
     jobs = [each for each in told("GET", JOBS)["jobs"] if "New.mkv" in each["source"]]
     assert [each["profile"] for each in jobs] == ["small"]
+    (pond,) = [each for each in told("GET", JOBS)["jobs"] if "Pond.mkv" in each["source"]]
+    told("POST", f"{JOBS}/{pond['id']}/undo")
 
 
 def search(house: House, ada: Watched) -> None:

@@ -177,7 +177,7 @@ def test_all_damaged_videos_are_kept_but_for_uploads(operator, farm, monkeypatch
     ledger = farm.app.backend.ledger
     assert {ledger.get(job.job_id).state for job in torn} == {JobState.SKIPPED}
     assert ledger.get(net.job_id).state is JobState.DEAD
-    monkeypatch.setattr(jobs, "UPLOADS", net.source.key.rpartition("/")[0])
+    monkeypatch.setattr(listing, "UPLOADS", net.source.key.rpartition("/")[0])
     for left in (
         confirm(operator, action="keep"),
         operator.post("/board/jobs/change", data={"action": "keep", "job": net.job_id}),

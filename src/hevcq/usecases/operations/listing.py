@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
-from hevcq.domain.keys import path_of_key
+from hevcq.domain.keys import UPLOADS, path_of_key
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import JobFilter, Ledger, ListOrder
 from hevcq.sql.catalog import Catalog
@@ -119,6 +119,11 @@ def causes(
     most = MAX_LOOKED_UP if wanted.codec else MAX_READ
     read = (job for job, fits in islice(_judged(ledger, whole, catalog), most) if fits)
     return Counter(job.failure_class or FailureClass.INTERNAL for job in read).most_common()
+
+
+def may_keep(job: JobRecord) -> bool:
+    """Return whether an operator may keep a failed video as it is: an uploaded one is its owner's."""
+    return not job.source.key.startswith(f"{UPLOADS}/")
 
 
 def remedy(cause: FailureClass | None) -> str:

@@ -1,6 +1,6 @@
 """The operations of operators: queues, jobs, dead letters, and what else the board shows."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Body, Query
 
@@ -10,20 +10,13 @@ from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.ledger import JobFilter
 from hevcq.running.submit import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import savings
-from hevcq.usecases.operations import listing, pausing
-from hevcq.usecases.operations.reprocess import (
-    JobResult,
-    ReprocessRequest,
-)
+from hevcq.usecases.operations import listing, machines, pausing
+from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, keep_failed
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import move as move_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
-from hevcq.usecases.operations.status import (
-    Here,
-    RunningStatus,
-    overview,
-    reason_in_words,
-)
+from hevcq.usecases.operations.status import Here, RunningStatus, overview, reason_in_words
+from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.rendering import seconds_left
@@ -33,6 +26,7 @@ router = new_router()
 OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
 
 UNKNOWN = "There is no such job."
+NOT_REPLACED = "The original is not replaced, or was brought back already."
 
 
 @router.get("/queues")
@@ -121,6 +115,39 @@ def reprocess_job(call: Operates, job_id: str) -> models.JobOut:
         if each.result is not JobResult.QUEUED:
             raise Conflict(each.detail or f"The job is {job.state.value}.")
     return job_out(_job(call, job_id))
+
+
+@router.post("/jobs/{job_id}/keep")
+def keep_job(call: Operates, job_id: str) -> models.JobOut:
+    """Keep a failed video as it is, and report it no more; an uploaded one is its owner's."""
+    job, who = _job(call, job_id), call.person.name
+    names = [job.job_id] if listing.may_keep(job) else []
+    if not list(keep_failed(call.app.backend, call.app.catalog, names, who)):
+        raise Conflict("Only a failed video of a library can be kept as it is.")
+    return job_out(_job(call, job_id))
+
+
+@router.post("/jobs/{job_id}/undo")
+def undo_job(call: Operates, job_id: str) -> models.JobOut:
+    """Bring the original back that the job's rendition replaced."""
+    job = _job(call, job_id)
+    found = list(undo(UndoRequest(job=job.job_id), call.app.library_ports))
+    if all(each.result is not UndoResult.RESTORED for each in found):
+        raise Conflict(next((each.reason for each in found if each.reason), NOT_REPLACED))
+    return job_out(_job(call, job_id))
+
+
+@router.get("/machines")
+def list_machines(call: Operates) -> models.MachinesOut:
+    """List the machines that encode, with what they do."""
+    return models.MachinesOut(machines=machines.machines_of(call.app.backend).processes())
+
+
+@router.post("/machines/{name}/{to}")
+def change_machine(call: Operates, name: str, to: Literal["drain", "resume"]) -> models.MachinesOut:
+    """Let a machine take no new work and end what it encodes, or let it work again."""
+    machines.drain(call.app.backend, name, call.person.name if to == "drain" else "")
+    return list_machines(call)
 
 
 @router.post("/pause")

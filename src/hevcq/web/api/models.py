@@ -19,6 +19,7 @@ from hevcq.domain.videos.record import (
     VideoStatus,
     Visibility,
 )
+from hevcq.ports.machines import WorkerProcess
 from hevcq.ports.videos import MAX_PAGE, UploadWay
 from hevcq.usecases.operations.pausing import MAX_PAUSE_S, ClosedStatus
 
@@ -319,6 +320,12 @@ class RunningListOut(BaseModel):
     """Running jobs."""
 
     running: list[RunningOut]
+
+
+class MachinesOut(BaseModel):
+    """The processes that encode, by machine; of one that works no more, `seen_s` grows."""
+
+    machines: list[WorkerProcess]
 
 
 class DayOut(BaseModel):

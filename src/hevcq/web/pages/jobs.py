@@ -163,20 +163,15 @@ async def jobs(request: Request) -> Response:
         asked=_shown(asked),
         sizes=[(each, f"over {each} GB") for each in SIZES if each],
         ages=[("1", "in the last day"), ("7", "in 7 days"), ("30", "in 30 days")],
-        states=_same(list(STATES)[1:]),
+        states=[(word, word) for word in STATES if word],
         codecs=() if services.app.settings.on_aws else CODECS,
-        profiles=_same(sorted(services.app.profiles)),
+        profiles=[(name, name) for name in sorted(services.app.profiles)],
         libraries=[
-            *_same([each.name for each in services.app.settings.libraries]),
+            *((each.name, each.name) for each in services.app.settings.libraries),
             (OF_UPLOADS, "uploads"),
         ],
         notice=NOTICES.get(asked.get("notice", ""), "").format(n=number),
     )
-
-
-def _same(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Return options whose value is their word."""
-    return [(word, word) for word in words]
 
 
 def _searches(wanted: JobFilter) -> bool:
@@ -298,12 +293,7 @@ def _changeable(
     wanted, states = wanted_of(app, asked, asked_at), ACTIONS[action][0]
     wanted = replace(wanted, before=listing.place_of(asked.get("from", "")))
     found = listing.changeable(app.backend.ledger, wanted, states, asked_at, app.catalog)
-    return (job for job in found if action != "keep" or _may_keep(job))
-
-
-def _may_keep(job: JobRecord) -> bool:
-    """Return whether an operator may keep a failed video as it is: an uploaded one is its owner's."""
-    return not job.source.key.startswith(f"{UPLOADS}/")
+    return (job for job in found if action != "keep" or listing.may_keep(job))
 
 
 def _one(app: App, name: str, action: str) -> list[JobRecord]:
@@ -311,7 +301,7 @@ def _one(app: App, name: str, action: str) -> list[JobRecord]:
     if not JOB_ID.fullmatch(name):  # a path would change everything below it
         raise HTTPException(400, "Say which job.")
     job = app.backend.ledger.get(name)
-    return [job] if job is not None and (action != "keep" or _may_keep(job)) else []
+    return [job] if job is not None and (action != "keep" or listing.may_keep(job)) else []
 
 
 def _confirmed(app: App, form: Mapping[str, str], action: str) -> list[JobRecord] | None:
@@ -415,7 +405,7 @@ def _now(app: App, job: JobRecord) -> str:
         left=time_left(progress.phase.value, progress.percent, progress.eta_s) if progress else "",
         under_way=job.state in UNDER_WAY,
         ordered=queue.ordered if queue and job.state is JobState.QUEUED else None,
-        may_keep=_may_keep(job),
+        may_keep=listing.may_keep(job),
         now=app.clock.now(),
     )
 
