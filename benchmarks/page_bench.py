@@ -38,7 +38,7 @@ PAGES = ("/upload", "/settings", "/settings/library", "/settings/profiles", "/se
 LISTS = ("/", "/now", "/?sort=name", "/?q=no+such+film", "/board", "/board/now", "/board/jobs/now",
          "/board/jobs?state=waiting", "/board/jobs?sort=path", "/board/jobs?state=waiting&sort=largest",
          "/board/jobs?size=5", "/board/jobs?state=failed", "/board/jobs")  # fmt: skip
-SEARCHES = ("q=no+such+film", "q=film", "q=all", "q=FILM+4242", "q=%C3%A4rger", "q=film+77&sort=path",
+SEARCHES = ("q=no+such+film", "q=film", "q=all", "q=FILM+4242", "q=%C3%A4rger", "q=film+77", "q=film+77&sort=path",
             "q=film&state=failed&cause=damaged", "state=failed&cause=network",
             "codec=h264", "codec=av1")  # fmt: skip
 FILE = """INSERT INTO file (path, size, mtime_ns, inode, device, facts, info)

@@ -38,11 +38,14 @@ Row = tuple[Any, ...]
 
 def job_rows(database: Database, wanted: JobFilter) -> Iterator[Row]:
     """Yield the rows of matching jobs in the wanted order."""
-    found = _named(database, wanted) if wanted.text else None
+    by, way = ORDERS[wanted.order]
+    # A walk in the order of the paths reads the index that a search for a path reads anyway.
+    in_turn = by == "key" and bool(wanted.text)
+    found = _named(database, wanted) if wanted.text and not in_turn else None
     if found is not None:
         return found
-    by, way = ORDERS[wanted.order]
-    every: list[JobState | None] = [None] if by == "updated_at" else list(JobState)
+    alone = by == "updated_at" or in_turn
+    every: list[JobState | None] = [None] if alone else list(JobState)
     states: list[JobState | None] = list(wanted.states) or every
     walks = [_walked(database, wanted, state) for state in states]
     return heapq.merge(*walks, reverse=way == "DESC", key=lambda item: item[:2])
@@ -156,5 +159,7 @@ def like_text(text: str) -> tuple[str, dict[str, str]]:
     for form in dict.fromkeys(form.translate(SMALL) for form in (plain, *forms)):
         literal = form.replace("!", "!!").replace("_", "!_")
         values[f"text{len(values)}"] = f"{start}%{literal}%"
-    first, *others = (f"key LIKE :{name} ESCAPE '!'" for name in values)
+    # Without an escape SQLite compares a tenth faster; PostgreSQL takes a backslash for one.
+    escape = " ESCAPE '!'" if set(text) & set("!_\\") else ""
+    first, *others = (f"key LIKE :{name}{escape}" for name in values)
     return f"{first} AND ({' OR '.join(others)})" if others else first, values
