@@ -25,6 +25,7 @@ from hevcq.running.folder import FolderIngest
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import ScheduleSettings, Settings
+from hevcq.settings.web import WebSettings
 from hevcq.usecases.operations.status import library_rows
 from hevcq.usecases.settings.libraries import save_library
 from hevcq.util.clock import SystemClock
@@ -73,7 +74,7 @@ class Told(Notifier):
 class House:
     """A service over a real data folder, run by a script of steps."""
 
-    def __init__(self, folder: Path, *libraries: Library) -> None:
+    def __init__(self, folder: Path, *libraries: Library, page: bool = False) -> None:
         self.clock = Scripted()
         profiles = folder / "profiles"
         profiles.mkdir(exist_ok=True)
@@ -92,7 +93,7 @@ class House:
         self.events: list[IngestEvent] = []
         self.told = Told(self.clock)
         self.app: App = App(self.settings, self.clock)
-        outlets = Outlets(self.events.append, self.said.append, self.told)
+        outlets = Outlets(self.events.append, self.said.append, self.told, page)
         self.service = Service(self.app, self.signals, outlets, self.reload, self.load)
 
     def load(self) -> Settings:
@@ -193,6 +194,26 @@ def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path: Path) -> No
     house.run(save, house.says("Settings read again; libraries: tv."))
 
     assert house.app.settings.libraries == (tv,)
+
+
+@pytest.mark.parametrize(
+    ("page", "auth", "told"),
+    [(True, "users", True), (False, "users", False), (True, "none", False)],
+)
+def test_a_change_of_the_page_needs_a_start_only_where_it_is_served_and_not_in_use(
+    tmp_path: Path, page: bool, auth: str, told: bool
+) -> None:
+    house = House(tmp_path, page=page)
+    old, new = (WebSettings(auth=each) for each in ("token", auth))
+
+    def use(_house: House) -> None:
+        """Use it at once, as who sets hevcq up at the page does."""
+        in_use = new if auth == "none" else old
+        house.app.settings = house.app.settings.model_copy(update={"web": in_use})
+
+    house.run(use, house.change(web=new), house.says("Settings read again"))
+
+    assert any("next start: web." in line for line in house.said) is told
 
 
 def test_hours_recipes_and_a_new_profile_are_taken_by_a_reload(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ class WorkerProcess(Frozen):
     def alive(self) -> bool:
         return not self.ended and self.seen_s < SILENT_S
 
+    @property
+    def joined(self) -> bool:
+        """Whether it works by a token, without a share: its owner is the farm's process that serves it."""
+        return ":@" in self.owner
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -79,12 +84,12 @@ class Machines(ABC):
         """Return every process by machine, with the jobs it runs."""
 
     @abstractmethod
-    def drain(self, machine: str, by: str) -> bool:
-        """Let a machine take no new work, or with `by` empty let it work again; False if it is unknown."""
+    def drain(self, name: str, by: str) -> bool:
+        """Let a machine or an owner take no new work, or with `by` empty work again; False if unknown."""
 
     @abstractmethod
-    def remove(self, machine: str) -> bool:
-        """Forget a machine; False if it is unknown. Whoever is alive there comes back by its next sign."""
+    def remove(self, name: str) -> bool:
+        """Forget a machine or an owner; False if it is unknown. Whoever is alive there comes back by its next sign."""
 
 
 def minor(version: str) -> tuple[int, ...]:

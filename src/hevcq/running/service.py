@@ -41,6 +41,7 @@ PAGE_ENDS_S = 15.0
 """Seconds that the page gets to end its requests when the service stops."""
 LIVE = frozenset({"libraries", "ingest", "sync", "schedule"})
 """Settings that a reload changes; the others are in use by open files and running encodes."""
+OF_THE_PAGE = frozenset({"web", "uploads"})
 
 
 @dataclass(slots=True)
@@ -57,11 +58,15 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where the service reports: `emit` gets each event, `echo` a line for a person, `notifier` is systemd."""
+    """Where the service reports: `emit` gets each event, `echo` a line for a person, `notifier` is systemd.
+
+    `page`: this process serves the page, too.
+    """
 
     emit: Listener
     echo: Callable[[str], None]
     notifier: Notifier
+    page: bool = False
 
 
 class Service:
@@ -253,7 +258,11 @@ class Service:
         except HevcqError as error:
             self._warn(f"The settings stay as they were: {error}")
         else:
-            later = [name for name in Settings.model_fields if _differs(name, old, new)]
+            # Who sets hevcq up at the page changes how people sign in there, at once.
+            old = old.model_copy(update={"web": self._app.settings.web})
+            others = LIVE if self._outlets.page else LIVE | OF_THE_PAGE
+            fixed = [name for name in Settings.model_fields if name not in others]
+            later = [name for name in fixed if getattr(old, name) != getattr(new, name)]
             self._app.adopt_settings(new, LIVE)
             self._read = old.model_copy(update={n: getattr(new, n) for n in LIVE})
             later += self._adopt_profiles(profiles, anew=old.schedule != new.schedule)
@@ -303,10 +312,6 @@ class Service:
         self._opened.clear()
         if error is not None:
             raise error
-
-
-def _differs(name: str, old: Settings, new: Settings) -> bool:
-    return name not in LIVE and getattr(old, name) != getattr(new, name)
 
 
 SHOWN = frozenset({"moved", "copied", "failed", "refused"})

@@ -18,9 +18,10 @@ from hevcq.ports.machines import (
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
+# A new process of a machine takes no work where none of the others may.
 TELL = """INSERT INTO worker (owner, machine, version, seen_at, drained_by, facts)
 VALUES (:owner, :machine, :version, :now,
-COALESCE((SELECT MAX(drained_by) FROM worker WHERE machine = :machine), ''), :facts)
+COALESCE((SELECT MIN(drained_by) FROM worker WHERE machine = :machine), ''), :facts)
 ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at, facts = excluded.facts, ended = 0
 RETURNING drained_by"""
 FORGET_DEAD = """DELETE FROM worker WHERE machine = :machine AND owner <> :owner
@@ -32,8 +33,8 @@ END = "UPDATE worker SET ended = 1, facts = ? WHERE owner = ?"
 ALL = """SELECT owner, seen_at, drained_by, ended, facts FROM worker ORDER BY machine, owner"""
 RUNNING = """SELECT owner, CASE WHEN parent = '' THEN job_id ELSE parent END, profile, key, phase,
 percent, speed, chunk FROM job WHERE state = 'running' AND lease_until > ?"""
-DRAIN = "UPDATE worker SET drained_by = ? WHERE machine = ?"
-REMOVE = "DELETE FROM worker WHERE machine = ?"
+DRAIN = "UPDATE worker SET drained_by = ? WHERE ? IN (machine, owner)"
+REMOVE = "DELETE FROM worker WHERE ? IN (machine, owner)"
 
 
 class SqlMachines(Machines):
@@ -93,11 +94,11 @@ class SqlMachines(Machines):
                 )
         return processes
 
-    def drain(self, machine: str, by: str) -> bool:
-        return self._database.change(DRAIN, (by, machine)) > 0
+    def drain(self, name: str, by: str) -> bool:
+        return self._database.change(DRAIN, (by, name)) > 0
 
-    def remove(self, machine: str) -> bool:
-        return self._database.change(REMOVE, (machine,)) > 0
+    def remove(self, name: str) -> bool:
+        return self._database.change(REMOVE, (name,)) > 0
 
 
 def _job(row: tuple[Any, ...]) -> WorkerJob:

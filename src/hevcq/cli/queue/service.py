@@ -67,7 +67,7 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
             running = Service(
                 opened,
                 signals,
-                Outlets(emit, cli.echo, notifier),
+                Outlets(emit, cli.echo, notifier, page),
                 reload,
                 lambda: cli.loaded().settings,
             )

@@ -29,7 +29,7 @@ app = group(
     no_args_is_help=False,
 )
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A machine, as `hevcq workers` lists it.")
+    str, typer.Argument(metavar="NAME", help="A machine or process, as `hevcq workers` lists it.")
 ]
 
 
@@ -52,6 +52,8 @@ def workers(ctx: typer.Context, as_json: AsJson = False) -> None:
         render.emit_table(COLUMNS, map(_row, found))
         for each in found:
             _emit_details(each)
+        if joined := ", ".join(printable(each["name"]) for each in found if each["joined"]):
+            render.emit_sentence(f"Not for {joined}: streaming sets (HLS), samples of --quality.")
     else:
         cli.echo(machines.NONE)
 
@@ -119,7 +121,7 @@ def _tokens(opened: App) -> ProgramTokens:
 
 def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        each["machine"],
+        each["name"],
         f"{each['cores']:g}",
         f"{len(each['jobs'])}/{each['slots']}",
         " ".join(each["encoders"]) or "untested",
@@ -131,7 +133,7 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _emit_details(each: Mapping[str, Any]) -> None:
     """Print what a process encodes, and why it takes no work."""
-    name = printable(each["machine"])
+    name = printable(each["name"])
     for job in each["jobs"]:
         speed = f", {job['speed']:.2f}x" if job["speed"] is not None else ""
         part = f", chunk {job['chunk'] + 1}" if job["chunk"] is not None else ""

@@ -1,5 +1,7 @@
 """The machines that encode: their list, and which of them take no new work."""
 
+from collections.abc import Sequence
+
 from hevcq.errors import UsageError
 from hevcq.ports.backend import Backend
 from hevcq.ports.machines import Machines, WorkerProcess
@@ -21,16 +23,26 @@ def machines_of(backend: Backend) -> Machines:
 
 def listed(backend: Backend) -> list[dict[str, object]]:
     """Return every process that encodes, as `hevcq workers --json` prints it."""
+    found = machines_of(backend).processes()
     return [
         {
             "type": "worker",
+            "name": _name(each, found),
             **each.facts.model_dump(mode="json"),
             **each.model_dump(mode="json", exclude={"facts"}),
             "alive": each.alive,
+            "joined": each.joined,
             "state": state_of(each),
         }
-        for each in machines_of(backend).processes()
+        for each in found
     ]
+
+
+def _name(each: WorkerProcess, found: Sequence[WorkerProcess]) -> str:
+    """Return how commands call a process: by its machine, and by its owner too where several work there."""
+    machine = each.facts.machine
+    several = sum(other.facts.machine == machine for other in found) > 1
+    return f"{machine}/{each.owner[:8]}" if several else machine
 
 
 def state_of(each: WorkerProcess) -> str:
@@ -45,25 +57,30 @@ def state_of(each: WorkerProcess) -> str:
 
 
 def drain(backend: Backend, name: str, by: str) -> None:
-    """Let a machine take no new work, or with `by` empty let it work again.
+    """Let a machine, or one process of it, take no new work; with `by` empty let it work again.
 
     Raises UsageError for a name that is not in the list.
     """
-    machines = machines_of(backend)
-    if not machines.drain(name, by):
-        raise _unknown(machines, name)
+    machines, (key, _) = machines_of(backend), _named(backend, name)
+    machines.drain(key, by)
 
 
 def remove(backend: Backend, name: str) -> None:
-    """Take a machine that works no more from the list; raise UsageError for any other."""
-    machines = machines_of(backend)
-    if any(each.alive and each.facts.machine == name for each in machines.processes()):
+    """Take a machine or process that works no more from the list; raise UsageError for any other."""
+    machines, (key, meant) = machines_of(backend), _named(backend, name)
+    if any(each.alive for each in meant):
         raise UsageError(f"{printable(name)} still works: stop hevcq there first.")
-    if not machines.remove(name):
-        raise _unknown(machines, name)
+    machines.remove(key)
 
 
-def _unknown(machines: Machines, name: str) -> UsageError:
-    names = sorted({printable(each.facts.machine) for each in machines.processes()})
+def _named(backend: Backend, name: str) -> tuple[str, list[WorkerProcess]]:
+    """Return by what the table knows a name, a machine or an owner, and the processes that are meant."""
+    found = machines_of(backend).processes()
+    if meant := [each for each in found if each.facts.machine == name]:
+        return name, meant
+    for each in found:
+        if _name(each, found) == name:
+            return each.owner, [each]
+    names = sorted({printable(_name(each, found)) for each in found})
     there = f"There are: {', '.join(names)}." if names else NONE
-    return UsageError(f"No machine {printable(name)}. {there}")
+    raise UsageError(f"No machine {printable(name)}. {there}")
