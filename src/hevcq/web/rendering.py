@@ -58,8 +58,8 @@ def environment() -> Environment:
         icon=lambda state: STATE_ICONS.get(state, "•"),
         coded=coded,
         place=place,
-        base=base,
-        folder=folder,
+        base=lambda path: path.rstrip("/").rpartition("/")[2] or path,
+        folder=lambda path: path.rstrip("/").rpartition("/")[0],
     )
     made.globals.update(asset=asset, version=__version__, pages_of=pages_of, polled=polled)
     return made
@@ -122,14 +122,6 @@ def place(key: str) -> str:
     """Return a source's key as people know it: a library file's is its path."""
     path = path_of_key(key)
     return printable(key if path is None else path)
-
-
-def base(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2] or path
-
-
-def folder(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[0]
 
 
 def coded(text: str) -> Markup:
