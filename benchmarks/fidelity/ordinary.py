@@ -345,7 +345,7 @@ _SHARED: dict[str, tuple[str, str]] = {
     "hevc-hdr10plus-phone-1080p.mp4": (ALREADY, ENCODED),
     "iphone-320p-rot90-mebx.mov": BOTH,
     "iphone-hevc-dovi-editlist-mebx.mp4": (ALREADY, ENCODED),
-    "made-h264-10bit-hdr10-720p24.mkv": ("error:MediaRefused", ENCODED),
+    "made-h264-10bit-hdr10-720p24.mkv": ("refused:policies.hdr", ENCODED),
     "made-h264-1080i25-tff.mp4": BOTH,
     "made-kitchen-sink.mkv": BOTH,
     "made-kitchen-sink.mp4": BOTH,

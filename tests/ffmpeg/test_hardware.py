@@ -299,6 +299,7 @@ def test_a_video_that_hardware_may_encode_is_not_split():
 
 
 HDR10 = {
+    "codec": "prores",
     "pixel_format": "yuv420p10le",
     "bit_depth": 10,
     "colour": Colour(primaries="bt2020", transfer="smpte2084", space="bt2020nc"),

@@ -34,7 +34,7 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "made-bitrot-480p24.mp4": (DAMAGED, _SMALL, _SMALL),
     "made-empty.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
     "made-h264-1080i25-tff.mp4": (PLANNED, PLANNED, PLANNED),
-    "made-h264-10bit-hdr10-720p24.mkv": (PLANNED, PLANNED, PLANNED),
+    "made-h264-10bit-hdr10-720p24.mkv": ("refused:policies.hdr", PLANNED, PLANNED),
     "made-h264-opengop-480p24.mkv": (PLANNED, PLANNED, PLANNED),
     "made-kitchen-sink.mkv": (ENCODED, PLANNED, PLANNED),
     "made-kitchen-sink.mp4": (ENCODED, PLANNED, PLANNED),

@@ -131,7 +131,7 @@ def test_the_hevc_ladder_lies_beside_it_and_keeps_ten_bits() -> None:
 
 
 def test_hdr_is_refused_or_kept_in_hevc_beside_sdr_or_mapped_by_policy() -> None:
-    hdr = video(1280, 720, pixel_format="yuv420p10le", bit_depth=10, colour=PQ)
+    hdr = video(1280, 720, codec="prores", pixel_format="yuv420p10le", bit_depth=10, colour=PQ)
     for made, policy in (
         (recipe(hevc=True), "policies.hdr"),
         (recipe({"hdr": "keep"}), "hls.hevc"),

@@ -136,7 +136,7 @@ def test_odd_sides_gain_an_edge_only_where_chroma_needs_it() -> None:
 
 def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
     light = LightLevel(max_content=1000, max_average=400)
-    stream = video(pixel_format="yuv420p10le", colour=HDR, mastering_display=DISPLAY,
+    stream = video(codec="prores", pixel_format="yuv420p10le", colour=HDR, mastering_display=DISPLAY,
                    light_level=light)  # fmt: skip
 
     made = target("hevc", stream)
@@ -145,7 +145,7 @@ def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
     keep = {"policies": {"hdr": "keep"}}
     assert refused("1080p", stream, **keep) == "policies.hdr"
     assert target("1080p", stream).tone_map == "smpte2084"
-    bare = video(pixel_format="yuv420p10le", colour=HDR)
+    bare = video(codec="prores", pixel_format="yuv420p10le", colour=HDR)
     assert refused("1080p", bare, **keep) == "video.pixel_format"
 
 
@@ -283,7 +283,7 @@ BOX = {"max_width": 640, "max_height": 360}
 )
 def test_dolby_vision_is_kept_where_it_stays_true(facts, recipe, kept) -> None:
     known = {"dolby_vision": True, "dolby_writable": True, "pixel_format": "yuv420p10le"}
-    stream = video(1920, 1080, colour=HDR, **(known | facts))
+    stream = video(1920, 1080, codec="prores", colour=HDR, **(known | facts))
 
     made = make_plan(profile("hevc", container="mp4", video=recipe), media(stream))
 
@@ -316,6 +316,14 @@ def test_hdr_becomes_sdr_where_the_profile_says_so(transfer: str) -> None:
     assert (made.tone_map, made.bit_depth) == (transfer, 8)
     assert (made.colour.transfer, made.colour.primaries, made.colour.space) == ("bt709",) * 3
     assert (made.mastering_display, made.light_level) == (None, None)
+
+
+def test_hdr10_that_ffmpeg_cannot_read_is_refused_where_it_is_to_be_kept() -> None:
+    dark = {"pixel_format": "yuv420p10le", "colour": HDR, "mastering_display": DISPLAY}
+
+    assert refused("hevc", video(codec="h264", **dark)) == "policies.hdr"
+    assert target("hevc", video(codec="prores", **dark)).colour == HDR
+    assert target("hevc", video(codec="h264", **dark), policies={"hdr": "convert"}).tone_map
 
 
 @pytest.mark.parametrize("order", ["tt", "bb", "tb", "bt"])

@@ -147,6 +147,7 @@ def test_hdr10_reaches_the_encoder_in_its_own_units() -> None:
         min_luminance="50/10000", max_luminance="1000/1",
     )  # fmt: skip
     stream = video(
+        codec="prores",
         pixel_format="yuv420p10le",
         colour=Colour(transfer="smpte2084"),
         mastering_display=display,

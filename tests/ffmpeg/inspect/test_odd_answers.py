@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
-from hevcq.domain.media.facts import Colour, Measurement, MediaInfo, StreamKind, TrackMeasure
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.errors import MediaRefused, SourceUnreadable
 from hevcq.ffmpeg.inspect import damage as damages
 from hevcq.ffmpeg.inspect import preflight, texts
@@ -159,14 +159,3 @@ def test_an_asf_is_held_against_the_packets_it_promises(tmp_path, data, damage) 
 
     assert damages.index_damage(str(path), facts, Measurement(tracks=())) == damage
     assert damages.index_damage(URL, facts, Measurement(tracks=())) == ""
-
-
-@pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_hdr10_that_ffmpeg_cannot_read_is_refused_where_it_is_to_be_kept(codec) -> None:
-    dark = info(video(codec=codec, colour=Colour(transfer="smpte2084")))
-    keeping = profile("hevc")
-    mapping = profile("hevc", policies={"hdr": "convert"})
-
-    with pytest.raises(MediaRefused, match="HDR10") if codec == "h264" else nullcontext():
-        preflight._require_known_hdr("a.mkv", dark, keeping)
-    preflight._require_known_hdr("a.mkv", dark, mapping)

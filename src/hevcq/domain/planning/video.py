@@ -60,7 +60,9 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
             policy="video",
             detail=f"Stream {stream.index} is a video in a codec that ffmpeg does not know.",
         )
-    refused = _refused_as_is(profile, facts) or Refuse.of_all(_refused_by_policy(profile, facts))
+    refused = _refused_as_is(profile, facts) or Refuse.of_all(
+        _refused_by_policy(profile, facts, stream.codec)
+    )
     if refused is not None:
         return refused
     chosen = _pixel_format(profile, facts)
@@ -116,7 +118,7 @@ def fits(facts: VideoFacts) -> bool:
     return alike and not facts.rotation and not facts.mirrored
 
 
-def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
+def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Iterator[Refuse]:
     """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
     never_carried = (
@@ -136,6 +138,12 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
                 detail=f"The picture carries {what}, which the encode would lose; set "
                 f"policies.{name} to drop to encode without it.",
             )
+    if codec == "h264" and facts.colour.transfer == "smpte2084" and policies.hdr is LossPolicy.KEEP:
+        yield Refuse(
+            policy="policies.hdr",
+            detail="The picture is HDR10 in H.264, whose mastering display ffmpeg does not read; set "
+            "policies.hdr to convert to map its tones to SDR.",
+        )
     for refused in (_refused_captions, refused_hdr, _refused_interlaced):
         refusal = refused(profile, facts)
         if refusal is not None:

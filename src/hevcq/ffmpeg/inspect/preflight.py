@@ -26,7 +26,7 @@ from hevcq.domain.planning.video import (
     film_rate,
     inverts_telecine,
 )
-from hevcq.domain.profile import AudioPolicy, LossPolicy, Preflight, Profile
+from hevcq.domain.profile import AudioPolicy, Preflight, Profile
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,
@@ -65,7 +65,6 @@ def preflight(
     MediaRefused for what cannot be encoded truly, or Unavailable if the network failed.
     """
     require_single(location, info)
-    _require_known_hdr(location, info, profile)
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
@@ -96,17 +95,6 @@ def preflight(
     found["changing"] = tuple(_changing_sounds(tools, location, info, profile, stop))
     require_even_film(location, info, measured, profile)
     return measured.model_copy(update={**found, "notices": (*measured.notices, *notices)})
-
-
-def _require_known_hdr(location: str, info: MediaInfo, profile: Profile) -> None:
-    """Raise MediaRefused for HDR10 in H.264 that is to be kept: ffmpeg 5.1 does not read its metadata."""
-    for stream in info.of_kind(StreamKind.VIDEO):
-        hdr10 = stream.video is not None and stream.video.colour.transfer == "smpte2084"
-        if stream.codec == "h264" and hdr10 and profile.policies.hdr is LossPolicy.KEEP:
-            raise MediaRefused(
-                f"{display_name(location)} is HDR10 in H.264, whose mastering display ffmpeg does not read.",
-                remedy="Set policies.hdr to convert in the profile to map its tones to SDR.",
-            )
 
 
 def require_even_film(
