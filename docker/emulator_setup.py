@@ -9,9 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hevcq.backends.aws.clients import MAX_WAIT_S, Clients, make_clients
+from hevcq.backends.aws.clients import MAX_WAIT_S, Clients, make_clients, translate_errors
 from hevcq.backends.aws.dynamodb import schema
-from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs.dead_letters import DEAD_LETTERS, UNDELIVERED
 from hevcq.backends.aws.videos import records
 from hevcq.domain.keys import INBOX

@@ -82,7 +82,7 @@ def test_a_publication_without_a_live_lease_is_noticed(monkeypatch):
 
 
 def test_an_interruption_that_is_counted_is_noticed(monkeypatch):
-    from hevcq.worker.delivery.settle import LedgerTransitions
+    from hevcq.worker.delivery.claim import LedgerTransitions
 
     def counted(self, reason, *, suspected_worker_fault=False):
         self.fail(reason, FailureClass.ENCODER)

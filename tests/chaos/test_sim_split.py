@@ -15,8 +15,8 @@ from chaos.sim.video_world import VideoWorld, is_video_world
 from hevcq.domain.keys import parse_work_key
 from hevcq.errors import Superseded
 from hevcq.worker.chunking import parts, subjob
-from hevcq.worker.chunking.split import subjob_task
 from hevcq.worker.delivery.lease import Lease
+from hevcq.worker.encode_job import subjob_task
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (*range(1, 11), EMBEDDED_EVERY)

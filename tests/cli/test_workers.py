@@ -3,7 +3,7 @@
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.ports.machines import WorkerFacts
+from hevcq.ports.backend import WorkerFacts
 
 NAS = "a" * 16
 

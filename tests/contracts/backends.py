@@ -230,8 +230,7 @@ def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
 def sql_world(folder: Path, clock: ManualClock, opened: SqlBackend) -> World:
     from hevcq.backends.sql.ledger import insert_job
     from hevcq.backends.sql.queue import send
-    from hevcq.backends.sql.video_files import FolderVideoFiles
-    from hevcq.backends.sql.video_records import SqlAccounts
+    from hevcq.backends.sql.video_records import FolderVideoFiles, SqlAccounts
 
     files = FolderVideoFiles(folder / "data" / "videos", opened.backend.store)
 

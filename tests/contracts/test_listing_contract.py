@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from contracts.backends import World, source
-from hevcq.backends.sql import job_search
+from hevcq.backends.sql import statements
 from hevcq.domain.job import JobRecord, JobState, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, JobFilter, ListOrder
@@ -90,7 +90,7 @@ def test_a_search_leaves_out_no_job_whose_path_has_the_text(
         "do": (uploaded,),
     }
     for most in (3_000, 0):
-        monkeypatch.setattr(job_search, "MAX_NAMED", most)
+        monkeypatch.setattr(statements, "MAX_NAMED", most)
         for text, expected in searches.items():
             assert set(expected) <= set(found(text))
             if world.ledger.searches:

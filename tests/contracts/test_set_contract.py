@@ -22,7 +22,7 @@ from hevcq.domain.keys import (
 from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import ToPlace, place
-from hevcq.worker.sets import GRACE_S, sweep_sets
+from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
 from support.fakes.farm import Farm, Killed
 

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from hevcq.errors import ConfigError, SourceChanged, SourceGone, Unavailable, UsageError
-from hevcq.ports.sync import RemoteFile, Removal
+from hevcq.ports.catalog import RemoteFile, Removal
 from hevcq.remotes.webdav import client
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from support.webdav import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hevcq.errors import SourceChanged, SourceGone, Unavailable, UsageError
-from hevcq.ports.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
+from hevcq.ports.catalog import Body, Remote, RemoteFile, RemoteFolder, Removal
 
 BLOCK = 400
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.backends import PROFILES
 from hevcq.backends.sql.factory import open_sql
-from hevcq.backends.sql.video_files import FolderVideoFiles
+from hevcq.backends.sql.video_records import FolderVideoFiles
 from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.videos.record import Video
 from hevcq.settings.model import Settings

@@ -13,7 +13,7 @@ from hevcq.domain.job import Phase, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus
 from hevcq.errors import SourceDamaged
-from hevcq.ports.machines import WorkerFacts
+from hevcq.ports.backend import WorkerFacts
 from hevcq.settings.libraries import Library
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope

@@ -9,8 +9,8 @@ import pytest
 
 from hevcq.domain.verdict import FailureClass
 from hevcq.library.filesystem import fingerprint_of
+from hevcq.ports.backend import WorkerFacts
 from hevcq.ports.catalog import Checked, Depth, Health, PlacementState
-from hevcq.ports.machines import WorkerFacts
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases import compare

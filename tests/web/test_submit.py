@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from contracts.backends import PROFILES
 from hevcq.errors import NoSuchVideo
-from hevcq.running.submit import submit_key
+from hevcq.running.ingest import submit_key
 from hevcq.settings.libraries import Library
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope

@@ -302,7 +302,7 @@ def test_a_full_disk_keeps_what_was_written(
 
     with monkeypatch.context() as at:
         at.setattr(
-            "hevcq.backends.sql.video_files.os.pwrite",
+            "hevcq.backends.sql.video_records.os.pwrite",
             Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")),
         )
         answer = patch(ann, where, 5, b"56789")

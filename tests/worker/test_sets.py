@@ -7,7 +7,7 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import MASTER, set_notes
 from hevcq.ports.encoder import SetFile
-from hevcq.worker.sets import GRACE_S, sweep_sets
+from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
 from support.fakes.encoder import passed
 from support.fakes.farm import Farm

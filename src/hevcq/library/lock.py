@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hevcq.errors import SwapRefused, Unavailable
+from hevcq.library.certificates import RECORDS, own_folder
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.names import RECORDS, own_folder
 from hevcq.util import file_lock
 from hevcq.util.file_io import fsync_folder
 from hevcq.util.file_lock import LocksUnsupported

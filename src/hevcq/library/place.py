@@ -25,7 +25,13 @@ from hevcq.errors import (
     VerificationFailed,
     is_full,
 )
-from hevcq.library.certificates import Certificates
+from hevcq.library.certificates import (
+    OWN_PREFIX,
+    Certificates,
+    certificate_path,
+    shown_path,
+    temp_beside,
+)
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
@@ -38,12 +44,6 @@ from hevcq.library.filesystem import (
     write_durably,
 )
 from hevcq.library.lock import job_lock, noted_jobs, stale_job_lock
-from hevcq.library.names import (
-    OWN_PREFIX,
-    certificate_path,
-    shown_path,
-    temp_beside,
-)
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger

@@ -1,13 +1,105 @@
-"""The ports of one backend, opened together."""
+"""The ports of one backend, opened together; and which machines encode, and how they are."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hevcq.domain.model import Frozen, MachineLoad
 from hevcq.ports.ledger import Ledger
-from hevcq.ports.machines import Machines
 from hevcq.ports.queue import Queue, TaskPublisher
 from hevcq.ports.store import Store
+
+SILENT_S = 60.0
+"""Age of a sign of life from which a process counts as gone: twelve signs were missed."""
+
+
+class WorkerFacts(MachineLoad):
+    """What a process says of itself and its machine.
+
+    `encoders` passed a self-test here; `waits` are the reasons for which no work begins.
+    """
+
+    machine: str
+    version: str
+    ffmpeg: str = ""
+    cores: float = 0.0
+    slots: int = 0
+    encoders: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
+
+
+class WorkerJob(Frozen):
+    """A job, or a chunk of one, that a process encodes now; `speed` is 1 at real time."""
+
+    job_id: str
+    profile: str
+    key: str
+    phase: str = ""
+    percent: float = 0.0
+    speed: float | None = None
+    chunk: int | None = None
+
+
+class WorkerProcess(Frozen):
+    """A process that encodes, or that ended because it cannot; `seen_s` seconds ago was its last sign of life."""
+
+    owner: str
+    facts: WorkerFacts
+    seen_s: float
+    drained_by: str = ""
+    ended: bool = False
+    jobs: tuple[WorkerJob, ...] = ()
+
+    @property
+    def alive(self) -> bool:
+        return not self.ended and self.seen_s < SILENT_S
+
+    @property
+    def joined(self) -> bool:
+        """Whether it works by a token, without a share: its owner is the farm's process that serves it."""
+        return ":@" in self.owner
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a sign of life is answered: who drained the machine, and a newer hevcq that works elsewhere."""
+
+    drained_by: str = ""
+    newer: str = ""
+    newer_on: str = ""
+
+
+class Machines(ABC):
+    """Every method may raise StorageError or Unavailable; times are the database's."""
+
+    @abstractmethod
+    def tell(self, owner: str, facts: WorkerFacts) -> Answer:
+        """Note a sign of life; the first one forgets dead processes of the same machine."""
+
+    @abstractmethod
+    def leave(self, owner: str, broken: WorkerFacts | None = None) -> None:
+        """Forget a process that ends; one that is `broken` stays in the list with its reason.
+
+        A drained machine stays in the list too, and drained, until it is resumed or removed.
+        """
+
+    @abstractmethod
+    def processes(self) -> list[WorkerProcess]:
+        """Return every process by machine, with the jobs it runs."""
+
+    @abstractmethod
+    def drain(self, name: str, by: str) -> bool:
+        """Let a machine or an owner take no new work, or with `by` empty work again; False if unknown."""
+
+    @abstractmethod
+    def remove(self, name: str) -> bool:
+        """Forget a machine or an owner; False if it is unknown. Whoever is alive there comes back by its next sign."""
+
+
+def minor(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version: those of one minor version work together."""
+    return tuple(int(word) for word in version.split(".")[:2] if word.isdigit())
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,9 @@ from hevcq.settings.libraries import Library
 from hevcq.usecases.context import data_folder_id
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
-from hevcq.usecases.ingest.fit import FITTED_S, Fitting, profile_to_fit
+from hevcq.usecases.ingest.fit import FITTED_S, Fitting, Sampling, profile_to_fit
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
 from hevcq.usecases.ingest.request import Destination, IngestRequest
-from hevcq.usecases.ingest.sampling import Sampling
 from hevcq.usecases.ingest.session import (
     Accept,
     Ingest,
@@ -39,7 +38,7 @@ from hevcq.usecases.ingest.session import (
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.library_state import require_shares
-from hevcq.usecases.operations.finished_sources import SourceFinisher
+from hevcq.usecases.operations.reprocess import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs

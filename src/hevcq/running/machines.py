@@ -24,7 +24,7 @@ from hevcq.util.signals import StopSignals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hevcq.ports.machines import WorkerFacts
+    from hevcq.ports.backend import WorkerFacts
     from hevcq.settings.web import WebSettings
     from hevcq.wiring.app import App
     from hevcq.worker.pool import WorkerPool
@@ -139,7 +139,7 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
     from hevcq.ffmpeg.delegated import DelegatingEncoder
     from hevcq.wiring.notify import watched_events
     from hevcq.wiring.worker import admission
-    from hevcq.worker.delivery.context import WorkerContext
+    from hevcq.worker.delivery.claim import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Presence, Watcher
     from hevcq.worker.pool import WorkerPool
@@ -174,7 +174,7 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
 def _facts(app: App, machine: JoinedMachine) -> WorkerFacts:
     """Return what the list of machines says of one that joined."""
     from hevcq.domain.formats import encoder_of
-    from hevcq.ports.machines import WorkerFacts
+    from hevcq.ports.backend import WorkerFacts
 
     said, unfit = machine.facts, machine.unfit
     able = [each for each in app.profiles.values() if machine.passed(each.name)]

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.ports.catalog import (
+    Arrival,
     Checked,
     Depth,
     EncodeCost,
@@ -29,8 +30,8 @@ from hevcq.ports.catalog import (
     Placement,
     PlacementState,
     Spot,
+    SyncEntry,
 )
-from hevcq.ports.sync import Arrival, SyncEntry
 from hevcq.sql.database import Connection, Database, PathMap, flat, upsert
 from hevcq.util.clock import Clock
 

@@ -23,10 +23,10 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit, is_full
 from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Remote
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
-from hevcq.ports.sync import Remote
 from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog

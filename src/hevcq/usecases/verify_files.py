@@ -16,9 +16,8 @@ from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError
-from hevcq.library.certificates import Certificates, certificate_at
+from hevcq.library.certificates import SET_SUFFIX, Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.names import SET_SUFFIX
 from hevcq.ports.encoder import (
     TRIMMED,
     Encoder,

@@ -20,7 +20,7 @@ from hevcq import __version__
 from hevcq.domain.model import Frozen
 from hevcq.domain.orders import Greeting, Joined, MachineFacts, OrderEnd, OrderHeld, OrderProgress
 from hevcq.errors import DiskFull, is_full
-from hevcq.ports.machines import minor
+from hevcq.ports.backend import minor
 from hevcq.ports.videos import ByteReceiver
 from hevcq.usecases.machines.board import UNKNOWN, Commission, JoinedMachine
 from hevcq.util.processes import node

@@ -215,7 +215,7 @@ class App:
         if self.settings.s3.bucket:
             return self._bucket.video_files
         if not self.settings.on_aws:
-            from hevcq.backends.sql.video_files import FolderVideoFiles
+            from hevcq.backends.sql.video_records import FolderVideoFiles
 
             return FolderVideoFiles(self.settings.files_dir / "videos", self.backend.store)
         from hevcq.backends.aws.factory import open_aws_video_files

@@ -14,8 +14,7 @@ from hevcq.errors import HevcqError, Unavailable
 
 if TYPE_CHECKING:
     from hevcq.domain.profile import Profile
-    from hevcq.ports.catalog import Checked
-    from hevcq.ports.sync import Remote
+    from hevcq.ports.catalog import Checked, Remote
     from hevcq.settings.libraries import SyncSettings
     from hevcq.usecases.compare import ComparePorts
     from hevcq.usecases.doctor import DoctorContext

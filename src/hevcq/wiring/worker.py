@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.model import MachineLoad
     from hevcq.domain.profile import Profile
+    from hevcq.ports.backend import WorkerFacts
     from hevcq.ports.encoder import Encoder
-    from hevcq.ports.machines import WorkerFacts
     from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
@@ -44,7 +44,7 @@ def build_pool(
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.library_state import require_shares
     from hevcq.wiring.notify import watched_events
-    from hevcq.worker.delivery.context import WorkerContext
+    from hevcq.worker.delivery.claim import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Background
     from hevcq.worker.pool import WorkerPool
@@ -108,7 +108,7 @@ def _presence(
 def worker_facts(app: App) -> WorkerFacts:
     """Return what this process says of its machine."""
     from hevcq import __version__
-    from hevcq.ports.machines import WorkerFacts
+    from hevcq.ports.backend import WorkerFacts
     from hevcq.util.processes import node
 
     try:
@@ -242,7 +242,7 @@ def watchers(app: App) -> list[Watcher]:
 def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
     from hevcq.domain.profile import Container
     from hevcq.worker.monitoring.watchers import periodic
-    from hevcq.worker.sets import SWEEP_EVERY_S, sweep_sets
+    from hevcq.worker.publish import SWEEP_EVERY_S, sweep_sets
 
     # On one machine every worker may; on AWS each has its own profile's rights.
     def sweep() -> None:

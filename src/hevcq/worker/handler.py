@@ -35,16 +35,20 @@ from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.parts import ChunkJob, JoinJob
-from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import settle_ended_subjob, settle_obsolete_subjob
-from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, claim_task
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.decide import decide, is_unfit
-from hevcq.worker.delivery.events import emit_settled, emit_started
-from hevcq.worker.delivery.job import Job
+from hevcq.worker.delivery.claim import (
+    ClaimedTask,
+    ClaimResult,
+    ObsoleteTask,
+    WorkerContext,
+    claim_task,
+    combined,
+    delay,
+    settle,
+)
+from hevcq.worker.delivery.job import Job, decide, emit_settled, emit_started, is_unfit
 from hevcq.worker.delivery.lease import Fence, Lease
-from hevcq.worker.delivery.settle import combined, delay, settle
-from hevcq.worker.encode_job import EncodeJob
+from hevcq.worker.encode_job import EncodeJob, enqueue_chunks
 
 NEVER_CLAIMED_FAILURES = 1 << 30
 """Practically unlimited: a job that was never claimed has not failed, so no failure counts."""

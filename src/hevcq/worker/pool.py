@@ -9,8 +9,8 @@ from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.ports.queue import Queue
 from hevcq.util.log import get_logger
 from hevcq.util.signals import StopSignals
-from hevcq.worker.chunking.split import sweep_leftovers
-from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.claim import WorkerContext
+from hevcq.worker.encode_job import sweep_leftovers
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.monitoring.watchers import PoolState, Watcher
 from hevcq.worker.slot import Slot, SlotOutcome

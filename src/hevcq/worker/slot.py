@@ -20,8 +20,7 @@ from hevcq.errors import (
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import bound, get_logger
 from hevcq.util.retry import POLL_FAILED
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.settle import send_afresh
+from hevcq.worker.delivery.claim import WorkerContext, send_afresh
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
 
 DISK_PAUSE_S = 10.0

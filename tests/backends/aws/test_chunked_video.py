@@ -11,7 +11,7 @@ from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.usecases.operations.reprocess import JobResult, cancel
-from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.breaking import Breaking, broken

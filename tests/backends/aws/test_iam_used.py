@@ -24,7 +24,7 @@ from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
 from hevcq.usecases.operations.status import Here, overview
-from hevcq.worker.sets import GRACE_S, sweep_sets
+from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
 from support.aws.values import NoCatalog, put

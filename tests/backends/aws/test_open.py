@@ -15,8 +15,13 @@ from structlog.testing import capture_logs
 
 import hevcq
 from contracts.backends import PROFILES
-from hevcq.backends.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_clients
-from hevcq.backends.aws.errors import CODES, translate_errors
+from hevcq.backends.aws.clients import (
+    CODES,
+    MAX_WAIT_S,
+    POLL_READ_TIMEOUT_S,
+    make_clients,
+    translate_errors,
+)
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.settings.model import AwsSettings

@@ -7,18 +7,17 @@ import psycopg
 import pytest
 
 from contracts.backends import PROFILES, source
-from hevcq.backends.sql.factory import free_owner, open_sql
+from hevcq.backends.sql.factory import SqlMachines, free_owner, open_sql
 from hevcq.backends.sql.ledger import SqlLedger
-from hevcq.backends.sql.machines import SqlMachines
 from hevcq.domain.job import Phase, Progress
 from hevcq.errors import ConfigError, DatabaseDamaged, HevcqError, Unavailable
-from hevcq.ports.machines import SILENT_S, Answer, WorkerFacts
+from hevcq.ports.backend import SILENT_S, Answer, WorkerFacts
 from hevcq.settings.model import Settings
 from hevcq.sql import postgres
 from hevcq.sql.database import Database
 from hevcq.sql.postgres import PostgresSession
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.operations.machines import state_of
+from hevcq.usecases.operations.status import state_of
 from hevcq.util.clock import SystemClock
 from hevcq.util.processes import Processes
 from support.clips import ManualClock

@@ -17,9 +17,9 @@ from hevcq.domain.job import JobState
 from hevcq.domain.pause import Pause
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, UsageError
+from hevcq.ports.backend import WorkerFacts
 from hevcq.ports.event_log import Happened
 from hevcq.ports.ledger import JobFilter
-from hevcq.ports.machines import WorkerFacts
 from hevcq.ports.queue import Selection
 from hevcq.settings.model import PostgresSettings, Settings
 from hevcq.sql.event_log import EventLog

@@ -27,7 +27,7 @@ from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
 from hevcq.util.signals import StopSignals
 from hevcq.worker.admission import CircuitBreaker
-from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import WorkerPool
 from hevcq.worker.scratch import Scratch

@@ -10,7 +10,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.clients import translate_errors
 
 URL = "http://simulated"
 

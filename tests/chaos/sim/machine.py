@@ -9,7 +9,7 @@ from chaos.sim.parts import SICK, SimEncoder, SimScratch, sim_plan
 from chaos.sim.sched import Killed, Process, SimClock, SimEvent
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
-from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.delivery.lease import Heartbeat, Lease
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import WorkerPool

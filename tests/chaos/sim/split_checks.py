@@ -12,7 +12,7 @@ from hevcq.domain.keys import parse_work_key
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
-from hevcq.worker.chunking.split import PLAN, sweep_leftovers
+from hevcq.worker.encode_job import PLAN, sweep_leftovers
 from hevcq.worker.slot import SlotOutcome
 
 

@@ -8,7 +8,7 @@ from chaos.sim.videos import QUIRKS, Quirk, VideoJob
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import parse_work_key
 from hevcq.usecases.operations import reprocess
-from hevcq.worker.chunking.split import PLAN
+from hevcq.worker.encode_job import PLAN
 
 HARM = {"calm": 0.0, "light": 0.5, "rough": 1.0, "storm": 2.0}
 

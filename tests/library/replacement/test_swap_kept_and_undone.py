@@ -10,10 +10,9 @@ import os
 import pytest
 
 from hevcq.errors import HevcqError, UndoRefused
+from hevcq.library.certificates import own_folder
 from hevcq.library.filesystem import FileSystem, fingerprint_of
-from hevcq.library.names import own_folder
-from hevcq.library.replacement.journal import Journal
-from hevcq.library.replacement.restored_originals import UndoneOriginals
+from hevcq.library.replacement.journal import Journal, UndoneOriginals
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock

@@ -27,7 +27,7 @@ from typing import Any
 
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import Delivery
-from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.claim import WorkerContext
 
 ComeTo = Callable[[str], None]
 """Called with the name of each point that a thread comes to; may kill it."""

@@ -14,7 +14,7 @@ from hevcq.domain.profile import Container, Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
 from hevcq.util.clock import Clock
-from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch

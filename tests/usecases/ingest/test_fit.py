@@ -15,10 +15,9 @@ from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.usecases.ingest.decide import IngestPlan
-from hevcq.usecases.ingest.fit import LIMITS, Fitting, next_to_fit, profile_to_fit
+from hevcq.usecases.ingest.fit import LIMITS, Fitting, Sampling, next_to_fit, profile_to_fit
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.sampling import Sampling
 from support.fakes.backend import HLS
 from support.fakes.encoder import FakeEncoder
 from support.ingest.run import NEVER, Bench, session, videos

@@ -13,7 +13,7 @@ from hevcq.domain.events import EventName
 from hevcq.errors import DiskFull, SourceDamaged, WorkerUnfit
 from hevcq.ports.encoder import Estimate
 from hevcq.usecases.ingest.decide import IngestPlan
-from hevcq.usecases.ingest.sampling import KNOWN_WITHIN, Sampling
+from hevcq.usecases.ingest.fit import KNOWN_WITHIN, Sampling
 from support.ingest.run import NEVER, Bench, session, videos
 from support.ingest.values import media_info
 

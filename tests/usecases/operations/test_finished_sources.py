@@ -6,7 +6,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
-from hevcq.usecases.operations.finished_sources import SourceFinisher, finished_jobs
+from hevcq.usecases.operations.reprocess import SourceFinisher, finished_jobs
 from hevcq.usecases.placement.collect import Collector
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench

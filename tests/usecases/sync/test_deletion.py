@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hevcq.errors import Unavailable
+from hevcq.library.certificates import certificate_path
 from hevcq.library.filesystem import FileSystem, Pace
-from hevcq.library.names import certificate_path
-from hevcq.ports.sync import RemoteFile, SyncEntry
+from hevcq.ports.catalog import RemoteFile, SyncEntry
 from hevcq.sql.catalog import SyncJournal
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.sync.move import Mover, SyncPorts

@@ -11,7 +11,7 @@ import pytest
 
 from hevcq.errors import SourceChanged, SourceUnreadable
 from hevcq.library.filesystem import Pace
-from hevcq.ports.sync import Body, RemoteFile
+from hevcq.ports.catalog import Body, RemoteFile
 from hevcq.usecases.sync.move import fetch
 from support.clips import ManualClock
 

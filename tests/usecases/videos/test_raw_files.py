@@ -11,7 +11,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.errors import BadUpload, HevcqError, SourceDamaged
-from hevcq.usecases.operations.finished_sources import finished_jobs
+from hevcq.usecases.operations.reprocess import finished_jobs
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import refresh
 from hevcq.usecases.videos.uploads import delete_raw, look_after

@@ -6,7 +6,7 @@ from hevcq.domain.job import JobState, job_id, subjob_id
 from hevcq.domain.keys import work_folder, work_key
 from hevcq.errors import SourceDamaged
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
-from hevcq.worker.chunking.split import sweep_leftovers
+from hevcq.worker.encode_job import sweep_leftovers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import WorkerPool
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm

@@ -8,8 +8,8 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import Done, Release, RetryIn
 from hevcq.errors import EncoderFailed, SourceDamaged, StaleFence, Stopped, Unavailable
+from hevcq.worker.delivery.claim import LedgerTransitions
 from hevcq.worker.delivery.lease import Fence
-from hevcq.worker.delivery.settle import LedgerTransitions
 from support.fakes.backend import Outage
 from support.fakes.encoder import passed
 from support.fakes.farm import Farm

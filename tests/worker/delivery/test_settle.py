@@ -10,10 +10,9 @@ from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, Ret
 from hevcq.errors import SourceDamaged, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.usecases.operations.reprocess import JobResult, cancel
-from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.events import Reporter
+from hevcq.worker.delivery.claim import ClaimedTask, combined, send_afresh, settle
+from hevcq.worker.delivery.job import Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
-from hevcq.worker.delivery.settle import combined, send_afresh, settle
 from support.fakes.farm import Farm
 from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 

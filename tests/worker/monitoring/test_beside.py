@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from hevcq.errors import DiskFull, Unavailable
-from hevcq.ports.machines import Answer, Machines, WorkerFacts
+from hevcq.ports.backend import Answer, Machines, WorkerFacts
 from hevcq.worker.monitoring.watchers import (
     AFTER_DEFECT_S,
     Background,

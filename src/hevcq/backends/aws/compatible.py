@@ -10,8 +10,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from hevcq.backends.aws.clients import Clients, make_clients
-from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.clients import Clients, make_clients, translate_errors
 from hevcq.backends.aws.factory import MISSING
 from hevcq.backends.aws.s3.store import Buckets, S3Store
 from hevcq.backends.aws.videos.files import S3VideoFiles

@@ -11,9 +11,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from hevcq.backends.aws.clients import Clients, make_clients
+from hevcq.backends.aws.clients import DENIED, Clients, code_of, make_clients, translate_errors
 from hevcq.backends.aws.dynamodb.ledger import DynamoLedger
-from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
 from hevcq.backends.aws.s3.store import Buckets, S3Store
 from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
-from hevcq.backends.sql.job_search import conditions, job_rows
+from hevcq.backends.sql.statements import conditions, job_rows
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,

@@ -14,7 +14,7 @@ from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError
 from hevcq.settings.quantities import past_time
-from hevcq.usecases.operations.finished_sources import finished_since
+from hevcq.usecases.operations.reprocess import finished_since
 from hevcq.usecases.placement.originals import (
     Freed,
     KeptOriginal,

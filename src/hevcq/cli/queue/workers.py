@@ -14,7 +14,7 @@ from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.running.machines import page_address
-from hevcq.usecases.operations import machines
+from hevcq.usecases.operations import status
 from hevcq.util.text import printable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def workers(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
     cli = cli_of(ctx)
     with cli.app() as opened:
-        found: list[dict[str, Any]] = machines.listed(opened.backend)
+        found: list[dict[str, Any]] = status.machines(opened.backend)
     if as_json:
         for each in found:
             render.emit_json(each)
@@ -55,14 +55,14 @@ def workers(ctx: typer.Context, as_json: AsJson = False) -> None:
         if joined := ", ".join(printable(each["name"]) for each in found if each["joined"]):
             render.emit_sentence(f"Not for {joined}: streaming sets (HLS), samples of --quality.")
     else:
-        cli.echo(machines.NONE)
+        cli.echo(status.NONE)
 
 
 @app.command("drain", cls=PlainCommand)
 def drain(ctx: typer.Context, name: Name) -> None:
     """Let a machine finish what it encodes, and take no new work until `hevcq workers resume`."""
     with cli_of(ctx).app() as opened:
-        machines.drain(opened.backend, name, current_user())
+        status.drain(opened.backend, name, current_user())
     render.emit_sentence(f"{name} finishes what it encodes, and takes no new work.")
 
 
@@ -70,7 +70,7 @@ def drain(ctx: typer.Context, name: Name) -> None:
 def resume(ctx: typer.Context, name: Name) -> None:
     """Let a drained machine work again."""
     with cli_of(ctx).app() as opened:
-        machines.drain(opened.backend, name, "")
+        status.drain(opened.backend, name, "")
     render.emit_sentence(f"{name} works again.")
 
 
@@ -89,7 +89,7 @@ def invite(
     --quality, are encoded here: `hevcq service` or `hevcq worker` does it.
     """
     with cli_of(ctx).app() as opened:
-        machines.machines_of(opened.backend)
+        status.machines_of(opened.backend)
         there = (address or page_address(opened.settings.web)).rstrip("/")
         try:
             line = f"hevcq worker --join {there}/#{_tokens(opened).invite()}"
@@ -103,13 +103,13 @@ def invite(
 def remove(ctx: typer.Context, name: Name) -> None:
     """Take a machine that works no more from the list; one that joined is shut out at once."""
     with cli_of(ctx).app() as opened:
-        known = machines.machines_of(opened.backend)
+        known = status.machines_of(opened.backend)
         with suppress(ModuleNotFoundError):  # without the page's packages nobody joined
             if _tokens(opened).expel(name):
                 known.remove(name)
                 render.emit_sentence(f"{name} is removed: its token opens nothing any more.")
                 return
-        machines.remove(opened.backend, name)
+        status.remove(opened.backend, name)
     render.emit_sentence(f"{name} is removed.")
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Gate
 from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
+from hevcq.library.certificates import aside_beside, own_folder
 from hevcq.library.filesystem import FileSystem, fingerprint_of
 from hevcq.library.lock import has_records, root_lock
-from hevcq.library.names import aside_beside, own_folder
 from hevcq.library.place import (
     Check,
     Fetch,
@@ -25,18 +25,23 @@ from hevcq.library.place import (
     staged,
     sweep,
 )
-from hevcq.library.replacement.journal import Journal, Record
-from hevcq.library.replacement.moved_renditions import Renditions, is_missing, moved_record
-from hevcq.library.replacement.preconditions import Replacement, require_replaceable
-from hevcq.library.replacement.restored_originals import forget_undone
+from hevcq.library.replacement.journal import (
+    Journal,
+    Record,
+    Replacement,
+    forget_undone,
+    require_replaceable,
+)
 from hevcq.library.replacement.retention import (
     Expired,
+    Renditions,
     expire,
+    is_missing,
+    moved_record,
     release,
     retained_path,
 )
-from hevcq.library.replacement.steps import RecoveryOutcome, Steps
-from hevcq.library.replacement.undo_steps import UndoSteps
+from hevcq.library.replacement.steps import RecoveryOutcome, Steps, UndoSteps
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger

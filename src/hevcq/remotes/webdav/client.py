@@ -24,7 +24,7 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
-from hevcq.ports.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
+from hevcq.ports.catalog import Body, Remote, RemoteFile, RemoteFolder, Removal
 from hevcq.remotes.webdav import multistatus
 from hevcq.util.text import printable, reason_of
 

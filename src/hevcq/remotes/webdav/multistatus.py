@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hevcq.errors import Unavailable
-from hevcq.ports.sync import RemoteFile, RemoteFolder
+from hevcq.ports.catalog import RemoteFile, RemoteFolder
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

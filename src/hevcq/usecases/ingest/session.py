@@ -21,8 +21,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, SwapRefused
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes, size_of
-from hevcq.library.replacement.preconditions import require_single_link
-from hevcq.library.replacement.restored_originals import UndoneOriginals
+from hevcq.library.replacement.journal import UndoneOriginals, require_single_link
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import PROBLEMS, Rejected, RejectionCause
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState

@@ -22,9 +22,8 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.library.certificates import Certificates
+from hevcq.library.certificates import Certificates, certificate_path, shown_path
 from hevcq.library.filesystem import FileSystem, fingerprint_of, holds, same_bytes
-from hevcq.library.names import certificate_path, shown_path
 from hevcq.library.place import (
     Check,
     Fetch,
@@ -35,7 +34,7 @@ from hevcq.library.place import (
     place_sidecars,
     remove_sidecars,
 )
-from hevcq.library.replacement.preconditions import Replacement
+from hevcq.library.replacement.journal import Replacement
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.store import Store

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
+from hevcq.library.certificates import is_own, kept_folder
 from hevcq.library.filesystem import is_fine_time, size_of
-from hevcq.library.names import is_own, kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.library.replacement.retention import Expired, Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from hevcq.errors import LibraryError, SourceChanged, SourceUnreadable, Unavailable
+from hevcq.library.certificates import MAX_NAME_BYTES, OWN_PREFIX, case_twin, is_own, truncate
 from hevcq.library.filesystem import (
     FileSystem,
     Pace,
@@ -30,8 +31,7 @@ from hevcq.library.filesystem import (
     move_new,
     open_regular,
 )
-from hevcq.library.names import MAX_NAME_BYTES, OWN_PREFIX, case_twin, is_own, truncate
-from hevcq.ports.sync import Arrival, Remote, RemoteFile, Removal, SyncEntry
+from hevcq.ports.catalog import Arrival, Remote, RemoteFile, Removal, SyncEntry
 from hevcq.settings.libraries import SyncSettings
 from hevcq.sql.catalog import SyncJournal
 from hevcq.util.clock import Clock

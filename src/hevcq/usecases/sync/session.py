@@ -18,9 +18,9 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
+from hevcq.library.certificates import is_own
 from hevcq.library.filesystem import Pace
-from hevcq.library.names import is_own
-from hevcq.ports.sync import RemoteFile, Removal, SyncEntry
+from hevcq.ports.catalog import RemoteFile, Removal, SyncEntry
 from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncPorts
 from hevcq.util.host import free_beside

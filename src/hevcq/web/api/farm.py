@@ -8,9 +8,9 @@ from hevcq.domain.job import JobRecord, Move
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.ledger import JobFilter
-from hevcq.running.submit import Submitted, submit_key, submit_path
+from hevcq.running.ingest import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import savings
-from hevcq.usecases.operations import listing, machines, pausing
+from hevcq.usecases.operations import listing, pausing, status
 from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, keep_failed
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import move as move_jobs
@@ -140,13 +140,13 @@ def undo_job(call: Operates, job_id: str) -> models.JobOut:
 @router.get("/machines")
 def list_machines(call: Operates) -> models.MachinesOut:
     """List the machines that encode, with what they do."""
-    return models.MachinesOut(machines=machines.machines_of(call.app.backend).processes())
+    return models.MachinesOut(machines=status.machines_of(call.app.backend).processes())
 
 
 @router.post("/machines/{name}/{to}")
 def change_machine(call: Operates, name: str, to: Literal["drain", "resume"]) -> models.MachinesOut:
     """Let a machine take no new work and end what it encodes, or let it work again."""
-    machines.drain(call.app.backend, name, call.person.name if to == "drain" else "")
+    status.drain(call.app.backend, name, call.person.name if to == "drain" else "")
     return list_machines(call)
 
 

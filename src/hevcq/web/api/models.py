@@ -19,7 +19,7 @@ from hevcq.domain.videos.record import (
     VideoStatus,
     Visibility,
 )
-from hevcq.ports.machines import WorkerProcess
+from hevcq.ports.backend import WorkerProcess
 from hevcq.ports.videos import MAX_PAGE, UploadWay
 from hevcq.usecases.operations.pausing import MAX_PAUSE_S, ClosedStatus
 

@@ -16,12 +16,12 @@ from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
 from hevcq.usecases.history.report import DAYS, Savings, libraries_of, savings
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
-from hevcq.usecases.operations.machines import state_of
 from hevcq.usecases.operations.pausing import BY_PRICE, pause, resume
 from hevcq.usecases.operations.status import (
     library_rows,
     library_words,
     overview,
+    state_of,
 )
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import size, whole

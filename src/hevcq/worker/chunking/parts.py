@@ -23,11 +23,11 @@ from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.store import Publication
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
-from hevcq.worker.chunking.split import enqueue_chunks, sweep
 from hevcq.worker.chunking.subjob import Subjob, send_join
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.job import Made
 from hevcq.worker.delivery.lease import Fence
+from hevcq.worker.encode_job import enqueue_chunks, sweep
 from hevcq.worker.publish import adopt, publish
 from hevcq.worker.scratch import sha256_file
 

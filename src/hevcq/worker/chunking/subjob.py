@@ -15,13 +15,15 @@ from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Supersed
 from hevcq.ports.ledger import Granted
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.split import PLAN, subjob_task, sweep
-from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.events import Reporter
-from hevcq.worker.delivery.job import Job
+from hevcq.worker.delivery.claim import (
+    ClaimedTask,
+    LedgerTransitions,
+    WorkerContext,
+    record_verdict,
+)
+from hevcq.worker.delivery.job import Job, Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
-from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
+from hevcq.worker.encode_job import PLAN, subjob_task, sweep
 
 MAX_PLAN_BYTES = 16 << 20
 """Ample: a plan has some hundred bytes per chunk, and some hundred more per stream."""

@@ -1,29 +1,208 @@
-"""The base class of encode, chunk and join jobs.
+"""The base class of encode, chunk and join jobs, their events, and what a failure means.
 
 A job is one attempt at a claimed task. `run` does the work and returns a verdict or raises;
-`record` writes the verdict to the ledger. The rest of a delivery's life cycle is in
-`worker/handler.py`.
+`record` writes the verdict to the ledger. `decide` classifies an error once, and blames the source,
+the job or this worker: a worker at fault stops, and its jobs are not charged; a source that changed
+or disappeared while it was read is no failure of the job. The rest is in `worker/handler.py`.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import assert_never
+
+from structlog.typing import FilteringBoundLogger
 
 from hevcq.domain.certificate import GateResult, kept_original
-from hevcq.domain.events import EventName
-from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.events import EventName, WorkerEventName
+from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason, Work
-from hevcq.domain.verdict import Skipped, Verdict
-from hevcq.errors import Unavailable
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile
+from hevcq.domain.verdict import (
+    Abandon,
+    Bury,
+    Done,
+    FailureClass,
+    Handling,
+    Release,
+    RetryIn,
+    Skipped,
+    Verdict,
+    backoff,
+    classify,
+    handling,
+    verdict,
+)
+from hevcq.errors import (
+    DatabaseBusy,
+    EncoderFailed,
+    HevcqError,
+    Paused,
+    SourceAway,
+    SourceChanged,
+    SourceGone,
+    StaleFence,
+    StorageError,
+    TransientError,
+    Unavailable,
+    WorkerUnfit,
+)
+from hevcq.ports.encoder import (
+    COPIED_AS,
+    EncodeProgress,
+    EncodeReport,
+    EncodeRequest,
+    OnProgress,
+    SetFile,
+)
 from hevcq.ports.ledger import Granted
-from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.events import Reporter
-from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
+from hevcq.ports.queue import Delivery
+from hevcq.util.log import get_logger
+from hevcq.worker.admission import SUSPECT
+from hevcq.worker.delivery.claim import (
+    ClaimedTask,
+    LedgerTransitions,
+    WorkerContext,
+    delay,
+    record_verdict,
+)
+
+ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
+"""The events that end the whole job, even if a subjob caused them."""
+
+
+def emit_started(
+    context: WorkerContext, claimed: ClaimedTask, delivery: Delivery, *, part: str = ""
+) -> None:
+    fields = {"part": part} if part else {}
+    _log(claimed).info(EventName.JOB_STARTED.value, attempt=delivery.attempt, **fields)
+    context.emit(claimed.event(EventName.JOB_STARTED, part=part))
+
+
+def emit_settled(
+    context: WorkerContext,
+    claimed: ClaimedTask,
+    decided: Verdict,
+    part: str,
+    rendition: RenditionRef | None,
+) -> None:
+    """Report the verdict on a job, or on a subjob that did not end its job."""
+    kind, reason, failure_class = _facts(decided)
+    if kind is EventName.JOB_DONE and rendition is None:
+        kind = EventName.PART_DONE if part else EventName.JOB_SPLIT
+    log = _log(claimed)
+    speak = log.warning if kind in {EventName.JOB_BURIED, EventName.JOB_RETRY} else log.info
+    named = failure_class.value if failure_class else None
+    speak(kind.value, reason=reason, failure_class=named, delay_s=delay(decided))
+    event = claimed.event(
+        kind,
+        reason=reason,
+        failure_class=failure_class,
+        delay_s=delay(decided),
+        rendition=rendition if kind is EventName.JOB_DONE else None,
+        part="" if kind in ENDS else part,
+    )
+    context.emit(event)
+
+
+def _log(claimed: ClaimedTask) -> FilteringBoundLogger:
+    return get_logger(
+        job=claimed.task.job_id,
+        profile=claimed.task.profile,
+        source=claimed.task.source.key,
+        fence=claimed.fence.number,
+        worker=claimed.worker,
+    )
+
+
+def _facts(decided: Verdict) -> tuple[WorkerEventName, str, FailureClass | None]:
+    match decided:
+        case Done():
+            return EventName.JOB_DONE, "", None
+        case Skipped():
+            return EventName.JOB_SKIPPED, decided.reason, None
+        case RetryIn():
+            return EventName.JOB_RETRY, decided.reason, decided.failure_class
+        case Bury():
+            return EventName.JOB_BURIED, decided.reason, decided.failure_class
+        case Release():
+            return EventName.JOB_RELEASED, decided.reason, None
+        case Abandon():
+            return EventName.JOB_ABANDONED, decided.reason, None
+        case _:
+            assert_never(decided)
+
+
+class Reporter:
+    """Report one job's progress. Errors here never fail the job, but a stale fence ends it."""
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        claimed: ClaimedTask,
+        part: str = "",
+        require_wanted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`part` labels a subjob; `require_wanted` is called after each progress in the ledger."""
+        self._context, self._claimed, self._part = context, claimed, part
+        self._lease, self._fence = claimed.lease, claimed.fence
+        self._require_wanted = require_wanted
+        self._written: tuple[Phase | None, float] = (None, 0.0)
+
+    def phase(self, phase: Phase) -> None:
+        self._report(Progress(phase=phase))
+
+    def moved(self, phase: Phase, total: int) -> Callable[[int], None]:
+        """Return a callback for a transfer of `total` bytes that takes the bytes moved so far."""
+        return lambda moved: self.percent(phase, 100 * moved / total if total else 100.0)
+
+    def encoding(self, phase: Phase, expected_s: float | None) -> OnProgress:
+        """Return a callback for an encode or a verification of `expected_s` seconds of video."""
+
+        def on_progress(now: EncodeProgress) -> None:
+            eta = None
+            if expected_s and now.speed:
+                eta = max(0.0, expected_s - now.out_time_s) / now.speed
+            self.percent(phase, now.fraction * 100, speed=now.speed, eta_s=eta)
+
+        return on_progress
+
+    def percent(
+        self,
+        phase: Phase,
+        percent: float,
+        *,
+        speed: float | None = None,
+        eta_s: float | None = None,
+    ) -> None:
+        """Report a percentage, clamped to 0 to 100; `eta_s` is seconds, `speed` 1 at real time."""
+        bounded = min(100.0, max(0.0, percent))
+        self._report(Progress(phase=phase, percent=bounded, speed=speed, eta_s=eta_s))
+
+    def _report(self, progress: Progress) -> None:
+        # Reading `cause` notices a deadline that passed while a heartbeat hangs.
+        if self._lease.cause is not None:
+            return
+        event = self._claimed.event(EventName.JOB_PROGRESS, progress=progress, part=self._part)
+        self._context.emit(event)
+        now = self._context.clock.monotonic()
+        phase, written_at = self._written
+        if progress.phase is phase and now - written_at < self._fence.ledger.progress_every_s:
+            return
+        self._written = (progress.phase, now)
+        try:
+            self._fence.ledger.progress(self._fence.job_id, self._fence.number, progress)
+        except StaleFence as error:
+            self._lease.end(error)
+        except (TransientError, StorageError) as error:
+            get_logger(job=self._claimed.task.job_id).debug(
+                "progress_not_written", reason=str(error)
+            )
+        self._require_wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +350,135 @@ class Job(ABC):
             lambda: self._ledger.remember(sha256, recipe.name, recipe.revision, reason)
         )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
+
+
+SOURCE_SUSPECT = frozenset({Handling.NEVER_AGAIN, Handling.LATER})
+"""The handling of errors that the source may have caused."""
+
+
+def decide(
+    context: WorkerContext, job: Job, error: Exception, delivery: Delivery
+) -> tuple[Verdict, HevcqError | None]:
+    """Return the verdict on a job that raised `error`, and why this worker is unfit, if it is.
+
+    An error after a lost lease or a stop is attributed to that. A changed source is blamed before
+    the job, and an unfit worker before both.
+    """
+    claimed, profile = job.claimed, job.claimed.profile
+    cause = claimed.lease.cause or _named(context, error, claimed)
+    source, store = claimed.task.source, context.backend.store
+    # With too few receives to spare, the queue would give the job up before max_failures is reached.
+    spare = delivery.attempt < profile.queue.max_receives - profile.queue.max_failures
+    check = partial(context.retry_control_call, lambda: store.check(source))
+    cause = _blame_source(check, cause, spare=spare)
+    doubtful = not job.sent_back and context.breaker.doubtful(
+        claimed.task.job_id, classify(cause), first=not job.granted.suspected_worker_faults
+    )
+    cause = _blame_worker(context, cause, claimed)
+    unfit = cause if isinstance(cause, HevcqError) and is_unfit(cause) else None
+    if not isinstance(cause, HevcqError):
+        get_logger(job=claimed.task.job_id).exception("job_broke", exc_info=cause)
+    limits, jitter = profile.queue.limits, context.random()
+    decided = verdict(
+        cause,
+        failures=job.granted.failures,
+        limits=limits,
+        jitter=jitter,
+        attempt=delivery.attempt,
+    )
+    if isinstance(cause, (Paused, SourceAway)) and not spare:
+        # A job that is stopped every night, or waits for a disk, must not run out of receives by that.
+        decided = Release(reason=str(cause), afresh=True)
+    if doubtful and spare and isinstance(decided, (RetryIn, Bury)):
+        # The delay keeps this worker from being the first to receive the job again.
+        decided = Release(
+            reason=f"Perhaps this worker's fault: {decided.reason}",
+            delay_s=backoff(0, limits, jitter),
+            suspected_worker_fault=True,
+        )
+    return decided, unfit
+
+
+def _named(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+    """Return the error with the source's key in place of paths in the scratch folder.
+
+    Such a path says nothing to a person, and is gone when the dead letter is read.
+    """
+    if not isinstance(error, HevcqError):
+        return error
+    source, folder = claimed.task.source, re.escape(str(context.scratch.folder))
+    below = rf"{folder}/hevcq-\d+-\d+/[^/\s]+/"
+    fetched = re.compile(rf"(?:{below})?\b{source.source_id}(?:\.[A-Za-z0-9]{{1,8}}\b)?")
+    copied = re.compile(rf"{below}{COPIED_AS}\.[a-z]+\b")
+    other = re.compile(rf"{below}([^/\s'\":,;]+)")
+
+    def named(text: str) -> str:
+        for of_source in fetched, copied:
+            text = of_source.sub(lambda _found: source.key, text)
+        return other.sub(r"the temporary file \1", text)
+
+    error.message = named(error.message)
+    error.args = (error.message, *error.args[1:])
+    if isinstance(error, EncoderFailed):
+        error.tail = tuple(named(line) for line in error.tail)
+    return error
+
+
+def is_unfit(error: Exception) -> bool:
+    """Return whether an error means that this machine must take no more work: it is unfit."""
+    sick = isinstance(error, (WorkerUnfit, StorageError))
+    return sick and not isinstance(error, DatabaseBusy)
+
+
+def _blame_source(check: Callable[[], None], error: Exception, *, spare: bool) -> Exception:
+    """Return what became of the source instead of an `error` that it may have caused.
+
+    `check` examines the source in its store and raises if it changed, is gone, or is away with all
+    that lies beside it. A file that is overwritten or removed while it is read seems damaged or fails
+    a gate; its owner must not get such a report about an intact video. A store that did not answer and
+    still does not is in an outage, which no job is charged for while its message has receives to spare.
+    """
+    if handling(error) not in SOURCE_SUSPECT:
+        return error
+    try:
+        check()
+    except (SourceGone, SourceChanged, SourceAway) as became:
+        became.__cause__ = error
+        return became
+    except HevcqError as unknown:
+        silent = type(error) is type(unknown) is Unavailable
+        if silent and spare and not isinstance(unknown.__cause__, OSError):
+            return SourceAway(str(unknown))
+        get_logger().info("source_not_asked", reason=str(unknown))
+    return error
+
+
+def _blame_worker(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+    """Return WorkerUnfit instead of `error` if this worker is to blame and not the job."""
+    blame = _self_tested(context, error, claimed)
+    later = handling(blame) is Handling.LATER
+    if later and context.breaker.failed(claimed.task.job_id, classify(error)):
+        return WorkerUnfit(
+            "Different jobs failed here one after another, so this worker takes no more.",
+            remedy=f"See `hevcq doctor`. The last error was: {error}",
+        )
+    return blame
+
+
+def _self_tested(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+    """Return WorkerUnfit if the encoder fails its self-test after a failure that it may have caused.
+
+    So not even the first job on an unfit worker is charged for its fault.
+    """
+    if handling(error) is Handling.LATER and classify(error) in SUSPECT:
+        try:
+            with context.scratch.job("self-test") as folder:
+                context.encoder.self_test(
+                    claimed.profile, folder, stop=claimed.lease.stop, again=True
+                )
+        except WorkerUnfit as unfit:
+            get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
+            return unfit
+        except HevcqError as unknown:
+            get_logger().info("trial_ended", reason=str(unknown))
+    return error

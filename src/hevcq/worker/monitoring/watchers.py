@@ -8,7 +8,7 @@ from typing import Protocol
 
 from hevcq.alive import EVERY_S
 from hevcq.errors import HevcqError
-from hevcq.ports.machines import Answer, Machines, WorkerFacts
+from hevcq.ports.backend import Answer, Machines, WorkerFacts
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.processes import Processes

@@ -10,8 +10,12 @@ from hevcq.backends.aws.factory import open_aws
 from hevcq.backends.aws.s3.metadata import MAX_TAGS
 from hevcq.domain.job import JobState, Source
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.operations.finished_sources import SourceFinisher, finished_since
-from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
+from hevcq.usecases.operations.reprocess import (
+    ReprocessRequest,
+    SourceFinisher,
+    finished_since,
+    reprocess,
+)
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import Farm, make_farm

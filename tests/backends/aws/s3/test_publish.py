@@ -8,7 +8,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3 import publish
+from hevcq.backends.aws.s3 import store as s3_store
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Stopped, Unavailable, VerificationFailed
@@ -198,7 +198,7 @@ def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_pa
         worker.do(PROFILES["hevc"], name="quick:0")
         return whole(*asked)
 
-    place = (store, "publish") if moment == "before_the_look" else (publish, "_upload")
+    place = (store, "publish") if moment == "before_the_look" else (s3_store, "_upload")
     whole = getattr(*place)
     setattr(*place, overtaken)
     worker.do(PROFILES["hevc"], name="slow:0")

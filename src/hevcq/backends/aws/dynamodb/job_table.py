@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from hevcq.backends.aws.clients import code_of, translate_errors
 from hevcq.backends.aws.dynamodb.schema import (
     BY_FOLDER,
     BY_SHARD,
@@ -26,7 +27,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     string,
     text,
 )
-from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.domain.job import SETTLED, JobRecord, JobState, is_subjob
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Unavailable

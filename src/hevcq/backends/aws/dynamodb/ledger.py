@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from hevcq.backends.aws.clients import translate_errors
 from hevcq.backends.aws.dynamodb.job_table import (
     CLAIM_TRIES,
     FAILURE,
@@ -49,7 +50,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     string,
     text,
 )
-from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,

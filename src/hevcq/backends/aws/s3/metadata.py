@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
+from hevcq.backends.aws.clients import DENIED, code_of, translate_errors
 from hevcq.domain.job import Source
 from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
 from hevcq.ports.store import StoredObject

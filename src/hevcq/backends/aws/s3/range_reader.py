@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.clients import translate_errors
 from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.transfer import MIB, Meter
 from hevcq.errors import DiskFull, SourceGone, Unavailable, is_full

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.errors import code_of, translate_errors
+from hevcq.backends.aws.clients import code_of, translate_errors
 from hevcq.backends.aws.s3.metadata import SHA256
 from hevcq.errors import HevcqError, SourceChanged, Stopped, Unavailable
 from hevcq.ports.store import Transferred

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from hevcq.backends.aws.clients import Clients
-from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
+from hevcq.backends.aws.clients import DENIED, Clients, code_of, translate_errors
 from hevcq.domain.job import MAX_BODY_BYTES, Task
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile import Profile

@@ -15,8 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
-from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.clients import MAX_WAIT_S, Clients, translate_errors
 from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import BATCH, HIDE_S, DeadLetterQueue, QueueUrls
 from hevcq.domain.job import Task, TaskKind

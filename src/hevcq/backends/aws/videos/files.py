@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 
-from hevcq.backends.aws.errors import code_of, translate_errors
+from hevcq.backends.aws.clients import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3.metadata import find_object
 from hevcq.backends.aws.s3.store import Buckets

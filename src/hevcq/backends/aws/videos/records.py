@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from hevcq.backends.aws.clients import translate_errors
 from hevcq.backends.aws.dynamodb.job_table import pages, read_item, read_items
 from hevcq.backends.aws.dynamodb.schema import TTL, Item, float_of, number, string, text
-from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.videos.record import Video, VideoStatus, Visibility
 from hevcq.errors import Conflict, QuotaExceeded, Unavailable
 from hevcq.ports.videos import (
