@@ -109,7 +109,7 @@ def one(source: Path, profile: Profile, folder: Path, metric: str) -> Row:
     if profile.video.quality is None:
         report = encoded(request)
     else:
-        aim = ENCODER.find_quality(request, stop=STOP)
+        aim = ENCODER.find_quality(request, stop=STOP, exact=True)
         if isinstance(aim, str):
             raise SystemExit(f"{source}: {aim}")
         row |= {"search_s": aim.cpu_s, "probes": len(aim.probes), "sampled": aim.sampled}

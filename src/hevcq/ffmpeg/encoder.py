@@ -201,11 +201,13 @@ class FfmpegEncoder(Encoder):
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
         return locate_damage(self._tools, location, stop)
 
-    def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
-        return self._searched(request, stop)[0]
+    def find_quality(
+        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
+    ) -> Aim | str:
+        return self._searched(request, stop, exact=exact)[0]
 
     def _searched(
-        self, request: EncodeRequest, stop: threading.Event
+        self, request: EncodeRequest, stop: threading.Event, *, exact: bool
     ) -> tuple[Aim | str, Estimate | None]:
         """Return what a search found, and what its samples say of the whole at that CRF."""
         from hevcq.ffmpeg.verify import quality
@@ -217,7 +219,7 @@ class FfmpegEncoder(Encoder):
         job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
         target = request.plan.video
         kind = f"crfs-{request.profile.revision}-{min(target.width, target.height)}"
-        aim, whole = quality.find_quality(job, self._metric, self._learned.crfs(kind))
+        aim, whole = quality.find_quality(job, self._metric, self._learned.crfs(kind), exact=exact)
         if isinstance(aim, Aim) and not aim.out_of_reach:
             self._learned.note(kind, aim.crf)
         return aim, whole
@@ -239,7 +241,7 @@ class FfmpegEncoder(Encoder):
             measured = self.measure(request.location, request.info, stop=stop)
             left_s = max(MIN_LEFT_S, until - clock.monotonic())
             request = replace(request, measured=measured, max_seconds=left_s)
-            aim, whole = self._searched(request, stop)
+            aim, whole = self._searched(request, stop, exact=True)
             left_s = until - clock.monotonic()
             if isinstance(aim, Aim) or left_s <= 0:
                 return whole

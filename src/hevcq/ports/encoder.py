@@ -304,12 +304,15 @@ class Encoder(ABC):
         """Return where in a damaged file the damage is, as far as a decode of it all can find it."""
         return ()
 
-    def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
+    def find_quality(
+        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
+    ) -> Aim | str:
         """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
 
-        `request.output` is a scratch file, which is gone afterwards. Returns a clause instead, why it is
-        not searched, for a video to which that does not apply. Raises what `encode` raises, and WorkerUnfit
-        if nothing here measures quality. The default is an encoder that measures none.
+        `request.output` is a scratch file, which is gone afterwards. With `exact` a short video is
+        encoded once more, whole, for its size. Returns a clause instead, why it is not searched, for a
+        video to which that does not apply. Raises what `encode` raises, and WorkerUnfit if nothing here
+        measures quality. The default is an encoder that measures none.
         """
         return "this encoder measures no quality"
 

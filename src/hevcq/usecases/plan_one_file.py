@@ -72,7 +72,7 @@ def search_quality(
     what `find_quality` and a pre-flight raise.
     """
     request = _requested(encoder, location, profile, folder, stop, SEARCH_S)
-    return encoder.find_quality(request, stop=stop)
+    return encoder.find_quality(request, stop=stop, exact=True)
 
 
 def _requested(

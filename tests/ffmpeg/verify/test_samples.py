@@ -68,7 +68,7 @@ def estimated(path: Path, folder: Path, count: int = 3, **parts: Any) -> Estimat
 
 
 @pytest.mark.media
-def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path) -> None:
+def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path, monkeypatch) -> None:
     path = source(folder, 10, "large.mp4")
     made = asked(path, folder, 30)
     report = ENCODER.encode(made, on_progress=lambda _: None, stop=threading.Event())
@@ -76,13 +76,18 @@ def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path) -> None:
     for each in (made.output, *report.thumbnails, *report.levels):
         each.unlink()
 
+    whole = estimated(path, folder)
+    monkeypatch.setattr(samples, "WHOLE_S", 1.0)
     found, lone = estimated(path, folder), estimated(path, folder, 1)
 
+    assert whole is not None
     assert found is not None
     assert lone is not None
+    assert whole.size == pytest.approx(size, rel=0.02)
+    assert whole.error == 0
     assert found.size == pytest.approx(size, rel=0.2)
     assert 0 < found.error < lone.error
-    assert found.cpu_s > 0
+    assert min(found.cpu_s, whole.cpu_s) > 0
 
 
 @pytest.mark.media

@@ -238,7 +238,9 @@ class FakeEncoder(Encoder):
         self._step("preflight", stop)
         return _measured(info, self.measured_s)
 
-    def find_quality(self, request: EncodeRequest, *, stop: threading.Event) -> Aim | str:
+    def find_quality(
+        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
+    ) -> Aim | str:
         """Answer `aim`; see ports.encoder."""
         self._step("search", stop)
         return self.aim

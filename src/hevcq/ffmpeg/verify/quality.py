@@ -63,6 +63,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.samples import (
+    WHOLE_S,
     Sample,
     length_s,
     number_at,
@@ -160,14 +161,15 @@ def why_not(request: EncodeRequest) -> str:
 
 
 def find_quality(
-    job: FfmpegRun, metric: str, former: Sequence[float] = ()
+    job: FfmpegRun, metric: str, former: Sequence[float] = (), *, exact: bool = False
 ) -> tuple[Aim | str, Estimate | None]:
     """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
 
     It starts at the median of `former`, which was found for videos of the same kind, and begins nothing
     after `max_seconds`: the best CRF tried by then is the answer. With it comes what its samples say of
-    the whole, and some for the size alone at that CRF. Returns a clause if no sample can be encoded: a
-    decoder that starts midstream may call an intact source damaged, which the whole encode decides.
+    the whole, and some for the size alone at that CRF: with `exact` all of a short video. Returns a
+    clause if no sample can be encoded: a decoder that starts midstream may call an intact source
+    damaged, which the whole encode decides.
     Raises what else an encode raises.
     """
     # A short file's samples without loss may be larger than it.
@@ -184,7 +186,7 @@ def find_quality(
     crf, tried = search(trials.score, start, target, scale, enough)
     if not tried:
         return "no sample of it could be encoded", None
-    whole = trials.whole(crf, track)
+    whole = trials.whole(crf, track, exact=exact)
     aim = Aim(
         target=target,
         crf=crf,
@@ -225,17 +227,20 @@ class _Trials:
         self.probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
         return score
 
-    def whole(self, crf: float, track: TrackMeasure) -> Estimate | None:
+    def whole(self, crf: float, track: TrackMeasure, *, exact: bool) -> Estimate | None:
         """Take more samples at the CRF that was found, for the size alone; return what all say.
 
         What they change is as true of the other CRFs.
         """
-        more = list[Sample]()
-        for at in size_places(track, self.begins, len(self.probes)):
+        more, seconds = list[Sample](), SIZE_SAMPLE_S
+        at_all = list(size_places(track, self.begins, len(self.probes)))
+        if exact and length_s(track) < WHOLE_S:
+            at_all, seconds = [0.0], WHOLE_S
+        for at in at_all:
             if self._is_over():
                 break
             try:
-                more.append(sized(self._at(crf), at, SIZE_SAMPLE_S))
+                more.append(sized(self._at(crf), at, seconds))
             except OutOfMemory:
                 raise
             except (EncoderFailed, LimitExceeded, PermanentError):

@@ -30,6 +30,8 @@ from hevcq.ports.encoder import EncodeRequest, Estimate
 
 SAMPLE_S = 2.0
 """Seconds of a sample. A short encode costs half as much again for each second."""
+WHOLE_S = 20.0
+"""Seconds up to which all of a video is encoded for its size: too few samples fit in it (docs/quality.md)."""
 GROUP_FRAMES = 250
 """Frames from one key frame to the next of the rendition at most, as the encoders have it; fewer make
 it larger."""
@@ -133,9 +135,10 @@ def estimate(job: FfmpegRun, count: int) -> Estimate | None:
     made = list[Sample]()
     count = max(1, min(count, int(length_s / (2 * SAMPLE_S))))
     until = job.tools.clock.monotonic() + request.max_seconds
-    for at in sample_times(length_s, count):
+    whole = length_s <= WHOLE_S
+    for at in [0.0] if whole else sample_times(length_s, count):
         try:
-            made.append(sized(job, at))
+            made.append(sized(job, at, WHOLE_S if whole else SAMPLE_S))
         except OutOfMemory:
             raise
         except (EncoderFailed, LimitExceeded, PermanentError):
@@ -151,13 +154,17 @@ def whole_of(request: EncodeRequest, made: Sequence[Sample]) -> Estimate | None:
     keys = [size for each in made for size in each.keys]
     if not (keys and made and length_s):
         return None
+    sounds = sum(_others(request)) * length_s / 8
+    for each in made:
+        if each.seconds >= max(length_s, WHOLE_S):
+            return Estimate(sum(each.keys) + sum(each.others) + sounds, 0.0, each.cpu_s)
     times = length_s / _seconds(made, length_s)
     frames = times * sum(len(each.keys) + len(each.others) for each in made)
     cuts = times * (len(keys) - len(made))  # each sample begins with a key frame anyway
     key_frames = max(1 + cuts, frames / GROUP_FRAMES)
     other, error = _other_frames(request, made)
     size = COLD * (key_frames * fmean(keys) + max(0.0, round(frames) - key_frames) * other)
-    size += sum(_others(request)) * length_s / 8
+    size += sounds
     # The shortest ones cost more a second.
     usual = [each for each in made if each.seconds == SAMPLE_S]
     cpu_s = (
