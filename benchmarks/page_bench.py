@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
-from hevcq.domain.videos.record import Upload, Video, VideoRendition, VideoStatus
+from hevcq.domain.videos import Upload, Video, VideoRendition, VideoStatus
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import facts_version
 from hevcq.web.app import create_app

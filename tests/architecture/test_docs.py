@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.settings.explain import leaves
+from hevcq.settings.loader import leaves
 from hevcq.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,8 +29,7 @@ from hevcq.settings.web import WebSettings
 from hevcq.usecases.operations.status import library_rows
 from hevcq.usecases.settings.libraries import save_library
 from hevcq.util.clock import SystemClock
-from hevcq.util.signals import StopSignals
-from hevcq.util.systemd import Notifier
+from hevcq.util.signals import Notifier, StopSignals
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import event_log
 from support import clips

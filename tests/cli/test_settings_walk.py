@@ -3,8 +3,7 @@
 import pytest
 
 from hevcq.errors import ConfigError
-from hevcq.settings.explain import leaves
-from hevcq.settings.loader import load, variable
+from hevcq.settings.loader import leaves, load, variable
 from hevcq.settings.model import Settings
 
 KEYS = [key for key, _ in leaves(Settings)]

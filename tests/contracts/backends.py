@@ -20,7 +20,7 @@ from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, VideoCodec, VideoRecipe
 from hevcq.domain.profile_sections import QueueNumbers
-from hevcq.domain.videos.record import Video as UploadedVideo
+from hevcq.domain.videos import Video as UploadedVideo
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import Ledger
@@ -199,7 +199,7 @@ def _lacking(store: Store) -> frozenset[str]:
 
 
 def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
-    from hevcq.backends.aws.compatible import CompatibleStore
+    from hevcq.backends.aws.factory import CompatibleStore
     from hevcq.backends.sql.factory import open_backend
     from hevcq.util.clock import SystemClock
     from hevcq.wiring.bucket import put_beside

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.backends import World, source
 from hevcq.domain.job import RenditionRef
-from hevcq.domain.pause import Pause, RunningWork
+from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase

@@ -7,8 +7,7 @@ import httpx2
 import pytest
 
 from contracts.backends import World
-from hevcq.domain.videos.record import Upload, Video, make_video_id
-from hevcq.domain.videos.rules import raw_key
+from hevcq.domain.videos import Upload, Video, make_video_id, raw_key
 from hevcq.errors import BadUpload, Conflict, HevcqError, SourceChanged, SourceGone
 from hevcq.ports.videos import Complete, Incomplete, VideoFiles, Wrong
 

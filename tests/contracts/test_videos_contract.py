@@ -7,7 +7,7 @@ import pytest
 
 from contracts.backends import World, source
 from hevcq.domain.job import JobState
-from hevcq.domain.videos.record import (
+from hevcq.domain.videos import (
     Upload,
     Video,
     VideoRendition,

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hevcq.domain.pause import Hours, Pause, RunningWork, closed
-from hevcq.domain.schedule import Schedule
+from hevcq.domain.schedule import Hours, Pause, RunningWork, Schedule, closed
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
 NIGHTS = Hours(Schedule.parse(["22:00-06:00"], "UTC"), RunningWork.FREEZE)

@@ -12,7 +12,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import MediaRefused, Stopped, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.versions import require_able
+from hevcq.ffmpeg.inputs import require_able
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from support.clips import ManualClock
 from support.media_facts import media, video

@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.backends.aws.videos.records import INDEXES, NUMBERS
 from hevcq.domain.keys import certificate_key
-from hevcq.domain.videos.rules import UPLOADS
+from hevcq.domain.videos import UPLOADS
 from hevcq.settings.model import AwsSettings, PriceSettings, Settings
 from hevcq.settings.web import OidcSettings, WebSettings
 from infra.terraform import INFRA, OTHERS, SECRET, WEB, planned

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hevcq.settings.explain import leaves
-from hevcq.settings.loader import OTHER_VARIABLES, variable
+from hevcq.settings.loader import OTHER_VARIABLES, leaves, variable
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import load_profiles
 

@@ -7,8 +7,8 @@ import pytest
 
 from hevcq.errors import ConfigError, SourceChanged, SourceGone, Unavailable, UsageError
 from hevcq.ports.catalog import RemoteFile, Removal
-from hevcq.remotes.webdav import client
-from hevcq.remotes.webdav.client import Account, WebDavRemote
+from hevcq.remotes import webdav
+from hevcq.remotes.webdav import Account, WebDavRemote
 from support.webdav import (
     PASSWORD,
     USER,
@@ -120,7 +120,7 @@ def test_a_wrong_length_is_no_version_of_the_file(server, remote):
 
 
 def test_a_listing_without_end_is_not_read(server, remote, monkeypatch):
-    monkeypatch.setattr(client, "LISTING_BYTES", 100)
+    monkeypatch.setattr(webdav, "LISTING_BYTES", 100)
     server.put("Camera/a", b"0123456789")
     with pytest.raises(Unavailable, match="without end"):
         only(remote)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import ConfigError
-from hevcq.settings.explain import leaves
-from hevcq.settings.loader import Flag, load, variable
+from hevcq.settings.loader import Flag, leaves, load, variable
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import installed_folder
 from hevcq.wiring.app import App

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.library.filesystem import FileSystem
-from hevcq.remotes.webdav.client import Account, WebDavRemote
+from hevcq.remotes.webdav import Account, WebDavRemote
 from hevcq.settings.libraries import SyncSettings
 from hevcq.sql.catalog import SyncJournal
 from hevcq.sql.sqlite import SqliteDatabase

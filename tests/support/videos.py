@@ -10,7 +10,7 @@ from contracts.backends import PROFILES
 from hevcq.backends.sql.factory import open_sql
 from hevcq.backends.sql.video_records import FolderVideoFiles
 from hevcq.domain.job import JobRecord, job_id
-from hevcq.domain.videos.record import Video
+from hevcq.domain.videos import Video
 from hevcq.settings.model import Settings
 from hevcq.settings.web import UploadSettings
 from hevcq.usecases.videos.manage import VideoFarm, refresh

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.util.systemd import Notifier, notifier_of
+from hevcq.util.signals import Notifier, notifier_of
 from support.clips import ManualClock
 
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from hevcq.domain.job import Phase, Progress
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import VideoStatus
+from hevcq.domain.videos import VideoStatus
 from hevcq.errors import SourceDamaged
 from hevcq.ports.backend import WorkerFacts
 from hevcq.settings.libraries import Library

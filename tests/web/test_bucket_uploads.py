@@ -11,7 +11,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.videos import files as s3_files
-from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.domain.videos import Video, VideoStatus
 from hevcq.ports.videos import VideoFilter
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import examined

@@ -17,7 +17,7 @@ from hevcq.domain.certificate import (
     Outcome,
 )
 from hevcq.domain.job import RenditionRef
-from hevcq.domain.videos.record import Video
+from hevcq.domain.videos import Video
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import refresh
 from hevcq.wiring.app import App

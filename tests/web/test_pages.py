@@ -10,7 +10,7 @@ from httpx2 import Response
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import Chapter
 from hevcq.domain.profile import VideoCodec
-from hevcq.domain.videos.record import VideoStatus, Visibility
+from hevcq.domain.videos import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
 from hevcq.ports.videos import Page, VideoFilter

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from hevcq.domain.videos.record import Video, Visibility
+from hevcq.domain.videos import Video, Visibility
 from hevcq.settings.web import DAY_S
 from support.clips import ManualClock
 from support.videos import VideoBench

@@ -13,7 +13,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.domain.videos import Video, VideoStatus
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.videos import VideoFilter
 from hevcq.web import uploads as tus

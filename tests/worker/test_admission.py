@@ -7,8 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hevcq.domain.job import JobState
-from hevcq.domain.pause import Hours, Pause, RunningWork
-from hevcq.domain.schedule import Schedule
+from hevcq.domain.schedule import Hours, Pause, RunningWork, Schedule
 from hevcq.errors import Unavailable, WorkerUnfit
 from hevcq.worker.admission import Admission
 from hevcq.worker.handler import ProfileQueue

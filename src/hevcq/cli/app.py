@@ -50,12 +50,12 @@ COMMANDS: dict[str, Command] = {
         "queue.workers:app", "List the machines that encode; invite, drain or remove one."
     ),
     "status": Command("queue.status:status", "Show queues, progress and failed jobs."),
-    "failures": Command("queue.failures:app", "List, show, acknowledge and forget failed jobs."),
+    "failures": Command("queue.jobs:app", "List, show, acknowledge and forget failed jobs."),
     "retry": Command("queue.jobs:retry", "Queue failed jobs again."),
     "cancel": Command("queue.jobs:cancel", "Cancel queued and running jobs."),
     "pause": Command("queue.jobs:pause", "Stop new work until `hevcq resume`."),
     "resume": Command("queue.jobs:resume", "Resume paused work."),
-    "redrive": Command("queue.failures:redrive", "Send dead letters back to their queue."),
+    "redrive": Command("queue.jobs:redrive", "Send dead letters back to their queue."),
     "serve": Command("web.serve:app", "Serve the web page until stopped."),
     "profiles": Command(
         "setup.profiles:app", "List, show, copy, validate and try out encoding profiles."
@@ -132,7 +132,7 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    from hevcq.cli.options import PlainCommand
+    from hevcq.cli.context import PlainCommand
 
     module, _, attribute = COMMANDS[name].target.partition(":")
     found = getattr(importlib.import_module(f"hevcq.cli.{module}"), attribute)

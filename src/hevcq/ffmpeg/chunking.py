@@ -31,18 +31,19 @@ from hevcq.ffmpeg.command.build import (
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files
 from hevcq.ffmpeg.inputs import (
+    KEYED_BY_KIND,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
     FfmpegTools,
     display_name,
     input_options,
+    keyed,
     reading,
 )
 from hevcq.ffmpeg.inspect.measure import FrameTimes, frame_times
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 
@@ -346,7 +347,7 @@ def keyframes(
     index = build_key_index(video, info, times, problems)
     if ladder is None:
         return index
-    from hevcq.domain.chunking.grid import on_grid
+    from hevcq.domain.chunking.planner import on_grid
 
     return on_grid(index, sorted(times.pts), dict(zip(times.pts, times.sizes, strict=True)), ladder)
 

@@ -26,7 +26,7 @@ from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
 from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Passed
-from hevcq.ffmpeg.inputs import FfmpegTools, reading
+from hevcq.ffmpeg.inputs import FfmpegTools, as_decoded, as_written, reading, require_able
 from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import whole_recording
 from hevcq.ffmpeg.inspect.measure import measure
@@ -49,7 +49,6 @@ from hevcq.ffmpeg.run.runner import (
     new_output,
     run_with_progress,
 )
-from hevcq.ffmpeg.versions import as_decoded, as_written, require_able
 from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,

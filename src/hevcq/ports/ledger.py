@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import islice
 
 from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source, Split
-from hevcq.domain.pause import Pause
+from hevcq.domain.schedule import Pause
 from hevcq.domain.verdict import FailureClass
 
 

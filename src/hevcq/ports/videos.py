@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.job import Source
-from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.domain.videos import Video, VideoStatus
 from hevcq.errors import BadUpload
 
 MAX_PAGE = 200

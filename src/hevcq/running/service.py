@@ -25,8 +25,7 @@ from hevcq.usecases.libraries.feed import listed
 from hevcq.usecases.library_state import FolderState, folder_state
 from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
 from hevcq.util.log import get_logger
-from hevcq.util.signals import StopSignals
-from hevcq.util.systemd import Notifier
+from hevcq.util.signals import Notifier, StopSignals
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import opened

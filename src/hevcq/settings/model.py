@@ -15,12 +15,16 @@ from pydantic import (
 )
 
 from hevcq.domain.model import Frozen
-from hevcq.domain.pause import Hours, RunningWork
-from hevcq.domain.schedule import Schedule
+from hevcq.domain.schedule import Hours, RunningWork, Schedule
 from hevcq.settings.libraries import Library, SyncSettings, refuse_conflicts
-from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.quantities import Names, Windows
-from hevcq.settings.web import UploadSettings, WebSettings
+from hevcq.settings.web import (
+    MediaServerSettings,
+    NotifySettings,
+    UploadSettings,
+    WebhookSettings,
+    WebSettings,
+)
 
 PROGRAMS = frozenset({"ffmpeg"})
 """Settings that name a program: with a `/` a path, else a name looked up in PATH."""

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import NAMES
 from hevcq.errors import ConfigError, UnknownProfile, UsageError
-from hevcq.settings.explain import did_you_mean, explain
+from hevcq.settings.loader import did_you_mean, explain
 from hevcq.settings.model import Settings
 from hevcq.util.text import reason_of
 

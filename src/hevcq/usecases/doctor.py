@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase, Source
 from hevcq.domain.keys import INBOX, OUTBOX
-from hevcq.domain.pause import moment
 from hevcq.domain.profile import Profile
+from hevcq.domain.schedule import moment
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit, is_full
 from hevcq.ports.backend import Backend

@@ -13,8 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.domain.videos.record import Video
-from hevcq.domain.videos.rules import disposition
+from hevcq.domain.videos import Video, disposition
 from hevcq.errors import NoSuchVideo
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import play_file, require_shared, track

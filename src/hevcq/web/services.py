@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, Response
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord
-from hevcq.domain.videos.record import SLUG, Video
+from hevcq.domain.videos import SLUG, Video
 from hevcq.errors import NoSuchVideo
 from hevcq.running.machines import JoinedMachines
 from hevcq.settings.web import WebSettings

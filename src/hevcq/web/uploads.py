@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message
 
-from hevcq.domain.videos.record import Video
+from hevcq.domain.videos import Video
 from hevcq.errors import BadUpload, Conflict, HevcqError
 from hevcq.ports.videos import ByteReceiver
 from hevcq.usecases.videos.manage import VideoFarm, delete

@@ -18,11 +18,11 @@ from hevcq.util.host import Capacity, capacity
 
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients
-    from hevcq.backends.aws.compatible import CompatibleStore
+    from hevcq.backends.aws.factory import CompatibleStore
     from hevcq.backends.sql.factory import SqlBackend
     from hevcq.backends.sql.migrate import Migration
-    from hevcq.domain.pause import Hours
     from hevcq.domain.profile import Profile
+    from hevcq.domain.schedule import Hours
     from hevcq.ffmpeg.encoder import FfmpegEncoder
     from hevcq.ports.backend import Backend
     from hevcq.ports.encoder import Encoder
@@ -134,7 +134,7 @@ class App:
 
     @cached_property
     def _bucket(self) -> CompatibleStore:
-        from hevcq.backends.aws.compatible import CompatibleStore
+        from hevcq.backends.aws.factory import CompatibleStore
 
         return CompatibleStore(self.settings, self.clock)
 
@@ -302,7 +302,7 @@ class App:
     @property
     def hours(self) -> Hours:
         """When this machine may work; a fleet's workers have their own settings."""
-        from hevcq.domain.pause import Hours
+        from hevcq.domain.schedule import Hours
 
         return self.settings.schedule.hours() if not self.settings.on_aws else Hours()
 

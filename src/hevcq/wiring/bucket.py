@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from hevcq.backends.aws.compatible import MARK, CompatibleStore
+from hevcq.backends.aws.factory import MARK, CompatibleStore
 from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.domain.job import Source
 from hevcq.domain.keys import LIBRARY_BUCKET

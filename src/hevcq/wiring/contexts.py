@@ -142,6 +142,6 @@ def open_remote(sync: SyncSettings) -> Remote:
 
     Raises ConfigError if the password cannot be read.
     """
-    from hevcq.remotes.webdav.client import Account, WebDavRemote
+    from hevcq.remotes.webdav import Account, WebDavRemote
 
     return WebDavRemote(Account(sync.url, sync.user, sync.password(), sync.ca_file))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hevcq.errors import ConfigError, HevcqError
-from hevcq.settings.notify import (
+from hevcq.settings.web import (
     MediaServerSettings,
     NotifySettings,
     WebhookSettings,
@@ -139,14 +139,14 @@ def try_receiver(app: App, number: int) -> tuple[str, str]:
 
 def people(settings: NotifySettings) -> Receiver:
     """Return who is notified by an address of apprise. Raises ConfigError if apprise does not know it."""
-    from hevcq.remotes.notify.webhook import People
+    from hevcq.remotes.notify import People
 
     url = _secret(settings.url, "[[notify]] url")
     return People(settings.name, url, frozenset(settings.events), settings.daily_at)
 
 
 def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
-    from hevcq.remotes.notify.webhook import Webhook
+    from hevcq.remotes.notify import Webhook
 
     secret = _secret(settings.secret, "[[webhook]] secret", signing_secret)
     name = settings.name or settings.url.split("://")[1].split("/")[0]
@@ -154,7 +154,7 @@ def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
 
 
 def _media_server(settings: MediaServerSettings) -> Receiver:
-    from hevcq.remotes.notify.media_servers import KINDS
+    from hevcq.remotes.notify import KINDS
 
     key = _secret(settings.key, "[[media_server]] key")
     pairs = [pair.partition("=")[::2] for pair in settings.paths]

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed
 from hevcq.domain.profile import Profile
+from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, closed
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError, Stopped, WorkerUnfit
 from hevcq.ports.encoder import Encoder

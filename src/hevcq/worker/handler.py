@@ -9,9 +9,9 @@ from typing import assert_never
 from pydantic import ValidationError
 
 from hevcq.domain.job import JobRecord, JobState, Task
-from hevcq.domain.pause import Closed, RunningWork
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Asked
+from hevcq.domain.schedule import Closed, RunningWork
 from hevcq.domain.verdict import (
     Abandon,
     Bury,

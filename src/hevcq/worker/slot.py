@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from hevcq.domain.job import TaskKind
-from hevcq.domain.pause import RunningWork
+from hevcq.domain.schedule import RunningWork
 from hevcq.domain.verdict import Release
 from hevcq.errors import (
     AccessDenied,

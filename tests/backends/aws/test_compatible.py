@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from hevcq.backends.aws.compatible import MARK, CompatibleStore
+from hevcq.backends.aws.factory import MARK, CompatibleStore
 from hevcq.errors import ConfigError
 from hevcq.settings.model import Settings
 from support.aws.moto_server import clients, endpoint, reset

@@ -19,8 +19,7 @@ from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
 from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.videos.record import Upload, Video, VideoStatus
-from hevcq.domain.videos.rules import raw_key
+from hevcq.domain.videos import Upload, Video, VideoStatus, raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
 from hevcq.settings.model import AwsSettings
 from hevcq.usecases.videos.manage import VideoFarm, delete

@@ -14,7 +14,7 @@ from contracts.backends import PROFILES, source, task
 from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.backends.sql.migrate import open_migration
 from hevcq.domain.job import JobState
-from hevcq.domain.pause import Pause
+from hevcq.domain.schedule import Pause
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, UsageError
 from hevcq.ports.backend import WorkerFacts

@@ -17,8 +17,8 @@ from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls import verify
 from hevcq.ffmpeg.hls.command import bare_info
-from hevcq.ffmpeg.hls.gates import Media, StoredSet, aligned, read_set
 from hevcq.ffmpeg.hls.segments import video_segments
+from hevcq.ffmpeg.hls.verify import Media, StoredSet, aligned, read_set
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.encoder import VerifyRequest
 from support.media_facts import media, video

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.containers.mp4 import has_index_first
+from hevcq.ffmpeg.inputs import as_decoded
 from hevcq.ffmpeg.probe.parse import media_info
-from hevcq.ffmpeg.versions import as_decoded
 from support.media_facts import media, video
 
 

@@ -13,8 +13,8 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import VideoRecipe
 from hevcq.errors import MediaRefused
+from hevcq.ffmpeg.inputs import as_written, require_able
 from hevcq.ffmpeg.verify.decode import dolby_problem
-from hevcq.ffmpeg.versions import as_written, require_able
 from support.clips import media_clip
 from support.dolby import PHONE, make_film, need_dolby, spoil
 

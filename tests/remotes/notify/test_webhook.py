@@ -9,8 +9,8 @@ from standardwebhooks import Webhook as Reference
 from standardwebhooks import WebhookVerificationError
 
 from hevcq.ports.event_log import Message, NotDelivered
-from hevcq.remotes.notify.webhook import Webhook
-from hevcq.settings.notify import signing_secret
+from hevcq.remotes.notify import Webhook
+from hevcq.settings.web import signing_secret
 from hevcq.util.clock import SystemClock
 from support.standin import WebhookTaker, running
 

@@ -16,7 +16,7 @@ from hevcq.domain.job import (
     job_id,
     subjob_id,
 )
-from hevcq.domain.pause import Pause
+from hevcq.domain.schedule import Pause
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import (

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hevcq.domain.pause import Hours, Pause, RunningWork
+from hevcq.domain.schedule import Hours, Pause, RunningWork
 from hevcq.errors import Unavailable, UsageError
 from hevcq.usecases.operations.pausing import (
     SPENT_EVERY_S,

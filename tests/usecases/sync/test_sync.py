@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.errors import DiskFull, Stopped, UsageError
 from hevcq.library.filesystem import FileSystem
-from hevcq.remotes.webdav import client
+from hevcq.remotes import webdav
 from hevcq.usecases.sync import session
 from hevcq.usecases.sync.move import parts_prefix
 from hevcq.usecases.sync.session import Fate
@@ -37,7 +37,7 @@ def test_a_file_is_durable_before_it_has_its_name_and_its_name_before_the_server
     noted(FileSystem, "fsync_file", "bytes")
     noted(FileSystem, "rename_new", "named")
     noted(FileSystem, "fsync_dir", "folder")
-    noted(client.WebDavRemote, "remove", "removed")
+    noted(webdav.WebDavRemote, "remove", "removed")
 
     machine.sync()
 

@@ -4,7 +4,7 @@ import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import VideoStatus, Visibility
+from hevcq.domain.videos import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged
 from hevcq.ports.event_log import Happened
 from hevcq.sql.event_log import EventLog

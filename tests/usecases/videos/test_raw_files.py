@@ -9,7 +9,7 @@ import pytest
 from contracts.backends import PROFILES
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
-from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.domain.videos import Video, VideoStatus
 from hevcq.errors import BadUpload, HevcqError, SourceDamaged
 from hevcq.usecases.operations.reprocess import finished_jobs
 from hevcq.usecases.videos import manage

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hevcq.domain.job import JobState
-from hevcq.domain.videos.record import VideoStatus, is_video_id
+from hevcq.domain.videos import VideoStatus, is_video_id
 from hevcq.errors import (
     BadUpload,
     Conflict,

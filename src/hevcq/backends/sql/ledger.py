@@ -20,7 +20,7 @@ from hevcq.domain.job import (
     job_id,
     subjob_id,
 )
-from hevcq.domain.pause import Pause, RunningWork
+from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import (

@@ -13,8 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hevcq.domain.videos.record import Video, VideoStatus, Visibility
-from hevcq.domain.videos.rules import raw_key
+from hevcq.domain.videos import Video, VideoStatus, Visibility, raw_key
 from hevcq.errors import Conflict, PermanentError, QuotaExceeded, SourceChanged, SourceGone
 from hevcq.ports.store import Store
 from hevcq.ports.videos import (

@@ -10,9 +10,16 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of, require_existing
+from hevcq.cli.context import (
+    AsJson,
+    Cli,
+    ExcludeGlobs,
+    IncludeGlobs,
+    Quiet,
+    cli_of,
+    require_existing,
+)
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, ExcludeGlobs, IncludeGlobs, Quiet
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.domain.certificate import Certificate, Gate, Outcome

@@ -1,15 +1,18 @@
 """`hevcq compare`: one page that shows a rendition beside its original, frame on frame."""
 
 import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from html import escape
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of, require_existing
+from hevcq.cli.context import Quiet, cli_of, require_existing
 from hevcq.cli.library.check import profile_for
-from hevcq.cli.options import Quiet
-from hevcq.cli.output.compare_page import compare_page
+from hevcq.domain.quality import Aim, Comparison, Probe, Still, worst_twentieth
 from hevcq.errors import SourceUnreadable, UsageError
 from hevcq.usecases.verify_files import (
     VerifyFilesRequest,
@@ -17,7 +20,8 @@ from hevcq.usecases.verify_files import (
     read_certificate,
     rendition_at,
 )
-from hevcq.util.text import printable
+from hevcq.util.svg import points_svg
+from hevcq.util.text import printable, size, timecode
 
 
 def compare(
@@ -70,3 +74,122 @@ def compare(
 
 def _ignore(_number: int, _count: int) -> None:
     """Show no progress: the command takes about as long as a search for a quality."""
+
+
+MAX_STILLS = 8
+"""Places shown: two pictures each, of up to 2 MB in 4K."""
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
+table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1.5rem .2rem 0}
+figure{margin:2rem 0}.pair{position:relative;--cut:50%}.pair img{display:block;width:100%}
+.pair .made{position:absolute;inset:0;clip-path:inset(0 0 0 var(--cut))}
+.pair::after{content:"";position:absolute;inset:0 auto 0 var(--cut);border-left:2px solid #fff}
+input{width:100%;margin:.5rem 0}svg{width:100%;height:auto}
+.chart+p{display:flex;justify-content:space-between;margin:0}
+"""
+SCRIPT = """
+for (const slider of document.querySelectorAll("input"))
+  slider.oninput = () => slider.previousElementSibling.style.setProperty("--cut", slider.value + "%");
+"""
+
+
+def compare_page(
+    names: tuple[str, str], sizes: tuple[int, int], found: Comparison, aim: Aim | None
+) -> str:
+    """Return the page: `names` and `sizes` in bytes are of the source and of the rendition."""
+    scores = sorted(score for _, score in found.frames)
+    rows = [
+        ("Original", f"{escape(names[0])}, {size(sizes[0])}"),
+        ("Rendition", f"{escape(names[1])}, {size(sizes[1])}: {_share(sizes)}"),
+        ("Metric", f"{found.metric}, of {len(scores):,} frames all over the video"),
+        ("Worst twentieth", f"{worst_twentieth(scores):.1f}"),
+        ("Median", f"{scores[len(scores) // 2]:.1f}"),
+    ]
+    if aim is not None:
+        rows.append(("Asked for", escape(aim.in_words())))
+    table = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
+    stills = "".join(map(_figure, count(1), found.stills[:MAX_STILLS]))
+    curve = f"<h2>What was tried</h2>{curve_svg(aim)}" if aim and aim.probes else ""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(names[0])}</title>'
+        f"<style>{STYLE}</style><h1>Original and rendition</h1><table>{table}</table>"
+        f"<h2>Score over time</h2>{points_svg(found.frames)}{stills}{curve}"
+        f"<script>{SCRIPT}</script></html>\n"
+    )
+
+
+def _share(sizes: tuple[int, int]) -> str:
+    return f"{100 * sizes[1] / max(1, sizes[0]):.0f} % of the original"
+
+
+def _figure(number: int, still: Still) -> str:
+    name = "Worst frame" if number == 1 else f"Worst frame of another place ({number})"
+    first, second = (b64encode(each).decode("ascii") for each in (still.source, still.made))
+    where = f"{name}: {still.score:.1f} at {timecode(still.at_s)}"
+    return (
+        f"<figure><h2>{where}</h2><div class=pair>"
+        f'<img alt="original" src="data:image/jpeg;base64,{first}">'
+        f'<img class=made alt="rendition" src="data:image/jpeg;base64,{second}"></div>'
+        f'<input type=range aria-label="{name}: how much is the original" value=50>'
+        "<figcaption>Left of the line the original, right of it the rendition.</figcaption></figure>"
+    )
+
+
+BAR = 30
+"""Characters of the longest bar."""
+WIDTH, HEIGHT, EDGE = 640, 360, 60
+"""Pixels of the drawing, and of its margins."""
+
+
+def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
+    """Yield a line for each CRF that was tried, the best first, with a bar of its size."""
+    most = max((each.size or 0 for each in aim.probes), default=0) or 1
+    for each in sorted(aim.probes, key=lambda probe: probe.crf):
+        bar = "█" * max(1, round(BAR * (each.size or 0) / most))
+        mark = f"  chosen for {aim.target:g}" if each.crf == aim.crf else ""
+        yield f"  CRF {each.crf:<5g}VMAF {each.vmaf:<7.1f}{_size(each, source_size):<22}{bar}{mark}"
+    if aim.out_of_reach:
+        yield f"  VMAF {aim.target:g} is out of reach."
+
+
+def _size(probe: Probe, source_size: int) -> str:
+    if probe.size is None:
+        return "size unknown"
+    return f"{size(probe.size)} ({100 * probe.size / max(1, source_size):.0f} %)"
+
+
+def curve_svg(aim: Aim) -> str:
+    """Return the curve as a picture: bytes to the right, VMAF up, and the target as a line."""
+    known = sorted((each for each in aim.probes if each.size), key=lambda each: each.size or 0)
+    right = max((each.size or 0 for each in known), default=1) * 1.05
+    low = min([aim.target, *(each.vmaf for each in known)]) - 1
+    high = max([aim.target, *(each.vmaf for each in known)]) + 1
+
+    def across(each: Probe) -> float:
+        return EDGE + (each.size or 0) / right * (WIDTH - 2 * EDGE)
+
+    def up(vmaf: float) -> float:
+        return HEIGHT - EDGE - (vmaf - low) / (high - low) * (HEIGHT - 2 * EDGE)
+
+    line = " ".join(f"{across(each):.1f},{up(each.vmaf):.1f}" for each in known)
+    goal = up(aim.target)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
+        '<g font-family="sans-serif" font-size="12" fill="none" stroke="#555">',
+        f'<path d="M{EDGE} {EDGE}V{HEIGHT - EDGE}H{WIDTH - EDGE}"/>',
+        f'<path d="M{EDGE} {goal:.1f}H{WIDTH - EDGE}" stroke-dasharray="4"/>',
+        f'<polyline points="{line}" stroke="#06c" stroke-width="2"/>',
+    ]
+    for each in known:
+        x, y, chosen = across(each), up(each.vmaf), each.crf == aim.crf
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{6 if chosen else 3}" fill="#06c" stroke="none"/>'
+            f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle" stroke="none" fill="#555"'
+            f' font-weight="{"bold" if chosen else "normal"}">CRF {each.crf:g}: {size(each.size)},'
+            f" {each.vmaf:.1f}</text>"
+        )
+    parts.append(
+        f'<text x="{EDGE}" y="{EDGE - 20}" stroke="none" fill="#555">VMAF of the worst twentieth'
+        f" against size; {aim.target:g} was asked for</text></g></svg>"
+    )
+    return "\n".join(parts) + "\n"

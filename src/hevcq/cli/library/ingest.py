@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of, confirmed, require_existing, require_queued
-from hevcq.cli.options import (
+from hevcq.cli.context import (
+    Cli,
     DryRun,
     EventsAsJson,
     ExcludeGlobs,
@@ -24,6 +24,10 @@ from hevcq.cli.options import (
     Quiet,
     Verbose,
     Yes,
+    cli_of,
+    confirmed,
+    require_existing,
+    require_queued,
 )
 from hevcq.errors import UsageError
 from hevcq.settings.libraries import KEEP_DAYS, Library, library_of

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hevcq.cli.context import cli_of, current_user
-from hevcq.cli.options import AsJson, PlainCommand, ProfileNames, group
+from hevcq.cli.context import AsJson, PlainCommand, ProfileNames, cli_of, current_user, group
 from hevcq.cli.output import table as render
 from hevcq.cli.queue.stats import stats
 from hevcq.errors import UsageError

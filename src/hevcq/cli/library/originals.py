@@ -7,9 +7,18 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of, confirmed
+from hevcq.cli.context import (
+    AsJson,
+    Cli,
+    DryRun,
+    OfJob,
+    PlainCommand,
+    Yes,
+    cli_of,
+    confirmed,
+    group,
+)
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, DryRun, OfJob, PlainCommand, Yes, group
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError

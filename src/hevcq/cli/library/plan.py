@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hevcq.cli.context import cli_of, require_existing
+from hevcq.cli.context import AsJson, ProfileNames, QualityWanted, Verbose, cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, ProfileNames, QualityWanted, Verbose
+from hevcq.cli.library.compare import curve_lines, curve_svg
 from hevcq.cli.output import table as render
-from hevcq.cli.output.curve import curve_lines, curve_svg
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Aim

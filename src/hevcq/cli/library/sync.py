@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of
+from hevcq.cli.context import AsJson, Cli, DryRun, Quiet, cli_of
 from hevcq.cli.exit_codes import ExitCode, exit_code
-from hevcq.cli.options import AsJson, DryRun, Quiet
 from hevcq.cli.output import table as render
 from hevcq.errors import HevcqError, Unavailable, UsageError
 from hevcq.settings.libraries import SyncSettings

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of
-from hevcq.cli.options import EventsAsJson
+from hevcq.cli.context import Cli, EventsAsJson, cli_of
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError, UsageError
 from hevcq.running.machines import join as join_farm
@@ -50,7 +49,7 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
     # here: a worker's imports go without
     from hevcq.cli.output.live import open_display
     from hevcq.running.service import PAGE_ENDS_S, Outlets, Service
-    from hevcq.util.systemd import notifier_of
+    from hevcq.util.signals import notifier_of
 
     reload = threading.Event()
     with StopSignals(reload) as signals, cli.app() as opened:

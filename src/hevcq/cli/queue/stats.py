@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
-from hevcq.cli.options import AsJson
+from hevcq.cli.context import AsJson, cli_of
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hevcq.cli.context import NO_WORKER, cli_of, require_existing
-from hevcq.cli.options import AsJson
+from hevcq.cli.context import NO_WORKER, AsJson, cli_of, require_existing
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.domain.keys import INBOX
-from hevcq.domain.pause import RunningWork
+from hevcq.domain.schedule import RunningWork
 from hevcq.errors import UsageError
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import EFFECTS

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hevcq.cli.context import cli_of, current_user
-from hevcq.cli.options import AsJson, PlainCommand, group
+from hevcq.cli.context import AsJson, PlainCommand, cli_of, current_user, group
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.domain.keys import LIBRARY_BUCKET

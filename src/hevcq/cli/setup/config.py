@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of, complain, confirmed
+from hevcq.cli.context import AsJson, DryRun, PlainCommand, Yes, cli_of, complain, confirmed, group
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, DryRun, PlainCommand, Yes, group
 from hevcq.cli.output import table as render
-from hevcq.settings.explain import leaves
-from hevcq.settings.loader import DEFAULT
+from hevcq.settings.loader import DEFAULT, leaves
 from hevcq.settings.model import Settings
 from hevcq.usecases.notify.sender import try_receivers
 from hevcq.util.text import printable

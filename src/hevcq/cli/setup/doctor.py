@@ -8,9 +8,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of
+from hevcq.cli.context import AsJson, Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError

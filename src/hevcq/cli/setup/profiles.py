@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import AsJson, PlainCommand, cli_of, group
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.plan import plan
-from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
 from hevcq.errors import ConfigError
 from hevcq.settings.profile_files import (

@@ -46,8 +46,7 @@ from hevcq.ffmpeg.command.codecs import (
 )
 from hevcq.ffmpeg.command.levels import mixed_for, silent_start, sound_layout, within_scale
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options
-from hevcq.ffmpeg.versions import A53, DOLBY_OPTION
+from hevcq.ffmpeg.inputs import A53, DOLBY_OPTION, FfmpegTools, input_options
 from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")

@@ -8,8 +8,7 @@ from fractions import Fraction
 from hevcq.domain.formats import HARDWARE, VIDEO_FORMATS, VideoCodec, quality_options
 from hevcq.domain.media.facts import DISCONTINUOUS, MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import FILM_TICK, VideoTarget
-from hevcq.ffmpeg.inputs import looking_far
-from hevcq.ffmpeg.versions import UNCROPPED
+from hevcq.ffmpeg.inputs import UNCROPPED, looking_far
 
 Params = dict[str, str]
 

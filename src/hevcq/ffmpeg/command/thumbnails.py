@@ -17,7 +17,7 @@ from pathlib import Path
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import VideoTarget
 from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter
-from hevcq.ffmpeg.versions import SAME_RANGE
+from hevcq.ffmpeg.inputs import SAME_RANGE
 from hevcq.ports.encoder import EncodeRequest
 
 WIDTH, HEIGHT = 16, 9

@@ -41,8 +41,7 @@ from hevcq.ffmpeg.hls.command import (
     thumbnail_graph,
     written,
 )
-from hevcq.ffmpeg.hls.encode import new_folder, packaged
-from hevcq.ffmpeg.hls.images import Images
+from hevcq.ffmpeg.hls.encode import Images, new_folder, packaged
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import (

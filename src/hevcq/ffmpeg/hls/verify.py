@@ -3,29 +3,37 @@
 Fail closed: what cannot be determined counts as failed (UNKNOWN). The cheap ones come first.
 """
 
+from __future__ import annotations
+
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import levels_late_s, planned_shape
-from hevcq.ffmpeg.hls import gates
+from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, starts_with_idr
 from hevcq.ffmpeg.hls.command import (
+    SetPaths,
     bare_info,
     encoded_sounds_of,
+    ladder_in,
     of_kind,
     rung_plan,
     rung_profile,
     sounds_of,
 )
-from hevcq.ffmpeg.hls.gates import Media, StoredSet, read_set
-from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, FfmpegTools, reading
+from hevcq.ffmpeg.hls.playlists import SetContents, set_playlists
+from hevcq.ffmpeg.hls.segments import Segment, video_segments
+from hevcq.ffmpeg.inputs import KEYED, PROBE_DEADLINE_S, FfmpegTools, keyed, reading
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
@@ -35,7 +43,6 @@ from hevcq.ffmpeg.verify.decode import decode_problems, level_files_of, new_leve
 from hevcq.ffmpeg.verify.gates import verify
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S, PADDING_SAMPLES
-from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
 _FAILED = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
@@ -76,9 +83,9 @@ class _SetGates:
         """Yield the results; the last is the first that did not pass, if one did not."""
         for gate, judge in (
             (Gate.H1, self._files),
-            (Gate.H2, lambda: _judged(gates.independent(self.stored))),
-            (Gate.H3, lambda: _judged(gates.aligned(self.stored))),
-            (Gate.H4, lambda: _judged(gates.declared(self.stored, self.request.output))),
+            (Gate.H2, lambda: _judged(independent(self.stored))),
+            (Gate.H3, lambda: _judged(aligned(self.stored))),
+            (Gate.H4, lambda: _judged(declared(self.stored, self.request.output))),
             (Gate.H5, self._read_by_players),
         ):
             found = self._result(gate, judge)
@@ -109,7 +116,7 @@ class _SetGates:
         if named != there or not named:
             return Outcome.FAILED, f"its files are not those listed: {', '.join(named ^ there)}"
         self.stored = read_set(self.request)
-        return _judged(gates.listed(self.stored, folder))
+        return _judged(listed(self.stored, folder))
 
     def _read_by_players(self) -> Judged:
         """H5: ffprobe, which reads the playlists as players do, finds every packet of every file."""
@@ -253,3 +260,123 @@ def _judged(problems: Iterator[str]) -> Judged:
         return Outcome.PASSED, ""
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return Outcome.FAILED, found[0] + more
+
+
+MAX_EARLY_S = 2
+"""Seconds that a segment may be decoded earlier before it is shown than the first one is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An encoded file of a set; `segments` are those of a rung, as its playlist lists them."""
+
+    path: Path
+    content: FragmentedFile
+    segments: Sequence[Segment] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSet:
+    """A set as it is on disk; `texts` are the files of its subtitles, `playlists` what is to be listed."""
+
+    rungs: tuple[tuple[Rung, Media], ...]
+    sounds: tuple[Media, ...]
+    texts: tuple[Path, ...]
+    playlists: dict[str, str]
+
+
+def read_set(request: VerifyRequest) -> StoredSet:
+    """Read the boxes of a set's files.
+
+    Raises ValueError with a clause if one is not sound, or a planned track is missing.
+    """
+    plan, output = request.plan, request.output
+    version = request.report.files[0].name.partition("/")[0]
+    paths, ladder = SetPaths(output / version, output), ladder_in(plan)
+    rungs = []
+    for rung in ladder.rungs:
+        if (path := paths.rung(rung)).is_file():
+            content = _content(path)
+            rungs.append((rung, Media(path, content, video_segments(content, ladder.segment_s))))
+    _require_ends(ladder.rungs, [rung for rung, _ in rungs])
+    sounds = {name: _content(paths.sound(name)) for name in sounds_of(plan)}
+    contents = SetContents([(rung, media.content) for rung, media in rungs], sounds)
+    return StoredSet(
+        tuple(rungs),
+        tuple(Media(paths.sound(name), content) for name, content in sounds.items()),
+        tuple(paths.text(n) for n, _ in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1)),
+        set_playlists(plan, request.info, version, contents),
+    )
+
+
+def _content(path: Path) -> FragmentedFile:
+    try:
+        return read_fragments(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.stem}: {error}") from error
+
+
+def _require_ends(planned: Sequence[Rung], found: Sequence[Rung]) -> None:
+    """Require the highest and the lowest rung of each codec; others may have been left out, as low ones."""
+    for codec in dict.fromkeys(rung.target.codec for rung in planned):
+        family = [rung for rung in planned if rung.target.codec == codec]
+        family = [rung for rung in family if not rung.is_low] or family
+        for needed in (family[0], family[-1]):
+            if needed not in found:
+                raise ValueError(f"the rung {needed.name} is missing")
+
+
+def listed(stored: StoredSet, folder: Path) -> Iterator[str]:
+    """H1: the playlists name the ranges, times and key frames of their files, and nothing else."""
+    for name, text in stored.playlists.items():
+        if name != MASTER:
+            yield from _differing(folder / name, text)
+
+
+def declared(stored: StoredSet, folder: Path) -> Iterator[str]:
+    """H4: the master playlist declares the codecs, sizes, rates and sounds of the files."""
+    yield from _differing(folder / MASTER, stored.playlists[MASTER])
+
+
+def _differing(path: Path, text: str) -> Iterator[str]:
+    found = path.read_bytes() if path.is_file() else b""
+    if found != text.encode():
+        lines = zip_longest(found.split(b"\n"), text.encode().split(b"\n"))
+        line = next(n for n, (own, due) in enumerate(lines, 1) if own != due)
+        yield f"line {line} of {path.name} is not what the files hold"
+
+
+def independent(stored: StoredSet) -> Iterator[str]:
+    """H2: every segment begins with an IDR picture, from which any player can start."""
+    for rung, media in stored.rungs:
+        by_start = {fragment.start: fragment for fragment in media.content.fragments}
+        with media.path.open("rb") as file:
+            for number, segment in enumerate(media.segments, 1):
+                first = by_start[segment.start]
+                if not first.sync or not starts_with_idr(file, first, media.content.codec):
+                    yield f"{rung.name}: segment {number} does not begin with an IDR picture"
+                    break
+
+
+def aligned(stored: StoredSet) -> Iterator[str]:
+    """H3: segments begin at the same times in all rungs, and where decoding is at their beginning.
+
+    hls.js 1.7 places a segment by its decoding time: one that begins much earlier than it is shown, as
+    a picture behind a still passage may, puts all that follows out of step with the sound.
+    """
+    expected: list[Fraction] | None = None
+    for rung, media in stored.rungs:
+        scale = media.content.timescale
+        begins = {fragment.start: fragment for fragment in media.content.fragments}
+        early = [s.shown - begins[s.start].decoded for s in media.segments]
+        late = [n for n, ticks in enumerate(early) if ticks - early[0] > MAX_EARLY_S * scale]
+        if late:
+            moment = media.segments[late[0]].shown / scale
+            yield f"{rung.name}: it is decoded much earlier than it is shown, at {moment:.3f} s"
+        times = [Fraction(segment.shown, scale) for segment in media.segments]
+        if expected is None:
+            expected = times
+        elif times != expected:
+            pairs = zip(times, expected, strict=False)
+            at = next((float(b) for a, b in pairs if a != b), float(expected[-1]))
+            yield f"{rung.name}: its segments do not begin where those of the others do, at {at:.3f} s"

@@ -20,10 +20,9 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.containers import matroska, mp4
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url, keyed, whole
 from hevcq.ffmpeg.inspect.measure import read_packets
 from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
-from hevcq.ffmpeg.versions import keyed, whole
 from hevcq.ports.catalog import Spot
 
 TAIL_S = 0.5

@@ -22,6 +22,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, MediaRefused
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,
+    KEYED,
     FfmpegTools,
     access_to,
     display_name,
@@ -39,7 +40,6 @@ from hevcq.ffmpeg.inspect.recording import (
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import FfmpegExit, decode_errors, exit_error, message_text
 from hevcq.ffmpeg.run.runner import create_output
-from hevcq.ffmpeg.versions import KEYED
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 from hevcq.util.text import timecode
 

@@ -17,12 +17,21 @@ from zlib import crc32
 
 from hevcq.domain.media.facts import Gaps, Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.errors import Unavailable
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
+from hevcq.ffmpeg.inputs import (
+    KEYED,
+    KEYED_BY_KIND,
+    REPEATING,
+    FfmpegTools,
+    display_name,
+    input_options,
+    keyed,
+    reading,
+    whole,
+)
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import stream_child
 from hevcq.ffmpeg.process.limits import ChildLimits, LineSplitter
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
-from hevcq.ffmpeg.versions import KEYED, KEYED_BY_KIND, REPEATING, keyed, whole
 
 MAX_KEYS = 1024
 """Most key-frame times kept per track; above it only every second, fourth and so on is kept."""

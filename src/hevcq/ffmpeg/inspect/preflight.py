@@ -30,11 +30,13 @@ from hevcq.domain.profile import AudioPolicy, Preflight, Profile
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,
+    KEYED,
     NETWORK,
     FfmpegTools,
     display_name,
     input_options,
     is_url,
+    keyed,
     reading,
 )
 from hevcq.ffmpeg.inspect.damage import index_damage, require_single, shortfall, turned_back
@@ -43,7 +45,6 @@ from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import damaged, decode_errors, message_text
-from hevcq.ffmpeg.versions import KEYED, keyed
 
 SPEECH_S = 0.02
 """Seconds of a frame of AMR."""
@@ -84,12 +85,12 @@ def preflight(
         found["captions"] = channels = found_captions(tools, video, stop)
         notices += [] if channels else ["Its closed captions hold no text."]
     if profile.video.crop == "auto":
-        from hevcq.ffmpeg.inspect.bars import steady_bars
+        from hevcq.ffmpeg.inspect.filters import steady_bars
 
         found["bars"], said = steady_bars(tools, location, info, profile, stop)
         notices += filter(None, [said])
     if profile.audio.loudness is not None:
-        from hevcq.ffmpeg.inspect.loudness import source_loudness
+        from hevcq.ffmpeg.inspect.filters import source_loudness
 
         found["loudness"] = tuple(source_loudness(tools, location, info, profile, stop))
     found["changing"] = tuple(_changing_sounds(tools, location, info, profile, stop))

@@ -18,10 +18,18 @@ from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, MediaRefused, Stopped, is_full
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.ffmpeg.inputs import (
+    KEYED_BY_KIND,
+    FfmpegTools,
+    display_name,
+    input_options,
+    is_url,
+    keyed,
+    reading,
+    whole,
+)
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed, whole
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 from hevcq.util.text import counted
 

@@ -18,7 +18,7 @@ from hevcq.domain.media.facts import (
     StreamKind,
     VideoFacts,
 )
-from hevcq.ffmpeg.versions import CROPPING, single
+from hevcq.ffmpeg.inputs import CROPPING, single
 
 Json = Mapping[str, Any]
 

@@ -26,6 +26,7 @@ from hevcq.ffmpeg.inputs import (
     NETWORK,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
+    UNOPENED_PLAYLIST,
     FfmpegTools,
     display_name,
     ffmpeg_url,
@@ -38,7 +39,6 @@ from hevcq.ffmpeg.inputs import (
 from hevcq.ffmpeg.probe.fields import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, ending, run_child
-from hevcq.ffmpeg.versions import UNOPENED_PLAYLIST
 from hevcq.util.text import printable
 
 PROBE_PACKETS = 24

@@ -30,9 +30,8 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.inputs import display_name, ffmpeg_url, is_url, strip_name
+from hevcq.ffmpeg.inputs import about_input, component, display_name, ffmpeg_url, is_url, strip_name
 from hevcq.ffmpeg.process.child import ending
-from hevcq.ffmpeg.versions import about_input, component
 
 
 class Pass(StrEnum):

@@ -19,12 +19,18 @@ from hevcq.ffmpeg.command.thumbnails import (
     source_graph,
     thumbnail_output,
 )
-from hevcq.ffmpeg.inputs import FINE_TICK, FfmpegTools, access_to, input_options, reading
-from hevcq.ffmpeg.inspect.bars import reported
+from hevcq.ffmpeg.inputs import (
+    DOLBY_OPTION,
+    FINE_TICK,
+    FfmpegTools,
+    access_to,
+    input_options,
+    reading,
+)
+from hevcq.ffmpeg.inspect.filters import reported
 from hevcq.ffmpeg.process.child import Finished, run_child, stream_child
 from hevcq.ffmpeg.process.limits import ChildLimits, limits_of
 from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets
-from hevcq.ffmpeg.versions import DOLBY_OPTION
 from hevcq.ports.encoder import VerifyRequest
 
 ONE_THREAD_PIXELS = 640 * 480

@@ -15,17 +15,18 @@ from hevcq.domain.quality import SIZE_SAMPLE_S, size_samples
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.inputs import (
+    KEYED,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
     UNINDEXED,
     UNTIMED,
     input_options,
+    keyed,
     reading,
     seek_options,
 )
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeRequest, Estimate
 
 SAMPLE_S = 2.0

@@ -12,8 +12,7 @@ from functools import lru_cache
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.media.facts import StreamKind
-from hevcq.domain.pause import moment
-from hevcq.domain.schedule import Schedule
+from hevcq.domain.schedule import Schedule, moment
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
 from hevcq.ports.ledger import JobFilter, Ledger

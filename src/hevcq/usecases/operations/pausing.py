@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, tzinfo
 from types import MappingProxyType
 
-from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed
+from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, closed
 from hevcq.errors import HevcqError, StorageError, Unavailable, UsageError
 from hevcq.ports.ledger import Ledger
 from hevcq.settings.quantities import seconds

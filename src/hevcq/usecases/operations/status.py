@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.job import JobRecord, JobState, split_progress
-from hevcq.domain.pause import Hours
+from hevcq.domain.schedule import Hours
 from hevcq.errors import UsageError
 from hevcq.ports.backend import Backend, Machines, WorkerProcess
 from hevcq.ports.ledger import JobFilter, Ledger

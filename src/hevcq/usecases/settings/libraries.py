@@ -10,10 +10,10 @@ from hevcq.domain.profile import Container, Profile
 from hevcq.domain.schedule import DAYS, Schedule
 from hevcq.errors import Conflict, HevcqError, UsageError
 from hevcq.settings.edit import CHANGED, LOOK_AGAIN, Table
-from hevcq.settings.explain import problems_of
 from hevcq.settings.libraries import Library, SyncSettings
+from hevcq.settings.loader import problems_of
 from hevcq.settings.model import ScheduleSettings
-from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
+from hevcq.settings.web import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.util.text import printable
 

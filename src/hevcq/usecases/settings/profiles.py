@@ -10,7 +10,7 @@ from typing import Any
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, Conflict, UsageError
 from hevcq.settings.edit import BY_HAND, CHANGED, LOOK_AGAIN, read_text
-from hevcq.settings.explain import problems_of
+from hevcq.settings.loader import problems_of
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import (
     copy_profiles,

@@ -8,7 +8,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id, split
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import (
+from hevcq.domain.videos import (
     MAX_DESCRIPTION,
     MAX_TITLE,
     Share,
@@ -17,10 +17,14 @@ from hevcq.domain.videos.record import (
     VideoStatus,
     Visibility,
     is_video_id,
+    make_slug,
     one_line,
+    output_prefix,
+    own_name,
     paragraphs,
+    remedy_of,
+    standing,
 )
-from hevcq.domain.videos.rules import make_slug, output_prefix, own_name, remedy_of, standing
 from hevcq.errors import BadUpload, Conflict, HevcqError, NoSuchVideo, UsageError
 from hevcq.ports.backend import Backend
 from hevcq.ports.videos import Quota, VideoFiles, VideoRecords

@@ -15,8 +15,7 @@ from pydantic import Field, ValidationError
 
 from hevcq.domain.job import JobState, RenditionRef, Source, job_id
 from hevcq.domain.model import Frozen
-from hevcq.domain.videos.record import Video
-from hevcq.domain.videos.rules import OCTETS, download_name, media_type, output_prefix
+from hevcq.domain.videos import OCTETS, Video, download_name, media_type, output_prefix
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.ports.encoder import Encoder, TextTrack
 from hevcq.ports.store import Store

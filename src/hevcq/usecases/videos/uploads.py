@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState, RenditionRef
-from hevcq.domain.videos.record import (
+from hevcq.domain.videos import (
     MAX_DESCRIPTION,
     MAX_FILE_NAME,
     MAX_TITLE,
@@ -17,12 +17,12 @@ from hevcq.domain.videos.record import (
     Upload,
     Video,
     VideoStatus,
+    claimed_type,
     make_video_id,
     may_own,
     one_line,
     paragraphs,
 )
-from hevcq.domain.videos.rules import claimed_type
 from hevcq.errors import (
     BadUpload,
     Conflict,

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hevcq.domain.videos.record import Video
+from hevcq.domain.videos import Video
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.web.identity.person import Person, Scope, person_of
 from hevcq.web.services import Searches, read_small, services_of

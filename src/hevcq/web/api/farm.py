@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import Body, Query
 
 from hevcq.domain.job import JobRecord, Move
-from hevcq.domain.pause import Pause
+from hevcq.domain.schedule import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.ledger import JobFilter
 from hevcq.running.ingest import Submitted, submit_key, submit_path

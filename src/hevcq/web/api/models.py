@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hevcq.domain.job import MAX_SIZE, JobState
-from hevcq.domain.pause import RunningWork
+from hevcq.domain.schedule import RunningWork
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import (
+from hevcq.domain.videos import (
     MAX_DESCRIPTION,
     MAX_FILE_NAME,
     MAX_OWNER,

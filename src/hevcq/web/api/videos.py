@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import Body, Query
 
 from hevcq.domain.job import JobState
-from hevcq.domain.videos.record import Video
+from hevcq.domain.videos import Video
 from hevcq.errors import BadUpload, Conflict, NoSuchVideo
 from hevcq.ports.videos import VideoFilter
 from hevcq.usecases.videos import manage, uploads

@@ -11,7 +11,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from pydantic import BaseModel, Field
 
-from hevcq.domain.videos.record import Share
+from hevcq.domain.videos import Share
 from hevcq.errors import StorageError, UsageError
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import DAY_S, MAX_TOKEN_DAYS

@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.keys import UPLOADS
-from hevcq.domain.pause import Pause
-from hevcq.domain.videos.record import Video, is_video_id
+from hevcq.domain.schedule import Pause
+from hevcq.domain.videos import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where

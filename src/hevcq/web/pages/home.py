@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.domain.videos.record import CROCKFORD, MAX_DESCRIPTION, MAX_TITLE, Video, VideoStatus
+from hevcq.domain.videos import CROCKFORD, MAX_DESCRIPTION, MAX_TITLE, Video, VideoStatus
 from hevcq.ports.videos import VideoFilter, VideoOrder
 from hevcq.web.identity.person import Person, person_of
 from hevcq.web.pages.setup import waits_for

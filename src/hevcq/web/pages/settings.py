@@ -11,8 +11,8 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.errors import HevcqError
 from hevcq.ports.event_log import EVENTS
-from hevcq.settings.explain import problems_of
 from hevcq.settings.libraries import Library, Rule, SyncSettings
+from hevcq.settings.loader import problems_of
 from hevcq.settings.model import ScheduleSettings
 from hevcq.usecases.doctor import sync_words
 from hevcq.usecases.settings.changes import SettingsFile

@@ -18,8 +18,7 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import Share, Video, Visibility
-from hevcq.domain.videos.rules import media_type
+from hevcq.domain.videos import Share, Video, Visibility, media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, refresh, rows, settled_rows

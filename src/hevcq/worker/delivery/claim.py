@@ -22,9 +22,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, assert_never
 
 from hevcq.domain.events import JobEvent, OnEvent, WorkerEventName
 from hevcq.domain.job import SETTLED, JobRecord, JobState, RenditionRef, Split, Task, TaskKind
-from hevcq.domain.pause import Closed
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
+from hevcq.domain.schedule import Closed
 from hevcq.domain.verdict import (
     Abandon,
     Bury,

@@ -25,8 +25,7 @@ from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.s3.transfer import MIB, part_bytes
 from hevcq.domain.job import Source
 from hevcq.domain.keys import OUTBOX, UPLOADS
-from hevcq.domain.videos.record import Video
-from hevcq.domain.videos.rules import disposition, raw_key
+from hevcq.domain.videos import Video, disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.videos import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
 from hevcq.util.clock import Clock

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hevcq.backends.aws.clients import translate_errors
 from hevcq.backends.aws.dynamodb.job_table import pages, read_item, read_items
 from hevcq.backends.aws.dynamodb.schema import TTL, Item, float_of, number, string, text
-from hevcq.domain.videos.record import Video, VideoStatus, Visibility
+from hevcq.domain.videos import Video, VideoStatus, Visibility
 from hevcq.errors import Conflict, QuotaExceeded, Unavailable
 from hevcq.ports.videos import (
     MAX_PAGE,

@@ -4,15 +4,18 @@ Every request that depends on a version says so with `If-Match`. Redirects to an
 an unencrypted address are not followed, because the password goes with each request.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpx2 as http
 
@@ -25,8 +28,10 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.catalog import Body, Remote, RemoteFile, RemoteFolder, Removal
-from hevcq.remotes.webdav import multistatus
 from hevcq.util.text import printable, reason_of
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 TIMEOUT = http.Timeout(60.0, connect=15.0)
 LISTING_BYTES = 256 * 1024 * 1024
@@ -95,16 +100,16 @@ class WebDavRemote(Remote):
                 f"{self.server} has no folder {printable(path) or '/'}.",
                 remedy="Check `folders` and `url` of this sync.",
             )
-        root = multistatus.parts_of(urlsplit(self._base).path) or ()
+        root = parts_of(urlsplit(self._base).path) or ()
         asked = tuple(part for part in path.split("/") if part)
-        return multistatus.folder_of(response, root, asked)
+        return folder_of(response, root, asked)
 
     def stat(self, path: str) -> RemoteFile | None:
         response = self._propfind(path, "0")
         if response is None:
             return None
-        root = multistatus.parts_of(urlsplit(self._base).path) or ()
-        found = (each for _, each in multistatus.resources(response, root))
+        root = parts_of(urlsplit(self._base).path) or ()
+        found = (each for _, each in resources(response, root))
         return next((f.file for f in found if f and f.file and f.file.path == path), None)
 
     @contextlib.contextmanager
@@ -170,7 +175,7 @@ class WebDavRemote(Remote):
         self._find_root()
         address = self._address(path)
         headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
-        with self._open("PROPFIND", address, headers, multistatus.REQUEST) as response:
+        with self._open("PROPFIND", address, headers, REQUEST) as response:
             if response.status_code in {404, 410}:
                 return None
             if response.status_code != 207:
@@ -196,10 +201,10 @@ class WebDavRemote(Remote):
         base = self._base
         if "/remote.php/" not in base and self._account.user:
             inside = f"{base}{NEXTCLOUD}/{quote(self._account.user, safe='')}/"
-            with self._open("PROPFIND", base, {"Depth": "0"}, multistatus.REQUEST) as plain:
+            with self._open("PROPFIND", base, {"Depth": "0"}, REQUEST) as plain:
                 listed = plain.status_code == 207
             if not listed:
-                with self._open("PROPFIND", inside, {"Depth": "0"}, multistatus.REQUEST) as there:
+                with self._open("PROPFIND", inside, {"Depth": "0"}, REQUEST) as there:
                     if there.status_code == 207:
                         self._base = inside
         self._found = True
@@ -217,7 +222,7 @@ class WebDavRemote(Remote):
         if status not in {200, 206}:
             self._refuse_if_busy(status)
             raise SourceUnreadable(f"{self.server} refuses to send {name} (HTTP {status}).")
-        etag = multistatus.etag(response.headers.get("ETag"))
+        etag = plain_etag(response.headers.get("ETag"))
         if file.etag and etag and etag != file.etag:
             raise SourceChanged(f"{name} was changed on {self.server} meanwhile.")
         if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -330,3 +335,154 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=str(ca_file))
     except OSError as error:
         raise ConfigError(f"Cannot read the certificates in {printable(ca_file)}.") from error
+
+
+DAV = "{DAV:}"
+OC = "{http://owncloud.org/ns}"
+REQUEST = (
+    b'<?xml version="1.0" encoding="utf-8"?>'
+    b'<d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop>'
+    b"<d:getetag/><d:getcontentlength/><d:getlastmodified/><d:resourcetype/>"
+    b"<oc:checksums/>"
+    b"</d:prop></d:propfind>"
+)
+CHECKSUMS = frozenset({"md5", "sha1", "sha256"})
+_STATUS = re.compile(r"HTTP/\S+ (\d{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of a multistatus: the parts of its path below the root, and its properties."""
+
+    parts: tuple[str, ...]
+    folder: bool
+    file: RemoteFile | None
+
+
+def plain_etag(value: str | None) -> str:
+    """Return an ETag without quotes, weakness mark and the suffix of a compressing proxy.
+
+    Servers differ: one property is unquoted while the header is quoted, Apache's mod_deflate adds
+    `-gzip`, nginx marks as weak what it compresses. What cannot be sent back in a header is none.
+    """
+    text = (value or "").strip().removeprefix("W/").strip('"')
+    for suffix in ("-gzip", ";gzip", "-br", "--gzip"):
+        text = text.removesuffix(suffix)
+    plain = text.isascii() and text.isprintable() and '"' not in text
+    return text if plain else ""
+
+
+def parts_of(address: str) -> tuple[str, ...] | None:
+    """Return the decoded parts of an address's path, or None if one of them is not a name.
+
+    Parts are decoded after they are split, so that `%2F` cannot make two of one.
+    """
+    parts = tuple(
+        unquote(part, errors="surrogateescape") for part in address.split("/") if part != ""
+    )
+    return (
+        None if any(part in {".", ".."} or "/" in part or "\0" in part for part in parts) else parts
+    )
+
+
+def folder_of(content: bytes, root: tuple[str, ...], asked: tuple[str, ...]) -> RemoteFolder:
+    """Return the listing of the folder `asked` (parts below `root`).
+
+    Raises Unavailable if the content is not a multistatus.
+    """
+    folders: list[str] = []
+    files: dict[str, RemoteFile] = {}
+    refused: list[str] = []
+    for address, found in resources(content, root):
+        if found is None:
+            refused.append(address)
+        elif found.parts == asked:
+            continue
+        elif found.parts[:-1] != asked:
+            refused.append(address)
+        elif found.folder:
+            folders.append("/".join(found.parts))
+        elif found.file is not None:
+            files[found.file.path] = found.file
+    return RemoteFolder(tuple(dict.fromkeys(folders)), tuple(files.values()), tuple(refused))
+
+
+def resources(content: bytes, root: tuple[str, ...]) -> Iterator[tuple[str, Resource | None]]:
+    """Yield each address with its resource, or None where it is not one below `root`."""
+    for response in _parse(content).iter(f"{DAV}response"):
+        address = (response.findtext(f"{DAV}href") or "").strip()
+        parts = _path_of(address)
+        if parts is None or parts[: len(root)] != root:
+            yield address, None
+            continue
+        yield address, _resource(response, parts[len(root) :])
+
+
+def _path_of(address: str) -> tuple[str, ...] | None:
+    try:
+        return parts_of(urlsplit(address).path)
+    except ValueError:  # such as a bracket that is not closed in the host
+        return None
+
+
+def _parse(content: bytes) -> Element:
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, fromstring
+
+    try:
+        document: Element = fromstring(content, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise Unavailable("The server's listing cannot be read as WebDAV (XML).") from error
+    if document.tag != f"{DAV}multistatus":
+        raise Unavailable("The server did not answer with a WebDAV listing.")
+    return document
+
+
+def _resource(response: Element, parts: tuple[str, ...]) -> Resource:
+    found: dict[str, Element] = {}
+    for propstat in response.findall(f"{DAV}propstat"):
+        status = _STATUS.match((propstat.findtext(f"{DAV}status") or "").strip())
+        if status is not None and status[1] == "200":
+            for prop in propstat.iterfind(f"{DAV}prop/*"):
+                found[prop.tag] = prop
+    kind = found.get(f"{DAV}resourcetype")
+    if kind is not None and kind.find(f"{DAV}collection") is not None:
+        return Resource(parts, folder=True, file=None)
+    return Resource(parts, folder=False, file=_file(found, parts))
+
+
+def _file(found: dict[str, Element], parts: tuple[str, ...]) -> RemoteFile | None:
+    """Return the file, or None without a length: it cannot be known to have come whole."""
+    length = _text(found, f"{DAV}getcontentlength")
+    if not (length.isascii() and length.isdigit() and len(length) < 19) or not parts:
+        return None
+    version = _text(found, f"{DAV}getetag")
+    return RemoteFile(
+        path="/".join(parts),
+        size=int(length),
+        # A weak one may stay while the bytes change.
+        etag="" if version.startswith("W/") else plain_etag(version),
+        modified=_time(_text(found, f"{DAV}getlastmodified")),
+        checksums=_checksums(found.get(f"{OC}checksums")),
+    )
+
+
+def _text(found: dict[str, Element], tag: str) -> str:
+    prop = found.get(tag)
+    return "" if prop is None else (prop.text or "").strip()
+
+
+def _time(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+
+
+def _checksums(prop: Element | None) -> tuple[tuple[str, str], ...]:
+    """Read `<oc:checksum>SHA1:… MD5:…</oc:checksum>`, what the uploader wrote of the bytes."""
+    words = "" if prop is None else " ".join(prop.itertext())
+    pairs = (word.partition(":") for word in words.split())
+    return tuple(
+        (name.lower(), value.lower()) for name, _, value in pairs if name.lower() in CHECKSUMS
+    )

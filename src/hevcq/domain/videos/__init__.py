@@ -1,1 +1,0 @@
-"""Uploaded videos: their record, and the rules of uploads."""

@@ -1,1 +1,0 @@
-"""Receivers of messages: apprise, webhooks, media servers."""

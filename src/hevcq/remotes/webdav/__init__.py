@@ -1,1 +1,0 @@
-"""WebDAV (RFC 4918), as Nextcloud and others serve it."""
