@@ -219,6 +219,25 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     assert "one message a day at 07:30" in operator.get("/settings/messages").text
 
 
+def test_a_restart_is_asked_for_exactly_where_a_receiver_changed(
+    operator: TestClient, opened: App, config: Path
+) -> None:
+    hours = {"grid": "yes", "at_end": "border", "h1": "1"}
+    person = {"kind_of": "notify", "name": "me", "url": "json://127.0.0.1:9/in"}
+    changes = [("1", "hours", hours), ("3", "messages", person)]
+
+    said = []
+    for number, section, form in changes:
+        saved = operator.post(f"/settings/{section}", data={"file_digest": digest(opened), **form})
+        undone = operator.post("/settings/changes/undo", data={"number": number})
+        said += [operator.get(each.headers["location"]).text for each in (saved, undone)]
+
+    assert ["Saved." in each for each in said] == [True, False, True, False]
+    assert ["Undone." in each for each in said] == [False, True, False, True]
+    assert ["Restart hevcq" in each for each in said] == [False, False, True, True]
+    assert ["in seconds" in each for each in said] == [True, True, False, False]
+
+
 @pytest.fixture
 def account(opened: App, webdav: WebDav, tmp_path: Path) -> dict[str, str]:
     """The form of a new sync account at a server that is there."""

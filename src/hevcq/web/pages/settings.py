@@ -93,7 +93,8 @@ NOTICES = {
     "removed": "Removed from the settings; its files stay as they are.",
     "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
     "deleted": "Deleted. Nothing uses it any more; a running `hevcq service` forgets it at its next start.",
-    "undone": "Undone. Receivers need a restart of hevcq's service or worker for this, too.",
+    "undone": "Undone. A running `hevcq service` uses it in seconds; workers and joined machines from their next start.",
+    "undone-receiver": "Undone. Restart hevcq's service or worker: they read who is notified when they start.",
 }
 
 
@@ -322,8 +323,7 @@ def put_hours(request: Request, form: Mapping[str, str]) -> Response:
 def _receivers_page(
     request: Request,
     shown: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]],
-    error: str = "",
-    notice: str = "",
+    **said: str,
 ) -> Response:
     forms = []
     for kind, (model, title) in RECEIVERS.items():
@@ -331,9 +331,7 @@ def _receivers_page(
         made = fields(model, RECEIVER[kind], values, problems, _events(kind))
         forms.append((kind, title, made, bool(problems)))
     listed = listed_receivers(file_of(request))
-    return show(
-        request, "settings_messages.html", listed=listed, forms=forms, error=error, notice=notice
-    )
+    return show(request, "settings_messages.html", listed=listed, forms=forms, **said)
 
 
 def _events(kind: str) -> Options:
@@ -355,7 +353,7 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     add = partial(add_receiver, check=people, known=known)
     problems = attempt(problems_of(model, values), lambda: add(file, kind, values, who))
     if problems:
-        return _receivers_page(request, {kind: (values, problems)}, problems.get("", ""))
+        return _receivers_page(request, {kind: (values, problems)}, error=problems.get("", ""))
     return done(services_of(request).app, "/messages", "receiver")
 
 
@@ -381,7 +379,7 @@ def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
     app.adopt_settings(file_of(request).settings())
     name, problem = try_receiver(app, number)
     if problem:
-        return _receivers_page(request, {}, f"{name} did not take the test: {problem}")
+        return _receivers_page(request, {}, error=f"{name} did not take the test: {problem}")
     return _receivers_page(request, {}, notice=f"{name} took the test.")
 
 
@@ -421,5 +419,6 @@ def history(request: Request) -> Response:
 
 
 def undo(request: Request, form: Mapping[str, str]) -> Response:
-    file_of(request).undo(whole(form.get("number", "")) or 0, operator_of(request).name)
-    return done(services_of(request).app, "/changes", "undone")
+    change = file_of(request).undo(whole(form.get("number", "")) or 0, operator_of(request).name)
+    word = "undone-receiver" if change.place in RECEIVERS else "undone"
+    return done(services_of(request).app, "/changes", word)
