@@ -20,9 +20,9 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.util.clock import SystemClock
+from hevcq.worker.admission import Scratch
 from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from support.clips import make_clip
 
 ROOT = Path(__file__).resolve().parents[2]

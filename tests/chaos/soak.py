@@ -149,10 +149,10 @@ def _work(folder: Path, *, real: bool) -> None:
     from hevcq.ffmpeg.process.child import run_child
     from hevcq.util.clock import SystemClock
     from hevcq.util.signals import StopSignals
+    from hevcq.worker.admission import Scratch
     from hevcq.worker.delivery.claim import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.pool import WorkerPool
-    from hevcq.worker.scratch import Scratch
     from support.fakes.encoder import FakeEncoder, fake_plan
 
     class Stub(FakeEncoder):

@@ -8,8 +8,8 @@ import pytest
 
 from chaos.hostile_kit import in_time
 from hevcq.errors import StorageError, SwapRefused
-from hevcq.library.certificates import Certificates, temp_beside
 from hevcq.library.filesystem import FileSystem, temp_of
+from hevcq.library.own_files import Certificates, temp_beside
 from hevcq.library.place import ToPlace, certificate_of, place
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap

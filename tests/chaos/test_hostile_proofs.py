@@ -11,7 +11,7 @@ from chaos.hostile_kit import in_time
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
-from hevcq.library.certificates import Certificates
+from hevcq.library.own_files import Certificates
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import OwnRenditions, TargetState

@@ -14,7 +14,7 @@ from chaos.sim.video_driver import VideoDriver
 from chaos.sim.video_world import VideoWorld, is_video_world
 from hevcq.domain.keys import parse_work_key
 from hevcq.errors import Superseded
-from hevcq.worker.chunking import parts, subjob
+from hevcq.worker import chunking
 from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.encode_job import subjob_task
 
@@ -105,15 +105,14 @@ def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
         join_task = subjob_task(task, task.split, None)
         context.retry_control_call(lambda: context.backend.queues[task.profile].send([join_task]))
 
-    monkeypatch.setattr(parts, "send_join", hasty)
-    monkeypatch.setattr(subjob, "send_join", hasty)
+    monkeypatch.setattr(chunking, "send_join", hasty)
 
     _broken("a join was sent before the set was complete")
 
 
 def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     """Parts are looked up by their number alone, as if a job had only ever one split."""
-    collected = parts.JoinJob._collected
+    collected = chunking.JoinJob._collected
 
     def any_split(self, part, folder):
         if part.subjob.chunk == 0:
@@ -127,9 +126,8 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
                 part = part.model_copy(update={"rendition": there})
         return collected(self, part, folder)
 
-    monkeypatch.setattr(parts.JoinJob, "_collected", any_split)
-    monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
-    monkeypatch.setattr(subjob, "sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr(chunking.JoinJob, "_collected", any_split)
+    monkeypatch.setattr(chunking, "sweep", lambda *_a, **_n: None)
 
     _broken("splits in one video", first=63)
 
@@ -162,7 +160,7 @@ def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):
 
 
 def test_a_video_that_is_not_swept_is_noticed(monkeypatch):
-    monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
-    monkeypatch.setattr("hevcq.worker.chunking.subjob.sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr(chunking, "sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr("hevcq.worker.chunking.sweep", lambda *_a, **_n: None)
 
     _broken("this is left", first=2)

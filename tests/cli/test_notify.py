@@ -10,7 +10,7 @@ from standardwebhooks import Webhook as Reference
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import load
 from hevcq.wiring.app import App
-from hevcq.wiring.notify import event_watch
+from hevcq.wiring.contexts import event_watch
 from support.standin import WebhookTaker, running
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"

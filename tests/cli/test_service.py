@@ -20,7 +20,7 @@ from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.domain.schedule import DAYS
 from hevcq.errors import ConfigError, SourceAway
-from hevcq.library.lock import in_use
+from hevcq.library.own_files import in_use
 from hevcq.running.folder import FolderIngest
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
@@ -31,7 +31,7 @@ from hevcq.usecases.settings.libraries import save_library
 from hevcq.util.clock import SystemClock
 from hevcq.util.signals import Notifier, StopSignals
 from hevcq.wiring.app import App
-from hevcq.wiring.notify import event_log
+from hevcq.wiring.contexts import event_log
 from support import clips
 from support.webdav import PASSWORD, USER, serving
 

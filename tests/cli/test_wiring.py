@@ -15,8 +15,8 @@ from hevcq.settings.model import AwsSettings, PriceSettings, Settings
 from hevcq.usecases.operations.pausing import SPENT_EVERY_S
 from hevcq.usecases.placement.originals import FIRST_S
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import build_pool, load_now, watchers
-from hevcq.worker.monitoring.watchers import Background
+from hevcq.wiring.worker import build_pool, watchers
+from hevcq.worker.monitoring.watchers import Background, load_now
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.jobs import Farm
@@ -44,7 +44,7 @@ def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
 
 
 def test_load_of_this_machine_is_what_its_system_says(tmp_path: Path):
-    found = load_now(App(Settings(data_dir=tmp_path, scratch_dir=tmp_path / "not" / "there")))
+    found = load_now(tmp_path / "not" / "there")
 
     assert found.load is not None
     assert found.memory is not None

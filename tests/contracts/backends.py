@@ -202,7 +202,6 @@ def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
     from hevcq.backends.aws.factory import CompatibleStore
     from hevcq.backends.sql.factory import open_backend
     from hevcq.util.clock import SystemClock
-    from hevcq.wiring.bucket import put_beside
     from support.postgres import database
 
     clients.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
@@ -213,7 +212,7 @@ def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
     bucket.write("of this farm")
     bucket.prove()
     data = settings.data_dir
-    opened = put_beside(open_backend(data, data, PROFILES, clock, shared), bucket.objects)
+    opened = open_backend(data, data, PROFILES, clock, shared).with_store(bucket.beside)
     world = sql_world(folder, clock, opened)
 
     def upload(video: UploadedVideo, content: bytes) -> None:

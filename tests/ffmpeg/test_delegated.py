@@ -15,8 +15,8 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
 from hevcq.ffmpeg.delegated import DelegatingEncoder
+from hevcq.ports.backend import Errand, Machine
 from hevcq.ports.encoder import EncodeRequest
-from hevcq.ports.joined import Errand, Machine
 from hevcq.ports.store import Write
 from hevcq.relay import SparseFile, serve
 from hevcq.util.clock import SystemClock

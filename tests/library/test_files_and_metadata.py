@@ -11,7 +11,7 @@ import pytest
 from hevcq.errors import HevcqError
 from hevcq.library import filesystem as files
 from hevcq.library.filesystem import FileSystem, copy_metadata
-from hevcq.library.lock import root_lock
+from hevcq.library.own_files import root_lock
 from hevcq.util.file_io import sha256_bytes
 from support.library import video
 

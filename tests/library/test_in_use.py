@@ -7,7 +7,7 @@ import pytest
 
 from hevcq.errors import LibraryError, Unavailable
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.lock import in_use
+from hevcq.library.own_files import in_use
 from hevcq.library.place import ToPlace, place
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock

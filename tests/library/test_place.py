@@ -142,7 +142,7 @@ OTHER = """
 import sys
 from pathlib import Path
 from hevcq.errors import LibraryError
-from hevcq.library.lock import root_lock
+from hevcq.library.own_files import root_lock
 from hevcq.library.filesystem import FileSystem
 with root_lock(Path(sys.argv[1]), FileSystem()):
     print("held", flush=True)

@@ -8,8 +8,8 @@ import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.errors import SourceUnreadable, VerificationFailed
-from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
+from hevcq.library.own_files import Certificates
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.request import Destination

@@ -11,7 +11,7 @@ from hevcq.domain.certificate import REQUIRED, Certificate, CertifiedFile, Gate,
 from hevcq.domain.job import Task
 from hevcq.domain.planning import planner
 from hevcq.errors import UsageError, VerificationFailed
-from hevcq.library.certificates import certificate_path
+from hevcq.library.own_files import certificate_path
 from hevcq.usecases import verify_files as use_case
 from hevcq.usecases.verify_files import (
     VerifyFilesReport,

@@ -16,7 +16,7 @@ from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed
-from hevcq.wiring.notify import event_log
+from hevcq.wiring.contexts import event_log
 
 
 def test_it_shows_queues_running_jobs_and_that_others_failed(operator, farm):

@@ -13,8 +13,8 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.settings.libraries import Library
-from hevcq.usecases.operations import listing
-from hevcq.usecases.operations.listing import changeable, listed
+from hevcq.usecases.operations import status
+from hevcq.usecases.operations.status import changeable, listed
 from hevcq.web.pages import jobs
 from support.fakes.ledger import MemoryLedger
 
@@ -83,7 +83,7 @@ def test_it_lists_and_changes_jobs_by_the_codec_that_was_probed_last(operator, f
         in confirm(operator, action="retry", state="failed", codec="h264").headers["location"]
     )
     assert operator.get("/board/jobs/now?codec=av1").status_code == 400
-    monkeypatch.setattr(listing, "MAX_LOOKED_UP", 2)
+    monkeypatch.setattr(status, "MAX_LOOKED_UP", 2)
     assert "among the first 2; there may be more" in operator.get("/board/jobs?codec=vp9").text
     on_aws = farm.app.settings.model_copy(update={"backend": "aws"})
     monkeypatch.setattr(farm.app, "settings", on_aws)
@@ -124,12 +124,12 @@ def test_pages_follow_each_other_without_a_gap(operator, farm, monkeypatch):
 
 
 def test_a_search_reads_so_many_jobs_and_says_where_it_stopped(farm, clock, monkeypatch):
-    monkeypatch.setattr(listing, "MAX_READ", 2)
+    monkeypatch.setattr(status, "MAX_READ", 2)
     ledger = MemoryLedger(clock)  # it looks for no text by itself
     for number in range(5):
         ledger.register(farm.queued(f"{number}.mp4")[1][0].source, ["hevc"])
     oldest = list(ledger.jobs(JobFilter()))[-1]
-    wanted = JobFilter(text=listing.shown_path(oldest))
+    wanted = JobFilter(text=status.shown_path(oldest))
 
     first = listed(ledger, wanted, 10)
     second = listed(ledger, replace(wanted, before=first.last), 10)
@@ -177,7 +177,7 @@ def test_all_damaged_videos_are_kept_but_for_uploads(operator, farm, monkeypatch
     ledger = farm.app.backend.ledger
     assert {ledger.get(job.job_id).state for job in torn} == {JobState.SKIPPED}
     assert ledger.get(net.job_id).state is JobState.DEAD
-    monkeypatch.setattr(listing, "UPLOADS", net.source.key.rpartition("/")[0])
+    monkeypatch.setattr(status, "UPLOADS", net.source.key.rpartition("/")[0])
     for left in (
         confirm(operator, action="keep"),
         operator.post("/board/jobs/change", data={"action": "keep", "job": net.job_id}),
@@ -317,7 +317,7 @@ def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(op
     assert {ledger.get(each.job_id).state for each in (job, waiting)} == {JobState.DEAD}
     assert ledger.get(done.job_id).state is JobState.DONE
     ended = JobFilter(states=frozenset({JobState.DONE}))
-    assert list(changeable(ledger, ended, listing.UNDER_WAY)) == []
+    assert list(changeable(ledger, ended, status.UNDER_WAY)) == []
 
 
 @pytest.mark.parametrize("form", [{"state": "failed"}, {"action": "odd"}, {"action": "cancel", "job": "TODO/"},

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from hevcq import __version__
 from hevcq.domain.orders import MachineFacts, OrderEnd, OrderProgress
-from hevcq.ports.joined import Errand, source_tag
+from hevcq.ports.backend import Errand, source_tag
 from hevcq.running.machines import JoinedMachines
 from hevcq.usecases.machines.board import JoinedMachine
 from hevcq.web.identity.accounts import ProgramTokens

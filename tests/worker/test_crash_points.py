@@ -9,7 +9,7 @@ import pytest
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import EncoderFailed, LimitExceeded, SourceDamaged, Stopped
-from hevcq.worker.scratch import Scratch
+from hevcq.worker.admission import Scratch
 from support.fakes.encoder import passed
 from support.fakes.farm import Farm
 

@@ -15,9 +15,9 @@ import pytest
 
 from hevcq.errors import DiskFull, Unavailable, WorkerUnfit
 from hevcq.util.signals import StopSignals
+from hevcq.worker.admission import Scratch
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import WorkerPool
-from hevcq.worker.scratch import Scratch
 from hevcq.worker.slot import SlotOutcome
 from support.clips import ManualClock
 from support.fakes.farm import Farm
@@ -25,7 +25,7 @@ from support.fakes.farm import Farm
 HOLD = """
 import sys, pathlib, time
 from hevcq.util.clock import SystemClock
-from hevcq.worker.scratch import Scratch
+from hevcq.worker.admission import Scratch
 import threading
 scratch = Scratch(pathlib.Path(sys.argv[1]), SystemClock())
 with scratch.job("job") as folder:

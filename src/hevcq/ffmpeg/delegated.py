@@ -13,6 +13,7 @@ from hevcq.errors import LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import is_url
 from hevcq.ffmpeg.run.runner import most_bytes
+from hevcq.ports.backend import Errand, Machine, source_tag
 from hevcq.ports.encoder import (
     EncodeProgress,
     EncodeReport,
@@ -20,7 +21,6 @@ from hevcq.ports.encoder import (
     OnProgress,
     VerifyRequest,
 )
-from hevcq.ports.joined import Errand, Machine, source_tag
 from hevcq.util.file_io import sha256_file
 from hevcq.util.log import get_logger
 

@@ -25,13 +25,6 @@ from hevcq.errors import (
     VerificationFailed,
     is_full,
 )
-from hevcq.library.certificates import (
-    OWN_PREFIX,
-    Certificates,
-    certificate_path,
-    shown_path,
-    temp_beside,
-)
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
@@ -43,7 +36,16 @@ from hevcq.library.filesystem import (
     temp_of,
     write_durably,
 )
-from hevcq.library.lock import job_lock, noted_jobs, stale_job_lock
+from hevcq.library.own_files import (
+    OWN_PREFIX,
+    Certificates,
+    certificate_path,
+    job_lock,
+    noted_jobs,
+    shown_path,
+    stale_job_lock,
+    temp_beside,
+)
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger

@@ -30,7 +30,7 @@ from hevcq.errors import (
     WorkerUnfit,
     is_full,
 )
-from hevcq.ports.joined import Home
+from hevcq.ports.backend import Home
 from hevcq.ports.store import Write
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger

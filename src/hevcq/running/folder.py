@@ -10,7 +10,7 @@ from hevcq.domain.events import EventName, Listener
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceAway
-from hevcq.library.lock import in_use
+from hevcq.library.own_files import in_use
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
 from hevcq.library.scanning.watch_folder import (
@@ -265,7 +265,7 @@ class FolderIngest:
         if not found:
             return []
         from hevcq.ports.event_log import Happened
-        from hevcq.wiring.notify import event_log
+        from hevcq.wiring.contexts import event_log
 
         log, now = event_log(self._app), self._app.clock.now()
         new = []

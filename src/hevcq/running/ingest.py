@@ -27,7 +27,7 @@ from hevcq.usecases.operations.pausing import why_closed
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import encodable, printable
 from hevcq.wiring.app import App
-from hevcq.wiring.notify import notify_now
+from hevcq.wiring.contexts import notify_now
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.pool import WorkerPool
 

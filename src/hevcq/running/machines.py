@@ -137,13 +137,13 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
     from hevcq.domain.planning.planner import make_plan
     from hevcq.domain.profile import Container
     from hevcq.ffmpeg.delegated import DelegatingEncoder
-    from hevcq.wiring.notify import watched_events
+    from hevcq.wiring.contexts import watched_events
     from hevcq.wiring.worker import admission
+    from hevcq.worker.admission import Scratch
     from hevcq.worker.delivery.claim import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Presence, Watcher
     from hevcq.worker.pool import WorkerPool
-    from hevcq.worker.scratch import Scratch
 
     settings, backend, label = app.settings, app.worker_backend, f":@{machine.name}"
     encoder = app.new_encoder(DelegatingEncoder).led_by(machine)
@@ -298,8 +298,8 @@ def work_for_farm(
     """Carry out the farm's orders until a stop signal. Raises what ended it before."""
     from hevcq.remotes.farm import HttpFarm, require_private
     from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
-    from hevcq.wiring.worker import load_now
-    from hevcq.worker.scratch import Scratch
+    from hevcq.worker.admission import Scratch
+    from hevcq.worker.monitoring.watchers import load_now
 
     require_private(farm.address)
     facts = machine_facts(app)
@@ -313,7 +313,7 @@ def work_for_farm(
             app.capacity.threads,
             app.settings.min_free_mib << 20,
             echo,
-            partial(load_now, app),
+            partial(load_now, app.settings.scratch),
         )
         worker = JoinedWorker(ports, facts, signals.asked)
         worker.start()

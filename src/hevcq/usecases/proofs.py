@@ -20,7 +20,6 @@ from hevcq.domain.job import RenditionRef, same_version
 from hevcq.domain.keys import key_for_path, tail_of_key
 from hevcq.domain.profile import Profile
 from hevcq.errors import BadKey, Interruption, PermanentError, UsageError
-from hevcq.library.certificates import Certificates, shown_path
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
@@ -29,6 +28,7 @@ from hevcq.library.filesystem import (
     same_bytes,
     size_of,
 )
+from hevcq.library.own_files import Certificates, shown_path
 from hevcq.ports.catalog import HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, SpareFolder
 from hevcq.ports.ledger import Ledger

@@ -16,8 +16,8 @@ from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError
-from hevcq.library.certificates import SET_SUFFIX, Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem
+from hevcq.library.own_files import SET_SUFFIX, Certificates, certificate_at
 from hevcq.ports.encoder import (
     TRIMMED,
     Encoder,

@@ -45,8 +45,7 @@ from hevcq.web.rendering import page
 from hevcq.web.services import LiveParts, Services
 from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import compare_ports, video_farm
-from hevcq.wiring.notify import video_messages
+from hevcq.wiring.contexts import compare_ports, video_farm, video_messages
 
 FRESH_S, FRESH_AWS_S = 1.0, 5.0
 """Seconds that a live part of a page is fresh; on AWS each look at the farm costs money."""

@@ -128,9 +128,13 @@ class App:
 
         if not self.settings.s3.bucket:
             return open_sql(self.settings, self.profiles, self.clock, self._notice)
-        from hevcq.wiring.bucket import open_beside
-
-        return open_beside(self.settings, self.profiles, self.clock, self._bucket, self._notice)
+        opened = open_sql(self.settings, self.profiles, self.clock, self._notice, self._bucket)
+        try:
+            self._bucket.prove()  # refuses one that is another's or whose server keeps no conditions
+        except BaseException:
+            opened.close()
+            raise
+        return opened.with_store(self._bucket.beside)
 
     @cached_property
     def _bucket(self) -> CompatibleStore:
@@ -165,7 +169,7 @@ class App:
 
         A worker's sweep removes what a kill leaves.
         """
-        from hevcq.worker.scratch import Scratch
+        from hevcq.worker.admission import Scratch
 
         keep = self.settings.min_free_mib << 20
         with (

@@ -15,17 +15,15 @@ from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
-    from hevcq.domain.model import MachineLoad
     from hevcq.domain.profile import Profile
     from hevcq.ports.backend import WorkerFacts
     from hevcq.ports.encoder import Encoder
     from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
-    from hevcq.worker.admission import Admission
+    from hevcq.worker.admission import Admission, Scratch
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Watcher
     from hevcq.worker.pool import WorkerPool
-    from hevcq.worker.scratch import Scratch
 
 
 def build_pool(
@@ -43,12 +41,12 @@ def build_pool(
     """
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.library_state import require_shares
-    from hevcq.wiring.notify import watched_events
+    from hevcq.wiring.contexts import watched_events
+    from hevcq.worker.admission import Scratch
     from hevcq.worker.delivery.claim import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Background
     from hevcq.worker.pool import WorkerPool
-    from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.worker_backend
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
@@ -98,45 +96,17 @@ def _presence(
         proven = {encoder_of(each.video.codec) for each in served if app.encoder.proven(each)}
         waits = dict.fromkeys(filter(None, (pool().why_paused(each.name) for each in served)))
         said = {"encoders": tuple(sorted(proven)), "waits": tuple(waits)}
-        return worker_facts(app).model_copy(update=said)
+        return _facts(app).model_copy(update=said)
 
     presence = Presence(machines, app.worker_backend.owner, facts, app.clock)
     watching.append(presence)
     return presence.reason
 
 
-def worker_facts(app: App) -> WorkerFacts:
-    """Return what this process says of its machine."""
-    from hevcq import __version__
-    from hevcq.ports.backend import WorkerFacts
-    from hevcq.util.processes import node
+def _facts(app: App) -> WorkerFacts:
+    from hevcq.worker.monitoring.watchers import worker_facts
 
-    try:
-        ffmpeg = app.encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
-    except HevcqError:  # which ends the worker, and is said then
-        ffmpeg = ""
-    return WorkerFacts(
-        machine=node(),
-        version=__version__,
-        ffmpeg=ffmpeg,
-        cores=app.capacity.cores,
-        slots=app.capacity.slots,
-        **load_now(app).left(),
-    )
-
-
-def load_now(app: App) -> MachineLoad:
-    """Return how busy this machine is, and what it has left."""
-    from hevcq.domain.model import MachineLoad
-    from hevcq.util.host import free_beside, memory_now
-
-    free, memory = memory_now() or (None, None)
-    try:
-        scratch = free_beside(app.settings.scratch)
-    except OSError:
-        scratch = None
-    load = round(os.getloadavg()[0], 2)
-    return MachineLoad(load=load, memory=memory, memory_free=free, scratch_free=scratch)
+    return worker_facts(app.encoder, app.capacity, app.settings.scratch)
 
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
@@ -214,7 +184,7 @@ def run_pool(
 
 def _sign_off(app: App, error: BaseException) -> None:
     """Leave in the list of machines why this one cannot work."""
-    backend, broken = app.worker_backend, worker_facts(app)
+    backend, broken = app.worker_backend, _facts(app)
     if backend.machines is not None:
         with suppress(HevcqError):
             reason = {"waits": (str(error),), "slots": 0}

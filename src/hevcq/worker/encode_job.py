@@ -33,10 +33,10 @@ from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import HevcqError, MediaRefused, StorageError, TransientError
 from hevcq.ports.encoder import EncodeReport
 from hevcq.util.log import get_logger
+from hevcq.worker.admission import sha256_file
 from hevcq.worker.delivery.claim import ClaimedTask, WorkerContext
 from hevcq.worker.delivery.job import Job, Made
 from hevcq.worker.publish import adopt, publish
-from hevcq.worker.scratch import sha256_file
 
 PLAN = "plan.json"
 LATER_S = 5.0

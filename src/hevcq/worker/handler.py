@@ -34,8 +34,7 @@ from hevcq.errors import (
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.parts import ChunkJob, JoinJob
-from hevcq.worker.chunking.subjob import settle_ended_subjob, settle_obsolete_subjob
+from hevcq.worker.chunking import ChunkJob, JoinJob, settle_ended_subjob, settle_obsolete_subjob
 from hevcq.worker.delivery.claim import (
     ClaimedTask,
     ClaimResult,

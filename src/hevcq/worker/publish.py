@@ -55,10 +55,10 @@ from hevcq.ports.store import Publication, Store, StoredObject
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
+from hevcq.worker.admission import sha256_file
 from hevcq.worker.delivery.claim import ClaimedTask, WorkerContext
 from hevcq.worker.delivery.job import Made, Reporter
 from hevcq.worker.delivery.lease import Lease
-from hevcq.worker.scratch import sha256_file
 
 SWEEP_EVERY_S = 3600.0
 GRACE_S = 24 * 3600.0

@@ -11,8 +11,8 @@ from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.usecases.operations.reprocess import JobResult, cancel
+from hevcq.worker.admission import Scratch
 from hevcq.worker.delivery.claim import WorkerContext
-from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import make_farm

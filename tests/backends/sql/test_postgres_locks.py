@@ -14,7 +14,7 @@ import pytest
 
 from hevcq.errors import HevcqError, LockLost, Unavailable
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.lock import job_lock, root_lock
+from hevcq.library.own_files import job_lock, root_lock
 from hevcq.library.place import sweep
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
@@ -31,7 +31,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.lock import job_lock, root_lock
+from hevcq.library.own_files import job_lock, root_lock
 from hevcq.library.replacement.swap import Swap
 from hevcq.sql.postgres import PostgresDatabase
 from hevcq.util.clock import SystemClock

@@ -19,7 +19,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.profile import Bounds, Gates, Profile, VideoRecipe
 from hevcq.ports.ledger import JobFilter
 from hevcq.util.clock import SystemClock
-from hevcq.worker.scratch import Scratch
+from hevcq.worker.admission import Scratch
 from support.clips import make_clip
 
 STALL_S = 2.0

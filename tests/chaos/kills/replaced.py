@@ -18,7 +18,7 @@ import psycopg
 
 from e2e.embedded.farm import Farm, Machine, digest, until
 from hevcq.domain.certificate import Certificate
-from hevcq.library.certificates import certificates_folder
+from hevcq.library.own_files import certificates_folder
 from support.clips import make_clip
 from support.faulty import FaultyLine
 from support.postgres import Server

@@ -18,8 +18,8 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
+from hevcq.worker.admission import Scratch
 from hevcq.worker.publish import GRACE_S, sweep_sets
-from hevcq.worker.scratch import Scratch
 
 ZERO = (
     "lost",

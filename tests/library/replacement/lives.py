@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hevcq.library.certificates import OWN_FOLDER, OWN_PREFIX
+from hevcq.library.own_files import OWN_FOLDER, OWN_PREFIX
 from support.library import Video
 
 Look = tuple[bytes, int, int]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from hevcq.errors import HevcqError
-from hevcq.library.certificates import OWN_FOLDER
+from hevcq.library.own_files import OWN_FOLDER
 from hevcq.library.replacement.swap import Swap
 from library.replacement.lives import (
     Model,

@@ -11,8 +11,8 @@ from hevcq.errors import (
     HevcqError,
     SwapRefused,
 )
-from hevcq.library.certificates import own_folder
 from hevcq.library.filesystem import FileSystem
+from hevcq.library.own_files import own_folder
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import (

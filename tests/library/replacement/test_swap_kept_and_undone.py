@@ -10,8 +10,8 @@ import os
 import pytest
 
 from hevcq.errors import HevcqError, UndoRefused
-from hevcq.library.certificates import own_folder
 from hevcq.library.filesystem import FileSystem, fingerprint_of
+from hevcq.library.own_files import own_folder
 from hevcq.library.replacement.journal import Journal, UndoneOriginals
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap

@@ -14,10 +14,10 @@ from hevcq.domain.profile import Container, Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
 from hevcq.util.clock import Clock
+from hevcq.worker.admission import Scratch
 from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, Faulty, Outage, memory_backend
 from support.fakes.crashing import Calls, ComeTo

@@ -9,7 +9,7 @@ from hevcq.cli.exit_codes import ExitCode, ingest_exit_code
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
-from hevcq.library.certificates import Certificates
+from hevcq.library.own_files import Certificates
 from hevcq.library.scanning.scan import Rejected, RejectionCause
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter

@@ -13,8 +13,8 @@ from hevcq import __version__
 from hevcq.domain.model import MachineLoad
 from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.errors import AccessDenied, EncoderFailed, SourceGone, Stopped, Unavailable, WorkerUnfit
+from hevcq.ports.backend import Home
 from hevcq.ports.encoder import EncodeProgress, EncodeReport
-from hevcq.ports.joined import Home
 from hevcq.ports.store import Write
 from hevcq.relay import BLOCK_BYTES
 from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker

@@ -8,7 +8,7 @@ import pytest
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import LivedTime, Mode
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.placement.lived_time import DAY_S, MAX_OFF_S, advanced, lived_s
+from hevcq.usecases.placement.collect import DAY_S, MAX_OFF_S, advanced, lived_s
 from hevcq.usecases.placement.originals import recover
 from hevcq.util.clock import EARLIEST
 from support.catalog import new_catalog

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hevcq.errors import Unavailable
-from hevcq.library.certificates import certificate_path
 from hevcq.library.filesystem import FileSystem, Pace
+from hevcq.library.own_files import certificate_path
 from hevcq.ports.catalog import RemoteFile, SyncEntry
 from hevcq.sql.catalog import SyncJournal
 from hevcq.sql.sqlite import SqliteDatabase

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hevcq.library.certificates import MAX_NAME_BYTES, is_own
+from hevcq.library.own_files import MAX_NAME_BYTES, is_own
 from hevcq.usecases.sync.move import local_parts, numbered, safe_name
 
 

@@ -8,7 +8,7 @@ import pytest
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import PartUnfit, SourceDamaged
-from hevcq.worker.scratch import Scratch
+from hevcq.worker.admission import Scratch
 from support.fakes.backend import Outage
 from support.fakes.encoder import passed
 from support.fakes.videofarm import CHUNKS, VideoFarm

@@ -6,8 +6,8 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Source
 from hevcq.domain.keys import MASTER, is_set_version, set_notes
+from hevcq.worker.admission import Scratch
 from hevcq.worker.publish import GRACE_S, sweep_sets
-from hevcq.worker.scratch import Scratch
 from support.fakes.backend import HLS
 from support.fakes.encoder import RUNGS
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm

@@ -16,8 +16,8 @@ from hevcq.errors import (
     Unavailable,
 )
 from hevcq.ports.ledger import Granted
+from hevcq.worker.admission import sha256_file
 from hevcq.worker.delivery.lease import Fence, Lease
-from hevcq.worker.scratch import sha256_file
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.fakes.ledger import MemoryLedger

@@ -9,10 +9,10 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 from botocore.exceptions import ClientError
@@ -25,6 +25,8 @@ from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.backends.aws.task_publisher import AwsTaskPublisher
 from hevcq.backends.aws.videos.files import S3VideoFiles
 from hevcq.backends.aws.videos.records import DynamoAccounts, DynamoVideoRecords
+from hevcq.domain.job import Source
+from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile
 from hevcq.errors import (
     ConfigError,
@@ -35,7 +37,7 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.backend import Backend
-from hevcq.ports.store import Store
+from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import Clock
@@ -290,6 +292,10 @@ class CompatibleStore:
     def close(self) -> None:
         self._clients.close()
 
+    def beside(self, library: Store) -> Store:
+        """Return a store whose sources are linked from `library`, and whose renditions are in the bucket."""
+        return BesideStore(library, self.objects)
+
     def read(self) -> str:
         """Return the mark, "" if there is none. Raises ConfigError if there is no such bucket."""
         with translate_errors(f"find {self.where}", MISSING):
@@ -361,3 +367,61 @@ class CompatibleStore:
         finally:
             with suppress(ClientError):  # joined after all, or gone with the refusal
                 s3.abort_multipart_upload(**place, UploadId=begun)
+
+
+class BesideStore(Store):
+    """Sources linked from a library, or uploaded to a bucket; every rendition in the bucket."""
+
+    def __init__(self, library: Store, bucket: Store) -> None:
+        self._library, self._bucket = library, bucket
+
+    def _of(self, source: Source) -> Store:
+        return self._library if source.bucket == LIBRARY_BUCKET else self._bucket
+
+    def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
+        return self._library.accept(path, key, moved=moved, stop=stop)
+
+    def follow(self, source: Source, path: Path) -> None:
+        self._of(source).follow(source, path)
+
+    def check(self, source: Source) -> None:
+        self._of(source).check(source)
+
+    def fetch(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> AbstractContextManager[Input]:
+        return self._of(source).fetch(source, scratch, moved=moved, stop=stop)
+
+    def stream(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> AbstractContextManager[Input]:
+        return self._of(source).stream(source, scratch, moved=moved, stop=stop)
+
+    def open(self, key: str) -> BinaryIO:
+        return self._bucket.open(key)
+
+    def stream_published(
+        self, key: str, scratch: Path, *, stop: threading.Event
+    ) -> AbstractContextManager[Input]:
+        return self._bucket.stream_published(key, scratch, stop=stop)
+
+    def publish(self, publication: Publication) -> StoredObject:
+        return self._bucket.publish(publication)
+
+    def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
+        return self._bucket.put(key, content, metadata=metadata)
+
+    def stat(self, key: str) -> StoredObject | None:
+        return self._bucket.stat(key)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        return (found for found in self._bucket.list(prefix) if found.key != MARK)
+
+    def delete(self, key: str) -> bool:
+        return self._bucket.delete(key)
+
+    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
+        return self._bucket.collect(key, target, moved=moved, stop=stop)
+
+    def free_bytes(self) -> int | None:
+        return None

@@ -7,7 +7,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +32,7 @@ from hevcq.ports.backend import (
     WorkerProcess,
     minor,
 )
+from hevcq.ports.store import Store
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
@@ -162,6 +163,11 @@ class SqlBackend:
     processes: Processes
     open_queue: Callable[[Profile], None]
     """Opens the queue of a profile that is new."""
+
+    def with_store(self, beside: Callable[[Store], Store]) -> SqlBackend:
+        """Return the same backend with the store that `beside` makes of its own."""
+        backend = replace(self.backend, store=beside(self.backend.store))
+        return replace(self, backend=backend)
 
     def close(self) -> None:
         """Let this process's row go and close the database; may be called twice."""

@@ -16,7 +16,7 @@ from hevcq.errors import UsageError
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Originals, Report
 from hevcq.util.text import counted, duration, size
-from hevcq.wiring.notify import gathered
+from hevcq.wiring.contexts import gathered
 
 WIDTH = 80
 FEW_DAYS = 45

@@ -13,7 +13,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.notify.sender import try_receivers
 from hevcq.util.text import printable
 from hevcq.wiring.app import migration
-from hevcq.wiring.notify import event_log, people, receivers
+from hevcq.wiring.contexts import event_log, people, receivers
 
 app = group("Show the settings, and who is notified.")
 

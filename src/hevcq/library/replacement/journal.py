@@ -23,7 +23,6 @@ from pydantic import TypeAdapter
 from hevcq.domain.certificate import Certificate, Gate, require_passed
 from hevcq.domain.planning.metadata import ACCEPT_LOSS
 from hevcq.errors import StorageError, SwapRefused, VerificationFailed
-from hevcq.library.certificates import case_twin, is_own, kept_folder, own_folder
 from hevcq.library.filesystem import (
     FileSystem,
     behind_link,
@@ -36,7 +35,7 @@ from hevcq.library.filesystem import (
     temp_of,
     write_durably,
 )
-from hevcq.library.lock import require_own_folders
+from hevcq.library.own_files import case_twin, is_own, kept_folder, own_folder, require_own_folders
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable

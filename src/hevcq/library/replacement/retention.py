@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.library.certificates import Certificates, aside_beside, is_own, own_folder, temp_beside
 from hevcq.library.filesystem import FileSystem, holds
+from hevcq.library.own_files import Certificates, aside_beside, is_own, own_folder, temp_beside
 from hevcq.library.place import holds_original
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.util.text import printable

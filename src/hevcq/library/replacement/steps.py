@@ -19,7 +19,6 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import StorageError, SwapRefused, UndoRefused, VerificationFailed
-from hevcq.library.certificates import aside_beside, certificate_path
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
@@ -29,6 +28,7 @@ from hevcq.library.filesystem import (
     same_bytes,
     temp_of,
 )
+from hevcq.library.own_files import aside_beside, certificate_path
 from hevcq.library.place import holds_original, remove_sidecars, write_certificate
 from hevcq.library.replacement.journal import Journal, Record, note_undone
 from hevcq.library.replacement.retention import prune

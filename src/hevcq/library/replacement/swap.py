@@ -12,9 +12,8 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Gate
 from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
-from hevcq.library.certificates import aside_beside, own_folder
 from hevcq.library.filesystem import FileSystem, fingerprint_of
-from hevcq.library.lock import has_records, root_lock
+from hevcq.library.own_files import aside_beside, has_records, own_folder, root_lock
 from hevcq.library.place import (
     Check,
     Fetch,

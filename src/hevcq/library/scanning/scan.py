@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hevcq.domain.keys import MASTER
 from hevcq.errors import UsageError
-from hevcq.library.certificates import Certificates, holds_own_set, is_own
 from hevcq.library.filesystem import fingerprint_of
+from hevcq.library.own_files import Certificates, holds_own_set, is_own
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
 

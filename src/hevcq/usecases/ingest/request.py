@@ -9,7 +9,7 @@ from pathlib import Path
 from hevcq.domain.keys import MASTER, SET_EXTENSION
 from hevcq.domain.profile import Container, Profile
 from hevcq.errors import ConfigError, UsageError
-from hevcq.library.certificates import MAX_NAME_BYTES, SET_SUFFIX
+from hevcq.library.own_files import MAX_NAME_BYTES, SET_SUFFIX
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import KEEP_DAYS, Library
 from hevcq.settings.profile_files import pick

@@ -19,8 +19,8 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
 from hevcq.domain.planning.metadata import ACCEPT_LOSS, found_mark, named
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, SwapRefused
-from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes, size_of
+from hevcq.library.own_files import Certificates
 from hevcq.library.replacement.journal import UndoneOriginals, require_single_link
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import PROBLEMS, Rejected, RejectionCause

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.errors import LimitExceeded, NoSuchVideo, QuotaExceeded, SourceChanged, Stopped
+from hevcq.ports.backend import Errand, source_tag
 from hevcq.ports.encoder import StopEvent
-from hevcq.ports.joined import Errand, source_tag
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 

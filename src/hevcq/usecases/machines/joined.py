@@ -25,13 +25,13 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
+from hevcq.ports.backend import Home
 from hevcq.ports.encoder import (
     EncodeProgress,
     Encoder,
     EncodeRequest,
     StopEvent,
 )
-from hevcq.ports.joined import Home
 from hevcq.ports.store import Write
 from hevcq.relay import SparseFile, serve
 from hevcq.util.clock import Clock

@@ -1,4 +1,11 @@
-"""Put finished renditions in place: verify the certificate, place or swap, clean up."""
+"""Put finished renditions in place: verify the certificate, place or swap, clean up.
+
+The time for which an original was kept counts by what this machine has lived through: its clock alone
+deletes none. A board without a battery starts in 1970, and a typing error puts a clock 60 days ahead. The
+time that the machine was up is certain: the kernel counts it. The time that it was off is known by the
+clock only, so each start adds at most MAX_OFF_S of it. Unknown time does not count: an original is
+rather kept longer than asked.
+"""
 
 import os
 import threading
@@ -22,8 +29,8 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.library.certificates import Certificates, certificate_path, shown_path
 from hevcq.library.filesystem import FileSystem, fingerprint_of, holds, same_bytes
+from hevcq.library.own_files import Certificates, certificate_path, shown_path
 from hevcq.library.place import (
     Check,
     Fetch,
@@ -34,15 +41,60 @@ from hevcq.library.place import (
     place_sidecars,
     remove_sidecars,
 )
-from hevcq.library.replacement.journal import Replacement
+from hevcq.library.replacement.journal import Record, Replacement
+from hevcq.library.replacement.retention import DAY_S
 from hevcq.library.replacement.swap import Swap
-from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
+from hevcq.ports.catalog import UNPLACED, LivedTime, Mode, Placement, PlacementState
 from hevcq.ports.store import Store
+from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import Ports, placing
-from hevcq.usecases.placement.lived_time import note_kept
 from hevcq.usecases.proofs import Proofs
+from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
+
+MAX_OFF_S = 3 * DAY_S
+"""Seconds at most that a start of the machine adds for the time it was off."""
+
+
+def advanced(before: LivedTime | None, seen: LivedTime) -> LivedTime:
+    """Return `seen` with the total of `before` and what passed since; `seen.total_s` is ignored."""
+    if before is None:
+        return replace(seen, total_s=0.0)
+    # Without an id of the start the machine may have been started between; then its uptime grew, and
+    # the difference is at most what passed.
+    if before.boot == seen.boot and seen.uptime_s >= before.uptime_s:
+        gained = seen.uptime_s - before.uptime_s
+    else:
+        off = seen.highest_wall - before.highest_wall - seen.uptime_s
+        gained = seen.uptime_s + min(max(0.0, off), MAX_OFF_S)
+    highest = max(before.highest_wall, seen.highest_wall)
+    return replace(seen, total_s=before.total_s + gained, highest_wall=highest)
+
+
+def lived_s(catalog: Catalog, clock: Clock) -> float:
+    """Record and return the seconds lived through until now."""
+    seen = LivedTime(0.0, clock.now(), clock.uptime(), clock.boot())
+    now = advanced(catalog.lived(), seen)
+    catalog.record_lived(now)
+    return now.total_s
+
+
+def note_kept(catalog: Catalog, clock: Clock, job_id: str) -> None:
+    catalog.record_kept(job_id, lived_s(catalog, clock))
+
+
+def kept_s(catalog: Catalog, lived: float, record: Record) -> float:
+    """Return for how many seconds an original has been kept, as far as this machine has seen.
+
+    One that this data folder does not know is kept from now on.
+    """
+    since = catalog.kept_since(record.job_id)
+    if since is None:
+        catalog.record_kept(record.job_id, lived)
+        return 0.0
+    return lived - since
+
 
 FOLLOWED = "The video changed, and its new rendition took this one's place."
 LATER = (DiskFull, Unavailable, Interruption, StorageError)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
-from hevcq.library.certificates import is_own, kept_folder
 from hevcq.library.filesystem import is_fine_time, size_of
+from hevcq.library.own_files import is_own, kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.library.replacement.retention import Expired, Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome
@@ -22,8 +22,7 @@ from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts, placing
-from hevcq.usecases.placement.collect import library_root_of
-from hevcq.usecases.placement.lived_time import kept_s, lived_s
+from hevcq.usecases.placement.collect import kept_s, library_root_of, lived_s
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, size
 

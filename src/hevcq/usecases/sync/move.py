@@ -22,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from hevcq.errors import LibraryError, SourceChanged, SourceUnreadable, Unavailable
-from hevcq.library.certificates import MAX_NAME_BYTES, OWN_PREFIX, case_twin, is_own, truncate
 from hevcq.library.filesystem import (
     FileSystem,
     Pace,
@@ -31,6 +30,7 @@ from hevcq.library.filesystem import (
     move_new,
     open_regular,
 )
+from hevcq.library.own_files import MAX_NAME_BYTES, OWN_PREFIX, case_twin, is_own, truncate
 from hevcq.ports.catalog import Arrival, Remote, RemoteFile, Removal, SyncEntry
 from hevcq.settings.libraries import SyncSettings
 from hevcq.sql.catalog import SyncJournal

@@ -18,8 +18,8 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
-from hevcq.library.certificates import is_own
 from hevcq.library.filesystem import Pace
+from hevcq.library.own_files import is_own
 from hevcq.ports.catalog import RemoteFile, Removal, SyncEntry
 from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncPorts

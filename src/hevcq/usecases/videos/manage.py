@@ -31,7 +31,7 @@ from hevcq.ports.videos import Quota, VideoFiles, VideoRecords
 from hevcq.settings.web import GIB, UploadSettings
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.reprocess import ReprocessRequest, cancel, reprocess
-from hevcq.usecases.placement.lived_time import note_kept
+from hevcq.usecases.placement.collect import note_kept
 from hevcq.util.clock import Clock
 
 OWNER_OPEN, FARM_OPEN = 10, 200

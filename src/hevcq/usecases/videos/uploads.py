@@ -36,7 +36,7 @@ from hevcq.ports.event_log import RETRIES_S, Happened
 from hevcq.ports.videos import Complete, Incomplete, Wrong
 from hevcq.settings.web import DAY_S
 from hevcq.usecases.operations.reprocess import cancel
-from hevcq.usecases.placement.lived_time import lived_s
+from hevcq.usecases.placement.collect import lived_s
 from hevcq.usecases.videos.manage import VideoFarm, kept_name, refresh
 from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger

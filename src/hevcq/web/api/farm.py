@@ -10,7 +10,7 @@ from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.ledger import JobFilter
 from hevcq.running.ingest import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import savings
-from hevcq.usecases.operations import listing, pausing, status
+from hevcq.usecases.operations import pausing, status
 from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, keep_failed
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import move as move_jobs
@@ -20,7 +20,7 @@ from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.rendering import seconds_left
-from hevcq.wiring.notify import gathered
+from hevcq.wiring.contexts import gathered
 
 router = new_router()
 OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
@@ -41,8 +41,8 @@ def list_queues(call: Operates) -> models.QueuesOut:
 def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> models.JobPage:
     """List jobs, most recently changed first; the cursor is the time and id of the last one."""
     states = frozenset([query.state] if query.state else [])
-    wanted = JobFilter(states, query.profile, before=listing.place_of(query.cursor))
-    found = listing.listed(call.app.backend.ledger, wanted, query.limit)
+    wanted = JobFilter(states, query.profile, before=status.place_of(query.cursor))
+    found = status.listed(call.app.backend.ledger, wanted, query.limit)
     return models.JobPage(jobs=[job_out(each) for each in found.jobs], cursor=found.cursor)
 
 
@@ -121,7 +121,7 @@ def reprocess_job(call: Operates, job_id: str) -> models.JobOut:
 def keep_job(call: Operates, job_id: str) -> models.JobOut:
     """Keep a failed video as it is, and report it no more; an uploaded one is its owner's."""
     job, who = _job(call, job_id), call.person.name
-    names = [job.job_id] if listing.may_keep(job) else []
+    names = [job.job_id] if status.may_keep(job) else []
     if not list(keep_failed(call.app.backend, call.app.catalog, names, who)):
         raise Conflict("Only a failed video of a library can be kept as it is.")
     return job_out(_job(call, job_id))

@@ -34,8 +34,7 @@ from hevcq.usecases.settings.profiles import (
 )
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.wiring.contexts import open_remote
-from hevcq.wiring.notify import gathered, people, try_receiver
+from hevcq.wiring.contexts import gathered, open_remote, people, try_receiver
 
 router = new_router()
 Table = Annotated[dict[str, Any], Body()]

@@ -30,8 +30,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import unsound_videos
-from hevcq.wiring.notify import gathered
+from hevcq.wiring.contexts import gathered, unsound_videos
 
 MAX_RUNNING = 50
 MAX_LETTERS = 50

@@ -22,7 +22,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.notify import gathered
+from hevcq.wiring.contexts import gathered
 
 SPANS = {"30d": "30 days", "90d": "90 days", "1y": "a year", "all": "all time"}
 DEFAULT_SPAN = "30d"

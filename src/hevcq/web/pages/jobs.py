@@ -18,9 +18,8 @@ from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import JobFilter, ListOrder
-from hevcq.usecases.operations import listing
+from hevcq.usecases.operations import status
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
-from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY
 from hevcq.usecases.operations.reprocess import (
     JOB_ID,
     NO_ORDER,
@@ -32,15 +31,14 @@ from hevcq.usecases.operations.reprocess import (
     move,
     reprocess,
 )
-from hevcq.usecases.operations.status import reason_in_words
+from hevcq.usecases.operations.status import RETRY_HELPS, UNDER_WAY, reason_in_words
 from hevcq.util.text import counted, whole
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import certificate_file, find_job, of_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import video_farm
-from hevcq.wiring.notify import event_log
+from hevcq.wiring.contexts import event_log, video_farm
 
 A_PAGE = 50
 MAX_SEARCH = 200
@@ -190,8 +188,8 @@ def news(request: Request) -> Response:
 
 def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
     ledger, fields = app.backend.ledger, _fields(asked)
-    before = listing.place_of(asked.get("before", ""))
-    found = listing.listed(ledger, replace(wanted, before=before), A_PAGE, app.catalog)
+    before = status.place_of(asked.get("before", ""))
+    found = status.listed(ledger, replace(wanted, before=before), A_PAGE, app.catalog)
     counts = ledger.counts()
     numbers = {
         word: sum(
@@ -218,9 +216,9 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         order=wanted.order.value,
         states={word: f"/board/jobs?{urlencode({**fields, 'state': word})}" for word in numbers},
         causes=[
-            (cause, count, listing.remedy(cause), urlencode({**fields, "cause": cause.value}))
+            (cause, count, status.remedy(cause), urlencode({**fields, "cause": cause.value}))
             for cause, count in (
-                listing.causes(ledger, wanted, app.catalog) if wanted.states == FAILED else ()
+                status.causes(ledger, wanted, app.catalog) if wanted.states == FAILED else ()
             )
         ],
         read=found.read,
@@ -258,7 +256,7 @@ def ask(request: Request) -> Response:
         count += 1
         hopeless += job.failure_class is not None and job.failure_class not in RETRY_HELPS
         if count <= MAX_EXAMPLES:
-            examples.append(listing.shown_path(job))
+            examples.append(status.shown_path(job))
     return page(
         request,
         "jobs_ask.html",
@@ -291,9 +289,9 @@ def _changeable(
 ) -> Iterator[JobRecord]:
     """Yield all jobs of a list that the action takes, but for those that changed after `asked_at`."""
     wanted, states = wanted_of(app, asked, asked_at), ACTIONS[action][0]
-    wanted = replace(wanted, before=listing.place_of(asked.get("from", "")))
-    found = listing.changeable(app.backend.ledger, wanted, states, asked_at, app.catalog)
-    return (job for job in found if action != "keep" or listing.may_keep(job))
+    wanted = replace(wanted, before=status.place_of(asked.get("from", "")))
+    found = status.changeable(app.backend.ledger, wanted, states, asked_at, app.catalog)
+    return (job for job in found if action != "keep" or status.may_keep(job))
 
 
 def _one(app: App, name: str, action: str) -> list[JobRecord]:
@@ -301,7 +299,7 @@ def _one(app: App, name: str, action: str) -> list[JobRecord]:
     if not JOB_ID.fullmatch(name):  # a path would change everything below it
         raise HTTPException(400, "Say which job.")
     job = app.backend.ledger.get(name)
-    return [job] if job is not None and (action != "keep" or listing.may_keep(job)) else []
+    return [job] if job is not None and (action != "keep" or status.may_keep(job)) else []
 
 
 def _confirmed(app: App, form: Mapping[str, str], action: str) -> list[JobRecord] | None:
@@ -336,7 +334,7 @@ def change(request: Request, form: Mapping[str, str]) -> Response:
         left = [(job.updated_at, job.job_id) for job in still]
         fields = {**form, "made": str(count), "seen": str(int(form.get("seen", "0")) + STEP)}
         if left:
-            fields["from"] = listing.FoundJobs(last=left[-1]).cursor
+            fields["from"] = status.FoundJobs(last=left[-1]).cursor
         return page(request, "jobs_step.html", asked=fields, question=words.format("jobs"))
     where = f"/board/jobs/{one}?" if one else f"/board/jobs?{urlencode(_fields(form))}&"
     where = f"{where}notice={action if count else 'nothing'}&n={count}"
@@ -399,13 +397,13 @@ def _now(app: App, job: JobRecord) -> str:
         "job_now.html",
         job=job,
         words=reason_in_words(job),
-        remedy=listing.remedy(job.failure_class) if job.state is JobState.DEAD else "",
+        remedy=status.remedy(job.failure_class) if job.state is JobState.DEAD else "",
         hopeful=job.failure_class in RETRY_HELPS,
         progress=progress,
         left=time_left(progress.phase.value, progress.percent, progress.eta_s) if progress else "",
         under_way=job.state in UNDER_WAY,
         ordered=queue.ordered if queue and job.state is JobState.QUEUED else None,
-        may_keep=listing.may_keep(job),
+        may_keep=status.may_keep(job),
         now=app.clock.now(),
     )
 

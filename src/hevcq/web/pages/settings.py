@@ -40,8 +40,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import open_remote
-from hevcq.wiring.notify import people, try_receiver
+from hevcq.wiring.contexts import open_remote, people, try_receiver
 
 IN_PLACE = (
     "replace: a proven, smaller rendition takes the original's place; undo brings the original back"

@@ -54,9 +54,8 @@ from hevcq.util.clock import Clock
 from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import retry_control_call
-from hevcq.worker.admission import Admission, CircuitBreaker
+from hevcq.worker.admission import Admission, CircuitBreaker, Scratch
 from hevcq.worker.delivery.lease import Beating, Fence, Heartbeat, Lease
-from hevcq.worker.scratch import Scratch
 
 Result = TypeVar("Result")
 

@@ -1,17 +1,23 @@
 """Watch a pool: its state, its sign of life, steps in threads beside it, and its protection from scale-in."""
 
 import math
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
+from hevcq import __version__
 from hevcq.alive import EVERY_S
+from hevcq.domain.model import MachineLoad
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Answer, Machines, WorkerFacts
+from hevcq.ports.encoder import Encoder
 from hevcq.util.clock import Clock
+from hevcq.util.host import Capacity, free_beside, memory_now
 from hevcq.util.log import get_logger
-from hevcq.util.processes import Processes
+from hevcq.util.processes import Processes, node
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,3 +258,30 @@ class ScaleInGuard:
             self._maybe_on = False
             get_logger().info("scale_in_allowed")
         return RENEW_S
+
+
+def worker_facts(encoder: Encoder, capacity: Capacity, scratch: Path) -> WorkerFacts:
+    """Return what this process says of its machine."""
+    try:
+        ffmpeg = encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
+    except HevcqError:  # which ends the worker, and is said then
+        ffmpeg = ""
+    return WorkerFacts(
+        machine=node(),
+        version=__version__,
+        ffmpeg=ffmpeg,
+        cores=capacity.cores,
+        slots=capacity.slots,
+        **load_now(scratch).left(),
+    )
+
+
+def load_now(scratch: Path) -> MachineLoad:
+    """Return how busy this machine is, and what it has left, also beside the scratch folder."""
+    free, memory = memory_now() or (None, None)
+    try:
+        left = free_beside(scratch)
+    except OSError:
+        left = None
+    load = round(os.getloadavg()[0], 2)
+    return MachineLoad(load=load, memory=memory, memory_free=free, scratch_free=left)

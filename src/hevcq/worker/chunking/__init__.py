@@ -1,1 +1,0 @@
-"""Split a video, encode its chunks, join them."""
