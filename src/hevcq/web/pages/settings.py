@@ -92,7 +92,7 @@ NOTICES = {
     "removed": "Removed from the settings; its files stay as they are.",
     "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
     "deleted": "Deleted. Nothing uses it any more; a running `hevcq service` forgets it at its next start.",
-    "undone": "Undone. A running `hevcq service` uses it in seconds; workers and joined machines from their next start.",
+    "undone": "Undone. A running `hevcq service` uses it in seconds; workers and joined machines at their next start.",
     "undone-receiver": "Undone. Restart hevcq's service or worker: they read who is notified when they start.",
 }
 
