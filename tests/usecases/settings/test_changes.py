@@ -130,6 +130,17 @@ def test_each_change_is_undone_alone(file: SettingsFile) -> None:
         file.undo(removed.number, "otto")
 
 
+def test_how_people_sign_in_is_not_undone(file: SettingsFile) -> None:
+    """The token that would be asked for then was never shown."""
+    file.change(file.new("eva", "Sign in with names", "web", None, {"auth": "users"}))
+
+    with pytest.raises(Conflict, match="might not get in") as refused:
+        file.undo(file.changes()[0].number, "eva")
+
+    assert "hevcq serve new-token" in refused.value.remedy
+    assert load(config=file.file).settings.web.auth == "users"
+
+
 def test_of_many_changes_the_latest_are_kept(
     file: SettingsFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import VideoStatus, Visibility
-from hevcq.errors import SourceDamaged
+from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
@@ -66,6 +66,20 @@ def test_a_public_address_ends_when_the_video_becomes_private(bench: VideoBench)
     assert manage.unpublish(bench.farm, hidden) == hidden
     assert bench.farm.videos.by_slug(shown.slug) is None
     assert manage.publish(bench.farm, hidden).slug != shown.slug
+
+
+def test_a_video_without_a_format_is_shared_only_as_the_uploaded_file(bench: VideoBench) -> None:
+    """Its visitors were told for ever that it is not ready yet."""
+    video = bench.upload(profiles=("720p",))
+    job = bench.job(video, "720p")
+    claim = bench.backend.ledger.claim(job.source, "720p", owner="w", lease_s=60)
+    bench.backend.ledger.skip(job.job_id, claim.fence, "already_target: Streams already.")
+
+    with pytest.raises(UsageError, match="only the uploaded file"):
+        manage.publish(bench.farm, video)
+
+    assert bench.now(video).visibility is Visibility.PRIVATE
+    assert manage.publish(bench.farm, bench.now(video), original=True).public_original
 
 
 def test_deleting_a_video_leaves_nothing_of_it_and_all_of_the_others(bench: VideoBench) -> None:

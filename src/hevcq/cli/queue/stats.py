@@ -76,7 +76,9 @@ def _text(made: Report) -> list[str]:
     if made.replaced:
         were = "was" if made.undone == 1 else "were"
         back = f"; {made.undone} {were} put back" if made.undone else ""
-        freed = f"{size(made.freed)} freed" if made.freed >= 0 else _saved(made.freed)
+        freed = _saved(made.freed)
+        if made.freed >= 0:
+            freed = f"{size(made.freed)} free once their originals are no longer kept"
         out.append(f"Replaced {counted(made.replaced, 'video')}: {freed}{back}.")
     elif total.renditions:
         out.append("No original was replaced, so no space is freed.")

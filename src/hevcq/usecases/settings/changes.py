@@ -123,6 +123,7 @@ class SettingsFile:
             what = f"Undo: {found.what}"
             back = self.new(who, what, found.place, found.after, found.before)
             self._refuse_missing(back)
+            self._refuse_sign_in(back)
             with self._recorded(back, undone=number):
                 if found.place == PROFILE:
                     self._undo_profile(back)
@@ -142,6 +143,15 @@ class SettingsFile:
             known = {path.stem for path in profile_folder(settings).glob("*.yaml")}
             if gone := set(Library.model_validate(back.after).chosen) - known:
                 raise Conflict(f"There is no profile {min(gone)!r} any more.")
+
+    def _refuse_sign_in(self, back: SettingsChange) -> None:
+        """Raise Conflict for a change of how people sign in: whoever undoes it might not get in again."""
+        before, after = back.before or {}, back.after or {}
+        if back.place == "web" and before.get("auth") != after.get("auth"):
+            raise Conflict(
+                "How people sign in is not undone here: you might not get in again.",
+                remedy=f"Change auth below [web] in {self.file}; `hevcq serve new-token` lets you in.",
+            )
 
     def _undo_profile(self, back: SettingsChange) -> None:
         before, after = back.before or {}, back.after or {}
