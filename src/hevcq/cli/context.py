@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from hevcq.domain.verdict import FailureClass
-
 if TYPE_CHECKING:
     from hevcq.settings.loader import Flag, Loaded
     from hevcq.settings.model import Settings
@@ -182,14 +180,6 @@ QualityWanted = Annotated[
         metavar="VMAF",
         help="Search the CRF for this VMAF of the worst twentieth of frames: high (95), good (93), "
         "small (90), or a number.",
-    ),
-]
-OfClass = Annotated[
-    FailureClass | None,
-    typer.Option(
-        "--class",
-        metavar="CLASS",
-        help=f"Only this failure class: {', '.join(FailureClass)}.",
     ),
 ]
 OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Job id or prefix.")]

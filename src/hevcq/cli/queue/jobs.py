@@ -14,7 +14,6 @@ from hevcq.cli.context import (
     DryRun,
     JobNames,
     Limit,
-    OfClass,
     OfJob,
     PlainCommand,
     ProfileNames,
@@ -31,6 +30,7 @@ from hevcq.cli.output.sentences import without_path
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
 from hevcq.domain.schedule import Pause, RunningWork, in_words
+from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.operations import pausing
@@ -54,6 +54,15 @@ from hevcq.usecases.operations.reprocess import (
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import ago, counted, printable
 from hevcq.wiring.app import App
+
+OfClass = Annotated[
+    FailureClass | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help=f"Only this failure class: {', '.join(FailureClass)}.",
+    ),
+]
 
 NO_MATCH = "No matching job; `hevcq ingest` queues new files."
 NOTHING_FAILED = (
