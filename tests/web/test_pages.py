@@ -265,7 +265,9 @@ def test_an_mp4_is_played_with_its_subtitles_and_chapters(
     assert stranger.get(first).status_code == 401
 
 
-def test_a_file_that_is_no_video_is_named_as_its_owner_knows_it_and_is_not_played(people, bench):
+def test_a_file_that_is_no_video_is_named_as_its_owner_knows_it_and_is_not_played(
+    people, operator, bench
+):
     bench.encoder.errors["probe"] = [
         SourceUnreadable(f"/srv/my data/videos/{name} is a text file, not a video.")
         for name in (["01MCC5RM000000000000000001.mov"] * 2)
@@ -274,10 +276,13 @@ def test_a_file_that_is_no_video_is_named_as_its_owner_knows_it_and_is_not_playe
     bench.work()
 
     html = people("ann").get(f"/v/{video.video_id}").text
+    queue = operator.get("/board/jobs").text
+    job = operator.get(re.findall(r'href="(/board/jobs/\w{32})"', queue)[0]).text
 
     assert bench.now(video).status is VideoStatus.FAILED
-    assert "Notes.mov is a text file, not a video." in html
-    assert "/srv/" not in html
+    for shown in (html, queue, job):
+        assert "Notes.mov is a text file, not a video." in shown
+        assert "/srv/" not in shown
     assert "<video" not in html
     assert html.count("Upload a file that is a video") == 1, "what to do is said once"
 

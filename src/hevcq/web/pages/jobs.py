@@ -17,6 +17,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState, Move
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
+from hevcq.domain.videos import Video, own_name
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.usecases.operations import status
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
@@ -208,7 +209,11 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         heads[name] = address if to in ledger.orders else ""
     return render(
         "jobs_list.html",
-        jobs=[(job, reason_in_words(job), video_of(app, job.source.key)) for job in found.jobs],
+        jobs=[
+            (job, _named(reason_in_words(job), video), video)
+            for job in found.jobs
+            for video in [video_of(app, job.source.key)]
+        ],
         now=app.clock.now(),
         counts=numbers,
         asked=_shown(asked),
@@ -226,6 +231,11 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         actions=_actions(app, wanted, found.jobs, fields),
         more=f"/board/jobs?{urlencode({**fields, 'before': more})}" if more else "",
     )
+
+
+def _named(words: str, video: Video | None) -> str:
+    """Return a sentence about a job's source with the name that people know an upload by."""
+    return own_name(video, words) if video else words
 
 
 def _actions(
@@ -368,16 +378,17 @@ def show(request: Request) -> Response:
     known = job.state is JobState.DEAD and job.profile in app.backend.queues
     letter = next((each for _, each in find(app.backend.queues, letters)), None) if known else None
     number = whole(request.query_params.get("n", "0")) or 0
+    video = video_of(app, job.source.key)
     return page(
         request,
         "job.html",
         job=job,
-        video=video_of(app, job.source.key),
+        video=video,
         now_html=_now(app, job),
         proof=_certificate(app, job),
         tail=letter.tail if letter is not None else (),
         history=[
-            (each.at, each.name.partition(".")[2], skip_in_words(each.reason)[1])
+            (each.at, each.name.partition(".")[2], _named(skip_in_words(each.reason)[1], video))
             for each in event_log(app).of_job(job.job_id, MAX_HISTORY)
         ],
         settled=job.state in SETTLED,
@@ -396,7 +407,7 @@ def _now(app: App, job: JobRecord) -> str:
     return render(
         "job_now.html",
         job=job,
-        words=reason_in_words(job),
+        words=_named(reason_in_words(job), video_of(app, job.source.key)),
         remedy=status.remedy(job.failure_class) if job.state is JobState.DEAD else "",
         hopeful=job.failure_class in RETRY_HELPS,
         progress=progress,
