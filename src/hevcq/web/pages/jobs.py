@@ -209,11 +209,7 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         heads[name] = address if to in ledger.orders else ""
     return render(
         "jobs_list.html",
-        jobs=[
-            (job, _named(reason_in_words(job), video), video)
-            for job in found.jobs
-            for video in [video_of(app, job.source.key)]
-        ],
+        jobs=[_row(app, job) for job in found.jobs],
         now=app.clock.now(),
         counts=numbers,
         asked=_shown(asked),
@@ -231,6 +227,12 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         actions=_actions(app, wanted, found.jobs, fields),
         more=f"/board/jobs?{urlencode({**fields, 'before': more})}" if more else "",
     )
+
+
+def _row(app: App, job: JobRecord) -> tuple[JobRecord, str, Video | None]:
+    """Return a job, why it is in its state, and the uploaded video that it is of."""
+    video = video_of(app, job.source.key)
+    return job, _named(reason_in_words(job), video), video
 
 
 def _named(words: str, video: Video | None) -> str:
@@ -407,7 +409,7 @@ def _now(app: App, job: JobRecord) -> str:
     return render(
         "job_now.html",
         job=job,
-        words=_named(reason_in_words(job), video_of(app, job.source.key)),
+        words=_row(app, job)[1],
         remedy=status.remedy(job.failure_class) if job.state is JobState.DEAD else "",
         hopeful=job.failure_class in RETRY_HELPS,
         progress=progress,
