@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -17,54 +17,38 @@ from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.errors import HevcqError
 from hevcq.util.text import printable
 
-
-class Command(NamedTuple):
-    """A command's location below this room, `module:attribute`, and the first sentence of its help."""
-
-    target: str
-    summary: str
-
-
-COMMANDS: dict[str, Command] = {
-    "ingest": Command(
-        "library.ingest:ingest", "Encode, verify and put in place every video below PATH."
+COMMANDS = {
+    "ingest": ("library.ingest:ingest", "Encode, verify and put in place every video below PATH."),
+    "shrink": (
+        "library.ingest:shrink",
+        "Make the videos below FOLDER smaller, undoable for 30 days.",
     ),
-    "shrink": Command(
-        "library.ingest:shrink", "Make the videos below FOLDER smaller, undoable for 30 days."
+    "undo": ("library.originals:undo", "Restore replaced originals, byte for byte."),
+    "originals": ("library.originals:app", "List kept originals, and free their space."),
+    "check": (
+        "library.check:check",
+        "Read every video whole, and say which are damaged and where.",
     ),
-    "undo": Command("library.originals:undo", "Restore replaced originals, byte for byte."),
-    "originals": Command("library.originals:app", "List kept originals, and free their space."),
-    "check": Command(
-        "library.check:check", "Read every video whole, and say which are damaged and where."
-    ),
-    "compare": Command(
-        "library.compare:compare", "Show a rendition beside its original, on one page."
-    ),
-    "libraries": Command(
-        "library.libraries:app", "List and add libraries, and show what was saved."
-    ),
-    "service": Command("queue.service:service", "Watch and process the configured libraries."),
-    "sync": Command("library.sync:sync", "Copy or move files here from Nextcloud or WebDAV."),
-    "worker": Command("queue.service:worker", "Encode queued jobs until stopped."),
-    "workers": Command(
-        "queue.workers:app", "List the machines that encode; invite, drain or remove one."
-    ),
-    "status": Command("queue.status:status", "Show queues, progress and failed jobs."),
-    "failures": Command("queue.jobs:app", "List, show, acknowledge and forget failed jobs."),
-    "retry": Command("queue.jobs:retry", "Queue failed jobs again."),
-    "cancel": Command("queue.jobs:cancel", "Cancel queued and running jobs."),
-    "pause": Command("queue.jobs:pause", "Stop new work until `hevcq resume`."),
-    "resume": Command("queue.jobs:resume", "Resume paused work."),
-    "redrive": Command("queue.jobs:redrive", "Send dead letters back to their queue."),
-    "serve": Command("web.serve:app", "Serve the web page until stopped."),
-    "profiles": Command(
-        "setup.profiles:app", "List, show, copy, validate and try out encoding profiles."
-    ),
-    "doctor": Command("setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."),
-    "config": Command("setup.config:app", "Show the settings, and who is notified."),
+    "compare": ("library.compare:compare", "Show a rendition beside its original, on one page."),
+    "libraries": ("library.libraries:app", "List and add libraries, and show what was saved."),
+    "service": ("queue.service:service", "Watch and process the configured libraries."),
+    "sync": ("library.sync:sync", "Copy or move files here from Nextcloud or WebDAV."),
+    "worker": ("queue.service:worker", "Encode queued jobs until stopped."),
+    "workers": ("queue.workers:app", "List the machines that encode; invite, drain or remove one."),
+    "status": ("queue.status:status", "Show queues, progress and failed jobs."),
+    "failures": ("queue.jobs:app", "List, show, acknowledge and forget failed jobs."),
+    "retry": ("queue.jobs:retry", "Queue failed jobs again."),
+    "cancel": ("queue.jobs:cancel", "Cancel queued and running jobs."),
+    "pause": ("queue.jobs:pause", "Stop new work until `hevcq resume`."),
+    "resume": ("queue.jobs:resume", "Resume paused work."),
+    "redrive": ("queue.jobs:redrive", "Send dead letters back to their queue."),
+    "serve": ("web.serve:app", "Serve the web page until stopped."),
+    "profiles": ("setup.profiles:app", "List, show, copy, validate and try out encoding profiles."),
+    "doctor": ("setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."),
+    "config": ("setup.config:app", "Show the settings, and who is notified."),
 }
-"""Every command in the order of the help. Summaries are repeated here because importing all commands
-for `hevcq --help` would take half a second."""
+"""Every command in the order of the help: `module:attribute` below this room, and a summary. Summaries are
+repeated here because importing all commands for `hevcq --help` would take half a second."""
 HIDDEN = frozenset({"redrive", "resume"})
 """Commands that the help does not list: `redrive --dlq` is known to who knows SQS, others retry; the
 row of `pause` names `resume`."""
@@ -134,7 +118,7 @@ class LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     from hevcq.cli.context import PlainCommand
 
-    module, _, attribute = COMMANDS[name].target.partition(":")
+    module, _, attribute = COMMANDS[name][0].partition(":")
     found = getattr(importlib.import_module(f"hevcq.cli.{module}"), attribute)
     if not isinstance(found, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)

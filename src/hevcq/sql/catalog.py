@@ -134,7 +134,13 @@ class Catalog:
         rows = [
             (os.fsencode(path), *flat(mark), version, None, facts)
             if isinstance(facts, str)
-            else (os.fsencode(path), *flat(mark), version, _json(facts), None)
+            else (
+                os.fsencode(path),
+                *flat(mark),
+                version,
+                facts.model_dump_json(exclude_defaults=True),
+                None,
+            )
             for path, mark, facts in found
         ]
         if rows:
@@ -293,10 +299,6 @@ def _conditions(
         parts.append("updated_at >= :since")
         values["since"] = since
     return " AND ".join(parts), values
-
-
-def _json(facts: MediaInfo) -> str:
-    return facts.model_dump_json(exclude_defaults=True)
 
 
 def _info(text: str) -> MediaInfo | None:

@@ -128,7 +128,8 @@ class EventLog:
 
     def end(self, reader: Reader) -> None:
         """Store how far a reader is, durably, and let others work for it."""
-        self._database.change(END, _place(reader))
+        place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
+        self._database.change(END, (*place, reader.problem, reader.name))
 
     def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
         """Add to the daily sums and move the reader to its `seq`, in one transaction.
@@ -182,8 +183,3 @@ class EventLog:
             None if root is None else here(root),
             *rest,
         )
-
-
-def _place(reader: Reader) -> tuple[Any, ...]:
-    place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
-    return (*place, reader.problem, reader.name)

@@ -203,7 +203,11 @@ def texts_beside(profile: Profile, info: MediaInfo) -> dict[int, str]:
 
 def _native(sounds: Sequence[Stream]) -> frozenset[str]:
     """Return the original language: that of the sound marked original, else of the default or first one."""
-    original = min(sounds, key=_foreignness, default=None)
+    original = max(
+        sounds,
+        key=lambda s: ("original" in s.dispositions, "default" in s.dispositions),
+        default=None,
+    )
     return _spoken(original) if original is not None else frozenset()
 
 
@@ -214,10 +218,6 @@ def _is_listed(stream: Stream, listed: Sequence[str], native: frozenset[str]) ->
 
 def _spoken(stream: Stream) -> frozenset[str]:
     return spoken(stream.language_tag or stream.language)
-
-
-def _foreignness(sound: Stream) -> tuple[bool, bool]:
-    return "original" not in sound.dispositions, "default" not in sound.dispositions
 
 
 def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:

@@ -130,10 +130,12 @@ class _Package:
         self._show_in_time()
         sounds = {name: self._sound(name, track) for name, track in sounds_of(self._plan).items()}
         for number, _ in enumerate(of_kind(self._plan, StreamKind.SUBTITLE), 1):
-            self._set_clock(self._paths.text(number))
-        top, lowest = self._file(self.rungs[0]), self._file(self._lowest())
-        self._images.poster(top, self._paths.folder / "poster.jpg")
-        self._images.storyboard(lowest, self._paths.folder)
+            path = self._paths.text(number)
+            words = path.read_text(encoding="utf-8")
+            path.write_text(words.replace("WEBVTT", f"WEBVTT\n{_CLOCK}", 1), encoding="utf-8")
+        lowest = min(self.rungs, key=lambda rung: rung.target.width * rung.target.height)
+        self._images.poster(self._file(self.rungs[0]), self._paths.folder / "poster.jpg")
+        self._images.storyboard(self._file(lowest), self._paths.folder)
         request = self._request
         contents = SetContents([(rung, self._contents[rung.name]) for rung in self.rungs], sounds)
         texts = set_playlists(self._plan, request.info, request.version, contents)
@@ -175,9 +177,6 @@ class _Package:
             return f"{rung.max_kbps} kbit/s are too few for this video"
         return "it needs hardly fewer bits than the rung above it"
 
-    def _lowest(self) -> Rung:
-        return min(self.rungs, key=lambda rung: rung.target.width * rung.target.height)
-
     def _show_in_time(self) -> None:
         """Delay every rung by what the picture begins later than the file."""
         for rung in self.rungs:
@@ -200,10 +199,6 @@ class _Package:
         path = self._paths.sound(name)
         content = self._read(path)
         return self._delayed(path, content, track) if track.action is Action.COPY else content
-
-    def _set_clock(self, path: Path) -> None:
-        words = path.read_text(encoding="utf-8")
-        path.write_text(words.replace("WEBVTT", f"WEBVTT\n{_CLOCK}", 1), encoding="utf-8")
 
     @staticmethod
     def _read(path: Path) -> FragmentedFile:

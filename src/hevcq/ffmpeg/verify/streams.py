@@ -93,17 +93,12 @@ def plan_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
         if stream is None or stream.video is None:
             problems.append(f"track {place} is no video")
             continue
-        tag = target.tag if is_mp4_family(plan.muxer) else ""
-        found = [*_codec(target, stream, tag), *_picture(target, stream.video)]
+        found = [*_same("codec", target.codec, stream.codec), *_picture(target, stream.video)]
+        if target.tag and is_mp4_family(plan.muxer):
+            found += _same("codec tag", target.tag, stream.codec_tag)
         found += _shape(target, stream.video, whole=is_matroska_family(plan.muxer))
         problems += [f"video track {place}: {problem}" for problem in found]
     return problems
-
-
-def _codec(target: VideoTarget, stream: Stream, tag: str) -> Iterator[str]:
-    yield from _same("codec", target.codec, stream.codec)
-    if tag:
-        yield from _same("codec tag", tag, stream.codec_tag)
 
 
 def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
@@ -248,15 +243,11 @@ def _dispositions(muxer: str, origin: Stream, made: Stream) -> Iterator[str]:
     held = FLAGS.get(muxer, frozenset())
     wanted, found = held.intersection(origin.dispositions), held.intersection(made.dispositions)
     if muxer == MP4:
-        wanted, found = map(_as_one, (wanted, found))
+        wanted, found = (frozenset(SAME_MARK.get(m, m) for m in marks) for marks in (wanted, found))
     # The MP4 muxer enables the first track of a kind, which reads as "default".
     added = found - wanted - ({"default"} if is_mp4_family(muxer) else set())
     if wanted - found or added:
         yield f"it is marked as {_listed(found)}, not as {_listed(wanted)}"
-
-
-def _as_one(marks: frozenset[str]) -> frozenset[str]:
-    return frozenset(SAME_MARK.get(mark, mark) for mark in marks)
 
 
 def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> Iterator[str]:

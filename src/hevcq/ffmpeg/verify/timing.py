@@ -204,16 +204,13 @@ def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
         return
     demuxer = compared.source.format_name.partition(",")[0]
     same_count = total == pair.source.packets + pair.source.discarded
-    reframed = demuxer in _REFRAMED and not _plain(demuxer, pair.origin.codec)
+    framed = demuxer == "mpegts" and pair.origin.codec in _SELF_FRAMED
+    reframed = demuxer in _REFRAMED and not framed
     if same_count and not reframed and pair.origin.codec not in _REPACKED:
         if not pair.source.digest or not pair.made.digest:
             yield "it was copied, but its bytes could not be compared with the source's"
         elif pair.source.digest != pair.made.digest:
             yield "it was copied, but its bytes are not those of the source"
-
-
-def _plain(demuxer: str, codec: str) -> bool:
-    return demuxer == "mpegts" and codec in _SELF_FRAMED
 
 
 def frame_time_problems(pair: TrackPair) -> Iterator[str]:
