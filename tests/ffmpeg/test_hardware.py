@@ -11,8 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking.model import KeyFrame, KeyIndex
-from hevcq.domain.chunking.planner import whole_file_reason
+from hevcq.domain.chunking import KeyFrame, KeyIndex, whole_file_reason
 from hevcq.domain.formats import FAMILIES, quality_options
 from hevcq.domain.media.facts import Colour, LightLevel
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse

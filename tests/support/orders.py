@@ -1,6 +1,6 @@
 """The order of an encode that a joined machine gets, for tests of each side of the line."""
 
-from hevcq.domain.chunking.model import Chunk, ChunkPlan
+from hevcq.domain.chunking import Chunk, ChunkPlan
 from hevcq.domain.orders import Order, OrderedWork
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan

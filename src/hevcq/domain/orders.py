@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hevcq.domain.chunking.model import ChunkPlan
+from hevcq.domain.chunking import ChunkPlan
 from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.model import Amount, Count, Frozen, MachineLoad
 from hevcq.domain.planning.encode_plan import EncodePlan

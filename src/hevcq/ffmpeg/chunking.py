@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
+from hevcq.domain.chunking import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.errors import PartUnfit, SourceDamaged, SourceUnreadable, WorkerUnfit
@@ -347,7 +347,7 @@ def keyframes(
     index = build_key_index(video, info, times, problems)
     if ladder is None:
         return index
-    from hevcq.domain.chunking.planner import on_grid
+    from hevcq.domain.chunking import on_grid
 
     return on_grid(index, sorted(times.pts), dict(zip(times.pts, times.sizes, strict=True)), ladder)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from hevcq.domain.certificate import GateResult, Outcome
-from hevcq.domain.chunking.model import Chunk, ChunkPlan
+from hevcq.domain.chunking import Chunk, ChunkPlan
 from hevcq.domain.orders import SUFFIX, MadeReport, Order, OrderedWork, OrderEnd, OrderProgress
 from hevcq.domain.profile import Profile
 from hevcq.errors import LimitExceeded, WorkerUnfit

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from hevcq.domain.certificate import GateResult, Outcome, Sidecar
-from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyIndex
+from hevcq.domain.chunking import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder

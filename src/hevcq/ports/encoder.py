@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Sidecar
-from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyIndex
+from hevcq.domain.chunking import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Profile

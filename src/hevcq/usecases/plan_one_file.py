@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking.model import ChunkPlan, KeyIndex, WholeFile
-from hevcq.domain.chunking.planner import plan_chunks
+from hevcq.domain.chunking import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip, plan_measured
 from hevcq.domain.planning.ladder import expected_bytes

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.chunking.model import Chunk, ChunkRecord, SplitPlan
+from hevcq.domain.chunking import Chunk, ChunkRecord, SplitPlan
 from hevcq.domain.job import (
     JobRecord,
     JobState,

@@ -14,8 +14,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from hevcq.domain.chunking.model import ChunkPlan, SplitPlan, WholeFile
-from hevcq.domain.chunking.planner import costliest_first, plan_chunks
+from hevcq.domain.chunking import ChunkPlan, SplitPlan, WholeFile, costliest_first, plan_chunks
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.keys import SETS, WORK, parse_work_key, work_folder, work_key
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind

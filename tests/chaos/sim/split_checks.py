@@ -6,7 +6,7 @@ from typing import Any
 
 from chaos.sim.checks import CALLED, _same, require
 from chaos.sim.queue_checks import QueueChecks
-from hevcq.domain.chunking.model import ChunkRecord
+from hevcq.domain.chunking import ChunkRecord
 from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_subjob, subjob_id
 from hevcq.domain.keys import parse_work_key
 from hevcq.domain.verdict import FailureClass

@@ -16,7 +16,7 @@ from chaos.sim.parts import (
     SimEncoder,
     SimJob,
 )
-from hevcq.domain.chunking.model import ChunkPlan, KeyIndex
+from hevcq.domain.chunking import ChunkPlan, KeyIndex
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Skip, SkipReason
 from hevcq.domain.profile import Profile

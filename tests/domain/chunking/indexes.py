@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from hevcq.domain.chunking.model import KeyFrame, KeyIndex, times_sum
+from hevcq.domain.chunking import KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan

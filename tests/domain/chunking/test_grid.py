@@ -5,8 +5,15 @@ from itertools import pairwise
 
 import pytest
 
-from hevcq.domain.chunking.model import ChunkPlan, KeyFrame, KeyIndex, times_sum
-from hevcq.domain.chunking.planner import forced_key_frames, on_grid, plan_chunks
+from hevcq.domain.chunking import (
+    ChunkPlan,
+    KeyFrame,
+    KeyIndex,
+    forced_key_frames,
+    on_grid,
+    plan_chunks,
+    times_sum,
+)
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from support.fakes.backend import HLS

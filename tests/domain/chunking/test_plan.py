@@ -5,8 +5,7 @@ import random
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
-from hevcq.domain.chunking.model import ChunkPlan, times_sum
-from hevcq.domain.chunking.planner import chunks_at, costliest_first, plan_chunks
+from hevcq.domain.chunking import ChunkPlan, chunks_at, costliest_first, plan_chunks, times_sum
 
 MASK = (1 << 64) - 1
 

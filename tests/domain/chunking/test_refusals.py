@@ -3,8 +3,7 @@
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
-from hevcq.domain.chunking.model import ChunkPlan, WholeFile
-from hevcq.domain.chunking.planner import plan_chunks
+from hevcq.domain.chunking import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Chunking, ChunkMode

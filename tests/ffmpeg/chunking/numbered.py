@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyIndex
+from hevcq.domain.chunking import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from domain.chunking.indexes import every, index, planned
-from hevcq.domain.chunking.model import ChunkPlan
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit

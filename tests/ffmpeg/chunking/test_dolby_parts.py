@@ -4,8 +4,7 @@ import pytest
 
 from ffmpeg.chunking.numbered import PROFILE, Clip
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.chunking.model import ChunkPlan
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.formats import Container
 from hevcq.domain.profile import VideoRecipe
 from support.dolby import FRAMES, make_film, need_dolby, spoil

@@ -15,7 +15,7 @@ from ffmpeg.chunking.numbered import (
     numbers,
     times,
 )
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import chunks_at
 
 
 @pytest.fixture(scope="module", params=KINDS)

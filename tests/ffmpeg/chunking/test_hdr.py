@@ -4,8 +4,7 @@ import pytest
 
 from ffmpeg.chunking.numbered import PROFILE, Clip, ffmpeg, times
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking.model import ChunkPlan
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import ChunkPlan, chunks_at
 
 pytestmark = pytest.mark.media
 

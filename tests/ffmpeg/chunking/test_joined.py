@@ -9,8 +9,7 @@ import pytest
 
 from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.chunking.model import ChunkPlan
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.planning.encode_plan import plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Audio

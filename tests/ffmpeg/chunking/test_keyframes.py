@@ -2,7 +2,7 @@
 
 import pytest
 
-from hevcq.domain.chunking.model import KeyIndex, times_sum
+from hevcq.domain.chunking import KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.ffmpeg.chunking import REORDERED_S, build_key_index
 from hevcq.ffmpeg.inspect.measure import FrameTimes

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
-from hevcq.domain.chunking.model import ChunkPlan
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg import chunking as encode
 from hevcq.ffmpeg.run.messages import Pass

@@ -11,8 +11,7 @@ from ffmpeg.chunking.numbered import BASE, BITS, KINDS, X264, ffmpeg, make_clip,
 from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ENCODER
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.chunking.model import ChunkPlan
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.profile import Profile
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.containers.fragments import read_fragments

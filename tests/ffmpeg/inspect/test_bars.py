@@ -8,7 +8,7 @@ import pytest
 from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
 from ffmpeg.verify.conftest import encoded
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.chunking import chunks_at
 from hevcq.domain.planning.encode_plan import plan_measured
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import profile

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.certificate import OF_SETS, Gate, GateResult, Outcome
-from hevcq.domain.chunking.model import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
+from hevcq.domain.chunking import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import (
     AudioFacts,
     Measurement,

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from hevcq.domain.chunking.model import SplitPlan
+from hevcq.domain.chunking import SplitPlan
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release
 from hevcq.errors import Unavailable

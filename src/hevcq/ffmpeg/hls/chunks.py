@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from hevcq.domain.chunking.model import Chunk, ChunkPlan
+from hevcq.domain.chunking import Chunk, ChunkPlan
 from hevcq.domain.planning.encode_plan import Rung
 from hevcq.ffmpeg.chunking import (
     checked_chunk,

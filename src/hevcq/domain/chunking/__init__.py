@@ -1,1 +1,0 @@
-"""Split a long video into chunks, and judge the progress of the chunks."""
