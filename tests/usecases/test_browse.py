@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import UsageError
-from hevcq.usecases.library_state import require_seen, roots_of, subfolders
+from hevcq.usecases.context import require_seen, roots_of, subfolders
 
 
 @pytest.fixture

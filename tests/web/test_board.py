@@ -10,8 +10,7 @@ import pytest
 from hevcq.domain.job import Phase, Progress
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.backend import WorkerFacts
-from hevcq.ports.catalog import Checked, Depth, Health, Spot
-from hevcq.ports.event_log import Happened
+from hevcq.ports.catalog import Checked, Depth, Happened, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item

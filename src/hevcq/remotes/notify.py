@@ -15,7 +15,7 @@ import httpx2 as http
 from standardwebhooks import Webhook as Signer
 
 from hevcq.errors import ConfigError
-from hevcq.ports.event_log import Message, NotDelivered, Receiver
+from hevcq.ports.catalog import Message, NotDelivered, Receiver
 from hevcq.util.clock import Clock
 
 TIMEOUT_S = 10.0

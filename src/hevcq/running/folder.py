@@ -23,7 +23,7 @@ from hevcq.library.scanning.watch_folder import (
 )
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import Library
-from hevcq.usecases.context import data_folder_id
+from hevcq.usecases.context import data_folder_id, require_shares
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.fit import FITTED_S, Fitting, Sampling, profile_to_fit
@@ -37,7 +37,6 @@ from hevcq.usecases.ingest.session import (
 )
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
-from hevcq.usecases.library_state import require_shares
 from hevcq.usecases.operations.reprocess import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import recover, recovery_folders
@@ -264,7 +263,7 @@ class FolderIngest:
         found = plan.of(Disposition.REFUSE, Disposition.UNREADABLE)
         if not found:
             return []
-        from hevcq.ports.event_log import Happened
+        from hevcq.ports.catalog import Happened
         from hevcq.wiring.contexts import event_log
 
         log, now = event_log(self._app), self._app.clock.now()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from hevcq.domain.model import Frozen
-from hevcq.ports.event_log import EVENTS, USUAL_EVENTS
+from hevcq.ports.catalog import EVENTS, USUAL_EVENTS
 from hevcq.settings.quantities import Address, Names, address, first_line
 
 GIB = 1 << 30

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hevcq.ports.event_log import (
+from hevcq.ports.catalog import (
     INGEST_ENDED,
     DayKey,
     DaySum,

@@ -1,21 +1,27 @@
-"""The ports that use cases share, and the locks of a data folder: one placement, one service, one sync."""
+"""The ports that use cases share, the locks of a data folder, and the state of library folders."""
 
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.errors import HevcqError, StorageError, Unavailable
+import psutil
+
+from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, UsageError
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.replacement.swap import Swap
+from hevcq.library.scanning.scan import SYSTEM_FOLDERS, Filter, FoundFile, find
+from hevcq.library.scanning.watch_folder import Mount, mount_of
 from hevcq.ports.backend import Backend
-from hevcq.sql.catalog import Catalog
+from hevcq.settings.libraries import Library
+from hevcq.sql.catalog import Catalog, linked, shows_itself
 from hevcq.util import file_io, file_lock
 from hevcq.util.clock import Clock
-from hevcq.util.text import printable, reason_of
+from hevcq.util.host import existing, free_beside
+from hevcq.util.text import printable, reason_of, size
 
 
 @dataclass(frozen=True)
@@ -113,3 +119,243 @@ def alone(path: Path, refusal: HevcqError) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+REMEDY = "Mount it, or correct the path or its permissions."
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """What is known of a library without opening a video; `free` is in bytes, None: unknown.
+
+    `problem` is why nothing can be ingested, or ""; `identity` is another one once another disk or
+    folder is at the path, on which nothing is watched yet.
+    """
+
+    problem: str
+    free: int | None
+    mount: Mount
+    identity: tuple[str, int, int] = ("", 0, 0)
+
+
+def folder_state(library: Library) -> FolderState:
+    """Return the state of a library's folder, and of the folder of its renditions."""
+    problem, home = _problem(library), library.output or library.path
+    try:
+        free: int | None = free_beside(home)
+    except OSError:
+        free = None
+    mount = mount_of(library.path)
+    try:
+        facts = library.path.stat()
+    except OSError:
+        return FolderState(problem, free, mount)
+    return FolderState(problem, free, mount, (mount.kind, facts.st_dev, facts.st_ino))
+
+
+def _problem(library: Library) -> str:
+    path, name = library.path, printable(library.path)
+    if not path.exists():
+        return f"{name} is not there: is its disk mounted?"
+    if not path.is_dir():
+        return f"{name} is no folder."
+    if not os.access(path, os.R_OK | os.X_OK):
+        return f"{name} cannot be read: give this user read permission."
+    home = library.output or path
+    there = existing(home)
+    if not os.access(there, os.W_OK | os.X_OK):
+        if _read_only(there):
+            return (
+                f"{printable(home)} is mounted read-only here. Under systemd or Docker: add it to the"
+                " unit's ReadWritePaths, or mount the folder for writing."
+            )
+        return f"{printable(home)} cannot be written: give this user write permission."
+    return ""
+
+
+def _read_only(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def library_words(library: Library) -> str:
+    """Return what `hevcq doctor` says of a library. Raises StorageError for one that cannot be used."""
+    state = folder_state(library)
+    if state.problem:
+        raise StorageError(state.problem, remedy=REMEDY)
+    return words(library, state)
+
+
+def share_words(catalog: Catalog, name: Path) -> str:
+    """Return what `hevcq doctor` says of a folder of `paths`.
+
+    Raises StorageError if it cannot be read, or holds none of the videos that are recorded in it.
+    """
+    here = catalog.database.paths.folders[name]
+    shown, called = printable(here), printable(name)
+    if not here.is_dir():
+        raise StorageError(f"{shown} is not there, where {called} should be here.", remedy=REMEDY)
+    if not os.access(here, os.R_OK | os.X_OK):
+        raise StorageError(f"{shown} cannot be read by this user.", remedy=REMEDY)
+    known = shows_itself(catalog.database, name)
+    if known is False:
+        raise StorageError(
+            f"{shown} has none of the videos that were last queued in {called}: it is another folder.",
+            remedy="Correct the setting `paths` on this machine, or mount the right share there.",
+        )
+    rights = "" if os.access(here, os.W_OK) else ", read-only: nothing is put in place from here"
+    return f"{called} is {shown}{', with its videos' if known else ''}{rights}"
+
+
+def require_one_name(catalog: Catalog) -> None:
+    """Raise ConfigError if other machines record videos by a link of this one: they would be encoded twice."""
+    if (found := linked(catalog.database)) is not None:
+        link, real = map(printable, found)
+        raise ConfigError(
+            f"{link} is a link to {real} here, and other machines know videos by the link's name: each would"
+            " be encoded twice.",
+            remedy=f'Set `paths` on this machine: "{link}" = "{real}".',
+        )
+
+
+def require_shares(catalog: Catalog, paths: Iterable[Path] | None = None) -> None:
+    """Raise StorageError if the folders of `paths` that these are in (all) are not what they should be.
+
+    Raises ConfigError if videos have two names here.
+    """
+    require_one_name(catalog)
+    known = catalog.database.paths
+    used = map(known.folder_of, paths) if paths is not None else known.folders.items()
+    for name, _here in filter(None, used):
+        share_words(catalog, name)
+
+
+def words(library: Library, state: FolderState) -> str:
+    free = "unknown" if state.free is None else size(state.free)
+    return f"{printable(library.path)}: {free} free, {watching(state)}"
+
+
+def watching(state: FolderState) -> str:
+    """Return how new files are found there."""
+    kind = state.mount.kind or "unknown file system"
+    if state.mount.gives_events:
+        return f"new files are seen at once ({kind})"
+    return f"new files are looked for every few minutes ({kind} reports no changes)"
+
+
+def count_videos(path: Path, skip: Path) -> tuple[int, int]:
+    """Return the number of video files below a folder by their names, and their bytes."""
+    sizes = [
+        each.fingerprint.size
+        for each in find([path], Filter(skip=[skip]))
+        if isinstance(each, FoundFile)
+    ]
+    return len(sizes), sum(sizes)
+
+
+_TOP = "bin boot dev etc lib lib32 lib64 libx32 proc run sbin snap sys tmp usr var"
+SYSTEM = frozenset(Path("/", name) for name in _TOP.split())
+"""Folders of the system, which hold no videos of a person."""
+DISKS = (Path("/run/media"), Path("/var/media"))
+"""Where desktops mount disks inside folders of the system."""
+MAX_SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SubFolder:
+    """A folder that is shown; `closed` says why it can be neither opened nor chosen, or is ""."""
+
+    name: str
+    path: Path
+    link: bool = False
+    closed: str = ""
+
+
+def roots_of(configured: Sequence[str], mounts: Iterable[str] | None = None) -> list[Path]:
+    """Return where browsing begins: the configured folders, else home and the mounted disks."""
+    if configured:
+        return [Path(os.path.abspath(Path(each).expanduser())) for each in configured]  # noqa: PTH100 - links are kept
+    found = [] if Path.home() == Path("/") else [Path.home()]
+    for each in sorted(set(_mounts() if mounts is None else mounts)):
+        place = Path(each)
+        ours = place != Path("/") and not _of_system(place, Path("/"))
+        if (ours or any(place.is_relative_to(disk) for disk in DISKS)) and place.is_dir():
+            found.append(place)
+    return [each for each in dict.fromkeys(found) if not _hidden(each.name)]
+
+
+def subfolders(folder: Path, roots: Sequence[Path], own: Path) -> list[SubFolder]:
+    """Return the folders in `folder`, sorted; hidden ones, the system's and hevcq's `own` are left out.
+
+    A link is shown, and closed where it leads out of the roots.
+    Raises UsageError if the folder may not be seen or cannot be read.
+    """
+    require_seen(folder, roots, own)
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if _hidden(entry.name) or path in SYSTEM or path == own or not _is_folder(entry):
+                    continue
+                found.append(SubFolder(entry.name, path, entry.is_symlink(), _closed(path, roots)))
+                if len(found) >= MAX_SHOWN:
+                    break
+    except OSError as error:
+        raise UsageError(f"Cannot read {printable(folder)}: {reason_of(error)}.") from error
+    return sorted(found, key=lambda each: each.name.casefold())
+
+
+def require_seen(folder: Path, roots: Sequence[Path], own: Path) -> None:
+    """Raise UsageError unless the folder is below a root, as named and with its links resolved."""
+    root = next((each for each in roots if folder.is_relative_to(each)), None)
+    real = Path(os.path.realpath(folder))
+    outside = root is None or ".." in folder.parts or not _within(real, roots)
+    if root is None or outside or _of_system(folder, root) or real.is_relative_to(own):
+        raise UsageError(
+            f"{printable(folder)} is not among the folders that this page may see.",
+            remedy="The setting web.browse names them.",
+        )
+    if not folder.is_dir():
+        raise UsageError(f"No such folder: {printable(folder)}.")
+
+
+def _closed(path: Path, roots: Sequence[Path]) -> str:
+    if not _within(Path(os.path.realpath(path)), roots):
+        return "leads out of the folders that this page may see"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return "cannot be read by this user"
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    return ""
+
+
+def _within(real: Path, roots: Sequence[Path]) -> bool:
+    return any(real.is_relative_to(os.path.realpath(root)) for root in roots)
+
+
+def _of_system(path: Path, root: Path) -> bool:
+    """Return whether a folder below `root`, or one that holds it, is hidden or the system's."""
+    below = [path, *path.parents][: len(path.parts) - len(root.parts)]
+    return any(each in SYSTEM or _hidden(each.name) for each in below)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _mounts() -> list[str]:
+    with suppress(OSError, psutil.Error):
+        return [each.mountpoint for each in psutil.disk_partitions(all=True)]
+    return []

@@ -30,7 +30,7 @@ from hevcq.ports.queue import Selection
 from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
-from hevcq.usecases.library_state import library_words, require_one_name, share_words
+from hevcq.usecases.context import library_words, require_one_name, share_words
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, existing, free_beside, source_room
 from hevcq.util.text import counted, printable, size

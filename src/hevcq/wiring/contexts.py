@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from hevcq.domain.profile import Profile
-    from hevcq.ports.catalog import Checked, Remote
-    from hevcq.ports.event_log import Happened, Receiver
+    from hevcq.ports.catalog import Checked, Happened, Receiver, Remote
     from hevcq.settings.libraries import SyncSettings
     from hevcq.sql.event_log import EventLog
     from hevcq.usecases.compare import ComparePorts

@@ -40,7 +40,7 @@ def build_pool(
     have two names here, or if the metrics cannot be served.
     """
     from hevcq.domain.planning.planner import make_plan
-    from hevcq.usecases.library_state import require_shares
+    from hevcq.usecases.context import require_shares
     from hevcq.wiring.contexts import watched_events
     from hevcq.worker.admission import Scratch
     from hevcq.worker.delivery.claim import WorkerContext

@@ -10,8 +10,15 @@ from contracts.backends import PROFILES, source
 from hevcq.backends.sql.factory import open_sql
 from hevcq.domain.job import RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
-from hevcq.ports.event_log import DayKey, DaySum, Happened
+from hevcq.ports.catalog import (
+    DayKey,
+    DaySum,
+    Fingerprint,
+    Happened,
+    Mode,
+    Placement,
+    PlacementState,
+)
 from hevcq.settings.model import Settings
 from hevcq.sql.event_log import EventLog
 from support.clips import ManualClock

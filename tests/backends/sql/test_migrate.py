@@ -18,7 +18,7 @@ from hevcq.domain.schedule import Pause
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, UsageError
 from hevcq.ports.backend import WorkerFacts
-from hevcq.ports.event_log import Happened
+from hevcq.ports.catalog import Happened
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.settings.model import PostgresSettings, Settings

@@ -19,7 +19,7 @@ from hevcq.errors import (
     Unavailable,
     UnknownSchema,
 )
-from hevcq.ports.event_log import Happened
+from hevcq.ports.catalog import Happened
 from hevcq.ports.ledger import Granted, Held
 from hevcq.sql import postgres
 from hevcq.sql.database import VERSION

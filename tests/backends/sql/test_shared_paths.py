@@ -12,14 +12,13 @@ from hevcq.backends.sql import files
 from hevcq.backends.sql.factory import open_postgres
 from hevcq.errors import ConfigError, SourceAway, SourceChanged, SourceGone, StorageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
-from hevcq.ports.catalog import Mode, Placement, PlacementState
-from hevcq.ports.event_log import Happened
+from hevcq.ports.catalog import Happened, Mode, Placement, PlacementState
 from hevcq.settings.model import PostgresSettings, Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.database import Database, PathMap
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.postgres import PostgresDatabase
-from hevcq.usecases.library_state import require_one_name, share_words
+from hevcq.usecases.context import require_one_name, share_words
 from hevcq.util.clock import SystemClock
 from support.postgres import database, shared_dsn
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.ports.event_log import Message, NotDelivered
+from hevcq.ports.catalog import Message, NotDelivered
 from hevcq.remotes.notify import KINDS, MediaServer
 from support.standin import Quiet, running
 

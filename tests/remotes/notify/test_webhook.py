@@ -8,7 +8,7 @@ import pytest
 from standardwebhooks import Webhook as Reference
 from standardwebhooks import WebhookVerificationError
 
-from hevcq.ports.event_log import Message, NotDelivered
+from hevcq.ports.catalog import Message, NotDelivered
 from hevcq.remotes.notify import Webhook
 from hevcq.settings.web import signing_secret
 from hevcq.util.clock import SystemClock

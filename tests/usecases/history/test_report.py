@@ -11,7 +11,7 @@ from hevcq.domain.job import JobState, RenditionRef, Source, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
-from hevcq.ports.event_log import Happened
+from hevcq.ports.catalog import Happened
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase

@@ -8,8 +8,8 @@ import pytest
 
 from hevcq.errors import StorageError
 from hevcq.settings.libraries import Library
-from hevcq.usecases import library_state
-from hevcq.usecases.library_state import (
+from hevcq.usecases import context
+from hevcq.usecases.context import (
     folder_state,
     library_words,
 )
@@ -26,9 +26,9 @@ def shows(folder: Path) -> Library:
 def test_a_read_only_mount_is_told_from_a_missing_permission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int, words: str
 ) -> None:
-    monkeypatch.setattr(library_state.os, "access", lambda _path, mode: not mode & os.W_OK)
-    monkeypatch.setattr(library_state, "free_beside", lambda _path: 1)
-    monkeypatch.setattr(library_state.os, "statvfs", lambda _path: SimpleNamespace(f_flag=flag))
+    monkeypatch.setattr(context.os, "access", lambda _path, mode: not mode & os.W_OK)
+    monkeypatch.setattr(context, "free_beside", lambda _path: 1)
+    monkeypatch.setattr(context.os, "statvfs", lambda _path: SimpleNamespace(f_flag=flag))
     assert words in folder_state(shows(tmp_path)).problem
 
 

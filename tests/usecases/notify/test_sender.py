@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
+from hevcq.ports.catalog import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.notify.sender import Sender, message_of

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.ports.catalog import Mode
-from hevcq.ports.event_log import Happened
+from hevcq.ports.catalog import Happened, Mode
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.ingest.request import Destination

@@ -6,7 +6,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
-from hevcq.ports.event_log import Happened
+from hevcq.ports.catalog import Happened
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.notify.sender import message_of

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
+from hevcq.ports.catalog import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.usecases.notify.sender import DirectSender
 from hevcq.usecases.videos.uploads import SENDING_S, look_after
 from support.videos import VideoBench

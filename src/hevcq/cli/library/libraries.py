@@ -13,7 +13,7 @@ from hevcq.errors import UsageError
 from hevcq.settings.libraries import Library
 from hevcq.settings.loader import own_file
 from hevcq.settings.profile_files import load_profiles, profile_folder
-from hevcq.usecases.library_state import count_videos, folder_state, watching
+from hevcq.usecases.context import count_videos, folder_state, watching
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import free_name, overlap, save_library
 from hevcq.util.clock import SystemClock

@@ -35,9 +35,8 @@ from hevcq.errors import (
 )
 from hevcq.library.filesystem import Pace, fingerprint_of, forget_cached, open_regular, same_bytes
 from hevcq.library.scanning.scan import PROBLEMS, Filter, FoundFile, Rejected, RejectionCause, find
-from hevcq.ports.catalog import Checked, Depth, Fingerprint, Health, Spot
+from hevcq.ports.catalog import Checked, Depth, Fingerprint, Happened, Health, Spot
 from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
-from hevcq.ports.event_log import Happened
 from hevcq.sql.catalog import HealthRecords
 from hevcq.sql.event_log import EventLog
 from hevcq.util.clock import Clock

@@ -11,14 +11,13 @@ from hevcq.domain.keys import path_of_key
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
-from hevcq.ports.event_log import DayKey, DaySum, Happened
+from hevcq.ports.catalog import DayKey, DaySum, Happened
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.event_log import EventLog
-from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.library_state import FolderState, folder_state, watching
+from hevcq.usecases.context import FolderState, LibraryPorts, folder_state, watching
 from hevcq.usecases.placement.originals import kept_originals
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable

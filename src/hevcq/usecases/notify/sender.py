@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import EVERY_PROFILE, path_of_key
 from hevcq.errors import HevcqError, Unavailable, UsageError
-from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
+from hevcq.ports.catalog import RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
 from hevcq.ports.ledger import Ledger
 from hevcq.sql.event_log import EventLog
 from hevcq.util.clock import Clock

@@ -32,7 +32,7 @@ from hevcq.errors import (
     UnknownProfile,
     VerificationFailed,
 )
-from hevcq.ports.event_log import RETRIES_S, Happened
+from hevcq.ports.catalog import RETRIES_S, Happened
 from hevcq.ports.videos import Complete, Incomplete, Wrong
 from hevcq.settings.web import DAY_S
 from hevcq.usecases.operations.reprocess import cancel

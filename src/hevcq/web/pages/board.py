@@ -12,7 +12,7 @@ from hevcq.domain.keys import UPLOADS
 from hevcq.domain.schedule import Pause
 from hevcq.domain.videos import Video, is_video_id
 from hevcq.errors import HevcqError
-from hevcq.ports.event_log import INGEST_ENDED
+from hevcq.ports.catalog import INGEST_ENDED
 from hevcq.usecases.health.check import where
 from hevcq.usecases.history.report import DAYS, Savings, libraries_of, savings
 from hevcq.usecases.operations.dead_letters import ExpiredMessages

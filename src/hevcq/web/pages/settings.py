@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.errors import HevcqError
-from hevcq.ports.event_log import EVENTS
+from hevcq.ports.catalog import EVENTS
 from hevcq.settings.libraries import Library, Rule, SyncSettings
 from hevcq.settings.loader import problems_of
 from hevcq.settings.model import ScheduleSettings

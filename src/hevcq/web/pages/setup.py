@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, UsageError
+from hevcq.usecases.context import require_seen, roots_of, subfolders
 from hevcq.usecases.first_run import (
     SCREENS,
     Answers,
@@ -34,7 +35,6 @@ from hevcq.usecases.first_run import (
     windows,
     with_folder,
 )
-from hevcq.usecases.library_state import require_seen, roots_of, subfolders
 from hevcq.usecases.plan_one_file import SAMPLE_S, videos_in
 from hevcq.util.log import get_logger
 from hevcq.web.identity.accounts import Users
