@@ -13,6 +13,7 @@ from hevcq.ports.backend import WorkerFacts
 from hevcq.ports.catalog import Checked, Depth, Happened, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
+from hevcq.usecases.history import report as history
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed
 from hevcq.wiring.contexts import event_log
@@ -200,6 +201,19 @@ def test_each_bar_has_its_number_in_the_table(operator, farm):
     )
     assert len(re.findall("<title>", chart)) == 4
     assert chart.count(": 0</title>") == 2
+
+
+def test_short_cpu_times_and_kept_originals_are_told_apart(operator, farm, monkeypatch):
+    encoded(farm, 1, 1, cpu_s=12.4)
+    encoded(farm, 2, 1, name="video.replaced")
+    kept = history.Originals(9, 1024, None, None)
+    monkeypatch.setattr(history, "originals_now", lambda _ports: kept)
+
+    html = operator.get("/board/figures").text
+
+    assert "at most 12 s" in html
+    assert "12 s of CPU" in html
+    assert "2.0 KiB freed on disk. 9 kept originals" in html
 
 
 def test_nothing_encoded_is_said(operator):

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 
 from hevcq import __version__
 from hevcq.domain.keys import path_of_key
-from hevcq.util.text import ago, counted, duration_range, printable, size, timecode
+from hevcq.util.text import ago, counted, duration, duration_range, printable, size, timecode
 from hevcq.web.identity.person import Person, maybe_person
 
 STATE_ICONS = {
@@ -54,6 +54,7 @@ def environment() -> Environment:
         when=when,
         iso=iso,
         timecode=timecode,
+        duration=duration,
         printable=printable,
         icon=lambda state: STATE_ICONS.get(state, "•"),
         coded=coded,

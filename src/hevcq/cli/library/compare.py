@@ -21,7 +21,7 @@ from hevcq.usecases.verify_files import (
     rendition_at,
 )
 from hevcq.util.svg import points_svg
-from hevcq.util.text import printable, size, timecode
+from hevcq.util.text import counted, printable, size, timecode
 
 
 def compare(
@@ -101,7 +101,7 @@ def compare_page(
     rows = [
         ("Original", f"{escape(names[0])}, {size(sizes[0])}"),
         ("Rendition", f"{escape(names[1])}, {size(sizes[1])}: {_share(sizes)}"),
-        ("Metric", f"{found.metric}, of {len(scores):,} frames all over the video"),
+        ("Metric", f"{found.metric}, of {counted(len(scores), 'frame')} all over the video"),
         ("Worst twentieth", f"{worst_twentieth(scores):.1f}"),
         ("Median", f"{scores[len(scores) // 2]:.1f}"),
     ]

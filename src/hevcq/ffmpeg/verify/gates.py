@@ -46,7 +46,7 @@ from hevcq.ffmpeg.verify.streams import (
 )
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
-from hevcq.util.text import timecode
+from hevcq.util.text import counted, timecode
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
@@ -101,7 +101,7 @@ def _judged(problems: list[str]) -> Judged:
 
 def _described(facts: PictureFacts) -> str:
     return (
-        f"{facts.frames} frames compared: brightness {facts.mean:.2f} of 255 off on average,"
+        f"{counted(facts.frames, 'frame')} compared: brightness {facts.mean:.2f} of 255 off on average,"
         f" {facts.worst:.1f} at worst, {facts.detail:.0%} of sharp detail kept"
     )
 

@@ -17,7 +17,7 @@ from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Report
 from hevcq.util.host import memory_now
 from hevcq.util.svg import bars_svg
-from hevcq.util.text import size
+from hevcq.util.text import duration, size
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import services_of
@@ -110,7 +110,7 @@ def charts(made: Report) -> list[tuple[str, Markup, list[tuple[str, str]]]]:
     figures: Sequence[tuple[str, Callable[[Line], float], Callable[[float], str]]] = (
         ("Smaller by", lambda line: line.saved, lambda value: size(round(value))),
         ("Renditions made", lambda line: line.renditions, "{:.0f}".format),
-        ("CPU hours", lambda line: line.cpu_h, "{:.1f}".format),
+        ("CPU time", lambda line: line.cpu_h, lambda value: duration(value * 3600)),
         ("Failed", lambda line: line.failed, "{:.0f}".format),
         ("VMAF measured, where one was asked for", lambda line: line.verified, "{:.1f}".format),
     )
