@@ -185,6 +185,9 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     wrong = operator.post("/settings/messages", data={**form, "url": "nowhere"})
     assert "must be an address" in wrong.text
     assert secret not in wrong.text
+    empty = operator.post("/settings/messages", data={**form, "secret": ""}).text
+    assert "Secret is missing.</strong> Signs the messages: <code>whsec_</code>" in empty
+    assert "<code>echo whsec_$(openssl rand -base64 32)</code> makes it" in empty
     short = operator.post("/settings/messages", data={**form, "secret": "not-a-good-one"})
     assert "must be whsec_" in short.text
     assert "not-a-good-one" not in short.text

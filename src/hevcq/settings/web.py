@@ -185,7 +185,11 @@ class WebhookSettings(Frozen):
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
     url: Address = Field(description="address that messages are posted to")
-    secret: SecretStr = Field(min_length=1, description=f"whsec_… that signs them, {OR_FILE}")
+    secret: SecretStr = Field(
+        min_length=1,
+        description="signs the messages: `whsec_` and random bytes in base64, as"
+        f" `echo whsec_$(openssl rand -base64 32)` makes it, {OR_FILE}",
+    )
     events: Events = Field(default=EVERY, description="events; * for all")
 
     @field_validator("secret", mode="after")
