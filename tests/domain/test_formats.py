@@ -100,7 +100,13 @@ def test_a_picture_that_the_format_cannot_show_truly_is_refused(name):
     )  # fmt: skip
     hdr = Colour(space="bt2020nc", transfer="smpte2084", primaries="bt2020")
     seen = media(
-        video(colour=hdr, pixel_format="yuv420p10le", bit_depth=10, mastering_display=display)
+        video(
+            codec="hevc",
+            colour=hdr,
+            pixel_format="yuv420p10le",
+            bit_depth=10,
+            mastering_display=display,
+        )
     )
     vp9 = {"webm": {"policies": {"hdr": "keep"}, "video": {"pixel_format": "keep"}}}
 
