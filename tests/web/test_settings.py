@@ -225,12 +225,9 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
 def test_a_restart_is_asked_for_exactly_where_a_receiver_changed(
     operator: TestClient, opened: App, config: Path
 ) -> None:
-    hours = {"grid": "yes", "at_end": "border", "h1": "1"}
     person = {"kind_of": "notify", "name": "me", "url": "json://127.0.0.1:9/in"}
-    changes = [("1", "hours", hours), ("3", "messages", person)]
-
-    said = []
-    for number, section, form in changes:
+    hours, said = {"grid": "yes", "at_end": "border", "h1": "1"}, []
+    for number, section, form in [("1", "hours", hours), ("3", "messages", person)]:
         saved = operator.post(f"/settings/{section}", data={"file_digest": digest(opened), **form})
         undone = operator.post("/settings/changes/undo", data={"number": number})
         said += [operator.get(each.headers["location"]).text for each in (saved, undone)]

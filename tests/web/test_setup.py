@@ -251,7 +251,9 @@ def test_a_ladder_for_streaming_is_offered_with_what_it_means_and_has_no_sample(
 ):
     answered(ada, media)
 
-    assert "a folder of files for each video" in ada.get("/setup/output").text
+    screen = ada.get("/setup/output").text
+    assert "a folder of files for each video" in screen
+    assert "<code>.hevcq</code> at the top of the library" in screen
     ada.post("/setup/output", data={"profile": "hls", "place": "beside"})
 
     assert "makes a folder of several" in ada.get("/setup/sample").text

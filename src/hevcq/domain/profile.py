@@ -112,7 +112,7 @@ class VideoRecipe(Frozen):
         le=99,
         description="VMAF that the worst twentieth of the frames must have: the CRF is searched for it "
         "with encodes of some seconds, from `crf` on; 95 is hard to tell from the source, 93 good, 90 "
-        "small; empty: `crf`. See Quality below",
+        "small; empty: `crf`",
     )
     pixel_format: PixelFormatPolicy = Field(
         default=PixelFormatPolicy.KEEP,
