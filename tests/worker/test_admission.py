@@ -1,6 +1,20 @@
-"""A paused worker: nothing begins; what runs ends, stops uncounted, or stands still with its lease."""
+"""A paused worker: nothing begins; what runs ends, stops uncounted, or stands still with its lease.
 
+A profile that ffmpeg cannot make waits in its queue with the reason, and goes on once it can.
+Scratch: each process has a locked folder; what dead processes left is swept, nothing else is.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+from collections import namedtuple
+from collections.abc import Mapping
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -8,11 +22,13 @@ from structlog.testing import capture_logs
 
 from hevcq.domain.job import JobState
 from hevcq.domain.schedule import Hours, Pause, RunningWork, Schedule
-from hevcq.errors import Unavailable, WorkerUnfit
-from hevcq.worker.admission import Admission
-from hevcq.worker.handler import ProfileQueue
+from hevcq.errors import DiskFull, Stopped, Unavailable, WorkerUnfit
+from hevcq.util.signals import StopSignals
+from hevcq.worker.admission import RETEST_S, Admission, Scratch, SelfTests
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.pool import WorkerPool
-from hevcq.worker.slot import Slot
+from hevcq.worker.slot import Slot, SlotOutcome
+from support.clips import ManualClock
 from support.fakes.farm import Farm
 from worker.pools import Encode, drive, started
 
@@ -232,3 +248,240 @@ def test_a_message_is_not_begun_though_the_pauses_were_read_a_moment_ago(farm):
     farm.queue.receive = late
     assert slot.step() is False
     assert (farm.queue.depth().ready, farm.record(source).fence) == (1, 0)
+
+
+BROKEN = "ffmpeg cannot make the profile hevc on this machine: G8"
+
+
+class Bench:
+    """A farm whose ffmpeg has a build that may be broken; `reports` are what others are told."""
+
+    def __init__(self, folder) -> None:
+        self.farm = Farm(folder)
+        self.build, self.broken = "1", {"1"}
+        self.tests, self.reports = 0, list[Mapping[str, str]]()
+        self.error: Exception = WorkerUnfit(BROKEN)
+        encoder = self.farm.encoder
+        encoder.build, encoder.self_test = lambda: self.build, self._test
+        profiles = {"hevc": self.farm.profile}
+        self.self_tests = SelfTests(
+            encoder,
+            self.farm.context.scratch.job,
+            self.farm.clock,
+            lambda: profiles,
+            self.reports.append,
+        )
+        admission = Admission(self.farm.ledger, self.farm.clock, self_tests=self.self_tests)
+        self.farm.with_context(admission=admission)
+        served = ProfileQueue(self.farm.profile, self.farm.queue)
+        self.slot = Slot(self.farm.context, Handler(self.farm.context, "w:0"), [served])
+
+    def _test(self, profile, folder, *, stop, again=False) -> None:
+        assert profile.name == "hevc"
+        assert not list(folder.iterdir())
+        if stop.is_set():
+            raise Stopped
+        self.tests += 1
+        if self.build in self.broken:
+            raise self.error
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_its_jobs_wait_unclaimed_and_nothing_is_encoded(bench):
+    sources = [bench.farm.submit(name) for name in ("a.mp4", "b.mp4")]
+
+    for _ in range(5):
+        assert not bench.slot.step()
+
+    assert bench.tests == 1
+    assert "encode" not in bench.farm.encoder.calls
+    for source in sources:
+        record = bench.farm.record(source)
+        assert (record.state, record.fence, record.failures) == (JobState.QUEUED, 0, 0)
+    assert bench.farm.queue.depth().ready == 2
+    assert bench.farm.context.closed("hevc").reason == BROKEN
+    assert bench.reports == [{"hevc": BROKEN}]
+
+
+def test_they_go_on_once_ffmpeg_is_another_build(bench):
+    source = bench.farm.submit()
+    bench.slot.step()
+    bench.self_tests.look_again()
+    assert bench.tests == 1
+
+    bench.build = "2"
+    bench.self_tests.look_again()
+
+    assert bench.tests == 2
+    assert bench.reports[-1] == {}
+    assert bench.slot.step()
+    assert bench.farm.state(source) is JobState.DONE
+
+
+def test_the_same_build_is_tested_again_after_a_while(bench):
+    bench.farm.submit()
+    bench.slot.step()
+    bench.broken.clear()
+
+    bench.farm.clock.advance(RETEST_S - 1)
+    bench.self_tests.look_again()
+    assert bench.farm.context.closed("hevc") is not None
+    bench.farm.clock.advance(1)
+    bench.self_tests.look_again()
+
+    assert bench.farm.context.closed("hevc") is None
+
+
+def test_what_may_pass_at_any_moment_is_asked_again_at_the_next_look(bench):
+    bench.error = DiskFull("The scratch folder is full.")
+    bench.farm.submit()
+    bench.slot.step()
+    assert bench.farm.context.closed("hevc").reason == "The scratch folder is full."
+
+    bench.broken.clear()
+    bench.self_tests.look_again()
+
+    assert bench.farm.context.closed("hevc") is None
+
+
+def test_a_stop_in_a_test_gives_the_job_back_and_blames_nobody(bench):
+    source, stop = bench.farm.submit(), threading.Event()
+    stop.set()
+
+    shut = bench.self_tests.require(bench.farm.profile, stop)
+
+    assert shut is not None
+    assert bench.farm.context.closed("hevc") is None
+    assert bench.farm.state(source) is JobState.QUEUED
+
+
+HOLD = """
+import sys, pathlib, time
+from hevcq.util.clock import SystemClock
+from hevcq.worker.admission import Scratch
+import threading
+scratch = Scratch(pathlib.Path(sys.argv[1]), SystemClock())
+with scratch.job("job") as folder:
+    (folder / "half").write_bytes(b"x" * 1000)
+    print("ready", flush=True)
+    threading.Event().wait(60)
+"""
+
+
+@pytest.fixture
+def scratch(tmp_path) -> Scratch:
+    return Scratch(tmp_path / "scratch", ManualClock())
+
+
+def test_two_attempts_at_one_job_in_one_process_never_share_a_folder(scratch):
+    """Found by the simulation: a slot whose lease is lost may still be ending its encode."""
+    with scratch.job("a") as zombies:
+        (zombies / "rendition.mp4").write_bytes(b"half")
+        with scratch.job("a") as folder:
+            assert list(folder.iterdir()) == []
+            assert (zombies / "rendition.mp4").read_bytes() == b"half"
+        assert zombies.is_dir()
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    root = tmp_path / "scratch"
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "ready\n"
+        scratch = Scratch(root, ManualClock())
+        assert scratch.sweep() == 0
+        assert list(root.rglob("half")) != []
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+        assert scratch.sweep() == 1
+        assert list(root.iterdir()) == []
+    finally:
+        child.kill()
+        child.wait(10)
+        child.stdout.close()
+
+
+def test_a_sweep_touches_nothing_that_is_not_hevcqs(scratch):
+    root = scratch.folder
+    (root / "holiday").mkdir(parents=True)
+    (root / "hevcq-notes.lock").touch()
+    (root / "a.mp4").touch()
+
+    assert scratch.sweep() == 0
+    assert len(list(root.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EACCES, WorkerUnfit),
+        (errno.EROFS, WorkerUnfit),
+        (errno.EIO, Unavailable),
+    ],
+)
+def test_each_trouble_with_the_folder_has_its_own_name(scratch, monkeypatch, number, kind):
+    monkeypatch.setattr(Path, "mkdir", Mock(side_effect=OSError(number, os.strerror(number))))
+
+    with pytest.raises(kind, match="scratch folder"), scratch.job("a"):
+        pass
+
+
+def test_a_file_system_without_locks_is_refused_with_the_way_out(scratch, monkeypatch):
+    monkeypatch.setattr(
+        "fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
+    )
+
+    with pytest.raises(WorkerUnfit, match="scratch_dir"), scratch.job("a"):
+        pass
+
+
+def test_a_sweep_that_comes_between_making_and_locking_a_file_is_survived(scratch, monkeypatch):
+    other = Scratch(scratch.folder, ManualClock())
+    real, raced = fcntl.flock, []
+
+    def flock(lock, how):
+        if not raced:
+            raced.append(1)
+            assert other.sweep() == 1
+        return real(lock, how)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+
+    with scratch.job("a") as folder:
+        assert other.sweep() == 0
+        assert folder.is_dir()
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+GIB = 1 << 30
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, *, total: int, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(total, total - free, free))
+
+
+def pool_of(farm: Farm, slots: int = 2) -> WorkerPool:
+    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], slots=slots)
+
+
+def test_a_disk_on_which_no_work_could_ever_begin_takes_the_worker_out(tmp_path, monkeypatch):
+    farm = Farm(tmp_path)
+    farm.with_context(min_free_bytes=GIB)
+    source = farm.submit()
+    disk(monkeypatch, total=GIB // 2, free=GIB // 2)
+    pool = pool_of(farm)
+
+    assert pool.run(StopSignals()) is SlotOutcome.UNFIT
+    assert isinstance(pool.error, WorkerUnfit)
+    assert "has 512 MiB, and 1024 MiB must stay free (min_free_mib)" in str(pool.error)
+    assert farm.record(source).fence == 0

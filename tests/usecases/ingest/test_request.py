@@ -1,14 +1,38 @@
-"""Which profiles an ingest makes, and where it puts their renditions."""
+"""Which profiles an ingest makes, and where it puts their renditions.
 
+The forecast: a range from the table, narrowed by this machine's own jobs.
+"""
+
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import ConfigError, UnknownProfile, UsageError
-from hevcq.ports.catalog import Mode
+from hevcq.ports.catalog import EncodeCost, Mode
 from hevcq.settings.libraries import Library
 from hevcq.settings.profile_files import installed_folder, load_profiles
+from hevcq.usecases.ingest.decide import Disposition, Item, with_forecast
+from hevcq.usecases.ingest.forecast import (
+    LADDER_WORK,
+    NOTHING,
+    OWN_ENOUGH,
+    TABLE_ONLY,
+    Costs,
+    Range,
+    minute_cost,
+    total,
+    wall,
+    work_of,
+)
 from hevcq.usecases.ingest.request import IngestRequest, library_request
+from support.fakes.backend import HEVC
+from support.ingest.values import encode_plan, media_info
+from support.media_facts import audio, media, profile, video
 
 KNOWN = load_profiles(installed_folder())
 
@@ -70,3 +94,146 @@ def test_a_library_is_ingested_as_its_section_says(tmp_path: Path) -> None:
     mirrored = library_request(library(tmp_path, place="mirror", output=tmp_path / "out"))
     assert (mirrored.replace, mirrored.keep_days) == (False, None)
     assert mirrored.output == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("rates", "work"),
+    [
+        (("25/1",), 100.0),
+        (("240/1",), 960.0),  # a high-speed camera is believed
+        (("0/0", "", "25", "x/y", "-1/2"), 100.0),  # unreadable: taken as usual
+        # Matroska without a default duration shows 1000/1: its clock, not its pictures.
+        (("1000/1", "90000/1", "301/1"), 100.0),
+    ],
+)
+def test_work_is_width_times_height_times_frames(rates: tuple[str, ...], work: float) -> None:
+    for rate in rates:
+        info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
+        assert work_of(encode_plan(width=1000, height=1000), "", info).megapixels == pytest.approx(
+            work
+        )
+
+
+def cpu(plan: EncodePlan, preset: str, info: MediaInfo, rates: Costs = TABLE_ONLY) -> Range:
+    return rates.cpu([work_of(plan, preset, info)])
+
+
+def bytes_of(plan: EncodePlan, info: MediaInfo, rates: Costs = TABLE_ONLY) -> Range:
+    return rates.size([work_of(plan, "", info)])
+
+
+def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
+    plan, info = encode_plan(), media_info()
+    work = work_of(plan, "", info).megapixels
+    rates = Costs.learned([cost_of(work)] * OWN_ENOUGH)
+
+    cost = cpu(plan, "medium", info, rates)
+    table = cpu(plan, "medium", info)
+
+    assert cost.low < 10.0 < cost.high
+    assert cost.high / cost.low < table.high / table.low
+    size = bytes_of(plan, info, rates)
+    assert size.low < 300_000 < size.high
+
+
+def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:
+    plan, info = encode_plan(), media_info()
+    few = Costs.learned([cost_of(100.0)] * (OWN_ENOUGH - 1))
+    empty = Costs.learned([cost_of(0.0)] * 9)
+
+    for rates in (few, empty):
+        assert cpu(plan, "medium", info, rates) == cpu(plan, "medium", info)
+        assert bytes_of(plan, info, rates) == bytes_of(plan, info)
+
+
+def test_a_minute_costs_something_where_it_is_encoded_and_nothing_where_it_is_skipped() -> None:
+    found = minute_cost(HEVC)
+    skipping = HEVC.video.model_copy(update={"skip_codecs": ("mpeg2video",)})
+
+    assert found is not None
+    assert min(found) > 0
+    assert minute_cost(HEVC.model_copy(update={"video": skipping})) is None
+
+
+def cost_of(work: float, *, profile: str = "hevc", cpu_s: float = 10.0) -> EncodeCost:
+    return EncodeCost(profile, "libx265", "medium", work, 1_000_000, 300_000, cpu_s)
+
+
+def test_a_rendition_is_never_foretold_larger_than_its_source_which_is_kept_then() -> None:
+    lean = media_info(seconds=10_000.0)
+
+    assert bytes_of(encode_plan(), lean).high == lean.size
+
+
+def test_many_videos_are_foretold_more_closely_than_one() -> None:
+    plan, info = encode_plan(), media_info()
+    one = cpu(plan, "medium", info)
+
+    work = work_of(plan, "medium", info)
+
+    many = Costs().cpu([work] * 400)
+
+    assert many.high / many.low < one.high / one.low
+    middle = 400 * math.sqrt(one.low * one.high)
+    assert many.low < middle < many.high
+    sizes = Costs().size([work] * 400)
+    assert sizes.low < sizes.high <= 400 * info.size
+    assert NOTHING == Costs().size([]) == Costs().cpu([]) == wall([], NOTHING, cores=2, workers=2)
+
+
+def test_more_cores_take_less_time_and_the_longest_job_bounds_the_end() -> None:
+    jobs = [Range(10.0, 20.0)] * 4
+
+    one, four = (
+        wall(jobs, total(jobs), cores=1, workers=1),
+        wall(jobs, total(jobs), cores=4, workers=4),
+    )
+
+    assert four.low < one.low
+    assert four.high < one.high
+    assert four.low < four.high
+
+
+@pytest.mark.parametrize(
+    ("clip", "seconds", "size", "cpu_s"),
+    [((1920, 1080, "24/1"), 12.0, 9_600_000, 60.0), ((1280, 720, "25/1"), 5.28, 1_055_736, 10.4)],
+)
+def test_the_forecast_of_a_ladder_holds_for_what_was_measured(clip, seconds, size, cpu_s) -> None:
+    """Big Buck Bunny at the shipped preset: the encode, its packaging and its gates."""
+    width, height, rate = clip
+    info = media(video(width, height, average_rate=rate), audio(), size=size, duration_s=seconds)
+    plan = make_plan(profile("hls"), info)
+    assert isinstance(plan, EncodePlan)
+
+    cost = cpu(plan, "medium", info)
+
+    assert math.sqrt(cost.low * cost.high) == pytest.approx(cpu_s, rel=0.15)
+
+
+def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> None:
+    info = media(video(1280, 720, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
+    plans = {name: make_plan(profile(name), info) for name in ("hls", "720p")}
+    ladder, single = plans["hls"], plans["720p"]
+    assert isinstance(ladder, EncodePlan)
+    assert isinstance(single, EncodePlan)
+    work, alone = (work_of(plan, "medium", info) for plan in (ladder, single))
+    rungs = LADDER_WORK * alone.megapixels
+    assert 1.5 * rungs < work.megapixels < 2.5 * rungs
+    assert work.most == (4500 + 2000 + 1100 + 400 + 80 + 128 + 48) * 125 * 10
+    assert alone.most == 400_000
+    assert TABLE_ONLY.size([work]).high > 400_000
+
+
+def test_a_rendition_that_may_be_larger_is_forecast_by_what_it_takes() -> None:
+    """720p of a video of few bits: its profile keeps it, though it saves nothing."""
+    info = media(video(1920, 1080, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
+    plan = make_plan(profile("720p"), info)
+    assert isinstance(plan, EncodePlan)
+    item = Item(Path("/f/a.mp4"), info.size, Disposition.QUEUE, info=info, plan=plan)
+
+    made = with_forecast([replace(item, profile=profile("720p"))], TABLE_ONLY, 1.0, 1)
+    kept = with_forecast([replace(item, profile=profile("hevc"))], TABLE_ONLY, 1.0, 1)
+
+    assert made.output is not None
+    assert kept.output is not None
+    assert made.output.high > 400_000 == kept.output.high

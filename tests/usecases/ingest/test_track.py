@@ -1,4 +1,7 @@
-"""Queueing and following: whoever works on a job, its end is seen, told once and counted once."""
+"""Queueing and following: whoever works on a job, its end is seen, told once and counted once.
+
+An ingest that does not wait to the end: what is finished is placed, and the rest is counted.
+"""
 
 import threading
 from dataclasses import replace
@@ -11,11 +14,12 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseDamaged, DiskFull, SourceChanged, SourceGone
 from hevcq.library.scanning.watch_folder import SettlingFiles
 from hevcq.ports.catalog import Fingerprint, PlacementState
+from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.track import SWEEP_S, IngestOutcome
 from support.fakes.backend import Faulty
-from support.ingest.run import NEVER, Bench
+from support.ingest.run import NEVER, Bench, session, videos
 
 
 def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: Bench) -> None:
@@ -266,3 +270,55 @@ def test_a_growing_file_starts_to_settle_anew_with_every_change() -> None:
         assert settling.observe(bytes_now(second), now=float(second)) == []
 
     assert settling.observe(bytes_now(36), now=41.0) == [VIDEO]
+
+
+def test_what_is_finished_is_put_in_place_once_and_the_rest_stays_queued(bench: Bench) -> None:
+    ingest = session(bench)
+    plan = ingest.plan(videos(bench, "a.mp4", "b.mp4"))
+    for item in plan.of(Disposition.QUEUE):
+        ingest.uploader.submit([[item]])
+        ingest.uploader.step([item], NEVER)
+    first, second = bench.backend.ledger.jobs(JobFilter())
+    bench.work(first)
+
+    again = session(bench)
+    again.collect_finished(NEVER)
+
+    states = {p.job_id: p.state for p in bench.catalog.placements()}
+    assert states == {
+        first.job_id: PlacementState.PLACED,
+        second.job_id: PlacementState.WAITING,
+    }
+    assert not again.open
+
+
+def test_nothing_is_put_in_place_once_a_stop_is_asked_for(bench: Bench) -> None:
+    ingest = session(bench)
+    (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
+    ingest.uploader.step([item], NEVER)
+    (job,) = bench.backend.ledger.jobs(JobFilter())
+    bench.work(job)
+    (stop := threading.Event()).set()
+
+    again = session(bench)
+    again.collect_finished(stop)
+
+    (placement,) = bench.catalog.placements()
+    assert placement.state is PlacementState.WAITING
+    assert again.summary.counts() == {}
+
+
+@pytest.mark.parametrize(
+    ("queued", "outcome"), [(True, IngestOutcome.QUEUED), (False, IngestOutcome.OPEN)]
+)
+def test_what_is_left_open_is_counted_as_it_was_asked_for(
+    bench: Bench, outcome: IngestOutcome, *, queued: bool
+) -> None:
+    ingest = session(bench)
+    (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
+    ingest.uploader.step([item], NEVER)
+    assert ingest.open
+
+    ingest.finish(queued=queued)
+
+    assert ingest.summary.counts() == {outcome: 1}

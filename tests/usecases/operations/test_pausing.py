@@ -1,14 +1,19 @@
-"""Why nothing runs is told once, and so is that work goes on."""
+"""Why nothing runs is told once, and so is that work goes on.
+
+What the gate command of this machine forbids.
+"""
 
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 
 from hevcq.domain.schedule import Hours, Pause, RunningWork
-from hevcq.errors import Unavailable, UsageError
+from hevcq.errors import Unavailable, UsageError, WorkerUnfit
 from hevcq.usecases.operations.pausing import (
     SPENT_EVERY_S,
     DailyCap,
+    GateCommand,
     pause,
     resume,
     why_closed,
@@ -143,3 +148,25 @@ def test_nothing_is_queued_while_what_was_spent_cannot_be_read() -> None:
             cap.require()
     day.most = None
     cap.require()
+
+
+def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
+    answers, asked = iter([1, 0]), list[list[str]]()
+
+    def ask(argv: list[str]) -> int:
+        asked.append(argv)
+        return next(answers)
+
+    condition = GateCommand(lambda: "/bin/may run 'now please'", ask)
+    assert condition.reason().startswith("Waiting for the first answer")
+    condition.check()
+    assert condition.reason().endswith("says no (exit code 1).")
+    condition.check()
+    assert condition.reason() == ""
+    assert asked == [["/bin/may", "run", "now please"]] * 2
+
+
+def test_a_command_that_cannot_be_asked_forbids_work():
+    condition = GateCommand(lambda: "/bin/may", Mock(side_effect=WorkerUnfit("it is gone")))
+    condition.check()
+    assert condition.reason() == "schedule.gate_command cannot be asked: it is gone"
