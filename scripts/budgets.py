@@ -22,11 +22,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 71_800,
-    "modules": 301,
+    "lines of src": 71_400,
+    "modules": 255,
     "classes": 699,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 75_760,
+    "lines of tests and benchmarks": 76_100,
     "words of docs": 38_200,
     "settings and keys of profiles": 176,
 }

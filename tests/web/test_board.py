@@ -40,7 +40,9 @@ def test_it_shows_queues_running_jobs_and_that_others_failed(operator, farm):
     assert '<th scope="row">720p</th>' not in html, "no library uses it, and it has no work"
     wanted = Library(name="shows", path=farm.app.settings.data_dir, profiles=("720p",))
     farm.app.settings = farm.app.settings.model_copy(update={"libraries": (wanted,)})
-    assert '<th scope="row">720p</th>' in operator.get("/board").text
+    html = operator.get("/board").text
+    assert '<th scope="row">720p</th>' in html
+    assert "run <code>hevcq service</code>" in html, "who set up by `hevcq serve` alone is told"
 
 
 def test_a_running_job_of_a_library_has_a_picture_of_its_source(

@@ -135,7 +135,8 @@ def _now(app: App) -> str:
         (each, state_of(each), [(job, video_of(app, job.key)) for job in each.jobs])
         for each in (known.processes() if known else ())
     ]
-    return render("board_now.html", found=found, queues=queues, running=running, machines=machines)
+    facts = {"found": found, "queues": queues, "running": running, "machines": machines}
+    return render("board_now.html", **facts, libraries=bool(app.settings.libraries))
 
 
 def video_of(app: App, key: str) -> Video | None:
