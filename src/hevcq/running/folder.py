@@ -26,6 +26,7 @@ from hevcq.settings.libraries import Library
 from hevcq.usecases.context import data_folder_id, require_shares
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
+from hevcq.usecases.ingest.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.ingest.fit import FITTED_S, Fitting, Sampling, profile_to_fit
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
 from hevcq.usecases.ingest.request import Destination, IngestRequest
@@ -36,7 +37,6 @@ from hevcq.usecases.ingest.session import (
     Refine,
 )
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
-from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.reprocess import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import recover, recovery_folders

@@ -19,10 +19,10 @@ from hevcq.usecases.ingest.decide import (
     IngestPlan,
     Item,
 )
+from hevcq.usecases.ingest.feed import hand_out, listed, most_queued
 from hevcq.usecases.ingest.forecast import total
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.usecases.ingest.track import IngestSummary
-from hevcq.usecases.libraries.feed import hand_out, listed, most_queued
 from hevcq.usecases.operations.pausing import why_closed
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import encodable, printable

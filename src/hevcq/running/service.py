@@ -19,9 +19,9 @@ from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.usecases.context import FolderState, alone, folder_state
+from hevcq.usecases.ingest.feed import listed
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.track import IngestSummary
-from hevcq.usecases.libraries.feed import listed
 from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
 from hevcq.util.log import get_logger
 from hevcq.util.signals import Notifier, StopSignals

@@ -1,1 +1,0 @@
-"""Libraries of the settings: their rules, order, budget and state."""
