@@ -55,7 +55,9 @@ def test_the_first_run(site: EmptySite) -> None:
         )  # whoever comes first cannot go on without the code
         ada.go(line.split(site.address)[1].strip())
         ada.go_through()
-        ada.page.get_by_label("Name").fill("ada")
+        for name, refused in (("Eva Müller", True), ("ada", False)):
+            (field := ada.page.get_by_label("User name")).fill(name)
+            assert field.evaluate("each => each.validity.patternMismatch") is refused
         ada.page.get_by_label("Password", exact=True).fill(PASSWORD)
         ada.page.get_by_label("Password again").fill(PASSWORD)
         server = killed_before(site, server, ada)

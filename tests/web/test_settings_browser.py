@@ -88,6 +88,10 @@ def test_a_person_sets_hevcq_up_by_keyboard(site: Site, config: Path) -> None:
 def try_a_profile_before_it_is_saved(olga: Watched, films: Path, profiles: Path) -> None:
     """Try two qualities on a video of the library; the profile changes only when it is saved."""
     recipe, sizes = profiles / "small.yaml", []
+    olga.go("/settings/profiles")
+    for name, refused in (("Mein Profil", True), ("mein-profil", False)):
+        (field := olga.page.get_by_label("New name")).fill(name)
+        assert field.evaluate("each => each.validity.patternMismatch") is refused
     make_large_clip(films / "Garden.mkv", "320x180")
     before = recipe.read_text()
     olga.go("/settings/profile?name=small")

@@ -76,7 +76,8 @@ class Users(SignInMode):
         """
         if not NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} is no user name.", remedy="Use letters, digits and . _ @ + - only."
+                f"{name!r} is no user name.",
+                remedy="Use letters a to z, digits and . _ @ + - only.",
             )
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
             raise UsageError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
