@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import (
     JobRecord,
     Phase,
@@ -68,7 +69,7 @@ class Farm:
         self._settle(lambda queue, delivery: queue.ack(delivery))
         return path, self._now(job)
 
-    def done(self, name: str) -> tuple[Path, JobRecord]:
+    def done(self, name: str, proof: Certificate | None = None) -> tuple[Path, JobRecord]:
         path, (job,) = self.queued(name)
         file = path.with_suffix(".rendition")
         file.write_bytes(b"rendition of " + path.name.encode())
@@ -77,6 +78,8 @@ class Farm:
         where = Publication(key=key, file=file, sha256=sha256, job_id=job.job_id, fence=fence)
         size = self.app.backend.store.publish(where).size
         ref = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=f"{key}.json")
+        if proof is not None:
+            self.app.backend.ledger.certify(job.job_id, fence, proof.digest)
         self.app.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
         self._settle(lambda queue, delivery: queue.ack(delivery))
         return path, self._now(job)

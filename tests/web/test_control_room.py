@@ -256,6 +256,7 @@ def compare_and_undo(house: House, ada: Watched) -> None:
     shows = house.shows
     ada.go("/board/jobs?state=done&q=Long")
     ada.page.get_by_role("link", name="Long").click()
+    ada.page.get_by_role("heading", name="Checks").wait_for()
     ada.page.get_by_role("link", name="Compare with the original").click()
     house.press("Compare")
     ada.page.locator("#now").get_by_role("status").wait_for()

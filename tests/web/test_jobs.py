@@ -10,6 +10,7 @@ import pytest
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.verdict import FailureClass
+from hevcq.library.own_files import certificate_path
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.settings.libraries import Library
@@ -17,6 +18,7 @@ from hevcq.usecases.operations import status
 from hevcq.usecases.operations.status import changeable, listed
 from hevcq.web.pages import jobs
 from support.fakes.ledger import MemoryLedger
+from support.library import certificate, sha
 
 
 def confirm(client, **fields):
@@ -422,3 +424,21 @@ def test_history_says_in_words_why_a_job_was_skipped(operator, farm):
 
     assert "not_smaller" not in html
     assert ": skipped, Would be larger (104 % of the original)." in html
+
+
+def test_a_placed_rendition_keeps_its_checks_on_the_page(operator, farm):
+    """The store's copy of a certificate is deleted once the rendition is in its library."""
+    rendition, (original, _) = b"rendition of film.mp4", farm.queued("other.mp4")
+    proof = certificate(original, original.read_bytes(), rendition)
+    path, job = farm.done("film.mp4", proof)
+    target = path.with_suffix(".hevc.mp4")
+    target.write_bytes(rendition)
+    sizes = len(rendition), path.stat().st_size
+    record = certificate_path(path.parent, sha(rendition), sizes, job.job_id)
+    record.parent.mkdir(parents=True)
+    record.write_text(proof.to_json())
+    farm.app.catalog.record_placements([farm.placement(path, job, target)])
+
+    html = operator.get(f"/board/jobs/{job.job_id}").text
+
+    assert '<h2 id="checks">Checks</h2>' in html

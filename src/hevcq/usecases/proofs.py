@@ -309,3 +309,9 @@ class OwnRenditions:
     @property
     def _paths(self) -> PathMap:
         return self.proofs.catalog.database.paths
+
+
+def proof_at(rendition: Path | None, ref: RenditionRef) -> Certificate | None:
+    """Return the certificate of a rendition that an earlier command placed, or None."""
+    proofs = () if rendition is None else Certificates().of_rendition(rendition, ref.size)
+    return next((proof for proof in proofs if proof.digest == ref.certificate_sha256), None)

@@ -30,7 +30,7 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from hevcq.library.filesystem import FileSystem, fingerprint_of, holds, same_bytes
-from hevcq.library.own_files import Certificates, certificate_path, shown_path
+from hevcq.library.own_files import certificate_path, shown_path
 from hevcq.library.place import (
     Check,
     Fetch,
@@ -48,7 +48,7 @@ from hevcq.ports.catalog import UNPLACED, LivedTime, Mode, Placement, PlacementS
 from hevcq.ports.store import Store
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import Ports, placing
-from hevcq.usecases.proofs import Proofs
+from hevcq.usecases.proofs import Proofs, proof_at
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -327,7 +327,7 @@ class Collector:
             with self._ports.backend.store.open(ref.certificate_key) as reading:
                 proof = Certificate.read(reading)
         except SourceGone as error:
-            found = _proof_at(placement.retained, ref)
+            found = proof_at(placement.retained, ref)
             if found is None:
                 raise self._lost(placement, "The certificate of the rendition", error) from error
             proof = found
@@ -424,12 +424,6 @@ class Collector:
             get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
 
 
-def _proof_at(rendition: Path | None, ref: RenditionRef) -> Certificate | None:
-    """Return the certificate of a rendition that an earlier command placed, or None."""
-    proofs = () if rendition is None else Certificates().of_rendition(rendition, ref.size)
-    return next((proof for proof in proofs if proof.digest == ref.certificate_sha256), None)
-
-
 def _second_name(placed: Path, target: Path, fs: FileSystem) -> str:
     """Give a placed rendition a second name, or copy it; return the SHA-256 of what is there."""
     with library_errors(target):
@@ -447,7 +441,7 @@ def _remove_beside(placement: Placement, ref: RenditionRef, fs: FileSystem) -> N
         return
     with suppress(OSError):
         if holds(fs, before, ref.size, ref.sha256):
-            if (proof := _proof_at(before, ref)) is not None:
+            if (proof := proof_at(before, ref)) is not None:
                 remove_sidecars(fs, before, proof, placement.fingerprint.mtime_ns)
             fs.unlink(before)
             fs.fsync_dir(before.parent)

@@ -19,9 +19,9 @@ from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from hevcq.util.svg import points_svg
 from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.pages.board import video_of
+from hevcq.web.pages.jobs import certificate_of
 from hevcq.web.rendering import page, place, render
 from hevcq.web.services import find_job, find_video, of_form, services_of
-from hevcq.wiring.contexts import video_farm
 
 OF_JOB, OF_VIDEO = "/board/jobs/{job_id}/compare", "/v/{video_id}/compare/{profile}"
 NOTICES = {
@@ -138,7 +138,7 @@ def _now(request: Request, subject: _Subject, look: Look) -> str:
     scores = sorted(score for _, score in found.frames) if found else []
     proof = None
     if job.rendition is not None and found is not None and found.metric and look.at_s is None:
-        proof = video_farm(services.app).certificate(job.rendition.certificate_key)
+        proof = certificate_of(services.app, job)
     last = found.stills[-1][0] if found and found.stills else 0.0
     return render(
         "compare_now.html",

@@ -33,6 +33,7 @@ from hevcq.usecases.operations.reprocess import (
     reprocess,
 )
 from hevcq.usecases.operations.status import RETRY_HELPS, UNDER_WAY, reason_in_words
+from hevcq.usecases.proofs import proof_at
 from hevcq.util.text import counted, whole
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.board import video_of
@@ -387,7 +388,7 @@ def show(request: Request) -> Response:
         job=job,
         video=video,
         now_html=_now(app, job),
-        proof=_certificate(app, job),
+        proof=certificate_of(app, job),
         tail=letter.tail if letter is not None else (),
         history=[
             (each.at, each.name.partition(".")[2], _named(skip_in_words(each.reason)[1], video))
@@ -421,12 +422,15 @@ def _now(app: App, job: JobRecord) -> str:
     )
 
 
-def _certificate(app: App, job: JobRecord) -> Certificate | None:
-    if job.state is not JobState.DONE or job.rendition is None:
+def certificate_of(app: App, job: JobRecord) -> Certificate | None:
+    """Return the proof of a rendition, in the store until it is placed, or in its library since."""
+    made, placement = job.rendition, app.catalog.placement(job.job_id)
+    if job.state is not JobState.DONE or made is None:
         return None
-    return video_farm(app).certificate(job.rendition.certificate_key)
+    proof = video_farm(app).certificate(made.certificate_key)
+    return proof or (proof_at(placement.target, made) if placement is not None else None)
 
 
 def certificate(request: Request) -> Response:
     app, job = services_of(request).app, _job(request)
-    return certificate_file(_certificate(app, job), job.job_id)
+    return certificate_file(certificate_of(app, job), job.job_id)
