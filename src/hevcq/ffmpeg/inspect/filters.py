@@ -116,7 +116,7 @@ def _even_bars(edges: tuple[int, ...], size: tuple[int, int]) -> Bars | None:
 
 
 METER = "ebur128=peak=true:framelog=verbose"
-_FOUND = re.compile(r"^\s+(I|Peak):\s+(-?[\d.]+|-?inf) (LUFS|dBFS)$")
+_LOUDNESS_FOUND = re.compile(r"^\s+(I|Peak):\s+(-?[\d.]+|-?inf) (LUFS|dBFS)$")
 MAX_QUIETER_LU, MAX_LOUDER_LU = 1.0, 2.0
 """Loudness units by which a sound may be off its planned loudness. On 21 clips of cameras and films an
 encode is at most 0.8 off; white noise, as of rain, becomes 1.7 louder in AAC of 64 kbit/s a channel."""
@@ -183,7 +183,7 @@ def loudness_of(
     done = reported(tools, location, words, profile, stop)
     found = {}
     for line in done.stderr:
-        if match := _FOUND.match(line):
+        if match := _LOUDNESS_FOUND.match(line):
             if match[1] in found:
                 return None  # where its channels change, the sound is measured in pieces
             found[match[1]] = float(match[2])
