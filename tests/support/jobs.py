@@ -77,9 +77,13 @@ class Farm:
         fence, key = self._claim(job.source), f"DONE/hevc/{path.name}.mp4"
         where = Publication(key=key, file=file, sha256=sha256, job_id=job.job_id, fence=fence)
         size = self.app.backend.store.publish(where).size
-        ref = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=f"{key}.json")
-        if proof is not None:
-            self.app.backend.ledger.certify(job.job_id, fence, proof.digest)
+        ref = RenditionRef(
+            key=key,
+            size=size,
+            sha256=sha256,
+            certificate_key=f"{key}.json",
+            certificate_sha256=proof.digest if proof is not None else "",
+        )
         self.app.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
         self._settle(lambda queue, delivery: queue.ack(delivery))
         return path, self._now(job)
