@@ -26,7 +26,7 @@ MAX_TOTALS = {
     "modules": 255,
     "classes": 699,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 76_100,
+    "lines of tests and benchmarks": 76_150,
     "words of docs": 38_200,
     "settings and keys of profiles": 176,
 }
