@@ -298,6 +298,7 @@ def test_an_open_page_gets_its_part_until_the_session_ends(operator, farm) -> No
     operator.post("/sign-out")
     refused = operator.get("/board/now", headers={"HX-Request": "true"})
     assert refused.status_code == 401, "a sign-in page has no place in a part"
+    assert 'Signed out; <a href="">sign in again</a>' in refused.text
     assert operator.get("/board/now").headers["location"].startswith("/sign-in")
 
 

@@ -103,9 +103,13 @@ def asset(name: str) -> str:
 def polled(address: str) -> Markup:
     """Return the attributes of a part that an open page asks for anew every few seconds.
 
-    An answer that is no part (signed out, busy, stopped) leaves what is shown.
+    An answer that is no part (busy, stopped) leaves what is shown. Whoever is signed out is told so in
+    its place, once: what was shown is old from then on.
     """
-    made = f'hx-get="{escape(address)}" hx-trigger="every {POLL_S}s" hx-swap="innerMorph"'
+    made = (
+        f'hx-get="{escape(address)}" hx-trigger="every {POLL_S}s" hx-swap="innerMorph"'
+        ' hx-status:401="swap:outerHTML"'
+    )
     return Markup(made)  # noqa: S704 - the address is escaped
 
 

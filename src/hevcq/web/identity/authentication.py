@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hevcq.ports.videos import AccountKind, Accounts
@@ -30,6 +30,8 @@ OF_MACHINES = "/api/v1/joined/"
 FOR_MACHINES = "A joined machine's token is for its orders only, and only it has orders."
 FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads and /media."
 SIGN_IN = "/sign-in"
+SIGNED_OUT = '<p class="note bad" role="alert">Signed out; <a href="">sign in again</a>.</p>'
+"""What takes the place of an open page's part: its own address then leads to the sign-in and back."""
 CLOSE = {"Connection": "close"}
 
 
@@ -122,7 +124,7 @@ class SignInFirst:
 
 
 def _refusal(connection: HTTPConnection) -> Response:
-    """Lead a person to the sign-in; a program, or an open page that asks for news, is only refused."""
+    """Lead a person to the sign-in; a program, or an open page that asks for news, is told."""
     scope, path = connection.scope, connection.scope["path"]
     for_people = not path.startswith(FOR_PROGRAMS) and "hx-request" not in connection.headers
     if scope["method"] == "GET" and for_people:
@@ -130,6 +132,8 @@ def _refusal(connection: HTTPConnection) -> Response:
         after = f"{path}?{query}" if query else path
         where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
         return RedirectResponse(where, 303)
+    if "hx-request" in connection.headers:
+        return HTMLResponse(SIGNED_OUT, 401, {**CLOSE, "WWW-Authenticate": "Bearer"})
     return unauthenticated()
 
 
