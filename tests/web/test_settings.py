@@ -95,7 +95,7 @@ def test_an_untouched_form_changes_nothing(operator: TestClient, opened: App, co
         ({"place": "mirror"}, "needs <code>output</code>"),
         ({"name": HOSTILE}, "must be letters, digits"),
         ({"schedule": "Someday 1:00-2:00"}, "is not a day"),
-        ({"rules-0-skip": "yes"}, "has no condition"),
+        ({"rules-0-skip": "yes"}, "Not saved, see: Rules."),
     ],
 )
 def test_a_wrong_value_is_said_next_to_its_field_and_kept_there(
@@ -284,7 +284,7 @@ def test_a_sync_account_is_added_tested_changed_and_removed(
     ("more", "said"),
     [
         ({"password": ""}, "must be given for this address"),
-        ({"user": ""}, "User is missing"),
+        ({"user": ""}, "Not saved, see: User."),
         ({"target": "/no/such/folder"}, "No such folder"),
         ({"url": "ftp://x"}, "must be an address"),
         ({"folders": ""}, "Folders on the server is missing"),

@@ -56,6 +56,7 @@ def test_a_person_sets_hevcq_up_by_keyboard(site: Site, config: Path) -> None:
         olga.press("checkbox", "small", "Space")
         olga.press("button", "Save")
         olga.page.get_by_text("No such folder").wait_for()
+        assert olga.page.get_by_role("alert").inner_text() == "Not saved, see: Folder."
         olga.type_into("Folder", str(config.parent / "Films"))
         olga.press("button", "Save")
         olga.page.get_by_text("Saved.").wait_for()

@@ -99,9 +99,7 @@ def _field(
         help_text = ""
     return FormField(
         field_name,
-        "Paths"
-        if kind == "lines" and name == "path"
-        else LABELS.get(name, name.replace("_", " ").capitalize()),
+        "Paths" if kind == "lines" and name == "path" else label_of(name),
         kind,
         LIST_HELP + (info.description or "") if kind == "lines" else help_text,
         "" if kind == "secret" else shown,
@@ -110,6 +108,19 @@ def _field(
         _limits(info),
         problems.get(field_name, ""),
         is_set=kind == "secret" and bool(value),
+    )
+
+
+def label_of(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def summary(problems: Mapping[str, str]) -> str:
+    """Return what the top of a form says of its problems: those of all of it, and which fields are wrong."""
+    keys = [[part for part in key.split("-") if not part.isdecimal()] for key in problems if key]
+    names = ", ".join(dict.fromkeys(label_of(parts[-1]) for parts in keys))
+    return " ".join(
+        filter(None, [problems.get("", ""), f"Not saved, see: {names}." if names else ""])
     )
 
 

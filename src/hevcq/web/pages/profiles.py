@@ -28,7 +28,7 @@ from hevcq.usecases.settings.profiles import (
     shipped,
     usual,
 )
-from hevcq.web.forms import FormField, fields, read_fields
+from hevcq.web.forms import FormField, fields, read_fields, summary
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.settings import done, file_of, form, show
 from hevcq.web.pages.setup import start_trial, still
@@ -112,6 +112,7 @@ def _form(
     other = [
         f"{key.replace('-', '.')} {words}" for key, words in problems.items() if key not in known
     ]
+    named = {key: words for key, words in problems.items() if key in known}
     return show(
         request,
         "settings_profile.html",
@@ -123,7 +124,7 @@ def _form(
         own=name not in shipped(),
         users=users_of(file_of(request).settings(), name),
         cost=None if problems else minute_cost(Profile.model_validate(raw)),
-        error="; ".join(other).strip(),
+        error=summary({"": "; ".join(other).strip(), **named}),
         videos=videos_in(_folders(request), settings.data_dir),
         trial=services.trial if services.trial.profile == name else None,
         sample=SAMPLE,

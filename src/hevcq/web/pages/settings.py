@@ -35,7 +35,7 @@ from hevcq.usecases.settings.libraries import (
     windows_of,
 )
 from hevcq.util.text import whole
-from hevcq.web.forms import FormField, Options, fields, read_fields
+from hevcq.web.forms import FormField, Options, fields, read_fields, summary
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import of_form, services_of
@@ -191,7 +191,7 @@ def _form(
         ],
         former=former,
         asks=asks,
-        error=problems.get("", ""),
+        error=summary(problems),
     )
 
 
@@ -284,7 +284,7 @@ def _hours_form(
         grid=grid,
         windows=windows,
         others=fields(ScheduleSettings, OTHER_HOURS, raw, problems),
-        error=problems.get("", ""),
+        error=summary(problems),
     )
 
 
@@ -352,7 +352,7 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     add = partial(add_receiver, check=people, known=known)
     problems = attempt(problems_of(model, values), lambda: add(file, kind, values, who))
     if problems:
-        return _receivers_page(request, {kind: (values, problems)}, error=problems.get("", ""))
+        return _receivers_page(request, {kind: (values, problems)}, error=summary(problems))
     return done(services_of(request).app, "/messages", "receiver")
 
 
