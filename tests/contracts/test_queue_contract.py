@@ -377,6 +377,7 @@ def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world: 
     world.queue.send([task(number) for number in range(4)])
     if not world.queue.ordered:
         assert not world.queue.move([task(2)], "first")
+        assert not world.queue.waiting()
         return
 
     assert world.queue.move([task(2)], "first") == {task(2).job_id}
@@ -384,6 +385,7 @@ def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world: 
     assert world.queue.move([task(0)], "last")
     world.queue.send([task(9)])
     assert not world.queue.move([task(8)], "first"), "it does not wait"
+    assert list(world.queue.waiting())[:3] == [task(number).job_id for number in (3, 2, 1)]
 
     moved = names(take(world, 3))
     assert moved == [task(number).source.key for number in (3, 2, 1)]

@@ -242,6 +242,10 @@ def test_a_waiting_job_is_moved_in_its_queue(operator, farm, word, order):
     done = operator.post("/board/jobs/change", data={"job": job.job_id, "action": word})
 
     assert "its queue: 1." in operator.get(done.headers["location"]).text
+    html = operator.get("/board/jobs?state=waiting").text
+    places = re.findall(r'id="job-(\w+)".*?no. (\d) in its queue', html, re.DOTALL)
+    shown = {made[name].job_id: str(place) for place, name in enumerate(order, 1)}
+    assert dict(places) == shown
     queue = farm.app.backend.queues["hevc"]
     got = queue.receive(3, wait_s=0, stop=threading.Event())
     assert "".join(Path(each.tasks[0].source.key).stem for each in got) == order

@@ -284,11 +284,13 @@ def output_prefix(video: Video, profile: str) -> str:
     return f"{OUTBOX}/{profile}/{UPLOADS}/{video.video_id}"
 
 
-def own_name(video: Video, words: str) -> str:
+def own_name(video: Video | None, words: str) -> str:
     """Return a sentence about the uploaded file with its name on its owner's machine.
 
     Workers know it by a path of the server, which says nothing to whoever uploaded it.
     """
+    if video is None:
+        return words
     name = one_line(video.upload.name, 100)
     path = rf"(?:(?<!\S)/[^:]*?)?\S*{video.video_id}(?:\.[A-Za-z0-9]{{1,8}})?"
     return re.sub(path, lambda _found: name, words)

@@ -141,6 +141,10 @@ class Queue(ABC):
         """
         return set()
 
+    def waiting(self) -> Sequence[str]:
+        """Return the ids of the jobs that wait, in their order; of a long queue only the first."""
+        return ()
+
     picks_parts: bool = False
     """Whether `only_parts` has an effect on this backend."""
 

@@ -103,8 +103,7 @@ def asset(name: str) -> str:
 def polled(address: str) -> Markup:
     """Return the attributes of a part that an open page asks for anew every few seconds.
 
-    An answer that is no part (busy, stopped) leaves what is shown. Whoever is signed out is told so in
-    its place, once: what was shown is old from then on.
+    An answer that is no part (busy, stopped) leaves what is shown; being signed out is said in its place.
     """
     made = (
         f'hx-get="{escape(address)}" hx-trigger="every {POLL_S}s" hx-swap="innerMorph"'

@@ -21,14 +21,7 @@ from hevcq.domain.job import JobRecord, Move, Source, Task, TaskKind
 from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
-from hevcq.ports.queue import (
-    DeadLetter,
-    Delivery,
-    Queue,
-    QueueDepth,
-    Selection,
-    TaskPublisher,
-)
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
@@ -166,6 +159,10 @@ class SqlQueue(Queue):
             return moved
 
         return {job_of(body) for (body,) in self._database.write(work)}
+
+    def waiting(self) -> list[str]:
+        rows = self._database.rows(sql.IN_ORDER, (self.name,))
+        return list(dict.fromkeys(job_of(body) for _, body in rows))
 
     def only_parts(self, *, wanted: bool) -> None:
         self._parts_only = wanted

@@ -202,7 +202,6 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         for word, states in STATES.items()
         if word
     }
-    more = found.cursor
     heads = {}
     for name, (first, second) in HEADS.items():
         to = second if wanted.order is first else first
@@ -211,6 +210,7 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
     return render(
         "jobs_list.html",
         jobs=[_row(app, job) for job in found.jobs],
+        places=_places(app, wanted),
         now=app.clock.now(),
         counts=numbers,
         asked=_shown(asked),
@@ -226,19 +226,20 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         read=found.read,
         unordered="" if _ordered(app) else NO_ORDER,
         actions=_actions(app, wanted, found.jobs, fields),
-        more=f"/board/jobs?{urlencode({**fields, 'before': more})}" if more else "",
+        more=f"/board/jobs?{urlencode({**fields, 'before': found.cursor})}" if found.cursor else "",
     )
+
+
+def _places(app: App, wanted: JobFilter) -> Mapping[str, int]:
+    """Return which place in its queue each waiting job has, for a list of them alone."""
+    queues = app.backend.queues.values() if wanted.states == STATES["waiting"] else ()
+    return {job: place for queue in queues for place, job in enumerate(queue.waiting(), 1)}
 
 
 def _row(app: App, job: JobRecord) -> tuple[JobRecord, str, Video | None]:
     """Return a job, why it is in its state, and the uploaded video that it is of."""
     video = video_of(app, job.source.key)
-    return job, _named(reason_in_words(job), video), video
-
-
-def _named(words: str, video: Video | None) -> str:
-    """Return a sentence about a job's source with the name that people know an upload by."""
-    return own_name(video, words) if video else words
+    return job, own_name(video, reason_in_words(job)), video
 
 
 def _actions(
@@ -391,7 +392,7 @@ def show(request: Request) -> Response:
         proof=certificate_of(app, job),
         tail=letter.tail if letter is not None else (),
         history=[
-            (each.at, each.name.partition(".")[2], _named(skip_in_words(each.reason)[1], video))
+            (each.at, each.name.partition(".")[2], own_name(video, skip_in_words(each.reason)[1]))
             for each in event_log(app).of_job(job.job_id, MAX_HISTORY)
         ],
         settled=job.state in SETTLED,
