@@ -64,6 +64,7 @@ def test_every_call_that_the_sources_make_is_granted_to_somebody():
     granted = {action for file, document in POLICIES for action, _ in iam.allowed(file, document)}
     missing = asked() - granted - set(OF_A_VERSION)
 
-    # A topic is subscribed to by Terraform; the word is an attribute of ours as well. A transaction
-    # needs the actions of what is in it, and a signed link those of whom it is given to.
-    assert missing <= {"sns:Subscribe", "dynamodb:TransactWriteItems"}
+    # A topic is subscribed to by Terraform, and the bucket publishes to it; both words are ours as
+    # well. A transaction needs the actions of what is in it, and a signed link those of whom it is
+    # given to.
+    assert missing <= {"sns:Subscribe", "sns:Publish", "dynamodb:TransactWriteItems"}
