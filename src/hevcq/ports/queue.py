@@ -142,7 +142,7 @@ class Queue(ABC):
         return set()
 
     def waiting(self) -> Sequence[str]:
-        """Return the ids of the jobs that wait, in their order; of a long queue only the first."""
+        """Return the ids of the jobs that wait, in their order; of a long queue only the first, for a page."""
         return ()
 
     picks_parts: bool = False

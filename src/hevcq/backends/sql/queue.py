@@ -161,7 +161,7 @@ class SqlQueue(Queue):
         return {job_of(body) for (body,) in self._database.write(work)}
 
     def waiting(self) -> list[str]:
-        rows = self._database.rows(sql.IN_ORDER, (self.name,))
+        rows = self._database.rows(sql.FIRST_IN_ORDER, (self.name,))
         return list(dict.fromkeys(job_of(body) for _, body in rows))
 
     def only_parts(self, *, wanted: bool) -> None:

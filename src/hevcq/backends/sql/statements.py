@@ -166,6 +166,7 @@ MAX_LOOKED_AT = 5000
 beyond it the usual order decides."""
 ALL_IN_ORDER = "SELECT id, body FROM message WHERE queue = ? AND state = 0 ORDER BY turn, id"
 IN_ORDER = f"{ALL_IN_ORDER} LIMIT {MAX_LOOKED_AT}"
+FIRST_IN_ORDER = f"{ALL_IN_ORDER} LIMIT 100"
 FREE_MESSAGES = """UPDATE message SET state = 0, held = NULL, owner = ''
 WHERE state > 0 AND state = 1 AND owner = ?"""
 # Never back to 0: a first delivery is known to be no duplicate.
