@@ -324,6 +324,24 @@ def test_many_viewers_cost_one_look_until_somebody_changes_something(
     assert look() == 1
 
 
+def test_a_tag_leads_to_the_videos_that_have_it(ann, bench) -> None:
+    kept, other = bench.upload(title="Garden"), bench.upload(title="Family film")
+    form = {"title": "Garden", "tags": "Family, #2026 , family,,<b>"}
+
+    assert ann.post(f"/v/{kept.video_id}/edit", data=form).status_code == 303
+
+    assert bench.now(kept).tags == ("Family", "2026", "<b>")
+    html = ann.get(f"/v/{kept.video_id}").text
+    assert '<a class="tag" href="/?q=%23Family">Family</a>' in html
+    assert "<b>" not in html
+    found = ann.get("/?q=%23Family").text
+    assert kept.video_id in found
+    assert other.video_id not in found
+    address = f"/api/v1/videos/{kept.video_id}"
+    assert 'value="Family, 2026, &lt;b&gt;"' in ann.get(f"/v/{kept.video_id}/edit").text
+    assert ann.get(address).json()["tags"] == ["Family", "2026", "<b>"]
+
+
 def test_a_search_of_videos_is_not_kept_up_to_date(ann) -> None:
     assert 'hx-get="/now?state=done"' in ann.get("/?state=done").text
     assert ann.get("/now?state=done").status_code == 200

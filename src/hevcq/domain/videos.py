@@ -7,7 +7,7 @@ record keeps what outlives it (the ledger forgets ended jobs on AWS) and what it
 import mimetypes
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import PurePosixPath
 from urllib.parse import quote
@@ -26,6 +26,7 @@ that ids sort by the time of their creation."""
 SLUG = r"^[a-z0-9][a-z0-9-]{0,79}$"
 MAX_TITLE = 200
 MAX_DESCRIPTION = 5_000
+MAX_TAGS, MAX_TAG = 20, 40
 MAX_OWNER = 600
 """An OpenID provider's issuer and subject together (the subject has at most 255 characters)."""
 MAX_FILE_NAME = 255
@@ -54,6 +55,15 @@ def one_line(text: str, most: int) -> str:
     """
     seen = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(seen.split())[:most].strip()
+
+
+def tags_of(words: Iterable[str]) -> tuple[str, ...]:
+    """Return tags that people wrote, each once however it is capitalised, without their `#`."""
+    found = dict[str, str]()
+    for each in words:
+        if tag := one_line(each.lstrip("# "), MAX_TAG):
+            found.setdefault(tag.casefold(), tag)
+    return tuple(found.values())[:MAX_TAGS]
 
 
 def paragraphs(text: str, most: int) -> str:
@@ -149,6 +159,7 @@ class Video(Frozen):
     owner: str = Field(min_length=1, max_length=MAX_OWNER)
     title: str = Field(min_length=1, max_length=MAX_TITLE)
     description: str = Field(default="", max_length=MAX_DESCRIPTION)
+    tags: tuple[str, ...] = Field(default=(), max_length=MAX_TAGS)
     created_at: float
     updated_at: float
     status: VideoStatus = VideoStatus.UPLOADING
@@ -226,8 +237,9 @@ class Video(Frozen):
 
     @property
     def search_text(self) -> str:
-        """What a search looks in: title, description and file name, folded."""
-        return f"{self.title}\n{self.upload.name}\n{self.description}".casefold()
+        """What a search looks in: title, file name, tags as `#tag` and description, folded."""
+        tags = " ".join(f"#{tag}" for tag in self.tags)
+        return f"{self.title}\n{self.upload.name}\n{tags}\n{self.description}".casefold()
 
 
 SAFE_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")

@@ -24,6 +24,7 @@ from hevcq.domain.videos import (
     paragraphs,
     remedy_of,
     standing,
+    tags_of,
 )
 from hevcq.errors import BadUpload, Conflict, HevcqError, NoSuchVideo, UsageError
 from hevcq.ports.backend import Backend
@@ -294,9 +295,14 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: VideoRendition | None)
 
 
 def rename(
-    farm: VideoFarm, video: Video, *, title: str | None = None, description: str | None = None
+    farm: VideoFarm,
+    video: Video,
+    *,
+    title: str | None = None,
+    description: str | None = None,
+    tags: Sequence[str] | None = None,
 ) -> Video:
-    """Change title or description; None leaves it. Raises UsageError for an empty title."""
+    """Change title, description or tags; None leaves it. Raises UsageError for an empty title."""
     facts: dict[str, object] = {}
     if title is not None:
         facts["title"] = one_line(title, MAX_TITLE)
@@ -304,6 +310,8 @@ def rename(
             raise UsageError("A title has at least one character.")
     if description is not None:
         facts["description"] = paragraphs(description, MAX_DESCRIPTION)
+    if tags is not None:
+        facts["tags"] = tags_of(tags)
     return farm.change(video, **facts) if facts else video
 
 

@@ -14,6 +14,8 @@ from hevcq.domain.videos import (
     MAX_DESCRIPTION,
     MAX_FILE_NAME,
     MAX_OWNER,
+    MAX_TAG,
+    MAX_TAGS,
     MAX_TITLE,
     VIDEO_ID,
     VideoStatus,
@@ -89,6 +91,7 @@ class VideoOut(Told):
     owner: str = Field(max_length=MAX_OWNER)
     title: str
     description: str
+    tags: list[str]
     created_at: float
     updated_at: float
     status: VideoStatus
@@ -145,6 +148,9 @@ class VideoChange(Sent):
 
     title: str | None = Field(default=None, min_length=1, max_length=MAX_TITLE)
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION)
+    tags: list[Annotated[str, Field(max_length=MAX_TAG)]] | None = Field(
+        default=None, max_length=MAX_TAGS
+    )
     share: ShareIn | None = Field(
         default=None, description="new terms of a public video, all of them"
     )

@@ -124,13 +124,13 @@ def show_video(call: Reads, video_id: str) -> models.VideoOut:
 
 @router.patch("/videos/{video_id}")
 def change_video(call: Manages, video_id: str, wanted: models.VideoChange) -> models.VideoOut:
-    """Change title, description, or the terms of a public video."""
+    """Change title, description, tags, or the terms of a public video."""
     video = call.video(video_id)
     if (terms := wanted.share) is not None:
         share = new_share(call.farm.clock.now(), **terms.model_dump())
         video = manage.set_terms(call.farm, video, share)
-    changed = manage.rename(call.farm, video, title=wanted.title, description=wanted.description)
-    return _shown(call, changed)
+    facts = wanted.model_dump(include={"title", "description", "tags"})
+    return _shown(call, manage.rename(call.farm, video, **facts))
 
 
 @router.delete("/videos/{video_id}", status_code=204)

@@ -114,7 +114,11 @@ def edit(request: Request) -> Response:
 Change = Callable[[VideoFarm, Video, str, Mapping[str, str]], object]
 CHANGES: dict[str, Change] = {
     "edit": lambda farm, video, _who, form: manage.rename(
-        farm, video, title=form.get("title", ""), description=form.get("description", "")
+        farm,
+        video,
+        title=form.get("title", ""),
+        description=form.get("description", ""),
+        tags=form.get("tags", "").split(","),
     ),
     "retry": lambda farm, video, who, form: manage.retry(farm, video, who, _profiles(form)),
     "cancel": lambda farm, video, who, form: manage.stop(farm, video, who, _profiles(form)),
