@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -82,6 +83,10 @@ class Source(Frozen):
     def source_id(self) -> str:
         """The identity of this version: 32 hexadecimal digits, the same on every machine."""
         return _digest(self.bucket, self.key, self.version)
+
+
+JOB_ID = re.compile(r"[0-9a-f]{32}")
+"""What `job_id` makes."""
 
 
 def job_id(source: Source, profile: str) -> str:

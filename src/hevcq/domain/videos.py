@@ -4,7 +4,6 @@ Times are seconds since the Unix epoch, sizes are bytes. The ledger stays the tr
 record keeps what outlives it (the ledger forgets ended jobs on AWS) and what it does not know.
 """
 
-import mimetypes
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -310,6 +309,8 @@ def own_name(video: Video | None, words: str) -> str:
 
 def claimed_type(claim: str, name: str) -> str:
     """Return the media type to sign an upload for: the claimed or guessed one if it is a video's."""
+    import mimetypes  # of no use to a command that signs no upload
+
     for each in (claim, mimetypes.guess_type(name)[0] or ""):
         if VIDEO_TYPE.fullmatch(each):
             return each.lower()

@@ -1,17 +1,21 @@
 """The ports of one backend, opened together; which machines encode, and what joins one to a farm."""
 
+from __future__ import annotations
+
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hevcq.domain.model import Frozen, MachineLoad
-from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Queue, TaskPublisher
 from hevcq.ports.store import Store, Write
+
+if TYPE_CHECKING:  # orders bring plans and certificates, which most commands need not load
+    from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 
 SILENT_S = 60.0
 """Age of a sign of life from which a process counts as gone: twelve signs were missed."""

@@ -18,13 +18,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import JobRecord
+from hevcq.domain.job import JOB_ID, JobRecord
 from hevcq.domain.videos import SLUG, Video
 from hevcq.errors import NoSuchVideo
 from hevcq.running.machines import JoinedMachines
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.compare import Comparisons
-from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.plan_one_file import Trial
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import Pictures, TextReader

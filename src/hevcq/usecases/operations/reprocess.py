@@ -5,14 +5,13 @@ is another video.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Move, Source, Task, job_id
+from hevcq.domain.job import JOB_ID, SETTLED, JobRecord, JobState, Move, Source, Task, job_id
 from hevcq.domain.keys import (
     EVERY_PROFILE,
     INBOX,
@@ -33,8 +32,6 @@ from hevcq.ports.queue import Selection
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
 from hevcq.util.log import get_logger
-
-JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class JobResult(StrEnum):

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hevcq.domain.job import SETTLED, JobRecord, JobState, split_progress
+from hevcq.domain.job import JOB_ID, SETTLED, JobRecord, JobState, split_progress
 from hevcq.domain.keys import UPLOADS, path_of_key
 from hevcq.domain.schedule import Hours
 from hevcq.domain.verdict import FailureClass
@@ -20,7 +20,6 @@ from hevcq.ports.ledger import JobFilter, Ledger, ListOrder
 from hevcq.ports.queue import QueueDepth
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
-from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.util.clock import Clock
 from hevcq.util.processes import rows
 from hevcq.util.text import counted, duration, printable

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Move
+from hevcq.domain.job import JOB_ID, SETTLED, JobRecord, JobState, Move
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
@@ -22,7 +22,6 @@ from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.usecases.operations import status
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
 from hevcq.usecases.operations.reprocess import (
-    JOB_ID,
     NO_ORDER,
     JobResult,
     ReprocessRequest,
@@ -425,11 +424,13 @@ def _now(app: App, job: JobRecord) -> str:
 
 def certificate_of(app: App, job: JobRecord) -> Certificate | None:
     """Return the proof of a rendition, in the store until it is placed, or in its library since."""
-    made, placement = job.rendition, app.catalog.placement(job.job_id)
+    made = job.rendition
     if job.state is not JobState.DONE or made is None:
         return None
-    proof = video_farm(app).certificate(made.certificate_key)
-    return proof or (proof_at(placement.target, made) if placement is not None else None)
+    if (proof := video_farm(app).certificate(made.certificate_key)) is not None:
+        return proof
+    placement = app.catalog.placement(job.job_id)
+    return None if placement is None else proof_at(placement.target, made)
 
 
 def certificate(request: Request) -> Response:
