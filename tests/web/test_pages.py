@@ -14,6 +14,7 @@ from hevcq.domain.videos import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
 from hevcq.ports.videos import Page, VideoFilter
+from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import ProfileRow
 from hevcq.web.app import keep_up
 from hevcq.web.pages.video import playing
@@ -340,6 +341,7 @@ def test_a_tag_leads_to_the_videos_that_have_it(ann, bench) -> None:
     address = f"/api/v1/videos/{kept.video_id}"
     assert 'value="Family, 2026, &lt;b&gt;"' in ann.get(f"/v/{kept.video_id}/edit").text
     assert ann.get(address).json()["tags"] == ["Family", "2026", "<b>"]
+    assert manage.rename(bench.farm, bench.now(kept), tags=["a,b", "A"]).tags == ("a", "b")
 
 
 def test_a_search_of_videos_is_not_kept_up_to_date(ann) -> None:

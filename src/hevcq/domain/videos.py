@@ -57,9 +57,12 @@ def one_line(text: str, most: int) -> str:
 
 
 def tags_of(words: Iterable[str]) -> tuple[str, ...]:
-    """Return tags that people wrote, each once however it is capitalised, without their `#`."""
+    """Return tags that people wrote, each once however it is capitalised, without their `#`.
+
+    A comma stands between two, since the page shows them so.
+    """
     found = dict[str, str]()
-    for each in words:
+    for each in ",".join(words).split(","):
         if tag := one_line(each.lstrip("# "), MAX_TAG):
             found.setdefault(tag.casefold(), tag)
     return tuple(found.values())[:MAX_TAGS]

@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -233,10 +233,10 @@ class _Trials:
         What they change is as true of the other CRFs.
         """
         more, seconds = list[Sample](), SIZE_SAMPLE_S
-        at_all = list(size_places(track, self.begins, len(self.probes)))
+        begins: Iterable[float] = size_places(track, self.begins, len(self.probes))
         if exact and length_s(track) < WHOLE_S:
-            at_all, seconds = [0.0], WHOLE_S
-        for at in at_all:
+            begins, seconds = (0.0,), WHOLE_S
+        for at in begins:
             if self._is_over():
                 break
             try:

@@ -118,7 +118,7 @@ CHANGES: dict[str, Change] = {
         video,
         title=form.get("title", ""),
         description=form.get("description", ""),
-        tags=form.get("tags", "").split(","),
+        tags=[form.get("tags", "")],
     ),
     "retry": lambda farm, video, who, form: manage.retry(farm, video, who, _profiles(form)),
     "cancel": lambda farm, video, who, form: manage.stop(farm, video, who, _profiles(form)),
