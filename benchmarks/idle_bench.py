@@ -49,7 +49,7 @@ def main() -> int:
         if child.returncode not in {0, 130}:
             raise SystemExit(f"The idle worker ended with exit code {child.returncode}.")
     figure = "idle worker, 2 slots, 3 queues: CPU, share of a core"
-    return report("idle", [{"figure": figure, "value": share, "limit": 0.3, "unit": "%"}])
+    return report("idle", [{"figure": figure, "value": share, "limit": 0.2, "unit": "%"}])
 
 
 if __name__ == "__main__":

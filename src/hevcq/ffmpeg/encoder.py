@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -167,8 +167,9 @@ class FfmpegEncoder(Encoder):
             raise
         self._passed.note(profile, build)
 
-    def proven(self, profile: Profile) -> bool:
-        return self._passed.known(profile, self.build())
+    def proven(self, profiles: Iterable[Profile]) -> tuple[Profile, ...]:
+        build = self.build()  # once: two programs are looked for in PATH
+        return tuple(each for each in profiles if self._passed.known(each, build))
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         with self._self_testing(stop):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -255,9 +255,9 @@ class Encoder(ABC):
         tests in spite of it. Raises WorkerUnfit with the reason, in one sentence, or Stopped.
         """
 
-    def proven(self, profile: Profile) -> bool:
-        """Return whether the profile passed its self-test with this build of the programs."""
-        return False
+    def proven(self, profiles: Iterable[Profile]) -> tuple[Profile, ...]:
+        """Return the profiles that passed their self-test with this build of the programs."""
+        return ()
 
     @abstractmethod
     def trim_recording(

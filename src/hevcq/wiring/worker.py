@@ -93,7 +93,7 @@ def _presence(
         return lambda: ""
 
     def facts() -> WorkerFacts:
-        proven = {encoder_of(each.video.codec) for each in served if app.encoder.proven(each)}
+        proven = {encoder_of(each.video.codec) for each in app.encoder.proven(served)}
         waits = dict.fromkeys(filter(None, (pool().why_paused(each.name) for each in served)))
         said = {"encoders": tuple(sorted(proven)), "waits": tuple(waits)}
         return _facts(app).model_copy(update=said)
