@@ -171,9 +171,9 @@ class FfmpegEncoder(Encoder):
         build = self.build()  # once: two programs are looked for in PATH
         return tuple(each for each in profiles if self._passed.known(each, build))
 
-    def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
+    def probe(self, location: str, *, stop: threading.Event, quick: bool = False) -> MediaInfo:
         with self._self_testing(stop):
-            found = probe(self._tools, location, stop)
+            found = probe(self._tools, location, stop, quick=quick)
             return as_written(self._help, as_decoded(self._here, found))
 
     def trim_recording(

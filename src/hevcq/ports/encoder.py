@@ -275,9 +275,11 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
+    def probe(self, location: str, *, stop: threading.Event, quick: bool = False) -> MediaInfo:
         """Probe a file and return its typed facts.
 
+        `quick` takes the first pictures of an MP4 or MOV for all of them, in half the time; in other
+        files, which are often recordings, pictures spread over the video are always looked at.
         Raises SourceUnreadable if it is not media (or a playlist, text or empty file), SourceGone,
         Unavailable, or WorkerUnfit if the programs themselves fail.
         """

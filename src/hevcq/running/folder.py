@@ -217,7 +217,7 @@ class FolderIngest:
         app, stop = self._app, self._stop
 
         def probe(path: Path) -> MediaInfo:
-            return app.encoder.probe(str(path), stop=stop)
+            return app.encoder.probe(str(path), stop=stop, quick=True)
 
         threads = PROBES_PER_SLOT * app.capacity.slots
         return self.session.plan(probe_files(found, app.catalog, probe, threads=threads), stop)

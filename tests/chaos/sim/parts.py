@@ -201,7 +201,7 @@ class SimEncoder:
         if stop.is_set():
             raise Stopped
 
-    def probe(self, location: str, *, stop):
+    def probe(self, location: str, *, stop, quick=False):
         job = self._job(location)
         self._take(0.3, stop)
         if job.nature is Nature.UNREADABLE:

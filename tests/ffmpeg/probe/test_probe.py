@@ -230,9 +230,9 @@ def test_what_ffprobe_prints_is_read_or_said_to_be_of_no_video(monkeypatch, prin
     arguments = TOOLS, "/video.mkv", threading.Event()
     if len(printed) == 1:
         with pytest.raises(SourceUnreadable, match=found):
-            probing._probed(*arguments, midstream=True)
+            probing._probed(*arguments, midstream=True, quick=False)
     else:
-        info = probing._probed(*arguments, midstream=True)
+        info = probing._probed(*arguments, midstream=True, quick=False)
         assert info.streams[0].video.field_order == found
         asked = [call.args[0] for call in probing.run_child.call_args_list]
         assert ["-select_streams" in argv for argv in asked] == [False, True, True]
@@ -257,3 +257,15 @@ def test_a_failure_of_ffprobe_is_put_in_one_sentence(location, line, error, sent
     found = probing.probe_error(location, [line])
     assert type(found) is error
     assert sentence in found.message
+
+
+@pytest.mark.parametrize(("name", "quick_starts"), [("film.mp4", 1), ("film.mkv", 2)])
+def test_a_quick_look_trusts_the_first_pictures_of_an_mp4_only(
+    tmp_path, monkeypatch, name, quick_starts
+):
+    clip, counted = make_clip(tmp_path, name=name, seconds=4), Mock(side_effect=probing.run_child)
+    monkeypatch.setattr(probing, "run_child", counted)
+    for quick, starts in [(True, quick_starts), (False, 2)]:
+        counted.reset_mock()
+        info = probe(TOOLS, str(clip), threading.Event(), quick=quick)
+        assert (info.duration_s, counted.call_count) == (pytest.approx(4, abs=0.1), starts)

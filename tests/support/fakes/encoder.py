@@ -207,7 +207,7 @@ class FakeEncoder(Encoder):
     def checks(self) -> dict[str, Callable[[], str]]:
         return {"ffmpeg": lambda: "fake"}
 
-    def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
+    def probe(self, location: str, *, stop: threading.Event, quick: bool = False) -> MediaInfo:
         self._step("probe", stop)
         if Path(location).stat().st_size == 0:
             raise SourceUnreadable(f"{location} is empty.")

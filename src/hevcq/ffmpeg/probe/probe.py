@@ -61,23 +61,29 @@ _PLAYLISTS = frozenset(
 
 
 def probe(
-    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool = True
+    tools: FfmpegTools,
+    location: str,
+    stop: threading.Event,
+    *,
+    midstream: bool = True,
+    quick: bool = False,
 ) -> MediaInfo:
     """Probe the file or URL `location` and return its typed facts.
 
     `midstream` also looks at pictures spread over the video; what an encoder made is alike all over.
+    `quick` does so in what may be a recording only, not in an MP4 or MOV.
     Raises SourceUnreadable if it is not media or has nothing readable, SourceGone if it does not
     exist, Unavailable if a URL does not answer; their messages name the file.
     """
     _check_file(location)
-    info = _probed(tools, location, stop, midstream=midstream)
+    info = _probed(tools, location, stop, midstream=midstream, quick=quick)
     if midstream and any(stream.may_be_interlaced for stream in info.streams):
         info = with_fields_seen(tools, location, info, stop)
     return info if is_url(location) else _with_structure(location, info)
 
 
 def _probed(
-    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool
+    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool, quick: bool
 ) -> MediaInfo:
     first = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
     probed = _parsed(first, location)
@@ -99,6 +105,7 @@ def _probed(
         frames = _first_frames(tools, location, main, stop)
         probed = {**probed, "frames": frames}
         info = media_info(probed)
+    midstream = midstream and not (quick and info.format_name.startswith("mov,"))
     later = midstream_frames(tools, location, info, main, stop) if midstream else []
     return media_info({**probed, "midstream_frames": later}) if later else info
 

@@ -341,7 +341,7 @@ class Collector:
         return proof
 
     def _probe_again(self, target: Path, stop: threading.Event) -> None:
-        info = self._proofs.encoder.probe(str(target), stop=stop)
+        info = self._proofs.encoder.probe(str(target), stop=stop, quick=True)
         if not info.of_kind(StreamKind.VIDEO):
             raise VerificationFailed(
                 f"{printable(target)} has no readable video after it was put in place ({Gate.G9.name}).",
