@@ -198,6 +198,9 @@ def _lacking(store: Store) -> frozenset[str]:
     return frozenset(lacking)
 
 
+_proven: set[str] = set()
+
+
 def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
     from hevcq.backends.aws.factory import CompatibleStore
     from hevcq.backends.sql.factory import open_backend
@@ -210,7 +213,9 @@ def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
     clock, shared = ManualClock(), database(SystemClock())
     bucket = CompatibleStore(settings, clock, clients)
     bucket.write("of this farm")
-    bucket.prove()
+    if address not in _proven:
+        bucket.prove()
+        _proven.add(address)
     data = settings.data_dir
     opened = open_backend(data, data, PROFILES, clock, shared).with_store(bucket.beside)
     world = sql_world(folder, clock, opened)

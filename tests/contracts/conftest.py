@@ -19,9 +19,15 @@ def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     yield from _opened(request.param, tmp_path)
 
 
+@pytest.fixture(params=[each for each in BACKENDS if each.values != ("memory",)])
+def keeps_records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """Where records of videos and accounts are kept."""
+    yield from _opened(str(request.param), tmp_path)
+
+
 @pytest.fixture(params=[each for each in STORES if each.values != ("memory",)])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """Where a page is served: it keeps uploads and accounts in no memory."""
+    """Where a page is served: it keeps uploads in no memory."""
     yield from _opened(str(request.param), tmp_path)
 
 

@@ -343,31 +343,32 @@ def test_objects_are_listed_by_prefix(world: World) -> None:
     assert visible(world, "%") == visible(world, "_") == []
 
 
-@pytest.mark.parametrize("key", ODD_KEYS, ids=range(len(ODD_KEYS)))
-def test_odd_keys_survive(world: World, key: str) -> None:
-    if "\\" in key or any(len(part.encode()) > 255 for part in key.split("/")):
-        world.needs(ODD_NAMES)
-    made = publish(world, b"rendition", key=key)
+def test_odd_keys_survive(world: World) -> None:
+    for key in ODD_KEYS:
+        odd = "\\" in key or any(len(part.encode()) > 255 for part in key.split("/"))
+        if odd and ODD_NAMES not in world.can:
+            continue
+        made = publish(world, b"rendition", key=key)
 
-    assert made.key == key
-    assert visible(world) == visible(world, key) == [key]
-    assert content(world, key) == b"rendition"
-    assert world.backend.store.delete(key) is True
+        assert made.key == key
+        assert visible(world) == visible(world, key) == [key]
+        assert content(world, key) == b"rendition"
+        assert world.backend.store.delete(key) is True
 
 
-@pytest.mark.parametrize("key", BAD_KEYS, ids=range(len(BAD_KEYS)))
-def test_bad_keys_are_refused_everywhere(world: World, key: str) -> None:
+def test_bad_keys_are_refused_everywhere(world: World) -> None:
     store, stop, path = world.backend.store, threading.Event(), library_file(world)
     calls = [
-        lambda: store.accept(path, key, moved=nothing, stop=stop),
-        lambda: store.open(key),
-        lambda: store.publish(Publication(key, path, sha(b"a clip"), "j", 1)),
-        lambda: store.put(key, b"x", metadata={}),
-        lambda: store.stat(key),
-        lambda: store.delete(key),
-        lambda: store.collect(key, world.folder / "out", moved=nothing, stop=stop),
+        lambda key: store.accept(path, key, moved=nothing, stop=stop),
+        store.open,
+        lambda key: store.publish(Publication(key, path, sha(b"a clip"), "j", 1)),
+        lambda key: store.put(key, b"x", metadata={}),
+        store.stat,
+        store.delete,
+        lambda key: store.collect(key, world.folder / "out", moved=nothing, stop=stop),
     ]
-    for call in calls:
-        with pytest.raises(BadKey):
-            call()
+    for key in BAD_KEYS:
+        for call in calls:
+            with pytest.raises(BadKey):
+                call(key)
     assert path.read_bytes() == b"a clip"

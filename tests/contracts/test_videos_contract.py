@@ -45,9 +45,9 @@ def video(number: int = 1, **facts: Any) -> Video:
 
 
 @pytest.fixture
-def records(served: World) -> VideoRecords:
-    assert served.videos is not None
-    return served.videos
+def records(keeps_records: World) -> VideoRecords:
+    assert keeps_records.videos is not None
+    return keeps_records.videos
 
 
 def test_a_record_comes_back_as_it_was_written(records: VideoRecords) -> None:
@@ -262,9 +262,9 @@ USER, ENDED = AccountKind.USER, AccountKind.ENDED
 
 
 @pytest.fixture
-def accounts(served: World) -> Accounts:
-    assert served.accounts is not None
-    return served.accounts
+def accounts(keeps_records: World) -> Accounts:
+    assert keeps_records.accounts is not None
+    return keeps_records.accounts
 
 
 def test_a_row_is_kept_replaced_and_removed(accounts: Accounts) -> None:
