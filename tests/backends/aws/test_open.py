@@ -16,18 +16,15 @@ from structlog.testing import capture_logs
 import hevcq
 from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import (
-    CODES,
     MAX_WAIT_S,
     POLL_READ_TIMEOUT_S,
-    make_clients,
     translate_errors,
 )
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, Unavailable
-from hevcq.settings.model import AwsSettings
 from hevcq.usecases.operations.status import Here, overview
 from support.aws.breaking import Breaking, broken, refusal
-from support.aws.emulator import KEYS, REGION, create_resources
+from support.aws.emulator import KEYS
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
 
@@ -137,11 +134,6 @@ def test_a_worker_whose_aws_stays_away_ends_in_the_end_and_a_command_at_once(far
         assert away.count("head_bucket") == attempts
 
 
-def test_without_credentials_there_is_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="There are no AWS credentials"):
-        make_clients(AwsSettings(region=REGION))
-
-
 def test_a_poll_is_waited_for_longer_than_it_lasts_and_never_repeated(farm) -> None:
     config = farm.clients.polls.meta.config
 
@@ -149,27 +141,6 @@ def test_a_poll_is_waited_for_longer_than_it_lasts_and_never_repeated(farm) -> N
     assert config.retries["total_max_attempts"] == 1
     assert farm.clients.sqs.meta.config.retries["mode"] == "adaptive"
     assert f"hevcq/{hevcq.__version__}" in farm.clients.s3.meta.config.user_agent_extra
-
-
-def test_resources_are_made_on_an_emulator_only(credentials) -> None:
-    clients = make_clients(AwsSettings(region=REGION))
-
-    with pytest.raises(ConfigError, match="on an emulator only"):
-        create_resources(clients, AwsSettings(input_bucket="b"), PROFILES)
-    clients.close()
-
-
-@pytest.mark.parametrize("code", sorted(CODES))
-def test_every_code_has_its_error_and_its_meaning(code: str) -> None:
-    kind, meaning = CODES[code]
-
-    with pytest.raises(kind) as caught, translate_errors("do this"):
-        raise refusal(code)
-
-    assert caught.value.message == f"AWS could not do this: {meaning} ({code})."
-    if kind in (ConfigError, Unavailable):
-        assert caught.value.remedy or "set it by NTP" in meaning, "somebody has to do something"
-    assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown", "NeverHeardOf", ""])

@@ -6,40 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source
+from contracts.backends import PROFILES, source
 from hevcq.backends.sql.factory import SqlBackend, open_sql
-from hevcq.backends.sql.queue import send
-from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, Held
-from hevcq.ports.queue import Delivery, Selection
+from hevcq.ports.queue import Delivery
 from hevcq.settings.model import Settings
-from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util.clock import SystemClock
 from hevcq.util.processes import Processes
 from support.clips import ManualClock
-
-
-def test_a_body_nobody_can_read_and_nobody_settles_is_a_dead_letter_without_a_job(
-    opener, folder, clock
-) -> None:
-    opened = opener()
-    database = SqliteDatabase(folder / DATABASE)
-    database.write(lambda c: send(c, "hevc", [("no task at all", "", False)], now=clock.now()))
-    database.close()
-    queue, stop = opened.backend.queues["hevc"], threading.Event()
-
-    for _ in range(MAX_RECEIVES):
-        (delivery,) = queue.receive(1, wait_s=0, stop=stop)
-        assert delivery.problem
-        clock.advance(VISIBILITY_S + 1)
-    assert queue.receive(1, wait_s=0, stop=stop) == []
-
-    (letter,) = queue.dead_letters(Selection())
-    assert (letter.body, letter.failure_class) == ("no task at all", FailureClass.RECEIVES)
-    assert letter.task is None
-    assert opened.backend.ledger.counts() == {}
-    assert letter.attempts == MAX_RECEIVES
-
 
 NOW = threading.Event()
 

@@ -50,22 +50,6 @@ def kill_own(session: PostgresSession) -> None:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", [session.raw.info.backend_pid])
 
 
-def test_what_a_killed_connection_did_is_undone_and_done_again(shared) -> None:
-    tries: list[int] = []
-
-    def work(connection) -> None:
-        connection.execute(ADD, ("once",))
-        tries.append(1)
-        if len(tries) == 1:
-            kill_own(connection)
-            connection.execute(ADD, ("never",))
-
-    shared.write(work)
-
-    assert len(tries) == 2
-    assert shared.rows(NOTES) == [("once",)]
-
-
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_commit_without_an_answer_is_neither_lost_nor_done_twice(
     shared, monkeypatch, kept
@@ -360,7 +344,7 @@ def test_a_statement_that_takes_too_long_is_an_error_of_its_own(shared) -> None:
     assert shared.rows("SELECT 1") == [(1,)], "the connection goes on"
 
 
-def test_a_restart_or_a_failing_line_loses_and_doubles_no_write() -> None:
+def test_a_restart_or_a_failing_line_loses_and_doubles_no_write(monkeypatch) -> None:
     with own_server() as server, faulty_line(f"{server.folder}/.s.PGSQL.5432") as line:
         dsn = server.dsn.replace(str(server.folder), f"127.0.0.1 port={line.port}")
         opened = PostgresDatabase(dsn, SystemClock())
@@ -389,11 +373,8 @@ def test_a_restart_or_a_failing_line_loses_and_doubles_no_write() -> None:
         assert not ways
         opened.close()
 
-
-def test_line_that_takes_everything_and_answers_nothing_is_given_up(monkeypatch) -> None:
-    monkeypatch.setattr(postgres, "SILENCE_S", 0.5)
-    with own_server() as server, faulty_line(f"{server.folder}/.s.PGSQL.5432") as line:
-        dsn = server.dsn.replace(str(server.folder), f"127.0.0.1 port={line.port}")
+        # A line that takes everything and answers nothing is given up.
+        monkeypatch.setattr(postgres, "SILENCE_S", 0.5)
         opened = PostgresDatabase(dsn, SystemClock())
         line.swallow()
         opened.write(lambda c: c.execute(ADD, ("late",)))

@@ -1,14 +1,19 @@
 """A publication is one commit: whatever happens around it, a reader sees the old object or the new."""
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
+from backends.sql.conftest import TESTS
 from backends.sql.objects import NEW, OLD, publish, read, versions
-from contracts.backends import source
+from contracts.backends import PROFILES, source
+from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.domain.job import JobState, job_id
 from hevcq.errors import (
     DatabaseBusy,
@@ -17,21 +22,25 @@ from hevcq.errors import (
 from hevcq.ports.ledger import Granted
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
+from hevcq.settings.model import Settings
 
 STEPS = 12
 """How many calls a publication makes that change something on disk."""
 
 
 PUBLISH = """
-import hashlib, os, signal
+import hashlib, os, signal, sys
+from pathlib import Path
+from contracts.backends import PROFILES
 from hevcq.backends.sql import files
-from hevcq.sql.sqlite import SqliteDatabase
+from hevcq.backends.sql.factory import open_sql
 from hevcq.ports.store import Publication
+from hevcq.settings.model import Settings
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.util import file_io
-store, file = backend.store, Path(sys.argv[1]).parent / "encode"
+from hevcq.util.clock import SystemClock
 content = b"new rendition" * 100
-file.write_bytes(content)
-left = {step}
+left = 0
 def numbered(owner, name):
     real = getattr(owner, name)
     def call(*args, **named):
@@ -41,33 +50,57 @@ def numbered(owner, name):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **named)
     setattr(owner, name, call)
-for owner, name in ((files, "link"), (file_io, "fsync_file"), (SqliteDatabase, "write"), (Path, "unlink"),
-                    (Path, "mkdir"), (Path, "write_text")):
-    numbered(owner, name)
-store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))
-tell("published", left)
+def publish(folder, step):
+    global left
+    store = open_sql(Settings(data_dir=folder / "data"), PROFILES, SystemClock()).backend.store
+    file = folder / "encode"
+    file.write_bytes(content)
+    for owner, name in ((files, "link"), (file_io, "fsync_file"), (SqliteDatabase, "write"), (Path, "unlink"),
+                        (Path, "mkdir"), (Path, "write_text")):
+        numbered(owner, name)
+    left = step
+    store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))
+for step in range(1, int(sys.argv[2]) + 1):
+    child = os.fork()
+    if child == 0:
+        publish(Path(sys.argv[1]) / str(step), step)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
 """
 
 
-@pytest.mark.parametrize("step", range(1, STEPS + 3))
 def test_a_kill_at_any_step_of_a_publication_leaves_the_old_object_or_the_new_one(
-    folder: Path, opener, other, tmp_path: Path, step: int
+    tmp_path: Path, clock
 ) -> None:
-    first = opener()
-    publish(first.backend.store, tmp_path / "old")
-    first.close()
-    victim = other(PUBLISH.format(step=step))
-    said = victim.line()
-    victim.process.wait(timeout=30)
-    assert bool(said) == (step > STEPS), "every step was hit, and the last two ran to the end"
+    def opened(step: int) -> SqlBackend:
+        return open_sql(Settings(data_dir=tmp_path / str(step) / "data"), PROFILES, clock)
 
-    store = opener().backend.store
+    steps = range(1, STEPS + 3)
+    for step in steps:
+        first = opened(step)
+        publish(first.backend.store, tmp_path / "old")
+        first.close()
+    ran = subprocess.run(
+        [sys.executable, "-c", PUBLISH, tmp_path, str(len(steps))],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    ends = [int(word) for word in ran.stdout.split()]
+    assert ends == [9] * STEPS + [0, 0], "every step was hit, and the last two ran to the end"
 
-    found = read(store)
-    assert found in (OLD, NEW)
-    assert (tmp_path / "encode").exists() or found == NEW, "the bytes are somewhere"
-    assert [path.name for path in versions(folder)] == [store.stat("DONE/a").version]
-    assert list((folder / "processes").glob("*.alive")) != []
+    for step in steps:
+        folder, again = tmp_path / str(step), opened(step)
+        store = again.backend.store
+        found = read(store)
+        assert found in (OLD, NEW), step
+        assert (folder / "encode").exists() or found == NEW, "the bytes are somewhere"
+        kept = [path.name for path in versions(folder / "data")]
+        assert kept == [store.stat("DONE/a").version], step
+        assert list((folder / "data" / "processes").glob("*.alive")) != []
+        again.close()
 
 
 def test_an_unpublished_folder_of_a_live_process_is_left_alone(opener, folder: Path) -> None:

@@ -21,7 +21,6 @@ from hevcq.errors import (
     SourceUnreadable,
     Unavailable,
 )
-from support.aws.breaking import refusal
 from support.aws.values import accept, open_parts
 
 pytestmark = pytest.mark.aws
@@ -127,20 +126,6 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(store, large, tmp_path)
     assert any(start % (5 * MIB) == 2 * MIB + 7 for start in starts), starts
 
 
-def test_a_download_that_breaks_too_often_gives_up_and_leaves_no_file(
-    store, large, tmp_path
-) -> None:
-    source = accept(store, large)
-    store._s3.plan["get_object"] = [tear(10)] * 30
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-
-    with pytest.raises(Unavailable):
-        fetch(store, source, scratch)
-
-    assert list(scratch.iterdir()) == []
-
-
 def test_a_source_replaced_during_its_download_is_changed(farm, store, large, tmp_path) -> None:
     farm.clients.s3.put_bucket_versioning(
         Bucket="uploads", VersioningConfiguration={"Status": "Suspended"}
@@ -193,17 +178,6 @@ def test_a_full_disk_is_named_and_leaves_no_file(store, large, tmp_path, monkeyp
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("code", ["403", "AccessDenied"])
-def test_a_denial_is_worth_a_bounded_retry_because_s3_answers_so_for_what_is_gone(
-    store, large, code
-) -> None:
-    source = accept(store, large)
-    store._s3.plan["head_object"] = [refusal(code, 403)]
-
-    with pytest.raises(Unavailable, match="or the object is gone"):
-        store.check(source)
-
-
 def test_without_versions_a_stream_whose_object_was_replaced_meanwhile_is_not_mixed(
     farm, store, monkeypatch
 ) -> None:
@@ -244,26 +218,6 @@ def test_any_metadata_survives_the_headers(metadata: dict[str, str]) -> None:
 
     assert object_metadata.unpack(packed) == metadata
     assert all(value.isascii() and value.isprintable() for value in packed.values())
-
-
-def cut_to(length: int):
-    """Answer a read with only the first bytes of it, and no error."""
-
-    def cut(real, **asked):
-        answer = real(**asked)
-        return {**answer, "Body": io.BytesIO(answer["Body"].read()[:length])}
-
-    return cut
-
-
-def test_a_short_answer_is_asked_on_and_never_taken_for_the_whole(store, large, tmp_path) -> None:
-    source = accept(store, large)
-    store._s3.plan["get_object"] = [cut_to(100)]
-    assert fetch(store, source, tmp_path) == large.read_bytes()
-
-    store._s3.plan["get_object"] = [cut_to(0)] * 40
-    with pytest.raises(Unavailable, match="fewer bytes than it has"):
-        fetch(store, source, tmp_path)
 
 
 def test_of_an_upload_that_was_replaced_only_the_newest_version_is_listed(farm, store) -> None:
