@@ -10,12 +10,9 @@ import pytest
 from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.ingest import named_libraries
-from hevcq.cli.output.sentences import size_range
 from hevcq.errors import UsageError
 from hevcq.library.scanning.probe_files import probe_files
 from hevcq.settings.libraries import KEEP_DAYS, Library
-from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
-from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.ingest.request import IngestRequest
 
 TV = Library(name="tv", path=Path("/m/tv"), place="replace", keep_originals=3)
@@ -79,20 +76,6 @@ def test_a_library_asks_for_what_its_settings_say(hevcq: Run, asked: Mock, tmp_p
     assert films.library is not None
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "said"),
-    [
-        (241_254, 909_312, "235.6 to 888.0 KiB"),
-        (909_312, 1_153_434, "888.0 KiB to 1.1 MiB"),
-        (909_312, 909_320, "888.0 KiB"),
-    ],
-)
-def test_a_range_of_sizes_has_the_same_decimals_at_both_ends(
-    low: int, high: int, said: str
-) -> None:
-    assert size_range(Range(low, high)) == said
-
-
 def test_a_path_is_asked_for_with_what_the_command_says(
     hevcq: Run, asked: Mock, tmp_path: Path
 ) -> None:
@@ -130,29 +113,6 @@ def test_shrink_replaces_the_largest_savings_first(
     assert made == IngestRequest(
         ((tmp_path / folder).resolve(),), replace=True, keep_days=days, largest_saving_first=True
     )
-
-
-@pytest.mark.usefixtures("data_dir")
-@pytest.mark.parametrize(("answer", "agreed"), [(True, True), (False, False)])
-def test_shrink_says_one_number_and_asks_once(
-    hevcq: Run, asked: Mock, monkeypatch: pytest.MonkeyPatch, *, answer: bool, agreed: bool
-) -> None:
-    questions: list[str] = []
-    monkeypatch.setattr(
-        "hevcq.cli.library.ingest.confirmed", lambda words: questions.append(words) or answer
-    )
-    item = Item(Path("/f/a.mp4"), 4 << 20, Disposition.QUEUE, output=Range(1 << 20, 3 << 20))
-    plan = IngestPlan((item,), Range(1.0, 2.0), Range(1 << 20, 3 << 20))
-    asked.return_value.run.side_effect = lambda agree: int(not agree(plan))
-
-    ran = hevcq("shrink", ".")
-
-    assert ran.code == (0 if agreed else 1)
-    assert ran.err.startswith(
-        "This saves about 2.0 MiB. The originals are kept for 30 days: so long you need space for"
-    )
-    assert questions == ["Replace 1 video?"]
-    assert ("Nothing was changed" in ran.err) is not agreed
 
 
 @pytest.mark.usefixtures("libraries")

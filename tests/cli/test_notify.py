@@ -113,14 +113,6 @@ def test_a_wrong_receiver_is_refused_in_one_sentence(hevcq, monkeypatch, name, v
     assert ran.err.count("\n") == 1
 
 
-def test_a_misspelt_service_is_told_when_the_settings_are_shown(hevcq, monkeypatch):
-    monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([{"url": "discrd://token/hidden"}]))
-    shown = hevcq("config", "show")
-    assert shown.code == ExitCode.CONFIG
-    assert "Did you mean discord://?" in shown.err
-    assert "hidden" not in shown.out + shown.err
-
-
 def test_secrets_are_not_shown(hevcq, monkeypatch, webhook):
     monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([{"url": "json://user:hidden@127.0.0.1"}]))
     shown = hevcq("config", "show")

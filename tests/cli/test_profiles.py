@@ -1,6 +1,5 @@
 """Profiles, probe, and the pages and tables that are written from the models."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,20 +106,6 @@ def test_what_is_written_from_the_program_is_up_to_date(script: str):
     done = subprocess.run([sys.executable, str(path), "--check"], check=False)
 
     assert done.returncode == 0, f"run `python scripts/{script}.py`"
-
-
-def test_every_json_line_is_on_the_page_of_the_command_line():
-    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    # Of the page's answers its own description tells (docs/openapi.json).
-    every = (ROOT / "src" / "hevcq").rglob("*.py")
-    lines = [path for path in every if ROOT / "src/hevcq/web" not in path.parents]
-    code = "".join(path.read_text() for path in lines)
-
-    found = set(re.findall(r'"type": "(\w+)"', code))
-
-    assert len(found) >= 11
-    for name in found:
-        assert f"`{name}`" in page, name
 
 
 def test_init_copies_the_shipped_profiles_which_are_then_used_and_keeps_what_exists(

@@ -1,8 +1,5 @@
 """Status: what is waiting, running and dead, for every state a folder can be in."""
 
-import subprocess
-import sys
-
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.util.processes import Processes
@@ -111,32 +108,6 @@ def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(he
     )
     gone = hevcq("status", "/nope", "--json")
     assert (gone.code, gone.err) == (ExitCode.USAGE, "hevcq: No such file or folder: /nope.\n")
-
-
-def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq, farm):
-    _path, (job,) = farm.queued("a.mp4")
-    script = (
-        "import sys; from pathlib import Path; from hevcq.wiring.app import App\n"
-        "from hevcq.settings.model import Settings\n"
-        "from hevcq.domain.job import Phase, Progress\n"
-        "app = App(Settings(data_dir=Path(sys.argv[1]))); b = app.backend\n"
-        "job = b.ledger.get(sys.argv[2])\n"
-        "fence = b.ledger.claim(job.source, 'hevc', owner=b.owner, lease_s=600).fence\n"
-        "p = Progress(phase=Phase.ENCODE, percent=41.6, speed=1.2, eta_s=38)\n"
-        "b.ledger.progress(job.job_id, fence, p)\n"
-        "import os; os.kill(os.getpid(), 9)\n"
-    )
-    command = [sys.executable, "-c", script, str(farm.app.settings.data_dir), job.job_id]
-    assert subprocess.run(command, check=False, timeout=60).returncode == -9
-
-    text = hevcq("status").out
-    (found,) = hevcq("status", "--json").lines
-
-    assert "38s" not in text
-    assert "No worker is running on this data folder: start one with `hevcq worker`" in text
-    (waiting,) = [queue for queue in found["queues"] if queue["profile"] == "hevc"]
-    assert (waiting["ready"], waiting["jobs"]["queued"], waiting["jobs"]["running"]) == (1, 1, 0)
-    assert (found["running"], found["workers"]) == ([], 0)
 
 
 def test_a_worker_that_runs_is_counted_and_one_that_ended_is_not(hevcq, farm, data_dir):
