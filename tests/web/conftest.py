@@ -24,9 +24,14 @@ from support.videos import VideoBench
 
 SomeSite = TypeVar("SomeSite", bound=Site)
 HERE = "http://127.0.0.1:8790"
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-"""A hash holds its own cost, so checking one of these is cheap too."""
 SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords at no cost; a hash holds its own, so that checking it costs nothing either."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr("hevcq.web.identity.accounts.PasswordHasher", lambda: cheap)
 
 
 @pytest.fixture
@@ -80,7 +85,7 @@ def peopled(site: SomeSite, **people: Role) -> Iterator[SomeSite]:
     require_chromium()
     with accounts_in(site.data) as accounts:
         for name, role in people.items():
-            Users(accounts, CHEAP).put(name, PASSWORD, role)
+            Users(accounts).put(name, PASSWORD, role)
     try:
         yield site
     finally:
@@ -90,7 +95,7 @@ def peopled(site: SomeSite, **people: Role) -> Iterator[SomeSite]:
 @pytest.fixture
 def people(visit: Callable[..., TestClient], opened: App) -> Callable[[str], TestClient]:
     """Return a function that gives each person a browser; olga is the operator."""
-    users = Users(opened.accounts, CHEAP)
+    users = Users(opened.accounts)
 
     def one(name: str) -> TestClient:
         users.put(name, PASSWORD, Role.OPERATOR if name == "olga" else Role.USER)

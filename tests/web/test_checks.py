@@ -13,7 +13,7 @@ from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
 from hevcq.wiring.app import App
 from support.aws.moto_server import clients, make_farm
-from web.conftest import CHEAP, PASSWORD
+from web.conftest import PASSWORD
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def test_a_page_without_its_users_is_wrong(look, opened):
     assert not check.ok
     assert "hevcq serve add-user" in check.remedy
 
-    Users(opened.accounts, CHEAP).put("anna", PASSWORD, Role.USER)
+    Users(opened.accounts).put("anna", PASSWORD, Role.USER)
     assert look(auth="users")["sign-in"].detail == "1 user, none of them operators"
-    Users(opened.accounts, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
+    Users(opened.accounts).put("olga", PASSWORD, Role.OPERATOR)
     assert look(auth="users")["sign-in"].detail == "2 users, 1 of them operator"
 
     opened.accounts.put(AccountKind.USER, "anna", {"role": "king"})

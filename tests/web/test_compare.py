@@ -152,16 +152,6 @@ def test_the_worst_frames_come_first_and_a_place_frame_by_frame(operator, farm, 
     assert operator.get(f"{base}/1-source.jpg{query}").content == b"source 62.54"
 
 
-def test_one_frame_is_one_frame(operator, farm, opened_files, monkeypatch):
-    monkeypatch.setattr(compare, "FRAMES", 1)
-    path, job = farm.done("film")
-    placed(farm, path, job, PlacementState.PLACED)
-
-    query = press(operator, job, "0:01:02.5").headers["location"].partition("compare")[2]
-
-    assert ">1 frame, vmaf" in page_of(operator, job, query).text.lower()
-
-
 def comparisons(farm, folder):
     ports = compare.ComparePorts(
         farm.app.backend, farm.app.catalog, farm.app.encoder, farm.app.profiles, farm.app.scratch

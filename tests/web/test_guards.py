@@ -81,13 +81,8 @@ def test_only_the_pages_own_names_are_answered(visit):
         ("[::1]:8790", 200),
     ):
         assert client.get("/healthz", headers={"Host": host}).status_code == status, host
-
-
-def test_two_host_headers_are_refused(visit):
-    client = visit()
-
-    got = client.get("/healthz", headers=[("Host", "127.0.0.1"), ("Host", "evil.example")])
-    assert got.status_code == 421
+    twice = [("Host", "127.0.0.1"), ("Host", "evil.example")]
+    assert client.get("/healthz", headers=twice).status_code == 421
 
 
 def test_what_is_no_request_passes_the_guards(visit):

@@ -22,7 +22,6 @@ from hevcq.web.identity.modes import client_of, network_of, trusts
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, Role, Scope
 from hevcq.web.identity.session import configured_key, kept_key
-from web.conftest import CHEAP
 
 PASSWORD = "correct horse battery"
 
@@ -39,7 +38,7 @@ def accounts(opened) -> Accounts:
 
 
 def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, accounts):
-    users = Users(accounts, CHEAP)
+    users = Users(accounts)
     users.put("anna", PASSWORD, Role.OPERATOR)
     users.put("ben", PASSWORD, Role.USER)
     anna, ben = visit(auth="users"), visit(auth="users")
@@ -49,8 +48,8 @@ def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, accounts):
     assert ben.post("/sign-in", data={"name": "ben", "password": PASSWORD}).status_code == 303
 
     assert anna.get("/board").status_code == 200
-    for path in ("/board", "/board/now", "/board/doctor"):
-        assert ben.get(path).status_code == 404
+    for path in ("", "/now", "/doctor", "/libraries", "/figures", "/figures.csv"):
+        assert ben.get(f"/board{path}").status_code == 404
     for path in ("/board/jobs/change", "/board/drain"):
         assert ben.post(path, data={"all": "yes", "job": "0" * 32}).status_code == 404
     users.put("anna", PASSWORD + "2", Role.OPERATOR)
@@ -73,21 +72,21 @@ def test_passwords_are_stored_as_argon2_hashes(accounts):
 )
 def test_a_name_or_password_that_will_not_do_is_refused(accounts, name: str, password: str):
     with pytest.raises(UsageError):
-        Users(accounts, CHEAP).put(name, password, Role.USER)
+        Users(accounts).put(name, password, Role.USER)
 
 
 def test_a_damaged_row_lets_nobody_in(accounts, visit):
     accounts.put(AccountKind.USER, "anna", {"role": "king"})
 
     with pytest.raises(StorageError, match="anna"):
-        Users(accounts, CHEAP).all()
+        Users(accounts).all()
     got = visit(auth="users").post("/sign-in", data={"name": "anna", "password": PASSWORD})
     assert got.status_code == 503
     assert "set-cookie" not in got.headers
 
 
 def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, accounts, capsys):
-    Users(accounts, CHEAP).put("anna", PASSWORD, Role.USER)
+    Users(accounts).put("anna", PASSWORD, Role.USER)
     client = visit(auth="users", peer="10.0.0.1", trusted_proxies=("10.0.0.1",))
 
     def guess(address: str) -> int:
@@ -200,7 +199,7 @@ def test_a_wrong_token_is_not_helped_by_a_session(operator):
 
 
 def test_a_token_ends_with_its_user(visit, accounts, clock):
-    Users(accounts, CHEAP).put("anna", PASSWORD, Role.OPERATOR)
+    Users(accounts).put("anna", PASSWORD, Role.OPERATOR)
     token = ProgramTokens(accounts, clock).create("x", "anna", {Scope.OPERATE}, days=1)
     client = visit(auth="users")
     bearer = {"Authorization": f"Bearer {token}"}
@@ -209,9 +208,9 @@ def test_a_token_ends_with_its_user(visit, accounts, clock):
         return client.get("/api/v1/queues", headers=bearer).status_code
 
     assert get() == 200
-    Users(accounts, CHEAP).put("anna", PASSWORD, Role.USER)
+    Users(accounts).put("anna", PASSWORD, Role.USER)
     assert get() == 403, "nobody runs the farm by a token of the time they were its operator"
-    Users(accounts, CHEAP).remove("anna")
+    Users(accounts).remove("anna")
     assert get() == 401
 
 

@@ -31,6 +31,7 @@ FACTS = {
     "start": "s",
     "slots": 1,
 }
+MADE = f"orders/{ORDER}/made"
 CHUNK = {"Content-Type": "application/offset+octet-stream"}
 REPORT = '{"report": {"arguments": [], "stderr": [], %s}}'
 SOURCE = bytes(range(256)) * 100
@@ -72,6 +73,11 @@ class Farm:
         headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
         return self.client.request(method, API + path, headers=headers, **more)
 
+    def send(self, token: str, start: int | str, content: bytes) -> Any:
+        """Send a piece of what the machine made."""
+        headers = {**CHUNK, "Upload-Offset": str(start)}
+        return self.ask("PATCH", MADE, token, content=content, headers=headers)
+
     def order(
         self, name: str = "desk", most_bytes: int = 1000, chunk: int | None = None
     ) -> threading.Thread:
@@ -111,58 +117,27 @@ def farm(
     made.machines.close()
 
 
-def test_invitation_serves_once(farm: Farm) -> None:
-    invitation = farm.tokens.invite()
+def test_invitation_serves_once_and_for_joining_alone(farm: Farm, clock: Any) -> None:
+    invitation, expired = farm.tokens.invite(), farm.tokens.invite()
     greeting = {**FACTS, "name": "my desk"}
+    assert farm.ask("POST", "poll", invitation, json=FACTS).status_code == 403
 
+    other = farm.ask("POST", "join", invitation, json={**greeting, "version": "0.999.1"})
     joined = farm.ask("POST", "join", invitation, json=greeting)
     again = farm.ask("POST", "join", invitation, json=greeting)
 
+    assert (other.status_code, "0.999.1" in other.text) == (426, True)
     assert (joined.status_code, joined.json()["name"]) == (200, "my-desk")
     assert again.status_code == 401
-
-
-def test_expired_invitation_is_refused(farm: Farm, clock: Any) -> None:
-    invitation = farm.tokens.invite()
     clock.advance(3601)
-
-    refused = farm.ask("POST", "join", invitation, json={**FACTS, "name": "desk"})
-
-    assert refused.status_code == 401
-    assert not farm.tokens.machines()
+    assert farm.ask("POST", "join", expired, json=greeting).status_code == 401
+    assert set(farm.tokens.machines()) == {"my-desk"}
 
 
-def test_other_minor_version_is_refused_and_keeps_its_invitation(farm: Farm) -> None:
-    invitation = farm.tokens.invite()
-    other = {**FACTS, "version": "0.999.1", "name": "desk"}
-
-    refused = farm.ask("POST", "join", invitation, json=other)
-
-    assert refused.status_code == 426
-    assert "0.999.1" in refused.text
-    assert farm.ask("POST", "join", invitation, json={**FACTS, "name": "desk"}).status_code == 200
-
-
-def test_machines_of_one_name_get_names_of_their_own(farm: Farm) -> None:
-    farm.join()
-    farm.join()
-
-    assert set(farm.tokens.machines()) == {"desk", "desk-2"}
-
-
-@pytest.mark.parametrize("scope", list(Scope))
-def test_no_program_acts_as_a_machine(farm: Farm, scope: Scope) -> None:
-    token = farm.tokens.create("program", "local", [scope], 1)
-
-    assert farm.ask("POST", "poll", token, json=FACTS).status_code == 403
-
-
-def test_operator_acts_not_as_a_machine(operator: TestClient) -> None:
-    assert operator.post(f"{API}poll", json=FACTS).status_code == 403
-
-
-def test_removed_machine_is_shut_out(farm: Farm) -> None:
+def test_machines_of_one_name_get_names_of_their_own_until_they_are_shut_out(farm: Farm) -> None:
     token = farm.join()
+    farm.join()
+    assert set(farm.tokens.machines()) == {"desk", "desk-2"}
 
     assert farm.tokens.expel("desk")
 
@@ -170,10 +145,11 @@ def test_removed_machine_is_shut_out(farm: Farm) -> None:
     assert not farm.tokens.expel("desk")
 
 
-def test_invitation_is_no_token_of_a_machine(farm: Farm) -> None:
-    invitation = farm.tokens.invite()
-
-    assert farm.ask("POST", "poll", invitation, json=FACTS).status_code == 403
+def test_no_program_and_no_person_acts_as_a_machine(farm: Farm, operator: TestClient) -> None:
+    for scope in Scope:
+        token = farm.tokens.create("program", "local", [scope], 1)
+        assert farm.ask("POST", "poll", token, json=FACTS).status_code == 403
+    assert operator.post(f"{API}poll", json=FACTS).status_code == 403
 
 
 def test_source_is_served_by_ranges_to_its_machine_only(farm: Farm) -> None:
@@ -199,14 +175,10 @@ def test_changed_source_is_not_served(farm: Farm) -> None:
 def test_upload_resumes_where_it_broke_off(farm: Farm) -> None:
     token = farm.join()
     farm.order()
-    path = f"orders/{ORDER}/made"
 
-    first = farm.ask("PATCH", path, token, content=b"abc", headers={**CHUNK, "Upload-Offset": "0"})
-    wrong = farm.ask("PATCH", path, token, content=b"abc", headers={**CHUNK, "Upload-Offset": "0"})
-    offset = farm.ask("HEAD", path, token).headers["upload-offset"]
-    second = farm.ask(
-        "PATCH", path, token, content=b"def", headers={**CHUNK, "Upload-Offset": offset}
-    )
+    first, wrong = (farm.send(token, 0, b"abc") for _ in range(2))
+    offset = farm.ask("HEAD", MADE, token).headers["upload-offset"]
+    second = farm.send(token, offset, b"def")
 
     assert (first.status_code, wrong.status_code, second.status_code) == (204, 409, 204)
     assert farm.made.read_bytes() == b"abcdef"
@@ -217,13 +189,12 @@ def test_nothing_is_added_to_a_file_whose_order_ended_meanwhile(farm, monkeypatc
     job = farm.order()
     machine = farm.machines.find("desk")
     found = machine.find(ORDER)
-    path = f"orders/{ORDER}/made"
-    farm.ask("PATCH", path, token, content=b"abc", headers={**CHUNK, "Upload-Offset": "0"})
+    farm.send(token, 0, b"abc")
     machine.end(found, OrderEnd())
     job.join(10)
     monkeypatch.setattr(type(machine), "find", lambda *_: found)  # the request had found it before
 
-    late = farm.ask("PATCH", path, token, content=b"def", headers={**CHUNK, "Upload-Offset": "3"})
+    late = farm.send(token, 3, b"def")
 
     assert late.status_code == 404
     assert farm.made.read_bytes() == b"abc"
@@ -232,13 +203,8 @@ def test_nothing_is_added_to_a_file_whose_order_ended_meanwhile(farm, monkeypatc
 def test_upload_beyond_what_an_encode_may_have_is_refused(farm: Farm) -> None:
     token = farm.join()
     farm.order(most_bytes=5)
-    path = f"orders/{ORDER}/made"
 
-    refused = farm.ask(
-        "PATCH", path, token, content=b"123456", headers={**CHUNK, "Upload-Offset": "0"}
-    )
-
-    assert refused.status_code == 413
+    assert farm.send(token, 0, b"123456").status_code == 413
     assert not farm.made.exists()
 
 

@@ -369,21 +369,21 @@ def test_a_profile_is_copied_changed_and_deleted(
     form = fields_of(page) | {"video-crf": "20", "audio-languages": "en\r\nde"}
     saved = operator.post("/settings/profile", data=form)
     assert saved.is_redirect, saved.text
-    _, text = profile(opened, "mine")
+    _, text = profile_text(opened.settings, "mine")
     assert "crf: 20\n" in text
     assert "# The best quality at which" in text
     assert "languages: [en, de]" in text
     lost = {**form, "do": "try", "video": "/etc/passwd"}
     assert "Choose one of the videos" in operator.post("/settings/profile", data=lost).text
-    assert profile(opened, "mine")[1] == text
+    assert profile_text(opened.settings, "mine")[1] == text
     wrong = fields_of(operator.get("/settings/profile?name=mine").text) | {"video-crf": "99"}
     answer = operator.post("/settings/profile", data=wrong)
     assert "must be at most 63" in answer.text
-    assert profile(opened, "mine")[1] == text
+    assert profile_text(opened.settings, "mine")[1] == text
     assert operator.post(
         "/settings/profile", data=fields_of(answer.text) | {"video-crf": "21"}
     ).is_redirect
-    assert "crf: 21\n" in profile(opened, "mine")[1]
+    assert "crf: 21\n" in profile_text(opened.settings, "mine")[1]
 
     gone = {"name": "mine", "sure": "yes"}
     used = library(opened, **{"profiles-mine": "yes"})
@@ -410,7 +410,9 @@ def test_nobody_else_sees_or_changes_settings(
         assert ann.get(f"/settings{path}").status_code == 404
     assert ann.post("/settings/library", data=library(opened, min_age="7d")).status_code == 404
     assert ann.post("/settings/sync/test", data={"name": "anna"}).status_code == 404
-    assert ann.get("/api/v1/sync").status_code == 403
+    for path in ("sync", "hours", "receivers", "changes", "profiles/hevc"):
+        assert ann.get(f"/api/v1/{path}").status_code == 403
+    assert ann.put("/api/v1/hours", json={}).status_code == 403
     assert ann.post("/settings/changes/undo", data={"number": "1"}).status_code == 404
     assert "/settings" not in ann.get("/").text
     assert config.read_text() == before
@@ -452,10 +454,6 @@ def test_a_program_says_that_originals_may_be_replaced(operator: TestClient, con
     assert "confirm_replace" in unsaid.text
     assert (said.status_code, again.status_code) == (200, 200)
     assert tomllib.loads(config.read_text())["libraries"][-1]["place"] == "replace"
-
-
-def profile(app: App, name: str) -> tuple[Path, str]:
-    return profile_text(app.settings, name)
 
 
 def fields_of(page: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from hevcq.web.identity.person import Role, Scope
 from hevcq.web.server import open_setup
 from hevcq.wiring.app import App
 from support.clips import ManualClock
-from web.conftest import CHEAP, PASSWORD
+from web.conftest import PASSWORD
 
 FORM = {"name": "ada", "password": PASSWORD, "again": PASSWORD}
 START = ["password", "folders", "output", "hours", "sample"]
@@ -146,7 +146,7 @@ def test_a_settings_file_that_cannot_be_written_is_said_and_costs_nothing(
 
 
 def test_only_the_operator_goes_on(ada: TestClient, opened: App, clock: ManualClock, media: Path):
-    Users(opened.accounts, CHEAP).put("bob", PASSWORD, Role.USER)
+    Users(opened.accounts).put("bob", PASSWORD, Role.USER)
     token = ProgramTokens(opened.accounts, clock).create("nas", "ada", list(Scope), 1)
     bob = TestClient(
         ada.app, base_url=str(ada.base_url), headers=ada.headers, follow_redirects=False
@@ -286,7 +286,7 @@ def test_a_folder_of_videos_that_was_used_before_is_not_set_up_again(opened: App
     )
     assert open_setup(opened) is None
     opened.settings = opened.settings.model_copy(update={"libraries": ()})
-    Users(opened.accounts, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
+    Users(opened.accounts).put("olga", PASSWORD, Role.OPERATOR)
     assert open_setup(opened) is None
 
 

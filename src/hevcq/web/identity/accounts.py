@@ -45,9 +45,9 @@ class Users(SignInMode):
 
     fields = ("name", "password")
 
-    def __init__(self, accounts: Accounts, hasher: PasswordHasher | None = None) -> None:
+    def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
-        self._hasher = hasher if hasher is not None else PasswordHasher()
+        self._hasher = PasswordHasher()
         self._decoy = ""
 
     def all(self) -> Mapping[str, User]:
