@@ -42,9 +42,22 @@ def pytest_runtest_logfinish() -> None:
         _open_files[0] = len(os.listdir("/proc/self/fd")) + 250
 
 
+@pytest.hookimpl(trylast=True)  # after what is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that may take longest, so that no worker ends with one of them alone."""
+    """Let each tester begin with its share of the tests that may take longest, so that none ends with them.
+
+    pytest-xdist gives each tester an equal run of the tests in their order.
+    """
     items.sort(key=_longest_s, reverse=True)
+    testers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    count = sum(_longest_s(item) > 0 for item in items)
+    long, rest, dealt = items[:count], items[count:], list[pytest.Item]()
+    for tester in range(testers):
+        mine, left = long[tester::testers], testers - tester
+        share = (len(items) - len(dealt)) // left - len(mine)
+        dealt += mine + rest[:share]
+        del rest[:share]
+    items[:] = dealt
 
 
 def _longest_s(item: pytest.Item) -> float:

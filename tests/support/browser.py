@@ -186,9 +186,12 @@ class Watched:
 
     def tab_to(self, what: Any) -> None:
         """Press Tab until something has the focus, as a person without a mouse does."""
+        found = what.element_handle()  # to look by role and name anew after each Tab is slow
         for _ in range(MAX_TABS):
-            if what.evaluate("each => each === document.activeElement"):
+            if found.evaluate("each => each === document.activeElement"):
                 return
+            if not found.evaluate("each => each.isConnected"):
+                found = what.element_handle()
             self.page.keyboard.press("Tab")
         raise AssertionError(f"{what} is not reached by Tab")
 
