@@ -126,71 +126,6 @@ def destroy(
     return run
 
 
-def test_a_used_farm_is_left_as_it_is_and_says_what_it_holds(
-    names: dict[str, Any], destroy: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    use(names)
-
-    assert destroy("--confirm", "farm") == (1, [])
-
-    said = capsys.readouterr()
-    for words in (
-        "bucket farm-in: 1 object versions, 2.0 KiB (uploads, some of them perhaps the only copy)",
-        "bucket farm-out: 2 object versions, 1 Byte",
-        "queue farm-hevc: 1 tasks of hevc",
-        "queue farm-hevc-dlq: 1 dead letters of hevc",
-        "table farm: job records",
-        "operator policy: attached to the group editors",
-    ):
-        assert words in said.out
-    assert "nothing was changed" in said.err
-    assert "DATA=keep" in said.err
-    service = boto3.client("ecs", region_name=REGION).describe_services(
-        cluster="farm", services=["farm-hevc"]
-    )["services"][0]
-    assert service["desiredCount"] == 1
-    found = boto3.client("iam").list_entities_for_policy(PolicyArn=names["operator_policy"])
-    assert found["PolicyGroups"]
-
-
-def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(
-    names: dict[str, Any], destroy: Callable[..., Any]
-) -> None:
-    use(names)
-
-    code, told = destroy("--data", "delete", "--confirm", "farm")
-
-    assert code == 0
-    apply, gone = told
-    assert apply.startswith("farm apply ")
-    assert "-var=force_destroy=true" in apply
-    for part in ("registry", "ledger", "storage.aws_s3_bucket.this"):
-        assert f"-target=module.farm.module.{part}" in apply
-    assert gone.startswith("farm destroy ")
-    assert "-target" not in gone
-    service = boto3.client("ecs", region_name=REGION).describe_services(
-        cluster="farm", services=["farm-hevc"]
-    )["services"][0]
-    assert service["desiredCount"] == 0
-    found = boto3.client("iam").list_entities_for_policy(PolicyArn=names["operator_policy"])
-    assert not found["PolicyGroups"]
-
-
-def test_keeping_takes_buckets_and_records_out_of_what_is_destroyed(
-    names: dict[str, Any], destroy: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    use(names)
-
-    code, told = destroy("--data", "keep", "--confirm", "farm")
-
-    assert code == 0
-    assert told[0] == "farm state rm module.farm.module.storage module.farm.module.ledger"
-    assert "module.ledger" not in told[1]
-    assert "module.storage" not in told[1]
-    assert told[2].startswith("farm destroy ")
-    assert "cost storage: farm-in, farm-out, farm" in capsys.readouterr().out
-
-
 @pytest.fixture
 def page(names: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     """Make what the page has beside the farm: a video, somebody who signs in; return all names."""
@@ -220,31 +155,75 @@ def destroy_page(
     return destroy
 
 
-def test_a_page_that_is_used_is_left_as_it_is(
-    page: dict[str, Any],
-    destroy_page: Callable[..., Any],
-    capsys: pytest.CaptureFixture[str],
+def test_a_used_farm_is_left_as_it_is_and_says_what_it_holds(
+    page: dict[str, Any], destroy_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    use(page)
+
     assert destroy_page("--confirm", "farm") == (1, [])
 
-    said = capsys.readouterr().out
-    assert "table farm-videos: records of uploaded videos" in said
-    assert f"user pool {page['user_pool']}: people who sign in to the page" in said
+    said = capsys.readouterr()
+    for words in (
+        "bucket farm-in: 1 object versions, 2.0 KiB (uploads, some of them perhaps the only copy)",
+        "bucket farm-out: 2 object versions, 1 Byte",
+        "queue farm-hevc: 1 tasks of hevc",
+        "queue farm-hevc-dlq: 1 dead letters of hevc",
+        "table farm: job records",
+        "operator policy: attached to the group editors",
+        "table farm-videos: records of uploaded videos",
+        f"user pool {page['user_pool']}: people who sign in to the page",
+    ):
+        assert words in said.out
+    assert "nothing was changed" in said.err
+    assert "DATA=keep" in said.err
+    service = boto3.client("ecs", region_name=REGION).describe_services(
+        cluster="farm", services=["farm-hevc"]
+    )["services"][0]
+    assert service["desiredCount"] == 1
+    found = boto3.client("iam").list_entities_for_policy(PolicyArn=page["operator_policy"])
+    assert found["PolicyGroups"]
 
 
-def test_keeping_leaves_videos_and_people_too(
-    page: dict[str, Any],
-    destroy_page: Callable[..., Any],
-    capsys: pytest.CaptureFixture[str],
+def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(
+    names: dict[str, Any], destroy: Callable[..., Any]
 ) -> None:
+    use(names)
+
+    code, told = destroy("--data", "delete", "--confirm", "farm")
+
+    assert code == 0
+    apply, gone = told
+    assert apply.startswith("farm apply ")
+    assert "-var=force_destroy=true" in apply
+    for part in ("registry", "ledger", "storage.aws_s3_bucket.this"):
+        assert f"-target=module.farm.module.{part}" in apply
+    assert gone.startswith("farm destroy ")
+    assert "-target" not in gone
+    service = boto3.client("ecs", region_name=REGION).describe_services(
+        cluster="farm", services=["farm-hevc"]
+    )["services"][0]
+    assert service["desiredCount"] == 0
+    found = boto3.client("iam").list_entities_for_policy(PolicyArn=names["operator_policy"])
+    assert not found["PolicyGroups"]
+
+
+def test_keeping_takes_buckets_records_and_people_out_of_what_is_destroyed(
+    page: dict[str, Any], destroy_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(page)
+
     code, told = destroy_page("--data", "keep", "--confirm", "farm")
 
     assert code == 0
-    for kept in ("module.videos", "aws_cognito_user_pool.this"):
-        assert f" module.farm.module.web[0].{kept}" in told[0]
+    assert told[0].startswith("farm state rm ")
+    web = "web[0].module.videos", "web[0].aws_cognito_user_pool.this"
+    for kept in ("module.storage", "module.ledger", *(f"module.{each}" for each in web)):
+        assert f" module.farm.{kept}" in told[0]
         assert kept not in told[1]
     assert "-target=module.farm.module.web[0].aws_lb.this" in told[1]
-    assert f"farm-videos, {page['user_pool']}" in capsys.readouterr().out
+    assert told[2].startswith("farm destroy ")
+    said = capsys.readouterr().out
+    assert f"cost storage: farm-in, farm-out, farm, farm-videos, {page['user_pool']}." in said
 
 
 def test_a_farm_whose_apply_failed_is_taken_down_by_what_its_state_has(
