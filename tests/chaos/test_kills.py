@@ -30,7 +30,7 @@ def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
 @pytest.mark.parametrize(
     ("backend", "kills", "stops", "points", "takeovers", "more"),
     [
-        ("embedded", 40, 3, 15, 1, ()),
+        ("embedded", 24, 2, 9, 1, ()),
         ("postgres", 10, 0, 4, 0, ("--crashes", 2)),
         pytest.param("aws", 5, 1, 1, 0, (), marks=pytest.mark.aws),
     ],
