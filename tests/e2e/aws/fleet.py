@@ -26,7 +26,6 @@ from support.aws.emulator import KEYS, REGION, Emulator, create_resources
 PROFILES = {
     "hevc": "codec: hevc, crf: 34",
     "720p": "codec: h264, crf: 30, max_width: 128, max_height: 96",
-    "1080p": "codec: h264, crf: 30, max_width: 144, max_height: 108",
 }
 PROFILE = """
 name: {name}

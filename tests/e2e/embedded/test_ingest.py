@@ -99,18 +99,6 @@ def test_events_are_one_json_object_a_line_from_plan_to_summary(farm: Farm) -> N
     assert again.named("job_queued") == []
 
 
-def test_without_a_terminal_it_logs_lines_and_ends_with_a_table(farm: Farm) -> None:
-    farm.clip("a.mp4")
-
-    ran = farm.run("ingest", farm.media)
-
-    assert ran.code == 0
-    assert re.search(r" % smaller, in \d+ s", ran.err)
-    assert "\x1b[" not in ran.err + ran.out
-    assert ran.out.splitlines()[0].split()[:3] == ["file", "result", "before"]
-    assert "1 done" in ran.err
-
-
 def test_quiet_names_what_the_exit_code_speaks_of_and_only_while_it_is_new(farm: Farm) -> None:
     farm.clip("video.mp4")
     (farm.media / "text.mp4").write_text("no video")
@@ -133,14 +121,20 @@ def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) 
     assert farm.run("ingest", "--collect-only", clip).code == 0
 
 
-def test_output_mirrors_the_tree_and_leaves_the_library_alone(farm: Farm) -> None:
+def test_output_mirrors_the_tree_and_lines_and_a_table_say_so_without_a_terminal(
+    farm: Farm,
+) -> None:
     farm.clip("x/y/a.mp4")
     out = farm.folder / "out"
     before = sorted(farm.media.rglob("*"))
 
-    ran = farm.ingest("--output", out)
+    ran = farm.run("ingest", farm.media, "--output", out)
 
     assert ran.code == 0, ran.err
+    assert re.search(r" % smaller, in \d+ s", ran.err)
+    assert "\x1b[" not in ran.err + ran.out
+    assert ran.out.splitlines()[0].split()[:3] == ["file", "result", "before"]
+    assert "1 done" in ran.err
     assert codec(out / "x" / "y" / "a.hevc.mp4") == "hevc"
     assert sorted(farm.media.rglob("*")) == before
 

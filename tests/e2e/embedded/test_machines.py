@@ -45,8 +45,7 @@ def test_a_machine_that_mounts_the_share_elsewhere_works_on_it_and_a_wrong_mount
     machine: Callable[[str], Machine], server: Server, tmp_path: Path
 ) -> None:
     nas, desktop = machine("nas"), machine("desktop")
-    nas.add_profile("hevc", "ultrafast")
-    videos = [nas.slow_clip(f"video {number}.mp4") for number in range(3)]
+    videos = [nas.clip(f"video {number}.mp4") for number in range(3)]
     originals = [video.read_bytes() for video in videos]
     mount, wrong = tmp_path / "mnt", tmp_path / "wrong"
     wrong.mkdir()
@@ -98,7 +97,7 @@ def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(
     machine: Callable[[str], Machine], server: Server
 ) -> None:
     nas = machine("nas")
-    nas.slow_clip("video.mp4")
+    nas.clip("video.mp4")
     good = nas.run("doctor")
     nas.dsn = server.dsn.replace("dbname=postgres", "dbname=none")
     wrong = nas.run("status")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from benchmarks import matrix
-from benchmarks.fidelity import ordinary
-from benchmarks.fidelity.served import named
 
 from support.clips import make_clip, media_clip
 
@@ -33,9 +31,9 @@ def clips(tmp_path_factory) -> list[Path]:
     """A phone's clip, a film with AC-3, and an interlaced recording."""
     folder = tmp_path_factory.mktemp("clips")
     film = ("-c:a", "ac3", "-g", "5")
-    made = [make_clip(folder, name="phone.mp4"), make_clip(folder, name="film.mkv", extra=film)]
-    made.append(ordinary.make(named("camera-1080i.mp4"), folder))
-    return made
+    fields = ("-flags", "+ildct+ilme", "-x264-params", "interlaced=1")
+    named = {"phone.mp4": (), "film.mkv": film, "camera.mp4": fields}
+    return [make_clip(folder, name=name, extra=extra) for name, extra in named.items()]
 
 
 @pytest.fixture(scope="module")
