@@ -27,9 +27,8 @@ SAMPLE_S = 2.0
 EVERY_S = 240.0
 MIN_SAMPLES, MAX_SAMPLES = 4, 16
 """One sample for so many seconds, within these bounds; of a short video at most a half."""
-SIZE_SAMPLE_S = 1.0
 SIZE_SAMPLES, SIZE_SHARE = 12, 0.15
-"""Samples at the CRF that was found, for the size alone: so many, and at most a share of a short video."""
+"""Samples at the CRF that was found, for the size alone: at most so many, and a share of a short video."""
 USUAL_PROBES = 3.5
 SAMPLE_WORK, SIZE_WORK = 1.9, 1.5
 """What a second of a sample costs beside one of the whole encode: it starts anew, and may be measured."""
@@ -93,6 +92,10 @@ class Aim(Frozen):
     verified: float | None = Field(
         default=None,
         description="of the rendition, in frames that the search never saw; null: not measured",
+    )
+    within: float | None = Field(
+        default=None,
+        description="share by which four of five such forecasts of the size miss at most; null: unknown",
     )
     metric: str = Field(description="the model")
 
@@ -169,12 +172,12 @@ def size_samples(length_s: float, probes: float) -> int:
     left_s = SIZE_SHARE * length_s
     if length_s >= SHORT_S:
         left_s = (MOST_WORK * length_s - _work_s(length_s, probes)) / SIZE_WORK
-    return max(0, min(SIZE_SAMPLES, int(left_s / SIZE_SAMPLE_S)))
+    return max(0, min(SIZE_SAMPLES, int(left_s / SAMPLE_S)))
 
 
 def search_share(length_s: float) -> float:
     """Return the CPU of a search as a share of the encode's."""
-    more = size_samples(length_s, USUAL_PROBES) * SIZE_SAMPLE_S * SIZE_WORK
+    more = size_samples(length_s, USUAL_PROBES) * SAMPLE_S * SIZE_WORK
     return (_work_s(length_s, USUAL_PROBES) + more) / max(1.0, length_s)
 
 

@@ -237,15 +237,16 @@ class FfmpegEncoder(Encoder):
 
         clock = self._tools.clock
         until = clock.monotonic() + request.max_seconds
-        if request.profile.video.quality is not None and not request.measured.tracks:
+        if not request.measured.tracks:
             measured = self.measure(request.location, request.info, stop=stop)
             left_s = max(MIN_LEFT_S, until - clock.monotonic())
             request = replace(request, measured=measured, max_seconds=left_s)
-            aim, whole = self._searched(request, stop, exact=True)
-            left_s = until - clock.monotonic()
-            if isinstance(aim, Aim) or left_s <= 0:
-                return whole
-            request = replace(request, max_seconds=left_s)
+            if request.profile.video.quality is not None:
+                aim, whole = self._searched(request, stop, exact=True)
+                left_s = until - clock.monotonic()
+                if isinstance(aim, Aim) or left_s <= 0:
+                    return whole
+                request = replace(request, max_seconds=left_s)
         return estimate(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), count)
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:

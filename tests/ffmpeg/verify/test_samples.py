@@ -1,10 +1,13 @@
 """Some seconds of a video say what the whole comes to, or nothing."""
 
+import random
 import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations, islice
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +18,23 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import EncoderFailed, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.run.messages import Pass
+from hevcq.ffmpeg.run.runner import FfmpegRun
 from hevcq.ffmpeg.verify import samples
-from hevcq.ffmpeg.verify.samples import COLD, Sample, sample_times, whole_of
+from hevcq.ffmpeg.verify.samples import (
+    ENOUGH,
+    GROUP_FRAMES,
+    SAMPLE_S,
+    WARM,
+    Sample,
+    places_by_bytes,
+    refined,
+    sample_times,
+    whole_of,
+)
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.util.clock import SystemClock
+from support.clips import ManualClock
 from support.media_facts import audio, media, profile, video
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
@@ -68,7 +84,7 @@ def estimated(path: Path, folder: Path, count: int = 3, **parts: Any) -> Estimat
 
 
 @pytest.mark.media
-def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path, monkeypatch) -> None:
+def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path) -> None:
     path = source(folder, 10, "large.mp4")
     made = asked(path, folder, 30)
     report = ENCODER.encode(made, on_progress=lambda _: None, stop=threading.Event())
@@ -76,8 +92,7 @@ def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path, monkeypa
     for each in (made.output, *report.thumbnails, *report.levels):
         each.unlink()
 
-    whole = estimated(path, folder)
-    monkeypatch.setattr(samples, "WHOLE_S", 1.0)
+    whole = estimated(path, folder, 30)
     found, lone = estimated(path, folder), estimated(path, folder, 1)
 
     assert whole is not None
@@ -96,10 +111,9 @@ def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path, monkeypa
     [
         ("small.avi", {}),
         ("small.mp4", {"duration_s": None}),
-        ("small.mp4", {"max_seconds": 0.01}),
         ("small.mp4", {"video": {"encoder": "auto"}}),
     ],
-    ids=["times that are not stored", "unknown length", "no time", "a device may encode it"],
+    ids=["times that are not stored", "unknown length", "a device may encode it"],
 )
 def test_nothing_is_foretold_of_what_cannot_be_sampled(folder: Path, name: str, parts) -> None:
     assert estimated(source(folder, 45, name), folder, **parts) is None
@@ -155,8 +169,14 @@ def job(tmp_path: Path, sizes: Sequence[int] = ()) -> EncodeRequest:
 
 def test_the_sizes_of_a_samples_packets_are_read_as_ffprobe_prints_them(tmp_path, monkeypatch):
     def run_child(_argv, *, on_line, **_):
-        for size, flags in (("900", "K__"), ("100", "___"), ("N/A", "___")):
-            on_line(f"packet|size={size}|flags={flags}|side_data|type=Skip Samples")
+        # In the order of decoding; one has no size.
+        for pts, size, flags in (
+            (0, "900", "K__"),
+            (80, "200", "___"),
+            (40, "100", "___"),
+            (1, "N/A", "_"),
+        ):
+            on_line(f"packet|pts={pts}|size={size}|flags={flags}|side_data|type=Skip Samples")
         on_line("")
 
     monkeypatch.setattr(samples, "run_child", run_child)
@@ -166,47 +186,165 @@ def test_the_sizes_of_a_samples_packets_are_read_as_ffprobe_prints_them(tmp_path
 
     found = samples.packet_sizes(ran, tmp_path / "sample.mkv", 60.0, 1.0)
 
-    assert found == Sample([900], [100], frames=(600, 610), seconds=1.0)
+    assert found == Sample([900, 100, 200], [0], frames=(600, 610), seconds=1.0)
+
+
+def sample(size: int, key: int = 900, frames: tuple[int, int] = (0, 0), **parts: Any) -> Sample:
+    """Return a sample of 20 frames, all but the first of that size."""
+    return Sample([key] + [size] * 19, frames=frames, **parts)
 
 
 def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path) -> None:
-    made = [Sample([900], [100] * 9, cpu_s=1), Sample([700], [120] * 9, cpu_s=2), Sample()]
+    made = [sample(100, 900, cpu_s=1), sample(120, 700, cpu_s=2), Sample()]
 
     whole = whole_of(job(tmp_path), made)
 
-    assert whole is not None  # of 3000 frames, 12 key frames
-    assert whole.size == pytest.approx(COLD * (12 * 800 + 2988 * 110) + 100_000)
+    keys = 6000 / GROUP_FRAMES
+    assert whole is not None
+    assert whole.size == pytest.approx(6000 * 110 + keys * (800 - 110) + 100_000)
     assert 0 < whole.error < whole_of(job(tmp_path), made[:1]).error
     assert whole.cpu_s == 300
-    cut = whole_of(job(tmp_path), [Sample([900, 700], [100] * 8), Sample([800], [100] * 9)])
-    assert cut.size == pytest.approx(COLD * (151 * 800 + 2849 * 100) + 100_000)
-    assert whole_of(job(tmp_path), [Sample([900])]) is None
+    assert whole_of(job(tmp_path), [Sample([900] * WARM)]) is None
     assert whole_of(job(tmp_path), []) is None
 
 
-def test_what_took_many_bytes_in_the_source_counts_for_as_many(tmp_path) -> None:
-    # The first tenth has ten times the bytes, and no sample; each frame becomes half as large.
+def test_cuts_within_samples_are_counted_and_leave_fewer_key_frames_for_the_rest(tmp_path) -> None:
+    still = sample(100)
+    cut = Sample([900] + [100] * 9 + [900] + [100] * 9, [0, 10])
+
+    one, both = (whole_of(job(tmp_path), made).size for made in ([still], [still, cut]))
+
+    assert one == pytest.approx(6000 * 100 + 24 * 800 + 100_000)
+    # Half of the samples have a cut within the 12 frames that count, and no long scene is left.
+    assert both == pytest.approx(6000 * (100 + 800 / 24) + 800 + 100_000, rel=0.01)
+
+
+def test_samples_say_by_how_much_the_source_shrinks_however_they_were_chosen(tmp_path) -> None:
+    # The first tenth has ten times the bytes; each frame becomes half as large.
     before = [500] * 600 + [50] * 5400
-    at = [Sample([9], [25] * 19, frames=(n, n + 20)) for n in (1000, 4000)]
-    made = 600 * 250 + 5400 * 25
+    request, made = job(tmp_path, before), 600 * 250 + 5400 * 25
+    late = [sample(25, 25, (n, n + 20)) for n in (1000, 4000)]
+    early = sample(250, 250, (100, 120), by_time=0, by_bytes=1)
 
-    plain, weighed = (whole_of(job(tmp_path, each), at).size - 100_000 for each in ([], before))
+    blind, weighed, mixed = (
+        whole_of(each, samples).size - 100_000
+        for each, samples in ((job(tmp_path), late), (request, late), (request, [*late, early]))
+    )
 
-    assert plain == pytest.approx(6000 * 25, rel=0.1)
-    assert weighed == pytest.approx(made, rel=0.1)
-    # Of a still picture, whose frames have no bytes to speak of, no more is made than that.
-    still = Sample([9], [25] * 19, frames=(20, 40))
-    assert whole_of(job(tmp_path, [0] * 60 + before[60:]), [still, *at]).size < 3 * made
+    assert blind == pytest.approx(6000 * 25, rel=0.01)
+    assert weighed == pytest.approx(made, rel=0.01)
+    assert mixed == pytest.approx(made, rel=0.01)
 
 
-def test_samples_for_the_size_lie_all_over_where_the_source_is_as_usual(tmp_path) -> None:
-    # Each half minute begins with 3 s of ten times the bytes, which makes its mean double.
-    before = ([500] * 30 + [100] * 100 + [50] * 170) * 20
-    track = job(tmp_path, before).measured.track(0)
+def test_places_by_bytes_say_the_same_as_all_frames_where_busy_scenes_shrink_more(tmp_path) -> None:
+    # What took many bytes in the source keeps a tenth of them, the rest half.
+    before = ([1000] * 60 + [100] * 240) * 20
+    request, after = job(tmp_path, before), ([100] * 60 + [50] * 240) * 20
+    track = request.measured.track(0)
+    chosen = [round(at * 10) for at in islice(places_by_bytes(track), 40)]
+    made = [sample_of(after, number, by_time=0, by_bytes=1) for number in chosen]
 
-    found = list(samples.size_places(track, [84.0], 2))
+    whole = whole_of(request, made)
 
-    assert [int((at + 0.01) / 49.99) for at in found] == list(range(12))
-    assert all(2 < at % 30 < 13 for at in found)
-    assert not [at for at in found if 83 < at < 86]
-    assert list(samples.size_places(job(tmp_path).measured.track(0), [84.0], 2)) == []
+    assert whole.size - 100_000 == pytest.approx(sum(after), rel=0.1)
+    assert whole.within < 0.2
+    # Nearly three of four lie in the fifth of the time that has most of the bytes.
+    busy = fmean(number % 300 < 50 for number in chosen)
+    assert 0.5 < busy < 0.9
+
+
+def sample_of(sizes: Sequence[int], begin: int, **parts: Any) -> Sample:
+    return Sample(sizes[begin : begin + 20], frames=(begin, begin + 20), **parts)
+
+
+def test_four_of_five_forecasts_miss_by_no_more_than_they_say(tmp_path) -> None:
+    drawing = random.Random(3)
+    right = list[bool]()
+    for _ in range(40):
+        scenes = [
+            (drawing.lognormvariate(5, 0.8), drawing.lognormvariate(-1, 0.4)) for _ in range(60)
+        ]
+        before = [int(size) for size, _ in scenes for _ in range(100)]
+        after = [int(size * share) for size, share in scenes for _ in range(100)]
+        request = job(tmp_path, before)
+        begins = [round(at * 10) for at in islice(places_by_bytes(request.measured.track(0)), 10)]
+
+        whole = whole_of(
+            request, [sample_of(after, begin, by_time=0, by_bytes=1) for begin in begins]
+        )
+
+        right.append(abs((whole.size - 100_000) / sum(after) - 1) <= whole.within)
+    assert fmean(right) >= 0.7
+
+
+class Trials:
+    """Samples of ten minutes of scenes, ten seconds each; `took_s` is the wall time of one."""
+
+    def __init__(self, tmp_path: Path, monkeypatch, length_s: float = 600.0) -> None:
+        drawing = random.Random(5)
+        scenes = [(drawing.randint(50, 400), drawing.uniform(0.3, 0.5)) for _ in range(60)]
+        before = [size for size, _ in scenes for _ in range(100)]
+        self.after = [int(size * share) for size, share in scenes for _ in range(100)]
+        self.clock, self.took_s, self.encoded = ManualClock(), 1.0, list[tuple[float, float]]()
+        self.fails: Exception | None = None
+        request = replace(job(tmp_path, before), duration_s=length_s)
+        tools = replace(ENCODER._tools, clock=self.clock)
+        self.job = FfmpegRun(tools, request, threading.Event(), Pass.MIDSTREAM)
+        monkeypatch.setattr(samples, "sized", self.sized)
+
+    def sized(self, _job: FfmpegRun, at: float, seconds: float = SAMPLE_S) -> Sample:
+        self.clock.advance(self.took_s * seconds / SAMPLE_S)
+        self.encoded.append((at, seconds))
+        if self.fails is not None:
+            raise self.fails
+        return replace(sample_of(self.after, round(at * 10)), seconds=seconds)
+
+    def forecast(self, most: int = 99, time_s: float = 600.0) -> Estimate | None:
+        made = refined(self.job, [], most, self.clock.monotonic() + time_s)
+        return whole_of(self.job.request, made)
+
+
+def test_no_more_is_sampled_once_four_of_five_are_right_within_a_tenth(tmp_path, monkeypatch):
+    trials = Trials(tmp_path, monkeypatch)
+
+    whole = trials.forecast()
+
+    assert whole is not None
+    assert whole.within <= ENOUGH
+    assert whole.size - 100_000 == pytest.approx(sum(trials.after), rel=0.1)
+    assert 4 < len(trials.encoded) < 20
+    begins = [at for at, _ in trials.encoded]
+    assert min(abs(one - other) for one, other in combinations(begins, 2)) >= 1.9
+    assert min(begins) >= 0
+    assert max(begins) <= 597.9
+
+
+@pytest.mark.parametrize(("most", "time_s", "made"), [(3, 600.0, 3), (99, 4.0, 4), (99, 0.0, 1)])
+def test_samples_end_with_their_number_or_the_time(tmp_path, monkeypatch, most, time_s, made):
+    trials = Trials(tmp_path, monkeypatch)
+
+    whole = trials.forecast(most, time_s)
+
+    assert len(trials.encoded) == made
+    assert whole is not None
+    assert whole.within > ENOUGH
+
+
+@pytest.mark.parametrize(("time_s", "whole"), [(600.0, True), (9.0, False)])
+def test_a_short_video_is_encoded_whole_where_there_is_time(
+    tmp_path, monkeypatch, time_s: float, *, whole: bool
+) -> None:
+    trials = Trials(tmp_path, monkeypatch, 24.0)
+
+    found = trials.forecast(time_s=time_s)
+
+    assert found is not None
+    assert (trials.encoded[-1] == (0.0, 26.0), found.error == 0) == (whole, whole)
+    assert len(trials.encoded) == 2 or not whole
+
+
+def test_a_place_that_does_not_decode_is_left_out(tmp_path, monkeypatch) -> None:
+    trials = Trials(tmp_path, monkeypatch)
+    trials.fails = EncoderFailed("No.")
+    assert trials.forecast() is None
+    assert len(trials.encoded) == 1

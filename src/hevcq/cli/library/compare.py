@@ -148,6 +148,12 @@ def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
         bar = "█" * max(1, round(BAR * (each.size or 0) / most))
         mark = f"  chosen for {aim.target:g}" if each.crf == aim.crf else ""
         yield f"  CRF {each.crf:<5g}VMAF {each.vmaf:<7.1f}{_size(each, source_size):<22}{bar}{mark}"
+    if aim.within is not None:
+        yield (
+            f"  The size is that of the whole: all of it was encoded at CRF {aim.crf:g}."
+            if aim.within == 0
+            else f"  Four of five such sizes are right within {100 * aim.within:.0f} %."
+        )
     if aim.out_of_reach:
         yield f"  VMAF {aim.target:g} is out of reach."
 

@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.quality import (
     SAMPLE_S,
     SCALES,
-    SIZE_SAMPLE_S,
     Aim,
     Probe,
     Score,
@@ -32,6 +31,7 @@ from hevcq.domain.quality import (
     sample_count,
     score_of,
     search,
+    size_samples,
     worst_twentieth,
 )
 from hevcq.errors import (
@@ -63,15 +63,13 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.samples import (
-    WHOLE_S,
     Sample,
     length_s,
     number_at,
     packet_sizes,
+    refined,
     sample_command,
     sample_times,
-    size_places,
-    sized,
     whole_of,
 )
 from hevcq.ffmpeg.verify.streams import output_streams
@@ -93,6 +91,8 @@ _LOSSLESS = (
 )  # fmt: skip
 """To write and read FFV1, which is smaller, took a quarter of a search's CPU."""
 NUMBERED = "settb=1/1000,setpts=N"
+MANY = 1000
+"""Samples for the size that no forecast needs."""
 LATEST = 9
 """Videos of a kind whose CRF the search for the next one starts from."""
 
@@ -167,7 +167,7 @@ def find_quality(
 
     It starts at the median of `former`, which was found for videos of the same kind, and begins nothing
     after `max_seconds`: the best CRF tried by then is the answer. With it comes what its samples say of
-    the whole, and some for the size alone at that CRF: with `exact` all of a short video. Returns a
+    the whole, and some for the size alone at that CRF: with `exact` as many as it takes. Returns a
     clause if no sample can be encoded: a decoder that starts midstream may call an intact source
     damaged, which the whole encode decides.
     Raises what else an encode raises.
@@ -193,6 +193,7 @@ def find_quality(
         sampled=round(tried[crf].worst, 2),
         probes=tuple(trials.probes),
         cpu_s=round(trials.cpu_s, 1),
+        within=round(whole.within, 3) if whole else None,
         metric=model(request.plan.video),
     )
     return aim, whole
@@ -232,23 +233,11 @@ class _Trials:
 
         What they change is as true of the other CRFs.
         """
-        more, seconds = list[Sample](), SIZE_SAMPLE_S
-        begins: Iterable[float] = size_places(track, self.begins, len(self.probes))
-        if exact and length_s(track) < WHOLE_S:
-            begins, seconds = (0.0,), WHOLE_S
-        for at in begins:
-            if self._is_over():
-                break
-            try:
-                more.append(sized(self._at(crf), at, seconds))
-            except OutOfMemory:
-                raise
-            except (EncoderFailed, LimitExceeded, PermanentError):
-                continue
-        self.cpu_s += sum(each.cpu_s for each in more)
-        before, after = (
-            whole_of(self.job.request, [*self.found.get(crf, ()), *each]) for each in ((), more)
-        )
+        seen = self.found.get(crf, ())
+        most = MANY if exact else size_samples(length_s(track), len(self.probes))
+        made = refined(self._at(crf), seen, most, self.until)
+        self.cpu_s += sum(each.cpu_s for each in made[len(seen) :])
+        before, after = (whole_of(self.job.request, each) for each in (seen, made))
         if before is None or after is None:
             return None
         for place, tried in enumerate(self.probes):

@@ -1,17 +1,23 @@
-"""Encode some seconds of a video before all of it, and say what the whole comes to."""
+"""Encode some seconds of a video before all of it, and say what the whole comes to.
 
+The source says how much happens where: its frames' bytes, which cost one read of the file, lead the way.
+Samples begin where they fall in its bytes rather than in its time, each becomes so many times as large as
+its source, and the mean of that is the whole's (Hansen and Hurwitz, 1943). That needs half the samples that
+as good a forecast needs by their mean alone.
+"""
+
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
-from math import hypot
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action
-from hevcq.domain.quality import SIZE_SAMPLE_S, size_samples
+from hevcq.domain.quality import SAMPLE_S
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.inputs import (
@@ -29,38 +35,42 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import EncodeRequest, Estimate
 
-SAMPLE_S = 2.0
-"""Seconds of a sample. A short encode costs half as much again for each second."""
-WHOLE_S = 20.0
-"""Seconds up to which all of a video is encoded for its size: too few samples fit in it (docs/quality.md)."""
+WARM = 8
+"""Frames of a sample that lean on its own key frame, which the whole has elsewhere: they say nothing of it."""
 GROUP_FRAMES = 250
-"""Frames from one key frame to the next of the rendition at most, as the encoders have it; fewer make
-it larger."""
+"""Frames from one key frame to the next of the rendition at most, as the encoders have it."""
 UNKNOWN_SOUND = 64_000
 """Bits a second of a channel whose rate the header does not say."""
-USUAL_SPREAD = 0.3
-"""Share by which samples of one video differ: what counts as one more, as few may be alike by chance."""
-LIKE_ALL = 0.25
-"""Share of the source's mean frame by which each sample counts like all of them."""
-COLD = 1.04
-"""How many times the bytes of a sample its frames have within the whole, where the encoder sees further
-ahead: 3 % more, its key frames 30 %. Measured, as LIKE_ALL, on 15 films of many clips each."""
+USUAL_SPREAD = 0.5
+"""Share by which one more sample would differ from the others: few may be alike by chance."""
+EDGES = 0.04
+"""Standard error that no number of samples takes away: each begins and ends somewhere (docs/quality.md)."""
+ENOUGH = 0.1
+"""Share by which four of five forecasts miss at most, at which no more is sampled."""
+FEW, USUAL = 4, 12
+"""Samples whose spread says how many are needed, and how many mostly are."""
+FLOOR = 0.1
+"""Share of its mean frame by which the source's frames count for more: a still picture has none to speak of."""
+GOLDEN = (5**0.5 - 1) / 2
 SHORT_ENCODE = 1.5
 """How many times as much CPU a second of a sample takes as one of the whole (docs/quality.md)."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """What a sample came to: the bytes of its key frames and of its others, and CPU seconds.
+    """What a sample came to: the bytes of its frames in the order shown, and CPU seconds.
 
-    `frames` are the first of its source's frames and the one behind the last, by number; (0, 0): unknown.
-    `scores` are VMAF of each frame, where it was measured.
+    `keys` are the numbers of its key frames, `frames` those of the first of its source's frames and the
+    one behind the last; (0, 0): unknown. Its place was drawn so often by the time, and by the source's
+    bytes. `scores` are VMAF of each frame, where it was measured.
     """
 
-    keys: list[int] = field(default_factory=list)
-    others: list[int] = field(default_factory=list)
+    sizes: Sequence[int] = ()
+    keys: Sequence[int] = (0,)
     frames: tuple[int, int] = (0, 0)
     seconds: float = SAMPLE_S
+    by_time: int = 1
+    by_bytes: int = 0
     cpu_s: float = 0.0
     scores: Sequence[float] = ()
     measured_s: float = 0.0
@@ -129,90 +139,168 @@ def sample_command(
 
 
 def estimate(job: FfmpegRun, count: int) -> Estimate | None:
-    """Encode samples; see `Encoder.estimate`. The header is believed: to read all of a file takes too long."""
+    """Encode samples; see `Encoder.estimate`."""
     request, length_s = job.request, job.request.duration_s
     if not length_s or not _may_be_sampled(job) or len(request.plan.encoded(StreamKind.VIDEO)) > 1:
         return None
-    made = list[Sample]()
-    count = max(1, min(count, int(length_s / (2 * SAMPLE_S))))
     until = job.tools.clock.monotonic() + request.max_seconds
-    whole = length_s <= WHOLE_S
-    for at in [0.0] if whole else sample_times(length_s, count):
+    return whole_of(request, refined(job, (), max(1, count), until))
+
+
+def refined(job: FfmpegRun, made: Sequence[Sample], most: int, until: float) -> list[Sample]:
+    """Return some samples and at most so many more: until they say enough, or the time is over.
+
+    Where as many as are still needed would cost what the whole does, and there is time, it is encoded whole.
+    """
+    found, clock, length_s = (
+        [replace(each) for each in made],
+        job.tools.clock,
+        job.request.duration_s,
+    )
+    took_s, failed = 0.0, 0
+    assert length_s is not None
+    for at, by_bytes in _places(job, made, most):
+        if by_bytes and (drawn := _at(job, found, at)) is not None:
+            drawn.by_bytes += 1
+            continue
+        known = whole_of(job.request, found)
+        missing = most - (len(found) - len(made))
+        if known is not None:
+            if known.within <= ENOUGH:
+                break
+            # The error shrinks with the root of the samples; that of few says little.
+            needed = len(found) * (known.within / ENOUGH) ** 2 if len(found) >= FEW else USUAL
+            missing = min(missing, math.ceil(needed) - len(found))
+        left_s = until - clock.monotonic()
+        if missing <= 0 or (found and left_s <= 0):
+            break
+        # The first sample says how long the whole takes.
+        short = length_s <= SHORT_ENCODE * SAMPLE_S * missing
+        in_time = length_s < 3 * SAMPLE_S or 0 < took_s * length_s < left_s * SAMPLE_S
+        began = clock.monotonic()
         try:
-            made.append(sized(job, at, WHOLE_S if whole else SAMPLE_S))
+            if short and in_time:
+                found.append(sized(job, 0.0, length_s + SAMPLE_S))
+                break
+            one = sized(job, at)
+            found.append(replace(one, by_time=int(not by_bytes), by_bytes=int(by_bytes)))
         except OutOfMemory:
             raise
         except (EncoderFailed, LimitExceeded, PermanentError):
-            break
-        if job.tools.clock.monotonic() >= until:
-            break
-    return whole_of(request, made)
+            failed += 1
+            if failed > len(found):
+                break
+        took_s = clock.monotonic() - began
+    return found
+
+
+def _places(job: FfmpegRun, made: Sequence[Sample], most: int) -> Iterator[tuple[float, bool]]:
+    """Yield where samples may begin, and whether that is by the source's bytes."""
+    track = _source(job.request)
+    length_s = job.request.duration_s or 0.0
+    if track is not None:
+        yield from ((at, True) for at in places_by_bytes(track))
+    elif not made:
+        count = max(1, min(most, int(length_s / (2 * SAMPLE_S))))
+        yield from ((at, False) for at in sample_times(length_s, count))
+
+
+def _source(request: EncodeRequest) -> TrackMeasure | None:
+    """Return the source's picture, if the bytes of its frames are known."""
+    track = request.measured.track(request.plan.main_video.source_index)
+    return track if track is not None and any(track.sizes) else None
+
+
+def places_by_bytes(track: TrackMeasure) -> Iterator[float]:
+    """Yield where samples may begin, each byte of the source as likely; twice where there are many.
+
+    Multiples of the golden section lie evenly, however many there are.
+    """
+    last_s = length_s(track) - SAMPLE_S
+    before = list(accumulate(_weights(track)))
+    for turn in range(math.ceil(2 * max(0.0, last_s) / SAMPLE_S) + 1):
+        number = bisect_left(before, (0.5 + turn * GOLDEN) % 1 * before[-1])
+        shown_s = (track.times[number] - track.times[0]) * track.tick_s
+        # Anywhere within the sample: that frame is often a key frame, and those come at an even pace.
+        yield max(0.0, min(shown_s - (1.0 + turn * 2**0.5) % SAMPLE_S, last_s))
+
+
+def _at(job: FfmpegRun, found: Sequence[Sample], at: float) -> Sample | None:
+    """Return the sample that overlaps with one from there on: what it says need not be encoded again."""
+    track = _source(job.request)
+    assert track is not None
+    number = number_at(track, at)
+    overlapping = (e for e in found if abs(e.frames[0] - number) < e.frames[1] - e.frames[0])
+    return next(overlapping, None)
+
+
+def _weights(track: TrackMeasure) -> Sequence[float]:
+    """Return how much more often each frame is sampled than in the mean."""
+    mean = fmean(track.sizes)
+    return [(size / mean + FLOOR) / (1 + FLOOR) for size in track.sizes]
 
 
 def whole_of(request: EncodeRequest, made: Sequence[Sample]) -> Estimate | None:
     """Return what some samples say of the whole rendition, with as many cuts as are in them."""
-    made, length_s = [each for each in made if each.others], request.duration_s
-    keys = [size for each in made for size in each.keys]
-    if not (keys and made and length_s):
+    made, length_s = [each for each in made if len(each.sizes) > WARM], request.duration_s
+    if not (made and length_s):
         return None
     sounds = sum(_others(request)) * length_s / 8
     for each in made:
-        if each.seconds >= max(length_s, WHOLE_S):
-            return Estimate(sum(each.keys) + sum(each.others) + sounds, 0.0, each.cpu_s)
-    times = length_s / _seconds(made, length_s)
-    frames = times * sum(len(each.keys) + len(each.others) for each in made)
-    cuts = times * (len(keys) - len(made))  # each sample begins with a key frame anyway
-    key_frames = max(1 + cuts, frames / GROUP_FRAMES)
-    other, error = _other_frames(request, made)
-    size = COLD * (key_frames * fmean(keys) + max(0.0, round(frames) - key_frames) * other)
-    size += sounds
-    # The shortest ones cost more a second.
-    usual = [each for each in made if each.seconds == SAMPLE_S]
-    cpu_s = (
-        length_s * sum(each.cpu_s for each in usual) / (SHORT_ENCODE * _seconds(usual, length_s))
-    )
-    return Estimate(size, error * max(0.0, 1 - 1 / times) ** 0.5, cpu_s)
+        if each.seconds > length_s:
+            return Estimate(sum(each.sizes) + sounds, 0.0, each.cpu_s)
+    total, parts = _parts(request, made)
+    weights = [weight for _, _, weight in parts]
+    became = sum(size * weight for size, _, weight in parts)
+    ratio = became / (sum(source * weight for _, source, weight in parts) or 1.0)
+    draws = [each.by_time + each.by_bytes for each in made]
+    misses = [
+        (size - ratio * source) * weight / drawn**0.5
+        for (size, source, weight), drawn in zip(parts, draws, strict=True)
+    ]
+    spread = math.hypot(USUAL_SPREAD, *(miss * sum(draws) / (became or 1.0) for miss in misses))
+
+    def mean(values: Sequence[float]) -> float:
+        """Return a mean over time, whichever way the samples were chosen."""
+        return sum(map(math.prod, zip(values, weights, strict=True))) / sum(weights)
+
+    seconds = mean([min(each.seconds, length_s) for each in made])
+    frames = length_s / seconds * mean([len(each.sizes) for each in made])
+    # Each sample begins with a key frame anyway.
+    cuts = mean([(len(each.keys) - 1) / (len(each.sizes) - 1) for each in made])
+    # Key frames where no cut is for so long, if cuts come by chance.
+    keys = frames * cuts / math.expm1(GROUP_FRAMES * cuts) if cuts else frames / GROUP_FRAMES
+    key = mean([each.sizes[0] - fmean(each.sizes[1:]) for each in made])
+    size = ratio * total + max(1.0, keys) * key + sounds
+    cpu_s = length_s * mean([each.cpu_s for each in made]) / (SHORT_ENCODE * seconds)
+    unseen = max(0.0, 1 - SAMPLE_S * len(made) / length_s)
+    return Estimate(size, math.hypot(EDGES, spread / sum(draws) * unseen**0.5), cpu_s)
 
 
-def _seconds(made: Sequence[Sample], length_s: float) -> float:
-    return sum(min(each.seconds, length_s) for each in made) or 1.0
+def _parts(
+    request: EncodeRequest, made: Sequence[Sample]
+) -> tuple[float, Sequence[tuple[float, float, float]]]:
+    """Return what the whole source counts, and of each sample: bytes of a frame, what its source counts, weight.
 
-
-def _other_frames(request: EncodeRequest, made: Sequence[Sample]) -> tuple[float, float]:
-    """Return the bytes of a frame that is no key frame, all over the video, and their standard error as a share.
-
-    What took many bytes in the source does so in the rendition: each part of the source is multiplied by
-    what became of the nearest sample, and a little by what became of all, as one may be of a still picture.
+    The source counts its bytes, or its frames where those are unknown. A sample weighs less the likelier
+    its place was, over all the ways in which the places were chosen (Veach's balance heuristic).
     """
-    rates = [fmean(each.others) for each in made]
-    mean = sum(sum(each.others) for each in made) / sum(len(each.others) for each in made)
-    misses = [rate - mean for rate in rates]
-    track = request.measured.track(request.plan.main_video.source_index)
-    before = [0, *accumulate(track.sizes if track is not None else ())]
-    frames = len(before) - 1
-    sources = [(before[end] - before[begin]) / (end - begin) for begin, end in _spans(made, before)]
-    if sum(sources):
-        usual = mean / fmean(sources)
-        misses = [rate - usual * of for rate, of in zip(rates, sources, strict=True)]
-        weight = LIKE_ALL * before[-1] / frames
-        ratios = [
-            (rate + usual * weight) / (of + weight) for rate, of in zip(rates, sources, strict=True)
-        ]
-        parts = sorted(zip((sum(each.frames) // 2 for each in made), ratios, strict=True))
-        ends = [(one + other) // 2 for (one, _), (other, _) in pairwise(parts)]
-        borders = pairwise([0, *ends, frames])
-        whole = (
-            (before[end] - before[begin]) * ratio
-            for (begin, end), (_, ratio) in zip(borders, parts, strict=True)
+    track = _source(request)
+    if track is None or not all(begin < end for begin, end in (e.frames for e in made)):
+        frames = (request.duration_s or 0.0) * sum(len(each.sizes) for each in made)
+        frames /= sum(min(each.seconds, request.duration_s or 0.0) for each in made)
+        return frames, [(fmean(each.sizes[WARM:]), 1.0, 1.0) for each in made]
+    likelier, parts = _weights(track), list[tuple[float, float, float]]()
+    by_time, by_bytes = (sum(each.by_time for each in made), sum(each.by_bytes for each in made))
+    for each in made:
+        begin, end = each.frames
+        likely = by_time + by_bytes * fmean(likelier[begin:end])
+        # Of the source all frames count: its key frames may lie at the pace of the samples.
+        counted = fmean(each.sizes[WARM:]) * len(each.sizes) / (end - begin)
+        parts.append(
+            (counted, fmean(track.sizes[begin:end]), (each.by_time + each.by_bytes) / likely)
         )
-        mean = sum(whole) / frames
-    return mean, hypot(USUAL_SPREAD, *(miss / fmean(rates) for miss in misses)) / len(rates)
-
-
-def _spans(made: Sequence[Sample], before: Sequence[int]) -> Sequence[tuple[int, int]]:
-    """Return which frames of the source each sample is of; () if that or their bytes are unknown."""
-    known = all(0 <= begin < end < len(before) for begin, end in (each.frames for each in made))
-    return [each.frames for each in made] if known else ()
+    return float(sum(track.sizes)), parts
 
 
 def number_at(track: TrackMeasure, at: float) -> int:
@@ -235,32 +323,6 @@ def _others(request: EncodeRequest) -> Iterator[float]:
             yield kept.bit_rate or source.bit_rate or unknown
 
 
-def size_places(track: TrackMeasure, begins: Sequence[float], probes: int) -> Iterator[float]:
-    """Yield where samples for the size alone begin, all over the video and apart from those at `begins`.
-
-    In each part of the video it is where the source has about as many bytes as in the mean of that part.
-    """
-    length, before = length_s(track), [0, *accumulate(track.sizes)]
-    count = size_samples(length, probes) if track.sizes else 0
-
-    def rate(begin: float, end: float) -> float:
-        first, last = number_at(track, begin), number_at(track, end)
-        return (before[last] - before[first]) / max(1, last - first)
-
-    for part in range(count):
-        begin, end = part * length / count, (part + 1) * length / count
-        free = [
-            begin + SIZE_SAMPLE_S * n
-            for n in range(int((end - begin) / SIZE_SAMPLE_S))
-            if all(
-                not at - SIZE_SAMPLE_S < begin + SIZE_SAMPLE_S * n < at + SAMPLE_S for at in begins
-            )
-        ]
-        mean = rate(begin, end)
-        if free:
-            yield min(free, key=lambda at: abs(rate(at, at + SIZE_SAMPLE_S) - mean))
-
-
 def length_s(track: TrackMeasure) -> float:
     return (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
 
@@ -272,15 +334,17 @@ def packet_sizes(job: FfmpegRun, sample: Path, at: float, seconds: float = SAMPL
     if track is not None and track.sizes:
         found.frames = number_at(track, at), number_at(track, at + seconds)
 
+    packets = list[tuple[int, int, bool]]()
+
     def line(text: str) -> None:
         fields = keyed(text)
-        size, flags = (fields.get(n, "") for n in ("size", "flags"))
-        if size.isdigit():
-            (found.keys if "K" in flags else found.others).append(int(size))
+        shown, size, flags = (fields.get(n, "") for n in ("pts", "size", "flags"))
+        if size.isdigit() and shown.isdigit():
+            packets.append((int(shown), int(size), "K" in flags))
 
     path = str(sample)
     argv = [
-        job.tools.ffprobe, "-v", "error", "-show_entries", "packet=size,flags",
+        job.tools.ffprobe, "-v", "error", "-show_entries", "packet=pts,size,flags",
         "-of", KEYED, *input_options(path),
     ]  # fmt: skip
     run_child(
@@ -290,4 +354,7 @@ def packet_sizes(job: FfmpegRun, sample: Path, at: float, seconds: float = SAMPL
         on_line=line,
         deadline_s=PROBE_DEADLINE_S,
     )
+    packets.sort()
+    found.sizes = [size for _, size, _ in packets]
+    found.keys = [number for number, (_, _, key) in enumerate(packets) if key]
     return found
