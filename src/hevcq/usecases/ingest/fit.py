@@ -27,8 +27,10 @@ KNOWN_WITHIN = 0.1
 """Half of the range of all sizes, as a share, at which no more is tried."""
 TRIED_AGAIN = 3
 """Videos tried again at another CRF: by how much it changes a size differs less than the sizes do."""
-MIN_SAMPLES, SAMPLES = 3, 12
-"""Samples of one video at least, and of all together: many videos say more than much of one."""
+MIN_SAMPLES, SAMPLES = 3, 24
+"""Samples of one video at most, and of all together: many videos say more than much of one."""
+SEVERAL, TRIAL_S = 3, 60.0
+"""Videos that share what is left of the time, and seconds that one of them gets at least."""
 ENOUGH = "Ctrl-C: that will do"
 Estimates = Mapping[EncodeCost, Estimate]
 
@@ -57,7 +59,7 @@ class Sampling:
         `former` are estimates of them at another CRF: by a few tried again the others are known too.
         """
         works = [(item, work) for item in items if (work := work_ahead(item)) is not None]
-        estimates, refined = dict[EncodeCost, Estimate](), rates
+        estimates, refined, begun = dict[EncodeCost, Estimate](), rates, 0
         until = self.clock.monotonic() + self.seconds
         count = max(MIN_SAMPLES, SAMPLES // max(1, len(works)))
         for item, work in _drawn(works):
@@ -67,10 +69,13 @@ class Sampling:
             enough = known.high - known.low <= KNOWN_WITHIN * (known.high + known.low)
             enough = enough if former is None else len(estimates) >= TRIED_AGAIN
             left_s = until - self.clock.monotonic()
-            if (estimates and enough) or left_s <= 0:
+            # Of a CRF that no video was tried at nothing is known, and nothing could be chosen.
+            needed = self.for_crf is not None and not estimates and begun < SEVERAL
+            if (estimates and enough) or (left_s <= 0 and not needed):
                 break
+            begun += 1
             try:
-                estimate = self._try(item, count, left_s)
+                estimate = self._try(item, count, max(TRIAL_S, left_s / min(SEVERAL, len(works))))
             except Interruption:
                 if self.for_crf is not None:
                     raise Stopped(
@@ -212,8 +217,9 @@ class Fitting:
         scale, tries, found = LIMITS[self.profile.video.codec], dict[float, Costs](), {}
         crf, first, clock = rounded(self.profile.video.crf, scale), None, self.sampling.clock
         until = clock.monotonic() + self.sampling.seconds
-        while crf not in tries and (left_s := until - clock.monotonic()) > 0:
-            # Each gets half of what is left: the first one says how the videos differ.
+        while crf not in tries:
+            # Each gets half of what is left, or one video: the first one says how the videos differ.
+            left_s = max(0.0, until - clock.monotonic())
             sampling = replace(self.sampling, seconds=left_s / 2, for_crf=crf)
             tried = self._at(crf, todo)
             costs = sampling.sampled(tried, rates, first)
@@ -227,9 +233,9 @@ class Fitting:
                 crf = scale.worst
         if not tries:
             raise UsageError(
-                f"No video could be sampled in {duration(self.sampling.seconds / 2)}, so which CRF fits"
-                " is unknown. Nothing was queued.",
-                remedy="Give more time with --sample, or set video.crf in the profile.",
+                "No video could be sampled in time, so which CRF fits is unknown. Nothing was queued.",
+                remedy=f"Give it more time with `--sample {2 * self.sampling.seconds / 60:.0f}m`, try when"
+                " the machine is less busy, or choose a quality instead: `--quality good`.",
             )
         return tries, found
 

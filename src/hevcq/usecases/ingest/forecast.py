@@ -73,7 +73,7 @@ USUAL_OUTPUT = {
 SPREAD, TABLE_SPREAD, OWN_SPREAD = 0.42, 0.3, 0.2
 """Standard deviations in natural logarithms: of one video around the model, and of all together
 around the table and around the factor of own jobs."""
-SIZE_ERROR, CPU_ERROR = 0.05, 0.15
+SIZE_ERROR, CPU_ERROR = 0.03, 0.15
 """The same of samples: what all that is forecast from them is wrong by."""
 DEVIATIONS = 1.45
 """Half a range, in standard deviations: 85 % of a normal distribution, as tails are heavier."""
