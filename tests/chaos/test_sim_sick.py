@@ -32,8 +32,7 @@ class Shift(Driver):
         world = self.world
         for number in range(JOBS):
             source = world.store.add_source(f"TODO/all/{number}.mp4", b"%d|good" % number)
-            nature = Nature.DAMAGED if number < self.poison else Nature.GOOD
-            job = SimJob(number, nature, SECONDS, "hevc", source=source)
+            job = SimJob(number, Nature.GOOD, SECONDS, "hevc", source=source)
             job.job_id = Task(source=source, profile="hevc").job_id
             world.jobs[number] = world.by_id[job.job_id] = job
             world.side.task_publisher.publish(source, ["hevc"], announced=False)
@@ -50,13 +49,11 @@ class Shift(Driver):
         self.finished = True
 
 
-def shift(
-    sick: int, *, shows: bool = True, poison: int = 0, after_s: float = 0.0
-) -> SimpleNamespace:
+def shift(sick: int, *, shows: bool = True, after_s: float = 0.0) -> SimpleNamespace:
     """Run a shift; return its time, its workers and its records.
 
     `shows` says whether the sick worker fails a trial of its encoder as well, and `after_s` when it
-    falls sick. So many of the first videos, `poison`, are damaged.
+    falls sick.
     """
     world = World(99)
     world.profiles = {"hevc": PROFILES["hevc"][4]}
@@ -65,7 +62,6 @@ def shift(
     side.open(world)
     world.side, world.store, world.ledger, world.queues = side, side.store, side.ledger, side.queues
     driver = Shift(world, sick, shows=shows, after_s=after_s)
-    driver.poison = poison
     with silent(), cooperative(world.sched):
         world.sched.spawn(Process("driver"), driver.run, "driver")
         try:
@@ -102,12 +98,3 @@ def test_a_sickness_that_no_trial_shows_takes_the_worker_out_and_costs_no_job_an
     assert len(met) == SICK_AFTER
     assert [w.outcome for w in one_sick.workers] == [SlotOutcome.UNFIT, *[SlotOutcome.STOPPED] * 3]
     assert {record.state for record in one_sick.records} == {JobState.DONE}
-
-
-def test_a_poison_job_of_a_permanent_class_costs_one_attempt():
-    found = shift(0, poison=3)
-
-    dead = [record for record in found.records if record.state is JobState.DEAD]
-    assert [(r.fence, r.failures, r.failure_class.value) for r in dead] == [(1, 0, "damaged")] * 3
-    assert len({r.state for r in found.records}) == 2
-    assert {w.outcome for w in found.workers} == {SlotOutcome.STOPPED}

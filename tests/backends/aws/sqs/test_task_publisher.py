@@ -10,14 +10,11 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from support.aws.breaking import Breaking, refusal
 from support.aws.moto_server import make_farm
+from support.aws.values import Killed
 
 pytestmark = pytest.mark.aws
 SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
 BOTH = ["hevc", "720p"]
-
-
-class Killed(BaseException):
-    """A kill -9 at this very call."""
 
 
 @pytest.fixture
