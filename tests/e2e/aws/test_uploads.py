@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from e2e.aws.fleet import Fleet
@@ -12,7 +13,6 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
-from support.aws.forms import post
 from support.clips import make_clip
 from support.fakes.farm import FakeWorker
 
@@ -32,7 +32,9 @@ def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(
     content = make_clip(tmp_path, seconds=1).read_bytes()
     fleet.put(ODD, content)
     s3, bucket = fleet.clients.s3, fleet.aws.input_bucket
-    post(s3.generate_presigned_post(bucket, "TODO/all/form.mp4", ExpiresIn=60), content)
+    form = s3.generate_presigned_post(bucket, "TODO/all/form.mp4", ExpiresIn=60)
+    sent = httpx2.post(form["url"], data=form["fields"], files={"file": ("f", content)})
+    sent.raise_for_status()
     fleet.put("TODO/720p/only.mp4", content)
     fleet.clip("library.mp4")
 
