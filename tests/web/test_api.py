@@ -125,9 +125,8 @@ def test_pages_follow_the_cursor(ann: TestClient, bench: VideoBench) -> None:
     assert ann.get(f"{API}/videos", params={"status": "done"}).json()["videos"] == []
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+def test_a_bad_upload_is_refused_in_a_sentence(ann: TestClient, opened: App) -> None:
+    for body, status in (
         ({"size": 0}, 422),
         ({"size": "10"}, 422),
         ({"size": 2**70}, 422),
@@ -137,23 +136,18 @@ def test_pages_follow_the_cursor(ann: TestClient, bench: VideoBench) -> None:
         ({"owner": "bob"}, 422),
         ({"size": 2**45}, 413),
         ({"title": "x" * 201}, 422),
-    ],
-)
-def test_a_bad_upload_is_refused_in_a_sentence(
-    ann: TestClient, opened: App, body: dict[str, Any], status: int
-) -> None:
-    answer = ann.post(f"{API}/uploads", json={**WANTED, **body})
-    assert answer.status_code == status
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    said = answer.json()
-    assert said["status"] == status
-    assert said["detail"].endswith(".")
+    ):
+        answer = ann.post(f"{API}/uploads", json={**WANTED, **body})
+        assert answer.status_code == status, body
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        said = answer.json()
+        assert said["status"] == status
+        assert said["detail"].endswith(".")
     assert video_farm(opened).videos.usage().videos == 0
 
 
-@pytest.mark.parametrize(
-    ("content", "kind", "status"),
-    [
+def test_a_body_that_is_no_request_is_refused(ann: TestClient) -> None:
+    for content, kind, status in (
         (b"{", "application/json", 400),
         (b"\xff", "application/json", 400),
         (b"[" * 60_000, "application/json", 400),
@@ -162,14 +156,9 @@ def test_a_bad_upload_is_refused_in_a_sentence(
         (b"a=b", "application/x-www-form-urlencoded", 415),
         (b" " * 70_000, "application/json", 413),
         (json.dumps({**WANTED, "title": "\ud800"}).encode(), "application/json", 422),
-    ],
-)
-def test_a_body_that_is_no_request_is_refused(
-    ann: TestClient, content: bytes, kind: str, status: int
-) -> None:
-    answer = ann.post(f"{API}/uploads", content=content, headers={"Content-Type": kind})
-    assert answer.status_code == status
-    assert answer.json()["status"] == status
+    ):
+        answer = ann.post(f"{API}/uploads", content=content, headers={"Content-Type": kind})
+        assert answer.status_code == answer.json()["status"] == status, content[:20]
 
 
 def test_operators_follow_jobs_and_queue_failed_ones_again(
