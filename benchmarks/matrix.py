@@ -117,7 +117,7 @@ def write_profiles(folder: Path) -> None:
         quick = {} if shipped not in FASTEST else {"preset": FASTEST[shipped]}
         made = recipe(shipped, video=quick).model_dump(mode="json")
         made |= {"name": name, "subscribe": False}
-        made["queue"] |= {"max_failures": 1, "backoff_base_s": 1, "backoff_cap_s": 2}
+        made["queue"] |= {"max_failures": 1, "backoff_base_s": 1}
         made["bounds"] |= {"stall_s": 90}
         if chunked:
             made["chunking"] |= chunks

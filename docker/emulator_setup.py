@@ -9,18 +9,25 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hevcq.backends.aws.clients import MAX_WAIT_S, Clients, make_clients, translate_errors
+from hevcq.backends.aws.clients import (
+    MAX_WAIT_S,
+    RETENTION_S,
+    Clients,
+    make_clients,
+    translate_errors,
+)
 from hevcq.backends.aws.dynamodb import schema
 from hevcq.backends.aws.sqs.dead_letters import DEAD_LETTERS, UNDELIVERED
 from hevcq.backends.aws.videos import records
 from hevcq.domain.keys import INBOX
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import MAX_RETENTION_S
 from hevcq.errors import ConfigError, HevcqError
 from hevcq.settings.loader import load
 from hevcq.settings.model import AwsSettings
 from hevcq.settings.profile_files import installed_folder, load_profiles
 
+MAX_RETENTION_S = 1_209_600
+"""The longest that SQS allows, for dead letters."""
 Indexes = Mapping[str, tuple[list[str], list[str]]]
 
 
@@ -116,7 +123,7 @@ def _queues(clients: Clients, name: str, profile: Profile, topic: str) -> None:
         name,
         {
             "VisibilityTimeout": str(numbers.visibility_s),
-            "MessageRetentionPeriod": str(numbers.retention_s),
+            "MessageRetentionPeriod": str(RETENTION_S),
             "ReceiveMessageWaitTimeSeconds": str(MAX_WAIT_S),
             "RedrivePolicy": json.dumps(
                 {"deadLetterTargetArn": dead, "maxReceiveCount": numbers.max_receives}

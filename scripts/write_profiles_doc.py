@@ -71,8 +71,8 @@ The `revision` of a profile is a digest of everything below except `description`
 `chunking`, `queue` and `fleet`: a rendition depends on the rest. A source that was not worth encoding is
 remembered by its bytes and this revision, so a changed recipe tries it again.
 
-Beyond the ranges below: `queue.heartbeat_s` is at most a third of `queue.visibility_s`,
-`queue.max_failures` is below `queue.max_receives`, and `video.max_width` and `video.max_height` must be set together.
+Beyond the ranges below: `queue.max_failures` is below `queue.max_receives`, and
+`video.max_width` and `video.max_height` must be set together.
 """
 FORMATS = """
 ## What a container carries

@@ -33,21 +33,18 @@ locals {
   # The defaults of the profile model (src/hevcq/domain/profile_sections.py); a test holds both together.
   queue_defaults = {
     visibility_s = 300
-    heartbeat_s  = 60
     max_receives = 10
     max_job_s    = 39600
-    retention_s  = 864000
   }
   fleet_defaults = {
-    cpu                  = 4096
-    memory_mib           = 8192
-    scratch_gib          = 100
-    architecture         = "x86_64"
-    min_tasks            = 0
-    max_tasks            = 20
-    acceptable_latency_s = 3600
-    mean_job_s           = 1800
-    spot_share           = 80
+    cpu              = 4096
+    memory_mib       = 8192
+    scratch_gib      = 100
+    architecture     = "x86_64"
+    min_tasks        = 0
+    max_tasks        = 20
+    tasks_per_worker = 2
+    spot_share       = 80
   }
 }
 

@@ -112,7 +112,7 @@ variable "tag_finished_inputs" {
 }
 
 variable "work_expiry_days" {
-  description = "Days after which leftovers under work/ expire; more than twice the longest queue.retention_s, for a split video's tasks may wait so long."
+  description = "Days after which leftovers under work/ expire; more than twice the 10 days for which SQS keeps a task, for a split video's tasks may wait so long."
   type        = number
   default     = 21
   nullable    = false

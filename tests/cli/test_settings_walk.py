@@ -19,7 +19,7 @@ TAKES_ANY = {
     "web.oidc.client_id", "web.oidc.client_secret", "web.oidc.groups_claim",
     "web.oidc.operator_group", "web.oidc.logout_url",
     # names and secrets are what a person says they are
-    "web.operators", "web.session_key", "prices.source",
+    "web.operators", "web.session_key",
 }  # fmt: skip
 
 

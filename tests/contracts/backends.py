@@ -32,9 +32,7 @@ from support.clips import ManualClock
 
 VISIBILITY_S = 60
 MAX_RECEIVES = 3
-NUMBERS = QueueNumbers(
-    visibility_s=VISIBILITY_S, heartbeat_s=20, max_receives=MAX_RECEIVES, max_failures=2
-)
+NUMBERS = QueueNumbers(visibility_s=VISIBILITY_S, max_receives=MAX_RECEIVES, max_failures=2)
 PROFILES = {
     name: Profile(
         name=name,

@@ -13,8 +13,7 @@ HEVC = Profile(name="hevc", description="d", video=VideoRecipe(codec=VideoCodec.
 @pytest.mark.parametrize(
     "numbers",
     [
-        {"visibility_s": 300, "heartbeat_s": 101},
-        {"visibility_s": 2, "heartbeat_s": 0},
+        {"visibility_s": 2},
         {"visibility_s": 43_201},
         {"max_failures": 10, "max_receives": 10},
         {"max_job_s": 43_200},

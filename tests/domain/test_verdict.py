@@ -21,7 +21,7 @@ from hevcq.domain.verdict import (
 )
 from hevcq.errors import EncoderFailed, HevcqError
 
-LIMITS = Limits(max_failures=3, backoff_base_s=30, backoff_cap_s=3600)
+LIMITS = Limits(max_failures=3, backoff_base_s=30)
 NEVER, LATER, BACK, OFF = Handling
 C = FailureClass
 

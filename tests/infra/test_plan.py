@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hevcq.backends.aws.clients import RETENTION_S
 from hevcq.backends.aws.dynamodb.schema import INDEXES, NUMBERS, TTL
 from hevcq.domain.keys import INBOX, WORK
 from hevcq.settings.model import AwsSettings, Settings
@@ -52,7 +53,7 @@ def look(found: Any, path: str) -> Any:
 EACH_PROFILE: list[tuple[str, str, Any]] = [
     # A task waits, is given up and is kept as the profile says.
     ("aws_sqs_queue.this", "visibility_timeout_seconds", lambda p: p.queue.visibility_s),
-    ("aws_sqs_queue.this", "message_retention_seconds", lambda p: p.queue.retention_s),
+    ("aws_sqs_queue.this", "message_retention_seconds", RETENTION_S),
     ("aws_sqs_queue.this", "receive_wait_time_seconds", 20),
     ("aws_sqs_queue.this", "sqs_managed_sse_enabled", True),
     ("aws_sqs_queue.dead_letters", "message_retention_seconds", LONGEST_S),
@@ -134,7 +135,7 @@ EACH_PROFILE: list[tuple[str, str, Any]] = [
     (
         TRACKING,
         f"{FOLLOWED}/target_value",
-        lambda p: p.fleet.acceptable_latency_s // p.fleet.mean_job_s,
+        lambda p: p.fleet.tasks_per_worker,
     ),
     (TRACKING, f"{FOLLOWED}/disable_scale_in", False),
 ]
@@ -264,7 +265,7 @@ def test_no_upload_ends_but_a_finished_one_and_no_rendition_but_a_replaced_one(
     uploads = list(rules(planned(changed), "input").values())
     (finished,) = [rule for rule in uploads if rule["days"] or rule["former"]]
     (work,) = [rule for rule in made if rule["days"]]
-    waits_s = 2 * max(p.queue.retention_s for p in KNOWN.values())  # a chunk's task, and the join's
+    waits_s = 2 * RETENTION_S  # a chunk's task, and the join's
 
     assert (finished["prefix"], finished["tags"]) == ("", [("hevcq", "done")])
     assert finished["former"] == [30]

@@ -23,7 +23,6 @@ H264_RUNGS: Rungs = {
 MAX_VISIBILITY_S = 43_200
 """SQS's longest visibility timeout in seconds, 12 h from the receive
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
-MAX_RETENTION_S = 1_209_600
 """SQS's longest retention in seconds, 14 days; dead letters are kept for so long."""
 FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
     256: (512, 1024, 2048),
@@ -150,7 +149,6 @@ class QueueNumbers(Frozen):
     visibility_s: int = Field(
         default=300, ge=3, le=MAX_VISIBILITY_S, description="how long a receive hides a task"
     )
-    heartbeat_s: int = Field(default=60, ge=1, description="how often the lease is extended")
     max_receives: int = Field(
         default=10, ge=2, le=1000, description="deliveries before the queue gives up"
     )
@@ -167,33 +165,27 @@ class QueueNumbers(Frozen):
     max_job_s: int = Field(
         default=39_600, ge=60, lt=MAX_VISIBILITY_S, description="longest time for one delivery"
     )
-    backoff_base_s: float = Field(default=30, gt=0, description="first delay after a failure")
-    backoff_cap_s: float = Field(default=3600, gt=0, description="longest delay after a failure")
-    retention_s: int = Field(
-        default=864_000,
-        ge=60,
-        le=MAX_RETENTION_S,
-        description="how long SQS keeps a waiting task; the embedded queue keeps it until it is done",
+    backoff_base_s: float = Field(
+        default=30,
+        gt=0,
+        description="first delay after a failure; it doubles with each, up to 120 times as long",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.heartbeat_s * 3 > self.visibility_s:
-            raise ValueError(
-                f"heartbeat_s ({self.heartbeat_s}) must be at most a third of visibility_s ({self.visibility_s})"
-            )
         if self.max_failures >= self.max_receives:
             raise ValueError("max_failures must be below max_receives, the net beneath it")
         return self
 
     @property
+    def heartbeat_s(self) -> int:
+        """Seconds between two extensions of the lease: several may fail before it ends."""
+        return max(1, self.visibility_s // 5)
+
+    @property
     def limits(self) -> Limits:
         """The limits that the verdict depends on."""
-        return Limits(
-            max_failures=self.max_failures,
-            backoff_base_s=self.backoff_base_s,
-            backoff_cap_s=self.backoff_cap_s,
-        )
+        return Limits(max_failures=self.max_failures, backoff_base_s=self.backoff_base_s)
 
 
 class Fleet(Frozen):
@@ -212,8 +204,11 @@ class Fleet(Frozen):
     )
     min_tasks: int = Field(default=0, ge=0, description="fewest workers")
     max_tasks: int = Field(default=20, ge=0, description="most workers; 0: tasks wait")
-    acceptable_latency_s: int = Field(default=3600, ge=60, description="how long a task may wait")
-    mean_job_s: int = Field(default=1800, ge=1, description="expected time of one job")
+    tasks_per_worker: int = Field(
+        default=2,
+        ge=1,
+        description="tasks waiting and in work for each worker; for more, more start",
+    )
     spot_share: int = Field(
         default=80,
         ge=0,

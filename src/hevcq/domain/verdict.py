@@ -114,7 +114,10 @@ class Limits(Frozen):
 
     max_failures: int = Field(ge=1)
     backoff_base_s: float = Field(gt=0)
-    backoff_cap_s: float = Field(gt=0)
+
+    @property
+    def backoff_cap_s(self) -> float:
+        return 120 * self.backoff_base_s
 
 
 _CLASSES: tuple[tuple[type[HevcqError], FailureClass], ...] = (

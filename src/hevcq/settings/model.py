@@ -122,9 +122,6 @@ class PriceSettings(Frozen):
         description="a vCPU and its 2 GB of memory for an hour: Fargate x86 on demand in us-east-1, Spot "
         "is up to 70 % below",
     )
-    source: str = Field(
-        default="2026-11-21, docs/farm/cost.md", description="when and where that price was read"
-    )
     max_per_day: float | None = Field(
         default=None,
         gt=0,

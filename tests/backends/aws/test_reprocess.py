@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from contracts.backends import PROFILES
+from hevcq.backends.aws.clients import RETENTION_S
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.reprocess import (
@@ -90,14 +91,11 @@ def waiting(farm, *, begun: bool = False) -> Source:
     return source
 
 
-KEPT_S = PROFILES["hevc"].queue.retention_s
-
-
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun) -> None:
     source = waiting(farm, begun=begun)
     assert missing(farm) == [], "it is on its way, as far as anybody knows"
-    farm.clock.advance(KEPT_S + 301)
+    farm.clock.advance(RETENTION_S + 301)
 
     assert [each.result for each in missing(farm, dry_run=True)] == [JobResult.WOULD_QUEUE]
     assert [each.result for each in missing(farm)] == [JobResult.QUEUED]
@@ -111,7 +109,7 @@ def test_publishing_again_sends_what_sqs_kept_no_longer(farm) -> None:
     source = waiting(farm)
     farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
     assert take(farm.backend.queues["hevc"]) == [], "its message is there, as far as anybody knows"
-    farm.clock.advance(KEPT_S + 1)
+    farm.clock.advance(RETENTION_S + 1)
 
     for _ in range(2):
         farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
@@ -123,12 +121,12 @@ def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) ->
     source = waiting(farm, begun=True)
     ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
     name = job_id(source, "hevc")
-    farm.clock.advance(KEPT_S + 1)
+    farm.clock.advance(RETENTION_S + 1)
     ledger.renew(name, 1, lease_s=300)
     assert not task_publisher.message_expired(ledger.get(name))
 
     ledger.skip(name, 1, "not worth it")
-    farm.clock.advance(KEPT_S + 1)
+    farm.clock.advance(RETENTION_S + 1)
 
     assert not task_publisher.message_expired(ledger.get(name))
     assert task_publisher.requeue(ledger.get(name), who="me", why="again")

@@ -24,8 +24,8 @@ from support.faulty import FaultyLine
 from support.postgres import Server
 
 ZERO = ("lost", "unproven", "doubled", "not_given_back", "open_jobs", "temp_files")
-NUMBERS = "queue: {visibility_s: 4, heartbeat_s: 1, max_receives: 900, max_crashes: 100,"
-NUMBERS += " backoff_base_s: 0.5, backoff_cap_s: 1}"
+NUMBERS = "queue: {visibility_s: 4, max_receives: 900, max_crashes: 100,"
+NUMBERS += " backoff_base_s: 0.5}"
 DOUBLED = """SELECT count(*) FROM (SELECT 1 FROM event WHERE name IN ('job.done', 'video.placed')
 GROUP BY job_id, name HAVING count(*) > 1) AS doubled"""
 OPEN = "SELECT (SELECT count(*) FROM job WHERE state <> 'done') + (SELECT count(*) FROM message)"

@@ -9,12 +9,10 @@ from hevcq.domain.profile_sections import Chunking, ChunkMode, QueueNumbers
 VISIBILITY_S = 4
 NUMBERS = QueueNumbers(
     visibility_s=VISIBILITY_S,
-    heartbeat_s=1,
     max_receives=1000,
     max_failures=10,
     max_crashes=100,
     backoff_base_s=0.4,
-    backoff_cap_s=0.5,
 )
 WHOLE = Profile(
     name="hevc",
@@ -68,7 +66,7 @@ one chunk gets lost before the join, or the join never fits, so that the video i
 FORGED = "forged"
 """A message that names no job: it must end as a dead letter and nothing else."""
 SLOW_S = 1.5
-"""How long the child of a slow video runs; more than `heartbeat_s`."""
+"""How long the child of a slow video runs; more than a heartbeat."""
 LARGE_BYTES = 6 << 20
 """What a rendition of a large video has; more than the smallest part that S3 takes (5 MiB)."""
 

@@ -36,19 +36,19 @@ def _profile(name: str, **numbers) -> SimProfile:
 
 def _variants(name: str) -> list[SimProfile]:
     rows = [
-        (30, 10, 10, 3, 3, 39600, 5),
-        (60, 15, 10, 3, 3, 39600, 30),
-        (60, 20, 20, 2, 2, 3600, 10),
-        (120, 40, 6, 1, 3, 39600, 30),
-        (300, 60, 10, 3, 3, 39600, 30),
-        (300, 100, 8, 3, 4, 900, 5),
-        (900, 120, 12, 4, 3, 39600, 60),
-        (3600, 600, 10, 3, 2, 39600, 30),
-        (43200, 14400, 10, 3, 3, 39600, 30),
+        (30, 10, 3, 3, 39600, 5),
+        (60, 10, 3, 3, 39600, 30),
+        (60, 20, 2, 2, 3600, 10),
+        (120, 6, 1, 3, 39600, 30),
+        (300, 10, 3, 3, 39600, 30),
+        (300, 8, 3, 4, 900, 5),
+        (900, 12, 4, 3, 39600, 60),
+        (3600, 10, 3, 2, 39600, 30),
+        (43200, 10, 3, 3, 39600, 30),
     ]
-    keys = ("visibility_s", "heartbeat_s", "max_receives", "max_failures", "max_crashes")
+    keys = ("visibility_s", "max_receives", "max_failures", "max_crashes")
     keys += ("max_job_s", "backoff_base_s")
-    return [_profile(name, **dict(zip(keys, row, strict=True)), backoff_cap_s=600) for row in rows]
+    return [_profile(name, **dict(zip(keys, row, strict=True))) for row in rows]
 
 
 PROFILES = {name: _variants(name) for name in ("hevc", "other")}

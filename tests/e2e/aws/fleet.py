@@ -37,9 +37,7 @@ gates: {{minimum_saving: null}}
 bounds: {{threads: 0{bounds}}}
 queue:
   visibility_s: {visibility_s}
-  heartbeat_s: 2
   backoff_base_s: 1
-  backoff_cap_s: 2
   max_receives: {max_receives}
   max_failures: {max_failures}
 """

@@ -24,7 +24,7 @@ subscribe: {subscribe}
 container: source
 video: {{codec: hevc, preset: {preset}, crf: 34, skip_codecs: [hevc]}}
 gates: {{minimum_saving: 0.05}}
-queue: {{visibility_s: 30, heartbeat_s: 5, backoff_base_s: 1, backoff_cap_s: 2}}
+queue: {{visibility_s: 30, backoff_base_s: 1}}
 """
 
 

@@ -185,11 +185,11 @@ def test_a_claim_that_was_dropped_is_renewed_no_more(held):
 
 
 def test_a_short_visibility_has_a_margin_in_proportion():
-    numbers = NUMBERS.model_copy(update={"visibility_s": 10, "heartbeat_s": 3})
+    numbers = NUMBERS.model_copy(update={"visibility_s": 10})
     held = Held(numbers)
 
     assert held.lease.deadline == held.clock.monotonic() + 9
-    assert held.lease.first_beat_s == 3
+    assert held.lease.first_beat_s == 2
 
 
 def test_a_delivery_that_waited_is_beaten_for_earlier(held):

@@ -38,13 +38,13 @@ resource "aws_cloudwatch_metric_alarm" "oldest" {
 # What SQS has kept for its retention it deletes, and says nothing.
 resource "aws_cloudwatch_metric_alarm" "expiring" {
   alarm_name          = "${var.name}-tasks-expire"
-  alarm_description   = "Tasks of ${var.profile} have waited so long that SQS soon deletes them: add workers, or raise queue.retention_s. What is gone, hevcq retry --missing queues again."
+  alarm_description   = "Tasks of ${var.profile} have waited so long that SQS soon deletes them: add workers. What is gone, hevcq retry --missing queues again."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = aws_sqs_queue.this.name }
   statistic           = "Maximum"
   comparison_operator = "GreaterThanThreshold"
-  threshold           = floor(var.numbers.retention_s * 3 / 4)
+  threshold           = floor(local.retention_s * 3 / 4)
   period              = 300
   evaluation_periods  = 3
   treat_missing_data  = "notBreaching"

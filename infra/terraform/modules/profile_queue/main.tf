@@ -3,6 +3,7 @@
 # can make them all.
 
 locals {
+  retention_s = 864000 # as in src/hevcq/backends/aws/sqs/queue.py; workers send anew what waits for half of it
   # A filter only saves messages; the worker decides. It reads the S3 event in the message body.
   # Keys in events are URL-encoded, but these prefixes hold no character that encoding changes.
   filter = var.subscribe ? null : jsonencode({
@@ -25,7 +26,7 @@ resource "aws_sqs_queue" "this" {
   name                       = var.name
   visibility_timeout_seconds = var.numbers.visibility_s
   receive_wait_time_seconds  = 20
-  message_retention_seconds  = var.numbers.retention_s
+  message_retention_seconds  = local.retention_s
   sqs_managed_sse_enabled    = true
   tags                       = var.tags
 }

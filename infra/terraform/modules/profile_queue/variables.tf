@@ -27,14 +27,12 @@ variable "numbers" {
   description = "The queue section of the profile file, with the model's defaults."
   type = object({
     visibility_s = number
-    heartbeat_s  = number
     max_receives = number
-    retention_s  = number
   })
 
   validation {
-    condition     = var.numbers.heartbeat_s * 3 <= var.numbers.visibility_s && var.numbers.visibility_s <= 43200
-    error_message = "heartbeat_s must be at most a third of visibility_s, and visibility_s at most 43200."
+    condition     = var.numbers.visibility_s <= 43200
+    error_message = "visibility_s must be at most 43200."
   }
 }
 

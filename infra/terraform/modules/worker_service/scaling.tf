@@ -1,4 +1,4 @@
-# Backlog per task: (waiting + in work) / running against acceptable latency / mean job time.
+# Backlog per task: (waiting + in work) / running against fleet.tasks_per_worker.
 # In-work tasks count, because a queue whose every task is in work looks empty; a count of zero
 # running tasks is read as one, and a step policy leaves zero, since a target cannot.
 #
@@ -8,7 +8,6 @@
 
 locals {
   settles_s = 420
-  target    = max(1, floor(var.fleet.acceptable_latency_s / var.fleet.mean_job_s))
   waiting = {
     namespace   = "AWS/SQS"
     metric_name = "ApproximateNumberOfMessagesVisible"
@@ -46,7 +45,7 @@ resource "aws_appautoscaling_policy" "backlog_per_task" {
   resource_id        = aws_appautoscaling_target.this[0].resource_id
 
   target_tracking_scaling_policy_configuration {
-    target_value = local.target
+    target_value = var.fleet.tasks_per_worker
     # Longer than a task's start (2 minutes) and the metrics' lag (3): before that the tasks just
     # asked for are not counted, and more would be asked for.
     scale_out_cooldown = local.settles_s

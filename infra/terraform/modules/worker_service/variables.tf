@@ -59,15 +59,14 @@ variable "network" {
 variable "fleet" {
   description = "The fleet section of the profile file, with the model's defaults."
   type = object({
-    cpu                  = number
-    memory_mib           = number
-    scratch_gib          = number
-    architecture         = string
-    min_tasks            = number
-    max_tasks            = number
-    acceptable_latency_s = number
-    mean_job_s           = number
-    spot_share           = number
+    cpu              = number
+    memory_mib       = number
+    scratch_gib      = number
+    architecture     = string
+    min_tasks        = number
+    max_tasks        = number
+    tasks_per_worker = number
+    spot_share       = number
   })
 
   validation {

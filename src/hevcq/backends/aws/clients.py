@@ -132,6 +132,8 @@ def translate_errors(
         ) from error
 
 
+RETENTION_S = 864_000
+"""How long SQS keeps a waiting task, as Terraform tells it."""
 MAX_WAIT_S = 20
 """Seconds of SQS's longest long poll
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html)."""

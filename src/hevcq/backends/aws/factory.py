@@ -93,7 +93,6 @@ def open_aws(
     ledger = _ledger(used, aws, clock, tuple(profiles))
     notes = settings.data_dir / "uploads"
     store = S3Store(used.s3, buckets, clock, notes, tag_done=aws.tag_done, control=used.control)
-    kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
 
     def close() -> None:
         for queue in queues.values():
@@ -114,7 +113,7 @@ def open_aws(
         ledger=ledger,
         store=store,
         task_publisher=AwsTaskPublisher(
-            queues, ledger, lambda source: source.source_id in store.reused, clock, kept_s
+            queues, ledger, lambda source: source.source_id in store.reused, clock
         ),
         close=close,
         announces_uploads=True,

@@ -9,6 +9,7 @@ other profiles would receive them too.
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from hevcq.backends.aws.clients import RETENTION_S
 from hevcq.backends.aws.dynamodb.ledger import DynamoLedger, Registered
 from hevcq.domain.job import JobRecord, JobState, Source, Task
 from hevcq.errors import UnknownProfile
@@ -28,7 +29,7 @@ class AwsTaskPublisher(TaskPublisher):
     mark is removed after its message was sent. A failed send fails the whole publication, and a
     repeated one sends exactly the missing messages. A kill between send and unmark sends a message
     twice, which the ledger record makes harmless. No registered job is ever left without a message.
-    SQS expires a message after `kept_s` seconds (by profile): such a job is sent again.
+    SQS expires a message after RETENTION_S: such a job is sent again.
     """
 
     def __init__(
@@ -37,10 +38,9 @@ class AwsTaskPublisher(TaskPublisher):
         ledger: DynamoLedger,
         announced_before: Callable[[Source], bool],
         clock: Clock,
-        kept_s: Mapping[str, float],
     ) -> None:
         self._queues, self._ledger, self._clock = queues, ledger, clock
-        self._announced_before, self._kept_s = announced_before, kept_s
+        self._announced_before = announced_before
         self._looked: dict[str, tuple[float, bool]] = {}
 
     def publish(
@@ -85,12 +85,10 @@ class AwsTaskPublisher(TaskPublisher):
 
         If its message still exists after all, a second one for the job is harmless.
         """
-        if job.state not in {JobState.QUEUED, JobState.RUNNING} or job.profile not in self._kept_s:
+        if job.state not in {JobState.QUEUED, JobState.RUNNING} or job.profile not in self._queues:
             return False
         idle_s = self._clock.now() - max(job.updated_at, job.lease_until)
-        return idle_s > self._kept_s[job.profile] or (
-            idle_s > ANNOUNCED_WITHIN_S and self._is_empty(job.profile)
-        )
+        return idle_s > RETENTION_S or (idle_s > ANNOUNCED_WITHIN_S and self._is_empty(job.profile))
 
     def _is_empty(self, profile: str) -> bool:
         now = self._clock.monotonic()

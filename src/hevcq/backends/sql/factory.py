@@ -361,7 +361,7 @@ def open_backend(
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
-    delays = [profile.queue.backoff_cap_s for profile in profiles.values()]
+    delays = [profile.queue.limits.backoff_cap_s for profile in profiles.values()]
     return max([*delays, float(MAX_VISIBILITY_S)])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.backends import PROFILES
+from hevcq.backends.aws.clients import RETENTION_S
 from hevcq.backends.aws.sqs import queue as renewal
 from hevcq.domain.job import Source, Task
 from support.aws.breaking import refusal
@@ -10,7 +10,6 @@ from support.aws.values import take
 
 pytestmark = pytest.mark.aws
 DAY = 86_400
-RETENTION_S = PROFILES["hevc"].queue.retention_s
 COUNT = 45
 BUSY = refusal("ServiceUnavailable", 503)
 

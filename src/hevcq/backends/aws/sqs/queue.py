@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.clients import MAX_WAIT_S, Clients, translate_errors
+from hevcq.backends.aws.clients import MAX_WAIT_S, RETENTION_S, Clients, translate_errors
 from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import BATCH, HIDE_S, DeadLetterQueue, QueueUrls
 from hevcq.domain.job import Task, TaskKind
@@ -60,7 +60,7 @@ _log = get_logger()
 
 
 SHARE = 0.5
-"""Share of the retention time after which a waiting message is sent anew."""
+"""Share of RETENTION_S after which a waiting message is sent anew."""
 BATCHES = 50
 """Batches of ten that one look replaces at most, so that it takes seconds."""
 LOOK_EVERY_S = 3600.0
@@ -70,15 +70,14 @@ LOOK_EVERY_S = 3600.0
 class Renewal:
     """Send messages anew that have waited for long, before SQS deletes them.
 
-    SQS deletes a message `queue.retention_s` after it was sent, whatever waits before it, and no call
+    SQS deletes a message RETENTION_S after it was sent, whatever waits before it, and no call
     extends that. A worker that receives a message of half that age therefore replaces the ones behind
     it by copies: three requests for ten messages, once in half a retention time. Jobs are known by
     their content, so a copy whose original survived is only a duplicate.
     """
 
-    def __init__(self, sqs: SQSClient, urls: QueueUrls, retention_s: float, clock: Clock) -> None:
+    def __init__(self, sqs: SQSClient, urls: QueueUrls, clock: Clock) -> None:
         self._sqs, self._urls, self._clock = sqs, urls, clock
-        self._after_s = retention_s * SHARE
         self._next_look = float("-inf")
 
     def check(self, received: Sequence[MessageTypeDef]) -> None:
@@ -101,7 +100,7 @@ class Renewal:
 
     def _is_old(self, message: MessageTypeDef) -> bool:
         sent_at = int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000
-        return 0 < sent_at < self._clock.now() - self._after_s
+        return 0 < sent_at < self._clock.now() - RETENTION_S * SHARE
 
     def _renew(self, limit: int) -> tuple[int, bool]:
         """Replace the old ones of the next messages; return how many, and whether all were old."""
@@ -177,7 +176,7 @@ class SqsQueue(Queue):
         self._recipient, self._clock = recipient, clock
         self._urls = QueueUrls(clients.sqs, prefix + profile.name)
         self._receipts: dict[str, LiveReceipt] = {}
-        self._renewal = Renewal(clients.sqs, self._urls, profile.queue.retention_s, clock)
+        self._renewal = Renewal(clients.sqs, self._urls, clock)
         self._dlq = DeadLetterQueue(clients, self._urls, profile, clock, self._task_of)
 
     def check(self) -> None:
