@@ -34,7 +34,7 @@ def test_closed_hours_say_when_they_open() -> None:
     assert (found.running, found.until) == (RunningWork.FREEZE, NOON + 10 * 3600)
 
 
-@pytest.mark.parametrize("mild", [RunningWork.FINISH, RunningWork.BORDER, RunningWork.FREEZE])
+@pytest.mark.parametrize("mild", [RunningWork.BORDER, RunningWork.FREEZE])
 def test_of_several_reasons_the_strictest_decides_and_the_last_end_counts(
     mild: RunningWork,
 ) -> None:

@@ -155,12 +155,10 @@ def _zone(name: str) -> tzinfo | None:
 class RunningWork(StrEnum):
     """What becomes of running work while no new work may begin, the mildest first.
 
-    FINISH: a video that has begun is finished, its remaining chunks too. BORDER: the encodes that
-    run now end, and no further chunk begins. FREEZE: their programs stand still and go on later.
-    STOP: they are stopped and returned to their queue.
+    BORDER: the encodes that run now end, and no further chunk begins. FREEZE: their programs stand
+    still and go on later. STOP: they are stopped and returned to their queue.
     """
 
-    FINISH = "finish"
     BORDER = "border"
     FREEZE = "freeze"
     STOP = "stop"

@@ -145,12 +145,6 @@ class Queue(ABC):
         """Return the ids of the jobs that wait, in their order; of a long queue only the first, for a page."""
         return ()
 
-    picks_parts: bool = False
-    """Whether `only_parts` has an effect on this backend."""
-
-    def only_parts(self, *, wanted: bool) -> None:
-        """Let this process receive only chunks and joins of videos that were split already, or all."""
-
     def listen(self, wake: Callable[[], None]) -> None:
         """Register `wake`, to be called whenever a message may have become ready; consumers poll as well."""
 

@@ -4,8 +4,6 @@ import threading
 from collections.abc import Sequence
 from enum import StrEnum
 
-from hevcq.domain.job import TaskKind
-from hevcq.domain.schedule import RunningWork
 from hevcq.domain.verdict import Release
 from hevcq.errors import (
     AccessDenied,
@@ -192,14 +190,8 @@ class Slot:
             get_logger(profile=served.profile.name).error(name, reason=str(error))
 
     def _may_ask(self, served: ProfileQueue) -> bool:
-        """Return whether the admission lets work of this queue begin, be it only parts of split videos."""
-        if self._context.full():
-            return False
-        shut = self._context.closed(served.profile.name)
-        parts = shut is not None and shut.running is RunningWork.FINISH
-        if served.queue.picks_parts:
-            served.queue.only_parts(wanted=parts)
-        return shut is None or (parts and served.queue.picks_parts)
+        """Return whether the admission lets work of this queue begin."""
+        return not self._context.full() and self._context.closed(served.profile.name) is None
 
     def _open(self) -> bool:
         return any(self._may_ask(served) for served in self._queues)
@@ -219,8 +211,7 @@ class Slot:
             served.queue.release(delivery)
             return None
         shut = self._context.closed(served.profile.name, now=True)
-        part = all(task.kind is not TaskKind.ENCODE for task in delivery.tasks)
-        if shut is None or (shut.running is RunningWork.FINISH and part and delivery.tasks):
+        if shut is None:
             if not delivery.tasks:
                 return found
             shut = self._context.require_tested(served.profile, self._stop)

@@ -186,14 +186,3 @@ def test_a_process_with_a_recipe_of_its_own_leaves_what_others_queued(queue: Que
     assert order(queue) == ["MINE"]
     queue.asked = None
     assert len(take(queue, MAX_LOOKED_AT)) == MAX_LOOKED_AT
-
-
-def test_while_only_begun_videos_are_finished_no_whole_job_is_received(queue: Queue) -> None:
-    send(queue, "1", "a1", "2", "a2")
-    queue.send([join("b9")])
-    queue.only_parts(wanted=True)
-
-    assert order(queue) == ["b9", "a1", "a2"]
-    assert queue.receive(1, wait_s=0, stop=threading.Event()) == []
-    queue.only_parts(wanted=False)
-    assert order(queue) == ["1", "2"]

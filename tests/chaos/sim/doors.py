@@ -125,7 +125,7 @@ class QueueDoor(Door):
     def __init__(self, machine, queue, bell: SimEvent) -> None:
         super().__init__(machine, "queue")
         self._queue, self._bell = queue, bell
-        self.name, self.long_poll_s, self.picks_parts = queue.name, 0.0, False
+        self.name, self.long_poll_s = queue.name, 0.0
 
     def send(self, tasks, *, delay_s: float = 0.0) -> None:
         world = self._machine.world

@@ -111,7 +111,6 @@ class SqlQueue(Queue):
     """
 
     ordered = True
-    picks_parts = True
 
     def __init__(
         self,
@@ -130,7 +129,6 @@ class SqlQueue(Queue):
         self._notifications = 0
         self._listeners: list[Callable[[], None]] = []
         self._preferred: set[str] = set()
-        self._parts_only = False
 
     def prefer(self, job_id: str) -> None:
         with self._condition:
@@ -163,9 +161,6 @@ class SqlQueue(Queue):
     def waiting(self) -> list[str]:
         rows = self._database.rows(sql.FIRST_IN_ORDER, (self.name,))
         return list(dict.fromkeys(job_of(body) for _, body in rows))
-
-    def only_parts(self, *, wanted: bool) -> None:
-        self._parts_only = wanted
 
     def listen(self, wake: Callable[[], None]) -> None:
         self._listeners.append(wake)
@@ -224,9 +219,7 @@ class SqlQueue(Queue):
 
     def _peek(self) -> tuple[bool, float | None]:
         # Two index lookups on a read connection: an idle consumer never takes the write lock.
-        ((ready, due),) = self._database.rows(
-            sql.PEEK_PARTS if self._parts_only else sql.PEEK, (self.name,)
-        )
+        ((ready, due),) = self._database.rows(sql.PEEK, (self.name,))
         return bool(ready), due
 
     def _claim(self, limit: int) -> list[Delivery]:
@@ -262,15 +255,14 @@ class SqlQueue(Queue):
         due = (self.name, now, max(sql.MAX_DUE_PER_CLAIM, limit))
         connection.execute(sql.MAKE_READY, due)
         until = now + self._numbers.visibility_s
-        first = None if self._parts_only else self._first_preferred(connection)
+        first = self._first_preferred(connection)
         if first is not None:
             rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()
-        elif self.asked and not self._parts_only:
+        elif self.asked:
             rows = []
         else:
             values = (self.name, limit, self._owner, until)
-            claim = sql.CLAIM_PARTS if self._parts_only else sql.CLAIM
-            rows = connection.execute(claim, values).fetchall()
+            rows = connection.execute(sql.CLAIM, values).fetchall()
         taken = (ClaimedMessage(*row) for row in rows)
         return sorted(taken, key=lambda one: (one.turn, one.number))
 

@@ -157,8 +157,6 @@ CLAIM = f"""WITH head AS (SELECT id FROM message WHERE queue = ? AND state = 0
 ORDER BY turn, id LIMIT ? {SKIP_LOCKED})
 UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
 visible_at = ? WHERE id IN (SELECT id FROM head) RETURNING id, turn, attempts, sent_at, body"""
-CLAIM_PARTS = CLAIM.replace("state = 0\nORDER", "state = 0 AND (grp <> '' OR turn = 0)\nORDER")
-"""Claims only parts of split videos: chunks have their video's group, and joins the first round."""
 CLAIM_ONE = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
 visible_at = ? WHERE id = ? AND state = 0 RETURNING id, turn, attempts, sent_at, body"""
 MAX_LOOKED_AT = 5000
@@ -187,9 +185,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 DELETE_OBSOLETE_LETTERS = """DELETE FROM dead_letter WHERE job_id = :job_id AND failure_class = 'receives'
 AND (SELECT state FROM job WHERE job_id = :job_id) IN ('done', 'skipped')"""
 REDRIVE_LETTER = "DELETE FROM dead_letter WHERE id = ? AND queue = ? RETURNING body, grp"
-PEEK_PARTS = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0
-AND (grp <> '' OR turn = 0)), (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0
-AND (grp <> '' OR turn = 0))"""
 PEEK = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0),
 (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0)"""
 COUNT = """SELECT

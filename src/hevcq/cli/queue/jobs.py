@@ -191,10 +191,6 @@ def pause(
             "--for", metavar="TIME", help="Resume automatically after this time, e.g. 2h."
         ),
     ] = None,
-    after_current: Annotated[
-        bool,
-        typer.Option("--after-current", help="Finish videos that have begun, split ones too."),
-    ] = False,
     now: Annotated[
         bool, typer.Option("--now", help="Stop running encodes; they start again later.")
     ] = False,
@@ -208,18 +204,17 @@ def pause(
     """Stop new work until `hevcq resume`.
 
     Encodes that run end, but no further chunk of a split video begins. Every process on the data
-    folder, or the whole farm, obeys within seconds. On AWS a chunk looks like any other task until it is
-    received, so --after-current changes nothing there.
+    folder, or the whole farm, obeys within seconds.
     """
-    if sum((after_current, now, freeze)) > 1:
-        raise UsageError("Only one of --after-current, --now and --freeze can be given.")
-    chosen = {after_current: "finish", freeze: "freeze", now: "stop"}.get(True, "border")
+    if now and freeze:
+        raise UsageError("Only one of --now and --freeze can be given.")
+    chosen = {freeze: RunningWork.FREEZE, now: RunningWork.STOP}.get(True, RunningWork.BORDER)
     with cli_of(ctx).app() as app:
         wanted = Pause(
             by=current_user(),
             profile=_known(app, profile) or "",
             since=app.clock.now(),
-            running=RunningWork(chosen),
+            running=chosen,
         )
         for_s = None if length is None else pausing.seconds_of(length)
         local = not app.settings.on_aws

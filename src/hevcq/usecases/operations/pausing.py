@@ -167,7 +167,6 @@ class DailyCap:
 
 
 EFFECTS: Mapping[RunningWork, str] = {
-    RunningWork.FINISH: "Videos that have begun are finished, split ones too; none begins.",
     RunningWork.BORDER: "Running encodes end; nothing new begins.",
     RunningWork.FREEZE: "Running encodes stand still and go on later; nothing new begins.",
     RunningWork.STOP: "Running encodes stop and start again later; nothing new begins.",
