@@ -13,7 +13,7 @@ from hevcq.library.own_files import Certificates
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.ingest.session import Ingest
 from support.catalog import new_catalog
 from support.fakes.backend import HEVC, memory_backend
 from support.ingest.run import NEVER, Bench
@@ -56,15 +56,17 @@ def forget(bench: Bench) -> None:
 
 def planned(bench: Bench):
     """Return what an ingest says of the one video."""
-    setup = IngestSetup(
+    ingest = Ingest(
+        bench.ports,
+        bench.collector,
+        bench.proofs,
+        bench.events.append,
         roots=(bench.media,),
         profiles=(HEVC,),
         where=bench.where,
         planner=lambda _profile, _info: encode_plan(),
     )
     found = [video(bench.media / "a.mp4", root=bench.media)]
-    tell = bench.events.append
-    ingest = Ingest(bench.ports, setup, bench.collector, tell, bench.proofs)
     (item,) = ingest.plan(found).items
     return item
 

@@ -1,9 +1,6 @@
 """Exit codes, their meanings, and the mapping from errors to them."""
 
-from __future__ import annotations
-
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from hevcq.errors import (
     ConfigError,
@@ -18,9 +15,6 @@ from hevcq.errors import (
     WorkerUnfit,
     is_full,
 )
-
-if TYPE_CHECKING:
-    from hevcq.usecases.ingest.track import IngestSummary
 
 
 class ExitCode(IntEnum):
@@ -79,13 +73,6 @@ def exit_code(error: BaseException) -> ExitCode:
     if isinstance(error, OSError):  # e.g. stdout is a file on a full disk
         return ExitCode.STORAGE if is_full(error) else ExitCode.UNAVAILABLE
     return ExitCode.INTERNAL
-
-
-def ingest_exit_code(summary: IngestSummary) -> ExitCode:
-    """Return the exit code of an ingest that ended: interrupted, some failed or were refused, or ok."""
-    if summary.interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.OK if summary.all_good else ExitCode.SOME_FAILED
 
 
 def table() -> str:

@@ -109,15 +109,15 @@ class Abandon(Frozen):
 Verdict = Done | Skipped | RetryIn | Bury | Release | Abandon
 
 
+LONGEST_DELAY = 120
+"""What the delay after a failure grows to, over that after the first."""
+
+
 class Limits(Frozen):
     """The limits of a profile (`QueueNumbers` has their defaults) that the verdict depends on."""
 
     max_failures: int = Field(ge=1)
     backoff_base_s: float = Field(gt=0)
-
-    @property
-    def backoff_cap_s(self) -> float:
-        return 120 * self.backoff_base_s
 
 
 _CLASSES: tuple[tuple[type[HevcqError], FailureClass], ...] = (
@@ -204,7 +204,7 @@ def verdict(
 
 def backoff(failures: int, limits: Limits, jitter: float) -> float:
     """Return the delay in seconds after `failures` earlier failures: doubling, capped, jittered."""
-    whole = min(limits.backoff_cap_s, limits.backoff_base_s * 2.0 ** min(failures, 32))
+    whole = limits.backoff_base_s * min(LONGEST_DELAY, 2.0 ** min(failures, 32))
     return whole * (0.5 + jitter / 2)
 
 

@@ -5,18 +5,29 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx2 as http
+from pydantic import SecretStr
 from standardwebhooks import Webhook as Signer
 
 from hevcq.errors import ConfigError
 from hevcq.ports.catalog import Message, NotDelivered, Receiver
+from hevcq.settings.model import Settings
+from hevcq.settings.web import (
+    MediaServerSettings,
+    NotifySettings,
+    WebhookSettings,
+    path_of,
+    revealed,
+    signing_secret,
+)
 from hevcq.util.clock import Clock
+from hevcq.util.text import printable, reason_of
 
 TIMEOUT_S = 10.0
 
@@ -239,3 +250,43 @@ KINDS: dict[str, type[MediaServer]] = {
 
 def _below(path: str, folder: str) -> bool:
     return bool(folder) and path.startswith(f"{folder.rstrip('/')}/")
+
+
+def receivers_of(settings: Settings, clock: Clock) -> list[Receiver]:
+    """Return all receivers.
+
+    Raises ConfigError if a secret cannot be read, an address is none, or a package is missing.
+    """
+    return [
+        *(people(one) for one in settings.notify),
+        *(_webhook(one, clock) for one in settings.webhook),
+        *(_media_server(one) for one in settings.media_server),
+    ]
+
+
+def people(one: NotifySettings) -> Receiver:
+    """Return who is notified by an address of apprise. Raises ConfigError if apprise does not know it."""
+    url = _secret(one.url, "[[notify]] url")
+    return People(one.name, url, frozenset(one.events), one.daily_at)
+
+
+def _webhook(one: WebhookSettings, clock: Clock) -> Receiver:
+    secret = _secret(one.secret, "[[webhook]] secret", signing_secret)
+    name = one.name or one.url.split("://")[1].split("/")[0]
+    return Webhook(name, one.url, secret, frozenset(one.events), clock)
+
+
+def _media_server(one: MediaServerSettings) -> Receiver:
+    key = _secret(one.key, "[[media_server]] key")
+    pairs = [pair.partition("=")[::2] for pair in one.paths]
+    return KINDS[one.kind](one.url, key, pairs)
+
+
+def _secret(secret: SecretStr, name: str, read: Callable[[str], str] = str) -> str:
+    """Return a secret, of the settings or of the file that they name. Raises ConfigError."""
+    try:
+        return read(revealed(secret))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{name}: {printable(path_of(secret) or 'it')} {reason_of(error)}."
+        ) from error

@@ -2,11 +2,12 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from hevcq.domain.events import EventName, Listener
+from hevcq.domain.job import Source
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceAway
@@ -33,11 +34,9 @@ from hevcq.usecases.ingest.request import Destination, IngestRequest
 from hevcq.usecases.ingest.session import (
     Accept,
     Ingest,
-    IngestSetup,
     Refine,
 )
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
-from hevcq.usecases.operations.reprocess import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
@@ -89,14 +88,20 @@ class FolderIngest:
         return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock, zone))
 
     def _build_session(self, where: Destination) -> Ingest:
-        app, ports, profiles = self._app, self._ports, self.profiles
+        app, profiles = self._app, self.profiles
         local = not app.settings.on_aws
         if not self.request.collect_only:  # nothing would come of uploads without a queue
             _ = [app.backend.queues[profile.name] for profile in profiles]
         fleets = [profile.fleet for profile in profiles]
         subscribed = {each.name for each in app.profiles.values() if each.subscribe}
         rates = learned_rates(app.catalog, profiles)
-        setup = IngestSetup(
+        known = app.catalog, app.backend.ledger, app.encoder, app.profiles, app.scratch
+        proofs = Proofs(*known, stop=self._stop, verify_before_replace=not local)
+        return Ingest(
+            self._ports,
+            Collector(self._ports, proofs, discard=local, mark_source_finished=self._finish()),
+            proofs,
+            self._emit,
             roots=self.request.roots,
             free_bytes=self.request.free_bytes,
             budget_s=self.request.budget_s,
@@ -118,16 +123,15 @@ class FolderIngest:
             accept=self._acceptance(rates),
             summary=self._summary,
         )
-        known = app.catalog, app.backend.ledger, app.encoder, app.profiles, app.scratch
-        proofs = Proofs(*known, stop=self._stop, verify_before_replace=not local)
-        finish = SourceFinisher(app.backend, app.profiles, app.catalog)
-        collector = Collector(
-            ports,
-            proofs,
-            discard=local,
-            mark_source_finished=finish if app.settings.aws.tag_done else lambda _source: False,
-        )
-        return Ingest(ports, setup, collector, self._emit, proofs)
+
+    def _finish(self) -> Callable[[Source], bool]:
+        """Return what marks a source as finished, where that is asked for."""
+        app = self._app
+        if not app.settings.aws.tag_done:
+            return lambda _source: False
+        from hevcq.usecases.operations.reprocess import SourceFinisher
+
+        return SourceFinisher(app.backend, app.profiles, app.catalog)
 
     def _refine(self, mode: Mode) -> Refine | None:
         app, request = self._app, self.request
@@ -237,8 +241,8 @@ class FolderIngest:
 
     def step(self) -> bool:
         if self.request.no_wait:
-            self.session.uploader.raise_error()
-            return self.session.uploader.busy or self._waiting
+            self.session.enqueuer.raise_error()
+            return self.session.enqueuer.busy or self._waiting
         self._queue_new()
         still_open = self.session.step(self._stop)
         return still_open or self._watch is not None or self._waiting
@@ -304,7 +308,7 @@ class FolderIngest:
         self._uploads_end.set()
         if self._watch is not None:
             self._watch.stop()
-        self.session.uploader.join()
+        self.session.enqueuer.join()
         left = self.feed.drop() if self.feed is not None and self._watch is None else ()
         for item in left:
             self._summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))

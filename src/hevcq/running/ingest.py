@@ -132,7 +132,8 @@ class IngestApplication:
         try:
             self._start(items)
             while self._step():
-                self._app.processes.tell(waiting=listed(feeds))
+                if feeds:
+                    self._app.processes.tell(waiting=listed(feeds))
                 self._app.clock.wait(self._wake, self._poll_s())
                 self._wake.clear()
         finally:
@@ -165,7 +166,7 @@ class IngestApplication:
         sessions = [folder.session for folder in self._folders]
         for _ in range(round(1 / FIRST_POLL_S)):
             if any(each.tracker.open for each in sessions) or not any(
-                each.uploader.busy for each in sessions
+                each.enqueuer.busy for each in sessions
             ):
                 return
             self._app.clock.wait(self._signals.asked, FIRST_POLL_S)
@@ -194,7 +195,7 @@ class IngestApplication:
         sessions = [folder.session for folder in self._folders]
         left = set[str]().union(*(each.tracker.profiles for each in sessions))
         problems = [self._workers.unfit(name) for name in left]
-        if problems and all(problems) and not any(each.uploader.busy for each in sessions):
+        if problems and all(problems) and not any(each.enqueuer.busy for each in sessions):
             raise WorkerUnfit(" ".join(problems))
 
     def _why_paused(self) -> str:
@@ -282,7 +283,7 @@ def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> 
         return
     feeds = [each.feed for each in feeding.values() if each.feed is not None]
     most = most_queued(app.capacity.slots if not app.settings.on_aws else None)
-    ahead = sum(one.session.uploader.left + one.session.tracker.open for one in folders)
+    ahead = sum(one.session.enqueuer.left + one.session.tracker.open for one in folders)
     room = sum(each.waiting for each in feeds)
     for feed, items in hand_out(feeds, room if no_wait else min(room, most - ahead)):
         feeding[id(feed)].session.queue(items)

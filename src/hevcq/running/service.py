@@ -6,8 +6,8 @@ finished encodes are put in place and a stop is heard meanwhile too.
 """
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,6 +18,7 @@ from hevcq.running.folder import FolderIngest
 from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
+from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.context import FolderState, alone, folder_state
 from hevcq.usecases.ingest.feed import listed
 from hevcq.usecases.ingest.request import library_request
@@ -28,8 +29,9 @@ from hevcq.util.signals import Notifier, StopSignals
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import opened
-from hevcq.wiring.worker import build_pool
+from hevcq.wiring.worker import build_pool, facts_of
 from hevcq.worker.pool import WorkerPool
+from hevcq.worker.slot import SlotOutcome
 
 LOOK_S = 60.0
 """Seconds between looks whether a library's folder is there and on the same mount."""
@@ -251,7 +253,7 @@ class Service:
         old = self._read  # the page of this process may have adopted the new ones already
         try:
             with self._app.settings_file.locked():
-                new, profiles = self._load(), self._app.read_profiles()
+                new, profiles = self._load(), read_profiles(self._app.settings)
             self._require_sound(new.libraries, {**self._app.profiles, **profiles})
         except HevcqError as error:
             self._warn(f"The settings stay as they were: {error}")
@@ -382,3 +384,30 @@ class SyncThread:
             where = "" if each.target is None else f" → {printable(each.target)}"
             why = f" ({printable(each.reason)})" if each.reason else ""
             self._echo(f"{each.fate.value} {printable(each.path)}{where}{why}")
+
+
+def run_pool(
+    pool: WorkerPool, app: App, signals: StopSignals, *, drain: Sequence[str] = ()
+) -> None:
+    """Run a pool until a stop signal, or until the queues of the profiles `drain` are empty.
+
+    Raises the error that ended the pool, or HevcqError if it stopped without one.
+    """
+    queues = [app.worker_backend.queues[name] for name in drain]
+
+    def drained() -> bool:
+        return bool(queues) and all(queue.depth().empty for queue in queues) and pool.idle
+
+    if pool.run(signals, drained) is not SlotOutcome.STOPPED:
+        error = pool.error or HevcqError("The worker ended by itself.")
+        _sign_off(app, error)
+        raise error
+
+
+def _sign_off(app: App, error: BaseException) -> None:
+    """Leave in the list of machines why this one cannot work."""
+    backend, broken = app.worker_backend, facts_of(app)
+    if backend.machines is not None:
+        with suppress(HevcqError):
+            reason = {"waits": (str(error),), "slots": 0}
+            backend.machines.leave(backend.owner, broken.model_copy(update=reason))

@@ -126,6 +126,30 @@ def load_profiles(folder: Path) -> dict[str, Profile]:
     return found
 
 
+def read_profiles(settings: Settings) -> dict[str, Profile]:
+    """Read the profiles of a farm, by name: on AWS those that have a queue there. Raises ConfigError."""
+    found = load_profiles(profile_folder(settings))
+    if not settings.on_aws:
+        return found
+    named = settings.aws.profiles
+    deployed = {
+        name: profile
+        for name, profile in found.items()
+        if (name in named if named else profile.fleet.deployed)
+    }
+    if named and not deployed:
+        raise ConfigError(
+            f"aws.profiles names none of the profiles here: {', '.join(found)}.",
+            remedy="Correct it, or set profiles_dir to the folder that has them.",
+        )
+    if beside := [name for name, profile in deployed.items() if profile.subtitles.beside]:
+        raise ConfigError(
+            f"{', '.join(beside)}: subtitles.beside is for media folders, and AWS has none.",
+            remedy="Take it out; the rendition holds the subtitles as tracks.",
+        )
+    return deployed
+
+
 def pick(profiles: Mapping[str, Profile], names: list[str]) -> list[Profile]:
     """Return the named profiles; raise UnknownProfile with the nearest right name."""
     for name in names:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hevcq.errors import ConfigError
 from hevcq.settings.model import Settings
-from hevcq.settings.profile_files import load_profiles, profile_folder
+from hevcq.settings.profile_files import read_profiles
 from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.host import Capacity, capacity
 
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from hevcq.sql.catalog import Catalog
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.operations.pausing import DailyCap
-    from hevcq.usecases.operations.status import Here
     from hevcq.usecases.settings.changes import SettingsFile
     from hevcq.util.processes import Processes
 
@@ -61,7 +58,7 @@ class App:
     @cached_property
     def profiles(self) -> dict[str, Profile]:
         """Every profile by name; on AWS those that have a queue there. Change none but by `adopt_profiles`."""
-        return self.read_profiles()
+        return read_profiles(self.settings)
 
     @property
     def settings_file(self) -> SettingsFile:
@@ -99,28 +96,6 @@ class App:
         self.adopt_profiles({**self.profiles, **{each.name: each for each in found}})
         for each in found:
             self.backend.queues[each.name].asked = each.video.crf, each.video.quality
-
-    def read_profiles(self) -> dict[str, Profile]:
-        found = load_profiles(profile_folder(self.settings))
-        if not self.settings.on_aws:
-            return found
-        named = self.settings.aws.profiles
-        deployed = {
-            name: profile
-            for name, profile in found.items()
-            if (name in named if named else profile.fleet.deployed)
-        }
-        if named and not deployed:
-            raise ConfigError(
-                f"aws.profiles names none of the profiles here: {', '.join(found)}.",
-                remedy="Correct it, or set profiles_dir to the folder that has them.",
-            )
-        if beside := [name for name, profile in deployed.items() if profile.subtitles.beside]:
-            raise ConfigError(
-                f"{', '.join(beside)}: subtitles.beside is for media folders, and AWS has none.",
-                remedy="Take it out; the rendition holds the subtitles as tracks.",
-            )
-        return deployed
 
     @cached_property
     def _sql(self) -> SqlBackend:
@@ -291,18 +266,6 @@ class App:
 
         return Ports(self.catalog, self.clock, self.settings.data_dir, self.backend)
 
-    def workers_running(self) -> int | None:
-        """Return the number of worker processes on this data folder; None where others may run."""
-        from hevcq.util.processes import rows
-
-        if self.settings.on_aws:
-            return None
-        here = sum(
-            (bool(row.get("slots")) and not row["stopping"]) or bool(row.get("joined"))
-            for row in rows(self.settings.data_dir)
-        )
-        return here if self.settings.backend == "embedded" else here or None
-
     @property
     def hours(self) -> Hours:
         """When this machine may work; a fleet's workers have their own settings."""
@@ -315,6 +278,7 @@ class App:
         settings = self.settings.schedule
         if not settings.gate_command or self.settings.on_aws:
             return ""
+        from hevcq.ffmpeg.process.child import run_command
         from hevcq.usecases.operations.pausing import GateCommand
 
         condition = GateCommand(lambda: settings.gate_command, run_command)
@@ -335,17 +299,6 @@ class App:
             self.clock,
             self.hours.schedule.zone,
         )
-
-    def here(self) -> Here:
-        """Return what this machine says of its own work; of a fleet's workers it knows nothing."""
-        from hevcq.usecases.operations.status import Here
-        from hevcq.util.processes import rows
-
-        unfit: dict[str, str] = {}
-        if not self.settings.on_aws:
-            for row in rows(self.settings.data_dir):
-                unfit |= row.get("unfit", {})
-        return Here(self.workers_running(), self.hours, self.condition(), unfit)
 
     def close(self) -> None:
         """Close everything that was opened; idempotent."""
@@ -369,18 +322,3 @@ def migration(
     from hevcq.backends.sql.migrate import open_migration
 
     return open_migration(settings, to, SystemClock(), notice)
-
-
-def run_command(argv: list[str]) -> int:
-    """Run a program with a clean environment; return its exit code.
-
-    Raises WorkerUnfit if it cannot be started, LimitExceeded if it does not end in time.
-    """
-    from hevcq.ffmpeg.process.child import run_child
-    from hevcq.ffmpeg.process.limits import ChildLimits
-    from hevcq.ffmpeg.process.sandbox import Access
-    from hevcq.usecases.operations.pausing import COMMAND_TIMEOUT_S
-
-    limits = ChildLimits(access=Access(confined=False))
-    done = run_child(argv, stop=threading.Event(), limits=limits, deadline_s=COMMAND_TIMEOUT_S)
-    return done.returncode

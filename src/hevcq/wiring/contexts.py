@@ -5,27 +5,15 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, HevcqError, Unavailable
-from hevcq.settings.web import (
-    MediaServerSettings,
-    NotifySettings,
-    WebhookSettings,
-    path_of,
-    revealed,
-    signing_secret,
-)
-from hevcq.util.clock import Clock
+from hevcq.errors import HevcqError, Unavailable
 from hevcq.util.log import get_logger
-from hevcq.util.text import printable, reason_of
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from hevcq.domain.profile import Profile
     from hevcq.ports.catalog import Checked, Happened, Receiver, Remote
     from hevcq.settings.libraries import SyncSettings
@@ -44,13 +32,12 @@ def doctor_context(app: App) -> DoctorContext:
     """Return what the checks of this machine need; each is opened by the check that asks for it."""
     from hevcq.usecases.doctor import DoctorContext
     from hevcq.usecases.notify.sender import check_receivers
-    from hevcq.worker.admission import Scratch
 
     def self_test(profile: Profile) -> str:
-        with closing(Scratch(app.settings.scratch, app.clock)) as scratch, ExitStack() as stack:
+        with ExitStack() as stack:
             try:
                 app.encoder.version()
-                folder = stack.enter_context(scratch.job("self-test"))
+                folder = stack.enter_context(app.scratch(0))
             except HevcqError:  # the checks of ffmpeg and of the folder say it
                 return ""
             app.encoder.self_test(profile, folder, stop=threading.Event())
@@ -252,11 +239,11 @@ def receivers(app: App) -> list[Receiver]:
     Raises ConfigError if a secret cannot be read, an address is none, or a package is missing.
     """
     settings = app.settings
-    return [
-        *(people(one) for one in settings.notify),
-        *(_webhook(one, app.clock) for one in settings.webhook),
-        *(_media_server(one) for one in settings.media_server),
-    ]
+    if not (settings.notify or settings.webhook or settings.media_server):
+        return []
+    from hevcq.remotes.notify import receivers_of
+
+    return receivers_of(settings, app.clock)
 
 
 def try_receiver(app: App, number: int) -> tuple[str, str]:
@@ -266,37 +253,3 @@ def try_receiver(app: App, number: int) -> tuple[str, str]:
     one = receivers(app)[number]
     ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())
     return name, problem
-
-
-def people(settings: NotifySettings) -> Receiver:
-    """Return who is notified by an address of apprise. Raises ConfigError if apprise does not know it."""
-    from hevcq.remotes.notify import People
-
-    url = _secret(settings.url, "[[notify]] url")
-    return People(settings.name, url, frozenset(settings.events), settings.daily_at)
-
-
-def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
-    from hevcq.remotes.notify import Webhook
-
-    secret = _secret(settings.secret, "[[webhook]] secret", signing_secret)
-    name = settings.name or settings.url.split("://")[1].split("/")[0]
-    return Webhook(name, settings.url, secret, frozenset(settings.events), clock)
-
-
-def _media_server(settings: MediaServerSettings) -> Receiver:
-    from hevcq.remotes.notify import KINDS
-
-    key = _secret(settings.key, "[[media_server]] key")
-    pairs = [pair.partition("=")[::2] for pair in settings.paths]
-    return KINDS[settings.kind](settings.url, key, pairs)
-
-
-def _secret(secret: SecretStr, name: str, read: Callable[[str], str] = str) -> str:
-    """Return a secret, of the settings or of the file that they name. Raises ConfigError."""
-    try:
-        return read(revealed(secret))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{name}: {printable(path_of(secret) or 'it')} {reason_of(error)}."
-        ) from error

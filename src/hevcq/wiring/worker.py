@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, HevcqError
+from hevcq.errors import ConfigError
 from hevcq.settings.profile_files import pick
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from hevcq.domain.profile import Profile
     from hevcq.ports.backend import WorkerFacts
     from hevcq.ports.encoder import Encoder
-    from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission, Scratch
     from hevcq.worker.handler import ProfileQueue
@@ -96,14 +94,14 @@ def _presence(
         proven = {encoder_of(each.video.codec) for each in app.encoder.proven(served)}
         waits = dict.fromkeys(filter(None, (pool().why_paused(each.name) for each in served)))
         said = {"encoders": tuple(sorted(proven)), "waits": tuple(waits)}
-        return _facts(app).model_copy(update=said)
+        return facts_of(app).model_copy(update=said)
 
     presence = Presence(machines, app.worker_backend.owner, facts, app.clock)
     watching.append(presence)
     return presence.reason
 
 
-def _facts(app: App) -> WorkerFacts:
+def facts_of(app: App) -> WorkerFacts:
     from hevcq.worker.monitoring.watchers import worker_facts
 
     return worker_facts(app.encoder, app.capacity, app.settings.scratch)
@@ -143,9 +141,9 @@ def admission(
 
     `report` is called with why the encoder, by default this machine's, cannot make profiles, by name.
     """
+    from hevcq.ffmpeg.process.child import run_command
     from hevcq.settings.model import ScheduleSettings
     from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, GateCommand
-    from hevcq.wiring.app import run_command
     from hevcq.worker.admission import AGAIN_EVERY_S, Admission, SelfTests
     from hevcq.worker.monitoring.watchers import periodic
 
@@ -160,35 +158,6 @@ def admission(
     watching.append(periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
     pauses = app.worker_backend.ledger
     return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests, out)
-
-
-def run_pool(
-    pool: WorkerPool, app: App, signals: StopSignals, *, drain: Sequence[str] = ()
-) -> None:
-    """Run a pool until a stop signal, or until the queues of the profiles `drain` are empty.
-
-    Raises the error that ended the pool, or HevcqError if it stopped without one.
-    """
-    from hevcq.worker.slot import SlotOutcome
-
-    queues = [app.worker_backend.queues[name] for name in drain]
-
-    def drained() -> bool:
-        return bool(queues) and all(queue.depth().empty for queue in queues) and pool.idle
-
-    if pool.run(signals, drained) is not SlotOutcome.STOPPED:
-        error = pool.error or HevcqError("The worker ended by itself.")
-        _sign_off(app, error)
-        raise error
-
-
-def _sign_off(app: App, error: BaseException) -> None:
-    """Leave in the list of machines why this one cannot work."""
-    backend, broken = app.worker_backend, _facts(app)
-    if backend.machines is not None:
-        with suppress(HevcqError):
-            reason = {"waits": (str(error),), "slots": 0}
-            backend.machines.leave(backend.owner, broken.model_copy(update=reason))
 
 
 def watchers(app: App) -> list[Watcher]:

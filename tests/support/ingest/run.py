@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.domain.certificate import REQUIRED, Certificate, GateResult, Outcome
@@ -19,9 +19,9 @@ from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Publication
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Item, Known, decide
-from hevcq.usecases.ingest.enqueue import Enqueuer, Uploader
+from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker
 from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.usecases.proofs import Proofs
@@ -63,8 +63,7 @@ class Bench:
         tell = self.events.append
         ledger = self.backend.ledger
         self.tracker = JobTracker(ledger, self.collector, self.summary, tell, self.clock)
-        self.enqueuer = Enqueuer(self.ports, self.where, tell)
-        self.uploader = Uploader(self.enqueuer, self.tracker)
+        self.enqueuer = Enqueuer(self.ports, self.where, self.tracker)
 
     def video(self, name: str = "a.mp4", content: bytes = b"clip" * 100) -> Item:
         path = self.media / name
@@ -151,16 +150,15 @@ def plain(_profile: object, _info: object) -> EncodePlan:
 
 def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
     """Return an ingest of the bench's folder."""
-    request = IngestSetup(
-        roots=(bench.media,), profiles=(HEVC,), where=bench.where, planner=planner, cores=2.0
-    )
-    return Ingest(
-        bench.ports,
-        replace(request, **changes),
-        bench.collector,
-        bench.events.append,
-        bench.proofs,
-    )
+    usual = {
+        "roots": (bench.media,),
+        "profiles": (HEVC,),
+        "where": bench.where,
+        "planner": planner,
+        "cores": 2.0,
+    }
+    ports = bench.ports, bench.collector, bench.proofs, bench.events.append
+    return Ingest(*ports, **usual | changes)
 
 
 def videos(bench: Bench, *names: str) -> list[FoundVideo]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.cli.exit_codes import ExitCode, ingest_exit_code
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.library.ingest_session import ingest_exit_code
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
@@ -25,8 +26,8 @@ def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
     """Queue the plan's items and do the workers' part, without any thread."""
     ingest.summary.add_planned(plan)
     for item in plan.of(Disposition.QUEUE, Disposition.COLLECT, Disposition.JOIN):
-        ingest.uploader.submit([[item]])
-        ingest.uploader.step([item], NEVER)
+        ingest.enqueuer.submit([[item]])
+        ingest.enqueuer.step([item], NEVER)
     waiting = list(bench.backend.ledger.jobs(JobFilter()))
     for job in waiting:
         if job.state is JobState.QUEUED:

@@ -30,7 +30,7 @@ def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: B
     backend = replace(bench.backend, task_publisher=task_publisher)
     ports = replace(bench.ports, backend=backend, catalog=catalog)
 
-    Enqueuer(ports, bench.where, bench.events.append).enqueue([item], NEVER)
+    Enqueuer(ports, bench.where, bench.tracker).enqueue([item], NEVER)
 
     assert [name for name in order if name in {"record_placements", "publish"}] == [
         "record_placements",
@@ -42,7 +42,7 @@ def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key
     bench: Bench,
 ) -> None:
     item = bench.video()
-    separate_keys = Enqueuer(bench.ports, bench.where, bench.events.append, separate_keys=True)
+    separate_keys = Enqueuer(bench.ports, bench.where, bench.tracker, separate_keys=True)
 
     ((_, job),) = separate_keys.enqueue([item], NEVER)
 
@@ -200,13 +200,13 @@ def test_an_intake_counts_a_bad_file_and_goes_on_with_the_next(bench: Bench) -> 
     bad, good = bench.video("bad.mp4"), bench.video("good.mp4")
     bad.path.unlink()
 
-    bench.uploader.submit([[bad], [good]])
-    bench.uploader.step([bad], NEVER)
-    bench.uploader.step([good], NEVER)
+    bench.enqueuer.submit([[bad], [good]])
+    bench.enqueuer.step([bad], NEVER)
+    bench.enqueuer.step([good], NEVER)
 
     assert bench.ends() == {IngestOutcome.FAILED: 1}
     assert bench.tracker.open == 1
-    assert not bench.uploader.busy
+    assert not bench.enqueuer.busy
 
 
 def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench: Bench) -> None:
@@ -219,21 +219,21 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
     bench.backend = replace(bench.backend, task_publisher=task_publisher)
     bench.wire()
     stop = threading.Event()
-    bench.uploader.submit([[bench.video()]])
-    bench.uploader.start(1, stop)
-    while bench.uploader.busy:
+    bench.enqueuer.submit([[bench.video()]])
+    bench.enqueuer.start(1, stop)
+    while bench.enqueuer.busy:
         stop.wait(0.01)
     stop.set()
-    bench.uploader.join()
+    bench.enqueuer.join()
 
     with pytest.raises(DatabaseDamaged):
-        bench.uploader.raise_error()
+        bench.enqueuer.raise_error()
 
 
 def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
-    bench.uploader.submit([[bench.video("a.mp4")], [bench.video("b.mp4")]])
+    bench.enqueuer.submit([[bench.video("a.mp4")], [bench.video("b.mp4")]])
 
-    bench.uploader.leave()
+    bench.enqueuer.leave()
 
     assert bench.ends() == {IngestOutcome.OPEN: 2}
 
@@ -241,8 +241,8 @@ def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
 def test_a_job_that_vanished_from_the_ledger_is_queued_anew(bench: Bench) -> None:
     lost = replace(bench.video(), disposition=Disposition.JOIN, job_id="no-such-job")
 
-    bench.uploader.submit([[lost]])
-    bench.uploader.step([lost], NEVER)
+    bench.enqueuer.submit([[lost]])
+    bench.enqueuer.step([lost], NEVER)
 
     assert bench.backend.ledger.counts() == {("hevc", JobState.QUEUED): 1}
 
@@ -276,8 +276,8 @@ def test_what_is_finished_is_put_in_place_once_and_the_rest_stays_queued(bench: 
     ingest = session(bench)
     plan = ingest.plan(videos(bench, "a.mp4", "b.mp4"))
     for item in plan.of(Disposition.QUEUE):
-        ingest.uploader.submit([[item]])
-        ingest.uploader.step([item], NEVER)
+        ingest.enqueuer.submit([[item]])
+        ingest.enqueuer.step([item], NEVER)
     first, second = bench.backend.ledger.jobs(JobFilter())
     bench.work(first)
 
@@ -295,7 +295,7 @@ def test_what_is_finished_is_put_in_place_once_and_the_rest_stays_queued(bench: 
 def test_nothing_is_put_in_place_once_a_stop_is_asked_for(bench: Bench) -> None:
     ingest = session(bench)
     (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
-    ingest.uploader.step([item], NEVER)
+    ingest.enqueuer.step([item], NEVER)
     (job,) = bench.backend.ledger.jobs(JobFilter())
     bench.work(job)
     (stop := threading.Event()).set()
@@ -316,7 +316,7 @@ def test_what_is_left_open_is_counted_as_it_was_asked_for(
 ) -> None:
     ingest = session(bench)
     (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
-    ingest.uploader.step([item], NEVER)
+    ingest.enqueuer.step([item], NEVER)
     assert ingest.open
 
     ingest.finish(queued=queued)

@@ -18,7 +18,7 @@ from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.operations.reprocess import (
     JobResult,
     ReprocessRequest,
@@ -50,14 +50,16 @@ class Library:
 
     def session(self, profile: Profile = HEVC) -> Ingest:
         bench = self.bench
-        request = IngestSetup(
+        return Ingest(
+            bench.ports,
+            bench.collector,
+            bench.proofs,
+            bench.events.append,
             roots=(self.root,),
             profiles=(profile,),
             where=bench.where,
             planner=lambda _profile, _info: encode_plan(),
         )
-        tell = bench.events.append
-        return Ingest(bench.ports, request, bench.collector, tell, bench.proofs)
 
     def plan(self, ingest: Ingest | None = None) -> IngestPlan:
         probe = partial(self.bench.encoder.probe, stop=NEVER)
@@ -72,9 +74,9 @@ class Library:
         ingest.summary.add_planned(plan)
         for group in (plan.of(kind) for kind in (Disposition.QUEUE, Disposition.JOIN)):
             for item in group:
-                ingest.uploader.step([item], NEVER)
+                ingest.enqueuer.step([item], NEVER)
         for item in plan.of(Disposition.COLLECT):
-            ingest.uploader.step([item], NEVER)
+            ingest.enqueuer.step([item], NEVER)
         if work:
             for job in list(self.bench.backend.ledger.jobs(JobFilter())):
                 if job.state is JobState.QUEUED:
@@ -355,7 +357,7 @@ def test_a_rendition_beside_its_original_takes_its_place_without_another_encode(
     if interrupted:
         ingest = library.session()
         ingest.queue(library.plan(ingest).items)
-        ingest.uploader.step(library.plan(ingest).items, NEVER)
+        ingest.enqueuer.step(library.plan(ingest).items, NEVER)
     assert library.ingest() == {"placed": 1}
 
     assert path.read_bytes() == rendition

@@ -21,6 +21,7 @@ from hevcq.backends.sql.store import FileStore
 from hevcq.backends.sql.video_records import SqlVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import MAX_VISIBILITY_S
+from hevcq.domain.verdict import LONGEST_DELAY
 from hevcq.errors import ConfigError, HevcqError
 from hevcq.ports.backend import (
     SILENT_S,
@@ -158,11 +159,14 @@ class SqlBackend:
 
     backend: Backend
     catalog: Catalog
-    videos: VideoRecords
     database: Database
     processes: Processes
     open_queue: Callable[[Profile], None]
     """Opens the queue of a profile that is new."""
+
+    @property
+    def videos(self) -> VideoRecords:
+        return SqlVideoRecords(self.database)
 
     def with_store(self, beside: Callable[[Store], Store]) -> SqlBackend:
         """Return the same backend with the store that `beside` makes of its own."""
@@ -357,11 +361,11 @@ def open_backend(
         common=database.paths.common,
     )
     catalog = Catalog(database, clock, local)
-    return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes, open_queue)
+    return SqlBackend(backend, catalog, database, processes, open_queue)
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
-    delays = [profile.queue.limits.backoff_cap_s for profile in profiles.values()]
+    delays = [LONGEST_DELAY * profile.queue.backoff_base_s for profile in profiles.values()]
     return max([*delays, float(MAX_VISIBILITY_S)])
 
 

@@ -21,7 +21,7 @@ from hevcq.cli.context import (
 )
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import table as render
-from hevcq.cli.output.sentences import without_path
+from hevcq.cli.output.table import without_path
 from hevcq.domain.certificate import Certificate, Gate, Outcome
 from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError

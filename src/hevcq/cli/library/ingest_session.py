@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from hevcq.cli.context import Cli
-from hevcq.cli.exit_codes import ExitCode, exit_code, ingest_exit_code
+from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.cli.output import ingest_report as report
 from hevcq.cli.output import table as render
 from hevcq.cli.output.live import open_display
@@ -14,6 +14,7 @@ from hevcq.errors import HevcqError
 from hevcq.running.ingest import IngestApplication
 from hevcq.usecases.ingest.decide import GONE, NOT_INGESTED, TO_PROCESS, UNDONE, IngestPlan, Item
 from hevcq.usecases.ingest.request import IngestRequest
+from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import counted
 from hevcq.wiring.app import App
@@ -161,3 +162,10 @@ class Session:
     def _echo(self, words: str) -> None:
         if not self._as_json:
             self._cli.echo(words)
+
+
+def ingest_exit_code(summary: IngestSummary) -> ExitCode:
+    """Return the exit code of an ingest that ended: interrupted, some failed or were refused, or ok."""
+    if summary.interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.OK if summary.all_good else ExitCode.SOME_FAILED

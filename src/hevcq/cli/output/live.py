@@ -12,8 +12,15 @@ from dataclasses import dataclass, field
 from heapq import heapreplace
 from typing import TYPE_CHECKING, Self, TextIO
 
-from hevcq.cli.output.sentences import SHOWN_WHEN_QUIET, is_routine, sentence, size_range
-from hevcq.cli.output.table import ending, paragraph, shorten
+from hevcq.cli.output.table import (
+    SHOWN_WHEN_QUIET,
+    ending,
+    is_routine,
+    paragraph,
+    sentence,
+    shorten,
+    size_range,
+)
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.util.clock import Clock

@@ -26,7 +26,7 @@ from hevcq.cli.context import (
 )
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import table as render
-from hevcq.cli.output.sentences import without_path
+from hevcq.cli.output.table import without_path
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
 from hevcq.domain.schedule import Pause, RunningWork, in_words
@@ -51,6 +51,7 @@ from hevcq.usecases.operations.reprocess import (
     ReprocessRequest,
     keep_failed,
 )
+from hevcq.usecases.operations.status import workers_running
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import ago, counted, printable
 from hevcq.wiring.app import App
@@ -111,7 +112,7 @@ def retry(
                     "retry", done.job, done.result.value, done.detail, as_json=as_json
                 )
                 seen.append(done)
-        idle = app.workers_running() == 0
+        idle = workers_running(app.settings) == 0
     results = {done.result for done in seen}
     named = bool(state) or any(not _is_folder(name) for name in names or ())
     if idle and JobResult.QUEUED in results:
@@ -425,7 +426,7 @@ def redrive(
             if number % REPORT_EVERY == 0:
                 cli.echo(f"{number} of about {total} dead letters.")
         stopped = signals.asked.is_set()
-        idle = counts["redriven"] > 0 and app.workers_running() == 0
+        idle = counts["redriven"] > 0 and workers_running(app.settings) == 0
     summary = ", ".join(
         f"{count} {word.replace('_', ' ')}" for word, count in counts.items() if count
     )

@@ -18,7 +18,7 @@ from hevcq.util import log
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import counted
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import build_pool, run_pool
+from hevcq.wiring.worker import build_pool
 
 NO_LIBRARY = "no library; add one with `hevcq libraries add PATH`"
 
@@ -150,4 +150,6 @@ def worker(
         pool = build_pool(app, profiles or (), measured=True)
         if app.settings.log_style == "console":  # a JSON log has its own line
             cli.echo(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")
+        from hevcq.running.service import run_pool
+
         run_pool(pool, app, signals, drain=(profiles or sorted(app.profiles)) if drain else ())

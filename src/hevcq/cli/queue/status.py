@@ -10,7 +10,7 @@ import typer
 
 from hevcq.cli.context import NO_WORKER, AsJson, cli_of, require_existing
 from hevcq.cli.output import table as render
-from hevcq.cli.output.sentences import without_path
+from hevcq.cli.output.table import without_path
 from hevcq.domain.keys import INBOX
 from hevcq.domain.schedule import RunningWork
 from hevcq.errors import UsageError
@@ -18,6 +18,7 @@ from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import EFFECTS
 from hevcq.usecases.operations.status import (
     encoded_since,
+    here,
     jobs_of,
     library_rows,
     library_words,
@@ -73,7 +74,8 @@ def _show(app: App, names: list[str], *, as_json: bool, watch: bool) -> None:
     if names:
         _show_jobs(app, names, as_json=as_json)
         return
-    found = overview(app.backend, app.clock, app.here(), limit=MAX_RUNNING).to_dict()
+    own = here(app.settings, app.condition())
+    found = overview(app.backend, app.clock, own, limit=MAX_RUNNING).to_dict()
     found["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
     if app.settings.on_aws and not watch:  # it reads each job of the day
         cpu_s = encoded_since(app.backend.ledger, app.clock.now() - DAY_S)

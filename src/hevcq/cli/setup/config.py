@@ -13,7 +13,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.notify.sender import try_receivers
 from hevcq.util.text import printable
 from hevcq.wiring.app import migration
-from hevcq.wiring.contexts import event_log, people, receivers
+from hevcq.wiring.contexts import event_log, receivers
 
 app = group("Show the settings, and who is notified.")
 
@@ -97,6 +97,10 @@ def show(
         ("setting", "value", "from", "meaning"),
         [[key, _shown(value), *rest] for key, value, *rest in rows],
     )
+    if not loaded.settings.notify:
+        return
+    from hevcq.remotes.notify import people
+
     for each in loaded.settings.notify:
         people(each)  # a wrong address is told after the table, while the file is at hand
 

@@ -403,3 +403,17 @@ def _pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
+
+
+COMMAND_TIMEOUT_S = 20.0
+"""Seconds that a command of the settings may take."""
+
+
+def run_command(argv: list[str]) -> int:
+    """Run a program of the settings with a clean environment; return its exit code.
+
+    Raises WorkerUnfit if it cannot be started, LimitExceeded if it does not end in time.
+    """
+    limits = ChildLimits(access=Access(confined=False))
+    done = run_child(argv, stop=threading.Event(), limits=limits, deadline_s=COMMAND_TIMEOUT_S)
+    return done.returncode

@@ -3,11 +3,11 @@
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.events import EventName, IngestEvent, Listener
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import EVERY_PROFILE, key_for_path
 from hevcq.errors import HevcqError, Interruption, SourceChanged, SourceGone, StorageError
@@ -21,7 +21,6 @@ from hevcq.usecases.ingest.track import (
     JobTracker,
     result_of,
 )
-from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -29,22 +28,30 @@ UPLOADS = 4
 """Files uploaded at a time: enough to fill a line while one of them is slow. Linking needs one."""
 NOT_QUEUED = "Not queued; run the same command to resume."
 STEP_S = 0.2
+PROGRESS_S = 0.5
 Enqueued = tuple[Item, JobRecord]
 
 
 class Enqueuer:
-    """Enqueues files. A placement is durable before its job can start, so that no kill leaves a
-    rendition without a known place."""
+    """Queues files one group (one path) at a time in threads, once it is started.
+
+    A placement is durable before its job can start, so that no kill leaves a rendition without a known
+    place. An error of one file is that file's outcome; an error of the data folder ends the threads and
+    is raised by `raise_error` in the caller's.
+    """
 
     def __init__(
-        self, ports: Ports, where: Destination, emit: Listener, *, separate_keys: bool = False
+        self, ports: Ports, where: Destination, tracker: JobTracker, *, separate_keys: bool = False
     ) -> None:
         """`separate_keys`: upload once per profile under its own key, because the store's events send a
         key under `TODO/all/` to every subscribed profile."""
-        self._ports = ports
+        self._ports, self._where, self._tracker = ports, where, tracker
         self._separate_keys = separate_keys
-        self._where = where
-        self._emit = emit
+        self._waiting: queue.Queue[Sequence[Item]] = queue.Queue()
+        self._left = 0
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
 
     def enqueue(self, items: Sequence[Item], stop: threading.Event) -> list[Enqueued]:
         """Enqueue one file for the profiles of its items (all of one path); return its jobs.
@@ -59,7 +66,7 @@ class Enqueuer:
     def _enqueue(self, items: Sequence[Item], folder: str, stop: threading.Event) -> list[Enqueued]:
         path = items[0].path
         backend = self._ports.backend
-        moved = UploadProgress(items[0], self._emit, self._ports.clock)
+        moved = self._progress(items[0])
         key = key_for_path(os.fspath(backend.common(path)), folder, backend.namespace())
         source = backend.store.accept(path, key, moved=moved, stop=stop)
         self._unchanged(items[0])
@@ -79,6 +86,22 @@ class Enqueuer:
             for job in jobs
             if job.profile in by_profile
         ]
+
+    def _progress(self, item: Item) -> Callable[[int], None]:
+        """Return what tells of an upload twice a second, and at its end if it told before: a link or a
+        short upload shows none."""
+        clock, size, file = self._ports.clock, item.size, replace(item, profile=None)
+        last, reported = clock.monotonic(), False
+
+        def tell(count: int) -> None:
+            nonlocal last, reported
+            due = clock.monotonic() - last >= PROGRESS_S or (reported and count >= size)
+            if size and due:
+                last, reported = clock.monotonic(), True
+                percent = min(100.0, 100.0 * count / size)
+                self._tracker.tell(EventName.UPLOAD_PROGRESS, file, size=size, percent=percent)
+
+        return tell
 
     def adopt(self, item: Item) -> JobRecord | None:
         """Record the placement of a job queued earlier, and return it; None if it is gone."""
@@ -158,66 +181,6 @@ class Enqueuer:
                 f"{printable(item.path)} changed after the scan; it may still be growing.",
                 remedy="Run hevcq ingest again once it is complete.",
             )
-
-
-def _is_elsewhere(item: Item, known: Placement) -> bool:
-    """Return whether an earlier command placed the rendition in another place than this one wants."""
-    collects = item.disposition is Disposition.COLLECT
-    return collects and known.state is PlacementState.PLACED and item.target != known.target
-
-
-def _placed_before(item: Item, known: Placement | None) -> Path | None:
-    """Return where an earlier command placed the rendition that waits for another place now."""
-    if known is None:
-        return None
-    if known.state in UNPLACED:
-        return known.retained
-    return known.target if _is_elsewhere(item, known) else None
-
-
-class UploadProgress:
-    """Emits upload progress about twice a second, and at the end if any was emitted before: a link or a
-    short upload shows none."""
-
-    STEP_S = 0.5
-
-    def __init__(self, item: Item, emit: Listener, clock: Clock) -> None:
-        self._item, self._emit, self._clock = item, emit, clock
-        self._last, self._reported = clock.monotonic(), False
-
-    def __call__(self, count: int) -> None:
-        """Emit that `count` bytes are uploaded, unless the last event was just now."""
-        now = self._clock.monotonic()
-        size = self._item.size
-        due = now - self._last >= self.STEP_S or (self._reported and count >= size)
-        if not size or not due:
-            return
-        self._last, self._reported = now, True
-        self._emit(
-            IngestEvent(
-                event=EventName.UPLOAD_PROGRESS,
-                at=self._clock.now(),
-                path=printable(self._item.path),
-                size=size,
-                percent=min(100.0, 100.0 * count / size),
-            )
-        )
-
-
-class Uploader:
-    """Queues files one group (one path) at a time in `threads` threads.
-
-    An error of one file is that file's outcome; an error of the data folder ends the uploader
-    and is raised by `raise_error` in the caller's thread.
-    """
-
-    def __init__(self, enqueuer: Enqueuer, tracker: JobTracker) -> None:
-        self._enqueuer, self._tracker = enqueuer, tracker
-        self._waiting: queue.Queue[Sequence[Item]] = queue.Queue()
-        self._left = 0
-        self._lock = threading.Lock()
-        self._error: BaseException | None = None
-        self._threads: list[threading.Thread] = []
 
     @property
     def left(self) -> int:
@@ -307,11 +270,26 @@ class Uploader:
         for item in group:
             if item.disposition is Disposition.QUEUE:
                 continue
-            job = self._enqueuer.adopt(item)
+            job = self.adopt(item)
             if job is None:
                 fresh.append(item)
             else:
                 self._tracker.add(item, job)
         if fresh:
-            for queued in self._enqueuer.enqueue(fresh, stop):
+            for queued in self.enqueue(fresh, stop):
                 self._tracker.add(*queued)
+
+
+def _is_elsewhere(item: Item, known: Placement) -> bool:
+    """Return whether an earlier command placed the rendition in another place than this one wants."""
+    collects = item.disposition is Disposition.COLLECT
+    return collects and known.state is PlacementState.PLACED and item.target != known.target
+
+
+def _placed_before(item: Item, known: Placement | None) -> Path | None:
+    """Return where an earlier command placed the rendition that waits for another place now."""
+    if known is None:
+        return None
+    if known.state in UNPLACED:
+        return known.retained
+    return known.target if _is_elsewhere(item, known) else None

@@ -42,7 +42,7 @@ from hevcq.usecases.ingest.decide import (
     placements_by_source,
     with_forecast,
 )
-from hevcq.usecases.ingest.enqueue import Enqueuer, Uploader
+from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker, item_event
@@ -62,12 +62,19 @@ Accept = Callable[[FoundVideo, Item], Item | None]
 """Return an item as a library's rules change it, or None if they do not want it."""
 
 
-@dataclass(frozen=True, slots=True)
-class IngestSetup:
-    """What to do. `cores`, `workers`, `busy` and `machine` (the cores of one job, None: all) only serve
-    the forecast; `free_bytes` and `budget_s` are as in IngestRequest, `uploads` how many files go in at a time;
-    `separate_keys` is as in `Enqueuer`."""
+@dataclass(eq=False)
+class Ingest:
+    """One ingest. Events go to `emit`; `summary` collects the results.
 
+    `cores`, `workers`, `busy` and `machine` (the cores of one job, None: all) only serve the forecast;
+    `free_bytes` and `budget_s` are as in IngestRequest, `uploads` how many files go in at a time;
+    `separate_keys` is as in `Enqueuer`.
+    """
+
+    ports: Ports
+    collector: Collector
+    proofs: Proofs
+    emit: Listener
     roots: tuple[Path, ...]
     profiles: tuple[Profile, ...]
     where: Destination
@@ -86,28 +93,16 @@ class IngestSetup:
     refine: Refine | None = None
     summary: IngestSummary = field(default_factory=IngestSummary)
 
-
-class Ingest:
-    """One ingest. Events go to `emit`; `summary` collects the results."""
-
-    def __init__(
-        self,
-        ports: Ports,
-        request: IngestSetup,
-        collector: Collector,
-        emit: Listener,
-        proofs: Proofs,
-    ) -> None:
-        self._ports, self._request = ports, request
-        self._emit, self._collector, self._proofs = emit, collector, proofs
-        self.summary = request.summary
-        clock, backend = ports.clock, ports.backend
-        names = [profile.name for profile in request.profiles]
-        sweep = ExpiredMessages(backend, names).check
-        self.tracker = JobTracker(backend.ledger, collector, self.summary, emit, clock, sweep=sweep)
+    def __post_init__(self) -> None:
+        clock, backend = self.ports.clock, self.ports.backend
+        ledger, collector = backend.ledger, self.collector
+        self.tracker = JobTracker(ledger, collector, self.summary, self.emit, clock)
+        if backend.external_dlq:
+            names = [profile.name for profile in self.profiles]
+            self.tracker.sweep = ExpiredMessages(backend, names).check
         self.tracker.learn = self._learn
-        enqueuer = Enqueuer(ports, request.where, emit, separate_keys=request.separate_keys)
-        self.uploader = Uploader(enqueuer, self.tracker)
+        separate = self.separate_keys
+        self.enqueuer = Enqueuer(self.ports, self.where, self.tracker, separate_keys=separate)
 
     def plan(
         self,
@@ -121,31 +116,30 @@ class Ingest:
         self._emit_event(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
         listed = list(self._listed(found))
-        certificates = Certificates(self._request.roots)
-        ours = OwnRenditions(self._proofs, certificates, _renditions(listed))
+        certificates = Certificates(self.roots)
+        ours = OwnRenditions(self.proofs, certificates, _renditions(listed))
         items = [item for each in listed for item in self._items(each, known, ours)]
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
         items.extend(self._left(live))
-        request = self._request
-        targets = Targets(request.where, ours)
+        targets = Targets(self.where, ours)
         undone = UndoneOriginals(FileSystem(stop))
         settled: Sequence[Item] = [
             self._undone(targets.settled(item), undone)
-            if request.where.mode is Mode.REPLACE
+            if self.where.mode is Mode.REPLACE
             else self._done_before(targets.settled(item), ours)
             for item in items
         ]
-        rates, refine = request.rates, request.refine
+        rates, refine = self.rates, self.refine
         settled, rates = refine(settled, rates) if refine else (settled, rates)
-        machine = request.cores, request.workers, request.machine, request.busy
+        machine = self.cores, self.workers, self.machine, self.busy
         plan = with_forecast(settled, rates, *machine)
-        if request.free_bytes or request.budget_s or request.max_cpu_s:
-            wanted, budget_s = request.free_bytes or math.inf, request.budget_s * request.cores
-            most_s = request.max_cpu_s or math.inf
+        if self.free_bytes or self.budget_s or self.max_cpu_s:
+            wanted, budget_s = self.free_bytes or math.inf, self.budget_s * self.cores
+            most_s = self.max_cpu_s or math.inf
             chosen = most_saving(plan.items, wanted, budget_s or math.inf, most_s)
             plan = with_forecast(chosen, rates, *machine)
         for item in plan.items:
-            self._emit(planned_event(item, self._ports.clock.now()))
+            self.emit(planned_event(item, self.ports.clock.now()))
         self._emit_event(
             EventName.PLAN,
             counts={kind.value: count for kind, count in plan.counts().items()},
@@ -157,11 +151,11 @@ class Ingest:
         return plan
 
     def _items_of(self, placements: Iterable[Placement]) -> list[Item]:
-        wanted = {profile.name: profile for profile in self._request.profiles}
+        wanted = {profile.name: profile for profile in self.profiles}
         return [item_of(p, wanted[p.profile]) for p in placements if p.profile in wanted]
 
     def _below(self, placement: Placement) -> bool:
-        roots = self._request.roots
+        roots = self.roots
         return any(placement.source == root or root in placement.source.parents for root in roots)
 
     def _left(self, live: set[str]) -> Iterator[Item]:
@@ -170,10 +164,10 @@ class Ingest:
         A finished rendition not in place, whose source is gone: it was moved, or a kill came between a
         replace and its record. And a waiting job whose video is another one now: no worker can do it.
         """
-        again = [p for p in self._collector.made_again() if self._below(p)]
+        again = [p for p in self.collector.made_again() if self._below(p)]
         waiting = self._items_of(self._placements(UNPLACED))
         for item in (*sorted(waiting, key=lambda item: item.path), *self._items_of(again)):
-            job = self._ports.backend.ledger.get(item.job_id)
+            job = self.ports.backend.ledger.get(item.job_id)
             if job is None or item.job_id in live:
                 continue
             if job.state is JobState.DONE:
@@ -190,7 +184,7 @@ class Ingest:
     def collect_finished(self, stop: threading.Event) -> None:
         """Put finished renditions in place once; others stay queued, unmentioned."""
         for item in self._left(set()):
-            job = self._ports.backend.ledger.get(item.job_id)
+            job = self.ports.backend.ledger.get(item.job_id)
             collects = item.disposition is Disposition.COLLECT
             if job is not None and collects and not stop.is_set():
                 self.tracker.add(item, job)
@@ -198,33 +192,33 @@ class Ingest:
         self.tracker.leave()
 
     def queue(self, items: Sequence[Item]) -> None:
-        """Hand the items that need work to the uploader, and record what was moved."""
+        """Hand the items that need work to the enqueuer, and record what was moved."""
         self._follow(items)
-        self.uploader.submit(by_file(item for item in items if item.disposition in TO_PROCESS))
+        self.enqueuer.submit(by_file(item for item in items if item.disposition in TO_PROCESS))
 
     def start(self, stop: threading.Event) -> None:
-        self.uploader.start(self._request.uploads, stop)
+        self.enqueuer.start(self.uploads, stop)
 
     def step(self, stop: threading.Event) -> bool:
         """Check uploads and jobs once; return whether something is still open.
 
         Raises the error that ended an upload thread.
         """
-        self.uploader.raise_error()
+        self.enqueuer.raise_error()
         self.tracker.step(stop)
         return self.open
 
     @property
     def open(self) -> bool:
         """Whether a file is being queued or a job has not ended."""
-        return self.uploader.busy or self.tracker.open > 0
+        return self.enqueuer.busy or self.tracker.open > 0
 
     def finish(self, *, queued: bool = False) -> None:
         """Count what is left open, after every thread has ended.
 
         With `queued` (--no-wait), open jobs count as queued, not as unfinished.
         """
-        self.uploader.leave()
+        self.enqueuer.leave()
         if queued:
             self.tracker.leave(IngestOutcome.QUEUED, "")
         else:
@@ -232,17 +226,17 @@ class Ingest:
 
     def _placements(self, states: frozenset[PlacementState] = frozenset()) -> list[Placement]:
         found: dict[str, Placement] = {}
-        for root in self._request.roots:
-            for placement in self._ports.catalog.placements(states=states, under=root):
+        for root in self.roots:
+            for placement in self.ports.catalog.placements(states=states, under=root):
                 found.setdefault(placement.job_id, placement)
         return list(found.values())
 
     def _listed(self, found: Iterable[FoundVideo | Rejected]) -> Iterator[FoundVideo | Rejected]:
-        due = self._ports.clock.monotonic()
+        due = self.ports.clock.monotonic()
         for number, each in enumerate(found, 1):
             yield each
-            if self._ports.clock.monotonic() >= due:
-                due = self._ports.clock.monotonic() + SCAN_REPORT_S
+            if self.ports.clock.monotonic() >= due:
+                due = self.ports.clock.monotonic() + SCAN_REPORT_S
                 self._emit_event(EventName.SCAN_PROGRESS, counts={"files": number})
 
     def _items(
@@ -258,18 +252,18 @@ class Ingest:
             size = size_of(found.path)
             return [Item(path=found.path, size=size, disposition=kind, reason=found.reason)]
         items = []
-        for profile in self._request.profiles:
+        for profile in self.profiles:
             here = known.get((found.path, profile.name), [])
             facts = self._known(found, here, ours) or self._moved(found, profile.name)
             facts = self._compared(facts)
-            plan = self._request.planner(profile, found.info)
-            asked = found.path in self._request.roots
-            item = decide(found, profile, plan, facts, self._request.where, asked=asked)
-            replaces = self._request.where.mode is Mode.REPLACE
+            plan = self.planner(profile, found.info)
+            asked = found.path in self.roots
+            item = decide(found, profile, plan, facts, self.where, asked=asked)
+            replaces = self.where.mode is Mode.REPLACE
             reason = _replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
             if reason and item.disposition in TO_PROCESS:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
-            accept = self._request.accept
+            accept = self.accept
             accepted = item if accept is None else accept(found, item)
             items += [] if accepted is None else [accepted]
         return items
@@ -281,7 +275,7 @@ class Ingest:
         for placement in placements:
             if not same_bytes(placement.fingerprint, video.fingerprint):
                 continue
-            job = self._ports.backend.ledger.get(placement.job_id)
+            job = self.ports.backend.ledger.get(placement.job_id)
             if os.path.lexists(placement.target):
                 return Known(placement, job)
             there = None
@@ -294,8 +288,8 @@ class Ingest:
 
     def _moved(self, video: FoundVideo, profile: str) -> Known:
         """Return what is known of a video that was renamed, moved or copied while its job waits."""
-        was = moved_placement(self._ports.catalog, video.path, video.fingerprint, profile)
-        job = None if was is None else self._ports.backend.ledger.get(was.job_id)
+        was = moved_placement(self.ports.catalog, video.path, video.fingerprint, profile)
+        job = None if was is None else self.ports.backend.ledger.get(was.job_id)
         if was is None or job is None:
             return Known()
         copied = not same_bytes(was.fingerprint, video.fingerprint)
@@ -309,7 +303,7 @@ class Ingest:
         file itself now: nothing is replaced a second time unasked."""
         mark, profile = item.fingerprint, item.profile
         due = item.disposition in {Disposition.QUEUE, Disposition.COLLECT}
-        if not due or item.path in self._request.roots or mark is None or profile is None:
+        if not due or item.path in self.roots or mark is None or profile is None:
             return item
         if not undone.holds(item.path, mark.size, mark.mtime_ns, profile.name):
             return item
@@ -333,8 +327,8 @@ class Ingest:
         moved = [(item, item.moved) for item in items if item.moved is not None]
         if not moved:
             return
-        catalog, backend = self._ports.catalog, self._ports.backend
-        with placing(self._ports) as require:
+        catalog, backend = self.ports.catalog, self.ports.backend
+        with placing(self.ports) as require:
             for item, was in moved:
                 require()
                 if item.placement is not None:
@@ -350,7 +344,7 @@ class Ingest:
 
     def _retire(self, job_id: str, words: str) -> None:
         """Let a waiting job end as skipped: what it asks for is done or gone, so it is no failure."""
-        backend = self._ports.backend
+        backend = self.ports.backend
         job = backend.ledger.get(job_id)
         if job is None or job.state is not JobState.QUEUED:
             return
@@ -366,7 +360,7 @@ class Ingest:
         if placement is None or job is None or job.state is not JobState.DONE or known.gone:
             return known
         try:
-            return replace(known, changed=self._proofs.why_changed(placement))
+            return replace(known, changed=self.proofs.why_changed(placement))
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             return replace(known, changed=f"{printable(placement.target)} cannot be read: {why}.")
@@ -379,11 +373,11 @@ class Ingest:
             preset, made = item.profile.video.preset, job.rendition.size
             cost = work_of(item.plan, preset, item.info, made, job.cpu_s)
             with suppress(HevcqError):
-                self._ports.catalog.record_encode_cost(job.job_id, cost)
+                self.ports.catalog.record_encode_cost(job.job_id, cost)
 
     def _emit_event(self, name: EventName, **fields: object) -> None:
-        base = {"event": name, "at": self._ports.clock.now()}
-        self._emit(IngestEvent.model_validate(base | fields))
+        base = {"event": name, "at": self.ports.clock.now()}
+        self.emit(IngestEvent.model_validate(base | fields))
 
 
 def _renditions(

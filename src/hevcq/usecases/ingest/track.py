@@ -190,16 +190,15 @@ class JobTracker:
         summary: IngestSummary,
         emit: Listener,
         clock: Clock,
-        *,
-        sweep: Callable[[], object] = lambda: None,
     ) -> None:
         """Create a tracker of no jobs.
 
-        `sweep` is called before open jobs are read by id, the attribute `learn` with each item that
+        The attribute `sweep` is called before open jobs are read by id, `learn` with each item that
         was encoded and put in place; neither may raise.
         """
-        self._ledger, self._collector, self._sweep = ledger, collector, sweep
+        self._ledger, self._collector = ledger, collector
         self.summary, self._emit, self._clock = summary, emit, clock
+        self.sweep: Callable[[], object] = lambda: None
         self.learn: Callable[[Item, JobRecord], object] = lambda _item, _job: None
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
@@ -262,7 +261,7 @@ class JobTracker:
         found = {name: job for name, job in open_now.items() if job.state in SETTLED}
         if self._clock.monotonic() >= self._next_sweep:
             self._next_sweep = self._clock.monotonic() + SWEEP_S
-            self._sweep()
+            self.sweep()
             asked = set(open_now)
         else:
             found.update(self._listed())

@@ -17,8 +17,6 @@ from hevcq.util.text import printable
 MAX_PAUSE_S = 366 * 86400.0
 COMMAND_EVERY_S = 60.0
 """Seconds between two questions to the gate command."""
-COMMAND_TIMEOUT_S = 20.0
-"""Seconds that the gate command may take."""
 SPENT_EVERY_S = 300.0
 """Seconds between two looks at what a day's encodes cost; a look reads each job of the day."""
 BY_PRICE = "prices.max_per_day"

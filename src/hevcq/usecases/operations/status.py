@@ -18,6 +18,7 @@ from hevcq.errors import UsageError
 from hevcq.ports.backend import Backend, Machines, WorkerProcess
 from hevcq.ports.ledger import JobFilter, Ledger, ListOrder
 from hevcq.ports.queue import QueueDepth
+from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
 from hevcq.util.clock import Clock
@@ -101,7 +102,28 @@ class Here:
     unfit: Mapping[str, str] = field(default_factory=dict)
 
 
-def overview(backend: Backend, clock: Clock, here: Here, *, limit: int) -> Overview:
+def workers_running(settings: Settings) -> int | None:
+    """Return the number of worker processes on this data folder; None where others may run."""
+    if settings.on_aws:
+        return None
+    here = sum(
+        (bool(row.get("slots")) and not row["stopping"]) or bool(row.get("joined"))
+        for row in rows(settings.data_dir)
+    )
+    return here if settings.backend == "embedded" else here or None
+
+
+def here(settings: Settings, condition: str) -> Here:
+    """Return what this machine says of its own work; of a fleet's workers it knows nothing."""
+    if settings.on_aws:
+        return Here()
+    unfit: dict[str, str] = {}
+    for row in rows(settings.data_dir):
+        unfit |= row.get("unfit", {})
+    return Here(workers_running(settings), settings.schedule.hours(), condition, unfit)
+
+
+def overview(backend: Backend, clock: Clock, own: Here, *, limit: int) -> Overview:
     """Count every queue and state, and list at most `limit` running jobs.
 
     Raises StorageError or Unavailable.
@@ -126,9 +148,9 @@ def overview(backend: Backend, clock: Clock, here: Here, *, limit: int) -> Overv
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
     running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
     shut = why_closed(
-        backend.ledger, backend.queues, here.hours, clock.now(), here.condition, here.unfit
+        backend.ledger, backend.queues, own.hours, clock.now(), own.condition, own.unfit
     )
-    return Overview(clock.now(), tuple(queues), running, here.workers, shut)
+    return Overview(clock.now(), tuple(queues), running, own.workers, shut)
 
 
 def encoded_since(ledger: Ledger, since: float) -> float:

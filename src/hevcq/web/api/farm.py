@@ -15,7 +15,13 @@ from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, kee
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import move as move_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
-from hevcq.usecases.operations.status import Here, RunningStatus, overview, reason_in_words
+from hevcq.usecases.operations.status import (
+    Here,
+    RunningStatus,
+    overview,
+    reason_in_words,
+    workers_running,
+)
 from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
@@ -32,7 +38,7 @@ NOT_REPLACED = "The original is not replaced, or was brought back already."
 @router.get("/queues")
 def list_queues(call: Operates) -> models.QueuesOut:
     """Count every queue, and the workers."""
-    here = Here(call.app.workers_running())
+    here = Here(workers_running(call.app.settings))
     found = overview(call.app.backend, call.app.clock, here, limit=0)
     return models.QueuesOut.model_validate(found)
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Body
 
 from hevcq.errors import ConfigError, NoSuchVideo, UsageError
+from hevcq.remotes.notify import people
 from hevcq.settings.libraries import SyncSettings
+from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.doctor import sync_words
 from hevcq.usecases.history.report import DAYS, libraries_of
 from hevcq.usecases.settings.changes import users_of
@@ -34,7 +36,7 @@ from hevcq.usecases.settings.profiles import (
 )
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.wiring.contexts import gathered, open_remote, people, try_receiver
+from hevcq.wiring.contexts import gathered, open_remote, try_receiver
 
 router = new_router()
 Table = Annotated[dict[str, Any], Body()]
@@ -72,7 +74,9 @@ def put_library(call: Operates, name: str, wanted: Table) -> models.LibraryOut:
             remedy='Send "confirm_replace": true to say that you want that.',
         )
     former = name if before else ""
-    save_library(file, values, call.person.name, profiles=app.read_profiles(), former=former)
+    save_library(
+        file, values, call.person.name, profiles=read_profiles(app.settings), former=former
+    )
     app.adopt_settings(file.settings())
     return next(each for each in list_libraries(call).libraries if each.name == name)
 
@@ -94,7 +98,7 @@ def _removed(call: Call, key: str, name: str) -> None:
 def _adopt(call: Call) -> None:
     """Use what was saved."""
     call.app.adopt_settings(call.app.settings_file.settings())
-    call.app.adopt_profiles(call.app.read_profiles())
+    call.app.adopt_profiles(read_profiles(call.app.settings))
 
 
 @contextmanager

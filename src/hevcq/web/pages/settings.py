@@ -11,9 +11,11 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.errors import HevcqError
 from hevcq.ports.catalog import EVENTS
+from hevcq.remotes.notify import people
 from hevcq.settings.libraries import Library, Rule, SyncSettings
 from hevcq.settings.loader import problems_of
 from hevcq.settings.model import ScheduleSettings
+from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.doctor import sync_words
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import (
@@ -40,7 +42,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import open_remote, people, try_receiver
+from hevcq.wiring.contexts import open_remote, try_receiver
 
 IN_PLACE = (
     "replace: a proven, smaller rendition takes the original's place; undo brings the original back"
@@ -148,7 +150,7 @@ def show(request: Request, template: str, **values: Any) -> Response:
 def done(app: App, path: str, word: str) -> Response:
     """Use what was saved, and lead back; the word of NOTICES says what happened."""
     app.adopt_settings(app.settings_file.settings())
-    app.adopt_profiles(app.read_profiles())
+    app.adopt_profiles(read_profiles(app.settings))
     return RedirectResponse(f"/settings{path}?done={word}", 303)
 
 
@@ -207,7 +209,7 @@ def _sent(request: Request, form: Mapping[str, str]) -> tuple[dict[str, Any], di
 
 
 def _options(app: App) -> Options:
-    names = [(name, name) for name in sorted(app.read_profiles())]
+    names = [(name, name) for name in sorted(read_profiles(app.settings))]
     return {
         "profiles": names,
         "profile": [("", "no profile"), *names],
@@ -233,7 +235,7 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
     values = (
         {**values, "rules": rules} if rules else {k: v for k, v in values.items() if k != "rules"}
     )
-    profiles = app.read_profiles()
+    profiles = read_profiles(app.settings)
     problems = library_problems(file, values, profiles, former)
     asks = values.get("place") == "replace" != raw.get("place") and not form.get("sure")
     if problems or asks:

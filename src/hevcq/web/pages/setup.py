@@ -35,6 +35,7 @@ from hevcq.usecases.first_run import (
     windows,
     with_folder,
 )
+from hevcq.usecases.operations.status import workers_running
 from hevcq.usecases.plan_one_file import SAMPLE_S, videos_in
 from hevcq.util.log import get_logger
 from hevcq.web.identity.accounts import Users
@@ -352,4 +353,4 @@ def _offered(app: App) -> list[Profile]:
 def _videos(app: App, answers: Answers) -> dict[str, Any]:
     videos = videos_in([Path(each) for each in answers.folders], app.settings.data_dir)
     profile = app.profiles.get(answers.profile)
-    return {"videos": videos, "profile": profile, "working": bool(app.workers_running())}
+    return {"videos": videos, "profile": profile, "working": bool(workers_running(app.settings))}
