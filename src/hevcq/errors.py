@@ -35,9 +35,7 @@ HevcqError
 │   ├── LeaseLost
 │   ├── StaleFence
 │   └── Superseded
-├── StorageError
-│   ├── DatabaseDamaged
-│   ├── UnknownSchema
+├── StorageError                the data folder's own records cannot be used
 │   └── DatabaseBusy
 └── LibraryError
     ├── SwapRefused
@@ -199,10 +197,6 @@ class Unavailable(TransientError):
     """A service or file system that hevcq needs did not answer."""
 
 
-class LockLost(Unavailable):
-    """The lock that kept other machines away was lost: nothing more may be changed."""
-
-
 class AccessDenied(Unavailable):
     """A service refused a request: the account or role lacks a right for it."""
 
@@ -241,14 +235,6 @@ class Superseded(Interruption):
 
 class StorageError(HevcqError):
     """The data folder's own records cannot be used."""
-
-
-class DatabaseDamaged(StorageError):
-    """The database is damaged; it is never recreated silently."""
-
-
-class UnknownSchema(StorageError):
-    """The database has other tables than this hevcq knows: a newer one wrote it, or an older one."""
 
 
 class DatabaseBusy(StorageError):

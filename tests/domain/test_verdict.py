@@ -49,7 +49,6 @@ TABLE = {
     errors.Conflict: (LATER, C.INTERNAL),
     errors.Unavailable: (LATER, C.NETWORK),
     errors.AccessDenied: (LATER, C.NETWORK),
-    errors.LockLost: (LATER, C.NETWORK),
     errors.SourceAway: (BACK, C.NETWORK),
     errors.WorkerUnfit: (BACK, C.WORKER),
     errors.Stopped: (BACK, C.INTERNAL),
@@ -57,8 +56,7 @@ TABLE = {
     errors.LeaseLost: (OFF, C.INTERNAL),
     errors.StaleFence: (OFF, C.INTERNAL),
     errors.Superseded: (BACK, C.INTERNAL),
-    errors.DatabaseDamaged: (BACK, C.DISK),
-    errors.UnknownSchema: (BACK, C.DISK),
+    errors.StorageError: (BACK, C.DISK),
     errors.DatabaseBusy: (BACK, C.DISK),
     errors.SwapRefused: (LATER, C.INTERNAL),
     errors.UndoRefused: (LATER, C.INTERNAL),
@@ -81,7 +79,6 @@ GROUPS = {
     errors.PermanentError,
     errors.TransientError,
     errors.Interruption,
-    errors.StorageError,
     errors.LibraryError,
 }
 

@@ -17,7 +17,6 @@ from hevcq.usecases import compare
 from hevcq.usecases.compare import Comparisons, Look
 from hevcq.web.identity.person import Role
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import compare_ports
 from support.browser import Site, Watched, browser
 from support.jobs import Farm
 from support.videos import VideoBench
@@ -76,7 +75,7 @@ class Shipped(Site):
         app.backend.machines.tell(
             "a" * 16, WorkerFacts(machine="nas", version="0.1.0", cores=4, slots=2)
         )
-        shown = Comparisons(lambda: compare_ports(app), app.settings.data_dir / "web" / "compare")
+        shown = Comparisons(app, app.settings.data_dir / "web" / "compare")
         for at_s in (None, 1.0):
             shown.ask(Look(job, at_s), "olga")
         shown.join()

@@ -153,10 +153,7 @@ def test_the_worst_frames_come_first_and_a_place_frame_by_frame(operator, farm, 
 
 
 def comparisons(farm, folder):
-    ports = compare.ComparePorts(
-        farm.app.backend, farm.app.catalog, farm.app.encoder, farm.app.profiles, farm.app.scratch
-    )
-    return compare.Comparisons(lambda: ports, folder)
+    return compare.Comparisons(farm.app, folder)
 
 
 def test_one_person_leaves_places_for_others(farm, tmp_path, monkeypatch, opened_files):

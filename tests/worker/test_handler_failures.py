@@ -12,11 +12,11 @@ from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn
 from hevcq.errors import (
     DatabaseBusy,
-    DatabaseDamaged,
     EncoderFailed,
     LimitExceeded,
     SourceDamaged,
     StaleFence,
+    StorageError,
     Unavailable,
 )
 from hevcq.ports.store import Input
@@ -201,11 +201,11 @@ def test_a_job_that_was_never_claimed_is_never_buried_for_a_ledger_that_is_away(
 @pytest.mark.parametrize("call", ["claim", "recall"])
 def test_a_damaged_database_takes_the_worker_out_and_buries_nothing(farm, call):
     farm.submit()
-    setattr(farm.ledger, call, Mock(side_effect=DatabaseDamaged("bad page")))
+    setattr(farm.ledger, call, Mock(side_effect=StorageError("bad page")))
 
     handled = farm.handle()
 
-    assert isinstance(handled.unfit, DatabaseDamaged)
+    assert isinstance(handled.unfit, StorageError)
     assert isinstance(handled.verdict, Release)
     assert farm.letters() == []
 

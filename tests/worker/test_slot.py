@@ -15,10 +15,10 @@ from hevcq.domain.verdict import Abandon, Done, Release
 from hevcq.errors import (
     AccessDenied,
     ConfigError,
-    DatabaseDamaged,
     DiskFull,
     EncoderFailed,
     SourceDamaged,
+    StorageError,
     Unavailable,
     WorkerUnfit,
 )
@@ -220,7 +220,7 @@ def test_a_worker_that_no_queue_ever_admits_ends_soon_and_one_that_worked_goes_o
         assert farm.clock.monotonic() - began <= 120
 
 
-@pytest.mark.parametrize("error", [DatabaseDamaged("bad page"), WorkerUnfit("read-only scratch")])
+@pytest.mark.parametrize("error", [StorageError("bad page"), WorkerUnfit("read-only scratch")])
 def test_what_does_not_come_back_takes_the_slot_out(farm, error):
     farm.queue.receive = Mock(side_effect=error)
     worker = worker_of(farm)

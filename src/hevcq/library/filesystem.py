@@ -44,7 +44,7 @@ class FileSystem:
     """Call the operating system's file system. Once `stop` is set, digest and copy raise Stopped.
 
     `shared` locks folders that several machines change. It is then for one thread, asks before each
-    change whether its locks are still held, and raises LockLost if one is not.
+    change whether its locks are still held, and raises Unavailable if one is not.
     """
 
     def __init__(self, stop: threading.Event | None = None, shared: Lock | None = None) -> None:

@@ -104,7 +104,7 @@ Work = Callable[[Connection], T]
 class Database(ABC):
     """Safe to use from any thread; `close` may be called twice.
 
-    Raises DatabaseDamaged, UnknownSchema, DatabaseBusy, DiskFull, StorageError or Unavailable from
+    Raises StorageError, DatabaseBusy, DiskFull or Unavailable from
     every method. `where` names it in messages. `wake` is called with the name of a queue that got a
     message, or "" for any, from another thread.
     """
@@ -139,7 +139,7 @@ class Database(ABC):
     def lock(self, _name: str, _busy: HevcqError | None = None) -> Iterator[Callable[[], None]]:
         """Hold a lock that all machines of the database share, beside the lock files of each.
 
-        Wait for its holder, or raise `busy`. Yield a function that raises LockLost if the lock was
+        Wait for its holder, or raise `busy`. Yield a function that raises Unavailable if the lock was
         lost: call it before each step that the lock guards. One machine needs its lock files alone.
         """
         yield lambda: None

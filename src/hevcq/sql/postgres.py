@@ -29,7 +29,6 @@ from hevcq.errors import (
     HevcqError,
     StorageError,
     Unavailable,
-    UnknownSchema,
 )
 from hevcq.sql.database import SCHEMA, SKIP_LOCKED, VERSION, Database, T, Values, Work
 from hevcq.sql.postgres_locks import PostgresLocks
@@ -460,7 +459,7 @@ class PostgresDatabase(Database):
                 session.run(f"INSERT INTO {table} (version) VALUES ({VERSION})")
             version = session.run(f"SELECT version FROM {table}")[0]
             if version != VERSION:
-                raise UnknownSchema(
+                raise StorageError(
                     f"{self.where} has schema {version}; this hevcq reads schema {VERSION} only.",
                     remedy="Use the hevcq that wrote it, or another database.",
                 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from hevcq.errors import HevcqError, LockLost
+from hevcq.errors import HevcqError, Unavailable
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes
 
@@ -40,7 +40,7 @@ class PostgresLocks:
             try:
                 raw.execute("SELECT 1")
             except psycopg.Error as error:
-                raise LockLost(
+                raise Unavailable(
                     "The connection to the database was lost while files were being changed; nothing"
                     " more was changed.",
                     remedy="The next hevcq that looks at this library finishes it or rolls it back.",

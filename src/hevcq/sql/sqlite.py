@@ -13,11 +13,9 @@ from pathlib import Path
 
 from hevcq.errors import (
     DatabaseBusy,
-    DatabaseDamaged,
     DiskFull,
     HevcqError,
     StorageError,
-    UnknownSchema,
 )
 from hevcq.sql.database import SCHEMA, VERSION, Database, T, Work, file_errors
 from hevcq.util import file_lock
@@ -156,8 +154,8 @@ def connect(path: Path, busy_s: float) -> sqlite3.Connection:
 def prepare(path: Path, busy_s: float, notice: Callable[[str], None]) -> None:
     """Create the database, or check it; one process at a time.
 
-    Raises DatabaseDamaged for anything that is not a sound hevcq database (it is never
-    recreated), and UnknownSchema for one whose tables are not those of this hevcq.
+    Raises StorageError for anything that is not a sound hevcq database of this version; it is never
+    created anew.
     """
     with _alone(path, notice):
         if not path.exists():
@@ -229,7 +227,7 @@ def _check_content(path: Path, busy_s: float) -> None:
         if mark != APPLICATION_ID:
             raise damaged(path, "it is not one that hevcq made")
         if version != VERSION:
-            raise UnknownSchema(
+            raise StorageError(
                 f"The database {path} has schema {version}; this hevcq reads schema {VERSION} only.",
                 remedy=(
                     "Use the hevcq that wrote it, or move the folder "
@@ -242,9 +240,9 @@ def _check_content(path: Path, busy_s: float) -> None:
                 raise damaged(path, " ".join(found.split()))
 
 
-def damaged(path: Path, what: str) -> DatabaseDamaged:
+def damaged(path: Path, what: str) -> StorageError:
     """Return the error for a damaged database, with its remedy."""
-    return DatabaseDamaged(
+    return StorageError(
         f"The database {path} is damaged: {what}.",
         remedy=(
             "Nothing was changed. Restore it from a backup, or repair a copy of it with "

@@ -4,21 +4,18 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Comparison, Still
 from hevcq.errors import HevcqError, SourceGone, SourceUnreadable, UsageError
-from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
-from hevcq.ports.encoder import Encoder, FramePairs, OnPlace, SpareFolder
-from hevcq.sql.catalog import Catalog
-from hevcq.usecases.context import LibraryPorts, placement_lock
+from hevcq.ports.encoder import FramePairs, OnPlace
+from hevcq.usecases.context import LibraryPorts, Tools, placement_lock
 from hevcq.usecases.verify_files import VerifyFilesRequest, frame_pairs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -68,17 +65,6 @@ class ShownFrames:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ComparePorts:
-    """What a comparison works with; `scratch` gives folders for its files."""
-
-    backend: Backend
-    catalog: Catalog
-    encoder: Encoder
-    profiles: dict[str, Profile]
-    scratch: SpareFolder
-
-
 def require_comparable(job: JobRecord) -> None:
     """Raise UsageError unless the job has one file that can be shown beside its source."""
     if job.state is not JobState.DONE or job.rendition is None:
@@ -89,7 +75,7 @@ def require_comparable(job: JobRecord) -> None:
 
 @contextmanager
 def files_of(
-    job: JobRecord, ports: ComparePorts, folder: Path, stop: threading.Event
+    job: JobRecord, tools: Tools, folder: Path, stop: threading.Event
 ) -> Iterator[tuple[Path, Path]]:
     """Yield a job's source and rendition as files: in the library, where they are, else of the store.
 
@@ -97,18 +83,18 @@ def files_of(
     """
     require_comparable(job)
     assert job.rendition is not None
-    placement = ports.catalog.placement(job.job_id)
+    placement = tools.catalog.placement(job.job_id)
     if placement is not None and placement.state not in UNPLACED:
         yield _placed(placement)
         return
     with ExitStack() as stack:
-        fetched = ports.backend.store.fetch(job.source, folder, moved=lambda _: None, stop=stop)
+        fetched = tools.backend.store.fetch(job.source, folder, moved=lambda _: None, stop=stop)
         source = stack.enter_context(fetched)
-        streamed = ports.backend.store.stream_published(job.rendition.key, folder, stop=stop)
+        streamed = tools.backend.store.stream_published(job.rendition.key, folder, stop=stop)
         made = stack.enter_context(streamed).path
         if made is None:
             made = folder / "rendition"
-            ports.backend.store.collect(job.rendition.key, made, moved=lambda _: None, stop=stop)
+            tools.backend.store.collect(job.rendition.key, made, moved=lambda _: None, stop=stop)
         yield source.path or Path(source.location), made
 
 
@@ -140,8 +126,8 @@ def accept(job_id: str, ports: LibraryPorts, who: str) -> bool:
 class Comparisons:
     """Compares one pair at a time in a thread of its own, and keeps what it showed in `folder`."""
 
-    def __init__(self, ports: Callable[[], ComparePorts], folder: Path) -> None:
-        self._ports, self._folder = ports, folder
+    def __init__(self, tools: Tools, folder: Path) -> None:
+        self._tools, self._folder = tools, folder
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
         self._asked: dict[str, tuple[str, Future[str]]] = {}
@@ -206,14 +192,14 @@ class Comparisons:
         return problem
 
     def _compare(self, look: Look) -> None:
-        ports, job, stop = self._ports(), look.job, self._stop
+        tools, job, stop = self._tools, look.job, self._stop
 
         def on_place(number: int, count: int) -> None:
             self._now = f"Measuring place {number + 1} of {count}"
 
-        with ports.scratch(0) as folder, files_of(job, ports, folder, stop) as (source, made):
+        with tools.scratch(0) as folder, files_of(job, tools, folder, stop) as (source, made):
             sizes = source.stat().st_size, made.stat().st_size
-            with self._pairs(job, ports, (source, made), folder) as pairs:
+            with self._pairs(job, tools, (source, made), folder) as pairs:
                 found = _found(pairs, look, folder, on_place, stop)
         if found is None or not found.stills:
             raise SourceUnreadable("No frame can be compared there.")
@@ -221,7 +207,7 @@ class Comparisons:
 
     @contextmanager
     def _pairs(
-        self, job: JobRecord, ports: ComparePorts, files: tuple[Path, Path], folder: Path
+        self, job: JobRecord, tools: Tools, files: tuple[Path, Path], folder: Path
     ) -> Iterator[FramePairs]:
         """Yield the frames of both files; those of the last pair, if it is still the same."""
         source, made = files
@@ -230,12 +216,12 @@ class Comparisons:
         if self._last is not None and self._last[0] == same:
             yield self._last[1]
             return
-        profile = ports.profiles.get(job.profile)
+        profile = tools.profiles.get(job.profile)
         if profile is None:
             raise UsageError(f"The profile {job.profile} no longer exists.")
         request = VerifyFilesRequest(source, made, profile)
         opened = frame_pairs(
-            ports.encoder, request, stop=self._stop, scratch=ports.scratch, child_s=CHILD_S
+            tools.encoder, request, stop=self._stop, scratch=tools.scratch, child_s=CHILD_S
         )
         with opened as pairs:
             # A recording is compared by a copy, which is gone afterwards, as a file in `folder` is.

@@ -3,19 +3,22 @@
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
+from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, UsageError
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import SYSTEM_FOLDERS, Filter, FoundFile, find
 from hevcq.library.scanning.watch_folder import Mount, mount_of
 from hevcq.ports.backend import Backend
+from hevcq.ports.encoder import Encoder
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import Catalog, linked, shows_itself
 from hevcq.util import file_io, file_lock
@@ -49,6 +52,24 @@ class Ports(LibraryPorts):
     backend: Backend
 
 
+class Tools(Protocol):
+    """What a use case works with on this machine, each opened on first use."""
+
+    clock: Clock
+
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def encoder(self) -> Encoder: ...
+    @property
+    def profiles(self) -> Mapping[str, Profile]: ...
+
+    def scratch(self, needed_bytes: int) -> AbstractContextManager[Path]:
+        """Create an empty folder, and remove it afterwards; raise DiskFull if the disk is full."""
+
+
 PLACING_LOCK = "placing.lock"
 PLACING = "placing"
 IDENTITY = "id"
@@ -78,7 +99,7 @@ def placing(ports: LibraryPorts) -> Iterator[Callable[[], None]]:
     """Hold the placement lock of the data folder, and of all machines that share its placements.
 
     Read and write a placement's state inside it, so that a placement finished by another process is
-    never set back. Yield what raises LockLost if the lock was lost: call it before each write. Raises
+    never set back. Yield what raises Unavailable if the lock was lost: call it before each write. Raises
     Unavailable if the folder is not writable or the database is away.
     """
     with placement_lock(ports.data_dir), ports.catalog.database.lock(PLACING) as require:

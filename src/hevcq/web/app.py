@@ -45,7 +45,7 @@ from hevcq.web.rendering import page
 from hevcq.web.services import LiveParts, Services
 from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import compare_ports, video_farm, video_messages
+from hevcq.wiring.contexts import video_farm, video_messages
 
 FRESH_S, FRESH_AWS_S = 1.0, 5.0
 """Seconds that a live part of a page is fresh; on AWS each look at the farm costs money."""
@@ -90,7 +90,7 @@ def create_app(app: App) -> FastAPI:
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
         TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
         JoinedMachines(app),
-        Comparisons(lambda: compare_ports(app), app.settings.data_dir / "web" / "compare"),
+        Comparisons(app, app.settings.data_dir / "web" / "compare"),
     )
     return made
 

@@ -15,12 +15,11 @@ from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.domain.profile import Profile
-    from hevcq.ports.catalog import Checked, Happened, Receiver, Remote
+    from hevcq.ports.catalog import Happened, Receiver, Remote
     from hevcq.settings.libraries import SyncSettings
     from hevcq.sql.event_log import EventLog
-    from hevcq.usecases.compare import ComparePorts
     from hevcq.usecases.doctor import DoctorContext
-    from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
+    from hevcq.usecases.health.check import CheckRequest, HealthCheck
     from hevcq.usecases.history.report import LedgerGather, RollUp
     from hevcq.usecases.notify.sender import EventWatch
     from hevcq.usecases.sync.move import SyncPorts
@@ -56,15 +55,6 @@ def doctor_context(app: App) -> DoctorContext:
     )
 
 
-def health_ports(app: App, stop: threading.Event) -> HealthPorts:
-    """Return the ports of a check, with its records in the database of the data folder."""
-    from hevcq.sql.catalog import HealthRecords
-    from hevcq.usecases.health.check import HealthPorts
-
-    records = HealthRecords(app.catalog.database)
-    return HealthPorts(app.encoder, records, app.clock, stop, app.scratch)
-
-
 def open_check(
     app: App,
     request: CheckRequest,
@@ -74,19 +64,7 @@ def open_check(
     from hevcq.usecases.health.check import HealthCheck, report
 
     app.encoder.version()  # no file is blamed for an ffmpeg that is not there
-    return HealthCheck(health_ports(app, stop), request, on_file, partial(report, event_log(app)))
-
-
-def compare_ports(app: App) -> ComparePorts:
-    from hevcq.usecases.compare import ComparePorts
-
-    return ComparePorts(app.backend, app.catalog, app.encoder, app.profiles, app.scratch)
-
-
-def unsound_videos(app: App) -> list[Checked]:
-    from hevcq.usecases.health.check import unsound
-
-    return unsound(health_ports(app, threading.Event()).records)
+    return HealthCheck(app, request, stop, on_file, partial(report, event_log(app)))
 
 
 def video_farm(app: App) -> VideoFarm:

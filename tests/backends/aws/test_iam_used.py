@@ -19,7 +19,7 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 from hevcq.usecases.doctor import FarmCheck, check_farm
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, redrive
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
@@ -205,9 +205,9 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     target = folder / "collected.mp4"
     backend.store.collect(done.rendition.key, target, moved=lambda _n: None, stop=NEVER)
     letter = next(backend.queues["hevc"].dead_letters(Selection()))
-    order = RedriveRequest(DeadLetterFilter(("hevc",)), who="me")
-    list(redrive(backend, replace(order, dry_run=True), stop=NEVER))
-    list(redrive(backend, order, stop=NEVER))
+    wanted = DeadLetterFilter(("hevc",))
+    list(redrive(backend, wanted, "me", dry_run=True, stop=NEVER))
+    list(redrive(backend, wanted, "me", stop=NEVER))
     list(purge_letters(backend.queues, DeadLetterFilter(job=letter.task.job_id)))
     again = Again([done.job_id], who="me")
     list(reprocess(backend, again))

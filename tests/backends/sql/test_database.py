@@ -16,11 +16,9 @@ from contracts.objects import nothing
 from hevcq.backends.sql import files
 from hevcq.errors import (
     DatabaseBusy,
-    DatabaseDamaged,
     DiskFull,
     Stopped,
     StorageError,
-    UnknownSchema,
 )
 from hevcq.sql import sqlite as sqlite_module
 from hevcq.sql.sqlite import SqliteDatabase, translated
@@ -40,7 +38,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(
 ) -> None:
     path.write_bytes(content)
 
-    with pytest.raises(DatabaseDamaged, match=r"hevcq\.db is damaged.*(move|Restore)"):
+    with pytest.raises(StorageError, match=r"hevcq\.db is damaged.*(move|Restore)"):
         SqliteDatabase(path)
 
     assert path.read_bytes() == content
@@ -63,7 +61,7 @@ def others(path: Path) -> None:
 def test_what_is_no_database_of_hevcqs_is_refused_and_none_is_made(path: Path, put, said) -> None:
     put(path)
 
-    with pytest.raises(DatabaseDamaged, match=said):
+    with pytest.raises(StorageError, match=said):
         SqliteDatabase(path)
 
     assert path.exists() == (said != "missing")
@@ -82,7 +80,7 @@ def damaged(path: Path, database: SqliteDatabase) -> bytes:
 def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: SqliteDatabase) -> None:
     content = damaged(path, database)
 
-    with pytest.raises(DatabaseDamaged):
+    with pytest.raises(StorageError):
         SqliteDatabase(path)
 
     assert path.read_bytes() == content
@@ -96,7 +94,7 @@ def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path: Path, ver
     before = path.read_bytes()
 
     said = rf"schema {version}; this hevcq reads schema {sqlite_module.VERSION} only.*wrote it"
-    with pytest.raises(UnknownSchema, match=said):
+    with pytest.raises(StorageError, match=said):
         SqliteDatabase(path)
 
     assert path.read_bytes() == before
@@ -147,8 +145,8 @@ def test_a_full_disk_is_named_and_the_database_goes_on_when_there_is_space(
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (sqlite3.SQLITE_NOTADB, DatabaseDamaged),
-        (sqlite3.SQLITE_CORRUPT, DatabaseDamaged),
+        (sqlite3.SQLITE_NOTADB, StorageError),
+        (sqlite3.SQLITE_CORRUPT, StorageError),
         (sqlite3.SQLITE_BUSY_SNAPSHOT, DatabaseBusy),
         (sqlite3.SQLITE_FULL, DiskFull),
         (sqlite3.SQLITE_READONLY, StorageError),

@@ -15,7 +15,7 @@ from hevcq.backends.sql.factory import SqlMachines, free_owner, open_sql
 from hevcq.backends.sql.ledger import SqlLedger
 from hevcq.backends.sql.statements import MAX_INTERRUPTIONS
 from hevcq.domain.job import JobState, Phase, Progress, job_id
-from hevcq.errors import ConfigError, DatabaseDamaged, HevcqError, Unavailable
+from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable
 from hevcq.ports.backend import SILENT_S, Answer, WorkerFacts
 from hevcq.ports.ledger import Granted
 from hevcq.settings.model import Settings
@@ -231,7 +231,7 @@ def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path, 
         {"backend": "postgres", "data_dir": tmp_path, "postgres": {"dsn": shared_dsn()}}
     )
 
-    with pytest.raises(DatabaseDamaged, match="renditions are in its folder"):
+    with pytest.raises(StorageError, match="renditions are in its folder"):
         open_sql(settings, PROFILES, SystemClock())
 
 

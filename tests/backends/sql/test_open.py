@@ -11,7 +11,7 @@ from hevcq.backends.sql.factory import free_owner, holds, open_catalog
 from hevcq.domain.job import job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import DatabaseDamaged, StorageError
+from hevcq.errors import StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
 from hevcq.sql import catalog as catalog_module
@@ -40,7 +40,7 @@ def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opene
     opened.close()
     (folder / DATABASE).unlink()
 
-    with pytest.raises(DatabaseDamaged, match="missing"):
+    with pytest.raises(StorageError, match="missing"):
         opener()
 
     assert not (folder / DATABASE).exists()

@@ -16,8 +16,8 @@ from hevcq.errors import (
     ConfigError,
     DatabaseBusy,
     HevcqError,
+    StorageError,
     Unavailable,
-    UnknownSchema,
 )
 from hevcq.ports.catalog import Happened
 from hevcq.ports.ledger import Granted, Held
@@ -273,7 +273,7 @@ def test_a_newer_schema_is_refused(shared) -> None:
     finally:
         shared.change("UPDATE hevcq_schema SET version = version - 1")
 
-    assert type(error) is UnknownSchema
+    assert type(error) is StorageError
     assert f"reads schema {VERSION} only" in str(error)
 
 

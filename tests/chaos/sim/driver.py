@@ -8,7 +8,7 @@ from chaos.sim.machine import Machine
 from chaos.sim.parts import WEIGHTS, SimJob
 from chaos.sim.sched import FOREVER, Process, SimEvent
 from hevcq.domain.job import Task
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, redrive
 
 PATIENCE_S = 60 * 86_400.0
 MAX_VISIBILITIES = 2.0
@@ -148,9 +148,9 @@ class Driver:
 
     def _redrive(self) -> None:
         side = self.world.side
-        order = RedriveRequest(wanted=DeadLetterFilter(), who="sim")
-        for done in redrive(side, order, stop=SimEvent(self.sched)):
-            self.sched.note(f"redrive {done.result.value}")
+        stop = SimEvent(self.sched)
+        for _, _, result in redrive(side, DeadLetterFilter(), "sim", stop=stop):
+            self.sched.note(f"redrive {result.value}")
         for name in self.world.queues:
             self.world.ring(name)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,13 +19,11 @@ from hevcq.errors import (
     Stopped,
 )
 from hevcq.ports.catalog import Checked, Health, Spot
-from hevcq.sql.catalog import HealthRecords
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.health.check import (
     CheckRequest,
     HealthCheck,
-    HealthPorts,
     report,
     summary,
     unsound,
@@ -88,10 +87,14 @@ class Library:
         self.encoder.calls.clear()
         self.clock.advance(100)
         with closing(SqliteDatabase(self.folder / "hevcq.db")) as database:
-            records = HealthRecords(database)
-            ports = HealthPorts(self.encoder, records, self.clock, self.stop, self.scratch)
+            tools = SimpleNamespace(
+                encoder=self.encoder,
+                catalog=SimpleNamespace(database=database),
+                clock=self.clock,
+                scratch=self.scratch,
+            )
             asked = CheckRequest((self.folder / "library",), **request)
-            self.last = HealthCheck(ports, asked, on_file, on_checked)
+            self.last = HealthCheck(tools, asked, self.stop, on_file, on_checked)
             return {each.path.name: each for each in self.last.run()}
 
     def read(self) -> list[str]:
@@ -249,7 +252,7 @@ def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library
     mended.write_bytes(b"sound again")
 
     with closing(SqliteDatabase(library.folder / "hevcq.db")) as database:
-        listed = unsound(HealthRecords(database))
+        listed = unsound(SimpleNamespace(catalog=SimpleNamespace(database=database)))
 
     assert listed == [checked[bad.name]]
     assert summary(list(checked.values())) == "4 files read: 1 sound, 3 damaged."

@@ -11,7 +11,7 @@ import pytest
 
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import DatabaseDamaged, DiskFull, SourceChanged, SourceGone
+from hevcq.errors import DiskFull, SourceChanged, SourceGone, StorageError
 from hevcq.library.scanning.watch_folder import SettlingFiles
 from hevcq.ports.catalog import Fingerprint, PlacementState
 from hevcq.ports.ledger import JobFilter
@@ -213,7 +213,7 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
 
     def broken(name: str) -> None:
         if name == "publish":
-            raise DatabaseDamaged("It is damaged.")
+            raise StorageError("It is damaged.")
 
     task_publisher = Faulty(bench.backend.task_publisher, before=broken)
     bench.backend = replace(bench.backend, task_publisher=task_publisher)
@@ -226,7 +226,7 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
     stop.set()
     bench.enqueuer.join()
 
-    with pytest.raises(DatabaseDamaged):
+    with pytest.raises(StorageError):
         bench.enqueuer.raise_error()
 
 

@@ -9,7 +9,6 @@ from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.backend import Backend
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
-    RedriveRequest,
     RedriveResult,
     find,
     purge,
@@ -43,13 +42,10 @@ def bury(backend: Backend, key: str) -> str:
     return job.job_id
 
 
-def order(**changes: object) -> RedriveRequest:
-    return RedriveRequest(DeadLetterFilter(), who="me", **changes)
-
-
-def results(backend: Backend, wanted: RedriveRequest) -> list[RedriveResult]:
+def results(backend: Backend, *, dry_run: bool = False) -> list[RedriveResult]:
     stop = threading.Event()
-    return [done.result for done in redrive(backend, wanted, stop=stop)]
+    done = redrive(backend, DeadLetterFilter(), "me", dry_run=dry_run, stop=stop)
+    return [result for _, _, result in done]
 
 
 def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend):
@@ -63,9 +59,9 @@ def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend):
     watched = Faulty(backend.queues["hevc"], before=look)
     backend.queues["hevc"] = watched  # type: ignore[index]
 
-    assert results(backend, order(dry_run=True)) == [RedriveResult.WOULD_REDRIVE]
+    assert results(backend, dry_run=True) == [RedriveResult.WOULD_REDRIVE]
     assert (seen, backend.ledger.get(job).state) == ([], JobState.DEAD)
-    assert results(backend, order()) == [RedriveResult.REDRIVEN]
+    assert results(backend) == [RedriveResult.REDRIVEN]
     assert seen == [JobState.QUEUED]
     assert backend.ledger.reopened == [(job, "me", "redrive")]
 
@@ -80,10 +76,10 @@ def test_a_kill_between_ledger_and_queue_loses_nothing(backend: Backend):
     real = backend.queues["hevc"]
     backend.queues["hevc"] = Faulty(real, before=die)  # type: ignore[index]
     with pytest.raises(KeyboardInterrupt):
-        results(backend, order())
+        results(backend)
     backend.queues["hevc"] = real  # type: ignore[index]
 
-    assert results(backend, order()) == [RedriveResult.REDRIVEN]
+    assert results(backend) == [RedriveResult.REDRIVEN]
     (delivery,) = real.receive(2, wait_s=0, stop=threading.Event())
     assert delivery.tasks[0].job_id == job
 
@@ -95,7 +91,7 @@ def test_a_letter_whose_job_was_done_meanwhile_stays(backend: Backend):
     fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
     backend.ledger.skip(job, fence, "not smaller")
 
-    assert results(backend, order()) == [RedriveResult.DONE_ALREADY]
+    assert results(backend) == [RedriveResult.DONE_ALREADY]
     assert backend.queues["hevc"].depth().dead == 1
 
 
@@ -111,7 +107,7 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round(backend: Backend, c
 
     backend.queues["hevc"] = Faulty(queue, after=fail_again)  # type: ignore[index]
 
-    found = results(backend, order())
+    found = results(backend)
 
     assert found[0] is RedriveResult.REDRIVEN
     assert set(found[1:]) <= {RedriveResult.TWICE}
@@ -124,7 +120,7 @@ def test_a_stop_leaves_the_rest(backend: Backend, monkeypatch: pytest.MonkeyPatc
         bury(backend, f"TODO/{name}.mp4")
     stop = threading.Event()
 
-    assert [stop.set() for _ in redrive(backend, order(), stop=stop)] == [None]
+    assert [stop.set() for _ in redrive(backend, DeadLetterFilter(), "me", stop=stop)] == [None]
     assert backend.queues["hevc"].depth().dead == 2
 
 
@@ -134,7 +130,7 @@ def test_an_unreadable_message_goes_back_as_it_is(backend: Backend):
     (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
     queue.bury(delivery, Bury(reason="unreadable", failure_class=FailureClass.MESSAGE))
 
-    assert results(backend, order()) == [RedriveResult.REDRIVEN]
+    assert results(backend) == [RedriveResult.REDRIVEN]
     (again,) = queue.receive(1, wait_s=0, stop=threading.Event())
     assert again.body == "not a task"
 

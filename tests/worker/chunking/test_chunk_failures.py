@@ -12,7 +12,7 @@ from hevcq.errors import (
     PartUnfit,
     SourceDamaged,
 )
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, redrive
 from support.fakes.encoder import passed
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
@@ -150,8 +150,8 @@ def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, 
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
     assert farm.until_settled(source).state is JobState.DEAD
-    order = RedriveRequest(wanted=DeadLetterFilter(), who="person")
-    assert len(list(redrive(farm.backend, order, stop=threading.Event()))) == 1
+    stop = threading.Event()
+    assert len(list(redrive(farm.backend, DeadLetterFilter(), "person", stop=stop))) == 1
     farm.encoder.errors["preflight"] = [SourceDamaged("holes everywhere")]
     assert farm.killed_at("queue.bury:before")
     assert farm.state(source) is JobState.DEAD

@@ -219,8 +219,8 @@ def open_sql(
 
     A new folder gets mode 0700; `notice` gets the sentence of a wait for the database. With a server
     `holder` has the renditions, by default `files_dir`. Raises
-    DatabaseDamaged (also if renditions exist without the database that names them), ConfigError,
-    UnknownSchema, DatabaseBusy, DiskFull, StorageError or Unavailable.
+    StorageError (also if renditions exist without the database that names them), DatabaseBusy,
+    ConfigError, DiskFull or Unavailable.
     """
     folder, files = settings.data_dir.absolute(), settings.files_dir
     for each in (folder, files):
@@ -424,7 +424,7 @@ def holds(database: Database, owner: str) -> bool:
 
 
 def refuse_orphans(folder: Path, where: str) -> None:
-    """Raise DatabaseDamaged if renditions are in the folder of a database that is not there."""
+    """Raise StorageError if renditions are in the folder of a database that is not there."""
     objects = folder / OBJECTS
     if objects.is_dir() and any(objects.iterdir()):
         raise damaged(Path(where), "it is missing, but renditions are in its folder")

@@ -40,7 +40,6 @@ from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
     ExpiredMessages,
     Redriven,
-    RedriveRequest,
     find,
 )
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
@@ -415,14 +414,13 @@ def redrive(
     with StopSignals() as signals, cli.app() as app:
         names = _profiles(app, profile)
         wanted = DeadLetterFilter(names, failure_class, job, limit=limit)
-        request = RedriveRequest(wanted, who=current_user(), dry_run=dry_run)
         queues = app.backend.queues
         total = sum(queues[name].depth().dead for name in wanted.profiles or queues)
         counts: Counter[str] = Counter()
-        done = send_back(app.backend, request, stop=signals.asked)
+        done = send_back(app.backend, wanted, current_user(), dry_run=dry_run, stop=signals.asked)
         for number, each in enumerate(done, 1):
             _show_redriven(each, as_json=as_json)
-            counts[each.result.value] += 1
+            counts[each[2].value] += 1
             if number % REPORT_EVERY == 0:
                 cli.echo(f"{number} of about {total} dead letters.")
         stopped = signals.asked.is_set()
@@ -438,11 +436,12 @@ def redrive(
 
 
 def _show_redriven(each: Redriven, *, as_json: bool) -> None:
-    word, task = each.result.value, each.letter.task
+    profile, letter, result = each
+    word, task = result.value, letter.task
     if as_json:
         job = task.job_id if task else None
-        facts = {"profile": each.profile, "letter_id": each.letter.letter_id, "job_id": job}
+        facts = {"profile": profile, "letter_id": letter.letter_id, "job_id": job}
         render.emit_json({"type": "redrive", **facts, "result": word})
     else:
-        source = _source(each.letter) if task else each.letter.letter_id
-        render.emit(f"{word}  {each.profile}  {source}")
+        source = _source(letter) if task else letter.letter_id
+        render.emit(f"{word}  {profile}  {source}")

@@ -36,10 +36,10 @@ from hevcq.errors import (
 from hevcq.library.filesystem import Pace, fingerprint_of, forget_cached, open_regular, same_bytes
 from hevcq.library.scanning.scan import PROBLEMS, Filter, FoundFile, Rejected, RejectionCause, find
 from hevcq.ports.catalog import Checked, Depth, Fingerprint, Happened, Health, Spot
-from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
+from hevcq.ports.encoder import TRIMMED
 from hevcq.sql.catalog import HealthRecords
 from hevcq.sql.event_log import EventLog
-from hevcq.util.clock import Clock
+from hevcq.usecases.context import Tools
 from hevcq.util.text import printable, reason_of, timecode
 
 READ = 1 << 20
@@ -77,15 +77,6 @@ class CheckRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class HealthPorts:
-    encoder: Encoder
-    records: HealthRecords
-    clock: Clock
-    stop: threading.Event
-    scratch: SpareFolder
-
-
-@dataclass(frozen=True, slots=True)
 class _Due:
     """A file that is to be read, or a path that cannot be."""
 
@@ -98,8 +89,9 @@ class _Due:
 class HealthCheck:
     """One run over some folders. `total` is known once `run` yields its first file."""
 
-    ports: HealthPorts
+    tools: Tools
     request: CheckRequest
+    stop: threading.Event
     on_file: Callable[[int, int, Path], None] = lambda _number, _total, _path: None
     on_checked: Callable[[Checked, Checked | None], None] = lambda _now, _before: None
     """Called with what is found of a file, and was found before, just before it is recorded."""
@@ -108,8 +100,8 @@ class HealthCheck:
     """The checks of the interrupted run, for the report."""
 
     def __post_init__(self) -> None:
-        ports = self.ports
-        self._pace = Pace(ports.clock, ports.stop, self.request.bytes_s)
+        self._pace = Pace(self.tools.clock, self.stop, self.request.bytes_s)
+        self._records = HealthRecords(self.tools.catalog.database)
 
     def run(self) -> Generator[Checked, None, None]:
         """Read what is due, and yield each file once it is recorded.
@@ -117,12 +109,12 @@ class HealthCheck:
         Raises Stopped, WorkerUnfit or StorageError; the next run of the same request goes on there.
         """
         files = sorted(self._found(), key=lambda each: os.fsencode(each.path))
-        known = dict(self.ports.records.checked([each.path for each in files]))
+        known = dict(self._records.checked([each.path for each in files]))
         key = self._round()
-        began = None if self.request.again else self.ports.records.round_began(key)
+        began = None if self.request.again else self._records.round_began(key)
         if began is None:
-            began = self.ports.clock.now()
-            self.ports.records.begin_round(key, began)
+            began = self.tools.clock.now()
+            self._records.begin_round(key, began)
         due = list(self._due(files, known, began))
         self.total = len(due)
         for number, each in enumerate(due, 1):
@@ -134,9 +126,9 @@ class HealthCheck:
             checked = self._check(each, before)
             if checked is not None:
                 self.on_checked(checked, before)
-                self.ports.records.record(checked)
+                self._records.record(checked)
                 yield checked
-        self.ports.records.end_round(key)
+        self._records.end_round(key)
 
     def _round(self) -> str:
         """Return what identifies the same request: whoever gives it again goes on with it."""
@@ -183,7 +175,7 @@ class HealthCheck:
 
     def _check(self, due: _Due, before: Checked | None) -> Checked | None:
         """Read one file; None if it is gone or changed meanwhile, which a later run looks at."""
-        now, depth = self.ports.clock.now(), self.request.depth
+        now, depth = self.tools.clock.now(), self.request.depth
         fresh = Checked(due.path, due.fingerprint, "", depth, Health.UNREADABLE, due.problem, now)
         if due.problem:
             return fresh
@@ -224,7 +216,7 @@ class HealthCheck:
         info: MediaInfo | None = None
         try:
             try:
-                info = self.ports.encoder.probe(str(fresh.path), stop=self.ports.stop)
+                info = self.tools.encoder.probe(str(fresh.path), stop=self.stop)
                 self._preflight(fresh, str(fresh.path), info)
             except SourceDamaged as error:
                 return self._as_recorded(fresh, info, error)
@@ -241,8 +233,8 @@ class HealthCheck:
         return replace(fresh, health=Health.SOUND, detail="")
 
     def _preflight(self, fresh: Checked, location: str, info: MediaInfo) -> None:
-        profile, stop = _profile(fresh.depth), self.ports.stop
-        self.ports.encoder.preflight(location, info, profile, stop=stop)
+        profile, stop = _profile(fresh.depth), self.stop
+        self.tools.encoder.preflight(location, info, profile, stop=stop)
 
     def _as_recorded(self, fresh: Checked, info: MediaInfo | None, error: SourceDamaged) -> Checked:
         """Judge a recording without its ragged ends and joints, by the copy that an encode makes.
@@ -251,9 +243,9 @@ class HealthCheck:
         """
         if info is None or info.format_name not in TRIMMED:
             return self._damaged(fresh, info, error)
-        encoder, stop = self.ports.encoder, self.ports.stop
+        encoder, stop = self.tools.encoder, self.stop
         location = str(fresh.path)
-        with self.ports.scratch(fresh.fingerprint.size) as folder:
+        with self.tools.scratch(fresh.fingerprint.size) as folder:
             try:
                 copy = encoder.trim_recording(location, info, folder, stop=stop)
             except (MediaRefused, SourceDamaged):
@@ -286,16 +278,16 @@ class HealthCheck:
 
     def _spots(self, path: Path) -> tuple[Spot, ...]:
         try:
-            return self.ports.encoder.locate_damage(str(path), stop=self.ports.stop)
+            return self.tools.encoder.locate_damage(str(path), stop=self.stop)
         except Interruption:
             raise
         except HevcqError:
             return ()  # that it is damaged is known; where is not
 
 
-def unsound(records: HealthRecords) -> list[Checked]:
+def unsound(tools: Tools) -> list[Checked]:
     """Return what was found damaged, rotten or unreadable, latest first, and is still the same file."""
-    return [each for each in records.unsound() if _is_there(each)]
+    return [each for each in HealthRecords(tools.catalog.database).unsound() if _is_there(each)]
 
 
 def where(spots: Sequence[Spot]) -> str:

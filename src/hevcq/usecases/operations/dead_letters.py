@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -107,23 +107,17 @@ class RedriveResult(StrEnum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class Redriven:
-    profile: str
-    letter: DeadLetter
-    result: RedriveResult
-
-
-@dataclass(frozen=True, slots=True)
-class RedriveRequest:
-    wanted: DeadLetterFilter
-    who: str
-    why: str = "redrive"
-    dry_run: bool = False
+Redriven = tuple[str, DeadLetter, RedriveResult]
+"""The profile of a letter, the letter, and what became of it."""
 
 
 def redrive(
-    backend: Backend, request: RedriveRequest, *, stop: threading.Event
+    backend: Backend,
+    wanted: DeadLetterFilter,
+    who: str,
+    *,
+    dry_run: bool = False,
+    stop: threading.Event,
 ) -> Iterator[Redriven]:
     """Send matching dead letters back, oldest first, PARALLEL at a time.
 
@@ -133,31 +127,32 @@ def redrive(
     run it again. Raises Unavailable or StorageError after the others in progress were yielded.
     """
     seen: set[bytes] = set()
+
+    def send(profile: str, letter: DeadLetter, *, first: bool) -> RedriveResult:
+        if not first:
+            return RedriveResult.TWICE
+        return _send(backend, profile, letter, who="" if dry_run else who)
+
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="redrive") as pool:
-        for batch in find_batches(backend.queues, request.wanted):
+        for batch in find_batches(backend.queues, wanted):
             for start in range(0, len(batch), PARALLEL):
                 if stop.is_set():
                     return
                 some = batch[start : start + PARALLEL]
-                yield from _together(backend, some, request, pool, seen)
+                under_way = [
+                    pool.submit(send, *each, first=_is_first(each[1], seen)) for each in some
+                ]
+                yield from _ended(some, under_way)
 
 
-def _together(
-    backend: Backend,
-    letters: Sequence[tuple[str, DeadLetter]],
-    request: RedriveRequest,
-    pool: ThreadPoolExecutor,
-    seen: set[bytes],
+def _ended(
+    letters: Sequence[tuple[str, DeadLetter]], under_way: Sequence[Future[RedriveResult]]
 ) -> Iterator[Redriven]:
     """Yield each result; raise the first error after those that succeeded."""
-    under_way = [
-        pool.submit(_one, backend, name, letter, request, first=_is_first(letter, seen))
-        for name, letter in letters
-    ]
     errors = [error for future in under_way if (error := future.exception()) is not None]
     for (name, letter), future in zip(letters, under_way, strict=True):
         if future.exception() is None:
-            yield Redriven(name, letter, future.result())
+            yield name, letter, future.result()
     if errors:
         raise errors[0]
 
@@ -169,21 +164,18 @@ def _is_first(letter: DeadLetter, seen: set[bytes]) -> bool:
     return first
 
 
-def _one(
-    backend: Backend, name: str, letter: DeadLetter, request: RedriveRequest, *, first: bool
-) -> RedriveResult:
-    if not first:
-        return RedriveResult.TWICE
+def _send(backend: Backend, name: str, letter: DeadLetter, who: str) -> RedriveResult:
+    """Send one letter back in the name of `who`; with "" only say what would become of it."""
     job_id = letter.task.job_id if letter.task is not None else None
     record = backend.ledger.get(job_id) if job_id is not None else None
     if record is not None and record.state in {JobState.DONE, JobState.SKIPPED}:
         return RedriveResult.DONE_ALREADY
-    if request.dry_run:
+    if not who:
         return RedriveResult.WOULD_REDRIVE
     if record is not None and record.state is JobState.DEAD:
         # Before the message goes: a worker that received it first would find the job dead,
         # acknowledge it, and the job would be lost.
-        backend.ledger.reopen(record.job_id, who=request.who, why=request.why)
+        backend.ledger.reopen(record.job_id, who=who, why="redrive")
     return RedriveResult.REDRIVEN if backend.queues[name].redrive(letter) else RedriveResult.GONE
 
 

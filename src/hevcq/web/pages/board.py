@@ -13,7 +13,7 @@ from hevcq.domain.schedule import Pause
 from hevcq.domain.videos import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.catalog import INGEST_ENDED
-from hevcq.usecases.health.check import where
+from hevcq.usecases.health.check import unsound, where
 from hevcq.usecases.history.report import DAYS, Savings, libraries_of, savings
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import BY_PRICE, pause, resume
@@ -31,7 +31,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import gathered, unsound_videos
+from hevcq.wiring.contexts import gathered
 
 MAX_RUNNING = 50
 MAX_LETTERS = 50
@@ -170,7 +170,7 @@ def libraries(request: Request) -> Response:
     log, now = gathered(app), app.clock.now()
     shown = libraries_of(app.settings, log, now, DAYS)
     before = whole(request.query_params.get("before", "")) or 0
-    unsound = unsound_videos(app)
+    found = unsound(app)
     ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
     return page(
         request,
@@ -180,8 +180,8 @@ def libraries(request: Request) -> Response:
             str(each["library"]): library_words(each)
             for each in library_rows(app.settings.data_dir)
         },
-        unsound=[(each, where(each.spots)) for each in unsound[:MAX_UNSOUND]],
-        more=max(0, len(unsound) - MAX_UNSOUND),
+        unsound=[(each, where(each.spots)) for each in found[:MAX_UNSOUND]],
+        more=max(0, len(found) - MAX_UNSOUND),
         ingests=ended[:MAX_INGESTS],
         earlier=ended[MAX_INGESTS - 1].seq if len(ended) > MAX_INGESTS else 0,
         days=DAYS,

@@ -55,7 +55,7 @@ from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import retry_control_call
 from hevcq.worker.admission import Admission, CircuitBreaker, Scratch
-from hevcq.worker.delivery.lease import Beating, Fence, Heartbeat, Lease
+from hevcq.worker.delivery.lease import Fence, Heartbeat, Lease
 
 Result = TypeVar("Result")
 
@@ -82,7 +82,7 @@ class WorkerContext:
     threads: int = 0
     random: Callable[[], float] = random.random
     on_event: OnEvent = lambda _event: None
-    heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
+    heartbeat: Callable[[Lease, Clock], Heartbeat] = Heartbeat
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     slots_per_job: Callable[[Profile], int] = lambda _profile: 1
     sweep_on_start: bool = False

@@ -10,7 +10,6 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.errors import (
@@ -209,14 +208,6 @@ class Lease:
 
 JOIN_S = 30.0
 """Seconds that a heartbeat in flight may take to end; one that hangs longer loses the lease."""
-
-
-class Beating(Protocol):
-    def start(self) -> None:
-        """Start extending the lease."""
-
-    def join(self) -> None:
-        """End; return only when no heartbeat is in flight."""
 
 
 class Heartbeat:

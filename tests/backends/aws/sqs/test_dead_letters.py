@@ -12,7 +12,6 @@ from hevcq.ports.queue import Selection
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
     ExpiredMessages,
-    RedriveRequest,
     RedriveResult,
     redrive,
 )
@@ -136,13 +135,11 @@ def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
 
 
 NEVER = threading.Event()
-
-
-ORDER = RedriveRequest(DeadLetterFilter(("hevc",)), who="me")
+OF_HEVC = DeadLetterFilter(("hevc",))
 
 
 def send_back(farm) -> list[RedriveResult]:
-    return [each.result for each in redrive(farm.backend, ORDER, stop=NEVER)]
+    return [each[2] for each in redrive(farm.backend, OF_HEVC, "me", stop=NEVER)]
 
 
 def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, queue) -> None:
@@ -169,7 +166,7 @@ def test_a_reply_lost_midway_loses_no_letter_and_the_next_run_sends_the_rest(
     queue._sqs.plan[call] = [None, lost]
     told = []
     with pytest.raises(Unavailable):
-        told += redrive(farm.backend, ORDER, stop=NEVER)
+        told += redrive(farm.backend, OF_HEVC, "me", stop=NEVER)
     farm.clock.advance(61)
 
     again = send_back(farm)
