@@ -1,5 +1,7 @@
 """What every backend promises of pauses, of the history of jobs, and of what it remembers of bytes."""
 
+from functools import partial
+
 import pytest
 
 from contracts.backends import World, source
@@ -8,7 +10,7 @@ from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.history.report import LedgerGather
+from hevcq.usecases.history.report import gather_ends
 
 
 def names(world: World) -> list[str]:
@@ -66,7 +68,7 @@ def test_each_end_of_a_job_is_found_in_the_ledger_once(
     database = SqliteDatabase(world.folder / "history.db")
     request.addfinalizer(database.close)
     log = EventLog(database, world.clock)
-    gather = LedgerGather(log, ledger, world.clock)
+    gather = partial(gather_ends, log, ledger, world.clock)
     for name in "abc":
         ledger.register(source(name), ["hevc"])
     granted = ledger.claim(source("a"), "hevc", owner="w", lease_s=60)
@@ -77,9 +79,9 @@ def test_each_end_of_a_job_is_found_in_the_ledger_once(
     job = ledger.register(source("b"), ["hevc"])[0].job_id
     ledger.bury(job, granted.fence, "damaged", FailureClass.DAMAGED)
 
-    assert gather.step() == 2
+    assert gather() == 2
     world.advance(120)
-    assert gather.step() == 0
+    assert gather() == 0
 
     found = {event.name: event for event in log.after(0, 10)}
     assert set(found) == {"job.done", "job.failed"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import ConfigError
-from hevcq.settings.loader import Flag, leaves, load, variable
+from hevcq.settings.loader import leaves, load, variable
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import installed_folder
 from hevcq.wiring.app import App
@@ -32,7 +32,7 @@ def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_al
     monkeypatch.setenv("HEVCQ_FFMPEG", "c")
     monkeypatch.setenv("HEVCQ_WORKERS", "2")
 
-    loaded = load({"workers": Flag("--workers", 3)})
+    loaded = load({"workers": ("--workers", 3)})
 
     found = loaded.settings
     assert (found.workers, found.ffmpeg, found.min_free_mib) == (3, "c", 7)
@@ -96,7 +96,7 @@ def test_a_path_in_a_file_is_relative_to_the_file_and_a_flag_to_where_one_stands
     named = write(here / "conf" / "my.toml", 'data_dir = "data"')
 
     assert load(config=named).settings.data_dir == here / "conf" / "data"
-    flags = {"data_dir": Flag("--data-dir", Path("data"))}
+    flags = {"data_dir": ("--data-dir", Path("data"))}
     assert load(flags, config=named).settings.data_dir == here / "data"
 
 

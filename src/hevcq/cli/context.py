@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from hevcq.settings.loader import Flag, Loaded
+    from hevcq.settings.loader import Loaded
     from hevcq.settings.model import Settings
     from hevcq.wiring.app import App
 
@@ -39,19 +39,17 @@ class Cli:
         A command's own flags come as `workers=("--workers", 4)`; a value of None was not given.
         Raises ConfigError.
         """
-        from hevcq.settings.loader import Flag, load
+        from hevcq.settings.loader import load
 
-        given: dict[str, Flag] = {}
+        given = {key: flag for key, flag in flags.items() if flag[1] is not None}
+        usual: dict[str, tuple[str, object]] = {}
         if self.verbose:
-            given["log_level"] = Flag("--verbose", "info")
+            usual["log_level"] = "--verbose", "info"
         elif self.quiet:
-            given["log_level"] = Flag("--quiet", "error")
+            usual["log_level"] = "--quiet", "error"
         if self.data_dir is not None:
-            given["data_dir"] = Flag("--data-dir", self.data_dir)
-        for key, (name, value) in flags.items():
-            if value is not None:
-                given[key] = Flag(name, value)
-        return load(given, config=self.config)
+            usual["data_dir"] = "--data-dir", self.data_dir
+        return load(usual | given, config=self.config)
 
     def log_level(self, why: str, level: str) -> dict[str, tuple[str, object]]:
         """Return the flag of another default log level, unless the settings say one."""

@@ -49,23 +49,19 @@ class Loaded:
     file: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """A value given on the command line; `name` is the flag as the person wrote it."""
-
-    name: str
-    value: object
+Flags = Mapping[str, tuple[str, object]]
+"""By dotted key: a flag as the person wrote it, and its value."""
 
 
-def load(flags: Mapping[str, Flag] | None = None, *, config: Path | None = None) -> Loaded:
-    """Return the checked settings of all layers; `flags` is by dotted key.
+def load(flags: Flags | None = None, *, config: Path | None = None) -> Loaded:
+    """Return the checked settings of all layers.
 
     Raises ConfigError naming the key, where it was set, what is wrong and the nearest right name.
     """
     file = own_file(config)
     if not file.is_file() and file != _usual_file():
         raise ConfigError(f"No such settings file: {file}.")
-    given = [(key, flag.value, f"flag {flag.name}") for key, flag in (flags or {}).items()]
+    given = [(key, value, f"flag {name}") for key, (name, value) in (flags or {}).items()]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for key, value, origin in [*_from_file(file), *_from_environment(), *given]:

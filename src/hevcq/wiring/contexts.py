@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from hevcq.settings.libraries import SyncSettings
     from hevcq.sql.event_log import EventLog
     from hevcq.usecases.doctor import DoctorContext
-    from hevcq.usecases.health.check import CheckRequest, HealthCheck
-    from hevcq.usecases.history.report import LedgerGather, RollUp
+    from hevcq.usecases.history.report import RollUp
     from hevcq.usecases.notify.sender import EventWatch
     from hevcq.usecases.sync.move import SyncPorts
     from hevcq.usecases.videos.manage import VideoFarm
@@ -53,18 +52,6 @@ def doctor_context(app: App) -> DoctorContext:
         messages=lambda: check_receivers(lambda: event_log(app), receivers(app)),
         self_test=self_test,
     )
-
-
-def open_check(
-    app: App,
-    request: CheckRequest,
-    stop: threading.Event,
-    on_file: Callable[[int, int, Path], None],
-) -> HealthCheck:
-    from hevcq.usecases.health.check import HealthCheck, report
-
-    app.encoder.version()  # no file is blamed for an ffmpeg that is not there
-    return HealthCheck(app, request, stop, on_file, partial(report, event_log(app)))
 
 
 def video_farm(app: App) -> VideoFarm:
@@ -151,18 +138,18 @@ def gathered(app: App) -> EventLog:
     log = event_log(app)
     gather = _gather(app, log)
     if gather is not None:
-        gather.step()
+        gather()
     roll_up(app, log).step()
     return log
 
 
-def _gather(app: App, log: EventLog) -> LedgerGather | None:
+def _gather(app: App, log: EventLog) -> Callable[[], int] | None:
     """Return what reads the ends of jobs from a fleet's ledger; None where jobs write their events."""
-    from hevcq.usecases.history.report import LedgerGather
+    from hevcq.usecases.history.report import gather_ends
 
     if not app.settings.on_aws:
         return None
-    return LedgerGather(log, app.backend.ledger, app.clock)
+    return partial(gather_ends, log, app.backend.ledger, app.clock)
 
 
 def event_watch(app: App) -> EventWatch:
@@ -172,13 +159,13 @@ def event_watch(app: App) -> EventWatch:
     log, found = event_log(app), receivers(app)
     gather = _gather(app, log)
     if gather is not None:  # before the receivers begin: they get nothing of the past
-        gather.step()
-    ends = gather or BatchWatch(log, app.worker_backend.ledger, app.clock)
+        gather()
+    ends = gather or BatchWatch(log, app.worker_backend.ledger, app.clock).step
     summed = roll_up(app, log).step  # last: it forgets what is old
     if not found:
-        return EventWatch(log, app.clock, [ends.step, summed])
+        return EventWatch(log, app.clock, [ends, summed])
     sender = Sender(log, found, app.clock, app.settings.schedule.hours().schedule.zone)
-    tasks = [ends.step, sender.step, summed]
+    tasks = [ends, sender.step, summed]
     return EventWatch(log, app.clock, tasks, partial(expiring, app.library_ports))
 
 

@@ -22,7 +22,6 @@ from hevcq.ports.catalog import Checked, Health, Spot
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.health.check import (
-    CheckRequest,
     HealthCheck,
     report,
     summary,
@@ -93,8 +92,8 @@ class Library:
                 clock=self.clock,
                 scratch=self.scratch,
             )
-            asked = CheckRequest((self.folder / "library",), **request)
-            self.last = HealthCheck(tools, asked, self.stop, on_file, on_checked)
+            request |= {"on_file": on_file, "on_checked": on_checked}
+            self.last = HealthCheck(tools, self.stop, (self.folder / "library",), **request)
             return {each.path.name: each for each in self.last.run()}
 
     def read(self) -> list[str]:

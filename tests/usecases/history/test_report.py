@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.history.report import (
-    LedgerGather,
     RollUp,
     day_of,
+    gather_ends,
     report,
     savings,
     since_of,
@@ -147,17 +148,17 @@ def test_a_fleets_jobs_are_brought_in_once_each_end_of_them(log, clock):
     job, fence = run("a")
     ledger.complete(job, fence, made, cpu_s=3.0)
     ledger.bury(*run("b"), "bad", FailureClass.DAMAGED)
-    gather = LedgerGather(log, ledger, clock)
-    assert gather.step() == 2
-    assert gather.step() == 0
+    gather = partial(gather_ends, log, ledger, clock)
+    assert gather() == 2
+    assert gather() == 0
     clock.advance(61)
-    assert gather.step() == 0, "the overlap is read again, and adds nothing"
+    assert gather() == 0, "the overlap is read again, and adds nothing"
     ledger.reopen(job, who="me", why="again")
     again = run("a")
     assert ledger.get(job).state is JobState.RUNNING
     ledger.skip(*again, "small: small")
     clock.advance(61)
-    assert gather.step() == 1
+    assert gather() == 1
     events = log.after(0, 10)
     assert [event.name for event in events] == ["job.done", "job.failed", "job.skipped"]
     assert (events[0].before, events[0].after, events[0].cpu_s) == (100, 40, 3.0)

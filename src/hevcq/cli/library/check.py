@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -27,7 +28,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError
 from hevcq.settings import quantities
 from hevcq.settings.profile_files import pick
-from hevcq.usecases.health.check import CheckRequest, HealthCheck, summary, where
+from hevcq.usecases.health.check import HealthCheck, report, summary, where
 from hevcq.usecases.verify_files import (
     VerifyFilesReport,
     VerifyFilesRequest,
@@ -38,7 +39,7 @@ from hevcq.usecases.verify_files import (
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import open_check
+from hevcq.wiring.contexts import event_log
 
 Value = TypeVar("Value")
 REMARKS = 5
@@ -106,22 +107,23 @@ def check(
         raise typer.Exit(_verify(cli, source, paths[0], profile, certificate, as_json=as_json))
     if profile or certificate:
         raise UsageError("--profile and --certificate only work with --source.")
-    request = CheckRequest(
-        roots=tuple(path.absolute() for path in paths),
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        decode=decode,
-        share=_quantity("--share", share or "1/1", quantities.share),
-        bytes_s=_quantity("--limit", limit, quantities.bytes_per_second),
-        again=again,
-    )
+    asked: dict[str, Any] = {
+        "roots": tuple(path.absolute() for path in paths),
+        "include": tuple(include or ()),
+        "exclude": tuple(exclude or ()),
+        "decode": decode,
+        "share": _quantity("--share", share or "1/1", quantities.share),
+        "bytes_s": _quantity("--limit", limit, quantities.bytes_per_second),
+        "again": again,
+    }
     with StopSignals() as signals, cli.app() as app:
         shown = render.StatusLine(live=not cli.quiet and not as_json)
 
         def reads(number: int, total: int, path: Path) -> None:
             shown.show(path.name, f"{number} of {total}  ")
 
-        run = open_check(app, request, signals.asked, reads)
+        told = partial(report, event_log(app))
+        run = HealthCheck(app, signals.asked, on_file=reads, on_checked=told, **asked)
         damaged = _run(run, cli, shown, as_json=as_json)
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
 

@@ -56,27 +56,6 @@ JUDGED = frozenset({Health.SOUND, Health.DAMAGED})
 
 
 @dataclass(frozen=True, slots=True)
-class CheckRequest:
-    """What is to be read: `share` of all bytes, those first whose last check is longest ago.
-
-    `bytes_s` limits the reading on average; 0 does not. With `again`, a round that was interrupted is
-    begun anew.
-    """
-
-    roots: tuple[Path, ...]
-    decode: bool = False
-    share: Fraction = Fraction(1)
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    bytes_s: float = 0.0
-    again: bool = False
-
-    @property
-    def depth(self) -> Depth:
-        return Depth.DECODE if self.decode else Depth.DEMUX
-
-
-@dataclass(frozen=True, slots=True)
 class _Due:
     """A file that is to be read, or a path that cannot be."""
 
@@ -87,11 +66,21 @@ class _Due:
 
 @dataclass
 class HealthCheck:
-    """One run over some folders. `total` is known once `run` yields its first file."""
+    """One run over some folders: `share` of all bytes, those first whose last check is longest ago.
+
+    `bytes_s` limits the reading on average; 0 does not. With `again`, a round that was interrupted is
+    begun anew. `total` is known once `run` yields its first file.
+    """
 
     tools: Tools
-    request: CheckRequest
     stop: threading.Event
+    roots: tuple[Path, ...]
+    decode: bool = False
+    share: Fraction = Fraction(1)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    bytes_s: float = 0.0
+    again: bool = False
     on_file: Callable[[int, int, Path], None] = lambda _number, _total, _path: None
     on_checked: Callable[[Checked, Checked | None], None] = lambda _now, _before: None
     """Called with what is found of a file, and was found before, just before it is recorded."""
@@ -100,7 +89,8 @@ class HealthCheck:
     """The checks of the interrupted run, for the report."""
 
     def __post_init__(self) -> None:
-        self._pace = Pace(self.tools.clock, self.stop, self.request.bytes_s)
+        self._pace = Pace(self.tools.clock, self.stop, self.bytes_s)
+        self._depth = Depth.DECODE if self.decode else Depth.DEMUX
         self._records = HealthRecords(self.tools.catalog.database)
 
     def run(self) -> Generator[Checked, None, None]:
@@ -108,10 +98,11 @@ class HealthCheck:
 
         Raises Stopped, WorkerUnfit or StorageError; the next run of the same request goes on there.
         """
+        self.tools.encoder.version()  # no file is blamed for an ffmpeg that is not there
         files = sorted(self._found(), key=lambda each: os.fsencode(each.path))
         known = dict(self._records.checked([each.path for each in files]))
         key = self._round()
-        began = None if self.request.again else self._records.round_began(key)
+        began = None if self.again else self._records.round_began(key)
         if began is None:
             began = self.tools.clock.now()
             self._records.begin_round(key, began)
@@ -132,21 +123,19 @@ class HealthCheck:
 
     def _round(self) -> str:
         """Return what identifies the same request: whoever gives it again goes on with it."""
-        asked = self.request
         facts = [
-            *sorted(map(os.fsencode, asked.roots)),
-            asked.depth.encode(),
-            str(asked.share).encode(),
+            *sorted(map(os.fsencode, self.roots)),
+            self._depth.encode(),
+            str(self.share).encode(),
         ]
         facts += [
-            each.encode("utf-8", "surrogateescape") for each in (*asked.include, "", *asked.exclude)
+            each.encode("utf-8", "surrogateescape") for each in (*self.include, "", *self.exclude)
         ]
         return hashlib.sha256(b"\0".join(facts)).hexdigest()
 
     def _found(self) -> Iterator[_Due]:
         """Yield every video below the roots, renditions too, and what cannot be read as one."""
-        asked = self.request
-        for item in find(asked.roots, Filter(include=asked.include, exclude=asked.exclude)):
+        for item in find(self.roots, Filter(include=self.include, exclude=self.exclude)):
             if isinstance(item, FoundFile):
                 yield _Due(item.path, item.fingerprint)
             elif item.cause is RejectionCause.OWN_RENDITION or item.cause in PROBLEMS:
@@ -156,7 +145,7 @@ class HealthCheck:
         self, files: Sequence[_Due], known: dict[Path, Checked], began: float
     ) -> Iterator[_Due]:
         """Yield the share of the bytes whose last check is longest ago; what this round read counts."""
-        if self.request.share >= 1:
+        if self.share >= 1:
             yield from files
             return
 
@@ -166,7 +155,7 @@ class HealthCheck:
 
         this_round = [each for each in files if last(each) >= began]
         rest = sorted((each for each in files if last(each) < began), key=last)
-        room = self.request.share * sum(each.fingerprint.size for each in files)
+        room = self.share * sum(each.fingerprint.size for each in files)
         for each in (*this_round, *rest):
             if room <= 0:
                 return
@@ -175,7 +164,7 @@ class HealthCheck:
 
     def _check(self, due: _Due, before: Checked | None) -> Checked | None:
         """Read one file; None if it is gone or changed meanwhile, which a later run looks at."""
-        now, depth = self.tools.clock.now(), self.request.depth
+        now, depth = self.tools.clock.now(), self._depth
         fresh = Checked(due.path, due.fingerprint, "", depth, Health.UNREADABLE, due.problem, now)
         if due.problem:
             return fresh

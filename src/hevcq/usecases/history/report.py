@@ -409,28 +409,25 @@ EVERY_S = 60.0
 """Least seconds between two looks: each costs queries."""
 
 
-class LedgerGather:
-    """Add an event for each job that ended since the last look; the first look takes all that are kept."""
+def gather_ends(log: EventLog, ledger: Ledger, clock: Clock) -> int:
+    """Add an event for each job that ended since the last look, if it is time; return how many.
 
-    def __init__(self, log: EventLog, ledger: Ledger, clock: Clock) -> None:
-        self._log, self._ledger, self._clock = log, ledger, clock
-
-    def step(self) -> int:
-        """Look once, if it is time; return how many events were added. Raises StorageError, Unavailable."""
-        now = self._clock.now()
-        if now - self._log.reader(LEDGER_READER).sent_at < EVERY_S:
-            return 0
-        reader = self._log.begin(LEDGER_READER, BUSY_S)
-        if reader is None:
-            return 0
-        since = reader.sent_at - OVERLAP_S if reader.sent_at else 0.0
-        wanted = JobFilter(states=SETTLED, updated_after=since or None)
-        found = sorted(map(_happened, self._ledger.jobs(wanted)), key=lambda each: each.at)
-        added = 0
-        for start in range(0, len(found), PAGE):
-            added += self._log.add_missing(found[start : start + PAGE])
-        self._log.end(replace(reader, sent_at=now))
-        return added
+    The first look takes all that are kept. Raises StorageError, Unavailable.
+    """
+    now = clock.now()
+    if now - log.reader(LEDGER_READER).sent_at < EVERY_S:
+        return 0
+    reader = log.begin(LEDGER_READER, BUSY_S)
+    if reader is None:
+        return 0
+    since = reader.sent_at - OVERLAP_S if reader.sent_at else 0.0
+    wanted = JobFilter(states=SETTLED, updated_after=since or None)
+    found = sorted(map(_happened, ledger.jobs(wanted)), key=lambda each: each.at)
+    added = 0
+    for start in range(0, len(found), PAGE):
+        added += log.add_missing(found[start : start + PAGE])
+    log.end(replace(reader, sent_at=now))
+    return added
 
 
 def _happened(job: JobRecord) -> Happened:
