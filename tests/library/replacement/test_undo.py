@@ -15,7 +15,7 @@ from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
+from hevcq.usecases.placement.undo import UndoResult, undo
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.library import (
@@ -73,7 +73,7 @@ class House:
         self.catalog.record_placements([dataclasses.replace(placement, **more)])
 
     def undo(self, *paths: Path, **options):
-        return list(undo(UndoRequest(paths=paths, **options), self.ports))
+        return list(undo(self.ports, paths, **options))
 
     def lose_the_catalog(self) -> None:
         self.catalog = new_catalog(self.clock)

@@ -26,7 +26,7 @@ from hevcq.usecases.operations.reprocess import (
     reprocess,
 )
 from hevcq.usecases.placement.originals import moved_placement, recover
-from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
+from hevcq.usecases.placement.undo import UndoResult, undo
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
@@ -265,7 +265,7 @@ def test_a_video_whose_original_was_restored_is_not_replaced_again_unasked(
     library = Library(tmp_path, Destination(Mode.REPLACE))
     path = library.put("a.mp4", b"first" * 100)
     assert library.ingest() == {"placed": 1}
-    (undone,) = undo(UndoRequest(paths=[library.root]), library.bench.ports)
+    (undone,) = undo(library.bench.ports, [library.root])
     assert undone.result is UndoResult.RESTORED
     if how == "data folder lost":
         library.forget()
@@ -291,7 +291,7 @@ def test_a_restored_video_that_is_named_itself_is_replaced_again_and_forgotten(
     library = Library(tmp_path, Destination(Mode.REPLACE))
     path = library.put("a.mp4", b"first" * 100)
     library.ingest()
-    list(undo(UndoRequest(paths=[library.root]), library.bench.ports))
+    list(undo(library.bench.ports, [library.root]))
     library.forget()
     folder, library.root = library.root, path
     assert library.ingest() == {"placed": 1}
@@ -364,7 +364,7 @@ def test_a_rendition_beside_its_original_takes_its_place_without_another_encode(
     assert [p.name for p in library.root.iterdir() if p.suffix] == ["a.mp4"]
     (same,) = library.bench.backend.ledger.jobs(JobFilter())
     assert (same.job_id, same.fence) == (job.job_id, job.fence)
-    (undone,) = undo(UndoRequest(paths=[library.root]), library.bench.ports)
+    (undone,) = undo(library.bench.ports, [library.root])
     assert undone.result is UndoResult.RESTORED
     assert path.read_bytes() == b"first" * 100
 

@@ -12,7 +12,7 @@ from hevcq.library.replacement.retention import Expiry
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.placement.originals import free_due, free_originals, kept_originals
-from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
+from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.util.clock import EARLIEST
 from support.ingest.run import Bench
 
@@ -106,7 +106,7 @@ def test_a_renamed_video_is_listed_freed_and_undone_at_its_new_place(
 
     (only,) = kept_originals(ports, [new])
     assert only.record.source == new
-    (undone,) = undo(UndoRequest(paths=[new]), ports)
+    (undone,) = undo(ports, [new])
     assert (undone.result, undone.source) == (UndoResult.RESTORED, new)
     assert new.read_bytes() == b"tv/b.mp4" * 50
     assert not (bench.media / "tv/b.mp4").exists()

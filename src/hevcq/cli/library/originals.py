@@ -30,7 +30,7 @@ from hevcq.usecases.placement.originals import (
     free_originals,
     kept_originals,
 )
-from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, library_path
+from hevcq.usecases.placement.undo import Undone, UndoResult, library_path
 from hevcq.usecases.placement.undo import undo as restore
 from hevcq.util.text import counted, printable, size
 
@@ -187,13 +187,13 @@ def undo(
     """
     cli = cli_of(ctx)
     with cli.app() as app:
-        request = UndoRequest(
-            paths=tuple(library_path(Path(path)) for path in paths or ()),
+        undone = restore(
+            app.library_ports,
+            [library_path(Path(path)) for path in paths or ()],
             job=job,
             since=past_time(since, app.clock.now()) if since else None,
             dry_run=dry_run,
         )
-        undone = restore(request, app.library_ports)
         results = [_show_undone(done, as_json=as_json) for done in undone]
     restored = results.count(UndoResult.RESTORED)
     if restored:

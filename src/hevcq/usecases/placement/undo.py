@@ -3,14 +3,13 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
-from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts, placing
 from hevcq.usecases.placement.originals import (
@@ -36,19 +35,6 @@ class UndoResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class UndoRequest:
-    """Which swaps to undo: all given conditions must hold, at least one is needed.
-
-    `paths` are originals, renditions or folders; `job` is an id or prefix; `since` is in wall seconds.
-    """
-
-    paths: Sequence[Path] = ()
-    job: str | None = None
-    since: float | None = None
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Undone:
     """One original and the result; `size` in bytes, `reason` a sentence if refused."""
 
@@ -70,24 +56,36 @@ class _Candidate:
     placement: Placement | None
 
 
-def undo(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
-    """Undo each matching swap, latest first; yield the results.
+def undo(
+    ports: LibraryPorts,
+    paths: Sequence[Path] = (),
+    *,
+    job: str | None = None,
+    since: float | None = None,
+    dry_run: bool = False,
+) -> Iterator[Undone]:
+    """Undo each matching swap, latest first; yield the results. All given conditions must hold.
 
+    `paths` are originals, renditions or folders; `job` is an id or prefix; `since` is in wall seconds.
     A video that was renamed or moved within its library comes back at its new place. A swap that is
     not in the catalog (its data folder is lost or on another machine) is found in the library's own
-    records. Raises UsageError if the request has no condition.
+    records. Raises UsageError without any condition.
     """
-    if not request.paths and request.job is None and request.since is None:
+    if not paths and job is None and since is None:
         raise UsageError("Name a path, --job or --since.")
-    follow_replaced(ports, library_folders(ports, request.paths))
-    candidates = _candidates(request, ports)
-    if not request.dry_run:
-        for root in sorted({candidate.root for candidate in candidates}):
+    follow_replaced(ports, library_folders(ports, paths))
+    meant = [
+        one
+        for one in _candidates(ports, paths, since)
+        if one.job_id.startswith(job or "") and (since is None or one.at >= since)
+    ]
+    if not dry_run:
+        for root in sorted({one.root for one in meant}):
             ports.open_swap(root).recover()
-    for candidate in candidates:
-        yield _undo(candidate, request, ports)
-    if not candidates:
-        yield from _nothing(request, ports)
+    for one in sorted(meant, key=lambda one: (-one.at, one.job_id)):
+        yield _undo(one, ports, dry_run=dry_run)
+    if not meant:
+        yield from _nothing(paths, ports)
 
 
 def library_path(given: Path) -> Path:
@@ -97,50 +95,35 @@ def library_path(given: Path) -> Path:
     return Path(os.path.realpath(given.parent)) / given.name
 
 
-def _candidates(request: UndoRequest, ports: LibraryPorts) -> list[_Candidate]:
+def _candidates(
+    ports: LibraryPorts, paths: Sequence[Path], since: float | None
+) -> Iterable[_Candidate]:
     found: dict[str, _Candidate] = {}
-    for each in _placements(request, ports):
-        place = each.root, each.source, each.target, each.updated_at
-        found.setdefault(each.job_id, _Candidate(each.job_id, *place, each))
-    for record, root in _records(request, ports):
-        place = root, record.source, record.target, record.created_at
-        found.setdefault(record.job_id, _Candidate(record.job_id, *place, None))
-    chosen = [one for one in found.values() if _meant(one, request)]
-    return sorted(chosen, key=lambda one: (-one.at, one.job_id))
-
-
-def _placements(request: UndoRequest, ports: LibraryPorts) -> Iterator[Placement]:
     states = frozenset({PlacementState.REPLACED})
-    places: Sequence[Path | None] = request.paths or [None]
-    for under in places:
-        yield from ports.catalog.placements(states=states, under=under, since=request.since)
-
-
-def _records(request: UndoRequest, ports: LibraryPorts) -> Iterator[tuple[Record, Path]]:
-    for root in sorted(folders_with_records(request.paths)):
+    for under in paths or (None,):
+        for each in ports.catalog.placements(states=states, under=under, since=since):
+            place = each.root, each.source, each.target, each.updated_at
+            found.setdefault(each.job_id, _Candidate(each.job_id, *place, each))
+    for root in sorted(folders_with_records(paths)):
         for record in ports.open_swap(root).kept():
-            if is_below(record, request.paths):
-                yield record, root
+            if is_below(record, paths):
+                place = root, record.source, record.target, record.created_at
+                found.setdefault(record.job_id, _Candidate(record.job_id, *place, None))
+    return found.values()
 
 
-def _meant(one: _Candidate, request: UndoRequest) -> bool:
-    if request.job is not None and not one.job_id.startswith(request.job):
-        return False
-    return request.since is None or one.at >= request.since
-
-
-def _undo(one: _Candidate, request: UndoRequest, ports: LibraryPorts) -> Undone:
+def _undo(one: _Candidate, ports: LibraryPorts, *, dry_run: bool) -> Undone:
     swap = ports.open_swap(one.root)
     try:
         if swap.find(one.job_id) is None:
             size = _back_already(one)
-        elif request.dry_run:
+        elif dry_run:
             size = swap.check_undo(one.job_id).fingerprint.size
         else:
             size = swap.undo(one.job_id).fingerprint.size
     except PER_FILE as error:
         return Undone(one.job_id, one.source, one.target, UndoResult.REFUSED, reason=str(error))
-    if request.dry_run:
+    if dry_run:
         return Undone(one.job_id, one.source, one.target, UndoResult.WOULD_RESTORE, size)
     _remember(one, ports)
     return Undone(one.job_id, one.source, one.target, UndoResult.RESTORED, size)
@@ -177,9 +160,9 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
         ports.catalog.record_placements([undone])
 
 
-def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
+def _nothing(paths: Sequence[Path], ports: LibraryPorts) -> Iterator[Undone]:
     """Yield for each path why there is nothing to undo."""
-    for path in request.paths:
+    for path in paths:
         known = list(ports.catalog.placements(under=path))
         if len(known) == 1:
             (one,) = known

@@ -22,7 +22,7 @@ from hevcq.usecases.operations.status import (
     reason_in_words,
     workers_running,
 )
-from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
+from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.rendering import seconds_left
@@ -137,7 +137,7 @@ def keep_job(call: Operates, job_id: str) -> models.JobOut:
 def undo_job(call: Operates, job_id: str) -> models.JobOut:
     """Bring the original back that the job's rendition replaced."""
     job = _job(call, job_id)
-    found = list(undo(UndoRequest(job=job.job_id), call.app.library_ports))
+    found = list(undo(call.app.library_ports, job=job.job_id))
     if all(each.result is not UndoResult.RESTORED for each in found):
         raise Conflict(next((each.reason for each in found if each.reason), NOT_REPLACED))
     return job_out(_job(call, job_id))

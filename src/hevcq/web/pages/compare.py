@@ -15,7 +15,7 @@ from hevcq.domain.quality import worst_twentieth
 from hevcq.errors import UsageError
 from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.compare import ACCEPTED, Look, accept, require_comparable
-from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
+from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.util.svg import points_svg
 from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.pages.board import video_of
@@ -190,8 +190,8 @@ def question(request: Request) -> Response:
     """Ask before an original is brought back, having looked whether it can be."""
     operator_of(request)
     subject = _subject(request)
-    wanted = UndoRequest(job=subject.job.job_id, dry_run=True)
-    found = next(iter(list(undo(wanted, services_of(request).app.library_ports))), None)
+    ports = services_of(request).app.library_ports
+    found = next(iter(list(undo(ports, job=subject.job.job_id, dry_run=True))), None)
     ready = found is not None and found.result is UndoResult.WOULD_RESTORE
     return page(
         request,
@@ -206,8 +206,7 @@ def question(request: Request) -> Response:
 def bring_back(request: Request, _form: Mapping[str, str]) -> Response:
     """Undo this one replacement. Raises HTTPException 409 with the reason if it is refused."""
     subject = _subject(request)
-    wanted = UndoRequest(job=subject.job.job_id)
-    found = list(undo(wanted, services_of(request).app.library_ports))
+    found = list(undo(services_of(request).app.library_ports, job=subject.job.job_id))
     for each in found:
         if each.result is UndoResult.REFUSED:
             raise HTTPException(409, each.reason)
