@@ -7,9 +7,11 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.errors import Unavailable, UnknownProfile
+from hevcq.running.doctor import machine_checks
 from hevcq.settings.model import ScheduleSettings, Settings
-from hevcq.usecases.doctor import DoctorContext, examined, machine_checks
+from hevcq.usecases.doctor import examined
 from hevcq.util.clock import EARLIEST
+from hevcq.wiring.app import App
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
 from support.fakes.encoder import FakeEncoder
@@ -23,7 +25,7 @@ class NoQueue(dict):
         raise UnknownProfile(f"There is no queue of {name}.", remedy="Run terraform apply.")
 
 
-def away():
+def away(_app):
     raise Unavailable("DynamoDB does not answer.")
 
 
@@ -34,27 +36,22 @@ def away():
         (AWS, {"queues": NoQueue()}, "queues", "no There is no queue of hevc."),
         (AWS, {"backend": away}, "database", "no DynamoDB does not answer."),
         (ALWAYS, {}, "schedule", "ok Mon-Sun 00:00-24:00: open"),
-        ({}, {}, "profile hevc", "ok hevc was made"),
+        ({}, {}, "profile hevc", "ok one second of picture and sound"),
     ],
 )
-def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, says: str) -> None:
+def test_what_the_doctor_finds(
+    tmp_path: Path, monkeypatch, settings, changes, check: str, says: str
+) -> None:
     clock = ManualClock(EARLIEST + 1)
     backend = replace(memory_backend(clock), **{k: v for k, v in changes.items() if k == "queues"})
     given = Settings(data_dir=tmp_path, min_free_mib=0, **settings)
-    context = DoctorContext(
-        given,
-        clock,
-        lambda: {"hevc": HEVC},
-        FakeEncoder,
-        lambda: backend,
-        Mock(),
-        lambda _sync: Mock(),
-        str,
-        lambda profile: f"{profile.name} was made",
-    )
-    context = replace(context, **{k: v for k, v in changes.items() if k != "queues"})
+    app = App(given, clock)
+    opened = {"profiles": {"hevc": HEVC}, "encoder": FakeEncoder(), "catalog": Mock()}
+    app.__dict__.update(opened, backend=backend)
+    if "backend" in changes:
+        monkeypatch.setattr(App, "backend", property(changes["backend"]))
 
-    found = {each.name: each for each in examined(machine_checks(context))}
+    found = {each.name: each for each in examined(machine_checks(app))}
 
     assert f"{'ok' if found[check].ok else 'no'} {found[check].detail}".startswith(says)
     assert ("data_dir" in found) is (settings != AWS)

@@ -2,15 +2,12 @@
 
 import os
 import secrets
-import shlex
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,25 +16,16 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase, Source
 from hevcq.domain.keys import INBOX, OUTBOX
 from hevcq.domain.profile import Profile
-from hevcq.domain.schedule import moment
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit, is_full
+from hevcq.errors import ConfigError, HevcqError, StorageError, is_full
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Remote
 from hevcq.ports.encoder import Encoder
-from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.settings.libraries import SyncSettings
-from hevcq.settings.model import Settings
-from hevcq.sql.catalog import Catalog
-from hevcq.usecases.context import library_words, require_one_name, share_words
-from hevcq.util.clock import EARLIEST, Clock
-from hevcq.util.host import capacity, existing, free_beside, source_room
-from hevcq.util.text import counted, printable, size
+from hevcq.util.clock import Clock
+from hevcq.util.text import printable
 
-MAX_SKEW_S = 5.0
-"""Largest difference of file times and this machine's clock: leases compare wall times."""
-MIB = 1024 * 1024
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 OTHERS = 0o077
 """Rights of other users on a file with a password."""
@@ -76,21 +64,6 @@ class Finding:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorContext:
-    """What the checks need; openers are functions, so that a failure to open is a finding."""
-
-    settings: Settings
-    clock: Clock
-    profiles: Callable[[], Mapping[str, Profile]]
-    encoder: Callable[[], Encoder]
-    backend: Callable[[], Backend]
-    catalog: Callable[[], Catalog]
-    remote: Callable[[SyncSettings], Remote]
-    messages: Callable[[], str]
-    self_test: Callable[[Profile], str]
-
-
 def wrong(area: Area, name: str, error: HevcqError) -> Finding:
     """Return the finding that a check met this error."""
     return Finding(area, name, ok=False, detail=error.message, remedy=error.remedy)
@@ -111,157 +84,6 @@ def examined(checks: Iterable[Check]) -> Iterator[Finding]:
         else:
             if detail:
                 yield Finding(area, name, ok=True, detail=detail)
-
-
-def machine_checks(context: DoctorContext) -> Iterator[Check]:
-    """Yield every check but those of the page."""
-    settings = context.settings
-    yield Check(Area.CONFIG, "profiles", lambda: _profiles(context))
-    yield Check(Area.CONFIG, "schedule", lambda: _schedule(context))
-    for name, look in context.encoder().checks().items():
-        yield Check(Area.ENCODER, name, look)
-    if not settings.on_aws:
-        for used in _used(context):
-            yield Check(Area.ENCODER, f"profile {used.name}", partial(context.self_test, used))
-        yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
-    if settings.backend == "postgres":
-        yield Check(Area.FOLDER, "names", lambda: _one_name(context))
-    for share in settings.paths:
-        look = partial(lambda name: share_words(context.catalog(), name), share)
-        yield Check(Area.FOLDER, f"paths {share}", look)
-    for library in settings.libraries:
-        yield Check(Area.FOLDER, f"library {library.name}", partial(library_words, library))
-    yield Check(Area.FOLDER, "scratch", lambda: _folder("scratch", context))
-    yield Check(Area.CLOCK, "clock", lambda: _clock(context))
-    yield Check(Area.DATABASE, "database", lambda: _database(context))
-    if settings.on_aws:
-        yield Check(Area.FARM, "queues", lambda: _queues(context))
-    for sync in settings.sync:
-        yield Check(Area.SYNC, f"sync {sync.name}", partial(sync_words, sync, context.remote))
-    yield Check(Area.MESSAGES, "messages", context.messages)
-
-
-def _one_name(context: DoctorContext) -> str:
-    require_one_name(context.catalog())
-    return "no video has two names here"
-
-
-def _profiles(context: DoctorContext) -> str:
-    settings, known = context.settings, context.profiles()
-    here = not settings.on_aws  # a farm may be for uploads only
-    named = dict.fromkeys(settings.ingest.profiles if here else (), "ingest.profiles")
-    for each in settings.libraries:
-        named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
-    names = ", ".join(sorted(known))
-    for name in named.keys() - known.keys():
-        raise ConfigError(
-            f"{named[name]} names the profile {printable(name)!r}, which there is not.",
-            remedy=f"Available: {names}.",
-        )
-    return names
-
-
-def _used(context: DoctorContext) -> list[Profile]:
-    """Return the profiles that this machine encodes by, as far as its settings and its queues say."""
-    settings, known, used = context.settings, dict[str, Profile](), set[str]()
-    with suppress(HevcqError):  # the checks of the profiles and of the database say it
-        known = dict(context.profiles())
-        if settings.has_page:
-            used |= {name for name, profile in known.items() if profile.subscribe}
-        counts = context.backend().ledger.counts()
-        used |= {name for (name, state), count in counts.items() if count and state not in SETTLED}
-    used |= {*settings.ingest.profiles}
-    for each in settings.libraries:
-        used |= {*each.profiles, *each.chosen}
-    return [known[name] for name in sorted(used & known.keys())]
-
-
-def _schedule(context: DoctorContext) -> str:
-    """Say whether the hours are open. Raises ConfigError if the gate command cannot be run."""
-    settings, now = context.settings.schedule, context.clock.now()
-    command = shlex.split(settings.gate_command)[:1]
-    if command and shutil.which(command[0]) is None:
-        raise ConfigError(
-            f"The program {command[0]} was not found.",
-            remedy="Correct schedule.gate_command: nothing is encoded while it cannot be asked.",
-        )
-    if not settings.windows:
-        return "always open"
-    hours = settings.hours()
-    change = hours.schedule.next_change(now)
-    state = "open" if hours.schedule.open_at(now) else "closed"
-    until = "" if change is None else f" until {moment(change, now, hours.schedule.zone)}"
-    return f"{'; '.join(settings.windows)}: {state}{until}"
-
-
-def _folder(name: str, context: DoctorContext) -> str:
-    settings = context.settings
-    folder = settings.scratch if name == "scratch" else settings.data_dir
-    there = existing(folder)
-    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
-        remedy = f"Allow this user to write in {there}, or set another {name}."
-        raise StorageError(f"{folder} is not writable.", remedy=remedy)
-    with tempfile.NamedTemporaryFile(dir=there, prefix=".hevcq-doctor-") as probe:
-        probe.write(b"hevcq")
-        probe.flush()
-        os.fsync(probe.fileno())
-    free, least = free_beside(there) // MIB, settings.min_free_mib
-    detail = f"{folder}: writable, {size(free * MIB)} free"
-    if free < least:
-        remedy = (
-            f"Work pauses below {least} MiB (min_free_mib): free some space or set another {name}."
-        )
-        raise StorageError(f"{detail}.", remedy=remedy)
-    if name == "scratch":
-        slots, copied = capacity(settings.workers).slots, settings.uploads_direct
-        room = source_room(free, keep=least, slots=slots, copied=copied)
-        detail += f", {slots} slots for sources of up to {size(room * MIB)} each"
-    return detail
-
-
-def _clock(context: DoctorContext) -> str:
-    now, settings = context.clock.now(), context.settings
-    if now < EARLIEST:
-        remedy = "Set the clock, e.g. with NTP: leases depend on it."
-        raise WorkerUnfit("The clock is years behind.", remedy=remedy)
-    folders = [each for each in {settings.data_dir, settings.files_dir} if each.is_dir()]
-    for folder in folders:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
-            skew = os.fstat(probe.fileno()).st_mtime - now
-        if abs(skew) > MAX_SKEW_S:
-            raise WorkerUnfit(
-                f"File times in {folder} differ from this machine's clock by {skew:+.0f} s.",
-                remedy="Synchronise this machine and the file server with one time source.",
-            )
-    if not folders:
-        return "plausible"
-    return f"plausible, file times agree within {MAX_SKEW_S:.0f} s"
-
-
-def _database(context: DoctorContext) -> str:
-    """Open and read the database; creates a new one, as any command would."""
-    backend = context.backend()
-    ledger, where = backend.ledger, f"{backend.database}: " if backend.database else ""
-    counts = ledger.counts()
-    dead = sum(count for (_, state), count in counts.items() if state is JobState.DEAD)
-    newest = next(iter(ledger.jobs(JobFilter())), None)
-    if newest is not None and newest.updated_at > context.clock.now() + 60:
-        raise StorageError(
-            "The ledger has entries from the future: this machine's clock was set back.",
-            remedy="Correct the clock.",
-        )
-    return f"{where}readable, {counted(sum(counts.values()), 'job')}, {dead} of them dead"
-
-
-def _queues(context: DoctorContext) -> str:
-    """Raise the error of the first profile whose queue is missing; the others go on without it."""
-    try:
-        queues = context.backend().queues
-    except HevcqError:  # the check of the database says it
-        return ""
-    for name in context.profiles():
-        _ = queues[name]
-    return "one for each profile"
 
 
 def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], Remote]) -> str:

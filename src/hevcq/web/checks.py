@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from hevcq.errors import ConfigError
 from hevcq.ports.videos import Accounts
+from hevcq.running.doctor import machine_checks
 from hevcq.settings.web import GIB, WebSettings
-from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks
+from hevcq.usecases.doctor import Area, Check, Finding, examined
 from hevcq.usecases.videos.manage import FARM_OPEN
 from hevcq.util.text import counted, size
 from hevcq.web.identity.accounts import Users
@@ -16,11 +17,10 @@ from hevcq.web.identity.person import Role
 from hevcq.web.identity.session import configured_key
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import doctor_context
 
 
 def findings(app: App) -> list[Finding]:
-    return list(examined([*machine_checks(doctor_context(app)), *page_checks(app)]))
+    return list(examined([*machine_checks(app), *page_checks(app)]))
 
 
 def page_checks(app: App) -> Iterator[Check]:

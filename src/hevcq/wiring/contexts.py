@@ -1,11 +1,11 @@
-"""Open what some use cases need: the doctor, health checks, uploaded videos, syncs, and receivers of events."""
+"""Open what some use cases need: uploaded videos, syncs, the event log, and receivers of events."""
 
 from __future__ import annotations
 
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,44 +14,14 @@ from hevcq.errors import HevcqError, Unavailable
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
-    from hevcq.domain.profile import Profile
     from hevcq.ports.catalog import Happened, Receiver, Remote
     from hevcq.settings.libraries import SyncSettings
     from hevcq.sql.event_log import EventLog
-    from hevcq.usecases.doctor import DoctorContext
     from hevcq.usecases.history.report import RollUp
     from hevcq.usecases.notify.sender import EventWatch
     from hevcq.usecases.sync.move import SyncPorts
     from hevcq.usecases.videos.manage import VideoFarm
     from hevcq.wiring.app import App
-
-
-def doctor_context(app: App) -> DoctorContext:
-    """Return what the checks of this machine need; each is opened by the check that asks for it."""
-    from hevcq.usecases.doctor import DoctorContext
-    from hevcq.usecases.notify.sender import check_receivers
-
-    def self_test(profile: Profile) -> str:
-        with ExitStack() as stack:
-            try:
-                app.encoder.version()
-                folder = stack.enter_context(app.scratch(0))
-            except HevcqError:  # the checks of ffmpeg and of the folder say it
-                return ""
-            app.encoder.self_test(profile, folder, stop=threading.Event())
-        return "one second of picture and sound was encoded and verified"
-
-    return DoctorContext(
-        app.settings,
-        app.clock,
-        profiles=lambda: app.profiles,
-        encoder=lambda: app.encoder,
-        backend=lambda: app.backend,
-        catalog=lambda: app.catalog,
-        remote=open_remote,
-        messages=lambda: check_receivers(lambda: event_log(app), receivers(app)),
-        self_test=self_test,
-    )
 
 
 def video_farm(app: App) -> VideoFarm:

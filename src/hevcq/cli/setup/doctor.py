@@ -13,6 +13,7 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
+from hevcq.running.doctor import machine_checks
 from hevcq.usecases.doctor import (
     Area,
     Check,
@@ -20,12 +21,10 @@ from hevcq.usecases.doctor import (
     Finding,
     check_farm,
     examined,
-    machine_checks,
     wrong,
 )
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import doctor_context
 
 CODES = {
     Area.CONFIG: ExitCode.CONFIG,
@@ -89,7 +88,7 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
     yield Finding(Area.CONFIG, "settings", ok=True, detail=detail)
     with cli.app() as app:
         sound = True
-        for finding in examined(machine_checks(doctor_context(app))):
+        for finding in examined(machine_checks(app)):
             sound = sound and (finding.ok or finding.area not in NEEDED)
             yield finding
         yield from examined(_page(app))

@@ -1,0 +1,194 @@
+"""Check this machine: settings, ffmpeg, folders, clock, database, syncs and receivers of messages."""
+
+import os
+import shlex
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+
+from hevcq.domain.job import SETTLED, JobState
+from hevcq.domain.profile import Profile
+from hevcq.domain.schedule import moment
+from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.context import library_words, require_one_name, share_words
+from hevcq.usecases.doctor import Area, Check, sync_words
+from hevcq.usecases.notify.sender import check_receivers
+from hevcq.util.clock import EARLIEST
+from hevcq.util.host import capacity, existing, free_beside, source_room
+from hevcq.util.text import counted, printable, size
+from hevcq.wiring.app import App
+from hevcq.wiring.contexts import event_log, open_remote, receivers
+
+MAX_SKEW_S = 5.0
+"""Largest difference of file times and this machine's clock: leases compare wall times."""
+MIB = 1024 * 1024
+
+
+def machine_checks(app: App) -> Iterator[Check]:
+    """Yield every check but those of the page."""
+    settings = app.settings
+    yield Check(Area.CONFIG, "profiles", lambda: _profiles(app))
+    yield Check(Area.CONFIG, "schedule", lambda: _schedule(app))
+    for name, look in app.encoder.checks().items():
+        yield Check(Area.ENCODER, name, look)
+    if not settings.on_aws:
+        for used in _used(app):
+            yield Check(Area.ENCODER, f"profile {used.name}", partial(_self_test, app, used))
+        yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", app))
+    if settings.backend == "postgres":
+        yield Check(Area.FOLDER, "names", lambda: _one_name(app))
+    for share in settings.paths:
+        look = partial(lambda name: share_words(app.catalog, name), share)
+        yield Check(Area.FOLDER, f"paths {share}", look)
+    for library in settings.libraries:
+        yield Check(Area.FOLDER, f"library {library.name}", partial(library_words, library))
+    yield Check(Area.FOLDER, "scratch", lambda: _folder("scratch", app))
+    yield Check(Area.CLOCK, "clock", lambda: _clock(app))
+    yield Check(Area.DATABASE, "database", lambda: _database(app))
+    if settings.on_aws:
+        yield Check(Area.FARM, "queues", lambda: _queues(app))
+    for sync in settings.sync:
+        yield Check(Area.SYNC, f"sync {sync.name}", partial(sync_words, sync, open_remote))
+    yield Check(Area.MESSAGES, "messages", lambda: _messages(app))
+
+
+def _one_name(app: App) -> str:
+    require_one_name(app.catalog)
+    return "no video has two names here"
+
+
+def _profiles(app: App) -> str:
+    settings, known = app.settings, app.profiles
+    here = not settings.on_aws  # a farm may be for uploads only
+    named = dict.fromkeys(settings.ingest.profiles if here else (), "ingest.profiles")
+    for each in settings.libraries:
+        named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
+    names = ", ".join(sorted(known))
+    for name in named.keys() - known.keys():
+        raise ConfigError(
+            f"{named[name]} names the profile {printable(name)!r}, which there is not.",
+            remedy=f"Available: {names}.",
+        )
+    return names
+
+
+def _used(app: App) -> list[Profile]:
+    """Return the profiles that this machine encodes by, as far as its settings and its queues say."""
+    settings, known, used = app.settings, dict[str, Profile](), set[str]()
+    with suppress(HevcqError):  # the checks of the profiles and of the database say it
+        known = dict(app.profiles)
+        if settings.has_page:
+            used |= {name for name, profile in known.items() if profile.subscribe}
+        counts = app.backend.ledger.counts()
+        used |= {name for (name, state), count in counts.items() if count and state not in SETTLED}
+    used |= {*settings.ingest.profiles}
+    for each in settings.libraries:
+        used |= {*each.profiles, *each.chosen}
+    return [known[name] for name in sorted(used & known.keys())]
+
+
+def _schedule(app: App) -> str:
+    """Say whether the hours are open. Raises ConfigError if the gate command cannot be run."""
+    settings, now = app.settings.schedule, app.clock.now()
+    command = shlex.split(settings.gate_command)[:1]
+    if command and shutil.which(command[0]) is None:
+        raise ConfigError(
+            f"The program {command[0]} was not found.",
+            remedy="Correct schedule.gate_command: nothing is encoded while it cannot be asked.",
+        )
+    if not settings.windows:
+        return "always open"
+    hours = settings.hours()
+    change = hours.schedule.next_change(now)
+    state = "open" if hours.schedule.open_at(now) else "closed"
+    until = "" if change is None else f" until {moment(change, now, hours.schedule.zone)}"
+    return f"{'; '.join(settings.windows)}: {state}{until}"
+
+
+def _folder(name: str, app: App) -> str:
+    settings = app.settings
+    folder = settings.scratch if name == "scratch" else settings.data_dir
+    there = existing(folder)
+    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+        remedy = f"Allow this user to write in {there}, or set another {name}."
+        raise StorageError(f"{folder} is not writable.", remedy=remedy)
+    with tempfile.NamedTemporaryFile(dir=there, prefix=".hevcq-doctor-") as probe:
+        probe.write(b"hevcq")
+        probe.flush()
+        os.fsync(probe.fileno())
+    free, least = free_beside(there) // MIB, settings.min_free_mib
+    detail = f"{folder}: writable, {size(free * MIB)} free"
+    if free < least:
+        remedy = (
+            f"Work pauses below {least} MiB (min_free_mib): free some space or set another {name}."
+        )
+        raise StorageError(f"{detail}.", remedy=remedy)
+    if name == "scratch":
+        slots, copied = capacity(settings.workers).slots, settings.uploads_direct
+        room = source_room(free, keep=least, slots=slots, copied=copied)
+        detail += f", {slots} slots for sources of up to {size(room * MIB)} each"
+    return detail
+
+
+def _clock(app: App) -> str:
+    now, settings = app.clock.now(), app.settings
+    if now < EARLIEST:
+        remedy = "Set the clock, e.g. with NTP: leases depend on it."
+        raise WorkerUnfit("The clock is years behind.", remedy=remedy)
+    folders = [each for each in {settings.data_dir, settings.files_dir} if each.is_dir()]
+    for folder in folders:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
+            skew = os.fstat(probe.fileno()).st_mtime - now
+        if abs(skew) > MAX_SKEW_S:
+            raise WorkerUnfit(
+                f"File times in {folder} differ from this machine's clock by {skew:+.0f} s.",
+                remedy="Synchronise this machine and the file server with one time source.",
+            )
+    if not folders:
+        return "plausible"
+    return f"plausible, file times agree within {MAX_SKEW_S:.0f} s"
+
+
+def _database(app: App) -> str:
+    """Open and read the database; creates a new one, as any command would."""
+    backend = app.backend
+    ledger, where = backend.ledger, f"{backend.database}: " if backend.database else ""
+    counts = ledger.counts()
+    dead = sum(count for (_, state), count in counts.items() if state is JobState.DEAD)
+    newest = next(iter(ledger.jobs(JobFilter())), None)
+    if newest is not None and newest.updated_at > app.clock.now() + 60:
+        raise StorageError(
+            "The ledger has entries from the future: this machine's clock was set back.",
+            remedy="Correct the clock.",
+        )
+    return f"{where}readable, {counted(sum(counts.values()), 'job')}, {dead} of them dead"
+
+
+def _queues(app: App) -> str:
+    """Raise the error of the first profile whose queue is missing; the others go on without it."""
+    try:
+        queues = app.backend.queues
+    except HevcqError:  # the check of the database says it
+        return ""
+    for name in app.profiles:
+        _ = queues[name]
+    return "one for each profile"
+
+
+def _self_test(app: App, profile: Profile) -> str:
+    with ExitStack() as stack:
+        try:
+            app.encoder.version()
+            folder = stack.enter_context(app.scratch(0))
+        except HevcqError:  # the checks of ffmpeg and of the folder say it
+            return ""
+        app.encoder.self_test(profile, folder, stop=threading.Event())
+    return "one second of picture and sound was encoded and verified"
+
+
+def _messages(app: App) -> str:
+    return check_receivers(lambda: event_log(app), receivers(app))
