@@ -220,7 +220,7 @@ module "web" {
   certificate_arn        = var.web.certificate_arn
   session_key_secret_arn = var.web.session_key_secret_arn
   cognito                = var.web.oidc == null
-  oidc                   = var.web.oidc != null ? var.web.oidc : { issuer = "", client_id = "", groups_claim = "", operator_group = "", logout_url = "" }
+  oidc                   = var.web.oidc != null ? var.web.oidc : { issuer = "", client_id = "", operator_group = "", logout_url = "" }
   oidc_secret_arn        = var.web.oidc_secret_arn
   operators              = var.web.operators
   allowed_cidrs          = var.web.allowed_cidrs

@@ -201,7 +201,6 @@ variable "web" {
     oidc = optional(object({
       issuer         = string
       client_id      = string
-      groups_claim   = optional(string, "")
       operator_group = optional(string, "")
       logout_url     = optional(string, "")
     }))

@@ -16,7 +16,7 @@ TAKES_ANY = {
     # only the service that is named can say
     "aws.region", "aws.endpoint_url", "aws.input_bucket", "aws.output_bucket", "aws.topic_arn",
     "aws.table", "postgres.dsn", "web.oidc.issuer",
-    "web.oidc.client_id", "web.oidc.client_secret", "web.oidc.groups_claim",
+    "web.oidc.client_id", "web.oidc.client_secret",
     "web.oidc.operator_group", "web.oidc.logout_url",
     # names and secrets are what a person says they are
     "web.operators", "web.session_key",

@@ -360,9 +360,7 @@ def id_token(clock, key: RSAKey = KEY, alg: str = "RS256", **claims: object) -> 
 
 @pytest.fixture
 def cognito(clock) -> Offline:
-    settings = settings_for(
-        ISSUER, groups_claim="cognito:groups", logout_url="https://pool.example/logout"
-    )
+    settings = settings_for(ISSUER, logout_url="https://pool.example/logout")
     return Offline(WebSettings(**settings), clock)
 
 
@@ -386,6 +384,7 @@ def test_cognitos_id_token_is_taken(cognito, clock):
         ({"sub": "anna@example.org"}, False),
         ({"email": "olga", "email_verified": True}, False),
         ({"cognito:groups": ["farm"]}, True),
+        ({"groups": ["farm"]}, True),
         ({"cognito:groups": "farm"}, False),
     ],
     ids=str,

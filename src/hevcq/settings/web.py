@@ -30,11 +30,10 @@ class OidcSettings(Frozen):
     client_secret: SecretStr = Field(
         default=SecretStr(""), description="secret of this page; empty for a public client"
     )
-    groups_claim: str = Field(
-        default="groups", description="claim that lists groups; Cognito's is cognito:groups"
-    )
     operator_group: str = Field(
-        default="", description="group whose members are operators; empty: web.operators only"
+        default="",
+        description="group of the claim `groups` (or cognito:groups) whose members are operators; "
+        "empty: web.operators only",
     )
     logout_url: str = Field(
         default="",

@@ -4,7 +4,6 @@ locals {
   cognito = {
     issuer         = var.cognito ? "https://cognito-idp.${var.region}.amazonaws.com/${aws_cognito_user_pool.this[0].id}" : ""
     client_id      = join("", aws_cognito_user_pool_client.this[*].id)
-    groups_claim   = "cognito:groups"
     operator_group = "operators"
     logout_url     = var.cognito ? "https://${aws_cognito_user_pool_domain.this[0].domain}.auth.${var.region}.amazoncognito.com/logout" : ""
   }

@@ -29,7 +29,6 @@ locals {
       HEVCQ_WEB__OIDC__ISSUER    = local.oidc.issuer
       HEVCQ_WEB__OIDC__CLIENT_ID = local.oidc.client_id
     },
-    local.oidc.groups_claim != "" ? { HEVCQ_WEB__OIDC__GROUPS_CLAIM = local.oidc.groups_claim } : {},
     local.oidc.operator_group != "" ? { HEVCQ_WEB__OIDC__OPERATOR_GROUP = local.oidc.operator_group } : {},
     local.oidc.logout_url != "" ? { HEVCQ_WEB__OIDC__LOGOUT_URL = local.oidc.logout_url } : {},
     var.max_per_day != null ? { HEVCQ_PRICES__MAX_PER_DAY = tostring(var.max_per_day) } : {},

@@ -43,7 +43,6 @@ variable "oidc" {
   type = object({
     issuer         = string
     client_id      = string
-    groups_claim   = string
     operator_group = string
     logout_url     = string
   })

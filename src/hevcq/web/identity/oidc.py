@@ -78,7 +78,7 @@ class Oidc(SignInMode):
         _safe(oidc.issuer)
         self._settings, self._oidc, self._clock = settings, oidc, clock
         # A session counts under the settings that gave it its role.
-        named = [oidc.issuer, oidc.client_id, oidc.groups_claim, oidc.operator_group]
+        named = [oidc.issuer, oidc.client_id, oidc.operator_group]
         self._mark = digest(json.dumps([*named, *sorted(settings.operators)]))[:12]
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
@@ -192,7 +192,7 @@ class Oidc(SignInMode):
         subject = str(claims["sub"])
         named = ("preferred_username", "cognito:username", "name", "email")
         name = next((str(claims[each]) for each in named if claims.get(each)), subject)
-        groups = claims.get(self._oidc.groups_claim, ())
+        groups = claims.get("cognito:groups", claims.get("groups", ()))
         wanted = self._oidc.operator_group
         member = bool(wanted) and isinstance(groups, list) and wanted in groups
         mail = claims.get("email") if claims.get("email_verified") is True else None
