@@ -115,60 +115,58 @@ def test_shrink_replaces_the_largest_savings_first(
     )
 
 
-@pytest.mark.usefixtures("libraries")
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (". --replace --output x", "--replace and --output cannot be combined: choose where"),
-        (". --free 5GB", "--free only works with --replace"),
-        (". --replace --free much", "--free much"),
-        (". --max-cost 5", "--max-cost only works on aws"),
-        (". --max-cost 5 --watch", "--max-cost and --watch cannot be combined"),
-        (". --fit 0", "--fit 0 must be a size such as '500MiB'"),
-        (". --fit 5GB --half", "--fit and --half cannot be combined: choose one"),
-        (". --half --quality good", "--half and --quality cannot be combined"),
-        (". --replace --half --free 5GB", "--half and --free cannot be combined"),
-        (". --half --watch", "--half and --watch cannot be combined: it chooses once"),
-        (". --half --no-wait", "--half and --no-wait cannot be combined"),
-        (". --half --profile hls", "the profile hls makes none"),
-        (". --half --profile hevc --profile 720p", "exactly one profile, not 2 (hevc, 720p)"),
-        ("films --half", "is in its settings"),
-        (". --sample 1m", "--sample only works with --dry-run, --fit or --half"),
-        (". --dry-run --sample soon", "--sample soon must be a duration such as '90s'"),
-        (". --budget 20", "--budget 20 must be a duration such as '90s'"),
-        (". --budget 20h --watch", "--budget and --watch cannot be combined"),
-        (". --keep-originals 3", "--keep-originals only works with --replace"),
-        (". --keep-originals 0", "--keep-originals only works with --replace"),
-        (". --no-wait --watch", "--no-wait and --watch cannot be combined"),
-        (". --no-wait --workers 1", "--no-wait and --workers cannot be combined"),
-        (". --dry-run --watch", "--dry-run and --watch cannot be combined"),
-        (". --collect-only --watch", "--collect-only and --watch cannot be combined"),
-        (". --collect-only --include x", "--collect-only and --include cannot be combined"),
-        (". --collect-only --replace", "--collect-only and --replace cannot be combined"),
-        (". --quiet --verbose", "--quiet and --verbose cannot be combined"),
-        (". --profile hevk", "Did you mean 'hevc'?"),
-        (". --quality good --no-wait", "--quality and --no-wait cannot be combined"),
-        (". --quality fine", "video.quality must be a number, got 'fine'"),
-        (". --quality 100", "video.quality must be at most 99"),
-        (". --quality good --profile hls", "video.quality is for files that software encodes"),
-        ("films --quality good", "is in its settings"),
-        (". --output .", "contains the ingested folder"),
-        ("films --replace", "is in its settings"),
-        ("films --order saving", "is in its settings"),
-        ("films --profile hevc", "is in its settings"),
-        ("films --exclude a", "is in its settings"),
-        ("films --keep-originals 0", "is in its settings"),
-        ("--no-wait", "--no-wait cannot keep the schedule or budget of tv"),
-    ],
-)
-def test_what_makes_no_sense_together_is_refused_in_one_sentence(
-    hevcq: Run, words: str, said: str
-) -> None:
-    ran = hevcq("ingest", *words.split())
+SENSELESS = [
+    (". --replace --output x", "--replace and --output cannot be combined: choose where"),
+    (". --free 5GB", "--free only works with --replace"),
+    (". --replace --free much", "--free much"),
+    (". --max-cost 5", "--max-cost only works on aws"),
+    (". --max-cost 5 --watch", "--max-cost and --watch cannot be combined"),
+    (". --fit 0", "--fit 0 must be a size such as '500MiB'"),
+    (". --fit 5GB --half", "--fit and --half cannot be combined: choose one"),
+    (". --half --quality good", "--half and --quality cannot be combined"),
+    (". --replace --half --free 5GB", "--half and --free cannot be combined"),
+    (". --half --watch", "--half and --watch cannot be combined: it chooses once"),
+    (". --half --no-wait", "--half and --no-wait cannot be combined"),
+    (". --half --profile hls", "the profile hls makes none"),
+    (". --half --profile hevc --profile 720p", "exactly one profile, not 2 (hevc, 720p)"),
+    ("films --half", "is in its settings"),
+    (". --sample 1m", "--sample only works with --dry-run, --fit or --half"),
+    (". --dry-run --sample soon", "--sample soon must be a duration such as '90s'"),
+    (". --budget 20", "--budget 20 must be a duration such as '90s'"),
+    (". --budget 20h --watch", "--budget and --watch cannot be combined"),
+    (". --keep-originals 3", "--keep-originals only works with --replace"),
+    (". --keep-originals 0", "--keep-originals only works with --replace"),
+    (". --no-wait --watch", "--no-wait and --watch cannot be combined"),
+    (". --no-wait --workers 1", "--no-wait and --workers cannot be combined"),
+    (". --dry-run --watch", "--dry-run and --watch cannot be combined"),
+    (". --collect-only --watch", "--collect-only and --watch cannot be combined"),
+    (". --collect-only --include x", "--collect-only and --include cannot be combined"),
+    (". --collect-only --replace", "--collect-only and --replace cannot be combined"),
+    (". --quiet --verbose", "--quiet and --verbose cannot be combined"),
+    (". --profile hevk", "Did you mean 'hevc'?"),
+    (". --quality good --no-wait", "--quality and --no-wait cannot be combined"),
+    (". --quality fine", "video.quality must be a number, got 'fine'"),
+    (". --quality 100", "video.quality must be at most 99"),
+    (". --quality good --profile hls", "video.quality is for files that software encodes"),
+    ("films --quality good", "is in its settings"),
+    (". --output .", "contains the ingested folder"),
+    ("films --replace", "is in its settings"),
+    ("films --order saving", "is in its settings"),
+    ("films --profile hevc", "is in its settings"),
+    ("films --exclude a", "is in its settings"),
+    ("films --keep-originals 0", "is in its settings"),
+    ("--no-wait", "--no-wait cannot keep the schedule or budget of tv"),
+]
 
-    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
-    assert said in ran.err
-    assert len(ran.err.splitlines()) == 1
+
+@pytest.mark.usefixtures("libraries")
+def test_what_makes_no_sense_together_is_refused_in_one_sentence(hevcq: Run) -> None:
+    for words, said in SENSELESS:
+        ran = hevcq("ingest", *words.split())
+
+        assert (ran.code, ran.out) == (ExitCode.USAGE, ""), words
+        assert said in ran.err
+        assert len(ran.err.splitlines()) == 1
 
 
 def test_without_a_library_a_path_is_asked_for(hevcq: Run) -> None:

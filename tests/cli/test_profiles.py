@@ -44,51 +44,49 @@ def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_pa
     assert line["revision"] in checked.out
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("name: bad\ndescription: x\nvideo: {codec: hevc, crf: 99}", "video.crf"),
-        (
-            "name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, speed: 1}",
-            "video.speed is unknown; known: codec, preset,",
-        ),
-        ("name: bad\ndescription: x\nvideo: {codec: hevc, crff: 20}", "did you mean 'video.crf'?"),
-        (
-            "name: bad\nvideo: {codec: hevc, crf: 20, bitrate: 5M}",
-            "video.bitrate is unknown; known: codec, ",
-        ),
-        (
-            "name: bad\ndescription: x\nvideo: {codec: h264, crf: 20, pixel_format: yuv420p10}",
-            "h264 is not made",
-        ),
-        (
-            "name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, encoder_params: {pass: 2}}",
-            "makes one",
-        ),
-        ("name: bad\nqueues: {}\nvideo: {codec: hevc, crf: 2}", "did you mean 'queue'?"),
-        (
-            "name: bad\ndescription: x\ncontainer: hls\nvideo: {codec: h264, crf: 20}",
-            "of the highest, 22, not 20",
-        ),
-        ("name: bad\nname: good", "duplicate key 'name'"),
-        ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must match"),
-        ("- a list", "not a YAML mapping"),
-        ("name: [", "is not YAML"),
-    ],
-)
-def test_validate_names_the_file_and_the_key_and_goes_on(
-    hevcq, tmp_path: Path, text: str, said: str
-):
-    (tmp_path / "bad.yaml").write_text(text)
+WRONG = [
+    ("name: bad\ndescription: x\nvideo: {codec: hevc, crf: 99}", "video.crf"),
+    (
+        "name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, speed: 1}",
+        "video.speed is unknown; known: codec, preset,",
+    ),
+    ("name: bad\ndescription: x\nvideo: {codec: hevc, crff: 20}", "did you mean 'video.crf'?"),
+    (
+        "name: bad\nvideo: {codec: hevc, crf: 20, bitrate: 5M}",
+        "video.bitrate is unknown; known: codec, ",
+    ),
+    (
+        "name: bad\ndescription: x\nvideo: {codec: h264, crf: 20, pixel_format: yuv420p10}",
+        "h264 is not made",
+    ),
+    (
+        "name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, encoder_params: {pass: 2}}",
+        "makes one",
+    ),
+    ("name: bad\nqueues: {}\nvideo: {codec: hevc, crf: 2}", "did you mean 'queue'?"),
+    (
+        "name: bad\ndescription: x\ncontainer: hls\nvideo: {codec: h264, crf: 20}",
+        "of the highest, 22, not 20",
+    ),
+    ("name: bad\nname: good", "duplicate key 'name'"),
+    ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must match"),
+    ("- a list", "not a YAML mapping"),
+    ("name: [", "is not YAML"),
+]
 
-    ran = hevcq("profiles", "validate", tmp_path / "bad.yaml", ROOT / "workers" / "hevc.yaml")
 
-    assert ran.code == ExitCode.CONFIG
-    bad, good = ran.out.splitlines()
-    assert bad.startswith("wrong")
-    assert "bad.yaml" in bad
-    assert said in bad
-    assert good.startswith("ok")
+def test_validate_names_the_file_and_the_key_and_goes_on(hevcq, tmp_path: Path):
+    for text, said in WRONG:
+        (tmp_path / "bad.yaml").write_text(text)
+
+        ran = hevcq("profiles", "validate", tmp_path / "bad.yaml", ROOT / "workers" / "hevc.yaml")
+
+        assert ran.code == ExitCode.CONFIG
+        bad, good = ran.out.splitlines()
+        assert bad.startswith("wrong")
+        assert "bad.yaml" in bad
+        assert said in bad
+        assert good.startswith("ok")
 
 
 def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path: Path, monkeypatch):

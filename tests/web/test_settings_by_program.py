@@ -100,31 +100,28 @@ def test_a_profile_is_copied_changed_and_deleted(nas: TestClient, config: Path) 
     assert not (folder / "mine.yaml").exists()
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "words"),
-    [
-        ("PUT", "hours", {"windows": ["late"]}, "window"),
-        ("PUT", "hours", {"gate_command": "touch /tmp/owned"}, "settings file only"),
-        ("POST", "receivers/webhook", {"url": "nowhere", "secret": SECRET}, "must be an address"),
-        ("POST", "receivers/notify", {"url": "discrd://token/x"}, "Did you mean discord"),
-        ("POST", "receivers/pigeon", {"url": "x"}, "kind"),
-        ("POST", "profiles", {"name": "small", "source": "small"}, "already"),
-        ("PUT", "profiles/small", {"keys": {"video.crf": 999}}, "video.crf"),
-        ("PUT", "profiles/small", {"keys": {"video.wheels": 4}}, "is no key"),
-        ("PUT", "profiles/small", {"keys": {"wheels.video.crf": 4}}, "is no key"),
-        ("PUT", "profiles/small", {"keys": {"name": "other"}}, "name must stay"),
-        ("PUT", "profiles/small", {"text": "name: [", "keys": {"video.crf": 4}}, "YAML"),
-        ("PUT", "profiles/small", {"text": "video: [1]", "keys": {"video.crf": 4}}, "video"),
-    ],
-)
-def test_what_is_wrong_is_said_and_nothing_is_changed(
-    nas: TestClient, config: Path, method: str, path: str, body: dict[str, Any], words: str
-) -> None:
+WRONG: list[tuple[str, str, dict[str, Any], str]] = [
+    ("PUT", "hours", {"windows": ["late"]}, "window"),
+    ("PUT", "hours", {"gate_command": "touch /tmp/owned"}, "settings file only"),
+    ("POST", "receivers/webhook", {"url": "nowhere", "secret": SECRET}, "must be an address"),
+    ("POST", "receivers/notify", {"url": "discrd://token/x"}, "Did you mean discord"),
+    ("POST", "receivers/pigeon", {"url": "x"}, "kind"),
+    ("POST", "profiles", {"name": "small", "source": "small"}, "already"),
+    ("PUT", "profiles/small", {"keys": {"video.crf": 999}}, "video.crf"),
+    ("PUT", "profiles/small", {"keys": {"video.wheels": 4}}, "is no key"),
+    ("PUT", "profiles/small", {"keys": {"wheels.video.crf": 4}}, "is no key"),
+    ("PUT", "profiles/small", {"keys": {"name": "other"}}, "name must stay"),
+    ("PUT", "profiles/small", {"text": "name: [", "keys": {"video.crf": 4}}, "YAML"),
+    ("PUT", "profiles/small", {"text": "video: [1]", "keys": {"video.crf": 4}}, "video"),
+]
+
+
+def test_what_is_wrong_is_said_and_nothing_is_changed(nas: TestClient, config: Path) -> None:
     before = config.read_text()
+    for method, path, body, words in WRONG:
+        answer = nas.request(method, f"{API}/{path}", json=body)
 
-    answer = nas.request(method, f"{API}/{path}", json=body)
-
-    assert answer.status_code == 422, answer.text
-    assert words in answer.json()["detail"]
-    assert config.read_text() == before
-    assert not nas.get(f"{API}/changes").json()["changes"]
+        assert answer.status_code == 422, answer.text
+        assert words in answer.json()["detail"]
+        assert config.read_text() == before
+        assert not nas.get(f"{API}/changes").json()["changes"]
