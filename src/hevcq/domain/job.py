@@ -1,14 +1,15 @@
-"""Model sources, their jobs for a profile, the tasks in a queue, and the states of a job."""
+"""Model sources, their jobs for a profile, the tasks in a queue, and what each transition of a job changes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -331,6 +332,20 @@ class JobRecord(Frozen):
         return work_folder(self.job_id, self.profile)
 
 
+def new_job(source: Source, profile: str, now: float) -> JobRecord:
+    """Return the record of a job that is queued at `now`, in Unix seconds."""
+    name, queued = job_id(source, profile), JobState.QUEUED
+    return JobRecord(
+        job_id=name, source=source, profile=profile, state=queued, created_at=now, updated_at=now
+    )
+
+
+def new_part(job: JobRecord, part: SubjobOf, now: float) -> JobRecord:
+    """Return the record of a subjob that is queued at `now`, in Unix seconds."""
+    name = subjob_id(part.job_id, part.split, part.chunk)
+    return new_job(job.source, job.profile, now).model_copy(update={"job_id": name, "subjob": part})
+
+
 class SplitProgress(Frozen):
     """Progress of a split job: total chunks, finished chunks, and chunks being encoded."""
 
@@ -374,3 +389,110 @@ def _share(part: JobRecord) -> float:
     if part.state is not JobState.RUNNING or part.progress is None or not encoding:
         return 0.0
     return part.progress.percent / 100.0
+
+
+RUNNING = frozenset({JobState.RUNNING})
+HELD = frozenset({JobState.RUNNING, JobState.SPLIT})
+"""States that an attempt ends under its fence: its own, or that of the split it made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New values of fields of a `JobRecord`, by name, and in `add` what others count up by.
+
+    It holds only for a job in one of `states` (none: any) whose fields in `when` have these values.
+    """
+
+    states: frozenset[JobState]
+    when: Mapping[str, Any]
+    to: Mapping[str, Any]
+    add: Mapping[str, int] = field(default_factory=dict)
+
+
+def of_attempt(
+    fence: int,
+    to: Mapping[str, Any],
+    add: Mapping[str, int] | None = None,
+    states: frozenset[JobState] = RUNNING,
+) -> Change:
+    """Return a change that only the attempt with this fence may make."""
+    return Change(states, {"fence": fence}, to, add or {})
+
+
+def of_record(record: JobRecord, to: Mapping[str, Any]) -> Change:
+    """Return a change of a job that was not moved, claimed or renewed since it was read."""
+    seen = {"fence": record.fence, "lease_until": record.lease_until}
+    return Change(frozenset({record.state}), seen, to)
+
+
+def free(state: JobState, now: float, **facts: object) -> dict[str, Any]:
+    """Return the fields of a job that nobody holds any more; `now` is Unix seconds."""
+    unheld = {"owner": "", "lease_until": 0.0, "progress": None}
+    return {"state": state, "updated_at": now, **unheld, **facts}
+
+
+def ended(
+    state: JobState, now: float, reason: str = "", failure_class: FailureClass | None = None
+) -> dict[str, Any]:
+    """Return the fields of a job that is settled."""
+    return free(state, now, finished_at=now, reason=reason, failure_class=failure_class)
+
+
+def granted(
+    record: JobRecord, owner: str, lease_s: float, now: float, *, gone: bool
+) -> Change | None:
+    """Return the claim of a QUEUED or RUNNING job under its next fence, or None while another holds it.
+
+    `gone` is whether the process that holds it is known to have ended. An attempt whose lease ended
+    before it settled the job has vanished, and counts as a crash.
+    """
+    running = record.state is JobState.RUNNING
+    vanished = running and (record.lease_until <= now or gone)
+    if running and not vanished and record.owner != owner:
+        return None
+    held = {
+        "state": JobState.RUNNING,
+        "updated_at": now,
+        "fence": record.fence + 1,
+        "crashes": record.crashes + int(vanished),
+        "owner": owner,
+        "lease_until": now + lease_s,
+        "started_at": now,
+        "progress": None,
+    }
+    return of_record(record, held)
+
+
+def buried_unclaimed(
+    record: JobRecord, reason: str, failure_class: FailureClass, now: float, *, gone: bool = False
+) -> Change | None:
+    """Return the end of a job that its queue gave up; None if it is settled, split or held."""
+    held = record.state is JobState.RUNNING and record.lease_until > now and not gone
+    if held or record.state is JobState.SPLIT or record.state in SETTLED:
+        return None
+    return of_record(record, ended(JobState.DEAD, now, reason, failure_class))
+
+
+def cancelled(record: JobRecord, reason: str, now: float) -> Change | None:
+    """Return the end of a job that a person cancelled; None if it is settled, or a part of one."""
+    if record.state in SETTLED or record.subjob is not None:
+        return None
+    return of_record(record, ended(JobState.DEAD, now, reason, FailureClass.CANCELLED))
+
+
+def reopened(record: JobRecord, who: str, why: str, now: float) -> Change | None:
+    """Return the new beginning of a settled job, which keeps its fence; None of any other."""
+    if record.state not in SETTLED:
+        return None
+    counts = {"failures": 0, "crashes": 0, "suspected_worker_faults": 0}
+    gone = dict.fromkeys(("failure_class", "rendition", "started_at", "finished_at", "cpu_s"))
+    again = free(JobState.QUEUED, now, reason=f"reopened by {who}: {why}", split=None)
+    return of_record(record, {**again, **counts, **gone, "do_not_split_reason": ""})
+
+
+def announced(record: JobRecord, split: str) -> Change | None:
+    """Return the note that the tasks of a split's chunks were sent; None once the job moved on."""
+    made = record.split
+    if record.state is not JobState.SPLIT or made is None or made.name != split:
+        return None
+    return of_record(record, {"split": made.model_copy(update={"announced": True})})

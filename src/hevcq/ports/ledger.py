@@ -3,14 +3,37 @@ subjobs of split jobs, the content that is known not to be worth encoding, and p
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
-from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source, Split
+from hevcq.domain.job import (
+    HELD,
+    SETTLED,
+    Change,
+    JobRecord,
+    JobState,
+    Phase,
+    Progress,
+    RenditionRef,
+    Source,
+    Split,
+    SubjobOf,
+    announced,
+    buried_unclaimed,
+    cancelled,
+    ended,
+    free,
+    granted,
+    job_id,
+    of_attempt,
+    reopened,
+)
 from hevcq.domain.schedule import Pause
 from hevcq.domain.verdict import FailureClass
+from hevcq.errors import StaleFence
+from hevcq.util.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,7 @@ class AlreadySplit:
 Claim = Granted | AlreadySettled | Held | AlreadySplit
 
 
+DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
 MAX_COUNTED = 5_000
 """Records that are read to count causes where the backend cannot count by itself."""
 
@@ -133,6 +157,8 @@ class Ledger(ABC):
     - Every method may raise StorageError or Unavailable.
     """
 
+    clock: Clock
+    """The clock of leases and transitions."""
     orders: frozenset[ListOrder] = frozenset({ListOrder.NEWEST})
     """What a listing can be sorted by."""
     searches: bool = False
@@ -152,70 +178,152 @@ class Ledger(ABC):
         """
 
     @abstractmethod
+    def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:
+        """Change a job or subjob; return False if the conditions of the change do not hold.
+
+        What is not `durable` survives a kill of every process, and may be lost in a power cut.
+        """
+
+    @abstractmethod
+    def decide(
+        self, job_id: str, decision: Callable[[JobRecord], Change | None], *, durable: bool = True
+    ) -> bool:
+        """Change a job or subjob as `decision` says of its record, which is then still the same.
+
+        It may be asked again. Return whether anything was changed: False also if there is no such job.
+        """
+
+    def has_ended(self, owner: str) -> bool:
+        """Return whether a lease's owner is known to have ended, so that nobody waits for its end."""
+        return False
+
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
-        """Try to lease the job to `owner` for `lease_s` seconds; register it first if it is unknown."""
+        """Try to lease the job to `owner` for `lease_s` seconds; register it first if it is unknown.
 
-    @abstractmethod
+        Not durable by itself: a power cut may undo it, but never after something was published under
+        it. A publication is a durable commit to the same log, and so is the start of the encode.
+        """
+        found = self.claim_subjob(job_id(source, profile), owner=owner, lease_s=lease_s)
+        while found is None:
+            (job,) = self.register(source, [profile])
+            found = self.claim_subjob(job.job_id, owner=owner, lease_s=lease_s)
+        return found
+
+    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Try to claim a subjob, as `claim` does a job; None if there is no such subjob.
+
+        The caller checks before and after that the job is still SPLIT under the same split.
+        """
+        claims: list[Claim] = []
+
+        def decision(record: JobRecord) -> Change | None:
+            claim, change = self._claimed(record, owner, lease_s)
+            claims.append(claim)
+            return change
+
+        self.decide(subjob_id, decision, durable=False)
+        return claims[-1] if claims else None
+
+    def _claimed(
+        self, record: JobRecord, owner: str, lease_s: float
+    ) -> tuple[Claim, Change | None]:
+        if record.state in SETTLED:
+            return AlreadySettled(record), None
+        if record.state is JobState.SPLIT:
+            return AlreadySplit(record), None
+        gone = record.state is JobState.RUNNING and self.has_ended(record.owner)
+        change = granted(record, owner, lease_s, self.clock.now(), gone=gone)
+        if change is None:
+            return Held(record.lease_until), None
+        fence, crashes = change.to["fence"], change.to["crashes"]
+        faults = record.suspected_worker_faults
+        return Granted(fence, record.failures, crashes, faults), change
+
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
-        """Extend the lease to `lease_s` seconds from now."""
+        """Extend the lease to `lease_s` seconds from now, not durably: a power cut ends it anyway."""
+        until = self.clock.now() + lease_s
+        self._change(job_id, of_attempt(fence, {"lease_until": until}), durable=False)
 
-    @abstractmethod
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Record the job's progress; see `progress_every_s`."""
+        """Record the job's progress; see `progress_every_s`.
 
-    @abstractmethod
+        The start of the work is durable, so that a crash of the machine during it is counted.
+        """
+        begins = progress.percent == 0.0 and progress.phase in DURABLE_PHASES
+        self._change(job_id, of_attempt(fence, {"progress": progress}), durable=begins)
+
     def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
         """Record the digest of the certificate that this attempt is about to publish.
 
         It is in the job's record until another attempt certifies, also after a reopening: so a later
-        attempt knows a certificate of this farm. It is there for whoever sees the publication.
+        attempt knows a certificate of this farm. It is there for whoever sees the publication, which
+        makes it durable.
         """
+        to = {"certificate_sha256": certificate_sha256}
+        self._change(job_id, of_attempt(fence, to, states=HELD), durable=False)
 
-    @abstractmethod
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         """Move the job from RUNNING to DONE, durably; `cpu_s` is the CPU seconds that it used."""
+        to = ended(JobState.DONE, self.clock.now()) | {"rendition": rendition, "cpu_s": cpu_s}
+        self._change(job_id, of_attempt(fence, to, states=HELD))
 
-    @abstractmethod
     def skip(self, job_id: str, fence: int, reason: str) -> None:
         """Move the job from RUNNING to SKIPPED with the reason."""
+        to = ended(JobState.SKIPPED, self.clock.now(), reason)
+        self._change(job_id, of_attempt(fence, to, states=HELD))
 
-    @abstractmethod
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         """Move the job from RUNNING to QUEUED and count one failure."""
+        why = {"reason": reason, "failure_class": failure_class}
+        to = free(JobState.QUEUED, self.clock.now(), **why)
+        self._change(job_id, of_attempt(fence, to, {"failures": 1}))
 
-    @abstractmethod
     def interrupt(
         self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
     ) -> None:
         """Move the job from RUNNING to QUEUED; count at most a suspected worker fault."""
+        to = free(JobState.QUEUED, self.clock.now(), reason=reason, failure_class=None)
+        add = {"suspected_worker_faults": 1} if suspected_worker_fault else {}
+        self._change(job_id, of_attempt(fence, to, add))
 
-    @abstractmethod
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         """Move the job from RUNNING to DEAD with the reason and class."""
+        to = ended(JobState.DEAD, self.clock.now(), reason, failure_class)
+        self._change(job_id, of_attempt(fence, to, states=HELD))
 
-    @abstractmethod
+    def _change(self, job_id: str, change: Change, *, durable: bool = True) -> None:
+        if not self.apply(job_id, change, durable=durable):
+            fence = change.when["fence"]
+            raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
+
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """Move the job from QUEUED, or RUNNING with an expired lease, to DEAD.
 
         Return False if the job is unknown, settled, split or under a live lease. For a task that
         the queue has given up.
         """
+        return self.decide(
+            job_id,
+            lambda record: buried_unclaimed(
+                record, reason, failure_class, self.clock.now(), gone=self.has_ended(record.owner)
+            ),
+        )
 
-    @abstractmethod
     def cancel(self, job_id: str, reason: str) -> bool:
         """Move the job from QUEUED, RUNNING or SPLIT to DEAD with the class CANCELLED.
 
         Return False if the job is unknown or settled. A live lease does not prevent it: later calls
         with the job's fence raise StaleFence, so its worker stops.
         """
+        return self.decide(job_id, lambda record: cancelled(record, reason, self.clock.now()))
 
-    @abstractmethod
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
         """Move the job from DONE, SKIPPED or DEAD to QUEUED, reset its counts and record who and why.
 
         Return False if the job is not settled. The job may be split again. The fence is kept, so
         that calls of an earlier worker are still refused.
         """
+        return self.decide(job_id, lambda record: reopened(record, who, why, self.clock.now()))
 
     @abstractmethod
     def get(self, job_id: str) -> JobRecord | None:
@@ -241,28 +349,38 @@ class Ledger(ABC):
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by profile and state."""
 
-    @abstractmethod
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
         """RUNNING to SPLIT: QUEUED subjobs for chunks of so many `frames`, and for the join, exist
         when it returns; those of earlier splits are of no more use. The lease ends."""
+        chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
+        parts = [
+            SubjobOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
+            for chunk, held in chunks
+        ]
+        none = {"reason": "", "failure_class": None}
+        to = free(JobState.SPLIT, self.clock.now(), split=split, **none)
+        if not self.add_parts(job_id, of_attempt(fence, to), parts):
+            raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     @abstractmethod
+    def add_parts(self, job_id: str, change: Change, parts: Sequence[SubjobOf]) -> bool:
+        """Add QUEUED subjobs and split their job by `change`; return False if that does not hold.
+
+        They and the split exist together or not at all, for every reader.
+        """
+
     def mark_enqueued(self, job_id: str, split: str) -> None:
         """Record that the tasks of the split's chunks were sent; no effect once the job moved on."""
+        self.decide(job_id, lambda record: announced(record, split))
 
-    @abstractmethod
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         """SPLIT to QUEUED: encode the job whole from now on because of `reason`; no failure counts.
 
         Raises StaleFence unless the job is SPLIT under that very fence.
         """
-
-    @abstractmethod
-    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Try to claim a subjob, as `claim` does a job; None if there is no such subjob.
-
-        The caller checks before and after that the job is still SPLIT under the same split.
-        """
+        why = {"reason": reason, "failure_class": None, "do_not_split_reason": reason}
+        to = free(JobState.QUEUED, self.clock.now(), split=None, **why)
+        self._change(job_id, of_attempt(fence, to, states=frozenset({JobState.SPLIT})))
 
     @abstractmethod
     def subjobs(self, job_id: str) -> list[JobRecord]:

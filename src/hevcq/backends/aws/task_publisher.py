@@ -67,7 +67,7 @@ class AwsTaskPublisher(TaskPublisher):
         """
         if job.profile not in self._queues:
             raise _no_queue(job.profile)
-        if not self._ledger.reopened(job.job_id, who=who, why=why, unsent=True):
+        if not self._ledger.reopened(job.job_id, who=who, why=why):
             seen = self._ledger.seen(job.job_id)
             if seen is None or not self._needs_message(seen):
                 return False

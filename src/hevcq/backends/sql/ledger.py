@@ -8,7 +8,7 @@ from typing import Any
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.statements import conditions, job_rows
 from hevcq.domain.job import (
-    SETTLED,
+    Change,
     JobRecord,
     JobState,
     Phase,
@@ -18,83 +18,65 @@ from hevcq.domain.job import (
     Split,
     SubjobOf,
     job_id,
+    reopened,
     subjob_id,
 )
 from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import StaleFence
-from hevcq.ports.ledger import (
-    AlreadySettled,
-    AlreadySplit,
-    Claim,
-    Granted,
-    Held,
-    JobFilter,
-    Ledger,
-    ListOrder,
-    Remembered,
-)
+from hevcq.ports.ledger import JobFilter, Ledger, ListOrder, Remembered
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
 READ_EVERY_S = 0.25
 """A read is one lookup in a table of few rows, so a worker may do it often."""
-DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
-"""Phases whose start is stored durably, so that a crash of the machine during them is counted."""
+NAMES = {"suspected_worker_faults": "doubts", "do_not_split_reason": "whole"}
+"""Columns that are not called as the fields of a record."""
+PLAIN = (
+    "job_id", "profile", "state", "fence", "failures", "crashes", "owner", "lease_until", "reason",
+    "failure_class", "created_at", "updated_at", "started_at", "finished_at", "cpu_s",
+    "certificate_sha256",
+)  # fmt: skip
+SOURCE = ("bucket", "key", "version", "size")
+PROGRESS = ("phase", "percent", "speed", "eta_s")
+RENDITION = (
+    "rendition_key", "rendition_size", "rendition_sha256", "certificate_key", "target", "verified",
+)  # fmt: skip
 
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
     """Return the record of a row selected as COLUMNS."""
-    (name, bucket, key, version, size, profile, state, fence, failures, crashes) = row[:10]
-    (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
-    (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:27]
-    (split, whole, parent, part_split, chunk, frames, suspected_worker_faults) = row[27:34]
-    notices, certificate_sha256 = row[34:36]
-    progress = part = None
-    if parent:
-        part = SubjobOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
-    if phase is not None:
-        progress = Progress(phase=Phase(phase), percent=percent, speed=speed, eta_s=eta_s)
+    held = dict(zip(sql.COLUMNS.split(", "), row, strict=True))
+    progress = made = part = None
+    if held["phase"] is not None:
+        progress = Progress.model_validate({name: held[name] for name in PROGRESS})
+    if held["rendition_key"] is not None:
+        key, size, sha256, certificate, target, verified = (held[name] for name in RENDITION)
+        made = RenditionRef(
+            key=key,
+            size=size,
+            sha256=sha256,
+            certificate_key=certificate,
+            certificate_sha256=held["certificate_sha256"],
+            notices=tuple(json.loads(held["notices"])),
+            target=target,
+            verified=verified,
+        )
+    if held["parent"]:
+        part = SubjobOf(
+            job_id=held["parent"],
+            split=held["part_split"],
+            chunk=held["chunk"],
+            frames=held["frames"],
+        )
     return JobRecord(
-        job_id=name,
-        source=Source(bucket=bucket, key=key, version=version, size=size),
-        profile=profile,
-        state=JobState(state),
-        fence=fence,
-        failures=failures,
-        crashes=crashes,
-        suspected_worker_faults=suspected_worker_faults,
-        owner=owner,
-        lease_until=lease_until,
+        source=Source.model_validate({name: held[name] for name in SOURCE}),
         progress=progress,
-        reason=reason,
-        failure_class=FailureClass(failure_class) if failure_class else None,
-        rendition=_rendition((*row[18:22], certificate_sha256, *row[36:38]), notices),
-        created_at=created_at,
-        updated_at=updated_at,
-        started_at=started_at,
-        finished_at=finished_at,
-        cpu_s=cpu_s,
-        split=Split.model_validate_json(split) if split else None,
+        rendition=made,
+        split=Split.model_validate_json(held["split"]) if held["split"] else None,
         subjob=part,
-        do_not_split_reason=whole,
-        certificate_sha256=certificate_sha256,
-    )
-
-
-def _rendition(made: tuple[Any, ...], notices: str) -> RenditionRef | None:
-    key, size, sha256, certificate, certificate_sha256, target, verified = made
-    if key is None:
-        return None
-    return RenditionRef(
-        key=key,
-        size=size,
-        sha256=sha256,
-        certificate_key=certificate,
-        certificate_sha256=certificate_sha256,
-        notices=tuple(json.loads(notices)),
-        target=target,
-        verified=verified,
+        suspected_worker_faults=held["doubts"],
+        do_not_split_reason=held["whole"],
+        **{name: held[name] for name in PLAIN},
     )
 
 
@@ -122,31 +104,50 @@ def ensured_job(connection: Connection, source: Source, profile: str, now: float
     return found
 
 
-def split_job(
-    connection: Connection, job: JobRecord, made: Split, frames: Sequence[int], now: float
-) -> bool:
-    """Split a job and insert its subjobs; return False unless it is RUNNING under the fence of `job`."""
-    values = {
-        "split": made.model_dump_json(),
-        "job_id": job.job_id,
-        "fence": job.fence,
-        "now": now,
-    }
-    if connection.execute(sql.SPLIT, values).rowcount != 1:
-        return False
-    connection.execute(sql.DELETE_SUBJOBS, (job.job_id,))
-    chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
-    source = job.source
-    rows = [
-        (
-            subjob_id(job.job_id, made.name, chunk),
-            *(source.bucket, source.key, source.version, source.size, job.profile),
-            *(job.job_id, made.name, chunk, held, now, now),
-        )
-        for chunk, held in chunks
+def change_job(connection: Connection, job_id: str, change: Change) -> bool:
+    """Make a change within the caller's transaction; return False if its conditions do not hold."""
+    columns = _columns(change.to)
+    added = [
+        f"{NAMES.get(name, name)} = {NAMES.get(name, name)} + {more}"
+        for name, more in change.add.items()
     ]
-    connection.executemany(sql.INSERT_SUBJOB, rows)
+    parts = ", ".join([*(f"{name} = :{name}" for name in columns), *added])
+    states = ", ".join(f"'{state}'" for state in sorted(change.states))
+    seen = "".join(f" AND {name} = :seen_{name}" for name in change.when)
+    values = {f"seen_{name}": value for name, value in change.when.items()}
+    values |= {"job_id": job_id, **columns}
+    statement = f"UPDATE job SET {parts} WHERE job_id = :job_id AND state IN ({states}){seen}"  # noqa: S608 - names of fields
+    if connection.execute(statement, values).rowcount != 1:
+        return False
+    if change.to.get("state") in {JobState.DONE, JobState.SKIPPED}:
+        connection.execute(sql.DELETE_OBSOLETE_LETTERS, {"job_id": job_id})
     return True
+
+
+def _columns(to: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that hold these fields of a record."""
+    found: dict[str, Any] = {}
+    for name, value in to.items():
+        if name == "progress":
+            found |= dict.fromkeys(PROGRESS) if value is None else value.model_dump()
+        elif name == "rendition":
+            found |= _rendition_columns(value)
+        elif isinstance(value, Split):
+            found[name] = value.model_dump_json()
+        else:
+            found[NAMES.get(name, name)] = value
+    return found
+
+
+def _rendition_columns(made: RenditionRef | None) -> dict[str, Any]:
+    if made is None:
+        return {**dict.fromkeys(RENDITION), "notices": "[]"}
+    values = (made.key, made.size, made.sha256, made.certificate_key, made.target, made.verified)
+    return {
+        **dict(zip(RENDITION, values, strict=True)),
+        "notices": json.dumps(made.notices),
+        "certificate_sha256": made.certificate_sha256,
+    }
 
 
 def subjobs(connection: Connection, job_id: str) -> list[JobRecord]:
@@ -159,8 +160,12 @@ def subjobs(connection: Connection, job_id: str) -> list[JobRecord]:
 
 def reopen(connection: Connection, job_id: str, who: str, why: str, now: float) -> bool:
     """Reopen a job within the caller's transaction; return False if it is not settled."""
-    values = {"job_id": job_id, "who": who, "why": why, "now": now}
-    return connection.execute(sql.REOPEN, values).rowcount == 1
+    found = find_job(connection, job_id)
+    change = None if found is None else reopened(found, who, why, now)
+    if change is None or not change_job(connection, job_id, change):
+        return False
+    connection.execute(sql.FORGET_INTERRUPTIONS, (job_id,))
+    return True
 
 
 class SqlLedger(Ledger):
@@ -174,73 +179,58 @@ class SqlLedger(Ledger):
         self, database: Database, clock: Clock, *, dead: Callable[[str], bool] = lambda _: False
     ) -> None:
         self._database = database
-        self._clock = clock
+        self.clock = clock
         self._dead = dead
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
-        now = self._clock.now()
+        now = self.clock.now()
         return self._database.write(
             lambda c: [ensured_job(c, source, profile, now) for profile in profiles]
         )
 
-    def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
-        """Grant the next fence in one transaction, without an fsync of its own.
+    def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:
+        """Run one UPDATE; whoever moves no job need not be alone."""
+        alone = "state" in change.to
+        return self._database.write(
+            lambda c: change_job(c, job_id, change), durable=durable, alone=alone
+        )
 
-        The claim survives a kill of every process. A power cut may undo it, but never after
-        something was published under it: a publication is a durable commit to the same log, which
-        makes the claim durable too. So is the start of the encode (`progress`).
-        """
-
-        def work(connection: Connection) -> Claim:
-            found = ensured_job(connection, source, profile, self._clock.now())
-            return self._granted(connection, found, owner, lease_s)
-
-        return self._database.write(work, durable=False)
-
-    def _granted(
-        self, connection: Connection, found: JobRecord, owner: str, lease_s: float
-    ) -> Claim:
-        if found.state in SETTLED:
-            return AlreadySettled(found)
-        if found.state is JobState.SPLIT:
-            return AlreadySplit(found)
-        now = self._clock.now()
-        values = {
-            "job_id": found.job_id,
-            "owner": owner,
-            "now": now,
-            "until": now + lease_s,
-            "dead": self._dead_owner(found),
-        }
-        row = connection.execute(sql.GRANT, values).fetchone()
-        return Held(found.lease_until) if row is None else Granted(*row)
-
-    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-
-        def work(connection: Connection) -> Claim | None:
-            found = find_job(connection, subjob_id)
-            return None if found is None else self._granted(connection, found, owner, lease_s)
-
-        return self._database.write(work, durable=False)
-
-    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """Move the job from RUNNING to SPLIT and insert its subjobs in one transaction."""
-        now = self._clock.now()
+    def decide(
+        self, job_id: str, decision: Callable[[JobRecord], Change | None], *, durable: bool = True
+    ) -> bool:
+        """Read and change the record in one transaction."""
 
         def work(connection: Connection) -> bool:
             found = find_job(connection, job_id)
-            if found is None or found.fence != fence:
+            change = None if found is None else decision(found)
+            return change is not None and change_job(connection, job_id, change)
+
+        return self._database.write(work, durable=durable)
+
+    def add_parts(self, job_id: str, change: Change, parts: Sequence[SubjobOf]) -> bool:
+        """Move the job and insert its subjobs in one transaction."""
+
+        def work(connection: Connection) -> bool:
+            job = find_job(connection, job_id)
+            if job is None or not change_job(connection, job_id, change):
                 return False
-            return split_job(connection, found, split, frames, now)
+            connection.execute(sql.DELETE_SUBJOBS, (job_id,))
+            source, now = job.source, change.to["updated_at"]
+            rows = [
+                (
+                    subjob_id(job_id, part.split, part.chunk),
+                    *(source.bucket, source.key, source.version, source.size, job.profile),
+                    *(job_id, part.split, part.chunk, part.frames, now, now),
+                )
+                for part in parts
+            ]
+            connection.executemany(sql.INSERT_SUBJOB, rows)
+            return True
 
-        if not self._database.write(work):
-            raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
+        return self._database.write(work)
 
-    def mark_enqueued(self, job_id: str, split: str) -> None:
-        self._database.change(sql.MARK_ENQUEUED, (job_id, split))
-
-    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        self._transition(sql.ABANDON_SPLIT, job_id, fence, {"reason": reason})
+    def has_ended(self, owner: str) -> bool:
+        return self._dead(owner)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
         return self._database.read(lambda c: subjobs(c, job_id))
@@ -249,123 +239,13 @@ class SqlLedger(Ledger):
         """Delete the subjobs, not durably: rows that a power cut restores are harmless."""
         self._database.change(sql.DELETE_SUBJOBS_UNLESS_SPLIT, {"job_id": job_id}, durable=False)
 
-    def _dead_owner(self, found: JobRecord) -> str | None:
-        running = found.state is JobState.RUNNING
-        return found.owner if running and self._dead(found.owner) else None
-
-    def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
-        """Extend the lease, not durably: after a power cut the lease has expired anyway."""
-        self._transition(
-            sql.RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False
-        )
-
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Record the job's progress, with an fsync only at the start of the work.
-
-        A fetch is not recorded: sources are linked, not copied, so it ends before it could be read.
-        """
-        if progress.phase is Phase.FETCH:
-            return
-        durable = progress.percent == 0.0 and progress.phase in DURABLE_PHASES
-        self._transition(sql.PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
-
-    def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
-        """Record the digest without an fsync: the publication that follows makes it durable."""
-        self._transition(
-            sql.CERTIFY, job_id, fence, {"certificate": certificate_sha256}, durable=False
-        )
-
-    def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
-        values = {
-            "key": rendition.key,
-            "size": rendition.size,
-            "sha256": rendition.sha256,
-            "certificate": rendition.certificate_key,
-            "certificate_sha256": rendition.certificate_sha256,
-            "reason": "",
-            "notices": json.dumps(rendition.notices),
-            "target": rendition.target,
-            "verified": rendition.verified,
-            "cpu_s": cpu_s,
-        }
-        self._transition(sql.COMPLETE, job_id, fence, values)
-
-    def skip(self, job_id: str, fence: int, reason: str) -> None:
-        self._transition(sql.SKIP, job_id, fence, {"reason": reason})
-
-    def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        values = {"reason": reason, "class": failure_class, "counted": 1, "doubted": 0}
-        self._transition(sql.REQUEUE, job_id, fence, values)
-
-    def interrupt(
-        self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
-    ) -> None:
-        values = {
-            "reason": reason,
-            "counted": 0,
-            "doubted": int(suspected_worker_fault),
-        }
-        self._transition(sql.REQUEUE, job_id, fence, values)
-
-    def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        self._transition(sql.BURY, job_id, fence, {"reason": reason, "class": failure_class})
-
-    def _transition(
-        self,
-        statement: str,
-        job_id: str,
-        fence: int,
-        values: Mapping[str, Any],
-        *,
-        durable: bool = True,
-    ) -> None:
-        bound = {
-            "class": None,
-            **values,
-            "job_id": job_id,
-            "fence": fence,
-            "now": self._clock.now(),
-        }
-
-        alone = statement not in {sql.RENEW, sql.PROGRESS, sql.CERTIFY}
-
-        def work(connection: Connection) -> int:
-            moved = connection.execute(statement, bound).rowcount
-            if statement in {sql.COMPLETE, sql.SKIP}:
-                connection.execute(sql.DELETE_OBSOLETE_LETTERS, bound)
-            return moved
-
-        if self._database.write(work, durable=durable, alone=alone) != 1:
-            raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
-
-    def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
-
-        def work(connection: Connection) -> bool:
-            found = find_job(connection, job_id)
-            if found is None:
-                return False
-            values = {
-                "job_id": job_id,
-                "reason": reason,
-                "class": failure_class,
-                "now": self._clock.now(),
-                "dead": self._dead_owner(found),
-            }
-            return connection.execute(sql.BURY_UNCLAIMED, values).rowcount == 1
-
-        return self._database.write(work)
-
-    def cancel(self, job_id: str, reason: str) -> bool:
-        values = {
-            "job_id": job_id,
-            "reason": reason,
-            "class": FailureClass.CANCELLED,
-            "now": self._clock.now(),
-        }
-        return self._database.change(sql.CANCEL, values) == 1
+        """Record the job's progress, but for a fetch: sources are linked, so it ends before it is read."""
+        if progress.phase is not Phase.FETCH:
+            super().progress(job_id, fence, progress)
 
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
-        now = self._clock.now()
+        now = self.clock.now()
         return self._database.write(lambda c: reopen(c, job_id, who, why, now))
 
     def get(self, job_id: str) -> JobRecord | None:
@@ -401,7 +281,7 @@ class SqlLedger(Ledger):
         return {(profile, JobState(state)): count for profile, state, count in rows}
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
-        values = (source_sha256, profile, revision, reason, self._clock.now())
+        values = (source_sha256, profile, revision, reason, self.clock.now())
         self._database.change(sql.REMEMBER, values)
 
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
@@ -409,14 +289,14 @@ class SqlLedger(Ledger):
         return None if row is None else Remembered(*row)
 
     def pauses(self) -> tuple[Pause, ...]:
-        return tuple(_pause(row) for row in self._database.rows(sql.PAUSES, (self._clock.now(),)))
+        return tuple(_pause(row) for row in self._database.rows(sql.PAUSES, (self.clock.now(),)))
 
     def pause(self, pause: Pause) -> None:
         row = (pause.profile, pause.by, pause.since, pause.until, pause.running.value)
         self._database.change(sql.SET_PAUSE, row)
 
     def resume(self, profile: str | None) -> tuple[Pause, ...]:
-        now = self._clock.now()
+        now = self.clock.now()
         rows = self._database.write(lambda c: c.execute(sql.END_PAUSE, (profile,)).fetchall())
         ended = sorted((_pause(row) for row in rows), key=lambda pause: pause.profile)
         return tuple(pause for pause in ended if pause.until is None or now < pause.until)

@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
-from hevcq.backends.sql.ledger import ensured_job, insert_job, reopen
-from hevcq.domain.job import JobRecord, Move, Source, Task, TaskKind
+from hevcq.backends.sql.ledger import change_job, ensured_job, find_job, insert_job, reopen
+from hevcq.domain.job import JobRecord, Move, Source, Task, TaskKind, buried_unclaimed
 from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
@@ -400,17 +400,13 @@ def _bury_exhausted(connection: Connection, taken: ClaimedMessage, now: float) -
     task = Task.maybe(taken.body)
     if task is None:
         return
-    values = {
-        "job_id": task.job_id,
-        "reason": reason,
-        "class": why.failure_class,
-        "now": now,
-        "dead": None,
-        "part": task.unit_id,
-        "split": task.split,
-    }
-    for statement in (sql.BURY_UNCLAIMED, sql.BURY_SPLIT_JOB, sql.DELETE_OBSOLETE_LETTERS):
-        connection.execute(statement, values)
+    found = find_job(connection, task.job_id)
+    change = buried_unclaimed(found, reason, why.failure_class, now) if found else None
+    if change is not None:
+        change_job(connection, task.job_id, change)
+    values = {"job_id": task.job_id, "reason": reason, "class": why.failure_class, "now": now}
+    connection.execute(sql.BURY_SPLIT_JOB, {**values, "part": task.unit_id, "split": task.split})
+    connection.execute(sql.DELETE_OBSOLETE_LETTERS, values)
 
 
 def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:

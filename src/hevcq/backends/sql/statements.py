@@ -29,14 +29,6 @@ INSERT_JOB = """INSERT INTO job
 VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?) ON CONFLICT (job_id) DO NOTHING"""
 INSERT_SUBJOB = """INSERT INTO job (job_id, bucket, key, version, size, profile, state, parent, part_split,
 chunk, frames, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)"""
-SPLIT = """UPDATE job SET state = 'split', split = :split, owner = '', lease_until = 0,
-phase = NULL, reason = '', failure_class = NULL, updated_at = :now
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
-MARK_ENQUEUED = """UPDATE job SET split = json_set(split, '$.announced', json('true'))
-WHERE job_id = ? AND state = 'split' AND json_extract(split, '$.name') = ?"""
-ABANDON_SPLIT = """UPDATE job SET state = 'queued', split = NULL, whole = :reason, reason = :reason,
-failure_class = NULL, updated_at = :now
-WHERE job_id = :job_id AND fence = :fence AND state = 'split'"""
 # Not if the subjob is done or under a live lease: then the message was a duplicate.
 BURY_SPLIT_JOB = """UPDATE job SET state = 'dead', reason = :reason, failure_class = :class,
 finished_at = :now, updated_at = :now
@@ -52,47 +44,8 @@ SUBJOBS = f"""SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ? AND pa
 ORDER BY chunk IS NULL, chunk"""
 PLACE = "SELECT seq, key, size FROM job WHERE job_id = ?"
 
-# A claim takes a QUEUED job, or a RUNNING one of the same owner, with an expired lease, or of an
-# owner known to be dead; in the last two cases the earlier attempt vanished.
-GRANT = """UPDATE job SET state = 'running', fence = fence + 1,
-crashes = crashes + CASE WHEN state = 'running' AND (lease_until <= :now OR owner = :dead)
-THEN 1 ELSE 0 END,
-owner = :owner, lease_until = :until, started_at = :now, updated_at = :now, phase = NULL,
-percent = NULL, speed = NULL, eta_s = NULL
-WHERE job_id = :job_id AND (state = 'queued' OR (state = 'running'
-AND (lease_until <= :now OR owner = :owner OR owner = :dead)))
-RETURNING fence, failures, crashes, doubts"""
-RENEW = """UPDATE job SET lease_until = :until
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
-PROGRESS = """UPDATE job SET phase = :phase, percent = :percent, speed = :speed, eta_s = :eta_s
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
-CERTIFY = """UPDATE job SET certificate_sha256 = :certificate
-WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
-ENDED = """owner = '', lease_until = 0, phase = NULL, reason = :reason, failure_class = :class,
-finished_at = :now, updated_at = :now"""
-UNDER_FENCE = "WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"
-COMPLETE = f"""UPDATE job SET state = 'done', {ENDED}, rendition_key = :key, rendition_size = :size,
-rendition_sha256 = :sha256, certificate_key = :certificate,
-certificate_sha256 = :certificate_sha256, notices = :notices, cpu_s = :cpu_s,
-target = :target, verified = :verified {UNDER_FENCE}"""
-SKIP = f"UPDATE job SET state = 'skipped', {ENDED} {UNDER_FENCE}"
-BURY = f"UPDATE job SET state = 'dead', {ENDED} {UNDER_FENCE}"
-BURY_UNCLAIMED = f"""UPDATE job SET state = 'dead', {ENDED} WHERE job_id = :job_id AND (state = 'queued'
-OR (state = 'running' AND (lease_until <= :now OR owner = :dead)))"""
-CANCEL = f"""UPDATE job SET state = 'dead', {ENDED}
-WHERE job_id = :job_id AND parent = '' AND state IN ('queued', 'running', 'split')"""
-REQUEUE = """UPDATE job SET state = 'queued', owner = '', lease_until = 0, phase = NULL,
-reason = :reason, failure_class = :class, failures = failures + :counted,
-doubts = doubts + :doubted, updated_at = :now
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
-REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, doubts = 0, place = '',
-interruptions = 0,
-reason = 'reopened by ' || :who || ': ' || :why,
-failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
-split = NULL, whole = '', certificate_key = NULL, notices = '[]', cpu_s = NULL,
-target = NULL, verified = NULL,
-started_at = NULL, finished_at = NULL, updated_at = :now
-WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
+# What a start that frees dead processes counts, beside the record of the job.
+FORGET_INTERRUPTIONS = "UPDATE job SET place = '', interruptions = 0 WHERE job_id = ?"
 RUNNING_OF = """state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
 """Jobs that a process runs: its owners are its name, or begin with it and a colon."""

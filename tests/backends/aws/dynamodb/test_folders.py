@@ -3,8 +3,8 @@
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import SOURCE
-from hevcq.backends.aws.dynamodb.schema import new_item
-from hevcq.domain.job import Source, job_id
+from hevcq.backends.aws.dynamodb.schema import item_of, job_pk
+from hevcq.domain.job import Source, job_id, new_job
 from hevcq.ports.ledger import JobFilter
 
 pytestmark = pytest.mark.aws
@@ -18,7 +18,7 @@ def of(folder: str, count: int) -> list[Source]:
 def put(farm, sources: list[Source]) -> None:
     """Write items as every release did: none has an attribute that is there for the index alone."""
     items = [
-        new_item(source, "hevc", job_id(source, "hevc"), 1_000.0 + n)
+        item_of(new_job(source, "hevc", 1_000.0 + n), job_pk(job_id(source, "hevc"), "hevc"))
         for n, source in enumerate(sources)
     ]
     for start in range(0, len(items), 25):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,29 +12,25 @@ from hevcq.backends.aws.dynamodb.schema import (
     BY_FOLDER,
     BY_SHARD,
     BY_SOURCE,
-    UNSENT,
     Item,
+    attributes_of,
     job_pk,
-    moved_at,
     moved_in,
     number,
     profile_in,
     record_of,
-    shard_of,
     shards_of,
     state_in,
     string,
     text,
 )
-from hevcq.domain.job import SETTLED, JobRecord, JobState, is_subjob
-from hevcq.domain.verdict import FailureClass
-from hevcq.errors import StaleFence, Unavailable
-from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Claim, Granted, Held, JobFilter
+from hevcq.domain.job import Change, JobRecord, JobState
+from hevcq.errors import Unavailable
+from hevcq.ports.ledger import JobFilter
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 Span = tuple[float, float] | None
 """Moved later than the first and not after the second, in Unix seconds; None: whenever."""
@@ -50,69 +45,40 @@ MANY = 10_000
 
 MAX_KNOWN = 10_000
 """Jobs whose key is kept: a worker has a few at a time, a listing passes over many."""
-CLAIM_TRIES = 10
+DECIDE_TRIES = 10
 """Reads of one job before giving up: after each failed update another process has changed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConditionalUpdate:
-    """An update of attributes on the condition that those in `when` have exactly these values.
+def update_of(job_id: str, change: Change, token: str) -> dict[str, Any]:
+    """Return the arguments of UpdateItem that make a change, signed by a token.
 
     Every name uses a placeholder, because `state`, `size` and `owner` are reserved words.
     """
-
-    when: Mapping[str, AttributeValueTypeDef]
-    set: Mapping[str, AttributeValueTypeDef] = field(default_factory=dict)
-    remove: tuple[str, ...] = ()
-    add: Mapping[str, AttributeValueTypeDef] = field(default_factory=dict)
-
-    def arguments(self) -> dict[str, Any]:
-        parts = [
-            _clause("SET", [f"#{n} = :{n}" for n in self.set]),
-            _clause("REMOVE", [f"#{n}" for n in self.remove]),
-            _clause("ADD", [f"#{n} :{n}" for n in self.add]),
-        ]
-        names = {*self.when, *self.set, *self.remove, *self.add}
-        values = {f":{n}": v for n, v in {**self.set, **self.add}.items()}
-        return {
-            "UpdateExpression": " ".join(part for part in parts if part),
-            "ConditionExpression": " AND ".join(f"#{n} = :if_{n}" for n in self.when),
-            "ExpressionAttributeNames": {f"#{n}": n for n in sorted(names)},
-            "ExpressionAttributeValues": values | {f":if_{n}": v for n, v in self.when.items()},
-        }
+    to = attributes_of(job_id, change.to)
+    when, add = attributes_of(job_id, change.when), attributes_of(job_id, change.add)
+    sets = {"last_write": text(token), **{n: v for n, v in to.items() if v is not None}}
+    parts = [
+        _clause("SET", [f"#{n} = :{n}" for n in sets]),
+        _clause("REMOVE", [f"#{n}" for n, value in to.items() if value is None]),
+        _clause("ADD", [f"#{n} :{n}" for n in add]),
+    ]
+    states = {f":in_{state.value}": text(state.value) for state in change.states}
+    conditions = [f"#{n} = :if_{n}" for n in when]
+    if states:
+        conditions.append(f"#state IN ({', '.join(states)})")
+    names = {*to, *sets, *add, *when, *(["state"] if states else [])}
+    return {
+        "UpdateExpression": " ".join(part for part in parts if part),
+        "ConditionExpression": " AND ".join(conditions),
+        "ExpressionAttributeNames": {f"#{n}": n for n in sorted(names)},
+        "ExpressionAttributeValues": {f":{n}": v for n, v in {**sets, **add}.items()}
+        | {f":if_{n}": v for n, v in when.items()}
+        | states,
+    }
 
 
 def _clause(word: str, parts: list[str]) -> str:
     return f"{word} {', '.join(parts)}" if parts else ""
-
-
-LEASE = ("owner", "progress")
-"""Attributes that are removed when a lease ends."""
-FAILURE = ("reason", "failure_class")
-
-
-def absent(facts: Mapping[str, AttributeValueTypeDef], *names: str) -> tuple[str, ...]:
-    return tuple(name for name in names if name not in facts)
-
-
-def transition(job_id: str, state: JobState, now: float) -> dict[str, AttributeValueTypeDef]:
-    """Return the attributes that every transition of a job or subjob sets; `now` in Unix seconds."""
-    shard = {} if is_subjob(job_id) else {"shard": text(shard_of(job_id, state))}
-    return {"state": text(state.value), moved_at(job_id): number(now), **shard}
-
-
-def failure_facts(reason: str, failure_class: FailureClass) -> dict[str, AttributeValueTypeDef]:
-    """Return the attributes that describe a failure."""
-    return {"reason": text(reason), "failure_class": text(failure_class.value)}
-
-
-def unchanged_since(record: JobRecord) -> dict[str, AttributeValueTypeDef]:
-    """Return the condition that the job was not moved, claimed or renewed since it was read."""
-    return {
-        "state": text(record.state.value),
-        "fence": number(record.fence),
-        "lease_until": number(record.lease_until),
-    }
 
 
 def read_item(db: DynamoDBClient, table: str, pk: str, what: str) -> Item | None:
@@ -206,44 +172,18 @@ class JobTable:
             self.job_item(whole)
         return job_pk(job_id, self._known.get(whole, ""))
 
-    def claim(
-        self, name: str, look: Callable[[], JobRecord | None], owner: str, lease_s: float
-    ) -> Claim | None:
-        """Claim the job that `look` reads under its next fence, for `lease_s` seconds.
+    def decide(self, name: str, decision: Callable[[JobRecord], Change | None]) -> bool:
+        """Change a job as `decision` says of its record, read again when another changed it meanwhile.
 
-        Reads again when another process changed the job meanwhile. Returns None if there is no
-        such job. Raises Unavailable after CLAIM_TRIES reads.
+        Returns False without a change or a job. Raises Unavailable after DECIDE_TRIES reads.
         """
-        for _ in range(CLAIM_TRIES):
-            record = look()
-            if record is None:
-                return None
-            if record.state in SETTLED:
-                return AlreadySettled(record)
-            if record.state is JobState.SPLIT:
-                return AlreadySplit(record)
-            now = self.clock.now()
-            running = record.state is JobState.RUNNING
-            live = running and record.lease_until > now
-            if live and record.owner != owner:
-                return Held(record.lease_until)
-            crashes = record.crashes + (1 if running and not live else 0)
-            taken = ConditionalUpdate(
-                when=unchanged_since(record),
-                set={
-                    **transition(name, JobState.RUNNING, now),
-                    "fence": number(record.fence + 1),
-                    "crashes": number(crashes),
-                    "owner": text(owner),
-                    "lease_until": number(now + lease_s),
-                    "started_at": number(now),
-                },
-                remove=("progress", UNSENT),
-            )
-            if self.change(name, taken):
-                return Granted(
-                    record.fence + 1, record.failures, crashes, record.suspected_worker_faults
-                )
+        for _ in range(DECIDE_TRIES):
+            record = self.get(name)
+            change = None if record is None else decision(record)
+            if change is None:
+                return False
+            if self.change(name, change):
+                return True
         raise Unavailable(f"The job {name} is being changed by too many others.")
 
     def create(self, item: Item) -> bool:
@@ -264,45 +204,22 @@ class JobTable:
                 self.found_at(str(item["pk"].get("S")))
         return True
 
-    def change_under(
-        self,
-        name: str,
-        fence: int,
-        sets: Mapping[str, AttributeValueTypeDef],
-        remove: tuple[str, ...] = (),
-        add: Mapping[str, AttributeValueTypeDef] | None = None,
-        *,
-        ends: bool = False,
-    ) -> None:
-        """Update a job that is RUNNING under `fence`, or SPLIT if the update `ends` the job.
-
-        Raises StaleFence if it is neither.
-        """
-        for state in (JobState.RUNNING, JobState.SPLIT) if ends else (JobState.RUNNING,):
-            under = {"state": text(state.value), "fence": number(fence)}
-            if self.change(
-                name, ConditionalUpdate(when=under, set=sets, remove=remove, add=add or {})
-            ):
-                return
-        raise StaleFence(f"The job {name} is not running under fence {fence}.")
-
-    def change(self, name: str, change: ConditionalUpdate) -> bool:
-        """Apply an update; return False if its condition does not hold."""
-        token = text(self._tokens())
-        signed = replace(change, set={**change.set, "last_write": token})
+    def change(self, name: str, change: Change) -> bool:
+        """Make a change; return False if its conditions do not hold."""
+        token = self._tokens()
         try:
             with translate_errors(f"write the job {name}"):
                 self.db.update_item(
                     TableName=self.name,
                     Key={"pk": text(self.pk_of(name))},
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **signed.arguments(),
+                    **update_of(name, change, token),
                 )
         except Unavailable as error:
             if code_of(error.__cause__) != "ConditionalCheckFailedException":
                 raise
             there: Item = getattr(error.__cause__, "response", {}).get("Item", {})
-            return there.get("last_write") == token
+            return there.get("last_write") == text(token)
         return True
 
     def item(self, pk: str) -> Item | None:

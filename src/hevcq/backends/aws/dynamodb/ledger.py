@@ -12,7 +12,7 @@ subjobs of an earlier split are left to expire, because nothing refers to them a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,52 +20,38 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from hevcq.backends.aws.clients import translate_errors
-from hevcq.backends.aws.dynamodb.job_table import (
-    CLAIM_TRIES,
-    FAILURE,
-    LEASE,
-    ConditionalUpdate,
-    JobTable,
-    absent,
-    failure_facts,
-    transition,
-    unchanged_since,
-)
+from hevcq.backends.aws.dynamodb.job_table import JobTable
 from hevcq.backends.aws.dynamodb.schema import (
     LETTER,
-    PART_KEPT_S,
     PAUSE_PK,
-    RECORD_KEPT_S,
     REMEMBERED_KEPT_S,
     TTL,
     UNSENT,
     Item,
     float_of,
+    item_of,
+    job_pk,
     moved_in,
-    new_item,
     number,
-    part_item,
     record_of,
     remembered_pk,
     string,
     text,
 )
 from hevcq.domain.job import (
-    SETTLED,
+    Change,
     JobRecord,
     JobState,
-    Progress,
-    RenditionRef,
     Source,
-    Split,
     SubjobOf,
-    is_subjob,
     job_id,
+    new_job,
+    new_part,
+    of_record,
+    reopened,
     subjob_id,
 )
 from hevcq.domain.schedule import Pause
-from hevcq.domain.verdict import FailureClass
-from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.ledger import Claim, JobFilter, Ledger, Remembered
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -111,7 +97,7 @@ class DynamoLedger(Ledger):
         bucket: str,
     ) -> None:
         """`profiles` are those whose jobs are looked for by their id alone; `bucket` has all sources."""
-        self._clock = clock
+        self.clock = clock
         self._jobs = JobTable(client, table, clock, tokens, profiles, bucket=bucket)
 
     def check(self) -> None:
@@ -123,10 +109,10 @@ class DynamoLedger(Ledger):
     def registered(self, source: Source, profile: str, *, unsent: bool) -> Registered:
         """Register a job and return its current record; `unsent` marks a new one as not sent yet."""
         name = job_id(source, profile)
-        item = new_item(source, profile, name, self._clock.now())
         present = self._jobs.job_item(name, profile)
         if present is not None:
             return Registered(record_of(present), UNSENT in present)
+        item = item_of(new_job(source, profile, self.clock.now()), job_pk(name, profile))
         if unsent:
             item[UNSENT] = {"BOOL": True}
         if not self._jobs.create(item):
@@ -138,142 +124,39 @@ class DynamoLedger(Ledger):
         return None if item is None else Registered(record_of(item), UNSENT in item)
 
     def sent(self, name: str) -> None:
-        there = {"job_id": text(name)}
-        self._jobs.change(name, ConditionalUpdate(there, remove=(UNSENT,)))
+        self._jobs.change(name, Change(frozenset(), {"job_id": name}, {UNSENT: None}))
 
     def sent_anew(self, seen: JobRecord) -> None:
         """Record that an expired message was sent again, unless the job has moved since `seen`."""
-        now = transition(seen.job_id, seen.state, self._clock.now())
-        self._jobs.change(seen.job_id, ConditionalUpdate(unchanged_since(seen), now))
+        now = {"state": seen.state, "updated_at": self.clock.now()}
+        self._jobs.change(seen.job_id, of_record(seen, now))
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
-        name = job_id(source, profile)
+        """Claim, looking for the job under its profile alone."""
+        self._jobs.found_at(job_pk(job_id(source, profile), profile))
+        return super().claim(source, profile, owner=owner, lease_s=lease_s)
 
-        def look() -> JobRecord:
-            return self._jobs.get(name, profile) or self.register(source, [profile])[0]
+    def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:  # noqa: ARG002
+        """Make one conditional write, which is always durable."""
+        return self._jobs.change(job_id, change)
 
-        found = self._jobs.claim(name, look, owner, lease_s)
-        assert found is not None
-        return found
-
-    def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
-        until = number(self._clock.now() + lease_s)
-        self._jobs.change_under(job_id, fence, {"lease_until": until})
-
-    def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        self._jobs.change_under(job_id, fence, {"progress": text(progress.model_dump_json())})
-
-    def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
-        digest = {"certificate_sha256": text(certificate_sha256)}
-        self._jobs.change_under(job_id, fence, digest, ends=True)
-
-    def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
-        made = {"rendition": text(rendition.model_dump_json()), "cpu_s": number(cpu_s)}
-        self._end(job_id, fence, JobState.DONE, made)
-
-    def skip(self, job_id: str, fence: int, reason: str) -> None:
-        self._end(job_id, fence, JobState.SKIPPED, {"reason": text(reason)})
-
-    def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        self._end(job_id, fence, JobState.DEAD, failure_facts(reason, failure_class))
-
-    def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        self._requeue(job_id, fence, failure_facts(reason, failure_class), {"failures": number(1)})
-
-    def interrupt(
-        self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
-    ) -> None:
-        counted = {"doubts": number(1)} if suspected_worker_fault else {}
-        self._requeue(job_id, fence, {"reason": text(reason)}, counted)
-
-    def _end(
-        self, name: str, fence: int, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
-    ) -> None:
-        ended = self._end_attributes(name, state, facts)
-        self._jobs.change_under(name, fence, ended, absent(facts, *LEASE, *FAILURE), ends=True)
-
-    def _requeue(
-        self,
-        name: str,
-        fence: int,
-        facts: Mapping[str, AttributeValueTypeDef],
-        add: Mapping[str, AttributeValueTypeDef],
-    ) -> None:
-        sets = {
-            **transition(name, JobState.QUEUED, self._clock.now()),
-            "lease_until": number(0.0),
-            **facts,
-        }
-        self._jobs.change_under(name, fence, sets, LEASE, add)
-
-    def _end_attributes(
-        self, name: str, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
-    ) -> Mapping[str, AttributeValueTypeDef]:
-        now = self._clock.now()
-        kept = PART_KEPT_S if is_subjob(name) else RECORD_KEPT_S
-        return {
-            **transition(name, state, now),
-            "lease_until": number(0.0),
-            "finished_at": number(now),
-            TTL: number(int(now) + kept),
-            **facts,
-        }
-
-    def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
-
-        def stays(record: JobRecord) -> bool:
-            held = record.state is JobState.RUNNING and record.lease_until > self._clock.now()
-            return held or record.state is JobState.SPLIT
-
-        return self._move_to_dead(job_id, failure_facts(reason, failure_class), stays)
-
-    def cancel(self, job_id: str, reason: str) -> bool:
-        facts = failure_facts(reason, FailureClass.CANCELLED)
-        return self._move_to_dead(job_id, facts, lambda record: record.subjob is not None)
-
-    def _move_to_dead(
+    def decide(
         self,
         job_id: str,
-        facts: Mapping[str, AttributeValueTypeDef],
-        stays: Callable[[JobRecord], bool],
+        decision: Callable[[JobRecord], Change | None],
+        *,
+        durable: bool = True,  # noqa: ARG002 - each write is
     ) -> bool:
-        """Move a job to DEAD unless it is settled or `stays`, reading it again whenever it changed.
+        return self._jobs.decide(job_id, decision)
 
-        Raises Unavailable if others keep changing the job.
-        """
-        for _ in range(CLAIM_TRIES):
-            record = self._jobs.get(job_id)
-            if record is None or record.state in SETTLED or stays(record):
-                return False
-            dead = ConditionalUpdate(
-                unchanged_since(record), self._end_attributes(job_id, JobState.DEAD, facts), LEASE
-            )
-            if self._jobs.change(job_id, dead):
-                return True
-        raise Unavailable(f"The job {job_id} is being changed by too many others.")
+    def reopened(self, name: str, *, who: str, why: str) -> bool:
+        """Reopen a settled job, marked as not sent yet; False if it is not settled."""
 
-    def reopen(self, job_id: str, *, who: str, why: str) -> bool:
-        return self.reopened(job_id, who=who, why=why, unsent=False)
+        def decision(record: JobRecord) -> Change | None:
+            change = reopened(record, who, why, self.clock.now())
+            return change and replace(change, to={**change.to, UNSENT: True})
 
-    def reopened(self, name: str, *, who: str, why: str, unsent: bool) -> bool:
-        """Reopen a settled job, marked as not sent yet if `unsent`; False if it is not settled."""
-        record = self._jobs.get(name)
-        if record is None or record.state not in SETTLED:
-            return False
-        now = self._clock.now()
-        mark: dict[str, AttributeValueTypeDef] = {UNSENT: {"BOOL": True}} if unsent else {}
-        sets = {
-            **transition(name, JobState.QUEUED, now),
-            "failures": number(0),
-            "crashes": number(0),
-            "doubts": number(0),
-            "reason": text(f"reopened by {who}: {why}"),
-            "reopened_at": number(now),
-            "reopened_by": text(who),
-            **mark,
-        }
-        gone = ("failure_class", "rendition", "finished_at", "cpu_s", "split", "whole", LETTER, TTL)
-        return self._jobs.change(name, ConditionalUpdate(unchanged_since(record), sets, gone))
+        return self._jobs.decide(name, decision)
 
     def get(self, job_id: str) -> JobRecord | None:
         return self._jobs.get(job_id)
@@ -288,8 +171,7 @@ class DynamoLedger(Ledger):
         return self._jobs.jobs(wanted)
 
     def note_letter(self, job_id: str) -> None:
-        dead = {"state": text(JobState.DEAD.value)}
-        self._jobs.change(job_id, ConditionalUpdate(dead, {LETTER: {"BOOL": True}}))
+        self._jobs.change(job_id, Change(frozenset({JobState.DEAD}), {}, {LETTER: True}))
 
     def has_letter(self, job_id: str) -> bool:
         item = self._jobs.job_item(job_id)
@@ -304,7 +186,7 @@ class DynamoLedger(Ledger):
         return dict(found)
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         with translate_errors("remember a decision"):
             self._jobs.db.put_item(
                 TableName=self._jobs.name,
@@ -322,55 +204,16 @@ class DynamoLedger(Ledger):
             return None
         return Remembered(reason=string(item, "reason"), made_at=float_of(item, "made_at") or 0.0)
 
-    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """Add the subjobs, then move the job to SPLIT.
-
-        A kill between the two leaves subjobs that nothing refers to. Raises StaleFence.
-        """
+    def add_parts(self, job_id: str, change: Change, parts: Sequence[SubjobOf]) -> bool:
+        """Add the subjobs, then move the job: a kill between leaves subjobs that nothing refers to."""
         job = self._jobs.get(job_id)
-        if job is None or job.state is not JobState.RUNNING or job.fence != fence:
-            raise StaleFence(f"The job {job_id} is not running under fence {fence}.")
-        chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
-        for chunk, held in chunks:
-            part = SubjobOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
-            name = subjob_id(job_id, split.name, chunk)
+        if job is None or job.state not in change.states or job.fence != change.when["fence"]:
+            return False
+        for part in parts:
+            made = new_part(job, part, self.clock.now())
             # One that exists stays: the name of a split is never used twice.
-            self._jobs.create(part_item(job, name, self._jobs.pk_of(name), part, self._clock.now()))
-        now = self._jobs.clock.now()
-        sets = {
-            **transition(job_id, JobState.SPLIT, now),
-            "lease_until": number(0.0),
-            "split": text(split.model_dump_json()),
-        }
-        self._jobs.change_under(job_id, fence, sets, (*LEASE, *FAILURE))
-
-    def mark_enqueued(self, job_id: str, split: str) -> None:
-        job = self._jobs.get(job_id)
-        if job is None or job.split is None or job.split.name != split:
-            return
-        enqueued = job.split.model_copy(update={"announced": True})
-        as_split = {
-            "state": text(JobState.SPLIT.value),
-            "split": text(job.split.model_dump_json()),
-        }
-        self._jobs.change(
-            job_id, ConditionalUpdate(as_split, {"split": text(enqueued.model_dump_json())})
-        )
-
-    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        under = {"state": text(JobState.SPLIT.value), "fence": number(fence)}
-        sets = {
-            **transition(job_id, JobState.QUEUED, self._jobs.clock.now()),
-            "whole": text(reason),
-            "reason": text(reason),
-        }
-        if not self._jobs.change(
-            job_id, ConditionalUpdate(under, sets, (*absent(sets, *FAILURE), "split"))
-        ):
-            raise StaleFence(f"The job {job_id} is not split under fence {fence}.")
-
-    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        return self._jobs.claim(subjob_id, lambda: self._jobs.get(subjob_id), owner, lease_s)
+            self._jobs.create(item_of(made, self._jobs.pk_of(made.job_id)))
+        return self._jobs.change(job_id, change)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
         job = self._jobs.get(job_id)
@@ -418,7 +261,7 @@ class DynamoLedger(Ledger):
         return answer.get("Attributes")
 
     def _held(self, item: Item | None) -> tuple[Pause, ...]:
-        now, found = self._clock.now(), []
+        now, found = self.clock.now(), []
         for name in sorted(item or {}):
             if not name.startswith(PREFIX):
                 continue

@@ -19,21 +19,14 @@ order of paths, not of time, so DynamoDB may split it under load.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hevcq.domain.job import (
-    JobRecord,
-    JobState,
-    Progress,
-    RenditionRef,
-    Source,
-    Split,
-    SubjobOf,
-    is_subjob,
-)
-from hevcq.domain.verdict import FailureClass
+from pydantic import BaseModel
+
+from hevcq.domain.job import SETTLED, JobRecord, JobState, is_subjob
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -53,6 +46,13 @@ RECORD_KEPT_S = 180 * 86_400
 PART_KEPT_S = 30 * 86_400
 """Seconds that a subjob's record is kept, longer than any message for it (at most 14 days)."""
 REMEMBERED_KEPT_S = 2 * 365 * 86_400
+
+NAMES = {
+    "suspected_worker_faults": "doubts", "do_not_split_reason": "whole", "subjob": "part",
+}  # fmt: skip
+"""Attributes that are not called as the fields of a record."""
+MODELS = ("progress", "rendition", "split", "subjob")
+"""Fields that are kept as JSON."""
 
 Item = Mapping[str, "AttributeValueTypeDef"]
 
@@ -115,75 +115,65 @@ def number(value: float) -> AttributeValueTypeDef:
     return {"N": repr(value)}
 
 
-def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str, Any]:
-    """Return the item of a newly queued job; `now` is Unix seconds."""
-    return {
-        "pk": text(job_pk(job_id, profile)),
-        "job_id": text(job_id),
-        "bucket": text(source.bucket),
-        "source_key": text(source.key),
-        "version": text(source.version),
-        "size": number(source.size),
-        "profile": text(profile),
-        "state": text(JobState.QUEUED.value),
-        "fence": number(0),
-        "failures": number(0),
-        "crashes": number(0),
-        "lease_until": number(0.0),
-        "created_at": number(now),
-        "moved_at": number(now),
-        "shard": text(shard_of(job_id, JobState.QUEUED)),
-    }
+def attributes_of(
+    job_id: str, fields: Mapping[str, Any]
+) -> dict[str, AttributeValueTypeDef | None]:
+    """Return the attributes that hold these fields of a record, None for those that go.
+
+    With the state go the shard, the end of the item's time, and what held until then.
+    """
+    names = {**NAMES, "updated_at": moved_at(job_id)}
+    found = {names.get(name, name): _attribute(value) for name, value in fields.items()}
+    if "state" not in fields or "updated_at" not in fields:
+        return found
+    state, now = fields["state"], int(fields["updated_at"])
+    if is_subjob(job_id):
+        ends = {TTL: number(now + PART_KEPT_S)} if state in SETTLED else {}
+        return {**found, **ends}
+    kept = number(now + RECORD_KEPT_S) if state in SETTLED else None
+    found |= {"shard": text(shard_of(job_id, state)), TTL: kept}
+    gone = {JobState.RUNNING: UNSENT, JobState.QUEUED: LETTER}.get(state)
+    return {gone: None, **found} if gone else found
 
 
-def part_item(
-    job: JobRecord, subjob_id: str, pk: str, part: SubjobOf, now: float
-) -> dict[str, Any]:
-    """Return the item of a newly queued subjob under the key `pk`; `now` is Unix seconds."""
-    item = new_item(job.source, job.profile, subjob_id, now)
-    item["pk"] = text(pk)
-    item["part_source_key"] = item.pop("source_key")
-    item[moved_at(subjob_id)] = item.pop("moved_at")
-    del item["shard"]
-    item["part"] = text(part.model_dump_json())
-    item[TTL] = number(int(now) + PART_KEPT_S)
-    return item
+def _attribute(value: Any) -> AttributeValueTypeDef | None:
+    match value:
+        case None | "":
+            return None
+        case bool():
+            return {"BOOL": value}
+        case int() | float():
+            return number(value)
+        case BaseModel():
+            return text(value.model_dump_json())
+    return text(str(value))
+
+
+def item_of(job: JobRecord, pk: str) -> dict[str, Any]:
+    """Return the item of a new job or subjob under the key `pk`."""
+    fields, source = dict(job), job.source
+    del fields["source"]
+    key = "source_key" if job.subjob is None else "part_source_key"
+    place = {"pk": pk, "bucket": source.bucket, key: source.key, "version": source.version}
+    found = attributes_of(job.job_id, {**fields, **place, "size": source.size})
+    if job.subjob is not None:
+        found[TTL] = number(int(job.updated_at) + PART_KEPT_S)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def record_of(item: Item) -> JobRecord:
-    failure_class = string(item, "failure_class")
-    progress, rendition = string(item, "progress"), string(item, "rendition")
-    split, part = string(item, "split"), string(item, "part")
-    return JobRecord(
-        job_id=string(item, "job_id"),
-        source=Source(
-            bucket=string(item, "bucket"),
-            key=string(item, "source_key") or string(item, "part_source_key"),
-            version=string(item, "version"),
-            size=int(float_of(item, "size") or 0),
-        ),
-        profile=string(item, "profile"),
-        state=JobState(string(item, "state")),
-        fence=int(float_of(item, "fence") or 0),
-        failures=int(float_of(item, "failures") or 0),
-        crashes=int(float_of(item, "crashes") or 0),
-        suspected_worker_faults=int(float_of(item, "doubts") or 0),
-        owner=string(item, "owner"),
-        lease_until=float_of(item, "lease_until") or 0.0,
-        progress=Progress.model_validate_json(progress) if progress else None,
-        reason=string(item, "reason"),
-        failure_class=FailureClass(failure_class) if failure_class else None,
-        rendition=RenditionRef.model_validate_json(rendition) if rendition else None,
-        created_at=float_of(item, "created_at") or 0.0,
-        updated_at=moved_in(item) or float_of(item, "part_moved_at") or 0.0,
-        started_at=float_of(item, "started_at"),
-        finished_at=float_of(item, "finished_at"),
-        cpu_s=float_of(item, "cpu_s"),
-        split=Split.model_validate_json(split) if split else None,
-        subjob=SubjobOf.model_validate_json(part) if part else None,
-        do_not_split_reason=string(item, "whole"),
-        certificate_sha256=string(item, "certificate_sha256"),
-    )
+    held: dict[str, Any] = {name: next(iter(value.values())) for name, value in item.items()}
+    names = {name: NAMES.get(name, name) for name in JobRecord.model_fields}
+    fields = {name: held[there] for name, there in names.items() if there in held}
+    fields |= {name: json.loads(fields[name]) for name in MODELS if name in fields}
+    fields["source"] = {
+        "bucket": held["bucket"],
+        "key": held.get("source_key") or held["part_source_key"],
+        "version": held["version"],
+        "size": held["size"],
+    }
+    fields["updated_at"] = held.get("moved_at") or held["part_moved_at"]
+    return JobRecord.model_validate(fields)
 
 
 def string(item: Item, name: str) -> str:
