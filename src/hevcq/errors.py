@@ -45,10 +45,16 @@ An error carries data; its message is one sentence that says what, which file, a
 """
 
 import errno
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hevcq.util.text import printable
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk, or a quota, that has no space left."""
+DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class HevcqError(Exception):
@@ -251,3 +257,25 @@ class SwapRefused(LibraryError):
 
 class UndoRefused(LibraryError):
     """The original was not restored."""
+
+
+@contextmanager
+def file_errors(what: str, path: Path) -> Iterator[None]:
+    """Translate OSError inside the block; `what` ends the sentence "… cannot be <what>"."""
+    try:
+        yield
+    except OSError as error:
+        raise file_error(error, what, path) from error
+
+
+def file_error(error: OSError, what: str, path: Path) -> HevcqError:
+    """Return hevcq's error for a failed step on a file of the data folder or a target."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+        why = "it, or a folder above it, is a file"
+    sentence = f"{printable(path)} cannot be {what}: {why}."
+    if error.errno in FULL | {errno.EFBIG}:
+        return DiskFull(sentence, remedy="Free some space.")
+    if error.errno in DENIED:
+        return StorageError(sentence, remedy="Check the rights of the folder.")
+    return Unavailable(sentence)

@@ -1,5 +1,6 @@
 """The ports of the page: records of uploaded videos, where their bytes land, and who may sign in."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from typing import Any
 
 from hevcq.domain.job import Source
 from hevcq.domain.videos import Video, VideoStatus
-from hevcq.errors import BadUpload
+from hevcq.errors import BadUpload, file_errors
 
 MAX_PAGE = 200
 
@@ -181,25 +182,44 @@ class Wrong:
 Completion = Complete | Incomplete | Wrong
 
 
-class ByteReceiver(ABC):
-    """The bytes of one upload while one client appends to them. Not thread-safe."""
+class ByteReceiver:
+    """The open file of an upload while one client appends to it. Not thread-safe.
 
-    @property
-    @abstractmethod
-    def offset(self) -> int:
-        """The bytes that are there."""
+    Every method raises DiskFull, StorageError or Unavailable. What need not outlive a crash of this
+    machine is not `durable`.
+    """
 
-    @abstractmethod
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self._path, self._durable = path, durable
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with file_errors("written", path):
+            self._file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
+            self.offset = self._file.seek(0, os.SEEK_END)
+
     def append(self, block: bytes | bytearray | memoryview) -> None:
-        """Add bytes at the end. Raises DiskFull, StorageError."""
+        """Add bytes at the end."""
+        left = memoryview(block)
+        with file_errors("written", self._path):
+            while left:
+                written = os.pwrite(self._file.fileno(), left, self.offset)
+                self.offset += written
+                left = left[written:]
 
-    @abstractmethod
     def sync(self) -> int:
         """Make what came durable, and return how many bytes that is."""
+        if self._durable:
+            with file_errors("written", self._path):
+                os.fdatasync(self._file.fileno())
+        return self.offset
 
-    @abstractmethod
     def cut(self, offset: int) -> None:
         """Drop everything from `offset` on."""
+        with file_errors("written", self._path):
+            self._file.truncate(offset)
+        self.offset = offset
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class VideoFiles(ABC):

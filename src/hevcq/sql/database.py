@@ -1,11 +1,10 @@
-"""What a database does for the rooms above, whichever engine runs it; errors of the files beside it.
+"""What a database does for the rooms above, whichever engine runs it.
 
 A statement is written once for all engines: `?`, `?1` or `:name` for values, `ON CONFLICT` with its
 columns, no number made of a comparison, and SKIP_LOCKED after what a claim selects.
 """
 
 import dataclasses
-import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from hevcq.errors import FULL, ConfigError, DiskFull, HevcqError, StorageError, Unavailable
+from hevcq.errors import ConfigError, HevcqError
 from hevcq.util.text import printable
 
 T = TypeVar("T")
@@ -25,8 +24,6 @@ next one. A database with another number is refused."""
 SCHEMA = Path(__file__).with_name("schema.sql")
 SKIP_LOCKED = "/* skip locked */"
 """Rows that another transaction has locked are passed over, where several write at the same time."""
-
-DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class PathMap:
@@ -181,25 +178,3 @@ def upsert(table: str, columns: str, key: str) -> str:
         f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608
         f"ON CONFLICT ({key}) DO UPDATE SET {new}"
     )
-
-
-@contextmanager
-def file_errors(what: str, path: Path) -> Iterator[None]:
-    """Translate OSError inside the block; `what` ends the sentence "… cannot be <what>"."""
-    try:
-        yield
-    except OSError as error:
-        raise file_error(error, what, path) from error
-
-
-def file_error(error: OSError, what: str, path: Path) -> HevcqError:
-    """Return hevcq's error for a failed step on a file of the data folder or a target."""
-    why = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
-        why = "it, or a folder above it, is a file"
-    sentence = f"{printable(path)} cannot be {what}: {why}."
-    if error.errno in FULL | {errno.EFBIG}:
-        return DiskFull(sentence, remedy="Free some space.")
-    if error.errno in DENIED:
-        return StorageError(sentence, remedy="Check the rights of the folder.")
-    return Unavailable(sentence)

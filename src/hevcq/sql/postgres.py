@@ -31,7 +31,7 @@ from hevcq.errors import (
     Unavailable,
 )
 from hevcq.sql.database import SCHEMA, SKIP_LOCKED, VERSION, Database, T, Values, Work
-from hevcq.sql.postgres_locks import PostgresLocks
+from hevcq.sql.postgres_locks import hold
 from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.log import get_logger
 from hevcq.util.retry import RetryPolicy, retry_control_call
@@ -256,7 +256,6 @@ class PostgresDatabase(Database):
         self.where = f"PostgreSQL {place}".strip()
         self._room, self._lock = threading.BoundedSemaphore(MAX_CONNECTIONS), threading.Lock()
         self._idle: list[PostgresSession] = []
-        self._locks = PostgresLocks(self._connect_again, schema, clock)
         self._closed, self._new, self._told = False, True, False
         self._ear: tuple[threading.Thread, socket.socket] | None = None
         try:
@@ -286,14 +285,14 @@ class PostgresDatabase(Database):
             ear, self._ear = self._ear, None
         for session in idle:
             session.raw.close()
-        self._locks.close()
         if ear is not None:
             ear[1].close()
             ear[0].join()
 
     @contextmanager
     def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[Callable[[], None]]:
-        with self._locks.hold(name, busy) as require:
+        whole = f"{self._schema}\0{name}"
+        with hold(self._connect_again, whole, busy, self.clock) as require:
             yield require
 
     def hear(self) -> None:

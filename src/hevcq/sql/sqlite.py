@@ -16,8 +16,9 @@ from hevcq.errors import (
     DiskFull,
     HevcqError,
     StorageError,
+    file_errors,
 )
-from hevcq.sql.database import SCHEMA, VERSION, Database, T, Work, file_errors
+from hevcq.sql.database import SCHEMA, VERSION, Database, T, Work
 from hevcq.util import file_lock
 from hevcq.util.file_io import replace_durably
 from hevcq.util.log import get_logger

@@ -5,7 +5,7 @@ the protocol of one minor version of hevcq with itself, so the API's description
 """
 
 import asyncio
-import os
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,6 @@ from starlette.routing import BaseRoute, Route
 from hevcq import __version__
 from hevcq.domain.model import Frozen
 from hevcq.domain.orders import Greeting, Joined, MachineFacts, OrderEnd, OrderHeld, OrderProgress
-from hevcq.errors import DiskFull, is_full
 from hevcq.ports.backend import minor
 from hevcq.ports.videos import ByteReceiver
 from hevcq.usecases.machines.board import UNKNOWN, Commission, JoinedMachine
@@ -114,7 +113,7 @@ async def _patch(request: Request) -> Response:
     try:
         if commission.closed:  # since it was found: the gates read the file now
             raise _closing(404, UNKNOWN)
-        receiver = await run_in_threadpool(_Receiver, target)
+        receiver = await run_in_threadpool(partial(ByteReceiver, target, durable=False))
         try:
             if receiver.offset != start:
                 raise _closing(409, f"The file has {receiver.offset} bytes, not {start}.")
@@ -176,33 +175,3 @@ def _closing(status: int, words: str) -> HTTPException:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-class _Receiver(ByteReceiver):
-    """The file that a machine made, as far as it came. It need not outlive a crash of this machine."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=0)
-
-    @property
-    def offset(self) -> int:
-        return self._file.tell()
-
-    def append(self, block: bytes | bytearray | memoryview) -> None:
-        left = memoryview(block)
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            if is_full(error):
-                raise DiskFull("The scratch folder of the farm is full.") from error
-            raise
-
-    def sync(self) -> int:
-        return self.offset
-
-    def cut(self, offset: int) -> None:
-        os.ftruncate(self._file.fileno(), offset)
-
-    def close(self) -> None:
-        self._file.close()

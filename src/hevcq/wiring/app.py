@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from hevcq.errors import file_errors
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import read_profiles
 from hevcq.util.clock import Clock, SystemClock
@@ -122,7 +123,6 @@ class App:
         """The rows of the processes of this data folder, this one's included."""
         if not self.settings.on_aws:
             return self._sql.processes
-        from hevcq.sql.database import file_errors
         from hevcq.util.processes import FOLDER, Processes
 
         with file_errors("written", self.settings.data_dir):

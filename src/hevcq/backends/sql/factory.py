@@ -22,7 +22,7 @@ from hevcq.backends.sql.video_records import SqlVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import MAX_VISIBILITY_S
 from hevcq.domain.verdict import LONGEST_DELAY
-from hevcq.errors import ConfigError, HevcqError
+from hevcq.errors import ConfigError, HevcqError, file_errors
 from hevcq.ports.backend import (
     SILENT_S,
     Answer,
@@ -37,7 +37,7 @@ from hevcq.ports.store import Store
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
-from hevcq.sql.database import Connection, Database, PathMap, file_errors
+from hevcq.sql.database import Connection, Database, PathMap
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damaged
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import replace_durably

@@ -15,6 +15,7 @@ from pathlib import Path
 from hevcq.domain.job import Source, file_version, same_version, share_version
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key, path_of_key
 from hevcq.errors import (
+    DENIED,
     HevcqError,
     LibraryError,
     PermanentError,
@@ -24,9 +25,10 @@ from hevcq.errors import (
     SourceUnreadable,
     Stopped,
     Unavailable,
+    file_errors,
 )
 from hevcq.sql.catalog import shows_itself
-from hevcq.sql.database import DENIED, Database, file_errors, upsert
+from hevcq.sql.database import Database, upsert
 from hevcq.util import file_io
 from hevcq.util.file_io import sha256_bytes, sha256_ends, sha256_file
 from hevcq.util.text import printable

@@ -18,9 +18,9 @@ from typing import Any
 
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.factory import CATALOG, MOVED, OBJECTS, open_postgres
-from hevcq.errors import ConfigError, StorageError, Unavailable, UsageError
+from hevcq.errors import ConfigError, StorageError, Unavailable, UsageError, file_errors
 from hevcq.settings.model import Settings
-from hevcq.sql.database import Connection, Database, file_errors
+from hevcq.sql.database import Connection, Database
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import fsync_folder, replace_durably

@@ -28,9 +28,10 @@ from hevcq.errors import (
     StorageError,
     Unavailable,
     UsageError,
+    file_errors,
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
-from hevcq.sql.database import Connection, Database, file_errors
+from hevcq.sql.database import Connection, Database
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_file

@@ -8,13 +8,20 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from hevcq.domain.videos import Video, VideoStatus, Visibility, raw_key
-from hevcq.errors import Conflict, PermanentError, QuotaExceeded, SourceChanged, SourceGone
+from hevcq.errors import (
+    Conflict,
+    PermanentError,
+    QuotaExceeded,
+    SourceChanged,
+    SourceGone,
+    file_errors,
+)
 from hevcq.ports.store import Store
 from hevcq.ports.videos import (
     MAX_PAGE,
@@ -36,7 +43,7 @@ from hevcq.ports.videos import (
     Wrong,
     exceeded,
 )
-from hevcq.sql.database import Connection, Database, file_errors, upsert
+from hevcq.sql.database import Connection, Database, upsert
 from hevcq.util import file_lock
 from hevcq.util.file_io import fsync_file, fsync_folder
 
@@ -226,9 +233,6 @@ class SqlAccounts(Accounts):
         self._database.change(FORGET_ACCOUNTS, (kind, now))
 
 
-FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
 class FolderVideoFiles(VideoFiles):
     """One file for each upload, named by its id. A lock file beside it names the one who writes."""
 
@@ -241,7 +245,7 @@ class FolderVideoFiles(VideoFiles):
         path = self._path(video)
         with file_errors("created", path):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, FLAGS, 0o600))
+            ByteReceiver(path).close()
             fsync_folder(self._folder)
         return ""
 
@@ -250,13 +254,8 @@ class FolderVideoFiles(VideoFiles):
 
     @contextmanager
     def receive(self, video: Video) -> Iterator[ByteReceiver]:
-        path = self._path(video)
-        with self._alone(video), file_errors("written", path):
-            descriptor = os.open(path, FLAGS, 0o600)
-            try:
-                yield _FileReceiver(descriptor, path)
-            finally:
-                os.close(descriptor)
+        with self._alone(video), closing(ByteReceiver(self._path(video))) as receiver:
+            yield receiver
 
     def received_bytes(self, video: Video) -> int:
         path = self._path(video)
@@ -337,36 +336,6 @@ class FolderVideoFiles(VideoFiles):
 
     def _lock(self, video: Video) -> Path:
         return self._folder / f".{video.video_id}.lock"
-
-
-class _FileReceiver(ByteReceiver):
-    """The open file of an upload."""
-
-    def __init__(self, descriptor: int, path: Path) -> None:
-        self._descriptor, self._path = descriptor, path
-        self._end = os.lseek(descriptor, 0, os.SEEK_END)
-
-    @property
-    def offset(self) -> int:
-        return self._end
-
-    def append(self, block: bytes | bytearray | memoryview) -> None:
-        with file_errors("written", self._path):
-            view = memoryview(block)
-            while view:
-                written = os.pwrite(self._descriptor, view, self._end)
-                self._end += written
-                view = view[written:]
-
-    def sync(self) -> int:
-        with file_errors("written", self._path):
-            os.fdatasync(self._descriptor)
-        return self._end
-
-    def cut(self, offset: int) -> None:
-        with file_errors("written", self._path):
-            os.ftruncate(self._descriptor, offset)
-            self._end = offset
 
 
 def _ignore(_count: int) -> None:
