@@ -7,9 +7,10 @@ import httpx2
 import pytest
 
 from contracts.backends import World
+from hevcq.domain.job import Source
 from hevcq.domain.videos import Upload, Video, make_video_id, raw_key
 from hevcq.errors import BadUpload, Conflict, HevcqError, SourceChanged, SourceGone
-from hevcq.ports.videos import Complete, Incomplete, VideoFiles, Wrong
+from hevcq.ports.videos import VideoFiles
 
 CLIP = b"a video's bytes"
 
@@ -44,8 +45,8 @@ def done(served: World, files: VideoFiles, made: Video) -> Video:
     made = begun(files, made)
     served.upload(made, CLIP)
     found = files.complete(made)
-    assert isinstance(found, Complete)
-    return made.model_copy(update={"source": found.source})
+    assert isinstance(found, Source)
+    return made.model_copy(update={"source": found})
 
 
 def read_raw(files: VideoFiles, made: Video) -> bytes:
@@ -62,18 +63,18 @@ def read_raw(files: VideoFiles, made: Video) -> bytes:
 def test_a_whole_upload_becomes_a_source_and_comes_back(served: World, files: VideoFiles) -> None:
     made = begun(files, video())
     assert files.prepare(made) == made.upload.multipart_id, "to prepare again is harmless"
-    assert files.complete(made) == Incomplete(0)
+    assert files.complete(made) == 0
     assert files.way(made).kind == ("tus" if files.receives else "parts")
     served.upload(made, CLIP)
 
     found = files.complete(made)
 
-    assert isinstance(found, Complete)
-    assert (found.source.key, found.source.size) == (raw_key(made), len(CLIP))
+    assert isinstance(found, Source)
+    assert (found.key, found.size) == (raw_key(made), len(CLIP))
     assert files.complete(made) == found, "it may be repeated"
-    whole = made.model_copy(update={"source": found.source})
+    whole = made.model_copy(update={"source": found})
     assert read_raw(files, whole) == CLIP
-    served.backend.store.check(found.source)
+    served.backend.store.check(found)
 
 
 def test_bytes_of_another_size_never_become_a_source(served: World, files: VideoFiles) -> None:
@@ -83,9 +84,11 @@ def test_bytes_of_another_size_never_become_a_source(served: World, files: Video
             served.upload(made, content)
         except AssertionError:  # refused as it came
             continue
-        found = files.complete(made)
-        short = len(content) < len(CLIP)
-        assert isinstance(found, (Incomplete, Wrong) if short else Wrong)
+        if len(content) < len(CLIP):
+            assert files.complete(made) == len(content)
+            continue
+        with pytest.raises(BadUpload):
+            files.complete(made)
 
 
 def test_a_discarded_upload_leaves_nothing(served: World, files: VideoFiles) -> None:
@@ -93,7 +96,7 @@ def test_a_discarded_upload_leaves_nothing(served: World, files: VideoFiles) -> 
     served.upload(made, CLIP)
     files.discard(made)
     assert files.received_bytes(made) == 0
-    assert files.complete(made) == Incomplete(0)
+    assert files.complete(made) == 0
     files.discard(made)
     other = video(2)
     files.discard(other)
@@ -102,9 +105,9 @@ def test_a_discarded_upload_leaves_nothing(served: World, files: VideoFiles) -> 
 def test_one_upload_is_not_anothers(served: World, files: VideoFiles) -> None:
     one, two = begun(files, video(1)), begun(files, video(2, owner="bob"))
     served.upload(one, CLIP)
-    assert files.complete(two) == Incomplete(0)
+    assert files.complete(two) == 0
     files.discard(two)
-    assert isinstance(files.complete(one), Complete)
+    assert isinstance(files.complete(one), Source)
 
 
 def test_the_uploaded_file_is_deleted_once_and_only_if_it_is_the_one(

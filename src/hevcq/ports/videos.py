@@ -158,30 +158,6 @@ class UploadWay:
     valid_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """Every byte came, from its owner, and is pinned as a source."""
-
-    source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Incomplete:
-    """`received` of the declared bytes are there; more may follow."""
-
-    received: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wrong:
-    """What came is not what was declared, and can never become it: a sentence says why."""
-
-    why: str
-
-
-Completion = Complete | Incomplete | Wrong
-
-
 class ByteReceiver:
     """The open file of an upload while one client appends to it. Not thread-safe.
 
@@ -261,8 +237,12 @@ class VideoFiles(ABC):
         """Return how many bytes of an unfinished upload came, durable or not."""
 
     @abstractmethod
-    def complete(self, video: Video) -> Completion:
-        """Check the upload and pin it, without reading its bytes. May be repeated."""
+    def complete(self, video: Video) -> Source | int:
+        """Check the upload and pin it, without reading its bytes. May be repeated.
+
+        Returns the number of bytes that came so far while more may follow. Raises BadUpload if what came
+        is not what was declared, and can never become it.
+        """
 
     @abstractmethod
     def discard(self, video: Video) -> None:

@@ -13,8 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hevcq.domain.job import Source
 from hevcq.domain.videos import Video, VideoStatus, Visibility, raw_key
 from hevcq.errors import (
+    BadUpload,
     Conflict,
     PermanentError,
     QuotaExceeded,
@@ -29,9 +31,6 @@ from hevcq.ports.videos import (
     AccountKind,
     Accounts,
     ByteReceiver,
-    Complete,
-    Completion,
-    Incomplete,
     Page,
     Quota,
     UploadWay,
@@ -40,7 +39,6 @@ from hevcq.ports.videos import (
     VideoOrder,
     VideoRecords,
     VideoUsage,
-    Wrong,
     exceeded,
 )
 from hevcq.sql.database import Connection, Database, upsert
@@ -265,20 +263,18 @@ class FolderVideoFiles(VideoFiles):
             except FileNotFoundError:
                 return 0
 
-    def complete(self, video: Video) -> Completion:
+    def complete(self, video: Video) -> Source | int:
         """Compare the file's size with the declared one, make it durable and link it as a source."""
         path, size, came = self._path(video), video.upload.size, self.received_bytes(video)
         if came < size:
-            return Incomplete(came)
+            return came
         if came > size:
-            return Wrong(f"{came:,} bytes came where {size:,} were declared.")
+            raise BadUpload(f"{came:,} bytes came where {size:,} were declared.")
         with self._alone(video), file_errors("written", path):
             fsync_file(path)
         with suppress(FileNotFoundError):
             self._lock(video).unlink()
-        return Complete(
-            self._store.accept(path, raw_key(video), moved=_ignore, stop=threading.Event())
-        )
+        return self._store.accept(path, raw_key(video), moved=_ignore, stop=threading.Event())
 
     def discard(self, video: Video) -> None:
         if not self._folder.is_dir():

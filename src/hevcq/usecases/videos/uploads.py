@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import JobRecord, JobState, RenditionRef
+from hevcq.domain.job import JobRecord, JobState, RenditionRef, Source
 from hevcq.domain.videos import (
     MAX_DESCRIPTION,
     MAX_FILE_NAME,
@@ -33,7 +33,6 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from hevcq.ports.catalog import RETRIES_S, Happened
-from hevcq.ports.videos import Complete, Incomplete, Wrong
 from hevcq.settings.web import DAY_S
 from hevcq.usecases.operations.reprocess import cancel
 from hevcq.usecases.placement.collect import lived_s
@@ -168,22 +167,21 @@ def complete_upload(farm: VideoFarm, video: Video) -> Video:
         return video
     if not video.open:
         raise BadUpload(video.reason or "This upload has ended.", remedy=video.remedy or AGAIN)
-    found = farm.files.complete(video)
-    if isinstance(found, Incomplete):
-        raise BadUpload(
-            f"{found.received:,} of {video.upload.size:,} bytes came.", remedy="Send the rest."
-        )
-    if isinstance(found, Wrong):
-        fail_upload(farm, video, found.why)
-        raise BadUpload(found.why, remedy=AGAIN)
+    try:
+        found = farm.files.complete(video)
+    except BadUpload as error:
+        fail_upload(farm, video, error.message)
+        raise BadUpload(error.message, remedy=AGAIN) from error
+    if isinstance(found, int):
+        raise BadUpload(f"{found:,} of {video.upload.size:,} bytes came.", remedy="Send the rest.")
     return _queued(farm, video, found)
 
 
-def _queued(farm: VideoFarm, video: Video, found: Complete) -> Video:
-    jobs = farm.backend.task_publisher.publish(found.source, video.profiles, announced=False)
+def _queued(farm: VideoFarm, video: Video, source: Source) -> Video:
+    jobs = farm.backend.task_publisher.publish(source, video.profiles, announced=False)
     try:
         return farm.change(
-            video, status=VideoStatus.PROCESSING, source=found.source, reason="", remedy=""
+            video, status=VideoStatus.PROCESSING, source=source, reason="", remedy=""
         )
     except Conflict:
         there = farm.videos.get(video.video_id)
@@ -192,9 +190,9 @@ def _queued(farm: VideoFarm, video: Video, found: Complete) -> Video:
                 list(cancel(farm.backend, [job.job_id], video.owner))
             farm.files.discard(video)
             raise
-        if there.source == found.source:
+        if there.source == source:
             return there
-        return _queued(farm, there, found) if there.open else there
+        return _queued(farm, there, source) if there.open else there
 
 
 def fail_upload(farm: VideoFarm, video: Video, why: str) -> Video:
@@ -207,11 +205,15 @@ def expire_upload(farm: VideoFarm, video: Video) -> Video:
     """End an upload whose time is over; one whose bytes all came is completed instead."""
     if video.upload.expires_at > farm.clock.now():
         return video
-    found = farm.files.complete(video)
-    if isinstance(found, Complete):
+    why, found = EXPIRED, None
+    try:
+        found = farm.files.complete(video)
+    except BadUpload as error:
+        why = error.message
+    if isinstance(found, Source):
         return _queued(farm, video, found)
     get_logger().info("upload_expired", video=video.video_id)
-    return fail_upload(farm, video, found.why if isinstance(found, Wrong) else EXPIRED)
+    return fail_upload(farm, video, why)
 
 
 EVERY_S = 5.0

@@ -8,7 +8,7 @@ and looks again at what is there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from hevcq.domain.job import Source
 from hevcq.domain.keys import OUTBOX, UPLOADS
 from hevcq.domain.videos import Video, disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
-from hevcq.ports.videos import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
+from hevcq.ports.videos import UploadWay, VideoFiles
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import reason_of
@@ -87,49 +87,38 @@ class S3VideoFiles(VideoFiles):
         return {part["PartNumber"]: part["Size"] for part in self._parts(video) or []}
 
     def received_bytes(self, video: Video) -> int:
-        return sum(self.received_parts(video).values())
+        return _sum(self._parts(video) or [])
 
-    def complete(self, video: Video) -> Completion:
+    def complete(self, video: Video) -> Source | int:
         """Join the parts, then compare size and owner of the object and pin it."""
-        if (unfinished := self._join(video)) is not None:
-            return unfinished
+        parts = self._parts(video)
+        if parts is not None:  # else completed before, or aborted: the object decides
+            numbers, came = {part["PartNumber"] for part in parts}, _sum(parts)
+            if numbers != set(range(1, self.way(video).parts + 1)) or came < video.upload.size:
+                return came
+            _require_size(came, video)
+            self._join(video, parts)
         head = find_object(self._s3, self._buckets.input, raw_key(video), unknown_is_absent=False)
         if head is None:
-            return Incomplete(0)
-        if head["ContentLength"] != video.upload.size:
-            came = head["ContentLength"]
-            return Wrong(f"{came:,} bytes came where {video.upload.size:,} were declared.")
+            return 0
+        _require_size(head["ContentLength"], video)
         if head["Metadata"].get(OWNER) != owner_value(video):
-            return Wrong("The file was not uploaded by the owner of the video.")
-        return Complete(
-            Source(
-                bucket=self._buckets.input,
-                key=raw_key(video),
-                version=object_metadata.version_of(head),
-                size=video.upload.size,
-            )
+            raise BadUpload("The file was not uploaded by the owner of the video.")
+        return Source(
+            bucket=self._buckets.input,
+            key=raw_key(video),
+            version=object_metadata.version_of(head),
+            size=video.upload.size,
         )
 
-    def _join(self, video: Video) -> Completion | None:
-        """Complete the multipart upload; return None once there is an object to look at."""
-        parts = self._parts(video)
-        if parts is None:
-            return None  # completed before, or aborted: the object decides
-        way, sizes = self.way(video), {part["PartNumber"]: part["Size"] for part in parts}
-        came = sum(sizes.values())
-        if set(sizes) != set(range(1, way.parts + 1)) or came < video.upload.size:
-            return Incomplete(came)
-        if came > video.upload.size:
-            return Wrong(f"{came:,} bytes came where {video.upload.size:,} were declared.")
+    def _join(self, video: Video, parts: Sequence[Any]) -> None:
+        named: Any = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
         with translate_errors(f"complete the upload {video.video_id}"):
             self._s3.complete_multipart_upload(
                 **self._place(video),
                 UploadId=video.upload.multipart_id,
-                MultipartUpload={
-                    "Parts": [{"PartNumber": p["PartNumber"], "ETag": p["ETag"]} for p in parts]
-                },
+                MultipartUpload={"Parts": named},
             )
-        return None
 
     def _parts(self, video: Video) -> list[Any] | None:
         """Return the parts that came, or None if the multipart upload is over."""
@@ -245,6 +234,16 @@ class S3VideoFiles(VideoFiles):
 
     def _place(self, video: Video) -> dict[str, Any]:
         return {"Bucket": self._buckets.input, "Key": raw_key(video)}
+
+
+def _sum(parts: Iterable[Any]) -> int:
+    return sum(part["Size"] for part in parts)
+
+
+def _require_size(came: int, video: Video) -> None:
+    """Raise BadUpload unless as many bytes came as were declared."""
+    if came != video.upload.size:
+        raise BadUpload(f"{came:,} bytes came where {video.upload.size:,} were declared.")
 
 
 def _origin(address: str) -> str:
