@@ -49,31 +49,34 @@ DECIDE_TRIES = 10
 """Reads of one job before giving up: after each failed update another process has changed it."""
 
 
-def update_of(job_id: str, change: Change, token: str) -> dict[str, Any]:
-    """Return the arguments of UpdateItem that make a change, signed by a token.
+def update_of(pk: str, change: Change, token: str) -> dict[str, Any]:
+    """Return the arguments of UpdateItem that make a change of an item, signed by a token.
 
-    Every name uses a placeholder, because `state`, `size` and `owner` are reserved words.
+    Every name uses a placeholder: `state`, `size` and `owner` are reserved words, and that of a pause
+    holds other signs.
     """
-    to = attributes_of(job_id, change.to)
+    job_id = pk.rpartition("#")[2]
+    to = {"last_write": text(token), **attributes_of(job_id, change.to)}
     when, add = attributes_of(job_id, change.when), attributes_of(job_id, change.add)
-    sets = {"last_write": text(token), **{n: v for n, v in to.items() if v is not None}}
-    parts = [
-        _clause("SET", [f"#{n} = :{n}" for n in sets]),
-        _clause("REMOVE", [f"#{n}" for n, value in to.items() if value is None]),
-        _clause("ADD", [f"#{n} :{n}" for n in add]),
-    ]
     states = {f":in_{state.value}": text(state.value) for state in change.states}
-    conditions = [f"#{n} = :if_{n}" for n in when]
+    named = list(dict.fromkeys([*to, *add, *when, *(["state"] if states else [])]))
+    at = {name: number for number, name in enumerate(named)}
+    kept, gone = [n for n, v in to.items() if v is not None], [n for n in to if to[n] is None]
+    conditions = [f"#n{at[n]} = :if{at[n]}" for n in when]
     if states:
-        conditions.append(f"#state IN ({', '.join(states)})")
-    names = {*to, *sets, *add, *when, *(["state"] if states else [])}
+        conditions.append(f"#n{at['state']} IN ({', '.join(states)})")
+    parts = [
+        _clause("SET", [f"#n{at[n]} = :v{at[n]}" for n in kept]),
+        _clause("REMOVE", [f"#n{at[n]}" for n in gone]),
+        _clause("ADD", [f"#n{at[n]} :v{at[n]}" for n in add]),
+    ]
+    values = {f":v{at[n]}": v for n, v in {**to, **add}.items() if v is not None}
+    values |= {f":if{at[n]}": v for n, v in when.items() if v is not None} | states
     return {
         "UpdateExpression": " ".join(part for part in parts if part),
-        "ConditionExpression": " AND ".join(conditions),
-        "ExpressionAttributeNames": {f"#{n}": n for n in sorted(names)},
-        "ExpressionAttributeValues": {f":{n}": v for n, v in {**sets, **add}.items()}
-        | {f":if_{n}": v for n, v in when.items()}
-        | states,
+        "ExpressionAttributeNames": {f"#n{number}": name for name, number in at.items()},
+        "ExpressionAttributeValues": values,
+        **({"ConditionExpression": " AND ".join(conditions)} if conditions else {}),
     }
 
 
@@ -205,15 +208,19 @@ class JobTable:
         return True
 
     def change(self, name: str, change: Change) -> bool:
-        """Make a change; return False if its conditions do not hold."""
+        """Change a job; return False if the conditions do not hold."""
+        return self.update(self.pk_of(name), change, f"write the job {name}")
+
+    def update(self, pk: str, change: Change, what: str) -> bool:
+        """Change an item, which `what` names in an error; return False if the conditions do not hold."""
         token = self._tokens()
         try:
-            with translate_errors(f"write the job {name}"):
+            with translate_errors(what):
                 self.db.update_item(
                     TableName=self.name,
-                    Key={"pk": text(self.pk_of(name))},
+                    Key={"pk": text(pk)},
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **update_of(name, change, token),
+                    **update_of(pk, change, token),
                 )
         except Unavailable as error:
             if code_of(error.__cause__) != "ConditionalCheckFailedException":

@@ -12,14 +12,13 @@ subjobs of an earlier split are left to expire, because nothing refers to them a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
-from hevcq.backends.aws.clients import translate_errors
 from hevcq.backends.aws.dynamodb.job_table import JobTable
 from hevcq.backends.aws.dynamodb.schema import (
     LETTER,
@@ -27,12 +26,10 @@ from hevcq.backends.aws.dynamodb.schema import (
     REMEMBERED_KEPT_S,
     TTL,
     UNSENT,
-    Item,
     float_of,
     item_of,
     job_pk,
     moved_in,
-    number,
     record_of,
     remembered_pk,
     string,
@@ -58,7 +55,6 @@ from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 READ_EVERY_S = 5.0
 PREFIX = "of:"
@@ -187,16 +183,9 @@ class DynamoLedger(Ledger):
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
         now = self.clock.now()
-        with translate_errors("remember a decision"):
-            self._jobs.db.put_item(
-                TableName=self._jobs.name,
-                Item={
-                    "pk": text(remembered_pk(source_sha256, profile, revision)),
-                    "reason": text(reason),
-                    "made_at": number(now),
-                    TTL: number(int(now) + REMEMBERED_KEPT_S),
-                },
-            )
+        kept = {"reason": reason, "made_at": now, TTL: int(now) + REMEMBERED_KEPT_S}
+        pk = remembered_pk(source_sha256, profile, revision)
+        self._jobs.update(pk, Change(frozenset(), {}, kept), "remember a decision")
 
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
         item = self._jobs.item(remembered_pk(source_sha256, profile, revision))
@@ -224,52 +213,27 @@ class DynamoLedger(Ledger):
         return self._jobs.read([{"pk": text(self._jobs.pk_of(name))} for name in names])
 
     def pauses(self) -> tuple[Pause, ...]:
-        return self._held(self._jobs.item(PAUSE_PK))
-
-    def pause(self, pause: Pause) -> None:
-        self._update(
-            "SET #name = :pause",
-            {"#name": f"{PREFIX}{pause.profile}"},
-            {":pause": text(pause.model_dump_json())},
-        )
-
-    def resume(self, profile: str | None) -> tuple[Pause, ...]:
-        found = self._jobs.item(PAUSE_PK) or {}
-        wanted = [PREFIX + profile] if profile is not None else sorted(found)
-        names = {f"#n{i}": name for i, name in enumerate(n for n in wanted if n.startswith(PREFIX))}
-        if not names:
-            return ()
-        before = self._update(f"REMOVE {', '.join(names)}", names)
-        return tuple(p for p in self._held(before) if profile in (None, p.profile))
-
-    def _update(
-        self,
-        expression: str,
-        names: dict[str, str],
-        values: dict[str, AttributeValueTypeDef] | None = None,
-    ) -> Item | None:
-        asked: dict[str, Any] = {"ExpressionAttributeValues": values} if values else {}
-        with translate_errors("set a pause"):
-            answer = self._jobs.db.update_item(
-                TableName=self._jobs.name,
-                Key={"pk": text(PAUSE_PK)},
-                UpdateExpression=expression,
-                ExpressionAttributeNames=names,
-                ReturnValues="ALL_OLD",
-                **asked,
-            )
-        return answer.get("Attributes")
-
-    def _held(self, item: Item | None) -> tuple[Pause, ...]:
         now, found = self.clock.now(), []
-        for name in sorted(item or {}):
-            if not name.startswith(PREFIX):
-                continue
+        item = self._jobs.item(PAUSE_PK) or {}
+        for name in sorted(each for each in item if each.startswith(PREFIX)):
             try:
-                pause = Pause.model_validate_json(string(item or {}, name))
+                pause = Pause.model_validate_json(string(item, name))
             except ValidationError as error:
                 get_logger().warning("pause_unreadable", name=name, reason=str(error))
                 continue
             if pause.until is None or now < pause.until:
                 found.append(pause)
         return tuple(found)
+
+    def pause(self, pause: Pause) -> None:
+        self._set_pauses({f"{PREFIX}{pause.profile}": pause})
+
+    def resume(self, profile: str | None) -> tuple[Pause, ...]:
+        ended = tuple(each for each in self.pauses() if profile in (None, each.profile))
+        names = self._jobs.item(PAUSE_PK) or {} if profile is None else [PREFIX + profile]
+        if gone := [name for name in names if name.startswith(PREFIX)]:
+            self._set_pauses(dict.fromkeys(gone))
+        return ended
+
+    def _set_pauses(self, pauses: Mapping[str, Pause | None]) -> None:
+        self._jobs.update(PAUSE_PK, Change(frozenset(), {}, pauses), "set a pause")
