@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.job import JobState, TaskKind, job_id
+from hevcq.domain.job import JobState, TaskKind, job_id, of_record
 from hevcq.domain.verdict import FailureClass, Release, RetryIn
 from hevcq.errors import (
     EncoderFailed,
@@ -74,7 +74,9 @@ def _other_bytes(farm, part) -> None:
 LOST = {
     "its object": lambda farm, part: farm.store.delete(part.rendition.key),
     "its report": lambda farm, part: farm.store.delete(part.rendition.certificate_key),
-    "its record of an object": lambda farm, part: farm.ledger._write(part, rendition=None),
+    "its record of an object": lambda farm, part: farm.ledger.apply(
+        part.job_id, of_record(part, {"rendition": None})
+    ),
     "its bytes": _other_bytes,
 }
 

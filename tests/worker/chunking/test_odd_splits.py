@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.domain.chunking import SplitPlan
-from hevcq.domain.job import JobState, TaskKind
+from hevcq.domain.job import JobState, TaskKind, of_record
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release
 from hevcq.errors import Unavailable
 from support.fakes.videofarm import CHUNKS
@@ -23,7 +23,8 @@ def replan(farm, source, content: bytes) -> None:
     farm.store.put(plan_key(farm, source), content, metadata={})
     record = farm.record(source)
     digest = hashlib.sha256(content).hexdigest()
-    farm.ledger._write(record, split=record.split.model_copy(update={"plan_sha256": digest}))
+    split = record.split.model_copy(update={"plan_sha256": digest})
+    assert farm.ledger.apply(record.job_id, of_record(record, {"split": split}))
 
 
 def encoded_whole(farm, source) -> bool:
