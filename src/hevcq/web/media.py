@@ -18,8 +18,8 @@ from hevcq.errors import NoSuchVideo
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import play_file, require_shared, track
 from hevcq.util.text import whole
-from hevcq.web.identity.person import Scope, operator_of, person_of
-from hevcq.web.services import find_job, find_video, services_of
+from hevcq.web.identity.person import Scope, person_of
+from hevcq.web.services import OperatorRoute, find_job, find_video, services_of
 
 NAME = "poster.jpg"
 PRIVATE = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
@@ -32,7 +32,7 @@ def routes() -> list[BaseRoute]:
     pictures = [
         Route(f"/v/{{video_id}}/{NAME}", of_video),
         Route(f"/p/{{slug}}/{NAME}", of_video),
-        Route(f"/board/jobs/{{job_id}}/{NAME}", of_job),
+        OperatorRoute(f"/board/jobs/{{job_id}}/{NAME}", of_job),
     ]
     return [*texts, *files, *pictures]
 
@@ -94,7 +94,6 @@ async def of_video(request: Request) -> Response:
 
 async def of_job(request: Request) -> Response:
     """Return a small picture of a job's source. Raises HTTPException 404."""
-    operator_of(request)
     services = services_of(request)
     job = await run_in_threadpool(find_job, request, request.path_params["job_id"])
     found = await run_in_threadpool(services.pictures.find_of_source, job.source)

@@ -16,6 +16,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JOB_ID, JobRecord
@@ -29,7 +31,7 @@ from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import Pictures, TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator, Limiter
-from hevcq.web.identity.person import Person, person_of
+from hevcq.web.identity.person import Person, operator_of, person_of
 from hevcq.web.identity.session import digest
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
@@ -203,14 +205,21 @@ async def read_small(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
+class OperatorRoute(Route):
+    """The route of a page for operators, which is not there for anybody else."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operator_of(HTTPConnection(scope))
+        await super().handle(scope, receive, send)
+
+
 def of_form(
     handle: Callable[[Request, Mapping[str, str]], Response],
-    who: Callable[[Request], object] = person_of,
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    """Return the endpoint of a form: `who` may send it, and `handle` works in a thread."""
+    """Return the endpoint of a form of whoever signed in; `handle` works in a thread."""
 
     async def answer(request: Request) -> Response:
-        who(request)
+        person_of(request)
         answered = await run_in_threadpool(handle, request, await read_form(request))
         services_of(request).parts.forget()
         return answered

@@ -24,6 +24,7 @@ from hevcq.domain.videos import (
 from hevcq.ports.backend import WorkerProcess
 from hevcq.ports.videos import MAX_PAGE, UploadWay
 from hevcq.usecases.operations.pausing import MAX_PAUSE_S, ClosedStatus
+from hevcq.usecases.operations.status import QueueStatus
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 AsText = Annotated[str, BeforeValidator(str)]
@@ -284,21 +285,10 @@ class JobPage(BaseModel):
     cursor: str
 
 
-class QueueOut(Told):
-    """The queue of a profile: messages by state, and jobs by state."""
-
-    profile: str
-    ready: int
-    in_flight: int
-    delayed: int
-    dead_letters: int
-    jobs: dict[str, int]
-
-
 class QueuesOut(Told):
     """All queues; `workers` is null on AWS."""
 
-    queues: list[QueueOut]
+    queues: list[QueueStatus]
     workers: int | None
 
 

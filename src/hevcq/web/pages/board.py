@@ -6,7 +6,7 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.schedule import Pause
@@ -29,7 +29,7 @@ from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import of_form, services_of
+from hevcq.web.services import OperatorRoute, of_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import gathered
 
@@ -50,24 +50,22 @@ NOTICES = {
 
 def routes() -> Sequence[BaseRoute]:
     return (
-        Route("/board", board),
-        Route("/board/now", now),
-        Route("/board/doctor", doctor),
-        Route("/board/libraries", libraries),
-        Route("/board/pause", of_form(hold, operator_of), methods=["POST"]),
-        Route("/board/resume", go_on, methods=["POST"]),
-        Route("/board/drain", of_form(drain, operator_of), methods=["POST"]),
+        OperatorRoute("/board", board),
+        OperatorRoute("/board/now", now),
+        OperatorRoute("/board/doctor", doctor),
+        OperatorRoute("/board/libraries", libraries),
+        OperatorRoute("/board/pause", of_form(hold), methods=["POST"]),
+        OperatorRoute("/board/resume", go_on, methods=["POST"]),
+        OperatorRoute("/board/drain", of_form(drain), methods=["POST"]),
     )
 
 
 def now(request: Request) -> Response:
-    operator_of(request)
     services = services_of(request)
     return services.parts.answer("board", lambda: _now(services.app))
 
 
 def doctor(request: Request) -> Response:
-    operator_of(request)
     return page(request, "doctor.html", findings=findings(services_of(request).app))
 
 
@@ -86,7 +84,6 @@ def hold(request: Request, form: Mapping[str, str]) -> Response:
 
 def go_on(request: Request) -> Response:
     """End every pause; the hours of the settings still hold."""
-    operator_of(request)
     services = services_of(request)
     ended = resume(services.app.backend.ledger, None)
     services.parts.forget()
@@ -104,7 +101,6 @@ def drain(request: Request, form: Mapping[str, str]) -> Response:
 
 
 def board(request: Request) -> Response:
-    operator_of(request)
     app = services_of(request).app
     # Letters that a service made by itself are recorded first, as `hevcq status` does.
     ExpiredMessages(app.backend, most=MAX_LETTERS).check()
@@ -165,7 +161,6 @@ def libraries(request: Request) -> Response:
 
     A page of its own, not a part of the board: a file server that is gone lets its folders hang.
     """
-    operator_of(request)
     app = services_of(request).app
     log, now = gathered(app), app.clock.now()
     shown = libraries_of(app.settings, log, now, DAYS)

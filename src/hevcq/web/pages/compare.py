@@ -21,7 +21,7 @@ from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.pages.jobs import certificate_of
 from hevcq.web.rendering import page, place, render
-from hevcq.web.services import find_job, find_video, of_form, services_of
+from hevcq.web.services import OperatorRoute, find_job, find_video, of_form, services_of
 
 OF_JOB, OF_VIDEO = "/board/jobs/{job_id}/compare", "/v/{video_id}/compare/{profile}"
 NOTICES = {
@@ -35,19 +35,19 @@ MAX_AT_S = 10_000_000.0
 def routes() -> Sequence[BaseRoute]:
     both = [
         route
-        for path in (OF_JOB, OF_VIDEO)
+        for path, kind in ((OF_JOB, OperatorRoute), (OF_VIDEO, Route))
         for route in (
-            Route(path, show),
-            Route(path, of_form(ask), methods=["POST"]),
-            Route(f"{path}/now", now),
-            Route(f"{path}/{{number:int}}-{{side}}.jpg", picture),
+            kind(path, show),
+            kind(path, of_form(ask), methods=["POST"]),
+            kind(f"{path}/now", now),
+            kind(f"{path}/{{number:int}}-{{side}}.jpg", picture),
         )
     ]
     return (
         *both,
-        Route(f"{OF_JOB}/keep", of_form(keep, operator_of), methods=["POST"]),
-        Route(f"{OF_JOB}/undo", question),
-        Route(f"{OF_JOB}/undo", of_form(bring_back, operator_of), methods=["POST"]),
+        OperatorRoute(f"{OF_JOB}/keep", of_form(keep), methods=["POST"]),
+        OperatorRoute(f"{OF_JOB}/undo", question),
+        OperatorRoute(f"{OF_JOB}/undo", of_form(bring_back), methods=["POST"]),
     )
 
 
@@ -68,7 +68,6 @@ def _subject(request: Request) -> _Subject:
     """
     named = request.path_params
     if "job_id" in named:
-        operator_of(request)
         name, back = named["job_id"], f"/board/jobs/{named['job_id']}"
         path = f"{back}/compare"
     else:
@@ -188,7 +187,6 @@ def keep(request: Request, _form: Mapping[str, str]) -> Response:
 
 def question(request: Request) -> Response:
     """Ask before an original is brought back, having looked whether it can be."""
-    operator_of(request)
     subject = _subject(request)
     ports = services_of(request).app.library_ports
     found = next(iter(list(undo(ports, job=subject.job.job_id, dry_run=True))), None)

@@ -11,16 +11,15 @@ from pathlib import Path
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Report
 from hevcq.util.host import memory_now
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import duration, size
-from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
-from hevcq.web.services import services_of
+from hevcq.web.services import OperatorRoute, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import gathered
 
@@ -31,11 +30,13 @@ MAX_DAYS = 100
 
 
 def routes() -> Sequence[BaseRoute]:
-    return (Route("/board/figures", figures), Route("/board/figures.csv", figures_csv))
+    return (
+        OperatorRoute("/board/figures", figures),
+        OperatorRoute("/board/figures.csv", figures_csv),
+    )
 
 
 def figures(request: Request) -> Response:
-    operator_of(request)
     app = services_of(request).app
     span, first, last = _span(request, app)
     made = history.report(gathered(app), first, last, history.library_names(app.settings))
@@ -77,7 +78,6 @@ def _room(folder: Path) -> str:
 
 def figures_csv(request: Request) -> Response:
     """Answer with the daily sums, as `hevcq libraries stats --csv` prints them."""
-    operator_of(request)
     app = services_of(request).app
     span, first, last = _span(request, app)
     found = history.rows(gathered(app), first, last)

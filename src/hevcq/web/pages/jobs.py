@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JOB_ID, SETTLED, JobRecord, JobState, Move
@@ -37,7 +37,7 @@ from hevcq.util.text import counted, whole
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import certificate_file, find_job, of_form, services_of
+from hevcq.web.services import OperatorRoute, certificate_file, find_job, of_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import event_log, video_farm
 
@@ -89,13 +89,13 @@ HEADS = {"path": (ListOrder.PATH, ListOrder.PATH_BACK), "size": (ListOrder.LARGE
 
 def routes() -> Sequence[BaseRoute]:
     return (
-        Route("/board/jobs", jobs),
-        Route("/board/jobs/now", news),
-        Route("/board/jobs/ask", ask),
-        Route("/board/jobs/change", of_form(change, operator_of), methods=["POST"]),
-        Route("/board/jobs/{job_id}", show),
-        Route("/board/jobs/{job_id}/now", now),
-        Route("/board/jobs/{job_id}/certificate", certificate),
+        OperatorRoute("/board/jobs", jobs),
+        OperatorRoute("/board/jobs/now", news),
+        OperatorRoute("/board/jobs/ask", ask),
+        OperatorRoute("/board/jobs/change", of_form(change), methods=["POST"]),
+        OperatorRoute("/board/jobs/{job_id}", show),
+        OperatorRoute("/board/jobs/{job_id}/now", now),
+        OperatorRoute("/board/jobs/{job_id}/certificate", certificate),
     )
 
 
@@ -179,7 +179,6 @@ def _searches(wanted: JobFilter) -> bool:
 
 
 def news(request: Request) -> Response:
-    operator_of(request)
     services, asked = services_of(request), _fields(request.query_params)
     wanted = wanted_of(services.app, asked)
     if _searches(wanted):  # again and again, it would hold up everybody's pages
@@ -259,7 +258,6 @@ def _ordered(app: App) -> bool:
 
 def ask(request: Request) -> Response:
     """Ask before all jobs of a list are changed, with how many they are."""
-    operator_of(request)
     app, asked = services_of(request).app, request.query_params
     action, words = _action(asked)
     asked_at = app.clock.now()
@@ -370,7 +368,6 @@ def _changed(app: App, action: str, names: Sequence[str], who: str) -> set[str]:
 
 
 def _job(request: Request) -> JobRecord:
-    operator_of(request)
     return find_job(request, request.path_params["job_id"])
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, UsageError
@@ -33,7 +33,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.settings import done, file_of, form, show
 from hevcq.web.pages.setup import start_trial, still
 from hevcq.web.rendering import page
-from hevcq.web.services import services_of
+from hevcq.web.services import OperatorRoute, services_of
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "": ("description", "subscribe"),
@@ -48,18 +48,17 @@ SAMPLE = "/settings/profile/sample"
 
 def routes() -> Sequence[BaseRoute]:
     return (
-        Route("/settings/profiles", profiles),
+        OperatorRoute("/settings/profiles", profiles),
         form("/profiles/copy", copy),
-        Route("/settings/profile", edit_profile),
+        OperatorRoute("/settings/profile", edit_profile),
         form("/profile", put_profile),
-        Route(f"{SAMPLE}/now", now),
-        Route(SAMPLE + "/{number:int}-{side}.jpg", picture),
+        OperatorRoute(f"{SAMPLE}/now", now),
+        OperatorRoute(SAMPLE + "/{number:int}-{side}.jpg", still),
         form("/profile/delete", delete),
     )
 
 
 def profiles(request: Request) -> Response:
-    operator_of(request)
     return _list(request, source=request.query_params.get("from", ""))
 
 
@@ -89,7 +88,6 @@ def copy(request: Request, form: Mapping[str, str]) -> Response:
 
 
 def edit_profile(request: Request) -> Response:
-    operator_of(request)
     name = request.query_params.get("name", "")
     try:
         _, text = profile_text(services_of(request).app.settings, name)
@@ -139,13 +137,7 @@ def _folders(request: Request) -> list[Path]:
 
 def now(request: Request) -> Response:
     """Show how far the test encode is, for the part of the page that asks for it."""
-    operator_of(request)
     return page(request, "setup_now.html", trial=services_of(request).trial, sample=SAMPLE)
-
-
-def picture(request: Request) -> Response:
-    operator_of(request)
-    return still(request)
 
 
 def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from hevcq.errors import HevcqError
 from hevcq.ports.catalog import EVENTS
@@ -40,7 +40,7 @@ from hevcq.util.text import whole
 from hevcq.web.forms import FormField, Options, fields, read_fields, summary
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
-from hevcq.web.services import of_form, services_of
+from hevcq.web.services import OperatorRoute, of_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import open_remote, try_receiver
 
@@ -99,9 +99,9 @@ NOTICES = {
 }
 
 
-def form(path: str, handle: Any) -> Route:
+def form(path: str, handle: Any) -> BaseRoute:
     """Return the route of what operators change by a form."""
-    return Route(f"/settings{path}", of_form(handle, operator_of), methods=["POST"])
+    return OperatorRoute(f"/settings{path}", of_form(handle), methods=["POST"])
 
 
 def attempt(problems: Mapping[str, str], save: Callable[[], object]) -> dict[str, str]:
@@ -116,22 +116,22 @@ def attempt(problems: Mapping[str, str], save: Callable[[], object]) -> dict[str
 
 def routes() -> Sequence[BaseRoute]:
     return (
-        Route("/settings", overview),
-        Route("/settings/library", edit),
+        OperatorRoute("/settings", overview),
+        OperatorRoute("/settings/library", edit),
         form("/library", put_library),
         form("/library/remove", drop),
-        Route("/settings/hours", hours),
+        OperatorRoute("/settings/hours", hours),
         form("/hours", put_hours),
-        Route("/settings/messages", messages),
+        OperatorRoute("/settings/messages", messages),
         form("/messages", put_receiver),
         form("/messages/remove", drop_receiver),
         form("/messages/test", test_receiver),
-        Route("/settings/sync", accounts),
-        Route("/settings/sync/account", edit),
+        OperatorRoute("/settings/sync", accounts),
+        OperatorRoute("/settings/sync/account", edit),
         form("/sync/account", put_account),
         form("/sync/remove", drop),
         form("/sync/test", test_account),
-        Route("/settings/changes", history),
+        OperatorRoute("/settings/changes", history),
         form("/changes/undo", undo),
     )
 
@@ -155,7 +155,6 @@ def done(app: App, path: str, word: str) -> Response:
 
 
 def overview(request: Request) -> Response:
-    operator_of(request)
     settings = file_of(request).settings()
     return show(request, "settings.html", settings=settings)
 
@@ -220,7 +219,6 @@ def _options(app: App) -> Options:
 
 
 def edit(request: Request) -> Response:
-    operator_of(request)
     former = request.query_params.get("name", "")
     raw = find_named(file_of(request), _key(request), former) if former else {}
     if raw is None:
@@ -296,7 +294,6 @@ def _schedule(file: SettingsFile) -> dict[str, Any]:
 
 
 def hours(request: Request) -> Response:
-    operator_of(request)
     text = bool(request.query_params.get("text"))
     return _hours_form(request, _schedule(file_of(request)), {}, text=text)
 
@@ -340,7 +337,6 @@ def _events(kind: str) -> Options:
 
 
 def messages(request: Request) -> Response:
-    operator_of(request)
     return _receivers_page(request, {})
 
 
@@ -385,7 +381,6 @@ def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
 
 
 def accounts(request: Request) -> Response:
-    operator_of(request)
     return show(request, "settings_sync.html", listed=file_of(request).settings().sync)
 
 
@@ -414,7 +409,6 @@ def test_account(request: Request, form: Mapping[str, str]) -> Response:
 
 
 def history(request: Request) -> Response:
-    operator_of(request)
     now = services_of(request).clock.now()
     return show(request, "settings_changes.html", changes=file_of(request).changes(), now=now)
 
