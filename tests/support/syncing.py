@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.library.filesystem import FileSystem
-from hevcq.remotes.webdav import Account, WebDavRemote
+from hevcq.remotes.webdav import WebDavRemote
 from hevcq.settings.libraries import SyncSettings
 from hevcq.sql.catalog import SyncJournal
 from hevcq.sql.sqlite import SqliteDatabase
@@ -51,7 +51,7 @@ class Machine:
         self.notices.clear()
         with (
             closing(SqliteDatabase(self.folder / "hevcq.db")) as database,
-            closing(WebDavRemote(Account(self.url or self.server.url, USER, PASSWORD))) as remote,
+            closing(WebDavRemote(self.url or self.server.url, USER, PASSWORD)) as remote,
         ):
             ports = SyncPorts(
                 remote,

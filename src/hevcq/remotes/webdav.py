@@ -52,29 +52,26 @@ _BUSY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Where and as whom to sign in; `password` is in no error, log line or `repr`."""
-
-    url: str
-    user: str
-    password: str
-    ca_file: Path | None = None
-
-    def __repr__(self) -> str:
-        return f"Account({self.url!r}, {self.user!r})"
-
-
 class WebDavRemote(Remote):
-    """Files of one WebDAV account. The address may be that of a Nextcloud itself."""
+    """Files of one WebDAV account. The address may be that of a Nextcloud itself.
 
-    def __init__(self, account: Account, transport: http.BaseTransport | None = None) -> None:
-        self._account = account
-        self._base = f"{account.url.rstrip('/')}/"
+    The password is in no error and no log line.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: str,
+        ca_file: Path | None = None,
+        transport: http.BaseTransport | None = None,
+    ) -> None:
+        self._url, self._user = url, user
+        self._base = f"{url.rstrip('/')}/"
         self._client = http.Client(
-            auth=(account.user, account.password) if account.user else None,
+            auth=(user, password) if user else None,
             timeout=TIMEOUT,
-            verify=_trust(account.ca_file),
+            verify=_trust(ca_file),
             transport=transport,
             trust_env=False,  # no password from a .netrc, no proxy that nobody configured here
             follow_redirects=False,
@@ -85,8 +82,8 @@ class WebDavRemote(Remote):
     @property
     def account(self) -> str:
         """The address without its scheme, and the user."""
-        parts = urlsplit(self._account.url)
-        return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}|{self._account.user}"
+        parts = urlsplit(self._url)
+        return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}|{self._user}"
 
     @property
     def server(self) -> str:
@@ -199,8 +196,8 @@ class WebDavRemote(Remote):
         if self._found:
             return
         base = self._base
-        if "/remote.php/" not in base and self._account.user:
-            inside = f"{base}{NEXTCLOUD}/{quote(self._account.user, safe='')}/"
+        if "/remote.php/" not in base and self._user:
+            inside = f"{base}{NEXTCLOUD}/{quote(self._user, safe='')}/"
             with self._open("PROPFIND", base, {"Depth": "0"}, REQUEST) as plain:
                 listed = plain.status_code == 207
             if not listed:
@@ -276,7 +273,7 @@ class WebDavRemote(Remote):
             try:
                 if response.status_code == 401:
                     raise ConfigError(
-                        f"{self.server} does not accept the user {printable(self._account.user)!r} "
+                        f"{self.server} does not accept the user {printable(self._user)!r} "
                         "with that password.",
                         remedy="Check `user` and `password_file` (Nextcloud: an app password).",
                     )

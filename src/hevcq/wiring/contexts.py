@@ -78,9 +78,9 @@ def open_remote(sync: SyncSettings) -> Remote:
 
     Raises ConfigError if the password cannot be read.
     """
-    from hevcq.remotes.webdav import Account, WebDavRemote
+    from hevcq.remotes.webdav import WebDavRemote
 
-    return WebDavRemote(Account(sync.url, sync.user, sync.password(), sync.ca_file))
+    return WebDavRemote(sync.url, sync.user, sync.password(), sync.ca_file)
 
 
 def event_log(app: App) -> EventLog:
