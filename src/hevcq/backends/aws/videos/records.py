@@ -12,7 +12,6 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -96,17 +95,6 @@ def video_of(item: Item) -> Video:
     return Video.model_validate_json(string(item, "record"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What a transaction adds to sums, and the most that they may be afterwards (None: no limit)."""
-
-    videos: int
-    opened: int
-    size: int
-    most_size: int | None = None
-    most_open: int | None = None
-
-
 class DynamoVideoRecords(VideoRecords):
     """One item for each video. A write is one transaction of the item and the sums that it changes.
 
@@ -127,11 +115,7 @@ class DynamoVideoRecords(VideoRecords):
             }
         }
         size = video.charged_bytes
-        opened = int(video.open)
-        sums = [
-            self._sum(video.owner, _Change(1, opened, size, quota.owner_size, quota.owner_open)),
-            self._sum(None, _Change(1, opened, size, quota.farm_size, quota.farm_open)),
-        ]
+        sums = self._sums(video.owner, 1, int(video.open), size, quota)
         refused = self._transact([put, *sums], f"add the video {video.video_id}")
         if refused[0]:
             raise Conflict(f"There is a video {video.video_id} already.")
@@ -163,7 +147,8 @@ class DynamoVideoRecords(VideoRecords):
                 "ExpressionAttributeValues": {":revision": number(video.revision)},
             }
         }
-        sums = self._difference(before, new)
+        size, opened = new.charged_bytes - before.charged_bytes, int(new.open) - int(before.open)
+        sums = self._sums(new.owner, 0, opened, size) if size or opened else []
         if any(self._transact([put, *sums], f"change the video {video.video_id}")):
             raise Conflict(changed)
         return new
@@ -181,10 +166,7 @@ class DynamoVideoRecords(VideoRecords):
         before = self.get(video.video_id)
         if before is None:
             return
-        sums = [
-            self._sum(scope, _Change(-1, -int(before.open), -before.charged_bytes))
-            for scope in (before.owner, None)
-        ]
+        sums = self._sums(before.owner, -1, -int(before.open), -before.charged_bytes)
         refused = before.revision != video.revision or any(
             self._transact([gone, *sums], f"delete the video {video.video_id}")
         )
@@ -262,18 +244,24 @@ class DynamoVideoRecords(VideoRecords):
     def _item(self, pk: str) -> Item | None:
         return read_item(self._db, self._table, pk, f"read {pk.partition('#')[0]} in {self._table}")
 
-    def _difference(self, before: Video, after: Video) -> list[dict[str, Any]]:
-        size = after.charged_bytes - before.charged_bytes
-        opened = int(after.open) - int(before.open)
-        if not size and not opened:
-            return []
-        return [self._sum(scope, _Change(0, opened, size)) for scope in (after.owner, None)]
+    def _sums(
+        self, owner: str, videos: int, opened: int, size: int, quota: Quota | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the changes of an owner's sums and the farm's, each if it stays within its limits."""
+        most = quota or Quota()
+        amounts = {"videos": videos, "open": opened, "bytes": size}
+        return [
+            self._sum(
+                usage_pk(owner), amounts, {"bytes": most.owner_size, "open": most.owner_open}
+            ),
+            self._sum(FARM, amounts, {"bytes": most.farm_size, "open": most.farm_open}),
+        ]
 
-    def _sum(self, owner: str | None, change: _Change) -> dict[str, Any]:
-        """Return the change of one item of sums, on condition that it stays within its limits."""
-        amounts = {"videos": change.videos, "open": change.opened, "bytes": change.size}
+    def _sum(
+        self, pk: str, amounts: Mapping[str, int], limits: Mapping[str, int | None]
+    ) -> dict[str, Any]:
         conditions, values = [], {f":{name}": number(more) for name, more in amounts.items()}
-        for name, most in (("bytes", change.most_size), ("open", change.most_open)):
+        for name, most in limits.items():
             if most is None:
                 continue
             room = most - amounts[name]
@@ -282,7 +270,7 @@ class DynamoVideoRecords(VideoRecords):
             conditions.append(f"({absent}#{name} <= :room_{name})")
         update: dict[str, Any] = {
             "TableName": self._table,
-            "Key": {"pk": text(usage_pk(owner))},
+            "Key": {"pk": text(pk)},
             "UpdateExpression": "ADD #videos :videos, #open :open, #bytes :bytes",
             "ExpressionAttributeNames": {f"#{name}": name for name in amounts},
             "ExpressionAttributeValues": values,
