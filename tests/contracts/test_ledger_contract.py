@@ -207,7 +207,10 @@ def test_an_interruption_is_neither_a_failure_nor_a_crash(world: World) -> None:
     ENDINGS["interrupt"](world, granted(world, "a").fence)
 
     assert (job(world).state, job(world).reason) == (JobState.QUEUED, "stopped")
-    assert granted(world, "b") == Granted(fence=2, failures=0, crashes=0)
+    ENDINGS["fail"](world, granted(world, "b").fence)
+    ENDINGS["interrupt"](world, granted(world, "c").fence)
+    assert job(world).failure_class is None, "that of the failure before says nothing of this"
+    assert granted(world, "d") == Granted(fence=4, failures=1, crashes=0)
 
 
 def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world: World) -> None:
