@@ -31,6 +31,7 @@ READ_EVERY_S = 0.25
 """A read is one lookup in a table of few rows, so a worker may do it often."""
 NAMES = {"suspected_worker_faults": "doubts", "do_not_split_reason": "whole"}
 """Columns that are not called as the fields of a record."""
+COLUMNS = sql.COLUMNS.split(", ")
 PLAIN = (
     "job_id", "profile", "state", "fence", "failures", "crashes", "owner", "lease_until", "reason",
     "failure_class", "created_at", "updated_at", "started_at", "finished_at", "cpu_s",
@@ -45,7 +46,7 @@ RENDITION = (
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
     """Return the record of a row selected as COLUMNS."""
-    held = dict(zip(sql.COLUMNS.split(", "), row, strict=True))
+    held = dict(zip(COLUMNS, row, strict=True))
     progress = made = part = None
     if held["phase"] is not None:
         progress = Progress.model_validate({name: held[name] for name in PROGRESS})
