@@ -10,7 +10,7 @@ def keyed(values: str, names: tuple[str, ...]) -> str:
 
 
 def counted(lines: str) -> str:
-    """Return packets for a PacketCounter; of a line `,HASH` only the hash, as ffprobe 5.1 writes it."""
+    """Return packets for a PacketReader; of a line `,HASH` only the hash, as ffprobe 5.1 writes it."""
     made = []
     for line in lines.split("\n"):
         hashed = line.startswith(",")

@@ -20,6 +20,7 @@ from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import MediaInfo, StreamKind, VideoFacts
 from hevcq.domain.model import Frozen
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Work
+from hevcq.domain.planning.ladder import segment_starts
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.errors import PartUnfit
@@ -414,7 +415,8 @@ def on_grid(
     if not index.keys or not shown:
         return index
     forced = forced_key_frames(shown, index.tick, ladder.keyframe_s)
-    begins = segment_starts(shown, forced, index.tick, ladder.segment_s)
+    step = Fraction(ladder.segment_s) / index.tick
+    begins = [forced[n] for n in segment_starts([shown[place] for place in forced], step)]
     from_keys = [key.pts for key in index.keys]
     keys = []
     for begin, end in pairwise([*begins, len(shown)]):
@@ -448,17 +450,3 @@ def forced_key_frames(shown: Sequence[int], tick: Fraction, keyframe_s: float) -
     a_tick = tick.numerator / tick.denominator
     steps = [floor((pts - shown[0]) * a_tick / keyframe_s) for pts in shown]
     return [at for at, step in enumerate(steps) if not at or step > steps[at - 1]]
-
-
-def segment_starts(
-    shown: Sequence[int], forced: Sequence[int], tick: Fraction, segment_s: float
-) -> list[int]:
-    """Return those of the forced key frames with which segments begin (ffmpeg/hls/segments.py)."""
-    step = Fraction(segment_s) / tick
-    border, starts = Fraction(0), []
-    for place in forced:
-        at = shown[place] - shown[0]
-        if at >= border:
-            starts.append(place)
-            border = ((at + 1) // step + 1) * step - 1
-    return starts

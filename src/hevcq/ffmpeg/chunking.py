@@ -40,7 +40,7 @@ from hevcq.ffmpeg.inputs import (
     keyed,
     reading,
 )
-from hevcq.ffmpeg.inspect.measure import FrameTimes, frame_times
+from hevcq.ffmpeg.inspect.measure import UNTIMED, Packets, frame_packets
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
@@ -343,48 +343,57 @@ def keyframes(
     video = next(iter(info.of_kind(StreamKind.VIDEO)), None)
     if video is None:
         raise SourceUnreadable(f"{display_name(location)} has no video stream.")
-    times, problems = frame_times(tools, location, video.index, stop)
-    index = build_key_index(video, info, times, problems)
+    packets, problems = frame_packets(tools, location, video.index, stop)
+    index = build_key_index(video, info, packets, problems)
     if ladder is None:
         return index
     from hevcq.domain.chunking import on_grid
 
-    return on_grid(index, sorted(times.pts), dict(zip(times.pts, times.sizes, strict=True)), ladder)
+    sizes = _sizes(packets)
+    return on_grid(index, sorted(sizes), sizes, ladder)
+
+
+def _sizes(packets: Packets) -> dict[int, int]:
+    """Return the bytes of each frame that is shown, by its time."""
+    timed = (number for number in packets.shown if packets.pts[number] != UNTIMED)
+    return {packets.pts[number]: packets.sizes[number] for number in timed}
 
 
 def build_key_index(
-    video: Stream, info: MediaInfo, times: FrameTimes, problems: tuple[str, ...] = ()
+    video: Stream, info: MediaInfo, packets: Packets, problems: tuple[str, ...] = ()
 ) -> KeyIndex:
-    """Return the key-frame index of a video's frame times.
+    """Return the key-frame index of a video's packets.
 
     Any of `problems`, the errors of the pass, marks the index as not monotonic.
     """
-    demuxer = info.format_name.partition(",")[0]
-    shown = sorted(times.pts)
+    demuxer, tick = info.format_name.partition(",")[0], video.tick
+    shown = sorted(packets.pts[number] for number in packets.shown)
+    missing = shown.count(UNTIMED)
+    del shown[:missing]
+    steps, notes = packets.steps(), list(problems)
     unique = all(before < after for before, after in pairwise(shown))
-    notes = list(problems)
-    jump = float(times.longest_step * video.tick)
+    jump = float(max(steps, default=0) * tick)
     if demuxer in NO_INDEX and jump >= JUMP_S:
         notes.append(f"its times jump by {jump:.1f} s")
     return KeyIndex(
         stream_index=video.index,
         time_base=video.time_base,
-        keys=_keys(times, shown),
-        end_pts=times.end if times.end is not None else 0,
+        keys=_keys(packets, shown),
+        end_pts=packets.end or 0,
         frames=len(shown),
-        monotonic=times.monotonic and unique and not notes,
-        missing_pts=times.missing,
+        monotonic=min(steps, default=1) > 0 and unique and not notes,
+        missing_pts=missing,
         # The first frame shown is a key frame, or follows one that an edit list hides.
         starts_with_key=not shown
-        or times.discarded_first
-        or bool(times.keys and times.keys[0][1] == shown[0]),
-        seek_early_s=0.0 if demuxer in SEEKS_BY_PTS or not times.delayed else REORDERED_S,
+        or 0 in packets.hidden
+        or bool(packets.keys and packets.pts[packets.keys[0]] == shown[0]),
+        seek_early_s=0.0 if demuxer in SEEKS_BY_PTS or not packets.reordered else REORDERED_S,
         seek_by_dts=demuxer in NO_INDEX,
         notes=tuple(notes),
     )
 
 
-def _keys(times: FrameTimes, shown: list[int]) -> tuple[KeyFrame, ...]:
+def _keys(packets: Packets, shown: list[int]) -> tuple[KeyFrame, ...]:
     """Return the key frames in display order, each with the frames up to the next one.
 
     Leaves out key frames where no cut is possible: those stored before one that is displayed
@@ -393,12 +402,14 @@ def _keys(times: FrameTimes, shown: list[int]) -> tuple[KeyFrame, ...]:
     if not shown:
         return ()
     begins: list[tuple[int, int | None]] = [(shown[0], None)]
-    for _, pts, dts in times.keys:
+    for number in packets.keys:
+        pts, time = packets.pts[number], packets.dts[number]
+        dts = None if time == UNTIMED else time
         if pts == shown[0]:
             begins[0] = (pts, dts)
         elif pts > begins[-1][0]:
             begins.append((pts, dts))
-    sizes = dict(zip(times.pts, times.sizes, strict=True))
+    sizes = _sizes(packets)
     borders = [bisect_left(shown, pts) for pts, _ in begins] + [len(shown)]
     keys = []
     for (pts, dts), first, last in zip(begins, borders, borders[1:], strict=False):

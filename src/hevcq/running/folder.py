@@ -15,11 +15,12 @@ from hevcq.library.own_files import in_use
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
 from hevcq.library.scanning.watch_folder import (
+    LOCAL,
     LOOK_S,
     SETTLE_S,
     SHARE_RESCAN_S,
     Watch,
-    mount_of,
+    file_system_of,
     open_for_writing,
 )
 from hevcq.ports.catalog import Mode
@@ -324,7 +325,7 @@ def _holds_anything(folder: Path) -> bool:
 
 def _rescan_s(library: Library) -> float:
     """Return the seconds between scans of a library in which nothing is reported to change."""
-    if not mount_of(library.path).gives_events:
+    if file_system_of(library.path) not in LOCAL:
         return SHARE_RESCAN_S
     matures_s = library.min_age  # which no event announces
     return min(RESCAN_S, max(SHARE_RESCAN_S, matures_s)) if matures_s else RESCAN_S

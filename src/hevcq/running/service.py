@@ -233,7 +233,7 @@ class Service:
         self._opened[library.name] = opened
         folder.report_unusable(plan, once=True)
         counts = {kind.value: count for kind, count in plan.counts().items()}
-        get_logger().info("library_opened", library=library.name, mount=state.mount.kind, **counts)
+        get_logger().info("library_opened", library=library.name, mount=state.file_system, **counts)
 
     def _close(self, each: Opened) -> None:
         """Let a library go; its jobs stay queued, and whoever opens it again follows them."""

@@ -16,7 +16,7 @@ from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, Usa
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import SYSTEM_FOLDERS, Filter, FoundFile, find
-from hevcq.library.scanning.watch_folder import Mount, mount_of
+from hevcq.library.scanning.watch_folder import LOCAL, file_system_of
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.settings.libraries import Library
@@ -155,7 +155,7 @@ class FolderState:
 
     problem: str
     free: int | None
-    mount: Mount
+    file_system: str
     identity: tuple[str, int, int] = ("", 0, 0)
 
 
@@ -166,12 +166,12 @@ def folder_state(library: Library) -> FolderState:
         free: int | None = free_beside(home)
     except OSError:
         free = None
-    mount = mount_of(library.path)
+    kind = file_system_of(library.path)
     try:
         facts = library.path.stat()
     except OSError:
-        return FolderState(problem, free, mount)
-    return FolderState(problem, free, mount, (mount.kind, facts.st_dev, facts.st_ino))
+        return FolderState(problem, free, kind)
+    return FolderState(problem, free, kind, (kind, facts.st_dev, facts.st_ino))
 
 
 def _problem(library: Library) -> str:
@@ -260,8 +260,8 @@ def words(library: Library, state: FolderState) -> str:
 
 def watching(state: FolderState) -> str:
     """Return how new files are found there."""
-    kind = state.mount.kind or "unknown file system"
-    if state.mount.gives_events:
+    kind = state.file_system or "unknown file system"
+    if state.file_system in LOCAL:
         return f"new files are seen at once ({kind})"
     return f"new files are looked for every few minutes ({kind} reports no changes)"
 

@@ -15,7 +15,7 @@ from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, VideoCode
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.measure import frame_times
+from hevcq.ffmpeg.inspect.measure import frame_packets
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.once import made_once
@@ -109,9 +109,9 @@ def times(path: Path) -> list[float]:
     """Return when each frame is shown, in seconds from the first, to the microsecond."""
     info = ENCODER.probe(str(path), stop=threading.Event())
     clip = next(stream for stream in info.streams if stream.kind == "video")
-    found, problems = frame_times(TOOLS, str(path), clip.index, threading.Event())
+    found, problems = frame_packets(TOOLS, str(path), clip.index, threading.Event())
     assert not problems
-    shown = sorted(found.pts)
+    shown = sorted(found.pts[number] for number in found.shown)
     return [round(float((at - shown[0]) * clip.tick), 6) for at in shown]
 
 

@@ -5,21 +5,21 @@ import pytest
 from hevcq.domain.chunking import KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.ffmpeg.chunking import REORDERED_S, build_key_index
-from hevcq.ffmpeg.inspect.measure import FrameTimes
-from support.ffprobe_lines import TIMES, keyed
+from hevcq.ffmpeg.inspect.measure import PacketReader, Packets
+from support.ffprobe_lines import counted
 from support.media_facts import MKV, MP4, media, video
 
 
 def read(
     *lines: str, form: str = MP4, tick: str = "1/25", problems: tuple[str, ...] = ()
 ) -> KeyIndex:
-    times = FrameTimes()
+    reader = PacketReader()
     for line in lines:
-        kind, comma, values = line.partition(",")
-        names = TIMES if kind == "packet" else ("has_b_frames",)
-        times.line(f"{kind}|{keyed(values, names)}" if comma else line)
+        kind, _, values = line.partition(",")
+        is_packet = kind == "packet"
+        reader.line(counted(f"0,{values}") if is_packet else f"has_b_frames={values}")
     info: MediaInfo = media(video(time_base=tick), form=form)
-    return build_key_index(info.streams[0], info, times, problems)
+    return build_key_index(info.streams[0], info, reader.tracks.get(0, Packets()), problems)
 
 
 CLOSED = (

@@ -22,7 +22,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.damage import shortfall, turned_back
 from hevcq.ffmpeg.inspect.measure import (
     MAX_KEYS,
-    PacketCounter,
+    PacketReader,
     measure,
     read_packets,
     track_measure,
@@ -51,8 +51,8 @@ def check(path: Path, how: Preflight = Preflight.DEMUX) -> Measurement:
     return preflight(TOOLS, str(path), probe(TOOLS, str(path), stop), profile(how), stop)
 
 
-def fed(text: str, *kinds: frozenset[int]) -> PacketCounter:
-    counter = PacketCounter(*kinds)
+def fed(text: str, *kinds: frozenset[int]) -> PacketReader:
+    counter = PacketReader(*kinds)
     for line in text.splitlines():
         counter.line(line)
     return counter
@@ -101,9 +101,9 @@ def test_an_empty_packet_of_theora_is_no_picture():
     lines = counted("0,0,0,1,9,K__\n0,1,1,1,0,___\n1,1,1,1,0,K__\n0,2,2,1,9,___\n")
     plain, repeating = fed(lines), fed(lines, frozenset(), frozenset({0}))
 
-    assert plain.tracks[0].packets == 3
-    assert (repeating.tracks[0].packets, repeating.tracks[0].times) == (2, [0, 2])
-    assert repeating.tracks[1].packets == 1
+    assert len(plain.tracks[0].pts) == 3
+    assert list(repeating.tracks[0].pts) == [0, 2]
+    assert len(repeating.tracks[1].pts) == 1
 
 
 def lines_of(data: bytes, sizes: list[int]) -> str:
@@ -128,15 +128,16 @@ def test_a_changed_or_missing_sample_changes_the_content_of_pcm():
     found = set()
     for other in (data, data[:50] + b"x" + data[51:], data[1:], data[:-1]):
         counter = fed(lines_of(other, [10] * 9 + [len(other) - 90]), frozenset({0}))
-        found.add((counter.tracks[0].content, counter.tracks[0].bytes))
+        found.add((counter.tracks[0].content, sum(counter.tracks[0].sizes)))
 
     assert len(found) == 4
 
 
 def test_decoding_times_that_go_back_are_seen():
     counter = fed(counted("0,0,5,1,1,K_\n0,1,4,1,1,__\n1,0,5,1,1,K_\n1,1,5,1,1,__\n"))
-    assert not counter.tracks[0].monotonic
-    assert counter.tracks[1].monotonic
+    facts = media(video(), audio())
+    rises = [track_measure(n, counter.tracks[n], facts).monotonic_dts for n in range(2)]
+    assert rises == [False, True]
 
 
 def test_a_file_that_went_away_is_gone(tmp_path):
@@ -176,10 +177,10 @@ def test_chapters_may_run_past_the_end_of_a_cut_video(ends, short):
 
 def test_times_of_fragments_that_overlap_go_backwards_and_are_damage():
     """Packets behind an overlap are flagged discard, and ffmpeg copies their times all the same."""
-    counter = PacketCounter()
+    counter = PacketReader()
     for dts, flags in ((0, "K_"), (1024, "K_"), (512, "KD")):
         counter.line(f"stream_index=0|pts={dts}|dts={dts}|duration=1024|size=9|flags={flags}")
-    assert not counter.tracks[0].monotonic
+    assert not track_measure(0, counter.tracks[0], media(audio())).monotonic_dts
 
     track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=2, monotonic_dts=False)
     info, found = MediaInfo(format_name="mov,mp4", streams=()), Measurement(tracks=(track,))

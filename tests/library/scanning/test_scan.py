@@ -3,8 +3,6 @@
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, Wor
 from hevcq.library.place import certificate_of
 from hevcq.library.scanning.probe_files import FoundVideo, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, RejectionCause, find
-from hevcq.library.scanning.watch_folder import Mount, mount_of
+from hevcq.library.scanning.watch_folder import LOCAL, file_system_of
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.library import RENDITION, certificate
@@ -288,19 +286,13 @@ def test_a_pattern_that_cannot_be_read_is_refused_with_the_pattern(tmp_path):
         found(tmp_path, exclude=["a\\"])
 
 
-@dataclass(frozen=True)
-class Mounted:
-    mountpoint: str
-    fstype: str
-
-
-def table() -> Sequence[Mounted]:
+def table() -> list[tuple[str, str]]:
     return [
-        Mounted("/", "ext4"),
-        Mounted("/mnt/nas", "nfs4"),
-        Mounted("/mnt/nas/fast", "XFS"),
-        Mounted("/mnt/pool", "ext4"),
-        Mounted("/mnt/pool", "fuse.mergerfs"),
+        ("/", "ext4"),
+        ("/mnt/nas", "nfs4"),
+        ("/mnt/nas/fast", "XFS"),
+        ("/mnt/pool", "ext4"),
+        ("/mnt/pool", "fuse.mergerfs"),
     ]
 
 
@@ -316,11 +308,11 @@ def table() -> Sequence[Mounted]:
     ],
 )
 def test_the_innermost_and_last_mount_decides(folder: str, kind: str, *, events: bool) -> None:
-    found = mount_of(Path(folder), table)
+    found = file_system_of(Path(folder), table)
 
-    assert (found.kind, found.gives_events) == (kind, events)
+    assert (found, found in LOCAL) == (kind, events)
 
 
 @pytest.mark.parametrize("kind", ["cifs", "smb3", "9p", "virtiofs", "fuse.sshfs", "new-one", ""])
 def test_what_is_not_known_to_report_changes_is_looked_through(kind: str) -> None:
-    assert not Mount(kind).gives_events
+    assert kind not in LOCAL

@@ -4,7 +4,7 @@ Pure functions over a profile with `container: hls` and the facts of a file. A r
 than the picture: a source of 720 lines gets 720, 480, 360 and 240, one of 370 gets 360 and 240.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from hevcq.domain import formats
@@ -311,3 +311,17 @@ def worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> I
         if not above or place == len(rates) - 1 or rate <= most_share * above:
             yield name
             above = rate
+
+
+def segment_starts(times: Sequence[int], step: Fraction) -> list[int]:
+    """Return which of a ladder's key frames segments begin with: the first at or after each step.
+
+    All in ticks. There is one tick of grace, as times were rounded to a file's time scale.
+    """
+    border, starts = Fraction(0), []
+    for place, time in enumerate(times):
+        at = time - times[0]
+        if at >= border:
+            starts.append(place)
+            border = ((at + 1) // step + 1) * step - 1
+    return starts

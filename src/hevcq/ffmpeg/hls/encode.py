@@ -7,7 +7,7 @@ import itertools
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
@@ -134,8 +134,8 @@ class _Package:
             words = path.read_text(encoding="utf-8")
             path.write_text(words.replace("WEBVTT", f"WEBVTT\n{_CLOCK}", 1), encoding="utf-8")
         lowest = min(self.rungs, key=lambda rung: rung.target.width * rung.target.height)
-        self._images.poster(self._file(self.rungs[0]), self._paths.folder / "poster.jpg")
-        self._images.storyboard(self._file(lowest), self._paths.folder)
+        for rung, draw in ((self.rungs[0], self._images.poster), (lowest, self._images.storyboard)):
+            draw(self._paths.rung(rung), rung.target, self._contents[rung.name])
         request = self._request
         contents = SetContents([(rung, self._contents[rung.name]) for rung in self.rungs], sounds)
         texts = set_playlists(self._plan, request.info, request.version, contents)
@@ -192,9 +192,6 @@ class _Package:
         ticks = round(late * content.timescale)
         return delay(path, content, ticks) if ticks else content
 
-    def _file(self, rung: Rung) -> RungFile:
-        return RungFile(self._paths.rung(rung), rung.target, self._contents[rung.name])
-
     def _sound(self, name: str, track: StreamPlan) -> FragmentedFile:
         path = self._paths.sound(name)
         content = self._read(path)
@@ -226,15 +223,6 @@ DEADLINE_S = 900.0
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 
 
-@dataclass(frozen=True, slots=True)
-class RungFile:
-    """A finished rung: its file, what it must be, and its fragments."""
-
-    path: Path
-    target: VideoTarget
-    content: FragmentedFile
-
-
 class Images:
     """Makes the images of one set."""
 
@@ -243,54 +231,54 @@ class Images:
         self._profile = profile
         self._stop = stop
 
-    def poster(self, rung: RungFile, target: Path) -> None:
-        """Write one key frame as a JPEG. Raises EncoderFailed if there is none."""
-        fragments = rung.content.fragments
+    def poster(self, path: Path, target: VideoTarget, content: FragmentedFile) -> None:
+        """Write one key frame of a finished rung as `poster.jpg` beside it.
+
+        Raises EncoderFailed if there is none.
+        """
+        fragments = content.fragments
         chosen = fragments[int(len(fragments) * POSTER_SHARE)]
-        part = target.with_suffix(".part")
+        part = path.with_name("poster.part")
         try:
-            with rung.path.open("rb") as file:
-                head = file.read(rung.content.head)
+            with path.open("rb") as file:
+                head = file.read(content.head)
                 file.seek(chosen.start)
                 part.write_bytes(head + file.read(chosen.end - chosen.start))
-            found = self._pictures(part, ["-frames:v", "1", *self._filters(rung.target)])
+            found = self._pictures(part, ["-frames:v", "1", *self._filters(target)])
         finally:
             part.unlink(missing_ok=True)
         if len(found) != 1:
             raise EncoderFailed("No poster could be made of the highest rung.")
-        target.write_bytes(found[0])
+        path.with_name("poster.jpg").write_bytes(found[0])
 
-    def storyboard(self, rung: RungFile, folder: Path) -> list[Path]:
-        """Write the sheets and `storyboard.vtt`, which says where each time is; return all files.
+    def storyboard(self, path: Path, target: VideoTarget, content: FragmentedFile) -> None:
+        """Write the sheets of a finished rung beside it, and `storyboard.vtt`: where each time is.
 
         Raises EncoderFailed if other than the expected number of sheets comes out.
         """
-        fragments = rung.content.fragments
+        fragments = content.fragments
         every = -(-len(fragments) // MAX_PICTURES)
         shown = fragments[::every]
-        wide, high = thumbnail_size(rung.target)
+        wide, high = thumbnail_size(target)
         graph = [f"select=not(mod(n\\,{every}))", f"scale={wide}:{high}:flags=area"]
         sheets = self._pictures(
-            rung.path,
-            self._filters(rung.target, *graph, f"tile={ACROSS}x{DOWN}"),
+            path,
+            self._filters(target, *graph, f"tile={ACROSS}x{DOWN}"),
             before=["-skip_frame", "nokey"],
         )
         if len(sheets) != -(-len(shown) // (ACROSS * DOWN)):
             raise EncoderFailed(
                 f"The storyboard has {len(sheets)} sheets for {len(shown)} key frames."
             )
-        paths = [folder / f"storyboard{number}.jpg" for number in range(1, len(sheets) + 1)]
-        for path, sheet in zip(paths, sheets, strict=True):
-            path.write_bytes(sheet)
-        scale = rung.content.timescale
+        names = [f"storyboard{number}.jpg" for number in range(1, len(sheets) + 1)]
+        for name, sheet in zip(names, sheets, strict=True):
+            path.with_name(name).write_bytes(sheet)
+        scale = content.timescale
         times = [Fraction(max(0, f.shown), scale) for f in shown]
         last = fragments[-1]
         times.append(Fraction(last.shown_end, scale))
-        index = folder / "storyboard.vtt"
-        index.write_text(
-            storyboard_index(times, [path.name for path in paths], (wide, high)), encoding="utf-8"
-        )
-        return [*paths, index]
+        text = storyboard_index(times, names, (wide, high))
+        path.with_name("storyboard.vtt").write_text(text, encoding="utf-8")
 
     def _filters(self, target: VideoTarget, *filters: str) -> list[str]:
         toned = target.colour.transfer in RANGES

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
+from hevcq.domain.planning.ladder import segment_starts
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
 
 SHORTEST, LONGEST = Fraction(1, 2), Fraction(3, 2)
@@ -56,16 +58,9 @@ NO_RATES = Rates(0, 0)
 def video_segments(file: FragmentedFile, segment_s: float) -> tuple[Segment, ...]:
     """Group the fragments of a video, each of which begins with a key frame, on the grid."""
     step = Fraction(segment_s) * file.timescale
-    first = file.fragments[0].shown
-    groups: list[list[Fragment]] = []
-    border = Fraction(0)
-    for fragment in file.fragments:
-        at = fragment.shown - first
-        if at >= border or not groups:
-            groups.append([])
-            # One tick of grace: times were rounded to the file's time scale.
-            border = ((at + 1) // step + 1) * step - 1
-        groups[-1].append(fragment)
+    starts = segment_starts([fragment.shown for fragment in file.fragments], step)
+    borders = pairwise([*starts, len(file.fragments)])
+    groups = [list(file.fragments[begin:end]) for begin, end in borders]
     return timed(_without_rest(groups, file), file)
 
 

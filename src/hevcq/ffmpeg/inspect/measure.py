@@ -1,7 +1,7 @@
 """Measure the tracks of a file in one demux pass over every packet, in little memory.
 
-ffprobe prints a short line for each packet (about 3 s of CPU for a video of two hours), which is
-counted at once and not kept.
+ffprobe prints a short line for each packet (about 3 s of CPU for a video of two hours), of which its
+times and its size are kept.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from hevcq.domain.media.facts import Gaps, Measurement, MediaInfo, Stream, Strea
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.inputs import (
     KEYED,
-    KEYED_BY_KIND,
     REPEATING,
     FfmpegTools,
     display_name,
     input_options,
-    keyed,
     reading,
     whole,
 )
@@ -41,7 +39,11 @@ CUT_PACKETS = 16
 """Packets at either end among which a cut may leave some out: as many as a decoder reorders."""
 EVEN_SOUNDS = frozenset({"aac", "ac3", "eac3", "mp2", "mp3"})
 """Codecs whose packets are equally long, and come in silence too."""
-_FIELD = re.compile(r"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash)=([^|\n]+)")
+_FIELD = re.compile(
+    r"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash|has_b_frames)=([^|\n]+)"
+)
+UNTIMED = -(1 << 62)
+"""Stands for a time that a packet does not have."""
 
 
 def measure(
@@ -59,17 +61,17 @@ def measure(
         s.index for s in info.streams if s.codec.startswith(("pcm_", "hdmv_pgs_subtitle"))
     )
     repeating = frozenset(s.index for s in info.streams if s.codec in REPEATING)
-    counter = PacketCounter(repacketed, repeating)
+    reader = PacketReader(repacketed, repeating)
     show = [
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
         "-show_data_hash", "crc32", "-of", KEYED,
     ]  # fmt: skip
     errors = read_packets(
-        tools, location, show, counter.line, stop, packets_seen=lambda: counter.tracks
+        tools, location, show, reader.line, stop, packets_seen=lambda: reader.tracks
     )
     return Measurement(
         tracks=tuple(
-            track_measure(index, counted, info) for index, counted in sorted(counter.tracks.items())
+            track_measure(index, packets, info) for index, packets in sorted(reader.tracks.items())
         ),
         errors=errors,
         seconds=tools.clock.monotonic() - started,
@@ -77,56 +79,42 @@ def measure(
 
 
 @dataclass(slots=True)
-class _Counted:
-    """The running count of one stream, in ticks of its time base."""
+class Packets:
+    """The packets of one stream in the order of the file: times in ticks (or UNTIMED), sizes in bytes.
 
-    packets: int = 0
-    tiny: int = 0
-    bytes: int = 0
+    `keys` and `hidden` are the numbers of the packets flagged key and discard. `end` is when the last one
+    that is not hidden ends. `digest` is of all bytes, `content` of the same wherever packets begin.
+    """
+
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("l"))
+    keys: list[int] = field(default_factory=list)
+    hidden: set[int] = field(default_factory=set)
+    end: int | None = None
     digest: int = 0
     content: int = 0
-    discarded: int = 0
-    times: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    untimed: bool = False
-    """Whether a packet has no time, and its decoding time is in `times`."""
-    open_end: bool = False
-    """Whether the last frame has none: the last packet that is shown later than it is decoded."""
-    stored: tuple[int, int] | None = None
-    """The earliest and the latest time of all packets, with those flagged discard."""
-    end: int | None = None
-    last_dts: int | None = None
-    monotonic: bool = True
-    keys: list[int] = field(default_factory=list)
+    reordered: bool = False
+    """Whether the header says that its pictures are shown in another order."""
 
-    def decoded(self, dts: int | None) -> None:
-        """Note the decoding time of a packet, flagged discard or not."""
-        if dts is not None:
-            self.monotonic = self.monotonic and (self.last_dts is None or dts >= self.last_dts)
-            self.last_dts = dts
+    @property
+    def shown(self) -> list[int]:
+        """The numbers of the packets that are not flagged discard."""
+        return [number for number in range(len(self.pts)) if number not in self.hidden]
 
-    def packet(
-        self, pts: int | None, dts: int | None, duration: int, size: int, *, key: bool
-    ) -> None:
-        """Count one packet that is not flagged discard."""
-        self.packets += 1
-        if pts is None or pts != dts:
-            self.open_end = pts is None
-        if pts is None:
-            # AVI stores decoding times only.
-            pts = dts
-            self.untimed = True
-        if pts is None:
-            return
-        self.times.append(pts)
-        self.sizes.append(size)
-        self.end = max(pts + duration, self.end if self.end is not None else pts)
-        if key:
-            self.keys.append(pts)
+    def time(self, number: int) -> int:
+        """Return when a packet is shown; AVI stores decoding times only."""
+        pts = self.pts[number]
+        return self.dts[number] if pts == UNTIMED else pts
+
+    def steps(self) -> list[int]:
+        """Return the ticks from each decoding time to the next."""
+        known = [time for time in self.dts if time != UNTIMED]
+        return [after - before for before, after in pairwise(known)]
 
 
-class PacketCounter:
-    """Counts ffprobe's packets, a line of KEYED output each.
+class PacketReader:
+    """Reads the packets of each stream, as ffprobe prints them, a line of KEYED output each.
 
     Of a packet with side data ffprobe 5.1 prints the hash on a line of its own, and later versions
     something of the side data behind it.
@@ -135,66 +123,70 @@ class PacketCounter:
     def __init__(
         self, repacketed: frozenset[int] = frozenset(), repeating: frozenset[int] = frozenset()
     ) -> None:
-        """Count packets; the bytes of the streams `repacketed` are digested as a whole.
+        """Read packets; the bytes of the streams `repacketed` are digested as a whole.
 
         In those of `repeating` an empty packet shows the picture before it again, and is none itself.
         """
-        self.tracks: dict[int, _Counted] = {}
+        self.tracks: dict[int, Packets] = {}
+        self.index = -1
+        """The stream of the last packet."""
         self._repacketed, self._repeating = repacketed, repeating
-        self._last, self._last_index, self._last_size = _Counted(), -1, 0
 
     def line(self, text: str) -> None:
-        """Count a packet, or add the hash of the last one."""
+        """Add a packet, the hash of the last one, or what the header says of the last one's stream."""
         fields = dict(_FIELD.findall(text))
-        hashed = fields.get("data_hash")
-        if "stream_index" not in fields:
-            self._hashed(hashed)
-            return
-        index, size = int(fields["stream_index"]), _ticks(fields, "size") or 0
-        if not size and index in self._repeating:
-            return
-        track = self.tracks.get(index) or self.tracks.setdefault(index, _Counted())
-        self._last, self._last_index, self._last_size = track, index, size
-        track.bytes += size
-        self._hashed(hashed)
-        pts, dts, flags = _ticks(fields, "pts"), _ticks(fields, "dts"), fields.get("flags", "")
-        track.decoded(dts)
-        if pts is not None:
-            first, last = track.stored or (pts, pts)
-            track.stored = min(first, pts), max(last, pts)
-        if "D" in flags:
-            track.discarded += 1
-            return
-        track.tiny += size <= TINY_BYTES
-        track.packet(pts, dts, _ticks(fields, "duration") or 0, size, key="K" in flags)
+        if "stream_index" in fields:
+            size = whole(fields.get("size")) or 0
+            index = int(fields["stream_index"])
+            if not size and index in self._repeating:
+                return
+            self.index = index
+            self._packet(self.tracks.setdefault(index, Packets()), fields, size)
+        elif self.tracks and "has_b_frames" in fields:
+            self.tracks[self.index].reordered = fields["has_b_frames"] != "0"
+        if self.tracks and "data_hash" in fields:
+            self._hashed(self.tracks[self.index], fields["data_hash"])
 
-    def _hashed(self, hashed: str | None) -> None:
-        """Add the last packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
-        if hashed is None:
+    @staticmethod
+    def _packet(track: Packets, fields: dict[str, str], size: int) -> None:
+        pts, dts, duration = (whole(fields.get(name)) for name in ("pts", "dts", "duration"))
+        number, flags = len(track.pts), fields.get("flags", "")
+        track.pts.append(UNTIMED if pts is None else pts)
+        track.dts.append(UNTIMED if dts is None else dts)
+        track.sizes.append(size)
+        if "D" in flags:
+            track.hidden.add(number)
             return
-        track = self._last
+        if "K" in flags:
+            track.keys.append(number)
+        if (time := track.time(number)) != UNTIMED:
+            end = time + (duration or 0)
+            track.end = end if track.end is None else max(track.end, end)
+
+    def _hashed(self, track: Packets, hashed: str) -> None:
+        """Add the last packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
         track.digest = crc32(hashed.encode(), track.digest)
-        if self._last_index in self._repacketed:
+        if self.index in self._repacketed:
             # CRC-32 is affine in its start value: what these bytes add does not depend on those before.
-            zeros, own = bytes(self._last_size), int(hashed.rpartition(":")[2], 16)
+            zeros, own = bytes(track.sizes[-1]), int(hashed.rpartition(":")[2], 16)
             track.content = own ^ crc32(zeros, track.content) ^ crc32(zeros)
 
 
-def _ticks(fields: dict[str, str], name: str) -> int | None:
-    value = fields.get(name, "N/A")
-    return None if value == "N/A" else int(value)
-
-
-def track_measure(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
+def track_measure(index: int, packets: Packets, info: MediaInfo) -> TrackMeasure:
     stream = next((s for s in info.streams if s.index == index), None)
     tick = stream.tick if stream is not None else Fraction(1, 1000)
-
     video = stream is not None and stream.kind is StreamKind.VIDEO
-    times = tuple(_frame_times(counted, info)) if video else ()
-    first, last = counted.stored or (None, None)
-    keys = counted.keys if video else []
+    shown = packets.shown
+    timed = [n for n in shown if packets.time(n) != UNTIMED]
+    if video:
+        timed.sort(key=packets.time)
+    moments = sorted(map(packets.time, timed))
+    times = tuple(_frame_times(packets, moments, info)) if video else ()
+    stored = [time for time in packets.pts if time != UNTIMED]
+    keys = [n for n in packets.keys if packets.time(n) != UNTIMED] if video else []
     while len(keys) > MAX_KEYS:
         keys = keys[::2]
+    size = sum(packets.sizes)
 
     def seconds(ticks: int | None) -> float | None:
         return None if ticks is None else float(ticks * tick)
@@ -202,42 +194,44 @@ def track_measure(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasur
     return TrackMeasure(
         index=index,
         kind=stream.kind if stream is not None else StreamKind.DATA,
-        packets=counted.packets,
-        tiny=counted.tiny,
-        bytes=counted.bytes,
-        first_pts_s=seconds(min(counted.times, default=None)),
-        last_pts_s=seconds(max(counted.times, default=None)),
-        end_s=seconds(counted.end),
-        monotonic_dts=counted.monotonic,
-        discarded=counted.discarded,
-        first_stored_s=seconds(first),
-        last_stored_s=seconds(last),
+        packets=len(shown),
+        tiny=sum(packets.sizes[n] <= TINY_BYTES for n in shown),
+        bytes=size,
+        first_pts_s=seconds(min(moments, default=None)),
+        last_pts_s=seconds(max(moments, default=None)),
+        end_s=seconds(packets.end),
+        monotonic_dts=min(packets.steps(), default=0) >= 0,
+        discarded=len(packets.hidden),
+        first_stored_s=seconds(min(stored, default=None)),
+        last_stored_s=seconds(max(stored, default=None)),
         times=times,
-        sizes=tuple(size for _, size in sorted(zip(counted.times, counted.sizes, strict=True)))
-        if times
-        else (),
-        digest=f"{counted.digest:08x}" if counted.digest else "",
-        content=f"{counted.content:08x}:{counted.bytes}" if counted.content else "",
-        gaps=_gaps(info, stream, sorted(counted.times)) if stream is not None else None,
-        keys_s=tuple(float(pts * tick) for pts in keys),
+        sizes=tuple(packets.sizes[n] for n in timed) if times else (),
+        digest=f"{packets.digest:08x}" if packets.digest else "",
+        content=f"{packets.content:08x}:{size}" if packets.content else "",
+        gaps=_gaps(info, stream, moments) if stream is not None else None,
+        keys_s=tuple(float(packets.time(n) * tick) for n in keys),
     )
 
 
-def _frame_times(counted: _Counted, info: MediaInfo) -> Sequence[int]:
+def _frame_times(packets: Packets, times: Sequence[int], info: MediaInfo) -> Sequence[int]:
     """Return the times of all frames in order, or () if some are unknown.
 
     A program stream has a time only for the first frame that begins in a packet of its own. The others
     are known where all times are those of an even rate: a frame without one is decoded when an earlier
     one is shown.
     """
-    times = sorted(counted.times)
-    if not counted.untimed or info.format_name != "mpeg" or counted.stored is None:
-        return () if counted.untimed else times
+    shown = packets.shown
+    if all(packets.pts[n] != UNTIMED for n in shown):
+        return times
+    stored = [time for time in packets.pts if time != UNTIMED]
+    if info.format_name != "mpeg" or not stored or not times:
+        return ()
     step = min((b - a for a, b in pairwise(times) if b > a), default=1)
     even = range(times[0], times[0] + len(times) * step, step)
-    begins = counted.stored[0] == times[0]
-    ends = even[-1] - step * counted.open_end == times[-1]
-    return even if begins and ends and set(times) <= set(even) else ()
+    # Whether the last frame has none: the last packet that is shown later than it is decoded.
+    last = next((n for n in reversed(shown) if packets.pts[n] != packets.dts[n]), -1)
+    ends = even[-1] - step * (packets.pts[last] == UNTIMED) == times[-1]
+    return even if min(stored) == times[0] and ends and set(times) <= set(even) else ()
 
 
 def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
@@ -326,67 +320,19 @@ def shown_span(times: Sequence[int | None], stream: Stream) -> dict[str, float]:
     return {name: float(ticks * stream.tick) for name, ticks in seconds.items()}
 
 
-@dataclass(slots=True)
-class FrameTimes:
-    """The times of a stream's frames in storage order, in ticks, without those flagged discard.
-
-    `keys` holds (frame number, pts, dts) of each key frame, `sizes` is in bytes. `end` (of the
-    last frame) and `longest_step` (between two dts) are in ticks, `missing` counts frames without pts.
-    """
-
-    pts: array[int] = field(default_factory=lambda: array("q"))
-    sizes: array[int] = field(default_factory=lambda: array("l"))
-    keys: list[tuple[int, int, int | None]] = field(default_factory=list)
-    end: int | None = None
-    missing: int = 0
-    discarded_first: bool = False
-    monotonic: bool = True
-    longest_step: int = 0
-    delayed: bool = False
-    _last_dts: int | None = None
-
-    def line(self, text: str) -> None:
-        """Parse one line of ffprobe's KEYED_BY_KIND output: a packet or the stream."""
-        kind, _, rest = text.partition("|")
-        if kind == "stream":
-            self.delayed = self.delayed or bool(whole(keyed(rest).get("has_b_frames", "")))
-        elif kind == "packet":
-            self._packet(keyed(rest))
-
-    def _packet(self, fields: dict[str, str]) -> None:
-        names = ("pts", "dts", "duration", "size")
-        pts, dts, duration, size = (whole(fields.get(name, "")) for name in names)
-        flags = fields.get("flags", "")
-        if dts is not None:
-            if self._last_dts is not None:
-                self.monotonic = self.monotonic and dts > self._last_dts
-                self.longest_step = max(self.longest_step, dts - self._last_dts)
-            self._last_dts = dts
-        if "D" in flags:
-            self.discarded_first = self.discarded_first or not self.pts
-            return
-        if pts is None:
-            self.missing += 1
-            return
-        if "K" in flags:
-            self.keys.append((len(self.pts), pts, dts))
-        self.pts.append(pts)
-        self.sizes.append(size or 0)
-        end = pts + (duration or 0)
-        self.end = end if self.end is None else max(self.end, end)
-
-
-def frame_times(
+def frame_packets(
     tools: FfmpegTools, location: str, stream_index: int, stop: threading.Event
-) -> tuple[FrameTimes, tuple[str, ...]]:
-    """Read the packets of one stream; return its frame times and the errors of the pass.
+) -> tuple[Packets, tuple[str, ...]]:
+    """Read the packets of one stream; return them and the errors of the pass.
 
     Raises SourceUnreadable, SourceGone or Unavailable as `read_packets` does.
     """
-    times = FrameTimes()
+    reader = PacketReader()
     show = [
         "-select_streams", str(stream_index), "-show_entries",
-        "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", KEYED_BY_KIND,
+        "packet=stream_index,pts,dts,duration,size,flags:stream=has_b_frames", "-of", KEYED,
     ]  # fmt: skip
-    errors = read_packets(tools, location, show, times.line, stop, packets_seen=lambda: times.pts)
-    return times, errors
+    errors = read_packets(
+        tools, location, show, reader.line, stop, packets_seen=lambda: reader.tracks
+    )
+    return reader.tracks.get(stream_index, Packets()), errors

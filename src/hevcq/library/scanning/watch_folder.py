@@ -10,9 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
@@ -188,44 +186,24 @@ _LOCAL = (
     " ramfs reiserfs tmpfs ufs vfat xfs zfs"
 )
 LOCAL = frozenset(_LOCAL.split())
-"""File systems whose changes all pass this machine's kernel. Any other one is rescanned."""
+"""File systems whose changes all pass this machine's kernel. Any other or unknown one is rescanned."""
 
 
-class _Mounted(Protocol):
-    @property
-    def mountpoint(self) -> str: ...
-
-    @property
-    def fstype(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """The file system of a folder, and whether its changes are reported."""
-
-    kind: str
-
-    @property
-    def gives_events(self) -> bool:
-        """Whether changes are reported; an unknown file system counts as one that does not."""
-        return self.kind in LOCAL
-
-
-def _system_mounts() -> Sequence[_Mounted]:
+def _mounts() -> list[tuple[str, str]]:
     with suppress(OSError, psutil.Error):
-        return psutil.disk_partitions(all=True)
-    return ()
+        return [(each.mountpoint, each.fstype) for each in psutil.disk_partitions(all=True)]
+    return []
 
 
-def mount_of(folder: Path, mounts: Callable[[], Sequence[_Mounted]] = _system_mounts) -> Mount:
-    """Return the mount that holds `folder`; of several at one place the last mounted one."""
+def file_system_of(folder: Path, mounts: Callable[[], Iterable[tuple[str, str]]] = _mounts) -> str:
+    """Return the kind of file system that holds `folder`; of several at one place the last mounted one."""
     path = Path(os.path.realpath(folder))
-    best, kind = -1, ""
-    for each in mounts():
-        place = Path(each.mountpoint)
+    best, found = -1, ""
+    for mountpoint, kind in mounts():
+        place = Path(mountpoint)
         if path.is_relative_to(place) and len(place.parts) >= best:
-            best, kind = len(place.parts), each.fstype.lower()
-    return Mount(kind)
+            best, found = len(place.parts), kind.lower()
+    return found
 
 
 def open_for_writing(paths: Collection[Path]) -> frozenset[Path]:
