@@ -98,7 +98,8 @@ def test_languages_stay_and_what_collectors_add_is_named(tmp_path: Path) -> None
     assert sorted(plan.losses) == [
         "editions, order or nesting of the chapters",
         "links to other files of the segment",
-        "structured tags of the file",
+        "structured tags (ACTOR) of the file",
+        "structured tags (TITLE) of the file",
     ]
     assert [s.language for s in made.streams] == ["de-CH", "pt-BR"]
     assert b"of before" not in data

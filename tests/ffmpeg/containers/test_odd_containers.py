@@ -111,6 +111,12 @@ def tag(*ids: int) -> bytes:
     return element(TAG, element(TARGETS, level, *targets), element(SIMPLE, element(0x45A3, "A")))
 
 
+def levelled(level: str) -> bytes:
+    """Return a tag as mkvmerge writes a track's statistics, of the level 50 with a name."""
+    targets = element(TARGETS, element(0x68CA, 50), element(0x63CA, level), element(0x63C5, 7))
+    return element(TAG, targets, element(SIMPLE, element(0x45A3, "BPS"), element(0x4487, "1")))
+
+
 CHAPTERED = ("chapters", "editions, order or nesting")
 
 
@@ -124,10 +130,12 @@ CHAPTERED = ("chapters", "editions, order or nesting")
         ([atoms(element(0x45DD, 1))], [CHAPTERED]),
         ([atoms(element(ATOM, element(ATOM, b"x")))], [CHAPTERED]),
         ([element(CHAPTERS, *[element(EDITION, b"")] * 2)], [CHAPTERED]),
-        ([element(TAGS, tag())], [("file", "structured tags")]),
-        ([element(TAGS, tag(90))], [("file", "structured tags")]),
-        ([element(TRACKS, track()), element(TAGS, tag(7))], [("file", "structured tags")]),
+        ([element(TAGS, tag())], [("file", "structured tags (A)")]),
+        ([element(TAGS, tag(90))], [("file", "structured tags (A)")]),
+        ([element(TRACKS, track()), element(TAGS, tag(7))], [("file", "structured tags (A)")]),
         ([element(TAGS, element(TAG, element(TARGETS, b"")))], []),
+        ([element(TAGS, levelled("MOVIE"))], []),
+        ([element(TAGS, levelled("OPERA"))], [("file", "structured tags (BPS)")]),
     ],
 )
 def test_what_a_matroska_says_beside_ffmpegs_tags_is_named(tables, found) -> None:

@@ -27,9 +27,12 @@ _CROPS = frozenset({0x54CC, 0x54BB, 0x54DD, 0x54AA})
 CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45BD
 _ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
 TAGS, TAG, TARGETS, SIMPLE = 0x1254C367, 0x7373, 0x63C0, 0x67C8
-_LEVEL, LEVEL_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x447B, 0x4485
+_LEVEL, LEVEL_NAME, _TAG_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x45A3, 0x447B, 0x4485
 _TAGGED_EDITION = 0x63C9
-_USUAL_LEVEL = 50
+_USUAL_LEVEL, _USUAL_NAMES = 50, {"", "MOVIE"}
+"""Of a tag of the whole video: mkvmerge calls the level of each track's statistics so."""
+_SHOWN_NAMES, _MAX_NAME = 5, 40
+"""Names of a structured tag's parts that are told, and characters of each."""
 _TABLES = (INFO, TRACKS, CHAPTERS, TAGS)
 _CUES, _POINT, _TIME, _PLACES, _AT, _SCALE = 0x1C53BB6B, 0xBB, 0xB3, 0xB7, 0xF1, 0x2AD7B1
 _MS = 1_000_000
@@ -108,7 +111,7 @@ def metadata(file: BinaryIO, size: int) -> Iterator[MetadataItem]:
         elif table.number == TAGS:
             for tag in _parts(file, table, TAG):
                 if _is_structured(file, tag):
-                    yield _item(file, tag, "file", "structured tags")
+                    yield _item(file, tag, "file", f"structured tags ({_tag_names(file, tag)})")
     marked = (value_of(file, e, each) for e in editions for each in (_ORDERED, _HIDDEN_EDITION))
     if len(editions) > 1 or any(marked) or any(_is_rich(file, atom) for atom in atoms):
         yield _item(file, chapters[0], "chapters", "editions, order or nesting")
@@ -189,11 +192,18 @@ def _is_structured(file: BinaryIO, tag: Element) -> bool:
     targets = _parts(file, tag, TARGETS)
     odd = any(
         value_of(file, each, _LEVEL) not in {0, _USUAL_LEVEL}
-        or any(text_of(file, name) for name in _parts(file, each, LEVEL_NAME))
+        or any(text_of(file, name) not in _USUAL_NAMES for name in _parts(file, each, LEVEL_NAME))
         or value_of(file, each, _TAGGED_EDITION)
         for each in targets
     )
     return bool(simple) and (odd or any(_is_nested(file, each) for each in simple))
+
+
+def _tag_names(file: BinaryIO, tag: Element) -> str:
+    """Return what the parts of a tag are called; they may be any text."""
+    parts = (p for simple in _parts(file, tag, SIMPLE) for p in _parts(file, simple, _TAG_NAME))
+    names = dict.fromkeys(text_of(file, each)[:_MAX_NAME] for each in parts)
+    return ", ".join([*names][:_SHOWN_NAMES] + ["…"] * (len(names) > _SHOWN_NAMES))
 
 
 def _is_nested(file: BinaryIO, simple: Element) -> bool:
