@@ -293,6 +293,41 @@ def test_dolby_vision_is_kept_where_it_stays_true(facts, recipe, kept) -> None:
         assert not any("Dolby Vision" in notice for notice in made.notices)
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"dolby_vision": True, "dolby_profile": "5"},
+            "Dolby Vision (profile 5) without a base layer",
+        ),
+        ({"dolby_vision": True}, "Dolby Vision without a base layer"),
+        (
+            {"dolby_vision": True, "dolby_profile": "7.6", "dolby_base": "hdr10"},
+            "Dolby Vision (profile 7.6), which no encoder here writes",
+        ),
+        (
+            {"dolby_vision": True, "dolby_profile": "8.4", "dolby_base": "hlg"},
+            "Dolby Vision (profile 8.4), which only ffmpeg 7.1 and later can write",
+        ),
+        (
+            {
+                "dolby_vision": True,
+                "dolby_profile": "8.4",
+                "dolby_base": "hlg",
+                "dolby_writable": True,
+            },
+            "Dolby Vision (profile 8.4), which this profile does not keep",
+        ),
+        ({"hdr10_plus": True}, "HDR10+ dynamic metadata, which encoders drop without a word"),
+    ],
+)
+def test_dynamic_hdr_that_is_refused_is_called_by_name_with_the_reason(facts, said) -> None:
+    made = make_plan(profile("hevc"), media(video(**facts), audio()))
+
+    assert isinstance(made, Refuse)
+    assert f"The picture carries {said}" in made.detail
+
+
 @pytest.mark.parametrize("base", ["hdr10", "hlg", "sdr"])
 def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base: str) -> None:
     stream = video(dolby_vision=True, dolby_base=base)

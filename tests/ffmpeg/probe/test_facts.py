@@ -121,6 +121,19 @@ def test_what_no_rendition_holds_is_seen():
     assert video_of(codec_tag_string="dvh1").dolby_vision
 
 
+@pytest.mark.parametrize(
+    ("profile", "base", "named", "writable"),
+    [(5, 0, "5", False), (7, 6, "7.6", False), (8, 1, "8.1", True), (8, 4, "8.4", True)],
+)
+def test_dolby_vision_has_a_name(profile, base, named, writable):
+    record = {"side_data_type": "DOVI configuration record", "dv_profile": profile}
+    record["dv_bl_signal_compatibility_id"] = base
+
+    found = video_of(codec_name="hevc", side_data_list=[record])
+
+    assert (found.dolby_profile, found.dolby_writable) == (named, writable)
+
+
 def test_an_unknown_kind_of_stream_is_data():
     info = media_info(
         {"streams": [{"index": 3, "disposition": {"default": 1}, "tags": {"LANGUAGE": "und"}}]}

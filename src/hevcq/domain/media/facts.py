@@ -25,6 +25,8 @@ PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
 """Codecs that nobody records interlaced video in."""
 RECORDINGS, LATE_S = frozenset({"mpegts", "mpeg"}), 2.0
 """Demuxers without a list of streams, and the seconds after which ffmpeg may know nothing of a sound in them."""
+WRITTEN_DOLBY = frozenset({"8.1", "8.4"})
+"""Profiles of Dolby Vision that ffmpeg 7.1 and later write."""
 SERVICE_TAGS = ("service_name", "service_provider")
 """What a broadcast says of the programme: the station."""
 STILL_S = 0.5
@@ -118,6 +120,7 @@ class VideoFacts(Frozen):
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
     dolby_vision: bool = False
+    dolby_profile: str = Field(default="", description="such as 5 or 8.4; empty: unknown")
     dolby_base: str = Field(
         default="",
         description="what a player without Dolby Vision shows: hdr10, hlg, sdr, or empty: nothing true",

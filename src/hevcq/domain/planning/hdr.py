@@ -1,11 +1,12 @@
 """Decide what becomes of HDR and of Dolby Vision metadata, and refuse what would be lost or untrue."""
 
 from hevcq.domain.formats import SOFTWARE, VIDEO_FORMATS, Container, VideoCodec
-from hevcq.domain.media.facts import VideoFacts
+from hevcq.domain.media.facts import WRITTEN_DOLBY, VideoFacts
 from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.profile import LossPolicy, PixelFormatPolicy, Profile
 
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+LOST_HDR10_PLUS = "HDR10+ dynamic metadata, which encoders drop without a word"
 UNMARKED_IN_MOV = Refuse(
     policy="policies.dynamic_hdr",
     detail="The picture carries Dolby Vision metadata, which ffmpeg does not mark in a MOV; set "
@@ -42,9 +43,24 @@ def refused_dolby(facts: VideoFacts) -> Refuse | None:
         return None
     return Refuse(
         policy="policies.dynamic_hdr",
-        detail="The picture is Dolby Vision without a base layer that shows true colours by itself "
-        "(profile 5), so its metadata cannot be left out.",
+        detail=f"The picture carries {_dolby(facts)} without a base layer that shows true colours by "
+        "itself, so its metadata cannot be left out.",
     )
+
+
+def lost_dolby(facts: VideoFacts) -> str:
+    """Return Dolby Vision with its profile, and why the encode does not keep it."""
+    why = "no encoder here writes"
+    if facts.dolby_writable:
+        why = "this profile does not keep"
+    elif facts.dolby_profile in WRITTEN_DOLBY:
+        why = "only ffmpeg 7.1 and later can write"
+    return f"{_dolby(facts)}, which {why}"
+
+
+def _dolby(facts: VideoFacts) -> str:
+    profile = f" (profile {facts.dolby_profile})" if facts.dolby_profile else ""
+    return f"Dolby Vision{profile}"
 
 
 def refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:

@@ -19,13 +19,16 @@ from hevcq.domain.media.facts import Colour, Stream, TrackMeasure, VideoFacts
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
 from hevcq.domain.planning.hdr import (
     HDR_TRANSFERS,
+    LOST_HDR10_PLUS,
     keeps_dolby,
+    lost_dolby,
     maps_tones,
     refused_dolby,
     refused_hdr,
 )
 from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile
 
+LOST = "which the encode would lose"
 SDR = Colour(range="tv", space="bt709", transfer="bt709", primaries="bt709")
 """The colour of a picture whose tones were mapped, or that was RGB."""
 USUAL_RATES = tuple(
@@ -124,19 +127,18 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Itera
     never_carried = (
         (
             facts.dolby_vision and not _keeps_dolby(profile, facts),
-            *("dynamic_hdr", policies.dynamic_hdr, "Dolby Vision metadata"),
+            *("dynamic_hdr", policies.dynamic_hdr, lost_dolby(facts)),
         ),
-        (facts.hdr10_plus, "dynamic_hdr", policies.dynamic_hdr, "HDR10+ dynamic metadata"),
-        (facts.stereo_3d, "immersive", policies.immersive, "a stereoscopic layout"),
+        (facts.hdr10_plus, "dynamic_hdr", policies.dynamic_hdr, LOST_HDR10_PLUS),
+        (facts.stereo_3d, "immersive", policies.immersive, f"a stereoscopic layout, {LOST}"),
         # The parts of a split video cannot hold it, and ffmpeg's support in MP4 is experimental.
-        (facts.spherical, "immersive", policies.immersive, "a spherical (360 degree) mapping"),
+        (facts.spherical, "immersive", policies.immersive, f"a 360 degree mapping, {LOST}"),
     )
     for present, name, policy, what in never_carried:
         if present and policy in {LossPolicy.REFUSE, LossPolicy.KEEP}:
             yield Refuse(
                 policy=f"policies.{name}",
-                detail=f"The picture carries {what}, which the encode would lose; set "
-                f"policies.{name} to drop to encode without it.",
+                detail=f"The picture carries {what}; set policies.{name} to drop to encode without it.",
             )
     if codec == "h264" and facts.colour.transfer == "smpte2084" and policies.hdr is LossPolicy.KEEP:
         yield Refuse(

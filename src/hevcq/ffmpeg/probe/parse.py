@@ -8,6 +8,7 @@ from typing import Any
 
 from hevcq.domain.media.facts import (
     SERVICE_TAGS,
+    WRITTEN_DOLBY,
     AudioFacts,
     Chapter,
     Colour,
@@ -123,6 +124,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         light_level=_light(side.get("Content light level metadata")),
         dolby_vision=any("dovi" in name.lower() or "dolby" in name.lower() for name in side)
         or _fourcc(raw) in {"dvh1", "dvhe", "dvav", "dva1", "dav1"},
+        dolby_profile=_dolby_profile(side.get("DOVI configuration record") or {}),
         dolby_base=_dolby_base(side.get("DOVI configuration record")),
         dolby_writable=_one_layer(raw, side.get("DOVI configuration record") or {}),
         hdr10_plus=any("HDR10+" in name or "2094-40" in name for name in side),
@@ -141,10 +143,14 @@ def _dolby_base(record: Json | None) -> str:
     return {1: "hdr10", 2: "sdr", 4: "hlg", 6: "hdr10"}.get(compatible or 0, "")
 
 
+def _dolby_profile(record: Json) -> str:
+    named = (record.get(f"dv_{name}") for name in ("profile", "bl_signal_compatibility_id"))
+    return ".".join(str(number) for number in map(_whole, named) if number)
+
+
 def _one_layer(raw: Json, record: Json) -> bool:
-    """Return whether it is Dolby Vision 8.1 or 8.4 in HEVC, whose base layer is HDR by itself."""
-    named = _whole(record.get("dv_profile")), _whole(record.get("dv_bl_signal_compatibility_id"))
-    return raw.get("codec_name") == "hevc" and named in {(8, 1), (8, 4)}
+    """Return whether it is Dolby Vision in HEVC whose base layer is HDR by itself."""
+    return raw.get("codec_name") == "hevc" and _dolby_profile(record) in WRITTEN_DOLBY
 
 
 def _audio(raw: Json) -> AudioFacts:
