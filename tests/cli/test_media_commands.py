@@ -53,11 +53,14 @@ def test_a_page_shows_the_rendition_beside_its_original_and_needs_no_other_file(
     assert ran.code == 0, ran.err
     text = page.read_text()
     assert name in text
-    scores = [float(score) for score in re.findall(r"<h2>Worst frame[^:]*: (\d+\.\d) at ", text)]
+    shown = re.findall(r"<h2>([^:<]*frame)[^:]*: (\d+\.\d) at ", text)
+    assert [name for name, _ in shown[:3]] == ["Worst frame", "Median frame", "Best frame"]
+    scores = [float(score) for _, score in shown[:3]]
     assert scores == sorted(scores)
-    assert len(scores) >= 1
+    assert scores[0] < scores[2]
     pictures = [b64decode(each) for each in re.findall(r"base64,([^\"]+)", text)]
-    assert [each[:3] for each in pictures] == [b"\xff\xd8\xff"] * 2 * len(scores)
+    assert [each[:3] for each in pictures] == [b"\xff\xd8\xff"] * 2 * len(shown)
+    assert len(set(pictures)) == len(pictures)
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert hevcq("compare", clip, rendition, "--output", page).code == ExitCode.USAGE
 

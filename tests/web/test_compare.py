@@ -4,6 +4,7 @@ import re
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from html import escape
 
 import pytest
 
@@ -25,7 +26,9 @@ class Pairs(FramePairs):
 
     def compare(self, folder, *, on_place, stop):
         on_place(0, 1)
-        return Comparison("vmaf", ((1.0, 91.0), (2.0, 97.0)), (Still(1.0, 91.0, b"s", b"m"),))
+        return Comparison(
+            "vmaf", ((1.0, 91.0), (2.0, 97.0)), (Still(1.0, 91.0, b"s", b"m", "Worst frame"),)
+        )
 
     def around(self, at_s, count, folder, *, stop):
         shown = [at_s + n / 25 for n in range(count)]
@@ -76,12 +79,17 @@ def test_only_operators_and_the_owner_see_frames(ann, farm, opened_files):
     assert opened_files == []
 
 
-@pytest.mark.parametrize("at", ["nan", "-1", "1:2:3:4", "soon", "1e99"])
-def test_a_time_that_is_none_is_refused(operator, farm, opened_files, at):
+@pytest.mark.parametrize("at", ["nan", "-1", "1:2:3:4", "soon", "1e99", "<b>"])
+def test_a_time_that_is_none_is_one_sentence_beside_what_was_typed(
+    operator, farm, opened_files, at
+):
     _, job = farm.done("a.mp4")
 
-    assert page_of(operator, job, f"?at={at}").status_code == 400
-    assert press(operator, job, at).status_code == 400
+    for came in (page_of(operator, job, f"?at={at}"), press(operator, job, at)):
+        assert came.status_code == 422
+        assert "Write a time as seconds, or as 1:02:03.5." in came.text
+        assert f'value="{escape(at)}"' in came.text, "nothing has to be typed anew"
+        assert "Show</button>" in came.text
     assert opened_files == []
 
 
@@ -140,6 +148,7 @@ def test_the_worst_frames_come_first_and_a_place_frame_by_frame(operator, farm, 
     html = page_of(operator, job).text
     assert opened_files == [(path, target)]
     assert "Worst frame</strong>, 0:00:01.0: 91.0" in html
+    assert re.search(r"<span>Original</span>\s*<span>Rendition</span>", html), "which side is which"
     assert "hx-get" not in html, "nothing changes any more"
     base = f"/board/jobs/{job.job_id}/compare"
     assert operator.get(f"{base}/0-source.jpg").content == b"s"

@@ -125,20 +125,24 @@ class Aim(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """One frame of a source and of its rendition, each as a JPEG; `at_s` from the first frame."""
+    """One frame of a source and of its rendition, each as a JPEG; `at_s` from the first frame.
+
+    `name` says which one it is of those all over a video.
+    """
 
     at_s: float
     score: float
     source: bytes
     made: bytes
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """How much frames all over a rendition look like their source's.
 
-    `frames` are (seconds, score) of those that were measured, `stills` the worst of each place, the
-    very worst first.
+    `frames` are (seconds, score) of those that were measured, `stills` the worst, the median and the
+    best, then the worst of each other place, the worst first.
     """
 
     metric: str

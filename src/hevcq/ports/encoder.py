@@ -69,7 +69,7 @@ class FramePairs(ABC):
     def compare(
         self, folder: Path, *, on_place: OnPlace, stop: threading.Event
     ) -> Comparison | None:
-        """Score frames all over the rendition, and show the worst of each place; None if none can be read."""
+        """Score frames all over the rendition, and show some (see `Comparison`); None if none can be read."""
 
     @abstractmethod
     def around(

@@ -54,12 +54,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class ShownFrames:
-    """How far a look is: `problem` says why it failed, `frames` are (seconds, score), and so are `stills`,
-    whose pictures are asked for by their number. Sizes in bytes; `waiting` says what is done now."""
+    """How far a look is: `problem` says why it failed, `frames` are (seconds, score), `shown` those with
+    pictures, which are asked for by their number, with a name. Sizes in bytes; `waiting`: what is done now."""
 
     metric: str = ""
     frames: Sequence[tuple[float, float]] = ()
-    stills: Sequence[tuple[float, float]] = ()
+    shown: Sequence[tuple[float, float, str]] = ()
     sizes: tuple[int, int] = (0, 0)
     waiting: str = ""
     problem: str = ""
@@ -240,7 +240,7 @@ class Comparisons:
         facts = {
             "metric": found.metric,
             "frames": found.frames,
-            "stills": [(still.at_s, still.score) for still in found.stills],
+            "shown": [(still.at_s, still.score, still.name) for still in found.stills],
             "sizes": sizes,
         }
         (temp / "shown.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -4,7 +4,6 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
-from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -43,9 +42,9 @@ def compare(
 ) -> None:
     """Show a rendition beside its original, on one page.
 
-    Writes one HTML file that needs no other: the worst measured frame of each place, the very worst
-    first, with a slider between both, the score over time, and the sizes. Measures VMAF, or SSIM where no
-    program measures VMAF or the video is HDR.
+    Writes one HTML file that needs no other: the worst, the median and the best measured frame, and the
+    worst of other places, with a slider between both, the score over time, and the sizes. Measures VMAF,
+    or SSIM where no program measures VMAF or the video is HDR.
     """
     cli = cli_of(ctx)
     require_existing([source, rendition, output.absolute().parent])
@@ -76,8 +75,8 @@ def _ignore(_number: int, _count: int) -> None:
     """Show no progress: the command takes about as long as a search for a quality."""
 
 
-MAX_STILLS = 8
-"""Places shown: two pictures each, of up to 2 MB in 4K."""
+MAX_STILLS = 10
+"""Frames shown: two pictures each, of up to 2 MB in 4K."""
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1.5rem .2rem 0}
@@ -108,7 +107,7 @@ def compare_page(
     if aim is not None:
         rows.append(("Asked for", escape(aim.in_words())))
     table = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
-    stills = "".join(map(_figure, count(1), found.stills[:MAX_STILLS]))
+    stills = "".join(map(_figure, found.stills[:MAX_STILLS]))
     curve = f"<h2>What was tried</h2>{curve_svg(aim)}" if aim and aim.probes else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(names[0])}</title>'
@@ -122,15 +121,14 @@ def _share(sizes: tuple[int, int]) -> str:
     return f"{100 * sizes[1] / max(1, sizes[0]):.0f} % of the original"
 
 
-def _figure(number: int, still: Still) -> str:
-    name = "Worst frame" if number == 1 else f"Worst frame of another place ({number})"
+def _figure(still: Still) -> str:
     first, second = (b64encode(each).decode("ascii") for each in (still.source, still.made))
-    where = f"{name}: {still.score:.1f} at {timecode(still.at_s)}"
+    where = f"{still.name}: {still.score:.1f} at {timecode(still.at_s)}"
     return (
         f"<figure><h2>{where}</h2><div class=pair>"
         f'<img alt="original" src="data:image/jpeg;base64,{first}">'
         f'<img class=made alt="rendition" src="data:image/jpeg;base64,{second}"></div>'
-        f'<input type=range aria-label="{name}: how much is the original" value=50>'
+        f'<input type=range aria-label="{still.name}: how much is the original" value=50>'
         "<figcaption>Left of the line the original, right of it the rendition.</figcaption></figure>"
     )
 

@@ -24,8 +24,8 @@ from hevcq.ports.encoder import TRIMMED, FramePairs, OnPlace, VerifyRequest
 
 MAX_PICTURES = 24
 """Pictures taken of one place: those of 4K have 2 MB each."""
-END = b"\xff\xd9"
-"""The mark that ends a JPEG; within its data 0xff is followed by 0 or by a restart mark."""
+BEGIN, END = b"\xff\xd8", b"\xff\xd9"
+"""The marks around a JPEG; within its data 0xff is followed by 0 or by a restart mark."""
 _Pick = Callable[[Sequence[float]], Sequence[int]]
 
 
@@ -58,15 +58,14 @@ class MeasuredPairs(FramePairs):
     def compare(
         self, folder: Path, *, on_place: OnPlace, stop: threading.Event
     ) -> Comparison | None:
-        frames, stills = list[tuple[float, float]](), list[Still]()
+        frames, stills = list[tuple[float, float]](), list[Sequence[Still]]()
         begins = places(self.source, 1)
         for number, at in enumerate(begins):
             on_place(number, len(begins))
-            scored, worst = self._look(at, _worst, folder, stop)
+            scored, shown = self._look(at, _telling, folder, stop)
             frames += scored
-            stills += worst
-        stills.sort(key=lambda still: still.score)
-        return Comparison(self.name, tuple(frames), tuple(stills)) if frames else None
+            stills += [shown] if shown else []
+        return Comparison(self.name, tuple(frames), _named(stills)) if frames else None
 
     def around(
         self, at_s: float, count: int, folder: Path, *, stop: threading.Event
@@ -123,7 +122,8 @@ class MeasuredPairs(FramePairs):
         words += ["-fps_mode", "passthrough", "-enc_time_base", "1:1000"]
         words += ["-frames:v", str(len(numbers)), "-c:v", "mjpeg", "-q:v", "3"]
         out = self._read([path], [*words, "-f", "image2pipe", "-"], stop)
-        return [each + END for each in out.split(END + b"\xff\xd8")] if out else []
+        inside = out.removeprefix(BEGIN).removesuffix(END)
+        return [BEGIN + each + END for each in inside.split(END + BEGIN)] if out else []
 
     def _read(self, files: Sequence[Path], words: Sequence[str], stop: threading.Event) -> bytes:
         """Return what ordinary ffmpeg writes of some scratch files."""
@@ -136,5 +136,21 @@ class MeasuredPairs(FramePairs):
         return done.stdout if done.returncode == 0 else b""
 
 
-def _worst(scores: Sequence[float]) -> Sequence[int]:
-    return [min(range(len(scores)), key=scores.__getitem__)] if scores else ()
+def _telling(scores: Sequence[float]) -> Sequence[int]:
+    """Return the numbers of the worst, the median and the best frame, in order; fewer if they are the same."""
+    ranked = sorted(range(len(scores)), key=scores.__getitem__)
+    return sorted({ranked[0], ranked[len(ranked) // 2], ranked[-1]}) if ranked else ()
+
+
+def _named(stills: Sequence[Sequence[Still]]) -> tuple[Still, ...]:
+    """Return the frames of all places that are shown: see `Comparison`."""
+    ranked = sorted((still for place in stills for still in place), key=lambda still: still.score)
+    if not ranked:
+        return ()
+    worst = [min(place, key=lambda still: still.score) for place in stills]
+    worst.sort(key=lambda still: still.score)
+    named = [("Worst frame", worst[0]), ("Median frame", ranked[len(ranked) // 2])]
+    named += [("Best frame", ranked[-1])]
+    named += [(f"Worst frame of place {n}", still) for n, still in enumerate(worst[1:], 2)]
+    first = {still.at_s: replace(still, name=name) for name, still in reversed(named)}
+    return tuple(first[at] for at in dict.fromkeys(still.at_s for _, still in named))

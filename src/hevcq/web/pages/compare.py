@@ -80,7 +80,7 @@ def _subject(request: Request) -> _Subject:
 
 
 def _at(text: str) -> float | None:
-    """Return the seconds of `1:02:03.5`, or None of "". Raises HTTPException 400."""
+    """Return the seconds of `1:02:03.5`, or None of "". Raises UsageError."""
     if not text.strip():
         return None
     try:
@@ -89,7 +89,7 @@ def _at(text: str) -> float | None:
     except ValueError:
         found = math.nan
     if not 0 <= found <= MAX_AT_S or len(parts) > 3:
-        raise HTTPException(400, "Write a time as seconds, or as 1:02:03.5.")
+        raise UsageError("Write a time as seconds, or as 1:02:03.5.")
     return found
 
 
@@ -98,9 +98,16 @@ def _look(request: Request, subject: _Subject) -> Look:
 
 
 def show(request: Request) -> Response:
-    subject = _subject(request)
-    app, look = services_of(request).app, _look(request, subject)
-    why_not = ""
+    return _page(request, _subject(request), request.query_params.get("at", ""))
+
+
+def _page(request: Request, subject: _Subject, typed: str, wrong: str = "") -> Response:
+    """Return the page at a time that was typed; `wrong` says in its form why nothing was asked for."""
+    app, why_not = services_of(request).app, ""
+    try:
+        look = Look(subject.job, _at(typed))
+    except UsageError as error:
+        look, wrong = Look(subject.job), str(error)
     try:
         require_comparable(subject.job)
     except UsageError as error:
@@ -112,11 +119,14 @@ def show(request: Request) -> Response:
     return page(
         request,
         "compare.html",
+        status=422 if wrong else 200,
         job=subject.job,
         title=video.title if video else place(subject.job.source.key).rpartition("/")[2],
         address=subject.path,
         back=subject.back,
         at=look.at_s,
+        wrong=wrong,
+        typed=typed,
         live=f"{subject.path}/now{_query(look)}" if found and found.waiting else "",
         now_html=_now(request, subject, look),
         why_not=why_not,
@@ -138,7 +148,7 @@ def _now(request: Request, subject: _Subject, look: Look) -> str:
     proof = None
     if job.rendition is not None and found is not None and found.metric and look.at_s is None:
         proof = certificate_of(services.app, job)
-    last = found.stills[-1][0] if found and found.stills else 0.0
+    last = found.shown[-1][0] if found and found.shown else 0.0
     return render(
         "compare_now.html",
         found=found,
@@ -157,8 +167,12 @@ def _now(request: Request, subject: _Subject, look: Look) -> str:
 def ask(request: Request, form: Mapping[str, str]) -> Response:
     """Compare now, in the background."""
     subject = _subject(request)
-    look = Look(subject.job, _at(form.get("at", "")))
-    services_of(request).comparisons.ask(look, person_of(request).owner)
+    typed = form.get("at", "")
+    try:
+        look = Look(subject.job, _at(typed))
+        services_of(request).comparisons.ask(look, person_of(request).owner)
+    except UsageError as error:
+        return _page(request, subject, typed, str(error))
     return RedirectResponse(f"{subject.path}{_query(look)}", 303)
 
 

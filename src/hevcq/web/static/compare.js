@@ -9,7 +9,7 @@ function lay(figure) {
   slider.value = "50";
   slider.setAttribute("aria-label", `${figure.dataset.pair}: share of the original`);
   slider.addEventListener("input", () => pair.style.setProperty("--cut", `${slider.value}%`));
-  pair.after(slider);
+  figure.querySelector(".sides").after(slider);
 }
 function step(section) {
   if (section.dataset.steps) return;
