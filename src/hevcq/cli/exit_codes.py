@@ -36,7 +36,8 @@ class ExitCode(IntEnum):
 MEANING: dict[ExitCode, str] = {
     ExitCode.OK: "everything is done; skipped files count as done",
     ExitCode.SOME_FAILED: (
-        "some files failed or were refused (listed, or kept as dead letters); the others are done"
+        "some files failed or were refused (listed, or kept as dead letters), the others are done; or a"
+        " question was answered with no"
     ),
     ExitCode.USAGE: "wrong command line, or no such profile, job or file",
     ExitCode.CONFIG: "invalid setting or profile file",

@@ -65,7 +65,12 @@ SCALES: Mapping[VideoCodec, Scale] = {
 
 
 NOT_SEARCHED = "no quality searched"
-"""Part of the notice on a rendition whose quality VMAF says nothing of."""
+NOT_FOR_HDR = "VMAF is not made for HDR"
+
+
+def not_searched(crf: float, why: str) -> str:
+    """Return the notice on a rendition whose quality VMAF says nothing of."""
+    return f"CRF {crf:g} is used, and {NOT_SEARCHED}: {why}."
 
 
 def asked(target: float) -> str:

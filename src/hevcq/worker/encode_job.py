@@ -27,7 +27,7 @@ from hevcq.domain.planning.encode_plan import (
     plan_measured,
 )
 from hevcq.domain.profile_sections import ChunkMode
-from hevcq.domain.quality import NOT_SEARCHED, SCALES, better_crf
+from hevcq.domain.quality import SCALES, better_crf, not_searched
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import HevcqError, MediaRefused, StorageError, TransientError
 from hevcq.ports.encoder import EncodeReport
@@ -316,7 +316,7 @@ class EncodeJob(Job):
         aim = self._context.encoder.find_quality(request, stop=self._lease.stop)
         self._lease.check()
         if isinstance(aim, str):
-            said = f"CRF {work.recipe.video.crf:g} was used, and {NOT_SEARCHED}: {aim}."
+            said = not_searched(work.recipe.video.crf, aim)
             return work.model_copy(update={"plan": work.plan.noting(said)})
         return work.model_copy(update={"plan": work.plan.aimed(aim)})
 

@@ -340,6 +340,19 @@ def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base: str) -> None:
     assert refused("hevc", video(dolby_vision=True), policies=drop) == "policies.dynamic_hdr"
 
 
+@pytest.mark.parametrize(("policy", "said"), [("keep", True), ("convert", False)])
+def test_a_plan_says_already_that_no_quality_of_hdr_is_searched(policy: str, said: bool) -> None:
+    dark = video(codec="prores", pixel_format="yuv420p10le", colour=HDR)
+    recipe = {"quality": 93, "codec": "hevc", "crf": 24}
+
+    made = make_plan(profile("hevc", video=recipe, policies={"hdr": policy}), media(dark))
+
+    assert isinstance(made, EncodePlan)
+    notice = "CRF 24 is used, and no quality searched: VMAF is not made for HDR."
+    assert (notice in made.notices) is said
+    assert made.noting(notice).notices.count(notice) == 1, "the worker says it too"
+
+
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 def test_hdr_becomes_sdr_where_the_profile_says_so(transfer: str) -> None:
     light = LightLevel(max_content=1000, max_average=400)

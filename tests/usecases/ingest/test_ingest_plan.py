@@ -113,7 +113,7 @@ def test_a_replaced_video_whose_original_was_freed_is_done_though_the_original_c
     ("said", "again"),
     [
         ("Quality 92.8 (VMAF; 93 was asked for), CRF 24.", False),
-        ("CRF 24 was used, and no quality searched: VMAF is not made for HDR.", False),
+        ("CRF 24 is used, and no quality searched: VMAF is not made for HDR.", False),
         ("Quality 89.8 (VMAF; 90 was asked for), CRF 27.", True),
         ("", True),
     ],

@@ -325,7 +325,8 @@ class EncodePlan(Frozen):
 
     def noting(self, *notices: str) -> EncodePlan:
         """Return the plan with further notices, of what only measuring the source has shown."""
-        return self.model_copy(update={"notices": (*self.notices, *notices)})
+        every = tuple(dict.fromkeys((*self.notices, *notices)))
+        return self.model_copy(update={"notices": every})
 
     def without(self, late: Sequence[int], profile: Profile) -> EncodePlan:
         """Return the plan where streams begin after what was probed: it holds none of them, and says so.

@@ -28,6 +28,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
+from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.streams import (
@@ -43,6 +44,7 @@ from hevcq.domain.planning.video import (
     uneven_words,
 )
 from hevcq.domain.profile import LossPolicy, Profile
+from hevcq.domain.quality import NOT_FOR_HDR, not_searched
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
 """Order of attachments and covers after the tracks, as demuxers report them."""
@@ -180,6 +182,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     if captions and muxer not in containers.SUBTITLE_ENCODERS:
         return _refused_text(muxer)
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
+    hdr = profile.video.quality is not None and picture.colour.transfer in HDR_TRANSFERS
     return EncodePlan(
         profile=profile.name,
         revision=profile.revision,
@@ -191,6 +194,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
         notices=(
             *_notices(info, numbered, texts=captions),
+            *([not_searched(profile.video.crf, NOT_FOR_HDR)] if hdr else []),
             *([metadata.in_words(lost)] if lost else []),
         ),
         personal=metadata.personal(muxer, info, numbered),

@@ -22,6 +22,7 @@ from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.quality import (
+    NOT_FOR_HDR,
     SAMPLE_S,
     SCALES,
     Aim,
@@ -151,7 +152,7 @@ def why_not(request: EncodeRequest) -> str:
     if request.profile.video.encoder != (SOFTWARE,):
         return "hardware encodes it"
     if plan.video.colour.transfer in HDR_TRANSFERS:
-        return "VMAF is not made for HDR"
+        return NOT_FOR_HDR
     if plan.video.rate or plan.video.telecine or plan.video.retimed:
         return "its frames get other times"
     track = request.measured.track(plan.main_video.source_index)
