@@ -259,7 +259,7 @@ def compare_by_keyboard(ann: Watched, video: str) -> None:
     """Compare a format with the upload, move the slider, and step through frames, without a mouse."""
     ann.go(f"{video}/compare/small")
     ann.page.get_by_role("button", name="Compare").first.press("Enter")
-    ann.page.get_by_role("heading", name="Worst frames").wait_for()
+    ann.page.get_by_role("heading", name="Worst, median and best frame").wait_for()
     slider = ann.page.get_by_role("slider").first
     slider.focus()
     ann.page.keyboard.press("Home")

@@ -263,7 +263,7 @@ def compare_and_undo(house: House, ada: Watched) -> None:
     house.restart()
     ada.page.reload()
     ada.page.get_by_role("button", name="Compare", exact=True).click()
-    ada.page.get_by_role("heading", name="Worst frames").wait_for()
+    ada.page.get_by_role("heading", name="Worst, median and best frame").wait_for()
     address = ada.page.url.partition("?")[0]
     ada.page.get_by_role("link", name="Bring the original back").click()
     with house.killed_once(changed(shows / "Long.mkv", shows / "Long.mp4")):
