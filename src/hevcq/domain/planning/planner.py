@@ -182,7 +182,6 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     if captions and muxer not in containers.SUBTITLE_ENCODERS:
         return _refused_text(muxer)
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
-    hdr = profile.video.quality is not None and picture.colour.transfer in HDR_TRANSFERS
     return EncodePlan(
         profile=profile.name,
         revision=profile.revision,
@@ -194,12 +193,18 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
         notices=(
             *_notices(info, numbered, texts=captions),
-            *([not_searched(profile.video.crf, NOT_FOR_HDR)] if hdr else []),
+            *_not_searched(profile, picture),
             *([metadata.in_words(lost)] if lost else []),
         ),
         personal=metadata.personal(muxer, info, numbered),
         losses=_forbidding(profile, missed, (*unread, *foreign)),
     )
+
+
+def _not_searched(profile: Profile, picture: VideoTarget) -> tuple[str, ...]:
+    if profile.video.quality is None or picture.colour.transfer not in HDR_TRANSFERS:
+        return ()
+    return (not_searched(profile.video.crf, NOT_FOR_HDR),)
 
 
 def _forbidding(
