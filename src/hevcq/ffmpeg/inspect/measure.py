@@ -24,7 +24,6 @@ from hevcq.ffmpeg.inputs import (
     display_name,
     input_options,
     reading,
-    whole,
 )
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import stream_child
@@ -89,7 +88,7 @@ class Packets:
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("l"))
-    keys: list[int] = field(default_factory=list)
+    keys: array[int] = field(default_factory=lambda: array("l"))
     hidden: set[int] = field(default_factory=set)
     end: int | None = None
     digest: int = 0
@@ -98,14 +97,18 @@ class Packets:
     """Whether the header says that its pictures are shown in another order."""
 
     @property
-    def shown(self) -> list[int]:
+    def shown(self) -> Sequence[int]:
         """The numbers of the packets that are not flagged discard."""
-        return [number for number in range(len(self.pts)) if number not in self.hidden]
+        numbers = range(len(self.pts))
+        return [n for n in numbers if n not in self.hidden] if self.hidden else numbers
 
-    def time(self, number: int) -> int:
-        """Return when a packet is shown; AVI stores decoding times only."""
-        pts = self.pts[number]
-        return self.dts[number] if pts == UNTIMED else pts
+    @property
+    def times(self) -> Sequence[int]:
+        """When each packet is shown; AVI stores decoding times only."""
+        if UNTIMED not in self.pts:
+            return self.pts
+        pairs = zip(self.pts, self.dts, strict=True)
+        return array("q", (dts if pts == UNTIMED else pts for pts, dts in pairs))
 
     def steps(self) -> list[int]:
         """Return the ticks from each decoding time to the next."""
@@ -136,7 +139,7 @@ class PacketReader:
         """Add a packet, the hash of the last one, or what the header says of the last one's stream."""
         fields = dict(_FIELD.findall(text))
         if "stream_index" in fields:
-            size = whole(fields.get("size")) or 0
+            size = max(0, _ticks(fields, "size"))
             index = int(fields["stream_index"])
             if not size and index in self._repeating:
                 return
@@ -149,19 +152,21 @@ class PacketReader:
 
     @staticmethod
     def _packet(track: Packets, fields: dict[str, str], size: int) -> None:
-        pts, dts, duration = (whole(fields.get(name)) for name in ("pts", "dts", "duration"))
+        pts, dts = _ticks(fields, "pts"), _ticks(fields, "dts")
         number, flags = len(track.pts), fields.get("flags", "")
-        track.pts.append(UNTIMED if pts is None else pts)
-        track.dts.append(UNTIMED if dts is None else dts)
+        track.pts.append(pts)
+        track.dts.append(dts)
         track.sizes.append(size)
         if "D" in flags:
             track.hidden.add(number)
             return
         if "K" in flags:
             track.keys.append(number)
-        if (time := track.time(number)) != UNTIMED:
-            end = time + (duration or 0)
-            track.end = end if track.end is None else max(track.end, end)
+        time = dts if pts == UNTIMED else pts
+        if time != UNTIMED:
+            end = time + max(0, _ticks(fields, "duration"))
+            if track.end is None or end > track.end:
+                track.end = end
 
     def _hashed(self, track: Packets, hashed: str) -> None:
         """Add the last packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
@@ -172,18 +177,21 @@ class PacketReader:
             track.content = own ^ crc32(zeros, track.content) ^ crc32(zeros)
 
 
+def _ticks(fields: dict[str, str], name: str) -> int:
+    value = fields.get(name, "N/A")
+    return UNTIMED if value == "N/A" else int(value)
+
+
 def track_measure(index: int, packets: Packets, info: MediaInfo) -> TrackMeasure:
     stream = next((s for s in info.streams if s.index == index), None)
     tick = stream.tick if stream is not None else Fraction(1, 1000)
     video = stream is not None and stream.kind is StreamKind.VIDEO
-    shown = packets.shown
-    timed = [n for n in shown if packets.time(n) != UNTIMED]
-    if video:
-        timed.sort(key=packets.time)
-    moments = sorted(map(packets.time, timed))
+    shown, at = packets.shown, packets.times
+    moments = sorted(at[n] for n in shown if at[n] != UNTIMED)
     times = tuple(_frame_times(packets, moments, info)) if video else ()
+    in_order = sorted((n for n in shown if at[n] != UNTIMED), key=at.__getitem__) if times else ()
     stored = [time for time in packets.pts if time != UNTIMED]
-    keys = [n for n in packets.keys if packets.time(n) != UNTIMED] if video else []
+    keys = [n for n in packets.keys if at[n] != UNTIMED] if video else []
     while len(keys) > MAX_KEYS:
         keys = keys[::2]
     size = sum(packets.sizes)
@@ -205,11 +213,11 @@ def track_measure(index: int, packets: Packets, info: MediaInfo) -> TrackMeasure
         first_stored_s=seconds(min(stored, default=None)),
         last_stored_s=seconds(max(stored, default=None)),
         times=times,
-        sizes=tuple(packets.sizes[n] for n in timed) if times else (),
+        sizes=tuple(packets.sizes[n] for n in in_order),
         digest=f"{packets.digest:08x}" if packets.digest else "",
         content=f"{packets.content:08x}:{size}" if packets.content else "",
         gaps=_gaps(info, stream, moments) if stream is not None else None,
-        keys_s=tuple(float(packets.time(n) * tick) for n in keys),
+        keys_s=tuple(float(at[n] * tick) for n in keys),
     )
 
 
