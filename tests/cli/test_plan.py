@@ -62,6 +62,8 @@ def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip:
     assert f"CRF {found['crf']:g}" in chosen
     assert picture.read_text().count("<circle") == tried
     assert all(each["size"] > 0 for each in found["probes"])
+    assert found["within"] == 0
+    assert f"all of it was encoded at CRF {found['crf']:g}" in ran.out
     assert hevcq("profiles", "plan", clip, "--quality", "75").code == ExitCode.USAGE
 
 

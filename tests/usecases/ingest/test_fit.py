@@ -46,6 +46,7 @@ class Shrinking(FakeEncoder):
     """Says that a video halves at CRF 24, and by 0.14 in natural logarithms a step."""
 
     tried: list[float]
+    given_s: list[float]
 
     def estimate(self, request: EncodeRequest, count: int, *, stop) -> Estimate | None:
         self._step("estimate", stop)
@@ -53,6 +54,7 @@ class Shrinking(FakeEncoder):
         assert crf == request.profile.video.crf
         assert crf is not None
         self.tried.append(crf)
+        self.given_s.append(request.max_seconds)
         return Estimate(request.source_size / 2 * math.exp(-0.14 * (crf - 24)), 0.02, 9)
 
 
@@ -68,7 +70,7 @@ class Fits:
 
     def __post_init__(self) -> None:
         self.encoder = Shrinking(info=media_info())
-        self.encoder.tried = []
+        self.encoder.tried, self.encoder.given_s = [], []
         self.encoder.during["estimate"] = lambda: self.bench.clock.advance(self.took_s)
 
     def refine(self, most: int) -> Fitting:
@@ -228,6 +230,12 @@ def test_on_a_busy_machine_each_crf_is_still_tried_on_one_video(fits: Fits) -> N
     assert len(fits.encoder.tried) == len(set(fits.encoder.tried)) > 1
     assert plan.output is not None
     assert plan.output.high <= 2 * MB
+
+
+def test_no_video_gets_all_the_time_that_others_need(fits: Fits) -> None:
+    fits.plan(2 * MB)
+
+    assert max(fits.encoder.given_s) <= 90 / 3
 
 
 def test_where_no_other_crf_can_be_sampled_more_time_is_the_remedy(fits: Fits) -> None:

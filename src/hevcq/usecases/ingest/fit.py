@@ -29,7 +29,7 @@ TRIED_AGAIN = 3
 """Videos tried again at another CRF: by how much it changes a size differs less than the sizes do."""
 MIN_SAMPLES, SAMPLES = 3, 24
 """Samples of one video at most, and of all together: many videos say more than much of one."""
-SEVERAL, TRIAL_S = 3, 60.0
+SEVERAL, TRIAL_S = 3, 30.0
 """Videos that share what is left of the time, and seconds that one of them gets at least."""
 ENOUGH = "Ctrl-C: that will do"
 Estimates = Mapping[EncodeCost, Estimate]
