@@ -27,11 +27,6 @@ SOURCE = Source(bucket="uploads", key="TODO/all/ü 1.mp4", version="v1", size=7)
 TASK = Task(source=SOURCE, profile="hevc")
 
 
-def test_a_second_delivery_of_the_same_event_is_the_same_job():
-    again = Source(bucket="uploads", key="TODO/all/ü 1.mp4", version="v1", size=7)
-    assert job_id(again, "hevc") == TASK.job_id == job_id(SOURCE, "hevc")
-
-
 @pytest.mark.parametrize("change", [{"bucket": "b"}, {"key": "TODO/b"}, {"version": "v2"}])
 def test_another_source_or_profile_is_another_job(change):
     other = SOURCE.model_copy(update=change)

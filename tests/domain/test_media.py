@@ -2,7 +2,6 @@
 
 import pytest
 
-from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from support.media_facts import video
 
 
@@ -19,13 +18,3 @@ from support.media_facts import video
 )
 def test_a_picture_is_shown_upright_with_square_pixels(facts, shown):
     assert video(720, 576, **facts).video.display_size == shown
-
-
-def test_a_track_is_found_by_its_stream_and_one_that_was_not_seen_is_not():
-    first, third = (
-        TrackMeasure(index=index, kind=StreamKind.VIDEO, packets=25) for index in (0, 2)
-    )
-    measured = Measurement(tracks=(first, third))
-
-    assert measured.track(2) == third
-    assert measured.track(1) is None

@@ -11,11 +11,6 @@ NIGHTS = Hours(Schedule.parse(["22:00-06:00"], "UTC"), RunningWork.FREEZE)
 ALWAYS = Hours(Schedule.parse([], "UTC"))
 
 
-def test_nothing_closes_where_nobody_paused_and_the_hours_are_open() -> None:
-    assert closed("hevc", [], ALWAYS, NOON) is None
-    assert closed("hevc", [], NIGHTS, NOON + 11 * 3600) is None
-
-
 def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it() -> None:
     pause = Pause(profile="hevc", by="anna", since=NOON, until=NOON + 5400)
 
