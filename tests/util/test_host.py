@@ -7,7 +7,6 @@ import pytest
 from hevcq.util.host import (
     capacity,
     disk_shortage,
-    free_beside,
     memory_now,
     slowdown,
     source_room,
@@ -109,10 +108,6 @@ def test_a_disk_with_less_than_must_stay_free_is_named():
     assert disk_shortage(free, GIB) == ""
     said = disk_shortage(free, GIB + 1)
     assert said == "Low disk space: the scratch folder /s has less than 1024 MiB free."
-
-
-def test_the_free_space_of_a_folder_not_made_yet_is_that_of_its_nearest_parent(tmp_path):
-    assert free_beside(tmp_path / "not" / "yet") > 0
 
 
 def test_memory_that_is_left_is_read_in_bytes_or_unknown(tmp_path):

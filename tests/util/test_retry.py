@@ -1,10 +1,7 @@
 """Waits that grow, and the clock that they are measured by."""
 
-import threading
-
 import pytest
 
-from hevcq.util.clock import SystemClock
 from hevcq.util.retry import CONTROL_CALL, POLL_FAILED, retry_control_call
 from support.clips import ManualClock
 
@@ -81,26 +78,3 @@ def test_what_is_not_retryable_is_raised_at_once() -> None:
 def test_a_failing_poll_waits_up_to_half_a_minute(failures, most_s) -> None:
     assert POLL_FAILED.wait_s(failures, lambda: 1.0) == most_s
     assert POLL_FAILED.wait_s(failures, lambda: 0.0) == most_s / 2
-
-
-def test_intervals_never_run_backwards_and_wall_time_is_of_this_century():
-    clock = SystemClock()
-    first = clock.monotonic()
-
-    assert clock.monotonic() >= first
-    assert clock.now() > 1_700_000_000
-
-
-def test_a_wait_says_whether_the_event_was_set():
-    event = threading.Event()
-
-    assert SystemClock().wait(event, -1.0) is False
-    event.set()
-    assert SystemClock().wait(event, 60.0) is True
-
-
-def test_a_wait_on_a_condition_says_when_its_time_ran_out():
-    condition = threading.Condition()
-
-    with condition:
-        assert SystemClock().wait_on(condition, -1.0) is False
