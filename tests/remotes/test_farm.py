@@ -16,7 +16,6 @@ from hevcq.errors import (
     AccessDenied,
     DiskFull,
     SourceGone,
-    Stopped,
     Unavailable,
     UsageError,
     WorkerUnfit,
@@ -27,7 +26,6 @@ from support.clips import ManualClock
 from support.orders import new_order
 
 SOURCE = bytes(range(256)) * 40
-WHOLE = {"Content-Range": "bytes 0-10239/10240"}
 FACTS = MachineFacts(version=__version__, ffmpeg="f", build="b", start="s", slots=1)
 Handler = Callable[[http.Request], http.Response]
 
@@ -118,16 +116,6 @@ def test_fetch_without_ranges_is_refused_and_not_appended(
     assert (tmp_path / "source").read_bytes() == b""
 
 
-def test_fetch_stops_when_asked(tmp_path: Path) -> None:
-    stop = threading.Event()
-    stop.set()
-
-    with pytest.raises(Stopped):
-        farm(lambda _r: http.Response(206, content=SOURCE, headers=WHOLE)).fetch(
-            new_order(len(SOURCE)), tmp_path / "s", stop
-        )
-
-
 def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path: Path) -> None:
     file, came, lost = tmp_path / "made", bytearray(), [True]
     file.write_bytes(SOURCE)
@@ -167,15 +155,6 @@ def test_refusal_says_the_farms_words() -> None:
 
     with pytest.raises(WorkerUnfit, match="hevcq 9"):
         farm(lambda _r: answer).poll(FACTS)
-
-
-def test_poll_returns_the_order_it_got_or_none() -> None:
-    sent = new_order(len(SOURCE))
-    answers = [http.Response(204), http.Response(200, content=sent.model_dump_json())]
-    there = farm(lambda _r: answers.pop(0))
-
-    assert there.poll(FACTS) is None
-    assert there.poll(FACTS) == sent
 
 
 def test_unreadable_order_is_refused() -> None:
