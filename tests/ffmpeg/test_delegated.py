@@ -11,8 +11,6 @@ import pytest
 
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.orders import MachineFacts, MadeReport, OrderEnd, OrderProgress
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
 from hevcq.ffmpeg.delegated import DelegatingEncoder
 from hevcq.ports.backend import Errand, Machine
@@ -23,7 +21,7 @@ from hevcq.util.clock import SystemClock
 from hevcq.util.file_io import sha256_file
 from support.clips import make_clip
 from support.media_facts import profile
-from support.rendition import ENCODER, GATES, RECIPE
+from support.rendition import ENCODER, GATES, RECIPE, probed, request_of
 
 REPORT = MadeReport(arguments=("there",), seconds=1, cpu_s=1, stderr=(), frames=25)
 
@@ -61,21 +59,10 @@ class Bench:
         self.profile = profile(video=RECIPE, gates=GATES)
 
     def request(self, source: Path, output: Path) -> EncodeRequest:
-        stop = threading.Event()
-        info = ENCODER.probe(str(source), stop=stop)
-        plan = make_plan(self.profile, info)
-        assert isinstance(plan, EncodePlan)
-        return EncodeRequest(
-            profile=self.profile,
-            plan=plan,
-            info=info,
-            location=str(source),
-            output=output,
-            duration_s=1.0,
-            source_size=source.stat().st_size,
-            max_seconds=600,
-            measured=ENCODER.preflight(str(source), info, self.profile, stop=stop),
-        )
+        info = probed(source)
+        measured = ENCODER.preflight(str(source), info, self.profile, stop=threading.Event())
+        known = {"info": info, "measured": measured, "max_seconds": 600}
+        return request_of(source, output, self.profile, **known)
 
     def encoded(self, source: Path, name: str) -> Path:
         output = self.folder / name

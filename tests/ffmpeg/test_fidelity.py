@@ -16,18 +16,14 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 
 CHEAP = {
-    "mp3.mp4": "",
     "camera-mjpeg.mov": "",
     "flash-h264.flv": "",
     "empty-second-video.mov": "left out",
-    "dvd-flagged.vob": "its pictures are progressive",
     "dvd-rip.mkv": "deinterlaced",
     "recording-teletext.ts": "Stream 2 is left out: teletext (deu, fra)",
-    "recording-joined.ts": "joined from 2 parts: its clock jumps at 0:00:02",
     "recording-changing-aac.ts": "audio in aac whose channels change becomes aac at 384 kbit/s",
     "recording-joined-cut.ts": "joined from 3 recordings, as its clock jumps at 0:00:02 and 0:00:04",
     "phone-spatial-sound.mov": "left out: audio in Apple's spatial sound (apac)",
-    "screen.avi": "",
     "windows-media.wmv": "audio in wmav2 becomes aac",
 }
 """Clips with the profile hevc, and words of the notices or of the refusal: one of each way that only a whole

@@ -4,6 +4,7 @@ Nothing here runs on hardware: a stand-in fails as drivers do (`support.gpu`).
 """
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip
 from support.gpu import gpu_ffmpeg, set_mode
 from support.media_facts import media, profile, video
+from support.rendition import TOOLS, request_for, request_of
 
 STOP = threading.Event()
 LOOSE = {"minimum_saving": None}
@@ -50,12 +52,9 @@ FOUND: dict[str, str] = {
 def test_the_whole_picture_of_each_family_is_commanded(name, bits):
     deep = {"pixel_format": "yuv420p10le", "bit_depth": 10} if bits == 10 else {}
     recipe, info = profile("hevc", video={"encoder": [name]}), media(video(**deep))
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan)
-    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
-    request = EncodeRequest(recipe, plan.with_encoder(name), info, "in", Path("out"), 1.0, 1, 60.0)
+    request = request_for(recipe, info)
 
-    words = encode_command(tools, request)
+    words = encode_command(TOOLS, replace(request, plan=request.plan.with_encoder(name)))
 
     nv = {8: "nv12", 10: "p010le"}[bits]
     wanted = FOUND[name].replace("{8}", {8: "yuv420p", 10: "p010le"}[bits]).replace("{nv}", nv)
@@ -134,11 +133,8 @@ def test_a_second_render_node_is_used_where_the_first_has_no_such_encoder(monkey
 
     assert device == f"hevc_qsv@{second}"
     assert tried == ["hevc_nvenc", "hevc_qsv", device]
-    tools, info = FfmpegTools("ffmpeg", "ffprobe", SystemClock()), media(video())
-    request = EncodeRequest(
-        recipe, plan.with_encoder(device), info, "in", Path("out"), 1.0, 1, 60.0
-    )
-    for words in (encode_command(tools, request), trials.trial_command(tools, device, Path("out"))):
+    request = request_for(recipe, media(video()), plan=plan.with_encoder(device))
+    for words in (encode_command(TOOLS, request), trials.trial_command(TOOLS, device, Path("out"))):
         assert f"qsv=hw,child_device={second}" in words
         assert "hevc_qsv" in words
 
@@ -197,12 +193,14 @@ class Farm:
 
     def encode(self) -> VerifyRequest:
         self.made += 1
-        size = self.clip.stat().st_size
-        output = self.folder / f"out{self.made}.{self.plan.extension}"
-        request = EncodeRequest(
-            self.recipe, self.plan, self.info, str(self.clip), output, size, 60.0,
+        request = request_of(
+            self.clip,
+            self.folder / f"out{self.made}.{self.plan.extension}",
+            self.recipe,
+            plan=self.plan,
+            info=self.info,
             measured=self.encoder.measure(str(self.clip), self.info, stop=STOP),
-        )  # fmt: skip
+        )
         report = self.encoder.encode(request, on_progress=lambda _s: None, stop=STOP)
         return request.to_verify(report)
 

@@ -143,7 +143,6 @@ def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
             "gopro-480p30-tmcd-gpmd.mp4",
             {"firmware": "HD5.02.02.00.00", "creation_time": "2017-04-17T19:27:57.000000Z"},
         ),
-        ("phone-720p-vfr-rot180.mp4", {"location": "+54.1843-002.7189/"}),
     ],
 )
 def test_what_the_file_says_of_itself_survives(name: str, kept, folder: Path) -> None:

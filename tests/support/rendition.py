@@ -1,20 +1,25 @@
-"""Encode a clip whole, with every gate, as the tests of metadata want it; and put boxes into clips."""
+"""Requests of encodes; a clip encoded whole, with every gate; and boxes that are put into clips."""
 
 import re
 import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.media_facts import profile
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 RECIPE = {"preset": "ultrafast", "crf": 30}
 GATES = {"minimum_saving": None}
 
@@ -27,6 +32,22 @@ def build() -> tuple[int, int]:
 
 def probed(clip: Path) -> MediaInfo:
     return ENCODER.probe(str(clip), stop=threading.Event())
+
+
+def request_for(recipe: Profile, info: MediaInfo, **facts: Any) -> EncodeRequest:
+    """Return the request to encode a file, imagined but for what `facts` say of it."""
+    plan = facts.pop("plan", None) or make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan), plan
+    usual: dict[str, Any] = {"location": "/in/video.mp4", "output": Path("/out/video.part")}
+    usual |= {"duration_s": info.duration_s, "source_size": 1000, "max_seconds": 300.0}
+    return EncodeRequest(recipe, plan, info, **usual | facts)
+
+
+def request_of(clip: Path, output: Path, recipe: Profile, **facts: Any) -> EncodeRequest:
+    """Return the request to encode a clip that is there."""
+    own = {"location": str(clip), "output": output, "source_size": clip.stat().st_size}
+    info = facts.pop("info", None) or probed(clip)
+    return request_for(recipe, info, **own, **facts)
 
 
 def planned(clip: Path, **more) -> tuple[MediaInfo, EncodePlan]:

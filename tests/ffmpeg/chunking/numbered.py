@@ -3,9 +3,10 @@
 import shutil
 import subprocess
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.chunking import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import MediaInfo
@@ -13,16 +14,11 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, VideoCodec, VideoRecipe
 from hevcq.domain.profile_sections import Chunking, ChunkMode
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import frame_packets
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
-from hevcq.util.clock import SystemClock
+from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from support.once import made_once
+from support.rendition import ENCODER, TOOLS, request_of
 
-CLOCK = SystemClock()
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", CLOCK)
-TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=CLOCK)
 MAX_S = 3600.0
 """A pass over the longest sample clip, on a machine that others use too; a test ends sooner."""
 BITS, BLOCK, FRAMES = 12, 16, 240
@@ -42,12 +38,6 @@ GAPS = "settb=1/1000,setpts='(N*40+13*mod(N,3)+if(gte(N,100),2000,0))/1000/TB'"
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "12", "-sc_threshold", "0")
 X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params")
 SOUND = ("-f", "lavfi", "-i", f"sine=frequency=440:duration={FRAMES / 25}")
-
-
-def ffmpeg(*arguments: object) -> None:
-    """Run ffmpeg to make a file for a test."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=120)
 
 
 def _lavfi(picture: str, *options: object, sound: bool = False) -> list[object]:
@@ -136,17 +126,10 @@ class Clip:
         self.index = ENCODER.keyframes(str(self.source), self.info, stop=threading.Event())
 
     def request(self, output: Path) -> EncodeRequest:
-        return EncodeRequest(
-            profile=self.profile,
-            plan=self.plan,
-            info=self.info,
-            location=str(self.source),
-            output=output,
-            duration_s=self.info.duration_s,
-            source_size=self.source.stat().st_size,
-            max_seconds=MAX_S,
-            threads=1,
-        )
+        return request_of(
+            self.source, output, self.profile, plan=self.plan, info=self.info,
+            max_seconds=MAX_S, threads=1,
+        )  # fmt: skip
 
     def part(self, plan: ChunkPlan, chunk: Chunk) -> Path:
         """Encode a chunk, or take the part from an earlier plan that cut in the same places."""
@@ -181,17 +164,7 @@ class Clip:
 
     def verify(self, output: Path, report: EncodeReport) -> tuple[GateResult, ...]:
         measured = ENCODER.measure(str(self.source), self.info, stop=threading.Event())
-        request = VerifyRequest(
-            profile=self.profile,
-            plan=self.plan,
-            location=str(self.source),
-            info=self.info,
-            measured=measured,
-            source_size=self.source.stat().st_size,
-            output=output,
-            report=report,
-            max_seconds=MAX_S,
-        )
+        request = replace(self.request(output), measured=measured).to_verify(report)
         return ENCODER.verify(request, on_progress=_nothing, stop=threading.Event())
 
 

@@ -1,31 +1,24 @@
 """The commands of a chunk and of a join as whole lists, and the list of parts."""
 
-import shlex
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from domain.chunking.indexes import every, index, planned
+from domain.chunking.indexes import every, index
 from hevcq.domain.chunking import ChunkPlan, chunks_at
-from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
-from hevcq.errors import WorkerUnfit
-from hevcq.ffmpeg.chunking import chunk_command, concat_list, offset
+from hevcq.ffmpeg.chunking import chunk_command, offset
 from hevcq.ffmpeg.command.build import (
     JoinedVideo,
     encode_command,
     microseconds,
     source_input,
 )
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
-from hevcq.util.clock import SystemClock
 from support.media_facts import MP4, audio, media, profile, video
-
-TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=SystemClock())
-
+from support.rendition import TOOLS, request_for
 
 START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
@@ -34,20 +27,6 @@ START = [
 
 
 SOURCE = ["-protocol_whitelist", "file", "-i", "file:/in/video.mp4"]
-
-
-def request(recipe: Profile, info: MediaInfo, threads: int = 0) -> EncodeRequest:
-    return EncodeRequest(
-        profile=recipe,
-        plan=planned(recipe, info),
-        info=info,
-        location="/in/video.mp4",
-        output=Path("/out/video.part"),
-        duration_s=60.0,
-        source_size=1000,
-        max_seconds=60,
-        threads=threads,
-    )
 
 
 def split(asked: EncodeRequest, *places: int, **facts: object) -> ChunkPlan:
@@ -60,7 +39,7 @@ def plain() -> Profile:
 
 
 def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
-    asked = request(plain(), media(video(), audio()))
+    asked = request_for(plain(), media(video(), audio()))
     plan = split(asked, 1, 3)
 
     assert chunk_command(TOOLS, asked, plan, plan.chunks[1]) == [
@@ -77,7 +56,7 @@ def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
 
 def test_a_join_maps_captions_from_behind_the_source_and_the_list_of_parts():
     recipe = profile(policies={"closed_captions": "convert"})
-    asked = request(recipe, media(video(closed_captions=True), audio()))
+    asked = request_for(recipe, media(video(closed_captions=True), audio()))
     parts = JoinedVideo(Path("/o/list"), Fraction(0))
 
     made = encode_command(TOOLS, asked, captions=[Path("/o/cc1.vtt")], video=parts)
@@ -85,29 +64,6 @@ def test_a_join_maps_captions_from_behind_the_source_and_the_list_of_parts():
     words = [(flag, word) for flag, word in pairwise(made) if flag in {"-i", "-map"}]
     assert [word for flag, word in words if flag == "-i"][1:] == ["file:/o/list", "file:/o/cc1.vtt"]
     assert words[-1] == ("-map", "2:0")
-
-
-def test_the_list_of_parts_survives_any_name_and_holds_exact_durations():
-    asked = request(plain(), media(video(), audio()))
-    plan = split(asked, 2, 3)
-    parts = [Path("/o/it's.mp4"), Path("/o/a b\\c #?%.mp4"), Path("/o/ü\udcff.mp4")]
-
-    lines = concat_list(plan, parts).split(b"\n")
-
-    assert lines == [
-        b"ffconcat version 1.0",
-        rb"file 'file:/o/it'\''s.mp4'", b"duration 20.000000",
-        rb"file 'file:/o/a b\c #?%.mp4'", b"duration 10.000000",
-        b"file 'file:/o/\xc3\xbc\xff.mp4'", b"duration 30.000000", b"",
-    ]  # fmt: skip
-    assert shlex.split(lines[1].decode()) == ["file", "file:/o/it's.mp4"]
-
-
-@pytest.mark.parametrize("mark", ["\n", "\r", "\0"])
-def test_a_folder_that_the_list_cannot_hold_is_refused(mark):
-    asked = request(plain(), media(video(), audio()))
-    with pytest.raises(WorkerUnfit, match="line break"):
-        concat_list(split(asked, 2), [Path(f"/o{mark}/1"), Path("/o/2")])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +79,7 @@ def test_a_folder_that_the_list_cannot_hold_is_refused(mark):
 )
 def test_the_picture_comes_as_much_later_as_in_the_source(start_s, form, expected, steady):
     tracks = video(start_s=0.0), audio(start_s=0.6)
-    asked = request(plain(), media(*tracks, start_s=start_s, form=form))
+    asked = request_for(plain(), media(*tracks, start_s=start_s, form=form))
 
     assert microseconds(offset(split(asked, 2), asked)) == expected
     options = source_input("a", asked.info, asked.plan.mapped)

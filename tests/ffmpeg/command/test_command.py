@@ -4,45 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.media.facts import Colour, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.build import cover_commands, encode_command
 from hevcq.ffmpeg.command.thumbnails import thumbnail_outputs
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name
-from hevcq.ffmpeg.run.messages import without_secrets
-from hevcq.ports.encoder import EncodeRequest
-from hevcq.util.clock import SystemClock
 from support.media_facts import MKV, attachment, audio, cover, media, profile, subtitle, video
+from support.rendition import TOOLS, request_for
 
-TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
     "-xerror", "-y", "-progress", "pipe:1", "-stats_period", "0.5",
 ]  # fmt: skip
 
 
-def request(
-    info: MediaInfo, recipe: Profile, location: str = "/in/video.mp4", threads: int = 0
-) -> EncodeRequest:
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan), plan
-    return EncodeRequest(
-        profile=recipe,
-        plan=plan,
-        info=info,
-        location=location,
-        output=Path("/out/video.part"),
-        duration_s=60.0,
-        source_size=1000,
-        max_seconds=600.0,
-        threads=threads,
-    )
-
-
 def command(info: MediaInfo, recipe: Profile, **own) -> list[str]:
-    return encode_command(TOOLS, request(info, recipe, **own))
+    return encode_command(TOOLS, request_for(recipe, info, **own))
 
 
 def after(words: list[str], option: str) -> str:
@@ -88,7 +64,7 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
         chapters=2,
         tags={"title": "Video", "MAJOR_BRAND": "isom"},
     )
-    asked = request(info, recipe, location="/in/video.mkv")
+    asked = request_for(recipe, info, location="/in/video.mkv")
 
     ((first, made),) = cover_commands(TOOLS, asked, Path("/scratch"))
     words = encode_command(TOOLS, asked, [made])
@@ -127,39 +103,6 @@ def test_a_relay_is_opened_as_the_local_service_it_is_and_broken_by_what_breaks_
     assert after(words, "-protocol_whitelist") == "http,tcp"
     assert int(after(words, "-rw_timeout")) > 0
     assert after(words, "-format_whitelist") == "mov,mp4,m4a,3gp,3g2,mj2"
-
-
-def test_where_a_relay_was_and_its_secret_are_kept_nowhere() -> None:
-    location = "relay+http://127.0.0.1:4000/a.mp4?word"
-    words = command(media(video()), profile(), location=location)
-
-    kept = without_secrets(words, location)
-
-    assert after(list(kept), "-i") == "a.mp4"
-    assert display_name(location) == "a.mp4"
-    assert not [word for word in kept if "word" in word or "4000" in word]
-
-
-def test_hdr10_reaches_the_encoder_in_its_own_units() -> None:
-    display = MasteringDisplay(
-        red_x="34000/50000", red_y="16000/50000", green_x="13250/50000", green_y="34500/50000",
-        blue_x="7500/50000", blue_y="3000/50000", white_x="15635/50000", white_y="16450/50000",
-        min_luminance="50/10000", max_luminance="1000/1",
-    )  # fmt: skip
-    stream = video(
-        codec="prores",
-        pixel_format="yuv420p10le",
-        colour=Colour(transfer="smpte2084"),
-        mastering_display=display,
-        light_level=LightLevel(max_content=1000, max_average=400),
-    )
-    shown = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
-
-    hevc = command(media(stream), profile())
-
-    assert after(hevc, "-x265-params:0") == (
-        f"log-level=error:master-display={shown}:max-cll=1000,400:hash=1"
-    )
 
 
 @pytest.mark.parametrize(
@@ -231,7 +174,7 @@ def test_captions_are_asked_for_or_not_in_so_many_words(name, policy, word) -> N
 
 def test_a_frame_of_each_field_and_its_thumbnails_come_from_one_graph() -> None:
     info = media(video(field_order="tt"), audio(language="deu"))
-    asked = request(info, profile(), location="/in/video.mp4")
+    asked = request_for(profile(), info)
 
     words = [*encode_command(TOOLS, asked), *thumbnail_outputs(asked)]
 

@@ -13,11 +13,9 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile, VideoRecipe
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.codecs import fit_filter, picture_filter, steady_filters
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
+from support.rendition import ENCODER
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
 PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=28))
 WIDE, NARROW, TALL = ("64x48", "4/3"), ("32x48", "8/3"), ("48x48", "1/1")

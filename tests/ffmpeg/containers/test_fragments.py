@@ -9,10 +9,8 @@ import pytest
 
 from hevcq.ffmpeg.containers.fragments import (
     FragmentedFile,
-    delay,
     hevc_name,
     read_fragments,
-    starts_with_idr,
 )
 
 AVC = bytes([1, 0x64, 0, 0x1F, 0xFF])
@@ -140,13 +138,6 @@ def test_an_edit_shows_every_sample_earlier(path: Path) -> None:
     assert read(path, index=moov(picture(), edits=none)).fragments[0].shown == 500
 
 
-def test_a_delay_is_written_to_the_file(path: Path) -> None:
-    found = read(path)
-    later = delay(path, found, 250)
-    assert later == read_fragments(path)
-    assert later.fragments[0].shown == found.fragments[0].shown + 250
-
-
 @pytest.mark.parametrize(
     ("entry", "codec", "channels"),
     [
@@ -219,27 +210,3 @@ def test_a_file_that_was_cut_anywhere_is_refused(path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="it "):
             read_fragments(path)
-
-
-def unit(*header: int) -> bytes:
-    return struct.pack(">I", len(header)) + bytes(header)
-
-
-@pytest.mark.parametrize(
-    ("codec", "media", "idr"),
-    [
-        ("avc1", unit(9, 0) + unit(0x65, 0), True),
-        ("avc1", unit(9, 0) + unit(0x41, 0), False),
-        ("avc1", unit(9, 0), False),
-        ("hvc1", unit(70, 1) + unit(38, 1), True),
-        ("hvc1", unit(70, 1) + unit(42, 1), False),
-    ],
-    ids=["H.264 IDR", "H.264 other", "H.264 none", "HEVC IDR", "HEVC CRA"],
-)
-def test_a_fragment_that_needs_nothing_before_it_is_known(
-    path: Path, codec: str, media: bytes, *, idr: bool
-) -> None:
-    fragment = read(path, Samples(media, 0x201, (len(media),))).fragments[0]
-    with path.open("rb") as file:
-        assert starts_with_idr(file, fragment, f"{codec}.1") is idr
-        assert not starts_with_idr(file, fragment, "mp4a.40.2")

@@ -15,6 +15,7 @@ from hevcq.domain.profile import Gates, Policies, Profile, VideoRecipe
 from hevcq.domain.profile_sections import Hls
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from support.once import folder_once
+from support.rendition import request_of
 
 VERSION = "0123abcd-1"
 RUNGS = {180: (24, 900), 90: (28, 200)}
@@ -73,10 +74,9 @@ class MadeSet:
     def again(self, output: Path, **changes: object) -> EncodeRequest:
         """Return the request to encode the same set to `output`."""
         known = self.request
-        wanted = EncodeRequest(
-            profile=known.profile, plan=known.plan, info=known.info, location=known.location,
-            output=output, duration_s=known.info.duration_s, source_size=known.source_size,
-            max_seconds=300, measured=known.measured, version=VERSION,
+        wanted = request_of(
+            Path(known.location), output, known.profile, plan=known.plan,
+            info=known.info, measured=known.measured, version=VERSION,
         )  # fmt: skip
         return replace(wanted, **changes)
 
@@ -93,18 +93,11 @@ def encoded_set(source: Path, folder: Path, profile: Profile) -> MadeSet:
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
     plan = plan.after(measured, profile)
-    encode = EncodeRequest(
-        profile=profile, plan=plan, info=info, location=str(source), output=folder / "set",
-        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=300,
-        measured=measured, version=VERSION,
+    encode = request_of(
+        source, folder / "set", profile, plan=plan, info=info, measured=measured, version=VERSION,
     )  # fmt: skip
     report = ENCODER.encode(encode, on_progress=lambda _: None, stop=stop)
-    request = VerifyRequest(
-        profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-        source_size=encode.source_size, output=encode.output, report=report,
-        max_seconds=300,
-    )  # fmt: skip
-    return MadeSet(request)
+    return MadeSet(encode.to_verify(report))
 
 
 @pytest.fixture

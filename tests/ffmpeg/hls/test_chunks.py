@@ -7,31 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.chunking.numbered import BASE, BITS, KINDS, X264, ffmpeg, make_clip, numbers
-from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
+from ffmpeg.hls.conftest import MadeSet
 from ffmpeg.verify.conftest import ENCODER
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking import ChunkPlan, chunks_at
-from hevcq.domain.profile import Profile
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls import chunks
 from hevcq.ffmpeg.hls.chunks import rungs_command
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
-from hevcq.util.clock import SystemClock
+from support.rendition import TOOLS
 
 pytestmark = pytest.mark.media
 STOP = threading.Event()
-SLOWING = "settb=1/1000,setpts='if(lt(N,120),N*17,2040+(N-120)*150)/1000/TB'"
-"""Long pictures after short ones: a chunk's first decoding times lie before the end of the one before."""
-RATES = {
-    "23.976": "24000/1001",
-    "29.97": "30000/1001",
-    "50": "50",
-    "59.94": "60000/1001",
-    "120": "120",
-}
 
 
 def parts_of(whole: MadeSet, folder: Path, plan: ChunkPlan) -> tuple[EncodeRequest, list[Path]]:
@@ -138,8 +126,8 @@ def test_every_rung_of_a_chunk_is_compared_with_its_plan(made: MadeSet, tmp_path
 def test_a_chunk_decodes_once_and_gets_its_key_frames(made: MadeSet):
     plan = planned(made)
     request = made.again(Path("/nowhere"), location="/in.mkv", threads=1)
-    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
-    argv = rungs_command(tools, request, plan, plan.chunks[1])
+
+    argv = rungs_command(TOOLS, request, plan, plan.chunks[1])
 
     assert argv.count("-i") == 1
     graphs = [argv[n + 1] for n, word in enumerate(argv) if word == "-filter_complex"]
@@ -153,48 +141,3 @@ def test_a_chunk_decodes_once_and_gets_its_key_frames(made: MadeSet):
     for number in range(3):
         assert argv[argv.index(f"-force_key_frames:{number}") + 1] == "0.000000,1.000000"
     assert argv[-2:] == ["mp4", "file:/nowhere"]
-
-
-def numbered_recipe() -> Profile:
-    """Return a ladder for clips whose pictures carry their number, with B-frames."""
-    profile = recipe(h264_rungs={64: (20, 900)}, hevc=True, hevc_rungs={64: (22, 900)})
-    preset = profile.video.model_copy(update={"preset": "veryfast"})
-    return profile.model_copy(update={"video": preset})
-
-
-def slowing(folder: Path) -> Path:
-    """Make a clip that slows down at 2 s, in the middle of a cut."""
-    picture = f"{BASE},{SLOWING}"
-    options = (*X264, "-bf", "3", "-enc_time_base", "1/1000")
-    ffmpeg("-f", "lavfi", "-i", picture, "-fps_mode", "passthrough", *options, folder / "s.mkv")
-    return folder / "s.mkv"
-
-
-def at_rate(rate: str, folder: Path) -> Path:
-    """Make a clip of one rate, whose key frames lie nowhere near the grid."""
-    picture = BASE.replace("rate=25:duration=9.6", f"rate={RATES[rate]}:duration=7")
-    assert picture != BASE
-    ffmpeg("-f", "lavfi", "-i", picture, *X264[:-4], "-g", "41", folder / "r.mp4")
-    return folder / "r.mp4"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [*KINDS, *RATES, "slowing"])
-def test_whatever_the_rate_a_ladder_in_chunks_is_frame_exact(kind: str, tmp_path: Path):
-    if kind == "slowing":
-        source = slowing(tmp_path)
-    else:
-        source = at_rate(kind, tmp_path) if kind in RATES else make_clip(kind, tmp_path)
-    for name in ("whole", "split"):
-        (tmp_path / name).mkdir()
-    whole = encoded_set(source, tmp_path / "whole", numbered_recipe())
-
-    split = joined(whole, tmp_path / "split", planned(whole))
-
-    require_alike(whole, split)
-    shown = numbers(source)[:: whole.request.plan.ladder.every]
-    assert len(shown) > 150
-    assert whole.request.plan.ladder.every == (2 if kind == "120" else 1)
-    assert max(shown) < 1 << BITS
-    for rung in ("v64", "hevc64"):
-        assert numbers(split.folder / f"{rung}.mp4") == shown

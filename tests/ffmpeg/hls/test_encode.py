@@ -17,11 +17,10 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls.command import set_command
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
-from hevcq.util.clock import SystemClock
 from support.clips import media_clip
 from support.media_facts import MKV, audio, media, video
+from support.rendition import TOOLS
 
 
 def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
@@ -34,7 +33,7 @@ def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
     )  # fmt: skip
     shown = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1500, first_pts_s=begins_s)
     wanted = replace(request, measured=Measurement(tracks=(shown,)), version="v")
-    return set_command(FfmpegTools("ffmpeg", "ffprobe", SystemClock()), wanted)
+    return set_command(TOOLS, wanted)
 
 
 def test_a_late_picture_begins_at_0_and_no_picture_of_it_is_dropped() -> None:

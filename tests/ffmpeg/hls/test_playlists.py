@@ -4,10 +4,7 @@ import itertools
 from dataclasses import replace
 from fractions import Fraction
 
-import pytest
-
 from ffmpeg.hls.reading import listed, ranges, variants
-from hevcq.domain.formats import bcp47
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
 from hevcq.ffmpeg.hls.playlists import (
     Master,
@@ -188,15 +185,6 @@ def test_every_variant_is_listed_with_each_of_its_groups_of_sounds_stereo_first(
         ("en", "YES", "surround1.m3u8"), ("Talk", "NO", "sound2.m3u8"),
         ("en", "YES", "low1.m3u8"), ("Talk", "NO", "low1.m3u8"),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("given", "tag"),
-    [("ger", "de"), ("deu", "de"), ("eng", "en"), ("und", ""), ("", ""), ("pt-BR", "pt-BR"),
-     ("gsw", "gsw"), ('e"n', "")],
-)  # fmt: skip
-def test_languages_get_their_shortest_tag(given: str, tag: str) -> None:
-    assert bcp47(given) == tag
 
 
 def test_a_segment_lasts_until_the_next_one_is_shown_whatever_its_decoding_times_add_up_to() -> (

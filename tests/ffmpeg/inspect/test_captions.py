@@ -12,9 +12,7 @@ from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import MediaRefused, Unavailable
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.texts import CaptionedVideo, extracted_captions, found_captions
-from hevcq.util.clock import SystemClock
 from support.captions import (
     at_frame,
     captioned,
@@ -24,8 +22,8 @@ from support.captions import (
 )
 from support.media_facts import profile
 from support.once import folder_once
+from support.rendition import TOOLS
 
-TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 ENGLISH = at_frame((2, shown("HELLO WORLD")), (30, shown("It's TWO", "lines & < 3")), (60, erased()),
                    (70, shown("LAST ONE")))  # fmt: skip
 ALSO = at_frame((10, rolled("HOLA MUNDO", 3)), (50, rolled("ADIOS", 3)), (80, erased(3)))

@@ -12,15 +12,13 @@ from benchmarks.fidelity import ordinary, spliced
 from benchmarks.fidelity.served import named
 
 from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inspect import joined
 from hevcq.ffmpeg.inspect.measure import UNTIMED, Packets
 from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ports.encoder import TrimmedSource
-from hevcq.util.clock import SystemClock
 from support.media_facts import audio, subtitle, video
+from support.rendition import ENCODER
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "0")
 JOINED = "The recording was joined from 2 parts: its clock jumps at 0:00:0{}."

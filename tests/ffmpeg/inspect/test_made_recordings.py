@@ -8,13 +8,11 @@ import pytest
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import DiskFull, Stopped
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect import joined, recording
-from hevcq.util.clock import SystemClock
 from support.media_facts import audio, video
+from support.rendition import TOOLS
 from support.transport import PICTURE, SECOND, SOUND, Ffprobe, packet, part, unit
 
-TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
 WHOLE = "I" + 19 * "P"
 URL = "relay+http://127.0.0.1:9/a.ts?secret"

@@ -33,8 +33,7 @@ from hevcq.util.clock import SystemClock
 from support.clips import make_clip, media_clip
 from support.ffprobe_lines import counted
 from support.media_facts import audio, media, video
-
-TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+from support.rendition import TOOLS
 
 
 def profile(check: Preflight = Preflight.DEMUX) -> Profile:
@@ -131,13 +130,6 @@ def test_a_changed_or_missing_sample_changes_the_content_of_pcm():
         found.add((counter.tracks[0].content, sum(counter.tracks[0].sizes)))
 
     assert len(found) == 4
-
-
-def test_decoding_times_that_go_back_are_seen():
-    counter = fed(counted("0,0,5,1,1,K_\n0,1,4,1,1,__\n1,0,5,1,1,K_\n1,1,5,1,1,__\n"))
-    facts = media(video(), audio())
-    rises = [track_measure(n, counter.tracks[n], facts).monotonic_dts for n in range(2)]
-    assert rises == [False, True]
 
 
 def test_a_file_that_went_away_is_gone(tmp_path):

@@ -2,13 +2,12 @@
 
 import struct
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pytest
 
 from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.errors import MediaRefused, SourceUnreadable
+from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inspect import damage as damages
 from hevcq.ffmpeg.inspect import preflight, texts
 from hevcq.ffmpeg.process.child import Finished
@@ -57,35 +56,6 @@ def test_damage_is_where_a_frame_complains(monkeypatch, lines, complaints, spots
     monkeypatch.setattr(damages, "read_packets", read_packets)
 
     assert damages.locate_damage(TOOLS, "a.mkv", STOP) == spots
-
-
-def answering(*answers: Finished):
-    left = iter(answers)
-    return lambda *_, **__: next(left)
-
-
-WELL, BROKEN = Finished(0, b"WEBVTT\n", (), 0, 0), Finished(1, b"", ("bad",), 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("answers", "error", "words"),
-    [
-        ([BROKEN], SourceUnreadable, r"The captions of .*a\.ts cannot be read"),
-        ([WELL], MediaRefused, r"no text could be made of its closed captions \(CC1\)"),
-    ],
-    ids=["captions", "nothing"],
-)
-def test_captions_of_which_no_text_can_be_made_end_the_job(
-    tmp_path, monkeypatch, answers, error, words
-):
-    monkeypatch.setattr(texts, "run_child", answering(*answers))
-    plan = SimpleNamespace(captions=("CC1",), main_video=SimpleNamespace(source_index=0))
-    facts = info(video()).model_copy(update={"duration_s": None})
-    request = SimpleNamespace(plan=plan, info=facts, location="a.ts", output=tmp_path / "out.mp4")
-
-    with pytest.raises(error, match=words), texts.extracted_captions(TOOLS, request, STOP):
-        pass
-    assert list(tmp_path.iterdir()) == []
 
 
 HELLO = "WEBVTT\n\n00:01.000 --> 00:02.000\n<b>HELLO</b>\nYOU\n\n01:00:03.000 --> 01:00:04.000\n\n"

@@ -10,12 +10,9 @@ from benchmarks.fidelity.served import named
 
 from hevcq.domain.profile import Profile, VideoRecipe
 from hevcq.errors import SourceDamaged
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.inspect.recording import _is_stuffed as is_stuffed
 from hevcq.ports.encoder import TrimmedSource
-from hevcq.util.clock import SystemClock
+from support.rendition import ENCODER
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
 PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=28))
 
@@ -92,23 +89,3 @@ def test_damage_in_the_middle_stays_damage(tmp_path) -> None:
     assert made is not None
     _, complaints = pictures(made.path)
     assert complaints != "", "which ends an encode, and G1"
-
-
-@pytest.mark.parametrize(
-    ("control", "field", "expected"),
-    [
-        (0x10, b"", False),
-        (0x30, b"\x00", True),
-        (0x30, b"\x01\x00", True),
-        (0x30, b"\x01\x40", False),
-        (0x30, b"\x07\x10" + bytes(6), False),
-        (0x30, b"\x09\x10" + bytes(6) + b"\xff\xff", True),
-        (0x30, b"\x04\x02\x02" + bytes(2), False),
-        (0x30, b"\x05\x02\x02" + bytes(2) + b"\xff", True),
-    ],
-    ids=["none", "one", "two", "key", "clock", "clock+2", "private", "private+1"],
-)
-def test_only_the_last_packet_of_a_unit_is_filled_up(control, field, expected) -> None:
-    head = bytes([0x47, 0x01, 0x00, control]) + field
-
-    assert is_stuffed(head + bytes(188 - len(head))) is expected

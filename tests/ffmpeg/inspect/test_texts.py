@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import HevcqError
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.util.clock import SystemClock
 from support.clips import make_clip
+from support.rendition import ENCODER
 
 
 @pytest.mark.media
@@ -28,18 +27,18 @@ def test_text_subtitles_become_webvtt_with_their_language_and_chapters_are_found
     command += ["-i", str(words), "-i", str(marks), "-map", "0", "-map", "1", "-map", "1"]
     command += ["-map_chapters", "2", "-c", "copy", "-c:s", "mov_text"]
     subprocess.run([*command, "-metadata:s:s:0", "language=ger", str(clip)], check=True)
-    encoder, stop = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock()), threading.Event()
+    stop = threading.Event()
 
-    tracks, chapters = encoder.texts(str(clip), stop=stop)
+    tracks, chapters = ENCODER.texts(str(clip), stop=stop)
 
     assert [track.language for track in tracks] == ["de", ""]
     assert tracks[0].content.startswith("WEBVTT")
     assert "00:00.250 --> 00:00.900\nHello & <i>there</i>" in tracks[0].content
     assert [(chapter.start_s, chapter.title) for chapter in chapters] == [(0.0, "Gate")]
-    assert encoder.texts(str(tmp_path / "mute.mp4"), stop=stop) == ((), ())
+    assert ENCODER.texts(str(tmp_path / "mute.mp4"), stop=stop) == ((), ())
     (tmp_path / "notes.mp4").write_text("no video")
     with pytest.raises(HevcqError):
-        encoder.texts(str(tmp_path / "notes.mp4"), stop=stop)
+        ENCODER.texts(str(tmp_path / "notes.mp4"), stop=stop)
 
 
 def size_of(jpeg: bytes) -> tuple[int, int]:
@@ -53,13 +52,12 @@ def size_of(jpeg: bytes) -> tuple[int, int]:
 
 @pytest.mark.media
 def test_a_picture_fits_its_box_and_a_file_that_is_none_gives_nothing(tmp_path: Path) -> None:
-    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
     stop = threading.Event()
 
-    jpeg = encoder.still(str(make_clip(tmp_path)), width=100, stop=stop)
+    jpeg = ENCODER.still(str(make_clip(tmp_path)), width=100, stop=stop)
 
     assert max(size_of(jpeg)) == 100
     text = tmp_path / "notes.mp4"
     text.write_text("no video")
-    assert encoder.still(str(text), width=100, stop=stop) == b""
-    assert encoder.still(str(tmp_path / "gone.mp4"), width=100, stop=stop) == b""
+    assert ENCODER.still(str(text), width=100, stop=stop) == b""
+    assert ENCODER.still(str(tmp_path / "gone.mp4"), width=100, stop=stop) == b""

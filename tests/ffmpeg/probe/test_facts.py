@@ -1,14 +1,10 @@
 """Reading ffprobe's answer: whatever is missing or odd becomes a fact or nothing, never a crash."""
 
-import io
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import StreamKind
-from hevcq.ffmpeg.containers.mp4 import has_index_first
 from hevcq.ffmpeg.inputs import as_decoded
 from hevcq.ffmpeg.probe.parse import media_info
 from support.media_facts import media, video
@@ -158,22 +154,6 @@ JSON = st.recursive(
 @given(streams=JSON, frames=JSON, form=JSON)
 def test_no_answer_makes_it_crash(streams, frames, form):
     media_info({"streams": streams, "frames": frames, "format": form, "chapters": streams})
-
-
-@pytest.mark.parametrize(
-    ("boxes", "first"),
-    [
-        ((b"ftyp", b"moov", b"mdat"), True),
-        ((b"ftyp", b"free", b"moov"), True),
-        ((b"ftyp", b"mdat", b"moov"), False),
-        ((b"ftyp",), False),
-        ((), False),
-    ],
-)
-def test_where_the_index_of_an_mp4_lies(boxes, first) -> None:
-    data = b"".join(struct.pack(">I4s", 16, name) + bytes(8) for name in boxes)
-
-    assert has_index_first(io.BytesIO(data), len(data)) is first
 
 
 @pytest.mark.parametrize(

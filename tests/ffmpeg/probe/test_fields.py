@@ -10,12 +10,10 @@ from tests.support.media_facts import profile, video
 
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import LimitExceeded
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.probe import fields
 from hevcq.ffmpeg.probe.fields import FieldsSeen
 from hevcq.ffmpeg.probe.parse import media_info
-from hevcq.util.clock import SystemClock
+from support.rendition import ENCODER, TOOLS
 
 
 def facts_of(name: str, folder):
@@ -24,9 +22,7 @@ def facts_of(name: str, folder):
     from benchmarks.fidelity.served import named
 
     path = ordinary.make(named(name), folder)
-    info = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock()).probe(
-        str(path), stop=threading.Event()
-    )
+    info = ENCODER.probe(str(path), stop=threading.Event())
     return info.streams[0].video
 
 
@@ -52,8 +48,7 @@ def made(path, graph: str, *options: str):
     subprocess.run(
         ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, *options, path], check=True
     )
-    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
-    info = encoder.probe(str(path), stop=threading.Event())
+    info = ENCODER.probe(str(path), stop=threading.Event())
     plan = make_plan(profile("hevc"), info)
     return info.streams[0].video, plan
 
@@ -93,8 +88,7 @@ def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["sony-1080i50-avchd.mts", "made-h264-1080i25-tff.mp4"])
 def test_real_interlaced_video_stays_interlaced(name) -> None:
-    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
-    facts = encoder.probe(str(media_clip(name)), stop=threading.Event()).streams[0].video
+    facts = ENCODER.probe(str(media_clip(name)), stop=threading.Event()).streams[0].video
 
     assert (facts.interlaced, facts.seen_order) == (True, "tt")
 
@@ -140,6 +134,5 @@ def test_one_that_cannot_be_looked_at_keeps_its_mark(monkeypatch):
         {"index": 1, "codec_type": "audio"},
     ]})  # fmt: skip
     monkeypatch.setattr(fields, "run_child", Mock(side_effect=LimitExceeded("too long")))
-    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
-    assert fields.with_fields_seen(tools, "/x.mkv", marked, threading.Event()) == marked
+    assert fields.with_fields_seen(TOOLS, "/x.mkv", marked, threading.Event()) == marked
     assert fields.run_child.called

@@ -12,18 +12,14 @@ import pytest
 
 from ffmpeg.run.test_encoder import asked
 from hevcq.domain.profile import Profile, VideoRecipe
-from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.errors import SourceDamaged, SourceGone, Unavailable
 from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ports.encoder import EncodeReport
-from hevcq.util.clock import SystemClock
 from support.clips import make_clip
+from support.rendition import ENCODER, TOOLS
 from support.standin import Quiet, running
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
-TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=24))
 
 
@@ -91,11 +87,6 @@ def check(url: str):
     return preflight(TOOLS, url, probe(TOOLS, url, stop), PROFILE, stop)
 
 
-def test_a_source_behind_a_url_is_measured_like_a_file(clip):
-    with served(clip.read_bytes()) as url:
-        assert check(url).tracks[0].packets == 100
-
-
 def test_a_connection_that_is_cut_is_tried_again_later(clip):
     content = clip.read_bytes()
     with served(content, cut=len(content) // 2) as url, pytest.raises(Unavailable) as caught:
@@ -120,14 +111,6 @@ def test_a_refusal_of_the_server_is_named(clip, status, error):
     with served(clip.read_bytes(), status=status) as url, pytest.raises(error) as caught:
         probe(TOOLS, url, threading.Event())
     assert "secret" not in str(caught.value)
-
-
-def test_a_playlist_behind_a_url_is_refused():
-    playlist = (
-        b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:1/x.ts\n#EXT-X-ENDLIST\n"
-    )
-    with served(playlist) as url, pytest.raises(SourceUnreadable, match="playlist"):
-        probe(TOOLS, url, threading.Event())
 
 
 def encode(url: str, tmp_path: Path) -> EncodeReport:

@@ -14,15 +14,12 @@ from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
-from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.probe import probe as probing
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import Finished
-from hevcq.util.clock import SystemClock
 from support.clips import make_clip, media_clip
 from support.media_facts import profile
-
-TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+from support.rendition import TOOLS
 
 
 def look(path: Path | str):

@@ -6,7 +6,6 @@ decode that is stopped, or waits for a dead disk, held its slot until the job's 
 """
 
 import itertools
-import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -15,17 +14,16 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.verify.conftest import encoded
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
 from hevcq.domain.verdict import Handling, handling
 from hevcq.errors import EncoderFailed, EncoderStalled, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import child
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
+from support.rendition import request_of
 
 NEVER = threading.Event()
 PROFILE = Profile(
@@ -82,7 +80,9 @@ def test_a_kill_is_no_want_of_memory_where_the_system_says_so(
 
     with pytest.raises(EncoderFailed, match=r"video\.mp4") as caught:
         encoder(ffmpeg=doomed).encode(
-            request_for(clip, tmp_path), on_progress=lambda _: None, stop=NEVER
+            request_of(Path(clip), tmp_path / "out.mp4", PROFILE),
+            on_progress=lambda _: None,
+            stop=NEVER,
         )
 
     assert isinstance(caught.value, OutOfMemory) is (kills is None), "unknown is taken for memory"
@@ -140,22 +140,3 @@ def test_a_child_that_somebody_else_ended_has_failed_and_not_spoken(number):
 def made(clip: str, folder: Path) -> VerifyRequest:
     """Encode a video; return the request to verify its rendition."""
     return encoded(Path(clip), folder, PROFILE).request
-
-
-def request_for(clip: str, folder: Path) -> EncodeRequest:
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("ffmpeg is not installed")
-    info = encoder().probe(clip, stop=NEVER)
-    plan = make_plan(PROFILE, info)
-    assert isinstance(plan, EncodePlan)
-    return EncodeRequest(
-        profile=PROFILE,
-        plan=plan,
-        info=info,
-        location=clip,
-        output=folder / f"out.{plan.extension}",
-        duration_s=info.duration_s,
-        source_size=Path(clip).stat().st_size,
-        max_seconds=60.0,
-        threads=1,
-    )

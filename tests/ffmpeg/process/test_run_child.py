@@ -253,37 +253,3 @@ def test_what_cannot_be_started_says_why(monkeypatch, argv, refusal, error, sent
     monkeypatch.setattr(child, "confine_thread", Mock(side_effect=refusal))
     with pytest.raises(error, match=sentence):
         run_child(argv, stop=threading.Event())
-
-
-@pytest.mark.parametrize("missing", ["setpriv", "sh", ""])
-def test_a_child_runs_as_well_without_what_binds_it_to_its_parent(monkeypatch, missing):
-    real = child._found
-    monkeypatch.setattr(child, "_found", lambda name: None if name == missing else real(name))
-    assert child._with_death_signal("/x")[0] == ("/x" if missing == "setpriv" else real("setpriv"))
-    assert (child.STARTER in child._with_death_signal("/x")) is (missing == "")
-    assert sh("exit 3").returncode == 3
-
-
-def test_a_child_that_cannot_be_killed_is_given_up(monkeypatch):
-    monkeypatch.setattr(child, "TERM_GRACE_S", 0.0)
-    monkeypatch.setattr(child, "KILL_WAIT_S", 0.0)
-    stuck = child.start_child(["sleep", "60"], child.NO_LIMITS, Mock())
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "killpg", Mock(side_effect=PermissionError))
-        stuck.end_group()
-    assert not stuck.exited
-    stuck.close()
-    os.killpg(stuck.pid, signal.SIGKILL)
-    os.waitpid(stuck.pid, 0)
-    stuck._popen.returncode = -9
-
-
-def test_an_interruption_while_a_child_starts_leaves_none():
-    access = Access(confined=False)
-    starter = child._Starter([*child._with_death_signal("/bin/sleep"), "60"], "sleep", access)
-    starter._answer = Mock(**{"get.side_effect": KeyboardInterrupt})
-    with pytest.raises(KeyboardInterrupt):
-        starter.popen()
-    starter._thread.join()
-    ((popen,), _) = starter._answer.put.call_args
-    assert popen.returncode == -signal.SIGKILL

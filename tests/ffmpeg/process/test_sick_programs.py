@@ -13,9 +13,9 @@ from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
 from support.once import folder_once
+from support.rendition import ENCODER
 
 STOP = threading.Event()
-REAL = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 SICK = {
     "a library is missing": "echo 'x: error while loading shared libraries: liby.so: "
     "cannot open shared object file: No such file or directory' >&2; exit 127",
@@ -53,7 +53,7 @@ def script(folder: Path, name: str, body: str) -> str:
 @pytest.mark.parametrize("body", SICK.values(), ids=SICK)
 def test_an_ffprobe_that_cannot_run_refuses_no_video(tmp_path, clip, body):
     sick = FfmpegEncoder("ffmpeg", script(tmp_path, "ffprobe", body), SystemClock())
-    info = REAL.probe(str(clip), stop=STOP)
+    info = ENCODER.probe(str(clip), stop=STOP)
     for ask in (
         lambda: sick.probe(str(clip), stop=STOP),
         lambda: sick.preflight(str(clip), info, profile(), stop=STOP),
@@ -64,7 +64,7 @@ def test_an_ffprobe_that_cannot_run_refuses_no_video(tmp_path, clip, body):
 
 def test_an_ffprobe_that_broke_is_to_blame_for_a_count_and_an_index_as_well(tmp_path, clip):
     sick = FfmpegEncoder("ffmpeg", script(tmp_path, "ffprobe", "exit 1"), SystemClock())
-    info = REAL.probe(str(clip), stop=STOP)
+    info = ENCODER.probe(str(clip), stop=STOP)
     with pytest.raises(WorkerUnfit):
         sick.measure(str(clip), info, stop=STOP)
     with pytest.raises(WorkerUnfit):

@@ -4,16 +4,12 @@ import os
 import signal
 import subprocess
 import time
-from unittest.mock import Mock
 
 import pytest
 
 from hevcq.errors import EncoderStalled, LimitExceeded
-from hevcq.ffmpeg.process import limits
 from hevcq.ffmpeg.process.limits import (
-    CHECK_S,
     MAX_LINE,
-    MORE_THREADS,
     ChildWatchdog,
     LineSplitter,
     StallWatchdog,
@@ -96,15 +92,6 @@ def test_a_deadline_holds_to_the_second():
         watch.check_now()
 
 
-def test_its_user_is_asked_twice_a_second():
-    clock, asked = ManualClock(), []
-    watch = watched(os.getpid(), clock, check=lambda: asked.append(clock.monotonic()))
-    for _ in range(8):
-        clock.advance(CHECK_S / 2)
-        watch.check_now()
-    assert len(asked) == 4
-
-
 def test_a_line_without_an_end_comes_in_pieces_and_an_empty_one_is_not_kept():
     seen: list[str] = []
     split = LineSplitter(seen.append)
@@ -116,11 +103,3 @@ def test_a_line_without_an_end_comes_in_pieces_and_an_empty_one_is_not_kept():
     tail = Tail()
     tail.feed(b"\n \none\r\n")
     assert tail.lines() == ("one",)
-
-
-@pytest.mark.parametrize(
-    ("load", "most"), [("0.1 0.2 0.3 2/345 678", 345 + MORE_THREADS), ("0.1", None), ("", None)]
-)
-def test_threads_are_limited_by_those_of_the_system_where_it_names_them(monkeypatch, load, most):
-    monkeypatch.setattr(limits, "Path", lambda _: Mock(**{"read_text.return_value": load}))
-    assert limits._most_threads() == most

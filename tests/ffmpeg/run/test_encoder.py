@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import (
     EncoderFailed,
     EncoderStalled,
@@ -17,15 +15,12 @@ from hevcq.errors import (
     Stopped,
     WorkerUnfit,
 )
-from hevcq.ffmpeg import encoder as encoder_module
-from hevcq.ffmpeg import inputs
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.encoder import EncodeProgress, EncodeRequest
-from hevcq.ports.store import PROXY_SCHEME
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip
 from support.media_facts import profile
+from support.rendition import request_of
 
 QUICK = {"preset": "ultrafast"}
 
@@ -36,21 +31,9 @@ def encoder(ffmpeg: str = "ffmpeg", clock=None) -> FfmpegEncoder:
 
 def asked(tmp_path: Path, clip: Path, **changes) -> EncodeRequest:
     recipe = profile(video=QUICK, **changes)
-    info = encoder().probe(str(clip), stop=threading.Event())
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan), plan
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    return EncodeRequest(
-        profile=recipe,
-        plan=plan,
-        info=info,
-        location=str(clip),
-        output=out / f"rendition.{plan.extension}.part",
-        duration_s=info.duration_s,
-        source_size=clip.stat().st_size,
-        max_seconds=60.0,
-    )
+    return request_of(clip, out / "rendition.part", recipe, max_seconds=60.0)
 
 
 def encode(request: EncodeRequest, by: FfmpegEncoder | None = None, stop=None, seen=None):
@@ -213,36 +196,3 @@ def test_a_program_that_is_too_old_makes_a_worker_unfit(tmp_path: Path, number: 
 
     with pytest.raises(WorkerUnfit, match=rf"{number} Copyright is too old\. Install ffmpeg 5\.1"):
         encoder(old).version()
-
-
-@pytest.mark.parametrize(
-    ("codes", "sandboxed", "words"),
-    [
-        ((0,), True, "5.1"),
-        ((1, 0), True, "ffmpeg cannot run in the sandbox: it is broken."),
-        ((1, 1), True, "ffmpeg cannot run: it is broken."),
-        ((1,), False, "ffmpeg cannot run: it is broken."),
-    ],
-    ids=["well", "sandbox", "broken", "broken outside"],
-)
-def test_a_program_is_asked_once_and_what_ails_it_is_said(monkeypatch, codes, sandboxed, words):
-    left = [
-        Finished(code, b"ffmpeg version 5.1\n", ("it is broken",) if code else (), 0, 0)
-        for code in codes
-    ]
-    monkeypatch.setattr(encoder_module, "_answer", lambda *_: left.pop(0))
-    asked = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock(), sandboxed=sandboxed)
-    if codes[0]:
-        with pytest.raises(WorkerUnfit, match=words):
-            asked.version()
-    else:
-        assert words in asked.version() == asked.version()
-    assert left == []
-
-
-def test_a_relay_is_reached_with_its_password_and_no_other_place() -> None:
-    tools = encoder()._tools
-
-    relayed = inputs.access_to(tools, f"{PROXY_SCHEME}127.0.0.1:9/a.mp4?secret")
-
-    assert relayed.relay == "http://hevcq:secret@127.0.0.1:9"

@@ -19,9 +19,7 @@ from hevcq.errors import (
 from hevcq.ffmpeg.run.messages import (
     FfmpegExit,
     Pass,
-    damaged,
     exit_error,
-    message_text,
     unexpected_lines,
 )
 from hevcq.ffmpeg.run.runner import create_output
@@ -186,53 +184,6 @@ def test_a_repetition_shares_the_fate_of_its_line():
 def test_anything_else_is_suspicious(line):
     for ffmpeg_pass in Pass:
         assert unexpected_lines([line], ffmpeg_pass) == (line,)
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        (
-            "[mov,mp4,m4a,3gp,3g2,mj2 @ 0x5644f8959e00] stream 0, offset 0x25e83d: partial file",
-            "stream 0, offset 0x25e83d: partial file",
-        ),
-        ("[h264 @ 0x55d] [error] error while decoding MB 3 7.", "error while decoding MB 3 7"),
-        ("[in#0 @ 0x1] [h264 @ 0x55d] cut", "cut"),
-        ("video track 0 lost 1 of 150 packets", "video track 0 lost 1 of 150 packets"),
-        ("", ""),
-    ],
-)
-def test_a_sentence_for_people_names_no_address(line, words):
-    assert message_text(line) == words
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        (
-            "[h264 @ 0x5581] [error] cbp too large (749) at 13 8",
-            "its picture data cannot be decoded (ffmpeg: cbp too large (749) at 13 8)",
-        ),
-        (
-            "[aac @ 0x55] [error] channel element 3.12 is not allocated",
-            "its sound data cannot be decoded (ffmpeg: channel element 3.12 is not allocated)",
-        ),
-        (
-            "[matroska,webm @ 0x1] [error] 0x00 at pos 15 (0xf) invalid as first byte",
-            "the structure of the file is broken (ffmpeg: 0x00 at pos 15 (0xf) invalid as first byte)",
-        ),
-        (
-            "[error] Error while decoding stream #0:0: Invalid data found",
-            "a part of it cannot be read (ffmpeg: Error while decoding stream #0:0: Invalid data found)",
-        ),
-    ],
-)
-def test_a_damaged_source_is_explained_in_plain_words_with_one_advice(line: str, said: str) -> None:
-    error = damaged("/in/video.mp4", line)
-
-    assert str(error) == (
-        f"/in/video.mp4 is damaged: {said}. Replace it with an intact copy and ingest it again."
-    )
-    assert f"{said[:-1]}; 2 more errors)" in str(damaged("/in/video.mp4", line, 2))
 
 
 @pytest.mark.parametrize(("number", "full"), [(28, True), (122, True), (13, False)])

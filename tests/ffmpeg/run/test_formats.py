@@ -12,15 +12,12 @@ from ffmpeg.verify import conftest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.metadata import found_mark
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.util.clock import SystemClock
 from support.media_facts import profile
 from support.once import folder_once, made_once
-from support.rendition import build
+from support.rendition import ENCODER, build
 
 pytestmark = pytest.mark.media
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 FORMATS = ("webm", "av1", "mkv", "ogg", "avi")
 LOOSE = {"minimum_saving": None}
 FASTEST: dict[str, dict[str, Any]] = {

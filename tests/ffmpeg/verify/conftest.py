@@ -11,12 +11,10 @@ from hevcq.domain.certificate import GateResult
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, VideoRecipe
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
-from hevcq.util.clock import SystemClock
+from hevcq.ports.encoder import VerifyRequest
 from support.once import folder_once
+from support.rendition import ENCODER, request_of
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 PROFILE = Profile(
     name="hevc",
     description="for tests",
@@ -81,22 +79,10 @@ def encoded(source: Path, folder: Path, profile: Profile = PROFILE) -> Pair:
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
     info, plan = plan_measured(make_plan, profile, (info, plan), measured)
-    size = source.stat().st_size
     output = folder / f"{source.stem}-made.{plan.extension}"
-    report = ENCODER.encode(
-        EncodeRequest(
-            profile=profile, plan=plan, info=info, location=str(source), output=output,
-            duration_s=info.duration_s, source_size=size, max_seconds=300,
-        ),
-        on_progress=lambda _: None,
-        stop=stop,
-    )  # fmt: skip
-    return Pair(
-        VerifyRequest(
-            profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-            source_size=size, output=output, report=report, max_seconds=300,
-        )
-    )  # fmt: skip
+    request = request_of(source, output, profile, plan=plan, info=info, measured=measured)
+    report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
+    return Pair(request.to_verify(report))
 
 
 def pair_once(name: str, *, picture: str = "", extra: tuple[str, ...] = ()) -> Pair:

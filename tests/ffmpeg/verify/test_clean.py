@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_source
+from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_source, pair_once
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Policies, Profile, VideoRecipe
 from hevcq.errors import Stopped
@@ -24,6 +24,9 @@ SMALL = Profile(
 )  # fmt: skip
 
 
+SHORT = ("-t", "3")
+
+
 def accepted(pair) -> None:
     results = pair.judge()
     alarms = [(r.gate, r.outcome, r.detail) for r in results]
@@ -39,15 +42,15 @@ def test_a_clean_rendition_passes_every_gate_in_order_of_cost(pair):
 @pytest.mark.parametrize(
     ("name", "picture", "extra"),
     [
-        ("vfr.mkv", "testsrc2=size=160x120:rate=30:duration=6,select=not(between(n\\,20\\,80))",
-         ("-fps_mode", "passthrough")),
-        ("tv.ts", "", ("-sn", "-map_chapters", "-1")),
-        ("opengop.mkv", "", ("-x264-params", "open-gop=1:bframes=3")),
-        ("full.mp4", "testsrc2=size=160x120:rate=25:duration=6,format=yuvj420p",
-         ("-pix_fmt", "yuvj420p")),
-        ("odd.mkv", "testsrc2=size=161x121:rate=25:duration=6,format=yuv444p",
-         ("-pix_fmt", "yuv444p")),
-        ("one.mp4", "testsrc2=size=160x120:rate=25:duration=0.04", ("-t", "0.04", "-an", "-sn")),
+        ("vfr.mkv", "testsrc2=size=160x120:rate=30,select=not(between(n\\,20\\,50))",
+         ("-fps_mode", "passthrough", *SHORT)),
+        ("tv.ts", "", ("-sn", "-map_chapters", "-1", *SHORT)),
+        ("opengop.mkv", "", ("-x264-params", "open-gop=1:bframes=3", *SHORT)),
+        ("full.mp4", "testsrc2=size=160x120:rate=25,format=yuvj420p",
+         ("-pix_fmt", "yuvj420p", *SHORT)),
+        ("odd.mkv", "testsrc2=size=161x121:rate=25,format=yuv444p",
+         ("-pix_fmt", "yuv444p", *SHORT)),
+        ("one.mp4", "testsrc2=size=160x120:rate=25", ("-t", "0.04", "-an", "-sn")),
     ],
 )  # fmt: skip
 def test_no_false_alarm_for(tmp_path, name, picture, extra):
@@ -58,8 +61,8 @@ def test_no_false_alarm_for(tmp_path, name, picture, extra):
 def test_no_false_alarm_when_the_picture_is_scaled_and_deinterlaced(tmp_path, interlaced):
     fields = ("-flags", "+ildct+ilme", "-vf", "tinterlace=interleave_top,setfield=tff")
     source = make_source(
-        tmp_path, "big.mkv", picture="testsrc2=size=640x360:rate=50:duration=6",
-        extra=fields if interlaced else (),
+        tmp_path, "big.mkv", picture="testsrc2=size=640x360:rate=50",
+        extra=(*SHORT, *(fields if interlaced else ())),
     )  # fmt: skip
     pair = encoded(source, tmp_path, SMALL)
 
@@ -68,7 +71,7 @@ def test_no_false_alarm_when_the_picture_is_scaled_and_deinterlaced(tmp_path, in
 
 
 def test_no_false_alarm_when_the_picture_is_turned(tmp_path):
-    pair = encoded(turned(make_source(tmp_path, "turned.mp4"), 0, 1, -1, 0), tmp_path)
+    pair = encoded(turned(make_source(tmp_path, "turned.mp4", extra=SHORT), 0, 1, -1, 0), tmp_path)
 
     assert (pair.request.plan.video.width, pair.request.plan.video.height) == (180, 320)
     accepted(pair)
@@ -90,7 +93,8 @@ def test_a_small_thing_that_stands_still_is_caught_although_the_mean_hides_it(tm
     assert "frame 2 " in last.detail
 
 
-def test_progress_is_reported_and_a_stop_is_obeyed(pair):
+def test_progress_is_reported_and_a_stop_is_obeyed():
+    pair = pair_once("source.mkv")
     seen: list[float] = []
     ENCODER.verify(
         pair.request, on_progress=lambda p: seen.append(p.fraction), stop=threading.Event()

@@ -1,10 +1,7 @@
 """G5 in its details: what may differ between source and output, and what may not."""
 
-from pathlib import Path
-
 import pytest
 
-from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import (
     AudioFacts,
     Measurement,
@@ -221,16 +218,3 @@ def test_times_that_nobody_knows_are_a_problem():
 def test_decoding_times_that_go_back_are_a_problem():
     made = A.model_copy(update={"monotonic_dts": False})
     assert "go backwards" in compare((V, A), (V, made))[0]
-
-
-MOVING = "testsrc2=size=176x144:rate=25"
-
-
-def made(folder: Path, name: str, seconds: float, *options: str) -> Path:
-    target = folder / name
-    shown = () if "-pix_fmt" in options else ("-pix_fmt", "yuv420p")
-    ffmpeg(
-        "-f", "lavfi", "-i", f"{MOVING}:duration={seconds}",
-        "-f", "lavfi", "-i", f"sine=duration={seconds}", *options, *shown, "-c:a", "mp2", target,
-    )  # fmt: skip
-    return target
