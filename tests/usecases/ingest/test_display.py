@@ -1,7 +1,6 @@
 """What a person sees while an ingest runs, and what a program reads of it."""
 
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from rich.console import Console
 from hevcq.cli.output.ingest_report import plan_lines
 from hevcq.cli.output.live import (
     Board,
-    JsonLines,
     overall,
     picture,
 )
@@ -63,22 +61,6 @@ def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun: bool) -> N
         assert board.eta_s(now=180.0) == pytest.approx(20.0 + 400.0)  # 80 s were 80 of 100
 
 
-def test_a_long_video_at_the_end_begins_once_a_slot_is_free() -> None:
-    board = Board()
-    for path, cpu in (("a", 100.0), ("b", 100.0), ("c", 100.0), ("d", 100.0), ("long", 400.0)):
-        board.apply(event(EventName.FILE_PLANNED, path=path, cpu_s=(cpu, cpu)))
-        board.apply(event(EventName.JOB_QUEUED, path=path))
-    for path in ("a", "b"):
-        board.apply(event(EventName.JOB_PROGRESS, path=path, phase="encode", percent=0.0))
-        board.apply(event(EventName.JOB_PROGRESS, path=path, phase="verify", percent=0.0))
-
-    assert board.eta_s(now=180.0) == pytest.approx(20 + 100 + 400)
-    for path in ("a", "b", "c", "d"):
-        board.apply(event(EventName.JOB_DONE, path=path, bytes_saved=1))
-    board.apply(event(EventName.JOB_PROGRESS, path="long", phase="encode", percent=0.0, at=300.0))
-    assert board.eta_s(now=300.0) == pytest.approx(0.92 * 400)  # the pace of the others
-
-
 def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on() -> None:
     board = started_board()
     board.apply(event(EventName.STOPPING, path=None, profile=None, reason="Stopping: 20 s."))
@@ -126,23 +108,6 @@ def test_a_name_like_markup_is_shown_as_it_is() -> None:
     Console(file=out, width=120).print(picture(board, now=110.0, width=120))
 
     assert "[red]x[bold].mp4" in out.getvalue()
-
-
-def test_json_lines_are_one_object_each_without_empty_fields() -> None:
-    out = io.StringIO()
-    show = JsonLines(out)
-    show(event(EventName.JOB_DONE, size=10, output_size=5, bytes_saved=5))
-
-    (line,) = out.getvalue().splitlines()
-    assert json.loads(line) == {
-        "event": "job_done",
-        "at": 100.0,
-        "path": "/f/a.mp4",
-        "profile": "hevc",
-        "size": 10,
-        "output_size": 5,
-        "bytes_saved": 5,
-    }
 
 
 @pytest.mark.parametrize("name", list(EventName))

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from hevcq.cli.output.ingest_report import plan_total, sampled
-from hevcq.cli.output.live import Board, scanning
 from hevcq.domain.events import EventName
 from hevcq.domain.profile import Profile
 from hevcq.errors import DiskFull, SourceDamaged, Stopped, UsageError, WorkerUnfit
@@ -164,12 +163,6 @@ def test_what_a_replacement_leaves_as_it_is_counts(fits: Fits) -> None:
         UsageError, match=r"1\.9 MiB that stay as they are; only 0 Bytes may be used"
     ):
         fits.plan(2 * MB, [large])
-
-
-def test_nothing_to_encode_needs_no_crf(fits: Fits) -> None:
-    plan = session(fits.bench, refine=fits.refine(2 * MB)).plan([])
-
-    assert (plan.items, fits.said, fits.adopted) == ((), [], [])
 
 
 def test_where_nothing_is_left_to_encode_it_says_that_the_size_chooses_nothing(fits: Fits) -> None:
@@ -330,20 +323,6 @@ def test_it_ends_as_soon_as_the_sum_is_known(dry: Dry) -> None:
     half = sum(item.size for item in plan.items) / 2
     assert sum(plan.output) / 2 == pytest.approx(half, rel=KNOWN_WITHIN)
     assert sampled(plan) == f"By samples of {plan.sampled} of 40."
-
-
-def test_progress_says_what_is_known_so_far(dry: Dry) -> None:
-    board, said = Board(), list[str]()
-    dry.plan()
-
-    for event in dry.bench.events:
-        board.apply(event)
-        if event.event is EventName.SAMPLE_PROGRESS:
-            said.append(scanning(board, 0.0))
-
-    assert said[0].startswith("Sampled 0 of 4 videos: all become ")
-    assert said[-1].startswith(f"Sampled {dry.tries} of 4 videos: all become ")
-    assert board.sampled == ""
 
 
 def test_after_its_time_it_begins_no_further_video(dry: Dry) -> None:

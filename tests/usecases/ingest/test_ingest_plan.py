@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Source
-from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
+from hevcq.domain.planning.encode_plan import Skip, SkipReason
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.ingest import decide as decide_
 from hevcq.usecases.ingest.decide import (
@@ -61,15 +61,6 @@ def placement(state: PlacementState, mode: Mode = Mode.BESIDE) -> Placement:
 
 def free(_target: Path, _source: Path, _size: int) -> TargetState:
     return TargetState.FREE
-
-
-def test_a_refusal_names_the_policy() -> None:
-    refuse = Refuse(policy="policies.dynamic_hdr", detail="It is Dolby Vision.")
-
-    item = decide(video(VIDEO), HEVC, refuse, Known(), BESIDE)
-
-    assert item.disposition is Disposition.REFUSE
-    assert "policies.dynamic_hdr" in item.reason
 
 
 @pytest.mark.parametrize(

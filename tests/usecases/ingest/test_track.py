@@ -264,14 +264,6 @@ def test_a_file_that_stays_the_same_becomes_ready_exactly_once() -> None:
     assert settling.unsettled == 0
 
 
-def test_a_growing_file_starts_to_settle_anew_with_every_change() -> None:
-    settling = SettlingFiles(settle_s=5.0)
-    for second in range(0, 40, 4):
-        assert settling.observe(bytes_now(second), now=float(second)) == []
-
-    assert settling.observe(bytes_now(36), now=41.0) == [VIDEO]
-
-
 def test_what_is_finished_is_put_in_place_once_and_the_rest_stays_queued(bench: Bench) -> None:
     ingest = session(bench)
     plan = ingest.plan(videos(bench, "a.mp4", "b.mp4"))
