@@ -433,15 +433,6 @@ def test_each_trouble_with_the_folder_has_its_own_name(scratch, monkeypatch, num
         pass
 
 
-def test_a_file_system_without_locks_is_refused_with_the_way_out(scratch, monkeypatch):
-    monkeypatch.setattr(
-        "fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
-    )
-
-    with pytest.raises(WorkerUnfit, match="scratch_dir"), scratch.job("a"):
-        pass
-
-
 def test_a_sweep_that_comes_between_making_and_locking_a_file_is_survived(scratch, monkeypatch):
     other = Scratch(scratch.folder, ManualClock())
     real, raced = fcntl.flock, []

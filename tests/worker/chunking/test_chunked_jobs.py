@@ -211,9 +211,3 @@ def test_once_all_chunks_are_done_the_video_is_as_far_as_its_join():
     assert (
         split_progress(JOB, [*done, part(None, 0, JobState.RUNNING, checking)]).progress == checking
     )
-
-
-@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.DONE])
-def test_a_job_that_is_not_shared_out_has_no_standing(state):
-    assert split_progress(record("job", state), []) is None
-    assert split_progress(record("job", state, split=SPLIT), []) is None, "its split is over"
