@@ -193,7 +193,7 @@ AIM = Aim(target=93, crf=22.5, sampled=93.1, probes=(), metric="vmaf_v0.6.1")
         (AIM, [90.0, 93.0], [22.5, 18.0], "Quality 93.0"),
         # A second miss is said, and the video is there.
         (AIM, [90.0, 91.0], [22.5, 18.0], "Only quality 91.0"),
-        ("VMAF is not made for HDR", [], [None], "CRF 24 was used"),
+        ("VMAF is not made for HDR", [], [None], "CRF 24 is used"),
     ],
 )
 def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
