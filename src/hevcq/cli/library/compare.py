@@ -60,7 +60,7 @@ def compare(
             frame_pairs(app.encoder, pair, stop=stop, scratch=app.scratch) as pairs,
             app.scratch(0) as folder,
         ):
-            found = pairs.compare(folder, on_place=_ignore, stop=stop)
+            found = pairs.compare(folder, on_place=lambda _number, _count: None, stop=stop)
     if found is None:
         raise SourceUnreadable(f"No frame of {printable(rendition)} could be compared.")
     sizes = source.stat().st_size, made.stat().st_size
@@ -69,10 +69,6 @@ def compare(
     output.write_text(page, encoding="utf-8")
     if not (quiet or cli.quiet):
         cli.echo(f"Wrote {printable(output)}; open it in a browser.")
-
-
-def _ignore(_number: int, _count: int) -> None:
-    """Show no progress: the command takes about as long as a search for a quality."""
 
 
 MAX_STILLS = 10
