@@ -104,7 +104,7 @@ ELEMENTS = (
     Kind("hidden chapter", _has(mkv.CHAPTERS, mkv.EDITION, mkv.ATOM, 0x98, value=1), "editions"),
     Kind("tags of a series", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x68CA, value=70), "structured"),
     Kind("tags in tags", _has(mkv.TAGS, mkv.TAG, mkv.SIMPLE, mkv.SIMPLE), "structured"),
-    Kind("tags of a chapter", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x63C4, value=7), "tags of the"),
+    Kind("tags of a chapter", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x63C4, value=7), "MOOD"),
     Kind("the next file", _has(mkv.INFO, 0x3EB923), "links"),
 )
 

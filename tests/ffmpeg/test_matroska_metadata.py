@@ -87,6 +87,7 @@ def test_languages_stay_and_what_collectors_add_is_named(tmp_path: Path) -> None
         tag(b"", simple("DIRECTOR", "D"), simple("ENCODER", "of before")),
         tag(b"", ACTOR),
         tag(element(0x63C9, 78), simple("TITLE", "Director's cut")),
+        tag(element(0x63C4, 7), simple("MOOD", "calm")),
     )
     languages = {0: element(LANGUAGE, "de-CH"), 1: element(LANGUAGE, "pt-BR")}
     with_tables(clip, EDITIONS, tags, tracks=languages, info=LINKS, without=(TAGS, CHAPTERS))
@@ -99,6 +100,7 @@ def test_languages_stay_and_what_collectors_add_is_named(tmp_path: Path) -> None
         "editions, order or nesting of the chapters",
         "links to other files of the segment",
         "structured tags (ACTOR) of the file",
+        "structured tags (MOOD) of the file",
         "structured tags (TITLE) of the file",
     ]
     assert [s.language for s in made.streams] == ["de-CH", "pt-BR"]

@@ -28,7 +28,7 @@ CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45
 _ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
 TAGS, TAG, TARGETS, SIMPLE = 0x1254C367, 0x7373, 0x63C0, 0x67C8
 _LEVEL, LEVEL_NAME, _TAG_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x45A3, 0x447B, 0x4485
-_TAGGED_EDITION = 0x63C9
+_TAGGED_EDITION, _TAGGED_CHAPTER = 0x63C9, 0x63C4
 _USUAL_LEVEL, _USUAL_NAMES = 50, {"", "MOVIE"}
 """Of a tag of the whole video: mkvmerge calls the level of each track's statistics so."""
 _SHOWN_NAMES, _MAX_NAME = 5, 40
@@ -187,13 +187,17 @@ def seeks(file: BinaryIO, head: Element) -> Iterator[tuple[int, int]]:
 
 
 def _is_structured(file: BinaryIO, tag: Element) -> bool:
-    """Return whether a tag is of a level or an edition, or has parts: ffmpeg copies it as a plain one."""
+    """Return whether a tag is of a level, an edition or a chapter, or has parts.
+
+    ffmpeg copies it as a plain one, and into an MP4 none of a chapter but its title.
+    """
     simple = _parts(file, tag, SIMPLE)
     targets = _parts(file, tag, TARGETS)
     odd = any(
         value_of(file, each, _LEVEL) not in {0, _USUAL_LEVEL}
         or any(text_of(file, name) not in _USUAL_NAMES for name in _parts(file, each, LEVEL_NAME))
         or value_of(file, each, _TAGGED_EDITION)
+        or value_of(file, each, _TAGGED_CHAPTER)
         for each in targets
     )
     return bool(simple) and (odd or any(_is_nested(file, each) for each in simple))
