@@ -60,6 +60,10 @@ class Schedule:
         """Return whether work may run at `now` (Unix seconds)."""
         return not self.windows or any(start <= now < end for start, end in self._spans(now))
 
+    def midnight(self, now: float) -> float:
+        """Return when the day of `now` began where the schedule counts (both Unix seconds)."""
+        return _instant(datetime.fromtimestamp(now, self.zone).date(), 0, self.zone)
+
     def next_change(self, now: float) -> float | None:
         """Return when the schedule next opens or closes after `now`, in Unix seconds.
 

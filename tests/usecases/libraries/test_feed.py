@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from hevcq.domain.job import RenditionRef, Source, job_id
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
@@ -67,11 +68,12 @@ def test_what_may_not_begin_is_kept_until_it_is_dropped() -> None:
 class Household:
     """A ledger and a catalog with jobs of one library."""
 
-    def __init__(self, **keys: object) -> None:
-        self.clock = ManualClock(datetime(2026, 11, 23, 12).timestamp())  # noqa: DTZ001 - local noon
+    def __init__(self, *, timezone: str = "", **keys: object) -> None:
+        noon = datetime(2026, 11, 23, 12, tzinfo=ZoneInfo(timezone) if timezone else None)
+        self.clock = ManualClock(noon.timestamp())
         self.ledger, self.catalog = MemoryLedger(self.clock), new_catalog(self.clock)
         library = Library.model_validate({"name": "tv", "path": "/media/tv", **keys})
-        self.budget = Budget(library, self.ledger, self.catalog, self.clock)
+        self.budget = Budget(library, self.ledger, self.catalog, self.clock, timezone)
 
     def encode(self, name: str, hours: float, size: int = 100, folder: str = "tv") -> None:
         path = Path("/media", folder, name)
@@ -110,6 +112,16 @@ def test_the_hours_of_a_day_are_those_of_the_library_and_of_today() -> None:
 
     assert home.budget() == "Library tv has used its 4 h of today (max_hours_per_day)."
     home.clock.advance(24 * 3600)
+    assert home.budget() == ""
+
+
+def test_a_day_begins_at_midnight_of_the_schedules_time_zone() -> None:
+    home = Household(timezone="America/New_York", max_hours_per_day=1)
+    home.clock.advance(10 * 3600)  # from noon there on
+    home.encode("a.mp4", 1.5)
+    assert "has used its 1 h" in home.budget()
+
+    home.clock.advance(3600)
     assert home.budget() == ""
 
 

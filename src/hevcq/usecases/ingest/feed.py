@@ -7,7 +7,6 @@ does not wait behind thousands, and a library that closes has nothing more queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import lru_cache
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
@@ -216,12 +215,6 @@ MEASURED_EVERY_S = 30.0
 HOUR_S = 3600.0
 
 
-def midnight(now: float) -> float:
-    """Return when the local day of `now` began (both wall seconds)."""
-    here = datetime.fromtimestamp(now).astimezone()
-    return here.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None).timestamp()
-
-
 class Budget:
     """Schedule and budget of one library; call it for why nothing more may begin, or "".
 
@@ -264,7 +257,7 @@ class Budget:
     def hours_today(self) -> float:
         """Return the hours that this library's encodes took since midnight, running ones included."""
         now = self._clock.now()
-        since = midnight(now)
+        since = self._schedule.midnight(now)
         under = self._library.place_on_disk
         mine = {placement.job_id for placement in self._catalog.placements(under=under)}
         running = JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT}))
