@@ -22,13 +22,13 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 71_400,
-    "modules": 255,
-    "classes": 699,
+    "lines of src": 70_850,
+    "modules": 251,
+    "classes": 668,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 76_150,
-    "words of docs": 38_200,
-    "settings and keys of profiles": 176,
+    "lines of tests and benchmarks": 74_630,
+    "words of docs": 38_010,
+    "settings and keys of profiles": 170,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""
 WAIVED: dict[str, str] = {}

@@ -11,7 +11,7 @@ import pytest
 
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
-from hevcq.library.filesystem import FileSystem
+from hevcq.library.filesystem import FileSystem, library_errors
 from hevcq.library.place import ToPlace, certificate_of, place, sweep
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -165,3 +165,9 @@ def test_two_processes_swap_in_one_root_one_after_the_other(tmp_path):
         other.stdin.close()
         swap.result(timeout=30)
     assert made.target.read_bytes() == RENDITION
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EHOSTDOWN])
+def test_a_share_whose_server_is_down_is_waited_for(tmp_path, number):
+    with pytest.raises(Unavailable), library_errors(tmp_path / "video.mkv"):
+        raise OSError(number, os.strerror(number))

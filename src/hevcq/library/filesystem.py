@@ -17,11 +17,12 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from hevcq.domain.job import ROUNDED_NS
-from hevcq.errors import HevcqError, Stopped
+from hevcq.errors import DiskFull, HevcqError, LibraryError, Stopped, Unavailable, is_full
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_stream
+from hevcq.util.text import printable
 
 BLOCK = 1 << 20
 NO_REPLACE, EXCHANGE = 1, 2
@@ -463,3 +464,31 @@ class Pace:
             self.clock.wait(self._stop, self._free_at - now)
         if self._stop.is_set():
             raise Stopped("Stopped while a file was read; the next run goes on from there.")
+
+
+BROKEN = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO, errno.EHOSTDOWN}
+)
+"""What NFS, SMB and a disk that was pulled out answer: trying again may help."""
+
+
+@contextmanager
+def library_errors(path: Path) -> Iterator[None]:
+    """Translate an OSError about `path` into DiskFull, Unavailable or LibraryError."""
+    try:
+        yield
+    except OSError as error:
+        raise library_error(path, error) from error
+
+
+def library_error(path: Path, error: OSError) -> HevcqError:
+    """Return the DiskFull, Unavailable or LibraryError for an OSError about `path`."""
+    why = (error.strerror or str(error)).lower()
+    if is_full(error):
+        return DiskFull(f"No space left for {printable(path)}.", remedy="Free some space.")
+    if error.errno in BROKEN:
+        return Unavailable(f"The file system of {printable(path)} failed: {why}.")
+    return LibraryError(
+        f"{printable(path)} cannot be written: {why}.",
+        remedy="Give this user write permission there, or use --output.",
+    )

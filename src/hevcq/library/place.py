@@ -5,7 +5,6 @@ certificate (gate G9); then it is renamed atomically without overwriting. The ce
 first, so a visible rendition always has one.
 """
 
-import errno
 import json
 import os
 import stat
@@ -18,17 +17,14 @@ from pathlib import Path
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.keys import MASTER, is_set_version, tail_of_key
 from hevcq.errors import (
-    DiskFull,
-    HevcqError,
     LibraryError,
-    Unavailable,
     VerificationFailed,
-    is_full,
 )
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
     holds,
+    library_errors,
     make_folders,
     move_new,
     remove_tree,
@@ -61,7 +57,6 @@ FILES_AT_ONCE = 4
 """A set has many small files, each of which costs a way to the store and back."""
 PICTURES = ".mp4"
 """The suffix of the files of a set that hold video or sound, as ordinary files do."""
-BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,28 +211,6 @@ def sweep(home: Path, fs: FileSystem) -> list[Path]:
                     fs.fsync_dir(temp.parent)
                     removed.append(temp)
     return removed
-
-
-@contextmanager
-def library_errors(path: Path) -> Iterator[None]:
-    """Translate an OSError about `path` into DiskFull, Unavailable or LibraryError."""
-    try:
-        yield
-    except OSError as error:
-        raise library_error(path, error) from error
-
-
-def library_error(path: Path, error: OSError) -> HevcqError:
-    """Return the DiskFull, Unavailable or LibraryError for an OSError about `path`."""
-    why = (error.strerror or str(error)).lower()
-    if is_full(error):
-        return DiskFull(f"No space left for {printable(path)}.", remedy="Free some space.")
-    if error.errno in BROKEN:
-        return Unavailable(f"The file system of {printable(path)} failed: {why}.")
-    return LibraryError(
-        f"{printable(path)} cannot be written: {why}.",
-        remedy="Give this user write permission there, or use --output.",
-    )
 
 
 def holds_rendition(fs: FileSystem, path: Path, proof: Certificate) -> bool:

@@ -128,6 +128,12 @@ class PriceSettings(Frozen):
         description="dollars for a day's encodes: once they are spent nothing begins until midnight",
     )
 
+    @property
+    def source(self) -> str:
+        """Return where the price is from, and of when; see docs/farm/cost.md."""
+        ours = self.vcpu_hour == type(self).model_fields["vcpu_hour"].default
+        return "Fargate x86 on demand in us-east-1, April 2026" if ours else "your prices.vcpu_hour"
+
     def cost(self, cpu_s: float) -> float:
         """Return what so many CPU seconds cost."""
         return cpu_s / 3600 * self.vcpu_hour

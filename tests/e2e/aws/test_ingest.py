@@ -29,7 +29,7 @@ def codec(path) -> str:
 
 def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fleet: Fleet) -> None:
     fleet.clip("a.mp4")
-    dear = {"HEVCQ_PRICES__VCPU_HOUR": "1000", "HEVCQ_PRICES__SOURCE": "the test"}
+    dear = {"HEVCQ_PRICES__VCPU_HOUR": "1000"}
     capped = fleet.run("ingest", fleet.media, *HEVC, "--max-cost", "0.01", env=dear)
     assert (capped.code, uploads(fleet)) == (0, {})
     assert "Not within the price of --max-cost." in capped.out
@@ -38,7 +38,7 @@ def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fle
     ran = fleet.run("ingest", fleet.media, *HEVC, "--max-cost", "100", env=dear)
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
-    assert "dollars, at 1000 a vCPU-hour (the test)." in ran.err
+    assert "dollars, at 1000 a vCPU-hour (your prices.vcpu_hour)." in ran.err
     assert codec(fleet.media / "a.hevc.mp4") == "hevc"
     said = fleet.run("status", env=dear).out
     assert float(said.partition("last 24 hours: about ")[2].split()[0]) > 0, said

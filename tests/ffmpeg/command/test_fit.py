@@ -12,7 +12,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile, VideoRecipe
 from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.command.codecs import fit_filter, picture_filter, steady_filters
+from hevcq.ffmpeg.command.filters import fit_filter, picture_filter, steady_filters
 from support.media_facts import audio, media, profile, video
 from support.rendition import ENCODER
 

@@ -74,7 +74,7 @@ def test_a_build_that_cannot_write_it_refuses_before_the_encode():
         require_able(lambda _encoder: "-crf <float>", plan)
     told = make_plan(IN_MP4, as_written(lambda _encoder: "-crf <float>", info))
     assert isinstance(told, Refuse)
-    assert "which the encode would lose" in told.detail
+    assert "which only ffmpeg 7.1 and later can write" in told.detail
     assert make_plan(IN_MP4, as_written(lambda _encoder: "-dolbyvision", info)) == plan
 
 

@@ -288,7 +288,10 @@ def plan_total(plan: IngestPlan) -> str:
 def price(plan: IngestPlan, prices: PriceSettings) -> str:
     """Return the sentence that says what the encodes of a plan cost on AWS."""
     least, most = map(prices.cost, plan.cpu)
-    return f"Encoding costs about {least:.2f} to {most:.2f} dollars, at {prices.vcpu_hour:g} a vCPU-hour."
+    return (
+        f"Encoding costs about {least:.2f} to {most:.2f} dollars, at {prices.vcpu_hour:g} a vCPU-hour"
+        f" ({prices.source})."
+    )
 
 
 def sampled(plan: IngestPlan) -> str:

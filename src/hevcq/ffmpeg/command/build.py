@@ -36,14 +36,8 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.planning.metadata import PROVENANCE_KEY, mark, tool_mark
 from hevcq.domain.planning.streams import caption_language, caption_title
 from hevcq.domain.profile import Profile
-from hevcq.ffmpeg.command.codecs import (
-    encoder_filters,
-    encoder_params,
-    hardware_format,
-    marks_range,
-    of_encoder,
-    steady_options,
-)
+from hevcq.ffmpeg.command.codecs import encoder_params, hardware_format, marks_range, of_encoder
+from hevcq.ffmpeg.command.filters import encoder_filters, steady_options
 from hevcq.ffmpeg.command.levels import mixed_for, silent_start, sound_layout, within_scale
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import A53, DOLBY_OPTION, FfmpegTools, input_options

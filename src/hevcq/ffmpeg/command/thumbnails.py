@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import VideoTarget
-from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter
+from hevcq.ffmpeg.command.filters import encoder_filters, picture_filter
 from hevcq.ffmpeg.inputs import SAME_RANGE
 from hevcq.ports.encoder import EncodeRequest
 

@@ -28,7 +28,7 @@ from hevcq.ffmpeg.command.build import (
     chunks_input,
     source_input,
 )
-from hevcq.ffmpeg.command.codecs import picture_filter
+from hevcq.ffmpeg.command.filters import picture_filter
 from hevcq.ffmpeg.hls.command import (
     BARE,
     FRAGMENTS,

@@ -28,7 +28,7 @@ from hevcq.ffmpeg.command.build import (
     source_input,
     track_options,
 )
-from hevcq.ffmpeg.command.codecs import picture_filter
+from hevcq.ffmpeg.command.filters import picture_filter
 from hevcq.ffmpeg.command.levels import set_layout, silent_start, source_levels, within_scale
 from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools

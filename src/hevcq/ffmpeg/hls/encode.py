@@ -27,7 +27,7 @@ from hevcq.domain.planning.ladder import worth_keeping
 from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.command.build import QUIET
-from hevcq.ffmpeg.command.codecs import tone_map_filter
+from hevcq.ffmpeg.command.filters import tone_map_filter
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
 from hevcq.ffmpeg.hls.command import (
     SetPaths,

@@ -85,12 +85,12 @@ def preflight(
         found["captions"] = channels = found_captions(tools, video, stop)
         notices += [] if channels else ["Its closed captions hold no text."]
     if profile.video.crop == "auto":
-        from hevcq.ffmpeg.inspect.filters import steady_bars
+        from hevcq.ffmpeg.inspect.bars_and_loudness import steady_bars
 
         found["bars"], said = steady_bars(tools, location, info, profile, stop)
         notices += filter(None, [said])
     if profile.audio.loudness is not None:
-        from hevcq.ffmpeg.inspect.filters import source_loudness
+        from hevcq.ffmpeg.inspect.bars_and_loudness import source_loudness
 
         found["loudness"] = tuple(source_loudness(tools, location, info, profile, stop))
     found["changing"] = tuple(_changing_sounds(tools, location, info, profile, stop))

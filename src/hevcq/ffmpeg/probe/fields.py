@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.errors import EncoderFailed, LimitExceeded
-from hevcq.ffmpeg.command.codecs import uncropped
+from hevcq.ffmpeg.command.filters import uncropped
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,

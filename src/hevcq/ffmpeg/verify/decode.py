@@ -12,7 +12,7 @@ from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.build import source_input
-from hevcq.ffmpeg.command.codecs import uncropped
+from hevcq.ffmpeg.command.filters import uncropped
 from hevcq.ffmpeg.command.levels import output_levels, source_levels
 from hevcq.ffmpeg.command.thumbnails import (
     output_graph,
@@ -27,7 +27,7 @@ from hevcq.ffmpeg.inputs import (
     input_options,
     reading,
 )
-from hevcq.ffmpeg.inspect.filters import reported
+from hevcq.ffmpeg.inspect.bars_and_loudness import reported
 from hevcq.ffmpeg.process.child import Finished, run_child, stream_child
 from hevcq.ffmpeg.process.limits import ChildLimits, limits_of
 from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets

@@ -281,7 +281,7 @@ class _Gates:
                 track = SoundTrack(shape, request.plan.muxer, late_s, kept.gain_db)
                 problem = sound_problem(there, here, track)
                 if not problem and request.profile.audio.loudness is not None:
-                    from hevcq.ffmpeg.inspect.filters import loudness_problem
+                    from hevcq.ffmpeg.inspect.bars_and_loudness import loudness_problem
 
                     made_index = output_streams(request.plan, self.output)[kept.position or 0].index
                     problem = loudness_problem(self.tools, request, (kept, made_index), self.stop)

@@ -43,12 +43,7 @@ from hevcq.errors import (
     PermanentError,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.command.codecs import (
-    encoder_filters,
-    picture_filter,
-    steady_filters,
-    uncropped,
-)
+from hevcq.ffmpeg.command.filters import encoder_filters, picture_filter, steady_filters, uncropped
 from hevcq.ffmpeg.inputs import (
     FROM_START_S,
     PREROLL_S,

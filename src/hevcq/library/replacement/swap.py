@@ -12,18 +12,9 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Gate
 from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
-from hevcq.library.filesystem import FileSystem, fingerprint_of
+from hevcq.library.filesystem import FileSystem, fingerprint_of, library_error, library_errors
 from hevcq.library.own_files import aside_beside, has_records, own_folder, root_lock
-from hevcq.library.place import (
-    Check,
-    Fetch,
-    ToPlace,
-    holds_rendition,
-    library_error,
-    library_errors,
-    staged,
-    sweep,
-)
+from hevcq.library.place import Check, Fetch, ToPlace, holds_rendition, staged, sweep
 from hevcq.library.replacement.journal import (
     Journal,
     Record,

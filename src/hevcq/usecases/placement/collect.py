@@ -29,14 +29,13 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.library.filesystem import FileSystem, fingerprint_of, holds, same_bytes
+from hevcq.library.filesystem import FileSystem, fingerprint_of, holds, library_errors, same_bytes
 from hevcq.library.own_files import certificate_path, shown_path
 from hevcq.library.place import (
     Check,
     Fetch,
     FetchFile,
     ToPlace,
-    library_errors,
     place,
     place_sidecars,
     remove_sidecars,

@@ -17,7 +17,7 @@ from hevcq.domain.planning.streams import SILENT
 from hevcq.domain.profile import Profile
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.build import source_input
-from hevcq.ffmpeg.command.codecs import steady_filters
+from hevcq.ffmpeg.command.filters import steady_filters
 from hevcq.ffmpeg.command.levels import mixed_for
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
