@@ -27,7 +27,7 @@ MAX_TOTALS = {
     "classes": 668,
     "class names used twice": 0,
     "lines of tests and benchmarks": 74_630,
-    "words of docs": 38_010,
+    "words of docs": 38_000,
     "settings and keys of profiles": 170,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""
