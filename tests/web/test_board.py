@@ -15,7 +15,7 @@ from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases.history import report as history
 from hevcq.usecases.ingest.decide import Disposition, Item
-from hevcq.usecases.ingest.feed import Feed, listed
+from hevcq.usecases.ingest.library_rules import Feed, listed
 from hevcq.wiring.contexts import event_log
 
 

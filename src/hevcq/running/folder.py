@@ -26,11 +26,17 @@ from hevcq.library.scanning.watch_folder import (
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import Library
 from hevcq.usecases.context import data_folder_id, require_shares
+from hevcq.usecases.ingest.crf_by_size import FITTED_S, Fitting, Sampling, profile_to_fit
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
-from hevcq.usecases.ingest.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
-from hevcq.usecases.ingest.fit import FITTED_S, Fitting, Sampling, profile_to_fit
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
+from hevcq.usecases.ingest.library_rules import (
+    Acceptance,
+    Budget,
+    Feed,
+    largest_saving_first,
+    old_enough,
+)
 from hevcq.usecases.ingest.request import Destination, IngestRequest
 from hevcq.usecases.ingest.session import (
     Accept,

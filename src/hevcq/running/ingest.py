@@ -19,8 +19,8 @@ from hevcq.usecases.ingest.decide import (
     IngestPlan,
     Item,
 )
-from hevcq.usecases.ingest.feed import hand_out, listed, most_queued
 from hevcq.usecases.ingest.forecast import total
+from hevcq.usecases.ingest.library_rules import hand_out, listed, most_queued
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.operations.pausing import why_closed

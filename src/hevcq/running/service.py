@@ -20,7 +20,7 @@ from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.context import FolderState, alone, folder_state
-from hevcq.usecases.ingest.feed import listed
+from hevcq.usecases.ingest.library_rules import listed
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.sync.session import Synced, SyncSession, pause_s

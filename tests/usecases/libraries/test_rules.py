@@ -12,8 +12,8 @@ from hevcq.ports.catalog import Fingerprint, Mode
 from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, Known, decide
-from hevcq.usecases.ingest.feed import Acceptance, fits, old_enough
 from hevcq.usecases.ingest.forecast import TABLE_ONLY
+from hevcq.usecases.ingest.library_rules import Acceptance, fits, old_enough
 from hevcq.usecases.ingest.request import Destination
 from support.ingest.values import encode_plan, media_info
 from support.media_facts import media, video

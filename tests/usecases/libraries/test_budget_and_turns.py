@@ -10,12 +10,12 @@ from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, Item
-from hevcq.usecases.ingest.feed import (
+from hevcq.usecases.ingest.forecast import Range
+from hevcq.usecases.ingest.library_rules import (
     Budget,
     Feed,
     hand_out,
 )
-from hevcq.usecases.ingest.forecast import Range
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.ledger import MemoryLedger

@@ -19,8 +19,7 @@ from hevcq.errors import DiskFull, SourceDamaged, Stopped, UsageError, WorkerUnf
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import EncodeRequest, Estimate
-from hevcq.usecases.ingest.decide import IngestPlan
-from hevcq.usecases.ingest.fit import (
+from hevcq.usecases.ingest.crf_by_size import (
     KNOWN_WITHIN,
     LIMITS,
     Fitting,
@@ -28,6 +27,7 @@ from hevcq.usecases.ingest.fit import (
     next_to_fit,
     profile_to_fit,
 )
+from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.ingest.request import Destination
 from support.fakes.backend import HLS
