@@ -44,7 +44,7 @@ class SkipReason(StrEnum):
 
 
 _SAYS = {
-    SkipReason.NOT_SMALLER: "Saves too little: {}",
+    SkipReason.NOT_SMALLER: "Not small enough: {}",
     SkipReason.REMEMBERED: "The same bytes were tried before, and did not become small enough: {}",
 }
 """Sentences for the reasons whose detail is not a sentence of its own."""

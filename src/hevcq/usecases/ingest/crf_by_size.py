@@ -261,11 +261,11 @@ class Fitting:
         kept = f" beside {size(stays)} that stay as they are" if stays else ""
         lowest = worst == LIMITS[self.profile.video.codec].worst
         tried = "chosen by size" if lowest else f"tried in {duration(self.sampling.seconds)}"
-        remedy = "Allow more space, name fewer videos, or use a profile of smaller pictures, such as 720p."
         return UsageError(
             f"Even CRF {worst:g}, the lowest quality {tried}, takes up to {size(round(found.high))}"
             f"{kept}; only {size(max(0, round(room)))} may be used. Nothing was queued.",
-            remedy=remedy if lowest else f"Give more time with --sample. {remedy}",
+            remedy="Give more time with --sample, which narrows the range, allow more space, name fewer videos,"
+            " or use a profile of smaller pictures, such as 720p.",
         )
 
     def _meaning(self, crf: float, room: float) -> str:

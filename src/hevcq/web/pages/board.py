@@ -38,7 +38,7 @@ MAX_LETTERS = 50
 PAUSES: dict[str, float | None] = {"": None, "1h": 3600, "8h": 28_800}
 """How long a pause from the page may last, in seconds; None is until somebody resumes."""
 NOTICES = {
-    "paused": "Paused: running encodes end, nothing new begins.",
+    "paused": "Paused: running encodes finish, nothing new begins.",
     "resumed": "Work goes on.",
     "not_paused": "Nothing was paused.",
     "drained": "That machine finishes what it encodes, and takes no new work.",
