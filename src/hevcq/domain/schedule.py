@@ -60,10 +60,6 @@ class Schedule:
         """Return whether work may run at `now` (Unix seconds)."""
         return not self.windows or any(start <= now < end for start, end in self._spans(now))
 
-    def midnight(self, now: float) -> float:
-        """Return when the day of `now` began where the schedule counts (both Unix seconds)."""
-        return _instant(datetime.fromtimestamp(now, self.zone).date(), 0, self.zone)
-
     def next_change(self, now: float) -> float | None:
         """Return when the schedule next opens or closes after `now`, in Unix seconds.
 
@@ -97,6 +93,11 @@ class Schedule:
                 start, end = (_instant(day, at, self.zone) for at in (window.start, window.end))
                 if start < end:
                     yield start, end
+
+
+def midnight(now: float, zone: tzinfo | None, days: int = 0) -> float:
+    """Return when the day of `now` began in a zone, or one so many days later (Unix seconds)."""
+    return _instant(datetime.fromtimestamp(now, zone).date(), days * 1440, zone)
 
 
 def _instant(day: date, minutes: int, zone: tzinfo | None) -> float:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.media.facts import StreamKind
-from hevcq.domain.schedule import Schedule, moment
+from hevcq.domain.schedule import Schedule, midnight, moment
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
 from hevcq.ports.ledger import JobFilter, Ledger
@@ -257,7 +257,7 @@ class Budget:
     def hours_today(self) -> float:
         """Return the hours that this library's encodes took since midnight, running ones included."""
         now = self._clock.now()
-        since = self._schedule.midnight(now)
+        since = midnight(now, self._schedule.zone)
         under = self._library.place_on_disk
         mine = {placement.job_id for placement in self._catalog.placements(under=under)}
         running = JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT}))

@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import tzinfo
 from types import MappingProxyType
 
-from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, closed
+from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, closed, midnight
 from hevcq.errors import HevcqError, StorageError, Unavailable, UsageError
 from hevcq.ports.ledger import Ledger
 from hevcq.settings.quantities import seconds
@@ -145,14 +145,11 @@ class DailyCap:
     def _look(self, most: float, now: float) -> None:
         if self._left_alone(most, now):
             return
-        began = datetime.fromtimestamp(now, self._zone).replace(
-            hour=0, minute=0, second=0, microsecond=0
-        )
-        spent = self._spent(began.timestamp())
+        spent = self._spent(midnight(now, self._zone))
         if spent < most or self._left_alone(most, now):  # a person paused or resumed during the sum
             return
         reason = f"{BY_PRICE} ({spent:.2f} of {most:g} dollars spent today)"
-        until = (began + timedelta(days=1)).timestamp()
+        until = midnight(now, self._zone, days=1)
         self._pauses.pause(Pause(by=reason, since=now, until=until))
         get_logger().warning("day_is_spent", reason=reason)
 
