@@ -41,6 +41,7 @@ from hevcq.ffmpeg.hls.command import (
 )
 from hevcq.ffmpeg.hls.playlists import RANGES, SetContents, set_playlists
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
+from hevcq.ffmpeg.inspect.texts import split_jpegs
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
@@ -220,7 +221,6 @@ MAX_PICTURES = 500
 POSTER_SHARE = 0.1
 """How far into the video the poster is."""
 DEADLINE_S = 900.0
-_START, _END = b"\xff\xd8", b"\xff\xd9"
 
 
 class Images:
@@ -303,17 +303,6 @@ class Images:
             why = done.stderr[-1] if done.stderr else done.ending
             raise EncoderFailed(f"The images of {source.name} cannot be made: {why}.")
         return list(split_jpegs(done.stdout))
-
-
-def split_jpegs(stream: bytes) -> Iterator[bytes]:
-    """Yield the JPEG files that follow one another in a stream; their data never holds their marks."""
-    at = 0
-    while (begin := stream.find(_START, at)) >= 0:
-        end = stream.find(_END, begin)
-        if end < 0:
-            return
-        at = end + len(_END)
-        yield stream[begin:at]
 
 
 def thumbnail_size(target: VideoTarget) -> tuple[int, int]:

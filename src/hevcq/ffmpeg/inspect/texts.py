@@ -59,7 +59,8 @@ CUE = "-->"
 TIMES_S = (5.0, 0.0)
 """Where a picture is looked for: videos often begin black; shorter ones have their first picture."""
 STILL_S = 30.0
-JPEG = b"\xff\xd8"
+JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+"""The marks around a JPEG; within its data 0xff is followed by 0 or by a restart mark."""
 LARGEST = 4 << 20
 """Bytes; a picture of this size is far smaller."""
 
@@ -343,6 +344,17 @@ def still(tools: FfmpegTools, location: str, width: int, stop: threading.Event) 
         if ended.stdout.startswith(JPEG) and len(ended.stdout) <= LARGEST:
             return ended.stdout
     return b""
+
+
+def split_jpegs(stream: bytes) -> Iterator[bytes]:
+    """Yield the JPEG files that follow one another in a stream; their data never holds their marks."""
+    at = 0
+    while (begin := stream.find(JPEG, at)) >= 0:
+        end = stream.find(JPEG_END, begin)
+        if end < 0:
+            return
+        at = end + len(JPEG_END)
+        yield stream[begin:at]
 
 
 def cut_sample(

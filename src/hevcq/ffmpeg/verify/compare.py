@@ -10,6 +10,7 @@ from hevcq.domain.planning.encode_plan import VideoTarget
 from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.quality import Comparison, Still
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to
+from hevcq.ffmpeg.inspect.texts import split_jpegs
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.verify.quality import (
@@ -24,8 +25,6 @@ from hevcq.ports.encoder import TRIMMED, FramePairs, OnPlace, VerifyRequest
 
 MAX_PICTURES = 24
 """Pictures taken of one place: those of 4K have 2 MB each."""
-BEGIN, END = b"\xff\xd8", b"\xff\xd9"
-"""The marks around a JPEG; within its data 0xff is followed by 0 or by a restart mark."""
 _Pick = Callable[[Sequence[float]], Sequence[int]]
 
 
@@ -122,8 +121,7 @@ class MeasuredPairs(FramePairs):
         words += ["-fps_mode", "passthrough", "-enc_time_base", "1:1000"]
         words += ["-frames:v", str(len(numbers)), "-c:v", "mjpeg", "-q:v", "3"]
         out = self._read([path], [*words, "-f", "image2pipe", "-"], stop)
-        inside = out.removeprefix(BEGIN).removesuffix(END)
-        return [BEGIN + each + END for each in inside.split(END + BEGIN)] if out else []
+        return list(split_jpegs(out))
 
     def _read(self, files: Sequence[Path], words: Sequence[str], stop: threading.Event) -> bytes:
         """Return what ordinary ffmpeg writes of some scratch files."""
