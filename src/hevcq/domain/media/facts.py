@@ -398,10 +398,14 @@ class TrackMeasure(Frozen):
         return longer * self.tick_s >= STILL_S
 
     @property
+    def shown_s(self) -> float:
+        """Seconds from when the first picture is shown to when the last is; 0 if unknown."""
+        return (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
+
+    @property
     def rate(self) -> float:
         """Pictures per second, in the mean; 0 if the times are unknown."""
-        shown_s = (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
-        return (self.packets - 1) / shown_s if self.packets > 1 and shown_s > 0 else 0.0
+        return (self.packets - 1) / self.shown_s if self.packets > 1 and self.shown_s > 0 else 0.0
 
     def thinned(self, every: int) -> TrackMeasure:
         """Return the track with the first of each `every` pictures alone."""
@@ -419,8 +423,7 @@ class TrackMeasure(Frozen):
     @property
     def tick_s(self) -> float:
         """Seconds of one of the ticks of `times`; 1 where one frame says nothing of them."""
-        shown_s = (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
-        return shown_s / (self.times[-1] - self.times[0] or 1) or 1.0
+        return self.shown_s / (self.times[-1] - self.times[0] or 1) or 1.0
 
 
 class Measurement(Frozen):

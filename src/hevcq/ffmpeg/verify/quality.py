@@ -60,7 +60,6 @@ from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.samples import (
     Sample,
-    length_s,
     number_at,
     packet_sizes,
     refined,
@@ -177,7 +176,7 @@ def find_quality(
     assert track is not None
     until = job.tools.clock.monotonic() + request.max_seconds
     trials = _Trials(replace(job, request=request), metric, places(track, 0), until)
-    enough = enough_probes(length_s(track), len(former))
+    enough = enough_probes(track.shown_s, len(former))
     start = median_high(former) if former else video.crf
     crf, tried = search(trials.score, start, target, scale, enough)
     if not tried:
@@ -230,7 +229,7 @@ class _Trials:
         What they change is as true of the other CRFs.
         """
         seen = self.found.get(crf, ())
-        most = MANY if exact else size_samples(length_s(track), len(self.probes))
+        most = MANY if exact else size_samples(track.shown_s, len(self.probes))
         made = refined(self._at(crf), seen, most, self.until)
         self.cpu_s += sum(each.cpu_s for each in made[len(seen) :])
         before, after = (whole_of(self.job.request, each) for each in (seen, made))
@@ -302,8 +301,8 @@ def places(track: TrackMeasure, more: int) -> list[float]:
 
     Where a video is too short for more samples, those are the whole of it.
     """
-    length, count = length_s(track), sample_count(length_s(track), more)
-    if more and count == sample_count(length_s(track)):
+    length, count = track.shown_s, sample_count(track.shown_s, more)
+    if more and count == sample_count(track.shown_s):
         return [place * SAMPLE_S for place in range(max(1, math.ceil(length / SAMPLE_S)))]
     return sorted(sample_times(length, count))
 

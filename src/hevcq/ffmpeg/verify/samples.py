@@ -216,8 +216,9 @@ def places_by_bytes(track: TrackMeasure) -> Iterator[float]:
 
     Multiples of the golden section lie evenly, however many there are.
     """
-    last_s = length_s(track) - SAMPLE_S
-    before = list(accumulate(_weights(track)))
+    last_s = track.shown_s - SAMPLE_S
+    mean = fmean(track.sizes)
+    before = list(accumulate(_likelier(size, mean) for size in track.sizes))
     for turn in range(math.ceil(2 * max(0.0, last_s) / SAMPLE_S) + 1):
         number = bisect_left(before, (0.5 + turn * GOLDEN) % 1 * before[-1])
         shown_s = (track.times[number] - track.times[0]) * track.tick_s
@@ -234,10 +235,9 @@ def _at(job: FfmpegRun, found: Sequence[Sample], at: float) -> Sample | None:
     return next(overlapping, None)
 
 
-def _weights(track: TrackMeasure) -> Sequence[float]:
-    """Return how much more often each frame is sampled than in the mean."""
-    mean = fmean(track.sizes)
-    return [(size / mean + FLOOR) / (1 + FLOOR) for size in track.sizes]
+def _likelier(size: float, mean: float) -> float:
+    """Return how much more often frames of a size are sampled than those of the mean size."""
+    return (size / mean + FLOOR) / (1 + FLOOR)
 
 
 def whole_of(request: EncodeRequest, made: Sequence[Sample]) -> Estimate | None:
@@ -290,16 +290,15 @@ def _parts(
         frames = (request.duration_s or 0.0) * sum(len(each.sizes) for each in made)
         frames /= sum(min(each.seconds, request.duration_s or 0.0) for each in made)
         return frames, [(fmean(each.sizes[WARM:]), 1.0, 1.0) for each in made]
-    likelier, parts = _weights(track), list[tuple[float, float, float]]()
+    mean, parts = fmean(track.sizes), list[tuple[float, float, float]]()
     by_time, by_bytes = (sum(each.by_time for each in made), sum(each.by_bytes for each in made))
     for each in made:
         begin, end = each.frames
-        likely = by_time + by_bytes * fmean(likelier[begin:end])
+        source = fmean(track.sizes[begin:end])
+        likely = by_time + by_bytes * _likelier(source, mean)
         # Of the source all frames count: its key frames may lie at the pace of the samples.
         counted = fmean(each.sizes[WARM:]) * len(each.sizes) / (end - begin)
-        parts.append(
-            (counted, fmean(track.sizes[begin:end]), (each.by_time + each.by_bytes) / likely)
-        )
+        parts.append((counted, source, (each.by_time + each.by_bytes) / likely))
     return float(sum(track.sizes)), parts
 
 
@@ -321,10 +320,6 @@ def _others(request: EncodeRequest) -> Iterator[float]:
         else:
             unknown = UNKNOWN_SOUND * source.audio.channels if source.audio else 0
             yield kept.bit_rate or source.bit_rate or unknown
-
-
-def length_s(track: TrackMeasure) -> float:
-    return (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
 
 
 def packet_sizes(job: FfmpegRun, sample: Path, at: float, seconds: float = SAMPLE_S) -> Sample:
