@@ -26,6 +26,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     REMEMBERED_KEPT_S,
     TTL,
     UNSENT,
+    Item,
     float_of,
     item_of,
     job_pk,
@@ -213,8 +214,10 @@ class DynamoLedger(Ledger):
         return self._jobs.read([{"pk": text(self._jobs.pk_of(name))} for name in names])
 
     def pauses(self) -> tuple[Pause, ...]:
+        return self._held(self._jobs.item(PAUSE_PK) or {})
+
+    def _held(self, item: Item) -> tuple[Pause, ...]:
         now, found = self.clock.now(), []
-        item = self._jobs.item(PAUSE_PK) or {}
         for name in sorted(each for each in item if each.startswith(PREFIX)):
             try:
                 pause = Pause.model_validate_json(string(item, name))
@@ -229,8 +232,9 @@ class DynamoLedger(Ledger):
         self._set_pauses({f"{PREFIX}{pause.profile}": pause})
 
     def resume(self, profile: str | None) -> tuple[Pause, ...]:
-        ended = tuple(each for each in self.pauses() if profile in (None, each.profile))
-        names = self._jobs.item(PAUSE_PK) or {} if profile is None else [PREFIX + profile]
+        item = self._jobs.item(PAUSE_PK) or {}
+        ended = tuple(each for each in self._held(item) if profile in (None, each.profile))
+        names = item if profile is None else [PREFIX + profile]
         if gone := [name for name in names if name.startswith(PREFIX)]:
             self._set_pauses(dict.fromkeys(gone))
         return ended
