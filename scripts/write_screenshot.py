@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hevcq.cli.output.ingest_report import plan_lines, plan_total
 from hevcq.cli.output.live import Board, picture
-from hevcq.cli.output.table import sentence
+from hevcq.cli.output.render import sentence
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import Range

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.ports.queue import Selection
 
 

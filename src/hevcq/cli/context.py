@@ -95,7 +95,7 @@ def fitting(words: str) -> str:
     """Return a message in lines that fit the terminal that stderr is; unchanged for a file or pipe."""
     if not sys.stderr.isatty():
         return words
-    from hevcq.cli.output.table import paragraph, screen_width
+    from hevcq.cli.output.render import paragraph, screen_width
 
     return paragraph(words, screen_width(sys.stderr))
 

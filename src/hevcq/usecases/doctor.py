@@ -1,4 +1,4 @@
-"""Check this machine and its settings, and send a one-second clip through every profile of a farm."""
+"""What a check of the doctor is, those of syncs and secrets, and a one-second clip through each profile of a farm."""
 
 import os
 import secrets

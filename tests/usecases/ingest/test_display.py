@@ -12,7 +12,7 @@ from hevcq.cli.output.live import (
     overall,
     picture,
 )
-from hevcq.cli.output.table import sentence
+from hevcq.cli.output.render import sentence
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import Range

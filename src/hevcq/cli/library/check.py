@@ -21,8 +21,8 @@ from hevcq.cli.context import (
     require_existing,
 )
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output import table as render
-from hevcq.cli.output.table import without_path
+from hevcq.cli.output import render
+from hevcq.cli.output.render import without_path
 from hevcq.domain.certificate import Certificate, Gate, Outcome
 from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError
@@ -107,23 +107,27 @@ def check(
         raise typer.Exit(_verify(cli, source, paths[0], profile, certificate, as_json=as_json))
     if profile or certificate:
         raise UsageError("--profile and --certificate only work with --source.")
-    asked: dict[str, Any] = {
-        "roots": tuple(path.absolute() for path in paths),
-        "include": tuple(include or ()),
-        "exclude": tuple(exclude or ()),
-        "decode": decode,
-        "share": _quantity("--share", share or "1/1", quantities.share),
-        "bytes_s": _quantity("--limit", limit, quantities.bytes_per_second),
-        "again": again,
-    }
+    some = _quantity("--share", share or "1/1", quantities.share)
+    bytes_s = _quantity("--limit", limit, quantities.bytes_per_second)
     with StopSignals() as signals, cli.app() as app:
         shown = render.StatusLine(live=not cli.quiet and not as_json)
 
         def reads(number: int, total: int, path: Path) -> None:
             shown.show(path.name, f"{number} of {total}  ")
 
-        told = partial(report, event_log(app))
-        run = HealthCheck(app, signals.asked, on_file=reads, on_checked=told, **asked)
+        run = HealthCheck(
+            app,
+            signals.asked,
+            roots=tuple(path.absolute() for path in paths),
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            decode=decode,
+            share=some,
+            bytes_s=bytes_s,
+            again=again,
+            on_file=reads,
+            on_checked=partial(report, event_log(app)),
+        )
         damaged = _run(run, cli, shown, as_json=as_json)
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
 

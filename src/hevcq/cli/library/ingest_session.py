@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from hevcq.cli.context import Cli
 from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.cli.output import ingest_report as report
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.cli.output.live import open_display
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError

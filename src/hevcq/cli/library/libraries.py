@@ -8,7 +8,7 @@ import typer
 
 from hevcq.cli.context import AsJson, PlainCommand, ProfileNames, cli_of, current_user, group
 from hevcq.cli.library.stats import stats
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.errors import UsageError
 from hevcq.settings.libraries import Library
 from hevcq.settings.loader import own_file

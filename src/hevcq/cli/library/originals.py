@@ -19,8 +19,8 @@ from hevcq.cli.context import (
     group,
 )
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output import table as render
-from hevcq.cli.output.table import day
+from hevcq.cli.output import render
+from hevcq.cli.output.render import day
 from hevcq.errors import UsageError
 from hevcq.settings.quantities import past_time
 from hevcq.usecases.operations.reprocess import finished_since

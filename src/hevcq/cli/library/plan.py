@@ -13,7 +13,7 @@ import typer
 from hevcq.cli.context import AsJson, ProfileNames, QualityWanted, Verbose, cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.compare import curve_lines, curve_svg
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Aim

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from hevcq.cli.context import AsJson, cli_of
-from hevcq.cli.output import table as render
-from hevcq.cli.output.table import day
+from hevcq.cli.output import render
+from hevcq.cli.output.render import day
 from hevcq.errors import UsageError
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Originals, Report

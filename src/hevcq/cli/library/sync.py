@@ -12,7 +12,7 @@ import typer
 
 from hevcq.cli.context import AsJson, Cli, DryRun, Quiet, cli_of
 from hevcq.cli.exit_codes import ExitCode, exit_code
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.errors import HevcqError, Unavailable, UsageError
 from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.sync.session import Synced, SyncSession

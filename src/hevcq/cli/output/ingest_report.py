@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hevcq.cli.output.table import day, fit, size_range, without_path, wrapped
+from hevcq.cli.output.render import day, fit, size_range, without_path, wrapped
 from hevcq.settings.model import PriceSettings
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.track import GOOD, IngestOutcome, IngestResult, IngestSummary

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from heapq import heapreplace
 from typing import TYPE_CHECKING, Self, TextIO
 
-from hevcq.cli.output.table import (
+from hevcq.cli.output.render import (
     SHOWN_WHEN_QUIET,
     ending,
     is_routine,

@@ -25,8 +25,8 @@ from hevcq.cli.context import (
     require_existing,
 )
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output import table as render
-from hevcq.cli.output.table import without_path
+from hevcq.cli.output import render
+from hevcq.cli.output.render import without_path
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
 from hevcq.domain.schedule import Pause, RunningWork, in_words
@@ -39,7 +39,6 @@ from hevcq.usecases.operations.dead_letters import (
     DeadLetter,
     DeadLetterFilter,
     ExpiredMessages,
-    Redriven,
     find,
 )
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
@@ -203,7 +202,7 @@ def pause(
 ) -> None:
     """Stop new work until `hevcq resume`.
 
-    Encodes that run end, but no further chunk of a split video begins. Every process on the data
+    Encodes that run finish, but no further chunk of a split video begins. Every process on the data
     folder, or the whole farm, obeys within seconds.
     """
     if now and freeze:
@@ -418,9 +417,9 @@ def redrive(
         total = sum(queues[name].depth().dead for name in wanted.profiles or queues)
         counts: Counter[str] = Counter()
         done = send_back(app.backend, wanted, current_user(), dry_run=dry_run, stop=signals.asked)
-        for number, each in enumerate(done, 1):
-            _show_redriven(each, as_json=as_json)
-            counts[each[2].value] += 1
+        for number, (name, letter, result) in enumerate(done, 1):
+            _show_redriven(name, letter, result.value, as_json=as_json)
+            counts[result.value] += 1
             if number % REPORT_EVERY == 0:
                 cli.echo(f"{number} of about {total} dead letters.")
         stopped = signals.asked.is_set()
@@ -435,9 +434,8 @@ def redrive(
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def _show_redriven(each: Redriven, *, as_json: bool) -> None:
-    profile, letter, result = each
-    word, task = result.value, letter.task
+def _show_redriven(profile: str, letter: DeadLetter, word: str, *, as_json: bool) -> None:
+    task = letter.task
     if as_json:
         job = task.job_id if task else None
         facts = {"profile": profile, "letter_id": letter.letter_id, "job_id": job}

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from hevcq.cli.context import NO_WORKER, AsJson, cli_of, require_existing
-from hevcq.cli.output import table as render
-from hevcq.cli.output.table import without_path
+from hevcq.cli.output import render
+from hevcq.cli.output.render import without_path
 from hevcq.domain.keys import INBOX
 from hevcq.domain.schedule import RunningWork
 from hevcq.errors import UsageError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hevcq.cli.context import AsJson, PlainCommand, cli_of, current_user, group
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.cli.web.serve import missing
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.running.machines import page_address

@@ -7,7 +7,7 @@ import typer
 
 from hevcq.cli.context import AsJson, DryRun, PlainCommand, Yes, cli_of, complain, confirmed, group
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.settings.loader import DEFAULT, leaves
 from hevcq.settings.model import Settings
 from hevcq.usecases.notify.sender import try_receivers

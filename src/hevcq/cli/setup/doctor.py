@@ -10,7 +10,7 @@ import typer
 
 from hevcq.cli.context import AsJson, Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
 from hevcq.running.doctor import machine_checks

@@ -8,7 +8,7 @@ import typer
 from hevcq.cli.context import AsJson, PlainCommand, cli_of, group
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.plan import plan
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.errors import ConfigError
 from hevcq.settings.profile_files import (
     copy_profiles,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hevcq.cli.context import AsJson, PlainCommand, cli_of, group
-from hevcq.cli.output import table as render
+from hevcq.cli.output import render
 from hevcq.errors import UsageError
 from hevcq.settings.web import MAX_TOKEN_DAYS, TOKEN_DAYS
 from hevcq.util.text import printable

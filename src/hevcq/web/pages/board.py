@@ -70,7 +70,7 @@ def doctor(request: Request) -> Response:
 
 
 def hold(request: Request, form: Mapping[str, str]) -> Response:
-    """Let nothing new begin, for some time or until resumed; running encodes end.
+    """Let nothing new begin, for some time or until resumed; running encodes finish.
 
     Raises HTTPException 400.
     """
