@@ -3,6 +3,7 @@
 What a death says of the job: one that outlived others' eyes or memory is a crash, the rest is none.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -225,10 +226,14 @@ def test_bytes_stay_while_their_commit_is_still_going_on(machine, monkeypatch) -
         assert found.read() == b"bytes"
 
 
-def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path, shared) -> None:
+def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path) -> None:
     (tmp_path / "objects" / "ab").mkdir(parents=True)
+    empty = f"empty_{os.getpid()}"  # others make the usual tables in the usual database
+    with psycopg.connect(shared_dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {empty}")
+    dsn = shared_dsn().replace("dbname=postgres", f"dbname={empty}")
     settings = Settings.model_validate(
-        {"backend": "postgres", "data_dir": tmp_path, "postgres": {"dsn": shared_dsn()}}
+        {"backend": "postgres", "data_dir": tmp_path, "postgres": {"dsn": dsn}}
     )
 
     with pytest.raises(StorageError, match="renditions are in its folder"):
