@@ -52,11 +52,9 @@ Fetch = Callable[[Path], str]
 FetchFile = Callable[[str, Path], str]
 """The same for one file of a rendition, by its name in the set; "" is a rendition of one file."""
 Check = Callable[[Path], None]
-"""Probe the collected file once more. Raises VerificationFailed."""
+"""Look at the certified file before it is named. Raises VerificationFailed."""
 FILES_AT_ONCE = 4
 """A set has many small files, each of which costs a way to the store and back."""
-PICTURES = ".mp4"
-"""The suffix of the files of a set that hold video or sound, as ordinary files do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +81,12 @@ class Placed:
     already: bool = False
 
 
-def place(
-    rendition: ToPlace, fetch: FetchFile, fs: FileSystem, check: Check | None = None
-) -> Placed:
+def place(rendition: ToPlace, fetch: FetchFile, fs: FileSystem) -> Placed:
     """Place a rendition beside its source or in a mirror; the source is never changed.
 
     A set takes the place of the one that was made of the same video before.
 
-    `check` is called with the file, or with a set's video files until it passes one. Raises
-    VerificationFailed if the bytes are not the certified ones, LibraryError if another file is at the
+    Raises VerificationFailed if the bytes are not the certified ones, LibraryError if another file is at the
     target or the folder is not writable, DiskFull, and Unavailable if another process is placing the
     same job or the file system fails.
     """
@@ -107,7 +102,7 @@ def place(
         follows = shows_one(fs, rendition.target, before.values())
         if not follows and fs.lstat(shown) is not None:
             raise occupied(shown)
-        with staged(rendition, fetch, fs, check) as (temp, notices):
+        with staged(rendition, fetch, fs) as (temp, notices):
             record = certificate_of(rendition.home, proof)
             write_certificate(fs, record, proof.to_json().encode())
             try:
@@ -127,12 +122,12 @@ def place(
 
 @contextmanager
 def staged(
-    rendition: ToPlace, fetch: FetchFile, fs: FileSystem, check: Check | None
+    rendition: ToPlace, fetch: FetchFile, fs: FileSystem, check: Check | None = None
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield the temporary path of a rendition, certified and durable, and the notices.
 
     It is removed when the context ends, unless it was renamed; after a kill, `sweep` removes it.
-    Raises as `place` does.
+    Raises as `place` does, and what `check` raises.
     """
     proof = rendition.certificate
     temp = temp_beside(shown_path(rendition.target), proof.job_id)
@@ -143,7 +138,7 @@ def staged(
             remove_temp(temp, fs)
             files = _collect(temp, proof, fetch, fs)
             if check is not None:
-                _check(temp, proof, check)
+                check(temp)
             notices = _copy_metadata(rendition.source, files, fs)
             for folder in {*(path.parent for path in files), temp.parent}:
                 fs.fsync_dir(folder)
@@ -180,21 +175,6 @@ def _fetched(temp: Path, names: Iterable[str], fetch: FetchFile) -> Iterator[tup
                 yield name, one.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _check(temp: Path, proof: Certificate, check: Check) -> None:
-    """Check the set's video files, largest first, until one passes: others hold its sound alone."""
-    if not proof.files:
-        return check(temp)
-    found = [file for file in proof.files if file.name.endswith(PICTURES)]
-    for file in sorted(found, key=lambda file: file.size, reverse=True):
-        try:
-            return check(temp / file.name)
-        except VerificationFailed as error:
-            failed = error
-    if found:
-        raise failed
-    raise VerificationFailed(f"The certificate names no video file of the set ({Gate.G9.name}).")
 
 
 def sweep(home: Path, fs: FileSystem) -> list[Path]:

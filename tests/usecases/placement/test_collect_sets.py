@@ -248,11 +248,12 @@ def test_a_playlist_that_a_person_saves_while_the_new_set_is_collected_stays(
     rendition, fetch = in_hand(bench, changed(bench))
     before = tree(bench.media / "a.hevc.hls")
 
-    def check(_file: Path) -> None:
+    def saving(name: str, target: Path) -> str:
         rendition.target.write_bytes(b"mine")
+        return fetch(name, target)
 
     with pytest.raises(LibraryError, match="already exists"):
-        place(rendition, fetch, FileSystem(), check)
+        place(rendition, saving, FileSystem())
 
     assert tree(bench.media / "a.hevc.hls") == {**before, "master.m3u8": b"mine"}
 

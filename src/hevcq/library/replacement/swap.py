@@ -74,7 +74,7 @@ class Swap:
     def replace(self, change: Replacement, fetch: Fetch, check: Check | None = None) -> Replaced:
         """Replace an original by its rendition, and keep the original.
 
-        `fetch` and `check` are as in `place.place`. A job whose swap is already done changes
+        `fetch` and `check` are as in `place.staged`. A job whose swap is already done changes
         nothing. Raises SwapRefused with the reason (the original is unchanged), VerificationFailed
         if the collected bytes are not the certified ones, DiskFull after rolling back, Stopped,
         and Unavailable if the file system failed, with the path of the original.

@@ -17,7 +17,6 @@ from pathlib import Path
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.job import JobRecord, RenditionRef, Source
 from hevcq.domain.keys import OUTBOX, is_set, member_key, path_of_key
-from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import (
     DiskFull,
     HevcqError,
@@ -202,8 +201,7 @@ class Collector:
             return self._fetch(placement, ref, target, stop)
 
         def check(target: Path) -> None:
-            self._probe_again(target, stop)
-            if placement.mode is Mode.REPLACE and proofs.verify_before_replace:
+            if proofs.verify_before_replace:
                 _require_proven_again(proofs, proof, placement.source, target)
 
         if placement.mode is Mode.REPLACE:
@@ -213,7 +211,7 @@ class Collector:
             self._require_same_ends(job.source)
             self._clear_older(placement, ref, fs)
             file = self._file_of_set(placement, proof, stop)
-            placed = place(rendition, lambda n, to: file(n, to) if n else fetch(to), fs, check)
+            placed = place(rendition, lambda n, to: file(n, to) if n else fetch(to), fs)
             done = Collected(
                 placed.target, ref.size, placement.mode, placed.notices, already=placed.already
             )
@@ -338,14 +336,6 @@ class Collector:
                 remedy=_make_again(placement),
             )
         return proof
-
-    def _probe_again(self, target: Path, stop: threading.Event) -> None:
-        info = self._proofs.encoder.probe(str(target), stop=stop, quick=True)
-        if not info.of_kind(StreamKind.VIDEO):
-            raise VerificationFailed(
-                f"{printable(target)} has no readable video after it was put in place ({Gate.G9.name}).",
-                remedy="Run the same command again.",
-            )
 
     @staticmethod
     def _clear_older(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
