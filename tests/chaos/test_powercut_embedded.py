@@ -77,8 +77,8 @@ def bury_and_redrive(recorder: Recorder, here: SqlBackend) -> None:
     recorder.promise("dead", task.job_id)
     assert queue.bury(delivery, Bury(reason="damaged", failure_class=FailureClass.DAMAGED))
     (letter,) = queue.dead_letters(Selection())
-    ledger.reopen(task.job_id, who="me", why="again")
-    assert queue.redrive(letter)
+    assert here.backend.task_publisher.requeue(ledger.get(task.job_id), who="me", why="again")
+    assert queue.purge(letter)
 
 
 @pytest.fixture

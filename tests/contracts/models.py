@@ -138,16 +138,6 @@ class QueueMachine(Machine):
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data())
-    def redrive(self, data: st.DataObject) -> None:
-        number = data.draw(st.sampled_from(sorted(self.dead)))
-        letter = self._letters()[number]
-        assert self.queue.redrive(letter)
-        assert not self.queue.redrive(letter), "it is there no more"
-        del self.dead[number]
-        self.waiting[number] = Waiting(self.now)
-
-    @precondition(lambda self: self.dead)
-    @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.dead)))
         letter = self._letters()[number]

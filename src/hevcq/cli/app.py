@@ -41,7 +41,10 @@ COMMANDS = {
     "cancel": ("queue.jobs:cancel", "Cancel queued and running jobs."),
     "pause": ("queue.jobs:pause", "Stop new work until `hevcq resume`."),
     "resume": ("queue.jobs:resume", "Resume paused work."),
-    "redrive": ("queue.jobs:redrive", "Send dead letters back to their queue."),
+    "redrive": (
+        "queue.jobs:redrive",
+        "Queue the jobs of dead letters again, as `hevcq retry` does.",
+    ),
     "serve": ("web.serve:app", "Serve the web page until stopped."),
     "profiles": ("setup.profiles:app", "List, show, copy, validate and try out encoding profiles."),
     "doctor": ("setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."),

@@ -19,8 +19,8 @@ class Delivery:
     problem there is nothing to do for this profile (`ignored` says what it was): acknowledge and
     count it. `attempt` counts receives of the message, not failures. `deadline` is when the lease
     ends unless extended, in monotonic seconds of the adapter's clock; `sent_at` is Unix seconds.
-    `from_dlq` says that the service moved a dead letter back unchanged, not `redrive`: its job may
-    be DEAD in the ledger.
+    `from_dlq` says that the service moved a dead letter back unchanged: its job may be DEAD in the
+    ledger.
     """
 
     queue: str
@@ -40,7 +40,7 @@ class Delivery:
 class DeadLetter:
     """A message in the dead-letter queue.
 
-    `letter_id` is stable until it is redriven or purged. `tail` holds the last lines of ffmpeg's
+    `letter_id` is stable until it is purged. `tail` holds the last lines of ffmpeg's
     output. `buried_at` is Unix seconds.
     """
 
@@ -177,14 +177,6 @@ class Queue(ABC):
     @abstractmethod
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
         """Yield the matching dead letters, oldest first, without loading all of them."""
-
-    def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
-        """Yield dead letters in batches, to be redriven in parallel, each before the next is asked for."""
-        return ([letter] for letter in self.dead_letters(selection))
-
-    @abstractmethod
-    def redrive(self, letter: DeadLetter) -> bool:
-        """Send a dead letter back as a new message, at least once; return False if it is gone."""
 
     @abstractmethod
     def purge(self, letter: DeadLetter) -> bool:

@@ -19,10 +19,10 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 from hevcq.usecases.doctor import FarmCheck, check_farm
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
-from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
+from hevcq.usecases.operations.reprocess import redrive, reprocess, reprocess_missing
 from hevcq.usecases.operations.status import Here, overview
 from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.aws import iam
@@ -206,8 +206,7 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     backend.store.collect(done.rendition.key, target, moved=lambda _n: None, stop=NEVER)
     letter = next(backend.queues["hevc"].dead_letters(Selection()))
     wanted = DeadLetterFilter(("hevc",))
-    list(redrive(backend, wanted, "me", dry_run=True, stop=NEVER))
-    list(redrive(backend, wanted, "me", stop=NEVER))
+    list(redrive(backend, Again((), who="me"), wanted))
     list(purge_letters(backend.queues, DeadLetterFilter(job=letter.task.job_id)))
     again = Again([done.job_id], who="me")
     list(reprocess(backend, again))

@@ -8,7 +8,8 @@ from chaos.sim.machine import Machine
 from chaos.sim.parts import WEIGHTS, SimJob
 from chaos.sim.sched import FOREVER, Process, SimEvent
 from hevcq.domain.job import Task
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter
+from hevcq.usecases.operations.reprocess import ReprocessRequest, redrive
 
 PATIENCE_S = 60 * 86_400.0
 MAX_VISIBILITIES = 2.0
@@ -148,9 +149,9 @@ class Driver:
 
     def _redrive(self) -> None:
         side = self.world.side
-        stop = SimEvent(self.sched)
-        for _, _, result in redrive(side, DeadLetterFilter(), "sim", stop=stop):
-            self.sched.note(f"redrive {result.value}")
+        request = ReprocessRequest((), who="sim")
+        for done in redrive(side, request, DeadLetterFilter()):
+            self.sched.note(f"redrive {done.result.value}")
         for name in self.world.queues:
             self.world.ring(name)
 

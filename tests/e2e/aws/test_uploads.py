@@ -128,8 +128,8 @@ def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(
     (done,) = fleet.until_done(1)
 
     assert [line["job_id"] for line in map(json.loads, listed.out.splitlines())] == [dead.job_id]
-    assert [line["result"] for line in map(json.loads, dry.out.splitlines())] == ["would_redrive"]
-    assert [line["result"] for line in map(json.loads, ran.out.splitlines())] == ["redriven"]
+    assert [line["result"] for line in map(json.loads, dry.out.splitlines())] == ["would_queue"]
+    assert [line["result"] for line in map(json.loads, ran.out.splitlines())] == ["queued"]
     assert (done.job_id, done.failures) == (dead.job_id, 0)
     fleet.until_quiet("hevc")
     assert fleet.run("failures", "list", "--json").out == ""

@@ -200,14 +200,6 @@ class MemoryQueue(Queue):
         chosen = (letter for letter in letters if selection.matches(letter))
         return itertools.islice(chosen, selection.limit)
 
-    def redrive(self, letter: DeadLetter) -> bool:
-        with self._changed:
-            if letter.letter_id not in self._state.dead:
-                return False
-            self.send_body(letter.body)
-            del self._state.dead[letter.letter_id]
-            return True
-
     def purge(self, letter: DeadLetter) -> bool:
         with self._changed:
             return self._state.dead.pop(letter.letter_id, None) is not None

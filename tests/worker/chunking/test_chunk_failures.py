@@ -1,7 +1,5 @@
 """Chunks and joins that fail, vanish, come too late or do not fit: what it costs, and who is told."""
 
-import threading
-
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
@@ -12,7 +10,8 @@ from hevcq.errors import (
     PartUnfit,
     SourceDamaged,
 )
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter
+from hevcq.usecases.operations.reprocess import ReprocessRequest, redrive
 from support.fakes.encoder import passed
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
@@ -55,7 +54,8 @@ def test_a_dead_letter_of_a_chunk_that_is_redriven_starts_the_job_anew(farm):
     (letter,) = farm.letters()
     assert letter.task.kind is TaskKind.CHUNK
     farm.ledger.reopen(letter.task.job_id, who="me", why="repaired")
-    assert farm.queue.redrive(letter)
+    farm.queue.send([letter.task])
+    assert farm.queue.purge(letter)
 
     record = farm.until_settled(source)
 
@@ -152,8 +152,8 @@ def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, 
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
     assert farm.until_settled(source).state is JobState.DEAD
-    stop = threading.Event()
-    assert len(list(redrive(farm.backend, DeadLetterFilter(), "person", stop=stop))) == 1
+    request = ReprocessRequest((), who="person")
+    assert len(list(redrive(farm.backend, request, DeadLetterFilter()))) == 1
     farm.encoder.errors["preflight"] = [SourceDamaged("holes everywhere")]
     assert farm.killed_at("queue.bury:before")
     assert farm.state(source) is JobState.DEAD

@@ -331,7 +331,7 @@ class SqlQueue(Queue):
         return QueueDepth(ready + due, held, delayed, dead, oldest)
 
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
-        """Page through the dead letters by id, so that they can be redriven during the listing."""
+        """Page through the dead letters by id, so that they can be purged during the listing."""
         left = selection.limit
         values: dict[str, Any] = {
             "queue": self.name,
@@ -348,21 +348,6 @@ class SqlQueue(Queue):
                 yield _letter(self.name, row)
             values["after"] = rows[-1][0]
             left = None if left is None else left - len(rows)
-
-    def redrive(self, letter: DeadLetter) -> bool:
-        now = self._clock.now()
-
-        def work(connection: Connection) -> bool:
-            gone = (int(letter.letter_id), self.name)
-            row = connection.execute(sql.REDRIVE_LETTER, gone).fetchone()
-            if row is not None:
-                send(connection, self.name, [(*row, False)], now=now)
-            return row is not None
-
-        sent = self._database.write(work)
-        if sent:
-            self.notify()
-        return sent
 
     def purge(self, letter: DeadLetter) -> bool:
         return self._change(sql.PURGE, (int(letter.letter_id), self.name))

@@ -137,7 +137,6 @@ INSERT_DEAD_LETTER = """INSERT INTO dead_letter
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 DELETE_OBSOLETE_LETTERS = """DELETE FROM dead_letter WHERE job_id = :job_id AND failure_class = 'receives'
 AND (SELECT state FROM job WHERE job_id = :job_id) IN ('done', 'skipped')"""
-REDRIVE_LETTER = "DELETE FROM dead_letter WHERE id = ? AND queue = ? RETURNING body, grp"
 PEEK = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0),
 (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0)"""
 COUNT = """SELECT

@@ -1,8 +1,8 @@
 """`hevcq retry`, `cancel`, `failures`, `redrive`: jobs and messages that failed; `pause` and `resume`."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ import typer
 from hevcq.cli.context import (
     NO_WORKER,
     AsJson,
+    Cli,
     DryRun,
     JobNames,
     Limit,
@@ -42,7 +43,6 @@ from hevcq.usecases.operations.dead_letters import (
     find,
 )
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
-from hevcq.usecases.operations.dead_letters import redrive as send_back
 from hevcq.usecases.operations.reprocess import (
     JobChange,
     JobResult,
@@ -50,7 +50,6 @@ from hevcq.usecases.operations.reprocess import (
     keep_failed,
 )
 from hevcq.usecases.operations.status import workers_running
-from hevcq.util.signals import StopSignals
 from hevcq.util.text import ago, counted, printable
 from hevcq.wiring.app import App
 
@@ -67,6 +66,7 @@ NO_MATCH = "No matching job; `hevcq ingest` queues new files."
 NOTHING_FAILED = (
     "Nothing to do: no failed job. `hevcq retry --missing` looks for renditions that are gone."
 )
+NO_LETTER = "No dead letter to queue again; `hevcq failures list` shows all."
 NOTHING_MISSING = "Nothing to do: no rendition is missing."
 
 
@@ -98,29 +98,34 @@ def retry(
     if missing and state:
         raise UsageError("Only one of --missing and --state can be given.")
     cli = cli_of(ctx)
-    seen: list[JobChange] = []
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
         whole = ReprocessRequest(
             names or [f"{INBOX}/"], picked, who=current_user(), dry_run=dry_run
         )
-        for request in [whole] if missing else _by_state(whole, state):
-            for done in _queued(app, request, missing=missing):
-                render.emit_result(
-                    "retry", done.job, done.result.value, done.detail, as_json=as_json
-                )
-                seen.append(done)
-        idle = workers_running(app.settings) == 0
-    results = {done.result for done in seen}
+        requests = [whole] if missing else _by_state(whole, state)
+        done = chain.from_iterable(_queued(app, each, missing=missing) for each in requests)
+        results = _show_queued(cli, app, "retry", done, as_json=as_json)
     named = bool(state) or any(not _is_folder(name) for name in names or ())
-    if idle and JobResult.QUEUED in results:
-        cli.echo(NO_WORKER)
-    if not seen and missing:
+    if not results and missing:
         cli.echo(NOTHING_MISSING)
-    elif not seen:
+    elif not results:
         cli.echo(NO_MATCH if named else NOTHING_FAILED)
-    if JobResult.SOURCE_CHANGED in results or (named and not seen and not missing):
+    if JobResult.SOURCE_CHANGED in results or (named and not results and not missing):
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _show_queued(
+    cli: Cli, app: App, command: str, changes: Iterable[JobChange], *, as_json: bool
+) -> set[JobResult]:
+    """Print each change as it comes; return the results that there were."""
+    results: set[JobResult] = set()
+    for done in changes:
+        render.emit_result(command, done.job, done.result.value, done.detail, as_json=as_json)
+        results.add(done.result)
+    if JobResult.QUEUED in results and workers_running(app.settings) == 0:
+        cli.echo(NO_WORKER)
+    return results
 
 
 def _by_state(whole: ReprocessRequest, state: list[JobState] | None) -> Iterator[ReprocessRequest]:
@@ -249,9 +254,6 @@ def _known(app: App, profile: str | None) -> str | None:
     """Return the name of an installed profile; raise UnknownProfile for another."""
     return None if profile is None else pick(app.profiles, [profile])[0].name
 
-
-REPORT_EVERY = 25
-"""Dead letters between two progress lines on stderr."""
 
 app = group("List, show, acknowledge and forget failed jobs.")
 Letter = typer.Argument(metavar="ID", help="As `hevcq failures list` shows it, or the job's id.")
@@ -397,12 +399,11 @@ def redrive(
     ] = False,
     profile: ProfileNames = None,
     failure_class: OfClass = None,
-    job: OfJob = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send dead letters back to their queue.
+    """Queue the jobs of dead letters again, as `hevcq retry` does.
 
     Resets their failure counts and records who did it. If interrupted, run it again: no letter is
     lost.
@@ -410,36 +411,9 @@ def redrive(
     if not dlq:
         raise UsageError("Add --dlq to confirm redriving dead letters.")
     cli = cli_of(ctx)
-    with StopSignals() as signals, cli.app() as app:
-        names = _profiles(app, profile)
-        wanted = DeadLetterFilter(names, failure_class, job, limit=limit)
-        queues = app.backend.queues
-        total = sum(queues[name].depth().dead for name in wanted.profiles or queues)
-        counts: Counter[str] = Counter()
-        done = send_back(app.backend, wanted, current_user(), dry_run=dry_run, stop=signals.asked)
-        for number, (name, letter, result) in enumerate(done, 1):
-            _show_redriven(name, letter, result.value, as_json=as_json)
-            counts[result.value] += 1
-            if number % REPORT_EVERY == 0:
-                cli.echo(f"{number} of about {total} dead letters.")
-        stopped = signals.asked.is_set()
-        idle = counts["redriven"] > 0 and workers_running(app.settings) == 0
-    summary = ", ".join(
-        f"{count} {word.replace('_', ' ')}" for word, count in counts.items() if count
-    )
-    cli.echo(f"{summary}." if summary else "No matching dead letter.")
-    if idle:
-        cli.echo(NO_WORKER)
-    if stopped:
-        raise typer.Exit(ExitCode.INTERRUPTED)
-
-
-def _show_redriven(profile: str, letter: DeadLetter, word: str, *, as_json: bool) -> None:
-    task = letter.task
-    if as_json:
-        job = task.job_id if task else None
-        facts = {"profile": profile, "letter_id": letter.letter_id, "job_id": job}
-        render.emit_json({"type": "redrive", **facts, "result": word})
-    else:
-        source = _source(letter) if task else letter.letter_id
-        render.emit(f"{word}  {profile}  {source}")
+    with cli.app() as app:
+        wanted = DeadLetterFilter(_profiles(app, profile), failure_class, limit=limit)
+        request = ReprocessRequest((), who=current_user(), why="redrive", dry_run=dry_run)
+        done = work.redrive(app.backend, request, wanted)
+        if not _show_queued(cli, app, "redrive", done, as_json=as_json):
+            cli.echo(NO_LETTER)

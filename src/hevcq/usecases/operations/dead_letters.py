@@ -1,4 +1,4 @@
-"""List, delete and redrive dead letters, and record in the ledger what a queue gave up by itself.
+"""List and delete dead letters, and record in the ledger what a queue gave up by itself.
 
 SQS moves a message that exceeded the receive limit to the dead letters without notice: its job stays
 queued, running under an expired lease, or split. An embedded queue does it in one transaction (see
@@ -6,13 +6,9 @@ queued, running under an expired lease, or split. An embedded queue does it in o
 (`worker/delivery/claim.py`), because no worker ever judged it.
 """
 
-import hashlib
 import itertools
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
@@ -47,27 +43,18 @@ class DeadLetterFilter:
 
 def find(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> Iterator[tuple[str, DeadLetter]]:
     """Yield (profile, dead letter), profile by profile, oldest first, without loading them all."""
-    return itertools.chain.from_iterable(find_batches(queues, wanted))
-
-
-def find_batches(
-    queues: Mapping[str, Queue], wanted: DeadLetterFilter
-) -> Iterator[list[tuple[str, DeadLetter]]]:
-    """Yield the same in batches, each before the next is received."""
     whole = wanted.job if wanted.job and len(wanted.job) == ID_DIGITS else None
     selection = Selection(failure_class=wanted.failure_class, job_id=whole)
     if not wanted.job and not wanted.letter:
         selection = replace(selection, limit=wanted.limit)
-    names = list(wanted.profiles) or sorted(queues)
     left = wanted.limit
-    for name in names:
-        for batch in queues[name].dead_letter_batches(selection):
-            found = [(name, letter) for letter in batch if _matches(letter, wanted)][:left]
-            left = None if left is None else left - len(found)
-            if found:
-                yield found
+    for name in list(wanted.profiles) or sorted(queues):
+        for letter in queues[name].dead_letters(selection):
             if left is not None and left <= 0:
                 return
+            if _matches(letter, wanted):
+                left = None if left is None else left - 1
+                yield name, letter
 
 
 def purge(
@@ -90,93 +77,6 @@ def _matches(letter: DeadLetter, wanted: DeadLetterFilter) -> bool:
         ):
             return False
     return job_id.startswith(wanted.job or "")
-
-
-PARALLEL = 10
-"""Letters redriven in parallel: as many as one SQS receive returns. Each takes four calls in a row
-(get, reopen, send, delete), so 100,000 one by one would take hours."""
-
-
-class RedriveResult(StrEnum):
-    """The result for one dead letter; values are stable."""
-
-    REDRIVEN = "redriven"
-    WOULD_REDRIVE = "would_redrive"
-    DONE_ALREADY = "done_already"
-    TWICE = "twice"
-    GONE = "gone"
-
-
-Redriven = tuple[str, DeadLetter, RedriveResult]
-"""The profile of a letter, the letter, and what became of it."""
-
-
-def redrive(
-    backend: Backend,
-    wanted: DeadLetterFilter,
-    who: str,
-    *,
-    dry_run: bool = False,
-    stop: threading.Event,
-) -> Iterator[Redriven]:
-    """Send matching dead letters back, oldest first, PARALLEL at a time.
-
-    Each task is sent once, so one that fails again at once does not loop (compared by body: clocks of
-    several machines cannot order burials). Letters of jobs done or skipped meanwhile are left. `stop`
-    lets those in progress finish. After a kill or an outage a letter is sent, still there, or both:
-    run it again. Raises Unavailable or StorageError after the others in progress were yielded.
-    """
-    seen: set[bytes] = set()
-
-    def send(profile: str, letter: DeadLetter, *, first: bool) -> RedriveResult:
-        if not first:
-            return RedriveResult.TWICE
-        return _send(backend, profile, letter, who="" if dry_run else who)
-
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="redrive") as pool:
-        for batch in find_batches(backend.queues, wanted):
-            for start in range(0, len(batch), PARALLEL):
-                if stop.is_set():
-                    return
-                some = batch[start : start + PARALLEL]
-                under_way = [
-                    pool.submit(send, *each, first=_is_first(each[1], seen)) for each in some
-                ]
-                yield from _ended(some, under_way)
-
-
-def _ended(
-    letters: Sequence[tuple[str, DeadLetter]], under_way: Sequence[Future[RedriveResult]]
-) -> Iterator[Redriven]:
-    """Yield each result; raise the first error after those that succeeded."""
-    errors = [error for future in under_way if (error := future.exception()) is not None]
-    for (name, letter), future in zip(letters, under_way, strict=True):
-        if future.exception() is None:
-            yield name, letter, future.result()
-    if errors:
-        raise errors[0]
-
-
-def _is_first(letter: DeadLetter, seen: set[bytes]) -> bool:
-    body = hashlib.blake2b(letter.body.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    first = body not in seen
-    seen.add(body)
-    return first
-
-
-def _send(backend: Backend, name: str, letter: DeadLetter, who: str) -> RedriveResult:
-    """Send one letter back in the name of `who`; with "" only say what would become of it."""
-    job_id = letter.task.job_id if letter.task is not None else None
-    record = backend.ledger.get(job_id) if job_id is not None else None
-    if record is not None and record.state in {JobState.DONE, JobState.SKIPPED}:
-        return RedriveResult.DONE_ALREADY
-    if not who:
-        return RedriveResult.WOULD_REDRIVE
-    if record is not None and record.state is JobState.DEAD:
-        # Before the message goes: a worker that received it first would find the job dead,
-        # acknowledge it, and the job would be lost.
-        backend.ledger.reopen(record.job_id, who=who, why="redrive")
-    return RedriveResult.REDRIVEN if backend.queues[name].redrive(letter) else RedriveResult.GONE
 
 
 WORKER_LOOKS_EVERY_S = 900.0

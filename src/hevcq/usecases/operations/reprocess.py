@@ -28,7 +28,6 @@ from hevcq.errors import HevcqError, PermanentError, UsageError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, PlacementState
 from hevcq.ports.ledger import Granted, JobFilter
-from hevcq.ports.queue import Selection
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
 from hevcq.util.log import get_logger
@@ -80,7 +79,7 @@ def reprocess(
 
     A dead job's letter is deleted after the job is queued again.
     """
-    buried: dict[str, list[str]] = {}
+    buried: dict[str, set[str]] = {}
     for name in request.names:
         for job in list(jobs_named(backend, name, catalog)):
             if request.profiles and job.profile not in request.profiles:
@@ -89,10 +88,44 @@ def reprocess(
                 continue
             done = _one(backend, job, request)
             if job.state is JobState.DEAD and done.result is JobResult.QUEUED:
-                buried.setdefault(job.profile, []).append(job.job_id)
+                buried.setdefault(job.profile, set()).add(job.job_id)
             yield done
     for profile, ids in buried.items():
-        _drop_letters(backend, profile, ids)
+        for _, letter in find(backend.queues, DeadLetterFilter([profile])):
+            if letter.task is not None and letter.task.job_id in ids:
+                backend.queues[profile].purge(letter)
+
+
+def redrive(
+    backend: Backend, request: ReprocessRequest, wanted: DeadLetterFilter
+) -> Iterator[JobChange]:
+    """Queue the jobs of dead letters again, as `reprocess` does, and delete each letter afterwards.
+
+    The letter of a job that ended well stays, and so does one without a readable task. Each task is
+    sent once, so one that fails again at once does not loop. After a kill run it again.
+    """
+    seen: set[str] = set()
+    for profile, letter in find(backend.queues, wanted):
+        if letter.task is None or letter.task.unit_id in seen:
+            continue
+        seen.add(letter.task.unit_id)
+        done = _of_letter(backend, letter.task, request)
+        if done.result is JobResult.QUEUED:
+            backend.queues[profile].purge(letter)
+        yield done
+
+
+def _of_letter(backend: Backend, task: Task, request: ReprocessRequest) -> JobChange:
+    job = backend.ledger.get(task.job_id) or _new(task.source, task.profile)
+    if job.state in WELL:
+        return _ended(job)
+    if job.state is JobState.DEAD:
+        return _one(backend, job, request)
+    if request.dry_run:
+        return JobChange(job, JobResult.WOULD_QUEUE)
+    # The job has no other message: SNS or SQS gave this one up, or a kill left its letter.
+    backend.queues[task.profile].send([task])
+    return JobChange(job, JobResult.QUEUED)
 
 
 def reprocess_missing(
@@ -166,18 +199,22 @@ def _publish(
     backend: Backend, source: Source, profile: str, request: ReprocessRequest
 ) -> JobChange:
     if request.dry_run:
-        moment = JobRecord(
-            job_id=job_id(source, profile),
-            source=source,
-            profile=profile,
-            state=JobState.QUEUED,
-            created_at=0.0,
-            updated_at=0.0,
-        )
-        return JobChange(moment, JobResult.WOULD_QUEUE, "no job yet")
+        return JobChange(_new(source, profile), JobResult.WOULD_QUEUE, "no job yet")
     backend.store.unmark_source_finished(source)
     (job,) = backend.task_publisher.publish(source, [profile], announced=False)
     return JobChange(job, JobResult.QUEUED, "no job yet")
+
+
+def _new(source: Source, profile: str) -> JobRecord:
+    name = job_id(source, profile)
+    return JobRecord(
+        job_id=name,
+        source=source,
+        profile=profile,
+        state=JobState.QUEUED,
+        created_at=0.0,
+        updated_at=0.0,
+    )
 
 
 def jobs_named(backend: Backend, name: str, catalog: Catalog | None = None) -> Iterator[JobRecord]:
@@ -239,13 +276,6 @@ def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> JobChan
     if backend.task_publisher.requeue(job, who=request.who, why=request.why):
         return JobChange(job, JobResult.QUEUED)
     return JobChange(job, JobResult.WAITING, "another process queued it first")
-
-
-def _drop_letters(backend: Backend, profile: str, ids: Sequence[str]) -> None:
-    queue = backend.queues[profile]
-    for name in ids:
-        for letter in list(queue.dead_letters(Selection(job_id=name))):
-            queue.purge(letter)
 
 
 def cancel(

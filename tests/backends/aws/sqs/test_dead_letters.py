@@ -1,7 +1,5 @@
 """Dead letters over SQS: listed without being lost, redriven by us or by SQS, killed in between."""
 
-import threading
-
 import pytest
 
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S
@@ -12,9 +10,8 @@ from hevcq.ports.queue import Selection
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
     ExpiredMessages,
-    RedriveResult,
-    redrive,
 )
+from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, redrive
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.values import DAMAGED, Killed, bury_many, letters, one, take, task
 from support.fakes.farm import FakeWorker
@@ -36,18 +33,6 @@ def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:
     found = letters(queue)
     assert [x.task for x in found] == [task(), task()], "known by their job"
     assert again.message_id == first.message_id
-
-
-def test_a_kill_between_redriven_message_and_its_letter_loses_nothing(farm, queue) -> None:
-    bury_many(queue, 1)
-    (dead,) = letters(queue)
-    queue._sqs.plan["delete_message"] = [Killed()]
-    with pytest.raises(Killed):
-        queue.redrive(dead)
-    farm.clock.advance(61)
-
-    assert one(queue).tasks == (task(),)
-    assert len(letters(queue)) == 1
 
 
 def test_a_listing_that_ends_early_gives_everything_back(queue) -> None:
@@ -72,8 +57,9 @@ def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue)
     assert (dead.failure_class, dead.task) == (FailureClass.NETWORK, task())
     assert "SNS could not deliver it: denied" in dead.reason
     assert queue.depth().dead == 1
-    assert queue.redrive(dead) is True
+    assert send_back(farm) == [JobResult.QUEUED]
     assert one(queue).tasks == (task(),)
+    assert queue.depth().dead == 0
 
 
 @pytest.mark.parametrize("error", [refusal("AccessDenied", 403), refusal("QueueDoesNotExist")])
@@ -134,12 +120,12 @@ def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
     assert record(farm, source).state is JobState.DONE
 
 
-NEVER = threading.Event()
 OF_HEVC = DeadLetterFilter(("hevc",))
 
 
-def send_back(farm) -> list[RedriveResult]:
-    return [each[2] for each in redrive(farm.backend, OF_HEVC, "me", stop=NEVER)]
+def send_back(farm) -> list[JobResult]:
+    request = ReprocessRequest((), who="me")
+    return [done.result for done in redrive(farm.backend, request, OF_HEVC)]
 
 
 def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, queue) -> None:
@@ -147,7 +133,7 @@ def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, q
     url = farm.url("hevcq-hevc-subscription-dlq")
     farm.clients.sqs.send_message(QueueUrl=url, MessageBody=task(99).body())
 
-    assert send_back(farm) == [RedriveResult.REDRIVEN] * 26
+    assert send_back(farm) == [JobResult.QUEUED] * 26
 
     assert (queue.depth().ready, queue.depth().dead) == (26, 0)
     assert queue._sqs.count("delete_message") == 25 + 26, "25 burials, 26 letters"
@@ -164,14 +150,13 @@ def test_a_reply_lost_midway_loses_no_letter_and_the_next_run_sends_the_rest(
 ) -> None:
     bury_many(queue, 4)
     queue._sqs.plan[call] = [None, lost]
-    told = []
     with pytest.raises(Unavailable):
-        told += redrive(farm.backend, OF_HEVC, "me", stop=NEVER)
+        send_back(farm)
     farm.clock.advance(61)
 
     again = send_back(farm)
 
-    assert set(again) <= {RedriveResult.REDRIVEN}
+    assert set(again) <= {JobResult.QUEUED}
     sent = {each.tasks[0].job_id for each in take(queue)}
     assert sent == {task(number).job_id for number in range(4)}
     assert letters(queue) == []

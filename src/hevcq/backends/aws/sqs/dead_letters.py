@@ -1,4 +1,4 @@
-"""The dead-letter queues of a profile: send, list, redrive and delete dead letters on SQS.
+"""The dead-letter queues of a profile: send, list and delete dead letters on SQS.
 
 SQS cannot list messages without receiving them, so listed letters are hidden and then released.
 
@@ -9,10 +9,9 @@ message that SQS's redrive policy or SNS put into a dead-letter queue is the ori
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -142,7 +141,6 @@ class DeadLetterQueue:
         self._profile, self._task_of = profile, task_of
         self._wait_s = 0 if clients.emulated else SCAN_WAIT_S
         self._received: dict[str, ReceivedLetter] = {}
-        self._scan_lock = threading.Lock()
 
     def send(self, delivery: Delivery, why: Bury) -> None:
         """Send a dead letter. Raises ConfigError if there is no dead-letter queue, Unavailable."""
@@ -150,21 +148,15 @@ class DeadLetterQueue:
         with translate_errors(f"bury the message {delivery.message_id} of {self._urls.name}"):
             self._sqs.send_message(QueueUrl=self._urls.dead, MessageBody=body)
 
-    def batches(self, selection: Selection) -> Generator[list[DeadLetter], None, None]:
+    def letters(self, selection: Selection) -> Iterator[DeadLetter]:
         """Yield each matching letter once; release those still hidden when the iteration ends.
 
         Raises ConfigError if there is no dead-letter queue, Unavailable.
         """
-        left = selection.limit
         self.release_all()
         try:
-            for batch in self._scan():
-                if left is not None and left <= 0:
-                    return
-                matching = [dead for dead in batch if selection.matches(dead)][:left]
-                left = None if left is None else left - len(matching)
-                if matching:
-                    yield matching
+            found = (dead for batch in self._scan() for dead in batch if selection.matches(dead))
+            yield from islice(found, selection.limit)
         finally:
             self.release_all()
 
@@ -232,25 +224,21 @@ class DeadLetterQueue:
         reason = f"Given up by the queue after {receives} receives."
         return reason, FailureClass.RECEIVES, receives
 
-    @contextmanager
-    def received(self, letter_id: str) -> Iterator[ReceivedLetter | None]:
-        """Find and hide one letter inside the context; None if it is gone.
+    def purge(self, letter_id: str) -> bool:
+        """Delete one letter; return False if it is gone. Raises ConfigError, Unavailable.
 
-        Other letters met in the scan stay hidden, so that redriving a list scans the queue once.
-        Raises ConfigError, Unavailable.
+        Other letters met in the scan stay hidden, so that purging a list scans the queue once.
         """
-        with self._scan_lock:  # Letters are redriven in parallel: one scan serves all of them.
-            letter = self._received.get(letter_id)
-            if letter is None or letter.hidden_until <= self._clock.monotonic():
-                self._received.pop(letter_id, None)
-                found = any(letter_id in self._received for _batch in self._scan())
-                letter = self._received[letter_id] if found else None
-        yield letter
-
-    def delete(self, letter: ReceivedLetter) -> None:
+        letter = self._received.get(letter_id)
+        if letter is None or letter.hidden_until <= self._clock.monotonic():
+            self._received.pop(letter_id, None)
+            if not any(letter_id in self._received for _batch in self._scan()):
+                return False
+            letter = self._received[letter_id]
         with translate_errors(f"delete a dead letter of {self._urls.name}"):
             self._sqs.delete_message(QueueUrl=letter.url, ReceiptHandle=letter.receipt)
-        self._received.pop(letter.letter_id, None)
+        self._received.pop(letter_id, None)
+        return True
 
     def release_all(self) -> None:
         """Make every received letter visible again at once. Raises Unavailable."""

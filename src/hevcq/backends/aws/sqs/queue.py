@@ -11,7 +11,6 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -349,32 +348,14 @@ class SqsQueue(Queue):
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
         """Yield each dead letter once, roughly oldest first (SQS keeps no order).
 
-        Listed letters are hidden from others and released when the iteration ends. Redrive or
-        purge inside the iteration, because a letter listed earlier has to be searched for again.
-        Raises ConfigError, Unavailable.
+        Listed letters are hidden from others and released when the iteration ends. Purge inside the
+        iteration, because a letter listed earlier has to be searched for again. Raises ConfigError,
+        Unavailable.
         """
-        with closing(self._dlq.batches(selection)) as batches:
-            for batch in batches:
-                yield from batch
-
-    def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
-        return self._dlq.batches(selection)
-
-    def redrive(self, dead: DeadLetter) -> bool:
-        with self._dlq.received(dead.letter_id) as letter:
-            if letter is None:
-                return False
-            group = _group(dead.task) if dead.task else {}
-            self._send_batch([{"Id": "0", "MessageBody": dead.body, **group}])
-            self._dlq.delete(letter)
-            return True
+        return self._dlq.letters(selection)
 
     def purge(self, dead: DeadLetter) -> bool:
-        with self._dlq.received(dead.letter_id) as letter:
-            if letter is None:
-                return False
-            self._dlq.delete(letter)
-            return True
+        return self._dlq.purge(dead.letter_id)
 
     def _task_of(self, body: str) -> Task | None:
         tasks = message_parser.parse(body, self._recipient).tasks
