@@ -114,10 +114,11 @@ class Placement:
 class EncodeCost:
     """What one encode is and took, for the forecast; not yet finished, it took nothing.
 
-    `megapixels` is the sum over all frames of the target picture; sizes are in bytes. Not stored:
+    `megapixels` is the sum over all frames of the target picture; sizes are in bytes, `cpu_s` without
+    what a search for a quality and the gates took. Not stored:
     `most`, the largest size that the rendition can have (its source's, as a larger one is not kept;
     of a ladder, its rungs'), and `usual`, what a ladder usually takes (0: what the table says), and
-    `search`, the CPU of a search for a quality as a share of the encode's, which own jobs include.
+    `search`, the CPU of a search for a quality as a share of the encode's.
     """
 
     profile: str

@@ -14,10 +14,12 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import ConfigError, UnknownProfile, UsageError
 from hevcq.ports.catalog import EncodeCost, Mode
+from hevcq.ports.encoder import Estimate
 from hevcq.settings.libraries import Library
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, with_forecast
 from hevcq.usecases.ingest.forecast import (
+    GATE_SHARE,
     LADDER_WORK,
     NOTHING,
     OWN_ENOUGH,
@@ -134,6 +136,22 @@ def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
     assert cost.high / cost.low < table.high / table.low
     size = bytes_of(plan, info, rates)
     assert size.low < 300_000 < size.high
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them(
+    *, sampled: bool
+) -> None:
+    work = work_of(encode_plan(), "medium", media_info())
+    rates = Costs.learned([cost_of(work.megapixels)] * OWN_ENOUGH)
+    if sampled:  # they are of a job that searches, too
+        rates = TABLE_ONLY.sampled({replace(work, search=3.0): Estimate(3e5, 0.1, 10.0)})
+
+    plain, searching = rates.cpu([work]), rates.cpu([replace(work, search=2.0)])
+
+    assert plain.low < 10.0 < plain.high
+    assert searching.high / plain.high == pytest.approx(3.0, rel=0.1)
+    assert searching.low < 30.0 * (1 + GATE_SHARE) < searching.high
 
 
 def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:

@@ -52,6 +52,14 @@ def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(ben
     assert (bench.media / "a.hevc.mp4").is_file()
 
 
+def test_what_an_encode_cost_is_remembered_without_the_search_for_a_quality(bench: Bench) -> None:
+    ingest = session(bench)
+    run(bench, ingest, ingest.plan(videos(bench, "a.mp4")))
+
+    (cost,) = bench.catalog.encode_costs("hevc", 9).values()
+    assert (cost.cpu_s, cost.output_size) == (0.25, len(b"small"))
+
+
 @pytest.mark.parametrize("content", [b"smaller still", b"small"])
 @pytest.mark.parametrize("scanned", [True, False])
 def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(

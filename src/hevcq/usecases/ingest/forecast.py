@@ -106,7 +106,7 @@ def total(ranges: Iterable[Range]) -> Range:
 
 
 class Factor(NamedTuple):
-    """What jobs of a profile take over what the table says: CPU seconds, and bytes (None: by the table).
+    """What encodes of a profile take over the table: CPU seconds, and bytes (None: by the table).
 
     `spread` and `shared` are standard deviations of one job, and of all together.
     """
@@ -130,7 +130,7 @@ class Costs:
         known: dict[str, list[tuple[float, float]]] = {}
         for job in samples:
             if min(job.megapixels, job.cpu_s, job.output_size) > 0:
-                over_table = job.cpu_s / _cpu(job), job.output_size / _size(job)
+                over_table = job.cpu_s / _encode_cpu(job), job.output_size / _size(job)
                 known.setdefault(job.profile, []).append(over_table)
         return cls(
             {
@@ -149,7 +149,7 @@ class Costs:
         factors = dict(self.factors)
         for name in {job.profile for job in estimates}:
             found = {job: estimate for job, estimate in estimates.items() if job.profile == name}
-            cpu = sum(map(_sampled_cpu, found.items())) / sum(map(_cpu, found))
+            cpu = sum(each.cpu_s for each in found.values()) / sum(map(_encode_cpu, found))
             size = sum(estimate.size for estimate in found.values()) / sum(map(_size, found))
             ratios = [math.log(estimate.size / _size(job)) for job, estimate in found.items()]
             mean, root = fmean(ratios), math.sqrt(len(ratios))
@@ -158,14 +158,15 @@ class Costs:
         return Costs(factors, estimates)
 
     def cpu(self, jobs: Sequence[EncodeCost]) -> Range:
-        """Return the CPU seconds of jobs of one profile, including the gates."""
-        return self._around(jobs, [self._expected_cpu(job) for job in jobs], CPU_ERROR)
+        """Return the CPU seconds of jobs of one profile, including search and gates."""
+        return self._around(jobs, [self.expected_cpu(job) for job in jobs], CPU_ERROR)
 
-    def _expected_cpu(self, job: EncodeCost) -> float:
-        if job in self.estimates:
-            return _sampled_cpu((job, self.estimates[job]))
-        known = self.factors.get(job.profile)
-        return _cpu(job) * (known.cpu if known else 1.0 + job.search)
+    def expected_cpu(self, job: EncodeCost) -> float:
+        """Return the middle of the CPU seconds of a job, including search and gates."""
+        factor = self.factors.get(job.profile, Factor())
+        tried = self.estimates.get(job)
+        encode = tried.cpu_s if tried else _encode_cpu(job) * factor.cpu
+        return JOB_CPU_S + encode * (1 + job.search) * (1 + GATE_SHARE)
 
     def size(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the bytes that take the place of the sources of jobs of one profile."""
@@ -244,16 +245,12 @@ def work_of(
     )
 
 
-def _cpu(job: EncodeCost) -> float:
+def _encode_cpu(job: EncodeCost) -> float:
+    """Return the CPU seconds of an encode by the table, without search and gates."""
     by_preset = dict(zip(PRESETS, BY_PRESET.get(job.encoder, ()), strict=False))
     speed = by_preset.get(job.preset, MEDIUM[job.encoder])
     harder = (_density(job) / USUAL_DENSITY) ** CPU_BY_DENSITY
-    return float(JOB_CPU_S + job.megapixels / speed * (1 + GATE_SHARE) * harder)
-
-
-def _sampled_cpu(found: tuple[EncodeCost, Estimate]) -> float:
-    job, estimate = found
-    return JOB_CPU_S + estimate.cpu_s * (1 + job.search) * (1 + GATE_SHARE)
+    return float(job.megapixels / speed * harder)
 
 
 def _size(job: EncodeCost) -> float:
@@ -296,7 +293,7 @@ def minute_cost(profile: Profile) -> tuple[float, int] | None:
     if not isinstance(plan, EncodePlan):
         return None
     work = work_of(plan, profile.video.preset, info)
-    return _cpu(work), int(_size(work))
+    return TABLE_ONLY.expected_cpu(work), int(_size(work))
 
 
 def wall(

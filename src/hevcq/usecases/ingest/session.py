@@ -47,7 +47,7 @@ from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker, item_event
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
-from hevcq.usecases.placement.collect import Collector
+from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.usecases.placement.originals import at_its_new_path, moved_placement
 from hevcq.usecases.proofs import OwnRenditions, Proofs
 from hevcq.util.text import printable
@@ -365,13 +365,13 @@ class Ingest:
             why = (error.strerror or str(error)).lower()
             return replace(known, changed=f"{printable(placement.target)} cannot be read: {why}.")
 
-    def _learn(self, item: Item, job: JobRecord) -> None:
+    def _learn(self, item: Item, job: JobRecord, done: Collected) -> None:
         """Record what an encode cost; the forecast alone would miss it."""
         if item.plan is None or item.profile is None or item.info is None:
             return
-        if job.cpu_s and job.rendition is not None:
-            preset, made = item.profile.video.preset, job.rendition.size
-            cost = work_of(item.plan, preset, item.info, made, job.cpu_s)
+        if done.cpu_s:
+            preset = item.profile.video.preset
+            cost = work_of(item.plan, preset, item.info, done.size, done.cpu_s)
             with suppress(HevcqError):
                 self.ports.catalog.record_encode_cost(job.job_id, cost)
 

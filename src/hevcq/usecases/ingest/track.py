@@ -199,7 +199,7 @@ class JobTracker:
         self._ledger, self._collector = ledger, collector
         self.summary, self._emit, self._clock = summary, emit, clock
         self.sweep: Callable[[], object] = lambda: None
-        self.learn: Callable[[Item, JobRecord], object] = lambda _item, _job: None
+        self.learn: Callable[[Item, JobRecord, Collected], object] = lambda *_: None
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
         self._paused: set[str] = set()
@@ -380,7 +380,7 @@ class JobTracker:
                 done.size,
             )
             return
-        self.learn(entry.item, entry.job)
+        self.learn(entry.item, entry.job, done)
         self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size, done)
         self.tell(
             EventName.PLACED,

@@ -104,7 +104,7 @@ class Collected:
     """Where a rendition of `size` bytes is now.
 
     `already`: another process or an earlier run placed it. `keep_days` is how long a replaced
-    original is kept.
+    original is kept. `cpu_s` are CPU seconds of the encode alone.
     """
 
     target: Path
@@ -114,6 +114,7 @@ class Collected:
     retained: Path | None = None
     already: bool = False
     keep_days: float = 0.0
+    cpu_s: float = 0.0
 
 
 class Collector:
@@ -217,7 +218,7 @@ class Collector:
             )
         source = done.retained or placement.source
         left = place_sidecars(fs, rendition.home, done.target, source, proof)
-        return replace(done, notices=(*done.notices, *left))
+        return replace(done, notices=(*done.notices, *left), cpu_s=proof.cpu_s)
 
     def _fetch(
         self, placement: Placement, ref: RenditionRef, target: Path, stop: threading.Event
