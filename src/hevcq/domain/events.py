@@ -127,6 +127,10 @@ class IngestEvent(Frozen):
     cpu_s: tuple[float, float] | None = Field(
         default=None, description="file_planned, plan: CPU seconds to expect: least and most"
     )
+    search: float | None = Field(
+        default=None,
+        description="file_planned: CPU of the search for a quality per that of the encode",
+    )
     counts: dict[str, int] | None = Field(
         default=None, description="plan: files by disposition; summary: jobs by end"
     )

@@ -187,6 +187,8 @@ class Estimate:
 
 
 OnProgress = Callable[[EncodeProgress], None]
+OnShare = Callable[[float], object]
+"""Called with the share that is about done, 0 to 1."""
 
 
 class Encoder(ABC):
@@ -312,7 +314,12 @@ class Encoder(ABC):
         return ()
 
     def find_quality(
-        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
+        self,
+        request: EncodeRequest,
+        *,
+        stop: threading.Event,
+        exact: bool = False,
+        on_share: OnShare = lambda _: None,
     ) -> Aim | str:
         """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
 

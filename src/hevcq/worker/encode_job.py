@@ -313,7 +313,11 @@ class EncodeJob(Job):
             return work
         self._report.phase(Phase.SEARCH)
         request = self._request(work, location, folder / "sample.mkv")
-        aim = self._context.encoder.find_quality(request, stop=self._lease.stop)
+        aim = self._context.encoder.find_quality(
+            request,
+            stop=self._lease.stop,
+            on_share=lambda share: self._report.percent(Phase.SEARCH, 100 * share),
+        )
         self._lease.check()
         if isinstance(aim, str):
             said = not_searched(work.recipe.video.crf, aim)

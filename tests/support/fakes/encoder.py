@@ -35,6 +35,7 @@ from hevcq.ports.encoder import (
     EncodeRequest,
     Estimate,
     OnProgress,
+    OnShare,
     SetFile,
     TrimmedSource,
     VerifyRequest,
@@ -239,7 +240,12 @@ class FakeEncoder(Encoder):
         return _measured(info, self.measured_s)
 
     def find_quality(
-        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
+        self,
+        request: EncodeRequest,
+        *,
+        stop: threading.Event,
+        exact: bool = False,
+        on_share: OnShare = lambda _: None,
     ) -> Aim | str:
         """Answer `aim`; see ports.encoder."""
         self._step("search", stop)

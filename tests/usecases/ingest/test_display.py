@@ -39,7 +39,7 @@ def test_the_eta_follows_what_was_measured() -> None:
     board.apply(event(EventName.JOB_DONE, size=10, output_size=5, bytes_saved=5))
 
     assert board.share() == pytest.approx(0.5)
-    assert board.eta_s(now=400.0) == pytest.approx(300.0)
+    assert board.eta_s(now=400.0) == pytest.approx(300.0, rel=0.1)
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -61,6 +61,34 @@ def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun: bool) -> N
         assert board.eta_s(now=180.0) == pytest.approx(20.0 + 400.0)  # 80 s were 80 of 100
 
 
+@pytest.mark.parametrize("wrong", [0.7, 1.0, 1.5])
+def test_the_time_left_is_steady_while_qualities_are_searched(wrong: float) -> None:
+    board, now = Board(), 0.0
+    encodes = dict.fromkeys("abcdef", (20.0, 1.6)) | {"long": (300.0, 0.08)}
+    whole = sum(encode_s * (1.3 + search) for encode_s, search in encodes.values())
+    for path, (encode_s, search) in encodes.items():
+        planned = {"cpu_s": [encode_s * (1.3 + search) * wrong] * 2, "search": search}
+        board.apply(event(EventName.FILE_PLANNED, path=path, **planned))
+        board.apply(event(EventName.JOB_QUEUED, path=path, at=0.0))
+    board.apply(event(EventName.PLAN, forecast_s=(whole * wrong, whole * wrong)))
+    for path, (encode_s, search) in encodes.items():
+        for phase, share in (("search", search), ("encode", 1.0), ("verify", 0.3)):
+            for percent in range(0, 100, 20):
+                moved = {"path": path, "phase": phase, "percent": percent, "at": now}
+                board.apply(event(EventName.JOB_PROGRESS, **moved))
+                left = (board.eta_s(now) or 0.0) / (whole - now)
+                assert 0.8 * min(1.0, wrong) <= left <= 1.3 * max(1.0, wrong)
+                now += encode_s * share / 5
+        board.apply(event(EventName.JOB_DONE, path=path, at=now, bytes_saved=1))
+
+
+def test_the_join_of_chunks_takes_nothing_back() -> None:
+    board = started_board()
+    for phase in ("encode", "fetch", "join", "verify"):
+        board.apply(event(EventName.JOB_PROGRESS, phase=phase, percent=99.0))
+        assert board.share() > 0.38
+
+
 def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on() -> None:
     board = started_board()
     board.apply(event(EventName.STOPPING, path=None, profile=None, reason="Stopping: 20 s."))
@@ -77,7 +105,7 @@ def test_time_left_is_never_nothing_while_work_is_open() -> None:
 
 def test_progress_never_runs_backwards_from_phase_to_phase() -> None:
     board, shares = started_board(), []
-    for phase in ("probe", "preflight", "encode", "verify", "publish"):
+    for phase in ("probe", "preflight", "search", "encode", "verify", "publish"):
         for percent in (0.0, 50.0, 100.0):
             board.apply(event(EventName.JOB_PROGRESS, phase=phase, percent=percent))
             shares.append(board.share())

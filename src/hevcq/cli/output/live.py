@@ -34,13 +34,17 @@ PHASE_SHARE = {
     "fetch": (0.0, 0.02),
     "probe": (0.02, 0.01),
     "preflight": (0.03, 0.05),
-    "encode": (0.08, 0.72),
+    "search": (0.08, 0.0),
+    "encode": (0.08, 0.70),
+    "join": (0.78, 0.02),
     "verify": (0.80, 0.18),
     "publish": (0.98, 0.02),
 }
-"""Where a phase begins and how long it is, as shares of a job: the encode is most of it."""
-MIN_SHARE = 0.02
-"""Below this share of all work an ETA by what was measured would only be noise."""
+"""Where a phase begins and how long it is, as shares of a job: the encode is most of it.
+
+A search for a quality comes on top, as so many times the encode."""
+FORECAST_SHARE = 0.05
+"""The share of all work as which the forecast counts beside what was measured, which at first is noise."""
 SETTLED_SHARE = 0.15
 """Likewise of one video: its first phases are short for their share."""
 MAX_WAITING = 1000
@@ -51,7 +55,8 @@ MAX_WAITING = 1000
 class Row:
     """One job that is being worked on.
 
-    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time; `since` is wall seconds.
+    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time; `since` is wall seconds;
+    `share` is what is done of the whole job, 0 to 1.
     """
 
     path: str
@@ -61,11 +66,21 @@ class Row:
     speed: float | None = None
     eta_s: float | None = None
     since: float = 0.0
+    share: float = 0.0
 
-    @property
-    def share(self) -> float:
+    def advance(self, search: float) -> None:
+        """Set the share of the job that is done, which took a search of so many encodes; never back.
+
+        The join of chunks is a task of its own, with a fetch of its own.
+        """
         start, length = PHASE_SHARE.get(self.phase, (0.0, 0.0))
-        return start + length * self.percent / 100.0
+        before, encode = PHASE_SHARE["encode"]
+        if self.phase == "search":
+            length = encode * search
+        elif start >= before:
+            start += encode * search
+        done = (start + length * self.percent / 100.0) / (1 + encode * search)
+        self.share = max(self.share, done)
 
 
 @dataclass(slots=True)
@@ -82,6 +97,7 @@ class Board:
     sampled: str = ""
     scan_began: float = 0.0
     _work: dict[tuple[str, str], float] = field(default_factory=dict)
+    _search: dict[tuple[str, str], float] = field(default_factory=dict)
     _over: set[tuple[str, str]] = field(default_factory=set)
     _worked: float = 0.0
     _started: float | None = None
@@ -100,6 +116,7 @@ class Board:
                 self._scan(event)
             case EventName.FILE_PLANNED if event.cpu_s is not None:
                 self._work[key] = sum(event.cpu_s) / 2
+                self._search[key] = event.search or 0.0
             case EventName.JOB_QUEUED:
                 self.jobs += 1
                 self._started = self._started if self._started is not None else event.at
@@ -143,6 +160,7 @@ class Board:
         row.phase = event.phase or "upload"
         row.percent = event.percent or 0.0
         row.speed, row.eta_s = event.speed, event.eta_s
+        row.advance(self._search.get(key, 0.0))
 
     @property
     def open(self) -> int:
@@ -157,14 +175,20 @@ class Board:
         return min(1.0, (self._worked + running) / whole)
 
     def eta_s(self, now: float) -> float | None:
-        """Return the seconds left at `now` (wall seconds): as measured, before that as forecast.
+        """Return the seconds left at `now` (wall seconds): as forecast, and more and more as measured.
 
         At least as long as the longest video needs, which others cannot share.
         """
-        share = self.share()
-        if self._started is not None and share >= MIN_SHARE:
-            return max(1.0, (now - self._started) * (1 - share) / share, self._tail_s(now))
-        return self.forecast_s[1] if self.forecast_s is not None else None
+        share, took_s = self.share(), now - self._started if self._started is not None else 0.0
+        if self.forecast_s is not None:
+            whole_s = (took_s + FORECAST_SHARE * sum(self.forecast_s) / 2) / (
+                share + FORECAST_SHARE
+            )
+        elif share > 0:
+            whole_s = took_s / share
+        else:
+            return None
+        return max(1.0, whole_s * (1 - share), self._tail_s(now))
 
     def _tail_s(self, now: float) -> float:
         """Return the seconds until the last video ends, if each of them has one slot for itself.

@@ -25,6 +25,7 @@ from hevcq.domain.quality import (
     NOT_FOR_HDR,
     SAMPLE_S,
     SCALES,
+    USUAL_PROBES,
     Aim,
     Probe,
     Score,
@@ -68,7 +69,7 @@ from hevcq.ffmpeg.verify.samples import (
     whole_of,
 )
 from hevcq.ffmpeg.verify.streams import output_streams
-from hevcq.ports.encoder import EncodeRequest, Estimate, VerifyRequest
+from hevcq.ports.encoder import EncodeRequest, Estimate, OnShare, VerifyRequest
 
 MAX_LOG = 16 << 20
 """Bytes of the measuring program's log: about 700 a frame."""
@@ -156,7 +157,12 @@ def why_not(request: EncodeRequest) -> str:
 
 
 def find_quality(
-    job: FfmpegRun, metric: str, former: Sequence[float] = (), *, exact: bool = False
+    job: FfmpegRun,
+    metric: str,
+    former: Sequence[float] = (),
+    *,
+    exact: bool = False,
+    on_share: OnShare = lambda _: None,
 ) -> tuple[Aim | str, Estimate | None]:
     """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
 
@@ -175,7 +181,7 @@ def find_quality(
     assert target is not None
     assert track is not None
     until = job.tools.clock.monotonic() + request.max_seconds
-    trials = _Trials(replace(job, request=request), metric, places(track, 0), until)
+    trials = _Trials(replace(job, request=request), metric, places(track, 0), until, on_share)
     enough = enough_probes(track.shown_s, len(former))
     start = median_high(former) if former else video.crf
     crf, tried = search(trials.score, start, target, scale, enough)
@@ -202,6 +208,7 @@ class _Trials:
     metric: str
     begins: Sequence[float]
     until: float
+    on_share: OnShare
     probes: list[Probe] = field(default_factory=list)
     found: dict[float, Sequence[Sample]] = field(default_factory=dict)
     cpu_s: float = 0.0
@@ -213,6 +220,8 @@ class _Trials:
             if (made or self.probes) and self._is_over():
                 break
             made.append(_sampled(self._at(crf), at, self.metric))
+            probes = len(self.probes) + len(made) / len(self.begins)
+            self.on_share(min(1.0, probes / USUAL_PROBES))
         self.cpu_s += sum(each.cpu_s + each.measured_s for each in made)
         frames = [each.scores for each in made if each.scores]
         if not frames or (self.probes and len(made) < len(self.begins)):

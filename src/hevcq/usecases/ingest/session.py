@@ -41,6 +41,7 @@ from hevcq.usecases.ingest.decide import (
     most_saving,
     placements_by_source,
     with_forecast,
+    work_ahead,
 )
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
@@ -435,6 +436,7 @@ def item_of(placement: Placement, profile: Profile) -> Item:
 
 def planned_event(item: Item, now: float) -> IngestEvent:
     """Return the FILE_PLANNED event of an item; `now` is wall seconds."""
+    work = work_ahead(item)
     return item_event(
         EventName.FILE_PLANNED,
         now,
@@ -445,6 +447,7 @@ def planned_event(item: Item, now: float) -> IngestEvent:
         target=printable(item.target) if item.target else None,
         notices=(item.plan.notices or None) if item.plan else None,
         cpu_s=(round(item.cpu.low, 1), round(item.cpu.high, 1)) if item.cpu else None,
+        search=(work.search or None) if work else None,
         forecast_size=_bytes(item.output),
     )
 
