@@ -6,6 +6,8 @@ import pytest
 
 from ffmpeg.chunking.numbered import ffmpeg
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.library.compare import curve_lines, curve_svg
+from hevcq.domain.quality import Aim, Probe
 from support.clips import make_clip
 
 pytestmark = pytest.mark.media
@@ -64,7 +66,29 @@ def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip:
     assert all(each["size"] > 0 for each in found["probes"])
     assert found["within"] == 0
     assert f"all of it was encoded at CRF {found['crf']:g}" in ran.out
+    assert "An ingest would keep" not in ran.out
+    assert found["original_kept"] is False
     assert hevcq("profiles", "plan", clip, "--quality", "75").code == ExitCode.USAGE
+
+
+def test_a_search_says_that_an_ingest_would_keep_the_original(hevcq, clip: Path):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
+    small = clip.with_name("small.mp4")
+    ffmpeg("-i", clip, "-an", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "38", small)
+    asked = ("profiles", "plan", small, "--profile", "hevc", "--search", "--quality", "90")
+
+    assert "  An ingest would keep the original: less than 5 %" in hevcq(*asked).out
+    assert hevcq(*asked, "--json").lines[0]["original_kept"] is True
+
+
+@pytest.mark.parametrize(("larger", "notes"), [(93.4, 1), (92.9, 0)])
+def test_a_larger_crf_that_seems_good_enough_says_why_it_is_not_chosen(larger: float, notes: int):
+    probes = (Probe(crf=24, vmaf=94.0, size=90), Probe(crf=26, vmaf=larger, size=70))
+    aim = Aim(target=93, crf=24, sampled=94.0, probes=probes, metric="vmaf_v0.6.1")
+    said = "CRF 26 is not chosen: its samples differ"
+
+    assert "\n".join(curve_lines(aim, 100)).count(said) == notes
+    assert curve_svg(aim).count(said) == notes
 
 
 def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path):

@@ -115,6 +115,12 @@ class Aim(Frozen):
         return self.sampled < self.target - MISSED_BY
 
     @property
+    def unsure(self) -> float | None:
+        """The smallest CRF above the chosen one whose samples reach the target: its lower bound does not."""
+        passed = (each.crf for each in self.probes if each.vmaf >= self.target)
+        return min((crf for crf in passed if crf > self.crf), default=None)
+
+    @property
     def size(self) -> int | None:
         """The forecast bytes of the whole rendition, if known."""
         return next((each.size for each in self.probes if each.crf == self.crf), None)

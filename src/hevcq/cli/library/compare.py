@@ -150,6 +150,12 @@ def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
         )
     if aim.out_of_reach:
         yield f"  VMAF {aim.target:g} is out of reach."
+    if aim.unsure:
+        yield f"  {_unsure(aim)}"
+
+
+def _unsure(aim: Aim) -> str:
+    return f"CRF {aim.unsure:g} is not chosen: its samples differ, so the whole may score less."
 
 
 def _size(probe: Probe, source_size: int) -> str:
@@ -188,8 +194,7 @@ def curve_svg(aim: Aim) -> str:
             f' font-weight="{"bold" if chosen else "normal"}">CRF {each.crf:g}: {size(each.size)},'
             f" {each.vmaf:.1f}</text>"
         )
-    parts.append(
-        f'<text x="{EDGE}" y="{EDGE - 20}" stroke="none" fill="#555">VMAF of the worst twentieth'
-        f" against size; {aim.target:g} was asked for</text></g></svg>"
-    )
-    return "\n".join(parts) + "\n"
+    title = f"VMAF of the worst twentieth against size; {aim.target:g} was asked for"
+    for y, words in ((EDGE - 20, title), (HEIGHT - EDGE + 20, _unsure(aim) if aim.unsure else "")):
+        parts.append(f'<text x="{EDGE}" y="{y}" stroke="none" fill="#555">{words}</text>')
+    return "\n".join([*parts, "</g></svg>"]) + "\n"

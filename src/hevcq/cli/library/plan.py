@@ -124,15 +124,22 @@ def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json
     info = app.encoder.probe(place, stop=stop)
     with app.scratch(0) as folder:
         aim = search_quality(app.encoder, place, profile, folder, stop)
+    saving = profile.gates.minimum_saving
+    kept = (
+        isinstance(aim, Aim) and saving is not None and (aim.size or 0) > (1 - saving) * info.size
+    )
     if as_json:
         found = {"why_not": aim} if isinstance(aim, str) else aim.model_dump(mode="json")
-        _emit("search", file, {"profile": profile.name, **found})
+        _emit("search", file, {"profile": profile.name, **found, "original_kept": kept})
     elif isinstance(aim, str):
         render.emit(printable(f"{file}, {profile.name}: no quality was searched: {aim}."))
     else:
         render.emit(printable(f"{file}, {profile.name}: {aim.metric}, {aim.cpu_s:.0f} CPU seconds"))
         for line in curve_lines(aim, info.size):
             render.emit(line)
+        if kept:
+            words = f"less than {100 * (saving or 0.0):g} % would be saved"
+            render.emit(f"  An ingest would keep the original: {words}.")
     if svg is not None and isinstance(aim, Aim):
         svg.write_text(curve_svg(aim), encoding="utf-8")
 
