@@ -9,11 +9,12 @@ import pytest
 from ffmpeg.verify import conftest
 from hevcq.domain.media.facts import Colour
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import LEARNED, Aim, Score
+from hevcq.domain.quality import LEARNED, Aim, Score, Still
 from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.verify import quality, samples
+from hevcq.ffmpeg.verify.compare import named
 from hevcq.ffmpeg.verify.quality import (
     Learned,
     find_quality,
@@ -217,6 +218,16 @@ def test_of_a_source_whose_samples_do_not_decode_no_quality_is_searched(pair, tm
     found = conftest.ENCODER.find_quality(request, stop=STOP)
 
     assert found == "no sample of it could be encoded"
+
+
+def test_the_frame_that_is_shown_as_typical_is_the_nearest_to_the_median_of_all():
+    scores = ((80.0, 90.0, 99.0), (95.0, 96.0, 97.0))
+    places = [[Still(score, score, b"", b"") for score in place] for place in scores]
+
+    shown = {still.name: still.score for still in named(places, 91.0)}
+
+    assert shown["Frame near the median"] == 90.0
+    assert (shown["Worst frame"], shown["Best frame"]) == (80.0, 99.0)
 
 
 def test_what_was_not_made_of_a_video_is_not_compared_with_it(pair, tmp_path):

@@ -29,9 +29,11 @@ def compare(
     rendition: Annotated[Path, typer.Argument(metavar="RENDITION", help="What was made of it.")],
     *,
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="HTML", help="The page to write."),
-    ] = Path("compare.html"),
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="HTML", help="Default: RENDITION's name, .compare.html."
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -42,15 +44,17 @@ def compare(
 ) -> None:
     """Show a rendition beside its original, on one page.
 
-    Writes one HTML file that needs no other: the worst, the median and the best measured frame, and the
+    Writes one HTML file that needs no other: the worst, a typical and the best measured frame, and the
     worst of other places, with a slider between both, the score over time, and the sizes. Measures VMAF,
     or SSIM where no program measures VMAF or the video is HDR.
     """
     cli = cli_of(ctx)
-    require_existing([source, rendition, output.absolute().parent])
+    require_existing([source, rendition])
+    made = rendition_at(rendition)
+    output = output or Path(f"{rendition.stem}.compare.html")
+    require_existing([output.absolute().parent])
     if output.exists():
         raise UsageError(f"{printable(output)} exists already; name another with --output.")
-    made = rendition_at(rendition)
     proof = read_certificate(made, None, source)
     with cli.app() as app:
         picked = profile_for(app, profile, proof)

@@ -64,7 +64,10 @@ class MeasuredPairs(FramePairs):
             scored, shown = self._look(at, _telling, folder, stop)
             frames += scored
             stills += [shown] if shown else []
-        return Comparison(self.name, tuple(frames), _named(stills)) if frames else None
+        if not frames:
+            return None
+        median = sorted(score for _, score in frames)[len(frames) // 2]
+        return Comparison(self.name, tuple(frames), named(stills, median))
 
     def around(
         self, at_s: float, count: int, folder: Path, *, stop: threading.Event
@@ -140,15 +143,15 @@ def _telling(scores: Sequence[float]) -> Sequence[int]:
     return sorted({ranked[0], ranked[len(ranked) // 2], ranked[-1]}) if ranked else ()
 
 
-def _named(stills: Sequence[Sequence[Still]]) -> tuple[Still, ...]:
-    """Return the frames of all places that are shown: see `Comparison`."""
+def named(stills: Sequence[Sequence[Still]], median: float) -> tuple[Still, ...]:
+    """Return the frames of all places that are shown: see `Comparison`; `median` is of all measured ones."""
     ranked = sorted((still for place in stills for still in place), key=lambda still: still.score)
     if not ranked:
         return ()
     worst = [min(place, key=lambda still: still.score) for place in stills]
     worst.sort(key=lambda still: still.score)
-    named = [("Worst frame", worst[0]), ("Median frame", ranked[len(ranked) // 2])]
-    named += [("Best frame", ranked[-1])]
-    named += [(f"Worst frame of place {n}", still) for n, still in enumerate(worst[1:], 2)]
-    first = {still.at_s: replace(still, name=name) for name, still in reversed(named)}
-    return tuple(first[at] for at in dict.fromkeys(still.at_s for _, still in named))
+    near = min(ranked[1:-1] or ranked, key=lambda still: abs(still.score - median))
+    shown = [("Worst frame", worst[0]), ("Frame near the median", near), ("Best frame", ranked[-1])]
+    shown += [(f"Worst frame of place {n}", still) for n, still in enumerate(worst[1:], 2)]
+    first = {still.at_s: replace(still, name=name) for name, still in reversed(shown)}
+    return tuple(first[at] for at in dict.fromkeys(still.at_s for _, still in shown))
