@@ -51,28 +51,10 @@ class Granted:
     suspected_worker_faults: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AlreadySettled:
-    """The job is already settled: acknowledge the delivery."""
-
-    record: JobRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Another worker holds a live lease until `until` (Unix seconds): retry later."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class AlreadySplit:
-    """The job is split and its subjobs are open: make sure that their tasks were sent."""
-
-    record: JobRecord
-
-
-Claim = Granted | AlreadySettled | Held | AlreadySplit
+Claim = Granted | JobRecord
+"""The answer to a claim: granted, or else the record that it met. A settled job: acknowledge the delivery.
+A running one: another worker holds a live lease, so retry later. A split one: make sure that the tasks
+of its subjobs were sent."""
 
 
 DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
@@ -227,14 +209,12 @@ class Ledger(ABC):
     def _claimed(
         self, record: JobRecord, owner: str, lease_s: float
     ) -> tuple[Claim, Change | None]:
-        if record.state in SETTLED:
-            return AlreadySettled(record), None
-        if record.state is JobState.SPLIT:
-            return AlreadySplit(record), None
+        if record.state in SETTLED | {JobState.SPLIT}:
+            return record, None
         gone = record.state is JobState.RUNNING and self.has_ended(record.owner)
         change = granted(record, owner, lease_s, self.clock.now(), gone=gone)
         if change is None:
-            return Held(record.lease_until), None
+            return record, None
         fence, crashes = change.to["fence"], change.to["crashes"]
         faults = record.suspected_worker_faults
         return Granted(fence, record.failures, crashes, faults), change

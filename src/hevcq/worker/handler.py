@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import assert_never
 
 from pydantic import ValidationError
 
@@ -31,7 +30,7 @@ from hevcq.errors import (
     StorageError,
     TransientError,
 )
-from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
+from hevcq.ports.ledger import Granted
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking import ChunkJob, JoinJob, settle_ended_subjob, settle_obsolete_subjob
@@ -172,11 +171,11 @@ class Handler:
             found = claim_task(self._context, self.worker, task, delivery, profile)
             if isinstance(found, ObsoleteTask):
                 return settle_obsolete_subjob(self._context, task, found.job, found.part)
-            if not isinstance(found.claim, (Held, Granted)):
+            if isinstance(found.claim, JobRecord) and found.claim.state is not JobState.RUNNING:
                 return self._ended(found, found.claim, lease)
         except Exception as error:  # noqa: BLE001 - classified, once
             return self._unclaimed(error, task, delivery, lease, profile)
-        if isinstance(found.claim, Held):
+        if isinstance(found.claim, JobRecord):
             return self._held(found.claim, delivery, profile)
         fence = Fence(self._context.backend.ledger, found.task.unit_id, found.claim.fence)
         lease.hold(fence, claimed_at=found.sent)
@@ -189,28 +188,22 @@ class Handler:
         kind = JoinJob if claimed.task.chunk is None else ChunkJob
         return kind(self._context, claimed, granted, split_job)
 
-    def _ended(
-        self, found: ClaimResult, claim: AlreadySettled | AlreadySplit, lease: Lease
-    ) -> Verdict:
-        match claim:
-            case AlreadySettled(record) if found.job is not None:
-                return settle_ended_subjob(self._context, lease, found.task, found.job, record)
-            case AlreadySettled():
-                return self._settled_earlier(claim)
-            case AlreadySplit(record):
-                if record.split is not None and not record.split.announced:
-                    enqueue_chunks(self._context, found.task, record.split)
-                return Done()
-            case _:
-                assert_never(claim)
+    def _ended(self, found: ClaimResult, record: JobRecord, lease: Lease) -> Verdict:
+        if record.state is JobState.SPLIT:
+            if record.split is not None and not record.split.announced:
+                enqueue_chunks(self._context, found.task, record.split)
+            return Done()
+        if found.job is not None:
+            return settle_ended_subjob(self._context, lease, found.task, found.job, record)
+        return self._settled_earlier(record)
 
-    def _settled_earlier(self, claim: AlreadySettled) -> Verdict:
+    def _settled_earlier(self, job: JobRecord) -> Verdict:
         """Return the verdict on a message whose job ended earlier.
 
         A dead job's message is buried unless the job has its dead letter: a kill may have prevented
         the burial. A cancelled job needs no dead letter.
         """
-        job, ledger = claim.record, self._context.backend.ledger
+        ledger = self._context.backend.ledger
         if job.state is not JobState.DEAD or job.failure_class is FailureClass.CANCELLED:
             return Done()
         if self._context.retry_control_call(lambda: ledger.has_letter(job.job_id)):
@@ -261,7 +254,7 @@ class Handler:
                 log.warning("verdict_not_recorded", reason=str(unrecorded))
         return decided
 
-    def _held(self, claim: Held, delivery: Delivery, profile: Profile) -> Release:
+    def _held(self, job: JobRecord, delivery: Delivery, profile: Profile) -> Release:
         """Return a Release until the other worker's lease may have ended.
 
         A live worker always has more than half of its lease left. Less is left by a dead one: its
@@ -269,7 +262,7 @@ class Handler:
         look costs this message a receive, and a live worker may be busy for hours: doubling the
         delay keeps a duplicate from exhausting max_receives.
         """
-        left = max(1.0, claim.until - self._context.clock.now())
+        left = max(1.0, job.lease_until - self._context.clock.now())
         if left <= profile.queue.visibility_s / 2:
             return Release(reason="Another worker held the job.", delay_s=left)
         doubled = profile.queue.visibility_s * 2.0 ** min(delivery.attempt - 1, 16)

@@ -8,7 +8,8 @@ import pytest
 
 from contracts.backends import PROFILES, source
 from hevcq.backends.sql.factory import SqlBackend, open_sql
-from hevcq.ports.ledger import Granted, Held
+from hevcq.domain.job import JobState
+from hevcq.ports.ledger import Granted
 from hevcq.ports.queue import Delivery
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
@@ -47,7 +48,7 @@ def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None
     _owner, message, fence = victim.line().split()
     assert fence == "1"
     assert take(real) == []
-    assert isinstance(claim(real), Held)
+    assert claim(real).state is JobState.RUNNING
 
     victim.kill()
     began = time.monotonic()
@@ -65,7 +66,7 @@ def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -
     holder.line()
 
     assert take(real, wait_s=0.8) == []
-    assert isinstance(claim(real), Held)
+    assert claim(real).state is JobState.RUNNING
     assert holder.finish() == 0
 
 

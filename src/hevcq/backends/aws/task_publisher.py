@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from hevcq.backends.aws.clients import RETENTION_S
-from hevcq.backends.aws.dynamodb.ledger import DynamoLedger, Registered
+from hevcq.backends.aws.dynamodb.ledger import DynamoLedger
 from hevcq.domain.job import JobRecord, JobState, Source, Task
 from hevcq.errors import UnknownProfile
 from hevcq.ports.queue import Queue, TaskPublisher
@@ -54,10 +54,10 @@ class AwsTaskPublisher(TaskPublisher):
         if announced and not self._announced_before(source):
             return self._ledger.register(source, names)
         jobs = [self._ledger.registered(source, name, unsent=True) for name in names]
-        for job in jobs:
-            if self._needs_message(job):
-                self._send(job.record)
-        return [job.record for job in jobs]
+        for job, unsent in jobs:
+            if self._needs_message(job, unsent=unsent):
+                self._send(job)
+        return [job for job, _ in jobs]
 
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
         """Reopen a settled job and send its task, or send that of an expired message again.
@@ -68,16 +68,14 @@ class AwsTaskPublisher(TaskPublisher):
         if job.profile not in self._queues:
             raise _no_queue(job.profile)
         if not self._ledger.reopened(job.job_id, who=who, why=why):
-            seen = self._ledger.seen(job.job_id)
-            if seen is None or not self._needs_message(seen):
+            job, unsent = self._ledger.registered(job.source, job.profile, unsent=False)
+            if not self._needs_message(job, unsent=unsent):
                 return False
-            job = seen.record
         self._send(job)
         return True
 
-    def _needs_message(self, job: Registered) -> bool:
-        unsent = job.unsent and job.record.state is JobState.QUEUED
-        return unsent or self.message_expired(job.record)
+    def _needs_message(self, job: JobRecord, *, unsent: bool) -> bool:
+        return (unsent and job.state is JobState.QUEUED) or self.message_expired(job)
 
     def message_expired(self, job: JobRecord) -> bool:
         """Return whether no message of an open job can be left: it was not moved or leased for longer

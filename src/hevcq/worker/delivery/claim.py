@@ -48,7 +48,7 @@ from hevcq.errors import (
 )
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
-from hevcq.ports.ledger import AlreadySettled, Claim
+from hevcq.ports.ledger import Claim
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.clock import Clock
 from hevcq.util.host import disk_shortage, source_room
@@ -269,7 +269,7 @@ def _job(
     def once() -> ClaimResult:
         sent = context.clock.monotonic()
         claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
-        ended = claim.record if isinstance(claim, AlreadySettled) else None
+        ended = claim if isinstance(claim, JobRecord) else None
         dead = ended is not None and ended.state is JobState.DEAD
         if dead and (delivery.from_dlq or _given_up(ended)):
             ledger.reopen(task.job_id, who=worker, why="its dead letter was moved back")

@@ -12,7 +12,7 @@ from hevcq.backends.aws.dynamodb.schema import (
 from hevcq.domain.job import JobState, RenditionRef, Source, Split, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Unavailable
-from hevcq.ports.ledger import Granted, Held, JobFilter
+from hevcq.ports.ledger import Granted, JobFilter
 from support.aws.breaking import refusal
 from support.aws.moto_server import make_farm
 from support.aws.values import Killed
@@ -76,7 +76,7 @@ def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> No
     granted = claim(ledger)
 
     assert granted == Granted(fence=1, failures=0, crashes=0)
-    assert isinstance(claim(ledger, "other"), Held)
+    assert claim(ledger, "other").state is JobState.RUNNING
 
 
 @pytest.mark.parametrize("write", ["put_item", "update_item"])
@@ -88,7 +88,7 @@ def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, writ
 
     ledger._jobs.db.plan[write] = [overtaken]
 
-    assert claim(ledger) == Held(farm.clock.now() + 60)
+    assert claim(ledger).lease_until == farm.clock.now() + 60
 
 
 def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
@@ -101,7 +101,7 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
 
     ledger._jobs.db.plan["update_item"] = [renewed]
 
-    assert isinstance(claim(ledger, "second"), Held)
+    assert claim(ledger, "second").state is JobState.RUNNING
 
 
 def test_an_ended_record_expires_and_a_reopened_one_does_not(farm, ledger) -> None:

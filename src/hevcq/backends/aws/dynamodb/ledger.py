@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -70,13 +70,6 @@ as many consistent reads an hour, more than 25 s of an unwanted encode are worth
 """
 
 
-class Registered(NamedTuple):
-    """A job, and whether its message is still unsent."""
-
-    record: JobRecord
-    unsent: bool
-
-
 class DynamoLedger(Ledger):
     """Job states in one DynamoDB table."""
 
@@ -101,24 +94,23 @@ class DynamoLedger(Ledger):
         self._jobs.item("check")
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
-        return [self.registered(source, profile, unsent=False).record for profile in profiles]
+        return [self.registered(source, profile, unsent=False)[0] for profile in profiles]
 
-    def registered(self, source: Source, profile: str, *, unsent: bool) -> Registered:
-        """Register a job and return its current record; `unsent` marks a new one as not sent yet."""
+    def registered(self, source: Source, profile: str, *, unsent: bool) -> tuple[JobRecord, bool]:
+        """Register a job; return its current record, and whether its message is still unsent.
+
+        `unsent` marks a new one as not sent yet.
+        """
         name = job_id(source, profile)
         present = self._jobs.job_item(name, profile)
         if present is not None:
-            return Registered(record_of(present), UNSENT in present)
+            return record_of(present), UNSENT in present
         item = item_of(new_job(source, profile, self.clock.now()), job_pk(name, profile))
         if unsent:
             item[UNSENT] = {"BOOL": True}
         if not self._jobs.create(item):
             item = dict(self._jobs.job_item(name, profile) or item)  # another was first
-        return Registered(record_of(item), UNSENT in item)
-
-    def seen(self, name: str) -> Registered | None:
-        item = self._jobs.job_item(name)
-        return None if item is None else Registered(record_of(item), UNSENT in item)
+        return record_of(item), UNSENT in item
 
     def sent(self, name: str) -> None:
         self._jobs.change(name, Change(frozenset(), {"job_id": name}, {UNSENT: None}))
