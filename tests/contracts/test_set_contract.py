@@ -311,9 +311,9 @@ def test_a_set_is_fetched_a_few_files_at_once_and_one_with_other_bytes_places_no
         update={"files": (first.model_copy(update={"sha256": "0" * 64}), *rest)}
     )
     with pytest.raises(VerificationFailed, match="is not the rendition"):
-        place(replace(rendition, certificate=wrong), fetch, FileSystem(), lambda _: None)
+        place(replace(rendition, certificate=wrong), fetch, FileSystem())
     assert not target.parent.exists()
     met.reset()
-    place(rendition, fetch, FileSystem(), lambda _: None)
+    place(rendition, fetch, FileSystem())
     names = {path.relative_to(target.parent).as_posix() for path in target.parent.rglob("*.*")}
     assert {MASTER, *(file.name for file in certificate.files)} <= names
