@@ -23,7 +23,7 @@ MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
     "lines of src": 70_850,
-    "modules": 251,
+    "modules": 252,
     "classes": 668,
     "class names used twice": 0,
     "lines of tests and benchmarks": 74_630,

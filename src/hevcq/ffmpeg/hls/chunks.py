@@ -41,7 +41,8 @@ from hevcq.ffmpeg.hls.command import (
     thumbnail_graph,
     written,
 )
-from hevcq.ffmpeg.hls.encode import Images, new_folder, packaged
+from hevcq.ffmpeg.hls.encode import new_folder, packaged
+from hevcq.ffmpeg.hls.storyboard import Images
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import (
