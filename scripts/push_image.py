@@ -19,7 +19,7 @@ import boto3
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
-from hevcq.domain.profile_sections import Fleet
+from hevcq.domain.profile import Fleet
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINES = ("docker", "podman", "buildah")

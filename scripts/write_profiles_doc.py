@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "profiles.md"
 HEAD = """# Profiles
 
-<!-- Written by scripts/write_profiles_doc.py from the model in src/hevcq/domain/profile.py. -->
+<!-- Written by scripts/write_profiles_doc.py from the model in src/hevcq/domain/profile*.py. -->
 
 A profile is a recipe and the numbers of its queue: one file `workers/<name>.yaml`. hevcq validates
 the file, and Terraform reads the same file, so a queue and its workers cannot disagree. To add a

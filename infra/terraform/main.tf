@@ -30,7 +30,7 @@ locals {
   }
   network = var.network != null ? var.network : one(module.network[*].network)
 
-  # The defaults of the profile model (src/hevcq/domain/profile_sections.py); a test holds both together.
+  # The defaults of the profile model (src/hevcq/domain/profile.py); a test holds both together.
   queue_defaults = {
     visibility_s = 300
     max_receives = 10

@@ -127,7 +127,8 @@ def soak(folder: Path, seconds: float, *, real: bool) -> list[Sample]:
 
 def _opened(folder: Path):
     from hevcq.backends.sql.factory import open_sql
-    from hevcq.domain.profile import Gates, Profile, VideoRecipe
+    from hevcq.domain.profile import Profile
+    from hevcq.domain.profile_sections import Gates, VideoRecipe
     from hevcq.settings.model import Settings
     from hevcq.util.clock import SystemClock
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hevcq.domain.profile_sections import Fleet
+from hevcq.domain.profile import Fleet
 from hevcq.ports.backend import WorkerFacts, WorkerProcess
 from hevcq.settings.model import AwsSettings, PriceSettings, Settings
 from hevcq.usecases.operations.pausing import SPENT_EVERY_S

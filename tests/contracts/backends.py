@@ -18,8 +18,8 @@ from hevcq.backends.aws.clients import Clients, make_clients
 from hevcq.backends.sql.factory import SqlBackend
 from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
-from hevcq.domain.profile import Profile, VideoCodec, VideoRecipe
-from hevcq.domain.profile_sections import QueueNumbers
+from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec
+from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.domain.videos import Video as UploadedVideo
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.profile import Bounds, Container, Gates, Profile, VideoCodec, VideoRecipe
-from hevcq.domain.profile_sections import Fleet, QueueNumbers
+from hevcq.domain.profile import Container, Fleet, Profile, QueueNumbers, VideoCodec
+from hevcq.domain.profile_sections import Bounds, Gates, VideoRecipe
 from hevcq.settings.profile_files import installed_folder, load_profiles
 
 HEVC = Profile(name="hevc", description="d", video=VideoRecipe(codec=VideoCodec.HEVC, crf=24))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hevcq.domain.profile_sections import FARGATE_MEMORY_MIB, Fleet, QueueNumbers
+from hevcq.domain.profile import FARGATE_MEMORY_MIB, Fleet, QueueNumbers
 from infra.terraform import INFRA, ROOT
 
 

@@ -1,47 +1,288 @@
-"""Model five sections of a profile: `subtitles`, `hls`, `chunking`, and the numbers of `queue` and `fleet`."""
+"""Model the sections of a profile: picture, sound, subtitles, policies, gates, bounds, ladder, chunks."""
 
-from collections.abc import Mapping, Sequence
+import re
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from hevcq.domain.formats import language_code
+from hevcq.domain.formats import SOFTWARE, Fallback, VideoCodec, language_code
 from hevcq.domain.model import Frozen
-from hevcq.domain.verdict import Limits
 
 Rate = tuple[Annotated[float, Field(ge=0, le=51)], Annotated[int, Field(ge=50, le=200_000)]]
 """The constant rate factor of a rung, and the largest rate in kbit/s of up to 30 frames a second."""
 Rungs = dict[Annotated[int, Field(ge=64, le=4320, multiple_of=2)], Rate]
-
 H264_RUNGS: Rungs = {
     1080: (22, 7800), 720: (22, 4500), 480: (23, 2000), 360: (23, 1100), 240: (24, 400),
     144: (30, 80),
 }  # fmt: skip
 """Caps in the range of Apple's table for H.264
 (https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
-MAX_VISIBILITY_S = 43_200
-"""SQS's longest visibility timeout in seconds, 12 h from the receive
-(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
-"""SQS's longest retention in seconds, 14 days; dead letters are kept for so long."""
-FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
-    256: (512, 1024, 2048),
-    512: range(1024, 4096 + 1, 1024),
-    1024: range(2048, 8192 + 1, 1024),
-    2048: range(4096, 16384 + 1, 1024),
-    4096: range(8192, 30720 + 1, 1024),
-    8192: range(16384, 61440 + 1, 4096),
-    16384: range(32768, 122880 + 1, 8192),
-}
-"""The MiB of memory that Fargate offers, by CPU units
-(https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
 HEVC_RUNGS: Rungs = {
     2160: (24, 16800), 1440: (24, 8100), 1080: (24, 5800), 720: (24, 3400), 480: (25, 1600),
     360: (25, 600), 240: (26, 300),
 }  # fmt: skip
-
-
 Languages = tuple[Annotated[str, BeforeValidator(language_code)], ...]
+
+
+class PixelFormatPolicy(StrEnum):
+    """Keep the source's chroma and bit depth, or make 4:2:0 of 8 bits for every player, or of 10."""
+
+    KEEP = "keep"
+    YUV420P = "yuv420p"
+    YUV420P10 = "yuv420p10"
+
+
+class LossPolicy(StrEnum):
+    """Handle a feature that the target cannot hold unchanged; decided before encoding."""
+
+    KEEP = "keep"
+    CONVERT = "convert"
+    DROP = "drop"
+    REFUSE = "refuse"
+
+
+class DeinterlaceRate(StrEnum):
+    """Make a frame of each field (50i becomes 50p), which keeps all motion, or one of each pair."""
+
+    FIELD = "field"
+    FRAME = "frame"
+
+
+class AudioPolicy(StrEnum):
+    """Copy audio the container holds, copy only what every browser plays, or encode it always."""
+
+    COPY = "copy"
+    PLAYABLE = "playable"
+    ENCODE = "encode"
+
+
+class Preflight(StrEnum):
+    """Check the source before the encode by a full decode, by a demux pass and its sound, or not at all."""
+
+    DECODE = "decode"
+    DEMUX = "demux"
+    OFF = "off"
+
+
+class VideoRecipe(Frozen):
+    """How the picture is encoded."""
+
+    codec: VideoCodec = Field(
+        description="hevc (libx265), h264 (libx264), vp9 (libvpx), av1 (SVT-AV1), theora or mpeg4 "
+        "(MPEG-4 Part 2, as DivX and Xvid)"
+    )
+    preset: str = Field(
+        default="medium",
+        pattern=r"^([a-z]+|1?[0-9])$",
+        description="of the encoder: a name (hevc, h264), or a number, higher is faster (vp9: 0 to 8, "
+        "av1: 0 to 13); medium suits each",
+    )
+    encoder: tuple[str, ...] = Field(
+        default=(SOFTWARE,),
+        description="software, auto (any hardware encoder that works on the worker), or a list of "
+        "hardware encoders in order, e.g. [hevc_nvenc, hevc_qsv]; see Hardware encoders below",
+    )
+    fallback: Fallback = Field(
+        default=Fallback.SOFTWARE,
+        description="without a hardware encoder that can: software, or wait for a worker (refuse)",
+    )
+    crf: float = Field(
+        ge=0,
+        le=63,
+        description="constant quality. hevc, h264: rate factor 0 to 51; vp9, av1: 0 to 63; mpeg4: "
+        "quantiser 1 to 31; lower is better and larger. theora: 0 to 10, where higher is better",
+    )
+    quality: float | None = Field(
+        default=None,
+        ge=70,
+        le=99,
+        description="VMAF that the worst twentieth of the frames must have: the CRF is searched for it "
+        "with encodes of some seconds, from `crf` on; 95 is hard to tell from the source, 93 good, 90 "
+        "small; empty: `crf`",
+    )
+    pixel_format: PixelFormatPolicy = Field(
+        default=PixelFormatPolicy.KEEP,
+        description="keep the source's depth and chroma, or make yuv420p, or yuv420p10: 10 bits band less "
+        "than 8 at the same size (hevc, av1, vp9)",
+    )
+    max_width: int | None = Field(
+        default=None,
+        ge=16,
+        le=16384,
+        multiple_of=2,
+        description="displayed width to fit inside (landscape; swapped for portrait); empty: no scaling",
+    )
+    max_height: int | None = Field(
+        default=None,
+        ge=16,
+        le=16384,
+        multiple_of=2,
+        description="displayed height to fit inside (landscape; swapped for portrait)",
+    )
+    deinterlace: DeinterlaceRate = Field(
+        default=DeinterlaceRate.FIELD,
+        description="with policies.interlaced: convert: a frame of each field (50i becomes 50p), or "
+        "one frame of each pair of fields (25p), which halves the motion",
+    )
+    invert_telecine: bool = Field(
+        default=False, description="restore the 24 frames a second of a telecine; see below"
+    )
+    crop: Literal["none", "auto"] = Field(
+        default="none",
+        description="auto: cut off black bars that stay in place over the whole video, as high or wide on "
+        "both sides; every picture is read for it once; none: keep them",
+    )
+    square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
+    skip_codecs: tuple[str, ...] = Field(
+        default=(), description="sources in these codecs are skipped: nothing to gain"
+    )
+    encoder_params: dict[str, str | int | float] = Field(
+        default_factory=dict,
+        description="more x265-params, x264-params or svtav1-params, as name: value",
+    )
+    keyframe_s: float | None = Field(
+        default=None, gt=0, description="longest distance between key frames in seconds"
+    )
+
+    @field_validator("encoder_params", mode="after")
+    @classmethod
+    def _no_files(cls, value: dict[str, str | int | float]) -> dict[str, str | int | float]:
+        """Refuse what an encoder or ffmpeg would write to or read: a path could name an original."""
+        for name, text in value.items():
+            apart = {":"} if name == "zones" else {"/", "\\"}
+            if not re.fullmatch(r"[A-Za-z][\w-]*", name) or apart & set(str(text)):
+                raise ValueError(f"{name} names a file, or is no parameter")
+        return value
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def scales(self) -> bool:
+        """Whether the recipe scales the picture into a box."""
+        return self.max_width is not None and self.max_height is not None
+
+
+class Audio(Frozen):
+    """How audio is carried."""
+
+    policy: AudioPolicy = Field(
+        default=AudioPolicy.COPY,
+        description="copy what the container holds, copy what every browser plays (playable: AAC and "
+        "MP3), or encode always; what is not copied is encoded",
+    )
+    codec: str = Field(
+        default="aac",
+        pattern=r"^(aac|libopus|flac|libvorbis|libmp3lame)$",
+        description="encoder when encoding",
+    )
+    kbps_per_channel: int = Field(default=64, ge=16, le=320, description="bit rate when encoding")
+    unsupported: LossPolicy = Field(
+        default=LossPolicy.CONVERT,
+        description="a codec the container cannot hold: convert, drop, refuse",
+    )
+    loudness: float | None = Field(
+        default=None,
+        ge=-36,
+        le=-9,
+        description="LUFS (EBU R 128) that each sound gets by one gain, which encodes it: as near as its "
+        "peaks allow (-1 dBTP), and half a dB off stays as it is; -16 for phones, -23 for broadcasts; "
+        "empty: as loud as it is",
+    )
+    languages: Languages = Field(
+        default=(),
+        description="keep sound in these languages (en, eng), in the original language (that of the sound "
+        "marked original, else of the default or first one), and what has no mark; name the others and "
+        "leave them out. Empty: keep all",
+    )
+
+
+class Policies(Frozen):
+    """What happens to everything beside picture and sound; each loss is named here."""
+
+    subtitles: LossPolicy = Field(
+        default=LossPolicy.CONVERT, description="text the container cannot hold"
+    )
+    picture_subtitles: LossPolicy = Field(
+        default=LossPolicy.REFUSE,
+        description="picture subtitles (PGS, DVD) the container cannot hold",
+    )
+    attachments: LossPolicy = Field(
+        default=LossPolicy.REFUSE, description="fonts the container cannot hold"
+    )
+    data_streams: LossPolicy = Field(
+        default=LossPolicy.DROP, description="timecode, camera data, teletext that has no place"
+    )
+    cover_art: LossPolicy = Field(default=LossPolicy.KEEP, description="attached pictures")
+    extra_video: LossPolicy = Field(default=LossPolicy.KEEP, description="further video streams")
+    dynamic_hdr: LossPolicy = Field(
+        default=LossPolicy.KEEP,
+        description="Dolby Vision and HDR10+: keep (Dolby Vision 8.1 and 8.4 of HEVC in HEVC or AV1, "
+        "with ffmpeg 7.1 or later; the rest is refused), refuse, or drop their metadata and keep the base "
+        "layer (HDR10, HLG or SDR); Dolby Vision without such a layer is always refused",
+    )
+    hdr: LossPolicy = Field(
+        default=LossPolicy.KEEP,
+        description="PQ and HLG sources: keep (H.264 in PQ is refused), convert (tone map to SDR; needs "
+        "ffmpeg's zscale), or refuse",
+    )
+    interlaced: LossPolicy = Field(
+        default=LossPolicy.KEEP,
+        description="what is truly interlaced: keep fields (libx264 only), convert (deinterlace), or "
+        "refuse; what is merely marked as interlaced is encoded as the progressive video it is",
+    )
+    closed_captions: LossPolicy = Field(
+        default=LossPolicy.CONVERT,
+        description="captions inside the video (CEA-608 and 708): convert (carry them if libx264 encodes "
+        "it, else make a text track of each channel), keep (carry them, or refuse), drop, or refuse",
+    )
+    metadata: LossPolicy = Field(
+        default=LossPolicy.KEEP,
+        description="metadata that the container cannot hold: name it and never let the rendition "
+        "replace an original (keep), name it (drop), or refuse",
+    )
+    tracks: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="tracks that audio.languages and subtitles.languages leave out: never let the "
+        "rendition replace an original (keep), or let it (drop)",
+    )
+    immersive: LossPolicy = Field(
+        default=LossPolicy.REFUSE, description="stereoscopic and 360 degree sources"
+    )
+
+
+class Gates(Frozen):
+    """How hard the rendition is checked; gates G0 to G5 and G9 to G11 cannot be turned off."""
+
+    preflight: Preflight = Field(
+        default=Preflight.DEMUX,
+        description="check of the source before the encode: decode everything, demux (and decode the "
+        "sound), or off",
+    )
+    minimum_saving: float | None = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="G6: share that must be saved, else the original is kept; empty: any size",
+    )
+
+
+class Bounds(Frozen):
+    """What a child process may use."""
+
+    threads: int = Field(default=0, ge=0, description="encoder threads; 0: all the worker's cores")
+    memory_mib: int = Field(default=8192, ge=256, description="address space of ffmpeg")
+    stall_s: float = Field(
+        default=300,
+        gt=0,
+        description="no output-time progress, or no CPU time used, for this long is a stall",
+    )
+    max_pixels: int = Field(
+        default=8192 * 8192, gt=0, description="width x height above this is refused"
+    )
 
 
 class Subtitles(Frozen):
@@ -141,95 +382,3 @@ class Chunking(Frozen):
     def least_video_s(self) -> float:
         """Seconds of the shortest video that `auto` splits."""
         return self.target_s * 10
-
-
-class QueueNumbers(Frozen):
-    """The numbers of the profile's queue and its leases."""
-
-    visibility_s: int = Field(
-        default=300, ge=3, le=MAX_VISIBILITY_S, description="how long a receive hides a task"
-    )
-    max_receives: int = Field(
-        default=10, ge=2, le=1000, description="deliveries before the queue gives up"
-    )
-    max_failures: int = Field(
-        default=3,
-        ge=1,
-        le=100,
-        description="counted failures before a dead letter; the encoder's first is not counted: "
-        "it may be the worker's fault",
-    )
-    max_crashes: int = Field(
-        default=3, ge=1, le=100, description="vanished attempts before a dead letter"
-    )
-    max_job_s: int = Field(
-        default=39_600, ge=60, lt=MAX_VISIBILITY_S, description="longest time for one delivery"
-    )
-    backoff_base_s: float = Field(
-        default=30,
-        gt=0,
-        description="first delay after a failure; it doubles with each, up to 120 times as long",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.max_failures >= self.max_receives:
-            raise ValueError("max_failures must be below max_receives, the net beneath it")
-        return self
-
-    @property
-    def heartbeat_s(self) -> int:
-        """Seconds between two extensions of the lease: several may fail before it ends."""
-        return max(1, self.visibility_s // 5)
-
-    @property
-    def limits(self) -> Limits:
-        """The limits that the verdict depends on."""
-        return Limits(max_failures=self.max_failures, backoff_base_s=self.backoff_base_s)
-
-
-class Fleet(Frozen):
-    """What a worker of this profile is on AWS; the embedded way ignores it."""
-
-    deployed: bool = Field(
-        default=True,
-        description="whether Terraform makes the profile a queue and workers where its variable "
-        "`profiles` names none",
-    )
-    cpu: int = Field(default=4096, description="Fargate CPU units; 1024 is one vCPU")
-    memory_mib: int = Field(default=8192, description="Fargate memory, a size that goes with `cpu`")
-    scratch_gib: int = Field(default=100, ge=21, le=200, description="Fargate ephemeral storage")
-    architecture: str = Field(
-        default="x86_64", pattern=r"^(x86_64|arm64)$", description="x86_64 or arm64"
-    )
-    min_tasks: int = Field(default=0, ge=0, description="fewest workers")
-    max_tasks: int = Field(default=20, ge=0, description="most workers; 0: tasks wait")
-    tasks_per_worker: int = Field(
-        default=2,
-        ge=1,
-        description="tasks waiting and in work for each worker; for more, more start",
-    )
-    spot_share: int = Field(
-        default=80,
-        ge=0,
-        le=100,
-        description="percent of tasks on Fargate Spot, after a first one on demand; 100: every task",
-    )
-
-    @model_validator(mode="after")
-    def _offered(self) -> Self:
-        offered = FARGATE_MEMORY_MIB.get(self.cpu)
-        if offered is None:
-            units = ", ".join(map(str, FARGATE_MEMORY_MIB))
-            raise ValueError(f"Fargate has no task of cpu {self.cpu}; it offers {units}")
-        if self.memory_mib not in offered:
-            sizes = ", ".join(map(str, offered))
-            raise ValueError(
-                f"Fargate has no task of cpu {self.cpu} with memory_mib {self.memory_mib}; "
-                f"with that CPU it offers {sizes}"
-            )
-        if self.min_tasks > self.max_tasks:
-            raise ValueError(
-                f"min_tasks ({self.min_tasks}) must not exceed max_tasks ({self.max_tasks})"
-            )
-        return self

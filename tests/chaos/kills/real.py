@@ -16,7 +16,8 @@ from chaos.kills.videos import NUMBERS
 from chaos.kills.worker import Orders
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
-from hevcq.domain.profile import Bounds, Gates, Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Bounds, Gates, VideoRecipe
 from hevcq.ports.ledger import JobFilter
 from hevcq.util.clock import SystemClock
 from hevcq.worker.admission import Scratch

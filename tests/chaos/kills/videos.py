@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from hevcq.domain.job import JobState
-from hevcq.domain.profile import Container, Profile, VideoCodec, VideoRecipe
-from hevcq.domain.profile_sections import Chunking, ChunkMode, QueueNumbers
+from hevcq.domain.profile import Container, Profile, QueueNumbers, VideoCodec
+from hevcq.domain.profile_sections import Chunking, ChunkMode, VideoRecipe
 
 VISIBILITY_S = 4
 NUMBERS = QueueNumbers(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from chaos.sim.doors import REMOTE
-from hevcq.domain.profile import Profile, VideoCodec, VideoRecipe
-from hevcq.domain.profile_sections import QueueNumbers
+from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec
+from hevcq.domain.profile_sections import VideoRecipe
 
 
 class SimProfile(Profile):

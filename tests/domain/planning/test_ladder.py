@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from hevcq.domain.media.facts import Colour, Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Refuse
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Policies, Profile, VideoRecipe
-from hevcq.domain.profile_sections import Hls
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Hls, Policies, VideoRecipe
 from support.media_facts import MKV, audio, cover, data, media, subtitle, video
 
 PQ = Colour(range="tv", space="bt2020nc", transfer="smpte2084", primaries="bt2020")

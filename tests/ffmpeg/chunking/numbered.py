@@ -12,8 +12,15 @@ from hevcq.domain.chunking import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, VideoCodec, VideoRecipe
-from hevcq.domain.profile_sections import Chunking, ChunkMode
+from hevcq.domain.profile import Profile, VideoCodec
+from hevcq.domain.profile_sections import (
+    Chunking,
+    ChunkMode,
+    Gates,
+    LossPolicy,
+    Policies,
+    VideoRecipe,
+)
 from hevcq.ffmpeg.inspect.measure import frame_packets
 from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from support.once import made_once

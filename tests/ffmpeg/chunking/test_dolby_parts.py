@@ -6,7 +6,7 @@ from ffmpeg.chunking.numbered import PROFILE, Clip
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.formats import Container
-from hevcq.domain.profile import VideoRecipe
+from hevcq.domain.profile_sections import VideoRecipe
 from support.dolby import FRAMES, make_film, need_dolby, spoil
 
 pytestmark = pytest.mark.media

@@ -12,7 +12,7 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.planning.encode_plan import plan_measured
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Audio
+from hevcq.domain.profile_sections import Audio
 from hevcq.errors import PartUnfit, Stopped
 from support.media_facts import profile
 

@@ -10,7 +10,8 @@ from benchmarks.fidelity import spliced
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.filters import fit_filter, picture_filter, steady_filters
 from support.media_facts import audio, media, profile, video

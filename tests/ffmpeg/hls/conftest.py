@@ -11,8 +11,8 @@ from ffmpeg.verify.conftest import ENCODER, make_source
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Policies, Profile, VideoRecipe
-from hevcq.domain.profile_sections import Hls
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Gates, Hls, Policies, VideoRecipe
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from support.once import folder_once
 from support.rendition import request_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded
-from hevcq.domain.profile import Preflight
+from hevcq.domain.profile_sections import Preflight
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.containers import mp4
 from hevcq.ffmpeg.inspect.damage import index_damage

@@ -16,7 +16,8 @@ from hevcq.domain.media.facts import (
     StreamKind,
     TrackMeasure,
 )
-from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Gates, Preflight, VideoRecipe
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.damage import shortfall, turned_back

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.fidelity import ordinary, spliced
 from benchmarks.fidelity.served import named
 
-from hevcq.domain.profile import Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import SourceDamaged
 from hevcq.ports.encoder import TrimmedSource
 from support.rendition import ENCODER

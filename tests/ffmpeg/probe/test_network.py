@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.run.test_encoder import asked
-from hevcq.domain.profile import Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import SourceDamaged, SourceGone, Unavailable
 from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.probe.probe import probe

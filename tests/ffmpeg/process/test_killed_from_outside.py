@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.verify.conftest import encoded
-from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Gates, Preflight, VideoRecipe
 from hevcq.domain.verdict import Handling, handling
 from hevcq.errors import EncoderFailed, EncoderStalled, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder

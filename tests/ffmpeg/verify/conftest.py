@@ -10,7 +10,8 @@ import pytest
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Gates, VideoRecipe
 from hevcq.ports.encoder import VerifyRequest
 from support.once import folder_once
 from support.rendition import ENCODER, request_of

@@ -6,7 +6,8 @@ import pytest
 
 from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_source, pair_once
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.profile import Policies, Profile, VideoRecipe
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Policies, VideoRecipe
 from hevcq.errors import Stopped
 from support.rendition import turned
 

@@ -11,7 +11,7 @@ from hevcq.domain.formats import Container
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import VideoRecipe
+from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inputs import as_written, require_able
 from hevcq.ffmpeg.verify.decode import dolby_problem

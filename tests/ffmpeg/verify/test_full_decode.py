@@ -3,7 +3,7 @@
 import threading
 from types import SimpleNamespace
 
-from hevcq.domain.profile import Bounds
+from hevcq.domain.profile_sections import Bounds
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ffmpeg.run.messages import decode_errors
 from hevcq.ffmpeg.verify import decode as verify_decode

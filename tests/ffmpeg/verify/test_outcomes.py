@@ -11,7 +11,7 @@ import pytest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action
-from hevcq.domain.profile import Gates
+from hevcq.domain.profile_sections import Gates
 from hevcq.errors import SourceDamaged, SourceUnreadable, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.verify import gates

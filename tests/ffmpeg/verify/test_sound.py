@@ -10,7 +10,7 @@ from ffmpeg.verify.conftest import PROFILE, Pair, encoded, ffmpeg, pair_once
 from ffmpeg.verify.test_damage import caught
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.media.facts import AudioFacts, Stream, StreamKind
-from hevcq.domain.profile import Audio, Preflight
+from hevcq.domain.profile_sections import Audio, Preflight
 from hevcq.errors import EncoderFailed, SourceDamaged
 from hevcq.ffmpeg.command.levels import SoundShape, output_levels
 from hevcq.ffmpeg.encoder import FfmpegEncoder

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hevcq.domain.profile import Container, Profile, VideoCodec, VideoRecipe
+from hevcq.domain.profile import Container, Profile, VideoCodec
+from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import Clock

@@ -43,7 +43,7 @@ locals {
 
 locals {
   # What Fargate offers: MiB of memory by CPU units, as FARGATE_MEMORY_MIB of
-  # src/hevcq/domain/profile_sections.py has it; a test holds both together.
+  # src/hevcq/domain/profile.py has it; a test holds both together.
   fargate_memory_mib = {
     "256"   = [512, 1024, 2048]
     "512"   = range(1024, 4096 + 1, 1024)

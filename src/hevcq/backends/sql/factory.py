@@ -19,8 +19,7 @@ from hevcq.backends.sql.ledger import SqlLedger
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher
 from hevcq.backends.sql.store import FileStore
 from hevcq.backends.sql.video_records import SqlVideoRecords
-from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import MAX_VISIBILITY_S
+from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.domain.verdict import LONGEST_DELAY
 from hevcq.errors import ConfigError, HevcqError, file_errors
 from hevcq.ports.backend import (

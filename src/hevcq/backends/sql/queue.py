@@ -18,7 +18,7 @@ from typing import Any
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.ledger import change_job, ensured_job, find_job, insert_job, reopen
 from hevcq.domain.job import JobRecord, Move, Source, Task, TaskKind, buried_unclaimed
-from hevcq.domain.profile_sections import QueueNumbers
+from hevcq.domain.profile import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher

@@ -26,7 +26,8 @@ from hevcq.domain.media.facts import (
     TrackMeasure,
 )
 from hevcq.domain.model import Frozen
-from hevcq.domain.profile import LossPolicy, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import LossPolicy
 from hevcq.domain.quality import Aim
 from hevcq.errors import MediaRefused
 from hevcq.util.text import counted, timecode

@@ -3,7 +3,8 @@
 from hevcq.domain.formats import SOFTWARE, VIDEO_FORMATS, Container, VideoCodec
 from hevcq.domain.media.facts import WRITTEN_DOLBY, VideoFacts
 from hevcq.domain.planning.encode_plan import Refuse
-from hevcq.domain.profile import LossPolicy, PixelFormatPolicy, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import LossPolicy, PixelFormatPolicy
 
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 LOST_HDR10_PLUS = "HDR10+ dynamic metadata, which encoders drop without a word"

@@ -25,14 +25,14 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.planning.streams import clipped, left_out, plan_stream, refused
 from hevcq.domain.planning.video import SMALLEST, shown_size, target_of
-from hevcq.domain.profile import (
+from hevcq.domain.profile import Profile, VideoCodec
+from hevcq.domain.profile_sections import (
     AudioPolicy,
     LossPolicy,
     PixelFormatPolicy,
-    Profile,
-    VideoCodec,
+    Rungs,
+    Surround,
 )
-from hevcq.domain.profile_sections import Rungs, Surround
 
 SOUND_KBPS = 64
 """AAC of a rung's sound, for each of its one or two channels."""

@@ -43,7 +43,8 @@ from hevcq.domain.planning.video import (
     uneven,
     uneven_words,
 )
-from hevcq.domain.profile import LossPolicy, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import LossPolicy
 from hevcq.domain.quality import NOT_FOR_HDR, not_searched
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}

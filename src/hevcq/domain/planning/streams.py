@@ -14,7 +14,8 @@ from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, 
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
 from hevcq.domain.planning.hdr import UNMARKED_IN_MOV
 from hevcq.domain.planning.video import target_of
-from hevcq.domain.profile import AudioPolicy, LossPolicy, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import AudioPolicy, LossPolicy
 
 AUDIO_CODECS = {
     "aac": "aac",

@@ -26,7 +26,8 @@ from hevcq.domain.planning.hdr import (
     refused_dolby,
     refused_hdr,
 )
-from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import DeinterlaceRate, LossPolicy, PixelFormatPolicy
 
 LOST = "which the encode would lose"
 SDR = Colour(range="tv", space="bt709", transfer="bt709", primaries="bt709")

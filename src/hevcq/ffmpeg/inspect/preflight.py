@@ -26,7 +26,8 @@ from hevcq.domain.planning.video import (
     film_rate,
     inverts_telecine,
 )
-from hevcq.domain.profile import AudioPolicy, Preflight, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import AudioPolicy, Preflight
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,

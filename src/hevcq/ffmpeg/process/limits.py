@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.profile import Bounds
+from hevcq.domain.profile_sections import Bounds
 from hevcq.errors import EncoderStalled, LimitExceeded
 from hevcq.ffmpeg.process.sandbox import NOTHING, Access
 from hevcq.ports.encoder import StopEvent

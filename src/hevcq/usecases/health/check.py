@@ -16,15 +16,8 @@ from pathlib import Path
 
 from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.profile import (
-    Gates,
-    LossPolicy,
-    Policies,
-    Preflight,
-    Profile,
-    VideoCodec,
-    VideoRecipe,
-)
+from hevcq.domain.profile import Profile, VideoCodec
+from hevcq.domain.profile_sections import Gates, LossPolicy, Policies, Preflight, VideoRecipe
 from hevcq.errors import (
     HevcqError,
     Interruption,

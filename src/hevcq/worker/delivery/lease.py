@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hevcq.domain.profile_sections import QueueNumbers
+from hevcq.domain.profile import QueueNumbers
 from hevcq.errors import (
     HevcqError,
     Interruption,

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from contracts.backends import VISIBILITY_S
-from hevcq.domain.profile_sections import MAX_VISIBILITY_S
+from hevcq.domain.profile import MAX_VISIBILITY_S
 from hevcq.errors import LeaseLost, Unavailable
 from hevcq.ports.queue import Selection
 from support.aws.breaking import broken, refusal

@@ -18,8 +18,7 @@ from hevcq.backends.aws.clients import MAX_WAIT_S, RETENTION_S, Clients, transla
 from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import BATCH, HIDE_S, DeadLetterQueue, QueueUrls
 from hevcq.domain.job import Task, TaskKind
-from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import MAX_VISIBILITY_S
+from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
