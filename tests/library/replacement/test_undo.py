@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.errors import UsageError
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap
@@ -191,35 +192,43 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     assert made.target.read_bytes() == RENDITION
 
 
+NOTHING, ALREADY = UndoResult.NOTHING, UndoResult.ALREADY
+
+
 @pytest.mark.parametrize(
-    ("state", "mode", "words", "of_two"),
+    ("state", "mode", "result", "words"),
     [
-        (PlacementState.UNDONE, Mode.REPLACE, "already restored", "2 already restored"),
-        (
-            PlacementState.EXPIRED,
-            Mode.REPLACE,
-            "no longer kept (retention ended)",
-            "2 no longer kept (retention ended)",
-        ),
-        (PlacementState.WAITING, Mode.REPLACE, "not replaced", "2 not replaced yet"),
-        (
-            PlacementState.PLACED,
-            Mode.BESIDE,
-            "not replaced",
-            "2 not replaced (the rendition is elsewhere)",
-        ),
+        (PlacementState.UNDONE, Mode.REPLACE, ALREADY, "already restored"),
+        (PlacementState.EXPIRED, Mode.REPLACE, NOTHING, "no longer kept (retention ended)"),
+        (PlacementState.WAITING, Mode.REPLACE, NOTHING, "not replaced"),
+        (PlacementState.PLACED, Mode.BESIDE, NOTHING, "not replaced (the rendition is elsewhere)"),
     ],
 )
-def test_what_cannot_be_undone_says_why(house, state, mode, words, of_two):
+def test_what_cannot_be_undone_says_why(house, state, mode, result, words):
     for name in ("video.mkv", "tv/b.mkv"):
         house.note(video(house.root, name), state, mode)
 
     (one,) = house.undo(house.root / "video.mkv")
     (both,) = house.undo(house.root)
 
-    assert (one.result, both.result) == (UndoResult.NOTHING, UndoResult.NOTHING)
-    assert words in one.reason
-    assert both.reason == f"Nothing to undo in {house.root}: {of_two}."
+    assert (one.result, both.result) == (result, result)
+    assert one.reason == f"{house.root / 'video.mkv'}: {words}."
+    assert both.reason == f"Nothing to undo in {house.root}: 2 {words}."
+
+
+def test_a_file_that_is_back_says_so_whatever_other_profiles_did_with_it(house):
+    made, _ = house.replace("video.mkv")
+    house.undo(made.source)
+    house.note(video(house.root, "video.mkv", profile="av1"), PlacementState.WAITING)
+
+    (again,) = house.undo(made.source)
+
+    assert (again.result, again.reason) == (ALREADY, f"{made.source}: already restored.")
+
+
+def test_a_path_at_which_nothing_is_nor_was_is_a_usage_error(house):
+    with pytest.raises(UsageError, match="No such file or folder"):
+        house.undo(house.root / "none")
 
 
 def test_every_condition_must_hold(house):

@@ -211,7 +211,7 @@ def _show_undone(done: Undone, *, as_json: bool) -> str:
         facts = {"path": os.fspath(done.source), "rendition": os.fspath(done.target)}
         end = {"result": done.result.value, "size": done.size, "reason": done.reason}
         render.emit_json({"type": "undo", "job_id": done.job_id, **facts, **end})
-    elif done.result is UndoResult.NOTHING:
+    elif done.result in {UndoResult.NOTHING, UndoResult.ALREADY}:
         render.emit_sentence(printable(done.reason))
     else:
         render.emit_outcome(done.result.value, done.source, done.reason)

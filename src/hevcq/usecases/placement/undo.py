@@ -31,6 +31,7 @@ class UndoResult(StrEnum):
     RESTORED = "restored"
     WOULD_RESTORE = "would_restore"
     REFUSED = "refused"
+    ALREADY = "already_restored"
     NOTHING = "nothing"
 
 
@@ -161,19 +162,25 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
 
 
 def _nothing(paths: Sequence[Path], ports: LibraryPorts) -> Iterator[Undone]:
-    """Yield for each path why there is nothing to undo."""
+    """Yield for each path why there is nothing to undo. Raises UsageError of one that is not there."""
     for path in paths:
-        known = list(ports.catalog.placements(under=path))
+        found = ports.catalog.placements(under=path)
+        last = sorted(found, key=lambda one: one.state is PlacementState.UNDONE)
+        known = {one.source: one for one in last}.values()  # other profiles left the file alone
+        if not (known or os.path.lexists(path)):
+            raise UsageError(f"No such file or folder: {printable(path)}.")
+        undone = known and all(one.state is PlacementState.UNDONE for one in known)
+        result = UndoResult.ALREADY if undone else UndoResult.NOTHING
         if len(known) == 1:
             (one,) = known
             reason = f"{printable(one.source)}: {_why_not(one)}."
-            yield Undone(one.job_id, one.source, one.target, UndoResult.NOTHING, reason=reason)
+            yield Undone(one.job_id, one.source, one.target, result, reason=reason)
             continue
         counts = Counter(map(_why_not, known))
         why = ", ".join(f"{count:,} {words}" for words, count in counts.most_common())
         nothing = f"Nothing to undo in {printable(path)}: {why}."
         reason = nothing if why else f"Nothing was replaced at {printable(path)}."
-        yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
+        yield Undone("", path, path, result, reason=reason)
 
 
 def _why_not(placement: Placement) -> str:
@@ -185,4 +192,5 @@ def _why_not(placement: Placement) -> str:
     if placement.state is PlacementState.EXPIRED:
         ended = "freed on request" if placement.detail == FREED else "retention ended"
         return f"no longer kept ({ended})"
-    return "not replaced yet"
+    replaced = placement.state is PlacementState.REPLACED
+    return "replaced, but not by that job or since then" if replaced else "not replaced"
