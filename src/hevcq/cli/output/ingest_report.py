@@ -320,7 +320,7 @@ def _change(plan: IngestPlan) -> str:
         change = f"{_span(-most, -least)} larger"
     else:
         change = f"{_span(least, most)} smaller"
-    return f"{size(before)} become {size_range(plan.output)} ({change})"
+    return f"Originals {size(before)}, renditions {size_range(plan.output)} ({change})"
 
 
 def _span(least: int, most: int) -> str:

@@ -146,7 +146,7 @@ class Board:
             counts, sizes = event.counts or {}, Range(*(event.forecast_size or (0, 0)))
             self.sampled = (
                 f"Sampled {counts.get('sampled', 0):,} of {counted(counts.get('files', 0), 'video')}:"
-                f" all become {size_range(sizes)} ({event.reason})"
+                f" all renditions {size_range(sizes)} ({event.reason})"
             )
         elif event.event is EventName.SCAN_STARTED:
             self.scanned, self.scan_began = 0, event.at

@@ -31,7 +31,7 @@ MIN_SAMPLES, SAMPLES = 3, 24
 """Samples of one video at most, and of all together: many videos say more than much of one."""
 SEVERAL, TRIAL_S = 3, 30.0
 """Videos that share what is left of the time, and seconds that one of them gets at least."""
-ENOUGH = "Ctrl-C: that will do"
+ENOUGH = "Ctrl-C stops sampling and shows what is known"
 Estimates = Mapping[EncodeCost, Estimate]
 
 
