@@ -129,7 +129,8 @@ VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
   begins anew); below ten minutes two CRFs do.
 - Out of reach even at the lowest CRF, or far too large by the samples: the original is kept without an encode.
 - The finished video is measured elsewhere. 1.5 points short, it is encoded once more; a second miss is said.
-- HDR, files without frame times (AVI, some MPG) and inverse telecine take `video.crf`, with a notice.
+- HDR, hardware encoders, files without frame times (AVI with B-frames, some MPG) and inverse telecine take
+  `video.crf`, with a notice.
 
 `hevcq ingest FOLDER --fit 25GB` or `--half` let the size choose instead: one CRF for all, the best of 18 to 32
 (hevc) at which the forecast by samples fits to its upper end. Too much even at the worst, and nothing is
