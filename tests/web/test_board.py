@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.domain.job import Phase, Progress
 from hevcq.library.filesystem import fingerprint_of
-from hevcq.ports.backend import WorkerFacts
+from hevcq.ports.backend import SILENT_S, WorkerFacts
 from hevcq.ports.catalog import Checked, Depth, Happened, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
@@ -137,7 +137,7 @@ def test_it_lists_damaged_videos_with_what_is_wrong(operator, farm, tmp_path):
     assert "It is torn. at 0:00:02.0 (byte 7)" in html
 
 
-def test_machines_are_listed_drained_and_resumed(operator, farm):
+def test_machines_are_listed_drained_and_resumed(operator, farm, clock):
     machines = farm.app.backend.machines
     facts = WorkerFacts(machine="<b>nas</b>", version="0.1.0", cores=4, slots=2)
     left = {"load": 3.25, "memory": 8 << 30, "memory_free": 3 << 30, "scratch_free": 90 << 30}
@@ -152,6 +152,8 @@ def test_machines_are_listed_drained_and_resumed(operator, farm):
     assert done.headers["location"].startswith("/board?notice=drained")
     assert "takes no new work" in operator.get(done.headers["location"]).text
     assert machines.processes()[0].drained_by == "local"
+    clock.advance(SILENT_S)
+    assert 'aria-label="Resume &lt;b&gt;nas' in operator.get("/board").text, "also one that is off"
     again = operator.post("/board/drain", data={"machine": facts.machine, "work": "yes"})
     assert again.headers["location"].startswith("/board?notice=works")
     assert machines.processes()[0].drained_by == ""
