@@ -108,6 +108,7 @@ def every(client: TestClient, what: str) -> list[dict[str, Any]]:
     found, cursor = [], ""
     while True:
         page = client.get(f"{API}/{what}", params={"limit": 2, "cursor": cursor}).json()
+        assert not [each for each in page[what] if each in found], "a page twice"
         found += page[what]
         assert len(page[what]) <= 2
         cursor = page["cursor"]
