@@ -172,6 +172,8 @@ def test_the_one_rate_is_the_nominal_one_unless_that_is_a_clock(nominal, average
     plan = planned("avi", video(nominal_rate=nominal, average_rate=average))
 
     assert plan.video.rate == wanted
+    fields = video(nominal_rate="25/1", average_rate="25/1", field_order="tt")
+    assert planned("avi", fields).video.rate == "50", "one picture of each field"
     said = "uneven times" in "\n".join(plan.notices)
     assert said is (average not in {"0/0", nominal})
 
