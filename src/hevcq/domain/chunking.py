@@ -372,6 +372,8 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row
     yield video.marked_interlaced or fields, "interlaced", words
     words = "The size or aspect of its picture changes on the way."
     yield target.fit, "size_changes", words
+    words = "Its colour tags change on the way, and a joined video has one header."
+    yield video.recoloured, "colours_change", words
     words = f"Its codec {codec} may repeat fields, which moves the frames after them."
     yield codec in _REPEATING, "repeated_fields", words
     words = "Its decoder gives pictures wrong times, which are mended by counting from its start."

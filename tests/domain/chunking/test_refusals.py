@@ -33,6 +33,7 @@ def reason(recipe: Profile, info: MediaInfo, length_s: float = 1200, **facts: ob
         ({"codec": "mpeg2video"}, "repeated_fields"),
         ({"codec": "vc1"}, "repeated_fields"),
         ({"becomes": "544x576 1:1 yuv420p"}, "size_changes"),
+        ({"recoloured": True}, "colours_change"),
         ({"rotation": 90}, ""),
         ({"pixel_format": "yuv420p10le", "bit_depth": 10}, ""),
     ],

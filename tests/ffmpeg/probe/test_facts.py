@@ -49,6 +49,13 @@ def test_the_depth_comes_from_the_pixel_format(pixel_format, depth):
     assert video_of(pix_fmt=pixel_format).bit_depth == depth
 
 
+@pytest.mark.parametrize(("space", "changes"), [("bt709", False), ("smpte170m", True)])
+def test_colours_that_change_are_seen_in_the_pictures(space: str, changes: bool):
+    pictures = [{"stream_index": 0, "color_space": each} for each in ("bt709", space)]
+
+    assert video_of(frames=pictures).recoloured is changes
+
+
 def test_a_picture_knows_its_colours_better_than_its_track():
     """Since ffmpeg 8 ffprobe says of a stream what the container says."""
     track = {"color_range": "pc", "color_space": "smpte170m", "color_primaries": "bt470bg"}

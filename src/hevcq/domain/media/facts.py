@@ -117,6 +117,7 @@ class VideoFacts(Frozen):
     average_rate: str = Field(default="0/0", description="frames per second, num/den")
     nominal_rate: str = Field(default="0/0", description="frames per second, num/den")
     colour: Colour = Colour()
+    recoloured: bool = Field(default=False, description="whether later pictures have other ones")
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
     dolby_vision: bool = False

@@ -120,6 +120,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         average_rate=_rate(raw.get("avg_frame_rate"), "0/0"),
         nominal_rate=_rate(raw.get("r_frame_rate"), "0/0"),
         colour=_colours(raw, frames),
+        recoloured=_recoloured([*frames, *later]),
         mastering_display=_mastering(side.get("Mastering display metadata")),
         light_level=_light(side.get("Content light level metadata")),
         dolby_vision=any("dovi" in name.lower() or "dolby" in name.lower() for name in side)
@@ -194,6 +195,11 @@ def _orientation(matrix: Json | None) -> tuple[int, bool]:
     ]
     mirrored = len(numbers) == 9 and numbers[0] * numbers[4] - numbers[1] * numbers[3] < 0
     return rotation, mirrored
+
+
+def _recoloured(frames: list[Json]) -> bool:
+    names = ("color_range", "color_space", "color_transfer", "color_primaries")
+    return len({tuple(str(frame.get(name)) for name in names) for frame in frames}) > 1
 
 
 def _shapes(frames: list[Json], later: list[Json]) -> Counter[tuple[int, int, str, str]]:
