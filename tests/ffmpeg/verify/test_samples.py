@@ -38,6 +38,7 @@ from support.clips import ManualClock
 from support.media_facts import audio, media, profile, video
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+CALM = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=60"
 LOUD = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=30:allf=t"
 
 
@@ -46,12 +47,12 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("sampled")
 
 
-def source(folder: Path, crf: int, name: str) -> Path:
-    """Return 12 s of noise with a key frame each second, encoded once at that quality."""
+def source(folder: Path, crf: int, name: str, group: int = 10, graph: str = LOUD) -> Path:
+    """Return 12 s with a key frame every `group` frames, encoded once at that quality."""
     target = folder / f"{crf}-{name}"
     if not target.exists():
-        command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", LOUD]
-        command += ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-crf", str(crf)]
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", graph]
+        command += ["-c:v", "libx264", "-preset", "ultrafast", "-g", str(group), "-crf", str(crf)]
         subprocess.run([*command, str(target)], check=True, timeout=60)
     return target
 
@@ -109,14 +110,25 @@ def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("small.avi", {}),
         ("small.mp4", {"duration_s": None}),
         ("small.mp4", {"video": {"encoder": "auto"}}),
     ],
-    ids=["times that are not stored", "unknown length", "a device may encode it"],
+    ids=["unknown length", "a device may encode it"],
 )
 def test_nothing_is_foretold_of_what_cannot_be_sampled(folder: Path, name: str, parts) -> None:
     assert estimated(source(folder, 45, name), folder, **parts) is None
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("suffix", ["ts", "mpg", "avi"])
+def test_a_container_without_times_or_index_is_sampled_as_well_as_any(folder, suffix) -> None:
+    like, found = (
+        estimated(source(folder, 10, f"calm.{each}", 100, CALM), folder) for each in ("mkv", suffix)
+    )
+
+    assert like is not None
+    assert found is not None
+    assert found.size == pytest.approx(like.size, rel=0.1)
 
 
 @pytest.mark.media

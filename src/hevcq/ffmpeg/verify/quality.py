@@ -61,6 +61,7 @@ from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.samples import (
     Sample,
+    begin_filter,
     number_at,
     packet_sizes,
     refined,
@@ -337,6 +338,7 @@ def _sampled(job: FfmpegRun, at: float, metric: str) -> Sample:
 def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:
     video = job.request.plan.main_video
     filters = encoder_filters(video.video or job.request.plan.video) or "null"
+    filters = f"{begin_filter(job.request, at)},{filters}"
     # One graph for both, so that they have the same frames.
     graph = f"[0:{video.source_index}]{filters},split[picture][same];[same]{NUMBERED}[reference]"
     command = sample_command(job, at, sample, ["-filter_complex", graph, "-map", "[picture]"])

@@ -22,10 +22,10 @@ from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentErr
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.inputs import (
     KEYED,
+    PREROLL_S,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
     UNINDEXED,
-    UNTIMED,
     input_options,
     keyed,
     reading,
@@ -84,9 +84,8 @@ def sample_times(length_s: float, count: int) -> list[float]:
 
 
 def _may_be_sampled(job: FfmpegRun) -> bool:
-    """Return whether a piece of the video is encoded like all of it, and can be found by its time."""
+    """Return whether a piece of the video is encoded like all of it."""
     request = job.request
-    demuxer = request.info.format_name.partition(",")[0]
     return (
         request.profile.video.encoder == (SOFTWARE,)
         and request.plan.ladder is None
@@ -95,7 +94,6 @@ def _may_be_sampled(job: FfmpegRun) -> bool:
         and not request.plan.video.telecine
         and not request.plan.video.retimed
         and request.plan.main_video.action is not Action.COPY
-        and demuxer not in UNINDEXED | UNTIMED
     )
 
 
@@ -126,16 +124,30 @@ def sample_command(
     target = video.video or request.plan.video
     stream = next(s for s in request.info.streams if s.index == video.source_index)
     # To the very frame: else several samples would begin at one key frame.
-    seek = [
-        each for each in seek_options((stream.start_s or 0.0) + at) if each != "-noaccurate_seek"
-    ]
-    command = [*base_command(job.tools, threads), *seek, "-t", f"{seconds:g}"]
-    command += [*source_input(request.location, request.info), *pictures]
-    options = chunk_options(target, request.profile, tick=stream.tick, threads=threads, trim="null")
+    early = _early(request, at)
+    seek = seek_options((stream.start_s or 0.0) + at - early)
+    command = [*base_command(job.tools, threads)]
+    command += [each for each in seek if each != "-noaccurate_seek"]
+    command += ["-t", f"{early + seconds:g}", *source_input(request.location, request.info)]
+    trim, command = begin_filter(request, at, seconds), [*command, *pictures]
+    options = chunk_options(target, request.profile, tick=stream.tick, threads=threads, trim=trim)
     unset = {"-tag", "-filter" if pictures[0] == "-filter_complex" else ""}
     command += [word for n, v in options if n not in unset for word in (f"{n}:0", v)]
     command += ["-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", f"file:{sample}"]
     return command
+
+
+def begin_filter(request: EncodeRequest, at: float, seconds: float = SAMPLE_S) -> str:
+    """Return the filter that drops what comes before a sample in a file that is entered early."""
+    early = _early(request, at)
+    # ffmpeg counts its own duration (-t) from the first frame that can be decoded.
+    return f"trim=start={early - 0.001:.3f}:duration={seconds:g}" if early else "null"
+
+
+def _early(request: EncodeRequest, at: float) -> float:
+    """Return the seconds before a sample at which its file is entered: no index leads to a key frame."""
+    demuxer = request.info.format_name.partition(",")[0]
+    return min(at, PREROLL_S) if demuxer in UNINDEXED else 0.0
 
 
 def estimate(job: FfmpegRun, count: int) -> Estimate | None:
