@@ -26,7 +26,7 @@ from hevcq.library.scanning.watch_folder import (
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import Library
 from hevcq.usecases.context import data_folder_id, require_shares
-from hevcq.usecases.ingest.crf_by_size import FITTED_S, Fitting, Sampling, profile_to_fit
+from hevcq.usecases.ingest.crf_by_size import Fitting, Sampling, profile_to_fit
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
@@ -143,10 +143,9 @@ class FolderIngest:
     def _refine(self, mode: Mode) -> Refine | None:
         app, request = self._app, self.request
         here = app.encoder, app.scratch, app.clock, self._stop, self._emit
+        sampling = Sampling(*here, request.sample_s, app.capacity.cores)
         if not (request.fit_bytes or request.half):
-            return Sampling(*here, request.sample_s) if request.sample_s else None
-
-        sampling = Sampling(*here, request.sample_s or FITTED_S)
+            return sampling if request.sample_s else None
         profile = profile_to_fit(self.profiles)
         return Fitting(sampling, profile, request.fit_bytes, mode, app.aim_profiles)
 

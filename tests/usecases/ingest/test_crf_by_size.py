@@ -20,7 +20,6 @@ from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.usecases.ingest.crf_by_size import (
-    KNOWN_WITHIN,
     LIMITS,
     Fitting,
     Sampling,
@@ -28,7 +27,7 @@ from hevcq.usecases.ingest.crf_by_size import (
     profile_to_fit,
 )
 from hevcq.usecases.ingest.decide import IngestPlan
-from hevcq.usecases.ingest.forecast import Range
+from hevcq.usecases.ingest.forecast import KNOWN_WITHIN, Range
 from hevcq.usecases.ingest.request import Destination
 from support.fakes.backend import HLS
 from support.fakes.encoder import FakeEncoder
@@ -46,8 +45,10 @@ class Shrinking(FakeEncoder):
 
     tried: list[float]
     given_s: list[float]
+    counts: list[int]
 
     def estimate(self, request: EncodeRequest, count: int, *, stop) -> Estimate | None:
+        self.counts.append(count)
         self._step("estimate", stop)
         crf = request.plan.video.crf
         assert crf == request.profile.video.crf
@@ -64,18 +65,20 @@ class Fits:
     bench: Bench
     mode: Mode = Mode.BESIDE
     took_s: float = 1.0
+    length_s: float = 10.0
+    sample_s: float = 180.0
     profile: Profile = HEVC
     adopted: list[Profile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.encoder = Shrinking(info=media_info())
-        self.encoder.tried, self.encoder.given_s = [], []
+        self.encoder.tried, self.encoder.given_s, self.encoder.counts = [], [], []
         self.encoder.during["estimate"] = lambda: self.bench.clock.advance(self.took_s)
 
     def refine(self, most: int) -> Fitting:
         bench, spare = self.bench, lambda _: nullcontext(self.bench.folder)
         tell = bench.events.append
-        sampling = Sampling(self.encoder, spare, bench.clock, NEVER, tell, 180.0)
+        sampling = Sampling(self.encoder, spare, bench.clock, NEVER, tell, self.sample_s)
         return Fitting(sampling, self.profile, most, self.mode, self.adopted.append)
 
     def plan(self, most: int, more: Sequence[FoundVideo] = ()) -> IngestPlan:
@@ -83,7 +86,7 @@ class Fits:
         found = [
             replace(
                 each,
-                info=media_info(seconds=10.0 + number),
+                info=media_info(seconds=self.length_s + number),
                 fingerprint=replace(each.fingerprint, size=MB),
             )
             for number, each in enumerate(videos(bench, *(f"{n}.mp4" for n in range(6))))
@@ -215,6 +218,21 @@ def test_the_time_is_kept_to_within_one_sample(fits: Fits) -> None:
     assert fits.bench.clock.monotonic() - before <= 180 + 40
 
 
+@pytest.mark.parametrize(("length_s", "share"), [(15.0, 0.8), (150.0, 0.15), (3000.0, 0.05)])
+def test_choosing_takes_a_small_share_of_what_the_encodes_take_and_says_how_long(
+    fits: Fits, length_s: float, share: float
+) -> None:
+    fits.length_s, fits.sample_s = length_s, 0.0
+    counts, clock = fits.encoder.counts, fits.bench.clock
+    fits.encoder.during["estimate"] = lambda: clock.advance(counts[-1] * 0.8)
+
+    fits.plan(2 * MB)
+
+    assert sum(counts) * 3.0 <= share * 6 * length_s
+    assert fits.said[0].startswith("Choosing a CRF by samples takes about ")
+    assert "fits in" in fits.said[1]
+
+
 def test_on_a_busy_machine_each_crf_is_still_tried_on_one_video(fits: Fits) -> None:
     fits.took_s = 190.0
 
@@ -322,15 +340,19 @@ def test_it_ends_as_soon_as_the_sum_is_known(dry: Dry) -> None:
     assert plan.output is not None
     half = sum(item.size for item in plan.items) / 2
     assert sum(plan.output) / 2 == pytest.approx(half, rel=KNOWN_WITHIN)
-    assert sampled(plan) == f"By samples of {plan.sampled} of 40."
+    assert sampled(plan) == f"By samples of {plan.sampled} of 40; {40 - plan.sampled} not needed."
 
 
 def test_after_its_time_it_begins_no_further_video(dry: Dry) -> None:
-    dry.bench.encoder.estimates = [Estimate(9e5, 0.5, 9), Estimate(1e5, 0.5, 9)]
+    dry.bench.encoder.estimates = [None, Estimate(1e5, 0.5, 9)]
 
     plan = dry.plan(seconds=15.0)
 
-    assert (dry.tries, plan.sampled) == (2, 2)
+    assert (dry.tries, plan.sampled) == (2, 1)
+    said = "By samples of 1 of 4; 1 cannot be sampled; 2 not in time: a longer --sample narrows"
+    assert sampled(plan).startswith(said)
+    left = [each.eta_s for each in dry.bench.events if each.event is EventName.SAMPLE_PROGRESS]
+    assert left == [15.0, 5.0, 0.0, 0.0]
 
 
 def test_ctrl_c_ends_the_sampling_and_what_is_known_is_shown(dry: Dry) -> None:

@@ -11,6 +11,7 @@ from hevcq.cli.output.live import (
     Board,
     overall,
     picture,
+    scanning,
 )
 from hevcq.cli.output.render import sentence
 from hevcq.domain.events import EventName, IngestEvent
@@ -80,6 +81,15 @@ def test_the_time_left_is_steady_while_qualities_are_searched(wrong: float) -> N
                 assert 0.8 * min(1.0, wrong) <= left <= 1.3 * max(1.0, wrong)
                 now += encode_s * share / 5
         board.apply(event(EventName.JOB_DONE, path=path, at=now, bytes_saved=1))
+
+
+def test_how_long_samples_will_take_counts_down() -> None:
+    board = Board()
+    told = {"counts": {"sampled": 3, "files": 8}, "forecast_size": (10_240, 20_480), "eta_s": 40.0}
+    board.apply(event(EventName.SAMPLE_PROGRESS, reason="choosing a CRF, now 25", **told))
+    said = "Sampled 3 of 8 videos: all renditions 10.0 to 20.0 KiB (choosing a CRF, now 25), about"
+    assert scanning(board, now=110.0) == f"{said} 30 s left"
+    assert scanning(board, now=900.0) == f"{said} 1 s left"
 
 
 def test_the_join_of_chunks_takes_nothing_back() -> None:

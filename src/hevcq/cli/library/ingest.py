@@ -160,7 +160,7 @@ def ingest(
         typer.Option(
             metavar="TIME",
             help="Encode samples for about this long, such as 1m: with --dry-run for a closer forecast, "
-            "with --fit or --half (default 3m) to choose the CRF.",
+            "with --fit or --half to choose the CRF (default: at most 15 % of the encodes' time, or 3m).",
         ),
     ] = "",
     order: Annotated[

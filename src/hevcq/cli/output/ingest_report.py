@@ -295,11 +295,17 @@ def price(plan: IngestPlan, prices: PriceSettings) -> str:
 
 
 def sampled(plan: IngestPlan) -> str:
-    """Return the sentence that says how many videos a forecast's samples are of."""
-    of = f"of {sum(item.cpu is not None for item in plan.items):,}"
-    if plan.sampled:
-        return f"By samples of {plan.sampled:,} {of}."
-    return f"None {of} could be sampled: the forecast is that of any such video."
+    """Return the sentence that says how many videos a forecast's samples are of, and why not of others."""
+    count = sum(item.cpu is not None for item in plan.items)
+    if not plan.sampled and plan.failed:
+        return f"None of {count:,} could be sampled: the forecast is that of any such video."
+    left = count - plan.sampled - plan.failed
+    known = plan.output is not None and plan.output.is_known
+    why = "not needed" if known else "not in time: a longer --sample narrows the range"
+    words = [f"By samples of {plan.sampled:,} of {count:,}"]
+    words += [f"{plan.failed:,} cannot be sampled"] if plan.failed else []
+    words += [f"{left:,} {why}"] if left else []
+    return f"{'; '.join(words)}."
 
 
 def plan_saving(plan: IngestPlan) -> int:

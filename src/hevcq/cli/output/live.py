@@ -95,6 +95,7 @@ class Board:
     notice: str = ""
     scanned: int | None = None
     sampled: str = ""
+    sampled_until: float = 0.0
     scan_began: float = 0.0
     _work: dict[tuple[str, str], float] = field(default_factory=dict)
     _search: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -148,6 +149,7 @@ class Board:
                 f"Sampled {counts.get('sampled', 0):,} of {counted(counts.get('files', 0), 'video')}:"
                 f" all renditions {size_range(sizes)} ({event.reason})"
             )
+            self.sampled_until = event.at + (event.eta_s or 0.0)
         elif event.event is EventName.SCAN_STARTED:
             self.scanned, self.scan_began = 0, event.at
         else:
@@ -341,7 +343,7 @@ def overall(board: Board, now: float) -> str:
 def scanning(board: Board, now: float) -> str:
     """Return the line of a scan that goes on at `now` (wall seconds), or of the trials after it."""
     if board.sampled:
-        return board.sampled
+        return f"{board.sampled}, about {duration(max(1.0, board.sampled_until - now))} left"
     if not board.scanned:
         return "Scanning…"
     took = duration(max(0.0, now - board.scan_began))

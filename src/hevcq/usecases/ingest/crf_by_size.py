@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.formats import SOFTWARE, VideoCodec
 from hevcq.domain.profile import Container, Profile
-from hevcq.domain.quality import POINTS_PER_STEP, SCALES, Scale, rounded
+from hevcq.domain.quality import POINTS_PER_STEP, SAMPLE_S, SCALES, SIZE_WORK, Scale, rounded
 from hevcq.errors import Interruption, PermanentError, Stopped, Unavailable, UsageError
 from hevcq.library.filesystem import size_of
 from hevcq.ports.catalog import EncodeCost, Mode
@@ -23,12 +23,10 @@ from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range
 from hevcq.util.clock import Clock
 from hevcq.util.text import duration, size
 
-KNOWN_WITHIN = 0.1
-"""Half of the range of all sizes, as a share, at which no more is tried."""
 TRIED_AGAIN = 3
 """Videos tried again at another CRF: by how much it changes a size differs less than the sizes do."""
-MIN_SAMPLES, SAMPLES = 3, 24
-"""Samples of one video at most, and of all together: many videos say more than much of one."""
+MIN_SAMPLES, SAMPLES = 3, 60
+"""Samples of one video at least, and of all together: many videos say more than much of one."""
 SEVERAL, TRIAL_S = 3, 30.0
 """Videos that share what is left of the time, and seconds that one of them gets at least."""
 ENOUGH = "Ctrl-C stops sampling and shows what is known"
@@ -37,7 +35,10 @@ Estimates = Mapping[EncodeCost, Estimate]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Samples for `seconds` in all. A set `stop` only ends the sampling, unless it is `for_crf`."""
+    """Samples for `seconds` in all, or what takes `work_s` seconds on `cores` that do nothing else.
+
+    A set `stop` only ends the sampling, unless it is `for_crf`.
+    """
 
     encoder: Encoder
     scratch: SpareFolder
@@ -45,6 +46,8 @@ class Sampling:
     stop: threading.Event
     emit: Listener
     seconds: float
+    cores: float = 1.0
+    work_s: float = math.inf
     for_crf: float | None = None
 
     def __call__(self, items: Sequence[Item], rates: Costs) -> tuple[Sequence[Item], Costs]:
@@ -59,23 +62,27 @@ class Sampling:
         `former` are estimates of them at another CRF: by a few tried again the others are known too.
         """
         works = [(item, work) for item in items if (work := work_ahead(item)) is not None]
-        estimates, refined, begun = dict[EncodeCost, Estimate](), rates, 0
-        until = self.clock.monotonic() + self.seconds
-        count = max(MIN_SAMPLES, SAMPLES // max(1, len(works)))
+        estimates, refined, begun, failed = dict[EncodeCost, Estimate](), rates, 0, 0
+        began, spent_s = self.clock.monotonic(), 0.0
+        most, sharing = max(MIN_SAMPLES, SAMPLES // max(1, len(works))), min(SEVERAL, len(works))
         for item, work in _drawn(works):
             if former is not None and work not in former:
                 continue
-            known = self._tell(items, refined, len(works))
-            enough = known.high - known.low <= KNOWN_WITHIN * (known.high + known.low)
-            enough = enough if former is None else len(estimates) >= TRIED_AGAIN
-            left_s = until - self.clock.monotonic()
+            took_s = self.clock.monotonic() - began
+            left_s, work_s = self.seconds - took_s, self.work_s - spent_s
+            pace = max(1.0, took_s / spent_s) if spent_s else 1.0
+            known = self._tell(items, refined, len(works), min(left_s, work_s * pace))
+            enough = known.is_known if former is None else len(estimates) >= TRIED_AGAIN
             # Of a CRF that no video was tried at nothing is known, and nothing could be chosen.
             needed = self.for_crf is not None and not estimates and begun < SEVERAL
-            if (estimates and enough) or (left_s <= 0 and not needed):
+            if (estimates and enough) or (min(left_s, work_s) <= 0 and not needed):
                 break
             begun += 1
+            sample_s = self._sample_s(item, work, rates)
+            count = max(1, min(most, int(min(left_s, work_s) / sharing / sample_s)))
+            spent_s += count * sample_s
             try:
-                estimate = self._try(item, count, max(TRIAL_S, left_s / min(SEVERAL, len(works))))
+                estimate = self._try(item, count, max(TRIAL_S, left_s / sharing))
             except Interruption:
                 if self.for_crf is not None:
                     raise Stopped(
@@ -84,12 +91,22 @@ class Sampling:
                 self.stop.clear()  # what is known by now will do
                 break
             except (PermanentError, Unavailable):
-                continue  # its job will say why
+                estimate = None  # its job will say why
             if estimate is not None and estimate.size > 0:
                 estimates[work] = estimate
                 refined = rates.sampled(_with_former(estimates, former or {}))
-        self._tell(items, refined, len(works))
+            else:
+                failed += 1
+        refined = replace(refined, failed=failed)
+        self._tell(items, refined, len(works), 0.0)
         return refined
+
+    def _sample_s(self, item: Item, work: EncodeCost, rates: Costs) -> float:
+        """Return the seconds that a sample takes on these cores; of a short video, at most all of it."""
+        assert item.info is not None
+        assert item.info.duration_s is not None
+        whole_s = rates.expected_cpu(replace(work, search=0.0)) / self.cores
+        return whole_s * min(1.0, SIZE_WORK * SAMPLE_S / item.info.duration_s)
 
     def _try(self, item: Item, count: int, left_s: float) -> Estimate | None:
         assert item.profile is not None
@@ -108,8 +125,8 @@ class Sampling:
             )
             return self.encoder.estimate(request, count, stop=self.stop)
 
-    def _tell(self, items: Sequence[Item], rates: Costs, of: int) -> Range:
-        """Say what all renditions take, as far as it is known; return it."""
+    def _tell(self, items: Sequence[Item], rates: Costs, of: int, left_s: float) -> Range:
+        """Say what all renditions take, as far as it is known, and how long it samples; return it."""
         known = with_forecast(items, rates, cores=1.0, workers=1).output or NOTHING
         self.emit(
             IngestEvent(
@@ -117,7 +134,10 @@ class Sampling:
                 at=self.clock.now(),
                 counts={"sampled": len(rates.estimates), "files": of},
                 forecast_size=(round(known.low), round(known.high)),
-                reason=ENOUGH if self.for_crf is None else f"CRF {self.for_crf:g}",
+                reason=ENOUGH if self.for_crf is None else f"choosing a CRF, now {self.for_crf:g}",
+                # Other CRFs get as long as this one.
+                eta_s=max(0.0, left_s)
+                + (0.0 if self.for_crf is None else min(self.seconds, self.work_s)),
             )
         )
         return known
@@ -136,8 +156,11 @@ def _drawn(works: Sequence[tuple[Item, EncodeCost]]) -> list[tuple[Item, EncodeC
     return sorted(works, key=lambda pair: drawing.expovariate(max(1.0, pair[1].megapixels)))
 
 
-FITTED_S = 180.0
-"""Seconds of sampling unless another time is asked for."""
+FITTED_S, FITTED_SHARE, FITTED_MIN_S = 180.0, 0.15, 30.0
+"""Seconds of sampling unless another time is asked for, and their share of all encodes' time at most; but
+where the encodes take no longer than the least, as long as those."""
+SLOWER = 3.0
+"""How many times as long they take at most where other programs go on."""
 LIMITS: Mapping[VideoCodec, Scale] = {
     VideoCodec.HEVC: Scale(18, 32, 0.5),
     VideoCodec.H264: Scale(17, 30, 0.5),
@@ -177,7 +200,7 @@ class Fitting:
     """Finds the best CRF of `profile` at which all fits in `most` bytes (0: in half of the sources).
 
     Counted are the renditions, and with mode REPLACE what stays as it is. `adopt` takes the profile
-    with that CRF.
+    with that CRF. If `sampling` is for 0 seconds, the time follows from what all encodes take.
     """
 
     sampling: Sampling
@@ -202,6 +225,12 @@ class Fitting:
         if sources <= room:
             self._say(f"All fits at any quality: CRF {self.profile.video.crf:g} stays.")
             return items, rates
+        if not self.sampling.seconds:
+            whole_s = sum(with_forecast(todo, rates, 1.0, 1).cpu) / 2 / self.sampling.cores
+            work_s = min(FITTED_S, max(FITTED_SHARE * whole_s, min(FITTED_MIN_S, whole_s)))
+            self._say(f"Choosing a CRF by samples takes about {duration(work_s)}.")
+            sampling = replace(self.sampling, seconds=SLOWER * FITTED_S, work_s=work_s)
+            return replace(self, sampling=sampling)(items, rates)
         tries, found = self._search(todo, rates, room)
         crf = min((each for each in found if found[each].high <= room), default=None)
         if crf is None:
@@ -216,11 +245,11 @@ class Fitting:
         """Return the rates and all sizes at the CRFs that were tried, the worst one if none fits."""
         scale, tries, found = LIMITS[self.profile.video.codec], dict[float, Costs](), {}
         crf, first, clock = rounded(self.profile.video.crf, scale), None, self.sampling.clock
-        until = clock.monotonic() + self.sampling.seconds
+        until, work_s = clock.monotonic() + self.sampling.seconds, self.sampling.work_s
         while crf not in tries:
             # Each gets half of what is left, or one video: the first one says how the videos differ.
-            left_s = max(0.0, until - clock.monotonic())
-            sampling = replace(self.sampling, seconds=left_s / 2, for_crf=crf)
+            left_s, work_s = max(0.0, until - clock.monotonic()), work_s / 2
+            sampling = replace(self.sampling, seconds=left_s / 2, work_s=work_s, for_crf=crf)
             tried = self._at(crf, todo)
             costs = sampling.sampled(tried, rates, first)
             if not costs.estimates:
@@ -234,7 +263,7 @@ class Fitting:
         if not tries:
             raise UsageError(
                 "No video could be sampled in time, so which CRF fits is unknown. Nothing was queued.",
-                remedy=f"Give it more time with `--sample {2 * self.sampling.seconds / 60:.0f}m`, try when"
+                remedy=f"Give it more time with `--sample {max(1, 2 * self.sampling.seconds / 60):.0f}m`, try when"
                 " the machine is less busy, or choose a quality instead: `--quality good`.",
             )
         return tries, found

@@ -336,7 +336,7 @@ class IngestPlan:
     """What an ingest will do: how long it will take (wall and CPU seconds), and the bytes of its renditions.
 
     `busy` is how many times as long work takes here while other programs go on, `sampled` the number of
-    items of which samples were encoded.
+    items of which samples were encoded, `failed` that of those where they could not be.
     """
 
     items: tuple[Item, ...]
@@ -344,6 +344,7 @@ class IngestPlan:
     output: Range | None = None
     busy: float = 1.0
     sampled: int = 0
+    failed: int = 0
     cpu: Range = NOTHING
 
     def counts(self) -> dict[Disposition, int]:
@@ -398,6 +399,7 @@ def with_forecast(
         cpu=whole,
         output=total(outputs) if outputs else None,
         busy=busy,
+        failed=rates.failed,
         sampled=sum(work in rates.estimates for found in jobs.values() for work in found),
     )
 

@@ -77,6 +77,8 @@ SIZE_ERROR, CPU_ERROR = 0.03, 0.15
 """The same of samples: what all that is forecast from them is wrong by."""
 DEVIATIONS = 1.45
 """Half a range, in standard deviations: 85 % of a normal distribution, as tails are heavier."""
+KNOWN_WITHIN = 0.1
+"""Half of the range of all sizes, as a share, at which no more is sampled."""
 KEPT_ABOVE = 0.95
 """Share of the source above which a rendition is not kept (the default of gates.minimum_saving)."""
 OWN_ENOUGH = 3
@@ -94,6 +96,11 @@ class Range(NamedTuple):
 
     low: float
     high: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is so narrow that no more samples are needed."""
+        return self.high - self.low <= KNOWN_WITHIN * (self.high + self.low)
 
 
 NOTHING = Range(0.0, 0.0)
@@ -119,10 +126,14 @@ class Factor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The factors of profiles by own jobs (medians) or by samples, `estimates` of these very jobs."""
+    """The factors of profiles by own jobs (medians) or by samples, `estimates` of these very jobs.
+
+    `failed` counts jobs of which samples could not be encoded.
+    """
 
     factors: Mapping[str, Factor] = field(default_factory=dict)
     estimates: Mapping[EncodeCost, Estimate] = field(default_factory=dict)
+    failed: int = 0
 
     @classmethod
     def learned(cls, samples: Iterable[EncodeCost]) -> Costs:
