@@ -13,6 +13,7 @@ from hevcq.domain.quality import (
     SIZE_WORK,
     TOLERANCE,
     Aim,
+    Probe,
     Score,
     better_crf,
     enough_probes,
@@ -100,7 +101,9 @@ def test_a_video_has_missed_its_target_by_a_point_and_a_half(verified, missed):
 
     assert aim.missed is missed
     assert "93 was asked for" in aim.in_words()
-    assert "CRF 22.5" in aim.in_words()
+    assert "CRF 22.5." in aim.in_words()
+    tried = aim.model_copy(update={"probes": (Probe(crf=24, vmaf=93.2, size=None),)})
+    assert "CRF 22.5 at the second try." in tried.in_words()
 
 
 def test_a_search_that_runs_out_of_probes_takes_the_best_that_is_within_tolerance():

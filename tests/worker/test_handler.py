@@ -209,6 +209,7 @@ def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
 
     record = farm.record(source)
     assert farm.encoder.crfs == crfs
+    assert record.cpu_s == len(crfs)
     # What a search has sampled is not sampled again.
     assert ("estimate" in farm.encoder.calls) is (aim is not AIM)
     assert record.rendition.notices[-1].startswith(said)

@@ -90,10 +90,10 @@ class Aim(Frozen):
     """The quality that was asked for, and what was found on the way to it, in VMAF."""
 
     target: float
-    crf: float = Field(description="that the search chose")
-    sampled: float = Field(description="of the frames that the search saw, at that CRF")
+    crf: float = Field(description="that was chosen; none of `probes`: for a second try")
+    sampled: float = Field(description="of the frames that the search saw, at the CRF it chose")
     probes: tuple[Probe, ...] = Field(description="the CRFs that were tried, in order")
-    cpu_s: float = Field(default=0.0, description="CPU seconds of the search")
+    cpu_s: float = Field(default=0.0, description="CPU seconds of the search, and of a first try")
     verified: float | None = Field(
         default=None,
         description="of the rendition, in frames that the search never saw; null: not measured",
@@ -128,9 +128,11 @@ class Aim(Frozen):
     def in_words(self) -> str:
         seen = self.sampled if self.verified is None else self.verified
         how = "of sampled frames" if self.verified is not None else "of the frames tried"
+        first = not self.probes or self.crf in {each.crf for each in self.probes}
+        second = "" if first else " at the second try"
         return (
             f"{'Only quality' if self.missed else 'Quality'} {seen:.1f} (VMAF of the worst twentieth"
-            f" {how}; {asked(self.target)}), CRF {self.crf:g}."
+            f" {how}; {asked(self.target)}), CRF {self.crf:g}{second}."
         )
 
 

@@ -300,7 +300,8 @@ class EncodeJob(Job):
             return made
         made.file.unlink()
         # Frames that the search did not see were worse: once more, better by more than that.
-        again = aim.model_copy(update={"crf": better_crf(aim, scale), "verified": None})
+        spent = {"cpu_s": aim.cpu_s + made.report.cpu_s, "verified": None}
+        again = aim.model_copy(update={"crf": better_crf(aim, scale), **spent})
         work = work.model_copy(update={"plan": work.plan.aimed(again)})
         return self._made(work, location, folder / f"better.{plan.extension}")
 

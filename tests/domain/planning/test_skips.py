@@ -145,9 +145,14 @@ def test_container_and_extension(container, form, tags, muxer, extension) -> Non
             "Would save too little (97 % of the original, limit 95 %).",
         ),
         (
+            "not_smaller: VMAF 99 is out of reach",
+            SkipReason.NOT_SMALLER,
+            "Original kept: VMAF 99 is out of reach.",
+        ),
+        (
             "remembered: 99 %",
             SkipReason.REMEMBERED,
-            "The same bytes were tried before, and did not become small enough: 99 %.",
+            "Original kept, as these bytes were tried before: 99 %.",
         ),
         ("a: b", None, "a: b"),
         ("", None, ""),

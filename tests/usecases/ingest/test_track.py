@@ -126,7 +126,7 @@ def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench: Ben
     bench.tracker.step(NEVER)
 
     told = {e.event.value: e for e in bench.events}
-    assert told["job_skipped"].reason == "Not small enough: it is 99 % of the source."
+    assert told["job_skipped"].reason == "Original kept: it is 99 % of the source."
     assert told["job_skipped"].skip == "not_smaller"
     assert told["job_failed"].failure_class == "damaged"
     assert told["job_retry"].reason == "ffmpeg broke"

@@ -144,7 +144,8 @@ def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
     most = max((each.size or 0 for each in aim.probes), default=0) or 1
     for each in sorted(aim.probes, key=lambda probe: probe.crf):
         bar = "█" * max(1, round(BAR * (each.size or 0) / most))
-        mark = f"  chosen for {aim.target:g}" if each.crf == aim.crf else ""
+        verb = "nearest to" if aim.out_of_reach else "chosen for"
+        mark = f"  {verb} {aim.target:g}" if each.crf == aim.crf else ""
         yield f"  CRF {each.crf:<5g}VMAF {each.vmaf:<7.1f}{_size(each, source_size):<22}{bar}{mark}"
     if aim.within is not None:
         yield (

@@ -16,7 +16,7 @@ from hevcq.cli.library.compare import curve_lines, curve_svg
 from hevcq.cli.output import render
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import Aim
+from hevcq.domain.quality import SCALES, Aim
 from hevcq.errors import PermanentError, TransientError, UsageError
 from hevcq.settings.profile_files import aiming_at, pick
 from hevcq.usecases.plan_one_file import plan_one_file, search_quality
@@ -124,13 +124,15 @@ def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json
     info = app.encoder.probe(place, stop=stop)
     with app.scratch(0) as folder:
         aim = search_quality(app.encoder, place, profile, folder, stop)
-    saving = profile.gates.minimum_saving
-    kept = (
-        isinstance(aim, Aim) and saving is not None and (aim.size or 0) > (1 - saving) * info.size
-    )
+    saving, kept = profile.gates.minimum_saving, ""
+    if isinstance(aim, Aim) and saving is not None:
+        if aim.out_of_reach and aim.crf <= SCALES[profile.video.codec].best:
+            kept = "its quality is out of reach"
+        elif (aim.size or 0) > (1 - saving) * info.size:
+            kept = f"less than {100 * saving:g} % would be saved"
     if as_json:
         found = {"why_not": aim} if isinstance(aim, str) else aim.model_dump(mode="json")
-        _emit("search", file, {"profile": profile.name, **found, "original_kept": kept})
+        _emit("search", file, {"profile": profile.name, **found, "original_kept": bool(kept)})
     elif isinstance(aim, str):
         render.emit(printable(f"{file}, {profile.name}: no quality was searched: {aim}."))
     else:
@@ -138,8 +140,7 @@ def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json
         for line in curve_lines(aim, info.size):
             render.emit(line)
         if kept:
-            words = f"less than {100 * (saving or 0.0):g} % would be saved"
-            render.emit(f"  An ingest would keep the original: {words}.")
+            render.emit(f"  An ingest would keep the original: {kept}.")
     if svg is not None and isinstance(aim, Aim):
         svg.write_text(curve_svg(aim), encoding="utf-8")
 

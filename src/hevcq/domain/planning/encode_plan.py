@@ -45,8 +45,8 @@ class SkipReason(StrEnum):
 
 
 _SAYS = {
-    SkipReason.NOT_SMALLER: "Not small enough: {}",
-    SkipReason.REMEMBERED: "The same bytes were tried before, and did not become small enough: {}",
+    SkipReason.NOT_SMALLER: "Original kept: {}",
+    SkipReason.REMEMBERED: "Original kept, as these bytes were tried before: {}",
 }
 """Sentences for the reasons whose detail is not a sentence of its own."""
 
