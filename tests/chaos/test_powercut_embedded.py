@@ -13,7 +13,6 @@ from hevcq.domain.job import SETTLED, JobState, Phase, Progress, RenditionRef
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.ledger import Granted, JobFilter
-from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 from hevcq.settings.model import Settings
 from support.clips import ManualClock
@@ -76,7 +75,7 @@ def bury_and_redrive(recorder: Recorder, here: SqlBackend) -> None:
     ledger.bury(task.job_id, fence, "it is damaged", FailureClass.DAMAGED)
     recorder.promise("dead", task.job_id)
     assert queue.bury(delivery, Bury(reason="damaged", failure_class=FailureClass.DAMAGED))
-    (letter,) = queue.dead_letters(Selection())
+    (letter,) = queue.dead_letters()
     assert here.backend.task_publisher.requeue(ledger.get(task.job_id), who="me", why="again")
     assert queue.purge(letter)
 
@@ -102,7 +101,7 @@ def recorder(tmp_path, monkeypatch) -> Recorder:
 def waiting(here: SqlBackend, name: str) -> dict[str, str]:
     """The jobs that a message or a dead letter still stands for, by the message's number."""
     queue = here.backend.queues[name]
-    found = {f"letter {x.letter_id}": x.task.job_id for x in queue.dead_letters(Selection())}
+    found = {f"letter {x.letter_id}": x.task.job_id for x in queue.dead_letters()}
     for delivery in queue.receive(10, wait_s=0, stop=NOW):
         found[delivery.message_id] = delivery.tasks[0].job_id
     return found

@@ -8,11 +8,10 @@ from hevcq.cli.context import NO_WORKER
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.queue import Selection
 
 
 def letters(farm, profile: str = "hevc") -> list:
-    return list(farm.app.backend.queues[profile].dead_letters(Selection()))
+    return list(farm.app.backend.queues[profile].dead_letters())
 
 
 def test_a_listing_names_source_class_and_reason_on_one_line(hevcq, farm):

@@ -7,7 +7,6 @@ import pytest
 from cli.conftest import state
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
-from hevcq.ports.queue import Selection
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_what_is_named_is_queued_again_and_nothing_else(hevcq, farm, monkeypatch
     if words in {"", "in", "--dry-run"}:
         result = "would_queue" if words == "--dry-run" else "queued"
         assert named == {jobs["dead"].job_id: result}, "only what failed is worth a word"
-    letters = list(farm.app.backend.queues["hevc"].dead_letters(Selection()))
+    letters = list(farm.app.backend.queues["hevc"].dead_letters())
     assert bool(letters) is ("dead" not in back), "a job that goes back leaves no letter"
 
 

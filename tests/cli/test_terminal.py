@@ -3,7 +3,6 @@
 import pytest
 
 from hevcq.cli.output import render
-from hevcq.ports.queue import Selection
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def test_purge_asks_and_a_yes_deletes(hevcq, farm, terminal, monkeypatch):
 
     assert hevcq("failures", "forget").err == "1 dead letter deleted.\n"
 
-    assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
+    assert list(farm.app.backend.queues["hevc"].dead_letters()) == []
 
 
 def test_a_message_fits_the_terminal_and_what_is_copied_stays_whole():

@@ -12,7 +12,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from contracts.backends import MAX_RECEIVES, OPENERS, VISIBILITY_S, task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import LeaseLost
-from hevcq.ports.queue import Selection
 
 WHY = Bury(reason="so", failure_class=FailureClass.DAMAGED)
 SECONDS = st.sampled_from([1.0, 10.0, 29.0, 61.0, 200.0])
@@ -146,7 +145,7 @@ class QueueMachine(Machine):
         del self.dead[number]
 
     def _letters(self) -> dict[int, object]:
-        found = self.queue.dead_letters(Selection())
+        found = self.queue.dead_letters()
         return {_number(letter.task): letter for letter in found}
 
     @invariant()

@@ -22,7 +22,6 @@ from hevcq.domain.job import (
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import Claim, Granted, JobFilter
-from hevcq.ports.queue import Selection
 
 LEASE_S = 60
 
@@ -433,7 +432,7 @@ def test_a_dead_job_has_its_letter_until_it_is_reopened(world: World) -> None:
     ledger.note_letter(JOB)
     assert ledger.has_letter(JOB)
 
-    (letter,) = queue.dead_letters(Selection(job_id=JOB))
+    (letter,) = queue.dead_letters(JOB)
     ledger.reopen(JOB, who="me", why="test")
     queue.send([letter.task])
     assert queue.purge(letter)

@@ -10,11 +10,11 @@ from contracts.messages import DAMAGED, one, take
 from hevcq.domain.job import Move, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import LeaseLost
-from hevcq.ports.queue import DeadLetter, Delivery, Selection
+from hevcq.ports.queue import DeadLetter, Delivery
 
 
-def letters(world: World, **wanted: object) -> list[DeadLetter]:
-    return list(world.queue.dead_letters(Selection(**wanted)))
+def letters(world: World) -> list[DeadLetter]:
+    return list(world.queue.dead_letters())
 
 
 def names(found: list[Delivery]) -> list[str]:
@@ -225,20 +225,14 @@ def test_a_purged_letter_is_gone_for_good(world: World) -> None:
     assert take(world) == []
 
 
-def test_dead_letters_are_selected_by_every_given_condition(world: World) -> None:
-    gone = Bury(reason="gone", failure_class=FailureClass.GONE)
-    for number, why in enumerate((DAMAGED, gone, DAMAGED)):
+def test_dead_letters_come_oldest_first_and_those_of_a_job_alone(world: World) -> None:
+    for number in range(3):
         world.queue.send([task(number)])
-        world.queue.bury(one(world), why)
+        world.queue.bury(one(world), DAMAGED)
         world.advance(10)
-    every = letters(world)
 
-    assert [letter.task for letter in every] == [task(0), task(1), task(2)], "oldest first"
-    assert [x.task for x in letters(world, failure_class=FailureClass.GONE)] == [task(1)]
-    assert [x.task for x in letters(world, job_id=task(2).job_id)] == [task(2)]
-    assert [x.task for x in letters(world, limit=2)] == [task(0), task(1)]
-    both = letters(world, failure_class=FailureClass.DAMAGED, job_id=task(1).job_id)
-    assert both == []
+    assert [letter.task for letter in letters(world)] == [task(0), task(1), task(2)]
+    assert [x.task for x in world.queue.dead_letters(task(2).job_id)] == [task(2)]
 
 
 def test_letters_may_be_purged_while_they_are_listed(world: World) -> None:
@@ -247,7 +241,7 @@ def test_letters_may_be_purged_while_they_are_listed(world: World) -> None:
         for delivery in found:
             world.queue.bury(delivery, DAMAGED)
 
-    gone = [world.queue.purge(x) for x in world.queue.dead_letters(Selection())]
+    gone = [world.queue.purge(x) for x in world.queue.dead_letters()]
 
     assert gone == [True] * 12
     assert letters(world) == []

@@ -56,20 +56,6 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """A filter of dead letters: all given conditions must hold; without any it matches all."""
-
-    failure_class: FailureClass | None = None
-    job_id: str | None = None
-    limit: int | None = None
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Return whether every given condition but the limit holds."""
-        job = letter.task.job_id if letter.task else None
-        return self.failure_class in (None, letter.failure_class) and self.job_id in (None, job)
-
-
-@dataclass(frozen=True, slots=True)
 class QueueDepth:
     """The number of messages by state, approximate where the service only estimates.
 
@@ -175,8 +161,8 @@ class Queue(ABC):
         """Count the messages by state."""
 
     @abstractmethod
-    def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
-        """Yield the matching dead letters, oldest first, without loading all of them."""
+    def dead_letters(self, job_id: str | None = None) -> Iterator[DeadLetter]:
+        """Yield the dead letters, or those of one job, oldest first, without loading all of them."""
 
     @abstractmethod
     def purge(self, letter: DeadLetter) -> bool:

@@ -21,7 +21,6 @@ from hevcq.errors import ConfigError, HevcqError, StorageError, is_full
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Remote
 from hevcq.ports.encoder import Encoder
-from hevcq.ports.queue import Selection
 from hevcq.settings.libraries import SyncSettings
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
@@ -290,7 +289,7 @@ def _tidy(context: FarmCheck, one: SentClip) -> Iterator[str]:
             backend.ledger.cancel(one.job_id, "hevcq doctor waits no longer.")
         if record is not None and record.failure_class not in (None, FailureClass.CANCELLED):
             queue = backend.queues[one.profile]
-            for letter in queue.dead_letters(Selection(job_id=one.job_id)):
+            for letter in queue.dead_letters(one.job_id):
                 queue.purge(letter)
         prefix = f"{OUTBOX}/{one.profile}/{FOLDER}/{one.profile}-{context.token}."
         for each in list(store.list(prefix)):

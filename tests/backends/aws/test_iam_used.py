@@ -16,7 +16,6 @@ from hevcq.domain.keys import rendition_key
 from hevcq.domain.verdict import Done
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
 from hevcq.ports.ledger import JobFilter
-from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 from hevcq.usecases.doctor import FarmCheck, check_farm
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter
@@ -204,7 +203,7 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
         file.read()
     target = folder / "collected.mp4"
     backend.store.collect(done.rendition.key, target, moved=lambda _n: None, stop=NEVER)
-    letter = next(backend.queues["hevc"].dead_letters(Selection()))
+    letter = next(backend.queues["hevc"].dead_letters())
     wanted = DeadLetterFilter(("hevc",))
     list(redrive(backend, Again((), who="me"), wanted))
     list(purge_letters(backend.queues, DeadLetterFilter(job=letter.task.job_id)))

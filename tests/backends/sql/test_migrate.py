@@ -20,7 +20,6 @@ from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable, Usa
 from hevcq.ports.backend import WorkerFacts
 from hevcq.ports.catalog import Happened
 from hevcq.ports.ledger import JobFilter
-from hevcq.ports.queue import Selection
 from hevcq.settings.model import PostgresSettings, Settings
 from hevcq.sql.event_log import EventLog
 from hevcq.util.clock import SystemClock
@@ -94,7 +93,7 @@ def known(made: SqlBackend) -> dict[str, object]:
         "counts": backend.ledger.counts(),
         "depth": (backend.queues["hevc"].depth().ready, backend.queues["hevc"].depth().in_flight),
         "pauses": backend.ledger.pauses(),
-        "letters": list(backend.queues["hevc"].dead_letters(Selection())),
+        "letters": list(backend.queues["hevc"].dead_letters()),
         "events": made.catalog.database.rows("SELECT seq, name, source FROM event ORDER BY seq"),
     }
 

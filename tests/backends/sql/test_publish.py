@@ -20,7 +20,6 @@ from hevcq.errors import (
     StaleFence,
 )
 from hevcq.ports.ledger import Granted
-from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 from hevcq.settings.model import Settings
 
@@ -209,10 +208,10 @@ def test_a_job_that_gets_done_takes_back_the_letter_that_the_queue_made_meanwhil
     for _ in range(50):
         queue.receive(10, wait_s=0.0, stop=threading.Event())
         clock.advance(100_000.0)
-    assert len(list(queue.dead_letters(Selection()))) == 2
+    assert len(list(queue.dead_letters())) == 2
 
     ledger.skip(job_id(slow, "hevc"), claim.fence, "not_smaller")
 
-    (letter,) = queue.dead_letters(Selection())
+    (letter,) = queue.dead_letters()
     assert letter.task.source == other, "nobody finished that one"
     assert ledger.get(job_id(slow, "hevc")).state is JobState.SKIPPED

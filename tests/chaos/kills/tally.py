@@ -16,7 +16,6 @@ from hevcq.domain.job import JobRecord, JobState, job_id
 from hevcq.domain.keys import MASTER, is_set, member_key
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
-from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
 from hevcq.worker.admission import Scratch
 from hevcq.worker.publish import GRACE_S, sweep_sets
@@ -118,7 +117,7 @@ def _fates(place: Place, backend: Backend, records: dict[str, JobRecord]) -> Ite
     letters = Counter(
         letter.task.job_id if letter.task is not None else ""
         for queue in backend.queues.values()
-        for letter in queue.dead_letters(Selection())
+        for letter in queue.dead_letters()
     )
     for path in sorted(place.videos.iterdir()):
         record, kind = records.get(path.name), KINDS[kind_of(path.name)]

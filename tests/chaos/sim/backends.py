@@ -9,7 +9,6 @@ from hevcq.backends.sql.factory import free_owner
 from hevcq.backends.sql.ledger import SqlLedger
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher, job_of, send
 from hevcq.backends.sql.statements import PEEK
-from hevcq.ports.queue import Selection
 from hevcq.sql.database import Database
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
@@ -30,7 +29,7 @@ class Side:
     """What both sides share."""
 
     def dead_letters(self) -> list:
-        found = (queue.dead_letters(Selection()) for queue in self.queues.values())
+        found = (queue.dead_letters() for queue in self.queues.values())
         return list(itertools.chain.from_iterable(found))
 
 

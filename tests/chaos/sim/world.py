@@ -15,7 +15,6 @@ from chaos.sim.sched import Process, Scheduler, SimEvent
 from chaos.sim.threads import cooperative
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import rendition_key
-from hevcq.ports.queue import Selection
 
 RIGHT = {
     Nature.GOOD: JobState.DONE,
@@ -120,8 +119,7 @@ class World:
 
     def has_letter(self, job_id: str) -> bool:
         """Whether there is a dead letter of this job."""
-        wanted = Selection(job_id=job_id)
-        return any(any(queue.dead_letters(wanted)) for queue in self.queues.values())
+        return any(any(queue.dead_letters(job_id)) for queue in self.queues.values())
 
     def renditions(self, job: SimJob) -> list[str]:
         key = rendition_key(job.source.key, job.profile, "mp4")

@@ -11,7 +11,6 @@ from e2e.aws.fleet import Fleet
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
 from support.fakes.farm import FakeWorker
@@ -77,7 +76,7 @@ def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet: 
     fleet.until_quiet()
 
     for name, queue in fleet.backend.queues.items():
-        letters = list(queue.dead_letters(Selection()))
+        letters = list(queue.dead_letters())
         classes = sorted(letter.failure_class for letter in letters)
         assert classes == sorted(
             [FailureClass.UNREADABLE, *([FailureClass.MESSAGE] if name == "hevc" else [])]
@@ -116,7 +115,7 @@ def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(
     (dead,) = fleet.until_done(1, state=JobState.DEAD)
     fleet.until_quiet("hevc")
     worker.kill()
-    (letter,) = fleet.backend.queues["hevc"].dead_letters(Selection())
+    (letter,) = fleet.backend.queues["hevc"].dead_letters()
     assert letter.failure_class is dead.failure_class is FailureClass.UNSUPPORTED
     assert dead.reason == letter.reason
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hevcq.domain.job import Source, Task
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.ports.queue import DeadLetter, Delivery, Queue, Selection
+from hevcq.ports.queue import DeadLetter, Delivery, Queue
 from hevcq.ports.store import Store
 
 DAMAGED = Bury(reason="it is damaged é", failure_class=FailureClass.DAMAGED, tail=("last line",))
@@ -30,7 +30,7 @@ def one(queue: Queue) -> Delivery:
 
 
 def letters(queue: Queue) -> list[DeadLetter]:
-    return list(queue.dead_letters(Selection()))
+    return list(queue.dead_letters())
 
 
 def accept(store: Store, path: Path, key: str = "TODO/all/a.mp4", **more) -> Source:

@@ -12,7 +12,7 @@ from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import rendition_key
 from hevcq.domain.profile import Container, Profile
 from hevcq.ports.backend import Backend
-from hevcq.ports.queue import DeadLetter, Delivery, Selection
+from hevcq.ports.queue import DeadLetter, Delivery
 from hevcq.util.clock import Clock
 from hevcq.worker.admission import Scratch
 from hevcq.worker.delivery.claim import WorkerContext
@@ -224,7 +224,7 @@ class Farm:
 
     def letters(self) -> list[DeadLetter]:
         """Return the dead letters."""
-        return list(self.queue.dead_letters(Selection()))
+        return list(self.queue.dead_letters())
 
     def key(self, source: Source) -> str:
         """Return where the rendition goes."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost
-from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth
 from hevcq.util.clock import Clock
 
 
@@ -194,11 +194,10 @@ class MemoryQueue(Queue):
                 oldest_s=None if oldest is None else self._clock.now() - oldest,
             )
 
-    def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
+    def dead_letters(self, job_id: str | None = None) -> Iterator[DeadLetter]:
         with self._changed:
             letters = sorted(self._state.dead.values(), key=lambda d: (d.buried_at, d.letter_id))
-        chosen = (letter for letter in letters if selection.matches(letter))
-        return itertools.islice(chosen, selection.limit)
+        return (d for d in letters if not job_id or (d.task and d.task.job_id == job_id))
 
     def purge(self, letter: DeadLetter) -> bool:
         with self._changed:

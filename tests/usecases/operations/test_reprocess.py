@@ -12,7 +12,6 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import PlacementState
-from hevcq.ports.queue import Selection
 from hevcq.usecases.operations.reprocess import (
     JobChange,
     JobResult,
@@ -66,7 +65,7 @@ def state(backend: Backend, job: JobRecord) -> JobState:
 
 
 def letters(backend: Backend) -> int:
-    return sum(len(list(q.dead_letters(Selection()))) for q in backend.queues.values())
+    return sum(len(list(q.dead_letters())) for q in backend.queues.values())
 
 
 def again(bench: Bench, *names: str, **more) -> list[JobResult]:

@@ -21,7 +21,7 @@ from hevcq.domain.job import JobRecord, Move, Source, Task, TaskKind, buried_unc
 from hevcq.domain.profile import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
-from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, TaskPublisher
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
@@ -330,24 +330,13 @@ class SqlQueue(Queue):
         oldest = max(0.0, now - min(sent)) if sent else None
         return QueueDepth(ready + due, held, delayed, dead, oldest)
 
-    def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
+    def dead_letters(self, job_id: str | None = None) -> Iterator[DeadLetter]:
         """Page through the dead letters by id, so that they can be purged during the listing."""
-        left = selection.limit
-        values: dict[str, Any] = {
-            "queue": self.name,
-            "after": 0,
-            "class": selection.failure_class,
-            "job": selection.job_id,
-        }
-        while left is None or left > 0:
-            values["page"] = PAGE if left is None else min(PAGE, left)
-            rows = self._database.rows(sql.LETTERS, values)
-            if not rows:
-                return
+        values: dict[str, Any] = {"queue": self.name, "after": 0, "job": job_id, "page": PAGE}
+        while rows := self._database.rows(sql.LETTERS, values):
             for row in rows:
                 yield _letter(self.name, row)
             values["after"] = rows[-1][0]
-            left = None if left is None else left - len(rows)
 
     def purge(self, letter: DeadLetter) -> bool:
         return self._change(sql.PURGE, (int(letter.letter_id), self.name))

@@ -148,8 +148,7 @@ COUNT = """SELECT
 (SELECT sent_at FROM message WHERE queue = ?1 AND state = 0 ORDER BY turn, id LIMIT 1),
 (SELECT sent_at FROM message WHERE queue = ?1 AND state > 0 ORDER BY visible_at LIMIT 1)"""
 LETTERS = """SELECT id, body, reason, failure_class, attempts, tail, buried_at FROM dead_letter
-WHERE queue = :queue AND id > :after AND (:class IS NULL OR failure_class = :class)
-AND (:job IS NULL OR job_id = :job)
+WHERE queue = :queue AND id > :after AND (:job IS NULL OR job_id = :job)
 ORDER BY id LIMIT :page"""
 FILES_MARK = "SELECT files FROM hevcq_schema"
 MARK_FILES = "UPDATE hevcq_schema SET files = ?"

@@ -8,14 +8,14 @@ queued, running under an expired lease, or split. An embedded queue does it in o
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError, StaleFence
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import Ledger
-from hevcq.ports.queue import DeadLetter, Queue, Selection
+from hevcq.ports.queue import DeadLetter, Queue
 from hevcq.util.log import get_logger
 
 __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
@@ -44,17 +44,13 @@ class DeadLetterFilter:
 def find(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> Iterator[tuple[str, DeadLetter]]:
     """Yield (profile, dead letter), profile by profile, oldest first, without loading them all."""
     whole = wanted.job if wanted.job and len(wanted.job) == ID_DIGITS else None
-    selection = Selection(failure_class=wanted.failure_class, job_id=whole)
-    if not wanted.job and not wanted.letter:
-        selection = replace(selection, limit=wanted.limit)
-    left = wanted.limit
-    for name in list(wanted.profiles) or sorted(queues):
-        for letter in queues[name].dead_letters(selection):
-            if left is not None and left <= 0:
-                return
-            if _matches(letter, wanted):
-                left = None if left is None else left - 1
-                yield name, letter
+    letters = (
+        (name, letter)
+        for name in list(wanted.profiles) or sorted(queues)
+        for letter in queues[name].dead_letters(whole)
+        if _matches(letter, wanted)
+    )
+    return itertools.islice(letters, wanted.limit)
 
 
 def purge(
@@ -69,6 +65,8 @@ def purge(
 
 
 def _matches(letter: DeadLetter, wanted: DeadLetterFilter) -> bool:
+    if wanted.failure_class not in (None, letter.failure_class):
+        return False
     job_id = letter.task.job_id if letter.task is not None else ""
     if wanted.letter and wanted.letter != letter.letter_id:
         ids = f"{letter.letter_id} {job_id}".split()
@@ -125,7 +123,7 @@ class ExpiredMessages:
 
     def _letters(self, name: str) -> Iterator[DeadLetter]:
         # Not selected by class: the listing would pass all others to find `most` of it.
-        found = self._backend.queues[name].dead_letters(Selection())
+        found = self._backend.queues[name].dead_letters()
         return itertools.islice(found, self._most)
 
     def record_each(

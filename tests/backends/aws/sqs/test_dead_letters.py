@@ -6,7 +6,6 @@ from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
-from hevcq.ports.queue import Selection
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
     ExpiredMessages,
@@ -37,7 +36,7 @@ def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:
 
 def test_a_listing_that_ends_early_gives_everything_back(queue) -> None:
     bury_many(queue, 12)
-    listing = queue.dead_letters(Selection())
+    listing = queue.dead_letters()
     next(listing)
     listing.close()
 

@@ -7,7 +7,6 @@ import pytest
 from contracts.backends import VISIBILITY_S
 from hevcq.domain.profile import MAX_VISIBILITY_S
 from hevcq.errors import LeaseLost, Unavailable
-from hevcq.ports.queue import Selection
 from support.aws.breaking import broken, refusal
 from support.aws.values import DAMAGED, bury_many, one, take, task
 
@@ -158,5 +157,5 @@ def test_a_listing_of_letters_that_never_stop_coming_ends(farm, queue) -> None:
 
     queue._sqs.plan["receive_message"] = [again] * 50
 
-    assert len({dead.letter_id for dead in queue.dead_letters(Selection())}) == 2
+    assert len({dead.letter_id for dead in queue.dead_letters()}) == 2
     assert len(queue._sqs.plan["receive_message"]) > 30, "it did not go on for ever"

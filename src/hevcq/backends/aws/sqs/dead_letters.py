@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -22,7 +22,7 @@ from hevcq.domain.model import Frozen
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import ConfigError, Unavailable
-from hevcq.ports.queue import DeadLetter, Delivery, Selection
+from hevcq.ports.queue import DeadLetter, Delivery
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
@@ -148,15 +148,16 @@ class DeadLetterQueue:
         with translate_errors(f"bury the message {delivery.message_id} of {self._urls.name}"):
             self._sqs.send_message(QueueUrl=self._urls.dead, MessageBody=body)
 
-    def letters(self, selection: Selection) -> Iterator[DeadLetter]:
-        """Yield each matching letter once; release those still hidden when the iteration ends.
+    def letters(self, job_id: str | None) -> Iterator[DeadLetter]:
+        """Yield each letter, or those of a job, once; release those still hidden at the end.
 
         Raises ConfigError if there is no dead-letter queue, Unavailable.
         """
         self.release_all()
         try:
-            found = (dead for batch in self._scan() for dead in batch if selection.matches(dead))
-            yield from islice(found, selection.limit)
+            for dead in chain.from_iterable(self._scan()):
+                if job_id is None or (dead.task is not None and dead.task.job_id == job_id):
+                    yield dead
         finally:
             self.release_all()
 

@@ -21,7 +21,7 @@ from hevcq.domain.job import Task, TaskKind
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
-from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -344,14 +344,14 @@ class SqsQueue(Queue):
             dead=sum(sum(self._urls.counts(url)) for url in self._urls.dead_letter_urls),
         )
 
-    def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
+    def dead_letters(self, job_id: str | None = None) -> Iterator[DeadLetter]:
         """Yield each dead letter once, roughly oldest first (SQS keeps no order).
 
         Listed letters are hidden from others and released when the iteration ends. Purge inside the
         iteration, because a letter listed earlier has to be searched for again. Raises ConfigError,
         Unavailable.
         """
-        return self._dlq.letters(selection)
+        return self._dlq.letters(job_id)
 
     def purge(self, dead: DeadLetter) -> bool:
         return self._dlq.purge(dead.letter_id)
