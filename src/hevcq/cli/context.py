@@ -69,7 +69,7 @@ class Cli:
         """Open the app for one command and close it afterwards; see `loaded` for `flags`."""
         from hevcq.wiring.app import App
 
-        app = App(self.settings(**flags), notice=complain, config=self.config)
+        app = App(self.settings(**flags), config=self.config)
         try:
             yield app
         finally:
@@ -98,11 +98,6 @@ def fitting(words: str) -> str:
     from hevcq.cli.output.render import paragraph, screen_width
 
     return paragraph(words, screen_width(sys.stderr))
-
-
-def complain(words: str) -> None:
-    """Print on stderr why nothing happens, also with --quiet."""
-    print(fitting(f"hevcq: {words}"), file=sys.stderr, flush=True)  # noqa: T201 - a wait must be explained
 
 
 def require_existing(paths: Iterable[Path]) -> None:

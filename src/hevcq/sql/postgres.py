@@ -235,7 +235,7 @@ class PostgresSession:
 class PostgresDatabase(Database):
     """Any number of transactions at the same time, each on a connection of its own.
 
-    `before_making` may refuse to make the tables of a new schema; `notice` gets what a step waits for.
+    `before_making` may refuse to make the tables of a new schema.
     """
 
     shared = True
@@ -246,12 +246,11 @@ class PostgresDatabase(Database):
         clock: Clock,
         *,
         schema: str = "hevcq",
-        notice: Callable[[str], None] | None = None,
         before_making: Callable[[], None] = lambda: None,
     ) -> None:
         known = _parts(dsn)
         self._dsn = conninfo.make_conninfo(dsn, **(OPTIONS | known))
-        self._schema, self.clock, self._notice = schema, ServerClock(clock), notice
+        self._schema, self.clock = schema, ServerClock(clock)
         place = "/".join(str(known[key]) for key in ("host", "dbname") if key in known)
         self.where = f"PostgreSQL {place}".strip()
         self._room, self._lock = threading.BoundedSemaphore(MAX_CONNECTIONS), threading.Lock()
@@ -320,7 +319,8 @@ class PostgresDatabase(Database):
         def tell(_error: Exception, attempt: int) -> None:
             if attempt == 4 and not self._told:  # after about a second, once an outage
                 self._told = True
-                (self._notice or log_notice)(f"Waiting: {self.where} does not answer.")
+                words = f"Waiting: {self.where} does not answer."
+                get_logger().warning("database_away", reason=words)
 
         return retry_control_call(
             call, self.clock, random.random, retryable=(Lost,), on_retry=tell, policy=RECONNECT
@@ -491,8 +491,3 @@ def _schema() -> str:
     for found, new in COLUMN_TYPES:
         tables = re.sub(found, new, tables)
     return tables + FUNCTIONS.read_text(encoding="utf-8")
-
-
-def log_notice(words: str) -> None:
-    """Log what a step waits for; a command prints it instead."""
-    get_logger().warning("database_away", reason=words)

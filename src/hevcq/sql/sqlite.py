@@ -42,22 +42,11 @@ TRIGGERS = Path(__file__).with_name("sqlite.sql")
 
 
 class SqliteDatabase(Database):
-    """A database file in WAL mode.
+    """A database file in WAL mode; `busy_s` is the longest wait for another process's lock, in seconds."""
 
-    `busy_s` is the longest wait for another process's lock, in seconds, and `notice` gets the
-    sentence of a wait that takes longer than a moment.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        busy_s: float = BUSY_S,
-        notice: Callable[[str], None] | None = None,
-    ) -> None:
-        self.path, self.where = path, str(path)
-        self._busy_s, self._notice = busy_s, notice or log_notice
-        prepare(path, busy_s, self._notice)
+    def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
+        self.path, self.where, self._busy_s = path, str(path), busy_s
+        prepare(path, busy_s)
         self._writer_lock = threading.Lock()
         self._readers_lock = threading.Lock()
         self._readers: list[sqlite3.Connection] = []
@@ -107,7 +96,7 @@ class SqliteDatabase(Database):
             self._readers.clear()
 
     def _patiently(self, step: Callable[[], T]) -> T:
-        return patiently(step, self.path, self._busy_s, self._notice)
+        return patiently(step, self.path, self._busy_s)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -152,30 +141,30 @@ def connect(path: Path, busy_s: float) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: Path, busy_s: float, notice: Callable[[str], None]) -> None:
+def prepare(path: Path, busy_s: float) -> None:
     """Create the database, or check it; one process at a time.
 
     Raises StorageError for anything that is not a sound hevcq database of this version; it is never
     created anew.
     """
-    with _alone(path, notice):
+    with _alone(path):
         if not path.exists():
             _create(path, busy_s)
             return
         _check_header(path)
         try:
-            patiently(lambda: _check_content(path, busy_s), path, busy_s, notice)
+            patiently(lambda: _check_content(path, busy_s), path, busy_s)
         except sqlite3.Error as error:
             raise translated(error, path) from error
 
 
 @contextmanager
-def _alone(path: Path, notice: Callable[[str], None]) -> Iterator[None]:
+def _alone(path: Path) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     with file_errors("opened", lock):
         descriptor = file_lock.try_acquire(lock)
         if descriptor is None:
-            reminder = threading.Timer(REPORTED_AFTER_S, notice, [waiting(path)])
+            reminder = threading.Timer(REPORTED_AFTER_S, _report_wait, [path])
             reminder.daemon = True
             reminder.start()
             try:
@@ -293,12 +282,12 @@ def _is_full(folder: Path) -> bool:
     return room.f_bavail * room.f_frsize < MIN_ROOM
 
 
-def log_notice(words: str) -> None:
-    """Log what a step waits for; a command prints it instead."""
+def _report_wait(path: Path) -> None:
+    words = f"Waiting: another program has locked the database {path}."
     get_logger().warning("database_locked", reason=words)
 
 
-def patiently(step: Callable[[], T], path: Path, busy_s: float, notice: Callable[[str], None]) -> T:
+def patiently(step: Callable[[], T], path: Path, busy_s: float) -> T:
     """Return the result of `step`, repeated for `busy_s` seconds while it meets another process's lock.
 
     Each try waits REPORTED_AFTER_S by itself; after the first one the wait is reported. Raises
@@ -314,10 +303,5 @@ def patiently(step: Callable[[], T], path: Path, busy_s: float, notice: Callable
             if left == 0 or getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
         if not reported:
-            notice(waiting(path))
+            _report_wait(path)
             reported = True
-
-
-def waiting(path: Path) -> str:
-    """Say what this process waits for."""
-    return f"Waiting: another program has locked the database {path}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -41,19 +41,17 @@ SHOWN = ("libraries", "ingest", "sync", "schedule", "notify", "webhook", "media_
 class App:
     """Everything that use cases need, opened on first use and closed together.
 
-    Opening a property raises ConfigError, StorageError or Unavailable. `notice` gets what a step waits
-    for (default: the log).
+    Opening a property raises ConfigError, StorageError or Unavailable.
     """
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock | None = None,
-        notice: Callable[[str], None] | None = None,
         config: Path | None = None,
     ) -> None:
         """Open nothing yet; `config` is the settings file that was named, if any."""
-        self.settings, self._notice, self._config = settings, notice, config
+        self.settings, self._config = settings, config
         self.clock: Clock = clock if clock is not None else SystemClock()
 
     @cached_property
@@ -103,8 +101,8 @@ class App:
         from hevcq.backends.sql.factory import open_sql
 
         if not self.settings.s3.bucket:
-            return open_sql(self.settings, self.profiles, self.clock, self._notice)
-        opened = open_sql(self.settings, self.profiles, self.clock, self._notice, self._bucket)
+            return open_sql(self.settings, self.profiles, self.clock)
+        opened = open_sql(self.settings, self.profiles, self.clock, self._bucket)
         try:
             self._bucket.prove()  # refuses one that is another's or whose server keeps no conditions
         except BaseException:
@@ -169,7 +167,7 @@ class App:
             return self._sql.catalog
         from hevcq.backends.sql.factory import open_catalog
 
-        return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
+        return open_catalog(self.settings.data_dir / "catalog.db", self.clock)
 
     @cached_property
     def videos(self) -> VideoRecords:
@@ -315,10 +313,8 @@ class App:
                 opened.close()
 
 
-def migration(
-    settings: Settings, to: str, notice: Callable[[str], None]
-) -> AbstractContextManager[Migration]:
+def migration(settings: Settings, to: str) -> AbstractContextManager[Migration]:
     """Open what moves the records of the data folder to another engine; see `backends.sql.migrate`."""
     from hevcq.backends.sql.migrate import open_migration
 
-    return open_migration(settings, to, SystemClock(), notice)
+    return open_migration(settings, to, SystemClock())

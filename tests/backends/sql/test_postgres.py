@@ -299,13 +299,11 @@ def test_a_wrong_dsn_is_a_sentence_without_its_password(shared) -> None:
     assert 'database "none" does not exist' in str(error)
 
 
-def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path) -> None:
-    said: list[str] = []
-
+def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path, capsys) -> None:
     with pytest.raises(Unavailable):
-        PostgresDatabase(f"host={tmp_path}", Patient(), notice=said.append)
+        PostgresDatabase(f"host={tmp_path}", Patient())
 
-    assert said == [f"Waiting: PostgreSQL {tmp_path} does not answer."]
+    assert capsys.readouterr().out.count(f"Waiting: PostgreSQL {tmp_path} does not answer.") == 1
 
 
 def test_a_server_that_is_still_starting_is_waited_for(shared, monkeypatch) -> None:

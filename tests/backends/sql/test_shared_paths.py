@@ -210,4 +210,4 @@ def test_two_names_of_one_folder_are_refused(tmp_path):
             paths={Path(name): here for name, here in names.items()},
         )
         with pytest.raises(ConfigError, match="two names"):
-            open_postgres(settings, CLOCK, None)
+            open_postgres(settings, CLOCK)

@@ -211,13 +211,11 @@ def open_sql(
     settings: Settings,
     profiles: Mapping[str, Profile],
     clock: Clock,
-    notice: Callable[[str], None] | None = None,
     holder: Holder | None = None,
 ) -> SqlBackend:
     """Open or create what the settings name, and free what dead processes of this machine held.
 
-    A new folder gets mode 0700; `notice` gets the sentence of a wait for the database. With a server
-    `holder` has the renditions, by default `files_dir`. Raises
+    A new folder gets mode 0700. With a server `holder` has the renditions, by default `files_dir`. Raises
     StorageError (also if renditions exist without the database that names them), DatabaseBusy,
     ConfigError, DiskFull or Unavailable.
     """
@@ -226,22 +224,19 @@ def open_sql(
         with file_errors("created", each):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.backend == "postgres":
-        shared = open_postgres(settings, clock, notice, holder=holder)
-        local = SqliteDatabase(folder / CATALOG, notice=notice)
+        shared = open_postgres(settings, clock, holder=holder)
+        local = SqliteDatabase(folder / CATALOG)
         return open_backend(folder, files, profiles, shared.clock, shared, local)
     if (folder / MOVED).exists():
         raise _moved(f"in {printable(folder)}", "postgres")
     if not (folder / DATABASE).exists():
         refuse_orphans(folder, str(folder / DATABASE))
-    return open_backend(
-        folder, files, profiles, clock, SqliteDatabase(folder / DATABASE, notice=notice)
-    )
+    return open_backend(folder, files, profiles, clock, SqliteDatabase(folder / DATABASE))
 
 
 def open_postgres(
     settings: Settings,
     clock: Clock,
-    notice: Callable[[str], None] | None,
     *,
     alone: bool = True,
     holder: Holder | None = None,
@@ -258,7 +253,6 @@ def open_postgres(
     database = PostgresDatabase(
         settings.postgres.dsn.get_secret_value(),
         clock,
-        notice=notice,
         before_making=lambda: refuse_orphans(files, "of postgres.dsn") if alone else None,
     )
     # A scan names files by what a link in their folder's place leads to.
@@ -376,11 +370,11 @@ def _close(database: Database, processes: Processes, store: FileStore) -> None:
     database.close()
 
 
-def open_catalog(path: Path, clock: Clock, notice: Callable[[str], None] | None = None) -> Catalog:
+def open_catalog(path: Path, clock: Clock) -> Catalog:
     """Open or create a catalog in its own database file, for the AWS backend."""
     with file_errors("created", path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Catalog(SqliteDatabase(path.absolute(), notice=notice), clock)
+    return Catalog(SqliteDatabase(path.absolute()), clock)
 
 
 def free_owner(

@@ -151,9 +151,7 @@ class Migration:
 
 
 @contextmanager
-def open_migration(
-    settings: Settings, to: str, clock: Clock, notice: Callable[[str], None] | None = None
-) -> Iterator[Migration]:
+def open_migration(settings: Settings, to: str, clock: Clock) -> Iterator[Migration]:
     """Open both sides; raise ConfigError or UsageError if there is nothing to move, or no way to."""
     folder = settings.data_dir.absolute()
     there = settings.model_copy(update={"backend": "postgres"})
@@ -172,11 +170,11 @@ def open_migration(
         with file_errors("created", each):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as opened:
-        server = open_postgres(there, clock, notice, alone=False)
+        server = open_postgres(there, clock, alone=False)
         opened.callback(server.close)
-        embedded = SqliteDatabase(folder / DATABASE, notice=notice)
+        embedded = SqliteDatabase(folder / DATABASE)
         opened.callback(embedded.close)
-        local = SqliteDatabase(folder / CATALOG, notice=notice)
+        local = SqliteDatabase(folder / CATALOG)
         opened.callback(local.close)
         tables = [_table(embedded, name) for (name,) in embedded.rows(NAMES)]
         sides: tuple[Database, Database, Database, Database] = embedded, embedded, server, local

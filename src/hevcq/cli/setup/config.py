@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import AsJson, DryRun, PlainCommand, Yes, cli_of, complain, confirmed, group
+from hevcq.cli.context import AsJson, DryRun, PlainCommand, Yes, cli_of, confirmed, group
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import render
 from hevcq.settings.loader import DEFAULT, leaves
@@ -54,7 +54,7 @@ def migrate(
     """
     cli = cli_of(ctx)
     settings = cli.settings()
-    with migration(settings, to.value, complain) as found:
+    with migration(settings, to.value) as found:
         found.require_still()
         render.emit_table(("records", "rows"), sorted(found.counts().items()))
         cli.echo(f"From {printable(found.source.where)} to {printable(found.target.where)}.")
