@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hevcq.errors import SourceChanged, SourceGone, Unavailable, UsageError
-from hevcq.ports.catalog import Body, Remote, RemoteFile, RemoteFolder, Removal
+from hevcq.ports.catalog import Body, RemoteFile, RemoteFolder, Removal
 
 BLOCK = 400
 
@@ -24,7 +24,7 @@ class _Stored:
 
 
 @dataclass
-class MemoryRemote(Remote):
+class MemoryRemote:
     """A server in memory that honours If-Match, as Nextcloud does.
 
     `removed` is what a delete took away; `ranges` whether it can send a part of a file; `distrust` why
@@ -99,7 +99,7 @@ class Intruder:
         found = getattr(self._port, name)
         if not callable(found) or name in {"names", "lstat", "close", "entries", "arrival"}:
             return found
-        if name == "read" and isinstance(self._port, Remote):
+        if name == "read" and isinstance(self._port, MemoryRemote):
             return self._read
 
         def call(*given, **named):

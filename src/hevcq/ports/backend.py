@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from hevcq.domain.model import Frozen, MachineLoad
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Queue, TaskPublisher
-from hevcq.ports.store import Store, Write
+from hevcq.ports.store import Store
 
 if TYPE_CHECKING:  # orders bring plans and certificates, which most commands need not load
     from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
@@ -176,43 +176,3 @@ class Machine(Protocol):
 
     def praise(self) -> None:
         """Note that what it made passed every gate."""
-
-
-class Home(ABC):
-    """The farm as a joined machine sees it.
-
-    Every method raises Unavailable if it does not answer, AccessDenied if the machine was removed, and
-    WorkerUnfit, with the reason, if the farm takes nothing from it.
-    """
-
-    @abstractmethod
-    def poll(self, facts: MachineFacts) -> Order | None:
-        """Wait some seconds for an order; return None if there is none."""
-
-    @abstractmethod
-    def beat(self, order: Order, progress: OrderProgress | None) -> tuple[bool, bool]:
-        """Tell that the order is worked on; return whether it is still wanted, and whether it is held."""
-
-    @abstractmethod
-    def fetch(self, order: Order, target: Path, stop: threading.Event) -> None:
-        """Append what is missing of the source to `target`.
-
-        Raises Stopped, SourceGone if the order is no longer wanted or its source changed, DiskFull.
-        """
-
-    @abstractmethod
-    def read(
-        self, order: Order, span: tuple[int, int], write: Write, stop: threading.Event
-    ) -> None:
-        """Read the bytes of `span` (start, end) of the source; pass them on with their offset, each once.
-
-        Raises Stopped, SourceGone as `fetch` does.
-        """
-
-    @abstractmethod
-    def put(self, order: Order, file: Path, stop: threading.Event) -> None:
-        """Send the file, from where an earlier attempt broke off. Raises Stopped, SourceGone."""
-
-    @abstractmethod
-    def answer(self, order: Order, answer: OrderEnd) -> None:
-        """End the order. One that is no longer wanted is no error."""

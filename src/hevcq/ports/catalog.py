@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -221,52 +220,6 @@ class Removal(StrEnum):
     CHANGED = "changed"
     GONE = "gone"
     REFUSED = "refused"
-
-
-class Remote(ABC):
-    """Files on another server, read and removed one version at a time.
-
-    Every method raises Unavailable if the server does not answer, is busy or has a file locked, and
-    ConfigError if it does not accept the user or the password. No error holds a password.
-    """
-
-    @property
-    @abstractmethod
-    def account(self) -> str:
-        """Identify server and user, the same for the same files whatever the settings call them."""
-
-    @abstractmethod
-    def folder(self, path: str) -> RemoteFolder:
-        """List one folder, not what is below it. Raises UsageError if there is none."""
-
-    @abstractmethod
-    def stat(self, path: str) -> RemoteFile | None:
-        """Return the file that is at a path now, or None."""
-
-    @abstractmethod
-    def read(self, file: RemoteFile, start: int) -> AbstractContextManager[Body]:
-        """Open this version of a file, from byte `start` on.
-
-        The body may start earlier (at 0) where the server cannot send a part. Raises SourceChanged
-        if the server has another version, SourceGone if it has none, SourceUnreadable if it refuses.
-        A body that ends early or is too long is the caller's to find.
-        """
-
-    @abstractmethod
-    def remove(self, file: RemoteFile) -> Removal:
-        """Delete this version of a file, and no other; only where `unsafe_to_remove` returned ""."""
-
-    @abstractmethod
-    def unsafe_to_remove(self, folders: Sequence[str], token: str, target: Path) -> str:
-        """Return why the server might delete a version that it was not asked to, or "".
-
-        It is tried on a small file made in each of `folders` for that, whose name holds `token`; if
-        that file appears in or above `target`, the server would delete what landed. Raises
-        Unavailable if that file could not be made for want of space.
-        """
-
-    def close(self) -> None:
-        """Close connections; may be called twice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ from hevcq.errors import (
     WorkerUnfit,
     is_full,
 )
-from hevcq.ports.backend import Home
 from hevcq.ports.store import Write
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -50,8 +49,12 @@ UNENCRYPTED = (
 )
 
 
-class HttpFarm(Home):
-    """The farm at `address`; `token` is this machine's, or its invitation."""
+class HttpFarm:
+    """The farm at `address`, as a joined machine sees it; `token` is this machine's, or its invitation.
+
+    Every method raises Unavailable if it does not answer, AccessDenied if the machine was removed, and
+    WorkerUnfit, with the reason, if the farm takes nothing from it.
+    """
 
     def __init__(
         self, address: str, token: str, clock: Clock, transport: http.BaseTransport | None = None
@@ -77,6 +80,7 @@ class HttpFarm(Home):
         return Joined.model_validate_json(got.content)
 
     def poll(self, facts: MachineFacts) -> Order | None:
+        """Wait some seconds for an order; return None if there is none."""
         got = self._asked("POST", "poll", content=facts.model_dump_json())
         if got.status_code == 204:
             return None
@@ -89,6 +93,7 @@ class HttpFarm(Home):
             ) from error
 
     def beat(self, order: Order, progress: OrderProgress | None) -> tuple[bool, bool]:
+        """Tell that the order is worked on; return whether it is still wanted, and whether it is held."""
         content = "" if progress is None else progress.model_dump_json()
         try:
             got = self._asked("POST", f"orders/{order.order_id}/beat", content=content)
@@ -97,6 +102,10 @@ class HttpFarm(Home):
         return True, OrderHeld.model_validate_json(got.content).held
 
     def fetch(self, order: Order, target: Path, stop: threading.Event) -> None:
+        """Append what is missing of the source to `target`.
+
+        Raises Stopped, SourceGone if the order is no longer wanted or its source changed, DiskFull.
+        """
         size = order.work.source_size if order.work else 0
         with target.open("ab") as file:
 
@@ -113,6 +122,10 @@ class HttpFarm(Home):
     def read(
         self, order: Order, span: tuple[int, int], write: Write, stop: threading.Event
     ) -> None:
+        """Read the bytes of `span` (start, end) of the source; pass them on with their offset, each once.
+
+        Raises Stopped, SourceGone as `fetch` does.
+        """
         at, end = span
 
         def rest() -> None:
@@ -142,6 +155,7 @@ class HttpFarm(Home):
                 left -= len(block)
 
     def put(self, order: Order, file: Path, stop: threading.Event) -> None:
+        """Send the file, from where an earlier attempt broke off. Raises Stopped, SourceGone."""
         path, size, offset = f"orders/{order.order_id}/made", file.stat().st_size, -1
         with file.open("rb") as content:
 
@@ -163,6 +177,7 @@ class HttpFarm(Home):
         return int(got.headers["upload-offset"])
 
     def answer(self, order: Order, answer: OrderEnd) -> None:
+        """End the order. One that is no longer wanted is no error."""
         path, content = f"orders/{order.order_id}/answer", answer.model_dump_json()
 
         def once() -> None:

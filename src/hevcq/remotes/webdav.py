@@ -27,7 +27,7 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
-from hevcq.ports.catalog import Body, Remote, RemoteFile, RemoteFolder, Removal
+from hevcq.ports.catalog import Body, RemoteFile, RemoteFolder, Removal
 from hevcq.util.text import printable, reason_of
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ _BUSY = {
 }
 
 
-class WebDavRemote(Remote):
-    """Files of one WebDAV account. The address may be that of a Nextcloud itself.
+class WebDavRemote:
+    """Files of one WebDAV account, read and removed one version at a time.
 
-    The password is in no error and no log line.
+    The address may be that of a Nextcloud itself. Every method raises Unavailable if the server does not
+    answer, is busy or has a file locked, and ConfigError if it does not accept the user or the
+    password, which is in no error and no log line.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class WebDavRemote(Remote):
 
     @property
     def account(self) -> str:
-        """The address without its scheme, and the user."""
+        """The address without its scheme, and the user: the same whatever the settings call them."""
         parts = urlsplit(self._url)
         return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}|{self._user}"
 
@@ -90,7 +92,7 @@ class WebDavRemote(Remote):
         return printable(urlsplit(self._base).netloc)
 
     def folder(self, path: str) -> RemoteFolder:
-        """List by PROPFIND with Depth 1, never deeper. Raises UsageError if there is no such folder."""
+        """List one folder, not what is below it. Raises UsageError if there is none."""
         response = self._propfind(path, "1")
         if response is None:
             raise UsageError(
@@ -102,6 +104,7 @@ class WebDavRemote(Remote):
         return folder_of(response, root, asked)
 
     def stat(self, path: str) -> RemoteFile | None:
+        """Return the file that is at a path now, or None."""
         response = self._propfind(path, "0")
         if response is None:
             return None
@@ -111,7 +114,12 @@ class WebDavRemote(Remote):
 
     @contextlib.contextmanager
     def read(self, file: RemoteFile, start: int) -> Iterator[Body]:
-        """GET with If-Match, and with Range where `start`, in bytes, is not 0. Raises as the port says."""
+        """Open this version of a file by If-Match, from byte `start` on.
+
+        The body may start earlier (at 0) where the server cannot send a part. Raises SourceChanged
+        if the server has another version, SourceGone if it has none, SourceUnreadable if it refuses.
+        A body that ends early or is too long is the caller's to find.
+        """
         headers = _if_match(file.etag)
         if start:
             headers["Range"] = f"bytes={start}-"
@@ -120,7 +128,10 @@ class WebDavRemote(Remote):
             yield Body(begin, self._blocks(response))
 
     def remove(self, file: RemoteFile) -> Removal:
-        """DELETE with If-Match; Nextcloud keeps what it deletes in its trash bin."""
+        """Delete this version of a file by If-Match, only where `unsafe_to_remove` returned "".
+
+        Nextcloud keeps what it deletes in its trash bin.
+        """
         if not file.etag:
             return Removal.REFUSED
         status = self._status("DELETE", file.path, _if_match(file.etag))
@@ -135,7 +146,13 @@ class WebDavRemote(Remote):
         return Removal.REFUSED
 
     def unsafe_to_remove(self, folders: Sequence[str], token: str, target: Path) -> str:
-        """Try on a small file: a delete of a wrong version must answer 412, that of the right one 2xx."""
+        """Return why the server might delete a version that it was not asked to, or "".
+
+        It is tried on a small file made in each of `folders` for that, whose name holds `token`: a delete
+        of a wrong version must answer 412, that of the right one 2xx. If that file appears in or above
+        `target`, the server would delete what landed. Raises Unavailable if that file could not be
+        made for want of space.
+        """
         tried = (self._unsafe_in(folder, token, target) for folder in folders)
         return next(filter(None, tried), "")
 
@@ -166,6 +183,7 @@ class WebDavRemote(Remote):
         return f"it does not delete a file by its own ETag (HTTP {removed})"
 
     def close(self) -> None:
+        """Close connections; may be called twice."""
         self._client.close()
 
     def _propfind(self, path: str, depth: str) -> bytes | None:

@@ -1,5 +1,7 @@
 """What a check of the doctor is, those of syncs and secrets, and a one-second clip through each profile of a farm."""
 
+from __future__ import annotations
+
 import os
 import secrets
 import tempfile
@@ -9,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from hevcq.domain.certificate import Certificate
@@ -19,11 +21,13 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, is_full
 from hevcq.ports.backend import Backend
-from hevcq.ports.catalog import Remote
 from hevcq.ports.encoder import Encoder
 from hevcq.settings.libraries import SyncSettings
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
+
+if TYPE_CHECKING:
+    from hevcq.remotes.webdav import WebDavRemote
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 OTHERS = 0o077
@@ -85,7 +89,7 @@ def examined(checks: Iterable[Check]) -> Iterator[Finding]:
                 yield Finding(area, name, ok=True, detail=detail)
 
 
-def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], Remote]) -> str:
+def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], WebDavRemote]) -> str:
     """Return what a sync would do; makes a probe file if it moves. Raises HevcqError if it would not run."""
     if not (sync.target.is_dir() and os.access(sync.target, os.W_OK | os.X_OK)):
         raise StorageError(

@@ -14,7 +14,8 @@ from hevcq.errors import HevcqError, Unavailable
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
-    from hevcq.ports.catalog import Happened, Receiver, Remote
+    from hevcq.ports.catalog import Happened, Receiver
+    from hevcq.remotes.webdav import WebDavRemote
     from hevcq.settings.libraries import SyncSettings
     from hevcq.sql.event_log import EventLog
     from hevcq.usecases.history.report import RollUp
@@ -73,7 +74,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
             remote.close()
 
 
-def open_remote(sync: SyncSettings) -> Remote:
+def open_remote(sync: SyncSettings) -> WebDavRemote:
     """Open the server of a sync; asks it nothing yet.
 
     Raises ConfigError if the password cannot be read.

@@ -13,7 +13,6 @@ from hevcq import __version__
 from hevcq.domain.model import MachineLoad
 from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 from hevcq.errors import AccessDenied, EncoderFailed, SourceGone, Stopped, Unavailable, WorkerUnfit
-from hevcq.ports.backend import Home
 from hevcq.ports.encoder import EncodeProgress, EncodeReport
 from hevcq.ports.store import Write
 from hevcq.relay import BLOCK_BYTES
@@ -28,7 +27,7 @@ SOURCE, MADE = b"source" * 100, b"made"
 LONG = random.Random(7).randbytes(4 * BLOCK_BYTES)
 
 
-class NearHome(Home):
+class NearHome:
     """A farm in this process, with orders to hand out; `wanted` ends an order from there."""
 
     def __init__(self, *orders: Order | Exception) -> None:
@@ -112,7 +111,7 @@ class Bench:
             place.rmdir()
 
     def worker(
-        self, home: Home, encoder: Any, clock: Any = None, load: Any = MachineLoad
+        self, home: NearHome, encoder: Any, clock: Any = None, load: Any = MachineLoad
     ) -> JoinedWorker:
         given = clock or ManualClock(auto=True)
         ports = JoinedPorts(home, encoder, self._scratch, given, 2, 0, self.said.append, load)

@@ -25,7 +25,6 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ports.backend import Home
 from hevcq.ports.encoder import (
     EncodeProgress,
     Encoder,
@@ -34,6 +33,7 @@ from hevcq.ports.encoder import (
 )
 from hevcq.ports.store import Write
 from hevcq.relay import SparseFile, serve
+from hevcq.remotes.farm import HttpFarm
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_file
 from hevcq.util.log import get_logger
@@ -48,7 +48,7 @@ AGAIN_S = 5.0
 class JoinedPorts:
     """What a joined machine works with; `folder` makes an empty scratch folder by a name, `load` looks anew."""
 
-    home: Home
+    home: HttpFarm
     encoder: Encoder
     folder: Callable[[str], AbstractContextManager[Path]]
     clock: Clock

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from hevcq.errors import LibraryError, SourceChanged, SourceUnreadable, Unavailable
 from hevcq.library.filesystem import (
@@ -31,12 +31,15 @@ from hevcq.library.filesystem import (
     open_regular,
 )
 from hevcq.library.own_files import MAX_NAME_BYTES, OWN_PREFIX, case_twin, is_own, truncate
-from hevcq.ports.catalog import Arrival, Remote, RemoteFile, Removal, SyncEntry
+from hevcq.ports.catalog import Arrival, RemoteFile, Removal, SyncEntry
 from hevcq.settings.libraries import SyncSettings
 from hevcq.sql.catalog import SyncJournal
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import printable
+
+if TYPE_CHECKING:
+    from hevcq.remotes.webdav import WebDavRemote
 
 OnBytes = Callable[[str, int, int], None]
 """Hears of a path on the server, how many of its bytes are here, and its size."""
@@ -49,7 +52,7 @@ class SyncPorts:
     `token` names the file by which a server is tried; `least_free` bytes stay free on the disk.
     """
 
-    remote: Remote
+    remote: WebDavRemote
     journal: SyncJournal
     clock: Clock
     fs: FileSystem
@@ -230,7 +233,7 @@ STATED = ("sha256", "sha1", "md5")
 
 
 def fetch(
-    remote: Remote,
+    remote: WebDavRemote,
     file: RemoteFile,
     part: Path,
     pace: Pace,
@@ -238,7 +241,7 @@ def fetch(
 ) -> str:
     """Bring `part` to the whole of this version of `file`; return its SHA-256.
 
-    `on_bytes` gets how much of the file is there. Raises what `Remote.read` raises, SourceChanged
+    `on_bytes` gets how much of the file is there. Raises what `WebDavRemote.read` raises, SourceChanged
     if what came is not what was listed, and SourceUnreadable if it is not what the server's checksum
     says; the part is removed then. Unavailable leaves the part, which the next call resumes.
     """
@@ -264,7 +267,7 @@ def fetch(
 
 
 def _fill(
-    remote: Remote,
+    remote: WebDavRemote,
     file: RemoteFile,
     out: BinaryIO,
     sums: list[hashlib._Hash],
