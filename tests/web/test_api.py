@@ -246,16 +246,16 @@ def test_programs_see_what_the_board_shows(
     )
     operator = as_person("op")
 
-    (running,) = operator.get(f"{API}/running").json()["running"]
+    (running,) = operator.get(f"{API}/running").json()
     assert (running["id"], running["speed"], running["alive"]) == (job.job_id, 2.0, True)
     assert 500 < running["least_left_s"] < 900 < running["most_left_s"] < 1200
     saved = operator.get(f"{API}/savings").json()
     assert (saved["jobs"], len(saved["days"])) == (1, 30)
-    (library,) = operator.get(f"{API}/libraries").json()["libraries"]
+    (library,) = operator.get(f"{API}/libraries").json()
     assert (library["name"], library["problem"], library["encoded"]) == ("shows", "", 0)
     opened.backend.machines.tell("a" * 16, WorkerFacts(machine="the nas", version="0.1.0"))
     for what, by in (("drain", "op"), ("resume", "")):
-        (nas,) = operator.post(f"{API}/machines/the%20nas/{what}").json()["machines"]
+        (nas,) = operator.post(f"{API}/machines/the%20nas/{what}").json()
         assert (nas["facts"]["machine"], nas["drained_by"]) == ("the nas", by)
     assert operator.post(f"{API}/machines/desk/drain").status_code == 422
     bob = as_person("bob")

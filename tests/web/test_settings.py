@@ -335,7 +335,7 @@ def test_a_program_keeps_sync_accounts_as_the_page_does(
     kept = operator.put(at, json={**wanted, "schedule": ["22:00-06:00"], "password": None})
     refused = operator.put(at, json={**wanted, "password_file": "/etc/shadow"})
     odd = [operator.put(at, json={**wanted, "password": each}) for each in (["a"], "a\nb")]
-    (listed,) = operator.get("/api/v1/sync").json()["accounts"]
+    (listed,) = operator.get("/api/v1/sync").json()
 
     assert (made.status_code, again.status_code, refused.status_code) == (200, 200, 422)
     assert [each.status_code for each in (kept, *odd)] == [200, 422, 422]

@@ -47,8 +47,8 @@ def test_hours_are_set_and_the_change_is_undone(nas: TestClient, config: Path) -
 
     assert nas.put(f"{API}/hours", json=night).json() == {**night, "at_end": "border"}
     assert 'gate_command = "/usr/bin/true"' in config.read_text()
-    (change,) = nas.get(f"{API}/changes").json()["changes"]
-    undone = nas.post(f"{API}/changes/{change['number']}/undo").json()["changes"]
+    (change,) = nas.get(f"{API}/changes").json()
+    undone = nas.post(f"{API}/changes/{change['number']}/undo").json()
 
     assert config.read_text() == before
     assert [each["undone"] for each in undone] == ["", undone[0]["who"]]
@@ -95,7 +95,7 @@ def test_a_profile_is_copied_changed_and_deleted(nas: TestClient, config: Path) 
     assert changed["text"] == copied["text"].replace("crf: 24", "crf: 30")
     assert late.status_code == 409
     assert (folder / "mine.yaml").read_text() == whole["text"]
-    assert {"mine", "small"} <= {p["name"] for p in nas.get(f"{API}/profiles").json()["profiles"]}
+    assert {"mine", "small"} <= {p["name"] for p in nas.get(f"{API}/profiles").json()}
     assert [nas.delete(at).status_code for _ in range(2)] == [204, 404]
     assert not (folder / "mine.yaml").exists()
 
@@ -124,4 +124,4 @@ def test_what_is_wrong_is_said_and_nothing_is_changed(nas: TestClient, config: P
         assert answer.status_code == 422, answer.text
         assert words in answer.json()["detail"]
         assert config.read_text() == before
-        assert not nas.get(f"{API}/changes").json()["changes"]
+        assert not nas.get(f"{API}/changes").json()

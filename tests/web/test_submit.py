@@ -100,8 +100,8 @@ def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(
 ):
     clip = make_clip(media / "Shows" / "Season 01", name="E01 <b>.mkv", size="1920x1080")
 
-    (first,) = nas.post(JOBS, json={"path": str(clip), "profiles": ["720p"]}).json()["jobs"]
-    again, other = nas.post(JOBS, json={"path": str(clip)}).json()["jobs"]
+    (first,) = nas.post(JOBS, json={"path": str(clip), "profiles": ["720p"]}).json()
+    again, other = nas.post(JOBS, json={"path": str(clip)}).json()
 
     assert (first["profile"], first["result"]) == ("720p", "queue")
     assert (again["profile"], again["result"], again["job"]) == ("720p", "join", first["job"])
@@ -114,7 +114,7 @@ def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(
 def test_what_is_no_video_is_unreadable_and_makes_no_job(nas: TestClient, media: Path):
     (media / "Shows" / "notes.mkv").write_text("no video")
 
-    (found,) = nas.post(JOBS, json={"path": str(media / "Shows" / "notes.mkv")}).json()["jobs"]
+    (found,) = nas.post(JOBS, json={"path": str(media / "Shows" / "notes.mkv")}).json()
 
     assert (found["result"], found["job"], found["url"]) == ("unreadable", "", "")
     assert found["reason"]
@@ -128,7 +128,7 @@ def test_the_webhook_of_an_import_queues_its_file(nas: TestClient, media: Path, 
 
     sent = nas.post(
         f"{JOBS}/imported", content=body, headers={"Content-Type": "application/json"}
-    ).json()["jobs"]
+    ).json()
 
     assert [(each["profile"], each["result"]) for each in sent] == [
         ("720p", "queue"),
@@ -145,7 +145,7 @@ def test_an_upgrade_is_queued_beside_the_job_of_what_it_replaces(nas: TestClient
     def imported(path: Path) -> list[tuple[str, str]]:
         sent = json.dumps(body).replace("IMPORTED", str(path))
         headers = {"Content-Type": "application/json"}
-        found = nas.post(f"{JOBS}/imported", content=sent, headers=headers).json()["jobs"]
+        found = nas.post(f"{JOBS}/imported", content=sent, headers=headers).json()
         return [(each["result"], each["job"]) for each in found if each["profile"] == "720p"]
 
     ((_, first),) = imported(old)
@@ -216,7 +216,7 @@ def test_the_custom_script_of_the_recipe_does_what_it_says(nas: TestClient, medi
 def test_their_test_and_other_events_do_nothing(nas: TestClient, sender: str):
     answer = nas.post(f"{JOBS}/imported", json=RECORDED[sender])
 
-    assert (answer.status_code, answer.json()) == (200, {"jobs": []})
+    assert (answer.status_code, answer.json()) == (200, [])
 
 
 @pytest.mark.aws

@@ -7,10 +7,12 @@ from fastapi import Body, Query
 from hevcq.domain.job import JobRecord, Move
 from hevcq.domain.schedule import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
+from hevcq.ports.backend import WorkerProcess
 from hevcq.ports.ledger import JobFilter
 from hevcq.running.ingest import Submitted, submit_key, submit_path
 from hevcq.usecases.history.report import savings
 from hevcq.usecases.operations import pausing, status
+from hevcq.usecases.operations.pausing import ClosedStatus
 from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, keep_failed
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import move as move_jobs
@@ -53,20 +55,20 @@ def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> mod
 
 
 @router.post("/jobs")
-def submit_job(call: Operates, wanted: models.JobIn) -> models.SubmittedListOut:
+def submit_job(call: Operates, wanted: models.JobIn) -> list[models.SubmittedOut]:
     """Queue a video by its path or key; sent again, it names the same jobs and queues nothing."""
     if bool(wanted.path) == bool(wanted.key):
         raise UsageError("Send either a path or a key.")
     submit = submit_path if wanted.path else submit_key
     found = submit(call.app, wanted.path or wanted.key, wanted.profiles)
-    return models.SubmittedListOut(jobs=[_submitted_out(each) for each in found])
+    return [_submitted_out(each) for each in found]
 
 
 @router.post("/jobs/imported")
-def submit_import(call: Operates, sent: models.ImportIn) -> models.SubmittedListOut:
+def submit_import(call: Operates, sent: models.ImportIn) -> list[models.SubmittedOut]:
     """Queue what Sonarr or Radarr imported: the address for their webhook; other events do nothing."""
     found = [each for path in sent.paths() for each in submit_path(call.app, path, ())]
-    return models.SubmittedListOut(jobs=[_submitted_out(each) for each in found])
+    return [_submitted_out(each) for each in found]
 
 
 def _submitted_out(each: Submitted) -> models.SubmittedOut:
@@ -144,13 +146,15 @@ def undo_job(call: Operates, job_id: str) -> models.JobOut:
 
 
 @router.get("/machines")
-def list_machines(call: Operates) -> models.MachinesOut:
+def list_machines(call: Operates) -> list[WorkerProcess]:
     """List the machines that encode, with what they do."""
-    return models.MachinesOut(machines=status.machines_of(call.app.backend).processes())
+    return status.machines_of(call.app.backend).processes()
 
 
 @router.post("/machines/{name}/{to}")
-def change_machine(call: Operates, name: str, to: Literal["drain", "resume"]) -> models.MachinesOut:
+def change_machine(
+    call: Operates, name: str, to: Literal["drain", "resume"]
+) -> list[WorkerProcess]:
     """Let a machine take no new work and end what it encodes, or let it work again."""
     status.drain(call.app.backend, name, call.person.name if to == "drain" else "")
     return list_machines(call)
@@ -159,7 +163,7 @@ def change_machine(call: Operates, name: str, to: Literal["drain", "resume"]) ->
 @router.post("/pause")
 def pause(
     call: Operates, wanted: Annotated[models.PauseIn, Body(default_factory=models.PauseIn)]
-) -> models.ClosedListOut:
+) -> list[ClosedStatus]:
     """Pause work, of one profile or of all."""
     app = call.app
     made = Pause(
@@ -174,7 +178,7 @@ def pause(
 
 
 @router.post("/resume")
-def resume(call: Operates, wanted: OfProfile) -> models.ClosedListOut:
+def resume(call: Operates, wanted: OfProfile) -> list[ClosedStatus]:
     """End a pause, or all of them."""
     name = wanted.profile
     pausing.resume(call.app.backend.ledger, None if name is None else _known(call, name))
@@ -182,13 +186,13 @@ def resume(call: Operates, wanted: OfProfile) -> models.ClosedListOut:
 
 
 @router.get("/pause")
-def show_pause(call: Operates) -> models.ClosedListOut:
+def show_pause(call: Operates) -> list[ClosedStatus]:
     """Say why no work begins now."""
     app, hours = call.app, call.app.hours
     found = pausing.why_closed(
         app.backend.ledger, app.profiles, hours, app.clock.now(), app.condition()
     )
-    return models.ClosedListOut(closed=list(found))
+    return list(found)
 
 
 def _known(call: Call, name: str | None) -> str:
@@ -200,10 +204,10 @@ def _known(call: Call, name: str | None) -> str:
 @router.get("/running")
 def list_running(
     call: Operates, query: Annotated[models.PageQuery, Query()]
-) -> models.RunningListOut:
+) -> list[models.RunningOut]:
     """List the jobs that are encoded now, with the range of their time left."""
     found = overview(call.app.backend, call.app.clock, Here(), limit=query.limit)
-    return models.RunningListOut(running=[_running_out(each) for each in found.running])
+    return [_running_out(each) for each in found.running]
 
 
 def _running_out(job: RunningStatus) -> models.RunningOut:

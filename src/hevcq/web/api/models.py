@@ -21,9 +21,8 @@ from hevcq.domain.videos import (
     VideoStatus,
     Visibility,
 )
-from hevcq.ports.backend import WorkerProcess
 from hevcq.ports.videos import MAX_PAGE, UploadWay
-from hevcq.usecases.operations.pausing import MAX_PAUSE_S, ClosedStatus
+from hevcq.usecases.operations.pausing import MAX_PAUSE_S
 from hevcq.usecases.operations.status import QueueStatus
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
@@ -182,12 +181,6 @@ class ProfileOut(BaseModel):
     subscribed: bool
 
 
-class ProfilesOut(BaseModel):
-    """All formats."""
-
-    profiles: list[ProfileOut]
-
-
 class PageQuery(BaseModel):
     """How many."""
 
@@ -272,12 +265,6 @@ class SubmittedOut(Told):
     url: str = ""
 
 
-class SubmittedListOut(BaseModel):
-    """What became of the videos, one entry for each profile."""
-
-    jobs: list[SubmittedOut]
-
-
 class JobPage(BaseModel):
     """Jobs, most recently changed first."""
 
@@ -310,18 +297,6 @@ class RunningOut(Told):
     chunks: int
     chunks_done: int
     alive: bool
-
-
-class RunningListOut(BaseModel):
-    """Running jobs."""
-
-    running: list[RunningOut]
-
-
-class MachinesOut(BaseModel):
-    """The processes that encode, by machine; of one that works no more, `seen_s` grows."""
-
-    machines: list[WorkerProcess]
 
 
 class DayOut(BaseModel):
@@ -359,13 +334,6 @@ class LibraryOut(Told):
     saved: int = Field(validation_alias=AliasPath("line", "saved"))
 
 
-class LibrariesOut(BaseModel):
-    """The libraries of the settings, and of how many days their numbers are."""
-
-    libraries: list[LibraryOut]
-    days: int
-
-
 class SyncOut(Told):
     """A sync account as the settings have it; of its password only whether there is one. `limit` is in bytes/s."""
 
@@ -379,12 +347,6 @@ class SyncOut(Told):
     settle: float
     limit: int
     schedule: list[str]
-
-
-class SyncListOut(BaseModel):
-    """The sync accounts of the settings."""
-
-    accounts: list[SyncOut]
 
 
 class TestOut(BaseModel):
@@ -452,12 +414,6 @@ class ChangeOut(Told):
     undone: str
 
 
-class ChangesOut(BaseModel):
-    """The changes of the settings that are kept, newest first."""
-
-    changes: list[ChangeOut]
-
-
 class ProfileIn(Sent):
     """The profile that is meant; none: all."""
 
@@ -471,12 +427,6 @@ class PauseIn(ProfileIn):
     running: Annotated[RunningWork, Field(strict=False)] = Field(
         default=RunningWork.BORDER, description="what becomes of running work"
     )
-
-
-class ClosedListOut(BaseModel):
-    """Everything that keeps work from beginning now."""
-
-    closed: list[ClosedStatus]
 
 
 class Problem(BaseModel):

@@ -49,14 +49,11 @@ PROGRAM = "gate_command"
 
 
 @router.get("/libraries")
-def list_libraries(call: Operates) -> models.LibrariesOut:
-    """List the libraries of this machine with their state, and what was made of each."""
+def list_libraries(call: Operates) -> list[models.LibraryOut]:
+    """List the libraries of this machine with their state, and what the last 30 days made of each."""
     app = call.app
     found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
-    return models.LibrariesOut(
-        libraries=[models.LibraryOut.model_validate(each) for each in found],
-        days=DAYS,
-    )
+    return [models.LibraryOut.model_validate(each) for each in found]
 
 
 @router.put("/libraries/{name}")
@@ -78,7 +75,7 @@ def put_library(call: Operates, name: str, wanted: Table) -> models.LibraryOut:
         file, values, call.person.name, profiles=read_profiles(app.settings), former=former
     )
     app.adopt_settings(file.settings())
-    return next(each for each in list_libraries(call).libraries if each.name == name)
+    return next(each for each in list_libraries(call) if each.name == name)
 
 
 @router.delete("/libraries/{name}", status_code=204)
@@ -111,10 +108,10 @@ def _sent() -> Iterator[None]:
 
 
 @router.get("/sync")
-def list_sync(call: Operates) -> models.SyncListOut:
+def list_sync(call: Operates) -> list[models.SyncOut]:
     """List the sync accounts of the settings."""
     found = call.app.settings_file.settings().sync
-    return models.SyncListOut(accounts=[models.SyncOut.model_validate(each) for each in found])
+    return [models.SyncOut.model_validate(each) for each in found]
 
 
 @router.put("/sync/{name}")
@@ -273,14 +270,14 @@ def delete_own_profile(call: Operates, name: str) -> None:
 
 
 @router.get("/changes")
-def list_changes(call: Operates) -> models.ChangesOut:
+def list_changes(call: Operates) -> list[models.ChangeOut]:
     """List what was changed in the page, by programs and by `hevcq libraries add`, newest first."""
     found = call.app.settings_file.changes()
-    return models.ChangesOut(changes=[models.ChangeOut.model_validate(each) for each in found])
+    return [models.ChangeOut.model_validate(each) for each in found]
 
 
 @router.post("/changes/{number}/undo")
-def undo_change(call: Operates, number: int) -> models.ChangesOut:
+def undo_change(call: Operates, number: int) -> list[models.ChangeOut]:
     """Undo one change; later ones of other parts stay."""
     call.app.settings_file.undo(number, call.person.name)
     _adopt(call)

@@ -186,10 +186,9 @@ def show_usage(call: Reads) -> models.UsageOut:
 
 
 @router.get("/profiles")
-def list_profiles(call: Reads) -> models.ProfilesOut:
+def list_profiles(call: Reads) -> list[models.ProfileOut]:
     """List the formats."""
-    found = [
+    return [
         models.ProfileOut(name=name, description=each.description, subscribed=each.subscribe)
         for name, each in call.farm.profiles.items()
     ]
-    return models.ProfilesOut(profiles=found)
