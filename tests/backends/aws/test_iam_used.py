@@ -206,7 +206,7 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     letter = next(backend.queues["hevc"].dead_letters())
     wanted = DeadLetterFilter(("hevc",))
     list(redrive(backend, Again((), who="me"), wanted))
-    list(purge_letters(backend.queues, DeadLetterFilter(job=letter.task.job_id)))
+    purge_letters(backend.queues, DeadLetterFilter(letter=letter.task.job_id))
     again = Again([done.job_id], who="me")
     list(reprocess(backend, again))
     list(reprocess_missing(backend, replace(again, names=["TODO/"]), PROFILES, NoCatalog()))

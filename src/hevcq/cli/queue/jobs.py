@@ -15,7 +15,6 @@ from hevcq.cli.context import (
     DryRun,
     JobNames,
     Limit,
-    OfJob,
     PlainCommand,
     ProfileNames,
     Yes,
@@ -264,13 +263,12 @@ def list_letters(
     ctx: typer.Context,
     profile: ProfileNames = None,
     failure_class: OfClass = None,
-    job: OfJob = None,
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
     """List failed jobs, oldest first."""
     with cli_of(ctx).app() as opened:
-        wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
+        wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, limit=limit)
         found = ExpiredMessages(opened.backend).record_each(find(opened.backend.queues, wanted))
         if as_json:
             for name, letter in found:
@@ -313,7 +311,6 @@ def forget(
     letter: Annotated[str | None, Letter] = None,
     profile: ProfileNames = None,
     failure_class: OfClass = None,
-    job: OfJob = None,
     limit: Limit = None,
     yes: Yes = False,
 ) -> None:
@@ -324,13 +321,13 @@ def forget(
     cli = cli_of(ctx)
     with cli.app() as opened:
         names = _profiles(opened, profile)
-        wanted = DeadLetterFilter(names, failure_class, job, letter, limit=limit)
+        wanted = DeadLetterFilter(names, failure_class, letter or "", limit)
         count = sum(1 for _ in find(opened.backend.queues, wanted))
         question = f"Permanently delete {counted(count, 'dead letter')}?"
         if count and not yes and not confirmed(question):
             cli.echo("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
-        gone = sum(there for _, _, there in list(purge_letters(opened.backend.queues, wanted)))
+        gone = purge_letters(opened.backend.queues, wanted)
         cli.echo(f"{counted(gone, 'dead letter')} deleted.")
 
 

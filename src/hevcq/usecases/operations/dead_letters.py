@@ -30,51 +30,42 @@ ID_DIGITS = 32
 class DeadLetterFilter:
     """Which dead letters of which profiles; every given condition must hold.
 
-    `job` and `letter` may be the beginning of an id (a letter's also its job's).
-    `limit` is the largest number of letters; None for all.
+    `letter` is the id of a letter or of its job, or the beginning of one. `limit` is the largest number
+    of letters; None for all.
     """
 
     profiles: Sequence[str] = ()
     failure_class: FailureClass | None = None
-    job: str | None = None
-    letter: str | None = None
+    letter: str = ""
     limit: int | None = None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Return whether every given condition but profile and limit holds."""
+        if self.failure_class not in (None, letter.failure_class):
+            return False
+        ids = [letter.letter_id, letter.task.job_id if letter.task is not None else ""]
+        begins = len(self.letter) >= MIN_PREFIX and any(n.startswith(self.letter) for n in ids)
+        return begins or self.letter in {"", *ids}
 
 
 def find(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> Iterator[tuple[str, DeadLetter]]:
     """Yield (profile, dead letter), profile by profile, oldest first, without loading them all."""
-    whole = wanted.job if wanted.job and len(wanted.job) == ID_DIGITS else None
+    job_id = wanted.letter if len(wanted.letter) == ID_DIGITS else None
     letters = (
         (name, letter)
         for name in list(wanted.profiles) or sorted(queues)
-        for letter in queues[name].dead_letters(whole)
-        if _matches(letter, wanted)
+        for letter in queues[name].dead_letters(job_id)
+        if wanted.matches(letter)
     )
     return itertools.islice(letters, wanted.limit)
 
 
-def purge(
-    queues: Mapping[str, Queue], wanted: DeadLetterFilter
-) -> Iterator[tuple[str, DeadLetter, bool]]:
-    """Delete dead letters permanently; yield each with whether it was still there.
+def purge(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> int:
+    """Delete dead letters permanently; return how many were still there.
 
-    The ledger keeps the job as dead, with its reason.
+    The ledger keeps their jobs as dead, with their reasons.
     """
-    for name, letter in find(queues, wanted):
-        yield name, letter, queues[name].purge(letter)
-
-
-def _matches(letter: DeadLetter, wanted: DeadLetterFilter) -> bool:
-    if wanted.failure_class not in (None, letter.failure_class):
-        return False
-    job_id = letter.task.job_id if letter.task is not None else ""
-    if wanted.letter and wanted.letter != letter.letter_id:
-        ids = f"{letter.letter_id} {job_id}".split()
-        if len(wanted.letter) < MIN_PREFIX or not any(
-            each.startswith(wanted.letter) for each in ids
-        ):
-            return False
-    return job_id.startswith(wanted.job or "")
+    return sum(queues[name].purge(letter) for name, letter in find(queues, wanted))
 
 
 WORKER_LOOKS_EVERY_S = 900.0

@@ -370,7 +370,7 @@ def keep_failed(
     """
     for name in names:
         for job in list(jobs_named(backend, name, catalog)):
-            letters = DeadLetterFilter([job.profile], job=job.job_id)
+            letters = DeadLetterFilter([job.profile], letter=job.job_id)
             known = job.profile in backend.queues
             left = job.state is JobState.QUEUED and known and any(find(backend.queues, letters))
             if job.state is not JobState.DEAD and not left:
@@ -378,7 +378,7 @@ def keep_failed(
             backend.ledger.reopen(job.job_id, who=who, why="acknowledged")
             if _skip(backend, job.source, job.profile, job.reason):
                 if known:
-                    list(purge(backend.queues, letters))
+                    purge(backend.queues, letters)
                 yield job
 
 

@@ -374,7 +374,7 @@ def _job(request: Request) -> JobRecord:
 def show(request: Request) -> Response:
     """Show one job: what became of it and why, its history, its checks, and the commands."""
     app, job = services_of(request).app, _job(request)
-    letters = DeadLetterFilter([job.profile], job=job.job_id, limit=1)
+    letters = DeadLetterFilter([job.profile], letter=job.job_id, limit=1)
     known = job.state is JobState.DEAD and job.profile in app.backend.queues
     letter = next((each for _, each in find(app.backend.queues, letters)), None) if known else None
     number = whole(request.query_params.get("n", "0")) or 0
