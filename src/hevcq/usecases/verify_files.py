@@ -23,7 +23,6 @@ from hevcq.ports.encoder import (
     Encoder,
     EncodeReport,
     FramePairs,
-    OnProgress,
     SetFile,
     SpareFolder,
     VerifyRequest,
@@ -121,7 +120,6 @@ def verify_files(
     *,
     stop: threading.Event,
     scratch: SpareFolder,
-    on_progress: OnProgress = lambda _progress: None,
 ) -> VerifyFilesReport:
     """Check the certificate's digests (where there is one), then run gates G1 to G8.
 
@@ -133,7 +131,7 @@ def verify_files(
     """
     with _opened(encoder, request, stop, scratch) as subject:
         check, notices = _check(encoder, request, subject, stop)
-        results = _verified(encoder, check, request, on_progress=on_progress, stop=stop)
+        results = _verified(encoder, check, request, stop)
     gates = [*_digests(request, stop), *(_honest(result, request) for result in results)]
     return VerifyFilesReport(tuple(gates), notices)
 
@@ -226,8 +224,6 @@ def _verified(
     encoder: Encoder,
     check: VerifyRequest,
     request: VerifyFilesRequest,
-    *,
-    on_progress: OnProgress,
     stop: threading.Event,
 ) -> tuple[GateResult, ...]:
     """Run the gates of one file, or those of a set that is named by its master playlist."""
@@ -240,7 +236,7 @@ def _verified(
             remedy="Name the rendition's profile with --profile.",
         )
     if not of_set:
-        return encoder.verify(check, on_progress=on_progress, stop=stop)
+        return encoder.verify(check, on_progress=_unseen, stop=stop)
     if request.certificate is not None:
         names = [file.name for file in request.certificate.files]
     else:
@@ -248,7 +244,11 @@ def _verified(
         names = [path.relative_to(folder).as_posix() for path in below if path.name != MASTER]
     files = (SetFile(name, mimetypes.guess_type(name)[0] or "") for name in (*names, MASTER))
     whole = replace(check, output=folder, report=replace(check.report, files=tuple(files)))
-    return encoder.verify(whole, on_progress=on_progress, stop=stop)
+    return encoder.verify(whole, on_progress=_unseen, stop=stop)
+
+
+def _unseen(_progress: object) -> None:
+    """Show nothing."""
 
 
 def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:

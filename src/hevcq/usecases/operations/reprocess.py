@@ -44,7 +44,6 @@ class JobResult(StrEnum):
     WOULD_CANCEL = "would_cancel"
     ENDED = "ended"
     MOVED = "moved"
-    WOULD_MOVE = "would_move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,34 +312,24 @@ def _cancel_one(backend: Backend, job: JobRecord, who: str, *, dry_run: bool) ->
 NO_ORDER = "Amazon SQS keeps no order and no priorities, so no job can be moved."
 
 
-def move(
-    backend: Backend,
-    names: Sequence[str],
-    where: Move,
-    *,
-    profiles: Sequence[str] = (),
-    dry_run: bool = False,
-    catalog: Catalog | None = None,
-) -> Iterator[JobChange]:
-    """Move the waiting jobs of paths, folders, keys or job ids in their queues.
+def move(backend: Backend, names: Sequence[str], where: Move) -> Iterator[JobChange]:
+    """Move the waiting ones of these jobs, named by their ids, in their queues.
 
     Raises UsageError where a queue keeps no order.
     """
-    named = chain.from_iterable(jobs_named(backend, name, catalog) for name in names)
-    waiting = [
-        job for job in named if job.state is JobState.QUEUED and job.profile in backend.queues
-    ]
-    found = {job.job_id: job for job in waiting if not profiles or job.profile in profiles}
-    moved = set(found) if dry_run else set[str]()
+    named = chain.from_iterable(jobs_named(backend, name) for name in names)
+    found = {
+        job.job_id: job
+        for job in named
+        if job.state is JobState.QUEUED and job.profile in backend.queues
+    }
     for profile in {job.profile for job in found.values()}:
         if not backend.queues[profile].ordered:
             raise UsageError(NO_ORDER)
-        if not dry_run:
-            sources = [job.source for job in found.values() if job.profile == profile]
-            tasks = [Task(source=source, profile=profile) for source in sources]
-            moved |= backend.queues[profile].move(tasks, where)
-    result = JobResult.WOULD_MOVE if dry_run else JobResult.MOVED
-    yield from (JobChange(job, result) for name, job in found.items() if name in moved)
+        mine = [job for job in found.values() if job.profile == profile]
+        tasks = [Task(source=job.source, profile=profile) for job in mine]
+        moved = backend.queues[profile].move(tasks, where)
+        yield from (JobChange(job, JobResult.MOVED) for job in mine if job.job_id in moved)
 
 
 def _clear(backend: Backend, job: JobRecord) -> None:
