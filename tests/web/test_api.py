@@ -250,7 +250,7 @@ def test_programs_see_what_the_board_shows(
     assert (running["id"], running["speed"], running["alive"]) == (job.job_id, 2.0, True)
     assert 500 < running["least_left_s"] < 900 < running["most_left_s"] < 1200
     saved = operator.get(f"{API}/savings").json()
-    assert (saved["jobs"], len(saved["days"])) == (1, 30)
+    assert (saved["jobs"], len(saved["by_day"])) == (1, 30)
     (library,) = operator.get(f"{API}/libraries").json()
     assert (library["name"], library["problem"], library["encoded"]) == ("shows", "", 0)
     opened.backend.machines.tell("a" * 16, WorkerFacts(machine="the nas", version="0.1.0"))

@@ -10,7 +10,7 @@ from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.backend import WorkerProcess
 from hevcq.ports.ledger import JobFilter
 from hevcq.running.ingest import Submitted, submit_key, submit_path
-from hevcq.usecases.history.report import savings
+from hevcq.usecases.history.report import Savings, savings
 from hevcq.usecases.operations import pausing, status
 from hevcq.usecases.operations.pausing import ClosedStatus
 from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, keep_failed
@@ -219,14 +219,6 @@ def _running_out(job: RunningStatus) -> models.RunningOut:
 
 
 @router.get("/savings")
-def show_savings(call: Operates) -> models.SavingsOut:
-    """Sum up what was saved in the last days, by day."""
-    found = savings(gathered(call.app), call.app.profiles, call.app.clock.now())
-    days = [models.DayOut(day=day.isoformat(), saved=count) for day, count in found.by_day]
-    return models.SavingsOut(
-        jobs=found.jobs,
-        before=found.before,
-        after=found.after,
-        saved=found.saved,
-        days=days,
-    )
+def show_savings(call: Operates) -> Savings:
+    """Sum up what was saved in the last days, by day (UTC): bytes of sources and of their renditions."""
+    return savings(gathered(call.app), call.app.profiles, call.app.clock.now())

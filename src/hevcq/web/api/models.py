@@ -299,23 +299,6 @@ class RunningOut(Told):
     alive: bool
 
 
-class DayOut(BaseModel):
-    """Bytes saved on a day (UTC); negative: the renditions were larger."""
-
-    day: str
-    saved: int
-
-
-class SavingsOut(BaseModel):
-    """Bytes of sources and renditions of the last days."""
-
-    jobs: int
-    before: int
-    after: int
-    saved: int
-    days: list[DayOut]
-
-
 class LibraryOut(Told):
     """A library; `problem` says why it cannot be used, or is empty.
 
