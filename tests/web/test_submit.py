@@ -106,7 +106,7 @@ def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(
     assert (first["profile"], first["result"]) == ("720p", "queue")
     assert (again["profile"], again["result"], again["job"]) == ("720p", "join", first["job"])
     assert (other["profile"], other["result"]) == ("av1", "queue")
-    assert nas.get(first["url"]).json()["state"] == "queued"
+    assert nas.get(f"{JOBS}/{first['job']}").json()["state"] == "queued"
     assert len(nas.get(JOBS).json()["jobs"]) == 2
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_video_is_unreadable_and_makes_no_job(nas: TestClient, media:
 
     (found,) = nas.post(JOBS, json={"path": str(media / "Shows" / "notes.mkv")}).json()
 
-    assert (found["result"], found["job"], found["url"]) == ("unreadable", "", "")
+    assert (found["result"], found["job"]) == ("unreadable", "")
     assert found["reason"]
 
 

@@ -293,7 +293,11 @@ def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a video for one profile; `job` is "" where there is none, `reason` why."""
+    """What became of a video for one profile; `job` is "" where there is none.
+
+    `result`: queue (now), join (queued before), done, collect (not yet in place), skip, refuse, failed,
+    unreadable, or on AWS the job's state. `reason` says why.
+    """
 
     profile: str
     result: str

@@ -55,25 +55,18 @@ def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> mod
 
 
 @router.post("/jobs")
-def submit_job(call: Operates, wanted: models.JobIn) -> list[models.SubmittedOut]:
+def submit_job(call: Operates, wanted: models.JobIn) -> list[Submitted]:
     """Queue a video by its path or key; sent again, it names the same jobs and queues nothing."""
     if bool(wanted.path) == bool(wanted.key):
         raise UsageError("Send either a path or a key.")
     submit = submit_path if wanted.path else submit_key
-    found = submit(call.app, wanted.path or wanted.key, wanted.profiles)
-    return [_submitted_out(each) for each in found]
+    return submit(call.app, wanted.path or wanted.key, wanted.profiles)
 
 
 @router.post("/jobs/imported")
-def submit_import(call: Operates, sent: models.ImportIn) -> list[models.SubmittedOut]:
+def submit_import(call: Operates, sent: models.ImportIn) -> list[Submitted]:
     """Queue what Sonarr or Radarr imported: the address for their webhook; other events do nothing."""
-    found = [each for path in sent.paths() for each in submit_path(call.app, path, ())]
-    return [_submitted_out(each) for each in found]
-
-
-def _submitted_out(each: Submitted) -> models.SubmittedOut:
-    shown = models.SubmittedOut.model_validate(each)
-    return shown.model_copy(update={"url": f"/api/v1/jobs/{each.job}" if each.job else ""})
+    return [each for path in sent.paths() for each in submit_path(call.app, path, ())]
 
 
 def job_out(job: JobRecord) -> models.JobOut:

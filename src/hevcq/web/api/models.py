@@ -251,20 +251,6 @@ class ImportIn(BaseModel):
         return list(dict.fromkeys(each.path for each in files)) if self.event == "Download" else []
 
 
-class SubmittedOut(Told):
-    """What became of the video for one profile; `url` is the job's address, "" without a job.
-
-    `result`: queue (now), join (queued before), done, collect (not yet in place), skip, refuse, failed,
-    unreadable, or on AWS the job's state. `reason` says why.
-    """
-
-    profile: str
-    result: str
-    job: str
-    reason: str
-    url: str = ""
-
-
 class JobPage(BaseModel):
     """Jobs, most recently changed first."""
 
