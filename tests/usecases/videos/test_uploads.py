@@ -20,6 +20,7 @@ from hevcq.usecases.videos.uploads import (
     EXPIRE_S,
     complete_upload,
     look_after,
+    prolong,
 )
 from support.videos import CLIP, VideoBench
 
@@ -129,8 +130,10 @@ def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench)
     bench.clock.advance(EXPIRE_S - 1)
     look_after(bench.farm)
     assert bench.now(video).status is VideoStatus.UPLOADING
+    later = prolong(bench.farm, bench.now(video))  # bytes came
+    assert later.upload.expires_at == bench.clock.now() + EXPIRE_S
 
-    bench.clock.advance(1)
+    bench.clock.advance(EXPIRE_S)
     assert look_after(bench.farm) == 1
     after = bench.now(video)
     assert after.status is VideoStatus.FAILED
