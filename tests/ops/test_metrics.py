@@ -118,17 +118,6 @@ def test_more_values_than_one_line_may_hold_become_more_lines():
     assert sizes == [100, 100, 50]
 
 
-def test_a_queue_that_cannot_be_counted_any_more_loses_its_old_numbers():
-    farm = Metered()
-    farm.meter.queue("hevc", QueueDepth(ready=3, in_flight=1, delayed=0, dead=2, oldest_s=60.0))
-    assert farm.text()['hevcq_queue_oldest_seconds{profile="hevc"}'] == 60
-    assert farm.text()['hevcq_queue_dead_letters{profile="hevc"}'] == 2
-
-    farm.meter.queue("hevc", None)
-
-    assert (farm.text(), farm.lines()) == ({}, [])
-
-
 @pytest.mark.parametrize(("ready", "oldest"), [(0, 0.0), (5, None)])
 def test_an_age_that_a_service_does_not_tell_is_not_made_up(ready, oldest):
     farm = Metered()
@@ -194,15 +183,20 @@ def test_a_report_counts_the_queues_and_writes_lines_at_its_pace(tmp_path):
     assert {"JobsEnded", "QueueReady", "QueueOldestSeconds"} <= names
 
 
-def test_a_queue_that_does_not_answer_is_reported_once_and_the_rest_is_reported(tmp_path, capsys):
+def test_a_queue_that_does_not_answer_loses_its_old_numbers_and_is_reported_once(tmp_path, capsys):
     metered, written = Metered(), []
-    queue = Queue(*[Unavailable("SQS does not answer.")] * 3)
+    depth = QueueDepth(ready=3, in_flight=1, delayed=0, dead=2, oldest_s=60.0)
+    queue = Queue(depth, *[Unavailable("SQS does not answer.")] * 3)
     report = report_of(Farm(tmp_path), metered, queue, written)
+    report.step()
+    assert 2 in [value for name, value in metered.text().items() if "queue_dead_letters" in name]
     for _ in range(3):
         metered.done()
         report.step()
 
     assert [checked(line).get("JobsEnded") for line in written].count(1) == 3
+    assert not [name for name in metered.text() if "queue" in name]
+    assert ["QueueReady" in checked(line) for line in written].count(True) == 1
     said = capsys.readouterr()
     assert (said.out + said.err).count("queue_not_counted") == 1
 
