@@ -89,6 +89,12 @@ def test_each_damage_is_caught_by_its_gate(tmp_path, name):
     assert caught(pair.judge(spoilt(pair, tmp_path, *words))) is gate
 
 
+def test_each_of_several_videos_is_compared(tmp_path):
+    pair = pair_once("two.mkv", extra=("-t", "1", "-map", "0:v"))
+    first = (*COPY, *X265, "-c:v:1", "copy", *SAME_TIMES, "-filter:v:0", "vflip")
+    assert caught(pair.judge(spoilt(pair, tmp_path, *first))) is Gate.G8
+
+
 def test_a_wrong_rotation_is_caught(tmp_path):
     pair = pair_once("source.mp4")
     assert caught(pair.judge(turned(spoilt(pair, tmp_path, *COPY), 0, 1, -1, 0))) is Gate.G2
