@@ -1,8 +1,6 @@
 """Doctor, and a data folder that cannot be used: a sentence, a way out, an exit code."""
 
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -103,19 +101,6 @@ def test_a_wrong_clock_is_a_finding(
 
     assert ran.code == ExitCode.UNFIT
     assert any(said in line for line in wrong(ran))
-
-
-def test_a_ledger_from_the_future_is_a_finding(hevcq, fake_ffmpeg, farm, data_dir: Path):
-    fake_ffmpeg("7.1")
-    farm.queued("a.mp4")
-    with closing(sqlite3.connect(data_dir / "hevcq.db")) as database, database:
-        database.execute("UPDATE job SET updated_at = updated_at + 86400")
-    database.close()
-
-    ran = hevcq("doctor")
-
-    assert ran.code == ExitCode.STORAGE
-    assert any("from the future" in line for line in wrong(ran))
 
 
 @pytest.mark.parametrize("command", [["status", "--json"], ["failures", "list"], ["worker"]])

@@ -56,16 +56,6 @@ def test_a_second_folder_of_that_name_gets_a_number(
     assert "TV-2" in hevcq("libraries", "list").out
 
 
-def test_a_folder_whose_name_no_settings_file_can_hold_is_refused(
-    hevcq: Run, tmp_path: Path, settings_file: Path
-) -> None:
-    ran = hevcq("libraries", "add", folder(Path(f"{tmp_path}/caf\udce9")))
-
-    assert ran.code == ExitCode.CONFIG
-    assert "UTF-8 text, which cannot hold a name that is not. Rename that folder." in ran.err
-    assert not settings_file.exists()
-
-
 def test_the_same_folder_is_not_added_twice(
     hevcq: Run, tmp_path: Path, settings_file: Path
 ) -> None:

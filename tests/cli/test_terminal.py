@@ -54,19 +54,6 @@ def test_a_terminal_of_80_columns_is_never_overrun(hevcq, farm, monkeypatch, wor
     assert [line for line in lines if len(line) > 80] == []
 
 
-def test_a_long_sentence_of_a_table_in_a_file_goes_below_its_row_and_names_stay_whole():
-    name, why = "/srv/" + "long " * 30, "It is damaged. " * 20
-    lines = render.fit(("file", "why"), [(name, why), ("b.mp4", "Short.")], None)
-
-    assert [line.strip() for line in lines[:2]] == ["file", name.strip()]
-    assert max(map(len, lines)) <= 200
-    assert " ".join(lines[2:4]).split() == why.split()
-    assert render.fit(("file", "why"), [("b.mp4", "Short.")], None)[1].split() == [
-        "b.mp4",
-        "Short.",
-    ]
-
-
 def test_a_long_name_is_cut_to_what_the_terminal_has_left_and_keeps_its_end():
     name = "A long name of a series - S01E02 - and its title.mp4"
     lines = render.fit(("file", "size"), [(name, "1.4 GiB")], 40)

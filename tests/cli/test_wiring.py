@@ -1,6 +1,5 @@
 """The app opens what is used, once, and closes what it opened."""
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from hevcq.usecases.operations.pausing import SPENT_EVERY_S
 from hevcq.usecases.placement.originals import FIRST_S
 from hevcq.wiring.app import App
 from hevcq.wiring.worker import build_pool, watchers
-from hevcq.worker.monitoring.watchers import Background, load_now
+from hevcq.worker.monitoring.watchers import Background
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.jobs import Farm
@@ -41,15 +40,6 @@ def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
     assert {"hevc", "720p", "1080p"} <= set(shipped)
     assert "webm" not in shipped
     assert set(named) == {"hevc", "webm"}
-
-
-def test_load_of_this_machine_is_what_its_system_says(tmp_path: Path):
-    found = load_now(tmp_path / "not" / "there")
-
-    assert found.load is not None
-    assert found.memory is not None
-    assert 0 < (found.memory_free or 0) <= found.memory
-    assert 0 < (found.scratch_free or 0) <= shutil.disk_usage(tmp_path).total
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from contracts.backends import LATE, MAX_RECEIVES, SIGNALS, VISIBILITY_S, World, task
-from contracts.messages import DAMAGED, one, take
 from hevcq.domain.job import Move, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery
+
+DAMAGED = Bury(reason="it is damaged", failure_class=FailureClass.DAMAGED, tail=("line 1", "é 2"))
+
+
+def take(world: World, limit: int = 10, *, queue: str = "hevc") -> list[Delivery]:
+    return world.backend.queues[queue].receive(limit, wait_s=0, stop=threading.Event())
+
+
+def one(world: World) -> Delivery:
+    (delivery,) = take(world)
+    return delivery
 
 
 def letters(world: World) -> list[DeadLetter]:

@@ -1,8 +1,12 @@
 """Hardware encoders: found by trial, set aside when they fail, and never the reason a video is lost.
 
 Nothing here runs on hardware: a stand-in fails as drivers do (`support.gpu`).
+
+One second, encoded and verified as a job would be, tells which profiles this ffmpeg can make.
 """
 
+import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,22 +18,24 @@ from pydantic import ValidationError
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.chunking import KeyFrame, KeyIndex, whole_file_reason
 from hevcq.domain.formats import FAMILIES, quality_options
-from hevcq.domain.media.facts import Colour, LightLevel
+from hevcq.domain.media.facts import Colour, LightLevel, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass, classify
-from hevcq.errors import EncoderFailed, WorkerUnfit
+from hevcq.errors import EncoderFailed, MediaRefused, WorkerUnfit
 from hevcq.ffmpeg import hardware as trials
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
-from hevcq.ffmpeg.inputs import FfmpegTools, access_to
+from hevcq.ffmpeg.inputs import FfmpegTools, access_to, require_able
 from hevcq.ports.encoder import VerifyRequest
+from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip
 from support.gpu import gpu_ffmpeg, set_mode
 from support.media_facts import media, profile, video
+from support.media_facts import profile as recipe
 from support.rendition import TOOLS, request_for, request_of
 
 STOP = threading.Event()
@@ -321,3 +327,134 @@ def test_what_no_hardware_takes_is_refused_for_good_where_software_is_forbidden(
     assert Devices(lambda _name, _stop: "", ManualClock()).choose(*plan_of(**facts), STOP)[0] == ""
     for allowed in ({**NVENC}, {**NVENC, "encoder": ["software"], "fallback": "refuse"}):
         assert isinstance(make_plan(profile("hevc", video=allowed), info), EncodePlan)
+
+
+PROFILES = load_profiles(installed_folder())
+HEVC = PROFILES["hevc"]
+GREY = "-filter:0 lutyuv=y=128"
+SILENT = "-an"
+
+
+def encoder(program: str | Path = "ffmpeg", passes: Path | None = None) -> FfmpegEncoder:
+    return FfmpegEncoder(str(program), "ffprobe", ManualClock(), sandboxed=False, passes=passes)
+
+
+def script(folder: Path, body: str) -> Path:
+    """Write a program that does `body` where a video is encoded by x265, and is ffmpeg elsewhere."""
+    path, real = folder / "ffmpeg", shutil.which("ffmpeg")
+    path.write_text(
+        f'#!/bin/sh\ncase "$*" in *libx265*) ;; *) exec {real} "$@";; esac\n'
+        f'{body}\nexec {real} "$@"\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+def adding(options: str) -> str:
+    """Return a body that adds options to the output."""
+    return (
+        "n=$#; while [ $n -gt 0 ]; do a=$1; shift; n=$((n-1))\n"
+        f'[ "$a" = "-c:0" ] && set -- "$@" {options}; set -- "$@" "$a"; done'
+    )
+
+
+def run_test(ready: FfmpegEncoder, folder: Path, profile: Profile = HEVC, **options) -> bool:
+    """Run a self-test; return whether it made anything."""
+    place = folder / f"test-{len(list(folder.iterdir()))}"
+    place.mkdir()
+    ready.self_test(profile, place, stop=threading.Event(), **options)
+    return any(place.iterdir())
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_each_profile_of_the_box_passes_here(profile, tmp_path):
+    run_test(encoder(), tmp_path, profile)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("echo 'Unrecognized option enc_time_base.' >&2; exit 1", "Unrecognized option"),
+        (adding(GREY), "G8"),
+        (adding(SILENT), "G3"),
+        ("kill -SEGV $$", "signal SIGSEGV"),
+    ],
+    ids=["it refuses an option", "its pictures are grey", "it drops the sound", "it crashes"],
+)
+def test_a_build_that_fails_is_named_with_the_reason_of_the_gate(tmp_path, body, why):
+    broken = encoder(script(tmp_path, body))
+
+    with pytest.raises(WorkerUnfit, match=why) as caught:
+        run_test(broken, tmp_path)
+
+    assert "cannot make the profile hevc on this machine" in caught.value.message
+    assert caught.value.remedy
+
+
+def test_a_pass_is_remembered_by_all_processes_until_the_build_or_the_recipe_is_another(tmp_path):
+    program = script(tmp_path, "")
+
+    def runs(profile: Profile = HEVC) -> bool:
+        """Return whether a new process encodes anything."""
+        return run_test(encoder(program, tmp_path / "passes"), tmp_path, profile)
+
+    assert runs()
+    assert not runs()
+    finer = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"crf": 20.0})})
+    assert runs(finer)
+    assert not runs()
+    assert not runs(finer)
+    os.utime(program, ns=(1, 1))
+    assert runs()
+
+
+def test_a_build_that_passed_and_fails_later_is_tested_again(tmp_path):
+    switch = tmp_path / "broken"
+    ready = encoder(script(tmp_path, f"[ -e {switch} ] && exit 1"), tmp_path / "passes")
+    run_test(ready, tmp_path)
+    switch.touch()
+    with pytest.raises(WorkerUnfit):
+        run_test(ready, tmp_path, again=True)
+
+    with pytest.raises(WorkerUnfit):
+        run_test(ready, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("hevc", (640, 360)), ("720p", (1706, 960))], ids=["as it is", "scaled"]
+)
+def test_a_test_clip_is_one_second_of_a_size_that_the_profile_changes(tmp_path, name, size):
+    ready = encoder()
+
+    ready.write_test_clip(tmp_path / "clip.mp4", PROFILES[name])
+
+    info = ready.probe(str(tmp_path / "clip.mp4"), stop=threading.Event())
+    (picture,) = info.of_kind(StreamKind.VIDEO)
+    assert (picture.video.width, picture.video.height) == size
+    assert len(info.of_kind(StreamKind.AUDIO)) == 1
+    assert info.duration_s == pytest.approx(1, abs=0.1)
+
+
+EIGHT = "    Supported pixel formats: yuv420p gray\nlibx265 AVOptions:"
+
+
+def asked_of(said: str, bits: int, name: str = "hevc") -> list[str]:
+    """Return which encoders are asked for their pixels, and each says so much."""
+    pixels = "yuv420p" if bits == 8 else "yuv420p10le"
+    found = media(video(codec="hevc", pixel_format=pixels, bit_depth=bits))
+    plan = make_plan(recipe(name, video={"skip_codecs": []}, hls={"hevc": True}), found)
+    encoders: list[str] = []
+    require_able(lambda encoder: encoders.append(encoder) or said, plan)
+    return encoders
+
+
+def test_only_pictures_of_more_than_8_bits_ask_what_the_encoder_takes():
+    assert asked_of(EIGHT, 8) == []
+    assert asked_of(EIGHT.replace("gray", "yuv420p10le"), 10) == ["libx265"]
+    assert asked_of("Codec 'libx265' is not recognized", 10) == ["libx265"]
+
+
+@pytest.mark.parametrize("name", ["hevc", "hls"])
+def test_an_encoder_that_does_not_name_the_planned_pixels_is_refused(name):
+    with pytest.raises(MediaRefused, match="10 bits, which libx265 of this ffmpeg cannot write"):
+        asked_of(EIGHT, 10, name)

@@ -68,24 +68,6 @@ def test_a_second_value_that_matroska_gets_no_word_of_is_a_loss(tmp_path: Path) 
     assert plan.losses == ("©ART of the movie list", "---- of the movie list")
 
 
-def test_a_lost_entry_of_quicktimes_table_is_named_by_its_key(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path, name="a.mp4", size="64x64", seconds=1, audio=False)
-    keys = b"".join(box(b"mdta", name) for name in (b"com.example.first", b"com.example.second"))
-    found = (box(n.to_bytes(4, "big"), box(b"data", bytes(8) + b"\xff\xfe")) for n in (2, 3))
-    table = (
-        box(b"hdlr", bytes(8) + b"mdta" + bytes(13)),
-        box(b"keys", struct.pack(">II", 0, 2) + keys),
-        box(b"ilst", b"".join(found)),
-    )
-
-    _, plan = planned(add_boxes(clip, ((b"moov",), box(b"meta", bytes(4) + b"".join(table)))))
-
-    assert plan.losses == (
-        "QuickTime tag com.example.second of the movie list",
-        "QuickTime tag 3 of the movie list",
-    )
-
-
 @pytest.mark.parametrize(
     ("made", "problem"),
     [

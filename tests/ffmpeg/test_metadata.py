@@ -108,14 +108,6 @@ def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path: Path) ->
     assert {k.lower(): v for k, v in made.tags.items()}["director"] == "Fünf / 5"
 
 
-def test_the_reel_of_a_time_code_is_kept(tmp_path: Path) -> None:
-    code = ("-metadata:s:v", "timecode=01:00:00:00", "-metadata:s:v", "reel_name=A001")
-
-    _, made = rendition(clip_of(tmp_path, "a.mov", code))
-
-    assert made.streams[1].tags["reel_name"] == "A001"
-
-
 @pytest.mark.parametrize("container", ["mkv", "mp4"])
 def test_the_station_of_a_broadcast_is_kept(tmp_path: Path, container: str) -> None:
     station = ("-metadata", "service_name=Das Erste", "-metadata", "service_provider=ARD")
@@ -167,16 +159,6 @@ def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path) 
         other = made.model_copy(update={"streams": (made.streams[0], *tracks)})
         assert stream_problems(plan, info, other), spoilt
     assert plan.losses == ("sound in fra (stream 2)",)
-
-
-def test_more_than_the_index_has_room_for_is_a_named_loss(tmp_path: Path) -> None:
-    clip = with_boxes(clip_of(tmp_path), user_data=box(b"smta", b"x" * 200_000) + CAMERA)
-
-    _, plan = planned(clip)
-    _, made = rendition(clip)
-
-    assert plan.losses == ("Samsung's camera data (smta) of the movie",)
-    assert any("HMMT" in item.name for item in made.metadata)
 
 
 def test_a_rendition_that_lacks_what_was_promised_fails_the_stream_ledger(tmp_path) -> None:

@@ -166,13 +166,6 @@ def test_the_command_finds_the_folder_of_the_settings_file(tmp_path):
     assert str(tmp_path / "elsewhere") in ran.stdout
 
 
-@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["a", "b"], 2), (["--nope"], 2)])
-def test_the_command_called_wrongly_says_how(words, code):
-    ran = command(*words)
-
-    assert (ran.returncode, "usage: hevcq-health" in ran.stdout) == (code, True)
-
-
 def test_the_check_loads_only_the_standard_library():
     script = (
         "import sys; before = set(sys.modules); import hevcq.alive; "

@@ -1,8 +1,10 @@
 """Scale-in protection: on with the first work in hand, off with the last, and never in the way."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import ThreadingHTTPServer
 
 import pytest
 
@@ -14,9 +16,54 @@ from hevcq.wiring.worker import watchers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import PROTECT_S, RENEW_S, RETRY_S, PoolState, ScaleInGuard
 from hevcq.worker.pool import WorkerPool
-from ops.agent import Agent, agent
 from support.clips import ManualClock
 from support.fakes.farm import Farm
+from support.standin import Quiet, running
+
+PATH = "/api/1234/task-protection/v1/state"
+
+
+class Agent(ThreadingHTTPServer):
+    """Remembers each wanted state in `asked`; `answers` are sent before the right ones."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[dict[str, object]] = []
+        self.answers: list[bytes | None] = []
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/api/1234"
+
+    @property
+    def states(self) -> list[bool]:
+        return [bool(wanted["ProtectionEnabled"]) for wanted in self.asked]
+
+
+class _Handler(Quiet):
+    def do_PUT(self) -> None:
+        agent = self.server
+        assert isinstance(agent, Agent)
+        wanted = json.loads(self.body())
+        assert self.path == PATH, self.path
+        agent.asked.append(wanted)
+        answer = json.dumps({"protection": wanted}).encode()
+        if agent.answers:
+            given = agent.answers.pop(0)
+            if given is None:
+                self.close_connection = True
+                return
+            answer = given
+        self.reply(200, answer)
+
+
+@contextmanager
+def agent() -> Iterator[Agent]:
+    """Serve until the block ends."""
+    with running(Agent()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -86,12 +133,6 @@ def test_a_request_that_fails_is_repeated_soon(ecs, answer):
     guard.see(0)
 
     assert ecs.states == [True, True, False, False]
-
-
-@pytest.mark.parametrize(("seconds", "minutes"), [(0, 1), (61, 2), (10**9, 2880)])
-def test_protection_is_asked_for_in_whole_minutes_within_the_agents_bounds(ecs, seconds, minutes):
-    assert TaskProtection(ecs.uri).protect(seconds)
-    assert ecs.asked == [{"ProtectionEnabled": True, "ExpiresInMinutes": minutes}]
 
 
 def test_a_protection_whose_answer_was_lost_is_ended_too(ecs):

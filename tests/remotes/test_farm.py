@@ -62,18 +62,6 @@ def test_fetch_resumes_where_the_connection_broke(tmp_path: Path) -> None:
     assert asked == ["bytes=0-10239", "bytes=3000-10239", "bytes=6000-10239"]
 
 
-def test_a_slow_fetch_that_breaks_again_and_again_goes_on_while_bytes_come(tmp_path: Path) -> None:
-    def serve(request: http.Request) -> http.Response:
-        span = request.headers["range"].removeprefix("bytes=")
-        begin = int(span.partition("-")[0])
-        stream = Torn(SOURCE[begin : begin + 40])  # 12 minutes in all
-        return http.Response(206, stream=stream, headers={"Content-Range": f"bytes {span}/10240"})
-
-    farm(serve).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
-
-    assert (tmp_path / "source").read_bytes() == SOURCE
-
-
 def test_fetch_is_given_up_when_the_farm_stays_away(tmp_path: Path) -> None:
     def away(_request: http.Request) -> http.Response:
         raise http.ConnectError("refused")

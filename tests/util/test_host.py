@@ -36,12 +36,6 @@ def test_cores_and_memory_bound_the_slots(cores: float, memory: int, slots: int,
     assert (found.slots, found.threads) == (slots, threads)
 
 
-def test_what_a_person_wants_is_not_second_guessed():
-    found = capacity(5, cores=2, memory=GIB)
-
-    assert (found.slots, found.threads) == (5, 1)
-
-
 def write(folder: Path, name: str, text: str) -> Path:
     (folder / name).write_text(text)
     return folder

@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -61,32 +59,6 @@ def test_a_traceback_keeps_its_lines_and_nothing_else():
     assert "Traceback (most recent call last):\n" in stream.getvalue()
     assert r"of \x1b[2J.mp4" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
-
-
-def test_a_logger_that_was_made_before_logging_was_set_up_obeys_it():
-    early = log.get_logger(job="j1")
-    stream = io.StringIO()
-
-    log.configure("info", "json", stream)
-    early.info("late")
-
-    assert json.loads(stream.getvalue())["event"] == "late"
-
-
-def test_the_first_logger_imports_structlog_and_writes_as_was_set_up():
-    script = (
-        "import sys; from hevcq.util import log; log.configure('info', 'json');"
-        "print('structlog' in sys.modules);"
-        "log.get_logger(job='j1').info('claimed'); log.get_logger().debug('unseen')"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout == "False\n", "data on stdout is never mixed with log lines"
-    (line,) = map(json.loads, done.stderr.splitlines())
-    assert (line["event"], line["job"]) == ("claimed", "j1")
 
 
 def test_a_line_that_a_display_shows_is_left_out_of_the_console_and_not_of_json():

@@ -13,7 +13,6 @@ from hevcq.ports.backend import SILENT_S, WorkerFacts
 from hevcq.ports.catalog import Checked, Depth, Happened, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
-from hevcq.usecases.history import report as history
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.library_rules import Feed, listed
 from hevcq.wiring.contexts import event_log
@@ -188,33 +187,6 @@ def test_it_shows_what_was_saved_in_the_time_asked_for(operator, farm):
     assert f">{HOSTILE}" not in month
 
 
-def test_each_bar_has_its_number_in_the_table(operator, farm):
-    encoded(farm, 1, 1)
-    encoded(farm, 2, 3)
-
-    html = operator.get("/board/figures").text
-
-    chart, table = html.split("Renditions made</h2>")[1].split("</details>")[0].split("<details>")
-    assert re.findall(r"<title>(\S+): 1</title>", chart) == re.findall(
-        r'<th scope="row">(\S+)</th><td>1</td>', table
-    )
-    assert len(re.findall("<title>", chart)) == 4
-    assert chart.count(": 0</title>") == 2
-
-
-def test_short_cpu_times_and_kept_originals_are_told_apart(operator, farm, monkeypatch):
-    encoded(farm, 1, 1, cpu_s=12.4)
-    encoded(farm, 2, 1, name="video.replaced")
-    kept = history.Originals(9, 1024, None, None)
-    monkeypatch.setattr(history, "originals_now", lambda _ports: kept)
-
-    html = operator.get("/board/figures").text
-
-    assert "at most 12 s" in html
-    assert "12 s of CPU" in html
-    assert "2.0 KiB freed on disk. 9 kept originals" in html
-
-
 def test_the_csv_has_a_row_for_each_daily_sum(operator, farm):
     encoded(farm, 1, 1)
     encoded(farm, 2, 60)
@@ -252,9 +224,3 @@ def test_it_shows_what_this_machine_has_left_and_which_folder_is_not_there(
         assert re.fullmatch(room, found[name]), name
     for name in ("Library away", "Output of away"):
         assert found[name] == "cannot be read: No such file or directory"
-
-
-def test_on_aws_the_machine_of_the_page_is_left_out(operator, farm):
-    farm.app.settings = farm.app.settings.model_copy(update={"backend": "aws"})
-
-    assert "This machine now" not in operator.get("/board/figures").text

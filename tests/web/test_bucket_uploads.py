@@ -1,13 +1,16 @@
 """The page of a farm on AWS in a real browser: uploads straight to a bucket that is as strict as S3."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.videos import files as s3_files
@@ -23,12 +26,87 @@ from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
-from support.aws.strict_s3 import StrictS3, strict_s3
 from support.browser import Watched, browser, require_chromium
 
 pytestmark = [pytest.mark.aws, pytest.mark.timeout(180)]
 PART_BYTES = 5 << 20
 """The least that S3 takes for a part but the last."""
+
+
+class StrictS3:
+    """S3 as a browser meets it, in front of moto, which lets every site in; `refused` are the reasons.
+
+    Cross-origin requests are answered by the bucket's own rules.
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/cors.html)
+    """
+
+    def __init__(self, moto: Callable[..., Iterable[bytes]], s3: Any) -> None:
+        self._moto, self._s3 = moto, s3
+        self.refused: list[str] = []
+        self.served: list[tuple[str, str]] = []
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        origin, method = environ.get("HTTP_ORIGIN", ""), environ["REQUEST_METHOD"]
+        bucket, _, _key = environ["PATH_INFO"].strip("/").partition("/")
+        if not origin:
+            return self._moto(environ, start)
+        asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD", method)
+        cors = self._cors(bucket, origin, asked, environ)
+        if method == "OPTIONS":
+            if cors is None:
+                self.refused.append(f"CORS: {asked} from {origin}")
+                start("403 Forbidden", [])
+                return []
+            start("200 OK", [*cors.items(), ("Content-Length", "0")])
+            return []
+        self.served.append((method, environ["PATH_INFO"]))
+
+        def answered(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            kept = [h for h in headers if not h[0].lower().startswith("access-control-")]
+            return start(status, [*kept, *(cors or {}).items()], *more)
+
+        return self._moto(environ, answered)
+
+    def _cors(
+        self, bucket: str, origin: str, method: str, environ: dict[str, Any]
+    ) -> dict[str, str] | None:
+        """Return the headers of the first rule that matches, or None."""
+        try:
+            rules = self._s3.get_bucket_cors(Bucket=bucket)["CORSRules"]
+        except self._s3.exceptions.ClientError:
+            return None
+        named = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "").lower().split(",")
+        wanted = [each.strip() for each in named if each.strip()]
+        for rule in rules:
+            allowed = [each.lower() for each in rule.get("AllowedHeaders", [])]
+            if (
+                any(fnmatchcase(origin, each) for each in rule["AllowedOrigins"])
+                and method in rule["AllowedMethods"]
+                and all(any(fnmatchcase(each, one) for one in allowed) for each in wanted)
+            ):
+                return {
+                    "Access-Control-Allow-Origin": origin,
+                    "Access-Control-Allow-Methods": ", ".join(rule["AllowedMethods"]),
+                    "Access-Control-Allow-Headers": ", ".join(wanted),
+                    "Access-Control-Expose-Headers": ", ".join(rule.get("ExposeHeaders", [])),
+                    "Vary": "Origin, Access-Control-Request-Headers, Access-Control-Request-Method",
+                }
+        return None
+
+
+@contextmanager
+def strict_s3(s3: Any) -> Iterator[tuple[StrictS3, str]]:
+    """Serve this process's moto strictly on a port of its own; yield it and its address."""
+    strict = StrictS3(DomainDispatcherApplication(create_backend_app), s3)
+    server = make_server("127.0.0.1", 0, strict, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield strict, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture

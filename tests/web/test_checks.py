@@ -4,15 +4,12 @@ import socket
 
 import pytest
 
-from contracts.backends import PROFILES
 from hevcq.ports.videos import AccountKind
 from hevcq.settings.web import GIB, OidcSettings, UploadSettings, WebSettings
-from hevcq.usecases.doctor import Area, examined
+from hevcq.usecases.doctor import examined
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
-from hevcq.wiring.app import App
-from support.aws.moto_server import clients, make_farm
 from web.conftest import PASSWORD
 
 
@@ -107,22 +104,3 @@ def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened, monkeypa
     )
     assert "up to 204.8 MiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail
     assert "up to 512.0 MiB" in look(UploadSettings(owner_gib=2, max_gib=0.5))["uploads"].detail
-
-
-def test_the_table_of_videos_is_looked_for_on_aws():
-    farm = make_farm(PROFILES)
-    app = App(farm.settings, farm.clock)
-    app.backend, app._clients = farm.backend, clients()
-    by_name = {found.name: found for found in examined(page_checks(app))}
-    assert by_name["videos"].ok
-    assert by_name["videos"].detail.startswith("hevcq-videos: 0 uploaded")
-
-    update = {"aws": farm.settings.aws.model_copy(update={"table": "elsewhere"})}
-    app = App(farm.settings.model_copy(update=update), farm.clock)
-    app.backend, app._clients = farm.backend, clients()
-    (missing,) = [found for found in examined(page_checks(app)) if found.name == "videos"]
-    farm.backend.close()
-
-    assert not missing.ok
-    assert missing.area is Area.DATABASE
-    assert "elsewhere" in missing.detail

@@ -1,7 +1,6 @@
 """A job beside its source in the page: who may see it, what is gone, what is kept, and the way back."""
 
 import re
-import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
@@ -14,7 +13,7 @@ from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.encoder import FramePairs
 from hevcq.usecases import compare
-from hevcq.usecases.compare import MAX_KEPT, MAX_OF_ONE, Look
+from hevcq.usecases.compare import MAX_KEPT, Look
 
 HOSTILE = "a '<b> $(x);.mp4"
 
@@ -163,29 +162,6 @@ def test_the_worst_frames_come_first_and_a_place_frame_by_frame(operator, farm, 
 
 def comparisons(farm, folder):
     return compare.Comparisons(farm.app, folder)
-
-
-def test_one_person_leaves_places_for_others(farm, tmp_path, monkeypatch, opened_files):
-    _, job = farm.done("a.mp4")
-    go, compared = threading.Event(), compare.frame_pairs
-
-    def held(*all_, **how):
-        assert go.wait(60)
-        return compared(*all_, **how)
-
-    monkeypatch.setattr(compare, "frame_pairs", held)
-    shown = comparisons(farm, tmp_path / "shown")
-    for number in range(MAX_OF_ONE):
-        shown.ask(Look(job, float(number)), "olga")
-    with pytest.raises(UsageError, match="Too many"):
-        shown.ask(Look(job, 100.0), "olga")
-    shown.ask(Look(job, 0.0), "olga")  # it is under way already
-    shown.ask(Look(job, 200.0), "pia")
-    go.set()
-    shown.join()
-    shown.ask(Look(job, 100.0), "olga")
-    shown.join()
-    assert shown.shown(Look(job, 100.0)).metric == shown.shown(Look(job, 200.0)).metric == "vmaf"
 
 
 def test_old_ones_are_deleted(farm, tmp_path, opened_files):

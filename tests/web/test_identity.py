@@ -17,7 +17,6 @@ from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
 from hevcq.web.identity.accounts import ProgramTokens, Users
-from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import client_of, network_of, trusts
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, Role, Scope
@@ -120,11 +119,6 @@ def test_a_proxy_names_the_person_and_nobody_else_may(visit, operator):
     assert behind.get("/board", headers=twice).status_code == 303, "a header that was let through"
     assert "reverse proxy" in behind.get("/sign-in").text
     assert behind.post("/sign-in", data={"token": "x"}).status_code == 404
-
-
-def test_a_proxy_mode_needs_to_know_its_proxies(opened):
-    with pytest.raises(ConfigError, match="trusted_proxies"):
-        make_mode(WebSettings(auth="proxy"), opened.accounts, opened.clock)
 
 
 @pytest.mark.parametrize(

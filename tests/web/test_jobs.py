@@ -12,7 +12,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.library.own_files import certificate_path
 from hevcq.ports.catalog import Fingerprint
-from hevcq.ports.ledger import JobFilter, ListOrder
+from hevcq.ports.ledger import JobFilter
 from hevcq.settings.libraries import Library
 from hevcq.usecases.operations import status
 from hevcq.usecases.operations.status import changeable, listed
@@ -306,12 +306,6 @@ def test_it_asks_again_about_more_jobs_than_were_confirmed(operator, farm, wrong
     assert done.headers["location"].endswith("state=failed&notice=keep&n=2")
 
 
-@pytest.mark.parametrize("query", ["q=film", "state=failed&cause=damaged"])
-def test_a_search_has_no_live_list(operator, query):
-    assert operator.get(f"/board/jobs/now?{query}").status_code == 400
-    assert "/board/jobs/now" not in operator.get(f"/board/jobs?{query}").text
-
-
 def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(operator, farm):
     job, (_, waiting) = farm.running("now.mp4"), (None, farm.queued("wait.mp4")[1][0])
     done = farm.done("done.mp4")[1]
@@ -332,17 +326,6 @@ def test_a_form_that_names_nothing_changes_nothing(operator, farm, form):
     job = farm.running("now.mp4")
     assert operator.post("/board/jobs/change", data=form).status_code == 400
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.RUNNING
-
-
-@pytest.mark.parametrize(
-    ("cause", "strongest"),
-    [(FailureClass.DAMAGED, "Keep as it is"), (FailureClass.NETWORK, "Retry")],
-)
-def test_the_strongest_button_on_a_failed_job_is_what_helps(operator, farm, cause, strongest):
-    job = farm.buried("b.mp4", cause)[1]
-
-    html = operator.get(f"/board/jobs/{job.job_id}").text
-    assert re.findall(r"<button type=\"submit\"[^>]*>([^<]*)</button>", html) == [strongest]
 
 
 def test_a_job_has_a_page_with_its_reason_its_log_and_its_history(operator, farm):
@@ -408,26 +391,6 @@ def test_the_table_s_head_sorts_and_keeps_the_filters(operator, farm, clock):
     assert names(operator.get("/board/jobs?size=1").text) == []
     for wrong in ("sort=odd", "size=2", "changed=x"):
         assert operator.get(f"/board/jobs?{wrong}").status_code == 400
-
-
-def test_a_list_that_cannot_be_sorted_says_so(operator, farm, monkeypatch):
-    farm.queued("a.mp4")
-    monkeypatch.setattr(type(farm.app.backend.ledger), "orders", frozenset({ListOrder.NEWEST}))
-    answer = operator.get("/board/jobs?sort=path")
-    assert answer.status_code == 400
-    assert "by their last change only" in answer.text
-    assert "/board/jobs?sort=" not in operator.get("/board/jobs").text
-
-
-def test_history_says_in_words_why_a_job_was_skipped(operator, farm):
-    job = farm.running("a.mp4")
-    why = "not_smaller: 104.0% of the original's size, limit 95.0%"
-    farm.app.backend.ledger.skip(job.job_id, job.fence, why)
-
-    html = operator.get(f"/board/jobs/{job.job_id}").text
-
-    assert "not_smaller" not in html
-    assert ": skipped, Would be larger (104 % of the original)." in html
 
 
 def test_a_placed_rendition_keeps_its_checks_on_the_page(operator, farm):

@@ -273,36 +273,6 @@ def test_stolen_token_opens_no_route_but_those_of_its_own_orders(farm, opened, t
     assert set(farm.tokens.machines()) == {"desk", "lap"}
 
 
-def test_machine_without_a_poll_since_the_farm_started_has_no_orders(farm: Farm) -> None:
-    token = farm.tokens.admit(farm.tokens.invite(), "desk", ())
-    assert token is not None
-
-    assert farm.ask("POST", f"orders/{ORDER}/beat", token[1]).status_code == 404
-
-
-def test_memory_that_no_page_can_show_is_refused(farm: Farm) -> None:
-    token = farm.join()
-    farm.order()
-    done = {"fraction": 0.5, "out_time_s": 1, "frame": 9, "speed": 2.0, "size": 10}
-
-    beaten = farm.ask("POST", f"orders/{ORDER}/beat", token, json={**done, "memory": 10**400})
-    polled = farm.ask("POST", "poll", token, json={**FACTS, "scratch_free": -1})
-
-    assert (beaten.status_code, polled.status_code) == (422, 422)
-
-
-def test_load_of_a_machine_is_as_its_last_word_says(farm: Farm) -> None:
-    token = farm.join()
-    farm.order()
-    done = {"fraction": 0.5, "out_time_s": 1, "frame": 9, "speed": 2.0, "size": 10}
-
-    farm.ask("POST", f"orders/{ORDER}/beat", token, json={**done, "load": 7.5, "memory_free": 9})
-
-    machine = farm.machines.find("desk")
-    assert machine is not None
-    assert (machine.facts.load, machine.facts.memory_free, machine.facts.slots) == (7.5, 9, 1)
-
-
 def test_machine_gets_no_chunk_in_advance_until_its_own_is_nearly_done(farm: Farm) -> None:
     token = farm.join()
     job = farm.order(chunk=0)

@@ -11,12 +11,11 @@ from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import Chapter
 from hevcq.domain.profile import VideoCodec
 from hevcq.domain.videos import VideoStatus, Visibility
-from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
+from hevcq.errors import SourceDamaged, SourceUnreadable
 from hevcq.ports.encoder import TextTrack
 from hevcq.ports.videos import Page, VideoFilter
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import ProfileRow
-from hevcq.web.app import keep_up
 from hevcq.web.pages.video import playing
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -195,21 +194,6 @@ def test_an_upload_that_is_playable_already_is_played_while_it_is_kept(people, b
     assert "/original/" not in ann.get(f"/v/{video.video_id}").text
 
 
-def test_the_upkeep_goes_on_after_an_error_and_stops(opened):
-    looks, stop = list[int](), threading.Event()
-    errors = iter([StorageError("The disk is full."), RuntimeError("a bug")])
-
-    def look() -> None:
-        looks.append(1)
-        if len(looks) == 3:
-            stop.set()
-        raise next(errors, StorageError("Again."))
-
-    keep_up(opened, look, 5.0, stop)
-
-    assert len(looks) == 3
-
-
 def test_the_video_is_followed_while_the_page_runs(visit, bench, opened):
     video = bench.upload("local")
     bench.work()
@@ -218,19 +202,6 @@ def test_the_video_is_followed_while_the_page_runs(visit, bench, opened):
             if bench.now(video).status is VideoStatus.DONE:
                 break
     assert bench.now(video).status is VideoStatus.DONE
-
-
-def test_a_video_without_a_picture_shows_a_sign(people, bench, visit):
-    video = bench.done("ann")
-    ann = people("ann")
-
-    got = ann.get(f"/v/{video.video_id}/poster.jpg")
-    ann.post(f"/v/{video.video_id}/publish", data={"tags": ""})
-
-    assert (got.status_code, got.headers["content-type"]) == (200, "image/svg+xml")
-    slug = bench.now(video).slug
-    assert visit(auth="users").get(f"/p/{slug}/poster.jpg").status_code == 200
-    assert visit(auth="users").get("/p/none/poster.jpg").status_code == 404
 
 
 def test_an_mp4_is_played_with_its_subtitles_and_chapters(

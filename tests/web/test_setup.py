@@ -246,21 +246,6 @@ def test_the_start_writes_the_libraries_and_closes_the_screens(
     assert open_setup(opened) is None
 
 
-def test_a_ladder_for_streaming_is_offered_with_what_it_means_and_has_no_sample(
-    ada: TestClient, media: Path, opened: App
-):
-    answered(ada, media)
-
-    screen = ada.get("/setup/output").text
-    assert "a folder of files for each video" in screen
-    assert "<code>.hevcq</code> at the top of the library" in screen
-    ada.post("/setup/output", data={"profile": "hls", "place": "beside"})
-
-    assert "makes a folder of several" in ada.get("/setup/sample").text
-    ada.post("/setup/start", data={"go": ""})
-    assert opened.settings_file.settings().libraries[0].profiles == ("hls",)
-
-
 def test_a_kill_between_the_settings_and_the_end_repeats_nothing(
     ada: TestClient, media: Path, opened: App
 ):

@@ -1,10 +1,8 @@
 """What a handler does with one delivery that fails: classified once, and the right one pays."""
 
-from contextlib import contextmanager
 from unittest.mock import Mock
 
 import pytest
-from structlog.testing import capture_logs
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.events import EventName
@@ -19,7 +17,6 @@ from hevcq.errors import (
     StorageError,
     Unavailable,
 )
-from hevcq.ports.store import Input
 from support.fakes.encoder import fake_plan, passed
 
 
@@ -95,16 +92,6 @@ def test_what_a_source_fails_after_it_changed_is_reported_as_the_change(farm, st
     assert farm.record(source).failure_class is FailureClass.CHANGED
 
 
-def test_a_gate_that_a_source_fails_because_it_went_is_reported_as_gone(farm):
-    source = farm.submit()
-    farm.encoder.during["verify"] = lambda: farm.store.remove_source(source)
-    farm.encoder.gates = passed(GateResult(gate=Gate.G8, outcome=Outcome.UNKNOWN))
-
-    farm.handle()
-
-    assert farm.letters()[0].failure_class is FailureClass.GONE
-
-
 def test_an_outage_of_the_store_is_charged_to_no_job(farm, monkeypatch):
     source = farm.submit()
     with monkeypatch.context() as outage:
@@ -158,30 +145,6 @@ def test_vanished_attempts_are_counted_and_parked_after_max_crashes(farm):
     assert farm.state(source) is JobState.DEAD
     assert farm.record(source).crashes == 3
     assert farm.encoder.calls.count("encode") == 0
-
-
-def test_an_error_nobody_named_is_retried_as_internal(farm):
-    farm.encoder.errors["probe"] = [KeyError("surprise")]
-    source = farm.submit()
-    farm.doubt(farm.record(source).job_id)
-
-    handled = farm.handle()
-
-    assert handled.verdict.failure_class is FailureClass.INTERNAL
-    assert farm.until_settled(source).state is JobState.DONE
-
-
-def test_a_defect_in_a_claim_gives_the_message_back_and_is_logged_with_its_trace(farm):
-    source = farm.submit()
-    real, farm.ledger.claim = farm.ledger.claim, Mock(side_effect=KeyError("a defect"))
-
-    with capture_logs() as lines:
-        handled = farm.handle()
-
-    assert isinstance(handled.verdict, RetryIn)
-    assert [line["exc_info"] for line in lines if line["event"] == "claim_broke"] == [True]
-    farm.ledger.claim = real
-    assert farm.until_settled(source).failures == 0
 
 
 def test_a_job_that_was_never_claimed_is_never_buried_for_a_ledger_that_is_away(farm):
@@ -262,20 +225,6 @@ def test_what_an_encode_changes_is_reported_before_it_begins(farm):
     assert b"The GPS track is dropped." in farm.store.content(name)
 
 
-def test_a_store_that_hands_out_no_file_is_not_worked_with(farm):
-    @contextmanager
-    def fetch(*_args, **_named):
-        yield Input(location="https://example.org/a.mp4", path=None)
-
-    farm.submit()
-    farm.store.fetch = fetch
-
-    handled = farm.handle()
-
-    assert "no local file" in handled.verdict.reason
-    assert farm.encoder.calls == []
-
-
 def test_the_worker_bounds_threads_where_the_profile_does_not(farm):
     seen = []
     real = farm.encoder.encode
@@ -303,26 +252,6 @@ def test_a_rendition_under_a_fence_that_was_never_granted_is_for_a_person(farm):
     assert "never granted" in farm.letters()[0].reason
     assert farm.record(source).state is JobState.DEAD
     assert farm.encoder.calls.count("encode") == 1
-
-
-def test_a_failure_under_a_stale_fence_is_not_counted_against_the_new_holder(farm):
-    source = farm.submit()
-    job = farm.record(source).job_id
-
-    def taken():
-        farm.encoder.during.clear()
-        farm.ledger.interrupt(job, 1, "taken")
-        farm.ledger.claim(source, "hevc", owner="there:0", lease_s=300)
-
-    farm.encoder.during["encode"] = taken
-    farm.encoder.errors["encode"] = [EncoderFailed("broke")]
-
-    handled = farm.handle()
-
-    assert isinstance(handled.verdict, Abandon)
-    record = farm.record(source)
-    assert (record.state, record.fence, record.failures) == (JobState.RUNNING, 2, 0)
-    assert farm.events[-1].kind is EventName.JOB_ABANDONED
 
 
 def test_a_database_that_is_locked_for_a_moment_costs_a_finished_encode_nothing(farm, monkeypatch):

@@ -22,7 +22,6 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.pool import WorkerPool
 from hevcq.worker.slot import MAX_DENIALS, Slot, SlotOutcome
@@ -271,16 +270,6 @@ def test_after_a_failure_that_may_be_its_own_the_slot_goes_on_with_another_job(f
     assert ends == [(JobState.QUEUED, 0), (JobState.QUEUED, 0), (JobState.DONE, 0)]
 
 
-@pytest.mark.parametrize("error", [ConfigError("no such queue"), AccessDenied("denied")])
-def test_a_slot_none_of_whose_queues_can_be_read_ends(farm, error):
-    worker, _ = costly(farm, *NAMES, error=error)
-
-    for _ in range(MAX_DENIALS):
-        worker.step()
-
-    assert worker.outcome is SlotOutcome.UNFIT
-
-
 def test_a_lease_lost_after_the_failure_was_recorded_leaves_the_message_to_its_next_holder(farm):
     farm.submit()
     farm.encoder.errors["encode"] = [SourceDamaged("A slice is missing.")]
@@ -402,58 +391,6 @@ def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
     assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.DONE)
     assert farm.queue.settled == [("release", "m2"), ("ack", "m2")]
     assert farm.encoder.calls.count("encode") == 3
-
-
-def test_a_worker_that_one_task_of_a_delivery_found_unfit_stays_unfit_after_the_next(farm):
-    first, second = farm.submit("a.mp4"), farm.submit("b.mp4")
-    farm.receive()
-    tasks = (Task(source=first, profile="hevc"), Task(source=second, profile="hevc"))
-    both = replace(farm.receive(), tasks=tasks)
-    farm.encoder.errors["encode"] = [WorkerUnfit("sick"), EncoderFailed("once")]
-
-    result = farm.handler().process(ProfileQueue(farm.profile, farm.queue), both)
-
-    assert isinstance(result.unfit, WorkerUnfit)
-
-
-def test_many_slots_racing_over_duplicates_make_one_rendition_each(farm):
-    """Real threads and real heartbeats; only time is virtual and stands still."""
-    farm.clock.auto = False
-    farm.with_context(heartbeat=Heartbeat)
-    sources = [farm.submit(f"{n}.mp4", f"video {n}".encode()) for n in range(12)]
-    for source in sources:
-        farm.queue.send([Task(source=source, profile="hevc")] * 2)
-    done = threading.Event()
-
-    def watch(event):
-        settled = [farm.record(s).state is JobState.DONE for s in sources]
-        if all(settled):
-            done.set()
-
-    farm.with_context(on_event=watch)
-    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], slots=4, poll_s=0.01)
-    pool.start()
-    try:
-        assert done.wait(20)
-    finally:
-        pool.ask()
-        for thread in pool._threads:
-            farm.clock.advance(100)
-            thread.join(10)
-
-    assert pool.finish().value == "stopped"
-    assert len(farm.store.published) == len(sources)
-    assert {farm.record(s).fence for s in sources} == {1}
-
-
-def test_what_a_dead_worker_held_is_begun_again_when_its_lease_ends(farm):
-    source = farm.submit()
-    farm.ledger.claim(source, "hevc", owner="dead:0", lease_s=farm.profile.queue.visibility_s)
-    farm.clock.advance(0.7 * farm.profile.queue.visibility_s)
-
-    handled = farm.handle("alive:0")
-
-    assert handled.verdict.delay_s <= 0.3 * farm.profile.queue.visibility_s + 1
 
 
 ENDED = "encode/ledger.complete:after"

@@ -4,8 +4,6 @@ import pytest
 
 from hevcq.backends.aws.clients import (
     CONTROL_ATTEMPT_S,
-    CONTROL_CONNECT_TIMEOUT_S,
-    CONTROL_READ_TIMEOUT_S,
     make_clients,
 )
 from hevcq.domain.profile import Profile
@@ -43,25 +41,6 @@ def clients(monkeypatch):
         monkeypatch.setenv(name, value)
     found = make_clients(AwsSettings(region=REGION), caller_retries=True)
     yield found
-    found.close()
-
-
-def test_a_worker_s_control_calls_are_sent_once_by_botocore(clients) -> None:
-    for client in (clients.sqs, clients.dynamodb, clients.control):
-        config = client.meta.config
-        assert config.retries["total_max_attempts"] == 1
-        assert config.connect_timeout == CONTROL_CONNECT_TIMEOUT_S
-        assert config.read_timeout == CONTROL_READ_TIMEOUT_S
-    assert clients.s3.meta.config.retries["total_max_attempts"] == 3
-
-
-def test_a_command_s_calls_are_repeated_by_botocore_alone(monkeypatch) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    found = make_clients(AwsSettings(region=REGION))
-
-    assert found.control.meta.config.retries["total_max_attempts"] == 3
-    assert found.dynamodb.meta.config.retries["total_max_attempts"] == 3
     found.close()
 
 

@@ -13,18 +13,14 @@ from botocore.exceptions import (
 )
 from structlog.testing import capture_logs
 
-import hevcq
 from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import (
-    MAX_WAIT_S,
-    POLL_READ_TIMEOUT_S,
     translate_errors,
 )
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.usecases.operations.status import Here, overview
 from support.aws.breaking import Breaking, broken, refusal
-from support.aws.emulator import KEYS
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
 
@@ -36,12 +32,6 @@ def farm():
     found = make_farm(PROFILES)
     yield found
     found.backend.close()
-
-
-@pytest.fixture
-def credentials(monkeypatch) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
 
 
 def reopened(farm, **changes):
@@ -132,15 +122,6 @@ def test_a_worker_whose_aws_stays_away_ends_in_the_end_and_a_command_at_once(far
             open_aws(farm.settings, PROFILES, clock, clients, caller_retries=caller_retries)
 
         assert away.count("head_bucket") == attempts
-
-
-def test_a_poll_is_waited_for_longer_than_it_lasts_and_never_repeated(farm) -> None:
-    config = farm.clients.polls.meta.config
-
-    assert config.read_timeout == POLL_READ_TIMEOUT_S > MAX_WAIT_S
-    assert config.retries["total_max_attempts"] == 1
-    assert farm.clients.sqs.meta.config.retries["mode"] == "adaptive"
-    assert f"hevcq/{hevcq.__version__}" in farm.clients.s3.meta.config.user_agent_extra
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown", "NeverHeardOf", ""])

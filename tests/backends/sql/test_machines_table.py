@@ -1,24 +1,29 @@
 """The list of machines, on both engines: who works, on what, and who takes no new work.
 
 What a death says of the job: one that outlived others' eyes or memory is a crash, the rest is none.
+
+What two processes or threads do to each other at just the wrong moment, and nonsense in rows.
 """
 
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from contracts.backends import PROFILES, source, task
-from hevcq.backends.sql.factory import SqlMachines, free_owner, open_sql
+from hevcq.backends.sql.factory import SqlBackend, SqlMachines, free_owner, open_sql
 from hevcq.backends.sql.ledger import SqlLedger
 from hevcq.backends.sql.statements import MAX_INTERRUPTIONS
 from hevcq.domain.job import JobState, Phase, Progress, job_id
 from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable
 from hevcq.ports.backend import SILENT_S, Answer, WorkerFacts
 from hevcq.ports.ledger import Granted
+from hevcq.ports.queue import Delivery
 from hevcq.settings.model import Settings
 from hevcq.sql import postgres
 from hevcq.sql.database import Database
@@ -116,15 +121,6 @@ def test_a_drained_machine_stays_drained_over_its_next_start_until_it_is_resumed
     assert machines.tell(LATER, facts()).drained_by == ""
 
 
-def test_an_unknown_machine_is_neither_drained_nor_removed(machines):
-    machines.tell(NAS, facts())
-
-    assert not machines.drain("desktop", "anna")
-    assert not machines.remove("desktop")
-    assert machines.remove("nas")
-    assert machines.processes() == []
-
-
 @pytest.mark.parametrize(
     ("here", "there", "newer"),
     [
@@ -167,15 +163,6 @@ def test_a_killed_process_leaves_the_list_when_another_one_frees_what_it_held(ma
     free_owner(tables, NAS)
 
     assert machines.processes() == []
-
-
-def test_a_machine_whose_clock_is_a_year_off_is_as_alive_as_the_others(shared, machine):
-    off = ManualClock(SystemClock().now() + 365 * 86_400)
-    machine("off", off).backend.machines.tell(NAS, facts())
-
-    (seen,) = machine("nas").backend.machines.processes()
-
-    assert seen.alive
 
 
 def test_a_folder_that_is_not_the_one_of_all_machines_is_refused(tmp_path) -> None:
@@ -382,3 +369,98 @@ def test_a_death_while_memory_ran_out_is_a_crash_but_not_over_a_restart(
         clock.restart()
 
     assert Run(sent).start().crashes == crashes
+
+
+NOW = threading.Event()
+
+
+TAKE = """
+(delivery,) = queue.receive(1, wait_s=5, stop=stop)
+claim = backend.ledger.claim(delivery.tasks[0].source, "hevc", owner=backend.owner + ":0", lease_s=600)
+tell(backend.owner, delivery.message_id, claim.fence)
+hang()
+"""
+
+
+@pytest.fixture
+def real(folder: Path) -> SqlBackend:
+    opened = open_sql(Settings(data_dir=folder), PROFILES, SystemClock())
+    yield opened
+    opened.close()
+
+
+def take(opened: SqlBackend, *, wait_s: float = 0) -> list[Delivery]:
+    return opened.backend.queues["hevc"].receive(10, wait_s=wait_s, stop=NOW)
+
+
+def claim(opened: SqlBackend):
+    return opened.backend.ledger.claim(source(), "hevc", owner="another", lease_s=60)
+
+
+def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None:
+    real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
+    victim = other(TAKE)
+    _owner, message, fence = victim.line().split()
+    assert fence == "1"
+    assert take(real) == []
+    assert claim(real).state is JobState.RUNNING
+
+    victim.kill()
+    began = time.monotonic()
+    (delivery,) = take(real, wait_s=20)
+    took = time.monotonic() - began
+
+    assert (delivery.message_id, delivery.attempt) == (message, 2)
+    assert took < 1.0, "the kernel lets the lock go, no visibility timeout is waited for"
+    assert claim(real) == Granted(fence=2, failures=0, crashes=1)
+
+
+def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -> None:
+    real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
+    holder = other(TAKE)
+    holder.line()
+
+    assert take(real, wait_s=0.8) == []
+    assert claim(real).state is JobState.RUNNING
+    assert holder.finish() == 0
+
+
+def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, opener) -> None:
+    opened = opener(SystemClock())
+    opened.backend.task_publisher.publish(source(), ["hevc"], announced=False)
+    opened.close()
+    victim = other(TAKE)
+    owner = victim.line().split()[0]
+    victim.kill()
+    assert (folder / "processes" / f"{owner}.alive").exists()
+
+    again = opener(SystemClock())
+
+    assert not (folder / "processes" / f"{owner}.alive").exists()
+    assert again.backend.queues["hevc"].depth().ready == 1
+    assert claim(again) == Granted(fence=2, failures=0, crashes=0), "nobody outlived it"
+
+
+def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: ManualClock) -> None:
+    gone = Processes(folder, clock)
+    gone.close()
+    presence = Processes(folder, clock)
+    freed: list[str] = []
+
+    def fails(owner: str, _died_alone: bool) -> None:
+        raise KeyError(owner)
+
+    def free(owner: str, _died_alone: bool) -> None:
+        freed.append(owner)
+
+    with pytest.raises(KeyError):
+        presence.reap(fails)
+    presence.reap(free)
+    assert freed == [], "not looked at again so soon"
+    clock.advance(1)
+    presence.reap(free)
+    clock.advance(1)
+    presence.reap(free)
+
+    assert freed == [gone.owner]
+    presence.close()

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from contracts.backends import MAX_RECEIVES, VISIBILITY_S, source, task
+from contracts.backends import VISIBILITY_S, source, task
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import (
@@ -31,7 +31,6 @@ from support.clips import ManualClock
 from support.faulty import faulty_line
 from support.postgres import own_server, shared_dsn
 
-NOW = threading.Event()
 ADD = "INSERT INTO remembered VALUES (?, 'p', 'r', 'so', 1)"
 NOTES = "SELECT source_sha256 FROM remembered ORDER BY 1"
 
@@ -155,25 +154,6 @@ def test_a_machine_that_stops_within_a_transaction_holds_the_others_up_for_a_mom
         late.result(20)
 
     assert shared.rows(NOTES) == [("stopped 2",), ("the other",)]
-
-
-def test_a_claim_that_buries_a_message_decides_alone(machine, monkeypatch) -> None:
-    opened = machine("nas")
-    queue = opened.backend.queues["hevc"]
-    queue.send([task("often")])
-    opened.database.change("UPDATE message SET attempts = ?", (MAX_RECEIVES,))
-    write, kept = PostgresDatabase.write, list[bool]()
-
-    def noted(self: PostgresDatabase, work, **how: bool) -> object:
-        result = write(self, work, **how)
-        kept.append(how.get("alone", True))
-        return result
-
-    monkeypatch.setattr(PostgresDatabase, "write", noted)
-
-    assert queue.receive(1, wait_s=0, stop=NOW) == []
-    assert kept[0]
-    assert queue.depth().dead == 1
 
 
 def test_it_hears_again_after_its_connections_were_killed(machine, shared) -> None:

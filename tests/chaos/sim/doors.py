@@ -1,13 +1,61 @@
 """The ports as one simulated process reaches them: late, twice, not at all, or with its last breath."""
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
-from chaos.sim import answers
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+
 from chaos.sim.sched import Killed, SimEvent
+from hevcq.backends.aws.clients import translate_errors
 from hevcq.errors import DatabaseBusy
+
+URL = "http://simulated"
+
+
+def _answer(code: str, status: int) -> ClientError:
+    answer = {
+        "Error": {"Code": code, "Message": "simulated"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(answer, "Simulated")
+
+
+THROTTLED = tuple(
+    _answer(code, status)
+    for code, status in (
+        ("ThrottlingException", 400),
+        ("RequestThrottled", 403),
+        ("ProvisionedThroughputExceededException", 400),
+        ("SlowDown", 503),
+        ("ServiceUnavailable", 503),
+    )
+)
+"""Refusals: nothing was done."""
+UNANSWERED = (
+    _answer("InternalError", 500),
+    _answer("InternalFailure", 500),
+    _answer("RequestTimeout", 400),
+    ReadTimeoutError(endpoint_url=URL),
+    ConnectionClosedError(endpoint_url=URL),
+)
+"""Nobody knows whether it was done."""
+UNREACHABLE = (EndpointConnectionError(endpoint_url=URL),)
+
+
+def fail(label: str, errors: tuple[Exception, ...], random_: random.Random) -> NoReturn:
+    """Raise what the adapters make of one of these errors."""
+    with translate_errors(f"do {label}"):
+        raise errors[int(random_.random() * len(errors))].with_traceback(None)
+    raise AssertionError("every error is turned into one of ours")
+
 
 REMOTE = (
     "throttled",
@@ -39,7 +87,7 @@ class Door:
             sched.sleep(late)
             machine.suffered = True
             sched.note(f"{label} outage")
-            answers.fail(label, answers.UNREACHABLE, random)
+            fail(label, UNREACHABLE, random)
         if random.random() >= chaos.p_fault or world.healed:
             if random.random() < 0.5:
                 sched.block(sched.now + late)
@@ -73,12 +121,12 @@ class Door:
             sched.sleep(min(1.0, hang))
             if world.embedded and random.random() < 0.5:
                 raise DatabaseBusy(f"{label} met a writer.")
-            answers.fail(label, answers.THROTTLED, random)
+            fail(label, THROTTLED, random)
         if kind in {"lost_request", "lost_reply"}:
             if kind == "lost_reply":
                 self._done(label, effect)
             sched.sleep(min(60.0, hang))
-            answers.fail(label, answers.UNANSWERED, random)
+            fail(label, UNANSWERED, random)
         if kind == "freeze":
             machine.process.frozen_until = sched.now + hang
             if random.random() < 0.5:

@@ -1,6 +1,5 @@
 """Uploads of every kind become renditions, through real worker processes and real ffmpeg."""
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -11,9 +10,7 @@ from e2e.aws.fleet import Fleet
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
-from hevcq.util.clock import SystemClock
 from support.clips import make_clip
-from support.fakes.farm import FakeWorker
 
 pytestmark = [pytest.mark.aws, pytest.mark.media]
 ODD = "TODO/all/a video + more %20/é 漢字 &=?#.mp4"
@@ -84,52 +81,4 @@ def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet: 
         assert {letter.attempts for letter in letters} == {1}
         assert all(letter.reason for letter in letters)
     assert fleet.renditions() == []
-    assert fleet.left_behind() == []
-
-
-def test_the_daily_task_tags_an_upload_once_all_that_want_it_are_done(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    bucket, keys = fleet.aws.input_bucket, ("TODO/hevc/done.mp4", "TODO/all/waits.mp4")
-    for key in keys:
-        fleet.put(key, b"clip")
-    FakeWorker(fleet.backend, tmp_path, SystemClock()).do(fleet.known["hevc"])
-    on = {"HEVCQ_AWS__TAG_DONE": "true"}
-
-    for words, env in ((["--uploads"], {}), (["--uploads", "--now"], on)):
-        refused = fleet.run("originals", "expire", *words, env=env)
-        assert (refused.code, "stands alone" in refused.err) == (2, True), refused.err
-    ran = fleet.run("originals", "expire", "--uploads", env=on)
-
-    assert (ran.code, ran.err.strip()) == (0, "1 upload tagged hevcq=done.")
-    tags = [fleet.clients.s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"] for key in keys]
-    assert tags == [[{"Key": "hevcq", "Value": "done"}], []]
-
-
-def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    fleet.recipe("hevc", bounds=", max_pixels: 4096")
-    fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
-    worker = fleet.worker("hevc")
-    (dead,) = fleet.until_done(1, state=JobState.DEAD)
-    fleet.until_quiet("hevc")
-    worker.kill()
-    (letter,) = fleet.backend.queues["hevc"].dead_letters()
-    assert letter.failure_class is dead.failure_class is FailureClass.UNSUPPORTED
-    assert dead.reason == letter.reason
-
-    fleet.recipe("hevc")
-    listed = fleet.run("failures", "list", "--json")
-    dry = fleet.run("redrive", "--dlq", "--dry-run", "--json")
-    ran = fleet.run("redrive", "--dlq", "--profile", "hevc", "--json")
-    fleet.worker("hevc")
-    (done,) = fleet.until_done(1)
-
-    assert [line["job_id"] for line in map(json.loads, listed.out.splitlines())] == [dead.job_id]
-    assert [line["result"] for line in map(json.loads, dry.out.splitlines())] == ["would_queue"]
-    assert [line["result"] for line in map(json.loads, ran.out.splitlines())] == ["queued"]
-    assert (done.job_id, done.failures) == (dead.job_id, 0)
-    fleet.until_quiet("hevc")
-    assert fleet.run("failures", "list", "--json").out == ""
     assert fleet.left_behind() == []

@@ -52,16 +52,6 @@ def test_metadata_of_an_mp4_is_found_up_to_the_first_box_that_does_not_fit(data,
     assert named(data) == found
 
 
-def test_a_box_that_is_too_large_to_carry_is_named_but_not_read() -> None:
-    head = struct.pack(">I4s", mp4.MAX_BYTES + 1, b"LENS")
-
-    (found,) = mp4.metadata(BytesIO(head + bytes(mp4.MAX_BYTES - 7)), mp4.MAX_BYTES + 1)
-
-    assert (found.box, found.item.readable, found.item.size) == (b"", False, mp4.MAX_BYTES + 1)
-    assert not mp4.is_reported(found.box, ["a tag"])
-    assert list(mp4.headers(BytesIO(b"cut"), 0, 100)) == [], "a file that became shorter"
-
-
 @pytest.mark.parametrize(
     ("media", "cuts"),
     [
@@ -77,16 +67,6 @@ def test_a_clean_aperture_that_cuts_something_off_is_named(media, cuts) -> None:
     odd = [("track 0 sample description", "clean aperture (clap)")]
 
     assert named(movie(box(b"trak", media))) == (odd if cuts else [])
-
-
-def test_a_track_says_its_name_and_language() -> None:
-    plain = box(b"udta", box(b"name", b"Pl\0ain\0"))
-    words = box(b"udta", box(b"name", b"\0\x04\x15\xc7Talk") + box(b"LENS", b"x"))
-    data = movie(box(b"trak", words + box(b"mdia", elng("de-CH"))), box(b"trak", plain))
-
-    described = mp4.tracks(BytesIO(data), len(data))
-
-    assert described == [{"title": "Talk", "language_tag": "de-CH"}, {"title": "Plain"}]
 
 
 def mkv(*tables: bytes) -> BytesIO:
@@ -140,13 +120,6 @@ CHAPTERED = ("chapters", "editions, order or nesting")
 )
 def test_what_a_matroska_says_beside_ffmpegs_tags_is_named(tables, found) -> None:
     assert kinds(mkv(*tables)) == found
-
-
-@pytest.mark.parametrize(("left", "said"), [(8, {"cropped": "yes"}), (0, {})])
-def test_a_crop_is_told(left: int, said: dict[str, str]) -> None:
-    file = mkv(element(TRACKS, track(element(0xE0, element(0xB0, 64), element(0x54CC, left)))))
-
-    assert matroska.tracks(file, len(file.getvalue())) == [said]
 
 
 @pytest.mark.parametrize(

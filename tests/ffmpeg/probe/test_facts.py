@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.inputs import as_decoded
 from hevcq.ffmpeg.probe.parse import media_info
 from support.media_facts import media, video
@@ -135,16 +134,6 @@ def test_dolby_vision_has_a_name(profile, base, named, writable):
     found = video_of(codec_name="hevc", side_data_list=[record])
 
     assert (found.dolby_profile, found.dolby_writable) == (named, writable)
-
-
-def test_an_unknown_kind_of_stream_is_data():
-    info = media_info(
-        {"streams": [{"index": 3, "disposition": {"default": 1}, "tags": {"LANGUAGE": "und"}}]}
-    )
-    stream = info.streams[0]
-
-    assert (stream.kind, stream.codec, stream.language) == (StreamKind.DATA, "unknown", "")
-    assert stream.dispositions == ("default",)
 
 
 JSON = st.recursive(

@@ -2,18 +2,14 @@
 
 import subprocess
 import threading
-from unittest.mock import Mock
 
 import pytest
 from tests.support.clips import media_clip
 from tests.support.media_facts import profile, video
 
 from hevcq.domain.planning.planner import make_plan
-from hevcq.errors import LimitExceeded
-from hevcq.ffmpeg.probe import fields
 from hevcq.ffmpeg.probe.fields import FieldsSeen
-from hevcq.ffmpeg.probe.parse import media_info
-from support.rendition import ENCODER, TOOLS
+from support.rendition import ENCODER
 
 
 def facts_of(name: str, folder):
@@ -126,13 +122,3 @@ def test_only_what_television_records_is_looked_at_without_a_mark(changes, looke
 )
 def test_doubt_is_left_with_the_mark(seen: FieldsSeen, progressive: bool, order: str) -> None:
     assert (seen.is_progressive, seen.order) == (progressive, order)
-
-
-def test_one_that_cannot_be_looked_at_keeps_its_mark(monkeypatch):
-    marked = media_info({"streams": [
-        {"index": 0, "codec_type": "video", "pix_fmt": "yuv420p", "field_order": "tt"},
-        {"index": 1, "codec_type": "audio"},
-    ]})  # fmt: skip
-    monkeypatch.setattr(fields, "run_child", Mock(side_effect=LimitExceeded("too long")))
-    assert fields.with_fields_seen(TOOLS, "/x.mkv", marked, threading.Event()) == marked
-    assert fields.run_child.called

@@ -1,6 +1,5 @@
 """Probing: real facts of real files, and one clear sentence for everything that is no video."""
 
-import json
 import os
 import socket
 import threading
@@ -16,7 +15,6 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.probe import probe as probing
 from hevcq.ffmpeg.probe.probe import probe
-from hevcq.ffmpeg.process.child import Finished
 from support.clips import make_clip, media_clip
 from support.media_facts import profile
 from support.rendition import TOOLS
@@ -202,37 +200,6 @@ def test_a_turn_that_only_some_pictures_tell_is_refused(tmp_path: Path) -> None:
 
 
 PICTURE = {"index": 0, "codec_type": "video", "width": 64, "height": 64}
-ANSWER = json.dumps({"streams": [PICTURE], "format": {"duration": "9.0"}})
-INTERLEAVED = ANSWER.replace('"height": 64', '"height": 64, "field_order": "tb"')
-FRAME = json.dumps({"frames": [{"stream_index": 0, "interlaced_frame": 1, "top_field_first": 1}]})
-
-
-@pytest.mark.parametrize(
-    ("printed", "found"),
-    [
-        (['{"streams": ['], "ffprobe's output is incomplete"),
-        (['{"streams": []}'], "video.mkv has no streams"),
-        (["[]"], "video.mkv has no streams"),
-        (['{"streams": [{"index": 0, "codec_type": "video"}]}'], "picture of unknown size"),
-        # Pictures that come late are asked for, and those on the way.
-        ([ANSWER, FRAME, "{}"], "tt"), ([ANSWER, "{}", FRAME], "tt"),
-        # Files by ffmpeg 7 mean the top field by "tb", others the bottom one: pictures tell, if any do.
-        ([INTERLEAVED, FRAME, "{}"], "tt"), ([INTERLEAVED, "{}", "{}"], "tb"),
-        *(([ANSWER, "{}", none], "progressive") for none in ("{", "[]", "{}")),
-    ],
-)  # fmt: skip
-def test_what_ffprobe_prints_is_read_or_said_to_be_of_no_video(monkeypatch, printed, found):
-    ended = [Finished(0, text.encode(), (), 0.0, 0.0) for text in printed]
-    monkeypatch.setattr(probing, "run_child", Mock(side_effect=ended))
-    arguments = TOOLS, "/video.mkv", threading.Event()
-    if len(printed) == 1:
-        with pytest.raises(SourceUnreadable, match=found):
-            probing._probed(*arguments, midstream=True, quick=False)
-    else:
-        info = probing._probed(*arguments, midstream=True, quick=False)
-        assert info.streams[0].video.field_order == found
-        asked = [call.args[0] for call in probing.run_child.call_args_list]
-        assert ["-select_streams" in argv for argv in asked] == [False, True, True]
 
 
 URL, FILE, UNLISTED = "relay+http://h/x.mkv?s", "/none.mkv", "Format not on whitelist"

@@ -1,4 +1,9 @@
-"""Running a child: it ends, is drained and reaped however the call ends."""
+"""Running a child: it ends, is drained and reaped however the call ends.
+
+A held program uses no CPU, reaches no limit of time, goes on, and can still be stopped.
+
+The watch over a child: what stands still, what goes on, and whose time is over.
+"""
 
 import os
 import signal
@@ -12,11 +17,21 @@ from unittest.mock import Mock
 
 import pytest
 
-from hevcq.errors import LimitExceeded, MediaRefused, Stopped, WorkerUnfit
+from hevcq.errors import EncoderStalled, LimitExceeded, Stopped, WorkerUnfit
 from hevcq.ffmpeg.process import child
-from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.process.limits import ChildLimits
+from hevcq.ffmpeg.process.child import Finished, run_child
+from hevcq.ffmpeg.process.limits import (
+    MAX_LINE,
+    ChildLimits,
+    ChildWatchdog,
+    LineSplitter,
+    StallWatchdog,
+    Tail,
+    cpu_seconds,
+)
 from hevcq.ffmpeg.process.sandbox import Access
+from hevcq.ports.encoder import StopEvent
+from support.clips import ManualClock
 
 
 def sh(script: str, *arguments: str, **options):
@@ -116,14 +131,6 @@ def test_arguments_are_never_read_by_a_shell():
 def test_a_missing_program_makes_the_worker_unfit():
     with pytest.raises(WorkerUnfit, match="no-such-program"):
         run_child(["no-such-program"], stop=threading.Event())
-
-
-def test_a_program_that_cannot_be_executed_makes_the_worker_unfit(tmp_path):
-    program = tmp_path / "broken"
-    program.write_text("#!/no/such/interpreter\n")
-    program.chmod(0o755)
-    with pytest.raises(WorkerUnfit, match="broken"):
-        run_child([str(program)], stop=threading.Event())
 
 
 def test_a_stop_that_came_before_starts_nothing(tmp_path):
@@ -241,15 +248,166 @@ def test_a_child_dies_with_a_parent_that_is_killed():
         assert wait_until_gone(pid)
 
 
-@pytest.mark.parametrize(
-    ("argv", "refusal", "error", "sentence"),
-    [
-        (["true", "x" * 200_000], None, MediaRefused, "too long for this system"),
-        (["true", "a\0b"], None, WorkerUnfit, "cannot be started: embedded null byte"),
-        (["true"], PermissionError(1, "Landlock: no"), WorkerUnfit, "Landlock: no"),
-    ],
-)
-def test_what_cannot_be_started_says_why(monkeypatch, argv, refusal, error, sentence):
-    monkeypatch.setattr(child, "confine_thread", Mock(side_effect=refusal))
-    with pytest.raises(error, match=sentence):
-        run_child(argv, stop=threading.Event())
+LIMITS = ChildLimits(idle_s=1.0, access=Access(confined=False))
+COUNTS = """import os, time
+print(os.getpid(), flush=True)
+end = time.process_time() + {cpu}
+while time.process_time() < end:
+    pass
+print("done")"""
+
+
+class Running:
+    """A child in a thread of its own that uses CPU seconds and then ends."""
+
+    def __init__(self, cpu: float, deadline_s: float | None = None) -> None:
+        self.stop, self.lines = StopEvent(), list[str]()
+        self.result: Finished | None = None
+        self.error: Stopped | None = None
+        self._deadline_s = deadline_s
+        self._argv = [sys.executable, "-c", COUNTS.format(cpu=cpu)]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self.until(lambda: bool(self.lines))
+        self.pid = int(self.lines[0])
+
+    def _run(self) -> None:
+        try:
+            self.result = run_child(
+                self._argv,
+                stop=self.stop,
+                limits=LIMITS,
+                on_line=self.lines.append,
+                deadline_s=self._deadline_s,
+            )
+        except Stopped as error:
+            self.error = error
+
+    @staticmethod
+    def until(done, seconds: float = 30.0) -> None:
+        end, wait = time.monotonic() + seconds, threading.Event()
+        while not done():
+            assert time.monotonic() < end
+            wait.wait(0.01)
+
+    def state(self) -> str:
+        with open(f"/proc/{self.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+
+    def hold(self) -> None:
+        self.stop.held = True
+        self.until(lambda: self.state() == "T")
+
+    def join(self) -> None:
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+def test_a_held_program_stands_still_past_its_deadline_and_then_ends_well() -> None:
+    child = Running(cpu=0.3, deadline_s=3.0)
+    child.hold()
+    used, wait = cpu_seconds(child.pid), threading.Event()
+    wait.wait(3.3)  # more than its deadline, and than it may be idle
+    assert cpu_seconds(child.pid) == used
+    assert child.state() == "T"
+
+    child.stop.held = False
+    child.join()
+
+    assert child.error is None
+    assert child.result is not None
+    assert child.result.returncode == 0
+    assert child.lines[-1] == "done"
+
+
+def test_a_held_program_that_is_stopped_ends_at_once() -> None:
+    child = Running(cpu=60)
+    child.hold()
+    began = time.monotonic()
+
+    child.stop.set()
+    child.join()
+
+    assert isinstance(child.error, Stopped)
+    assert time.monotonic() - began < 5
+    with pytest.raises(FileNotFoundError):
+        child.state()
+
+
+WHAT = "ffmpeg made no progress on video.mp4"
+
+
+def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
+    clock = ManualClock()
+    watch = StallWatchdog(300, clock)
+    watch.check((1, 1), WHAT)
+    clock.advance(299)
+    watch.check((1, 1), WHAT)
+    clock.advance(1)
+
+    with pytest.raises(EncoderStalled, match=r"no progress on video\.mp4 for 300 s"):
+        watch.check((1, 1), WHAT)
+
+
+def watched(pid: int, clock: ManualClock, **bounds) -> ChildWatchdog:
+    return ChildWatchdog(
+        "ffmpeg", pid, clock, **{"deadline_s": None, "idle_s": None, "check": None, **bounds}
+    )
+
+
+@pytest.fixture
+def frozen():
+    """A process that is stopped."""
+    child = subprocess.Popen(["sleep", "600"])
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+    yield child.pid
+    child.kill()
+    child.wait()
+
+
+def test_a_stopped_child_is_noticed_when_its_time_is_over_and_not_before(frozen):
+    clock = ManualClock()
+    watch = watched(frozen, clock, idle_s=300)
+    for _ in range(3):
+        clock.advance(100)
+        watch.check_now()
+    clock.advance(99)
+    watch.check_now()
+    clock.advance(1)
+    with pytest.raises(EncoderStalled, match=r"ffmpeg used no CPU time for 300 s"):
+        watch.check_now()
+
+
+def test_a_working_child_is_left_alone_however_long_it_says_nothing():
+    clock = ManualClock()
+    watch = watched(os.getpid(), clock, idle_s=300)
+    for _ in range(3):
+        before = cpu_seconds(os.getpid())
+        while cpu_seconds(os.getpid()) == before:
+            time.process_time()
+        clock.advance(299)
+        watch.check_now()
+
+
+def test_a_deadline_holds_to_the_second():
+    clock = ManualClock()
+    watch = watched(os.getpid(), clock, deadline_s=60.0)
+    clock.advance(59.9)
+    watch.check_now()
+    clock.advance(0.1)
+    with pytest.raises(LimitExceeded, match="ffmpeg ran for longer than 60 s"):
+        watch.check_now()
+
+
+def test_a_line_without_an_end_comes_in_pieces_and_an_empty_one_is_not_kept():
+    seen: list[str] = []
+    split = LineSplitter(seen.append)
+    split.feed(b"x" * MAX_LINE)
+    assert seen == []
+    split.feed(b"y\nz\n")
+    split.feed(b"w" * (MAX_LINE + 1))
+    assert [len(line) for line in seen] == [MAX_LINE + 1, 1, MAX_LINE + 1]
+    tail = Tail()
+    tail.feed(b"\n \none\r\n")
+    assert tail.lines() == ("one",)

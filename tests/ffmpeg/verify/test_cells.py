@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.verify.conftest import encoded, ffmpeg, make_source
-from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
-from hevcq.domain.certificate import Gate, Outcome
+from ffmpeg.verify.conftest import ffmpeg
+from ffmpeg.verify.test_damage import SAME_TIMES
 from hevcq.ffmpeg.command.thumbnails import (
     CELLS,
     CHROMA_CELLS,
@@ -167,17 +166,3 @@ def test_small_and_short_damage_of_1080_lines_is_caught(film, original, name):
 
 def test_the_honest_encode_of_1080_lines_passes(film, original):
     assert verdict(original, thumbnails(film / "made.mkv")) == ""
-
-
-def test_the_gate_says_where_and_when(tmp_path):
-    picture = "testsrc2=size=640x360:rate=25:duration=2,noise=alls=4"
-    source = make_source(tmp_path, "source.mkv", picture=picture, extra=("-t", "2"))
-    pair = encoded(source, tmp_path)
-    assert pair.judge()[-1].outcome is Outcome.PASSED
-    target = tmp_path / "spoilt.mkv"
-    box = "drawbox=x=322:y=181:w=12:h=12:c=green:t=fill"
-    ffmpeg("-i", pair.good, *COPY, *X265, "-filter:v", box, *SAME_TIMES, target)
-    results = pair.judge(target)
-    assert caught(results) is Gate.G8
-    assert "small area" in results[-1].detail
-    assert "% of the width" in results[-1].detail

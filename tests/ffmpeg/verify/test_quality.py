@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,9 @@ from hevcq.domain.quality import LEARNED, Aim, Score, Still
 from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.verify import quality, samples
 from hevcq.ffmpeg.verify.compare import named
 from hevcq.ffmpeg.verify.quality import (
     Learned,
-    find_quality,
     metric_program,
     why_not,
 )
@@ -98,21 +95,6 @@ def test_after_its_time_a_search_begins_no_further_probe(pair, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_forecast_keeps_its_time_where_a_quality_is_searched(pair, tmp_path, monkeypatch):
-    begun = []
-    monkeypatch.setattr(samples, "run_with_progress", lambda *_, **__: begun.append("size"))
-    real = quality.run_with_progress
-    monkeypatch.setattr(
-        quality, "run_with_progress", lambda *a, **b: begun.append("") or real(*a, **b)
-    )
-    request = replace(asked(pair, tmp_path), measured=UNMEASURED, max_seconds=50.0)
-
-    FfmpegEncoder("ffmpeg", "ffprobe", Leaping()).estimate(request, 3, stop=STOP)
-
-    assert len(begun) == 1
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_searches_found_is_kept_over_restarts_by_kind(tmp_path):
     folder = tmp_path / "cache"
     for number in range(12):
@@ -120,15 +102,6 @@ def test_what_searches_found_is_kept_over_restarts_by_kind(tmp_path):
 
     assert list(Learned(folder).crfs("crfs-a-480")) == [20.0 + n for n in range(3, 12)]
     assert not Learned(folder).crfs("crfs-b-480")
-
-
-@pytest.mark.parametrize("said", [b"", b"\xff\xfe", b"nan\ninf\n2"])
-def test_a_broken_note_costs_only_what_it_said(tmp_path, said):
-    (tmp_path / "kind").write_bytes(said)
-
-    assert not Learned(tmp_path).crfs("kind")
-    Learned(tmp_path).note("kind", 25.0)
-    assert Learned(tmp_path).crfs("kind") == [25.0]
 
 
 def test_a_video_that_is_worse_scores_lower_in_the_same_places(pair, tmp_path):
@@ -194,30 +167,6 @@ def test_a_profile_that_asks_for_a_quality_waits_until_something_measures_it(tmp
     with pytest.raises(WorkerUnfit):
         encoder.require_metric(AIMED)
     encoder.require_metric(conftest.PROFILE)
-
-
-def test_a_program_that_does_not_measure_is_the_workers_fault(pair, tmp_path):
-    job_request = asked(pair, tmp_path)
-    from hevcq.ffmpeg.run.messages import Pass
-    from hevcq.ffmpeg.run.runner import FfmpegRun
-
-    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock(), sandboxed=False)
-    job = FfmpegRun(tools, job_request, STOP, Pass.MIDSTREAM)
-    with pytest.raises(WorkerUnfit, match="could not measure VMAF"):
-        find_quality(job, "/bin/true")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_of_a_source_whose_samples_do_not_decode_no_quality_is_searched(pair, tmp_path):
-    broken = bytearray(Path(pair.request.location).read_bytes())
-    for place in range(len(broken) // 8, len(broken), 5):
-        broken[place] ^= 0x5A
-    (tmp_path / "broken.mkv").write_bytes(broken)
-    request = replace(asked(pair, tmp_path), location=str(tmp_path / "broken.mkv"))
-
-    found = conftest.ENCODER.find_quality(request, stop=STOP)
-
-    assert found == "no sample of it could be encoded"
 
 
 def test_the_frame_that_is_shown_as_typical_is_the_nearest_to_the_median_of_all():

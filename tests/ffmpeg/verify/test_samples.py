@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import combinations, islice
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ import pytest
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.errors import EncoderFailed, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.run.runner import FfmpegRun
@@ -29,7 +27,6 @@ from hevcq.ffmpeg.verify.samples import (
     Sample,
     places_by_bytes,
     refined,
-    sample_times,
     whole_of,
 )
 from hevcq.ports.encoder import EncodeRequest, Estimate
@@ -141,28 +138,6 @@ def test_of_a_source_that_does_not_decode_nothing_is_foretold(folder: Path) -> N
     assert estimated(path, folder) is None
 
 
-@pytest.mark.media
-@pytest.mark.parametrize("error", [EncoderFailed("No."), OutOfMemory("No memory.")])
-def test_a_sample_that_fails_says_nothing_but_that_memory_is_short(
-    folder: Path, monkeypatch, error: EncoderFailed
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(samples, "run_with_progress", fail)
-    path = source(folder, 45, "small.mp4")
-    if isinstance(error, OutOfMemory):
-        with pytest.raises(OutOfMemory):
-            estimated(path, folder)
-    else:
-        assert estimated(path, folder) is None
-
-
-def test_samples_lie_all_over_the_video_the_middle_first() -> None:
-    assert sample_times(100.0, 5) == [49.0, 29.0, 69.0, 9.0, 89.0]
-    assert sample_times(1.0, 1) == [0.0]
-
-
 def job(tmp_path: Path, sizes: Sequence[int] = ()) -> EncodeRequest:
     """Return ten minutes at 1 MB, with a sound of 100 kB that is copied; `sizes` are its frames' bytes."""
     recipe, info = profile("hevc"), media(video(), audio())
@@ -177,28 +152,6 @@ def job(tmp_path: Path, sizes: Sequence[int] = ()) -> EncodeRequest:
         recipe, plan, info, "a.mp4", tmp_path / "sample.mkv", duration_s=600.0,
         source_size=1_000_000, max_seconds=60.0, measured=Measurement(tracks=(picture, sound)),
     )  # fmt: skip
-
-
-def test_the_sizes_of_a_samples_packets_are_read_as_ffprobe_prints_them(tmp_path, monkeypatch):
-    def run_child(_argv, *, on_line, **_):
-        # In the order of decoding; one has no size.
-        for pts, size, flags in (
-            (0, "900", "K__"),
-            (80, "200", "___"),
-            (40, "100", "___"),
-            (1, "N/A", "_"),
-        ):
-            on_line(f"packet|pts={pts}|size={size}|flags={flags}|side_data|type=Skip Samples")
-        on_line("")
-
-    monkeypatch.setattr(samples, "run_child", run_child)
-    ran = SimpleNamespace(
-        tools=ENCODER._tools, stop=threading.Event(), request=job(tmp_path, [50] * 6000)
-    )
-
-    found = samples.packet_sizes(ran, tmp_path / "sample.mkv", 60.0, 1.0)
-
-    assert found == Sample([900, 100, 200], [0], frames=(600, 610), seconds=1.0)
 
 
 def sample(size: int, key: int = 900, frames: tuple[int, int] = (0, 0), **parts: Any) -> Sample:
@@ -220,17 +173,6 @@ def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path) 
     assert whole_of(job(tmp_path), []) is None
 
 
-def test_cuts_within_samples_are_counted_and_leave_fewer_key_frames_for_the_rest(tmp_path) -> None:
-    still = sample(100)
-    cut = Sample([900] + [100] * 9 + [900] + [100] * 9, [0, 10])
-
-    one, both = (whole_of(job(tmp_path), made).size for made in ([still], [still, cut]))
-
-    assert one == pytest.approx(6000 * 100 + 24 * 800 + 100_000)
-    # Half of the samples have a cut within the 12 frames that count, and no long scene is left.
-    assert both == pytest.approx(6000 * (100 + 800 / 24) + 800 + 100_000, rel=0.01)
-
-
 def test_samples_say_by_how_much_the_source_shrinks_however_they_were_chosen(tmp_path) -> None:
     # The first tenth has ten times the bytes; each frame becomes half as large.
     before = [500] * 600 + [50] * 5400
@@ -246,23 +188,6 @@ def test_samples_say_by_how_much_the_source_shrinks_however_they_were_chosen(tmp
     assert blind == pytest.approx(6000 * 25, rel=0.01)
     assert weighed == pytest.approx(made, rel=0.01)
     assert mixed == pytest.approx(made, rel=0.01)
-
-
-def test_places_by_bytes_say_the_same_as_all_frames_where_busy_scenes_shrink_more(tmp_path) -> None:
-    # What took many bytes in the source keeps a tenth of them, the rest half.
-    before = ([1000] * 60 + [100] * 240) * 20
-    request, after = job(tmp_path, before), ([100] * 60 + [50] * 240) * 20
-    track = request.measured.track(0)
-    chosen = [round(at * 10) for at in islice(places_by_bytes(track), 40)]
-    made = [sample_of(after, number, by_time=0, by_bytes=1) for number in chosen]
-
-    whole = whole_of(request, made)
-
-    assert whole.size - 100_000 == pytest.approx(sum(after), rel=0.1)
-    assert whole.within < 0.2
-    # Nearly three of four lie in the fifth of the time that has most of the bytes.
-    busy = fmean(number % 300 < 50 for number in chosen)
-    assert 0.5 < busy < 0.9
 
 
 def sample_of(sizes: Sequence[int], begin: int, **parts: Any) -> Sample:
@@ -298,7 +223,6 @@ class Trials:
         before = [size for size, _ in scenes for _ in range(100)]
         self.after = [int(size * share) for size, share in scenes for _ in range(100)]
         self.clock, self.took_s, self.encoded = ManualClock(), 1.0, list[tuple[float, float]]()
-        self.fails: Exception | None = None
         request = replace(job(tmp_path, before), duration_s=length_s)
         tools = replace(ENCODER._tools, clock=self.clock)
         self.job = FfmpegRun(tools, request, threading.Event(), Pass.MIDSTREAM)
@@ -307,8 +231,6 @@ class Trials:
     def sized(self, _job: FfmpegRun, at: float, seconds: float = SAMPLE_S) -> Sample:
         self.clock.advance(self.took_s * seconds / SAMPLE_S)
         self.encoded.append((at, seconds))
-        if self.fails is not None:
-            raise self.fails
         return replace(sample_of(self.after, round(at * 10)), seconds=seconds)
 
     def forecast(self, most: int = 99, time_s: float = 600.0) -> Estimate | None:
@@ -353,10 +275,3 @@ def test_a_short_video_is_encoded_whole_where_there_is_time(
     assert found is not None
     assert (trials.encoded[-1] == (0.0, 26.0), found.error == 0) == (whole, whole)
     assert len(trials.encoded) == 2 or not whole
-
-
-def test_a_place_that_does_not_decode_is_left_out(tmp_path, monkeypatch) -> None:
-    trials = Trials(tmp_path, monkeypatch)
-    trials.fails = EncoderFailed("No.")
-    assert trials.forecast() is None
-    assert len(trials.encoded) == 1

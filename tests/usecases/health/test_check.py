@@ -26,7 +26,6 @@ from hevcq.usecases.health.check import (
     report,
     summary,
     unsound,
-    where,
 )
 from support.clips import ManualClock
 from support.fakes.encoder import INFO, FakeEncoder
@@ -106,16 +105,6 @@ def library(tmp_path):
     return Library(tmp_path)
 
 
-def test_damage_is_reported_with_its_place(library):
-    library.put("a.mp4", b"damaged")
-    library.encoder.spots = (Spot(12.44, 4096, "error while decoding MB 7 4"),)
-    checked = library.check()["a.mp4"]
-    assert checked.health is Health.DAMAGED
-    assert "it says so" in checked.detail
-    assert where(checked.spots) == "at 0:00:12.4 (byte 4096)"
-    assert library.check()["a.mp4"].spots == checked.spots, "remembered"
-
-
 def test_what_is_no_video_or_empty_is_unreadable(library):
     library.put("a.mp4", b"")
     library.put("b.mp4")
@@ -162,16 +151,6 @@ def test_an_edited_file_is_no_rot(library):
     os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000_000))
     assert library.check()["a.mp4"].health is Health.SOUND
     assert library.read() == ["demux a.mp4"]
-
-
-def test_a_disk_that_returns_no_bytes_is_reported_and_the_digest_kept(library, monkeypatch):
-    path = library.put("a.mp4", b"sound 1")
-    library.check()
-    with monkeypatch.context() as patched:
-        patched.setattr(HealthCheck, "_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO")))
-        assert library.check()["a.mp4"].health is Health.UNREADABLE
-    library.rot(path, b"sound 2")
-    assert library.check()["a.mp4"].health is Health.ROTTEN
 
 
 def test_an_interrupted_check_goes_on_where_it_was(library):

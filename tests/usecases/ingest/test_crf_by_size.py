@@ -44,7 +44,6 @@ class Shrinking(FakeEncoder):
     """Says that a video halves at CRF 24, and by 0.14 in natural logarithms a step."""
 
     tried: list[float]
-    given_s: list[float]
     counts: list[int]
 
     def estimate(self, request: EncodeRequest, count: int, *, stop) -> Estimate | None:
@@ -54,7 +53,6 @@ class Shrinking(FakeEncoder):
         assert crf == request.profile.video.crf
         assert crf is not None
         self.tried.append(crf)
-        self.given_s.append(request.max_seconds)
         return Estimate(request.source_size / 2 * math.exp(-0.14 * (crf - 24)), 0.02, 9)
 
 
@@ -72,7 +70,7 @@ class Fits:
 
     def __post_init__(self) -> None:
         self.encoder = Shrinking(info=media_info())
-        self.encoder.tried, self.encoder.given_s, self.encoder.counts = [], [], []
+        self.encoder.tried, self.encoder.counts = [], []
         self.encoder.during["estimate"] = lambda: self.bench.clock.advance(self.took_s)
 
     def refine(self, most: int) -> Fitting:
@@ -129,14 +127,6 @@ def test_half_is_half_of_the_sources(fits: Fits) -> None:
     assert "CRF 25 fits in 2.9 MiB (the profile's own is 24" in fits.said[0]
 
 
-def test_a_few_videos_are_tried_again_at_another_crf(fits: Fits) -> None:
-    fits.plan(2 * MB)
-
-    first = fits.encoder.tried.count(24.0)
-    assert first > 3
-    assert all(fits.encoder.tried.count(crf) == 3 for crf in {*fits.encoder.tried} - {24.0})
-
-
 def test_where_not_even_the_lowest_quality_fits_nothing_is_adopted(fits: Fits) -> None:
     with pytest.raises(UsageError, match=r"Even CRF 32, the lowest .* Nothing was queued\."):
         fits.plan(MB // 2)
@@ -166,16 +156,6 @@ def test_what_a_replacement_leaves_as_it_is_counts(fits: Fits) -> None:
         UsageError, match=r"1\.9 MiB that stay as they are; only 0 Bytes may be used"
     ):
         fits.plan(2 * MB, [large])
-
-
-def test_where_nothing_is_left_to_encode_it_says_that_the_size_chooses_nothing(fits: Fits) -> None:
-    (left_alone,) = videos(fits.bench, "unknown.mp4")
-    left_alone = replace(left_alone, info=media_info(seconds=None))
-
-    session(fits.bench, refine=fits.refine(MB // 2)).plan([left_alone])
-
-    assert fits.said == ["Nothing is left to encode, so no CRF is chosen by size."]
-    assert fits.adopted == fits.encoder.tried == []
 
 
 def test_ctrl_c_ends_the_run_and_does_not_choose_by_too_little(fits: Fits) -> None:
@@ -231,35 +211,6 @@ def test_choosing_takes_a_small_share_of_what_the_encodes_take_and_says_how_long
     assert sum(counts) * 3.0 <= share * 6 * length_s
     assert fits.said[0].startswith("Choosing a CRF by samples takes about ")
     assert "fits in" in fits.said[1]
-
-
-def test_on_a_busy_machine_each_crf_is_still_tried_on_one_video(fits: Fits) -> None:
-    fits.took_s = 190.0
-
-    plan = fits.plan(2 * MB)
-
-    assert len(fits.encoder.tried) == len(set(fits.encoder.tried)) > 1
-    assert plan.output is not None
-    assert plan.output.high <= 2 * MB
-
-
-def test_no_video_gets_all_the_time_that_others_need(fits: Fits) -> None:
-    fits.plan(2 * MB)
-
-    assert max(fits.encoder.given_s) <= 90 / 3
-
-
-def test_where_no_other_crf_can_be_sampled_more_time_is_the_remedy(fits: Fits) -> None:
-    def fail() -> None:
-        if fits.encoder.tried:
-            raise SourceDamaged("It is damaged.")
-
-    fits.encoder.during["estimate"] = fail
-
-    with pytest.raises(UsageError, match=r"Even CRF 24, the lowest quality tried in 3 min") as told:
-        fits.plan(2 * MB)
-
-    assert "Give more time with --sample" in told.value.remedy
 
 
 @pytest.mark.parametrize("slope", [0.02, 0.06, 0.13, 0.3])

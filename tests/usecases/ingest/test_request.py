@@ -20,19 +20,13 @@ from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, with_forecast
 from hevcq.usecases.ingest.forecast import (
     GATE_SHARE,
-    LADDER_WORK,
-    NOTHING,
     OWN_ENOUGH,
     TABLE_ONLY,
     Costs,
     Range,
-    minute_cost,
-    total,
-    wall,
     work_of,
 )
 from hevcq.usecases.ingest.request import IngestRequest, library_request
-from support.fakes.backend import HEVC
 from support.ingest.values import encode_plan, media_info
 from support.media_facts import audio, media, profile, video
 
@@ -164,15 +158,6 @@ def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:
         assert bytes_of(plan, info, rates) == bytes_of(plan, info)
 
 
-def test_a_minute_costs_something_where_it_is_encoded_and_nothing_where_it_is_skipped() -> None:
-    found = minute_cost(HEVC)
-    skipping = HEVC.video.model_copy(update={"skip_codecs": ("mpeg2video",)})
-
-    assert found is not None
-    assert min(found) > 0
-    assert minute_cost(HEVC.model_copy(update={"video": skipping})) is None
-
-
 def cost_of(work: float, *, profile: str = "hevc", cpu_s: float = 10.0) -> EncodeCost:
     return EncodeCost(profile, "libx265", "medium", work, 1_000_000, 300_000, cpu_s)
 
@@ -181,35 +166,6 @@ def test_a_rendition_is_never_foretold_larger_than_its_source_which_is_kept_then
     lean = media_info(seconds=10_000.0)
 
     assert bytes_of(encode_plan(), lean).high == lean.size
-
-
-def test_many_videos_are_foretold_more_closely_than_one() -> None:
-    plan, info = encode_plan(), media_info()
-    one = cpu(plan, "medium", info)
-
-    work = work_of(plan, "medium", info)
-
-    many = Costs().cpu([work] * 400)
-
-    assert many.high / many.low < one.high / one.low
-    middle = 400 * math.sqrt(one.low * one.high)
-    assert many.low < middle < many.high
-    sizes = Costs().size([work] * 400)
-    assert sizes.low < sizes.high <= 400 * info.size
-    assert NOTHING == Costs().size([]) == Costs().cpu([]) == wall([], NOTHING, cores=2, workers=2)
-
-
-def test_more_cores_take_less_time_and_the_longest_job_bounds_the_end() -> None:
-    jobs = [Range(10.0, 20.0)] * 4
-
-    one, four = (
-        wall(jobs, total(jobs), cores=1, workers=1),
-        wall(jobs, total(jobs), cores=4, workers=4),
-    )
-
-    assert four.low < one.low
-    assert four.high < one.high
-    assert four.low < four.high
 
 
 @pytest.mark.parametrize(
@@ -226,20 +182,6 @@ def test_the_forecast_of_a_ladder_holds_for_what_was_measured(clip, seconds, siz
     cost = cpu(plan, "medium", info)
 
     assert math.sqrt(cost.low * cost.high) == pytest.approx(cpu_s, rel=0.15)
-
-
-def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> None:
-    info = media(video(1280, 720, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
-    plans = {name: make_plan(profile(name), info) for name in ("hls", "720p")}
-    ladder, single = plans["hls"], plans["720p"]
-    assert isinstance(ladder, EncodePlan)
-    assert isinstance(single, EncodePlan)
-    work, alone = (work_of(plan, "medium", info) for plan in (ladder, single))
-    rungs = LADDER_WORK * alone.megapixels
-    assert 1.5 * rungs < work.megapixels < 2.5 * rungs
-    assert work.most == (4500 + 2000 + 1100 + 400 + 80 + 128 + 48) * 125 * 10
-    assert alone.most == 400_000
-    assert TABLE_ONLY.size([work]).high > 400_000
 
 
 def test_a_rendition_that_may_be_larger_is_forecast_by_what_it_takes() -> None:

@@ -1,6 +1,8 @@
 """Placing what is done: only certified bytes, exactly once, whatever dies or fails in between.
 
 A wrong clock deletes no kept original: what counts is the time that the machine has lived through.
+
+The lock of placements, and the name that a data folder keeps.
 """
 
 import hashlib
@@ -22,6 +24,7 @@ from hevcq.errors import (
 )
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import LivedTime, Mode, PlacementState
+from hevcq.usecases.context import IDENTITY, data_folder_id
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.placement.collect import DAY_S, MAX_OFF_S, advanced, lived_s
 from hevcq.usecases.placement.originals import recover
@@ -362,3 +365,9 @@ def test_what_passed_is_what_the_kernel_counted_and_little_of_the_rest(change, g
     now = advanced(SEEN, seen)
 
     assert (now.total_s, now.highest_wall) == (100.0 + gained, max(2e9, seen.highest_wall))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"../../etc\n"])
+def test_an_identity_that_cannot_be_one_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / IDENTITY).write_bytes(content)
+    assert data_folder_id(tmp_path).isalnum()

@@ -114,32 +114,6 @@ def test_a_renamed_video_is_listed_freed_and_undone_at_its_new_place(
     assert lost or placements[new] is PlacementState.UNDONE
 
 
-def test_an_upgraded_video_gives_its_original_free_in_time_and_on_request(bench: Bench) -> None:
-    (bench.media / "a.mp4").unlink()
-    (bench.media / "a.1080p.mp4").write_bytes(b"a better release")
-    (bench.media / "tv/b.mp4").unlink()
-    bench.clock.advance(2 * DAY)
-
-    free_due(bench.ports)
-    assert [each.record.source.name for each in kept_originals(bench.ports)] == ["b.mp4"]
-    (freed,) = free_originals(bench.ports, at_once=True)
-
-    assert (freed.outcome, freed.path.name) == (Expiry.REMOVED, "b.mp4")
-    assert (bench.media / "a.1080p.mp4").read_bytes() == b"a better release"
-
-
-def test_a_damaged_record_in_one_library_is_reported_and_the_others_are_freed(
-    bench: Bench, tmp_path: Path
-) -> None:
-    (tmp_path / "other/.hevcq/kept").mkdir(parents=True)
-    (tmp_path / "other/.hevcq/kept/x.json").write_text("{")
-
-    done = list(free_originals(bench.ports, [tmp_path], at_once=True))
-
-    assert sorted(str(each.outcome) for each in done) == ["None", "removed", "removed"]
-    assert "damaged" in next(each.reason for each in done if each.outcome is None)
-
-
 def test_days_that_only_the_clock_knows_free_nothing(bench: Bench) -> None:
     bench.clock.jump_wall(60 * DAY)
 

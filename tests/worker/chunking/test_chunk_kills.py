@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import dropwhile
+from pathlib import Path
 
 import pytest
 
@@ -69,101 +71,61 @@ def _fits_once_no_more(farm: VideoFarm) -> Source:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A delivery that comes to the given calls, and how its job must end in spite of a kill."""
+    """A delivery of a worker, and how its job must end wherever that worker is killed."""
 
     prepare: Callable[[VideoFarm], Source]
-    sites: str
     end: JobState = JobState.DONE
     chunk_encodes: int = CHUNKS + 1
-    letters: int = 0
+    like: str = ""
+    """The scenario with which its way begins: there, workers were killed already."""
 
 
 SCENARIOS = {
-    "split": Scenario(
-        _job,
-        "ledger.claim store.check ledger.progress scratch.job store.fetch ledger.progress#2 "
-        "encoder.probe ledger.recall encoder.trim_recording store.stat ledger.progress#3 "
-        "encoder.preflight ledger.get encoder.keyframes store.put ledger.split ledger.subjobs "
-        "queue.send ledger.mark_enqueued store.fetch.exit scratch.job.exit queue.ack",
-        chunk_encodes=CHUNKS,
-    ),
-    "split again": Scenario(
-        _announced_again,
-        "ledger.claim ledger.subjobs queue.send ledger.mark_enqueued queue.ack",
-        chunk_encodes=CHUNKS,
-    ),
-    "chunk": Scenario(
-        lambda farm: farm.split(),
-        "queue.receive ledger.get ledger.claim_subjob store.check store.open scratch.job "
-        "store.stream ledger.progress encoder.encode_chunk store.stream.exit store.check#2 "
-        "ledger.progress#2 ledger.get#2 store.put store.publish scratch.job.exit ledger.complete "
-        "ledger.subjobs queue.ack",
-    ),
-    "last chunk": Scenario(_last_chunk, "ledger.complete ledger.subjobs queue.send queue.ack"),
-    "join": Scenario(
-        _join,
-        "queue.receive ledger.get ledger.claim_subjob store.check store.open ledger.subjobs store.stat "
-        "scratch.job ledger.progress store.collect store.collect#2 store.collect#3 store.open#2 "
-        "store.open#3 store.fetch ledger.progress#2 ledger.get#2 encoder.join ledger.progress#3 "
-        "ledger.get#3 encoder.verify store.fetch.exit store.check#2 ledger.certify store.put "
-        "store.publish ledger.complete store.list store.delete store.delete#2 store.delete#3 "
-        "ledger.forget_subjobs scratch.job.exit queue.ack",
-        chunk_encodes=CHUNKS,
-    ),
-    "not smaller": Scenario(
-        _not_smaller,
-        "ledger.remember ledger.skip store.list store.delete queue.ack",
-        JobState.SKIPPED,
-        chunk_encodes=CHUNKS,
-    ),
-    "poison": Scenario(
-        _poison,
-        "ledger.bury ledger.bury#2 store.list ledger.get#2 store.delete queue.bury ledger.note_letter",
-        JobState.DEAD,
-        2,
-        letters=1,
-    ),
-    "lost part": Scenario(
-        _lost_part,
-        "store.collect#2 store.delete ledger.reopen ledger.subjobs#2 queue.send ledger.mark_enqueued "
-        "scratch.job#2 encoder.self_test ledger.fail queue.release",
-        chunk_encodes=CHUNKS + 1,
-    ),
-    "never fits": Scenario(
-        _fits_once_no_more,
-        "ledger.interrupt ledger.abandon_split store.list store.delete ledger.forget_subjobs queue.release",
-    ),
+    "split": Scenario(_job, chunk_encodes=CHUNKS),
+    "split again": Scenario(_announced_again, chunk_encodes=CHUNKS),
+    "chunk": Scenario(lambda farm: farm.split()),
+    "last chunk": Scenario(_last_chunk, like="chunk"),
+    "join": Scenario(_join, chunk_encodes=CHUNKS),
+    "not smaller": Scenario(_not_smaller, JobState.SKIPPED, CHUNKS, "join"),
+    "poison": Scenario(_poison, JobState.DEAD, 2, "chunk"),
+    "lost part": Scenario(_lost_part, like="join"),
+    "never fits": Scenario(_fits_once_no_more, like="join"),
 }
 
 
-CASES = [
-    (name, f"{site}:{side}")
-    for name, scenario in SCENARIOS.items()
-    for site in scenario.sites.split()
-    for side in ("before", "after")
-    # Before the first receive there is nothing to lose yet, and one part cannot be collected.
-    if (site, side) != ("queue.receive", "before")
-    if (name, site, side) != ("lost part", "store.collect#2", "after")
-]
-
-
-def costs_at_most_one_chunk(farm: VideoFarm, name: str, point: str) -> Source:
-    """Kill a worker at a point of a scenario; the job ends as it must, over whichever backend."""
+@pytest.mark.repeats
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path, name):
     scenario = SCENARIOS[name]
-    source = scenario.prepare(farm)
+    before = _points(tmp_path / "before", SCENARIOS[scenario.like]) if scenario.like else []
+    points = [*dropwhile(before.__contains__, _points(tmp_path / "points", scenario))]
+    assert points
 
-    farm.vanish_at(point)
-    record = farm.until_settled(source, rounds=120)
+    for number, point in enumerate(points):
+        farm = VideoFarm(tmp_path / f"{number}")
+        source = scenario.prepare(farm)
+        farm.vanish_at(point)
+        record = farm.until_settled(source, rounds=120)
 
-    assert record.state is scenario.end
-    assert farm.ledger.counts() == {("hevc", scenario.end): 1}
-    assert farm.quiet()
-    assert len(farm.letters()) == scenario.letters
-    assert farm.encoder.calls.count("encode_chunk") <= scenario.chunk_encodes
-    _one_proven_rendition_or_none(farm, source, scenario.end)
-    Scratch(farm.folder / "scratch", farm.clock).sweep()
-    assert farm.scratch_files() == []
-    return source
+        assert record.state is scenario.end, point
+        assert farm.ledger.counts() == {("hevc", scenario.end): 1}, point
+        assert farm.quiet(), point
+        assert len(farm.letters()) == (scenario.end is JobState.DEAD), point
+        assert farm.encoder.calls.count("encode_chunk") <= scenario.chunk_encodes, point
+        _one_proven_rendition_or_none(farm, source, scenario.end)
+        Scratch(farm.folder / "scratch", farm.clock).sweep()
+        assert farm.scratch_files() == [], point
+        published = [key for key, _, _ in farm.store.published].count(farm.key(source))
+        assert published == (scenario.end is JobState.DONE), point
+
+
+def _points(folder: Path, scenario: Scenario) -> list[str]:
+    """Return the points that the next delivery of a scenario comes to, in their order."""
+    farm, came_to = VideoFarm(folder), list[str]()
+    scenario.prepare(farm)
+    farm.come_to(came_to.append)
+    farm.handle()
+    return list(dict.fromkeys(came_to))
 
 
 def _one_proven_rendition_or_none(farm: VideoFarm, source: Source, end: JobState) -> None:
@@ -177,35 +139,6 @@ def _one_proven_rendition_or_none(farm: VideoFarm, source: Source, end: JobState
     assert certificate.rendition_sha256 == rendition.sha256
     assert farm.store.stat(rendition.key).sha256 == rendition.sha256
     assert farm.kept(source) == []
-
-
-@pytest.mark.repeats
-def test_every_point_that_a_split_video_comes_to_is_killed_at(tmp_path):
-    came_to: set[str] = set()
-    killed_at: set[str] = set()
-    for name, scenario in SCENARIOS.items():
-        farm = VideoFarm(tmp_path / name)
-        scenario.prepare(farm)
-        points: list[str] = []
-        farm.come_to(points.append)
-        farm.handle()
-        wanted = {point for of, point in CASES if of == name}
-        came_to.update(points)
-        killed_at.update(point for point in points if point.rpartition("/")[2] in wanted)
-
-    print(f"{len(killed_at)} points")
-    assert killed_at == came_to
-
-
-@pytest.mark.repeats
-@pytest.mark.parametrize(("name", "point"), CASES)
-def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path, name, point):
-    farm = VideoFarm(tmp_path)
-
-    source = costs_at_most_one_chunk(farm, name, point)
-
-    published = [key for key, _, _ in farm.store.published].count(farm.key(source))
-    assert published == (SCENARIOS[name].end is JobState.DONE)
 
 
 CALLS = {

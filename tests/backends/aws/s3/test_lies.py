@@ -7,7 +7,6 @@ import random
 import pytest
 from botocore.exceptions import ClientError
 
-from backends.aws.s3.test_local_proxy import get, streamed
 from backends.aws.s3.test_publish import publication
 from backends.aws.s3.test_store import accept, fetch
 from hevcq.backends.aws.s3 import transfer
@@ -63,33 +62,6 @@ def test_other_bytes_are_asked_for_again_and_in_the_end_a_network_error(
         fetch(store, source, tmp_path)
     assert classify(failed.value) is FailureClass.NETWORK
     assert [path.name for path in tmp_path.glob("*.mp4")] == ["in.mp4"]
-
-
-@pytest.mark.parametrize("name", LIES)
-def test_what_ffmpeg_reads_through_the_proxy_is_right_or_an_error(
-    store, source, tmp_path, name
-) -> None:
-    store._s3.plan["get_object"] = [lie(name)]
-    with streamed(store, source, tmp_path / "scratch") as location:
-        assert get(location, "400000-400099") == CONTENT[400_000:400_100]
-
-    def read() -> None:
-        with streamed(store, source, tmp_path / "scratch") as location:
-            store._s3.plan["get_object"] = [lie(name)] * 99
-            with pytest.raises(OSError, match=r"IncompleteRead|Remote end|bytes read"):
-                get(location)
-
-    with pytest.raises(Unavailable):
-        read()
-
-
-def test_a_whole_object_is_taken_from_a_server_without_ranges(
-    store, source, monkeypatch, tmp_path
-) -> None:
-    monkeypatch.setattr(transfer, "PART_BYTES", 16 * transfer.MIB)
-    store._s3.plan["get_object"] = [without_ranges]
-
-    assert fetch(store, source, tmp_path) == CONTENT
 
 
 def say_403(store, *, always: bool = False, listing: bool = True) -> None:
