@@ -154,7 +154,7 @@ class Still:
 class Comparison:
     """How much frames all over a rendition look like their source's.
 
-    `frames` are (seconds, score) of those that were measured, `stills` the worst, one near the median, the
+    `frames` are (seconds, score) of those that were measured, `stills` the worst, the median and the
     best, then the worst of each other place, the worst first.
     """
 

@@ -8,11 +8,10 @@ import pytest
 from ffmpeg.verify import conftest
 from hevcq.domain.media.facts import Colour
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import LEARNED, Aim, Score, Still
+from hevcq.domain.quality import LEARNED, Aim, Score
 from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.verify.compare import named
 from hevcq.ffmpeg.verify.quality import (
     Learned,
     metric_program,
@@ -169,14 +168,17 @@ def test_a_profile_that_asks_for_a_quality_waits_until_something_measures_it(tmp
     encoder.require_metric(conftest.PROFILE)
 
 
-def test_the_frame_that_is_shown_as_typical_is_the_nearest_to_the_median_of_all():
-    scores = ((80.0, 90.0, 99.0), (95.0, 96.0, 97.0))
-    places = [[Still(score, score, b"", b"") for score in place] for place in scores]
+def test_the_median_frame_that_is_shown_is_that_of_all_that_are_measured(pair, tmp_path):
+    pairs = conftest.ENCODER.frame_pairs(pair.request, stop=STOP)
 
-    shown = {still.name: still.score for still in named(places, 91.0)}
+    found = pairs.compare(tmp_path, on_place=lambda _number, _count: None, stop=STOP)
 
-    assert shown["Frame near the median"] == 90.0
-    assert (shown["Worst frame"], shown["Best frame"]) == (80.0, 99.0)
+    shown = {still.name: (still.at_s, still.score) for still in found.stills}
+    ranked = sorted(found.frames, key=lambda frame: frame[1])
+    assert len({at for at, _ in found.frames}) == len(found.frames) > 100
+    assert shown["Worst frame"][1] == ranked[0][1]
+    assert shown["Median frame"] == ranked[len(ranked) // 2]
+    assert shown["Best frame"][1] == ranked[-1][1]
 
 
 def test_what_was_not_made_of_a_video_is_not_compared_with_it(pair, tmp_path):

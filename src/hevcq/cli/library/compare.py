@@ -44,7 +44,7 @@ def compare(
 ) -> None:
     """Show a rendition beside its original, on one page.
 
-    Writes one HTML file that needs no other: the worst, a typical and the best measured frame, and the
+    Writes one HTML file that needs no other: the worst, the median and the best measured frame, and the
     worst of other places, with a slider between both, the score over time, and the sizes. Measures VMAF,
     or SSIM where no program measures VMAF or the video is HDR.
     """

@@ -58,16 +58,19 @@ class MeasuredPairs(FramePairs):
         self, folder: Path, *, on_place: OnPlace, stop: threading.Event
     ) -> Comparison | None:
         frames, stills = list[tuple[float, float]](), list[Sequence[Still]]()
-        begins = places(self.source, 1)
+        begins, where = places(self.source, 1), list[float]()
         for number, at in enumerate(begins):
             on_place(number, len(begins))
             scored, shown = self._look(at, _telling, folder, stop)
             frames += scored
+            where += [at] * len(scored)
             stills += [shown] if shown else []
         if not frames:
             return None
-        median = sorted(score for _, score in frames)[len(frames) // 2]
-        return Comparison(self.name, tuple(frames), named(stills, median))
+        middle = sorted(range(len(frames)), key=lambda n: frames[n][1])[len(frames) // 2]
+        at = where[middle]
+        median = self._look(at, lambda _: [middle - where.index(at)], folder, stop)[1]
+        return Comparison(self.name, tuple(frames), _named(stills, median))
 
     def around(
         self, at_s: float, count: int, folder: Path, *, stop: threading.Event
@@ -138,20 +141,20 @@ class MeasuredPairs(FramePairs):
 
 
 def _telling(scores: Sequence[float]) -> Sequence[int]:
-    """Return the numbers of the worst, the median and the best frame, in order; fewer if they are the same."""
+    """Return the numbers of the worst and the best frame, in order; one if they are the same."""
     ranked = sorted(range(len(scores)), key=scores.__getitem__)
-    return sorted({ranked[0], ranked[len(ranked) // 2], ranked[-1]}) if ranked else ()
+    return sorted({ranked[0], ranked[-1]}) if ranked else ()
 
 
-def named(stills: Sequence[Sequence[Still]], median: float) -> tuple[Still, ...]:
-    """Return the frames of all places that are shown: see `Comparison`; `median` is of all measured ones."""
-    ranked = sorted((still for place in stills for still in place), key=lambda still: still.score)
-    if not ranked:
+def _named(stills: Sequence[Sequence[Still]], median: Sequence[Still]) -> tuple[Still, ...]:
+    """Return the frames of all places that are shown: see `Comparison`; `median` is that of all of them."""
+    if not stills:
         return ()
+    best = max((still for place in stills for still in place), key=lambda still: still.score)
     worst = [min(place, key=lambda still: still.score) for place in stills]
     worst.sort(key=lambda still: still.score)
-    near = min(ranked[1:-1] or ranked, key=lambda still: abs(still.score - median))
-    shown = [("Worst frame", worst[0]), ("Frame near the median", near), ("Best frame", ranked[-1])]
+    shown = [("Worst frame", worst[0]), *(("Median frame", each) for each in median)]
+    shown += [("Best frame", best)]
     shown += [(f"Worst frame of place {n}", still) for n, still in enumerate(worst[1:], 2)]
     first = {still.at_s: replace(still, name=name) for name, still in reversed(shown)}
     return tuple(first[at] for at in dict.fromkeys(still.at_s for _, still in shown))
