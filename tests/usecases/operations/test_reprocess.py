@@ -12,17 +12,20 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import PlacementState
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
 from hevcq.usecases.operations.reprocess import (
     JobChange,
     JobResult,
     ReprocessRequest,
+    redrive,
     reprocess,
     reprocess_missing,
 )
-from support.fakes.backend import HEVC, memory_backend
+from support.fakes.backend import HEVC, Faulty, memory_backend
 from support.fakes.store import MemoryStore
 from support.ingest.run import NEVER, Bench
 
+WHY = Bury(reason="broke", failure_class=FailureClass.ENCODER)
 UNSUBSCRIBED = HEVC.model_copy(update={"name": "av1", "subscribe": False})
 SUBSCRIBED = HEVC.model_copy(update={"subscribe": True})
 
@@ -56,7 +59,7 @@ def dead(backend: Backend, key: str, profile: str = "hevc") -> JobRecord:
     fence = backend.ledger.claim(job.source, profile, owner="w", lease_s=60).fence
     backend.ledger.bury(job.job_id, fence, "broke", FailureClass.ENCODER)
     (delivery,) = backend.queues[profile].receive(1, wait_s=0, stop=NEVER)
-    backend.queues[profile].bury(delivery, Bury(reason="broke", failure_class=FailureClass.ENCODER))
+    backend.queues[profile].bury(delivery, WHY)
     return job
 
 
@@ -153,3 +156,73 @@ def test_a_done_job_is_queued_only_where_its_rendition_is_missing(
 
     assert [d.result for d in done] == [JobResult.QUEUED] * again
     assert state(bench.backend, job) is (JobState.QUEUED if again else JobState.DONE)
+
+
+def redriven(bench: Bench, **more) -> list[JobResult]:
+    request = ReprocessRequest((), who="me", why="redrive", **more)
+    return [done.result for done in redrive(bench.backend, request, DeadLetterFilter())]
+
+
+def test_a_kill_between_the_queue_and_the_letter_loses_nothing(bench: Bench) -> None:
+    backend = bench.backend
+    job, real = dead(backend, "TODO/a.mp4").job_id, backend.queues["hevc"]
+
+    def die(name: str) -> None:
+        if name == "purge":
+            raise KeyboardInterrupt
+
+    assert redriven(bench, dry_run=True) == [JobResult.WOULD_QUEUE]
+    backend.queues["hevc"] = Faulty(real, before=die)  # type: ignore[index]
+    with pytest.raises(KeyboardInterrupt):
+        redriven(bench)
+    backend.queues["hevc"] = real  # type: ignore[index]
+
+    assert redriven(bench) == [JobResult.QUEUED]
+    assert backend.ledger.reopened == [(job, "me", "redrive")]
+    sent = real.receive(3, wait_s=0, stop=NEVER)
+    assert {delivery.tasks[0].job_id for delivery in sent} == {job}
+    assert real.depth().dead == 0
+
+
+def test_a_letter_whose_job_was_done_meanwhile_stays(bench: Bench) -> None:
+    backend = bench.backend
+    job = dead(backend, "TODO/a.mp4").job_id
+    source = backend.ledger.get(job).source
+    backend.ledger.reopen(job, who="x", why="y")
+    fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
+    backend.ledger.skip(job, fence, "not smaller")
+
+    assert redriven(bench) == [JobResult.ENDED]
+    assert backend.queues["hevc"].depth().dead == 1
+
+
+def test_a_letter_that_fails_again_at_once_is_not_sent_round(bench: Bench) -> None:
+    backend = bench.backend
+    dead(backend, "TODO/a.mp4")
+    queue = backend.queues["hevc"]
+
+    def fail_again(name: str) -> None:
+        if name == "purge":
+            bench.clock.advance(1)
+            (delivery,) = queue.receive(1, wait_s=0, stop=NEVER)
+            queue.bury(delivery, WHY)
+
+    backend.queues["hevc"] = Faulty(queue, after=fail_again)  # type: ignore[index]
+
+    assert redriven(bench) == [JobResult.QUEUED]
+    assert queue.depth().dead == 1
+
+
+def test_a_letter_without_a_job_is_neither_sent_nor_purged_with_those_of_a_job(
+    bench: Bench,
+) -> None:
+    backend = bench.backend
+    job, queue = dead(backend, "TODO/a.mp4").job_id, backend.queues["hevc"]
+    queue.send_body("no task")
+    (delivery,) = queue.receive(1, wait_s=0, stop=NEVER)
+    queue.bury(delivery, WHY)
+
+    assert purge(backend.queues, DeadLetterFilter(letter=job[:8])) == 1
+
+    assert redriven(bench) == []
+    assert [letter.task for _, letter in find(backend.queues, DeadLetterFilter())] == [None]
