@@ -128,10 +128,7 @@ class WebDavRemote:
             yield Body(begin, self._blocks(response))
 
     def remove(self, file: RemoteFile) -> Removal:
-        """Delete this version of a file by If-Match, only where `unsafe_to_remove` returned "".
-
-        Nextcloud keeps what it deletes in its trash bin.
-        """
+        """Delete this version of a file by If-Match; call it only where `unsafe_to_remove` returned ""."""
         if not file.etag:
             return Removal.REFUSED
         status = self._status("DELETE", file.path, _if_match(file.etag))
@@ -148,10 +145,9 @@ class WebDavRemote:
     def unsafe_to_remove(self, folders: Sequence[str], token: str, target: Path) -> str:
         """Return why the server might delete a version that it was not asked to, or "".
 
-        It is tried on a small file made in each of `folders` for that, whose name holds `token`: a delete
-        of a wrong version must answer 412, that of the right one 2xx. If that file appears in or above
-        `target`, the server would delete what landed. Raises Unavailable if that file could not be
-        made for want of space.
+        It is tried on a small file made in each of `folders`, whose name holds `token`: a delete of a wrong
+        version must answer 412, that of the right one 2xx. If that file appears in or above `target`, the
+        server would delete what landed. Raises Unavailable if the file could not be made for want of space.
         """
         tried = (self._unsafe_in(folder, token, target) for folder in folders)
         return next(filter(None, tried), "")
