@@ -129,12 +129,12 @@ VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
   begins anew); below ten minutes two CRFs do.
 - Out of reach even at the lowest CRF, or far too large by the samples: the original is kept without an encode.
 - The finished video is measured elsewhere. 1.5 points short, it is encoded once more; a second miss is said.
-- HDR, hardware encoders, files without frame times (AVI with B-frames, some MPG) and inverse telecine take
-  `video.crf`, with a notice.
+- HDR, files without frame times (AVI of H.264 or with B-frames, some MPG) and inverse telecine take `video.crf`,
+  with a notice.
 
 `hevcq ingest FOLDER --fit 25GB` or `--half` let the size choose instead: one CRF for all, the best of 18 to 32
-(hevc) at which the forecast by samples fits to its upper end. Too much even at the worst, and nothing is
-queued. Replaced originals that are kept need their space until they go.
+(hevc) at which the forecast by samples fits to its upper end; choosing takes 30 s, or 15 % of the encodes' time.
+Too much even at the worst, and nothing is queued. Kept originals need their space until they go.
 
 `pipx inject hevcq imageio-ffmpeg` (68 MB) measures, or an ffmpeg with libvmaf
 in `metric_ffmpeg`; `hevcq doctor` says which. Without one such jobs wait; the images have none.

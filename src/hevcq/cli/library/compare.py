@@ -79,7 +79,7 @@ MAX_STILLS = 10
 """Frames shown: two pictures each, of up to 2 MB in 4K."""
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
-table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1.5rem .2rem 0}
+table{border-collapse:collapse}th{white-space:nowrap}td,th{text-align:left;padding:.2rem 1.5rem .2rem 0}
 figure{margin:2rem 0}.pair{position:relative;--cut:50%}.pair img{display:block;width:100%}
 .pair .made{position:absolute;inset:0;clip-path:inset(0 0 0 var(--cut))}
 .pair::after{content:"";position:absolute;inset:0 auto 0 var(--cut);border-left:2px solid #fff}
@@ -105,7 +105,7 @@ def compare_page(
         ("Median", f"{scores[len(scores) // 2]:.1f}"),
     ]
     if aim is not None:
-        rows.append(("Asked for", escape(aim.in_words())))
+        rows.append(("Quality", escape(aim.in_words())))
     table = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
     stills = "".join(map(_figure, found.stills[:MAX_STILLS]))
     curve = f"<h2>What was tried</h2>{curve_svg(aim)}" if aim and aim.probes else ""

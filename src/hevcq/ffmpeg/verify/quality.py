@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median_high
 
-from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.hdr import HDR_TRANSFERS
@@ -145,8 +144,6 @@ def why_not(request: EncodeRequest) -> str:
     plan = request.plan
     if plan.main_video.action is Action.COPY or plan.ladder is not None:
         return "its picture is not encoded by a CRF"
-    if request.profile.video.encoder != (SOFTWARE,):
-        return "hardware encodes it"
     if plan.video.colour.transfer in HDR_TRANSFERS:
         return NOT_FOR_HDR
     if plan.video.rate or plan.video.telecine or plan.video.retimed:
