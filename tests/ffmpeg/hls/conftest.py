@@ -103,6 +103,7 @@ def encoded_set(source: Path, folder: Path, profile: Profile) -> MadeSet:
 @pytest.fixture
 def made() -> MadeSet:
     def make(folder: Path) -> MadeSet:
-        return encoded_set(make_source(folder, "source.mkv"), folder, recipe(hevc=True))
+        source = make_source(folder, "source.mkv", extra=("-disposition:s", "forced"))
+        return encoded_set(source, folder, recipe(hevc=True))
 
     return folder_once("ladder", make)

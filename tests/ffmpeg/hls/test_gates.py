@@ -344,6 +344,7 @@ def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:
     assert files[f"{VERSION}/v180.mp4"] == "video/mp4"
     assert files[f"{VERSION}/sound1.mp4"] == "audio/mp4"
     assert files[f"{VERSION}/text1.vtt"] == files[f"{VERSION}/storyboard.vtt"] == "text/vtt"
+    assert "FORCED=YES" in made.master
     assert files[f"{VERSION}/poster.jpg"] == "image/jpeg"
     chapters = json.loads((made.folder / "chapters.json").read_text())
     assert [each["titles"][0]["title"] for each in chapters] == ["One", "Two"]
