@@ -68,13 +68,15 @@ def test_each_receiver_gets_its_events_in_order_and_once_and_nothing_of_the_past
     happen(log, clock, "a", "b")
     happen(log, clock, "c", name="job.done")
     happen(log, clock, "d")
+    happen(log, clock, "e", name="job.done")
 
     for _ in range(5):
         told.step()
     sender(log, clock, one, all_of_it).step()  # another process
 
     assert one.taken == ["a", "b", "d"]
-    assert all_of_it.taken == ["a", "b", "c", "d"]
+    assert all_of_it.taken == ["a", "b", "c", "d", "e"]
+    assert log.reader("one").seq == log.reader("all").seq, "what it does not want is behind it too"
 
 
 def test_a_message_names_the_file_and_says_what_a_percentage_is_of(log, clock):
