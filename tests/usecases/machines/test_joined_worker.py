@@ -1,5 +1,6 @@
 """What a joined machine does with an order: encode and return it, or say in a sentence why not."""
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -161,6 +162,8 @@ def test_chunk_costs_its_own_bytes_and_the_index_comes_once(bench: Bench) -> Non
 
     assert blocks == [3, 0, 1]
     assert len(home.spans) == 5, "what came of one source is nothing of another"
+    opened = map(os.path.realpath, Path("/proc/self/fd").iterdir())
+    assert not [each for each in opened if str(bench.folder) in each], "sources take space still"
     assert all(end.report is not None for end in home.ends)
 
 
