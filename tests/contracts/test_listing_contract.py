@@ -88,6 +88,7 @@ def test_a_search_leaves_out_no_job_whose_path_has_the_text(
         "none": (),
         "/all": (),
         "do": (uploaded,),
+        "d_g": (),
     }
     for most in (3_000, 0):
         monkeypatch.setattr(statements, "MAX_NAMED", most)
