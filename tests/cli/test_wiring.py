@@ -13,6 +13,7 @@ from hevcq.ports.backend import WorkerFacts, WorkerProcess
 from hevcq.settings.model import AwsSettings, PriceSettings, Settings
 from hevcq.usecases.operations.pausing import SPENT_EVERY_S
 from hevcq.usecases.placement.originals import FIRST_S
+from hevcq.util.signals import StopSignals
 from hevcq.wiring.app import App
 from hevcq.wiring.worker import build_pool, watchers
 from hevcq.worker.monitoring.watchers import Background
@@ -132,3 +133,17 @@ def test_a_worker_that_starts_on_a_day_that_is_spent_begins_nothing(tmp_path: Pa
 
     assert waits.startswith("Paused by prices.max_per_day (1.00 of 1 dollars spent today) until ")
     app.close()
+
+
+def test_a_worker_sweeps_what_unfinished_sets_left(tmp_path: Path, monkeypatch):
+    swept, signals = list[str](), StopSignals()
+
+    def sweep(_backend, _clock, names):
+        swept.extend(names)
+        signals.ask()
+
+    monkeypatch.setattr("hevcq.worker.publish.sweep_sets", sweep)
+    app = App(Settings(data_dir=tmp_path / "data", min_free_mib=0))
+    build_pool(app, ["hevc"]).run(signals)
+    app.close()
+    assert swept == ["hls"]
