@@ -58,7 +58,6 @@ from hevcq.ports.encoder import (
     Estimate,
     FramePairs,
     OnProgress,
-    OnShare,
     TextTrack,
     TrimmedSource,
     VerifyRequest,
@@ -203,22 +202,12 @@ class FfmpegEncoder(Encoder):
         return locate_damage(self._tools, location, stop)
 
     def find_quality(
-        self,
-        request: EncodeRequest,
-        *,
-        stop: threading.Event,
-        exact: bool = False,
-        on_share: OnShare = lambda _: None,
+        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
     ) -> Aim | str:
-        return self._searched(request, stop, exact=exact, on_share=on_share)[0]
+        return self._searched(request, stop, exact=exact)[0]
 
     def _searched(
-        self,
-        request: EncodeRequest,
-        stop: threading.Event,
-        *,
-        exact: bool,
-        on_share: OnShare = lambda _: None,
+        self, request: EncodeRequest, stop: threading.Event, *, exact: bool
     ) -> tuple[Aim | str, Estimate | None]:
         """Return what a search found, and what its samples say of the whole at that CRF."""
         from hevcq.ffmpeg.verify import quality
@@ -230,8 +219,7 @@ class FfmpegEncoder(Encoder):
         job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
         target = request.plan.video
         kind = f"crfs-{request.profile.revision}-{min(target.width, target.height)}"
-        former = self._learned.crfs(kind)
-        aim, whole = quality.find_quality(job, self._metric, former, exact=exact, on_share=on_share)
+        aim, whole = quality.find_quality(job, self._metric, self._learned.crfs(kind), exact=exact)
         if isinstance(aim, Aim) and not aim.out_of_reach:
             self._learned.note(kind, aim.crf)
         return aim, whole

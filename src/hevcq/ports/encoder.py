@@ -85,7 +85,7 @@ class EncodeRequest:
     `source_size` is in bytes; `max_seconds` limits the wall time; `threads` 0 leaves the number to
     the encoder. For a ladder `output` is a folder: `measured` is then needed, and `version` names the
     folder in it that holds everything but the master playlist, so that a later set of the same video
-    shares no name with it.
+    shares no name with it. `on_share` is called with the share of a search that is about done, 0 to 1.
     """
 
     profile: Profile
@@ -99,6 +99,7 @@ class EncodeRequest:
     threads: int = 0
     measured: Measurement = UNMEASURED
     version: str = ""
+    on_share: Callable[[float], object] | None = None
 
     def to_verify(self, report: EncodeReport) -> VerifyRequest:
         """Return what the gates need of what was made."""
@@ -187,8 +188,6 @@ class Estimate:
 
 
 OnProgress = Callable[[EncodeProgress], None]
-OnShare = Callable[[float], object]
-"""Called with the share that is about done, 0 to 1."""
 
 
 class Encoder(ABC):
@@ -314,12 +313,7 @@ class Encoder(ABC):
         return ()
 
     def find_quality(
-        self,
-        request: EncodeRequest,
-        *,
-        stop: threading.Event,
-        exact: bool = False,
-        on_share: OnShare = lambda _: None,
+        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
     ) -> Aim | str:
         """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
 

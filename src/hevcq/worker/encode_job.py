@@ -12,6 +12,7 @@ The order of a split, and what a kill after each step leaves:
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.chunking import ChunkPlan, SplitPlan, WholeFile, costliest_first, plan_chunks
@@ -313,12 +314,11 @@ class EncodeJob(Job):
         if work.recipe.video.quality is None:
             return work
         self._report.phase(Phase.SEARCH)
-        request = self._request(work, location, folder / "sample.mkv")
-        aim = self._context.encoder.find_quality(
-            request,
-            stop=self._lease.stop,
+        request = replace(
+            self._request(work, location, folder / "sample.mkv"),
             on_share=lambda share: self._report.percent(Phase.SEARCH, 100 * share),
         )
+        aim = self._context.encoder.find_quality(request, stop=self._lease.stop)
         self._lease.check()
         if isinstance(aim, str):
             said = not_searched(work.recipe.video.crf, aim)

@@ -40,10 +40,12 @@ def asked(pair, folder, profile: Profile = AIMED) -> EncodeRequest:
 
 
 def test_the_crf_is_found_and_what_is_made_with_it_is_as_good(pair, tmp_path):
-    request = asked(pair, tmp_path)
+    shares: list[float] = []
+    request = replace(asked(pair, tmp_path), on_share=shares.append)
 
     aim = conftest.ENCODER.find_quality(request, stop=STOP)
 
+    assert 0 < shares[0] < shares[1] <= max(shares) <= 1
     assert isinstance(aim, Aim)
     assert aim.target == 90
     assert abs(aim.sampled - 90) < 6

@@ -35,7 +35,6 @@ from hevcq.ports.encoder import (
     EncodeRequest,
     Estimate,
     OnProgress,
-    OnShare,
     SetFile,
     TrimmedSource,
     VerifyRequest,
@@ -240,12 +239,7 @@ class FakeEncoder(Encoder):
         return _measured(info, self.measured_s)
 
     def find_quality(
-        self,
-        request: EncodeRequest,
-        *,
-        stop: threading.Event,
-        exact: bool = False,
-        on_share: OnShare = lambda _: None,
+        self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
     ) -> Aim | str:
         """Answer `aim`; see ports.encoder."""
         self._step("search", stop)

@@ -323,7 +323,7 @@ def test_the_forecast_of_a_quality_counts_the_search() -> None:
     searched = with_forecast([replace(todo, profile=asked)], Costs(), cores=2, workers=2)
 
     assert searched.items[0].cpu.high > plain.items[0].cpu.high
-    assert searched.items[0].output == plain.items[0].output
+    assert searched.items[0].output.low < plain.items[0].output.low
 
 
 def event(name: EventName, **fields: object) -> IngestEvent:
@@ -398,13 +398,6 @@ def test_how_long_samples_will_take_counts_down() -> None:
     assert scanning(board, now=900.0) == f"{said} 1 s left"
 
 
-def test_the_join_of_chunks_takes_nothing_back() -> None:
-    board = started_board()
-    for phase in ("encode", "fetch", "join", "verify"):
-        board.apply(event(EventName.JOB_PROGRESS, phase=phase, percent=99.0))
-        assert board.share() > 0.38
-
-
 def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on() -> None:
     board = started_board()
     board.apply(event(EventName.STOPPING, path=None, profile=None, reason="Stopping: 20 s."))
@@ -421,7 +414,7 @@ def test_time_left_is_never_nothing_while_work_is_open() -> None:
 
 def test_progress_never_runs_backwards_from_phase_to_phase() -> None:
     board, shares = started_board(), []
-    for phase in ("probe", "preflight", "search", "encode", "verify", "publish"):
+    for phase in ("probe", "preflight", "search", "encode", "fetch", "join", "verify", "publish"):
         for percent in (0.0, 50.0, 100.0):
             board.apply(event(EventName.JOB_PROGRESS, phase=phase, percent=percent))
             shares.append(board.share())

@@ -132,20 +132,16 @@ def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
     assert size.low < 300_000 < size.high
 
 
-@pytest.mark.parametrize("sampled", [False, True])
-def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them(
-    *, sampled: bool
-) -> None:
+def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them() -> None:
     work = work_of(encode_plan(), "medium", media_info())
-    rates = Costs.learned([cost_of(work.megapixels)] * OWN_ENOUGH)
-    if sampled:  # they are of a job that searches, too
-        rates = TABLE_ONLY.sampled({replace(work, search=3.0): Estimate(3e5, 0.1, 10.0)})
+    own = Costs.learned([cost_of(work.megapixels)] * OWN_ENOUGH)
+    sampled = TABLE_ONLY.sampled({replace(work, search=3.0): Estimate(3e5, 0.1, 10.0)})
 
-    plain, searching = rates.cpu([work]), rates.cpu([replace(work, search=2.0)])
-
-    assert plain.low < 10.0 < plain.high
-    assert searching.high / plain.high == pytest.approx(3.0, rel=0.1)
-    assert searching.low < 30.0 * (1 + GATE_SHARE) < searching.high
+    for rates in (own, sampled):
+        plain, searching = rates.cpu([work]), rates.cpu([replace(work, search=2.0)])
+        assert plain.low < 10.0 < plain.high
+        assert searching.high / plain.high == pytest.approx(3.0, rel=0.1)
+        assert searching.low < 30.0 * (1 + GATE_SHARE) < searching.high
 
 
 def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:

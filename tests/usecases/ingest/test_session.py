@@ -9,7 +9,6 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -297,17 +296,14 @@ def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> 
 
 
 def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -> None:
-    tries, collects = list[str](), bench.backend.store.collect
+    tries: list[str] = []
 
-    def collect(key: str, target: Path, **how: Any) -> str:
-        tries.append(key)
-        if len(tries) <= 2:
+    def fill(call: str) -> None:
+        tries.extend([call] * (call == "collect"))
+        if call == "collect" and len(tries) <= 2:
             raise DiskFull("no room")
-        return collects(key, target, **how)
 
-    store = Faulty(bench.backend.store)
-    store.collect = collect
-    bench.backend = replace(bench.backend, store=store)
+    bench.backend = replace(bench.backend, store=Faulty(bench.backend.store, before=fill))
     bench.wire()
     job = bench.queue(bench.video())
     bench.work(job)

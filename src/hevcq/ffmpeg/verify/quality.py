@@ -69,7 +69,7 @@ from hevcq.ffmpeg.verify.samples import (
     whole_of,
 )
 from hevcq.ffmpeg.verify.streams import output_streams
-from hevcq.ports.encoder import EncodeRequest, Estimate, OnShare, VerifyRequest
+from hevcq.ports.encoder import EncodeRequest, Estimate, VerifyRequest
 
 MAX_LOG = 16 << 20
 """Bytes of the measuring program's log: about 700 a frame."""
@@ -155,12 +155,7 @@ def why_not(request: EncodeRequest) -> str:
 
 
 def find_quality(
-    job: FfmpegRun,
-    metric: str,
-    former: Sequence[float] = (),
-    *,
-    exact: bool = False,
-    on_share: OnShare = lambda _: None,
+    job: FfmpegRun, metric: str, former: Sequence[float] = (), *, exact: bool = False
 ) -> tuple[Aim | str, Estimate | None]:
     """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
 
@@ -179,7 +174,7 @@ def find_quality(
     assert target is not None
     assert track is not None
     until = job.tools.clock.monotonic() + request.max_seconds
-    trials = _Trials(replace(job, request=request), metric, places(track, 0), until, on_share)
+    trials = _Trials(replace(job, request=request), metric, places(track, 0), until)
     enough = enough_probes(track.shown_s, len(former))
     start = median_high(former) if former else video.crf
     crf, tried = search(trials.score, start, target, scale, enough)
@@ -206,7 +201,6 @@ class _Trials:
     metric: str
     begins: Sequence[float]
     until: float
-    on_share: OnShare
     probes: list[Probe] = field(default_factory=list)
     found: dict[float, Sequence[Sample]] = field(default_factory=dict)
     cpu_s: float = 0.0
@@ -218,8 +212,9 @@ class _Trials:
             if (made or self.probes) and self._is_over():
                 break
             made.append(_sampled(self._at(crf), at, self.metric))
-            probes = len(self.probes) + len(made) / len(self.begins)
-            self.on_share(min(1.0, probes / USUAL_PROBES))
+            if tell := self.job.request.on_share:
+                probes = len(self.probes) + len(made) / len(self.begins)
+                tell(min(1.0, probes / USUAL_PROBES))
         self.cpu_s += sum(each.cpu_s + each.measured_s for each in made)
         frames = [each.scores for each in made if each.scores]
         if not frames or (self.probes and len(made) < len(self.begins)):

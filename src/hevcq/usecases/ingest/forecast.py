@@ -75,6 +75,8 @@ SPREAD, TABLE_SPREAD, OWN_SPREAD = 0.42, 0.3, 0.2
 around the table and around the factor of own jobs."""
 SIZE_ERROR, CPU_ERROR = 0.03, 0.15
 """The same of samples: what all that is forecast from them is wrong by."""
+QUALITY_SPREAD = 0.4
+"""The same of all sizes together where a quality is searched: nobody knows the CRF before."""
 DEVIATIONS = 1.45
 """Half a range, in standard deviations: 85 % of a normal distribution, as tails are heavier."""
 KNOWN_WITHIN = 0.1
@@ -181,7 +183,8 @@ class Costs:
 
     def size(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the bytes that take the place of the sources of jobs of one profile."""
-        found = self._around(jobs, [self._expected_size(job) for job in jobs], SIZE_ERROR)
+        expected, searches = [self._expected_size(job) for job in jobs], any(e.search for e in jobs)
+        found = self._around(jobs, expected, SIZE_ERROR, QUALITY_SPREAD if searches else 0.0)
         most = float(sum(job.most for job in jobs))
         return Range(min(found.low, most), min(found.high, most))
 
@@ -196,7 +199,11 @@ class Costs:
         return size if size < KEPT_ABOVE * job.most else float(job.most)
 
     def _around(
-        self, jobs: Sequence[EncodeCost], expected: Sequence[float], of_trials: float
+        self,
+        jobs: Sequence[EncodeCost],
+        expected: Sequence[float],
+        of_trials: float,
+        of_quality: float = 0.0,
     ) -> Range:
         """Return the range of a sum of jobs: what is one job's own evens out, what all share does not."""
         whole = sum(expected)
@@ -209,7 +216,7 @@ class Costs:
         untried = sum(
             one for one, estimate in zip(expected, tried, strict=True) if estimate is None
         )
-        shared = factor.shared * untried / whole
+        shared = math.hypot(factor.shared, of_quality) * untried / whole
         known = of_trials if any(job.profile == jobs[0].profile for job in self.estimates) else 0.0
         half = math.exp(DEVIATIONS * math.hypot(alone, shared, known))
         return Range(whole / half, whole * half)
