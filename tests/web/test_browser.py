@@ -200,7 +200,7 @@ def use_every_control_by_keyboard(ann: Watched) -> None:
     ann.press("button", "Settings")
     choose(ann, "Speed")
     choose(ann, "1.5×")
-    assert player.evaluate("each => each.playbackRate") == 1.5
+    ann.until(lambda: player.evaluate("each => each.playbackRate") == 1.5, "the speed")
     ann.page.keyboard.press("Escape")
 
 
