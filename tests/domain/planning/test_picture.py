@@ -242,6 +242,13 @@ def test_a_picture_without_its_bars_is_scaled_and_turned_as_if_it_had_none(
     assert any("its black bars are cropped" in notice for notice in plan.notices)
 
 
+def test_colour_tags_that_change_are_named() -> None:
+    plan = make_plan(profile(), media(video(recoloured=True)))
+
+    assert isinstance(plan, EncodePlan), plan
+    assert any("its colour tags change on the way" in notice for notice in plan.notices)
+
+
 def test_captions_become_text_where_the_encoder_loses_them_and_the_container_holds_text() -> None:
     stream = video(closed_captions=True)
     plan = make_plan(profile("hevc"), media(stream, audio()))

@@ -307,6 +307,8 @@ def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
     if target.crop:
         left, over = target.crop.split(":")[:2]
         yield f"its black bars are cropped, which leaves {left}x{over}"
+    if source.recoloured:
+        yield "its colour tags change on the way, and the rendition has only the first ones"
     if target.rate and uneven(source):
         yield uneven_words(target.rate)
     if target.limit_range:
