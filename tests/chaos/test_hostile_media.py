@@ -24,7 +24,7 @@ from chaos.hostile_kit import (
     with_reference,
 )
 from hevcq.domain.verdict import Handling, handling
-from hevcq.errors import SourceDamaged, SourceUnreadable
+from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
@@ -220,35 +220,6 @@ def test_a_damaged_video_named_like_an_error_is_damaged_and_no_more(tmp_path, na
     ended = run(path, tmp_path / "made.mkv", profile())
     assert ended.step == "encode", ended
     assert isinstance(ended.error, SourceDamaged), ended
-
-
-def with_words(video: bytes, words: str) -> bytes:
-    """Put an ID3 tag before a video, whose broken value makes ffmpeg print the words at any opening.
-
-    Such a tag is read before every container; a damaged one is told as an error and passed over.
-    """
-    body = b"\x01\xff\xfe" + words.encode("utf-16-le") + b"\0\0" + b"AA broken"
-    frame = b"TXXX" + synchsafe(len(body)) + b"\0\0" + body
-    return b"ID3\4\0\0" + synchsafe(len(frame)) + frame + video
-
-
-def synchsafe(number: int) -> bytes:
-    return bytes(number >> bits & 127 for bits in (21, 14, 7, 0))
-
-
-@pytest.mark.parametrize("shape", ["{}", "x\n[error] {}", "x" * 900 + "\n{}" + "x" * 900])
-@pytest.mark.parametrize("words", ALARMING[:1])
-def test_a_damaged_video_whose_tags_read_like_an_error_is_damaged_and_no_more(
-    tmp_path, words, shape
-):
-    video = bytearray(make_clip(tmp_path, name="clip.mkv", audio=False).read_bytes())
-    for place in range(len(video) // 2, len(video) // 2 + 400, 7):
-        video[place] ^= 0x5A
-    path = tmp_path / "video.mkv"
-    path.write_bytes(with_words(bytes(video), shape.format(words)))
-    ended = run(path, tmp_path / "made.mkv", profile("off"))
-    # ffmpeg 9 takes no Matroska behind such a tag for a video.
-    assert isinstance(ended.error, SourceDamaged | SourceUnreadable), ended
 
 
 TITLE = "';movie=/etc/passwd[out];$(touch pwned) %{metadata} \\N{1} =;#\n[CHAPTER]\nSTART=0"

@@ -21,7 +21,6 @@ from hevcq.domain.quality import (
     score_of,
     search,
     size_samples,
-    worst_twentieth,
 )
 
 
@@ -45,13 +44,6 @@ def test_the_search_ends_at_the_largest_crf_that_is_good_enough(slope, best, cod
     assert len(tried) <= MAX_PROBES
 
 
-def test_a_quality_out_of_reach_ends_at_the_best_of_the_scale():
-    tried, found = searched(lambda crf: 60.0, 24.0, 93.0)
-
-    assert found == SCALES[VideoCodec.HEVC].best
-    assert set(tried) >= {found}
-
-
 @pytest.mark.parametrize(
     ("best", "probes"), [(24.0, 2), (25.5, 2), (22.0, 2), (26.5, 3), (12.0, 3)]
 )
@@ -72,18 +64,6 @@ def test_a_second_try_is_better_by_more_than_was_missed():
     assert [better_crf(aim, scale) for scale in scales] == [20.0, 17.0]
     lost = aim.model_copy(update={"verified": 60.0})
     assert better_crf(lost, scales[0]) == scales[0].best
-
-
-def test_a_video_that_always_looks_good_ends_at_the_smallest_of_the_scale():
-    _, found = searched(lambda crf: 99.0, 24.0, 93.0)
-
-    assert found == SCALES[VideoCodec.HEVC].worst
-
-
-def test_the_worst_twentieth_lies_between_its_neighbours():
-    assert worst_twentieth([float(n) for n in range(101)]) == 5.0
-    assert worst_twentieth([80.0]) == 80.0
-    assert worst_twentieth([90.0, 100.0]) == pytest.approx(90.5)
 
 
 def test_samples_that_differ_are_trusted_less_than_samples_alike():

@@ -19,7 +19,7 @@ from support.matroska import (
     inside,
     with_tables,
 )
-from support.rendition import planned, probed, rendition
+from support.rendition import planned, rendition
 
 pytestmark = pytest.mark.media
 HALF = 500_000_000
@@ -117,15 +117,6 @@ def test_a_language_becomes_mp4s_own(tmp_path: Path) -> None:
 
     sound = made.streams[1]
     assert (sound.language_tag, sound.language, sound.title) == ("pt-BR", "por", "Talk")
-
-
-def test_tags_within_tags_without_end_are_read_to_an_end(tmp_path: Path) -> None:
-    deep = b""
-    for _ in range(2000):
-        deep = element(SIMPLE, deep)
-    clip = with_tables(clip_of(tmp_path, audio=False), element(TAGS, tag(b"", deep)))
-
-    assert len(probed(clip).metadata) >= 1
 
 
 def test_a_track_that_is_not_to_be_played_is_named(tmp_path: Path) -> None:

@@ -150,14 +150,3 @@ def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path: Path) -> No
 def test_what_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="nothing was saved"):
         changed(tmp_path / "hevcq.toml", HAND, "libraries", {"name": "tv"}, None)
-
-
-def test_a_read_only_file_is_left_alone(tmp_path: Path) -> None:
-    file = tmp_path / "hevcq.toml"
-    file.write_text(MINE)
-    file.chmod(0o444)
-
-    with pytest.raises(ConfigError, match="is read-only"):
-        write(file, MINE + "\n")
-
-    assert file.read_text() == MINE

@@ -266,13 +266,6 @@ def test_without_a_sign_in_only_loopback_is_served(host: str):
     refuse_open_doors(WebSettings(auth="token", host=host))
 
 
-def test_loopback_may_do_without(visit):
-    for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
-        refuse_open_doors(WebSettings(auth="none", host=host))
-
-    assert visit(auth="none").get("/board").status_code == 200
-
-
 def test_a_form_has_a_bound(operator):
     assert operator.post("/board/jobs/change", data={"job": "x" * 70_000}).status_code == 413
     got = operator.post(

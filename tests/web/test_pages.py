@@ -315,13 +315,6 @@ def test_a_tag_leads_to_the_videos_that_have_it(ann, bench) -> None:
     assert manage.rename(bench.farm, bench.now(kept), tags=["a,b", "A"]).tags == ("a", "b")
 
 
-def test_a_search_of_videos_is_not_kept_up_to_date(ann) -> None:
-    assert 'hx-get="/now?state=done"' in ann.get("/?state=done").text
-    assert ann.get("/now?state=done").status_code == 200
-    assert "hx-get" not in ann.get("/?q=x").text
-    assert ann.get("/now?q=x").status_code == 400
-
-
 @pytest.mark.parametrize("search", ["/?q=x", "/api/v1/videos?text=x"])
 def test_many_searches_leave_threads_for_other_pages_and_turns_for_other_people(
     as_person, opened, monkeypatch, search: str

@@ -105,18 +105,6 @@ def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun
     assert delivery.tasks[0].source == source
 
 
-def test_publishing_again_sends_what_sqs_kept_no_longer(farm) -> None:
-    source = waiting(farm)
-    farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
-    assert take(farm.backend.queues["hevc"]) == [], "its message is there, as far as anybody knows"
-    farm.clock.advance(RETENTION_S + 1)
-
-    for _ in range(2):
-        farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
-
-    assert len(take(farm.backend.queues["hevc"])) == 1
-
-
 def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
     source = waiting(farm, begun=True)
     ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher

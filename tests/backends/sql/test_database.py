@@ -22,7 +22,7 @@ from hevcq.backends.sql.factory import free_owner, holds, open_catalog
 from hevcq.domain.job import job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import DatabaseBusy, DiskFull, Stopped, StorageError
+from hevcq.errors import DatabaseBusy, DiskFull, StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
 from hevcq.sql import catalog as catalog_module
@@ -214,22 +214,6 @@ def test_writers_that_come_together_fail_apart(database: SqliteDatabase) -> None
     assert sorted(notes(database)) == [f"n{n}" for n in range(9)]
 
 
-def test_a_closed_database_says_so_and_closes_twice(database: SqliteDatabase) -> None:
-    database.close()
-    database.close()
-
-    with pytest.raises(StorageError, match="closed"):
-        database.change(ADD, ("x",))
-    with pytest.raises(StorageError, match="closed"):
-        notes(database)
-
-
-def test_readers_cannot_write(database: SqliteDatabase) -> None:
-    with pytest.raises(StorageError):
-        database.read(lambda c: c.execute(ADD, ("x",)))
-    assert notes(database) == []
-
-
 STOP = threading.Event()
 
 
@@ -251,17 +235,6 @@ def test_a_copy_is_whole_on_any_file_system_and_keeps_what_is_there(
 
     assert (tmp_path / "out").read_bytes() == content
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
-
-
-def test_a_stop_in_the_middle_of_a_copy_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(files, "link", lambda source, target: False)
-    (tmp_path / "in").write_bytes(bytes(40 * 1024 * 1024))
-    stop = threading.Event()
-
-    with pytest.raises(Stopped):
-        files.place_new(tmp_path / "in", tmp_path / "out", moved=lambda _: stop.set(), stop=stop)
-
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 JOB = job_id(source(), "hevc")

@@ -64,17 +64,6 @@ def test_a_picture_that_is_made_smaller_may_keep_the_shape_of_its_pixels() -> No
 
 
 @pytest.mark.parametrize(
-    ("aspect", "expected"),
-    [("16:15", (766, 576, "1:1")), ("12:11", (786, 576, "1:1")), ("64:45", (720, 576, "64:45"))],
-)
-def test_webm_keeps_only_an_aspect_that_its_whole_pixels_say(aspect, expected) -> None:
-    wide = 720 if aspect != "16:15" else 719
-    made = target("webm", video(wide, 576, sample_aspect=aspect))
-
-    assert (made.width, made.height, made.sample_aspect) == expected
-
-
-@pytest.mark.parametrize(
     ("source", "hevc", "plain"),
     [
         ("yuv420p", ("yuv420p", 8), "yuv420p"),
@@ -110,12 +99,6 @@ def test_rgb_stays_or_becomes_luma_and_chroma_by_the_matrix_that_players_take(
     assert not made.limit_range
 
 
-def test_rgb_of_hdr_is_refused_where_it_would_be_mapped_by_a_wrong_matrix() -> None:
-    stream = video(pixel_format="gbrp10le", colour=HDR.model_copy(update={"space": "gbr"}))
-
-    assert refused("1080p", stream, policies={"hdr": "convert"}) == "video.pixel_format"
-
-
 @pytest.mark.parametrize("source", ["yuva420p", "rgba", "yuv420p16le", "pal8", "", "made_up"])
 def test_what_the_encoder_would_lose_is_refused(source: str) -> None:
     for name in ("hevc", "1080p"):
@@ -147,14 +130,6 @@ def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
     assert target("1080p", stream).tone_map == "smpte2084"
     bare = video(codec="prores", pixel_format="yuv420p10le", colour=HDR)
     assert refused("1080p", bare, **keep) == "video.pixel_format"
-
-
-@pytest.mark.parametrize(("name", "kept"), [("hevc", True), ("720p", False), ("webm", False)])
-def test_marks_of_hdr10_that_a_tone_mapped_video_still_has_go_where_they_can(name, kept) -> None:
-    """From ffmpeg 7 on encoders write them unless they are taken off."""
-    made = target(name, video(1280, 720, mastering_display=DISPLAY))
-
-    assert (made.mastering_display is not None, made.unmark_hdr) == (kept, not kept)
 
 
 def test_a_phones_hdr_names_all_keys_at_once_and_where_they_are() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason, skip_in_words
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import smaller_than_box
 from support.media_facts import MKV, audio, cover, media, profile, video
@@ -128,35 +128,3 @@ def test_container_and_extension(container, form, tags, muxer, extension) -> Non
     made = make_plan(profile(container=container), found)
 
     assert (made.muxer, made.extension) == (muxer, extension)
-
-
-@pytest.mark.parametrize(
-    ("recorded", "code", "words"),
-    [
-        ("already_target: It is hevc.", SkipReason.ALREADY_TARGET, "It is hevc."),
-        (
-            "not_smaller: 221.0% of the original's size, limit 95.0%",
-            SkipReason.NOT_SMALLER,
-            "Would be larger (221 % of the original).",
-        ),
-        (
-            "not_smaller: 97.4% of the original's size, limit 95.0%",
-            SkipReason.NOT_SMALLER,
-            "Would save too little (97 % of the original, limit 95 %).",
-        ),
-        (
-            "not_smaller: VMAF 99 is out of reach",
-            SkipReason.NOT_SMALLER,
-            "Original kept: VMAF 99 is out of reach.",
-        ),
-        (
-            "remembered: 99 %",
-            SkipReason.REMEMBERED,
-            "Original kept, as these bytes were tried before: 99 %.",
-        ),
-        ("a: b", None, "a: b"),
-        ("", None, ""),
-    ],
-)
-def test_a_recorded_reason_reads_as_a_sentence(recorded: str, code: object, words: str) -> None:
-    assert skip_in_words(recorded) == (code, words)

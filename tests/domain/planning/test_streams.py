@@ -96,21 +96,6 @@ def test_sound_is_encoded_in_a_layout_that_every_encoder_holds(layout, channels,
     assert ("laid out as" in made.notice) is (held > channels)
 
 
-@pytest.mark.parametrize(
-    ("codec", "channels", "layout", "refused"),
-    [("pcm_s16le", 3, "2.1", True), ("pcm_s24le", 7, "", True), ("pcm_s16le", 3, "3.0", False),
-     ("pcm_s16le", 6, "", False), ("dts", 3, "2.1", False)],
-)  # fmt: skip
-def test_channels_that_nobody_named_are_not_taken_for_low_frequencies(
-    codec, channels, layout, refused
-) -> None:
-    made = make_plan(
-        profile(audio={"policy": "encode"}), media(video(), audio(codec, channels, layout))
-    )
-
-    assert isinstance(made, Refuse) is refused
-
-
 def sounds(*marks: str) -> list[Stream]:
     """Return sounds by their languages; a star marks the default one, an `o` behind it the original."""
     flags = {"*": ("default",), "o": ("original",)}

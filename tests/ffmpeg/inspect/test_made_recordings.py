@@ -3,17 +3,18 @@
 import errno
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hevcq.domain.media.facts import MediaInfo
-from hevcq.errors import DiskFull, Stopped
-from hevcq.ffmpeg.inspect import joined, recording
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
+from hevcq.errors import DiskFull, MediaRefused, Stopped
+from hevcq.ffmpeg.inspect import joined, preflight, recording
 from hevcq.ffmpeg.process.child import Finished
-from support.media_facts import audio, video
+from support.media_facts import audio, profile, video
 from support.rendition import TOOLS
 
 PICTURE, SOUND = 0x100, 0x101
@@ -238,3 +239,24 @@ def test_packets_are_missing_where_a_counter_jumps_unannounced(
 
     assert lost in (found := recording.transport_damage(str(path), 1, stop))
     assert bool(found) == bool(lost)
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (tuple(1001 * n for n in range(40)), ""),
+        (tuple(1001 * n + n % 2 * 200 for n in range(40)), ""),
+        ((0, 500, 9000), "shown at uneven times"),
+        ((), "shown at uneven times"),
+    ],
+    ids=["even", "rounded", "uneven", "unknown"],
+)
+def test_a_telecine_at_uneven_times_is_not_inverted(times, said) -> None:
+    facts = {"field_order": "tt", "telecined": True, "average_rate": "30000/1001"}
+    pulled = info(video(720, 480, time_base="1/30000", **facts))
+    track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=len(times), times=times)
+    measured, asked = Measurement(tracks=(track,)), profile("hevc", video={"invert_telecine": True})
+
+    with pytest.raises(MediaRefused, match=said) if said else nullcontext():
+        preflight.require_even_film("a.mkv", pulled, measured, asked)
+    preflight.require_even_film("a.mkv", pulled, measured, profile("hevc"))

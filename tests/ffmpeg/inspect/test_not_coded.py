@@ -5,17 +5,15 @@ the B picture that is shown before it share a packet; the next packet holds a pi
 coded" (N-VOP). The user data say so, which ffmpeg's filter mpeg4_unpack_bframes looks for.
 """
 
-import struct
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from ffmpeg.run.test_formats import complaints, encoded
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
-from hevcq.errors import MediaRefused, SourceDamaged
+from hevcq.errors import SourceDamaged
 from support.avi import drop, pack, rewritten
 from support.media_facts import profile
 
@@ -58,26 +56,6 @@ def test_pictures_that_are_not_coded_are_none_that_a_rendition_lacks(
         assert one.request.report.frames == 47
 
 
-def test_xvid_that_leaves_its_first_places_empty_is_encoded_as_it_is_shown(tmp_path: Path) -> None:
-    """libxvid's B-frames: the second packet lies four places behind the first."""
-    source = tmp_path / "xvid.avi"
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=2", "-f", "lavfi", "-i", "sine=duration=2",
-           "-c:v", "libxvid", "-bf", "2", "-c:a", "libmp3lame", source)  # fmt: skip
-
-    one = encoded("hevc", source, tmp_path)
-
-    assert complaints(one.judge()) == []
-    measured = ENCODER.preflight(
-        str(one.request.output), one.output, profile("hevc"), stop=threading.Event()
-    )
-    track, made = one.request.measured.track(0), measured.track(0)
-    assert track is not None
-    assert made is not None
-    assert track.first_pts_s == made.first_pts_s == pytest.approx(0.16)
-    assert track.last_pts_s == made.last_pts_s
-    assert track.packets == one.request.report.frames
-
-
 def test_a_picture_that_is_lost_besides_is_still_damage(tmp_path: Path) -> None:
     source = divx(tmp_path, drop, "-bf", "0")
     content = bytearray(source.read_bytes())
@@ -117,26 +95,3 @@ def test_packed_b_frames_in_another_container_get_the_times_that_its_packets_hav
     assert after is not None
     ticks = one.request.info.streams[0].tick, one.output.streams[0].tick
     assert [t * ticks[0] for t in before.times] == [t * ticks[1] for t in after.times]
-
-
-@pytest.mark.parametrize("frames", [1, 5])
-def test_speech_is_refused_where_only_the_first_frame_of_a_packet_is_decoded(
-    frames: int, tmp_path: Path
-) -> None:
-    """Old phones store several frames of AMR in a packet; ffmpeg 7 decodes all of them."""
-    raw, path = tmp_path / "raw.amr", tmp_path / "phone.3gp"
-    raw.write_bytes(b"#!AMR\n" + (b"\x3c" + bytes(31)) * 100)
-    ffmpeg("-i", raw, "-c", "copy", path)
-    content, count = bytearray(path.read_bytes()), 100 // frames
-    for box, place, values in (
-        (b"stsz", 8, (32 * frames, count)), (b"stts", 12, (count, 160 * frames)), (b"stsc", 16, (count,)),
-    ):  # fmt: skip
-        struct.pack_into(f">{len(values)}I", content, content.index(box) + place, *values)
-    path.write_bytes(content)
-    ffmpeg("-i", path, "-f", "s16le", tmp_path / "heard")
-    lost = (tmp_path / "heard").stat().st_size < 2 * 160 * 100
-
-    info = ENCODER.probe(str(path), stop=threading.Event())
-    with pytest.raises(MediaRefused, match="several frames") if lost else nullcontext():
-        ENCODER.preflight(str(path), info, profile("hevc"), stop=threading.Event())
-    assert not lost or frames == 5

@@ -178,19 +178,6 @@ def test_an_output_that_grows_too_large_is_ended_by_what_it_says(tmp_path, clip)
     assert nothing_left(request)
 
 
-def test_a_failure_carries_what_repeats_it(tmp_path: Path, clip: Path) -> None:
-    request = asked(tmp_path, clip)
-    by = encoder(stand_in(tmp_path, 'echo x > "$out"; echo "[error] odd thing" >&2; exit 7'))
-
-    with pytest.raises(EncoderFailed) as caught:
-        encode(request, by)
-
-    assert caught.value.returncode == 7
-    assert caught.value.tail == ("[error] odd thing",)
-    assert f"file:{clip}" in caught.value.command
-    assert nothing_left(request)
-
-
 def test_the_version_is_one_line_and_a_missing_program_is_named() -> None:
     assert encoder().version().startswith("ffmpeg version ")
 

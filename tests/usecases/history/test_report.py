@@ -21,7 +21,6 @@ from hevcq.usecases.history.report import (
     gather_ends,
     report,
     savings,
-    since_of,
 )
 from support.catalog import new_catalog
 from support.clips import ManualClock
@@ -114,19 +113,6 @@ def test_space_is_freed_by_replacing_alone_and_no_more_once_undone(log, clock):
     roll_up(log, clock).step()
 
     assert savings(log, load_profiles(installed_folder()), NOON).freed == 60
-
-
-@pytest.mark.parametrize(
-    ("text", "first"),
-    [
-        ("10d", "2026-11-13"),
-        ("2w", "2026-11-09"),
-        ("1y", "2025-11-23"),
-        ("2026-01-31", "2026-01-31"),
-    ],
-)
-def test_the_first_day_is_a_span_or_a_date(text, first):
-    assert since_of(text, NOON).isoformat() == first
 
 
 def test_a_fleets_jobs_are_brought_in_once_each_end_of_them(log, clock):
