@@ -45,8 +45,6 @@ PHASE_SHARE = {
 A search for a quality comes on top, as so many times the encode."""
 FORECAST_SHARE = 0.05
 """The share of all work as which the forecast counts beside what was measured, which at first is noise."""
-SETTLED_SHARE = 0.15
-"""Likewise of one video: its first phases are short for their share."""
 MAX_WAITING = 1000
 """Above this many waiting videos the last one decides nothing."""
 
@@ -101,6 +99,7 @@ class Board:
     _search: dict[tuple[str, str], float] = field(default_factory=dict)
     _over: set[tuple[str, str]] = field(default_factory=set)
     _worked: float = 0.0
+    _spent_s: float = 0.0
     _started: float | None = None
     _pace: float = 0.0
     _slots: int = 0
@@ -124,7 +123,8 @@ class Board:
             case EventName.UPLOAD_PROGRESS | EventName.JOB_PROGRESS:
                 self._progress(event, key)
             case EventName.JOB_DONE | EventName.JOB_SKIPPED | EventName.JOB_FAILED:
-                self.active.pop(key, None)
+                row = self.active.pop(key, None)
+                self._spent_s += event.at - row.since if row is not None else 0.0
                 self._over.add(key)
                 self.ended[event.event] += 1
                 self._worked += self._work.get(key, 0.0)
@@ -195,16 +195,16 @@ class Board:
     def _tail_s(self, now: float) -> float:
         """Return the seconds until the last video ends, if each of them has one slot for itself.
 
-        Those that wait begin in their order, as slots become free; by the pace of what is well under way.
+        Those that wait begin in their order, as slots become free; by the pace of all until now.
         """
-        settled = [(key, row) for key, row in self.active.items() if row.share >= SETTLED_SHARE]
-        work = sum(self._work.get(key, 0.0) * row.share for key, row in settled)
-        if work > 0:
-            self._pace = sum(now - row.since for _, row in settled) / work
+        work = sum(self._work.get(key, 0.0) * row.share for key, row in self.active.items())
+        if self._worked + work > 0:
+            spent_s = self._spent_s + sum(now - row.since for row in self.active.values())
+            self._pace = spent_s / (self._worked + work)
+        # The further a video is, the more by its own pace.
         ends = [
-            (now - row.since) * (1 - row.share) / row.share
-            if row.share >= SETTLED_SHARE
-            else self._pace * self._work.get(key, 0.0) * (1 - row.share)
+            (1 - row.share)
+            * (now - row.since + (1 - row.share) * self._pace * self._work.get(key, 0.0))
             for key, row in self.active.items()
         ]
         self._slots = max(self._slots, len(ends))
