@@ -21,7 +21,7 @@ from hevcq.ports.encoder import Encoder, EncodeRequest, Estimate, SpareFolder
 from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item, with_forecast, work_ahead
 from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range
 from hevcq.util.clock import Clock
-from hevcq.util.text import duration, size
+from hevcq.util.text import counted, duration, size
 
 TRIED_AGAIN = 3
 """Videos tried again at another CRF: by how much it changes a size differs less than the sizes do."""
@@ -302,7 +302,7 @@ class Fitting:
         lost = (crf - own) * POINTS_PER_STEP * SCALES[VideoCodec.HEVC].worst / scale.worst
         words = f"the profile's own is {own:g}"
         if round(abs(lost)):
-            words += f", about {abs(lost):.0f} points of VMAF {'worse' if lost > 0 else 'better'}"
+            words += f", about {counted(round(abs(lost)), 'point')} of VMAF {'worse' if lost > 0 else 'better'}"
         if lost >= SEEN:
             words += ", which most people see side by side"
         return f"{self.profile.name}: CRF {crf:g} fits in {size(round(room))} ({words})."
