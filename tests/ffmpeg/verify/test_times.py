@@ -102,6 +102,12 @@ def test_each_field_becomes_a_frame_at_full_rate(monkeypatch, frames, good):
     assert (compare((V,), (made,), streams=(clip(field_order="bb"),)) == []) is good
 
 
+def test_every_second_of_an_odd_number_of_frames_is_one_more_than_half(monkeypatch):
+    monkeypatch.setitem(globals(), "TARGET", TARGET.model_copy(update={"every": 2}))
+    source, made = (counted(0, StreamKind.VIDEO, n, last=5.0, end=5.02) for n in (251, 126))
+    assert compare((source,), (made,), streams=(clip(),)) == []
+
+
 @pytest.mark.parametrize(
     ("frames", "good"), [(74, True), (76, True), (81, True), (82, True), (84, False), (73, False)]
 )
