@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.job import JobRecord, JobState, Source, job_id
+from hevcq.domain.job import JobRecord, JobState, Source, Task, job_id
 from hevcq.domain.keys import rendition_key
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
@@ -198,8 +198,10 @@ def test_a_letter_whose_job_was_done_meanwhile_stays(bench: Bench) -> None:
 
 def test_a_letter_that_fails_again_at_once_is_not_sent_round(bench: Bench) -> None:
     backend = bench.backend
-    dead(backend, "TODO/a.mp4")
-    queue = backend.queues["hevc"]
+    job, queue = dead(backend, "TODO/a.mp4"), backend.queues["hevc"]
+    queue.send([Task(source=job.source, profile="hevc")])
+    (again,) = queue.receive(1, wait_s=0, stop=NEVER)
+    queue.bury(again, WHY)
 
     def fail_again(name: str) -> None:
         if name == "purge":
@@ -210,7 +212,7 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round(bench: Bench) -> No
     backend.queues["hevc"] = Faulty(queue, after=fail_again)  # type: ignore[index]
 
     assert redriven(bench) == [JobResult.QUEUED]
-    assert queue.depth().dead == 1
+    assert queue.depth().dead == 2
 
 
 def test_a_letter_without_a_job_is_neither_sent_nor_purged_with_those_of_a_job(
