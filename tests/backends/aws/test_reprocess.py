@@ -86,9 +86,10 @@ def test_a_publication_whose_message_could_not_be_sent_is_finished_by_the_next(f
     lose_the_events(farm)
     (source,) = farm.backend.store.sources("TODO/hevc/a.mp4")
     queue, publish = farm.backend.queues["hevc"], farm.backend.task_publisher.publish
-    with monkeypatch.context() as away, pytest.raises(Unavailable):
+    with monkeypatch.context() as away:
         away.setattr(type(queue), "send", Mock(side_effect=Unavailable("no answer")))
-        publish(source, ["hevc"], announced=False)
+        with pytest.raises(Unavailable):
+            publish(source, ["hevc"], announced=False)
 
     publish(source, ["hevc"], announced=False)
 
