@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 from benchmarks.fidelity import spliced
@@ -81,3 +82,19 @@ def test_the_ends_of_a_recording_are_no_damage_but_a_broken_part_is(tmp_path, ca
 def test_a_wrong_option_is_named(tmp_path, capsys, arguments, said):
     assert run(["--data-dir", str(tmp_path / "data"), "check", str(tmp_path), *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+REDRAWN = "\r\x1b[K"
+
+
+def test_a_terminal_shows_which_file_is_read_unless_a_program_reads_along(
+    library, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    call = ["--data-dir", str(tmp_path / "data"), "check", str(library / "sound.mp4"), "--again"]
+
+    assert run(call) == 0
+    assert f"{REDRAWN}1 of 1  sound.mp4" in capsys.readouterr().err
+    for silent in ("--json", "--quiet"):
+        assert run([*call, silent]) == 0
+        assert REDRAWN not in capsys.readouterr().err

@@ -458,3 +458,12 @@ def test_only_pictures_of_more_than_8_bits_ask_what_the_encoder_takes():
 def test_an_encoder_that_does_not_name_the_planned_pixels_is_refused(name):
     with pytest.raises(MediaRefused, match="10 bits, which libx265 of this ffmpeg cannot write"):
         asked_of(EIGHT, 10, name)
+
+
+@pytest.mark.parametrize("body", ["echo 'no mpeg4' >&2; exit 1", "kill -KILL $$"])
+def test_a_machine_that_makes_no_test_clip_is_unfit(tmp_path, body):
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    with pytest.raises(WorkerUnfit, match="cannot make a test clip on this machine"):
+        encoder(program).write_test_clip(tmp_path / "clip.mp4", HEVC)

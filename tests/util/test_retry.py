@@ -63,15 +63,6 @@ def test_the_last_attempt_s_error_is_raised() -> None:
     assert len(calls.at) == CONTROL_CALL.attempts == 3
 
 
-def test_what_is_not_retryable_is_raised_at_once() -> None:
-    calls = Calls(1, ValueError)
-
-    with pytest.raises(ValueError, match="failure 1"):
-        calls.retried()
-
-    assert (calls.at, calls.noted) == ([0.0], [])
-
-
 @pytest.mark.parametrize(
     ("failures", "most_s"), [(0, 1), (1, 2), (4, 16), (5, 30), (6, 30), (10**9, 30)]
 )

@@ -13,7 +13,6 @@ from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.encoder import FramePairs
 from hevcq.usecases import compare
-from hevcq.usecases.compare import MAX_KEPT, Look
 
 HOSTILE = "a '<b> $(x);.mp4"
 
@@ -162,17 +161,6 @@ def test_the_worst_frames_come_first_and_a_place_frame_by_frame(operator, farm, 
 
 def comparisons(farm, folder):
     return compare.Comparisons(farm.app, folder)
-
-
-def test_old_ones_are_deleted(farm, tmp_path, opened_files):
-    _, job = farm.done("a.mp4")
-    shown = comparisons(farm, tmp_path / "shown")
-    for number in range(MAX_KEPT + 2):
-        shown.ask(Look(job, float(number)), "olga")
-        shown.join()
-    assert len(list((tmp_path / "shown").iterdir())) == MAX_KEPT
-    assert shown.shown(Look(job, 0.0)) is None
-    assert shown.shown(Look(job, MAX_KEPT + 1.0)).metric == "vmaf"
 
 
 def test_keeping_it_is_noted_and_the_original_stays(operator, farm):

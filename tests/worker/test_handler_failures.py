@@ -293,3 +293,23 @@ def test_a_dead_letter_is_written_even_if_the_ledger_cannot_hear_of_it(farm):
     assert farm.handle().settled
 
     assert len(farm.letters()) == 1
+
+
+def test_a_failure_under_a_stale_fence_is_not_counted_against_the_new_holder(farm):
+    source = farm.submit()
+    job = farm.record(source).job_id
+
+    def taken():
+        farm.encoder.during.clear()
+        farm.ledger.interrupt(job, 1, "taken")
+        farm.ledger.claim(source, "hevc", owner="there:0", lease_s=300)
+
+    farm.encoder.during["encode"] = taken
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")]
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    record = farm.record(source)
+    assert (record.state, record.fence, record.failures) == (JobState.RUNNING, 2, 0)
+    assert farm.events[-1].kind is EventName.JOB_ABANDONED

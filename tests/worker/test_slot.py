@@ -410,3 +410,13 @@ def test_who_lost_the_lease_behind_the_written_end_settles_nothing(farm):
 
     assert isinstance(farm.handle().verdict, Abandon)
     assert farm.queue.settled == []
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such queue"), AccessDenied("denied")])
+def test_a_slot_none_of_whose_queues_can_be_read_ends(farm, error):
+    worker, _ = costly(farm, *NAMES, error=error)
+
+    for _ in range(MAX_DENIALS):
+        worker.step()
+
+    assert worker.outcome is SlotOutcome.UNFIT

@@ -7,8 +7,6 @@ import pytest
 
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.containers.matroska import CHAPTERS, INFO, SEGMENT, TAGS, TRACKS
-from hevcq.ffmpeg.inspect import damage
-from support.avi import chunk
 from support.matroska import ATOM, CLUSTER, CUES, EDITION, SIMPLE, TAG, TARGETS, TRACK, element
 from support.rendition import box, clap, elng
 
@@ -67,6 +65,16 @@ def test_a_clean_aperture_that_cuts_something_off_is_named(media, cuts) -> None:
     odd = [("track 0 sample description", "clean aperture (clap)")]
 
     assert named(movie(box(b"trak", media))) == (odd if cuts else [])
+
+
+def test_a_track_says_its_name_and_language() -> None:
+    plain = box(b"udta", box(b"name", b"Pl\0ain\0"))
+    words = box(b"udta", box(b"name", b"\0\x04\x15\xc7Talk") + box(b"LENS", b"x"))
+    data = movie(box(b"trak", words + box(b"mdia", elng("de-CH"))), box(b"trak", plain))
+
+    described = mp4.tracks(BytesIO(data), len(data))
+
+    assert described == [{"title": "Talk", "language_tag": "de-CH"}, {"title": "Plain"}]
 
 
 def mkv(*tables: bytes) -> BytesIO:
@@ -160,37 +168,3 @@ def test_cues_behind_the_last_packet_prove_that_it_is_missing(data, broken) -> N
 
     assert broken in found
     assert bool(found) == bool(broken)
-
-
-def header(*stream: bytes) -> bytes:
-    kind = chunk(b"strh", b"vids" + bytes(28) + struct.pack("<I", 5) + bytes(20))
-    odd = chunk(b"JUNK", b"") + chunk(b"LIST", b"odd ")
-    return chunk(b"LIST", b"hdrl" + odd + chunk(b"LIST", b"strl" + kind + b"".join(stream)))
-
-
-def indx(kind: int, entries: bytes, *, used: int) -> bytes:
-    return chunk(b"indx", struct.pack("<HBBI4s12x", 4, 0, kind, used, b"00dc") + entries)
-
-
-CHUNKS = struct.pack("<II", 8, 100) * 3
-IDX1 = chunk(b"idx1", struct.pack("<4sIII", b"00dc", 16, 4, 9) * 2 + b"cut")
-
-
-@pytest.mark.parametrize(
-    ("parts", "packets", "missing"),
-    [
-        (b"RIF", 0, ""),
-        (chunk(b"RIFF", b"AVI " + b"LIST"), 0, ""),
-        (chunk(b"RIFF", b"AVI " + header(indx(1, CHUNKS, used=3))), 3, ""),
-        (chunk(b"RIFF", b"AVI " + header(indx(1, CHUNKS, used=3))), 2, "names 3 frames, but 2"),
-        (chunk(b"RIFF", b"AVI " + header(indx(9, CHUNKS, used=3))), 0, ""),
-        (chunk(b"RIFF", b"AVI " + header() + IDX1), 1, "names 2 frames, but 1"),
-        (chunk(b"RIFF", b"AVI " + chunk(b"LIST", b"hdrl".ljust(4_200_000)) + IDX1), 1, "names 2 frames"),
-    ],
-    ids=["no list", "torn", "own index", "frame lost", "odd index", "old index", "vast header"],
-)  # fmt: skip
-def test_an_avi_is_held_against_each_kind_of_index(parts, packets, missing) -> None:
-    found = damage.missing_frames(BytesIO(parts), len(parts), {0: packets})
-
-    assert missing in found
-    assert bool(found) == bool(missing)
