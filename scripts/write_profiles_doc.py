@@ -134,7 +134,7 @@ VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
 
 `hevcq ingest FOLDER --fit 25GB` or `--half` let the size choose instead: one CRF for all, the best of 18 to 32
 (hevc) at which the forecast by samples fits to its upper end; choosing takes 30 s, or 15 % of the encodes' time.
-Too much even at the worst, and nothing is queued. Kept originals need their space until they go.
+If all is too much, nothing is queued. Kept originals need their space until they go.
 
 `pipx inject hevcq imageio-ffmpeg` (68 MB) measures, or an ffmpeg with libvmaf
 in `metric_ffmpeg`; `hevcq doctor` says which. Without one such jobs wait; the images have none.
