@@ -178,13 +178,6 @@ def test_a_compressed_index_that_claims_4_gib_is_refused(tmp_path):
     refused(path)
 
 
-def test_a_header_of_twenty_thousand_tracks_is_refused(tmp_path):
-    path = tmp_path / "video.mkv"
-    tracks = element(TRACKS, *(track(number) for number in range(1, 20_001)))
-    path.write_bytes(EBML + element(SEGMENT, element(INFO), tracks))
-    refused(path)
-
-
 def test_boxes_in_boxes_without_end_are_refused(tmp_path):
     path = tmp_path / "video.mp4"
     deep = b"".join(struct.pack(">I", 8 * (5_000 - depth)) + b"moov" for depth in range(5_000))

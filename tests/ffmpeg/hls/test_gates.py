@@ -24,7 +24,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls import verify
-from hevcq.ffmpeg.hls.command import bare_info, set_command
+from hevcq.ffmpeg.hls.command import set_command
 from hevcq.ffmpeg.hls.segments import video_segments
 from hevcq.ffmpeg.hls.verify import Media, StoredSet, aligned, read_set
 from hevcq.ffmpeg.process.child import Finished
@@ -290,14 +290,6 @@ def test_a_sound_where_the_source_is_silent_is_refused_by_its_name(made: MadeSet
     gate, detail = refusal(made.judge(report=report))
     assert gate is Gate.G8
     assert re.match(r"sound2.mp4 it (is|differs) .* at 0:00:00.0", detail)
-
-
-def test_a_size_is_not_asked_for_the_labels_of_its_source() -> None:
-    """Not for a language by BCP 47 either, which mkvmerge writes for every track."""
-    labels = {"language": "ger", "language_tag": "de-AT", "title": "Film", "tags": {"a": "b"}}
-    labelled = video(dispositions=("default",)).model_copy(update=labels)
-
-    assert bare_info(media(labelled), 0).streams == (video(dispositions=()),)
 
 
 def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
