@@ -28,9 +28,11 @@ fi
 # Compiled is what is imported, when it is: all of it would be 20 s of CPU.
 "$venv/bin/python" -m pip install --quiet --no-compile --require-hashes --requirement requirements/dev.txt
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
-# For the browser tests of make test, which are skipped without it; never asks for a password.
-if [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ]; then
-  install_debian chromium || echo "chromium could not be installed: the browser tests will be skipped." >&2
+# For the browser tests of make test, which are skipped without it; never asks for a password. The
+# Chromium without windows is the cheaper one.
+if [ ! -x /usr/bin/chromium-headless-shell ] && [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ]; then
+  install_debian chromium-headless-shell || install_debian chromium ||
+    echo "chromium could not be installed: the browser tests will be skipped." >&2
 fi
 # For the tests of PostgreSQL, likewise; the tests start a server of their own, so none is made here.
 if [ "$(id -u)" = 0 ] && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then

@@ -7,13 +7,15 @@ import re
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
 from scripts.demo_web import ROOT, prepare, running
 
 IMAGES = ROOT / "docs" / "images"
-CHROMIUM = "/usr/bin/chromium"
+SHELL = Path("/usr/lib/chromium/chromium-headless-shell")
+CHROMIUM = SHELL if SHELL.is_file() else "/usr/bin/chromium"
 PORT = 8797
 PAGE = f"http://127.0.0.1:{PORT}"
 WIDE = {"width": 1000, "height": 700}
