@@ -213,15 +213,3 @@ def test_a_write_that_is_under_way_ends_before_its_file_is_closed(
     closing.join()
 
     assert sizes == [10]
-
-
-def test_a_slow_fetch_that_breaks_again_and_again_goes_on_while_bytes_come(tmp_path: Path) -> None:
-    def serve(request: http.Request) -> http.Response:
-        span = request.headers["range"].removeprefix("bytes=")
-        begin = int(span.partition("-")[0])
-        stream = Torn(SOURCE[begin : begin + 40])  # 12 minutes in all
-        return http.Response(206, stream=stream, headers={"Content-Range": f"bytes {span}/10240"})
-
-    farm(serve).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
-
-    assert (tmp_path / "source").read_bytes() == SOURCE
