@@ -156,8 +156,8 @@ def test_the_higher_priority_takes_the_room_first() -> None:
     high.add([item("h1"), item("h2")])
 
     assert names(hand_out([low, high], 3)) == ["h1", "h2", "l1"]
-    high.add([item("h3")])
-    assert names(hand_out([low, high], 1)) == ["h3"]
+    high.add([item("h3"), item("h3")])
+    assert names(hand_out([low, high], 2)) == ["h3", "h3"], "one file, two profiles"
     assert names(hand_out([low, high], 9)) == ["l2"]
     assert hand_out([low, high], 9) == []
 
