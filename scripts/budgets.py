@@ -22,11 +22,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 70_850,
+    "lines of src": 70_600,
     "modules": 252,
-    "classes": 668,
+    "classes": 649,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 74_630,
+    "lines of tests and benchmarks": 71_550,
     "words of docs": 38_000,
     "settings and keys of profiles": 170,
 }

@@ -36,7 +36,7 @@ from hevcq.ffmpeg.inputs import (
     reading,
     strip_name,
 )
-from hevcq.ffmpeg.probe.fields import with_fields_seen
+from hevcq.ffmpeg.probe.interlacing import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, ending, run_child
 from hevcq.util.text import printable

@@ -8,7 +8,7 @@ from tests.support.clips import media_clip
 from tests.support.media_facts import profile, video
 
 from hevcq.domain.planning.planner import make_plan
-from hevcq.ffmpeg.probe.fields import FieldsSeen
+from hevcq.ffmpeg.probe.interlacing import FieldsSeen
 from support.rendition import ENCODER
 
 
