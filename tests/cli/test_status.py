@@ -71,6 +71,7 @@ def test_what_a_finished_rendition_lacks_of_its_source_is_reported(hevcq, farm):
     table = hevcq("status", job.job_id).out
     (line,) = hevcq("status", job.job_id, "--json").lines
 
+    assert job.job_id in table  # whole: it is what other commands take
     assert table.rstrip().endswith(" ".join(said))
     assert line["rendition"]["notices"] == list(said)
 

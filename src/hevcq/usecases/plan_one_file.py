@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -63,15 +63,20 @@ def plan_one_file(
 
 
 def search_quality(
-    encoder: Encoder, location: str, profile: Profile, folder: Path, stop: threading.Event
+    encoder: Encoder,
+    location: str,
+    profile: Profile,
+    folder: Path,
+    stop: threading.Event,
+    on_share: Callable[[float], object],
 ) -> Aim | str:
     """Search the CRF of the quality that the profile asks for, as a worker does; or return why not.
 
-    Samples are written to `folder`. Raises UsageError if the profile makes nothing of this file, and
-    what `find_quality` and a pre-flight raise.
+    Samples are written to `folder`; `on_share` is called with the share that is about done. Raises
+    UsageError if the profile makes nothing of this file, and what `find_quality` and a pre-flight raise.
     """
     request = _requested(encoder, location, profile, folder, stop, SEARCH_S)
-    return encoder.find_quality(request, stop=stop, exact=True)
+    return encoder.find_quality(replace(request, on_share=on_share), stop=stop, exact=True)
 
 
 def _requested(

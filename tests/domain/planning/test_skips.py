@@ -2,7 +2,7 @@
 
 import pytest
 
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason, skip_in_words
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import smaller_than_box
 from support.media_facts import MKV, audio, cover, media, profile, video
@@ -128,3 +128,24 @@ def test_container_and_extension(container, form, tags, muxer, extension) -> Non
     made = make_plan(profile(container=container), found)
 
     assert (made.muxer, made.extension) == (muxer, extension)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "99.0% of the original's size, limit 95.0%",
+            "save too little (99 % of the original, limit 95 %).",
+        ),
+        (
+            "about 130% of the original's size by 3 trial encodes of it, limit 95.0%",
+            "be larger (about 130 % of the original).",
+        ),
+        (
+            "about 121% of the original's size, limit 95.0%, for VMAF 95",
+            "be larger (about 121 % of the original, for VMAF 95).",
+        ),
+    ],
+)
+def test_what_would_not_shrink_is_said_alike_whoever_found_it(said: str, words: str) -> None:
+    assert skip_in_words(f"not_smaller: {said}") == (SkipReason.NOT_SMALLER, f"Would {words}")

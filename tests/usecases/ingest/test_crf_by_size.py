@@ -136,6 +136,14 @@ def test_where_not_even_the_lowest_quality_fits_nothing_is_adopted(fits: Fits) -
     assert max(fits.encoder.tried) == SCALE.worst
 
 
+def test_the_lowest_quality_is_taken_where_it_is_more_likely_to_fit_than_not(fits: Fits) -> None:
+    plan = fits.plan(MB)
+
+    assert plan.output is not None
+    assert plan.output.low < MB < plan.output.high
+    assert "CRF 32 probably fits in 976.6 KiB" in fits.said[0]
+
+
 def test_what_fits_as_it_is_keeps_its_own_crf(fits: Fits) -> None:
     fits.plan(6 * MB)
 

@@ -120,10 +120,22 @@ def _search_all(
 
 def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json: bool) -> None:
     """Search a quality, and print what was tried."""
-    place, stop = str(file.absolute()), threading.Event()
+    place, stop, shown = (
+        str(file.absolute()),
+        threading.Event(),
+        render.StatusLine(live=not as_json),
+    )
     info = app.encoder.probe(place, stop=stop)
-    with app.scratch(0) as folder:
-        aim = search_quality(app.encoder, place, profile, folder, stop)
+
+    def on_share(share: float) -> None:
+        shown.show(file.name, f"search {100 * share:.0f} %  ")
+
+    on_share(0.0)
+    try:
+        with app.scratch(0) as folder:
+            aim = search_quality(app.encoder, place, profile, folder, stop, on_share)
+    finally:
+        shown.clear()
     saving, kept = profile.gates.minimum_saving, ""
     if isinstance(aim, Aim) and saving is not None:
         if aim.out_of_reach and aim.crf <= SCALES[profile.video.codec].best:

@@ -97,7 +97,7 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         state = f"{job.state.value} {percent}".strip()
         source = render.place(job.source.bucket, job.source.key)
         why = without_path(source, reason_in_words(job))
-        rows.append([job.job_id[:12], job.profile, state, source, why])
+        rows.append([job.job_id, job.profile, state, source, why])
     if rows and not as_json:
         render.emit_table(("job", "profile", "state", "source", "why"), rows)
     require_existing(Path(name) for name in unknown if "/" in name and not name.startswith(INBOX))

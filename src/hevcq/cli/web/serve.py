@@ -62,7 +62,8 @@ def missing(error: ModuleNotFoundError) -> Exception:
         return error
     return UsageError(
         "The web page needs packages that are not installed.",
-        remedy="Install them: pip install 'hevcq[web]'.",
+        remedy="Install them: `pipx install --force './hevcq[web]'` in the folder with your checkout, or"
+        " `pip install 'hevcq[web]'` where pip installed hevcq.",
     )
 
 

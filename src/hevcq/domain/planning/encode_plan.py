@@ -51,7 +51,9 @@ _SAYS = {
 """Sentences for the reasons whose detail is not a sentence of its own."""
 
 
-_SIZES = re.compile(r"([\d.]+)% of the original's size, limit ([\d.]+)%")
+_SIZES = re.compile(
+    r"(about |)([\d.]+)% of the original's size(?: by \d+ trial encodes of it)?, limit ([\d.]+)%(, for VMAF [\d.]+|)"
+)
 
 
 def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
@@ -63,10 +65,10 @@ def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
     sizes = _SIZES.fullmatch(detail) if why is SkipReason.NOT_SMALLER else None
     words = _SAYS.get(why, "{}").format(detail)
     if sizes is not None:
-        percent, limit = float(sizes[1]), float(sizes[2])
-        words = f"Would save too little ({percent:.0f} % of the original, limit {limit:.0f} %)."
+        about, percent, limit, quality = sizes[1], float(sizes[2]), float(sizes[3]), sizes[4]
+        words = f"Would save too little ({about}{percent:.0f} % of the original{quality}, limit {limit:.0f} %)."
         if percent >= 100:
-            words = f"Would be larger ({percent:.0f} % of the original)."
+            words = f"Would be larger ({about}{percent:.0f} % of the original{quality})."
     return why, words if words.endswith(".") else f"{words}."
 
 

@@ -233,9 +233,12 @@ class Fitting:
             return replace(self, sampling=sampling)(items, rates)
         tries, found = self._search(todo, rates, room)
         crf = min((each for each in found if found[each].high <= room), default=None)
+        fits = "fits"
         if crf is None:
-            raise self._refusal(max(found), found[max(found)], room, stays)
-        self._say(self._meaning(crf, room))
+            crf, fits = max(found), "probably fits"
+            if found[crf].middle > room:
+                raise self._refusal(crf, found[crf], room, stays)
+        self._say(self._meaning(crf, room, fits))
         self.adopt(self.profile.asking((crf, None)))
         return self._at(crf, items), tries[crf]
 
@@ -297,7 +300,7 @@ class Fitting:
             " or use a profile of smaller pictures, such as 720p.",
         )
 
-    def _meaning(self, crf: float, room: float) -> str:
+    def _meaning(self, crf: float, room: float, fits: str) -> str:
         own, scale = self.profile.video.crf, SCALES[self.profile.video.codec]
         lost = (crf - own) * POINTS_PER_STEP * SCALES[VideoCodec.HEVC].worst / scale.worst
         words = f"the profile's own is {own:g}"
@@ -305,7 +308,7 @@ class Fitting:
             words += f", about {counted(round(abs(lost)), 'point')} of VMAF {'worse' if lost > 0 else 'better'}"
         if lost >= SEEN:
             words += ", which most people see side by side"
-        return f"{self.profile.name}: CRF {crf:g} fits in {size(round(room))} ({words})."
+        return f"{self.profile.name}: CRF {crf:g} {fits} in {size(round(room))} ({words})."
 
     def _say(self, words: str) -> None:
         now = self.sampling.clock.now()

@@ -100,6 +100,11 @@ class Range(NamedTuple):
     high: float
 
     @property
+    def middle(self) -> float:
+        """What is as likely too little as too much: the ends are as many times above and below it."""
+        return math.sqrt(self.low * self.high)
+
+    @property
     def is_known(self) -> bool:
         """Whether it is so narrow that no more samples are needed."""
         return self.high - self.low <= KNOWN_WITHIN * (self.high + self.low)
