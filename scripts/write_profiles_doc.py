@@ -123,12 +123,12 @@ HARDWARE_HEAD = """
 `video.quality: 93`, or `hevcq ingest FOLDER --quality good`, asks for a look:
 VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
 
-- 4 to 16 samples of 2 s are encoded at up to five CRFs, from `video.crf` on; the largest good enough wins, and
+- 4 to 16 samples of 2 s are encoded at up to five CRFs, from `video.crf` on; the largest within half a point wins, and
   up to 12 of 1 s follow there for the size.
   After three videos of a kind it starts where theirs ended, as `~/.cache/hevcq` remembers (on AWS each task
   begins anew); below ten minutes two CRFs do.
-- Out of reach even at the lowest CRF, or far too large by the samples: the original is kept without an encode.
-- The finished video is measured elsewhere. 1.5 points short, it is encoded once more; a second miss is said.
+- Out of reach at the lowest CRF, or far too large by the samples: the original is kept without an encode.
+- The finished video is measured elsewhere. 1.5 points short, it is encoded again; a second miss is said.
 - HDR, files without frame times (AVI of H.264 or with B-frames, some MPG) and inverse telecine take `video.crf`,
   with a notice.
 
