@@ -12,10 +12,11 @@ import pytest
 
 from ffmpeg.chunking.numbered import ffmpeg
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.library.compare import curve_lines, curve_svg
+from hevcq.cli.library.compare import curve_lines
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.quality import Aim, Probe
+from hevcq.usecases.compare import curve_svg
 from support.clips import make_clip
 
 pytestmark = pytest.mark.media

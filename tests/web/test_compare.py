@@ -4,15 +4,17 @@ import re
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
+from unittest.mock import Mock
 
 import pytest
 
 from hevcq.domain.job import RenditionRef
-from hevcq.domain.quality import Comparison, Still
+from hevcq.domain.quality import Aim, Comparison, Probe, Still
 from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.encoder import FramePairs
 from hevcq.usecases import compare
+from hevcq.web.pages import compare as page
 
 HOSTILE = "a '<b> $(x);.mp4"
 
@@ -157,6 +159,20 @@ def test_the_worst_frames_come_first_and_a_place_frame_by_frame(operator, farm, 
     assert query == "?at=62.500"
     assert len(re.findall("data-pair", page_of(operator, job, query).text)) == compare.FRAMES
     assert operator.get(f"{base}/1-source.jpg{query}").content == b"source 62.54"
+
+
+def test_what_was_tried_for_its_quality_is_drawn(operator, farm, opened_files, monkeypatch):
+    path, job = farm.done("a.mp4")
+    placed(farm, path, job, PlacementState.PLACED)
+    probes = (Probe(crf=24, vmaf=94.0, size=90), Probe(crf=26, vmaf=92.0, size=70))
+    aim = Aim(target=93, crf=24, sampled=94.0, probes=probes, metric="vmaf")
+    monkeypatch.setattr(page, "certificate_of", lambda *_: Mock(quality=aim))
+
+    press(operator, job)
+
+    html = page_of(operator, job).text
+    assert "What was tried</h2>" in html
+    assert "CRF 26: 70 Bytes, 92.0</text>" in html
 
 
 def comparisons(farm, folder):

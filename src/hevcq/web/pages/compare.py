@@ -14,7 +14,7 @@ from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.quality import worst_twentieth
 from hevcq.errors import UsageError
 from hevcq.ports.catalog import PlacementState
-from hevcq.usecases.compare import ACCEPTED, Look, accept, require_comparable
+from hevcq.usecases.compare import ACCEPTED, Look, accept, curve_svg, require_comparable
 from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.util.svg import points_svg
 from hevcq.web.identity.person import operator_of, person_of
@@ -145,9 +145,10 @@ def _now(request: Request, subject: _Subject, look: Look) -> str:
     services, job = services_of(request), subject.job
     found = services.comparisons.shown(look)
     scores = sorted(score for _, score in found.frames) if found else []
-    proof = None
+    proof = aim = None
     if job.rendition is not None and found is not None and found.metric and look.at_s is None:
         proof = certificate_of(services.app, job)
+        aim = proof.quality if proof else None
     last = found.shown[-1][0] if found and found.shown else 0.0
     return render(
         "compare_now.html",
@@ -158,7 +159,8 @@ def _now(request: Request, subject: _Subject, look: Look) -> str:
         worst=worst_twentieth(scores) if scores else 0.0,
         median=scores[len(scores) // 2] if scores else 0.0,
         chart=Markup(points_svg(found.frames)) if scores and found else "",  # noqa: S704 - numbers
-        aim=proof.quality if proof else None,
+        aim=aim,
+        curve=Markup(curve_svg(aim)) if aim and aim.probes else "",  # noqa: S704 - numbers
         earlier=max(0.0, (look.at_s or 0.0) - 1.0),
         later=last + 0.001,
     )
