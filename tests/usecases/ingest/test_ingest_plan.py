@@ -394,8 +394,10 @@ def test_the_time_left_is_steady_while_qualities_are_searched(wrong: float) -> N
 def test_how_long_samples_will_take_counts_down() -> None:
     board = Board()
     told = {"counts": {"sampled": 3, "files": 8}, "forecast_size": (10_240, 20_480), "eta_s": 40.0}
-    board.apply(event(EventName.SAMPLE_PROGRESS, reason="choosing a CRF, now 25", **told))
-    said = "Sampled 3 of 8 videos: all renditions 10.0 to 20.0 KiB (choosing a CRF, now 25), about"
+    board.apply(event(EventName.SAMPLE_PROGRESS, reason="at CRF 25; a few are tried", **told))
+    said = (
+        "Sampled 3 of 8 videos: all renditions 10.0 to 20.0 KiB (at CRF 25; a few are tried), about"
+    )
     assert scanning(board, now=110.0) == f"{said} 30 s left"
     assert scanning(board, now=900.0) == f"{said} 1 s left"
 

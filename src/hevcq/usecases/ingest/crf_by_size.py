@@ -134,7 +134,9 @@ class Sampling:
                 at=self.clock.now(),
                 counts={"sampled": len(rates.estimates), "files": of},
                 forecast_size=(round(known.low), round(known.high)),
-                reason=ENOUGH if self.for_crf is None else f"choosing a CRF, now {self.for_crf:g}",
+                reason=ENOUGH
+                if self.for_crf is None
+                else f"at CRF {self.for_crf:g}; a few are tried",
                 # Other CRFs get as long as this one.
                 eta_s=max(0.0, left_s)
                 + (0.0 if self.for_crf is None else min(self.seconds, self.work_s)),
