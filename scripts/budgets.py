@@ -22,7 +22,7 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 70_625,
+    "lines of src": 70_630,
     "modules": 252,
     "classes": 649,
     "class names used twice": 0,

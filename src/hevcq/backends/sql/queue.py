@@ -17,7 +17,7 @@ from typing import Any
 
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.ledger import change_job, ensured_job, find_job, insert_job, reopen
-from hevcq.domain.job import JobRecord, Move, Source, Task, TaskKind, buried_unclaimed
+from hevcq.domain.job import JobRecord, JobState, Move, Source, Task, TaskKind, buried_unclaimed
 from hevcq.domain.profile import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
@@ -363,15 +363,19 @@ def _bury(connection: Connection, receipt: tuple[int, int], why: Bury, now: floa
 def _bury_exhausted(connection: Connection, taken: ClaimedMessage, now: float) -> None:
     """Bury a message that reached the receive limit; this receive is not counted.
 
-    Its job dies with it unless another worker holds a live lease on the job. The message of a subjob
-    ends the job likewise if the job still has this split. That of a done job leaves no dead letter.
+    Its job dies with it. While a worker holds a lease on the job, the message waits for its end: nobody
+    else would end a job whose worker died in between. The message of a subjob ends the job likewise if
+    the job still has this split. That of a done job leaves no dead letter.
     """
-    received = taken.attempts - 1
+    received, task = taken.attempts - 1, Task.maybe(taken.body)
     connection.execute(sql.UNCOUNT, (received, received, taken.number))
+    held = find_job(connection, task.unit_id) if task else None
+    if held is not None and held.state is JobState.RUNNING and held.lease_until > now:
+        connection.execute(sql.RELEASE, (sql.DELAYED, held.lease_until, taken.number, received))
+        return
     reason = f"Received {received} times without being settled."
     why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
     _bury(connection, (taken.number, received), why, now)
-    task = Task.maybe(taken.body)
     if task is None:
         return
     found = find_job(connection, task.job_id)
