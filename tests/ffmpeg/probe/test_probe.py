@@ -227,9 +227,9 @@ def test_a_failure_of_ffprobe_is_put_in_one_sentence(location, line, error, sent
 def test_a_quick_look_trusts_the_first_pictures_of_an_mp4_only(
     tmp_path, monkeypatch, name, quick_starts
 ):
-    clip, counted = make_clip(tmp_path, name=name, seconds=11), Mock(side_effect=probing.run_child)
+    clip, counted = make_clip(tmp_path, name=name, seconds=4), Mock(side_effect=probing.run_child)
     monkeypatch.setattr(probing, "run_child", counted)
     for quick, starts in [(True, quick_starts), (False, 2)]:
         counted.reset_mock()
         info = probe(TOOLS, str(clip), threading.Event(), quick=quick)
-        assert (info.duration_s, counted.call_count) == (pytest.approx(11, abs=0.1), starts)
+        assert (info.duration_s, counted.call_count) == (pytest.approx(4, abs=0.1), starts)

@@ -105,13 +105,9 @@ def _probed(
         frames = _first_frames(tools, location, main, stop)
         probed = {**probed, "frames": frames}
         info = media_info(probed)
-    midstream = midstream and not (quick and _is_mp4(info))
+    midstream = midstream and not (quick and info.format_name.startswith("mov,"))
     later = midstream_frames(tools, location, info, main, stop) if midstream else []
     return media_info({**probed, "midstream_frames": later}) if later else info
-
-
-def _is_mp4(info: MediaInfo) -> bool:
-    return info.format_name.startswith("mov,")
 
 
 def _first_frames(
@@ -298,9 +294,8 @@ def _is_text(location: str) -> bool:
 
 PLACES = 5
 """Number of places probed, spread evenly; each costs 20 to 40 ms at 1080p."""
-FROM_S, TAKE_S = 2.0, 10.0
-"""Seconds below which a video is not probed midstream: its first pictures are most of it. An MP4 or
-MOV below TAKE_S is one take of a phone or camera."""
+FROM_S = 2.0
+"""Seconds below which a video is not probed midstream: its first pictures are most of it."""
 LANDING_PACKETS = 8
 """Packets read per place: in most containers a seek leads to a key frame."""
 SEEKING_PACKETS = 300
@@ -321,7 +316,7 @@ def midstream_frames(
     connection broke, since any number of places may then be missing.
     """
     length = info.duration_s or 0.0
-    if length < (TAKE_S if _is_mp4(info) else FROM_S):
+    if length < FROM_S:
         return []
     seeking = _SEEKING.intersection(info.format_name.split(","))
     packets = SEEKING_PACKETS if seeking else LANDING_PACKETS
