@@ -165,7 +165,10 @@ def _nothing(paths: Sequence[Path], ports: LibraryPorts) -> Iterator[Undone]:
     """Yield for each path why there is nothing to undo. Raises UsageError of one that is not there."""
     for path in paths:
         found = ports.catalog.placements(under=path)
-        last = sorted(found, key=lambda one: one.state is PlacementState.UNDONE)
+        over = {PlacementState.UNDONE, PlacementState.EXPIRED, PlacementState.REPLACED}
+        last = sorted(
+            found, key=lambda one: (one.mode is Mode.REPLACE and one.state in over, one.updated_at)
+        )
         known = {one.source: one for one in last}.values()  # other profiles left the file alone
         if not (known or os.path.lexists(path)):
             raise UsageError(f"No such file or folder: {printable(path)}.")
