@@ -118,6 +118,15 @@ def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):
     assert delivery.attempt == 1
 
 
+def test_redrive_of_a_source_that_is_gone_says_so_and_keeps_the_letter(hevcq, farm):
+    farm.buried("a.mp4")
+    (farm.folder / "a.mp4").unlink()
+
+    ran = hevcq("redrive", "--dlq")
+    assert (ran.code, len(letters(farm))) == (ExitCode.SOME_FAILED, 1)
+    assert ran.out.startswith("source_changed  hevc")
+
+
 def test_redrive_takes_only_what_was_selected(hevcq, farm):
     farm.buried("a.mp4", FailureClass.DAMAGED)
     farm.buried("b.mp4", FailureClass.ENCODER)

@@ -41,10 +41,7 @@ COMMANDS = {
     "cancel": ("queue.jobs:cancel", "Cancel queued and running jobs."),
     "pause": ("queue.jobs:pause", "Stop new work until `hevcq resume`."),
     "resume": ("queue.jobs:resume", "Resume paused work."),
-    "redrive": (
-        "queue.jobs:redrive",
-        "Queue the jobs of dead letters again, as `hevcq retry` does.",
-    ),
+    "redrive": ("queue.jobs:redrive", "Queue the jobs of dead letters again."),
     "serve": ("web.serve:app", "Serve the web page until stopped."),
     "profiles": ("setup.profiles:app", "List, show, copy, validate and try out encoding profiles."),
     "doctor": ("setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."),

@@ -68,7 +68,7 @@ class AwsTaskPublisher(TaskPublisher):
         if job.profile not in self._queues:
             raise _no_queue(job.profile)
         if not self._ledger.reopened(job.job_id, who=who, why=why):
-            job, unsent = self._ledger.registered(job.source, job.profile, unsent=False)
+            job, unsent = self._ledger.registered(job.source, job.profile, unsent=True)
             if not self._needs_message(job, unsent=unsent):
                 return False
         self._send(job)

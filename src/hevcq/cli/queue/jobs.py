@@ -65,7 +65,6 @@ NO_MATCH = "No matching job; `hevcq ingest` queues new files."
 NOTHING_FAILED = (
     "Nothing to do: no failed job. `hevcq retry --missing` looks for renditions that are gone."
 )
-NO_LETTER = "No dead letter to queue again; `hevcq failures list` shows all."
 NOTHING_MISSING = "Nothing to do: no rendition is missing."
 
 
@@ -400,10 +399,10 @@ def redrive(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue the jobs of dead letters again, as `hevcq retry` does.
+    """Queue the jobs of dead letters again.
 
-    Resets their failure counts and records who did it. If interrupted, run it again: no letter is
-    lost.
+    Resets their failure counts and records who did it, as `hevcq retry` does. If interrupted, run it
+    again: no letter is lost.
     """
     if not dlq:
         raise UsageError("Add --dlq to confirm redriving dead letters.")
@@ -412,5 +411,8 @@ def redrive(
         wanted = DeadLetterFilter(_profiles(app, profile), failure_class, limit=limit)
         request = ReprocessRequest((), who=current_user(), why="redrive", dry_run=dry_run)
         done = work.redrive(app.backend, request, wanted)
-        if not _show_queued(cli, app, "redrive", done, as_json=as_json):
-            cli.echo(NO_LETTER)
+        results = _show_queued(cli, app, "redrive", done, as_json=as_json)
+    if not results:
+        cli.echo("No dead letter to queue again; `hevcq failures list` shows all.")
+    if JobResult.SOURCE_CHANGED in results:
+        raise typer.Exit(ExitCode.SOME_FAILED)
