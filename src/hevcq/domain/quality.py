@@ -114,6 +114,10 @@ class Aim(Frozen):
         """Whether not even the best CRF that was tried is good enough."""
         return self.sampled < self.target - MISSED_BY
 
+    def is_beyond(self, scale: Scale) -> bool:
+        """Whether the best CRF of all was tried in vain, so that nothing is encoded."""
+        return self.out_of_reach and self.crf <= scale.best
+
     @property
     def unsure(self) -> float | None:
         """The smallest CRF above the chosen one whose samples reach the target: its lower bound does not."""

@@ -84,11 +84,10 @@ class Placed:
 def place(rendition: ToPlace, fetch: FetchFile, fs: FileSystem) -> Placed:
     """Place a rendition beside its source or in a mirror; the source is never changed.
 
-    A set takes the place of the one that was made of the same video before.
-
-    Raises VerificationFailed if the bytes are not the certified ones, LibraryError if another file is at the
-    target or the folder is not writable, DiskFull, and Unavailable if another process is placing the
-    same job or the file system fails.
+    A set takes the place of the one that was made of the same video before. Raises VerificationFailed if
+    the bytes are not the certified ones, LibraryError if another file is at the target or the folder is
+    not writable, DiskFull, and Unavailable if another process is placing the same job or the file system
+    fails.
     """
     shown, proof = shown_path(rendition.target), rendition.certificate
     with library_errors(shown):

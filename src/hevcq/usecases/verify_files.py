@@ -236,7 +236,7 @@ def _verified(
             remedy="Name the rendition's profile with --profile.",
         )
     if not of_set:
-        return encoder.verify(check, on_progress=_unseen, stop=stop)
+        return encoder.verify(check, on_progress=lambda _: None, stop=stop)
     if request.certificate is not None:
         names = [file.name for file in request.certificate.files]
     else:
@@ -244,11 +244,7 @@ def _verified(
         names = [path.relative_to(folder).as_posix() for path in below if path.name != MASTER]
     files = (SetFile(name, mimetypes.guess_type(name)[0] or "") for name in (*names, MASTER))
     whole = replace(check, output=folder, report=replace(check.report, files=tuple(files)))
-    return encoder.verify(whole, on_progress=_unseen, stop=stop)
-
-
-def _unseen(_progress: object) -> None:
-    """Show nothing."""
+    return encoder.verify(whole, on_progress=lambda _: None, stop=stop)
 
 
 def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:

@@ -336,7 +336,7 @@ class EncodeJob(Job):
                 f"about {100 * share:.0f}% of the original's size, limit {100 * (1 - saving):.1f}%"
             )
             return self._remember_skip(work, f"{said}, for VMAF {aim.target:g}")
-        if not aim.out_of_reach or aim.crf > SCALES[work.recipe.video.codec].best:
+        if not aim.is_beyond(SCALES[work.recipe.video.codec]):
             return None  # perhaps in reach of a better CRF than the few that were tried
         said = f"VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was tried, gives"
         return self._remember_skip(work, f"{said} {aim.sampled:.1f} in samples")

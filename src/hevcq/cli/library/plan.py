@@ -55,7 +55,9 @@ def plan(
         usual = [name for name in app.settings.ingest.profiles if name in app.profiles]
         picked = pick(app.profiles, profile or usual or sorted(app.profiles))
         if search:
-            raise typer.Exit(_search_all(app, files, picked, (quality, svg), as_json=as_json))
+            shown = render.StatusLine(live=not cli.quiet and not as_json)
+            wanted = quality, svg
+            raise typer.Exit(_search_all(app, files, picked, wanted, shown, as_json=as_json))
         for file in files:
             place, stop = str(file.absolute()), threading.Event()
             try:
@@ -94,6 +96,7 @@ def _search_all(
     files: Sequence[Path],
     profiles: Sequence[Profile],
     wanted: tuple[str | None, Path | None],
+    shown: render.StatusLine,
     *,
     as_json: bool,
 ) -> ExitCode:
@@ -106,7 +109,7 @@ def _search_all(
     for file, each in pairs:
         app.encoder.require_metric(each)
         try:
-            _search(app, file, each, svg, as_json=as_json)
+            _search(app, file, each, svg, shown, as_json=as_json)
         except (PermanentError, TransientError) as error:
             if len(pairs) == 1:
                 raise
@@ -119,13 +122,17 @@ def _search_all(
     return ExitCode.SOME_FAILED if failed else ExitCode.OK
 
 
-def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json: bool) -> None:
+def _search(
+    app: App,
+    file: Path,
+    profile: Profile,
+    svg: Path | None,
+    shown: render.StatusLine,
+    *,
+    as_json: bool,
+) -> None:
     """Search a quality, and print what was tried."""
-    place, stop, shown = (
-        str(file.absolute()),
-        threading.Event(),
-        render.StatusLine(live=not as_json),
-    )
+    place, stop = str(file.absolute()), threading.Event()
     info = app.encoder.probe(place, stop=stop)
 
     def on_share(share: float) -> None:
@@ -139,7 +146,7 @@ def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json
         shown.clear()
     saving, kept = profile.gates.minimum_saving, ""
     if isinstance(aim, Aim) and saving is not None:
-        if aim.out_of_reach and aim.crf <= SCALES[profile.video.codec].best:
+        if aim.is_beyond(SCALES[profile.video.codec]):
             kept = "its quality is out of reach"
         elif (aim.size or 0) > (1 - saving) * info.size:
             kept = f"less than {100 * saving:g} % would be saved"

@@ -124,12 +124,11 @@ def sample_command(
     target = video.video or request.plan.video
     stream = next(s for s in request.info.streams if s.index == video.source_index)
     # To the very frame: else several samples would begin at one key frame.
-    early = _early(request, at)
-    seek = seek_options((stream.start_s or 0.0) + at - early)
-    command = [*base_command(job.tools, threads)]
-    command += [each for each in seek if each != "-noaccurate_seek"]
-    command += ["-t", f"{early + seconds:g}", *source_input(request.location, request.info)]
-    trim, command = begin_filter(request, at, seconds), [*command, *pictures]
+    early, trim = _early(request, at), begin_filter(request, at, seconds)
+    begin = (stream.start_s or 0.0) + at - early
+    seek = [each for each in seek_options(begin) if each != "-noaccurate_seek"]
+    command = [*base_command(job.tools, threads), *seek, "-t", f"{early + seconds:g}"]
+    command += [*source_input(request.location, request.info), *pictures]
     options = chunk_options(target, request.profile, tick=stream.tick, threads=threads, trim=trim)
     unset = {"-tag", "-filter" if pictures[0] == "-filter_complex" else ""}
     command += [word for n, v in options if n not in unset for word in (f"{n}:0", v)]
