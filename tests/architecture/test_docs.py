@@ -65,7 +65,7 @@ def rows_of_the_map() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_path_and_module_of_a_page_is_there(page: Path) -> None:
+def test_every_path_and_module_of_a_page_is_there(page):
     if page.name in MAY_BE_MISSING:
         return
     paths = [word for word in ticked(page) if looks_like_a_path(word)]
@@ -74,7 +74,7 @@ def test_every_path_and_module_of_a_page_is_there(page: Path) -> None:
     assert missing_modules(page) == []
 
 
-def test_the_map_names_every_room_and_no_other_in_few_words() -> None:
+def test_the_map_names_every_room_and_no_other_in_few_words():
     rooms = {
         f"{path.parent.relative_to(SOURCE).as_posix()}/"
         for path in SOURCE.rglob("__init__.py")

@@ -31,7 +31,7 @@ TRACKED = subprocess.run(
 ).stdout.splitlines()
 
 
-def test_every_benchmark_and_script_can_be_imported() -> None:
+def test_every_benchmark_and_script_can_be_imported():
     names = [
         name.removesuffix(".py").replace("/", ".")
         for name in TRACKED
@@ -57,7 +57,7 @@ def test_every_benchmark_and_script_can_be_imported() -> None:
         r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}:\d+/simple",
     ],
 )
-def test_no_machine_path_key_or_registry_is_committed(pattern: str) -> None:
+def test_no_machine_path_key_or_registry_is_committed(pattern):
     found = []
     for name in TRACKED:
         path = ROOT / name
@@ -69,7 +69,7 @@ def test_no_machine_path_key_or_registry_is_committed(pattern: str) -> None:
     assert found == []
 
 
-def test_only_the_clock_reads_time() -> None:
+def test_only_the_clock_reads_time():
     reads = re.compile(
         r"\btime\.(time|monotonic|sleep|perf_counter)\(|datetime\.(now|utcnow|today)\("
     )
@@ -85,7 +85,7 @@ def test_only_the_clock_reads_time() -> None:
     assert found == []
 
 
-def test_nothing_below_settings_reads_the_environment() -> None:
+def test_nothing_below_settings_reads_the_environment():
     above = ("cli", "alive", "settings", "wiring")
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
@@ -98,7 +98,7 @@ def test_nothing_below_settings_reads_the_environment() -> None:
     assert found == []
 
 
-def test_every_guard_has_the_test_that_fails_without_it() -> None:
+def test_every_guard_has_the_test_that_fails_without_it():
     """Each condition was taken away once, and its test failed; a test that is merged takes its row."""
     text = (ROOT / "tests/architecture/guards.txt").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in text.splitlines() if not line.startswith("#")]
@@ -139,7 +139,7 @@ def files_entered(action: Callable[[], Any]) -> set[str]:
 
 
 @pytest.mark.media
-def test_one_plain_encode_is_read_in_few_files(tmp_path: Path) -> None:
+def test_one_plain_encode_is_read_in_few_files(tmp_path):
     clock, profiles = SystemClock(), load_profiles(installed_folder())
     profile = profiles["hevc"]
     opened = open_sql(Settings(data_dir=tmp_path / "data"), profiles, clock)

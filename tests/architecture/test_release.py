@@ -22,7 +22,7 @@ def steps(path: Path) -> list[dict]:
     return [step for job in jobs for step in job.get("steps", ())]
 
 
-def test_program_wheel_changelog_images_and_tag_name_one_version() -> None:
+def test_program_wheel_changelog_images_and_tag_name_one_version():
     said = subprocess.run([str(HEVCQ), "--version"], capture_output=True, text=True, check=True)
 
     assert said.stdout == f"hevcq {release.version()}\n"
@@ -31,7 +31,7 @@ def test_program_wheel_changelog_images_and_tag_name_one_version() -> None:
     assert list(release.differences(f"v{release.version()}")) == []
 
 
-def test_each_place_that_names_another_version_is_told(tmp_path: Path) -> None:
+def test_each_place_that_names_another_version_is_told(tmp_path):
     for name, text in {
         "src/hevcq/__init__.py": '__version__ = "0.2.0"\n',
         "CHANGELOG.md": "## [0.1.0] - 2026-11-24\n\nThe first.\n",
@@ -52,7 +52,7 @@ def test_each_place_that_names_another_version_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_the_notes_of_a_release_are_its_section_of_the_changelog(tmp_path: Path) -> None:
+def test_the_notes_of_a_release_are_its_section_of_the_changelog(tmp_path):
     (tmp_path / "src/hevcq").mkdir(parents=True)
     (tmp_path / "src/hevcq/__init__.py").write_text('__version__ = "0.2.0"\n')
     sections = "## [0.2.0] - 2027-01-01\n\n- New.\n\n## [0.1.0] - 2026-11-24\n\n- Old.\n"
@@ -63,7 +63,7 @@ def test_the_notes_of_a_release_are_its_section_of_the_changelog(tmp_path: Path)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_runs_make_targets_and_may_only_read(path: Path) -> None:
+def test_a_workflow_runs_make_targets_and_may_only_read(path):
     """What needs more than reading says so at its job."""
     whole = yaml.safe_load(path.read_text())
     lines = [line for step in steps(path) for line in step.get("run", "").splitlines()]
@@ -76,7 +76,7 @@ def test_a_workflow_runs_make_targets_and_may_only_read(path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("actionlint") is None, reason="actionlint is not installed")
-def test_actionlint_finds_nothing() -> None:
+def test_actionlint_finds_nothing():
     done = subprocess.run(["actionlint"], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.stdout == ""

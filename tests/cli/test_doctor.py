@@ -90,9 +90,7 @@ def test_each_profile_in_use_that_ffmpeg_cannot_make_is_named(hevcq, fake_ffmpeg
     ("year", "said"),
     [(1_000_000_000.0, "years behind"), (4_000_000_000.0, "differ from this machine's clock")],
 )
-def test_a_wrong_clock_is_a_finding(
-    hevcq, fake_ffmpeg, data_dir: Path, monkeypatch, year: float, said: str
-):
+def test_a_wrong_clock_is_a_finding(hevcq, fake_ffmpeg, data_dir, monkeypatch, year, said):
     fake_ffmpeg("7.1")
     data_dir.mkdir()
     monkeypatch.setattr("hevcq.util.clock.SystemClock.now", lambda _clock: year)
@@ -104,7 +102,7 @@ def test_a_wrong_clock_is_a_finding(
 
 
 @pytest.mark.parametrize("command", [["status", "--json"], ["failures", "list"], ["worker"]])
-def test_a_damaged_database_is_one_sentence_with_the_way_out(hevcq, data_dir: Path, command):
+def test_a_damaged_database_is_one_sentence_with_the_way_out(hevcq, data_dir, command):
     data_dir.mkdir()
     damage = b"this is no database" * 1000
     (data_dir / "hevcq.db").write_bytes(damage)
@@ -136,7 +134,7 @@ def test_an_ffmpeg_that_needs_more_than_the_sandbox_allows_is_told_apart(hevcq, 
     assert "HEVCQ_SANDBOX=false" in lines[0]
 
 
-def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir: Path, monkeypatch):
+def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir, monkeypatch):
     fake_ffmpeg("7.1")
     assert "sign-in" not in hevcq("doctor").out
 

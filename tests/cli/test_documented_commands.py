@@ -51,7 +51,7 @@ def parse(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_of_a_page_is_one(page: Path) -> None:
+def test_every_command_of_a_page_is_one(page):
     wrong = []
     for call in calls(page):
         words = shlex.split(call, comments=True)
@@ -87,7 +87,7 @@ def advised(text: str) -> list[tuple[str, str]]:
     return [found.groups("") for tick in ticks if (found := ADVICE.match(tick))]
 
 
-def test_every_command_that_a_message_advises_is_one() -> None:
+def test_every_command_that_a_message_advises_is_one():
     groups = {
         name: set(getattr(load_command(name), "commands", {}))
         for name in COMMANDS

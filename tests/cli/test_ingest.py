@@ -7,7 +7,6 @@ from unittest.mock import Mock
 
 import pytest
 
-from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.ingest import named_libraries
 from hevcq.errors import UsageError
@@ -53,13 +52,13 @@ def requests(asked: Mock) -> list[IngestRequest]:
     return list(asked.call_args.args[2])
 
 
-def test_nothing_named_means_all_and_a_name_means_one() -> None:
+def test_nothing_named_means_all_and_a_name_means_one():
     assert named_libraries((), BOTH) == (BOTH, ())
     assert named_libraries(("films",), BOTH) == ((FILMS,), ())
     assert named_libraries(("tv", "TV"), BOTH) == ((TV,), ())
 
 
-def test_a_folder_of_the_same_name_is_written_as_a_path() -> None:
+def test_a_folder_of_the_same_name_is_written_as_a_path():
     assert named_libraries(("./tv",), BOTH) == ((), (Path("tv"),))
     assert named_libraries(("tv2", "/m/tv"), BOTH) == ((), (Path("tv2"), Path("/m/tv")))
     with pytest.raises(UsageError, match=r"not both; a folder .* is \./NAME"):
@@ -67,7 +66,7 @@ def test_a_folder_of_the_same_name_is_written_as_a_path() -> None:
 
 
 @pytest.mark.usefixtures("libraries")
-def test_a_library_asks_for_what_its_settings_say(hevcq: Run, asked: Mock, tmp_path: Path) -> None:
+def test_a_library_asks_for_what_its_settings_say(hevcq, asked, tmp_path):
     assert hevcq("ingest", "--watch").code == 0
 
     tv, films = requests(asked)
@@ -76,9 +75,7 @@ def test_a_library_asks_for_what_its_settings_say(hevcq: Run, asked: Mock, tmp_p
     assert films.library is not None
 
 
-def test_a_path_is_asked_for_with_what_the_command_says(
-    hevcq: Run, asked: Mock, tmp_path: Path
-) -> None:
+def test_a_path_is_asked_for_with_what_the_command_says(hevcq, asked, tmp_path):
     ran = hevcq("ingest", ".", "--replace", "--keep-originals", "0", "--order", "saving")
 
     assert ran.code == 0, ran.err
@@ -92,9 +89,7 @@ def test_a_path_is_asked_for_with_what_the_command_says(
 
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize(("word", "vmaf"), [("good", 93), ("91.5", 91.5)])
-def test_a_quality_is_that_of_the_profiles_that_are_made(
-    hevcq: Run, asked: Mock, word: str, vmaf: float
-) -> None:
+def test_a_quality_is_that_of_the_profiles_that_are_made(hevcq, asked, word, vmaf):
     ran = hevcq("ingest", ".", "--quality", word, "--profile", "720p")
 
     assert ran.code == 0, ran.err
@@ -104,9 +99,7 @@ def test_a_quality_is_that_of_the_profiles_that_are_made(
 
 @pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize(("folder", "days"), [(".", KEEP_DAYS), ("tv", 3)])
-def test_shrink_replaces_the_largest_savings_first(
-    hevcq: Run, asked: Mock, tmp_path: Path, folder: str, days: float
-) -> None:
+def test_shrink_replaces_the_largest_savings_first(hevcq, asked, tmp_path, folder, days):
     assert hevcq("shrink", folder, "--yes").code == 0
 
     (made,) = requests(asked)
@@ -160,7 +153,7 @@ SENSELESS = [
 
 
 @pytest.mark.usefixtures("libraries")
-def test_what_makes_no_sense_together_is_refused_in_one_sentence(hevcq: Run) -> None:
+def test_what_makes_no_sense_together_is_refused_in_one_sentence(hevcq):
     for words, said in SENSELESS:
         ran = hevcq("ingest", *words.split())
 
@@ -169,7 +162,7 @@ def test_what_makes_no_sense_together_is_refused_in_one_sentence(hevcq: Run) -> 
         assert len(ran.err.splitlines()) == 1
 
 
-def test_without_a_library_a_path_is_asked_for(hevcq: Run) -> None:
+def test_without_a_library_a_path_is_asked_for(hevcq):
     ran = hevcq("ingest")
 
     assert ran.code == ExitCode.USAGE
@@ -178,7 +171,7 @@ def test_without_a_library_a_path_is_asked_for(hevcq: Run) -> None:
 
 @pytest.mark.media
 @pytest.mark.usefixtures("libraries")
-def test_one_table_tells_of_all_libraries(hevcq: Run, tmp_path: Path) -> None:
+def test_one_table_tells_of_all_libraries(hevcq, tmp_path):
     (tmp_path / "films" / "broken.mp4").write_bytes(b"no video at all")
     with (tmp_path / "own.toml").open("a") as file:
         file.write('[[libraries]]\nname = "gone"\npath = "gone"\n')
@@ -194,8 +187,8 @@ def test_one_table_tells_of_all_libraries(hevcq: Run, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("mount_point", [True, False])
 def test_a_folder_that_goes_away_during_the_scan_is_one_sentence(
-    hevcq: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, mount_point: bool
-) -> None:
+    hevcq, tmp_path, monkeypatch, *, mount_point
+):
     media = tmp_path / "media"
     media.mkdir()
     for name in ("a.mp4", "b.mp4"):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import load
 from support.clips import make_clip
@@ -24,9 +23,7 @@ def folder(path: Path, *names: str) -> Path:
     return path
 
 
-def test_a_folder_is_added_by_what_can_be_found_out(
-    hevcq: Run, tmp_path: Path, settings_file: Path
-) -> None:
+def test_a_folder_is_added_by_what_can_be_found_out(hevcq, tmp_path, settings_file):
     home = folder(tmp_path / "My Shows!", "a.mp4", "b.mkv", "notes.txt")
 
     ran = hevcq("libraries", "add", home, "--place", "replace", "--keep-originals", 60)
@@ -40,9 +37,7 @@ def test_a_folder_is_added_by_what_can_be_found_out(
     assert 'hevcq ingest "My Shows" --dry-run' in ran.err
 
 
-def test_a_second_folder_of_that_name_gets_a_number(
-    hevcq: Run, tmp_path: Path, settings_file: Path
-) -> None:
+def test_a_second_folder_of_that_name_gets_a_number(hevcq, tmp_path, settings_file):
     for each in ("a/tv", "b/TV", "c/..."):
         ran = hevcq("libraries", "add", folder(tmp_path / each))
         assert ran.code == ExitCode.OK, ran.err
@@ -56,9 +51,7 @@ def test_a_second_folder_of_that_name_gets_a_number(
     assert "TV-2" in hevcq("libraries", "list").out
 
 
-def test_the_same_folder_is_not_added_twice(
-    hevcq: Run, tmp_path: Path, settings_file: Path
-) -> None:
+def test_the_same_folder_is_not_added_twice(hevcq, tmp_path, settings_file):
     home = folder(tmp_path / "tv")
     hevcq("libraries", "add", home)
     before = settings_file.read_text()
@@ -72,8 +65,8 @@ def test_the_same_folder_is_not_added_twice(
 
 
 def test_a_refusal_speaks_of_the_command_and_blames_no_settings_file(
-    hevcq: Run, tmp_path: Path, settings_file: Path
-) -> None:
+    hevcq, tmp_path, settings_file
+):
     home = folder(tmp_path / "media/tv")
     hevcq("libraries", "add", home)
     before = settings_file.read_text()
@@ -90,9 +83,7 @@ def test_a_refusal_speaks_of_the_command_and_blames_no_settings_file(
 
 
 @pytest.mark.media
-def test_a_library_gets_its_own_profiles_not_those_of_every_ingest(
-    hevcq: Run, tmp_path: Path, settings_file: Path
-) -> None:
+def test_a_library_gets_its_own_profiles_not_those_of_every_ingest(hevcq, tmp_path, settings_file):
     home = folder(tmp_path / "Films")
     make_clip(home)
     hevcq("libraries", "add", home, "--profile", "av1")

@@ -42,7 +42,7 @@ def splitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
 
 
-def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq, clip: Path):
+def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq, clip):
     ran = hevcq("profiles", "plan", clip, "--profile", "hevc")
     _media, line = hevcq("profiles", "plan", clip, "--profile", "hevc", "--json").lines
 
@@ -56,7 +56,7 @@ def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq,
     assert (line["chunks"], line["whole"]["reason"]) == ([], "too_short")
 
 
-def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip: Path):
+def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip):
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
     picture = clip.with_name("curve.svg")
     asked = ("profiles", "plan", clip, "--profile", "hevc", "--search", "--quality", "75")
@@ -80,7 +80,7 @@ def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip:
     assert hevcq("profiles", "plan", clip, "--quality", "75").code == ExitCode.USAGE
 
 
-def test_a_search_says_that_an_ingest_would_keep_the_original(hevcq, clip: Path):
+def test_a_search_says_that_an_ingest_would_keep_the_original(hevcq, clip):
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
     small = clip.with_name("small.mp4")
     ffmpeg("-i", clip, "-an", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "38", small)
@@ -91,7 +91,7 @@ def test_a_search_says_that_an_ingest_would_keep_the_original(hevcq, clip: Path)
 
 
 @pytest.mark.parametrize(("larger", "notes"), [(93.4, 1), (92.9, 0)])
-def test_a_larger_crf_that_seems_good_enough_says_why_it_is_not_chosen(larger: float, notes: int):
+def test_a_larger_crf_that_seems_good_enough_says_why_it_is_not_chosen(larger, notes):
     probes = (Probe(crf=24, vmaf=94.0, size=90), Probe(crf=26, vmaf=larger, size=70))
     aim = Aim(target=93, crf=24, sampled=94.0, probes=probes, metric="vmaf_v0.6.1")
     said = "CRF 26 is not chosen: its samples differ"
@@ -100,7 +100,7 @@ def test_a_larger_crf_that_seems_good_enough_says_why_it_is_not_chosen(larger: f
     assert curve_svg(aim).count(said) == notes
 
 
-def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path):
+def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip):
     text = clip.with_name("a.mp4")
     text.write_text("no video")
 
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path)
 
 
 @pytest.mark.usefixtures("splitting")
-def test_the_chunks_of_a_video_that_is_split_are_counted_and_in_json_listed(hevcq, tmp_path: Path):
+def test_the_chunks_of_a_video_that_is_split_are_counted_and_in_json_listed(hevcq, tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
     keyed = make_keyed(folder / "keyed.mp4")
@@ -146,7 +146,7 @@ def make_keyed(target: Path) -> Path:
     return target
 
 
-def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
+def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip):
     ran = hevcq("profiles", "plan", clip, "--profile", "hls")
     _media, line = hevcq("profiles", "plan", clip, "--profile", "hls", "--json").lines
 
@@ -160,7 +160,7 @@ def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
     assert line["whole"]["reason"] == "too_short"
 
 
-def test_one_drawing_shows_one_search(hevcq, clip: Path):
+def test_one_drawing_shows_one_search(hevcq, clip):
     picture = clip.with_name("curve.svg")
 
     ran = hevcq("profiles", "plan", clip, clip, "-p", "hevc", "--search", "--svg", picture)
@@ -190,7 +190,7 @@ def rendition(farm, hevcq, clip: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("metric", "name"), [("/bin/true", "SSIM x 100"), ("", "vmaf_v0.6.1")])
 def test_a_page_shows_the_rendition_beside_its_original_and_needs_no_other_file(
-    hevcq, clip: Path, rendition: Path, tmp_path: Path, monkeypatch, metric: str, name: str
+    hevcq, clip, rendition, tmp_path, monkeypatch, metric, name
 ):
     if not metric:
         pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures, is not here")
@@ -216,7 +216,7 @@ def test_a_page_shows_the_rendition_beside_its_original_and_needs_no_other_file(
 
 
 def test_a_quality_that_nothing_measures_is_one_sentence_before_anything_is_queued(
-    hevcq, clip: Path, monkeypatch
+    hevcq, clip, monkeypatch
 ):
     monkeypatch.setenv("HEVCQ_METRIC_FFMPEG", "/bin/true")
 
@@ -232,7 +232,7 @@ def test_a_quality_that_nothing_measures_is_one_sentence_before_anything_is_queu
 
 
 def test_a_drained_worker_leaves_a_rendition_that_check_accepts_until_it_is_another(
-    hevcq, clip: Path, rendition: Path
+    hevcq, clip, rendition
 ):
     proof = rendition.with_name(f"{rendition.name}.certificate.json")
     command = ("check", rendition, "--source", clip)
@@ -262,7 +262,7 @@ def test_a_drained_worker_leaves_a_rendition_that_check_accepts_until_it_is_anot
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, this is text\n" * 50, None])
-def test_probe_of_what_is_no_video_names_the_file(hevcq, tmp_path: Path, content: bytes | None):
+def test_probe_of_what_is_no_video_names_the_file(hevcq, tmp_path, content):
     path = tmp_path / "no video.mp4"
     if content is not None:
         path.write_bytes(content)

@@ -31,7 +31,7 @@ def test_a_listing_names_each_profile_and_whether_uploads_want_it(hevcq):
     assert "CPU/min" in ran.out
 
 
-def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_path: Path):
+def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_path):
     ran = hevcq("profiles", "show", "720p")
     (tmp_path / "720p.yaml").write_text(ran.out)
 
@@ -75,7 +75,7 @@ WRONG = [
 ]
 
 
-def test_validate_names_the_file_and_the_key_and_goes_on(hevcq, tmp_path: Path):
+def test_validate_names_the_file_and_the_key_and_goes_on(hevcq, tmp_path):
     for text, said in WRONG:
         (tmp_path / "bad.yaml").write_text(text)
 
@@ -89,7 +89,7 @@ def test_validate_names_the_file_and_the_key_and_goes_on(hevcq, tmp_path: Path):
         assert good.startswith("ok")
 
 
-def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path: Path, monkeypatch):
+def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path, monkeypatch):
     assert len(hevcq("profiles", "validate").out.splitlines()) == len(SHIPPED)
 
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(tmp_path))
@@ -98,7 +98,7 @@ def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path: Pat
 
 
 @pytest.mark.parametrize("script", ["write_profiles_doc", "write_readme", "write_screenshot"])
-def test_what_is_written_from_the_program_is_up_to_date(script: str):
+def test_what_is_written_from_the_program_is_up_to_date(script):
     path = ROOT / "scripts" / f"{script}.py"
 
     done = subprocess.run([sys.executable, str(path), "--check"], check=False)
@@ -107,7 +107,7 @@ def test_what_is_written_from_the_program_is_up_to_date(script: str):
 
 
 def test_init_copies_the_shipped_profiles_which_are_then_used_and_keeps_what_exists(
-    hevcq, tmp_path: Path, monkeypatch
+    hevcq, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     own = tmp_path / "hevcq" / "profiles"

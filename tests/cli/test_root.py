@@ -16,9 +16,7 @@ from hevcq.cli.main import main
 
 
 @pytest.mark.parametrize("system", ["darwin", "win32"])
-def test_another_system_is_told_in_one_sentence_that_hevcq_needs_linux(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], system: str
-):
+def test_another_system_is_told_in_one_sentence_that_hevcq_needs_linux(monkeypatch, capsys, system):
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(sys, "argv", ["hevcq", "--version"])
 
@@ -68,7 +66,7 @@ def test_every_command_and_option_has_help_that_says_what_it_does(hevcq):
         (OSError(5, "Input/output error"), ExitCode.UNAVAILABLE),
     ],
 )
-def test_each_error_has_its_exit_code(error: Exception, code: ExitCode):
+def test_each_error_has_its_exit_code(error, code):
     assert exit_code(error) is code
 
 
@@ -117,7 +115,7 @@ def test_each_end_has_its_words_and_no_trace(hevcq, monkeypatch, error, code, sa
     assert "Traceback" not in ran.err
 
 
-def test_a_settings_file_of_the_current_folder_runs_no_program(hevcq, data_dir: Path, monkeypatch):
+def test_a_settings_file_of_the_current_folder_runs_no_program(hevcq, data_dir, monkeypatch):
     monkeypatch.setenv("HEVCQ_SANDBOX", "false")  # which would keep the program from its deed
     here, ran = Path.cwd(), Path.cwd() / "ran"
     (here / "evil.sh").write_text(f"#!/bin/sh\ntouch {ran}\n")
@@ -133,7 +131,7 @@ def test_a_settings_file_of_the_current_folder_runs_no_program(hevcq, data_dir: 
     assert ran.exists(), "the file that was named is trusted"
 
 
-def test_python_m_imports_no_module_of_the_current_folder(tmp_path: Path):
+def test_python_m_imports_no_module_of_the_current_folder(tmp_path):
     (tmp_path / "typer.py").write_text("raise SystemExit('ran the folder')")
 
     ran = subprocess.run(
@@ -157,7 +155,7 @@ def test_a_wrong_setting_ends_every_command_with_its_sentence(hevcq, monkeypatch
     assert len(ran.err.splitlines()) == 1
 
 
-def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir: Path):
+def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir):
     ran = hevcq("--verbose", "config", "show")
 
     assert ran.code == 0
@@ -174,7 +172,7 @@ def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir: Path):
     ("words", "wanted"),
     [("hevcq fail", "failures"), ("hevcq failures fo", "forget"), ("hevcq statu", "status")],
 )
-def test_a_shell_gets_its_completions(words: str, wanted: str):
+def test_a_shell_gets_its_completions(words, wanted):
     command = [sys.executable, "-m", "hevcq"]
     position = len(words.split()) - 1
     asked = {"_HEVCQ_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
@@ -193,7 +191,7 @@ COMMAND = [sys.executable, "-m", "hevcq"]
 @pytest.mark.parametrize(
     ("arguments", "unbuffered"), [(["--help"], ""), (["profiles", "list"], "1")]
 )
-def test_a_full_disk_behind_stdout_is_one_sentence(arguments: list[str], unbuffered: str):
+def test_a_full_disk_behind_stdout_is_one_sentence(arguments, unbuffered):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, *arguments],
@@ -209,7 +207,7 @@ def test_a_full_disk_behind_stdout_is_one_sentence(arguments: list[str], unbuffe
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["profiles", "list"]])
-def test_a_pipe_that_nobody_reads_ends_quietly(arguments: list[str]):
+def test_a_pipe_that_nobody_reads_ends_quietly(arguments):
     reading, writing = os.pipe()
     os.close(reading)
 
@@ -222,7 +220,7 @@ def test_a_pipe_that_nobody_reads_ends_quietly(arguments: list[str]):
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_process_without_standard_streams_works_as_with_null_ones(closed: str, tmp_path: Path):
+def test_a_process_without_standard_streams_works_as_with_null_ones(closed, tmp_path):
     script = f'exec "$@" --data-dir "$0" status --json {closed}'
     command = ["/bin/sh", "-c", script, str(tmp_path / "data"), *COMMAND]
 
@@ -243,7 +241,7 @@ def test_a_process_without_standard_streams_works_as_with_null_ones(closed: str,
     ],
 )
 def test_a_path_that_does_not_exist_is_a_usage_error_and_starts_nothing(
-    hevcq, data_dir: Path, tmp_path: Path, command
+    hevcq, data_dir, tmp_path, command
 ):
     nope = tmp_path / "no pe"
 
@@ -268,7 +266,7 @@ def test_a_path_that_does_not_exist_is_a_usage_error_and_starts_nothing(
         ),
     ],
 )
-def test_no_error_of_the_system_is_shown_raw(hevcq, tmp_path: Path, arguments, said):
+def test_no_error_of_the_system_is_shown_raw(hevcq, tmp_path, arguments, said):
     names = {"folder": tmp_path / "folder", "file": tmp_path / "file"}
     names["folder"].mkdir()
     names["file"].write_text("x")

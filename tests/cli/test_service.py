@@ -15,7 +15,6 @@ from unittest.mock import Mock
 
 import pytest
 
-from cli.conftest import Run
 from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.domain.schedule import DAYS
@@ -155,7 +154,7 @@ def library(folder: Path, name: str, **keys: object) -> Library:
 pytestmark = pytest.mark.media
 
 
-def test_a_new_file_is_encoded_and_a_removed_library_is_let_go(tmp_path: Path) -> None:
+def test_a_new_file_is_encoded_and_a_removed_library_is_let_go(tmp_path):
     old, new = library(tmp_path, "old", place="replace"), library(tmp_path, "new")
     for each in (old, new):
         each.path.mkdir()
@@ -180,7 +179,7 @@ def test_a_new_file_is_encoded_and_a_removed_library_is_let_go(tmp_path: Path) -
     assert not (old.path / ".hevcq" / "in-use").exists()
 
 
-def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path: Path) -> None:
+def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path):
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
     house = House(tmp_path)
@@ -200,8 +199,8 @@ def test_a_change_by_the_page_is_taken_up_without_a_signal(tmp_path: Path) -> No
     [(True, "users", True), (False, "users", False), (True, "none", False)],
 )
 def test_a_change_of_the_page_needs_a_start_only_where_it_is_served_and_not_in_use(
-    tmp_path: Path, page: bool, auth: str, told: bool
-) -> None:
+    tmp_path, page, auth, told
+):
     house = House(tmp_path, page=page)
     old, new = (WebSettings(auth=each) for each in ("token", auth))
 
@@ -215,7 +214,7 @@ def test_a_change_of_the_page_needs_a_start_only_where_it_is_served_and_not_in_u
     assert any("next start: web." in line for line in house.said) is told
 
 
-def test_hours_recipes_and_a_new_profile_are_taken_by_a_reload(tmp_path: Path) -> None:
+def test_hours_recipes_and_a_new_profile_are_taken_by_a_reload(tmp_path):
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
     house = House(tmp_path, tv)
@@ -247,7 +246,7 @@ def test_hours_recipes_and_a_new_profile_are_taken_by_a_reload(tmp_path: Path) -
     )
 
 
-def test_a_folder_that_is_missing_is_reported_once_and_taken_when_it_comes(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported_once_and_taken_when_it_comes(tmp_path):
     tv = library(tmp_path, "tv")
     house = House(tmp_path, tv)
 
@@ -266,9 +265,7 @@ def test_a_folder_that_is_missing_is_reported_once_and_taken_when_it_comes(tmp_p
     assert len([line for line in house.said if "not looked after" in line]) == 1
 
 
-def test_a_library_that_could_not_be_opened_is_left_free_for_another_hevcq(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_that_could_not_be_opened_is_left_free_for_another_hevcq(tmp_path, monkeypatch):
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
     monkeypatch.setattr(FolderIngest, "plan", Mock(side_effect=SourceAway("It went away.")))
@@ -283,7 +280,7 @@ def test_a_library_that_could_not_be_opened_is_left_free_for_another_hevcq(
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 @pytest.mark.parametrize("scope", ["--user", "--system"])
-def test_systemd_finds_no_fault_in_the_unit(hevcq: Run, tmp_path: Path, scope: str) -> None:
+def test_systemd_finds_no_fault_in_the_unit(hevcq, tmp_path, scope):
     file = tmp_path / "hevcq.service"
     unit = hevcq("service", "--unit").out
     file.write_text(unit.replace("%h/.local/bin/hevcq", "/bin/true"))
@@ -304,8 +301,8 @@ def closed_now() -> str:
 
 
 def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_reported_once(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     camera = library(tmp_path, "camera", place="replace")
     camera.path.mkdir()
     password = tmp_path / "password"
@@ -336,7 +333,7 @@ def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_
     assert len([line for line in house.said if line.startswith("Sync Gone: ")]) == 1
 
 
-def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path):
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
     torn, late = tv.path / "torn.mp4", tv.path / "late.mkv"
@@ -363,9 +360,7 @@ def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path: Path) -> None:
     assert not [e for e in again.events if e.event is EventName.FILE_UNUSABLE]
 
 
-def test_status_says_what_waits_in_a_library_until_its_hours(
-    tmp_path: Path, hevcq: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_says_what_waits_in_a_library_until_its_hours(tmp_path, hevcq, monkeypatch):
     hour = (int(SystemClock().now() // 3600) + 12) % 24
     shut = f"{hour:02}:00-{hour:02}:01"
     shows = library(tmp_path, "shows", schedule=[shut])

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +21,7 @@ from support.fakes.backend import HEVC
 from support.jobs import Farm
 
 
-def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
+def test_on_aws_the_catalog_stays_on_this_machine(tmp_path):
     app = App(Settings(data_dir=tmp_path / "data", backend="aws"))
 
     assert list(app.catalog.placements()) == []
@@ -32,7 +31,7 @@ def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
     assert not (tmp_path / "data" / "hevcq.db").exists()
 
 
-def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
+def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path):
     shipped = App(Settings(data_dir=tmp_path, backend="aws")).profiles
     named = App(
         Settings(data_dir=tmp_path, backend="aws", aws=AwsSettings(profiles=("hevc", "webm")))
@@ -53,9 +52,7 @@ def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
         (["failures", "list"], {"boto3", "botocore", "watchfiles"}),
     ],
 )
-def test_a_command_imports_no_more_than_it_needs(
-    tmp_path: Path, monkeypatch, arguments: list[str], unwanted: set[str]
-):
+def test_a_command_imports_no_more_than_it_needs(tmp_path, monkeypatch, arguments, unwanted):
     monkeypatch.setenv("HEVCQ_DATA_DIR", str(tmp_path / "data"))
     app = App(Settings(data_dir=tmp_path / "data"))
     assert app.backend
@@ -106,7 +103,7 @@ def test_a_video_is_shared_by_all_machines_of_a_server_that_work_with_the_same_f
     assert app.slots_per_job(HEVC) == 4
 
 
-def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, monkeypatch):
+def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path, monkeypatch):
     freed, clock = threading.Event(), ManualClock()
     monkeypatch.setattr("hevcq.usecases.placement.originals.free_due", lambda _ports: freed.set())
     app = App(Settings(data_dir=tmp_path / "data"), clock)
@@ -122,7 +119,7 @@ def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, m
     app.close()
 
 
-def test_a_worker_that_starts_on_a_day_that_is_spent_begins_nothing(tmp_path: Path):
+def test_a_worker_that_starts_on_a_day_that_is_spent_begins_nothing(tmp_path):
     prices = PriceSettings(vcpu_hour=3600, max_per_day=1)
     app = App(Settings(data_dir=tmp_path / "data", prices=prices), ManualClock())
     assert build_pool(app, ["hevc"]).why_paused("hevc") == ""
@@ -135,7 +132,7 @@ def test_a_worker_that_starts_on_a_day_that_is_spent_begins_nothing(tmp_path: Pa
     app.close()
 
 
-def test_a_worker_sweeps_what_unfinished_sets_left(tmp_path: Path, monkeypatch):
+def test_a_worker_sweeps_what_unfinished_sets_left(tmp_path, monkeypatch):
     swept, signals = list[str](), StopSignals()
 
     def sweep(_backend, _clock, names):

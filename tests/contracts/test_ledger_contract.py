@@ -71,7 +71,7 @@ def job(world: World) -> JobRecord:
     return world.ledger.get(JOB)
 
 
-def test_registering_makes_a_queued_record_for_each_profile(world: World) -> None:
+def test_registering_makes_a_queued_record_for_each_profile(world):
     found = world.ledger.register(source(), ["hevc", "720p"])
 
     assert [(r.profile, r.state, r.source) for r in found] == [
@@ -81,7 +81,7 @@ def test_registering_makes_a_queued_record_for_each_profile(world: World) -> Non
     assert [world.ledger.get(record.job_id) for record in found] == found
 
 
-def test_a_certificate_is_known_to_later_attempts_until_another_is_certified(world: World) -> None:
+def test_a_certificate_is_known_to_later_attempts_until_another_is_certified(world):
     first = granted(world).fence
     world.ledger.certify(JOB, first, "ef" * 32)
     world.ledger.interrupt(JOB, first, "stopped")
@@ -99,9 +99,7 @@ def test_a_certificate_is_known_to_later_attempts_until_another_is_certified(wor
     assert not job(world).certified("ef" * 32)
 
 
-def test_a_claim_registers_an_unknown_job_and_writes_the_attempt_before_the_work(
-    world: World,
-) -> None:
+def test_a_claim_registers_an_unknown_job_and_writes_the_attempt_before_the_work(world):
     found = granted(world, "here")
 
     assert found == Granted(fence=1, failures=0, crashes=0)
@@ -112,7 +110,7 @@ def test_a_claim_registers_an_unknown_job_and_writes_the_attempt_before_the_work
 
 
 @pytest.mark.parametrize("other", ["b", "a:1"])
-def test_a_live_lease_is_not_granted_to_another(world: World, other: str) -> None:
+def test_a_live_lease_is_not_granted_to_another(world, other):
     granted(world, "a:0")
 
     found = claim(world, other)
@@ -121,7 +119,7 @@ def test_a_live_lease_is_not_granted_to_another(world: World, other: str) -> Non
     assert (job(world).owner, job(world).crashes) == ("a:0", 0)
 
 
-def test_a_lease_that_ran_out_is_granted_with_one_crash_counted(world: World) -> None:
+def test_a_lease_that_ran_out_is_granted_with_one_crash_counted(world):
     first = granted(world, "a")
     world.advance(LEASE_S + 1)
 
@@ -140,7 +138,7 @@ def refuses(world: World, fence: int) -> None:
         assert job(world) == before, name
 
 
-def test_a_zombie_is_refused_once_another_holds_the_job(world: World) -> None:
+def test_a_zombie_is_refused_once_another_holds_the_job(world):
     zombie = granted(world, "a").fence
     world.advance(LEASE_S + 1)
     live = granted(world, "b").fence
@@ -151,14 +149,14 @@ def test_a_zombie_is_refused_once_another_holds_the_job(world: World) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_nothing_moves_a_job_that_is_not_running(world: World, ending: str) -> None:
+def test_nothing_moves_a_job_that_is_not_running(world, ending):
     fence = granted(world).fence
     ENDINGS[ending](world, fence)
 
     refuses(world, fence)
 
 
-def test_nothing_moves_a_job_that_was_never_claimed(world: World) -> None:
+def test_nothing_moves_a_job_that_was_never_claimed(world):
     refuses(world, 1)
     world.ledger.register(source(), ["hevc"])
     refuses(world, 0)
@@ -166,7 +164,7 @@ def test_nothing_moves_a_job_that_was_never_claimed(world: World) -> None:
     assert job(world).state is JobState.QUEUED
 
 
-def test_a_completed_job_has_its_rendition_and_is_not_granted_again(world: World) -> None:
+def test_a_completed_job_has_its_rendition_and_is_not_granted_again(world):
     fence = granted(world).fence
 
     ENDINGS["complete"](world, fence)
@@ -184,9 +182,7 @@ def test_a_completed_job_has_its_rendition_and_is_not_granted_again(world: World
         ("bury", JobState.DEAD, "broken", FailureClass.DAMAGED),
     ],
 )
-def test_a_job_that_ended_without_a_rendition_says_why(
-    world: World, ending: str, state: JobState, reason: str, failure_class: FailureClass | None
-) -> None:
+def test_a_job_that_ended_without_a_rendition_says_why(world, ending, state, reason, failure_class):
     ENDINGS[ending](world, granted(world).fence)
 
     record = job(world)
@@ -194,7 +190,7 @@ def test_a_job_that_ended_without_a_rendition_says_why(
     assert claim(world).state in SETTLED
 
 
-def test_a_failure_is_counted_and_the_job_is_free_at_once(world: World) -> None:
+def test_a_failure_is_counted_and_the_job_is_free_at_once(world):
     ENDINGS["fail"](world, granted(world, "a").fence)
 
     record = job(world)
@@ -203,7 +199,7 @@ def test_a_failure_is_counted_and_the_job_is_free_at_once(world: World) -> None:
     assert granted(world, "b") == Granted(fence=2, failures=1, crashes=0)
 
 
-def test_an_interruption_is_neither_a_failure_nor_a_crash(world: World) -> None:
+def test_an_interruption_is_neither_a_failure_nor_a_crash(world):
     ENDINGS["interrupt"](world, granted(world, "a").fence)
 
     assert (job(world).state, job(world).reason) == (JobState.QUEUED, "stopped")
@@ -213,7 +209,7 @@ def test_an_interruption_is_neither_a_failure_nor_a_crash(world: World) -> None:
     assert granted(world, "d") == Granted(fence=4, failures=1, crashes=0)
 
 
-def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world: World) -> None:
+def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world):
     for suspected_worker_faults in (1, 2):
         world.ledger.interrupt(
             JOB, granted(world).fence, "perhaps the worker's", suspected_worker_fault=True
@@ -231,7 +227,7 @@ def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world: World) ->
     assert granted(world) == Granted(fence=6, failures=0, crashes=0, suspected_worker_faults=0)
 
 
-def test_progress_is_shown_and_never_changes_a_state(world: World) -> None:
+def test_progress_is_shown_and_never_changes_a_state(world):
     fence = granted(world).fence
 
     world.ledger.progress(JOB, fence, HALF)
@@ -241,7 +237,7 @@ def test_progress_is_shown_and_never_changes_a_state(world: World) -> None:
     assert job(world).progress is None
 
 
-def test_a_new_attempt_starts_without_the_progress_of_the_last(world: World) -> None:
+def test_a_new_attempt_starts_without_the_progress_of_the_last(world):
     world.ledger.progress(JOB, granted(world, "a").fence, HALF)
     world.advance(LEASE_S + 1)
     granted(world, "b")
@@ -249,7 +245,7 @@ def test_a_new_attempt_starts_without_the_progress_of_the_last(world: World) -> 
     assert job(world).progress is None
 
 
-def test_the_queue_may_bury_a_job_that_nobody_holds(world: World) -> None:
+def test_the_queue_may_bury_a_job_that_nobody_holds(world):
     assert world.ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "unknown"
     granted(world, "a")
     assert world.ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "held"
@@ -263,9 +259,7 @@ def test_the_queue_may_bury_a_job_that_nobody_holds(world: World) -> None:
 
 
 @pytest.mark.parametrize("ending", SETTLING)
-def test_a_settled_job_can_be_reopened_with_fresh_counts_and_its_fence_kept(
-    world: World, ending: str
-) -> None:
+def test_a_settled_job_can_be_reopened_with_fresh_counts_and_its_fence_kept(world, ending):
     ENDINGS["fail"](world, granted(world, "a").fence)
     granted(world, "a")
     world.advance(LEASE_S + 1)
@@ -286,7 +280,7 @@ def test_a_settled_job_can_be_reopened_with_fresh_counts_and_its_fence_kept(
     assert granted(world) == Granted(fence=fence + 1, failures=0, crashes=0)
 
 
-def test_only_a_settled_job_can_be_reopened(world: World) -> None:
+def test_only_a_settled_job_can_be_reopened(world):
     assert world.ledger.reopen(JOB, who="me", why="x") is False
     world.ledger.register(source(), ["hevc"])
     assert world.ledger.reopen(JOB, who="me", why="x") is False
@@ -294,7 +288,7 @@ def test_only_a_settled_job_can_be_reopened(world: World) -> None:
     assert world.ledger.reopen(JOB, who="me", why="x") is False
 
 
-def test_one_fence_is_granted_once_however_many_ask(world: World) -> None:
+def test_one_fence_is_granted_once_however_many_ask(world):
     for round_ in range(1, 11):
         barrier = threading.Barrier(4)
 
@@ -312,7 +306,7 @@ def test_one_fence_is_granted_once_however_many_ask(world: World) -> None:
         world.advance(LEASE_S + 1)
 
 
-def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: World) -> None:
+def test_jobs_are_listed_newest_change_first_by_every_given_condition(world):
     for name in ("x/1", "x/2", "y/3"):
         world.ledger.register(source(name), ["hevc", "720p"])
         world.advance(10)
@@ -342,7 +336,7 @@ def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: Wor
     assert listed(profile="720p", states=frozenset({JobState.SKIPPED})) == []
 
 
-def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
+def test_jobs_are_counted_by_profile_and_state(world):
     for number in range(3):
         world.ledger.register(source(number), ["hevc", "720p"])
     world.ledger.claim(source(1), "hevc", owner="a", lease_s=60)
@@ -356,7 +350,7 @@ def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
     }
 
 
-def test_listing_pages_through_many_jobs_without_loading_them_all(world: World) -> None:
+def test_listing_pages_through_many_jobs_without_loading_them_all(world):
     world.needs(BULK)
     total = 20_000
     world.register_many((source(number), "hevc") for number in range(total))
@@ -383,14 +377,14 @@ def cancelled(world: World) -> None:
     assert claim(world, "late").state in SETTLED
 
 
-def test_a_job_that_waits_is_cancelled(world: World) -> None:
+def test_a_job_that_waits_is_cancelled(world):
     world.ledger.register(source(), ["hevc"])
 
     cancelled(world)
     assert world.ledger.counts() == {("hevc", JobState.DEAD): 1}
 
 
-def test_who_holds_a_cancelled_job_under_a_live_lease_is_refused(world: World) -> None:
+def test_who_holds_a_cancelled_job_under_a_live_lease_is_refused(world):
     fence = granted(world).fence
 
     cancelled(world)
@@ -398,7 +392,7 @@ def test_who_holds_a_cancelled_job_under_a_live_lease_is_refused(world: World) -
     refuses(world, fence)
 
 
-def test_a_split_job_is_cancelled_and_its_parts_cannot_end_it_any_more(world: World) -> None:
+def test_a_split_job_is_cancelled_and_its_parts_cannot_end_it_any_more(world):
     ledger, fence = world.ledger, granted(world).fence
     ledger.split(JOB, fence, SPLIT, [10, 10])
 
@@ -409,7 +403,7 @@ def test_a_split_job_is_cancelled_and_its_parts_cannot_end_it_any_more(world: Wo
             ENDINGS[call](world, fence)
 
 
-def test_a_job_nobody_knows_and_a_part_are_not_cancelled(world: World) -> None:
+def test_a_job_nobody_knows_and_a_part_are_not_cancelled(world):
     assert not world.ledger.cancel("0" * 32, WHY)
     world.ledger.split(JOB, granted(world).fence, SPLIT, [10, 10])
 
@@ -417,7 +411,7 @@ def test_a_job_nobody_knows_and_a_part_are_not_cancelled(world: World) -> None:
     assert job(world).state is JobState.SPLIT
 
 
-def test_a_dead_job_has_its_letter_until_it_is_reopened(world: World) -> None:
+def test_a_dead_job_has_its_letter_until_it_is_reopened(world):
     ledger, queue = world.ledger, world.backend.queues["hevc"]
     queue.send([Task(source=source(), profile="hevc")])
     (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())

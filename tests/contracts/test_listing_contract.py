@@ -3,16 +3,14 @@
 from itertools import islice
 from typing import Any
 
-import pytest
-
-from contracts.backends import World, source
+from contracts.backends import source
 from hevcq.backends.sql import statements
 from hevcq.domain.job import JobRecord, JobState, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, JobFilter, ListOrder
 
 
-def test_a_listing_goes_on_after_any_of_its_jobs(world: World) -> None:
+def test_a_listing_goes_on_after_any_of_its_jobs(world):
     ledger = world.ledger
     for number in range(2):
         ledger.register(source(number), ["hevc", "720p"])
@@ -37,7 +35,7 @@ def test_a_listing_goes_on_after_any_of_its_jobs(world: World) -> None:
     assert set(ids[2:]) <= set(after(newest)), "of a job that moved since, neither"
 
 
-def test_a_folder_lists_its_own_jobs_alone_whatever_became_of_them(world: World) -> None:
+def test_a_folder_lists_its_own_jobs_alone_whatever_became_of_them(world):
     inside = [source("a/1"), source("a/b/2"), source("a/b/c/3")]
     for each in [*inside, source("a"), source("ab/4"), source("b/a/5"), source("A/6")]:
         world.ledger.register(each, ["hevc"])
@@ -64,9 +62,7 @@ def test_a_folder_lists_its_own_jobs_alone_whatever_became_of_them(world: World)
     assert len(list(world.ledger.jobs(JobFilter(key_prefixes=("",))))) == 7
 
 
-def test_a_search_leaves_out_no_job_whose_path_has_the_text(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_leaves_out_no_job_whose_path_has_the_text(world, monkeypatch):
     names = ("100%25 a_b! (1)", "Über Bäume", "ÜBER ALLES", "Фильм", "other")
     for name in names:
         world.ledger.register(source(name), ["hevc"])
@@ -106,7 +102,7 @@ def test_a_search_leaves_out_no_job_whose_path_has_the_text(
             assert found("", cause=FailureClass.DAMAGED) == []
 
 
-def test_every_order_of_a_ledger_pages_without_a_gap(world: World) -> None:
+def test_every_order_of_a_ledger_pages_without_a_gap(world):
     names = ("m", "a", "z", "k")
     for number, name in enumerate(names):
         made = source(name).model_copy(update={"size": (number * 7) % 5 + 1})

@@ -17,7 +17,7 @@ def names(world: World) -> list[str]:
     return [pause.profile for pause in world.backend.ledger.pauses()]
 
 
-def test_a_pause_is_read_back_as_it_was_set_and_ends_by_resume(world: World) -> None:
+def test_a_pause_is_read_back_as_it_was_set_and_ends_by_resume(world):
     pauses, now = world.backend.ledger, world.clock.now()
     assert pauses.pauses() == ()
     first = Pause(by="anna", since=now, running=RunningWork.FREEZE)
@@ -34,7 +34,7 @@ def test_a_pause_is_read_back_as_it_was_set_and_ends_by_resume(world: World) -> 
     assert pauses.pauses() == ()
 
 
-def test_a_second_pause_of_a_profile_takes_the_place_of_the_first(world: World) -> None:
+def test_a_second_pause_of_a_profile_takes_the_place_of_the_first(world):
     pauses, now = world.backend.ledger, world.clock.now()
     pauses.pause(Pause(by="anna", since=now, until=now + 60))
     last = Pause(by="ben", since=now, running=RunningWork.STOP)
@@ -45,7 +45,7 @@ def test_a_second_pause_of_a_profile_takes_the_place_of_the_first(world: World) 
     assert pauses.pauses() == (last,)
 
 
-def test_a_pause_ends_by_itself_and_was_then_not_resumed(world: World) -> None:
+def test_a_pause_ends_by_itself_and_was_then_not_resumed(world):
     pauses, now = world.backend.ledger, world.clock.now()
     pauses.pause(Pause(by="anna", since=now, until=now + 60))
     pauses.pause(Pause(profile="hevc", by="anna", since=now, until=now + 120))
@@ -61,9 +61,7 @@ def test_a_pause_ends_by_itself_and_was_then_not_resumed(world: World) -> None:
 MADE = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
 
 
-def test_each_end_of_a_job_is_found_in_the_ledger_once(
-    world: World, request: pytest.FixtureRequest
-) -> None:
+def test_each_end_of_a_job_is_found_in_the_ledger_once(world, request):
     ledger = world.ledger
     database = SqliteDatabase(world.folder / "history.db")
     request.addfinalizer(database.close)
@@ -90,7 +88,7 @@ def test_each_end_of_a_job_is_found_in_the_ledger_once(
     assert found["job.failed"].failure_class == "damaged"
 
 
-def test_a_decision_about_bytes_is_remembered_for_its_recipe_only(world: World) -> None:
+def test_a_decision_about_bytes_is_remembered_for_its_recipe_only(world):
     skips = world.ledger
     skips.remember("ab" * 32, "hevc", "r1", "not smaller")
 

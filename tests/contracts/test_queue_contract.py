@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from contracts.backends import LATE, MAX_RECEIVES, SIGNALS, VISIBILITY_S, World, task
-from hevcq.domain.job import Move, TaskKind
+from hevcq.domain.job import TaskKind
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery
@@ -31,7 +31,7 @@ def names(found: list[Delivery]) -> list[str]:
     return [delivery.tasks[0].source.key for delivery in found]
 
 
-def test_a_task_arrives_as_it_was_sent_to_its_own_queue_only(world: World) -> None:
+def test_a_task_arrives_as_it_was_sent_to_its_own_queue_only(world):
     world.queue.send([task("a b")])
 
     delivery = one(world)
@@ -41,7 +41,7 @@ def test_a_task_arrives_as_it_was_sent_to_its_own_queue_only(world: World) -> No
     assert take(world, queue="720p") == []
 
 
-def test_many_tasks_arrive_once_each_within_the_limit_asked_for(world: World) -> None:
+def test_many_tasks_arrive_once_each_within_the_limit_asked_for(world):
     world.queue.send([task(number) for number in range(25)])
     found: list[Delivery] = []
 
@@ -52,7 +52,7 @@ def test_many_tasks_arrive_once_each_within_the_limit_asked_for(world: World) ->
     assert sorted(names(found)) == sorted(task(n).source.key for n in range(25))
 
 
-def test_a_received_task_is_hidden_until_its_deadline_and_back_after_it(world: World) -> None:
+def test_a_received_task_is_hidden_until_its_deadline_and_back_after_it(world):
     world.queue.send([task()])
     first = one(world)
     assert first.deadline == pytest.approx(world.clock.monotonic() + VISIBILITY_S, abs=2)
@@ -66,7 +66,7 @@ def test_a_received_task_is_hidden_until_its_deadline_and_back_after_it(world: W
     assert second.receipt != first.receipt
 
 
-def test_an_extended_lease_hides_the_task_longer(world: World) -> None:
+def test_an_extended_lease_hides_the_task_longer(world):
     world.queue.send([task()])
     delivery = one(world)
     world.advance(VISIBILITY_S - 5)
@@ -80,7 +80,7 @@ def test_an_extended_lease_hides_the_task_longer(world: World) -> None:
     assert one(world).attempt == 2
 
 
-def test_a_stale_receipt_neither_extends_nor_settles(world: World) -> None:
+def test_a_stale_receipt_neither_extends_nor_settles(world):
     world.queue.send([task()])
     stale = one(world)
     world.advance(VISIBILITY_S + 1)
@@ -96,7 +96,7 @@ def test_a_stale_receipt_neither_extends_nor_settles(world: World) -> None:
     assert world.queue.ack(live) is True
 
 
-def test_a_late_receipt_that_nobody_took_over_still_settles(world: World) -> None:
+def test_a_late_receipt_that_nobody_took_over_still_settles(world):
     world.needs(LATE)
     world.queue.send([task()])
     late = one(world)
@@ -107,9 +107,7 @@ def test_a_late_receipt_that_nobody_took_over_still_settles(world: World) -> Non
     assert take(world) == []
 
 
-def test_an_acknowledged_task_never_comes_back_and_acknowledging_twice_is_harmless(
-    world: World,
-) -> None:
+def test_an_acknowledged_task_never_comes_back_and_acknowledging_twice_is_harmless(world):
     world.queue.send([task()])
     delivery = one(world)
 
@@ -121,7 +119,7 @@ def test_an_acknowledged_task_never_comes_back_and_acknowledging_twice_is_harmle
         world.queue.extend(delivery, 60)
 
 
-def test_a_released_task_is_back_at_once_with_the_next_attempt(world: World) -> None:
+def test_a_released_task_is_back_at_once_with_the_next_attempt(world):
     world.queue.send([task()])
     first = one(world)
 
@@ -133,7 +131,7 @@ def test_a_released_task_is_back_at_once_with_the_next_attempt(world: World) -> 
     assert world.queue.ack(first) is False
 
 
-def test_a_release_with_a_delay_is_not_early(world: World) -> None:
+def test_a_release_with_a_delay_is_not_early(world):
     world.queue.send([task()])
     world.queue.release(one(world), delay_s=30)
 
@@ -143,7 +141,7 @@ def test_a_release_with_a_delay_is_not_early(world: World) -> None:
     assert one(world).attempt == 2
 
 
-def test_a_delayed_send_is_not_early(world: World) -> None:
+def test_a_delayed_send_is_not_early(world):
     world.queue.send([task()], delay_s=30)
 
     world.advance(28)
@@ -152,9 +150,7 @@ def test_a_delayed_send_is_not_early(world: World) -> None:
     assert one(world).attempt == 1
 
 
-def test_a_buried_task_is_a_dead_letter_with_its_reason_class_attempts_and_tail(
-    world: World,
-) -> None:
+def test_a_buried_task_is_a_dead_letter_with_its_reason_class_attempts_and_tail(world):
     world.queue.send([task()])
     world.queue.release(one(world))
     delivery = one(world)
@@ -176,7 +172,7 @@ def test_a_buried_task_is_a_dead_letter_with_its_reason_class_attempts_and_tail(
     assert len(letters(world)) == 1
 
 
-def test_a_task_received_too_often_becomes_a_dead_letter_instead(world: World) -> None:
+def test_a_task_received_too_often_becomes_a_dead_letter_instead(world):
     world.queue.send([task(1)])
     for attempt in range(1, MAX_RECEIVES + 1):
         assert one(world).attempt == attempt
@@ -189,7 +185,7 @@ def test_a_task_received_too_often_becomes_a_dead_letter_instead(world: World) -
     assert letter.task == task(1)
 
 
-def test_an_exhausted_task_does_not_hide_those_behind_it(world: World) -> None:
+def test_an_exhausted_task_does_not_hide_those_behind_it(world):
     world.queue.send([task(1)])
     for _ in range(MAX_RECEIVES):
         one(world)
@@ -201,7 +197,7 @@ def test_an_exhausted_task_does_not_hide_those_behind_it(world: World) -> None:
     assert names(found) == [task(2).source.key]
 
 
-def test_an_unreadable_body_arrives_with_its_problem_and_can_be_buried(world: World) -> None:
+def test_an_unreadable_body_arrives_with_its_problem_and_can_be_buried(world):
     world.put_body("hevc", '{"not": "a task"}')
 
     delivery = one(world)
@@ -214,7 +210,7 @@ def test_an_unreadable_body_arrives_with_its_problem_and_can_be_buried(world: Wo
     assert (letter.task, letter.body) == (None, '{"not": "a task"}')
 
 
-def test_a_task_for_another_profile_is_ignored_with_a_word(world: World) -> None:
+def test_a_task_for_another_profile_is_ignored_with_a_word(world):
     world.put_body("hevc", task(1, profile="720p").body())
 
     delivery = one(world)
@@ -223,7 +219,7 @@ def test_a_task_for_another_profile_is_ignored_with_a_word(world: World) -> None
     assert delivery.ignored
 
 
-def test_a_purged_letter_is_gone_for_good(world: World) -> None:
+def test_a_purged_letter_is_gone_for_good(world):
     world.queue.send([task()])
     world.queue.bury(one(world), DAMAGED)
     (letter,) = letters(world)
@@ -235,7 +231,7 @@ def test_a_purged_letter_is_gone_for_good(world: World) -> None:
     assert take(world) == []
 
 
-def test_dead_letters_come_oldest_first_and_those_of_a_job_alone(world: World) -> None:
+def test_dead_letters_come_oldest_first_and_those_of_a_job_alone(world):
     for number in range(3):
         world.queue.send([task(number)])
         world.queue.bury(one(world), DAMAGED)
@@ -245,7 +241,7 @@ def test_dead_letters_come_oldest_first_and_those_of_a_job_alone(world: World) -
     assert [x.task for x in world.queue.dead_letters(task(2).job_id)] == [task(2)]
 
 
-def test_letters_may_be_purged_while_they_are_listed(world: World) -> None:
+def test_letters_may_be_purged_while_they_are_listed(world):
     world.queue.send([task(number) for number in range(12)])
     while found := take(world):
         for delivery in found:
@@ -257,7 +253,7 @@ def test_letters_may_be_purged_while_they_are_listed(world: World) -> None:
     assert letters(world) == []
 
 
-def test_depth_counts_what_is_where(world: World) -> None:
+def test_depth_counts_what_is_where(world):
     world.queue.send([task(number) for number in range(5)])
     world.queue.send([task("late")], delay_s=500)
     held = take(world, 2)
@@ -270,7 +266,7 @@ def test_depth_counts_what_is_where(world: World) -> None:
     assert world.queue.depth().ready == 4
 
 
-def test_two_consumers_never_hold_one_delivery(world: World) -> None:
+def test_two_consumers_never_hold_one_delivery(world):
     tasks = [task(number) for number in range(150)]
     for start in range(0, len(tasks), 10):
         world.queue.send(tasks[start : start + 10])
@@ -291,7 +287,7 @@ def test_two_consumers_never_hold_one_delivery(world: World) -> None:
     assert sorted(first + second) == sorted(t.job_id for t in tasks)
 
 
-def test_only_one_of_two_that_settle_at_once_does(world: World) -> None:
+def test_only_one_of_two_that_settle_at_once_does(world):
     for number in range(20):
         world.queue.send([task(number)])
         delivery, barrier = one(world), threading.Barrier(3)
@@ -308,7 +304,7 @@ def test_only_one_of_two_that_settle_at_once_does(world: World) -> None:
     assert take(world) == []
 
 
-def test_a_waiting_consumer_hears_a_send_at_once(world: World) -> None:
+def test_a_waiting_consumer_hears_a_send_at_once(world):
     world.needs(SIGNALS)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(world.queue.receive, 1, wait_s=20, stop=threading.Event())
@@ -320,7 +316,7 @@ def test_a_waiting_consumer_hears_a_send_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["delay", "deadline"])
-def test_a_waiting_consumer_gets_a_task_when_it_becomes_visible(world: World, how: str) -> None:
+def test_a_waiting_consumer_gets_a_task_when_it_becomes_visible(world, how):
     world.needs(SIGNALS)
     world.queue.send([task()], delay_s=VISIBILITY_S if how == "delay" else 0)
     if how == "deadline":
@@ -334,7 +330,7 @@ def test_a_waiting_consumer_gets_a_task_when_it_becomes_visible(world: World, ho
         assert names(waiting.result(timeout=10)) == [task().source.key]
 
 
-def test_a_listener_hears_a_send_and_a_release_of_its_process(world: World) -> None:
+def test_a_listener_hears_a_send_and_a_release_of_its_process(world):
     world.needs(SIGNALS)
     heard: list[str] = []
     world.queue.listen(lambda: heard.append("rung"))
@@ -347,7 +343,7 @@ def test_a_listener_hears_a_send_and_a_release_of_its_process(world: World) -> N
     assert len(heard) > after_send
 
 
-def test_a_stop_ends_the_waiting_early(world: World) -> None:
+def test_a_stop_ends_the_waiting_early(world):
     world.needs(SIGNALS)
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
@@ -360,7 +356,7 @@ def test_a_stop_ends_the_waiting_early(world: World) -> None:
         assert waiting.result(timeout=10) == []
 
 
-def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world: World) -> None:
+def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world):
     world.queue.send([task(number) for number in range(4)])
     if not world.queue.ordered:
         assert not world.queue.move([task(2)], "first")
@@ -380,7 +376,7 @@ def test_a_waiting_task_moves_first_or_last_where_the_queue_has_an_order(world: 
     assert set(names(take(world, 3))) == {task(0).source.key, task(9).source.key}
 
 
-def test_a_task_moves_whatever_a_command_chose_for_it(world: World) -> None:
+def test_a_task_moves_whatever_a_command_chose_for_it(world):
     chosen = task(1).model_copy(update={"asked": (30.0, None)})
     world.queue.send([task(0), chosen])
     if world.queue.ordered:
@@ -390,7 +386,7 @@ def test_a_task_moves_whatever_a_command_chose_for_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("where", ["first", "higher"])
-def test_the_parts_of_a_video_keep_its_place(world: World, where: Move) -> None:
+def test_the_parts_of_a_video_keep_its_place(world, where):
     queue = world.queue
     if not queue.ordered:
         return
@@ -415,7 +411,7 @@ def test_the_parts_of_a_video_keep_its_place(world: World, where: Move) -> None:
     assert names(take(world, 3)) == [task(number).source.key for number in (1, 9, 0)]
 
 
-def test_a_priority_holds_against_tasks_of_its_own_queue_that_came_later(world: World) -> None:
+def test_a_priority_holds_against_tasks_of_its_own_queue_that_came_later(world):
     if not world.queue.ordered:
         return
     queue = world.queue

@@ -130,7 +130,7 @@ def proof(world: World, source: Source, master: str) -> Certificate:
     return certificate
 
 
-def test_a_set_is_published_with_a_digest_for_each_file(world: World, farm: SetFarm) -> None:
+def test_a_set_is_published_with_a_digest_for_each_file(world, farm):
     source = farm.ingested("a")
     seen: list[list[str]] = []
 
@@ -159,13 +159,11 @@ def test_a_set_is_published_with_a_digest_for_each_file(world: World, farm: SetF
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_point_of_a_replacement_shows_the_old_set_or_the_new_one(
-    farm: SetFarm,
-) -> None:
+def test_a_kill_at_any_point_of_a_replacement_shows_the_old_set_or_the_new_one(farm):
     _killed_at_each_point(farm, range(2, 99))
 
 
-def test_a_kill_in_a_replacement_shows_the_old_set_or_the_new_one(farm: SetFarm) -> None:
+def test_a_kill_in_a_replacement_shows_the_old_set_or_the_new_one(farm):
     _killed_at_each_point(farm, AMID)
 
 
@@ -221,7 +219,7 @@ def folders(world: World, master: str) -> set[str]:
     return {name for name in found if is_set_version(name)}
 
 
-def test_a_set_that_a_killed_attempt_published_is_adopted(farm: SetFarm) -> None:
+def test_a_set_that_a_killed_attempt_published_is_adopted(farm):
     source = farm.ingested("a")
 
     def kill(_number: int, point: str) -> None:
@@ -240,7 +238,7 @@ def test_a_set_that_a_killed_attempt_published_is_adopted(farm: SetFarm) -> None
 
 
 @pytest.mark.parametrize("harm", ["gone", "other bytes"])
-def test_a_set_with_a_bad_file_is_not_adopted(farm: SetFarm, world: World, harm: str) -> None:
+def test_a_set_with_a_bad_file_is_not_adopted(farm, world, harm):
     source = farm.ingested("a")
 
     def kill(_number: int, point: str) -> None:
@@ -262,9 +260,7 @@ def test_a_set_with_a_bad_file_is_not_adopted(farm: SetFarm, world: World, harm:
     _only_this_set_is_left(farm, source, reader.files())
 
 
-def test_a_worker_that_loses_its_lease_while_publishing_leaves_the_other_s_set(
-    farm: SetFarm,
-) -> None:
+def test_a_worker_that_loses_its_lease_while_publishing_leaves_the_other_s_set(farm):
     source = farm.ingested("a")
     reader = farm.reader(source)
     other: dict[str, bytes] = {}
@@ -288,8 +284,8 @@ def test_a_worker_that_loses_its_lease_while_publishing_leaves_the_other_s_set(
 
 
 def test_a_set_is_fetched_a_few_files_at_once_and_one_with_other_bytes_places_nothing(
-    world: World, farm: SetFarm, tmp_path: Path
-) -> None:
+    world, farm, tmp_path
+):
     source = farm.ingested("a")
     assert farm.finished(source).state is JobState.DONE
     master = farm.reader(source).master

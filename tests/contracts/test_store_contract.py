@@ -34,7 +34,7 @@ def world(keeper: World) -> World:
     return keeper
 
 
-def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
+def test_an_accepted_file_can_be_checked_and_fetched(world):
     path, moved = library_file(world), []
 
     source = world.backend.store.accept(
@@ -48,7 +48,7 @@ def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
     assert path.read_bytes() == b"a clip"
 
 
-def test_a_published_object_is_streamed_for_ffmpeg(world: World) -> None:
+def test_a_published_object_is_streamed_for_ffmpeg(world):
     scratch, store, stop = world.folder / "scratch", world.backend.store, threading.Event()
     scratch.mkdir(exist_ok=True)
     store.put(KEY, b"a rendition", metadata={})
@@ -65,7 +65,7 @@ def test_a_published_object_is_streamed_for_ffmpeg(world: World) -> None:
         pass
 
 
-def test_a_streamed_source_has_the_same_bytes(world: World) -> None:
+def test_a_streamed_source_has_the_same_bytes(world):
     path, scratch = library_file(world), world.folder / "scratch"
     source, store = accepted(world, path), world.backend.store
     scratch.mkdir(exist_ok=True)
@@ -78,9 +78,7 @@ def test_a_streamed_source_has_the_same_bytes(world: World) -> None:
 
 
 @pytest.mark.parametrize("new", [b"A CLIP", b"a longer clip"])
-def test_a_source_that_was_replaced_is_an_error_and_never_other_bytes(
-    world: World, new: bytes
-) -> None:
+def test_a_source_that_was_replaced_is_an_error_and_never_other_bytes(world, new):
     path = library_file(world)
     source = accepted(world, path)
 
@@ -98,7 +96,7 @@ def test_a_source_that_was_replaced_is_an_error_and_never_other_bytes(
         pass
 
 
-def test_a_source_that_was_deleted_is_gone(world: World) -> None:
+def test_a_source_that_was_deleted_is_gone(world):
     path = library_file(world)
     source = accepted(world, path)
 
@@ -110,7 +108,7 @@ def test_a_source_that_was_deleted_is_gone(world: World) -> None:
         fetched(world, source)
 
 
-def test_a_source_nobody_accepted_is_gone(world: World) -> None:
+def test_a_source_nobody_accepted_is_gone(world):
     path = library_file(world)
     other = accepted(world, path).model_copy(update={"key": "TODO/all/other.mp4"})
 
@@ -118,7 +116,7 @@ def test_a_source_nobody_accepted_is_gone(world: World) -> None:
         world.backend.store.check(other)
 
 
-def test_a_linked_source_is_the_library_s_own_file(world: World) -> None:
+def test_a_linked_source_is_the_library_s_own_file(world):
     world.needs(LINKS)
     path = library_file(world)
     source = accepted(world, path)
@@ -128,7 +126,7 @@ def test_a_linked_source_is_the_library_s_own_file(world: World) -> None:
         assert given.path == path
 
 
-def test_a_stop_ends_accepting_and_fetching(world: World) -> None:
+def test_a_stop_ends_accepting_and_fetching(world):
     path, stop = library_file(world), threading.Event()
     source = accepted(world, path)
     stop.set()
@@ -142,7 +140,7 @@ def test_a_stop_ends_accepting_and_fetching(world: World) -> None:
         pass
 
 
-def test_a_publication_is_visible_with_its_digest_and_metadata(world: World) -> None:
+def test_a_publication_is_visible_with_its_digest_and_metadata(world):
     made = publish(world, b"rendition")
 
     assert (made.key, made.size, made.sha256) == (KEY, 9, sha(b"rendition"))
@@ -152,7 +150,7 @@ def test_a_publication_is_visible_with_its_digest_and_metadata(world: World) -> 
     assert visible(world) == [KEY]
 
 
-def test_what_was_never_published_is_not_there(world: World) -> None:
+def test_what_was_never_published_is_not_there(world):
     assert world.backend.store.stat(KEY) is None
     with pytest.raises(SourceGone):
         world.backend.store.open(KEY)
@@ -160,7 +158,7 @@ def test_what_was_never_published_is_not_there(world: World) -> None:
     assert visible(world) == []
 
 
-def test_a_large_object_comes_back_in_parts(world: World) -> None:
+def test_a_large_object_comes_back_in_parts(world):
     large = bytes(range(256)) * 8192 + b"tail"
     publish(world, large)
 
@@ -169,7 +167,7 @@ def test_a_large_object_comes_back_in_parts(world: World) -> None:
         assert file.read() == large[8:]
 
 
-def test_a_zombie_s_publication_is_refused(world: World) -> None:
+def test_a_zombie_s_publication_is_refused(world):
     publish(world, b"the winner", fence=2)
 
     for fence in (1, 2):
@@ -179,14 +177,14 @@ def test_a_zombie_s_publication_is_refused(world: World) -> None:
     assert content(world) == b"the winner"
 
 
-def test_publishing_the_same_bytes_again_returns_what_is_visible(world: World) -> None:
+def test_publishing_the_same_bytes_again_returns_what_is_visible(world):
     first = publish(world, b"same", fence=2)
 
     assert publish(world, b"same", fence=2) == first
     assert publish(world, b"same", fence=1) == first
 
 
-def test_a_higher_fence_or_another_job_replaces_what_is_there(world: World) -> None:
+def test_a_higher_fence_or_another_job_replaces_what_is_there(world):
     publish(world, b"one", fence=1)
 
     second = publish(world, b"two", fence=2)
@@ -197,7 +195,7 @@ def test_a_higher_fence_or_another_job_replaces_what_is_there(world: World) -> N
     assert visible(world) == [KEY]
 
 
-def test_of_two_that_publish_at_once_the_higher_fence_stays(world: World) -> None:
+def test_of_two_that_publish_at_once_the_higher_fence_stays(world):
     for round_ in range(8):
         barrier, key = threading.Barrier(2), f"DONE/{round_}"
 
@@ -215,7 +213,7 @@ def test_of_two_that_publish_at_once_the_higher_fence_stays(world: World) -> Non
         assert content(world, key) == b"fence 2"
 
 
-def test_a_reader_sees_the_old_object_or_the_new_one_and_never_a_part(world: World) -> None:
+def test_a_reader_sees_the_old_object_or_the_new_one_and_never_a_part(world):
     versions = [bytes([number]) * 50_000 for number in range(12)]
     publish(world, versions[0], fence=1)
     done, seen = threading.Event(), set()
@@ -239,7 +237,7 @@ def test_a_reader_sees_the_old_object_or_the_new_one_and_never_a_part(world: Wor
     assert seen
 
 
-def test_what_is_visible_is_replaced_only_after_another_look_at_the_source(world: World) -> None:
+def test_what_is_visible_is_replaced_only_after_another_look_at_the_source(world):
     looks: list[int] = []
     publish(world, b"first", recheck=lambda _seen: looks.append(1))
     assert looks == [], "there was nothing to be replaced"
@@ -256,7 +254,7 @@ def test_what_is_visible_is_replaced_only_after_another_look_at_the_source(world
     assert (content(world), looks) == (b"newer", [2])
 
 
-def test_a_small_object_is_put_replaced_and_deleted(world: World) -> None:
+def test_a_small_object_is_put_replaced_and_deleted(world):
     store = world.backend.store
     store.put("work/x.json", b"old", metadata={})
 
@@ -268,7 +266,7 @@ def test_a_small_object_is_put_replaced_and_deleted(world: World) -> None:
     assert store.stat("work/x.json") is None
 
 
-def test_a_collected_object_is_at_its_target_with_its_digest(world: World) -> None:
+def test_a_collected_object_is_at_its_target_with_its_digest(world):
     publish(world, b"rendition")
     target, moved = world.folder / "out" / "video é.mp4", []
     target.parent.mkdir()
@@ -280,7 +278,7 @@ def test_a_collected_object_is_at_its_target_with_its_digest(world: World) -> No
     assert content(world) == b"rendition", "the object stays"
 
 
-def test_a_target_that_exists_is_left_as_it_is(world: World) -> None:
+def test_a_target_that_exists_is_left_as_it_is(world):
     publish(world, b"rendition")
     target = library_file(world)
 
@@ -290,7 +288,7 @@ def test_a_target_that_exists_is_left_as_it_is(world: World) -> None:
     assert target.read_bytes() == b"a clip"
 
 
-def test_nothing_is_collected_from_a_key_that_is_not_there_or_after_a_stop(world: World) -> None:
+def test_nothing_is_collected_from_a_key_that_is_not_there_or_after_a_stop(world):
     target, stop = world.folder / "out.mp4", threading.Event()
     with pytest.raises(SourceGone):
         world.backend.store.collect(KEY, target, moved=nothing, stop=stop)
@@ -325,7 +323,7 @@ BAD_KEYS = ["", "/absolute", "../up", "a/../b", "a/./b", "a//b", "a/", "..", "n\
 KEYS = ["a/2", "a/10", "a/1", "ab", "b/1", "A/1", "a/é", "a/z"]
 
 
-def test_objects_are_listed_in_key_order(world: World) -> None:
+def test_objects_are_listed_in_key_order(world):
     world.needs(KEY_ORDER)
     for key in KEYS:
         world.backend.store.put(key, key.encode(), metadata={})
@@ -333,7 +331,7 @@ def test_objects_are_listed_in_key_order(world: World) -> None:
     assert visible(world) == sorted(KEYS, key=str.encode)
 
 
-def test_objects_are_listed_by_prefix(world: World) -> None:
+def test_objects_are_listed_by_prefix(world):
     for key in KEYS:
         world.backend.store.put(key, key.encode(), metadata={})
 
@@ -343,7 +341,7 @@ def test_objects_are_listed_by_prefix(world: World) -> None:
     assert visible(world, "%") == visible(world, "_") == []
 
 
-def test_odd_keys_survive(world: World) -> None:
+def test_odd_keys_survive(world):
     for key in ODD_KEYS:
         odd = "\\" in key or any(len(part.encode()) > 255 for part in key.split("/"))
         if odd and ODD_NAMES not in world.can:
@@ -356,7 +354,7 @@ def test_odd_keys_survive(world: World) -> None:
         assert world.backend.store.delete(key) is True
 
 
-def test_bad_keys_are_refused_everywhere(world: World) -> None:
+def test_bad_keys_are_refused_everywhere(world):
     store, stop, path = world.backend.store, threading.Event(), library_file(world)
     calls = [
         lambda key: store.accept(path, key, moved=nothing, stop=stop),

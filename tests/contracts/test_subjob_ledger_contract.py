@@ -60,7 +60,7 @@ def split(world: World) -> int:
     return fence
 
 
-def test_a_split_job_says_how_and_has_no_worker(world: World, split: int) -> None:
+def test_a_split_job_says_how_and_has_no_worker(world, split):
     job = record(world)
 
     assert (job.state, job.fence, job.owner, job.lease_until) == (JobState.SPLIT, split, "", 0.0)
@@ -68,7 +68,7 @@ def test_a_split_job_says_how_and_has_no_worker(world: World, split: int) -> Non
     assert job.subjob is None
 
 
-def test_a_split_job_has_queued_parts_in_order_and_the_join_last(world: World, split: int) -> None:
+def test_a_split_job_has_queued_parts_in_order_and_the_join_last(world, split):
     parts = world.ledger.subjobs(JOB)
 
     assert [(p.subjob.chunk, p.subjob.frames) for p in parts if p.subjob] == [
@@ -81,7 +81,7 @@ def test_a_split_job_has_queued_parts_in_order_and_the_join_last(world: World, s
     assert {(p.state, p.source, p.profile) for p in parts} == {(JobState.QUEUED, source(), "hevc")}
 
 
-def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world: World) -> None:
+def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world):
     fence = granted(world).fence
 
     with pytest.raises(StaleFence):
@@ -91,14 +91,14 @@ def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world: World)
     assert world.ledger.subjobs(JOB) == []
 
 
-def test_a_claim_of_a_split_job_says_that_it_is_split(world: World, split: int) -> None:
+def test_a_claim_of_a_split_job_says_that_it_is_split(world, split):
     found = world.ledger.claim(source(), "hevc", owner="b", lease_s=LEASE_S)
 
     assert found.state is JobState.SPLIT
     assert found == record(world)
 
 
-def test_who_split_a_job_has_no_more_say_over_it(world: World, split: int) -> None:
+def test_who_split_a_job_has_no_more_say_over_it(world, split):
     before = record(world)
     for call in (
         lambda: world.ledger.renew(JOB, split, lease_s=LEASE_S),
@@ -111,9 +111,7 @@ def test_who_split_a_job_has_no_more_say_over_it(world: World, split: int) -> No
         assert record(world) == before
 
 
-def test_the_announcement_of_a_split_is_kept_and_that_of_another_is_not(
-    world: World, split: int
-) -> None:
+def test_the_announcement_of_a_split_is_kept_and_that_of_another_is_not(world, split):
     world.ledger.mark_enqueued(JOB, "another-9")
     assert record(world).split == split_of()
 
@@ -123,7 +121,7 @@ def test_the_announcement_of_a_split_is_kept_and_that_of_another_is_not(
     assert record(world).split == split_of().model_copy(update={"announced": True})
 
 
-def test_parts_are_in_no_listing_and_no_count(world: World, split: int) -> None:
+def test_parts_are_in_no_listing_and_no_count(world, split):
     part(world)
     ledger = world.ledger
 
@@ -133,7 +131,7 @@ def test_parts_are_in_no_listing_and_no_count(world: World, split: int) -> None:
     assert ledger.counts() == {("hevc", JobState.SPLIT): 1}
 
 
-def test_a_part_is_claimed_once_while_its_lease_lives(world: World, split: int) -> None:
+def test_a_part_is_claimed_once_while_its_lease_lives(world, split):
     first = part(world)
     again = world.ledger.claim_subjob(FIRST, owner="b", lease_s=LEASE_S)
 
@@ -142,9 +140,7 @@ def test_a_part_is_claimed_once_while_its_lease_lives(world: World, split: int) 
     assert record(world, FIRST).owner == "a"
 
 
-def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(
-    world: World, split: int
-) -> None:
+def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(world, split):
     part(world)
     world.advance(LEASE_S + 1)
 
@@ -155,7 +151,7 @@ def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(
         world.ledger.complete(FIRST, 1, PART, cpu_s=1.0)
 
 
-def test_a_part_that_is_done_keeps_its_object_and_is_settled(world: World, split: int) -> None:
+def test_a_part_that_is_done_keeps_its_object_and_is_settled(world, split):
     world.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
 
     first, *others = world.ledger.subjobs(JOB)
@@ -164,9 +160,7 @@ def test_a_part_that_is_done_keeps_its_object_and_is_settled(world: World, split
     assert world.ledger.claim_subjob(FIRST, owner="b", lease_s=LEASE_S).state in SETTLED
 
 
-def test_failures_interruptions_and_burials_count_for_a_part_alone(
-    world: World, split: int
-) -> None:
+def test_failures_interruptions_and_burials_count_for_a_part_alone(world, split):
     world.ledger.fail(FIRST, part(world).fence, "once", FailureClass.ENCODER)
     world.ledger.interrupt(FIRST, part(world).fence, "stopped")
     third = part(world)
@@ -184,7 +178,7 @@ def test_failures_interruptions_and_burials_count_for_a_part_alone(
     assert (job.state, job.failures, job.crashes) == (JobState.SPLIT, 0, 0)
 
 
-def test_a_split_job_is_certified_under_its_own_fence_alone(world: World, split: int) -> None:
+def test_a_split_job_is_certified_under_its_own_fence_alone(world, split):
     with pytest.raises(StaleFence):
         world.ledger.certify(JOB, split - 1, "ef" * 32)
 
@@ -195,7 +189,7 @@ def test_a_split_job_is_certified_under_its_own_fence_alone(world: World, split:
 
 
 @pytest.mark.parametrize("end", ["complete", "skip", "bury"])
-def test_a_split_job_ends_under_its_own_fence_alone(world: World, split: int, end: str) -> None:
+def test_a_split_job_ends_under_its_own_fence_alone(world, split, end):
     ends: dict[str, Callable[[int], None]] = {
         "complete": lambda fence: world.ledger.complete(JOB, fence, RENDITION, cpu_s=9.0),
         "skip": lambda fence: world.ledger.skip(JOB, fence, "not smaller"),
@@ -215,7 +209,7 @@ def test_a_split_job_ends_under_its_own_fence_alone(world: World, split: int, en
         ends[end](split)
 
 
-def test_of_two_parts_that_end_a_job_at_once_one_alone_does(world: World, split: int) -> None:
+def test_of_two_parts_that_end_a_job_at_once_one_alone_does(world, split):
     def bury(number: int) -> bool:
         try:
             world.ledger.bury(JOB, split, f"chunk {number}", FailureClass.ENCODER)
@@ -230,9 +224,7 @@ def test_of_two_parts_that_end_a_job_at_once_one_alone_does(world: World, split:
     assert record(world).reason == f"chunk {won.index(True)}"
 
 
-def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(
-    world: World, split: int
-) -> None:
+def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(world, split):
     names = [subjob_id(JOB, NAME, n) for n in range(3)]
     fences = [part(world, name, owner=f"w{n}").fence for n, name in enumerate(names)]
 
@@ -246,7 +238,7 @@ def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(
     assert any(saw)
 
 
-def test_a_split_that_is_given_up_is_queued_to_be_encoded_whole(world: World, split: int) -> None:
+def test_a_split_that_is_given_up_is_queued_to_be_encoded_whole(world, split):
     with pytest.raises(StaleFence):
         world.ledger.abandon_split(JOB, split + 1, "its parts do not fit")
 
@@ -265,7 +257,7 @@ def test_a_split_that_is_given_up_is_queued_to_be_encoded_whole(world: World, sp
         world.ledger.abandon_split(JOB, split, "twice")
 
 
-def test_a_second_split_has_parts_of_its_own(world: World, split: int) -> None:
+def test_a_second_split_has_parts_of_its_own(world, split):
     zombie = part(world)
     world.ledger.bury(JOB, split, "broken", FailureClass.ENCODER)
     assert world.ledger.reopen(JOB, who="a person", why="repaired")
@@ -281,15 +273,13 @@ def test_a_second_split_has_parts_of_its_own(world: World, split: int) -> None:
     assert {p.state for p in world.ledger.subjobs(JOB)} == {JobState.QUEUED}
 
 
-def test_a_split_job_is_not_given_up_by_the_queue_nor_reopened(world: World, split: int) -> None:
+def test_a_split_job_is_not_given_up_by_the_queue_nor_reopened(world, split):
     assert not world.ledger.bury_unclaimed(JOB, "received too often", FailureClass.RECEIVES)
     assert not world.ledger.reopen(JOB, who="a person", why="impatient")
     assert record(world).state is JobState.SPLIT
 
 
-def test_forgetting_parts_leaves_their_job_alone_and_those_of_a_split_job(
-    world: World, split: int
-) -> None:
+def test_forgetting_parts_leaves_their_job_alone_and_those_of_a_split_job(world, split):
     world.ledger.forget_subjobs(JOB)
     assert len(world.ledger.subjobs(JOB)) == len(FRAMES) + 1
     world.ledger.complete(JOB, split, RENDITION, cpu_s=9.0)

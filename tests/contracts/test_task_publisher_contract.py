@@ -26,7 +26,7 @@ def settle(world: World, profile: str = "hevc") -> None:
     world.ledger.skip(job_id(source(), profile), claim.fence, "small")
 
 
-def test_every_named_profile_gets_the_source_once(world: World) -> None:
+def test_every_named_profile_gets_the_source_once(world):
     jobs = publish(world)
 
     assert [(j.profile, j.state, j.source) for j in jobs] == [
@@ -38,7 +38,7 @@ def test_every_named_profile_gets_the_source_once(world: World) -> None:
         assert delivery.tasks == (task(profile=profile),)
 
 
-def test_what_was_asked_for_goes_with_the_message_to_any_other_worker(world: World) -> None:
+def test_what_was_asked_for_goes_with_the_message_to_any_other_worker(world):
     asked = (27.5, 90.0)
     world.backend.queues["hevc"].send([task().model_copy(update={"asked": asked})])
 
@@ -48,7 +48,7 @@ def test_what_was_asked_for_goes_with_the_message_to_any_other_worker(world: Wor
     assert delivery.tasks[0].as_whole_job().asked == asked
 
 
-def test_a_profile_that_is_not_named_gets_nothing(world: World) -> None:
+def test_a_profile_that_is_not_named_gets_nothing(world):
     publish(world, profiles=("720p",))
 
     assert take(world, "hevc") == []
@@ -56,7 +56,7 @@ def test_a_profile_that_is_not_named_gets_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "settled"])
-def test_a_job_that_is_known_is_not_queued_again(world: World, state: str) -> None:
+def test_a_job_that_is_known_is_not_queued_again(world, state):
     publish(world)
     assert len(take(world, "hevc")) == 1
     if state == "running":
@@ -71,7 +71,7 @@ def test_a_job_that_is_known_is_not_queued_again(world: World, state: str) -> No
     assert take(world, "hevc") == []
 
 
-def test_only_the_profile_that_is_new_is_queued(world: World) -> None:
+def test_only_the_profile_that_is_new_is_queued(world):
     publish(world, profiles=("hevc",))
     take(world, "hevc")
 
@@ -82,7 +82,7 @@ def test_only_the_profile_that_is_new_is_queued(world: World) -> None:
     assert len(take(world, "720p")) == 1
 
 
-def test_an_unknown_profile_fails_the_whole_publication(world: World) -> None:
+def test_an_unknown_profile_fails_the_whole_publication(world):
     with pytest.raises(HevcqError):
         publish(world, profiles=("hevc", "nonsense"))
 
@@ -90,7 +90,7 @@ def test_an_unknown_profile_fails_the_whole_publication(world: World) -> None:
     assert list(world.ledger.jobs(JobFilter())) == []
 
 
-def test_the_same_source_published_by_two_at_once_is_queued_once(world: World) -> None:
+def test_the_same_source_published_by_two_at_once_is_queued_once(world):
     for number in range(10):
         barrier = threading.Barrier(2)
 
@@ -110,7 +110,7 @@ def test_the_same_source_published_by_two_at_once_is_queued_once(world: World) -
     assert len(list(world.ledger.jobs(JobFilter()))) == 10
 
 
-def test_a_settled_job_is_requeued_with_its_task(world: World) -> None:
+def test_a_settled_job_is_requeued_with_its_task(world):
     publish(world, profiles=("hevc",))
     world.backend.queues["hevc"].ack(take(world, "hevc")[0])
     settle(world)
@@ -124,7 +124,7 @@ def test_a_settled_job_is_requeued_with_its_task(world: World) -> None:
     assert reopened.state is JobState.QUEUED
 
 
-def test_a_job_that_is_not_settled_is_not_requeued(world: World) -> None:
+def test_a_job_that_is_not_settled_is_not_requeued(world):
     (job,) = publish(world, profiles=("hevc",))
     take(world, "hevc")
 

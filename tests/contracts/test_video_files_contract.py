@@ -60,7 +60,7 @@ def read_raw(files: VideoFiles, made: Video) -> bytes:
     return answer.raise_for_status().content
 
 
-def test_a_whole_upload_becomes_a_source_and_comes_back(served: World, files: VideoFiles) -> None:
+def test_a_whole_upload_becomes_a_source_and_comes_back(served, files):
     made = begun(files, video())
     assert files.prepare(made) == made.upload.multipart_id, "to prepare again is harmless"
     assert files.complete(made) == 0
@@ -77,7 +77,7 @@ def test_a_whole_upload_becomes_a_source_and_comes_back(served: World, files: Vi
     served.backend.store.check(found)
 
 
-def test_bytes_of_another_size_never_become_a_source(served: World, files: VideoFiles) -> None:
+def test_bytes_of_another_size_never_become_a_source(served, files):
     for number, content in enumerate((CLIP[:5], CLIP + b"and more"), 1):
         made = begun(files, video(number, size=len(CLIP)))
         try:
@@ -91,7 +91,7 @@ def test_bytes_of_another_size_never_become_a_source(served: World, files: Video
             files.complete(made)
 
 
-def test_a_discarded_upload_leaves_nothing(served: World, files: VideoFiles) -> None:
+def test_a_discarded_upload_leaves_nothing(served, files):
     made = begun(files, video())
     served.upload(made, CLIP)
     files.discard(made)
@@ -102,7 +102,7 @@ def test_a_discarded_upload_leaves_nothing(served: World, files: VideoFiles) -> 
     files.discard(other)
 
 
-def test_one_upload_is_not_anothers(served: World, files: VideoFiles) -> None:
+def test_one_upload_is_not_anothers(served, files):
     one, two = begun(files, video(1)), begun(files, video(2, owner="bob"))
     served.upload(one, CLIP)
     assert files.complete(two) == 0
@@ -110,9 +110,7 @@ def test_one_upload_is_not_anothers(served: World, files: VideoFiles) -> None:
     assert isinstance(files.complete(one), Source)
 
 
-def test_the_uploaded_file_is_deleted_once_and_only_if_it_is_the_one(
-    served: World, files: VideoFiles
-) -> None:
+def test_the_uploaded_file_is_deleted_once_and_only_if_it_is_the_one(served, files):
     made = done(served, files, video())
     other = made.source.model_copy(update={"version": "1-2-3"})
     with pytest.raises((SourceChanged, SourceGone)):
@@ -125,14 +123,14 @@ def test_the_uploaded_file_is_deleted_once_and_only_if_it_is_the_one(
         served.backend.store.check(made.source)
 
 
-def test_what_was_not_completed_cannot_be_read(files: VideoFiles) -> None:
+def test_what_was_not_completed_cannot_be_read(files):
     made = begun(files, video())
     with pytest.raises(SourceGone):
         read_raw(files, made)
     files.delete_raw(made)
 
 
-def test_bytes_go_where_the_way_says_and_nowhere_else(files: VideoFiles) -> None:
+def test_bytes_go_where_the_way_says_and_nowhere_else(files):
     made = begun(files, video())
     if files.receives:
         with files.receive(made) as receiver:

@@ -50,7 +50,7 @@ def records(keeps_records: World) -> VideoRecords:
     return keeps_records.videos
 
 
-def test_a_record_comes_back_as_it_was_written(records: VideoRecords) -> None:
+def test_a_record_comes_back_as_it_was_written(records):
     made = video(
         title="Ä 'quoted\" \\ title",
         description="two\nlines",
@@ -68,7 +68,7 @@ def test_a_record_comes_back_as_it_was_written(records: VideoRecords) -> None:
         records.create(made, NO_LIMIT)
 
 
-def test_a_change_holds_only_against_the_revision_it_was_made_from(records: VideoRecords) -> None:
+def test_a_change_holds_only_against_the_revision_it_was_made_from(records):
     first = video()
     records.create(first, NO_LIMIT)
 
@@ -89,7 +89,7 @@ def test_a_change_holds_only_against_the_revision_it_was_made_from(records: Vide
     assert records.usage() == VideoUsage()
 
 
-def test_of_writers_at_the_same_time_one_wins(records: VideoRecords) -> None:
+def test_of_writers_at_the_same_time_one_wins(records):
     made = video()
     records.create(made, NO_LIMIT)
     outcomes: list[str] = []
@@ -114,7 +114,7 @@ def test_of_writers_at_the_same_time_one_wins(records: VideoRecords) -> None:
     assert won == [found.title]
 
 
-def test_pages_are_newest_first_by_owner_and_state(records: VideoRecords) -> None:
+def test_pages_are_newest_first_by_owner_and_state(records):
     states = list(VideoStatus)
     for number in range(12):
         owner = "ann" if number % 3 else "bob"
@@ -139,7 +139,7 @@ def test_pages_are_newest_first_by_owner_and_state(records: VideoRecords) -> Non
     assert numbers(owner="nobody") == []
 
 
-def test_pages_are_sorted_by_name_or_size_where_the_store_can(records: VideoRecords) -> None:
+def test_pages_are_sorted_by_name_or_size_where_the_store_can(records):
     titles = ["cat", "Bee", "ape", "dog", "Bee"]
     for number, title in enumerate(titles):
         records.create(video(number, title=title, size=9 + number % 3), NO_LIMIT)
@@ -163,9 +163,7 @@ def test_pages_are_sorted_by_name_or_size_where_the_store_can(records: VideoReco
         assert numbers(VideoOrder.SIZE, statuses=frozenset({VideoStatus.FAILED})) == [9]
 
 
-def test_a_public_video_is_found_by_its_slug_and_a_private_one_is_not(
-    records: VideoRecords,
-) -> None:
+def test_a_public_video_is_found_by_its_slug_and_a_private_one_is_not(records):
     made = video()
     records.create(made, NO_LIMIT)
     public = {"visibility": Visibility.PUBLIC, "slug": "holiday-1"}
@@ -183,7 +181,7 @@ def test_a_public_video_is_found_by_its_slug_and_a_private_one_is_not(
     assert records.by_slug("holiday-1") is None
 
 
-def test_quotas_are_kept_by_the_creation_itself(records: VideoRecords) -> None:
+def test_quotas_are_kept_by_the_creation_itself(records):
     quota = Quota(owner_size=2500, owner_open=2, farm_size=4000, farm_open=3)
     records.create(video(1), quota)
     records.create(video(2), quota)
@@ -210,7 +208,7 @@ def test_quotas_are_kept_by_the_creation_itself(records: VideoRecords) -> None:
         records.create(video(7, owner="dan", size=1), Quota(owner_size=0))
 
 
-def test_what_a_video_is_charged_follows_its_files(records: VideoRecords) -> None:
+def test_what_a_video_is_charged_follows_its_files(records):
     made = video(size=1000)
     records.create(made, NO_LIMIT)
     made = records.update(
@@ -229,14 +227,14 @@ def test_what_a_video_is_charged_follows_its_files(records: VideoRecords) -> Non
     assert records.usage("ann") == VideoUsage(1, 0, 300)
 
 
-def test_an_upload_that_failed_takes_no_room(records: VideoRecords) -> None:
+def test_an_upload_that_failed_takes_no_room(records):
     made = video(size=1000)
     records.create(made, NO_LIMIT)
     records.update(made.model_copy(update={"status": VideoStatus.FAILED}))
     assert records.usage("ann") == VideoUsage(1, 0, 0)
 
 
-def test_what_is_due_is_found_by_time(records: VideoRecords) -> None:
+def test_what_is_due_is_found_by_time(records):
     done = {"status": VideoStatus.DONE, "source": source()}
     waiting = [
         video(1),  # its upload expires at T0 + 101
@@ -267,7 +265,7 @@ def accounts(keeps_records: World) -> Accounts:
     return keeps_records.accounts
 
 
-def test_a_row_is_kept_replaced_and_removed(accounts: Accounts) -> None:
+def test_a_row_is_kept_replaced_and_removed(accounts):
     row = {"role": "user", "hash": "$argon2id$ä"}
     assert accounts.all(USER) == {}
     assert accounts.get(USER, "anna") is None
@@ -284,7 +282,7 @@ def test_a_row_is_kept_replaced_and_removed(accounts: Accounts) -> None:
     assert accounts.all(USER) == {"a#b/ü": row}
 
 
-def test_kinds_are_apart(accounts: Accounts) -> None:
+def test_kinds_are_apart(accounts):
     for kind in AccountKind:
         key = "token" if kind is AccountKind.SIGN_IN else "same"
         until = 9e9 if kind is ENDED else None
@@ -295,7 +293,7 @@ def test_kinds_are_apart(accounts: Accounts) -> None:
     assert accounts.get(AccountKind.SIGN_IN, "token") == {"sha256": "sign-in"}
 
 
-def test_what_has_ended_may_be_forgotten_and_nothing_else(accounts: Accounts) -> None:
+def test_what_has_ended_may_be_forgotten_and_nothing_else(accounts):
     for key, until in (("early", 1_000.0), ("late", 9e9)):
         assert accounts.put(ENDED, key, {}, expires_at=until)
     accounts.forget(ENDED, 2_000.0)
@@ -303,7 +301,7 @@ def test_what_has_ended_may_be_forgotten_and_nothing_else(accounts: Accounts) ->
     assert accounts.get(ENDED, "never") is None
 
 
-def test_rows_put_at_the_same_time_are_all_kept(accounts: Accounts) -> None:
+def test_rows_put_at_the_same_time_are_all_kept(accounts):
     def add(number: int) -> None:
         accounts.put(AccountKind.PROGRAM, str(number), {"n": number})
 

@@ -11,7 +11,7 @@ NIGHTS = Hours(Schedule.parse(["22:00-06:00"], "UTC"), RunningWork.FREEZE)
 ALWAYS = Hours(Schedule.parse([], "UTC"))
 
 
-def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it() -> None:
+def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it():
     pause = Pause(profile="hevc", by="anna", since=NOON, until=NOON + 5400)
 
     found = closed("hevc", [pause], ALWAYS, NOON + 1)
@@ -22,7 +22,7 @@ def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it() -> None:
     assert closed("hevc", [pause], ALWAYS, NOON + 5400) is None
 
 
-def test_closed_hours_say_when_they_open() -> None:
+def test_closed_hours_say_when_they_open():
     found = closed("hevc", [], NIGHTS, NOON)
 
     assert found.reason == "Outside the hours of schedule.windows. It opens 22:00."
@@ -30,9 +30,7 @@ def test_closed_hours_say_when_they_open() -> None:
 
 
 @pytest.mark.parametrize("mild", [RunningWork.BORDER, RunningWork.FREEZE])
-def test_of_several_reasons_the_strictest_decides_and_the_last_end_counts(
-    mild: RunningWork,
-) -> None:
+def test_of_several_reasons_the_strictest_decides_and_the_last_end_counts(mild):
     pauses = [
         Pause(since=NOON, until=NOON + 60, running=mild),
         Pause(profile="hevc", since=NOON, until=NOON + 120, running=RunningWork.STOP),

@@ -35,13 +35,13 @@ def utc(text: str) -> float:
         ("2026-11-30T00:00:00", False, "2026-11-30T22:00"),
     ],
 )
-def test_windows_over_midnight_and_the_week_end(now: str, is_open: bool, change: str) -> None:
+def test_windows_over_midnight_and_the_week_end(now, is_open, change):
     schedule = Schedule.parse(NIGHTS, BERLIN)
     assert schedule.open_at(at(now)) is is_open
     assert schedule.next_change(at(now)) == at(change)
 
 
-def test_a_schedule_without_windows_or_with_all_of_the_week_is_always_open() -> None:
+def test_a_schedule_without_windows_or_with_all_of_the_week_is_always_open():
     now = at("2026-11-23T12:00")
     for windows in ((), ("00:00-24:00",), ("Mon-Sun 12:00-12:01", "12:01-12:00")):
         schedule = Schedule.parse(windows, BERLIN)
@@ -49,7 +49,7 @@ def test_a_schedule_without_windows_or_with_all_of_the_week_is_always_open() -> 
         assert schedule.next_change(now) is None
 
 
-def test_days_may_wrap_be_listed_and_be_left_out() -> None:
+def test_days_may_wrap_be_listed_and_be_left_out():
     sunday, monday, tuesday = (at(f"2026-11-{day}T12:00") for day in (22, 23, 24))
     wraps = Schedule.parse(["fri-MON 11:00-13:00"], BERLIN)
     assert [wraps.open_at(now) for now in (sunday, monday, tuesday)] == [True, True, False]
@@ -59,7 +59,7 @@ def test_days_may_wrap_be_listed_and_be_left_out() -> None:
     assert not any(daily.open_at(now) for now in (sunday, monday, tuesday))
 
 
-def test_windows_at_both_changes_of_the_clock_open_once() -> None:
+def test_windows_at_both_changes_of_the_clock_open_once():
     begins, ends = (Schedule.parse([text], BERLIN) for text in ("02:30-05:00", "22:00-02:30"))
 
     spring = at("2026-03-29T03:30")  # 02:00 becomes 03:00
@@ -74,7 +74,7 @@ def test_windows_at_both_changes_of_the_clock_open_once() -> None:
 
 
 @pytest.mark.parametrize("zone", [BERLIN, "America/New_York", "Australia/Lord_Howe", "UTC", ""])
-def test_the_next_change_is_the_first_moment_at_which_openness_differs(zone: str) -> None:
+def test_the_next_change_is_the_first_moment_at_which_openness_differs(zone):
     rng = random.Random(16)
     for _ in range(20):
         day = rng.choice(["", "Mon-Fri ", "Sat,Sun ", "Thu-Mon "])
@@ -106,7 +106,7 @@ def test_the_next_change_is_the_first_moment_at_which_openness_differs(zone: str
         ("10:00-10:00", "starts when it ends"),
     ],
 )
-def test_a_bad_window_is_refused_in_one_sentence(text: str, says: str) -> None:
+def test_a_bad_window_is_refused_in_one_sentence(text, says):
     with pytest.raises(ValueError, match=says) as raised:
         Schedule.parse([text])
     assert "\n" not in str(raised.value)
@@ -115,6 +115,6 @@ def test_a_bad_window_is_refused_in_one_sentence(text: str, says: str) -> None:
 @pytest.mark.parametrize(
     "zone", ["Berlin", "../etc/passwd", "/etc/localtime", "Europe/Bärlin", "\0"]
 )
-def test_an_unknown_time_zone_is_refused(zone: str) -> None:
+def test_an_unknown_time_zone_is_refused(zone):
     with pytest.raises(ValueError, match="is not a time zone that this machine knows"):
         Schedule.parse([], zone)

@@ -102,7 +102,7 @@ def returning(file: Path, **other: object) -> Callable[[Errand], OrderEnd]:
     return make
 
 
-def test_sound_rendition_of_a_machine_is_taken(bench: Bench) -> None:
+def test_sound_rendition_of_a_machine_is_taken(bench):
     made = bench.encoded(bench.source, "there.mp4")
     machine = Away(returning(made))
 
@@ -114,7 +114,7 @@ def test_sound_rendition_of_a_machine_is_taken(bench: Bench) -> None:
     assert not {Outcome.FAILED, Outcome.UNKNOWN} & set(outcomes)
 
 
-def test_video_in_a_bucket_is_encoded_here(bench: Bench) -> None:
+def test_video_in_a_bucket_is_encoded_here(bench):
     machine = Away(returning(bench.source))
     encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).led_by(machine)
 
@@ -136,9 +136,7 @@ def test_video_in_a_bucket_is_encoded_here(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("forgery", "gate"), [("other", "G8"), ("cut", "G"), ("still", "G8"), ("source", "G2")]
 )
-def test_forged_rendition_is_replaced_by_one_made_here(
-    bench: Bench, forgery: str, gate: str
-) -> None:
+def test_forged_rendition_is_replaced_by_one_made_here(bench, forgery, gate):
     filters = {"other": "negate,hflip", "still": "loop=loop=-1:size=1,trim=end_frame=25"}
     other = make_clip(bench.folder, name="other.mp4", extra=("-vf", filters.get(forgery, "null")))
     forged = other if forgery == "source" else bench.encoded(other, "forged.mp4")
@@ -158,9 +156,7 @@ def test_forged_rendition_is_replaced_by_one_made_here(
     ("said", "complaint"),
     [({"size": 1}, "did not arrive whole"), ({"sha256": "0" * 64}, "other bytes arrived")],
 )
-def test_file_that_did_not_arrive_as_it_was_made_is_made_here(
-    bench: Bench, said: dict[str, object], complaint: str
-) -> None:
+def test_file_that_did_not_arrive_as_it_was_made_is_made_here(bench, said, complaint):
     machine = Away(returning(bench.encoded(bench.source, "there.mp4"), **said))
 
     _output, arguments, _outcomes = bench.run(machine)
@@ -169,7 +165,7 @@ def test_file_that_did_not_arrive_as_it_was_made_is_made_here(
     assert arguments != ("there",)
 
 
-def test_failure_of_a_machine_is_no_failure_of_the_job(bench: Bench) -> None:
+def test_failure_of_a_machine_is_no_failure_of_the_job(bench):
     machine = Away(lambda _errand: OrderEnd(reason="This source is damaged."))
 
     _output, arguments, _outcomes = bench.run(machine)
@@ -178,7 +174,7 @@ def test_failure_of_a_machine_is_no_failure_of_the_job(bench: Bench) -> None:
     assert arguments != ("there",)
 
 
-def test_machine_that_does_not_end_in_time_leaves_time_to_encode_here(bench: Bench) -> None:
+def test_machine_that_does_not_end_in_time_leaves_time_to_encode_here(bench):
     given = list[float]()
 
     def linger(errand: Errand) -> OrderEnd:
@@ -195,7 +191,7 @@ def test_machine_that_does_not_end_in_time_leaves_time_to_encode_here(bench: Ben
     assert not {Outcome.FAILED, Outcome.UNKNOWN} & set(outcomes)
 
 
-def test_lost_machine_leaves_nothing_behind(bench: Bench) -> None:
+def test_lost_machine_leaves_nothing_behind(bench):
     def vanish(errand: Errand) -> OrderEnd:
         assert errand.target is not None
         errand.target.write_bytes(b"half")
@@ -208,7 +204,7 @@ def test_lost_machine_leaves_nothing_behind(bench: Bench) -> None:
     assert not list(bench.folder.glob("*.arriving"))
 
 
-def test_profile_that_a_machine_cannot_make_waits_with_its_reason(bench: Bench) -> None:
+def test_profile_that_a_machine_cannot_make_waits_with_its_reason(bench):
     machine = Away(lambda _errand: OrderEnd(reason="libx265 is missing."))
     encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).led_by(machine)
 

@@ -35,9 +35,7 @@ run shows."""
     ("name", "said"),
     CHEAP.items(),
 )
-def test_an_ordinary_file_is_served_or_refused_as_its_table_says(
-    name: str, said: str, tmp_path: Path
-) -> None:
+def test_an_ordinary_file_is_served_or_refused_as_its_table_says(name, said, tmp_path):
     clip = named(name)
     source = ordinary.make(clip, tmp_path)
     assert source is not None
@@ -49,7 +47,7 @@ def test_an_ordinary_file_is_served_or_refused_as_its_table_says(
 
 
 @pytest.mark.media
-def test_sound_that_overlaps_where_titles_were_joined_is_encoded_without_a_break(tmp_path) -> None:
+def test_sound_that_overlaps_where_titles_were_joined_is_encoded_without_a_break(tmp_path):
     source = ordinary.make(named("dvd-joined-titles.vob"), tmp_path)
     assert source is not None
 
@@ -60,7 +58,7 @@ def test_sound_that_overlaps_where_titles_were_joined_is_encoded_without_a_break
 
 @pytest.mark.media
 @pytest.mark.parametrize(("name", "matrix"), [("720p", "bt709"), ("avi", "bt601")])
-def test_a_screen_recording_in_rgb_keeps_its_colours(name: str, matrix: str, tmp_path) -> None:
+def test_a_screen_recording_in_rgb_keeps_its_colours(name, matrix, tmp_path):
     """In the matrix that players take; read by the other one it has 27 dB."""
     source = tmp_path / "screen.mov"
     picture = "testsrc2=size=320x192:rate=25:duration=0.4,gblur=sigma=8,format=rgb24"
@@ -76,7 +74,7 @@ def test_a_screen_recording_in_rgb_keeps_its_colours(name: str, matrix: str, tmp
     assert float(re.findall(r"average:([0-9.]+)", done.stderr)[-1]) > 35
 
 
-def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_path: Path) -> None:
+def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_path):
     source = ordinary.make(named("camera-mjpeg.mov"), tmp_path)
     assert source is not None
     content = source.read_bytes()
@@ -89,7 +87,7 @@ def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_pat
     assert (plan.extension, [s.codec for s in plan.kept]) == ("mov", ["hevc", "pcm_u8"])
 
 
-def test_make_fidelity_and_make_matrix_find_what_they_import() -> None:
+def test_make_fidelity_and_make_matrix_find_what_they_import():
     """Outside of tests nothing but themselves puts the helpers of tests on the path."""
     words = [sys.executable, "-c", "import benchmarks.fidelity.__main__, benchmarks.matrix"]
 

@@ -52,7 +52,7 @@ def listed(clip: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("entries", [ENTRIES, ENTRIES[-1:]], ids=["many", "free form alone"])
-def test_a_list_arrives_entry_by_entry(tmp_path: Path, entries: tuple[bytes, ...]) -> None:
+def test_a_list_arrives_entry_by_entry(tmp_path, entries):
     clip = tagged(tmp_path, *entries)
 
     output, made = rendition(clip)
@@ -62,7 +62,7 @@ def test_a_list_arrives_entry_by_entry(tmp_path: Path, entries: tuple[bytes, ...
     assert planned(clip)[1].losses == ()
 
 
-def test_a_second_value_that_matroska_gets_no_word_of_is_a_loss(tmp_path: Path) -> None:
+def test_a_second_value_that_matroska_gets_no_word_of_is_a_loss(tmp_path):
     _, plan = planned(tagged(tmp_path, *ENTRIES), container="mkv")
 
     assert plan.losses == ("©ART of the movie list", "---- of the movie list")
@@ -78,7 +78,7 @@ def test_a_second_value_that_matroska_gets_no_word_of_is_a_loss(tmp_path: Path) 
     ],
     ids=["lost value", "lost number", "twice", "added"],
 )
-def test_the_gate_finds_each_lost_and_each_added_entry(tmp_path, made, problem) -> None:
+def test_the_gate_finds_each_lost_and_each_added_entry(tmp_path, made, problem):
     info, plan = planned(tagged(tmp_path, *ENTRIES[1:]))
     (tmp_path / "b").mkdir()
     output = probed(tagged(tmp_path / "b", *made))

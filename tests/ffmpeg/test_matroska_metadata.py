@@ -79,7 +79,7 @@ COLLECTION = tag(element(0x68CA, 70) + element(0x63CA, "COLLECTION"), simple("TI
 ACTOR = simple("ACTOR", "A. Person", simple("CHARACTER", "The Hero"))
 
 
-def test_languages_stay_and_what_collectors_add_is_named(tmp_path: Path) -> None:
+def test_languages_stay_and_what_collectors_add_is_named(tmp_path):
     clip = clip_of(tmp_path)
     tags = element(
         TAGS,
@@ -110,7 +110,7 @@ def test_languages_stay_and_what_collectors_add_is_named(tmp_path: Path) -> None
     assert {b"HEVCQ", b"DIRECTOR"} <= set(names)
 
 
-def test_a_language_becomes_mp4s_own(tmp_path: Path) -> None:
+def test_a_language_becomes_mp4s_own(tmp_path):
     clip = with_tables(clip_of(tmp_path), tracks={1: element(LANGUAGE, "pt-BR")})
 
     _, made = rendition(clip, container="mp4")
@@ -119,7 +119,7 @@ def test_a_language_becomes_mp4s_own(tmp_path: Path) -> None:
     assert (sound.language_tag, sound.language, sound.title) == ("pt-BR", "por", "Talk")
 
 
-def test_a_track_that_is_not_to_be_played_is_named(tmp_path: Path) -> None:
+def test_a_track_that_is_not_to_be_played_is_named(tmp_path):
     clip = with_tables(clip_of(tmp_path), tracks={0: element(0xB9, 0)})
 
     assert planned(clip)[1].losses == (

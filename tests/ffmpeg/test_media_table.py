@@ -115,14 +115,14 @@ def probed(made: Pair) -> MediaInfo:
     return ENCODER.probe(str(made.good), stop=threading.Event())
 
 
-def test_the_table_lists_every_clip_and_no_other() -> None:
+def test_the_table_lists_every_clip_and_no_other():
     media_clip("README.md")
 
     assert sorted(EXPECTED) == sorted(p.name for p in MEDIA.iterdir() if p.suffix != ".md")
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_each_clip_is_planned_as_the_table_says(name: str) -> None:
+def test_each_clip_is_planned_as_the_table_says(name):
     expected = EXPECTED[name]
     if UNREADABLE in expected:
         with pytest.raises(SourceUnreadable, match=name.replace(".", r"\.")):
@@ -148,7 +148,7 @@ GATES = frozenset(f"G{number}" for number in range(1, 9))
 
 @pytest.mark.media
 @pytest.mark.parametrize(("name", "recipe_name"), rows(ENCODED))
-def test_each_clip_is_encoded_and_passes_every_gate(name, recipe_name, folder: Path) -> None:
+def test_each_clip_is_encoded_and_passes_every_gate(name, recipe_name, folder):
     made = made_once(name, recipe_name, folder)
 
     results = made.judge()
@@ -165,9 +165,7 @@ def test_each_clip_is_encoded_and_passes_every_gate(name, recipe_name, folder: P
 
 @pytest.mark.media
 @pytest.mark.parametrize(("name", "recipe_name"), rows(DAMAGED))
-def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
-    name, recipe_name, tmp_path
-) -> None:
+def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(name, recipe_name, tmp_path):
     with pytest.raises(SourceDamaged, match=name.replace(".", r"\.")):
         encoded_clip(name, recipe_name, tmp_path)
 
@@ -207,7 +205,7 @@ def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
         ),
     ],
 )
-def test_what_the_file_says_of_itself_survives(name: str, kept, folder: Path) -> None:
+def test_what_the_file_says_of_itself_survives(name, kept, folder):
     found = probed(made_once(name, "hevc", folder))
     # From ffmpeg 9 on, the time code of a video is not read as the file's too.
     said = found.streams[0].tags | found.tags
@@ -216,7 +214,7 @@ def test_what_the_file_says_of_itself_survives(name: str, kept, folder: Path) ->
 
 
 @pytest.mark.media
-def test_a_camera_keeps_its_telemetry_and_time_code(folder: Path) -> None:
+def test_a_camera_keeps_its_telemetry_and_time_code(folder):
     made = probed(made_once("gopro-480p30-tmcd-gpmd.mp4", "hevc", folder))
 
     assert {"gpmd", "tmcd"} <= {s.codec_tag for s in made.of_kind(StreamKind.DATA)}
@@ -224,7 +222,7 @@ def test_a_camera_keeps_its_telemetry_and_time_code(folder: Path) -> None:
 
 
 @pytest.mark.media
-def test_our_own_rendition_is_known_again_in_every_container(folder: Path) -> None:
+def test_our_own_rendition_is_known_again_in_every_container(folder):
     for name in ("made-kitchen-sink.mkv", "made-kitchen-sink.mp4", "iphone-320p-rot90-mebx.mov"):
         found = probed(made_once(name, "hevc", folder))
 

@@ -57,7 +57,7 @@ TITLE = box(b"titl", b"\0\0\0\0\x15\xc73GPP's title\0")
 SORT = box(b"sonm", box(b"data", struct.pack(">II", 1, 0) + b"Holiday, the"))
 
 
-def test_boxes_of_cameras_and_editors_are_carried_as_they_are(tmp_path: Path) -> None:
+def test_boxes_of_cameras_and_editors_are_carried_as_they_are(tmp_path):
     clip = clip_of(tmp_path, extra=("-metadata", "title=The holiday"))
     with_boxes(
         clip, user_data=CAMERA + TITLE, entries=STORE + SORT, after=box(b"uuid", XMP) + TRAILER
@@ -88,7 +88,7 @@ C2PA = (
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
-def test_credentials_of_the_originals_bytes_are_left_out_with_a_notice(tmp_path, container) -> None:
+def test_credentials_of_the_originals_bytes_are_left_out_with_a_notice(tmp_path, container):
     clip = with_boxes(clip_of(tmp_path), after=box(b"uuid", C2PA) + box(b"uuid", XMP))
     _, plan = planned(clip, container=container)
 
@@ -99,7 +99,7 @@ def test_credentials_of_the_originals_bytes_are_left_out_with_a_notice(tmp_path,
     assert C2PA[:16] not in output.read_bytes()
 
 
-def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path: Path) -> None:
+def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path):
     clip = clip_of(tmp_path, "a.mkv", ("-metadata", "title=T", "-metadata", "director=Fünf / 5"))
 
     _, made = rendition(clip, container="mp4")
@@ -109,7 +109,7 @@ def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("container", ["mkv", "mp4"])
-def test_the_station_of_a_broadcast_is_kept(tmp_path: Path, container: str) -> None:
+def test_the_station_of_a_broadcast_is_kept(tmp_path, container):
     station = ("-metadata", "service_name=Das Erste", "-metadata", "service_provider=ARD")
     clip = clip_of(tmp_path, "a.ts", station)
 
@@ -119,7 +119,7 @@ def test_the_station_of_a_broadcast_is_kept(tmp_path: Path, container: str) -> N
     assert (found["service_name"], found["service_provider"]) == ("Das Erste", "ARD")
 
 
-def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path: Path) -> None:
+def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path):
     clip = with_boxes(clip_of(tmp_path), user_data=CAMERA)
 
     info, plan = planned(clip, container="mkv")
@@ -133,7 +133,7 @@ def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path: Path) -> No
     assert refused.policy == "policies.metadata"
 
 
-def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path) -> None:
+def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path):
     noise = "anoisesrc=d=1:c=pink,volume=0.3"
     kept = ["-map", "0:0", "-map", "1:a", "-map", "1:a", "-map", "1:a", "-c:a", "aac"]
     marks = (
@@ -161,7 +161,7 @@ def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path) 
     assert plan.losses == ("sound in fra (stream 2)",)
 
 
-def test_a_rendition_that_lacks_what_was_promised_fails_the_stream_ledger(tmp_path) -> None:
+def test_a_rendition_that_lacks_what_was_promised_fails_the_stream_ledger(tmp_path):
     tags = ("-metadata", "title=T", "-metadata", "genre=Jazz")
     clip = with_boxes(clip_of(tmp_path, extra=tags), user_data=CAMERA)
     info, plan = planned(clip)

@@ -37,7 +37,7 @@ def marked(clip: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [pytest.param("a.mp4", marks=pytest.mark.slow), "a.mov"])
-def test_names_languages_and_boxes_of_tracks_are_carried(tmp_path, name) -> None:
+def test_names_languages_and_boxes_of_tracks_are_carried(tmp_path, name):
     clip = marked(two_tracks(tmp_path, name))
 
     info, plan = planned(clip)
@@ -60,7 +60,7 @@ def test_names_languages_and_boxes_of_tracks_are_carried(tmp_path, name) -> None
 @pytest.mark.parametrize(
     ("field", "problem"), [("language_tag", "language tag"), ("title", "title")]
 )
-def test_what_a_track_lost_fails_the_stream_ledger(tmp_path, field, problem) -> None:
+def test_what_a_track_lost_fails_the_stream_ledger(tmp_path, field, problem):
     clip = marked(two_tracks(tmp_path, audio=False, extra=()))
     info, plan = planned(clip)
     worse = info.streams[0].model_copy(update={field: ""})
@@ -80,9 +80,7 @@ DESCRIPTION = "of the track 0 sample description"
         ((b"moov", b"udta", b"meta"), box(b"ID32", bytes(4) + b"\x15\xc7ID3"), ("ID3 tags (ID32) of the movie table",)),
     ],
 )  # fmt: skip
-def test_what_changes_how_a_picture_is_shown_and_has_no_place_is_named(
-    tmp_path: Path, path, added, lost
-) -> None:
+def test_what_changes_how_a_picture_is_shown_and_has_no_place_is_named(tmp_path, path, added, lost):
     clip = add_boxes(two_tracks(tmp_path, audio=False), (path, added))
 
     assert planned(clip)[1].losses == lost

@@ -56,14 +56,14 @@ def worth(expression: str, waiting: int, inwork: int, running: int | None) -> ob
     return eval(expression.replace(" AND ", " and "), words | counts)
 
 
-def test_the_page_and_the_plan_name_the_same_alarms(alarms: Alarms) -> None:
+def test_the_page_and_the_plan_name_the_same_alarms(alarms):
     names = {f"hevcq-{profile}-{name}" for profile in PROFILES for name in documented()}
 
     assert len(documented()) >= 8
     assert names | {f"hevcq-{profile}-from-zero" for profile in PROFILES} == set(alarms)
 
 
-def test_an_alarm_notifies_the_topic_unless_the_page_names_nobody(alarms: Alarms) -> None:
+def test_an_alarm_notifies_the_topic_unless_the_page_names_nobody(alarms):
     for name, whom in documented().items():
         for profile in PROFILES:
             told = alarms[f"hevcq-{profile}-{name}"]["alarm_actions"] or []
@@ -71,7 +71,7 @@ def test_an_alarm_notifies_the_topic_unless_the_page_names_nobody(alarms: Alarms
 
 
 @pytest.mark.parametrize("name", QUEUES)
-def test_an_alarm_on_a_queue_looks_at_its_own_profiles_queue(alarms: Alarms, name: str) -> None:
+def test_an_alarm_on_a_queue_looks_at_its_own_profiles_queue(alarms, name):
     metric, ending = QUEUES[name]
     for profile in PROFILES:
         alarm = alarms[f"hevcq-{profile}-{name}"]
@@ -82,7 +82,7 @@ def test_an_alarm_on_a_queue_looks_at_its_own_profiles_queue(alarms: Alarms, nam
         assert alarm["statistic"] == "Maximum"
 
 
-def test_alarms_on_the_workers_own_metrics_read_labels_that_workers_send(alarms: Alarms) -> None:
+def test_alarms_on_the_workers_own_metrics_read_labels_that_workers_send(alarms):
     sent = {metric.name: (metric.labels, *metric.rollups) for metric in METRICS.values()}
     seen = set()
     for name, alarm in alarms.items():
@@ -96,7 +96,7 @@ def test_alarms_on_the_workers_own_metrics_read_labels_that_workers_send(alarms:
     assert seen == {"JobsEnded", "LeasesLost", "EncodeSpeed", "VerifyOverheadPercent"}
 
 
-def test_the_dashboard_shows_metrics_that_workers_send(resources: Resources) -> None:
+def test_the_dashboard_shows_metrics_that_workers_send(resources):
     (body,) = [
         json.loads(r["values"]["dashboard_body"])
         for r in resources
@@ -114,7 +114,7 @@ def test_the_dashboard_shows_metrics_that_workers_send(resources: Resources) -> 
     assert set(shown) <= sent
 
 
-def test_the_classes_that_point_at_the_encoder_are_all_counted(alarms: Alarms) -> None:
+def test_the_classes_that_point_at_the_encoder_are_all_counted(alarms):
     alarm = alarms["hevcq-hevc-encoder-breaks"]
     read = {(m["dimensions"]["End"], m["dimensions"]["Class"]) for m in numbers(alarm)}
     (total,) = [query["expression"] for query in alarm["metric_query"] if query["expression"]]
@@ -124,7 +124,7 @@ def test_the_classes_that_point_at_the_encoder_are_all_counted(alarms: Alarms) -
     assert set(total.split(" + ")) == {f"FILL({end}_{why}, 0)" for end, why in wanted}
 
 
-def test_a_standstill_is_seen_where_tasks_wait_and_nobody_runs(alarms: Alarms) -> None:
+def test_a_standstill_is_seen_where_tasks_wait_and_nobody_runs(alarms):
     for profile in PROFILES:
         queue = {"QueueName": f"hevcq-{profile}"}
         for name in ("no-progress", "from-zero"):
@@ -136,7 +136,7 @@ def test_a_standstill_is_seen_where_tasks_wait_and_nobody_runs(alarms: Alarms) -
             }
 
 
-def test_a_late_count_of_tasks_is_none_only_while_nothing_is_in_work(alarms: Alarms) -> None:
+def test_a_late_count_of_tasks_is_none_only_while_nothing_is_in_work(alarms):
     for profile, name in product(PROFILES, ("no-progress", "from-zero")):
         queries = alarms[f"hevcq-{profile}-{name}"]["metric_query"]
         (expression,) = [query["expression"] for query in queries if query["expression"]]
@@ -144,7 +144,7 @@ def test_a_late_count_of_tasks_is_none_only_while_nothing_is_in_work(alarms: Ala
         assert [worth(expression, *each) for each in told] == [3, 3, 0, 0, 0]
 
 
-def test_a_budget_tells_before_and_when_it_is_spent(resources: Resources) -> None:
+def test_a_budget_tells_before_and_when_it_is_spent(resources):
     (budget,) = [r["values"] for r in resources if r["type"] == "aws_budgets_budget"]
 
     told = {(n["notification_type"], n["threshold"]) for n in budget["notification"]}
@@ -183,9 +183,7 @@ STOPPED = {"clusterArn": CLUSTER, "lastStatus": "STOPPED"}
         (None, "Task", TASK, {**STOPPED, "clusterArn": "other", "stopCode": "TaskFailedToStart"}),
     ],
 )
-def test_a_failed_release_or_start_is_told(
-    resources: Resources, rule: str | None, kind: str, of: str, detail: dict[str, Any]
-) -> None:
+def test_a_failed_release_or_start_is_told(resources, rule, kind, of, detail):
     event = {
         "source": "aws.ecs",
         "detail-type": f"ECS {kind} State Change",
@@ -223,7 +221,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_an_alarm_is_raised_at_the_number_that_the_page_says(alarms: Alarms, name: str) -> None:
+def test_an_alarm_is_raised_at_the_number_that_the_page_says(alarms, name):
     for profile in PROFILES:
         alarm = alarms[f"hevcq-{profile}-{name}"]
         for query in [q["metric"][0] for q in alarm["metric_query"] or [] if q["metric"]] or [

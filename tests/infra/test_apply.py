@@ -199,7 +199,7 @@ def farm_of(folder: Path, emulator: Emulator, profiles: Path) -> tuple[Terraform
     return terraform, [f"profiles_dir={profiles}", f"profiles={json.dumps([PROFILE])}"]
 
 
-def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, emulator: Emulator) -> None:
+def test_a_farm_is_applied_used_and_taken_down(tmp_path, emulator):
     """With its protections at their defaults, its state in a bucket, and all that its use leaves behind."""
     endpoint = emulator.endpoint
     profiles = quick_profiles(tmp_path / "profiles")

@@ -10,7 +10,7 @@ from hevcq.domain.profile import FARGATE_MEMORY_MIB, Fleet, QueueNumbers
 from infra.terraform import INFRA, ROOT
 
 
-def test_every_module_readme_is_up_to_date() -> None:
+def test_every_module_readme_is_up_to_date():
     done = subprocess.run(
         [sys.executable, "scripts/write_infra_docs.py", "--check"],
         cwd=ROOT,
@@ -25,7 +25,7 @@ def test_every_module_readme_is_up_to_date() -> None:
 @pytest.mark.parametrize(
     ("block", "model"), [("queue_defaults", QueueNumbers), ("fleet_defaults", Fleet)]
 )
-def test_defaults_are_those_of_the_profile_model(block: str, model: type) -> None:
+def test_defaults_are_those_of_the_profile_model(block, model):
     text = (INFRA / "main.tf").read_text(encoding="utf-8")
     found = re.search(rf"{block} = \{{(.*?)\n  \}}", text, re.DOTALL)
     assert found
@@ -35,7 +35,7 @@ def test_defaults_are_those_of_the_profile_model(block: str, model: type) -> Non
     assert values == {name: str(getattr(model(), name)) for name in values}
 
 
-def test_the_example_hands_every_setting_to_the_farm() -> None:
+def test_the_example_hands_every_setting_to_the_farm():
     """A variable that it does not declare is ignored by Terraform with a mere warning."""
     example = (INFRA / "examples" / "minimal" / "main.tf").read_text(encoding="utf-8")
     farm = set(
@@ -46,7 +46,7 @@ def test_the_example_hands_every_setting_to_the_farm() -> None:
     assert farm <= set(re.findall(r'^variable "([^"]+)"', example, re.MULTILINE))
 
 
-def test_terraform_takes_the_task_sizes_that_the_profile_model_takes() -> None:
+def test_terraform_takes_the_task_sizes_that_the_profile_model_takes():
     text = (INFRA / "modules" / "worker_service" / "main.tf").read_text(encoding="utf-8")
     found = re.search(r"fargate_memory_mib = \{\n(.*?)\n  \}", text, re.DOTALL)
     assert found

@@ -194,9 +194,7 @@ def one(resources: Resources, ending: str, within: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_a_profile_has_is_its_own_and_as_its_file_says(
-    resources: Resources, profile: str
-) -> None:
+def test_what_a_profile_has_is_its_own_and_as_its_file_says(resources, profile):
     def wanted(value: Any) -> Any:
         if callable(value):
             return value(KNOWN[profile])
@@ -215,7 +213,7 @@ def test_what_a_profile_has_is_its_own_and_as_its_file_says(
     assert wrong == {}
 
 
-def test_what_a_farm_has_once_is_closed_kept_and_paid_by_use(resources: Resources) -> None:
+def test_what_a_farm_has_once_is_closed_kept_and_paid_by_use(resources):
     wrong = {
         f"{resource}: {path}": found
         for resource, path, value in FARM
@@ -226,7 +224,7 @@ def test_what_a_farm_has_once_is_closed_kept_and_paid_by_use(resources: Resource
     assert not of(resources, "aws_nat_gateway")
 
 
-def test_the_configuration_is_formatted() -> None:
+def test_the_configuration_is_formatted():
     need_terraform()
     done = subprocess.run(
         ["terraform", "fmt", "-check", "-recursive", str(INFRA)],
@@ -256,9 +254,7 @@ def rules(resources: Resources, bucket: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_no_upload_ends_but_a_finished_one_and_no_rendition_but_a_replaced_one(
-    resources: Resources, changed: dict[str, Any]
-) -> None:
+def test_no_upload_ends_but_a_finished_one_and_no_rendition_but_a_replaced_one(resources, changed):
     uploads, made = (list(rules(resources, b).values()) for b in ("input", "output"))
     # Only who asks for it has a rule by which a tag ends an upload.
     assert not [rule for rule in uploads if rule["days"] or rule["former"]]
@@ -280,7 +276,7 @@ def test_no_upload_ends_but_a_finished_one_and_no_rendition_but_a_replaced_one(
     assert [rule["parts"] for rule in made if rule["parts"]] == [[2]]
 
 
-def test_workers_are_configured_by_names_the_settings_know(resources: Resources) -> None:
+def test_workers_are_configured_by_names_the_settings_know(resources):
     known = {"HEVCQ_PROFILES"} | {f"HEVCQ_{name.upper()}" for name in Settings.model_fields}
     known |= {f"HEVCQ_AWS__{name.upper()}" for name in AwsSettings.model_fields}
 
@@ -290,7 +286,7 @@ def test_workers_are_configured_by_names_the_settings_know(resources: Resources)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_scaling_reads_its_own_queue_and_service(resources: Resources, profile: str) -> None:
+def test_scaling_reads_its_own_queue_and_service(resources, profile):
     followed = one(resources, TRACKING, profile)
     metrics = look(followed, f"{FOLLOWED}/customized_metric_specification/0/metrics")
     read = {}
@@ -314,20 +310,18 @@ def test_scaling_reads_its_own_queue_and_service(resources: Resources, profile: 
     assert "FILL(running, 0)" not in expression
 
 
-def test_an_apply_leaves_the_number_of_tasks_to_scaling(changed: dict[str, Any]) -> None:
+def test_an_apply_leaves_the_number_of_tasks_to_scaling(changed):
     assert one(planned(changed), SERVICE, "hevc")["desired_count"] == SCALED_TO
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_policies_of_a_profiles_queues_are_about_those_queues(
-    resources: Resources, profile: str
-) -> None:
+def test_the_policies_of_a_profiles_queues_are_about_those_queues(resources, profile):
     for name, ending in (("this", ""), ("subscription", "-subscription-dlq")):
         found = look(one(resources, f"aws_sqs_queue_policy.{name}", profile), "policy/Statement")
         assert {s["Resource"] for s in found} == {f"{QUEUES}:hevcq-{profile}{ending}"}
 
 
-def test_an_operator_reaches_every_profiles_queues(resources: Resources) -> None:
+def test_an_operator_reaches_every_profiles_queues(resources):
     statements = look(one(resources, "aws_iam_policy.operator"), "policy/Statement")
     reached = json.dumps([s["Resource"] for s in statements])
 
@@ -336,14 +330,14 @@ def test_an_operator_reaches_every_profiles_queues(resources: Resources) -> None
             assert f'"{QUEUES}:hevcq-{profile}{ending}"' in reached
 
 
-def test_a_worker_reaches_nothing_but_tls_and_is_reached_by_nobody(resources: Resources) -> None:
+def test_a_worker_reaches_nothing_but_tls_and_is_reached_by_nobody(resources):
     found = [r for r in resources if r["type"].startswith("aws_vpc_security_group_")]
 
     assert {r["type"] for r in found} == {"aws_vpc_security_group_egress_rule"}
     assert {(r["values"]["from_port"], r["values"]["to_port"]) for r in found} == {(443, 443)}
 
 
-def test_uploads_are_announced_and_renditions_live_elsewhere(resources: Resources) -> None:
+def test_uploads_are_announced_and_renditions_live_elsewhere(resources):
     announced = one(resources, "aws_s3_bucket_notification.uploads")["bucket"]
     buckets = {values["bucket"] for values in of(resources, "aws_s3_bucket").values()}
 
@@ -351,7 +345,7 @@ def test_uploads_are_announced_and_renditions_live_elsewhere(resources: Resource
     assert buckets == {f"hevcq-in-{ACCOUNT}", f"hevcq-out-{ACCOUNT}"}
 
 
-def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: Resources) -> None:
+def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources):
     table = one(resources, "aws_dynamodb_table.this")
 
     assert table["hash_key"] == "pk"
@@ -371,9 +365,7 @@ def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: 
         assert index["projection_type"] == whole
 
 
-def test_a_restored_table_is_used_under_its_name_and_queues_keep_theirs(
-    changed: dict[str, Any],
-) -> None:
+def test_a_restored_table_is_used_under_its_name_and_queues_keep_theirs(changed):
     found = planned(changed)
     table = one(found, "module.ledger.aws_dynamodb_table.this")["name"]
     environment = look(one(found, WORKER, "hevc"), "container_definitions/0/environment")
@@ -386,8 +378,8 @@ def test_a_restored_table_is_used_under_its_name_and_queues_keep_theirs(
 
 
 def test_a_task_that_fargate_does_not_offer_and_an_unknown_profile_are_refused(
-    terraform_of_bad_sizes: Terraform,
-) -> None:
+    terraform_of_bad_sizes,
+):
     said = terraform_of_bad_sizes.refused(*VARIABLES, 'profiles=["hevc","720p","hevx"]')
 
     assert "Profile hevc: Fargate has no task of fleet.cpu 4096 with fleet.memory_mib 7168." in said
@@ -415,9 +407,7 @@ def terraform_of_bad_sizes(folder: Path) -> Terraform:
         (None, False),
     ],
 )
-def test_a_release_names_its_image_by_tag_or_digest(
-    folder: Path, image: str | None, taken: bool
-) -> None:
+def test_a_release_names_its_image_by_tag_or_digest(folder, image, taken):
     need_terraform()
     shutil.copy(INFRA / "variables.tf", folder)
     given = [] if image is None else [f"-var=image={image}"]
@@ -435,7 +425,7 @@ def test_a_release_names_its_image_by_tag_or_digest(
     assert taken or "image" in done.stderr
 
 
-def test_the_variable_profiles_names_those_that_get_a_queue(changed: dict[str, Any]) -> None:
+def test_the_variable_profiles_names_those_that_get_a_queue(changed):
     queues = of(planned(changed), "aws_sqs_queue")
 
     made = {name for name in {*KNOWN, "webm"} if any(f'["{name}"]' in q for q in queues)}

@@ -36,7 +36,7 @@ def role_statements(resources: Resources, role: str, profile: str) -> list[dict[
     return found
 
 
-def test_every_policy_can_be_read_in_the_plan(resources: Resources) -> None:
+def test_every_policy_can_be_read_in_the_plan(resources):
     kinds = {
         "aws_iam_role_policy",
         "aws_iam_policy",
@@ -52,14 +52,14 @@ def test_every_policy_can_be_read_in_the_plan(resources: Resources) -> None:
     assert unknown == []
 
 
-def test_no_statement_allows_every_action(resources: Resources) -> None:
+def test_no_statement_allows_every_action(resources):
     for address, statement in statements(resources):
         if statement["Effect"] == "Allow":
             for action in as_list(statement["Action"]):
                 assert "*" not in action, f"{address}: {action}"
 
 
-def test_every_allowed_resource_is_named(resources: Resources) -> None:
+def test_every_allowed_resource_is_named(resources):
     for address, statement in statements(resources):
         if statement["Effect"] != "Allow" or "Resource" not in statement:
             continue
@@ -71,9 +71,7 @@ def test_every_allowed_resource_is_named(resources: Resources) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_worker_sends_only_to_its_own_queue_and_dead_letters(
-    resources: Resources, profile: str
-) -> None:
+def test_a_worker_sends_only_to_its_own_queue_and_dead_letters(resources, profile):
     """To its queue: the chunks of a video that it split, and their join."""
     senders = [
         resource
@@ -89,9 +87,7 @@ def test_a_worker_sends_only_to_its_own_queue_and_dead_letters(
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
-    resources: Resources, profile: str
-) -> None:
+def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(resources, profile):
     others = [other for other in PROFILES if other != profile]
     allowed = role_statements(resources, "task", profile)
     text = json.dumps(allowed)
@@ -109,7 +105,7 @@ def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_worker_writes_only_jobs_of_its_own_profile(resources: Resources, profile: str) -> None:
+def test_a_worker_writes_only_jobs_of_its_own_profile(resources, profile):
     writes = [
         statement
         for statement in role_statements(resources, "task", profile)
@@ -124,8 +120,8 @@ def test_a_worker_writes_only_jobs_of_its_own_profile(resources: Resources, prof
 
 
 def test_only_the_daily_tasks_role_and_people_tag_uploads_and_only_where_they_expire(
-    resources: Resources, changed: dict[str, Any]
-) -> None:
+    resources, changed
+):
     def tagging(found: Resources) -> set[str]:
         return {
             address
@@ -140,7 +136,7 @@ def test_only_the_daily_tasks_role_and_people_tag_uploads_and_only_where_they_ex
     }
 
 
-def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources: Resources) -> None:
+def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources):
     for address, statement in statements(resources):
         service = statement.get("Principal", {})
         if (
@@ -159,7 +155,7 @@ def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources: Reso
             assert condition["StringEquals"]["aws:SourceAccount"], address
 
 
-def test_nothing_is_reached_without_tls(resources: Resources) -> None:
+def test_nothing_is_reached_without_tls(resources):
     denied = {
         address.rsplit(".", 1)[0].rsplit(".", 1)[-1]
         for address, statement in statements(resources)
@@ -170,9 +166,7 @@ def test_nothing_is_reached_without_tls(resources: Resources) -> None:
     assert denied == {"aws_s3_bucket_policy", "aws_sns_topic_policy", "aws_sqs_queue_policy"}
 
 
-def test_every_queue_refuses_who_comes_without_tls_the_dead_letters_as_well(
-    resources: Resources,
-) -> None:
+def test_every_queue_refuses_who_comes_without_tls_the_dead_letters_as_well(resources):
     refusing = {
         address
         for address, statement in statements(resources)

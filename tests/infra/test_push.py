@@ -78,9 +78,7 @@ def reported(record: Path) -> list[str]:
     return record.read_text().splitlines() if record.is_file() else []
 
 
-def test_a_push_builds_for_the_fleet_and_names_the_image_by_its_commit(
-    checkout: Path, record: Path
-) -> None:
+def test_a_push_builds_for_the_fleet_and_names_the_image_by_its_commit(checkout, record):
     image = f"{REPOSITORY}:{git(checkout, 'rev-parse', '--short=12', 'HEAD')}"
 
     code, written = push(checkout, "--base-image", "python:pinned")
@@ -99,9 +97,7 @@ def test_a_push_builds_for_the_fleet_and_names_the_image_by_its_commit(
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "buildah"])
-def test_a_fleet_of_two_architectures_gets_one_name_with_both(
-    checkout: Path, record: Path, engine: str
-) -> None:
+def test_a_fleet_of_two_architectures_gets_one_name_with_both(checkout, record, engine):
     (checkout / "workers" / "720p.yaml").write_text("name: 720p\nfleet: {architecture: arm64}\n")
     image = f"{REPOSITORY}:{commit(checkout)}"
 
@@ -123,8 +119,8 @@ def test_a_fleet_of_two_architectures_gets_one_name_with_both(
     "changed", ["workers/hevc.yaml", "workers/new.yaml", "README.md", push_image.DOCKERFILE]
 )
 def test_what_is_not_committed_is_not_pushed_under_the_commits_name(
-    checkout: Path, record: Path, capsys: pytest.CaptureFixture[str], changed: str
-) -> None:
+    checkout, record, capsys, changed
+):
     with (checkout / changed).open("a") as file:
         file.write("# new\n")
 
@@ -140,17 +136,13 @@ def test_what_is_not_committed_is_not_pushed_under_the_commits_name(
         (f"{HOST}/another", "there is no registry another; `make registry` makes it."),
     ],
 )
-def test_a_push_without_a_registry_says_what_makes_one(
-    checkout: Path, capsys: pytest.CaptureFixture[str], repository: str, said: str
-) -> None:
+def test_a_push_without_a_registry_says_what_makes_one(checkout, capsys, repository, said):
     assert push(checkout, repository=repository) == (1, "")
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step", ["login", "build", "push"])
-def test_nothing_is_rolled_out_that_was_not_pushed(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: str
-) -> None:
+def test_nothing_is_rolled_out_that_was_not_pushed(checkout, monkeypatch, capsys, step):
     monkeypatch.setenv("FAILS", step)
 
     assert push(checkout) == (1, "")

@@ -155,9 +155,7 @@ def destroy_page(
     return destroy
 
 
-def test_a_used_farm_is_left_as_it_is_and_says_what_it_holds(
-    page: dict[str, Any], destroy_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_used_farm_is_left_as_it_is_and_says_what_it_holds(page, destroy_page, capsys):
     use(page)
 
     assert destroy_page("--confirm", "farm") == (1, [])
@@ -184,9 +182,7 @@ def test_a_used_farm_is_left_as_it_is_and_says_what_it_holds(
     assert found["PolicyGroups"]
 
 
-def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(
-    names: dict[str, Any], destroy: Callable[..., Any]
-) -> None:
+def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(names, destroy):
     use(names)
 
     code, told = destroy("--data", "delete", "--confirm", "farm")
@@ -208,8 +204,8 @@ def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(
 
 
 def test_keeping_takes_buckets_records_and_people_out_of_what_is_destroyed(
-    page: dict[str, Any], destroy_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+    page, destroy_page, capsys
+):
     use(page)
 
     code, told = destroy_page("--data", "keep", "--confirm", "farm")
@@ -226,9 +222,7 @@ def test_keeping_takes_buckets_records_and_people_out_of_what_is_destroyed(
     assert f"cost storage: farm-in, farm-out, farm, farm-videos, {page['user_pool']}." in said
 
 
-def test_a_farm_whose_apply_failed_is_taken_down_by_what_its_state_has(
-    names: dict[str, Any], destroy: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_farm_whose_apply_failed_is_taken_down_by_what_its_state_has(names, destroy, tmp_path):
     use(names)
     holds = {each: names[each] for each in ("region", "input_bucket", "output_bucket", "table")}
     state = json.dumps(state_of({**holds, "name": "farm"}))
@@ -247,12 +241,8 @@ def test_a_farm_whose_apply_failed_is_taken_down_by_what_its_state_has(
 
 @pytest.mark.parametrize("said", ["", "another"])
 def test_nothing_is_changed_until_the_farms_name_is_typed(
-    names: dict[str, Any],
-    destroy: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    said: str,
-) -> None:
+    names, destroy, monkeypatch, capsys, said
+):
     use(names)
     monkeypatch.setattr("builtins.input", lambda _question: said)
 
@@ -261,7 +251,7 @@ def test_nothing_is_changed_until_the_farms_name_is_typed(
 
 
 @pytest.mark.terraform
-def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder: Path) -> None:
+def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder):
     need_terraform()
     shutil.copytree(INFRA / "modules" / "teardown_guard", folder, dirs_exist_ok=True)
 
@@ -291,7 +281,7 @@ def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder: Path)
 
 
 @pytest.mark.terraform
-def test_a_profile_that_is_taken_out_keeps_its_queues_until_that_is_said(folder: Path) -> None:
+def test_a_profile_that_is_taken_out_keeps_its_queues_until_that_is_said(folder):
     need_terraform()
     shutil.copytree(INFRA / "modules" / "teardown_guard", folder / "guard")
     (folder / "main.tf").write_text(
@@ -320,7 +310,7 @@ def test_a_profile_that_is_taken_out_keeps_its_queues_until_that_is_said(folder:
 
 
 @pytest.mark.terraform
-def test_the_guard_stands_before_every_resource_of_the_farm(plan: dict[str, Any]) -> None:
+def test_the_guard_stands_before_every_resource_of_the_farm(plan):
     farm = plan["configuration"]["root_module"]["module_calls"]["farm"]["module"]
     guarded = set(farm["module_calls"]["teardown_guard"]["depends_on"])
     assert farm["module_calls"]["data_guard"]["depends_on"] == ["module.storage", "module.ledger"]
@@ -331,18 +321,14 @@ def test_the_guard_stands_before_every_resource_of_the_farm(plan: dict[str, Any]
 
 
 @pytest.mark.parametrize("state", ["{}", '{"values": {"root_module": {"resources": []}}}'])
-def test_a_folder_without_a_farm_is_said_to_be_one(
-    destroy: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], state: str
-) -> None:
+def test_a_folder_without_a_farm_is_said_to_be_one(destroy, tmp_path, capsys, state):
     (tmp_path / "names.json").write_text(state)
 
     assert destroy("--data", "delete", "--confirm", "farm") == (1, [])
     assert "no farm is known here" in capsys.readouterr().err
 
 
-def test_a_state_that_cannot_be_read_changes_nothing(
-    destroy: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_state_that_cannot_be_read_changes_nothing(destroy, tmp_path, capsys):
     (tmp_path / "names.json").unlink()
 
     assert destroy("--data", "delete", "--confirm", "farm") == (1, [])

@@ -46,14 +46,12 @@ def allowed(resources: Resources, address: str) -> list[dict[str, Any]]:
     return json.loads(policy)["Statement"]
 
 
-def test_neither_is_made_unless_it_is_asked_for(resources: Resources) -> None:
+def test_neither_is_made_unless_it_is_asked_for(resources):
     assert [r["address"] for r in resources if r["type"] in KINDS] == []
     assert UPLOADS not in json.dumps([r for r in resources if r["type"] == "aws_iam_role_policy"])
 
 
-def test_buckets_stay_closed_and_only_cloudfront_reads_only_the_public_folder(
-    both: Resources,
-) -> None:
+def test_buckets_stay_closed_and_only_cloudfront_reads_only_the_public_folder(both):
     blocked = [r["values"] for r in both if r["type"] == "aws_s3_bucket_public_access_block"]
     assert all(b["block_public_policy"] and b["restrict_public_buckets"] for b in blocked)
     made = only(both, "aws_cloudfront_distribution")
@@ -75,7 +73,7 @@ def test_buckets_stay_closed_and_only_cloudfront_reads_only_the_public_folder(
     )
 
 
-def test_the_table_of_videos_is_the_one_that_the_records_ask_for(both: Resources) -> None:
+def test_the_table_of_videos_is_the_one_that_the_records_ask_for(both):
     table = only(both, "aws_dynamodb_table", "videos")
 
     assert table["name"] == AwsSettings(table="hevcq").videos
@@ -92,7 +90,7 @@ def test_the_table_of_videos_is_the_one_that_the_records_ask_for(both: Resources
     assert made == INDEXES
 
 
-def test_the_way_in_is_tls_at_the_load_balancer_alone(both: Resources) -> None:
+def test_the_way_in_is_tls_at_the_load_balancer_alone(both):
     listener = only(both, "aws_lb_listener")
     assert (listener["protocol"], listener["port"]) == ("HTTPS", 443)
     assert "TLS13" in listener["ssl_policy"]
@@ -106,9 +104,7 @@ def test_the_way_in_is_tls_at_the_load_balancer_alone(both: Resources) -> None:
     assert only(both, "aws_lb_target_group")["health_check"][0]["path"] == "/healthz"
 
 
-def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(
-    both: Resources,
-) -> None:
+def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(both):
     definition = only(both, "aws_ecs_task_definition", "module.web[0]")
     known = {f"HEVCQ_{name.upper()}" for name in Settings.model_fields}
     known |= {f"HEVCQ_AWS__{name.upper()}" for name in AwsSettings.model_fields}
@@ -126,7 +122,7 @@ def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(
     )
 
 
-def test_only_the_page_itself_uploads_from_a_browser(both: Resources) -> None:
+def test_only_the_page_itself_uploads_from_a_browser(both):
     rules = [
         rule
         for r in both
@@ -139,7 +135,7 @@ def test_only_the_page_itself_uploads_from_a_browser(both: Resources) -> None:
     assert methods == {"PUT", "GET", "HEAD"}
 
 
-def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both: Resources) -> None:
+def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both):
     page = allowed(both, "module.web[0].aws_iam_role_policy.task")
     assert only(both, "aws_dynamodb_table", "videos")["ttl"][0]["attribute_name"] == "expires_at"
     writes = [s for s in page if "s3:PutObject" in s["Action"] and s["Effect"] == "Allow"]
@@ -153,7 +149,7 @@ def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both: Resourc
     assert any(name.endswith(f"/{UPLOADS}/*") for name in reading["Resource"])
 
 
-def test_operators_list_uploaded_videos_and_leave_changes_to_the_page(both: Resources) -> None:
+def test_operators_list_uploaded_videos_and_leave_changes_to_the_page(both):
     statements = json.loads(only(both, "aws_iam_policy", "operator")["policy"])["Statement"]
 
     (videos,) = [s for s in statements if s.get("Sid") == "Videos"]

@@ -14,7 +14,7 @@ from support.clips import ManualClock
 from support.library import DAY, for_ever, one, video
 
 
-def test_a_second_data_folder_is_kept_out_and_told_of_the_first(tmp_path: Path) -> None:
+def test_a_second_data_folder_is_kept_out_and_told_of_the_first(tmp_path):
     with (
         in_use([tmp_path], "one", "nas:/data"),
         pytest.raises(Unavailable, match=r"another data folder \(nas:/data\)"),
@@ -26,7 +26,7 @@ def test_a_second_data_folder_is_kept_out_and_told_of_the_first(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_processes_of_one_data_folder_share_a_library_until_the_last_ends(tmp_path: Path) -> None:
+def test_processes_of_one_data_folder_share_a_library_until_the_last_ends(tmp_path):
     first, second = (in_use([tmp_path], "one", "nas:/data") for _ in range(2))
     with second:
         with first:
@@ -38,7 +38,7 @@ def test_processes_of_one_data_folder_share_a_library_until_the_last_ends(tmp_pa
 
 
 @pytest.mark.parametrize("held", ["", "films"])
-def test_a_library_inside_another_is_one_with_it(tmp_path: Path, held: str) -> None:
+def test_a_library_inside_another_is_one_with_it(tmp_path, held):
     (tmp_path / ".hevcq").mkdir()
     inner = tmp_path / "films"
     inner.mkdir()
@@ -51,7 +51,7 @@ def test_a_library_inside_another_is_one_with_it(tmp_path: Path, held: str) -> N
         pass
 
 
-def test_processes_of_one_data_folder_that_start_together_all_get_in(tmp_path: Path) -> None:
+def test_processes_of_one_data_folder_that_start_together_all_get_in(tmp_path):
     (tmp_path / ".hevcq").mkdir()
     (tmp_path / ".hevcq/in-use").write_text("two nas:/older")
     errors: list[Exception] = []
@@ -94,7 +94,7 @@ def linked(request, tmp_path: Path):
     return made, link, away
 
 
-def test_nothing_is_replaced_placed_or_undone_through_a_link(linked) -> None:
+def test_nothing_is_replaced_placed_or_undone_through_a_link(linked):
     made, link, away = linked
     swap, before = Swap(made.root, ManualClock()), everything(made.root)
     target = made.source.with_name("video.hevc.mkv")

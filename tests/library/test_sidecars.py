@@ -35,7 +35,7 @@ def names(made) -> list[str]:
     return sorted(path.name for path in made.source.parent.glob("*.srt"))
 
 
-def test_text_beside_is_named_by_language_and_kind_each_once() -> None:
+def test_text_beside_is_named_by_language_and_kind_each_once():
     found = media(
         video(), audio(language="ger"),
         subtitle("subrip", language="eng"), subtitle("subrip", language="eng"),

@@ -41,7 +41,7 @@ def settings_names() -> set[str]:
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
-def test_programs_start_without_a_shell_so_that_signals_reach_them(image: Path):
+def test_programs_start_without_a_shell_so_that_signals_reach_them(image):
     for name in ("ENTRYPOINT", "CMD"):
         for argument in of(image, name):
             assert all(isinstance(word, str) for word in json.loads(argument))
@@ -51,7 +51,7 @@ def test_programs_start_without_a_shell_so_that_signals_reach_them(image: Path):
 
 
 @pytest.mark.parametrize("name", ["worker.Dockerfile", "emulator.Dockerfile"])
-def test_nothing_runs_as_root(name: str):
+def test_nothing_runs_as_root(name):
     words = [word for word, _ in instructions(DOCKER / name)]
 
     assert int(of(DOCKER / name, "USER")[-1]) >= 10_000
@@ -59,14 +59,14 @@ def test_nothing_runs_as_root(name: str):
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
-def test_only_settings_that_there_are_are_set(image: Path):
+def test_only_settings_that_there_are_are_set(image):
     named = set(re.findall(r"\bHEVCQ_[A-Z0-9_]+", " ".join(of(image, "ENV"))))
 
     assert named - settings_names() == set()
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
-def test_what_is_copied_exists_and_is_let_in(image: Path):
+def test_what_is_copied_exists_and_is_let_in(image):
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored[0] == "*", "everything is kept out that is not named"
     let_in = [line[1:] for line in ignored if line.startswith("!")]
@@ -97,7 +97,7 @@ def test_there_is_a_worker_service_for_every_deployed_profile_and_none_besides()
 
 
 @pytest.mark.parametrize("name", list(SERVICES))
-def test_a_service_is_built_here_and_cannot_change_its_own_files(name: str):
+def test_a_service_is_built_here_and_cannot_change_its_own_files(name):
     service = SERVICES[name]
     context = (DOCKER / service["build"]["context"]).resolve()
 

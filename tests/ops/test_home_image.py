@@ -59,9 +59,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up be
 
 
 @as_root
-def test_the_program_runs_as_the_user_and_group_and_with_the_mask_that_were_named(
-    place: Path,
-) -> None:
+def test_the_program_runs_as_the_user_and_group_and_with_the_mask_that_were_named(place):
     code, said, error = start(place, PUID="12345", PGID="23456", UMASK="027")
 
     assert (code, error) == (0, "")
@@ -73,7 +71,7 @@ def test_the_program_runs_as_the_user_and_group_and_with_the_mask_that_were_name
 
 
 @as_root
-def test_a_data_volume_of_somebody_else_is_not_taken_but_reported(place: Path) -> None:
+def test_a_data_volume_of_somebody_else_is_not_taken_but_reported(place):
     (place / "data" / "hevcq.db").touch()
 
     code, said, error = start(place, PUID="12345", PGID="12345")
@@ -92,9 +90,7 @@ def test_a_data_volume_of_somebody_else_is_not_taken_but_reported(place: Path) -
         pytest.param({"PUID": "0"}, "PUID must not be 0", marks=as_root),
     ],
 )
-def test_a_wrong_variable_is_reported_and_nothing_starts(
-    place: Path, variables: dict[str, str], said: str
-) -> None:
+def test_a_wrong_variable_is_reported_and_nothing_starts(place, variables, said):
     code, out, error = start(place, **variables)
 
     assert (code, out) == (2, [])
@@ -103,7 +99,7 @@ def test_a_wrong_variable_is_reported_and_nothing_starts(
 
 
 @as_root
-def test_settings_that_are_there_stay_and_the_first_ones_are_valid(place: Path) -> None:
+def test_settings_that_are_there_stay_and_the_first_ones_are_valid(place):
     start(place)
     file = place / "data" / "hevcq.toml"
     assert load(config=file).settings.libraries == ()
@@ -120,7 +116,7 @@ def test_settings_that_are_there_stay_and_the_first_ones_are_valid(place: Path) 
     assert file.read_text() == uncommented
 
 
-def test_the_compose_file_has_two_volumes_and_few_rights() -> None:
+def test_the_compose_file_has_two_volumes_and_few_rights():
     assert set(COMPOSE) == {"name", "x-hevcq", "services", "volumes"}
     assert [volume.rpartition(":")[2] for volume in SERVICE["volumes"]] == ["/media", "/data"]
     assert SERVICE["read_only"] is True
@@ -135,7 +131,7 @@ def test_the_compose_file_has_two_volumes_and_few_rights() -> None:
     assert (DOCKER / SERVICE["build"]["context"] / SERVICE["build"]["dockerfile"]).is_file()
 
 
-def test_a_plain_start_is_one_container_and_the_others_work_on_the_same_volumes() -> None:
+def test_a_plain_start_is_one_container_and_the_others_work_on_the_same_volumes():
     services = COMPOSE["services"]
     assert [name for name, each in services.items() if "profiles" not in each] == ["home"]
     worker = services["worker"]
@@ -152,8 +148,8 @@ def test_a_plain_start_is_one_container_and_the_others_work_on_the_same_volumes(
 
 @as_root
 def test_the_settings_of_the_compose_file_are_valid_alone_and_for_several_machines(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    place, monkeypatch
+):
     start(place)
     for backend, dsn in (("embedded", ""), ("postgres", "postgresql://hevcq:x@nas/hevcq")):
         given = {"${BACKEND:-embedded}": backend, "${DSN:-}": dsn}

@@ -33,7 +33,7 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_every_package_is_held_to_hashes_and_no_registry_or_machine_is_named(name: str):
+def test_every_package_is_held_to_hashes_and_no_registry_or_machine_is_named(name):
     packages = locked(name)
 
     assert packages

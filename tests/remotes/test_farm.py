@@ -5,7 +5,6 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import httpx2 as http
 import pytest
@@ -46,7 +45,7 @@ class Torn(http.SyncByteStream):
         raise http.ReadError("connection reset")
 
 
-def test_fetch_resumes_where_the_connection_broke_however_often(tmp_path: Path) -> None:
+def test_fetch_resumes_where_the_connection_broke_however_often(tmp_path):
     asked = list[str]()
 
     def serve(request: http.Request) -> http.Response:
@@ -64,7 +63,7 @@ def test_fetch_resumes_where_the_connection_broke_however_often(tmp_path: Path) 
     assert len(asked) * AGAIN_S > AWAY_S
 
 
-def test_fetch_is_given_up_when_the_farm_stays_away(tmp_path: Path) -> None:
+def test_fetch_is_given_up_when_the_farm_stays_away(tmp_path):
     def away(_request: http.Request) -> http.Response:
         raise http.ConnectError("refused")
 
@@ -72,14 +71,14 @@ def test_fetch_is_given_up_when_the_farm_stays_away(tmp_path: Path) -> None:
         farm(away).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
 
-def test_fetch_ends_with_its_order(tmp_path: Path) -> None:
+def test_fetch_ends_with_its_order(tmp_path):
     with pytest.raises(SourceGone, match="no longer wanted"):
         farm(
             lambda _r: http.Response(404, json={"title": "This order is no longer wanted."})
         ).fetch(new_order(len(SOURCE)), tmp_path / "source", threading.Event())
 
 
-def test_read_takes_the_bytes_that_were_asked_for_and_no_more() -> None:
+def test_read_takes_the_bytes_that_were_asked_for_and_no_more():
     came = list[tuple[int, bytes]]()
     answer = {"content": b"12345678", "headers": {"Content-Range": "bytes 2-5/10240"}}
 
@@ -94,9 +93,7 @@ def test_read_takes_the_bytes_that_were_asked_for_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(("status", "span"), [(200, ""), (206, ""), (206, "bytes 5-10239/10240")])
-def test_fetch_without_ranges_is_refused_and_not_appended(
-    tmp_path: Path, status: int, span: str
-) -> None:
+def test_fetch_without_ranges_is_refused_and_not_appended(tmp_path, status, span):
     headers = {"Content-Range": span}
     with pytest.raises(Unavailable, match="no ranges"):
         farm(lambda _r: http.Response(status, content=SOURCE, headers=headers)).fetch(
@@ -106,7 +103,7 @@ def test_fetch_without_ranges_is_refused_and_not_appended(
     assert (tmp_path / "source").read_bytes() == b""
 
 
-def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path: Path) -> None:
+def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path):
     file, came, lost = tmp_path / "made", bytearray(), [True]
     file.write_bytes(SOURCE)
 
@@ -135,24 +132,24 @@ def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path: Path) -> None:
         (503, Unavailable),
     ],
 )
-def test_refusals_of_a_poll(status: int, error: type[Exception]) -> None:
+def test_refusals_of_a_poll(status, error):
     with pytest.raises(error):
         farm(lambda _r: http.Response(status)).poll(FACTS)
 
 
-def test_refusal_says_the_farms_words() -> None:
+def test_refusal_says_the_farms_words():
     answer = http.Response(426, json={"title": "This farm has hevcq 9."})
 
     with pytest.raises(WorkerUnfit, match="hevcq 9"):
         farm(lambda _r: answer).poll(FACTS)
 
 
-def test_unreadable_order_is_refused() -> None:
+def test_unreadable_order_is_refused():
     with pytest.raises(WorkerUnfit, match="cannot read"):
         farm(lambda _r: http.Response(200, json={"argv": ["rm"]})).poll(FACTS)
 
 
-def test_beat_tells_whether_the_order_is_wanted_and_held() -> None:
+def test_beat_tells_whether_the_order_is_wanted_and_held():
     answers = [http.Response(200, json={"held": True}), http.Response(404)]
     there = farm(lambda _r: answers.pop(0))
 
@@ -160,7 +157,7 @@ def test_beat_tells_whether_the_order_is_wanted_and_held() -> None:
     assert there.beat(new_order(len(SOURCE)), None) == (False, False)
 
 
-def test_end_of_an_order_that_is_no_longer_wanted_is_no_error() -> None:
+def test_end_of_an_order_that_is_no_longer_wanted_is_no_error():
     farm(lambda _r: http.Response(404)).answer(new_order(len(SOURCE)), OrderEnd(reason="x"))
 
 
@@ -169,7 +166,7 @@ def named(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: found)
 
 
-def test_https_needs_no_warning_and_http_at_home_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_needs_no_warning_and_http_at_home_one(monkeypatch):
     assert require_private("https://farm.example") == ""
     named(monkeypatch, "192.168.1.5")
     assert require_private("http://nas:8790") == UNENCRYPTED
@@ -178,9 +175,7 @@ def test_https_needs_no_warning_and_http_at_home_one(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("addresses", [("93.184.216.34",), ("192.168.1.5", "93.184.216.34")])
-def test_http_to_a_public_address_is_refused(
-    monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
-) -> None:
+def test_http_to_a_public_address_is_refused(monkeypatch, addresses):
     named(monkeypatch, *addresses)
 
     with pytest.raises(UsageError, match="public address"):
@@ -188,14 +183,12 @@ def test_http_to_a_public_address_is_refused(
 
 
 @pytest.mark.parametrize("line", ["", "nas:8790", "ftp://nas", "http://"])
-def test_what_is_no_address_is_refused(line: str) -> None:
+def test_what_is_no_address_is_refused(line):
     with pytest.raises(UsageError, match="no address"):
         require_private(line)
 
 
-def test_a_write_that_is_under_way_ends_before_its_file_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_is_under_way_ends_before_its_file_is_closed(tmp_path, monkeypatch):
     file, write, sizes = SparseFile(tmp_path, 10), os.pwrite, list[int]()
     closing = threading.Thread(target=file.close)
 

@@ -231,9 +231,7 @@ def reported(answer: httpx2.Response) -> WebDavRemote:
 @pytest.mark.parametrize(
     "href", ["http://[::1/x", "//[", "/dav/%00", "/dav/..%2fx", "/other/b.mp4"]
 )
-def test_an_address_that_cannot_be_read_is_refused_alone_and_a_weak_etag_is_none(
-    href: str,
-) -> None:
+def test_an_address_that_cannot_be_read_is_refused_alone_and_a_weak_etag_is_none(href):
     def row(address: str) -> str:
         return (
             f"<d:response><d:href>{address}</d:href><d:propstat><d:prop>"
@@ -250,7 +248,7 @@ def test_an_address_that_cannot_be_read_is_refused_alone_and_a_weak_etag_is_none
     assert found.refused == (href,)
 
 
-def test_an_account_is_its_address_and_its_user() -> None:
+def test_an_account_is_its_address_and_its_user():
     known = [("a/x", "anna"), ("a/x", "ben"), ("a/y", "anna"), ("a:81/x", "anna"), ("b/x", "anna")]
     found = [WebDavRemote(f"http://{url}", user, PASSWORD) for url, user in known]
 

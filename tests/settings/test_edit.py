@@ -16,7 +16,7 @@ def append_table(file: Path, key: str, values: dict[str, object]) -> None:
     write(file, changed(file, read_text(file), key, None, values))
 
 
-def test_comments_and_layout_stay_and_the_tables_follow(tmp_path: Path) -> None:
+def test_comments_and_layout_stay_and_the_tables_follow(tmp_path):
     file = tmp_path / "hevcq.toml"
     file.write_text(MINE)
     file.chmod(0o600)
@@ -33,7 +33,7 @@ def test_comments_and_layout_stay_and_the_tables_follow(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["hevcq.toml"]
 
 
-def test_a_missing_file_is_made_with_its_folder(tmp_path: Path) -> None:
+def test_a_missing_file_is_made_with_its_folder(tmp_path):
     file = tmp_path / "conf" / "hevcq.toml"
 
     append_table(file, "libraries", TV)
@@ -41,7 +41,7 @@ def test_a_missing_file_is_made_with_its_folder(tmp_path: Path) -> None:
     assert load(config=file).settings.libraries[0].keep_originals == 3
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_link_stays_a_link(tmp_path):
     real = tmp_path / "dotfiles" / "hevcq.toml"
     real.parent.mkdir()
     real.write_text(MINE)
@@ -63,9 +63,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         ("wrokers = 1\n", TV, "wrokers is unknown; did you mean 'workers'"),
     ],
 )
-def test_what_would_be_wrong_changes_nothing(
-    tmp_path: Path, text: str, values: dict[str, object], said: str
-) -> None:
+def test_what_would_be_wrong_changes_nothing(tmp_path, text, values, said):
     file = tmp_path / "hevcq.toml"
     file.write_text(text)
 
@@ -106,7 +104,7 @@ HAND_TV = {"name": "tv", "path": "/m/tv", "rules": [RULE]}
 HAND_B = {"name": "b", "path": "/m/b", "profiles": ["hevc"], "note": "[[libraries]]\n"}
 
 
-def test_a_change_of_one_table_leaves_every_other_line_as_it_was(tmp_path: Path) -> None:
+def test_a_change_of_one_table_leaves_every_other_line_as_it_was(tmp_path):
     file, after = tmp_path / "hevcq.toml", {**HAND_TV, "min_age": "7d", "path": "/m/shows"}
 
     text = changed(file, HAND, "libraries", HAND_TV, after)
@@ -117,7 +115,7 @@ def test_a_change_of_one_table_leaves_every_other_line_as_it_was(tmp_path: Path)
     assert 'codec = ["hevc"]  # gain' in text
 
 
-def test_rules_are_written_as_tables_and_taken_away_again(tmp_path: Path) -> None:
+def test_rules_are_written_as_tables_and_taken_away_again(tmp_path):
     file, text = tmp_path / "hevcq.toml", '[[libraries]]\nname = "b"\npath = "/b"\n'
     bare = {"name": "b", "path": "/b"}
     ruled = {**bare, "rules": [RULE, {"max_height": 480, "profile": "av1"}], "settle": "5m"}
@@ -129,13 +127,13 @@ def test_rules_are_written_as_tables_and_taken_away_again(tmp_path: Path) -> Non
     assert again.strip() == text.strip()
 
 
-def test_a_table_that_only_looks_like_one_is_left_to_the_person(tmp_path: Path) -> None:
+def test_a_table_that_only_looks_like_one_is_left_to_the_person(tmp_path):
     """The last library holds a line that looks like a header, in a text of several lines."""
     with pytest.raises(ConfigError, match="by hand"):
         changed(tmp_path / "hevcq.toml", HAND, "libraries", HAND_B, {**HAND_B, "path": "/c"})
 
 
-def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path: Path) -> None:
+def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path):
     file = tmp_path / "hevcq.toml"
     windows = {"windows": ["22:00-06:00"]}
 
@@ -147,6 +145,6 @@ def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path: Path) -> No
     assert changed(file, text, "schedule", windows, None).rstrip() == MINE.rstrip()
 
 
-def test_what_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_what_changed_meanwhile_is_not_overwritten(tmp_path):
     with pytest.raises(Conflict, match="nothing was saved"):
         changed(tmp_path / "hevcq.toml", HAND, "libraries", {"name": "tv"}, None)

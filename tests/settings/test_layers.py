@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_all(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    here, monkeypatch
 ):
     file = write(here / "my.toml", 'workers = 1\nffmpeg = "a"\nmin_free_mib = 7')
     monkeypatch.setenv("HEVCQ_CONFIG", str(file))
@@ -44,14 +44,14 @@ def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_al
     assert origins["stop_grace_s"] == "default"
 
 
-def test_ffprobe_is_the_one_beside_ffmpeg_or_that_of_the_path(here: Path):
+def test_ffprobe_is_the_one_beside_ffmpeg_or_that_of_the_path(here):
     assert Settings().ffprobe == Settings(ffmpeg=str(here / "ffmpeg")).ffprobe == "ffprobe"
     probe = write(here / "ffprobe", "")
     assert Settings(ffmpeg=str(here / "ffmpeg")).ffprobe == str(probe)
     assert Settings(ffmpeg="ffmpeg").ffprobe == "ffprobe"
 
 
-def test_a_file_in_the_current_folder_is_never_read(here: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_in_the_current_folder_is_never_read(here, monkeypatch):
     """It may have come with a download, and chooses programs, folders and services."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(here / "conf"))
     write(here / "hevcq.toml", 'workers = 6\nffmpeg = "./evil.sh"')
@@ -66,9 +66,7 @@ def test_a_file_in_the_current_folder_is_never_read(here: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("text", "path"), [("bin/ffmpeg", True), ("~/ffmpeg", True), ("ff", False)]
 )
-def test_a_program_given_as_a_path_is_relative_to_the_file(
-    here: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: bool
-):
+def test_a_program_given_as_a_path_is_relative_to_the_file(here, monkeypatch, text, path):
     monkeypatch.setenv("HOME", str(here / "me"))
     named = write(here / "conf" / "my.toml", f'ffmpeg = "{text}"')
 
@@ -78,9 +76,7 @@ def test_a_program_given_as_a_path_is_relative_to_the_file(
     assert found == (str(wanted) if path else text)
 
 
-def test_a_named_file_hides_the_usual_one_and_must_exist(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_named_file_hides_the_usual_one_and_must_exist(here, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(here))
     write(here / "hevcq" / "hevcq.toml", "workers = 6")
     named = write(here / "other.toml", "workers = 7")
@@ -92,7 +88,7 @@ def test_a_named_file_hides_the_usual_one_and_must_exist(
         load(config=here / "gone.toml")
 
 
-def test_a_path_in_a_file_is_relative_to_the_file_and_a_flag_to_where_one_stands(here: Path):
+def test_a_path_in_a_file_is_relative_to_the_file_and_a_flag_to_where_one_stands(here):
     named = write(here / "conf" / "my.toml", 'data_dir = "data"')
 
     assert load(config=named).settings.data_dir == here / "conf" / "data"
@@ -112,9 +108,7 @@ def test_a_path_in_a_file_is_relative_to_the_file_and_a_flag_to_where_one_stands
         ("zzz = 1", "zzz is unknown; known: backend, data_dir, "),
     ],
 )
-def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(
-    here: Path, text: str, said: str
-):
+def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(here, text, said):
     file = write(here / "my.toml", text)
 
     with pytest.raises(ConfigError) as caught:
@@ -148,13 +142,13 @@ def test_a_variable_that_is_none_or_has_a_wrong_value_is_refused_by_name(
 
 
 @pytest.mark.parametrize("name", ["HEVCQ_PROFILES", "HEVCQ_CRASH_AT", "HEVCQ_TEST_SEED"])
-def test_variables_that_are_not_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str):
+def test_variables_that_are_not_settings_are_left_alone(monkeypatch, name):
     monkeypatch.setenv(name, "1")
 
     assert load().settings == Settings()
 
 
-def test_every_wrong_value_is_reported_at_once(here: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_wrong_value_is_reported_at_once(here, monkeypatch):
     file = write(here / "my.toml", 'backend = "azure"\n[aws]\ntable = 3')
     monkeypatch.setenv("HEVCQ_CONFIG", str(file))
     monkeypatch.setenv("HEVCQ_STOP_GRACE_S", "-1")
@@ -169,9 +163,7 @@ def test_every_wrong_value_is_reported_at_once(here: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("layer", ["file", "environment"])
-def test_an_empty_folder_is_the_default_and_never_the_current_one(
-    here: Path, monkeypatch: pytest.MonkeyPatch, layer: str
-):
+def test_an_empty_folder_is_the_default_and_never_the_current_one(here, monkeypatch, layer):
     def give(key: str) -> None:
         if layer == "file":
             monkeypatch.setenv("HEVCQ_CONFIG", str(write(here / "my.toml", f'{key} = ""')))
@@ -195,7 +187,7 @@ def test_an_empty_folder_is_the_default_and_never_the_current_one(
         (b"aws = 1", r"aws in .*hevcq\.toml is a table: write \[aws\]"),
     ],
 )
-def test_a_file_with_wrong_content_is_refused(here: Path, content: bytes, said: str):
+def test_a_file_with_wrong_content_is_refused(here, content, said):
     file = here / "hevcq.toml"
     file.write_bytes(content)
 
@@ -207,9 +199,7 @@ SAMPLES = {int: "3", float: "3", bool: "false"}
 """A value of each kind of setting."""
 
 
-def test_every_setting_has_a_description_and_a_variable_that_sets_it(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_every_setting_has_a_description_and_a_variable_that_sets_it(monkeypatch):
     for key, field in leaves(Settings):
         assert field.description, key
         assert variable(key).startswith("HEVCQ_")
@@ -235,7 +225,7 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     assert all(origin.startswith("environment HEVCQ_") for origin in origins.values())
 
 
-def test_paths_are_a_table_of_folders_also_with_dots_in_their_names(here: Path, monkeypatch):
+def test_paths_are_a_table_of_folders_also_with_dots_in_their_names(here, monkeypatch):
     text = 'backend = "postgres"\n[paths]\n"/srv/my.media" = "/mnt/nas"\n'
     monkeypatch.setenv("HEVCQ_CONFIG", str(write(here / "my.toml", text)))
     assert load().settings.paths == {Path("/srv/my.media"): Path("/mnt/nas")}
@@ -266,9 +256,7 @@ def test_paths_that_give_a_file_two_names_are_refused(monkeypatch, paths, backen
 
 
 @pytest.mark.parametrize("text", ["720p,hevc", '["720p", "hevc"]', " 720p, hevc,720p,"])
-def test_the_usual_profiles_are_one_variable_or_a_list_in_the_file(
-    here: Path, monkeypatch: pytest.MonkeyPatch, text: str
-):
+def test_the_usual_profiles_are_one_variable_or_a_list_in_the_file(here, monkeypatch, text):
     assert load().settings.ingest.profiles == ("hevc",)
     file = write(here / "my.toml", '[ingest]\nprofiles = ["1080p", "hevc"]')
     monkeypatch.setenv("HEVCQ_CONFIG", str(file))
@@ -279,7 +267,7 @@ def test_the_usual_profiles_are_one_variable_or_a_list_in_the_file(
     assert load().settings.ingest.profiles == ("720p", "hevc")
 
 
-def test_a_list_that_names_no_profile_at_all_is_reported_where_it_is(monkeypatch) -> None:
+def test_a_list_that_names_no_profile_at_all_is_reported_where_it_is(monkeypatch):
     """It would leave a farm without profiles, and each command to say that there are none."""
     monkeypatch.setenv("HEVCQ_BACKEND", "aws")
     monkeypatch.setenv("HEVCQ_AWS__PROFILES", "()")
@@ -288,7 +276,7 @@ def test_a_list_that_names_no_profile_at_all_is_reported_where_it_is(monkeypatch
         _ = App(load().settings).profiles
 
 
-def test_files_beside_videos_are_refused_where_no_media_folder_is(here: Path, monkeypatch) -> None:
+def test_files_beside_videos_are_refused_where_no_media_folder_is(here, monkeypatch):
     shipped = (installed_folder() / "hevc.yaml").read_text()
     write(here / "profiles" / "hevc.yaml", f"{shipped}\nsubtitles: {{beside: true}}\n")
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(here / "profiles"))

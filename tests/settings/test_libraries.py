@@ -19,7 +19,7 @@ def read(folder: Path, text: str) -> tuple[Library, ...]:
     return load(config=file).settings.libraries
 
 
-def test_a_library_needs_a_name_and_a_path_which_is_relative_to_the_file(tmp_path: Path) -> None:
+def test_a_library_needs_a_name_and_a_path_which_is_relative_to_the_file(tmp_path):
     mirror = '[[libraries]]\nname = "B 2"\npath = "~/b"\nplace = "mirror"\noutput = "out"\n'
 
     tv, other = read(tmp_path, TV + mirror)
@@ -28,7 +28,7 @@ def test_a_library_needs_a_name_and_a_path_which_is_relative_to_the_file(tmp_pat
     assert (other.path, other.output) == (Path.home() / "b", tmp_path / "out")
 
 
-def test_quantities_are_read_as_numbers_and_rules_name_their_profiles(tmp_path: Path) -> None:
+def test_quantities_are_read_as_numbers_and_rules_name_their_profiles(tmp_path):
     rules = '[[libraries.rules]]\nmin_bitrate = "8 Mbps"\nprofile = "1080p"\n'
 
     (tv,) = read(tmp_path, TV + 'profiles = ["hevc"]\nmin_age = "7d"\n' + rules)
@@ -60,7 +60,7 @@ def test_quantities_are_read_as_numbers_and_rules_name_their_profiles(tmp_path: 
         ("libraries = [3]", r"libraries no\. 1 must be a table, got 3"),
     ],
 )
-def test_a_wrong_library_is_refused_with_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_library_is_refused_with_one_sentence(tmp_path, text, said):
     with pytest.raises(ConfigError, match=said) as caught:
         read(tmp_path, text)
 
@@ -68,7 +68,7 @@ def test_a_wrong_library_is_refused_with_one_sentence(tmp_path: Path, text: str,
     assert "my.toml" in str(caught.value)
 
 
-def test_units_are_the_usual_ones() -> None:
+def test_units_are_the_usual_ones():
     assert [seconds(text) for text in ("", "90s", "1.5h", "2h30m", "2w")] == [
         0,
         90,
@@ -82,7 +82,7 @@ def test_units_are_the_usual_ones() -> None:
     assert [saving(text) for text in ("", "500MiB", "20%")] == [0, 500 << 20, 0.2]
 
 
-def test_a_file_belongs_to_the_library_whose_folder_holds_it() -> None:
+def test_a_file_belongs_to_the_library_whose_folder_holds_it():
     tv = Library(name="tv", path=Path("/media/tv"))
 
     assert library_of((tv,), Path("/media/tv/a/b.mkv")) is tv
@@ -90,7 +90,7 @@ def test_a_file_belongs_to_the_library_whose_folder_holds_it() -> None:
     assert library_of(Settings(libraries=(tv,)).libraries, Path("/media/tv")) is tv
 
 
-def test_the_documentation_names_every_key(request: pytest.FixtureRequest) -> None:
+def test_the_documentation_names_every_key(request):
     text = (request.config.rootpath / "docs" / "home" / "service.md").read_text()
     rows = "".join(line for line in text.splitlines() if line.startswith("| `"))
 
@@ -113,11 +113,11 @@ NOW = 1_700_000_000.0
         ("2023-11-14T22:13:20Z", NOW),
     ],
 )
-def test_a_moment_is_a_duration_or_an_iso_time(text: str, expected: float) -> None:
+def test_a_moment_is_a_duration_or_an_iso_time(text, expected):
     assert past_time(text, NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2x", "-2d", "2023-13-01", "1e99d"])
-def test_any_other_moment_is_refused(text: str) -> None:
+def test_any_other_moment_is_refused(text):
     with pytest.raises(UsageError, match="neither"):
         past_time(text, NOW)

@@ -21,7 +21,7 @@ def media(tmp_path: Path) -> Path:
     return made
 
 
-def test_hidden_system_and_own_folders_are_left_out_and_links_out_are_closed(media: Path):
+def test_hidden_system_and_own_folders_are_left_out_and_links_out_are_closed(media):
     found = {each.name: each for each in subfolders(media, [media], media / "own")}
 
     assert set(found) == {"Films", "<b>bold", "inside", "out", "b\udce4d"}
@@ -35,7 +35,7 @@ def test_hidden_system_and_own_folders_are_left_out_and_links_out_are_closed(med
     "asked",
     ["..", "out", "out/secret", ".hidden", ".hidden/inside", "own/store", "clip.mkv", "gone"],
 )
-def test_what_is_not_to_be_seen_is_refused(media: Path, tmp_path: Path, asked: str):
+def test_what_is_not_to_be_seen_is_refused(media, tmp_path, asked):
     (tmp_path / "secret").mkdir()
 
     with pytest.raises(UsageError):
@@ -51,7 +51,7 @@ def test_a_root_of_the_system_shows_none_of_its_folders():
 
 
 def test_without_a_setting_home_and_disks_are_roots_but_no_mounts_of_the_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path, monkeypatch
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     mounts = ["/", "/proc", "/etc/hosts", "/dev/shm", "/usr/share", "/srv", "/run/user/0"]

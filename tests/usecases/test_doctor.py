@@ -1,7 +1,6 @@
 """What the doctor finds of settings, clocks and queues that no command line here can have."""
 
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -39,9 +38,7 @@ def away(_app):
         ({}, {}, "profile hevc", "ok one second of picture and sound"),
     ],
 )
-def test_what_the_doctor_finds(
-    tmp_path: Path, monkeypatch, settings, changes, check: str, says: str
-) -> None:
+def test_what_the_doctor_finds(tmp_path, monkeypatch, settings, changes, check, says):
     clock = ManualClock(EARLIEST + 1)
     backend = replace(memory_backend(clock), **{k: v for k, v in changes.items() if k == "queues"})
     given = Settings(data_dir=tmp_path, min_free_mib=0, **settings)

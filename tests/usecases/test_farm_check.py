@@ -39,9 +39,7 @@ def nothing_left(farm: Farm) -> bool:
     return not [*farm.store.list("DONE/"), *farm.letters()] and not depth.ready + depth.in_flight
 
 
-def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_letter(
-    farm: Farm,
-) -> None:
+def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_letter(farm):
     farm.encoder.errors["verify"] = [VerificationFailed("G4: frame 3 differs.")] * 9
 
     ((ok, detail),) = checked(farm)
@@ -52,7 +50,7 @@ def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_let
     assert nothing_left(farm)
 
 
-def test_a_rendition_that_is_not_there_stops_at_publishing(farm: Farm) -> None:
+def test_a_rendition_that_is_not_there_stops_at_publishing(farm):
     def lose() -> None:
         farm.handle()
         for each in list(farm.store.list("DONE/")):
@@ -69,7 +67,7 @@ def test_a_rendition_that_is_not_there_stops_at_publishing(farm: Farm) -> None:
     assert "stopped at the publish" in found.detail
 
 
-def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm: Farm) -> None:
+def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm):
     class Queues(dict):
         def __missing__(self, profile: str) -> None:
             raise ConfigError(f"There is no queue {profile}.", remedy="Make it.")
@@ -89,7 +87,7 @@ def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm: Farm) -> None:
     ]
 
 
-def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm: Farm) -> None:
+def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm):
     def interrupt() -> None:
         raise KeyboardInterrupt
 

@@ -96,8 +96,8 @@ def gates_fail(bench: Bench) -> None:
 
 @pytest.mark.parametrize("remembered", [True, False])
 def test_a_sound_rendition_is_done_and_costs_nothing_the_second_time(
-    bench: Bench, target: Path, digests: list[str], remembered: bool
-) -> None:
+    bench, target, digests, remembered
+):
     if not remembered:
         forget(bench)
 
@@ -108,9 +108,7 @@ def test_a_sound_rendition_is_done_and_costs_nothing_the_second_time(
 
 
 @pytest.mark.parametrize("remembered", [True, False])
-def test_a_rendition_zeroed_to_97_percent_is_not_done(
-    bench: Bench, target: Path, remembered: bool
-) -> None:
+def test_a_rendition_zeroed_to_97_percent_is_not_done(bench, target, remembered):
     if not remembered:
         forget(bench)
     zeroed(target)
@@ -122,9 +120,7 @@ def test_a_rendition_zeroed_to_97_percent_is_not_done(
     assert "hevcq retry" in item.reason
 
 
-def test_a_swapped_rendition_with_an_edited_certificate_is_compared_by_the_gates(
-    bench: Bench, target: Path
-) -> None:
+def test_a_swapped_rendition_with_an_edited_certificate_is_compared_by_the_gates(bench, target):
     forget(bench)
     target.write_bytes(b"x" * len(CONTENT))
     edited(target, rendition_sha256=FileSystem().digest(target))
@@ -139,9 +135,7 @@ def test_a_swapped_rendition_with_an_edited_certificate_is_compared_by_the_gates
     )
 
 
-def test_a_rendition_whose_certificate_nobody_knows_is_compared_by_the_gates_once(
-    bench: Bench, target: Path
-) -> None:
+def test_a_rendition_whose_certificate_nobody_knows_is_compared_by_the_gates_once(bench, target):
     lost(bench)
 
     assert planned(bench).disposition is Disposition.DONE
@@ -153,9 +147,7 @@ def test_a_rendition_whose_certificate_nobody_knows_is_compared_by_the_gates_onc
     assert bench.encoder.calls.count("verify") == 2, "another certificate is another claim"
 
 
-def test_a_source_that_was_changed_since_without_a_record_is_not_done(
-    bench: Bench, target: Path, digests: list[str]
-) -> None:
+def test_a_source_that_was_changed_since_without_a_record_is_not_done(bench, target, digests):
     source = bench.media / "a.mp4"
     forget(bench)
     os.utime(source, ns=(1, 1))
@@ -176,9 +168,7 @@ def replacing(tmp_path: Path) -> Bench:
     return bench
 
 
-def test_an_original_goes_for_what_a_fleet_made_only_after_the_gates_on_this_machine(
-    replacing: Bench,
-) -> None:
+def test_an_original_goes_for_what_a_fleet_made_only_after_the_gates_on_this_machine(replacing):
     job = replacing.queue(replacing.video())
     replacing.work(job)
 
@@ -189,9 +179,7 @@ def test_an_original_goes_for_what_a_fleet_made_only_after_the_gates_on_this_mac
     assert done.retained is not None
 
 
-def test_an_original_goes_for_what_this_machine_made_without_another_run_of_the_gates(
-    tmp_path: Path,
-) -> None:
+def test_an_original_goes_for_what_this_machine_made_without_another_run_of_the_gates(tmp_path):
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
     bench.place(bench.video())
 
@@ -199,9 +187,7 @@ def test_an_original_goes_for_what_this_machine_made_without_another_run_of_the_
 
 
 @pytest.mark.parametrize("why", ["a gate fails", "no profile", "unreadable"])
-def test_an_original_stays_where_a_rendition_cannot_be_proven_here(
-    replacing: Bench, why: str
-) -> None:
+def test_an_original_stays_where_a_rendition_cannot_be_proven_here(replacing, why):
     item = replacing.video()
     job = replacing.queue(item)
     replacing.work(job)
@@ -220,9 +206,7 @@ def test_an_original_stays_where_a_rendition_cannot_be_proven_here(
     assert replacing.catalog.placement(job.job_id).state is PlacementState.REFUSED
 
 
-def test_a_file_written_to_while_it_is_hashed_is_not_remembered(
-    bench: Bench, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_written_to_while_it_is_hashed_is_not_remembered(bench, target, monkeypatch):
     digest = FileSystem.digest
 
     def slow(self: FileSystem, path: Path) -> str:

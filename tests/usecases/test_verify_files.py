@@ -78,7 +78,7 @@ def pair(tmp_path: Path) -> Pair:
     return Pair(tmp_path)
 
 
-def test_the_certificate_in_the_library_or_beside_it_is_found(pair: Pair) -> None:
+def test_the_certificate_in_the_library_or_beside_it_is_found(pair):
     beside = pair.rendition.with_name(f"{pair.rendition.name}.certificate.json")
     beside.write_text(pair.proof.to_json())
     assert pair.found() == pair.proof
@@ -88,9 +88,7 @@ def test_the_certificate_in_the_library_or_beside_it_is_found(pair: Pair) -> Non
     assert pair.found() == pair.proof
 
 
-def test_a_rendition_that_was_cut_short_does_not_pass_for_one_without_a_certificate(
-    pair: Pair,
-) -> None:
+def test_a_rendition_that_was_cut_short_does_not_pass_for_one_without_a_certificate(pair):
     pair.keep(pair.proof)
     pair.rendition.write_bytes(b"rendi")
 
@@ -99,7 +97,7 @@ def test_a_rendition_that_was_cut_short_does_not_pass_for_one_without_a_certific
     assert pair.found() is None
 
 
-def test_a_named_certificate_that_cannot_be_read_or_is_none_is_reported(pair: Pair) -> None:
+def test_a_named_certificate_that_cannot_be_read_or_is_none_is_reported(pair):
     path = pair.root / "proof.json"
     with pytest.raises(UsageError, match=r"Cannot read the certificate .*proof\.json: No such"):
         pair.found(path)
@@ -132,7 +130,7 @@ def verified(
     )
 
 
-def test_a_set_is_verified_whole_with_the_digest_of_each_file(of_set: Pair) -> None:
+def test_a_set_is_verified_whole_with_the_digest_of_each_file(of_set):
     report = verified(of_set, of_set.proof)
     assert report.passed
     assert [g.file for g in report.gates if g.gate is Gate.G9] == ["", "1.m4s"]
@@ -146,7 +144,7 @@ def test_a_set_is_verified_whole_with_the_digest_of_each_file(of_set: Pair) -> N
     )
 
 
-def test_a_set_and_one_file_are_told_apart(of_set: Pair) -> None:
+def test_a_set_and_one_file_are_told_apart(of_set):
     with pytest.raises(UsageError, match="is a set of files, which the profile hevc does not make"):
         verified(of_set, None, HEVC)
     of_set.rendition = of_set.root / "a.mp4"
@@ -154,7 +152,7 @@ def test_a_set_and_one_file_are_told_apart(of_set: Pair) -> None:
         verified(of_set, None)
 
 
-def test_a_gate_that_the_certificate_does_not_record_is_unknown(pair: Pair) -> None:
+def test_a_gate_that_the_certificate_does_not_record_is_unknown(pair):
     proof = pair.certified(gates=tuple(g for g in pair.proof.gates if g.gate is not Gate.G1))
     report = verified(pair, proof, HEVC)
     first = next(g for g in report.gates if g.gate is Gate.G1)
@@ -163,9 +161,7 @@ def test_a_gate_that_the_certificate_does_not_record_is_unknown(pair: Pair) -> N
 
 
 @pytest.mark.parametrize(("which", "gate"), [("source", Gate.G0), ("rendition", Gate.G9)])
-def test_other_bytes_than_the_certificate_names_do_not_pass(
-    pair: Pair, which: str, gate: Gate
-) -> None:
+def test_other_bytes_than_the_certificate_names_do_not_pass(pair, which, gate):
     assert verified(pair, pair.proof, HEVC).passed
     getattr(pair, which).write_bytes(b"one bit more")
     report = verified(pair, pair.proof, HEVC)
@@ -174,14 +170,14 @@ def test_other_bytes_than_the_certificate_names_do_not_pass(
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.UNKNOWN, Outcome.NOT_SMALLER])
-def test_any_gate_that_does_not_pass_fails_the_pair(pair: Pair, outcome: Outcome) -> None:
+def test_any_gate_that_does_not_pass_fails_the_pair(pair, outcome):
     encoder = FakeEncoder()
     assert verified(pair, None, HEVC, encoder).passed
     encoder.gates = passed(GateResult(gate=Gate.G4, outcome=outcome, detail="why"))
     assert not verified(pair, None, HEVC, encoder).passed
 
 
-def test_a_file_of_a_set_that_is_gone_fails_it(of_set: Pair) -> None:
+def test_a_file_of_a_set_that_is_gone_fails_it(of_set):
     encoder = FakeEncoder()
     encoder.verify = lambda *_, **__: ()
     (of_set.rendition.parent / "v360" / "1.m4s").unlink()

@@ -30,7 +30,7 @@ GIB = 1 << 30
         (3.5, 64 * GIB, 2, 1),
     ],
 )
-def test_cores_and_memory_bound_the_slots(cores: float, memory: int, slots: int, threads: int):
+def test_cores_and_memory_bound_the_slots(cores, memory, slots, threads):
     found = capacity(cores=cores, memory=memory)
 
     assert (found.slots, found.threads) == (slots, threads)
@@ -41,12 +41,12 @@ def write(folder: Path, name: str, text: str) -> Path:
     return folder
 
 
-def test_a_containers_quota_bounds_the_cores(tmp_path: Path):
+def test_a_containers_quota_bounds_the_cores(tmp_path):
     assert usable_cores(write(tmp_path, "cpu.max", "50000 100000\n")) == 0.5
 
 
 @pytest.mark.parametrize("text", ["max 100000\n", "", "x y", "1 0", "900000000 100000"])
-def test_no_quota_means_every_core_of_the_affinity(tmp_path: Path, text: str):
+def test_no_quota_means_every_core_of_the_affinity(tmp_path, text):
     assert usable_cores(write(tmp_path, "cpu.max", text)) == usable_cores(tmp_path / "none")
 
 
@@ -58,7 +58,7 @@ def test_work_takes_longer_where_others_want_the_cores_too(cores, load, all_core
     assert slowdown(cores, load=load, all_cores=all_cores) == pytest.approx(expected)
 
 
-def test_a_containers_limit_bounds_the_memory(tmp_path: Path):
+def test_a_containers_limit_bounds_the_memory(tmp_path):
     assert usable_memory(write(tmp_path, "memory.max", f"{GIB}\n")) == GIB
     whole = usable_memory(tmp_path / "none")
     assert usable_memory(write(tmp_path, "memory.max", "max\n")) == whole
@@ -66,7 +66,7 @@ def test_a_containers_limit_bounds_the_memory(tmp_path: Path):
 
 
 @pytest.mark.parametrize("limited", ["", "system.slice", "system.slice/hevcq.service"])
-def test_every_group_above_a_service_bounds_it(tmp_path: Path, limited: str):
+def test_every_group_above_a_service_bounds_it(tmp_path, limited):
     """Without a container the limits lie in the groups that systemd makes, not in the root."""
     membership = write(tmp_path, "self", "0::/system.slice/hevcq.service\n") / "self"
     (tmp_path / "system.slice" / "hevcq.service").mkdir(parents=True)
@@ -78,7 +78,7 @@ def test_every_group_above_a_service_bounds_it(tmp_path: Path, limited: str):
 
 
 @pytest.mark.parametrize("text", ["", "0::/", "0::/../outside", "4:memory:/x", "no words"])
-def test_a_group_that_cannot_be_told_leaves_the_roots_bounds(tmp_path: Path, text: str):
+def test_a_group_that_cannot_be_told_leaves_the_roots_bounds(tmp_path, text):
     inside = tmp_path / "cgroup"
     (tmp_path / "outside").mkdir()
     inside.mkdir()

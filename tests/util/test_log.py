@@ -34,7 +34,7 @@ def test_bound_names_are_on_every_line_of_the_context_and_on_none_after_it():
 @pytest.mark.parametrize(
     "name", ["\x1b]0;title\x07\x1b[2J.mp4", "a\x0bfake", "a\nfake", "a\u2028b\u202e", "\udcff"]
 )
-def test_a_strangers_name_neither_breaks_a_line_nor_controls_the_terminal(style: str, name: str):
+def test_a_strangers_name_neither_breaks_a_line_nor_controls_the_terminal(style, name):
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="utf-8")
     log.configure("info", style, stream)

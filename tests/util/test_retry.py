@@ -45,7 +45,7 @@ class Calls:
         (2, 0.0, [0.0, 0.25, 0.75]),
     ],
 )
-def test_each_wait_is_twice_the_one_before_and_jittered_by_half(failures, random, at) -> None:
+def test_each_wait_is_twice_the_one_before_and_jittered_by_half(failures, random, at):
     calls = Calls(failures)
 
     assert calls.retried(random=random) == "answer"
@@ -54,7 +54,7 @@ def test_each_wait_is_twice_the_one_before_and_jittered_by_half(failures, random
     assert calls.noted == list(range(1, failures + 1))
 
 
-def test_the_last_attempt_s_error_is_raised() -> None:
+def test_the_last_attempt_s_error_is_raised():
     calls = Calls(9)
 
     with pytest.raises(Refused, match="failure 3"):
@@ -66,6 +66,6 @@ def test_the_last_attempt_s_error_is_raised() -> None:
 @pytest.mark.parametrize(
     ("failures", "most_s"), [(0, 1), (1, 2), (4, 16), (5, 30), (6, 30), (10**9, 30)]
 )
-def test_a_failing_poll_waits_up_to_half_a_minute(failures, most_s) -> None:
+def test_a_failing_poll_waits_up_to_half_a_minute(failures, most_s):
     assert POLL_FAILED.wait_s(failures, lambda: 1.0) == most_s
     assert POLL_FAILED.wait_s(failures, lambda: 0.0) == most_s / 2

@@ -36,7 +36,7 @@ def reported(heard: socket.socket) -> list[str]:
             return found
 
 
-def test_each_state_is_one_datagram(listening: tuple[socket.socket, str]) -> None:
+def test_each_state_is_one_datagram(listening):
     heard, address = listening
     tell = Notifier(address, 0.0, ManualClock())
 
@@ -55,9 +55,7 @@ def test_each_state_is_one_datagram(listening: tuple[socket.socket, str]) -> Non
     ]
 
 
-def test_signs_of_life_come_three_times_in_the_interval_and_not_more_often(
-    listening: tuple[socket.socket, str],
-) -> None:
+def test_signs_of_life_come_three_times_in_the_interval_and_not_more_often(listening):
     heard, address = listening
     clock = ManualClock()
     tell = Notifier(address, 30.0, clock)
@@ -69,7 +67,7 @@ def test_signs_of_life_come_three_times_in_the_interval_and_not_more_often(
     assert reported(heard) == ["WATCHDOG=1"] * 6
 
 
-def test_the_environment_says_where_and_how_often(listening: tuple[socket.socket, str]) -> None:
+def test_the_environment_says_where_and_how_often(listening):
     heard, address = listening
     clock = ManualClock()
     given = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7"}
@@ -81,7 +79,7 @@ def test_the_environment_says_where_and_how_often(listening: tuple[socket.socket
     assert reported(heard) == []
 
 
-def test_without_systemd_nothing_is_sent_and_nothing_fails(tmp_path: Path) -> None:
+def test_without_systemd_nothing_is_sent_and_nothing_fails(tmp_path):
     notifier_of({}, 1, ManualClock()).ready()
     Notifier(str(tmp_path / "nobody"), 1.0, ManualClock()).ready()
 

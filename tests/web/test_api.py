@@ -31,7 +31,6 @@ from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock, make_clip
-from support.jobs import Farm
 from support.standin import Quiet, running
 from support.videos import CLIP, VideoBench
 
@@ -44,13 +43,11 @@ def bench(opened: App, tmp_path: Path) -> VideoBench:
     return VideoBench(tmp_path, video_farm(opened))
 
 
-def test_the_description_in_the_docs_is_that_of_the_code() -> None:
+def test_the_description_in_the_docs_is_that_of_the_code():
     assert TARGET.read_text(encoding="utf-8") == rendered(), "run scripts/write_openapi.py"
 
 
-def test_a_video_from_its_upload_to_its_end(
-    ann: TestClient, bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_a_video_from_its_upload_to_its_end(ann, bench, as_person):
     begun = ann.post(f"{API}/uploads", json=WANTED)
     assert begun.status_code == 201
     upload = begun.json()
@@ -83,9 +80,7 @@ def test_a_video_from_its_upload_to_its_end(
     assert ann.get(f"{API}/usage").json()["videos"] == 0
 
 
-def test_anothers_video_is_not_there_and_an_operator_sees_all(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_anothers_video_is_not_there_and_an_operator_sees_all(bench, as_person):
     video, upload = bench.done(profiles=("hevc",)), bench.request()
     bob, operator = as_person("bob"), as_person("op")
     where = f"{API}/videos/{video.video_id}"
@@ -129,7 +124,7 @@ def every(client: TestClient, what: str) -> list[dict[str, Any]]:
             return found
 
 
-def test_pages_follow_the_cursor(ann: TestClient, bench: VideoBench) -> None:
+def test_pages_follow_the_cursor(ann, bench):
     for number in range(5):
         bench.request(title=f"V{number}")
         bench.clock.advance(1)
@@ -139,7 +134,7 @@ def test_pages_follow_the_cursor(ann: TestClient, bench: VideoBench) -> None:
     assert ann.get(f"{API}/videos", params={"status": "done"}).json()["videos"] == []
 
 
-def test_a_bad_upload_is_refused_in_a_sentence(ann: TestClient, opened: App) -> None:
+def test_a_bad_upload_is_refused_in_a_sentence(ann, opened):
     for body, status in (
         ({"size": 0}, 422),
         ({"size": "10"}, 422),
@@ -160,7 +155,7 @@ def test_a_bad_upload_is_refused_in_a_sentence(ann: TestClient, opened: App) -> 
     assert video_farm(opened).videos.usage().videos == 0
 
 
-def test_a_body_that_is_no_request_is_refused(ann: TestClient) -> None:
+def test_a_body_that_is_no_request_is_refused(ann):
     for content, kind, status in (
         (b"{", "application/json", 400),
         (b"\xff", "application/json", 400),
@@ -175,9 +170,7 @@ def test_a_body_that_is_no_request_is_refused(ann: TestClient) -> None:
         assert answer.status_code == answer.json()["status"] == status, content[:20]
 
 
-def test_operators_follow_jobs_and_queue_failed_ones_again(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_operators_follow_jobs_and_queue_failed_ones_again(bench, as_person):
     operator = as_person("op")
     bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
     video = bench.upload(profiles=("hevc",))
@@ -204,9 +197,7 @@ def test_operators_follow_jobs_and_queue_failed_ones_again(
     assert bench.now(video).status is VideoStatus.PROCESSING
 
 
-def test_a_failed_video_of_a_library_is_kept_as_it_is(
-    as_person: Callable[[str], TestClient], farm: Farm, bench: VideoBench
-) -> None:
+def test_a_failed_video_of_a_library_is_kept_as_it_is(as_person, farm, bench):
     operator = as_person("op")
     _, torn = farm.buried("torn.mp4", FailureClass.DAMAGED)
     bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
@@ -220,9 +211,7 @@ def test_a_failed_video_of_a_library_is_kept_as_it_is(
         assert operator.post(f"{API}/jobs/{each}/keep").status_code == 409
 
 
-def test_a_token_allows_its_scopes_and_nothing_else(
-    visit: Callable[..., TestClient], bench: VideoBench, opened: App
-) -> None:
+def test_a_token_allows_its_scopes_and_nothing_else(visit, bench, opened):
     client = visit(auth="none")
     tokens = ProgramTokens(opened.accounts, opened.clock)
     token = tokens.create("t", "ann", [Scope.READ], days=1)
@@ -246,9 +235,7 @@ def test_a_token_allows_its_scopes_and_nothing_else(
     assert bench.now(video) == video
 
 
-def test_programs_see_what_the_board_shows(
-    as_person: Callable[[str], TestClient], opened: App, farm: Farm, tmp_path: Path
-) -> None:
+def test_programs_see_what_the_board_shows(as_person, opened, farm, tmp_path):
     job = farm.running("film.mp4")
     progress = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=600.0)
     opened.backend.ledger.progress(job.job_id, job.fence, progress)
@@ -323,7 +310,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-def test_what_cannot_be_submitted_is_said(nas: TestClient, media: Path):
+def test_what_cannot_be_submitted_is_said(nas, media):
     (media / "secret.mkv").touch()
     (media / "Shows" / "out").symlink_to(media)
     (media / "Shows" / "notes.mkv").write_text("no video")
@@ -337,9 +324,7 @@ def test_what_cannot_be_submitted_is_said(nas: TestClient, media: Path):
         assert words in answer.json()["detail"]
 
 
-def test_only_operators_and_their_tokens_submit(
-    visit: Callable[..., TestClient], opened: App, clock: ManualClock, media: Path
-):
+def test_only_operators_and_their_tokens_submit(visit, opened, clock, media):
     for scopes in ((Scope.READ,), (Scope.UPLOAD, Scope.MANAGE)):
         client = program(visit, opened, clock, *scopes)
         assert client.post(JOBS, json={"path": "/a"}).status_code == 403
@@ -347,9 +332,7 @@ def test_only_operators_and_their_tokens_submit(
 
 
 @pytest.mark.media
-def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(
-    nas: TestClient, media: Path
-):
+def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(nas, media):
     clip = make_clip(media / "Shows" / "Season 01", name="E01 <b>.mkv", size="1920x1080")
 
     (first,) = nas.post(JOBS, json={"path": str(clip), "profiles": ["720p"]}).json()
@@ -363,7 +346,7 @@ def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(
 
 
 @pytest.mark.media
-def test_what_is_no_video_is_unreadable_and_makes_no_job(nas: TestClient, media: Path):
+def test_what_is_no_video_is_unreadable_and_makes_no_job(nas, media):
     (media / "Shows" / "notes.mkv").write_text("no video")
 
     (found,) = nas.post(JOBS, json={"path": str(media / "Shows" / "notes.mkv")}).json()
@@ -374,7 +357,7 @@ def test_what_is_no_video_is_unreadable_and_makes_no_job(nas: TestClient, media:
 
 @pytest.mark.media
 @pytest.mark.parametrize("sender", ["sonarr", "radarr"])
-def test_the_webhook_of_an_import_queues_its_file(nas: TestClient, media: Path, sender: str):
+def test_the_webhook_of_an_import_queues_its_file(nas, media, sender):
     clip = make_clip(media / "Shows" / "Season 01", name="imported.mkv", size="1920x1080")
     body = json.dumps(RECORDED[sender]).replace("IMPORTED", str(clip))
 
@@ -389,7 +372,7 @@ def test_the_webhook_of_an_import_queues_its_file(nas: TestClient, media: Path, 
 
 
 @pytest.mark.media
-def test_an_upgrade_is_queued_beside_the_job_of_what_it_replaces(nas: TestClient, media: Path):
+def test_an_upgrade_is_queued_beside_the_job_of_what_it_replaces(nas, media):
     season = media / "Shows" / "Season 01"
     old = make_clip(season, name="imported.mkv", size="1920x1080")
     body = {**RECORDED["sonarr"], "isUpgrade": True, "deletedFiles": [{"path": str(old)}]}
@@ -428,7 +411,7 @@ def script(address: str, token: str) -> str:
 
 @pytest.mark.media
 @pytest.mark.skipif(not shutil.which("jq") or not shutil.which("curl"), reason="needs jq and curl")
-def test_the_custom_script_of_the_recipe_does_what_it_says(nas: TestClient, media: Path):
+def test_the_custom_script_of_the_recipe_does_what_it_says(nas, media):
     season = media / "Shows" / "Season 01"
     names = ("A [1080p] *'.mkv", 'B "2".mkv', "C.mkv", "D.mkv")
     clips = [str(make_clip(season, name=name, size="1920x1080")) for name in names]
@@ -465,7 +448,7 @@ def test_the_custom_script_of_the_recipe_does_what_it_says(nas: TestClient, medi
 
 
 @pytest.mark.parametrize("sender", ["test", "grab"])
-def test_their_test_and_other_events_do_nothing(nas: TestClient, sender: str):
+def test_their_test_and_other_events_do_nothing(nas, sender):
     answer = nas.post(f"{JOBS}/imported", json=RECORDED[sender])
 
     assert (answer.status_code, answer.json()) == (200, [])

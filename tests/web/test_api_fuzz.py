@@ -59,5 +59,5 @@ def fuzz(api: Any, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), EVERY)
-def test_it_keeps_its_word(api: Any, method: str, path: str) -> None:
+def test_it_keeps_its_word(api, method, path):
     fuzz(api, method, path)

@@ -25,7 +25,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.media
 @pytest.mark.timeout(300)
-def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
+def test_an_evening_with_the_page(site, tmp_path):
     server = site.serve()
     clip, notes, path = (tmp_path / name for name in ("Garden.mkv", "notes.mp4", "Path.mkv"))
     make_large_clip(clip)
@@ -74,9 +74,7 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.media
 @pytest.mark.timeout(120)
-def test_several_files_are_sent_two_at_a_time_and_a_failed_one_again_alone(
-    site: Site, tmp_path: Path
-) -> None:
+def test_several_files_are_sent_two_at_a_time_and_a_failed_one_again_alone(site, tmp_path):
     server = site.serve()
     clips = [tmp_path / f"{name}.mp4" for name in ("ape", "bee", "cat", "dog", "eel")]
     for clip in clips:

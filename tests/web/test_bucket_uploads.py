@@ -190,13 +190,7 @@ def came(app: App, title: str) -> tuple[Video, bytes]:
     return video, httpx2.get(str(at)).raise_for_status().content
 
 
-def test_a_browser_sends_parts_to_the_bucket(
-    page: tuple[App, str],
-    bucket: tuple[StrictS3, str],
-    aws: Farm,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_browser_sends_parts_to_the_bucket(page, bucket, aws, tmp_path, monkeypatch):
     app, address = page
     monkeypatch.setattr(s3_files, "PART_BYTES", PART_BYTES)
     small, large = tmp_path / "small.mp4", tmp_path / "large.mp4"
@@ -225,7 +219,7 @@ def test_a_browser_sends_parts_to_the_bucket(
         assert video.status is VideoStatus.PROCESSING
 
 
-def test_the_doctor_asks_the_buckets_as_a_browser_does(page: tuple[App, str], aws: Farm) -> None:
+def test_the_doctor_asks_the_buckets_as_a_browser_does(page, aws):
     app, address = page
 
     def browsers() -> Any:

@@ -94,9 +94,7 @@ def site(tmp_path: Path) -> Iterator[Shipped]:
 
 
 @pytest.mark.timeout(400)
-def test_every_page_is_gone_through_and_operated_by_keyboard_alone(
-    site: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_page_is_gone_through_and_operated_by_keyboard_alone(site, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "frame_pairs", lambda *_all, **_how: nullcontext(Pairs()))
     known = site.fill(tmp_path)
     site.serve()

@@ -45,7 +45,7 @@ def site(tmp_path: Path) -> Iterator[EmptySite]:
 
 @pytest.mark.media
 @pytest.mark.timeout(300)
-def test_the_first_run(site: EmptySite) -> None:
+def test_the_first_run(site):
     server, line = site.say("serve")
     with browser() as chromium:
         ada = Watched(chromium.new_context(), site.address)

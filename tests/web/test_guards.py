@@ -255,12 +255,12 @@ def test_a_forwarded_address_counts_only_from_a_trusted_proxy(visit):
         ("", "/"),
     ],
 )
-def test_a_sign_in_leads_to_this_page_only(after: str, lands: str):
+def test_a_sign_in_leads_to_this_page_only(after, lands):
     assert local_path(after) == lands
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "videos.example.org"])
-def test_without_a_sign_in_only_loopback_is_served(host: str):
+def test_without_a_sign_in_only_loopback_is_served(host):
     with pytest.raises(ConfigError, match=r"web\.auth"):
         refuse_open_doors(WebSettings(auth="none", host=host))
     refuse_open_doors(WebSettings(auth="token", host=host))
@@ -277,7 +277,7 @@ def test_a_form_has_a_bound(operator):
     assert operator.post("/board/jobs/change", content=many, headers=form).status_code == 400
 
 
-def test_a_form_that_comes_byte_by_byte_is_given_up(monkeypatch) -> None:
+def test_a_form_that_comes_byte_by_byte_is_given_up(monkeypatch):
     monkeypatch.setattr(services, "BODY_S", 0.01)
 
     async def never() -> dict[str, object]:

@@ -69,7 +69,7 @@ def test_passwords_are_stored_as_argon2_hashes(accounts):
     ("name", "password"),
     [("", PASSWORD), ("a b", PASSWORD), ("../x", PASSWORD), ("anna", "short"), ("a", "x" * 2000)],
 )
-def test_a_name_or_password_that_will_not_do_is_refused(accounts, name: str, password: str):
+def test_a_name_or_password_that_will_not_do_is_refused(accounts, name, password):
     with pytest.raises(UsageError):
         Users(accounts).put(name, password, Role.USER)
 

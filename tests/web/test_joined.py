@@ -117,7 +117,7 @@ def farm(
     made.machines.close()
 
 
-def test_invitation_serves_once_and_for_joining_alone(farm: Farm, clock: Any) -> None:
+def test_invitation_serves_once_and_for_joining_alone(farm, clock):
     invitation, expired = farm.tokens.invite(), farm.tokens.invite()
     greeting = {**FACTS, "name": "my desk"}
     assert farm.ask("POST", "poll", invitation, json=FACTS).status_code == 403
@@ -134,7 +134,7 @@ def test_invitation_serves_once_and_for_joining_alone(farm: Farm, clock: Any) ->
     assert set(farm.tokens.machines()) == {"my-desk"}
 
 
-def test_machines_of_one_name_get_names_of_their_own_until_they_are_shut_out(farm: Farm) -> None:
+def test_machines_of_one_name_get_names_of_their_own_until_they_are_shut_out(farm):
     token = farm.join()
     farm.join()
     assert set(farm.tokens.machines()) == {"desk", "desk-2"}
@@ -145,14 +145,14 @@ def test_machines_of_one_name_get_names_of_their_own_until_they_are_shut_out(far
     assert not farm.tokens.expel("desk")
 
 
-def test_no_program_and_no_person_acts_as_a_machine(farm: Farm, operator: TestClient) -> None:
+def test_no_program_and_no_person_acts_as_a_machine(farm, operator):
     for scope in Scope:
         token = farm.tokens.create("program", "local", [scope], 1)
         assert farm.ask("POST", "poll", token, json=FACTS).status_code == 403
     assert operator.post(f"{API}poll", json=FACTS).status_code == 403
 
 
-def test_source_is_served_by_ranges_to_its_machine_only(farm: Farm) -> None:
+def test_source_is_served_by_ranges_to_its_machine_only(farm):
     token, other = farm.join(), farm.join("lap")
     farm.order()
     path = f"orders/{ORDER}/source"
@@ -164,7 +164,7 @@ def test_source_is_served_by_ranges_to_its_machine_only(farm: Farm) -> None:
     assert farm.ask("GET", "orders/fedcba9876543210/source", token).status_code == 404
 
 
-def test_changed_source_is_not_served(farm: Farm) -> None:
+def test_changed_source_is_not_served(farm):
     token = farm.join()
     farm.order()
     farm.source.write_bytes(b"another video")
@@ -172,7 +172,7 @@ def test_changed_source_is_not_served(farm: Farm) -> None:
     assert farm.ask("GET", f"orders/{ORDER}/source", token).status_code == 422
 
 
-def test_upload_resumes_where_it_broke_off(farm: Farm) -> None:
+def test_upload_resumes_where_it_broke_off(farm):
     token = farm.join()
     farm.order()
 
@@ -184,7 +184,7 @@ def test_upload_resumes_where_it_broke_off(farm: Farm) -> None:
     assert farm.made.read_bytes() == b"abcdef"
 
 
-def test_nothing_is_added_to_a_file_whose_order_ended_meanwhile(farm, monkeypatch) -> None:
+def test_nothing_is_added_to_a_file_whose_order_ended_meanwhile(farm, monkeypatch):
     token = farm.join()
     job = farm.order()
     machine = farm.machines.find("desk")
@@ -200,7 +200,7 @@ def test_nothing_is_added_to_a_file_whose_order_ended_meanwhile(farm, monkeypatc
     assert farm.made.read_bytes() == b"abc"
 
 
-def test_upload_beyond_what_an_encode_may_have_is_refused(farm: Farm) -> None:
+def test_upload_beyond_what_an_encode_may_have_is_refused(farm):
     token = farm.join()
     farm.order(most_bytes=5)
 
@@ -208,7 +208,7 @@ def test_upload_beyond_what_an_encode_may_have_is_refused(farm: Farm) -> None:
     assert not farm.made.exists()
 
 
-def test_end_reaches_the_job_and_closes_the_order(farm: Farm) -> None:
+def test_end_reaches_the_job_and_closes_the_order(farm):
     token = farm.join()
     job = farm.order()
 
@@ -231,7 +231,7 @@ def test_end_reaches_the_job_and_closes_the_order(farm: Farm) -> None:
         ("beat", '{"fraction": 0.5, "out_time_s": NaN, "frame": 1, "speed": null, "size": 1}'),
     ],
 )
-def test_forged_report_is_refused_and_the_job_waits_on(farm: Farm, path: str, forged: str) -> None:
+def test_forged_report_is_refused_and_the_job_waits_on(farm, path, forged):
     token = farm.join()
     job = farm.order()
 
@@ -244,7 +244,7 @@ def test_forged_report_is_refused_and_the_job_waits_on(farm: Farm, path: str, fo
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
-def test_stolen_token_opens_no_route_but_those_of_its_own_orders(farm, opened, tmp_path) -> None:
+def test_stolen_token_opens_no_route_but_those_of_its_own_orders(farm, opened, tmp_path):
     """Each path of pages and API, by each method, with the order, job and video of others in it."""
     token, other = farm.join(), farm.join("lap")
     waiting = farm.order("lap")
@@ -273,7 +273,7 @@ def test_stolen_token_opens_no_route_but_those_of_its_own_orders(farm, opened, t
     assert set(farm.tokens.machines()) == {"desk", "lap"}
 
 
-def test_machine_gets_no_chunk_in_advance_until_its_own_is_nearly_done(farm: Farm) -> None:
+def test_machine_gets_no_chunk_in_advance_until_its_own_is_nearly_done(farm):
     token = farm.join()
     job = farm.order(chunk=0)
     machine = farm.machines.find("desk")
@@ -288,7 +288,7 @@ def test_machine_gets_no_chunk_in_advance_until_its_own_is_nearly_done(farm: Far
     assert [*full, machine.full] == [True, False, False]
 
 
-def test_failing_machine_gets_no_more_until_it_starts_anew(farm: Farm) -> None:
+def test_failing_machine_gets_no_more_until_it_starts_anew(farm):
     token = farm.join()
     machine = farm.machines.find("desk")
     assert isinstance(machine, JoinedMachine)
@@ -303,7 +303,7 @@ def test_failing_machine_gets_no_more_until_it_starts_anew(farm: Farm) -> None:
     assert not machine.refused
 
 
-def test_two_machines_with_one_token_are_told_so_and_get_no_orders(farm: Farm) -> None:
+def test_two_machines_with_one_token_are_told_so_and_get_no_orders(farm):
     token = farm.join()
     copy = {**FACTS, "start": "copy"}
 

@@ -3,11 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from hevcq.domain.certificate import (
     REQUIRED_OF_SETS,
@@ -41,9 +39,7 @@ def content_of(bench: VideoBench, video: Video, profile: str = "hevc") -> bytes:
         return stream.read()
 
 
-def test_a_rendition_is_served_whole_by_range_and_only_once(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_a_rendition_is_served_whole_by_range_and_only_once(bench, as_person):
     video = bench.done(title='Ümläut "quoted"; x=1\r\nX: y', profiles=("hevc",))
     ann, where, content = as_person("ann"), address(video), content_of(bench, video)
     whole = ann.get(where)
@@ -85,13 +81,7 @@ def test_a_rendition_is_served_whole_by_range_and_only_once(
         ((), {"original": True}, {"hevc", "original"}),
     ],
 )
-def test_a_public_address_gives_what_its_owner_agreed_to(
-    bench: VideoBench,
-    visit: Callable[..., TestClient],
-    told: tuple[str, ...] | None,
-    word: dict[str, bool],
-    seen: set[str],
-) -> None:
+def test_a_public_address_gives_what_its_owner_agreed_to(bench, visit, told, word, seen):
     video = manage.publish(bench.farm, bench.upload(profiles=("hevc",)), **word)
     bench.work()
     video = bench.telling(refresh(bench.farm, video), told)
@@ -105,9 +95,7 @@ def test_a_public_address_gives_what_its_owner_agreed_to(
     assert ("There is no such file." in texts) == ("hevc" not in seen)
 
 
-def test_only_the_owner_and_operators_play_a_private_video(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_only_the_owner_and_operators_play_a_private_video(bench, as_person):
     video = bench.done(profiles=("hevc",))
     where = address(video)
     assert as_person("bob").get(where).status_code == 404
@@ -115,9 +103,7 @@ def test_only_the_owner_and_operators_play_a_private_video(
     assert as_person("op").get(where).status_code == 200
 
 
-def test_the_uploaded_file_plays_while_it_is_kept(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_the_uploaded_file_plays_while_it_is_kept(bench, as_person):
     video, ann = bench.upload(profiles=("hevc",)), as_person("ann")
     where = f"/media/{video.video_id}/original/{video.source.key.rpartition('/')[2]}"
     part = ann.get(where, headers={"Range": "bytes=2-4"})
@@ -128,9 +114,7 @@ def test_the_uploaded_file_plays_while_it_is_kept(
     assert ann.get(where).status_code == 404
 
 
-def test_an_upload_that_is_no_video_is_never_shown(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_an_upload_that_is_no_video_is_never_shown(bench, as_person):
     for name in ("a.html", "a.svg", "a.m3u8", "a.vtt", "a.jpg", "a"):
         video = bench.upload(name=name, profiles=("hevc",))
         where = f"/media/{video.video_id}/original/{video.source.key.rpartition('/')[2]}"
@@ -140,9 +124,7 @@ def test_an_upload_that_is_no_video_is_never_shown(
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_nothing_but_the_rendition_is_served(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_nothing_but_the_rendition_is_served(bench, as_person):
     video, ann = bench.done(profiles=("hevc",)), as_person("ann")
     folder = address(video).rpartition("/")[0]
     certificate = video.renditions[0].certificate_key.rpartition("/")[2]
@@ -152,9 +134,7 @@ def test_nothing_but_the_rendition_is_served(
     assert ann.get(f"/media/{'0' * 26}/hevc/x").status_code == 404
 
 
-def test_the_files_of_a_set_are_those_of_its_certificate(
-    bench: VideoBench, as_person: Callable[[str], TestClient]
-) -> None:
+def test_the_files_of_a_set_are_those_of_its_certificate(bench, as_person):
     video, store = bench.upload(profiles=("hevc",)), bench.backend.store
     assert video.source is not None
     folder = f"DONE/hevc/UPLOAD/{video.video_id}.hls"

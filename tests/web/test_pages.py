@@ -259,7 +259,7 @@ def test_a_file_that_is_no_video_is_named_as_its_owner_knows_it_and_is_not_playe
     assert html.count("Upload a file that is a video") == 1, "what to do is said once"
 
 
-def test_an_open_page_gets_its_part_until_the_session_ends(operator, farm) -> None:
+def test_an_open_page_gets_its_part_until_the_session_ends(operator, farm):
     assert 'hx-get="/board/now"' in operator.get("/board").text
     farm.running("film.mp4")
 
@@ -276,7 +276,7 @@ def test_an_open_page_gets_its_part_until_the_session_ends(operator, farm) -> No
 
 def test_many_viewers_cost_one_look_until_somebody_changes_something(
     operator, opened, clock, monkeypatch
-) -> None:
+):
     looks, counts = [], opened.backend.ledger.counts
     monkeypatch.setattr(opened.backend.ledger, "counts", lambda: looks.append(1) or counts())
     clock.auto = False
@@ -296,7 +296,7 @@ def test_many_viewers_cost_one_look_until_somebody_changes_something(
     assert look() == 1
 
 
-def test_a_tag_leads_to_the_videos_that_have_it(ann, bench) -> None:
+def test_a_tag_leads_to_the_videos_that_have_it(ann, bench):
     kept, other = bench.upload(title="Garden"), bench.upload(title="Family film")
     form = {"title": "Garden", "tags": "Family, #2026 , family,,<b>"}
 
@@ -317,8 +317,8 @@ def test_a_tag_leads_to_the_videos_that_have_it(ann, bench) -> None:
 
 @pytest.mark.parametrize("search", ["/?q=x", "/api/v1/videos?text=x"])
 def test_many_searches_leave_threads_for_other_pages_and_turns_for_other_people(
-    as_person, opened, monkeypatch, search: str
-) -> None:
+    as_person, opened, monkeypatch, search
+):
     gate, begun, page = threading.Event(), threading.Semaphore(0), opened.videos.page
     at_once: list[str] = []
 

@@ -41,9 +41,7 @@ def started(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
     return running, running.stderr.readline()
 
 
-def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HEVCQ_WEB__AUTH", "token")
     running, said = started(tmp_path)
     try:
@@ -67,9 +65,7 @@ def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(
         assert token.encode() not in kept.read_bytes()
 
 
-def test_a_request_that_a_stop_cuts_off_leaves_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_a_request_that_a_stop_cuts_off_leaves_no_traceback(monkeypatch, caplog):
     asked = threading.Event()
 
     async def hang(_request: Request) -> Response:
@@ -91,7 +87,7 @@ def test_a_request_that_a_stop_cuts_off_leaves_no_traceback(
     assert "Traceback" not in caplog.text
 
 
-def test_the_token_is_shown_once(tmp_path: Path):
+def test_the_token_is_shown_once(tmp_path):
     with listen("127.0.0.1", 0) as listening, accounts_in(tmp_path) as accounts:
         first = list(greeting(WebSettings(), accounts, listening, terminal=True))
         second = list(greeting(WebSettings(), accounts, listening, terminal=True))
@@ -101,7 +97,7 @@ def test_the_token_is_shown_once(tmp_path: Path):
     assert any("hevcq serve new-token" in line for line in second)
 
 
-def test_an_address_of_the_network_without_tls_is_warned_about(tmp_path: Path):
+def test_an_address_of_the_network_without_tls_is_warned_about(tmp_path):
     with listen("127.0.0.1", 0) as listening, accounts_in(tmp_path) as accounts:
         settings = WebSettings(host="0.0.0.0", auth="token")
         open_lines = list(greeting(settings, accounts, listening, terminal=False))
@@ -112,7 +108,7 @@ def test_an_address_of_the_network_without_tls_is_warned_about(tmp_path: Path):
     assert not any("unencrypted" in line for line in closed_lines)
 
 
-def test_a_taken_port_is_one_sentence(tmp_path: Path):
+def test_a_taken_port_is_one_sentence(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=f"Cannot listen on 127.0.0.1:{port}"):
@@ -140,7 +136,7 @@ def test_every_vendored_file_is_the_one_that_was_taken():
     assert there == named
 
 
-def test_the_wheel_holds_templates_and_assets(tmp_path: Path):
+def test_the_wheel_holds_templates_and_assets(tmp_path):
     build = "from hatchling.build import build_wheel; print(build_wheel(__import__('sys').argv[1]))"
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(

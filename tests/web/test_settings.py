@@ -1,12 +1,11 @@
 """The settings in the page: what is written, what is refused, and who may."""
 
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from hevcq.settings.loader import load
 from hevcq.usecases.settings.changes import HISTORY
@@ -47,9 +46,7 @@ def library(app: App, **more: str) -> dict[str, str]:
     return {**form, "place": "beside", "order": "path", "priority": "0", **more}
 
 
-def test_a_changed_library_is_written_beside_its_comments(
-    operator: TestClient, opened: App, config: Path
-) -> None:
+def test_a_changed_library_is_written_beside_its_comments(operator, opened, config):
     form = library(opened, min_age="7d", exclude="*.part\r\nExtras/*", **{"profiles-av1": "yes"})
     form |= {"rules-0-codec": "hevc", "rules-0-skip": "yes", "place": "replace"}
 
@@ -77,7 +74,7 @@ def test_a_changed_library_is_written_beside_its_comments(
     assert "Change library tv" in shown
 
 
-def test_an_untouched_form_changes_nothing(operator: TestClient, opened: App, config: Path) -> None:
+def test_an_untouched_form_changes_nothing(operator, opened, config):
     before = config.read_text()
 
     answer = operator.post("/settings/library", data=library(opened))
@@ -96,8 +93,8 @@ def test_an_untouched_form_changes_nothing(operator: TestClient, opened: App, co
     ],
 )
 def test_a_wrong_value_is_said_next_to_its_field_and_kept_there(
-    operator: TestClient, opened: App, config: Path, more: dict[str, str], said: str
-) -> None:
+    operator, opened, config, more, said
+):
     before = config.read_text()
 
     answer = operator.post("/settings/library", data=library(opened, **more))
@@ -108,9 +105,7 @@ def test_a_wrong_value_is_said_next_to_its_field_and_kept_there(
     assert config.read_text() == before
 
 
-def test_a_change_by_hand_meanwhile_is_said_and_what_was_typed_stays(
-    operator: TestClient, opened: App, config: Path
-) -> None:
+def test_a_change_by_hand_meanwhile_is_said_and_what_was_typed_stays(operator, opened, config):
     form = library(opened, min_age="9d")
     config.write_text(config.read_text() + "# by hand\n")
     before = config.read_text()
@@ -122,9 +117,7 @@ def test_a_change_by_hand_meanwhile_is_said_and_what_was_typed_stays(
     assert config.read_text() == before
 
 
-def test_a_library_is_added_removed_and_brought_back(
-    operator: TestClient, opened: App, config: Path
-) -> None:
+def test_a_library_is_added_removed_and_brought_back(operator, opened, config):
     form = library(opened, former="", name="films", path=str(config.parent / "films"))
     assert operator.post("/settings/library", data=form).status_code == 303
     gone = {"file_digest": digest(opened), "name": "tv"}
@@ -139,7 +132,7 @@ def test_a_library_is_added_removed_and_brought_back(
     assert "undone by" in operator.get("/settings/changes").text
 
 
-def test_the_week_is_written_as_windows(operator: TestClient, opened: App, config: Path) -> None:
+def test_the_week_is_written_as_windows(operator, opened, config):
     night = {f"h{day * 24 + hour}": "1" for day in range(5) for hour in (22, 23)}
     form = {"file_digest": digest(opened), "grid": "yes", "at_end": "border", **night}
 
@@ -157,9 +150,7 @@ def test_the_week_is_written_as_windows(operator: TestClient, opened: App, confi
 
 
 @pytest.mark.parametrize("command", ["", "/usr/local/bin/cheap-power"])
-def test_the_page_sets_no_program_to_run(
-    operator: TestClient, opened: App, config: Path, command: str
-) -> None:
+def test_the_page_sets_no_program_to_run(operator, opened, config, command):
     if command:
         config.write_text(f'{config.read_text()}\n[schedule]\ngate_command = "{command}"\n')
     form = {
@@ -173,9 +164,7 @@ def test_the_page_sets_no_program_to_run(
     assert opened.settings.schedule.gate_command == command
 
 
-def test_a_receiver_is_added_and_its_secret_never_shown(
-    operator: TestClient, opened: App, config: Path
-) -> None:
+def test_a_receiver_is_added_and_its_secret_never_shown(operator, opened, config):
     secret = "whsec_" + "c2VjcmV0" * 5
     form = {"file_digest": digest(opened), "kind_of": "webhook", "name": "me", "secret": secret}
 
@@ -219,9 +208,7 @@ def test_a_receiver_is_added_and_its_secret_never_shown(
     assert "one message a day at 07:30" in operator.get("/settings/messages").text
 
 
-def test_a_restart_is_asked_for_exactly_where_a_receiver_changed(
-    operator: TestClient, opened: App, config: Path
-) -> None:
+def test_a_restart_is_asked_for_exactly_where_a_receiver_changed(operator, opened, config):
     person = {"kind_of": "notify", "name": "me", "url": "json://127.0.0.1:9/in"}
     hours, said = {"grid": "yes", "at_end": "border", "h1": "1"}, []
     for number, section, form in [("1", "hours", hours), ("3", "messages", person)]:
@@ -245,8 +232,8 @@ def account(opened: App, webdav: WebDav, tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_sync_account_is_added_tested_changed_and_removed(
-    operator: TestClient, opened: App, config: Path, account: dict[str, str], webdav: WebDav
-) -> None:
+    operator, opened, config, account, webdav
+):
     added = operator.post("/settings/sync/account", data={**account, "file_digest": digest(opened)})
     assert added.headers["location"] == "/settings/sync?done=saved", added.text
     (sync,) = opened.settings.sync
@@ -287,9 +274,7 @@ def test_a_sync_account_is_added_tested_changed_and_removed(
         ({"password_file": "/etc/shadow", "settle": "soon"}, "must be a duration"),
     ],
 )
-def test_a_wrong_sync_account_is_said_and_no_password_kept(
-    operator: TestClient, opened: App, account: dict[str, str], more: dict[str, str], said: str
-) -> None:
+def test_a_wrong_sync_account_is_said_and_no_password_kept(operator, opened, account, more, said):
     form = {**account, "file_digest": digest(opened), **more}
 
     answer = operator.post("/settings/sync/account", data=form)
@@ -300,9 +285,7 @@ def test_a_wrong_sync_account_is_said_and_no_password_kept(
     assert "shadow" not in opened.settings_file.file.read_text()
 
 
-def test_a_kept_password_goes_to_no_other_server(
-    operator: TestClient, opened: App, account: dict[str, str]
-) -> None:
+def test_a_kept_password_goes_to_no_other_server(operator, opened, account):
     operator.post("/settings/sync/account", data={**account, "file_digest": digest(opened)})
     form = fields_of(operator.get("/settings/sync/account?name=anna").text)
 
@@ -319,9 +302,7 @@ def test_a_kept_password_goes_to_no_other_server(
 SENT = {"user": USER, "folders": ["Camera"], "url": "https://cloud.example.org"}
 
 
-def test_a_program_keeps_sync_accounts_as_the_page_does(
-    operator: TestClient, opened: App, account: dict[str, str], config: Path
-) -> None:
+def test_a_program_keeps_sync_accounts_as_the_page_does(operator, opened, account, config):
     wanted = {**SENT, "url": account["url"], "target": account["target"]}
     at = "/api/v1/sync/anna"
 
@@ -347,9 +328,7 @@ def test_a_program_keeps_sync_accounts_as_the_page_does(
     assert config.read_text().startswith("# mine\n")
 
 
-def test_a_profile_is_copied_changed_and_deleted(
-    operator: TestClient, opened: App, config: Path
-) -> None:
+def test_a_profile_is_copied_changed_and_deleted(operator, opened, config):
     refused = operator.post("/settings/profiles/copy", data={"from": "hevc", "name": "hevc"})
     assert "There is a profile" in refused.text
     assert "<option selected>hevc" in refused.text
@@ -396,9 +375,7 @@ def test_a_profile_is_copied_changed_and_deleted(
     )
 
 
-def test_nobody_else_sees_or_changes_settings(
-    people: Callable[[str], TestClient], opened: App, config: Path
-) -> None:
+def test_nobody_else_sees_or_changes_settings(people, opened, config):
     before, ann = config.read_text(), people("ann")
 
     for path in ("", "/library", "/hours", "/messages", "/sync", "/changes", "/profiles"):
@@ -413,9 +390,7 @@ def test_nobody_else_sees_or_changes_settings(
     assert config.read_text() == before
 
 
-def test_a_program_puts_a_library_by_the_same_rules(
-    operator: TestClient, opened: App, config: Path
-) -> None:
+def test_a_program_puts_a_library_by_the_same_rules(operator, opened, config):
     wanted = {"path": str(config.parent / "films"), "min_age": "7d", "profiles": ["av1"]}
     wanted["rules"] = [{"max_height": 480, "skip": True}]
 
@@ -435,7 +410,7 @@ def test_a_program_puts_a_library_by_the_same_rules(
     ]
 
 
-def test_a_program_says_that_originals_may_be_replaced(operator: TestClient, config: Path) -> None:
+def test_a_program_says_that_originals_may_be_replaced(operator, config):
     before = config.read_text()
     wanted = {"path": str(config.parent / "films"), "place": "replace"}
 

@@ -41,7 +41,7 @@ def site(tmp_path: Path, config: Path) -> Iterator[Site]:
 
 @pytest.mark.media
 @pytest.mark.timeout(300)
-def test_a_person_sets_hevcq_up_by_keyboard(site: Site, config: Path) -> None:
+def test_a_person_sets_hevcq_up_by_keyboard(site, config):
     site.serve()
     with browser() as chromium:
         olga = Watched(chromium.new_context(), site.address)

@@ -41,7 +41,7 @@ def taker() -> Iterator[WebhookTaker]:
         yield found
 
 
-def test_hours_are_set_and_the_change_is_undone(nas: TestClient, config: Path) -> None:
+def test_hours_are_set_and_the_change_is_undone(nas, config):
     before = config.read_text()
     night = {"windows": ["22:00-07:00"], "timezone": "Europe/Berlin"}
 
@@ -55,9 +55,7 @@ def test_hours_are_set_and_the_change_is_undone(nas: TestClient, config: Path) -
     assert nas.post(f"{API}/changes/{change['number']}/undo").status_code == 409
 
 
-def test_people_programs_and_media_servers_are_added_tested_and_removed(
-    nas: TestClient, config: Path, taker: WebhookTaker
-) -> None:
+def test_people_programs_and_media_servers_are_added_tested_and_removed(nas, config, taker):
     at = f"http://127.0.0.1:{taker.server_port}/in"
     hook = {"name": "me", "url": at, "secret": SECRET, "events": ["job.done"]}
     person = {"url": "json://127.0.0.1:9/hidden"}
@@ -81,7 +79,7 @@ def test_people_programs_and_media_servers_are_added_tested_and_removed(
     assert nas.post(f"{one}/test").status_code == 404
 
 
-def test_a_profile_is_copied_changed_and_deleted(nas: TestClient, config: Path) -> None:
+def test_a_profile_is_copied_changed_and_deleted(nas, config):
     folder = config.with_name("profiles")
 
     copied = nas.post(f"{API}/profiles", json={"name": "mine", "source": "small"}).json()
@@ -116,7 +114,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
 ]
 
 
-def test_what_is_wrong_is_said_and_nothing_is_changed(nas: TestClient, config: Path) -> None:
+def test_what_is_wrong_is_said_and_nothing_is_changed(nas, config):
     before = config.read_text()
     for method, path, body, words in WRONG:
         answer = nas.request(method, f"{API}/{path}", json=body)

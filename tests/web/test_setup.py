@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -15,7 +14,6 @@ from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.person import Role, Scope
 from hevcq.web.server import open_setup
 from hevcq.wiring.app import App
-from support.clips import ManualClock
 from web.conftest import PASSWORD
 
 FORM = {"name": "ada", "password": PASSWORD, "again": PASSWORD}
@@ -60,9 +58,7 @@ def answered(ada: TestClient, media: Path) -> None:
         assert said.status_code == 303, said.text
 
 
-def test_without_the_code_nobody_gets_past_the_first_screen(
-    visit: Callable[..., TestClient], code: str, opened: App
-):
+def test_without_the_code_nobody_gets_past_the_first_screen(visit, code, opened):
     stranger = visit(peer="192.0.2.7")
 
     assert stranger.get("/sign-in").headers["location"] == "/setup"
@@ -77,13 +73,11 @@ def test_without_the_code_nobody_gets_past_the_first_screen(
     assert stranger.post("/setup/start", data={"go": ""}).headers["location"].startswith("/sign-in")
 
 
-def test_this_machine_needs_the_code_too_as_a_proxy_on_it_sends_everybodys_requests(
-    visit: Callable[..., TestClient], code: str
-):
+def test_this_machine_needs_the_code_too_as_a_proxy_on_it_sends_everybodys_requests(visit, code):
     assert visit(peer="127.0.0.1").post("/setup/password", data=FORM).status_code == 403
 
 
-def test_who_guesses_the_code_must_wait(visit: Callable[..., TestClient], code: str):
+def test_who_guesses_the_code_must_wait(visit, code):
     guesser = visit(peer="192.0.2.7")
     for _ in range(10):
         guesser.post("/setup/password", data={**FORM, "code": "AAAAA-AAAAA"})
@@ -101,9 +95,7 @@ def test_who_guesses_the_code_must_wait(visit: Callable[..., TestClient], code: 
         ({"name": "<b>"}, "no user name"),
     ],
 )
-def test_a_wrong_name_or_password_is_said_and_the_code_still_works(
-    visit: Callable[..., TestClient], code: str, wrong: dict[str, str], words: str
-):
+def test_a_wrong_name_or_password_is_said_and_the_code_still_works(visit, code, wrong, words):
     client = visit()
 
     said = client.post("/setup/password", data={**FORM, "code": code, **wrong})
@@ -114,9 +106,7 @@ def test_a_wrong_name_or_password_is_said_and_the_code_still_works(
     assert client.post("/setup/password", data={**FORM, "code": code}).status_code == 303
 
 
-def test_the_code_works_once_and_each_start_makes_another(
-    visit: Callable[..., TestClient], code: str, opened: App
-):
+def test_the_code_works_once_and_each_start_makes_another(visit, code, opened):
     newer = open_setup(opened)
     kept = (opened.settings.data_dir / "first-run.json").read_bytes()
     assert newer.replace("-", "").encode() not in kept
@@ -129,9 +119,7 @@ def test_the_code_works_once_and_each_start_makes_another(
     assert open_setup(opened) == "", "the next start goes on without a code"
 
 
-def test_a_settings_file_that_cannot_be_written_is_said_and_costs_nothing(
-    visit: Callable[..., TestClient], code: str, opened: App
-):
+def test_a_settings_file_that_cannot_be_written_is_said_and_costs_nothing(visit, code, opened):
     file = opened.settings_file.file
     file.chmod(0o444)
 
@@ -145,7 +133,7 @@ def test_a_settings_file_that_cannot_be_written_is_said_and_costs_nothing(
     assert file.read_text().startswith("# mine\n")
 
 
-def test_only_the_operator_goes_on(ada: TestClient, opened: App, clock: ManualClock, media: Path):
+def test_only_the_operator_goes_on(ada, opened, clock, media):
     Users(opened.accounts).put("bob", PASSWORD, Role.USER)
     token = ProgramTokens(opened.accounts, clock).create("nas", "ada", list(Scope), 1)
     bob = TestClient(
@@ -174,7 +162,7 @@ UNFIT_FOLDERS = [
 ]
 
 
-def test_a_folder_that_cannot_be_is_said(ada: TestClient, media: Path):
+def test_a_folder_that_cannot_be_is_said(ada, media):
     for form, words in UNFIT_FOLDERS:
         filled = {name: value.format(media=media) for name, value in form.items()}
         if words == "already":
@@ -201,7 +189,7 @@ UNFIT_ANSWERS = [
 ]
 
 
-def test_an_answer_that_cannot_be_is_said_on_its_screen(ada: TestClient, media: Path):
+def test_an_answer_that_cannot_be_is_said_on_its_screen(ada, media):
     answered(ada, media)
     for screen, form, words in UNFIT_ANSWERS:
         filled = {name: value.format(media=media) for name, value in form.items()}
@@ -220,9 +208,7 @@ def test_an_answer_that_cannot_be_is_said_on_its_screen(ada: TestClient, media: 
         ({"place": "mirror", "output": "{media}/small"}, {"output": Path("Films")}),
     ],
 )
-def test_the_start_writes_the_libraries_and_closes_the_screens(
-    ada: TestClient, media: Path, opened: App, place: dict[str, str], kept: dict[str, Any]
-):
+def test_the_start_writes_the_libraries_and_closes_the_screens(ada, media, opened, place, kept):
     answered(ada, media)
     form = {name: value.format(media=media) for name, value in place.items()}
     assert ada.post("/setup/output", data={"profile": "av1", **form}).status_code == 303
@@ -246,9 +232,7 @@ def test_the_start_writes_the_libraries_and_closes_the_screens(
     assert open_setup(opened) is None
 
 
-def test_a_kill_between_the_settings_and_the_end_repeats_nothing(
-    ada: TestClient, media: Path, opened: App
-):
+def test_a_kill_between_the_settings_and_the_end_repeats_nothing(ada, media, opened):
     answered(ada, media)
     first = FirstRun(opened.settings.data_dir)
     before = first.read()
@@ -260,12 +244,12 @@ def test_a_kill_between_the_settings_and_the_end_repeats_nothing(
     assert len(opened.settings_file.settings().libraries) == 1
 
 
-def test_a_start_from_another_screen_is_not_there(ada: TestClient, opened: App):
+def test_a_start_from_another_screen_is_not_there(ada, opened):
     assert ada.post("/setup/start", data={"go": ""}).status_code == 404
     assert not opened.settings_file.settings().libraries
 
 
-def test_a_folder_of_videos_that_was_used_before_is_not_set_up_again(opened: App, media: Path):
+def test_a_folder_of_videos_that_was_used_before_is_not_set_up_again(opened, media):
     opened.settings = opened.settings.model_copy(
         update={"libraries": (Library(name="Films", path=media),)}
     )
@@ -275,9 +259,7 @@ def test_a_folder_of_videos_that_was_used_before_is_not_set_up_again(opened: App
     assert open_setup(opened) is None
 
 
-def test_a_sign_in_that_is_configured_takes_the_place_of_the_first_screen(
-    visit: Callable[..., TestClient], opened: App, media: Path
-):
+def test_a_sign_in_that_is_configured_takes_the_place_of_the_first_screen(visit, opened, media):
     proxy = {"auth": "proxy", "trusted_proxies": ("127.0.0.1",), "operators": ("op",)}
     opened.settings = opened.settings.model_copy(update={"web": WebSettings(**proxy)})
     assert open_setup(opened) == ""

@@ -7,7 +7,6 @@ from starlette.testclient import TestClient
 
 from hevcq.domain.videos import Video, Visibility
 from hevcq.settings.web import DAY_S
-from support.clips import ManualClock
 from support.videos import VideoBench
 
 WORD = "apple tree"
@@ -31,9 +30,7 @@ def addresses(video: Video) -> list[str]:
     return [f"{base}/poster.jpg", f"{base}/media/hevc/{name}", f"{base}/media/hevc/texts/0.vtt"]
 
 
-def test_a_share_leads_nowhere_once_its_days_are_over(
-    share: Callable[..., Video], as_person: Callable[[str], TestClient], clock: ManualClock
-) -> None:
+def test_a_share_leads_nowhere_once_its_days_are_over(share, as_person, clock):
     video, stranger = share(days="2"), as_person("")
     where = [f"/p/{video.slug}", *addresses(video)[:2]]
     clock.advance(1.9 * DAY_S)
@@ -45,9 +42,7 @@ def test_a_share_leads_nowhere_once_its_days_are_over(
     assert "its address leads nowhere" in as_person("ann").get(f"/v/{video.video_id}").text
 
 
-def test_a_password_stands_before_the_page_and_every_file(
-    share: Callable[..., Video], as_person: Callable[[str], TestClient]
-) -> None:
+def test_a_password_stands_before_the_page_and_every_file(share, as_person):
     video, stranger, other = share(password=WORD), as_person(""), as_person("")
     page = f"/p/{video.slug}"
     asked = stranger.get(page).text
@@ -64,9 +59,7 @@ def test_a_password_stands_before_the_page_and_every_file(
     assert WORD not in video.model_dump_json()
 
 
-def test_what_opens_one_share_opens_no_other_and_ends_with_it(
-    share: Callable[..., Video], as_person: Callable[[str], TestClient], ann: TestClient
-) -> None:
+def test_what_opens_one_share_opens_no_other_and_ends_with_it(share, as_person, ann):
     first, second, stranger = share(password=WORD), share(password=WORD), as_person("")
     stranger.post(f"/p/{first.slug}", data={"password": WORD})
     assert stranger.get(addresses(first)[1]).status_code == 200
@@ -79,9 +72,7 @@ def test_what_opens_one_share_opens_no_other_and_ends_with_it(
     assert stranger.post(f"/p/{first.slug}", data={"password": WORD}).status_code == 404
 
 
-def test_guesses_of_a_password_have_to_wait_even_if_one_is_right(
-    share: Callable[..., Video], as_person: Callable[[str], TestClient]
-) -> None:
+def test_guesses_of_a_password_have_to_wait_even_if_one_is_right(share, as_person):
     video, stranger = share(password=WORD), as_person("")
     page = f"/p/{video.slug}"
     tries = [stranger.post(page, data={"password": f"wrong {n}"}).status_code for n in range(10)]
@@ -93,9 +84,7 @@ def test_guesses_of_a_password_have_to_wait_even_if_one_is_right(
     assert stranger.get(addresses(video)[1]).status_code == 403
 
 
-def test_without_download_a_video_is_played_but_not_offered(
-    share: Callable[..., Video], as_person: Callable[[str], TestClient]
-) -> None:
+def test_without_download_a_video_is_played_but_not_offered(share, as_person):
     video, stranger = share(download=""), as_person("")
     file = addresses(video)[1]
     assert "Download</a>" not in stranger.get(f"/p/{video.slug}").text
@@ -104,18 +93,14 @@ def test_without_download_a_video_is_played_but_not_offered(
 
 
 @pytest.mark.parametrize("terms", [{"days": "0"}, {"days": "soon"}, {"password": "short"}])
-def test_wrong_terms_share_nothing(
-    bench: VideoBench, ann: TestClient, terms: dict[str, str]
-) -> None:
+def test_wrong_terms_share_nothing(bench, ann, terms):
     video = bench.done("ann", profiles=("hevc",))
     form = {"days": "", **terms}
     assert ann.post(f"/v/{video.video_id}/publish", data=form).status_code == 409
     assert bench.now(video).visibility is Visibility.PRIVATE
 
 
-def test_a_program_shares_on_terms_and_sharing_again_keeps_them(
-    bench: VideoBench, ann: TestClient, as_person: Callable[[str], TestClient]
-) -> None:
+def test_a_program_shares_on_terms_and_sharing_again_keeps_them(bench, ann, as_person):
     video = bench.done("ann", profiles=("hevc",))
     where = f"/api/v1/videos/{video.video_id}/publish"
     sent = {"share": {"days": 3, "password": WORD}}
@@ -129,12 +114,8 @@ def test_a_program_shares_on_terms_and_sharing_again_keeps_them(
 
 
 def test_terms_are_changed_at_the_same_address_and_what_is_left_empty_stays(
-    share: Callable[..., Video],
-    ann: TestClient,
-    bench: VideoBench,
-    as_person: Callable[[str], TestClient],
-    clock: ManualClock,
-) -> None:
+    share, ann, bench, as_person, clock
+):
     video, stranger = share(days="2", password=WORD), as_person("")
     where, page = f"/v/{video.video_id}/terms", f"/p/{video.slug}"
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import errno
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
@@ -51,7 +51,7 @@ def one(opened: App) -> Video:
     return video
 
 
-def test_an_upload_in_two_requests_is_queued(ann: TestClient, opened: App) -> None:
+def test_an_upload_in_two_requests_is_queued(ann, opened):
     where = begin(ann, title="Ä title", description="d", profiles="hevc")
     assert offset(ann, where) == (200, "0")
     answer = patch(ann, where, 0, b"01234")
@@ -97,7 +97,7 @@ REFUSED: list[tuple[dict[str, str], int]] = [
 ]
 
 
-def test_a_creation_that_is_refused_leaves_no_record(ann: TestClient, opened: App) -> None:
+def test_a_creation_that_is_refused_leaves_no_record(ann, opened):
     for headers, status in REFUSED:
         given = {k: v.encode() for k, v in {**V, "Upload-Length": "10", **headers}.items()}
         answer = ann.post("/uploads", headers=given)
@@ -107,9 +107,7 @@ def test_a_creation_that_is_refused_leaves_no_record(ann: TestClient, opened: Ap
     assert video_farm(opened).videos.usage().videos == 0
 
 
-def test_anothers_upload_is_not_there(
-    ann: TestClient, as_person: Callable[[str], TestClient], opened: App
-) -> None:
+def test_anothers_upload_is_not_there(ann, as_person, opened):
     where, bob = begin(ann), as_person("bob")
     before = one(opened)
     assert offset(bob, where)[0] == 404
@@ -121,7 +119,7 @@ def test_anothers_upload_is_not_there(
     assert one(opened) == before
 
 
-def test_a_wrong_request_changes_nothing(ann: TestClient) -> None:
+def test_a_wrong_request_changes_nothing(ann):
     where = begin(ann)
     for given, content, status in (
         ({"Upload-Offset": "3"}, b"0", 409),
@@ -134,7 +132,7 @@ def test_a_wrong_request_changes_nothing(ann: TestClient) -> None:
         assert offset(ann, where) == (200, "0")
 
 
-def test_a_stopped_upload_is_gone_with_its_file(ann: TestClient, opened: App) -> None:
+def test_a_stopped_upload_is_gone_with_its_file(ann, opened):
     where = begin(ann)
     patch(ann, where, 0, b"01234")
     assert ann.delete(where, headers=V).status_code == 204
@@ -142,9 +140,7 @@ def test_a_stopped_upload_is_gone_with_its_file(ann: TestClient, opened: App) ->
     assert [p.name for p in (opened.settings.data_dir / "videos").iterdir()] == []
 
 
-def test_a_last_byte_that_was_never_answered_is_completed_by_the_next_look(
-    ann: TestClient, opened: App
-) -> None:
+def test_a_last_byte_that_was_never_answered_is_completed_by_the_next_look(ann, opened):
     """As after a kill between the last write and the queueing."""
     where = begin(ann)
     farm = video_farm(opened)
@@ -207,7 +203,7 @@ class Line:
             await asyncio.sleep(0)
 
 
-def test_a_body_that_is_longer_than_declared_leaves_nothing(ann: TestClient) -> None:
+def test_a_body_that_is_longer_than_declared_leaves_nothing(ann):
     where = begin(ann)
     patch(ann, where, 0, b"01")
 
@@ -223,9 +219,7 @@ def test_a_body_that_is_longer_than_declared_leaves_nothing(ann: TestClient) -> 
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_a_connection_that_breaks_or_falls_silent_keeps_what_came(
-    ann: TestClient, monkeypatch: pytest.MonkeyPatch, silent: bool
-) -> None:
+def test_a_connection_that_breaks_or_falls_silent_keeps_what_came(ann, monkeypatch, silent):
     if silent:
         monkeypatch.setattr(tus, "IDLE_S", 0.05)
     where = begin(ann)
@@ -241,7 +235,7 @@ def test_a_connection_that_breaks_or_falls_silent_keeps_what_came(
     assert offset(ann, where) == (200, "4")
 
 
-def test_an_upload_is_sent_by_one_connection_at_a_time(ann: TestClient, opened: App) -> None:
+def test_an_upload_is_sent_by_one_connection_at_a_time(ann, opened):
     where = begin(ann)
 
     async def two() -> tuple[int, int, int, int]:
@@ -262,9 +256,7 @@ def test_an_upload_is_sent_by_one_connection_at_a_time(ann: TestClient, opened: 
     assert one(opened).status is VideoStatus.PROCESSING
 
 
-def test_no_byte_is_read_before_the_request_was_judged(
-    ann: TestClient, as_person: Callable[[str], TestClient]
-) -> None:
+def test_no_byte_is_read_before_the_request_was_judged(ann, as_person):
     where = begin(ann)
 
     async def refused(**headers: str) -> tuple[int, int]:
@@ -288,9 +280,7 @@ def test_no_byte_is_read_before_the_request_was_judged(
     assert [read for _, read in found] == [0] * 5
 
 
-def test_a_full_disk_keeps_what_was_written(
-    ann: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_what_was_written(ann, monkeypatch):
     where = begin(ann)
     patch(ann, where, 0, b"01234")
 

@@ -32,7 +32,7 @@ def settings(folder: Path, name: str = "farm") -> Settings:
     return Settings(backend="postgres", data_dir=folder, s3=s3)
 
 
-def test_a_server_that_keeps_every_condition_is_used(bucket: CompatibleStore) -> None:
+def test_a_server_that_keeps_every_condition_is_used(bucket):
     bucket.write("ours")
 
     bucket.prove()
@@ -42,9 +42,7 @@ def test_a_server_that_keeps_every_condition_is_used(bucket: CompatibleStore) ->
 
 
 @pytest.mark.parametrize("operation", IGNORED)
-def test_a_server_that_ignores_a_condition_is_refused_by_its_name(
-    bucket: CompatibleStore, operation: str
-) -> None:
+def test_a_server_that_ignores_a_condition_is_refused_by_its_name(bucket, operation):
     header, words = IGNORED[operation]
     bucket.write("ours")
     events, name = clients().s3.meta.events, f"before-sign.s3.{operation}"
@@ -62,7 +60,7 @@ def test_a_server_that_ignores_a_condition_is_refused_by_its_name(
     assert bucket.read() == "ours", "what was there is there, whatever the server ignores"
 
 
-def test_the_mark_of_another_farm_stays(bucket: CompatibleStore) -> None:
+def test_the_mark_of_another_farm_stays(bucket):
     bucket.write("theirs")
 
     bucket.write("ours")
@@ -71,7 +69,7 @@ def test_the_mark_of_another_farm_stays(bucket: CompatibleStore) -> None:
     assert bucket.objects.stat(MARK) is not None
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket: CompatibleStore, tmp_path: Path) -> None:
+def test_a_bucket_that_is_not_there_is_named(bucket, tmp_path):
     other = CompatibleStore(settings(tmp_path, "typo"), ManualClock(), clients())
 
     with pytest.raises(ConfigError, match="typo"):
@@ -90,6 +88,6 @@ def test_a_bucket_that_is_not_there_is_named(bucket: CompatibleStore, tmp_path: 
         },
     ],
 )
-def test_a_bucket_that_has_no_server_or_no_use_is_refused(wrong: dict[str, object]) -> None:
+def test_a_bucket_that_has_no_server_or_no_use_is_refused(wrong):
     with pytest.raises(ValidationError, match=r"s3\.endpoint_url|postgres"):
         Settings.model_validate(wrong)

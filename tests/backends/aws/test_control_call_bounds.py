@@ -45,19 +45,19 @@ def clients(monkeypatch):
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
-def test_a_verdict_is_recorded_and_settled_within_the_lease(profile) -> None:
+def test_a_verdict_is_recorded_and_settled_within_the_lease(profile):
     look_s = CONTROL_ATTEMPT_S  # whether a transition whose answer was lost has happened
     assert LONGEST_S + look_s + LONGEST_S < lease_left_s(profile)
     assert longest_s(BUSY_S) < lease_left_s(profile)
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
-def test_two_heartbeats_may_hang_to_their_end_and_the_third_comes_in_time(profile) -> None:
+def test_two_heartbeats_may_hang_to_their_end_and_the_third_comes_in_time(profile):
     heartbeat_s = 2 * CONTROL_ATTEMPT_S  # the message and the claim, each sent once
     assert heartbeat_s < JOIN_S
     assert 2 * heartbeat_s + profile.queue.heartbeat_s < lease_left_s(profile)
 
 
-def test_a_stopped_task_gives_its_work_back_before_it_is_killed() -> None:
+def test_a_stopped_task_gives_its_work_back_before_it_is_killed():
     assert LONGEST_S < STOP_GRACE_S
     assert STOP_GRACE_S + TERM_S + 2 * LONGEST_S < STOP_TIMEOUT_S

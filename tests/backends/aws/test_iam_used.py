@@ -72,9 +72,7 @@ def published_large(farm: Farm, folder: Path, key: str, *, stopped: bool) -> Non
         farm.clients.s3.upload_part = put_part
 
 
-def test_a_worker_needs_nothing_that_its_task_role_does_not_allow(
-    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_needs_nothing_that_its_task_role_does_not_allow(farm, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "PART_BYTES", 5 * 1024 * 1024)
     for name in ("done", "retried", "damaged"):
         put(farm, f"TODO/hevc/{name}.mp4")
@@ -97,9 +95,7 @@ def test_a_worker_needs_nothing_that_its_task_role_does_not_allow(
     assert ("s3:AbortMultipartUpload", "output:DONE/hevc/large.mp4") in used
 
 
-def test_a_worker_of_sets_needs_nothing_that_its_task_role_does_not_allow(
-    farm: Farm, tmp_path: Path
-) -> None:
+def test_a_worker_of_sets_needs_nothing_that_its_task_role_does_not_allow(farm, tmp_path):
     workers = SetFarm(World(clock=farm.clock, backend=farm.backend, folder=tmp_path))
 
     put(farm, "TODO/720p/a.mp4")
@@ -128,9 +124,7 @@ def test_a_worker_of_sets_needs_nothing_that_its_task_role_does_not_allow(
     assert not iam.covered(("s3:DeleteObject", "output:DONE/720p/a.mp4/master.m3u8"), policy)
 
 
-def test_an_operator_needs_nothing_that_the_policy_does_not_allow(
-    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_operator_needs_nothing_that_the_policy_does_not_allow(farm, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "PART_BYTES", 5 * 1024 * 1024)
     videos = [tmp_path / "small.mp4", tmp_path / "large.mp4"]
     videos[0].write_bytes(b"clip")
@@ -159,9 +153,7 @@ def test_an_operator_needs_nothing_that_the_policy_does_not_allow(
         assert any(action == each for each, _ in used), f"{action} was not exercised"
 
 
-def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_allow(
-    farm: Farm, tmp_path: Path
-) -> None:
+def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_allow(farm, tmp_path):
     """With one profile whose clip is published, and one whose clip nobody takes."""
     profiles = {name: PROFILES[name] for name in ("hevc", "720p")}
 
@@ -184,7 +176,7 @@ def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_al
     assert any(action == "s3:DeleteObject" for action, _ in used)
 
 
-def test_an_operator_may_delete_no_rendition_but_those_of_a_check() -> None:
+def test_an_operator_may_delete_no_rendition_but_those_of_a_check():
     policy = iam.allowed("operator.tf", "operator")
 
     assert iam.covered(("s3:DeleteObject", "output:DONE/hevc/hevcq-doctor/a.mp4"), policy)

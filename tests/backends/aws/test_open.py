@@ -18,7 +18,7 @@ from hevcq.backends.aws.clients import (
     translate_errors,
 )
 from hevcq.backends.aws.factory import machine_name, open_aws
-from hevcq.errors import ConfigError, HevcqError, Unavailable
+from hevcq.errors import ConfigError, Unavailable
 from hevcq.usecases.operations.status import Here, overview
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.moto_server import make_farm
@@ -40,7 +40,7 @@ def reopened(farm, **changes):
     return open_aws(settings, PROFILES, farm.clock, farm.clients)
 
 
-def test_one_missing_queue_stops_its_own_profile_and_no_other(farm) -> None:
+def test_one_missing_queue_stops_its_own_profile_and_no_other(farm):
     """At 3 a.m. the rest of the farm is to be seen, and to work."""
     url = farm.clients.sqs.get_queue_url(QueueName=f"{farm.settings.aws.queue_prefix}hevc")
     farm.clients.sqs.delete_queue(QueueUrl=url["QueueUrl"])
@@ -73,7 +73,7 @@ def unseen(code: str):
     ],
     ids=["denied", "unseen", "unseen by JSON"],
 )
-def test_a_role_that_may_not_look_at_everything_opens_all_the_same(farm, denied) -> None:
+def test_a_role_that_may_not_look_at_everything_opens_all_the_same(farm, denied):
     clients = replace(
         farm.clients,
         s3=Breaking(farm.clients.s3, {"head_bucket": [refusal("403", 403)] * 2}),
@@ -98,9 +98,7 @@ def test_a_role_that_may_not_look_at_everything_opens_all_the_same(farm, denied)
         ("dynamodb", "get_item", broken()),
     ],
 )
-def test_a_worker_that_meets_a_throttle_while_it_starts_asks_again(
-    farm, service, method, error
-) -> None:
+def test_a_worker_that_meets_a_throttle_while_it_starts_asks_again(farm, service, method, error):
     flaky = Breaking(getattr(farm.clients, service), {method: [error]})
     clients = replace(farm.clients, **{service: flaky})
 
@@ -112,7 +110,7 @@ def test_a_worker_that_meets_a_throttle_while_it_starts_asks_again(
     assert [each["event"] for each in logged] == ["aws_not_ready"]
 
 
-def test_a_worker_whose_aws_stays_away_ends_in_the_end_and_a_command_at_once(farm) -> None:
+def test_a_worker_whose_aws_stays_away_ends_in_the_end_and_a_command_at_once(farm):
     clock = ManualClock(auto=True)
     for caller_retries, attempts in ((True, 5), (False, 1)):
         away = Breaking(farm.clients.s3, {"head_bucket": [broken()] * 9})
@@ -125,7 +123,7 @@ def test_a_worker_whose_aws_stays_away_ends_in_the_end_and_a_command_at_once(far
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown", "NeverHeardOf", ""])
-def test_a_code_that_nobody_knows_is_unavailable_never_a_success(code: str) -> None:
+def test_a_code_that_nobody_knows_is_unavailable_never_a_success(code):
     with pytest.raises(Unavailable, match="could not do this"), translate_errors("do this"):
         raise refusal(code, 500)
 
@@ -140,12 +138,12 @@ def test_a_code_that_nobody_knows_is_unavailable_never_a_success(code: str) -> N
         (EndpointConnectionError(endpoint_url="http://x"), Unavailable),
     ],
 )
-def test_what_botocore_raises_itself_is_translated_too(error, kind: type[HevcqError]) -> None:
+def test_what_botocore_raises_itself_is_translated_too(error, kind):
     with pytest.raises(kind), translate_errors("do this"):
         raise error
 
 
-def test_the_name_of_a_machine_is_made_once_and_kept_with_its_data_folder(tmp_path) -> None:
+def test_the_name_of_a_machine_is_made_once_and_kept_with_its_data_folder(tmp_path):
     first = machine_name(tmp_path / "data")
 
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]*-[0-9a-f]{8}", first)

@@ -35,7 +35,7 @@ def missing(farm, name: str = "TODO/", **more: object) -> list:
 
 
 @pytest.mark.parametrize("key", ["TODO/all/machine.here/v/a.mp4", "TODO/hevc/machine.here/v/a.mp4"])
-def test_a_path_finds_its_jobs_under_this_machines_keys(farm, key) -> None:
+def test_a_path_finds_its_jobs_under_this_machines_keys(farm, key):
     backend = replace(farm.backend, namespace=lambda: "here")
     there = "TODO/all/machine.there/v/a.mp4"
     for each in (key, there):
@@ -48,7 +48,7 @@ def test_a_path_finds_its_jobs_under_this_machines_keys(farm, key) -> None:
     assert there not in everything
 
 
-def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wants_it(farm) -> None:
+def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wants_it(farm):
     put(farm, "TODO/all/a video+é.mp4")
     put(farm, "TODO/all/")
     put(farm, "elsewhere/b.mp4")
@@ -69,7 +69,7 @@ def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wan
     assert missing(farm) == [], "they are on their way"
 
 
-def test_only_the_newest_version_and_only_below_the_prefix_is_queued(farm) -> None:
+def test_only_the_newest_version_and_only_below_the_prefix_is_queued(farm):
     put(farm, "TODO/all/in/a.mp4")
     put(farm, "TODO/all/in/a.mp4")
     put(farm, "TODO/all/beside.mp4")
@@ -109,7 +109,7 @@ def waiting(farm, *, begun: bool = False) -> Source:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun) -> None:
+def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun):
     source = waiting(farm, begun=begun)
     assert missing(farm) == [], "it is on its way, as far as anybody knows"
     farm.clock.advance(RETENTION_S + 301)
@@ -122,7 +122,7 @@ def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun
     assert delivery.tasks[0].source == source
 
 
-def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
+def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm):
     source = waiting(farm, begun=True)
     ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
     name = job_id(source, "hevc")
@@ -150,7 +150,7 @@ def worked_off(farm, folder) -> None:
 @pytest.mark.parametrize("key", ["TODO/all/a video+é.mp4", "TODO/all/" + "é" * 507])
 def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_forgot_it(
     farm, tmp_path, key
-) -> None:
+):
     put(farm, key)
     worked_off(farm, tmp_path)
     jobs = list(farm.backend.ledger.jobs(JobFilter(states=frozenset({JobState.DONE}))))

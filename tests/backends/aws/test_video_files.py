@@ -6,7 +6,6 @@ moto enforces no signed lengths, and S3 itself was not asked: the signed values 
 import itertools
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -76,7 +75,7 @@ def waiting(aws: Farm) -> int:
     return sum(queue.depth().ready for queue in aws.backend.queues.values())
 
 
-def test_a_sent_video_is_queued_only_once_it_was_checked(aws: Farm, farm: VideoFarm) -> None:
+def test_a_sent_video_is_queued_only_once_it_was_checked(aws, farm):
     video = request(farm, profiles=("hevc",))
     with pytest.raises(BadUpload, match="0 of 15"):
         complete_upload(farm, video)
@@ -97,7 +96,7 @@ def test_a_sent_video_is_queued_only_once_it_was_checked(aws: Farm, farm: VideoF
     assert delivery.tasks == (Task(source=video.source, profile="hevc"),)
 
 
-def test_another_size_or_owner_than_declared_ends_the_upload(aws: Farm, farm: VideoFarm) -> None:
+def test_another_size_or_owner_than_declared_ends_the_upload(aws, farm):
     """What S3 would refuse, were it to let it through."""
     longer, other = request(farm), request(farm)
     for video, content, owner in ((longer, CLIP + b"x", None), (other, CLIP, "bob")):
@@ -115,9 +114,7 @@ def test_another_size_or_owner_than_declared_ends_the_upload(aws: Farm, farm: Vi
     assert versions.get("DeleteMarkers", []) == []
 
 
-def test_a_large_video_comes_in_parts_of_signed_lengths(
-    aws: Farm, farm: VideoFarm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_video_comes_in_parts_of_signed_lengths(aws, farm, monkeypatch):
     monkeypatch.setattr(s3_files, "PART_BYTES", 5 * MIB)
     video = request(farm, size=6 * MIB, profiles=("hevc",))
     way = farm.files.way(video)
@@ -144,7 +141,7 @@ def test_a_large_video_comes_in_parts_of_signed_lengths(
     assert waiting(aws) == 1
 
 
-def test_an_unfinished_upload_expires_with_its_parts(aws: Farm, farm: VideoFarm) -> None:
+def test_an_unfinished_upload_expires_with_its_parts(aws, farm):
     video = request(farm)
     send(farm, video, CLIP[:3])
     aws.clock.advance(49 * 3600)
@@ -155,7 +152,7 @@ def test_an_unfinished_upload_expires_with_its_parts(aws: Farm, farm: VideoFarm)
     assert farm.videos.usage().size == 0
 
 
-def test_a_link_has_the_name_and_type_that_hevcq_gives(farm: VideoFarm, tmp_path: Path) -> None:
+def test_a_link_has_the_name_and_type_that_hevcq_gives(farm, tmp_path):
     video = request(farm, title='Ä "x"', profiles=("hevc",))
     send(farm, video)
     video = complete_upload(farm, video)
@@ -183,9 +180,7 @@ def test_a_link_has_the_name_and_type_that_hevcq_gives(farm: VideoFarm, tmp_path
         play_file(farm, video, "hevc", "x.mp4")
 
 
-def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
-    aws: Farm, farm: VideoFarm, tmp_path: Path
-) -> None:
+def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(aws, farm, tmp_path):
     video, other = request(farm, profiles=("hevc",)), request(farm, profiles=("hevc",))
     for each in (video, other):
         send(farm, each)
@@ -217,9 +212,7 @@ def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
 
 @pytest.mark.parametrize("region", ["eu-central-1", "us-east-1"])
 @pytest.mark.parametrize("bucket", ["uploads", "our.uploads"])
-def test_browsers_are_sent_where_the_pages_policy_lets_them_go(
-    region: str, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_browsers_are_sent_where_the_pages_policy_lets_them_go(region, bucket, monkeypatch):
     """By the addresses of AWS itself: nothing is sent there."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)

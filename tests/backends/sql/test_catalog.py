@@ -67,7 +67,7 @@ def placed(name: object = 1, **changes: object) -> Placement:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_facts_come_back_whatever_the_file_is_called(catalog: Catalog, name: str | bytes) -> None:
+def test_facts_come_back_whatever_the_file_is_called(catalog, name):
     path = Path("/media") / os.fsdecode(name)
 
     catalog.cache([(path, MARK, INFO)])
@@ -76,7 +76,7 @@ def test_facts_come_back_whatever_the_file_is_called(catalog: Catalog, name: str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog: Catalog, name: str | bytes):
+def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog, name):
     path = Path("/media") / os.fsdecode(name)
     first = HashedFile(MARK, ctime_ns=1_700_000_000_123_456_789, sha256="a" * 64)
     later = dataclasses.replace(first, ctime_ns=2, certificate="b" * 64)
@@ -90,7 +90,7 @@ def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog: Catalog, name: 
     assert catalog.hashed(Path("/media/other")) is None
 
 
-def test_the_time_lived_through_and_since_when_an_original_is_kept_come_back(catalog: Catalog):
+def test_the_time_lived_through_and_since_when_an_original_is_kept_come_back(catalog):
     assert (catalog.lived(), catalog.kept_since("a")) == (None, None)
     first = LivedTime(1.5, highest_wall=3.5, uptime_s=4.5, boot="one")
     for seen in (first, dataclasses.replace(first, total_s=9.5, boot="")):
@@ -103,7 +103,7 @@ def test_the_time_lived_through_and_since_when_an_original_is_kept_come_back(cat
     assert (catalog.kept_since("a"), catalog.kept_since("b")) == (2.5, None)
 
 
-def test_a_placement_comes_back_as_it_was_given(catalog: Catalog) -> None:
+def test_a_placement_comes_back_as_it_was_given(catalog):
     given = placed(
         source=Path(os.fsdecode(b"/media/\xff \n.mp4")),
         mode=Mode.REPLACE,
@@ -119,7 +119,7 @@ def test_a_placement_comes_back_as_it_was_given(catalog: Catalog) -> None:
     assert catalog.placement("0" * 32) is None
 
 
-def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Catalog) -> None:
+def test_placements_are_listed_newest_first_by_every_given_condition(catalog):
     catalog.record_placements(
         [
             placed(1, updated_at=10.0),
@@ -138,9 +138,7 @@ def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Ca
     assert listed(since=20.0, states=frozenset({PlacementState.REPLACED})) == ["3"]
 
 
-def test_what_encodes_cost_comes_back_newest_first_by_profile(
-    clock: ManualClock, catalog: Catalog
-) -> None:
+def test_what_encodes_cost_comes_back_newest_first_by_profile(clock, catalog):
     costs = [
         EncodeCost(profile, "libx265", "medium", 12.5, 10**12, 10**11, 3.25)
         for profile in ("hevc", "720p", "hevc", "hevc")
@@ -156,7 +154,7 @@ def test_what_encodes_cost_comes_back_newest_first_by_profile(
     assert catalog.encode_costs("1080p", 9) == {}
 
 
-def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalog) -> None:
+def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog):
     catalog.record_placements(
         [
             placed(1, source=Path("/media/a/x.mp4"), target=Path("/out/1")),
@@ -177,7 +175,7 @@ def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalo
     assert listed("/") == {"1", "2", "3", "4", "5", "6"}
 
 
-def test_placements_are_paged_without_losing_or_doubling_any(catalog: Catalog) -> None:
+def test_placements_are_paged_without_losing_or_doubling_any(catalog):
     catalog.record_placements(
         placed(number, updated_at=float(number // 7 + 1)) for number in range(1_700)
     )
@@ -187,7 +185,7 @@ def test_placements_are_paged_without_losing_or_doubling_any(catalog: Catalog) -
     assert len(found) == len(set(found)) == 1_700
 
 
-def test_a_source_is_found_by_size_and_time_wherever_it_was(catalog: Catalog) -> None:
+def test_a_source_is_found_by_size_and_time_wherever_it_was(catalog):
     later = dataclasses.replace(MARK, mtime_ns=MARK.mtime_ns + 1)
     copy = dataclasses.replace(MARK, inode=7, device=9)
     catalog.record_placements(

@@ -40,9 +40,7 @@ def raw(path: Path) -> closing[sqlite3.Connection]:
     [b"", b"not a database at all", b"SQLite format 3\0" + b"\xa5" * 5000, b"\0" * 8192],
     ids=["empty", "text", "torn", "zeroes"],
 )
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(
-    path: Path, content: bytes
-) -> None:
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path, content):
     path.write_bytes(content)
 
     with pytest.raises(StorageError, match=r"hevcq\.db is damaged.*(move|Restore)"):
@@ -65,7 +63,7 @@ def others(path: Path) -> None:
     ],
     ids=["another program's", "a folder", "a log without its database"],
 )
-def test_what_is_no_database_of_hevcqs_is_refused_and_none_is_made(path: Path, put, said) -> None:
+def test_what_is_no_database_of_hevcqs_is_refused_and_none_is_made(path, put, said):
     put(path)
 
     with pytest.raises(StorageError, match=said):
@@ -84,7 +82,7 @@ def damaged(path: Path, database: SqliteDatabase) -> bytes:
     return bytes(content)
 
 
-def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: SqliteDatabase) -> None:
+def test_damaged_pages_are_found_when_it_is_opened(path, database):
     content = damaged(path, database)
 
     with pytest.raises(StorageError):
@@ -94,7 +92,7 @@ def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: SqliteD
 
 
 @pytest.mark.parametrize("version", [0, sqlite_module.VERSION - 1, sqlite_module.VERSION + 1])
-def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
+def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path, version):
     SqliteDatabase(path).close()
     with raw(path) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
@@ -107,7 +105,7 @@ def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path: Path, ver
     assert path.read_bytes() == before
 
 
-def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path: Path) -> None:
+def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path):
     path.with_name("hevcq.db.new").write_bytes(b"half a database")
     path.with_name("hevcq.db.new-wal").write_bytes(b"and its log")
 
@@ -117,9 +115,7 @@ def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path: Path) -> None
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(
-    path: Path, database: SqliteDatabase
-) -> None:
+def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(path, database):
     with raw(path) as hog:
         hog.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseBusy, match="locked by another process"):
@@ -131,9 +127,7 @@ def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(
     assert notes(database) == ["later"]
 
 
-def test_a_full_disk_is_named_and_the_database_goes_on_when_there_is_space(
-    database: SqliteDatabase,
-) -> None:
+def test_a_full_disk_is_named_and_the_database_goes_on_when_there_is_space(database):
     database.change(ADD, ("before",))
 
     def fill(connection: sqlite3.Connection) -> None:
@@ -161,7 +155,7 @@ def test_a_full_disk_is_named_and_the_database_goes_on_when_there_is_space(
         (sqlite3.SQLITE_CONSTRAINT, StorageError),
     ],
 )
-def test_each_code_of_sqlite_has_its_error(path: Path, code: int, kind: type) -> None:
+def test_each_code_of_sqlite_has_its_error(path, code, kind):
     error = sqlite3.OperationalError("what SQLite says")
     error.sqlite_errorcode = code
 
@@ -169,7 +163,7 @@ def test_each_code_of_sqlite_has_its_error(path: Path, code: int, kind: type) ->
     assert str(path) in str(translated(error, path))
 
 
-def test_a_locked_database_is_reported_once_a_wait(path: Path, monkeypatch, capsys) -> None:
+def test_a_locked_database_is_reported_once_a_wait(path, monkeypatch, capsys):
     monkeypatch.setattr(sqlite_module, "REPORTED_AFTER_S", 0.1)
     SqliteDatabase(path).close()
     database = SqliteDatabase(path, busy_s=0.3)
@@ -184,7 +178,7 @@ def test_a_locked_database_is_reported_once_a_wait(path: Path, monkeypatch, caps
     database.close()
 
 
-def test_work_that_raises_undoes_its_own_changes_only(database: SqliteDatabase) -> None:
+def test_work_that_raises_undoes_its_own_changes_only(database):
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute(ADD, ("half",))
         raise KeyError("x")
@@ -198,7 +192,7 @@ def test_work_that_raises_undoes_its_own_changes_only(database: SqliteDatabase) 
     assert notes(database) == ["whole"]
 
 
-def test_writers_that_come_together_fail_apart(database: SqliteDatabase) -> None:
+def test_writers_that_come_together_fail_apart(database):
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute(ADD, ("half",))
         raise KeyboardInterrupt
@@ -220,8 +214,8 @@ STOP = threading.Event()
 @pytest.mark.parametrize("kernel", [True, False], ids=["copy_file_range", "plain"])
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 def test_a_copy_is_whole_on_any_file_system_and_keeps_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: bool, links: bool
-) -> None:
+    tmp_path, monkeypatch, kernel, links
+):
     content = os.urandom(9 * 1024 * 1024 + 17)
     (tmp_path / "in").write_bytes(content)
     if not kernel:
@@ -246,14 +240,14 @@ def claim(opened, owner: str = "a") -> int:
     return found.fence
 
 
-def test_the_data_folder_is_for_its_owner_only(opener, folder: Path) -> None:
+def test_the_data_folder_is_for_its_owner_only(opener, folder):
     opener()
 
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / DATABASE).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opener, folder) -> None:
+def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opener, folder):
     opened = opener()
     opened.backend.store.put("DONE/a", b"x", metadata={})
     opened.close()
@@ -265,7 +259,7 @@ def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opene
     assert not (folder / DATABASE).exists()
 
 
-def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -> None:
+def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch):
     from hevcq.backends.sql import queue
 
     opened, calls = opener(), []
@@ -286,7 +280,7 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
     assert opened.backend.queues["hevc"].depth().ready == 0
 
 
-def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> None:
+def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock):
     opened = opener()
     gone = Processes(folder / "processes", clock)
     claim(opened, f"{gone.owner}:1")
@@ -299,9 +293,7 @@ def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> No
 
 
 @pytest.mark.parametrize(("owner", "freed"), [("w1", True), ("w1:0", True), ("w17:0", False)])
-def test_a_dead_owner_frees_its_own_leases_and_no_namesakes(
-    opener, folder, clock, owner, freed
-) -> None:
+def test_a_dead_owner_frees_its_own_leases_and_no_namesakes(opener, folder, clock, owner, freed):
     opened = opener()
     ledger, database = opened.backend.ledger, SqliteDatabase(folder / DATABASE)
     claim(opened, owner)
@@ -313,7 +305,7 @@ def test_a_dead_owner_frees_its_own_leases_and_no_namesakes(
     database.close()
 
 
-def test_facts_of_another_version_are_probed_again(tmp_path, clock, monkeypatch) -> None:
+def test_facts_of_another_version_are_probed_again(tmp_path, clock, monkeypatch):
     catalog, path = open_catalog(tmp_path / "new" / "catalog.db", clock), Path("/media/a.mp4")
     mark, info = Fingerprint(1, 2, 3, 4), MediaInfo(format_name="mp4")
     catalog.cache([(path, mark, info), (Path("/media/b"), mark, "It is a text.")])
@@ -329,9 +321,7 @@ def test_facts_of_another_version_are_probed_again(tmp_path, clock, monkeypatch)
 
 
 @pytest.mark.parametrize("left", ["delivery", "lease", "version"])
-def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(
-    opener, folder, left: str
-) -> None:
+def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(opener, folder, left):
     opened = opener()
     backend = opened.backend
     if left == "delivery":
@@ -353,8 +343,8 @@ def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(
 
 @pytest.mark.parametrize(("ahead_s", "left"), [(60 * 86_400.0, 1), (0.0, 0)])
 def test_a_delay_set_while_the_clock_ran_ahead_does_not_outlast_its_correction(
-    opener, clock, ahead_s: float, left: int
-) -> None:
+    opener, clock, ahead_s, left
+):
     first, stop = opener(), threading.Event()
     clock.jump_wall(ahead_s)
     queue = first.backend.queues["hevc"]

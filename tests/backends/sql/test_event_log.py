@@ -61,7 +61,7 @@ def names(log: EventLog) -> list[str]:
     return [event.name for event in log.after(0, 100)]
 
 
-def test_what_tells_of_a_file_whose_name_is_not_utf_8_is_found_again(log) -> None:
+def test_what_tells_of_a_file_whose_name_is_not_utf_8_is_found_again(log):
     told = Happened("video.unusable", 1.0, source=str(VIDEO), reason=f"{VIDEO} is no video.")
 
     assert log.add(told, unless_within_s=60)
@@ -72,7 +72,7 @@ def test_what_tells_of_a_file_whose_name_is_not_utf_8_is_found_again(log) -> Non
     assert found.reason == r"/lib/a\xff.mp4 is no video."
 
 
-def test_every_end_of_a_job_and_every_counted_failure_is_an_event(opened, log) -> None:
+def test_every_end_of_a_job_and_every_counted_failure_is_an_event(opened, log):
     ledger = opened.backend.ledger
     ledger.complete(*claimed(opened, "a"), RENDITION, cpu_s=7.5)
     ledger.skip(*claimed(opened, "b"), "small: it is small")
@@ -89,7 +89,7 @@ def test_every_end_of_a_job_and_every_counted_failure_is_an_event(opened, log) -
     assert (dead.reason, dead.profile, dead.source) == ("damaged", "hevc", source("c").key)
 
 
-def test_what_is_undone_with_its_transaction_leaves_no_event(opened, log) -> None:
+def test_what_is_undone_with_its_transaction_leaves_no_event(opened, log):
     job, _fence = claimed(opened, "a")
 
     def broken(connection: sqlite3.Connection) -> None:
@@ -101,9 +101,7 @@ def test_what_is_undone_with_its_transaction_leaves_no_event(opened, log) -> Non
     assert names(log) == []
 
 
-def test_a_placement_is_reported_once_for_each_state_with_any_bytes_in_its_name(
-    opened, log
-) -> None:
+def test_a_placement_is_reported_once_for_each_state_with_any_bytes_in_its_name(opened, log):
     job, fence = claimed(opened, "a")
     opened.backend.ledger.complete(job, fence, RENDITION, cpu_s=1)
     for state in (
@@ -120,7 +118,7 @@ def test_a_placement_is_reported_once_for_each_state_with_any_bytes_in_its_name(
     assert (event.before, event.after, event.at) == (100, 40, 9.0)
 
 
-def test_sums_are_added_once_however_many_processes_add_them(log) -> None:
+def test_sums_are_added_once_however_many_processes_add_them(log):
     key = DayKey(19_000, "job.done", Path("/lib\udcff"), "hevc", "h264", "")
     reader = log.reader("statistics", from_start=True)
     moved = replace(reader, seq=5)
@@ -131,7 +129,7 @@ def test_sums_are_added_once_however_many_processes_add_them(log) -> None:
     assert log.sums(19_001, 20_000) == []
 
 
-def test_events_are_forgotten_only_once_they_were_summed_up(opened, log, clock) -> None:
+def test_events_are_forgotten_only_once_they_were_summed_up(opened, log, clock):
     opened.backend.ledger.skip(*claimed(opened, "a"), "why")
     clock.advance(1000)
     log.reader("statistics", from_start=True)

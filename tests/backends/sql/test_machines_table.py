@@ -165,7 +165,7 @@ def test_a_killed_process_leaves_the_list_when_another_one_frees_what_it_held(ma
     assert machines.processes() == []
 
 
-def test_a_folder_that_is_not_the_one_of_all_machines_is_refused(tmp_path) -> None:
+def test_a_folder_that_is_not_the_one_of_all_machines_is_refused(tmp_path):
     def start(name: str, files: str) -> None:
         folders = {"dsn": server.dsn, "files_dir": tmp_path / files}
         settings = Settings.model_validate(
@@ -180,7 +180,7 @@ def test_a_folder_that_is_not_the_one_of_all_machines_is_refused(tmp_path) -> No
             start("desktop", "bare mount point")
 
 
-def test_a_share_that_went_away_is_not_made_anew_by_a_publication(tmp_path, machine) -> None:
+def test_a_share_that_went_away_is_not_made_anew_by_a_publication(tmp_path, machine):
     opened = machine("nas")
     (tmp_path / "files" / "objects").rename(tmp_path / "away")
 
@@ -190,7 +190,7 @@ def test_a_share_that_went_away_is_not_made_anew_by_a_publication(tmp_path, mach
     assert not (tmp_path / "files" / "objects").exists()
 
 
-def test_bytes_stay_while_their_commit_is_still_going_on(machine, monkeypatch) -> None:
+def test_bytes_stay_while_their_commit_is_still_going_on(machine, monkeypatch):
     monkeypatch.setattr(postgres, "SESSION", postgres.SESSION.replace("'30s'", "'200ms'"))
     store = machine("nas").backend.store
     run, held = PostgresSession.run, list[psycopg.Connection]()
@@ -213,7 +213,7 @@ def test_bytes_stay_while_their_commit_is_still_going_on(machine, monkeypatch) -
         assert found.read() == b"bytes"
 
 
-def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path) -> None:
+def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path):
     (tmp_path / "objects" / "ab").mkdir(parents=True)
     empty = f"empty_{os.getpid()}"  # others make the usual tables in the usual database
     with psycopg.connect(shared_dsn(), autocommit=True) as admin:
@@ -227,14 +227,14 @@ def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path) 
         open_sql(settings, PROFILES, SystemClock())
 
 
-def test_without_psycopg_the_settings_say_what_to_install(tmp_path, monkeypatch) -> None:
+def test_without_psycopg_the_settings_say_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "hevcq.sql.postgres", None)
 
     with pytest.raises(ConfigError, match=r"Install hevcq\[postgres\]"):
         open_sql(Settings(backend="postgres", data_dir=tmp_path), PROFILES, SystemClock())
 
 
-def test_a_process_of_another_machine_is_never_held_to_be_dead(tmp_path, monkeypatch) -> None:
+def test_a_process_of_another_machine_is_never_held_to_be_dead(tmp_path, monkeypatch):
     def row(node: str, boot: str, **options: bool) -> Processes:
         clock = ManualClock()
         monkeypatch.setattr(clock, "boot", lambda: boot)
@@ -292,7 +292,7 @@ def sent(opener):
     return opener
 
 
-def test_130_kills_of_the_whole_program_are_no_crash_and_no_dead_letter(sent) -> None:
+def test_130_kills_of_the_whole_program_are_no_crash_and_no_dead_letter(sent):
     for _ in range(130):
         run = Run(sent)
         assert run.start().crashes == 0
@@ -305,7 +305,7 @@ def test_130_kills_of_the_whole_program_are_no_crash_and_no_dead_letter(sent) ->
     assert last.start().crashes == 0
 
 
-def test_a_worker_that_dies_while_another_lives_counts_a_crash(sent, clock) -> None:
+def test_a_worker_that_dies_while_another_lives_counts_a_crash(sent, clock):
     dying = Run(sent)
     witness = Run(sent)
     dying.start()
@@ -316,7 +316,7 @@ def test_a_worker_that_dies_while_another_lives_counts_a_crash(sent, clock) -> N
     assert witness.delivery.attempt == 2
 
 
-def test_two_that_end_together_are_an_interruption_whoever_starts_next(sent, clock) -> None:
+def test_two_that_end_together_are_an_interruption_whoever_starts_next(sent, clock):
     first, second = Run(sent), Run(sent)
     clock.advance(1)
     second.backend.queues["720p"].receive(1, wait_s=0.0, stop=STOP)
@@ -331,7 +331,7 @@ def test_two_that_end_together_are_an_interruption_whoever_starts_next(sent, clo
     assert third.job.crashes == 0
 
 
-def test_dying_at_the_same_place_again_is_a_crash(sent) -> None:
+def test_dying_at_the_same_place_again_is_a_crash(sent):
     found = []
     for percent in (42.3, 17.0, 17.9, 17.2, 42.0):
         run = Run(sent)
@@ -342,7 +342,7 @@ def test_dying_at_the_same_place_again_is_a_crash(sent) -> None:
     assert Run(sent).start().crashes == 2
 
 
-def test_a_job_that_ends_the_program_each_time_is_not_tried_for_ever(sent) -> None:
+def test_a_job_that_ends_the_program_each_time_is_not_tried_for_ever(sent):
     for _ in range(MAX_INTERRUPTIONS):
         run = Run(sent)
         assert run.start().crashes == 0
@@ -358,8 +358,8 @@ def test_a_job_that_ends_the_program_each_time_is_not_tried_for_ever(sent) -> No
 
 @pytest.mark.parametrize(("restarted", "crashes"), [(False, 1), (True, 0)])
 def test_a_death_while_memory_ran_out_is_a_crash_but_not_over_a_restart(
-    sent, clock, monkeypatch: pytest.MonkeyPatch, restarted: bool, crashes: int
-) -> None:
+    sent, clock, monkeypatch, restarted, crashes
+):
     monkeypatch.setattr(processes, "oom_kills", lambda: 3)
     run = Run(sent)
     run.start()
@@ -397,7 +397,7 @@ def claim(opened: SqlBackend):
     return opened.backend.ledger.claim(source(), "hevc", owner="another", lease_s=60)
 
 
-def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None:
+def test_what_a_killed_process_held_is_back_within_a_second(real, other):
     real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     victim = other(TAKE)
     _owner, message, fence = victim.line().split()
@@ -415,7 +415,7 @@ def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None
     assert claim(real) == Granted(fence=2, failures=0, crashes=1)
 
 
-def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -> None:
+def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other):
     real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     holder = other(TAKE)
     holder.line()
@@ -425,7 +425,7 @@ def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -
     assert holder.finish() == 0
 
 
-def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, opener) -> None:
+def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, opener):
     opened = opener(SystemClock())
     opened.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     opened.close()
@@ -441,7 +441,7 @@ def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, open
     assert claim(again) == Granted(fence=2, failures=0, crashes=0), "nobody outlived it"
 
 
-def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: ManualClock) -> None:
+def test_a_dead_owner_is_freed_before_it_is_forgotten(folder, clock):
     gone = Processes(folder, clock)
     gone.close()
     presence = Processes(folder, clock)

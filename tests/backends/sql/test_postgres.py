@@ -51,9 +51,7 @@ def kill_own(session: PostgresSession) -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_commit_without_an_answer_is_neither_lost_nor_done_twice(
-    shared, monkeypatch, kept
-) -> None:
+def test_a_commit_without_an_answer_is_neither_lost_nor_done_twice(shared, monkeypatch, kept):
     run, calls = PostgresSession.run, []
 
     def lose(self: PostgresSession, sql: str) -> object:
@@ -80,7 +78,7 @@ def test_a_commit_without_an_answer_is_neither_lost_nor_done_twice(
     assert shared.row("SELECT count(*) FROM dead_letter") == (1,)
 
 
-def test_a_commit_that_nobody_can_tell_of_is_not_repeated(shared, monkeypatch) -> None:
+def test_a_commit_that_nobody_can_tell_of_is_not_repeated(shared, monkeypatch):
     run = PostgresSession.run
 
     def lose(self: PostgresSession, sql: str) -> object:
@@ -104,7 +102,7 @@ def test_a_commit_that_nobody_can_tell_of_is_not_repeated(shared, monkeypatch) -
     monkeypatch.undo()
 
 
-def test_two_that_lock_each_other_out_both_come_through(shared) -> None:
+def test_two_that_lock_each_other_out_both_come_through(shared):
     shared.write(lambda c: c.executemany(ADD, [("a",), ("b",)]))
     both = threading.Barrier(2)
 
@@ -131,7 +129,7 @@ def test_two_that_lock_each_other_out_both_come_through(shared) -> None:
 
 def test_a_machine_that_stops_within_a_transaction_holds_the_others_up_for_a_moment_only(
     shared, machine, monkeypatch
-) -> None:
+):
     monkeypatch.setattr(
         postgres, "SESSION", postgres.SESSION.replace("timeout = '10s'", "timeout = '300ms'")
     )
@@ -156,7 +154,7 @@ def test_a_machine_that_stops_within_a_transaction_holds_the_others_up_for_a_mom
     assert shared.rows(NOTES) == [("stopped 2",), ("the other",)]
 
 
-def test_it_hears_again_after_its_connections_were_killed(machine, shared) -> None:
+def test_it_hears_again_after_its_connections_were_killed(machine, shared):
     heard: list[str] = []
     came = threading.Event()
 
@@ -177,7 +175,7 @@ def test_it_hears_again_after_its_connections_were_killed(machine, shared) -> No
     assert heard == ["", "", "hevc"]
 
 
-def test_leases_follow_the_servers_clock_whatever_the_machines_say(machine) -> None:
+def test_leases_follow_the_servers_clock_whatever_the_machines_say(machine):
     wrong = ManualClock()  # its years are others
     right, astray = machine("right"), machine("astray", wrong)
     ours, theirs = right.backend.ledger, astray.backend.ledger
@@ -192,7 +190,7 @@ def test_leases_follow_the_servers_clock_whatever_the_machines_say(machine) -> N
     assert right.backend.queues["hevc"].depth().delayed == 1
 
 
-def test_events_appear_in_the_order_of_their_numbers(machine, shared) -> None:
+def test_events_appear_in_the_order_of_their_numbers(machine, shared):
     log = EventLog(shared, SystemClock())
     first, second = machine("a").database, machine("b").database
     inside, go_on = threading.Event(), threading.Event()
@@ -217,7 +215,7 @@ def test_events_appear_in_the_order_of_their_numbers(machine, shared) -> None:
     assert log.after(0, 10)[-1].source == "caf\udce9"
 
 
-def test_text_with_a_nul_is_kept_without_it(machine) -> None:
+def test_text_with_a_nul_is_kept_without_it(machine):
     ledger = machine("a").backend.ledger
     (job,) = ledger.register(source(), ["hevc"])
     claim = ledger.claim(source(), "hevc", owner="x", lease_s=60)
@@ -226,7 +224,7 @@ def test_text_with_a_nul_is_kept_without_it(machine) -> None:
     assert ledger.get(job.job_id).reason == "so\ufffdso 'quoted' %s"
 
 
-def test_two_that_begin_at_once_make_the_tables_once(shared) -> None:
+def test_two_that_begin_at_once_make_the_tables_once(shared):
     schema = f"{shared._schema}_new"
 
     def begin(_number: int) -> None:
@@ -247,7 +245,7 @@ def refusal(dsn: str, schema: str = "other") -> HevcqError:
     return caught.value
 
 
-def test_a_newer_schema_is_refused(shared) -> None:
+def test_a_newer_schema_is_refused(shared):
     shared.change("UPDATE hevcq_schema SET version = version + 1")
     try:
         error = refusal(shared_dsn(), shared._schema)
@@ -258,13 +256,13 @@ def test_a_newer_schema_is_refused(shared) -> None:
     assert f"reads schema {VERSION} only" in str(error)
 
 
-def test_an_older_server_is_refused(shared, monkeypatch) -> None:
+def test_an_older_server_is_refused(shared, monkeypatch):
     monkeypatch.setattr(postgres, "MIN_SERVER", 990000)
 
     assert "hevcq needs 14 or newer" in str(refusal(shared_dsn()))
 
 
-def test_a_wrong_dsn_is_a_sentence_without_its_password(shared) -> None:
+def test_a_wrong_dsn_is_a_sentence_without_its_password(shared):
     for dsn in (
         "postgresql://u:geheim@[host/db",
         "user=u geheim",
@@ -279,14 +277,14 @@ def test_a_wrong_dsn_is_a_sentence_without_its_password(shared) -> None:
     assert 'database "none" does not exist' in str(error)
 
 
-def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path, capsys) -> None:
+def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path, capsys):
     with pytest.raises(Unavailable):
         PostgresDatabase(f"host={tmp_path}", Patient())
 
     assert capsys.readouterr().out.count(f"Waiting: PostgreSQL {tmp_path} does not answer.") == 1
 
 
-def test_a_server_that_is_still_starting_is_waited_for(shared, monkeypatch) -> None:
+def test_a_server_that_is_still_starting_is_waited_for(shared, monkeypatch):
     starting = "connection to server failed: FATAL:  the database system is starting up"
     answers = [psycopg.OperationalError(starting), psycopg.OperationalError("reset by peer")]
     real = psycopg.connect
@@ -313,7 +311,7 @@ class Patient(ManualClock):
         return event.is_set()
 
 
-def test_a_statement_that_takes_too_long_is_an_error_of_its_own(shared) -> None:
+def test_a_statement_that_takes_too_long_is_an_error_of_its_own(shared):
     def work(connection) -> None:
         connection.execute("SET LOCAL statement_timeout = 50")
         connection.execute("SELECT pg_sleep(20)")
@@ -323,7 +321,7 @@ def test_a_statement_that_takes_too_long_is_an_error_of_its_own(shared) -> None:
     assert shared.rows("SELECT 1") == [(1,)], "the connection goes on"
 
 
-def test_a_restart_or_a_failing_line_loses_and_doubles_no_write(monkeypatch) -> None:
+def test_a_restart_or_a_failing_line_loses_and_doubles_no_write(monkeypatch):
     with own_server() as server, faulty_line(f"{server.folder}/.s.PGSQL.5432") as line:
         dsn = server.dsn.replace(str(server.folder), f"127.0.0.1 port={line.port}")
         opened = PostgresDatabase(dsn, SystemClock())

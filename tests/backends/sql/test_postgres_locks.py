@@ -110,7 +110,7 @@ def cut(dsn: str) -> None:
 
 def test_one_machine_waits_for_another_and_goes_on_once_that_was_killed(
     dsn, database, tmp_path, apart
-) -> None:
+):
     made, files = video(tmp_path), FileSystem(shared=database.lock)
     left = tmp_path / ".hevcq-0a.part"
     left.write_bytes(b"half a rendition")
@@ -134,7 +134,7 @@ def test_one_machine_waits_for_another_and_goes_on_once_that_was_killed(
     assert sweep(tmp_path, files) == [left]
 
 
-def test_a_killed_swap_is_settled_once_by_whoever_looks_next(dsn, tmp_path, apart) -> None:
+def test_a_killed_swap_is_settled_once_by_whoever_looks_next(dsn, tmp_path, apart):
     with machine(dsn, tmp_path, DIE) as killed:
         assert killed.wait(30) == -9
     machines = [PostgresDatabase(dsn, SystemClock()) for _ in range(3)]
@@ -180,7 +180,7 @@ class Cut:
 @pytest.mark.parametrize("undo", [False, True])
 def test_a_machine_whose_connection_is_cut_touches_nothing_more(
     dsn, database, tmp_path, apart, undo
-) -> None:
+):
     for number in range(1 + undo, 100, 3):
         root = tmp_path / str(number)
         root.mkdir()
@@ -205,7 +205,7 @@ def test_a_machine_whose_connection_is_cut_touches_nothing_more(
     assert number > 5
 
 
-def test_the_database_is_away_before_a_swap_begins_and_nothing_is_touched(tmp_path) -> None:
+def test_the_database_is_away_before_a_swap_begins_and_nothing_is_touched(tmp_path):
     with own_server() as server:
         opened = PostgresDatabase(server.dsn, SystemClock())
         made, before = video(tmp_path), tree(tmp_path)
@@ -222,9 +222,7 @@ def test_the_database_is_away_before_a_swap_begins_and_nothing_is_touched(tmp_pa
         opened.close()
 
 
-def test_a_sync_whose_lock_was_lost_lands_nothing_more(
-    dsn, database, tmp_path, monkeypatch
-) -> None:
+def test_a_sync_whose_lock_was_lost_lands_nothing_more(dsn, database, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "hevcq.wiring.contexts.open_remote", lambda _sync: SimpleNamespace(close=lambda: None)
     )

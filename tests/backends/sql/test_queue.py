@@ -46,14 +46,14 @@ def send(queue: Queue, *names: str) -> None:
     ],
     ids=["without groups in order of sending", "groups that wait take turns"],
 )
-def test_tasks_are_served_in_a_fair_order(queue: Queue, sent: str, served: str) -> None:
+def test_tasks_are_served_in_a_fair_order(queue, sent, served):
     for batch in sent.split(", "):
         send(queue, *batch.split())
 
     assert order(queue) == served.split()
 
 
-def test_a_join_goes_before_the_chunks_of_other_videos(queue: Queue) -> None:
+def test_a_join_goes_before_the_chunks_of_other_videos(queue):
     send(queue, "a1", "a2", "b1", "c1")
     take(queue, 1)
     queue.send([join("a-"), join("b-")])
@@ -62,7 +62,7 @@ def test_a_join_goes_before_the_chunks_of_other_videos(queue: Queue) -> None:
     assert order(queue) == ["a-", "b-", "b1", "c1", "a2", "X"]
 
 
-def test_what_comes_back_is_served_first(queue: Queue) -> None:
+def test_what_comes_back_is_served_first(queue):
     send(queue, "1", "2")
     (first,) = take(queue, 1)
     send(queue, "3")
@@ -72,14 +72,14 @@ def test_what_comes_back_is_served_first(queue: Queue) -> None:
     assert order(queue) == ["1", "2", "3"]
 
 
-def test_a_task_of_another_profile_is_refused_before_anything_is_sent(queue: Queue) -> None:
+def test_a_task_of_another_profile_is_refused_before_anything_is_sent(queue):
     with pytest.raises(BadMessage, match="'720p' does not belong in 'hevc'"):
         queue.send([task(1), task(2, profile="720p")])
 
     assert take(queue) == []
 
 
-def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -> None:
+def test_a_send_between_a_look_and_the_nap_is_heard(queue, monkeypatch):
     looked, real = [], queue._peek
 
     def peek():
@@ -96,9 +96,7 @@ def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -
 
 
 @pytest.mark.parametrize("alive", [False, True])
-def test_a_message_that_is_given_up_buries_its_job_too_unless_a_lease_lives(
-    opener, clock, alive
-) -> None:
+def test_a_message_that_is_given_up_buries_its_job_too_unless_a_lease_lives(opener, clock, alive):
     """Found by the simulation: the dead letter was there, and the ledger said RUNNING for ever."""
     backend = opener().backend
     backend.queues["hevc"].send([task("1")])
@@ -141,7 +139,7 @@ def give_up(backend, clock, dead: int = 1) -> None:
     assert backend.queues["hevc"].depth().dead == dead
 
 
-def test_a_chunks_message_that_is_given_up_buries_the_split_job(opener, clock) -> None:
+def test_a_chunks_message_that_is_given_up_buries_the_split_job(opener, clock):
     backend = opener().backend
     job, chunk = split_job(backend)
     backend.queues["hevc"].send([chunk])
@@ -153,7 +151,7 @@ def test_a_chunks_message_that_is_given_up_buries_the_split_job(opener, clock) -
 
 
 @pytest.mark.parametrize("case", ["done", "held", "older"])
-def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, case) -> None:
+def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, case):
     backend = opener().backend
     job, chunk = split_job(backend)
     if case == "older":
@@ -171,7 +169,7 @@ def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, ca
     assert backend.ledger.get(job).state is JobState.SPLIT
 
 
-def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue: Queue) -> None:
+def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue):
     send(queue, "1", "2", "MINE", "3", "TOO")
     for wanted in ("MINE", "TOO"):
         queue.prefer(task(wanted).job_id)
@@ -179,7 +177,7 @@ def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue: Q
     assert order(queue) == ["MINE", "TOO", "1", "2", "3"]
 
 
-def test_a_process_with_a_recipe_of_its_own_leaves_what_others_queued(queue: Queue) -> None:
+def test_a_process_with_a_recipe_of_its_own_leaves_what_others_queued(queue):
     others = [f"{number}" for number in range(MAX_LOOKED_AT + 1)]
     send(queue, *others, "MINE")
     queue.asked = (27.5, None)

@@ -57,7 +57,7 @@ def versions(folder: Path) -> list[Path]:
 STOP = threading.Event()
 
 
-def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_path) -> None:
+def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_path):
     publish(store, tmp_path / "x")
     publish(store, tmp_path / "x", NEW, fence=2)
     assert len(versions(folder)) == 1
@@ -67,9 +67,7 @@ def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_p
     assert list((folder / OBJECTS).iterdir()) == []
 
 
-def test_a_sweep_leaves_what_a_process_published_whose_name_begins_alike(
-    store, folder, tmp_path
-) -> None:
+def test_a_sweep_leaves_what_a_process_published_whose_name_begins_alike(store, folder, tmp_path):
     publish(store, tmp_path / "x")
     (version,) = versions(folder)
 
@@ -80,7 +78,7 @@ def test_a_sweep_leaves_what_a_process_published_whose_name_begins_alike(
 
 def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
     store, tmp_path, monkeypatch
-) -> None:
+):
     monkeypatch.setattr(files, "link", lambda source, target: False)
     publish(store, tmp_path / "x")
     assert read(store) == OLD
@@ -94,7 +92,7 @@ def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
     assert (tmp_path / "out").stat().st_nlink == 1
 
 
-def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypatch) -> None:
+def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "link", lambda source, target: False)
     (tmp_path / "x").write_bytes(NEW)
 
@@ -116,8 +114,8 @@ def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypat
     ],
 )
 def test_a_disk_that_fails_while_publishing_loses_nothing(
-    store, folder, tmp_path, monkeypatch, code: int, kind: type
-) -> None:
+    store, folder, tmp_path, monkeypatch, code, kind
+):
     publish(store, tmp_path / "x")
 
     def fail(path: Path) -> None:
@@ -133,9 +131,7 @@ def test_a_disk_that_fails_while_publishing_loses_nothing(
     assert len(versions(folder)) == 1
 
 
-def test_an_object_in_a_folder_that_is_away_is_an_error_and_not_gone(
-    store, folder, tmp_path
-) -> None:
+def test_an_object_in_a_folder_that_is_away_is_an_error_and_not_gone(store, folder, tmp_path):
     publish(store, tmp_path / "x")
     folder.rename(tmp_path / "unmounted")
 
@@ -143,7 +139,7 @@ def test_an_object_in_a_folder_that_is_away_is_an_error_and_not_gone(
         read(store)
 
 
-def test_a_folder_and_a_pipe_are_no_sources(store, tmp_path: Path) -> None:
+def test_a_folder_and_a_pipe_are_no_sources(store, tmp_path):
     (tmp_path / "x.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
 
@@ -162,9 +158,7 @@ def test_a_folder_and_a_pipe_are_no_sources(store, tmp_path: Path) -> None:
         (errno.ESTALE, Unavailable),
     ],
 )
-def test_each_failure_to_look_at_a_source_has_its_error(
-    store, tmp_path, monkeypatch, code: int, kind: type
-) -> None:
+def test_each_failure_to_look_at_a_source_has_its_error(store, tmp_path, monkeypatch, code, kind):
     path = tmp_path / "video.mp4"
     path.write_bytes(b"a clip")
 
@@ -173,9 +167,7 @@ def test_each_failure_to_look_at_a_source_has_its_error(
         store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
 
 
-def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(
-    store, tmp_path: Path
-) -> None:
+def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(store, tmp_path):
     path, moved, other = (tmp_path / name for name in ("a.mp4", "moved.mp4", "other.mp4"))
     path.write_bytes(b"clip")
     source = store.accept(path, "TODO/all/a.mp4", moved=nothing, stop=STOP)
@@ -193,7 +185,7 @@ def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(
         assert given.path == moved
 
 
-def test_a_file_is_away_with_its_whole_library_and_gone_alone(opener, tmp_path) -> None:
+def test_a_file_is_away_with_its_whole_library_and_gone_alone(opener, tmp_path):
     opened = opener()
     store = opened.backend.store
     library = tmp_path / "library"
@@ -216,9 +208,7 @@ def test_a_file_is_away_with_its_whole_library_and_gone_alone(opener, tmp_path) 
         store.check(source)
 
 
-def test_an_object_whose_bytes_a_backup_did_not_restore_is_gone_and_named(
-    store, folder, tmp_path: Path
-) -> None:
+def test_an_object_whose_bytes_a_backup_did_not_restore_is_gone_and_named(store, folder, tmp_path):
     publish(store, tmp_path / "x")
     data = versions(folder)[0] / "data"
     data.unlink()
@@ -277,9 +267,7 @@ for step in range(1, int(sys.argv[2]) + 1):
 """
 
 
-def test_a_kill_at_any_step_of_a_publication_leaves_the_old_object_or_the_new_one(
-    tmp_path: Path, clock
-) -> None:
+def test_a_kill_at_any_step_of_a_publication_leaves_the_old_object_or_the_new_one(tmp_path, clock):
     def opened(step: int) -> SqlBackend:
         return open_sql(Settings(data_dir=tmp_path / str(step) / "data"), PROFILES, clock)
 
@@ -311,7 +299,7 @@ def test_a_kill_at_any_step_of_a_publication_leaves_the_old_object_or_the_new_on
         again.close()
 
 
-def test_an_unpublished_folder_of_a_live_process_is_left_alone(opener, folder: Path) -> None:
+def test_an_unpublished_folder_of_a_live_process_is_left_alone(opener, folder):
     first = opener()
     theirs = first.backend.store._new_version("DONE/b")
 
@@ -325,7 +313,7 @@ def test_an_unpublished_folder_of_a_live_process_is_left_alone(opener, folder: P
 
 def test_a_commit_that_goes_through_and_still_raises_keeps_what_it_published(
     store, folder, tmp_path, monkeypatch
-) -> None:
+):
     publish(store, tmp_path / "x")
     real = store._database.write
 
@@ -343,9 +331,7 @@ def test_a_commit_that_goes_through_and_still_raises_keeps_what_it_published(
 
 
 @pytest.mark.parametrize("how", ["publish", "put"])
-def test_a_commit_that_fails_withdraws_the_bytes(
-    store, folder, tmp_path, monkeypatch, how: str
-) -> None:
+def test_a_commit_that_fails_withdraws_the_bytes(store, folder, tmp_path, monkeypatch, how):
     publish(store, tmp_path / "x")
     calls = {
         "publish": lambda: publish(store, tmp_path / "y", NEW, fence=2),
@@ -363,7 +349,7 @@ def test_a_commit_that_fails_withdraws_the_bytes(
 
 def test_a_zombie_that_loses_at_the_last_moment_leaves_nothing(
     store, folder, tmp_path, monkeypatch
-) -> None:
+):
     publish(store, tmp_path / "x", NEW, fence=2)
     monkeypatch.setattr(store, "_find", lambda key: None)
 
@@ -381,7 +367,7 @@ def test_a_zombie_that_loses_at_the_last_moment_leaves_nothing(
 LEASE_S = 60.0
 
 
-def test_a_zombie_publishes_nothing_once_the_job_was_claimed_again(tmp_path: Path, opener, clock):
+def test_a_zombie_publishes_nothing_once_the_job_was_claimed_again(tmp_path, opener, clock):
     backend = opener().backend
     name = job_id(source(), "hevc")
     early = backend.ledger.claim(source(), "hevc", owner="zombie", lease_s=LEASE_S)

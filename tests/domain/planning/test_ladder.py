@@ -66,11 +66,11 @@ def heights(picture, made: Profile | None = None) -> list[int]:
         ((90, 161), {}, [90]),
     ],
 )
-def test_rungs_follow_the_shorter_side_as_displayed(size, facts, expected) -> None:
+def test_rungs_follow_the_shorter_side_as_displayed(size, facts, expected):
     assert heights(video(*size, **facts)) == expected
 
 
-def test_a_rung_keeps_the_displayed_shape_in_square_pixels_and_even_sides() -> None:
+def test_a_rung_keeps_the_displayed_shape_in_square_pixels_and_even_sides():
     assert sizes(video(720, 576, sample_aspect="64:45")) == [
         ("v480", 854, 480), ("v360", 640, 360), ("v240", 426, 240),
         ("v144", 256, 144),
@@ -82,7 +82,7 @@ def test_a_rung_keeps_the_displayed_shape_in_square_pixels_and_even_sides() -> N
         assert rung.target.scale
 
 
-def test_the_largest_rate_grows_by_half_above_30_frames_a_second() -> None:
+def test_the_largest_rate_grows_by_half_above_30_frames_a_second():
     slow, fast = (video(1280, 720, average_rate=rate) for rate in ("30000/1001", "50/1"))
     assert [r.max_kbps for r in ladder(slow).rungs] == [4500, 2000, 1100, 400, 80]
     assert [r.max_kbps for r in ladder(fast).rungs] == [6750, 3000, 1650, 600, 80]
@@ -93,7 +93,7 @@ def test_the_largest_rate_grows_by_half_above_30_frames_a_second() -> None:
 @pytest.mark.parametrize(
     ("rate", "every"), [(24, 1), (60, 1), (60.4, 1), (90, 2), (119.88, 2), (120, 2), (240, 4)]
 )
-def test_no_rung_shows_more_than_60_pictures_a_second(rate: float, every: int) -> None:
+def test_no_rung_shows_more_than_60_pictures_a_second(rate, every):
     """By what was measured: a header may say anything."""
     plan = planned(recipe(hevc=True), video(1280, 720, average_rate="25/1"))
     track = TrackMeasure(
@@ -108,19 +108,19 @@ def test_no_rung_shows_more_than_60_pictures_a_second(rate: float, every: int) -
     assert said == [] or f"{rate / every:.4g} are encoded" in said[0]
 
 
-def test_a_frame_of_each_field_is_never_left_out() -> None:
+def test_a_frame_of_each_field_is_never_left_out():
     plan = planned(recipe(), video(720, 576, field_order="tt", average_rate="25/1"))
     track = TrackMeasure(index=0, kind="video", packets=481, first_pts_s=0, last_pts_s=4)
     assert plan.after(Measurement(tracks=(track,)), recipe()).ladder.every == 1
 
 
 @pytest.mark.parametrize("found", ["yuv420p10le", "yuv422p", "yuv444p10le"])
-def test_the_h264_ladder_is_8_bit_420(found: str) -> None:
+def test_the_h264_ladder_is_8_bit_420(found):
     made = ladder(video(pixel_format=found, bit_depth=10))
     assert {(r.target.pixel_format, r.target.bit_depth) for r in made.rungs} == {("yuv420p", 8)}
 
 
-def test_the_hevc_ladder_lies_beside_it_and_keeps_ten_bits() -> None:
+def test_the_hevc_ladder_lies_beside_it_and_keeps_ten_bits():
     made = ladder(video(1280, 720, pixel_format="yuv420p10le", bit_depth=10), recipe(hevc=True))
     assert [rung.name for rung in made.rungs] == [
         "v720", "v480", "v360", "v240", "v144", "hevc720", "hevc480", "hevc360", "hevc240",
@@ -130,7 +130,7 @@ def test_the_hevc_ladder_lies_beside_it_and_keeps_ten_bits() -> None:
     assert heights(video(3840, 2160), recipe(hevc=True))[6:8] == [2160, 1440]
 
 
-def test_hdr_is_refused_or_kept_in_hevc_beside_sdr_or_mapped_by_policy() -> None:
+def test_hdr_is_refused_or_kept_in_hevc_beside_sdr_or_mapped_by_policy():
     hdr = video(1280, 720, codec="prores", pixel_format="yuv420p10le", bit_depth=10, colour=PQ)
     for made, policy in (
         (recipe(hevc=True), "policies.hdr"),
@@ -149,7 +149,7 @@ def test_hdr_is_refused_or_kept_in_hevc_beside_sdr_or_mapped_by_policy() -> None
     assert isinstance(make_plan(recipe({"hdr": "keep"}, hevc=True), media(wide)), Refuse)
 
 
-def test_sounds_become_stereo_and_text_becomes_webvtt() -> None:
+def test_sounds_become_stereo_and_text_becomes_webvtt():
     plan = planned(
         recipe(),
         video(1280, 720),
@@ -187,9 +187,7 @@ def test_sounds_become_stereo_and_text_becomes_webvtt() -> None:
         ("eac3", audio("flac", 4), None),
     ],
 )
-def test_surround_is_a_second_form_of_the_sound_copied_where_it_can_be(
-    wanted: str, sound, expected
-) -> None:
+def test_surround_is_a_second_form_of_the_sound_copied_where_it_can_be(wanted, sound, expected):
     made = planned(recipe(surround=wanted), video(), sound).streams[1]
     assert (made.codec, made.channels) == ("aac", 2)
     found = made.also.get("surround")
@@ -204,7 +202,7 @@ def test_surround_is_a_second_form_of_the_sound_copied_where_it_can_be(
     assert "low" not in without.streams[1].also, "no rung needs it"
 
 
-def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
+def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it():
     pictures = media(video(), subtitle("hdmv_pgs_subtitle"))
     refused = make_plan(recipe({"picture_subtitles": "refuse"}), pictures)
     assert isinstance(refused, Refuse)
@@ -226,12 +224,12 @@ def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
         {"hls": {"h264_rungs": {721: [22, 4000]}}},
     ],
 )
-def test_a_profile_that_contradicts_its_ladder_is_wrong(wrong) -> None:
+def test_a_profile_that_contradicts_its_ladder_is_wrong(wrong):
     with pytest.raises(ValidationError):
         Profile.model_validate({**recipe().model_dump(mode="json"), **wrong})
 
 
-def test_a_profile_whose_crf_is_not_that_of_its_highest_rung_refuses_each_video() -> None:
+def test_a_profile_whose_crf_is_not_that_of_its_highest_rung_refuses_each_video():
     odd = Profile.model_validate(
         {**recipe().model_dump(mode="json"), "video": {"codec": "h264", "crf": 20}}
     )

@@ -9,7 +9,7 @@ from hevcq.domain.planning.planner import make_plan
 from support.media_facts import MKV, audio, media, profile, video
 
 
-def test_a_picture_that_matroska_crops_is_refused() -> None:
+def test_a_picture_that_matroska_crops_is_refused():
     plan = make_plan(profile(), media(video(cropped=True), form=MKV))
 
     assert isinstance(plan, Refuse)
@@ -17,7 +17,7 @@ def test_a_picture_that_matroska_crops_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("tag", "lost"), [("pt-BR", True), ("pt", False)])
-def test_a_regional_language_is_named_where_it_has_no_place(tag: str, lost: bool) -> None:
+def test_a_regional_language_is_named_where_it_has_no_place(tag, lost):
     info = media(video(), audio(language="por", language_tag=tag), form=MKV)
     streams = tuple(
         StreamPlan(source_index=s.index, kind=s.kind, action="copy", position=s.index)
@@ -30,13 +30,13 @@ def test_a_regional_language_is_named_where_it_has_no_place(tag: str, lost: bool
 @pytest.mark.parametrize(
     ("marks", "lost"), [(("descriptions", "visual_impaired"), False), (("descriptions",), True)]
 )
-def test_a_mark_is_no_loss_where_another_says_the_same(marks: tuple[str, ...], lost: bool) -> None:
+def test_a_mark_is_no_loss_where_another_says_the_same(marks, lost):
     info = media(video(), audio(dispositions=marks), form=MKV)
 
     assert ("the mark descriptions of stream 1" in losses("matroska", info, ())) is lost
 
 
-def test_boxes_are_carried_from_mp4_alone() -> None:
+def test_boxes_are_carried_from_mp4_alone():
     """What Matroska says of its file lies in no box."""
     tags = MetadataItem(place="file", name="structured tags", size=90, digest="d")
     info = media(video(), form=MKV).model_copy(update={"metadata": (tags,)})
@@ -46,7 +46,7 @@ def test_boxes_are_carried_from_mp4_alone() -> None:
     assert plan.losses == ("structured tags of the file",)
 
 
-def test_what_a_rendition_tells_of_people_places_and_devices_is_named() -> None:
+def test_what_a_rendition_tells_of_people_places_and_devices_is_named():
     plain = {"title": "A", "ENCODER": "x", "creation_time": "2026", "major_brand": "isom"}
     told = {"com.apple.quicktime.location.ISO6709": "+48", "location-eng": "+48", "Odd": "?"}
     spoken = audio().model_copy(update={"tags": {"handler_name": "S", "comment": "ours"}})

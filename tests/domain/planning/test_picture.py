@@ -30,7 +30,7 @@ def refused(name: str, stream, **changes) -> str:
 
 
 @pytest.mark.parametrize("rotation", [90, 270])
-def test_a_quarter_turn_swaps_the_sides_and_turns_the_sample_aspect(rotation: int) -> None:
+def test_a_quarter_turn_swaps_the_sides_and_turns_the_sample_aspect(rotation):
     made = target("hevc", video(720, 576, sample_aspect="64:45", rotation=rotation))
 
     assert (made.width, made.height, made.sample_aspect) == (576, 720, "45:64")
@@ -50,14 +50,14 @@ def test_a_quarter_turn_swaps_the_sides_and_turns_the_sample_aspect(rotation: in
         ((9000, 300), {}, (1280, 42)),
     ],
 )
-def test_720p_fits_inside_with_even_sides_and_square_pixels(size, facts, expected) -> None:
+def test_720p_fits_inside_with_even_sides_and_square_pixels(size, facts, expected):
     made = target("720p", video(*size, **facts))
 
     assert (made.width, made.height, made.sample_aspect) == (*expected, "1:1")
     assert made.scale == (size != expected or "rotation" in facts)
 
 
-def test_a_picture_that_is_made_smaller_may_keep_the_shape_of_its_pixels() -> None:
+def test_a_picture_that_is_made_smaller_may_keep_the_shape_of_its_pixels():
     made = target("720p", video(1440, 1080, sample_aspect="4:3"), video={"square_pixels": False})
 
     assert (made.width, made.height, made.sample_aspect) == (960, 720, "4:3")
@@ -75,7 +75,7 @@ def test_a_picture_that_is_made_smaller_may_keep_the_shape_of_its_pixels() -> No
         ("yuv420p9le", ("yuv420p10le", 10), "yuv420p"),
     ],
 )
-def test_depth_and_chroma_are_kept_or_made_plain(source, hevc, plain) -> None:
+def test_depth_and_chroma_are_kept_or_made_plain(source, hevc, plain):
     kept = target("hevc", video(pixel_format=source))
 
     assert (kept.pixel_format, kept.bit_depth) == hevc
@@ -92,7 +92,7 @@ def test_depth_and_chroma_are_kept_or_made_plain(source, hevc, plain) -> None:
 )
 def test_rgb_stays_or_becomes_luma_and_chroma_by_the_matrix_that_players_take(
     name, pixels, matrix, colour
-) -> None:
+):
     made = target(name, video(pixel_format="bgr0", colour=Colour(range="pc", space="gbr")))
 
     assert (made.pixel_format, made.matrix, made.colour) == (pixels, matrix, colour)
@@ -100,12 +100,12 @@ def test_rgb_stays_or_becomes_luma_and_chroma_by_the_matrix_that_players_take(
 
 
 @pytest.mark.parametrize("source", ["yuva420p", "rgba", "yuv420p16le", "pal8", "", "made_up"])
-def test_what_the_encoder_would_lose_is_refused(source: str) -> None:
+def test_what_the_encoder_would_lose_is_refused(source):
     for name in ("hevc", "1080p"):
         assert refused(name, video(pixel_format=source)) == "video.pixel_format"
 
 
-def test_odd_sides_gain_an_edge_only_where_chroma_needs_it() -> None:
+def test_odd_sides_gain_an_edge_only_where_chroma_needs_it():
     padded = target("hevc", video(321, 241))
     assert (padded.width, padded.height) == (322, 242)
     assert (padded.pad_right, padded.pad_bottom) == (1, 1)
@@ -117,7 +117,7 @@ def test_odd_sides_gain_an_edge_only_where_chroma_needs_it() -> None:
     assert (whole.width, whole.height, whole.pad_right) == (321, 241, 0)
 
 
-def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
+def test_hdr10_goes_along_where_the_depth_is_kept():
     light = LightLevel(max_content=1000, max_average=400)
     stream = video(codec="prores", pixel_format="yuv420p10le", colour=HDR, mastering_display=DISPLAY,
                    light_level=light)  # fmt: skip
@@ -132,7 +132,7 @@ def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
     assert refused("1080p", bare, **keep) == "video.pixel_format"
 
 
-def test_a_phones_hdr_names_all_keys_at_once_and_where_they_are() -> None:
+def test_a_phones_hdr_names_all_keys_at_once_and_where_they_are():
     stream = video(colour=HDR, dolby_vision=True, dolby_base="hlg", hdr10_plus=True)
 
     strict = profile("720p", policies={"hdr": "refuse", "dynamic_hdr": "refuse"})
@@ -144,7 +144,7 @@ def test_a_phones_hdr_names_all_keys_at_once_and_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["720p", "1080p", "hls", "webm"])
-def test_a_phones_hdr_is_mapped_by_the_profiles_that_make_sdr(name: str) -> None:
+def test_a_phones_hdr_is_mapped_by_the_profiles_that_make_sdr(name):
     stream = video(colour=HDR, dolby_vision=True, dolby_base="hlg", hdr10_plus=True)
 
     made = make_plan(profile(name), media(stream))
@@ -165,7 +165,7 @@ def test_a_phones_hdr_is_mapped_by_the_profiles_that_make_sdr(name: str) -> None
         ("spherical", "immersive"),
     ],
 )
-def test_what_no_encoder_carries_needs_leave_to_be_dropped(fact: str, name: str) -> None:
+def test_what_no_encoder_carries_needs_leave_to_be_dropped(fact, name):
     stream = video(dolby_base="hlg", **{fact: True})
 
     assert refused("hevc", stream) == f"policies.{name}"
@@ -175,7 +175,7 @@ def test_what_no_encoder_carries_needs_leave_to_be_dropped(fact: str, name: str)
     assert made.notices, "what is dropped is said"
 
 
-def test_captions_are_carried_by_libx264_and_by_it_alone() -> None:
+def test_captions_are_carried_by_libx264_and_by_it_alone():
     stream = video(closed_captions=True)
 
     assert target("720p", stream).captions is True
@@ -207,7 +207,7 @@ def test_captions_are_carried_by_libx264_and_by_it_alone() -> None:
 )
 def test_a_picture_without_its_bars_is_scaled_and_turned_as_if_it_had_none(
     facts, bars, wanted, size, crop
-) -> None:
+):
     seen = Measurement(tracks=(), bars=(0, *bars)).seen_in(media(video(1920, 1080, **facts)))
 
     plan = make_plan(profile(video={"crop": "auto", **wanted}), seen)
@@ -217,14 +217,14 @@ def test_a_picture_without_its_bars_is_scaled_and_turned_as_if_it_had_none(
     assert any("its black bars are cropped" in notice for notice in plan.notices)
 
 
-def test_colour_tags_that_change_are_named() -> None:
+def test_colour_tags_that_change_are_named():
     plan = make_plan(profile(), media(video(recoloured=True)))
 
     assert isinstance(plan, EncodePlan), plan
     assert any("its colour tags change on the way" in notice for notice in plan.notices)
 
 
-def test_captions_become_text_where_the_encoder_loses_them_and_the_container_holds_text() -> None:
+def test_captions_become_text_where_the_encoder_loses_them_and_the_container_holds_text():
     stream = video(closed_captions=True)
     plan = make_plan(profile("hevc"), media(stream, audio()))
 
@@ -263,7 +263,7 @@ BOX = {"max_width": 640, "max_height": 360}
         ({"dolby_base": "hlg"}, {"codec": "h264"}, False),
     ],
 )
-def test_dolby_vision_is_kept_where_it_stays_true(facts, recipe, kept) -> None:
+def test_dolby_vision_is_kept_where_it_stays_true(facts, recipe, kept):
     known = {"dolby_vision": True, "dolby_writable": True, "pixel_format": "yuv420p10le"}
     stream = video(1920, 1080, codec="prores", colour=HDR, **(known | facts))
 
@@ -303,7 +303,7 @@ def test_dolby_vision_is_kept_where_it_stays_true(facts, recipe, kept) -> None:
         ({"hdr10_plus": True}, "HDR10+ dynamic metadata, which encoders drop without a word"),
     ],
 )
-def test_dynamic_hdr_that_is_refused_is_called_by_name_with_the_reason(facts, said) -> None:
+def test_dynamic_hdr_that_is_refused_is_called_by_name_with_the_reason(facts, said):
     made = make_plan(profile("hevc"), media(video(**facts), audio()))
 
     assert isinstance(made, Refuse)
@@ -311,7 +311,7 @@ def test_dynamic_hdr_that_is_refused_is_called_by_name_with_the_reason(facts, sa
 
 
 @pytest.mark.parametrize("base", ["hdr10", "hlg", "sdr"])
-def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base: str) -> None:
+def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base):
     stream = video(dolby_vision=True, dolby_base=base)
     drop = {"dynamic_hdr": "drop"}
 
@@ -323,7 +323,7 @@ def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base: str) -> None:
 
 
 @pytest.mark.parametrize(("policy", "said"), [("keep", True), ("convert", False)])
-def test_a_plan_says_already_that_no_quality_of_hdr_is_searched(policy: str, said: bool) -> None:
+def test_a_plan_says_already_that_no_quality_of_hdr_is_searched(policy, said):
     dark = video(codec="prores", pixel_format="yuv420p10le", colour=HDR)
     recipe = {"quality": 93, "codec": "hevc", "crf": 24}
 
@@ -336,7 +336,7 @@ def test_a_plan_says_already_that_no_quality_of_hdr_is_searched(policy: str, sai
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
-def test_hdr_becomes_sdr_where_the_profile_says_so(transfer: str) -> None:
+def test_hdr_becomes_sdr_where_the_profile_says_so(transfer):
     light = LightLevel(max_content=1000, max_average=400)
     stream = video(1280, 720, pixel_format="yuv420p10le", mastering_display=DISPLAY,
                    light_level=light, colour=HDR.model_copy(update={"transfer": transfer}))  # fmt: skip
@@ -348,7 +348,7 @@ def test_hdr_becomes_sdr_where_the_profile_says_so(transfer: str) -> None:
     assert (made.mastering_display, made.light_level) == (None, None)
 
 
-def test_hdr10_that_ffmpeg_cannot_read_is_refused_where_it_is_to_be_kept() -> None:
+def test_hdr10_that_ffmpeg_cannot_read_is_refused_where_it_is_to_be_kept():
     dark = {"pixel_format": "yuv420p10le", "colour": HDR, "mastering_display": DISPLAY}
 
     assert refused("hevc", video(codec="h264", **dark)) == "policies.hdr"
@@ -357,7 +357,7 @@ def test_hdr10_that_ffmpeg_cannot_read_is_refused_where_it_is_to_be_kept() -> No
 
 
 @pytest.mark.parametrize("order", ["tt", "bb", "tb", "bt"])
-def test_fields_are_never_passed_off_as_frames(order: str) -> None:
+def test_fields_are_never_passed_off_as_frames(order):
     stream = video(field_order=order)
     keep = {"policies": {"interlaced": "keep"}}
 
@@ -373,7 +373,7 @@ def test_fields_are_never_passed_off_as_frames(order: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["keep", "convert", "refuse"])
-def test_progressive_pictures_are_encoded_so_whatever_their_mark_says(policy: str) -> None:
+def test_progressive_pictures_are_encoded_so_whatever_their_mark_says(policy):
     stream = video(field_order="tt", progressive_pictures=True)
 
     made = make_plan(profile("hevc", policies={"interlaced": policy}), media(stream))
@@ -388,7 +388,7 @@ def test_progressive_pictures_are_encoded_so_whatever_their_mark_says(policy: st
     ("marked", "seen", "top_first", "said"),
     [("tt", "", None, 1), ("tt", "tt", True, 1), ("bb", "tt", True, 2), ("tb", "bb", None, 1)],
 )
-def test_fields_are_taken_in_the_order_that_is_seen(marked, seen, top_first, said) -> None:
+def test_fields_are_taken_in_the_order_that_is_seen(marked, seen, top_first, said):
     made = make_plan(profile(), media(video(field_order=marked, seen_order=seen)))
 
     assert isinstance(made, EncodePlan)
@@ -397,7 +397,7 @@ def test_fields_are_taken_in_the_order_that_is_seen(marked, seen, top_first, sai
 
 
 @pytest.mark.parametrize("facts", [{"rotation": 90}, {"rotation": 180, "mirrored": True}])
-def test_fields_that_are_turned_are_refused(facts) -> None:
+def test_fields_that_are_turned_are_refused(facts):
     refused = make_plan(profile("hevc"), media(video(field_order="tt", **facts)))
 
     assert isinstance(refused, Refuse)
@@ -417,17 +417,17 @@ def test_fields_that_are_turned_are_refused(facts) -> None:
         (video(codec="unknown"), "video"),
     ],
 )
-def test_pictures_that_cannot_be(stream, policy: str) -> None:
+def test_pictures_that_cannot_be(stream, policy):
     assert refused("hevc", stream) == policy
 
 
-def test_a_picture_that_changes_its_size_is_fitted_into_the_largest() -> None:
+def test_a_picture_that_changes_its_size_is_fitted_into_the_largest():
     changing = video(720, 576, becomes="544x576 64:45 yuv420p, 720x576 16:15 yuv420p")
 
     assert target("hevc", changing).fit == "720x576 1:1"
 
 
-def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are() -> None:
+def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are():
     unmarked = video(720, 576, interlaced_pictures=True, seen_order="bb")
 
     made = target("hevc", unmarked)
@@ -438,7 +438,7 @@ def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are
     assert refused("hevc", unmarked, policies={"interlaced": "refuse"}) == "policies.interlaced"
 
 
-def test_a_telecine_is_inverted_for_whom_asks_where_all_of_it_can_be() -> None:
+def test_a_telecine_is_inverted_for_whom_asks_where_all_of_it_can_be():
     facts = {"field_order": "tt", "telecined": True, "average_rate": "30000/1001"}
     asked = {"video": {"invert_telecine": True}}
 

@@ -15,7 +15,7 @@ def reason(made: object) -> SkipReason:
 
 
 @pytest.mark.parametrize("codec", ["hevc", "av1", "vp9"])
-def test_a_source_in_a_newer_codec_is_skipped_by_hevc(codec: str) -> None:
+def test_a_source_in_a_newer_codec_is_skipped_by_hevc(codec):
     made = make_plan(profile(), media(video(codec=codec), audio()))
 
     assert reason(made) is SkipReason.ALREADY_TARGET
@@ -23,7 +23,7 @@ def test_a_source_in_a_newer_codec_is_skipped_by_hevc(codec: str) -> None:
 
 
 @pytest.mark.parametrize("streams", [(), (audio(),), (audio(), cover())])
-def test_sound_alone_even_with_a_cover_is_no_video(streams) -> None:
+def test_sound_alone_even_with_a_cover_is_no_video(streams):
     assert reason(make_plan(profile(), media(*streams))) is SkipReason.NO_VIDEO
 
 
@@ -35,7 +35,7 @@ def test_sound_alone_even_with_a_cover_is_no_video(streams) -> None:
         {"encoder": "hevcq 1080p/0123456789ab"},
     ],
 )
-def test_a_rendition_of_our_own_is_never_encoded_again(tags: dict[str, str]) -> None:
+def test_a_rendition_of_our_own_is_never_encoded_again(tags):
     for name in ("hevc", "720p", "1080p"):
         made = make_plan(profile(name), media(video(), tags=tags))
 
@@ -43,7 +43,7 @@ def test_a_rendition_of_our_own_is_never_encoded_again(tags: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("tags", [{"encoder": "Lavf59"}, {"comment": "hevcq hevc/1"}])
-def test_a_tag_that_merely_mentions_us_is_no_mark(tags: dict[str, str]) -> None:
+def test_a_tag_that_merely_mentions_us_is_no_mark(tags):
     assert isinstance(make_plan(profile(), media(video(), tags=tags)), EncodePlan)
 
 
@@ -61,7 +61,7 @@ def test_a_tag_that_merely_mentions_us_is_no_mark(tags: dict[str, str]) -> None:
         ((1080, 720), {"sample_aspect": "4:3"}, False),  # shown at 1440x720
     ],
 )
-def test_a_picture_smaller_than_the_box_is_known(size, facts, skipped: bool) -> None:
+def test_a_picture_smaller_than_the_box_is_known(size, facts, skipped):
     """What is smaller than the box in both directions is left at its size, or as it is."""
     assert bool(smaller_than_box(profile("720p"), video(*size, **facts).video)) is skipped
 
@@ -84,7 +84,7 @@ STREAMS = {"tags": {"major_brand": "isom"}, "index_first": True}
         ((video(854, 480, codec="mpeg4"), audio()), STREAMS),
     ],
 )
-def test_a_picture_smaller_than_the_box_is_encoded_at_its_own_size(streams, own) -> None:
+def test_a_picture_smaller_than_the_box_is_encoded_at_its_own_size(streams, own):
     made = make_plan(profile("720p"), media(*streams, **own))
 
     assert isinstance(made, EncodePlan)
@@ -92,7 +92,7 @@ def test_a_picture_smaller_than_the_box_is_encoded_at_its_own_size(streams, own)
 
 
 @pytest.mark.parametrize("sounds", [(), (audio(),), (audio("mp3"), audio())])
-def test_what_streams_already_is_skipped_at_its_own_size(sounds) -> None:
+def test_what_streams_already_is_skipped_at_its_own_size(sounds):
     made = make_plan(profile("720p"), media(video(854, 480), *sounds, **STREAMS))
 
     assert made == Skip(
@@ -102,7 +102,7 @@ def test_what_streams_already_is_skipped_at_its_own_size(sounds) -> None:
 
 
 @pytest.mark.parametrize("form", ["hls", "concat", "dash", "image2", "lavfi", "h264", "gif", ""])
-def test_a_format_that_could_open_other_files_or_has_no_times_is_refused(form: str) -> None:
+def test_a_format_that_could_open_other_files_or_has_no_times_is_refused(form):
     made = make_plan(profile(), media(video(), form=form))
 
     assert isinstance(made, Refuse)
@@ -122,7 +122,7 @@ def test_a_format_that_could_open_other_files_or_has_no_times_is_refused(form: s
         ("mkv", None, {}, "matroska", "mkv"),
     ],
 )
-def test_container_and_extension(container, form, tags, muxer, extension) -> None:
+def test_container_and_extension(container, form, tags, muxer, extension):
     found = media(video(), tags=tags) if form is None else media(video(), form=form, tags=tags)
 
     made = make_plan(profile(container=container), found)
@@ -147,5 +147,5 @@ def test_container_and_extension(container, form, tags, muxer, extension) -> Non
         ),
     ],
 )
-def test_what_would_not_shrink_is_said_alike_whoever_found_it(said: str, words: str) -> None:
+def test_what_would_not_shrink_is_said_alike_whoever_found_it(said, words):
     assert skip_in_words(f"not_smaller: {said}") == (SkipReason.NOT_SMALLER, f"Would {words}")

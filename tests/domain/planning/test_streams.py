@@ -61,7 +61,7 @@ def refused(found: MediaInfo, recipe: Profile) -> str:
         ("amr_nb", MKV, Action.CONVERT),
     ],
 )
-def test_audio_is_copied_where_the_container_holds_it(codec, form, action) -> None:
+def test_audio_is_copied_where_the_container_holds_it(codec, form, action):
     streams = (video(), audio(codec, channels=6))
     found = media(*streams) if form is None else media(*streams, form=form)
 
@@ -77,7 +77,7 @@ def test_audio_is_copied_where_the_container_holds_it(codec, form, action) -> No
     ("codec", "action"),
     [("aac", Action.COPY), ("mp3", Action.COPY), ("ac3", Action.CONVERT), ("mp2", Action.CONVERT)],
 )
-def test_a_720p_has_only_sound_that_every_browser_plays(codec, action) -> None:
+def test_a_720p_has_only_sound_that_every_browser_plays(codec, action):
     assert second(media(video(), audio(codec)), profile("720p")).action is action
 
 
@@ -86,7 +86,7 @@ def test_a_720p_has_only_sound_that_every_browser_plays(codec, action) -> None:
     [("5.1(side)", 6, 6), ("4.1", 5, 6), ("6.1(back)", 7, 8), ("hexagonal", 6, 8), ("4.0", 4, 6),
      ("downmix", 2, 2), ("", 1, 1), ("", 7, 8), ("6 channels (FL+FR+BL+BR+FLC+FRC)", 6, 6)],
 )  # fmt: skip
-def test_sound_is_encoded_in_a_layout_that_every_encoder_holds(layout, channels, held) -> None:
+def test_sound_is_encoded_in_a_layout_that_every_encoder_holds(layout, channels, held):
     """At the rate of the channels that it has: those that are added are silent."""
     recipe = profile(audio={"policy": "encode", "codec": "libopus"})
 
@@ -115,9 +115,7 @@ def sounds(*marks: str) -> list[Stream]:
         (["eng", "fra"], [], [1, 2]),
     ],
 )
-def test_sound_is_kept_in_the_listed_languages_the_original_and_without_a_mark(
-    marks, listed, kept
-) -> None:
+def test_sound_is_kept_in_the_listed_languages_the_original_and_without_a_mark(marks, listed, kept):
     found = media(video(), *sounds(*marks), form=MKV)
 
     plan = make_plan(profile(audio={"languages": listed}), found)
@@ -131,7 +129,7 @@ def test_sound_is_kept_in_the_listed_languages_the_original_and_without_a_mark(
 
 @pytest.mark.parametrize(("tracks", "lost"), [("keep", 2), ("drop", 0)])
 @pytest.mark.parametrize("name", ["hevc", "hls"])
-def test_subtitles_follow_their_own_list_and_the_original_sound(name, tracks, lost) -> None:
+def test_subtitles_follow_their_own_list_and_the_original_sound(name, tracks, lost):
     """What is left out by its language needs no place in the container, so nothing is refused for it."""
     texts = [subtitle("subrip", language=each) for each in ("eng", "fra", "und")]
     pictures = subtitle("hdmv_pgs_subtitle", language="deu")
@@ -146,7 +144,7 @@ def test_subtitles_follow_their_own_list_and_the_original_sound(name, tracks, lo
         assert plan.losses == ("subtitles in fra (stream 4)", "subtitles in deu (stream 6)")[:lost]
 
 
-def test_a_sound_that_is_left_out_anyway_is_not_the_original() -> None:
+def test_a_sound_that_is_left_out_anyway_is_not_the_original():
     late = audio("ac3", language="eng").model_copy(
         update={"audio": AudioFacts(channels=0, sample_rate=0)}
     )
@@ -171,9 +169,7 @@ def test_a_sound_that_is_left_out_anyway_is_not_the_original() -> None:
     ],
 )
 @pytest.mark.parametrize("codec", ["aac", "vorbis"])
-def test_a_sound_gets_one_gain_as_its_peaks_allow_and_else_stays(
-    codec, loudness, peak, gain, said
-) -> None:
+def test_a_sound_gets_one_gain_as_its_peaks_allow_and_else_stays(codec, loudness, peak, gain, said):
     found = media(video(), audio(codec, channels=6), audio(codec))
     heard = () if loudness is None else ((1, loudness, peak),)
     found = Measurement(tracks=(), loudness=heard).seen_in(found)
@@ -188,19 +184,19 @@ def test_a_sound_gets_one_gain_as_its_peaks_allow_and_else_stays(
     assert isinstance(make_plan(refuse, found), EncodePlan if codec == "aac" else Refuse)
 
 
-def test_a_ladder_with_a_loudness_is_refused_before_anything_runs() -> None:
+def test_a_ladder_with_a_loudness_is_refused_before_anything_runs():
     with pytest.raises(ValidationError, match=r"audio\.loudness is for files"):
         profile("hls", audio={"loudness": -16})
 
 
 @pytest.mark.parametrize("word", ["english", "xx", "e", "12", True])
-def test_a_word_that_is_no_language_is_refused(word) -> None:
+def test_a_word_that_is_no_language_is_refused(word):
     with pytest.raises(ValidationError, match="no language of ISO 639"):
         profile(audio={"languages": [word]})
 
 
 @pytest.mark.parametrize(("policy", "outcome"), [("refuse", None), ("drop", Action.DROP)])
-def test_audio_the_container_cannot_hold_follows_its_policy(policy, outcome) -> None:
+def test_audio_the_container_cannot_hold_follows_its_policy(policy, outcome):
     found, recipe = media(video(), audio("vorbis")), profile(audio={"unsupported": policy})
 
     if outcome is None:
@@ -209,7 +205,7 @@ def test_audio_the_container_cannot_hold_follows_its_policy(policy, outcome) -> 
         assert second(found, recipe).action is outcome
 
 
-def test_an_audio_encoder_that_the_container_cannot_hold_is_refused() -> None:
+def test_an_audio_encoder_that_the_container_cannot_hold_is_refused():
     found = media(video(), audio("vorbis"), tags={"major_brand": "qt  "})
 
     assert refused(found, profile(audio={"codec": "libopus"})) == "audio.codec"
@@ -227,7 +223,7 @@ def test_an_audio_encoder_that_the_container_cannot_hold_is_refused() -> None:
         ("webvtt", MKV, "mp4", Action.CONVERT, "mov_text"),
     ],
 )
-def test_subtitles_by_container(codec, form, container, action, becomes) -> None:
+def test_subtitles_by_container(codec, form, container, action, becomes):
     streams = (video(), subtitle(codec))
     found = media(*streams) if form is None else media(*streams, form=form)
 
@@ -238,7 +234,7 @@ def test_subtitles_by_container(codec, form, container, action, becomes) -> None
 
 
 @pytest.mark.parametrize("codec", ["hdmv_pgs_subtitle", "made_up"])
-def test_picture_subtitles_into_mp4_follow_their_policy(codec: str) -> None:
+def test_picture_subtitles_into_mp4_follow_their_policy(codec):
     found = media(video(), subtitle(codec), form=MKV)
 
     assert refused(found, profile(container="mp4")) == "policies.picture_subtitles"
@@ -259,7 +255,7 @@ BROADCAST = [
 
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize(("stream", "said"), BROADCAST, ids=["sent", "empty", "silent", "private"])
-def test_what_only_a_broadcast_holds_is_left_out_by_every_profile(name, stream, said) -> None:
+def test_what_only_a_broadcast_holds_is_left_out_by_every_profile(name, stream, said):
     found = media(video(), stream, form="mpegts", start_s=1.3, duration_s=9.4)
 
     plan = make_plan(profile(name), found)
@@ -279,7 +275,7 @@ def test_what_only_a_broadcast_holds_is_left_out_by_every_profile(name, stream, 
         (BROADCAST[2][0], "convert", None),
     ],
 )
-def test_what_is_sent_late_in_a_broadcast_is_not_called_empty(stream, unsupported, losses) -> None:
+def test_what_is_sent_late_in_a_broadcast_is_not_called_empty(stream, unsupported, losses):
     found = media(video(), stream, form="mpegts", start_s=1.3, duration_s=9.4)
     recipe = profile(audio={"unsupported": unsupported})
     seen = Measurement(tracks=(TrackMeasure(index=1, kind=stream.kind, packets=9),))
@@ -304,7 +300,7 @@ def test_what_is_sent_late_in_a_broadcast_is_not_called_empty(stream, unsupporte
 )  # fmt: skip
 def test_what_is_missing_in_the_original_is_said_and_refused_as_a_replacement_if_certain(
     kind, certain, policy, losses
-) -> None:
+):
     found, recipe = media(video(), audio()), profile(policies={"metadata": policy})
     gaps = Gaps(count=2, at_s=5.1, certain=certain)
     track = TrackMeasure(index=int(kind is StreamKind.AUDIO), kind=kind, packets=9, gaps=gaps)
@@ -318,7 +314,7 @@ def test_what_is_missing_in_the_original_is_said_and_refused_as_a_replacement_if
 
 
 @pytest.mark.parametrize("policy", ["keep", "drop", "refuse"])
-def test_a_stream_that_begins_after_what_was_probed_is_a_loss(policy: str) -> None:
+def test_a_stream_that_begins_after_what_was_probed_is_a_loss(policy):
     found = media(video(), form="mpegts")
     recipe = profile(policies={"metadata": policy})
     seen = Measurement(tracks=(TrackMeasure(index=1, kind=StreamKind.DATA, packets=9),))
@@ -334,14 +330,14 @@ def test_a_stream_that_begins_after_what_was_probed_is_a_loss(policy: str) -> No
 
 
 @pytest.mark.parametrize("policy", ["keep", "refuse"])
-def test_text_that_may_not_be_converted_is_refused(policy: str) -> None:
+def test_text_that_may_not_be_converted_is_refused(policy):
     found = media(video(), subtitle("ass"), form=MKV)
 
     recipe = profile(container="mp4", policies={"subtitles": policy})
     assert refused(found, recipe) == "policies.subtitles"
 
 
-def test_attachments_stay_in_matroska_and_follow_their_policy_elsewhere() -> None:
+def test_attachments_stay_in_matroska_and_follow_their_policy_elsewhere():
     found = media(video(), attachment(), form=MKV)
 
     assert second(found, profile()).action is Action.COPY
@@ -362,16 +358,14 @@ def test_attachments_stay_in_matroska_and_follow_their_policy_elsewhere() -> Non
         ("priv", "source", "a data track (priv)"),
     ],
 )
-def test_a_data_track_that_is_lost_is_named_by_what_it_holds(
-    tag: str, container: str, lost: str
-) -> None:
+def test_a_data_track_that_is_lost_is_named_by_what_it_holds(tag, container, lost):
     made = second(media(video(), data(tag)), profile(container=container))
 
     assert made.action is (Action.DROP if lost else Action.COPY)
     assert lost in (made.notice or "")
 
 
-def test_data_tracks_can_be_refused_but_those_the_muxer_makes_anew_are_no_loss() -> None:
+def test_data_tracks_can_be_refused_but_those_the_muxer_makes_anew_are_no_loss():
     recipe = profile(policies={"data_streams": "refuse"})
 
     assert refused(media(video(), data("mebx")), recipe) == "policies.data_streams"
@@ -382,7 +376,7 @@ def test_data_tracks_can_be_refused_but_those_the_muxer_makes_anew_are_no_loss()
     assert second(found, recipe).action is Action.DROP
 
 
-def test_covers_are_kept_where_the_container_holds_them() -> None:
+def test_covers_are_kept_where_the_container_holds_them():
     found = media(video(), cover())
 
     assert second(found, profile()).action is Action.COPY
@@ -392,7 +386,7 @@ def test_covers_are_kept_where_the_container_holds_them() -> None:
     assert refused(mov, profile()) == "policies.cover_art"
 
 
-def test_further_video_follows_its_policy_and_the_rules_of_pictures() -> None:
+def test_further_video_follows_its_policy_and_the_rules_of_pictures():
     found = media(video(), video(320, 180))
 
     kept = second(found, profile())
@@ -404,7 +398,7 @@ def test_further_video_follows_its_policy_and_the_rules_of_pictures() -> None:
     assert second(media(video(), video(codec="av1")), profile()).action is Action.COPY
 
 
-def test_the_output_has_source_order_with_files_and_covers_last() -> None:
+def test_the_output_has_source_order_with_files_and_covers_last():
     found = media(
         audio(), attachment(), cover(), video(), subtitle("subrip"), data("tmcd"), form=MKV
     )
@@ -430,7 +424,7 @@ _ANY = st.sampled_from(
     st.sampled_from(["hevc", "720p", "1080p"]),
     st.sampled_from([MKV, "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "avi"]),
 )
-def test_every_stream_is_accounted_for_and_every_loss_is_reported(streams, name, form) -> None:
+def test_every_stream_is_accounted_for_and_every_loss_is_reported(streams, name, form):
     found = media(*streams, form=form)
 
     made = make_plan(profile(name), found)
@@ -448,7 +442,7 @@ def test_every_stream_is_accounted_for_and_every_loss_is_reported(streams, name,
         assert made.detail.endswith(".")
 
 
-def test_a_video_track_without_a_picture_is_left_out_whatever_the_policy() -> None:
+def test_a_video_track_without_a_picture_is_left_out_whatever_the_policy():
     empty = video(640, 480, pixel_format="")
     for policy in ("keep", "refuse"):
         made = make_plan(profile(policies={"extra_video": policy}), media(video(), empty))
@@ -457,7 +451,7 @@ def test_a_video_track_without_a_picture_is_left_out_whatever_the_policy() -> No
         assert made.notices == ("Stream 1 is left out: a video track without a picture.",)
 
 
-def test_what_ffmpeg_cannot_read_is_refused_and_never_left_out_in_silence() -> None:
+def test_what_ffmpeg_cannot_read_is_refused_and_never_left_out_in_silence():
     assert refused(media(video(), data("wvtt")), profile()) == "policies.subtitles"
     assert refused(media(video(), audio("unknown")), profile()) == "audio.unsupported"
     recipe = profile(audio={"unsupported": "refuse"})

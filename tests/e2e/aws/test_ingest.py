@@ -27,7 +27,7 @@ def codec(path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fleet: Fleet) -> None:
+def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fleet):
     fleet.clip("a.mp4")
     dear = {"HEVCQ_PRICES__VCPU_HOUR": "1000"}
     capped = fleet.run("ingest", fleet.media, *HEVC, "--max-cost", "0.01", env=dear)
@@ -50,9 +50,7 @@ def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fle
     assert "--sample, --fit and --half only work with the embedded" in sampled.err
 
 
-def test_killed_while_it_waits_it_goes_on_uploads_nothing_twice_and_places_what_is_certified(
-    fleet: Fleet,
-) -> None:
+def test_killed_while_it_waits_it_goes_on_uploads_nothing_twice_and_places_what_is_certified(fleet):
     videos = [fleet.clip(f"{n}/video {n}+é.mp4", crf=10 + n) for n in range(3)]
     child = fleet.start("ingest", fleet.media, "--json", *HEVC)
     first_event(child, lambda event: event["event"] == "job_queued")

@@ -2,7 +2,6 @@
 
 import pytest
 
-from e2e.aws.fleet import Fleet
 from e2e.embedded.farm import Ran
 from hevcq.cli.exit_codes import ExitCode
 
@@ -36,7 +35,7 @@ MISSING = {
 }
 
 
-def test_what_is_missing_is_named_and_nothing_is_touched(fleet: Fleet) -> None:
+def test_what_is_missing_is_named_and_nothing_is_touched(fleet):
     for environment, words in MISSING.values():
         one_sentence(fleet.run("status", env=environment), ExitCode.CONFIG, words)
     nowhere = {"HEVCQ_AWS__ENDPOINT_URL": "http://127.0.0.1:9"}

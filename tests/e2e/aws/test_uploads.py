@@ -1,12 +1,10 @@
 """Uploads of every kind become renditions, through real worker processes and real ffmpeg."""
 
 import subprocess
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from e2e.aws.fleet import Fleet
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
@@ -22,9 +20,7 @@ def codec_at(url: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(
-    fleet: Fleet, tmp_path: Path
-) -> None:
+def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(fleet, tmp_path):
     content = make_clip(tmp_path, seconds=1).read_bytes()
     fleet.put(ODD, content)
     s3, bucket = fleet.clients.s3, fleet.aws.input_bucket
@@ -59,7 +55,7 @@ def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(
     assert fleet.left_behind() == []
 
 
-def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet: Fleet) -> None:
+def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet):
     fleet.put("TODO/all/poison.mp4", b"this is not a clip\n" * 100)
     fleet.clients.sqs.send_message(
         QueueUrl=fleet.clients.sqs.get_queue_url(QueueName=f"{fleet.aws.queue_prefix}hevc")[

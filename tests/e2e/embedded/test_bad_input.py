@@ -26,7 +26,7 @@ NO_VIDEOS = {
 }
 
 
-def test_what_is_no_whole_video_is_named_and_the_others_go_on(farm: Farm) -> None:
+def test_what_is_no_whole_video_is_named_and_the_others_go_on(farm):
     farm.clip("good.mp4")
     farm.clip("song.mp4", extra=["-vn"])
     for name, (content, _) in NO_VIDEOS.items():
@@ -65,9 +65,7 @@ def cut(farm: Farm, name: str) -> Path:
     return video
 
 
-def test_a_transport_stream_that_ends_inside_a_picture_is_served_and_says_what_is_left_out(
-    farm: Farm,
-) -> None:
+def test_a_transport_stream_that_ends_inside_a_picture_is_served_and_says_what_is_left_out(farm):
     recording = cut(farm, "cut.ts")
     before = digest(recording)
 
@@ -81,7 +79,7 @@ def test_a_transport_stream_that_ends_inside_a_picture_is_served_and_says_what_i
     assert any("left out: the recording ends inside it" in each for each in notices), notices
 
 
-def test_a_read_only_library_is_reported_before_anything_is_encoded(farm: Farm) -> None:
+def test_a_read_only_library_is_reported_before_anything_is_encoded(farm):
     farm.clip("a.mp4")
     farm.prefix = bound_by_permissions()
     farm.media.chmod(0o500)
@@ -105,7 +103,7 @@ NAMES = [
 ]
 
 
-def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm: Farm) -> None:
+def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm):
     made = farm.clip("plain.mp4")
     for name in NAMES:
         shutil.copyfile(made, farm.media / name)
@@ -118,7 +116,7 @@ def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm: Farm) ->
     assert len(list(farm.media.glob("*.hevc.mp4"))) == len(NAMES) + 1
 
 
-def test_a_file_that_grew_while_it_was_queued_is_not_placed_and_is_taken_anew(farm: Farm) -> None:
+def test_a_file_that_grew_while_it_was_queued_is_not_placed_and_is_taken_anew(farm):
     video = farm.clip("a.mp4")
     farm.ingest("--no-wait")
     video.write_bytes(farm.clip("b.mp4", seconds=2).read_bytes())
@@ -133,7 +131,7 @@ def test_a_file_that_grew_while_it_was_queued_is_not_placed_and_is_taken_anew(fa
     assert (farm.media / "a.hevc.mp4").is_file()
 
 
-def test_a_missing_ffmpeg_is_reported_at_once_with_the_way_out(farm: Farm) -> None:
+def test_a_missing_ffmpeg_is_reported_at_once_with_the_way_out(farm):
     farm.clip("a.mp4")
 
     ran = farm.ingest(env={"HEVCQ_FFMPEG": "no-such-program"})
@@ -143,9 +141,7 @@ def test_a_missing_ffmpeg_is_reported_at_once_with_the_way_out(farm: Farm) -> No
     assert len(ran.err.splitlines()) == 1
 
 
-def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not(
-    farm: Farm,
-) -> None:
+def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not(farm):
     """Given an ffmpeg that loses its encoder after a file, then nobody has to guess the rest."""
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         farm.clip(name)
@@ -173,7 +169,7 @@ def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not
     assert [event["exit_code"] for event in again.named("summary")] == [4]
 
 
-def test_too_little_space_pauses_with_a_sentence_and_loses_nothing(farm: Farm) -> None:
+def test_too_little_space_pauses_with_a_sentence_and_loses_nothing(farm):
     farm.clip("a.mp4")
     disk = shutil.disk_usage(farm.folder)
     wanted = (disk.free + disk.total) // 2 >> 20  # more than is free, less than the disk has

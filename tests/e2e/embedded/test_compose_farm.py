@@ -61,7 +61,7 @@ def setup(endpoint: str, folder: Path) -> str:
     return ran.stdout
 
 
-def test_a_video_goes_through_the_farm_of_compose(emulator: str, tmp_path: Path) -> None:
+def test_a_video_goes_through_the_farm_of_compose(emulator, tmp_path):
     assert setup(emulator, tmp_path) == f"Made the farm's resources for {', '.join(SHIPPED)}.\n"
     assert setup(emulator, tmp_path) == "The farm's resources are there already.\n"
     clip = make_clip(tmp_path / "media", name="video.mp4")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.embedded.farm import Farm, digest
+from e2e.embedded.farm import digest
 
 pytestmark = pytest.mark.media
 
@@ -31,7 +31,7 @@ def codec(path: Path) -> str:
     return done.stdout.strip()
 
 
-def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm: Farm) -> None:
+def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm):
     one, two = farm.clip("a.mp4"), farm.clip("deep/er/b.mkv")
     before = digest(one), digest(two)
 
@@ -52,7 +52,7 @@ def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm: 
     assert farm.strays() == []
 
 
-def test_a_dry_run_lets_no_original_go_whose_time_is_up(farm: Farm) -> None:
+def test_a_dry_run_lets_no_original_go_whose_time_is_up(farm):
     video = farm.clip("video.mp4")
     before = digest(video)
     assert farm.ingest("--replace", "--keep-originals", "0").code == 0
@@ -64,7 +64,7 @@ def test_a_dry_run_lets_no_original_go_whose_time_is_up(farm: Farm) -> None:
     assert digest(video) == before
 
 
-def test_a_dry_run_changes_nothing_at_all(farm: Farm) -> None:
+def test_a_dry_run_changes_nothing_at_all(farm):
     farm.clip("a.mp4")
     before = sorted(farm.media.rglob("*"))
 
@@ -78,7 +78,7 @@ def test_a_dry_run_changes_nothing_at_all(farm: Farm) -> None:
     assert sorted(farm.media.rglob("*")) == before
 
 
-def test_events_are_one_json_object_a_line_from_plan_to_summary(farm: Farm) -> None:
+def test_events_are_one_json_object_a_line_from_plan_to_summary(farm):
     farm.clip("a.mp4")
 
     ran = farm.ingest()
@@ -99,7 +99,7 @@ def test_events_are_one_json_object_a_line_from_plan_to_summary(farm: Farm) -> N
     assert again.named("job_queued") == []
 
 
-def test_quiet_names_what_the_exit_code_speaks_of_and_only_while_it_is_new(farm: Farm) -> None:
+def test_quiet_names_what_the_exit_code_speaks_of_and_only_while_it_is_new(farm):
     farm.clip("video.mp4")
     (farm.media / "text.mp4").write_text("no video")
 
@@ -113,7 +113,7 @@ def test_quiet_names_what_the_exit_code_speaks_of_and_only_while_it_is_new(farm:
     assert farm.run("ingest", farm.media).code == 1
 
 
-def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) -> None:
+def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm):
     clip = farm.clip("video.mp4")
     assert farm.ingest("--no-wait").code == 0
     clip.unlink()
@@ -121,9 +121,7 @@ def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) 
     assert farm.run("ingest", "--collect-only", clip).code == 0
 
 
-def test_output_mirrors_the_tree_and_lines_and_a_table_say_so_without_a_terminal(
-    farm: Farm,
-) -> None:
+def test_output_mirrors_the_tree_and_lines_and_a_table_say_so_without_a_terminal(farm):
     farm.clip("x/y/a.mp4")
     out = farm.folder / "out"
     before = sorted(farm.media.rglob("*"))
@@ -139,7 +137,7 @@ def test_output_mirrors_the_tree_and_lines_and_a_table_say_so_without_a_terminal
     assert sorted(farm.media.rglob("*")) == before
 
 
-def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: Farm) -> None:
+def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm):
     video = farm.clip("sub/a.mp4")
     before, facts = digest(video), video.stat()
 
@@ -174,9 +172,7 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
     assert digest(video) == before, "replaced a second time unasked"
 
 
-def test_a_rendition_deleted_by_hand_is_named_and_made_again_as_the_last_line_says(
-    farm: Farm,
-) -> None:
+def test_a_rendition_deleted_by_hand_is_named_and_made_again_as_the_last_line_says(farm):
     farm.clip("a.mp4")
     assert farm.ingest().code == 0
     rendition = farm.media / "a.hevc.mp4"
@@ -191,7 +187,7 @@ def test_a_rendition_deleted_by_hand_is_named_and_made_again_as_the_last_line_sa
     assert codec(rendition) == "hevc"
 
 
-def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm: Farm) -> None:
+def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm):
     video = farm.clip("Show/a.mp4")
     before = digest(video)
 
@@ -210,7 +206,7 @@ def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm: Farm
     assert farm.strays() == []
 
 
-def test_no_wait_queues_a_worker_encodes_and_the_next_ingest_places(farm: Farm) -> None:
+def test_no_wait_queues_a_worker_encodes_and_the_next_ingest_places(farm):
     farm.clip("a.mp4")
     farm.clip("b.mp4")
 
@@ -228,9 +224,7 @@ def test_no_wait_queues_a_worker_encodes_and_the_next_ingest_places(farm: Farm) 
     assert len(list(farm.media.glob("*.hevc.mp4"))) == 2
 
 
-def test_an_ingest_begins_with_its_own_videos_and_throws_no_encode_of_another_away(
-    farm: Farm,
-) -> None:
+def test_an_ingest_begins_with_its_own_videos_and_throws_no_encode_of_another_away(farm):
     for name in ("left/1.mp4", "left/2.mp4", "left/3.mp4", "mine/a.mp4"):
         farm.clip(name)
     assert farm.run("ingest", farm.media / "left", "--no-wait").code == 0

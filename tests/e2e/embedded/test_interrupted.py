@@ -24,7 +24,7 @@ def slow(farm: Farm) -> Farm:
     return farm
 
 
-def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow: Farm) -> None:
+def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow):
     child = slow.start("ingest", slow.media, "--json")
     first_event(child, encoding)
     until(lambda: bool(children_of(child.pid)))
@@ -47,7 +47,7 @@ def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow: Farm) -> None:
     assert not (slow.media / ".hevcq" / "in-use").exists()
 
 
-def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow: Farm) -> None:
+def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow):
     quick = slow.clip("a-quick.mp4")
     child = slow.start("ingest", slow.media, "--json", "--workers", "1")
     first_event(child, lambda event: event["event"] == "placed")
@@ -64,7 +64,7 @@ def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow:
     assert rendition.stat() == before
 
 
-def test_a_stop_gives_the_work_back_at_once_and_says_so(slow: Farm) -> None:
+def test_a_stop_gives_the_work_back_at_once_and_says_so(slow):
     child = slow.start("ingest", slow.media, "--json")
     first_event(child, encoding)
     ffmpegs = children_of(child.pid)
@@ -79,7 +79,7 @@ def test_a_stop_gives_the_work_back_at_once_and_says_so(slow: Farm) -> None:
     assert '"ready":1' in status.out.replace(" ", "")
 
 
-def test_a_ctrl_c_after_the_last_video_interrupted_nothing(farm: Farm) -> None:
+def test_a_ctrl_c_after_the_last_video_interrupted_nothing(farm):
     farm.clip("a.mp4")
     child = farm.start("ingest", farm.media, "--replace", "--json")
     first_event(child, lambda event: event["event"] == "placed")
@@ -90,7 +90,7 @@ def test_a_ctrl_c_after_the_last_video_interrupted_nothing(farm: Farm) -> None:
     assert (ran.code, "Interrupted" in ran.err) == (0, False)
 
 
-def test_two_ingests_at_once_work_together_and_encode_each_file_once(farm: Farm) -> None:
+def test_two_ingests_at_once_work_together_and_encode_each_file_once(farm):
     for number in range(5):
         farm.clip(f"{number}.mp4")
     children = [farm.start("ingest", farm.media, "--json", "--workers", "1") for _ in range(2)]
@@ -111,7 +111,7 @@ def test_two_ingests_at_once_work_together_and_encode_each_file_once(farm: Farm)
     assert farm.strays() == []
 
 
-def test_watch_takes_up_a_new_file_once_it_stops_growing_and_stops_on_request(farm: Farm) -> None:
+def test_watch_takes_up_a_new_file_once_it_stops_growing_and_stops_on_request(farm):
     whole = farm.clip("whole.mp4")
     os.utime(whole, (1.0, 1.0))
     child = farm.start("ingest", farm.media, "--json", "--watch")
@@ -130,7 +130,7 @@ def test_watch_takes_up_a_new_file_once_it_stops_growing_and_stops_on_request(fa
 
 
 @pytest.mark.parametrize("ending", ["raise KeyboardInterrupt", "return 0"])
-def test_a_ctrl_c_while_the_program_ends_does_not_change_its_exit_code(ending: str) -> None:
+def test_a_ctrl_c_while_the_program_ends_does_not_change_its_exit_code(ending):
     script = f"""
 import os, signal, sys
 import hevcq.cli.app, hevcq.cli.main

@@ -59,7 +59,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     made.home.close()
 
 
-def test_kills_of_both_sides_cost_no_job(pair: Pair) -> None:
+def test_kills_of_both_sides_cost_no_job(pair):
     pair.home.slow_clip("a.mp4")
     page, desk = pair.serve(), pair.join()
     assert pair.home.ingest("--no-wait").code == 0

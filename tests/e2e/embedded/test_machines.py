@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -42,8 +41,8 @@ def ask(server: Server, sql: str) -> list[tuple]:
 
 
 def test_a_machine_that_mounts_the_share_elsewhere_works_on_it_and_a_wrong_mount_loses_nothing(
-    machine: Callable[[str], Machine], server: Server, tmp_path: Path
-) -> None:
+    machine, server, tmp_path
+):
     nas, desktop = machine("nas"), machine("desktop")
     videos = [nas.clip(f"video {number}.mp4") for number in range(3)]
     originals = [video.read_bytes() for video in videos]
@@ -93,9 +92,7 @@ def test_a_machine_that_mounts_the_share_elsewhere_works_on_it_and_a_wrong_mount
     assert not list(mount.glob("*.hevc.mp4")), "a rendition of other bytes is not put beside it"
 
 
-def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(
-    machine: Callable[[str], Machine], server: Server
-) -> None:
+def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(machine, server):
     nas = machine("nas")
     nas.clip("video.mp4")
     good = nas.run("doctor")

@@ -43,7 +43,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_each_clip_is_encoded_in_each_profile_and_verified_again(build, clips, folder) -> None:
+def test_each_clip_is_encoded_in_each_profile_and_verified_again(build, clips, folder):
     outcomes = matrix.ingested(build, clips, folder, PROFILES)
 
     assert set(outcomes) == {clip.name for clip in clips}
@@ -54,7 +54,7 @@ def test_each_clip_is_encoded_in_each_profile_and_verified_again(build, clips, f
     assert {word for found in again.values() for word in found.values()} == {"verified"}
 
 
-def test_what_this_build_cannot_do_is_said_before_an_encode(build, folder, tmp_path) -> None:
+def test_what_this_build_cannot_do_is_said_before_an_encode(build, folder, tmp_path):
     """Its x265 has 8 bits only, of which ffmpeg would make a picture of 10; and it lacks zlib."""
     deep = make_clip(tmp_path, name="deep.mkv", pixel_format="yuv420p10le")
 
@@ -70,7 +70,7 @@ def test_what_this_build_cannot_do_is_said_before_an_encode(build, folder, tmp_p
     assert "built with zlib" in compressed
 
 
-def test_chunks_are_joined_to_what_passes_every_gate(build, clips, folder) -> None:
+def test_chunks_are_joined_to_what_passes_every_gate(build, clips, folder):
     film = [clip for clip in clips if clip.name == "film.mkv"]
 
     outcomes = matrix.ingested(build, film, folder, matrix.CHUNKED)
@@ -78,7 +78,7 @@ def test_chunks_are_joined_to_what_passes_every_gate(build, clips, folder) -> No
     assert outcomes == {"film.mkv": dict.fromkeys(matrix.CHUNKED, "encoded")}
 
 
-def test_replaced_originals_come_back_byte_for_byte(build, clips, folder) -> None:
+def test_replaced_originals_come_back_byte_for_byte(build, clips, folder):
     outcomes = matrix.replaced(build, clips[:2], folder, ())
 
     for found in outcomes.values():

@@ -28,7 +28,7 @@ def service(farm: Farm, address: str = "") -> tuple[Path, dict[str, str]]:
     return file, {"NOTIFY_SOCKET": address, "HEVCQ_CONFIG": str(file), "HEVCQ_WEB__PORT": "0"}
 
 
-def test_files_are_taken_a_bad_reload_keeps_the_settings_and_sigterm_ends_it(farm: Farm) -> None:
+def test_files_are_taken_a_bad_reload_keeps_the_settings_and_sigterm_ends_it(farm):
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
@@ -65,7 +65,7 @@ def test_files_are_taken_a_bad_reload_keeps_the_settings_and_sigterm_ends_it(far
     assert farm.strays() == []
 
 
-def test_without_a_library_it_says_how_to_add_one(farm: Farm) -> None:
+def test_without_a_library_it_says_how_to_add_one(farm):
     (farm.folder / "empty.toml").touch()
     env = {"HEVCQ_CONFIG": str(farm.folder / "empty.toml")}
     child = farm.start("service", "--no-page", env=env)

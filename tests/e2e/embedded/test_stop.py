@@ -126,7 +126,7 @@ def assert_given_back(farm: Farm, worker: Worker, children: list[int]) -> None:
     assert list(farm.data.glob("objects/**/*.hevc.*")) == []
 
 
-def test_after_its_grace_a_stopped_worker_gives_the_work_back_at_once(slow: Farm) -> None:
+def test_after_its_grace_a_stopped_worker_gives_the_work_back_at_once(slow):
     worker = Worker(slow, "hevcq worker", grace_s=0.5)
     children = worker.until_encoding()
 
@@ -138,7 +138,7 @@ def test_after_its_grace_a_stopped_worker_gives_the_work_back_at_once(slow: Farm
     assert interrupted.index("stop_asked") < interrupted.index("stop_insisted")
 
 
-def test_a_second_signal_does_not_wait_for_the_grace(slow: Farm) -> None:
+def test_a_second_signal_does_not_wait_for_the_grace(slow):
     worker = Worker(slow, "run.py", grace_s=100)
     children = worker.until_encoding()
 
@@ -149,7 +149,7 @@ def test_a_second_signal_does_not_wait_for_the_grace(slow: Farm) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow: Farm, number: int) -> None:
+def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow, number):
     """A terminal that is closed, or a log that ends: what cannot be said must not end the stop."""
     reading, writing = pty.openpty() if number == signal.SIGHUP else os.pipe()
     # Whoever runs these tests under nohup lets every child of theirs ignore SIGHUP, and so it stays.
@@ -169,7 +169,7 @@ def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow: Farm, nu
     assert [pid for pid in children if alive(pid)] == []
 
 
-def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow: Farm) -> None:
+def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow):
     worker = Worker(slow, "run.py", grace_s=0)
     worker.until_encoding()
 

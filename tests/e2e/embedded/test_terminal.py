@@ -60,7 +60,7 @@ class Terminal:
         return self.child.returncode, out.decode()
 
 
-def test_it_draws_each_running_file_and_the_whole_and_ends_with_a_table(farm: Farm) -> None:
+def test_it_draws_each_running_file_and_the_whole_and_ends_with_a_table(farm):
     farm.add_profile("hevc", "medium")
     farm.slow_clip("video.mp4")
     terminal = Terminal(farm)
@@ -73,7 +73,7 @@ def test_it_draws_each_running_file_and_the_whole_and_ends_with_a_table(farm: Fa
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
 
 
-def test_ctrl_c_says_what_happens_and_gives_the_cursor_back(farm: Farm) -> None:
+def test_ctrl_c_says_what_happens_and_gives_the_cursor_back(farm):
     farm.add_profile("hevc", "medium")
     farm.slow_clip("video.mp4")
     terminal = Terminal(farm)

@@ -35,7 +35,7 @@ def plan() -> ChunkPlan:
         ([packet(f"{at + (at == 40)},K_", SHOWN) for at in FIRST], "has frame times that differ from the source's"),
     ],
 )  # fmt: skip
-def test_an_encoded_chunk_is_held_against_its_plan(plan, lines, problem) -> None:
+def test_an_encoded_chunk_is_held_against_its_plan(plan, lines, problem):
     found = encode.EncodedChunk()
     for line in ["", "stream|codec_name=h264", *lines, STREAM]:
         found.line(line)
@@ -48,7 +48,7 @@ def test_an_encoded_chunk_is_held_against_its_plan(plan, lines, problem) -> None
         assert odd == "has frame times that are not multiples of the source's time base"
 
 
-def test_a_chunk_of_which_ffmpeg_complains_is_unfit(plan, monkeypatch) -> None:
+def test_a_chunk_of_which_ffmpeg_complains_is_unfit(plan, monkeypatch):
     report = SimpleNamespace(stderr=("[libx265 @ 0x1] [error] something is wrong",))
     monkeypatch.setattr(encode, "run_with_progress", lambda *_: report)
     job = SimpleNamespace(ffmpeg_pass=Pass.ENCODE, request=SimpleNamespace(location="a.mp4"))

@@ -26,7 +26,7 @@ def after(words: list[str], option: str) -> str:
     return words[words.index(option) + 1]
 
 
-def test_a_phone_clip_to_hevc() -> None:
+def test_a_phone_clip_to_hevc():
     recipe = profile()
     info = media(video(language="eng"), audio(dispositions=("default",), language="deu"))
 
@@ -46,7 +46,7 @@ def test_a_phone_clip_to_hevc() -> None:
     ]  # fmt: skip
 
 
-def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
+def test_a_kitchen_sink_stays_whole_in_matroska():
     recipe = profile(video={"encoder_params": {"aq-mode": 3}})
     info = media(
         video(tags={"BPS-eng": "9000", "_STATISTICS_TAGS": "BPS", "HANDLER_NAME": "x"}),
@@ -96,7 +96,7 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
     ]  # fmt: skip
 
 
-def test_a_relay_is_opened_as_the_local_service_it_is_and_broken_by_what_breaks_it() -> None:
+def test_a_relay_is_opened_as_the_local_service_it_is_and_broken_by_what_breaks_it():
     words = command(media(video()), profile(), location="relay+http://127.0.0.1:4000/a.mp4?word")
 
     assert after(words, "-i") == "http://127.0.0.1:4000/a.mp4", "everybody can read arguments"
@@ -136,7 +136,7 @@ def test_a_relay_is_opened_as_the_local_service_it_is_and_broken_by_what_breaks_
         ),
     ],
 )
-def test_filters(stream, recipe, filters: str) -> None:
+def test_filters(stream, recipe, filters):
     words = command(media(stream), recipe)
 
     if "send_field" in filters:
@@ -145,7 +145,7 @@ def test_filters(stream, recipe, filters: str) -> None:
         assert after(words, "-filter:0") == filters
 
 
-def test_a_crop_that_this_ffmpeg_would_apply_is_left_to_players() -> None:
+def test_a_crop_that_this_ffmpeg_would_apply_is_left_to_players():
     applied = command(media(video(crop_is_applied=True)), profile())
 
     assert applied.index("-apply_cropping") < applied.index("-i")
@@ -153,7 +153,7 @@ def test_a_crop_that_this_ffmpeg_would_apply_is_left_to_players() -> None:
     assert "-apply_cropping" not in command(media(video()), profile())
 
 
-def test_fields_are_kept_by_x264_only() -> None:
+def test_fields_are_kept_by_x264_only():
     recipe = profile(video={"codec": "h264"}, policies={"interlaced": "keep"})
     words = command(media(video(field_order="tt")), recipe)
 
@@ -164,7 +164,7 @@ def test_fields_are_kept_by_x264_only() -> None:
     ("name", "policy", "word"),
     [("720p", "keep", "1"), ("720p", "drop", "0"), ("hevc", "drop", "0")],
 )
-def test_captions_are_asked_for_or_not_in_so_many_words(name, policy, word) -> None:
+def test_captions_are_asked_for_or_not_in_so_many_words(name, policy, word):
     """From 6.0 on libx265 can write them, and does so until 7 unless it is told not to."""
     recipe = profile(name, policies={"closed_captions": policy})
 
@@ -172,7 +172,7 @@ def test_captions_are_asked_for_or_not_in_so_many_words(name, policy, word) -> N
     assert "-a53cc:0" not in command(media(video()), recipe)
 
 
-def test_a_frame_of_each_field_and_its_thumbnails_come_from_one_graph() -> None:
+def test_a_frame_of_each_field_and_its_thumbnails_come_from_one_graph():
     info = media(video(field_order="tt"), audio(language="deu"))
     asked = request_for(profile(), info)
 
@@ -196,7 +196,7 @@ def test_a_frame_of_each_field_and_its_thumbnails_come_from_one_graph() -> None:
         ({"major_brand": "qt  "}, False, "+faststart+use_metadata_tags"),
     ],
 )
-def test_tags_go_where_the_most_of_them_survive(tags, covers: bool, flags: str) -> None:
+def test_tags_go_where_the_most_of_them_survive(tags, covers, flags):
     streams = (video(), cover()) if covers else (video(),)
     recipe = profile()
 

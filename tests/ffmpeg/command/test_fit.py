@@ -36,7 +36,7 @@ def changing(folder: Path, *shapes: tuple[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("one_aspect", [False, True])
-def test_each_picture_keeps_its_shape_between_black_bars(tmp_path, one_aspect: bool) -> None:
+def test_each_picture_keeps_its_shape_between_black_bars(tmp_path, one_aspect):
     """Also where its size must tell the aspect, as a build gives all pictures their track's."""
     source = changing(tmp_path, WIDE, NARROW, TALL)
     info = ENCODER.probe(str(source), stop=STOP)
@@ -64,7 +64,7 @@ def test_each_picture_keeps_its_shape_between_black_bars(tmp_path, one_aspect: b
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_what_its_size_does_not_tell_is_refused_where_the_build_loses_it(tmp_path, seen) -> None:
+def test_what_its_size_does_not_tell_is_refused_where_the_build_loses_it(tmp_path, seen):
     """Also where only a look at all pictures finds the second aspect of a size."""
     source = changing(tmp_path, WIDE, NARROW, (WIDE[0], "1/1"))
     info = losing_aspects(ENCODER.probe(str(source), stop=STOP))
@@ -84,7 +84,7 @@ def losing_aspects(info: MediaInfo, **facts: object) -> MediaInfo:
 
 
 @pytest.mark.parametrize("suffix", ["ts", "mkv"])
-def test_what_the_decoder_cannot_show_is_counted_and_said(suffix: str, tmp_path) -> None:
+def test_what_the_decoder_cannot_show_is_counted_and_said(suffix, tmp_path):
     """Also of a rip whose file says one aspect for all its pictures."""
     sizes = ("64x48", "32x48", "48x48") if suffix == "ts" else ("64x48",) * 3
     source = changing(tmp_path, *zip(sizes, ("1", "4/3", "1"), strict=True))
@@ -99,7 +99,7 @@ def test_what_the_decoder_cannot_show_is_counted_and_said(suffix: str, tmp_path)
     assert any("2 of 60 pictures, the last before a change" in each for each in measured.notices)
 
 
-def test_fields_are_scaled_apart() -> None:
+def test_fields_are_scaled_apart():
     stream = video(field_order="tt", becomes="544x576 16:15 yuv420p")
     plan = make_plan(profile("hevc", policies={"interlaced": "convert"}), media(stream, audio()))
 

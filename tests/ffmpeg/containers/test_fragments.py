@@ -26,7 +26,7 @@ def whole() -> bytes:
     return made_once("fragments", lambda path: fragmented(path, *PICTURE, *H264), "").read_bytes()
 
 
-def test_the_samples_of_each_fragment_are_added_up(tmp_path: Path) -> None:
+def test_the_samples_of_each_fragment_are_added_up(tmp_path):
     found = fragmented(tmp_path / "a.mp4", *PICTURE, *H264)
 
     first, second = found.fragments
@@ -47,9 +47,7 @@ def test_the_samples_of_each_fragment_are_added_up(tmp_path: Path) -> None:
         ("eac3", "5.1", "ec-3", 6),
     ],
 )
-def test_sounds_are_named_as_hls_names_them(
-    tmp_path: Path, codec: str, layout: str, name: str, channels: int
-) -> None:
+def test_sounds_are_named_as_hls_names_them(tmp_path, codec, layout, name, channels):
     sound = ("-f", "lavfi", "-i", "sine=duration=1", "-af", f"aformat=channel_layouts={layout}")
 
     found = fragmented(tmp_path / "a.mp4", *sound, "-c:a", codec)
@@ -57,19 +55,19 @@ def test_sounds_are_named_as_hls_names_them(
     assert (found.codec, found.channels) == (name, channels)
 
 
-def test_hevc_is_named_as_apple_names_it() -> None:
+def test_hevc_is_named_as_apple_names_it():
     """By the example of ISO/IEC 14496-15, annex E: Main, level 3.1, progressive."""
     assert hevc_name(bytes([1, 1, 0x60, 0, 0, 0, 0xB0, 0, 0, 0, 0, 0, 93])) == "hvc1.1.6.L93.B0"
 
 
-def test_a_file_that_was_cut_anywhere_is_refused(tmp_path: Path, whole: bytes) -> None:
+def test_a_file_that_was_cut_anywhere_is_refused(tmp_path, whole):
     for length in [*range(0, 2000, 7), *range(2000, len(whole), 101), len(whole) - 1]:
         (tmp_path / "cut.mp4").write_bytes(whole[:length])
         with pytest.raises(ValueError, match="it "):
             read_fragments(tmp_path / "cut.mp4")
 
 
-def test_bytes_between_or_after_fragments_are_refused(tmp_path: Path, whole: bytes) -> None:
+def test_bytes_between_or_after_fragments_are_refused(tmp_path, whole):
     free, second = box(b"free", b"1234"), whole.rindex(b"moof") - 4
     for content in (whole + free, whole[:second] + free + whole[second:]):
         (tmp_path / "more.mp4").write_bytes(content)

@@ -46,7 +46,7 @@ def named(data: bytes) -> list[tuple[str, str]]:
     ],
     ids=["torn", "to its end", "64 bits", "many", "index", "xmp", "editor", "table", "language"],
 )  # fmt: skip
-def test_metadata_of_an_mp4_is_found_up_to_the_first_box_that_does_not_fit(data, found) -> None:
+def test_metadata_of_an_mp4_is_found_up_to_the_first_box_that_does_not_fit(data, found):
     assert named(data) == found
 
 
@@ -61,13 +61,13 @@ def test_metadata_of_an_mp4_is_found_up_to_the_first_box_that_does_not_fit(data,
     ],
     ids=["crop", "whole", "short", "none", "sound"],
 )
-def test_a_clean_aperture_that_cuts_something_off_is_named(media, cuts) -> None:
+def test_a_clean_aperture_that_cuts_something_off_is_named(media, cuts):
     odd = [("track 0 sample description", "clean aperture (clap)")]
 
     assert named(movie(box(b"trak", media))) == (odd if cuts else [])
 
 
-def test_a_track_says_its_name_and_language() -> None:
+def test_a_track_says_its_name_and_language():
     plain = box(b"udta", box(b"name", b"Pl\0ain\0"))
     words = box(b"udta", box(b"name", b"\0\x04\x15\xc7Talk") + box(b"LENS", b"x"))
     data = movie(box(b"trak", words + box(b"mdia", elng("de-CH"))), box(b"trak", plain))
@@ -126,18 +126,18 @@ CHAPTERED = ("chapters", "editions, order or nesting")
         ([element(TAGS, levelled("OPERA"))], [("file", "structured tags (BPS)")]),
     ],
 )
-def test_what_a_matroska_says_beside_ffmpegs_tags_is_named(tables, found) -> None:
+def test_what_a_matroska_says_beside_ffmpegs_tags_is_named(tables, found):
     assert kinds(mkv(*tables)) == found
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\0\0", b"\x1a\x45", b"\x1a\x45\xdf\xa3", b"\xec\x80" * 20_001 + b"\x1a"]
 )
-def test_elements_that_are_cut_off_or_without_end_stop_the_reading(data) -> None:
+def test_elements_that_are_cut_off_or_without_end_stop_the_reading(data):
     assert matroska.tracks(BytesIO(data), len(data)) == []
 
 
-def test_tables_behind_the_clusters_are_found_by_the_seek_head_alone() -> None:
+def test_tables_behind_the_clusters_are_found_by_the_seek_head_alone():
     language = element(TRACKS, track(element(0x22B59D, "pt-BR")))
 
     def head(at: int) -> bytes:
@@ -163,7 +163,7 @@ def index(at: int, time: int) -> bytes:
     ],
     ids=["other", "all stale", "late", "sound"],
 )  # fmt: skip
-def test_cues_behind_the_last_packet_prove_that_it_is_missing(data, broken) -> None:
+def test_cues_behind_the_last_packet_prove_that_it_is_missing(data, broken):
     found = matroska.broken_cues(BytesIO(data), len(data), 2.0)
 
     assert broken in found

@@ -82,7 +82,7 @@ def require_alike(whole: MadeSet, split: MadeSet, *, key_frames: bool = True) ->
     assert found[-1].gate is Gate.G8
 
 
-def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made: MadeSet, tmp_path):
+def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made, tmp_path):
     """H.264 and HEVC, two languages, subtitles and chapters; the source has a key frame each 2 s."""
     split = joined(made, tmp_path, planned(made, each=2))
 
@@ -94,7 +94,7 @@ def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made: MadeS
     assert not list(tmp_path.glob(".parts-*"))
 
 
-def test_swapped_chunks_of_a_ladder_are_found(made: MadeSet, tmp_path):
+def test_swapped_chunks_of_a_ladder_are_found(made, tmp_path):
     plan = planned(made)
     request, (first, second, third) = parts_of(made, tmp_path, plan)
     parts = [second, first, third]
@@ -105,7 +105,7 @@ def test_swapped_chunks_of_a_ladder_are_found(made: MadeSet, tmp_path):
     assert (last.gate, last.outcome) == (Gate.G8, Outcome.FAILED), last
 
 
-def test_every_rung_of_a_chunk_is_compared_with_its_plan(made: MadeSet, tmp_path, monkeypatch):
+def test_every_rung_of_a_chunk_is_compared_with_its_plan(made, tmp_path, monkeypatch):
     """That the first stream of a chunk is right does not excuse the others."""
     plan = planned(made)
     request = made.again(tmp_path / "1.part", threads=1)
@@ -123,7 +123,7 @@ def test_every_rung_of_a_chunk_is_compared_with_its_plan(made: MadeSet, tmp_path
     assert not request.output.exists()
 
 
-def test_a_chunk_decodes_once_and_gets_its_key_frames(made: MadeSet):
+def test_a_chunk_decodes_once_and_gets_its_key_frames(made):
     plan = planned(made)
     request = made.again(Path("/nowhere"), location="/in.mkv", threads=1)
 

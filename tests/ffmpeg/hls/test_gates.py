@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ffmpeg.hls.conftest import RUNGS, VERSION, MadeSet, encoded_set, recipe
+from ffmpeg.hls.conftest import RUNGS, VERSION, encoded_set, recipe
 from ffmpeg.hls.reading import listed, ranges, variants
 from ffmpeg.hls.test_playlists import content
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
@@ -50,7 +50,7 @@ def changed(folder: Path, name: str, old: str, new: str) -> None:
     path.write_text(re.sub(old, new, text, count=1))
 
 
-def test_a_clean_set_passes_every_gate_and_each_rung_has_its_own(made: MadeSet) -> None:
+def test_a_clean_set_passes_every_gate_and_each_rung_has_its_own(made):
     results = made.judge()
     bad = [
         (r.gate, r.file, r.detail)
@@ -85,7 +85,7 @@ def bred(profile: Profile) -> Profile:
     )
 
 
-def test_a_still_passage_is_decoded_where_it_is_shown(slides: Path, tmp_path: Path) -> None:
+def test_a_still_passage_is_decoded_where_it_is_shown(slides, tmp_path):
     made = encoded_set(slides, tmp_path, bred(recipe(hevc=True)))
 
     require_passed([SOURCE_UNCHANGED, *made.judge()], of_set=True)
@@ -96,8 +96,8 @@ def test_a_still_passage_is_decoded_where_it_is_shown(slides: Path, tmp_path: Pa
 
 
 def test_a_set_whose_decoding_times_lag_behind_a_still_passage_is_refused(
-    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    slides, tmp_path, monkeypatch
+):
     """hls.js would show all that follows the passage out of step with the sound."""
     monkeypatch.setattr(TrackMeasure, "has_still_passages", False)
     made = encoded_set(slides, tmp_path, bred(recipe()))
@@ -132,13 +132,13 @@ DAMAGED_TEXTS = [
     [damage[1:] for damage in DAMAGED_TEXTS],
     ids=[damage[0] for damage in DAMAGED_TEXTS],
 )
-def test_a_damaged_playlist_is_refused(made: MadeSet, tmp_path, name, old, new, gate) -> None:
+def test_a_damaged_playlist_is_refused(made, tmp_path, name, old, new, gate):
     spoilt = made.copy(tmp_path)
     changed(spoilt, name, old, new)
     assert refusal(made.judge(spoilt))[0] is gate
 
 
-def test_a_file_that_is_missing_or_not_listed_is_refused(made: MadeSet, tmp_path) -> None:
+def test_a_file_that_is_missing_or_not_listed_is_refused(made, tmp_path):
     spoilt = made.copy(tmp_path)
     (spoilt / VERSION / "stranger.mp4").write_bytes(b"x")
     assert refusal(made.judge(spoilt)) == (
@@ -153,9 +153,7 @@ def test_a_file_that_is_missing_or_not_listed_is_refused(made: MadeSet, tmp_path
 
 
 @pytest.mark.parametrize(("rung", "kind"), [("v180", 0x21), ("hevc90", 21 << 1)])
-def test_a_segment_that_begins_with_another_picture_is_refused(
-    made: MadeSet, tmp_path, rung: str, kind: int
-) -> None:
+def test_a_segment_that_begins_with_another_picture_is_refused(made, tmp_path, rung, kind):
     """A CRA picture is what x265 writes for a forced key frame unless its GOPs are closed."""
     spoilt = made.copy(tmp_path)
     path = spoilt / VERSION / f"{rung}.mp4"
@@ -173,7 +171,7 @@ def test_a_segment_that_begins_with_another_picture_is_refused(
     assert (gate, detail) == (Gate.H2, f"{rung}: segment 2 does not begin with an IDR picture")
 
 
-def test_segments_that_are_not_aligned_are_refused() -> None:
+def test_segments_that_are_not_aligned_are_refused():
     rung, files = SimpleNamespace(name="v90"), [content(0, 2, 4, end=6), content(0, 3, 4, end=6)]
     pairs = [(rung, Media(Path("v90.mp4"), each, video_segments(each, 2))) for each in files]
     assert list(aligned(StoredSet(tuple(pairs), (), (), {}))) == [
@@ -181,7 +179,7 @@ def test_segments_that_are_not_aligned_are_refused() -> None:
     ]
 
 
-def test_a_ladder_without_its_last_segments_is_refused(made: MadeSet, tmp_path) -> None:
+def test_a_ladder_without_its_last_segments_is_refused(made, tmp_path):
     """All rungs are cut and listed alike, so that only the source's length tells."""
     spoilt = made.copy(tmp_path)
     report = replace(made.report, frames=0)
@@ -197,7 +195,7 @@ def test_a_ladder_without_its_last_segments_is_refused(made: MadeSet, tmp_path) 
     assert detail.startswith("v180.mp4 video track 0: it has 100 frames, the source 150")
 
 
-def test_a_set_without_its_highest_rung_is_refused(made: MadeSet, tmp_path) -> None:
+def test_a_set_without_its_highest_rung_is_refused(made, tmp_path):
     spoilt = made.copy(tmp_path)
     (spoilt / VERSION / "v180.mp4").unlink()
     files = tuple(f for f in made.report.files if not f.name.endswith("v180.mp4"))
@@ -232,8 +230,8 @@ def cut_short(request: VerifyRequest) -> Measurement:
     ids=["frames", "sound unmeasured", "sound cut short"],
 )
 def test_a_set_that_is_not_what_was_planned_and_measured_is_refused(
-    made: MadeSet, monkeypatch, change, gate, words
-) -> None:
+    made, monkeypatch, change, gate, words
+):
     monkeypatch.setattr(verify._SetGates, "_packets", counted)
     found, detail = refusal(made.judge(**change(made.request)))
     assert found is gate
@@ -255,21 +253,21 @@ def counted(_gates: object, place: Path) -> str:
         (Finished(9, b"", (), 0, 0), "v180.m3u8 reads as exit code 9, not"),
     ],
 )
-def test_a_playlist_that_players_read_otherwise_is_refused(made, monkeypatch, ended, words) -> None:
+def test_a_playlist_that_players_read_otherwise_is_refused(made, monkeypatch, ended, words):
     monkeypatch.setattr(verify, "run_child", lambda *_, **__: ended)
     gate, detail = refusal(made.judge())
     assert gate is Gate.H5
     assert words in detail
 
 
-def test_a_sound_of_another_kind_is_refused(made: MadeSet, monkeypatch) -> None:
+def test_a_sound_of_another_kind_is_refused(made, monkeypatch):
     monkeypatch.setattr(verify._SetGates, "_packets", counted)
     monkeypatch.setattr(verify, "probe", lambda *_, **__: SimpleNamespace(streams=()))
     found = refusal(made.judge())
     assert found == (Gate.G2, "sound1.mp4 it is not one aac track of 1 channels")
 
 
-def test_a_rung_with_damaged_pictures_is_refused_by_its_name(made: MadeSet, tmp_path) -> None:
+def test_a_rung_with_damaged_pictures_is_refused_by_its_name(made, tmp_path):
     spoilt = made.copy(tmp_path)
     path = spoilt / VERSION / "v180.mp4"
     data = bytearray(path.read_bytes())
@@ -282,7 +280,7 @@ def test_a_rung_with_damaged_pictures_is_refused_by_its_name(made: MadeSet, tmp_
     assert detail.startswith("v180.mp4 ")
 
 
-def test_a_sound_where_the_source_is_silent_is_refused_by_its_name(made: MadeSet, tmp_path) -> None:
+def test_a_sound_where_the_source_is_silent_is_refused_by_its_name(made, tmp_path):
     first, second = made.request.report.levels
     silent = tmp_path / "levels"
     silent.write_bytes(bytes(second.stat().st_size))
@@ -305,7 +303,7 @@ def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
     return set_command(TOOLS, wanted)
 
 
-def test_a_late_picture_begins_at_0_and_no_picture_of_it_is_dropped() -> None:
+def test_a_late_picture_begins_at_0_and_no_picture_of_it_is_dropped():
     """A time of ffprobe may be rounded up: the microsecond before it is asked for."""
     info = media(video(1280, 720, time_base="1/90000", start_s=1.9), audio(start_s=1.4))
     argv = command(info.model_copy(update={"start_s": 1.4}), begins_s=1.9)
@@ -313,7 +311,7 @@ def test_a_late_picture_begins_at_0_and_no_picture_of_it_is_dropped() -> None:
     assert [argv[n + 1] for n, word in enumerate(argv) if word == "-ss"] == ["0.499999"] * 2
 
 
-def test_pictures_shown_before_the_first_key_frame_of_a_recording_are_kept() -> None:
+def test_pictures_shown_before_the_first_key_frame_of_a_recording_are_kept():
     """The header of AVCHD and of broadcasts has the time of the first key frame."""
     info = media(video(1280, 720, time_base="1/90000", start_s=1.48), audio(start_s=1.4))
     assert "-ss" not in command(info.model_copy(update={"start_s": 1.4}), begins_s=1.4)
@@ -321,7 +319,7 @@ def test_pictures_shown_before_the_first_key_frame_of_a_recording_are_kept() -> 
 
 @pytest.mark.parametrize(("form", "start_s", "led_in"), [("mpegts", 0.9, False),
                                                        ("mpegts", 1.1, True), (MKV, 0.9, True)])  # fmt: skip
-def test_silence_leads_in_only_sound_that_may_begin_late(form, start_s, led_in) -> None:
+def test_silence_leads_in_only_sound_that_may_begin_late(form, start_s, led_in):
     """The filters of a recording's sound begin anew in the middle where its channels change."""
     tracks = video(1280, 720, start_s=1.0), audio("ac3", 2, start_s=start_s)
     argv = command(media(*tracks, form=form, start_s=min(1.0, start_s)))
@@ -329,7 +327,7 @@ def test_silence_leads_in_only_sound_that_may_begin_late(form, start_s, led_in) 
     assert (":first_pts=0" in next(w for w in argv if w.startswith("aresample"))) is led_in
 
 
-def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:
+def test_the_set_has_its_files_with_the_master_last(made):
     files = {file.name: file.content_type for file in made.report.files}
     assert list(files)[-1] == "master.m3u8"
     assert files["master.m3u8"] == files[f"{VERSION}/v180.m3u8"] == "application/vnd.apple.mpegurl"
@@ -345,7 +343,7 @@ def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:
     assert len(made.report.levels) == len(list(made.folder.glob("sound*.mp4")))
 
 
-def test_poster_and_storyboard_are_pictures_of_the_right_size(made: MadeSet) -> None:
+def test_poster_and_storyboard_are_pictures_of_the_right_size(made):
     shapes = {name: jpeg_size(made.folder / f"{name}.jpg") for name in ("poster", "storyboard1")}
     assert shapes == {"poster": (320, 180), "storyboard1": (5 * 160, 5 * 90)}
     index = (made.folder / "storyboard.vtt").read_text()
@@ -362,7 +360,7 @@ def jpeg_size(path: Path) -> tuple[int, int]:
     )
 
 
-def test_a_scene_cut_just_before_the_grid_does_not_take_its_key_frame_away(tmp_path) -> None:
+def test_a_scene_cut_just_before_the_grid_does_not_take_its_key_frame_away(tmp_path):
     """x265 writes a plain I picture there unless it is told to force IDR pictures."""
     source = tmp_path / "cut.mkv"
     cut = (
@@ -378,7 +376,7 @@ def test_a_scene_cut_just_before_the_grid_does_not_take_its_key_frame_away(tmp_p
     assert begins == [0, 1.52, 2], "the cut begins a group of pictures of its own"
 
 
-def test_a_picture_that_begins_later_than_the_sound_stays_in_time(tmp_path) -> None:
+def test_a_picture_that_begins_later_than_the_sound_stays_in_time(tmp_path):
     """ffmpeg would write an edit list with a gap, which browsers ignore."""
     source = tmp_path / "late.mkv"
     ffmpeg("-f", "lavfi", "-i", "sine=duration=3", "-itsoffset", "0.5", "-f", "lavfi",
@@ -394,7 +392,7 @@ def test_a_picture_that_begins_later_than_the_sound_stays_in_time(tmp_path) -> N
     assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in late.judge())
 
 
-def test_a_picture_that_avi_shows_late_because_of_b_frames_stays_in_time(tmp_path) -> None:
+def test_a_picture_that_avi_shows_late_because_of_b_frames_stays_in_time(tmp_path):
     source = tmp_path / "reordered.avi"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=2", "-f", "lavfi", "-i",
            "sine=duration=2", "-c:v", "mpeg4", "-bf", "2", "-pix_fmt", "yuv420p", "-g", "25", "-c:a",
@@ -408,7 +406,7 @@ def test_a_picture_that_avi_shows_late_because_of_b_frames_stays_in_time(tmp_pat
     assert content.fragments[0].shown / content.timescale == pytest.approx(0.04)
 
 
-def test_a_folder_that_exists_is_not_overwritten_and_a_stop_leaves_nothing(made, tmp_path) -> None:
+def test_a_folder_that_exists_is_not_overwritten_and_a_stop_leaves_nothing(made, tmp_path):
     encode = made.again(tmp_path / "set")
     (tmp_path / "set").mkdir()
     with pytest.raises(EncoderFailed, match="not overwritten"):
@@ -421,7 +419,7 @@ def test_a_folder_that_exists_is_not_overwritten_and_a_stop_leaves_nothing(made,
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_a_video_of_one_picture_makes_a_set_that_passes_every_gate(tmp_path) -> None:
+def test_a_video_of_one_picture_makes_a_set_that_passes_every_gate(tmp_path):
     clip = media_clip("made-one-frame.mp4")
     done = encoded_set(clip, tmp_path, recipe(h264_rungs={90: RUNGS[90]}))
     bad = [r for r in done.judge() if r.outcome not in {Outcome.PASSED, Outcome.OFF}]
@@ -429,7 +427,7 @@ def test_a_video_of_one_picture_makes_a_set_that_passes_every_gate(tmp_path) -> 
     assert "RESOLUTION=160x90" in done.master
 
 
-def test_hdr_is_kept_in_hevc_beside_an_h264_ladder_for_other_screens(tmp_path: Path) -> None:
+def test_hdr_is_kept_in_hevc_beside_an_h264_ladder_for_other_screens(tmp_path):
     source, colour = (
         tmp_path / "source.mkv",
         "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc",

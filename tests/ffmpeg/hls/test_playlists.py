@@ -44,7 +44,7 @@ def starts(*times: float, end: float, step: float = 4) -> list[float]:
     return [segment.shown / 1000 for segment in found]
 
 
-def test_segments_begin_at_the_first_key_frame_on_the_grid() -> None:
+def test_segments_begin_at_the_first_key_frame_on_the_grid():
     assert starts(0, 2, 4, 6, 8, end=9) == [0, 4, 8]
     assert starts(0, 2, 3.3, 4, 4.2, 6, 8, end=9) == [0, 4, 8], "scene cuts begin no segment"
     assert starts(0, 4.3, 6, 8, end=9) == [0, 4.3, 8], (
@@ -61,7 +61,7 @@ def segment(start: int, size: int, seconds: float, samples: int = 100) -> Segmen
     return Segment(start, start + size, Fraction(seconds), samples, 0)
 
 
-def test_the_peak_is_over_runs_of_about_the_target_duration() -> None:
+def test_the_peak_is_over_runs_of_about_the_target_duration():
     whole = [segment(0, 1000, 4), segment(1000, 3000, 4), segment(4000, 1000, 4)]
     assert rates(whole) == Rates(peak=6000, average=3334)
     tail = [*whole, segment(5000, 5000, 1)]
@@ -69,7 +69,7 @@ def test_the_peak_is_over_runs_of_about_the_target_duration() -> None:
     assert rates([segment(0, 100, 0.5)]) == Rates(1600, 1600)
 
 
-def test_the_frame_rate_is_the_mean_or_the_largest_of_a_varying_one() -> None:
+def test_the_frame_rate_is_the_mean_or_the_largest_of_a_varying_one():
     ntsc = [Segment(0, 1, Fraction(4004, 1000), 96, 0)] * 3
     assert frame_rate(ntsc) == 23.976
     assert frame_rate([segment(0, 1, 2.958, 71)]) == 24.0, "in Matroska times are milliseconds"
@@ -77,7 +77,7 @@ def test_the_frame_rate_is_the_mean_or_the_largest_of_a_varying_one() -> None:
     assert frame_rate([segment(0, 1, 4, 100), segment(0, 1, 4, 40), segment(0, 1, 4, 7)]) == 25.0
 
 
-def test_a_media_playlist_lists_ranges() -> None:
+def test_a_media_playlist_lists_ranges():
     made = content(0, 2, 4, 6, end=7)
     text = media_playlist("v720.mp4", 700, video_segments(made, 4))
     assert text == (
@@ -106,7 +106,7 @@ def variant(**own: object) -> Variant:
     return Variant(**{**plain, **own})
 
 
-def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
+def test_a_master_playlist_names_codecs_rates_groups_and_languages():
     sounds = [
         Rendition("a1-2/sound1.m3u8", 'Say <"hi"\n', "ger", default=True, channels=2,
                   codec="mp4a.40.2", rates=Rates(100, 90)),
@@ -154,7 +154,7 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     ]
 
 
-def test_every_variant_is_listed_with_each_of_its_groups_of_sounds_stereo_first() -> None:
+def test_every_variant_is_listed_with_each_of_its_groups_of_sounds_stereo_first():
     stereo = Rendition("sound1.m3u8", "", "en", default=True, channels=2, codec="mp4a.40.2",
                        rates=Rates(100, 90))  # fmt: skip
     talk = replace(stereo, playlist="sound2.m3u8", title="Talk", default=False)

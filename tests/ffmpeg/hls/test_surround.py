@@ -33,9 +33,7 @@ def copied() -> MadeSet:
     return folder_once("surround", lambda folder: surround_set(folder, "ac3", "ac3"))
 
 
-def test_a_copied_sound_of_5_1_is_a_group_of_its_own_with_the_others_beside_it(
-    copied: MadeSet,
-) -> None:
+def test_a_copied_sound_of_5_1_is_a_group_of_its_own_with_the_others_beside_it(copied):
     require_passed([SOURCE_UNCHANGED, *copied.judge()], of_set=True)
     lines = [
         (r.attributes["GROUP-ID"], r.attributes["NAME"], r.attributes["CHANNELS"],
@@ -63,9 +61,7 @@ def test_a_copied_sound_of_5_1_is_a_group_of_its_own_with_the_others_beside_it(
     assert names[f"{VERSION}/surround1.mp4"] == "audio/mp4"
 
 
-def test_a_set_that_does_not_list_all_of_a_group_is_refused(
-    copied: MadeSet, tmp_path: Path
-) -> None:
+def test_a_set_that_does_not_list_all_of_a_group_is_refused(copied, tmp_path):
     spoilt = copied.copy(tmp_path)
     line = rf'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="surround"[^\n]*URI="{VERSION}/'
     changed(spoilt, MASTER, rf"{line}sound2[^\n]*\n", "")
@@ -73,9 +69,7 @@ def test_a_set_that_does_not_list_all_of_a_group_is_refused(
 
 
 @pytest.mark.parametrize(("crf", "rate"), [(33, 25), (20, 60)])
-def test_the_lowest_rung_and_the_sound_alone_fit_a_slow_phone(
-    crf: int, rate: int, tmp_path: Path
-) -> None:
+def test_the_lowest_rung_and_the_sound_alone_fit_a_slow_phone(crf, rate, tmp_path):
     """Noise in stereo is the dearest sound there is; a picture that needs more has no lowest rung."""
     source, noise = tmp_path / "source.mkv", FULL.replace("2.7", "5")
     ffmpeg("-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={rate}", "-f", "lavfi", "-i", noise, "-t", "5",

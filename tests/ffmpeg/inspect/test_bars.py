@@ -38,7 +38,7 @@ def boxed(folder: Path, *, bars: str = "pad=320:240:0:30", extra: tuple[str, ...
         ("pad=320:240:0:30,noise=alls=6", (320, 180)),  # as coding leaves it
     ],
 )
-def test_steady_bars_are_cropped_and_every_gate_passes(tmp_path: Path, bars, size) -> None:
+def test_steady_bars_are_cropped_and_every_gate_passes(tmp_path, bars, size):
     clip = boxed(tmp_path, bars=bars)
 
     video = rendition(clip, **CROP)[1].streams[0].video
@@ -63,7 +63,7 @@ def test_steady_bars_are_cropped_and_every_gate_passes(tmp_path: Path, bars, siz
         ("pad=320:240:0:30,drawbox=0:0:320:240:blue:fill:enable='lt(n,50)'", "not steady"),
     ],
 )
-def test_bars_that_are_not_steady_stay_and_that_is_said(tmp_path: Path, bars, said) -> None:
+def test_bars_that_are_not_steady_stay_and_that_is_said(tmp_path, bars, said):
     clip = boxed(tmp_path, bars=bars)
     info = probed(clip)
 
@@ -73,7 +73,7 @@ def test_bars_that_are_not_steady_stay_and_that_is_said(tmp_path: Path, bars, sa
     assert [said in notice for notice in measured.notices] == [True] * bool(said)
 
 
-def test_fields_that_are_kept_are_not_cropped(tmp_path: Path) -> None:
+def test_fields_that_are_kept_are_not_cropped(tmp_path):
     clip = boxed(tmp_path, bars="pad=320:240:0:30,interlace", extra=("-flags", "+ildct+ilme"))
     kept = profile("720p", policies={"interlaced": "keep"}, container="mp4",
                    video={"crop": "auto", "max_width": None, "max_height": None})  # fmt: skip
@@ -84,7 +84,7 @@ def test_fields_that_are_kept_are_not_cropped(tmp_path: Path) -> None:
     assert measured.notices[-1] == "Nothing is cropped: its fields are kept."
 
 
-def test_a_rendition_that_is_cropped_otherwise_is_refused(tmp_path: Path) -> None:
+def test_a_rendition_that_is_cropped_otherwise_is_refused(tmp_path):
     recipe = profile(video={**RECIPE, "crop": "auto"}, gates={"minimum_saving": None})
     pair = encoded(boxed(tmp_path), tmp_path, recipe)
     assert pair.judge()[-1].outcome is Outcome.PASSED
@@ -97,7 +97,7 @@ def test_a_rendition_that_is_cropped_otherwise_is_refused(tmp_path: Path) -> Non
         assert (result.gate, result.outcome) == (gate, Outcome.FAILED), result
 
 
-def test_a_split_video_is_cropped_as_a_whole_one(tmp_path: Path) -> None:
+def test_a_split_video_is_cropped_as_a_whole_one(tmp_path):
     recipe = PROFILE.model_copy(update={"video": PROFILE.video.model_copy(update={"crop": "auto"})})
     clip = Clip(boxed(tmp_path, extra=("-g", "10", "-sc_threshold", "0")), tmp_path, recipe)
     measured = ENCODER.preflight(str(clip.source), clip.info, recipe, stop=threading.Event())

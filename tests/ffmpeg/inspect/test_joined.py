@@ -76,7 +76,7 @@ def parts_of(folder: Path, kind: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", ["ts", "m2t", "vob", "late.vob"])
-def test_every_picture_and_sound_of_all_parts_is_there_once_and_in_step(tmp_path, kind) -> None:
+def test_every_picture_and_sound_of_all_parts_is_there_once_and_in_step(tmp_path, kind):
     parts = parts_of(tmp_path, kind)
     path = tmp_path / f"joined.{kind}"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -99,7 +99,7 @@ def test_every_picture_and_sound_of_all_parts_is_there_once_and_in_step(tmp_path
     assert whole(made.path, tmp_path / "again") is None
 
 
-def test_segments_put_together_are_whole_and_keep_their_times(tmp_path) -> None:
+def test_segments_put_together_are_whole_and_keep_their_times(tmp_path):
     source = ordinary.make(named("recording-segments.ts"), tmp_path)
 
     made = whole(source, tmp_path / "scratch")
@@ -141,7 +141,7 @@ def test_parts_that_do_not_follow_each_other_are_refused_before_the_encode(tmp_p
     assert "from, or split it there" in str(error.value.remedy)
 
 
-def test_a_part_of_another_channel_is_refused_also_where_the_clock_goes_on(tmp_path) -> None:
+def test_a_part_of_another_channel_is_refused_also_where_the_clock_goes_on(tmp_path):
     path, coded = tmp_path / "joined.ts", spliced.GOPS
     there = ("-mpegts_start_pid", "0x300", "-output_ts_offset", "2")
     one, other = (spliced.recorded(path, coded, *more, seconds="2") for more in ((), there))
@@ -151,7 +151,7 @@ def test_a_part_of_another_channel_is_refused_also_where_the_clock_goes_on(tmp_p
         whole(path, tmp_path / "scratch")
 
 
-def test_pictures_in_a_stream_that_ffmpeg_does_not_find_are_never_left_out(tmp_path) -> None:
+def test_pictures_in_a_stream_that_ffmpeg_does_not_find_are_never_left_out(tmp_path):
     source = ordinary.make(named("recording-two-programmes.ts"), tmp_path)
     assert transport_damage(str(source), 2, STOP) == ""
 
@@ -169,7 +169,7 @@ def slipped(one: bytes) -> dict[str, bytes]:
     }
 
 
-def test_packets_that_slip_from_their_places_are_refused_and_never_dropped(tmp_path) -> None:
+def test_packets_that_slip_from_their_places_are_refused_and_never_dropped(tmp_path):
     path = tmp_path / "joined.ts"
     for case, data in slipped(recorded(tmp_path)).items():
         path.write_bytes(data)
@@ -202,7 +202,7 @@ WHOLE = climbing(0, 80)
     ],
     ids=["whole", "lost", "changed", "not rising", "late", "out of step", "sound alone"],
 )  # fmt: skip
-def test_a_copy_is_taken_only_if_nothing_is_lost_and_all_is_in_step(copy, sound, said) -> None:
+def test_a_copy_is_taken_only_if_nothing_is_lost_and_all_is_in_step(copy, sound, said):
     own, tracks = (
         packets_at([*climbing(9_000_000), *climbing(0)]),
         (video(), audio("mp2").model_copy(update={"index": 1})),
@@ -213,7 +213,7 @@ def test_a_copy_is_taken_only_if_nothing_is_lost_and_all_is_in_step(copy, sound,
     assert said in found if said else found == ""
 
 
-def test_texts_of_a_copy_are_shown_beside_the_pictures_they_belong_to() -> None:
+def test_texts_of_a_copy_are_shown_beside_the_pictures_they_belong_to():
     own = packets_at([*climbing(9_000_000), *climbing(0)])
     tracks = [(video(), own, packets_at(WHOLE))]
     text = subtitle("dvb_subtitle").model_copy(update={"index": 2})
@@ -260,7 +260,7 @@ def preflight(path: Path) -> None:
         ("recording-torn-end.ts", 1, 1),
     ],
 )
-def test_whole_pictures_are_kept_and_the_others_counted(tmp_path, name, lost, said) -> None:
+def test_whole_pictures_are_kept_and_the_others_counted(tmp_path, name, lost, said):
     source = recording(name, tmp_path)
     with pytest.raises(SourceDamaged):
         preflight(source)
@@ -281,12 +281,12 @@ def test_whole_pictures_are_kept_and_the_others_counted(tmp_path, name, lost, sa
 @pytest.mark.parametrize(
     "name", ["recording-whole.ts", "recording-clock-wrap.ts", "avchd-psf.mts", "mp3.mp4"]
 )
-def test_a_recording_with_whole_ends_is_taken_as_it_is(tmp_path, name) -> None:
+def test_a_recording_with_whole_ends_is_taken_as_it_is(tmp_path, name):
     assert trimmed(recording(name, tmp_path), tmp_path / "scratch") is None
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_damage_in_the_middle_stays_damage(tmp_path) -> None:
+def test_damage_in_the_middle_stays_damage(tmp_path):
     source = recording("recording-cut.ts", tmp_path)
     data = bytearray(source.read_bytes())
     middle = len(data) // 2 // spliced.TS_PACKET * spliced.TS_PACKET

@@ -99,7 +99,7 @@ EMPTY = packet(0x1FFF, 0, b"x") * 16
 TORN = packet(PICTURE, 20, unit(2 * SECOND, b"P").ljust(184, b"p"), begins=True)
 
 
-def test_what_is_no_recording_is_not_trimmed(tmp_path) -> None:
+def test_what_is_no_recording_is_not_trimmed(tmp_path):
     path, other = tmp_path / "a.ts", tmp_path / "b.ts"
     path.write_bytes(part(1, WHOLE))
     other.write_bytes(b"Gthis is no transport stream" * 100)
@@ -146,7 +146,7 @@ def left_out(pictures: str, verb: str = "are") -> list[str]:
     ],
     ids=["whole", "no key", "no time", "ragged", "open", "open only", "torn"],
 )  # fmt: skip
-def test_ragged_ends_are_trimmed_and_said(tmp_path, probe, data, untimed, said, pictures) -> None:
+def test_ragged_ends_are_trimmed_and_said(tmp_path, probe, data, untimed, said, pictures):
     path, probe.untimed = tmp_path / "a.ts", untimed
     path.write_bytes(data)
 
@@ -159,7 +159,7 @@ def test_ragged_ends_are_trimmed_and_said(tmp_path, probe, data, untimed, said, 
     assert gaps == (2 if pictures == 4 else 0), "announced where a picture follows those left out"
 
 
-def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, probe, monkeypatch) -> None:
+def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, probe, monkeypatch):
     path, stop, facts = tmp_path / "a.ts", threading.Event(), info(video(), audio())
     path.write_bytes(part(1, "P" + WHOLE))
     whole = tmp_path / "b.ts"
@@ -202,7 +202,7 @@ SCRAMBLED = bytes([0x47, 0x41, 0, 0xD4]) + bytes(184)
     ],
     ids=["whole", "tables", "scrambled", "begins inside", "cut"],
 )
-def test_a_stream_that_ends_inside_a_packet_is_damage(tmp_path, data, damage) -> None:
+def test_a_stream_that_ends_inside_a_packet_is_damage(tmp_path, data, damage):
     path = tmp_path / "a.ts"
     path.write_bytes(data)
 
@@ -231,9 +231,7 @@ PLAIN = [counted(0, begins=True), *map(counted, range(1, 60))]
     ],
     ids=["whole", "two lost", "out of sync", "announced", "no payload", "wrong everywhere"],
 )
-def test_packets_are_missing_where_a_counter_jumps_unannounced(
-    tmp_path: Path, packets, lost
-) -> None:
+def test_packets_are_missing_where_a_counter_jumps_unannounced(tmp_path, packets, lost):
     path, stop = tmp_path / "a.ts", threading.Event()
     path.write_bytes(b"".join(packets))
 
@@ -251,7 +249,7 @@ def test_packets_are_missing_where_a_counter_jumps_unannounced(
     ],
     ids=["even", "rounded", "uneven", "unknown"],
 )
-def test_a_telecine_at_uneven_times_is_not_inverted(times, said) -> None:
+def test_a_telecine_at_uneven_times_is_not_inverted(times, said):
     facts = {"field_order": "tt", "telecined": True, "average_rate": "30000/1001"}
     pulled = info(video(720, 480, time_base="1/30000", **facts))
     track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=len(times), times=times)

@@ -29,7 +29,7 @@ def divx(folder: Path, change: Callable[[list[bytes]], None], *options: str) -> 
 @pytest.mark.parametrize(
     "name", ["hevc", *(pytest.param(n, marks=pytest.mark.slow) for n in ("720p", "mkv", "avi"))]
 )
-def test_packed_b_frames_are_encoded_picture_by_picture(name: str, tmp_path: Path) -> None:
+def test_packed_b_frames_are_encoded_picture_by_picture(name, tmp_path):
     source = divx(tmp_path, pack, "-bf", "1")
     assert b"DivX503b1393p" in source.read_bytes()
 
@@ -43,9 +43,7 @@ def test_packed_b_frames_are_encoded_picture_by_picture(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["hevc", pytest.param("avi", marks=pytest.mark.slow)])
-def test_pictures_that_are_not_coded_are_none_that_a_rendition_lacks(
-    name: str, tmp_path: Path
-) -> None:
+def test_pictures_that_are_not_coded_are_none_that_a_rendition_lacks(name, tmp_path):
     one = encoded(name, divx(tmp_path, drop, "-bf", "0"), tmp_path)
 
     assert complaints(one.judge()) == []
@@ -56,7 +54,7 @@ def test_pictures_that_are_not_coded_are_none_that_a_rendition_lacks(
         assert one.request.report.frames == 47
 
 
-def test_a_picture_that_is_lost_besides_is_still_damage(tmp_path: Path) -> None:
+def test_a_picture_that_is_lost_besides_is_still_damage(tmp_path):
     source = divx(tmp_path, drop, "-bf", "0")
     content = bytearray(source.read_bytes())
     at = content.index(b"movi")
@@ -78,9 +76,7 @@ def remuxed(source: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["mp4", pytest.param("mkv", marks=pytest.mark.slow)])
-def test_packed_b_frames_in_another_container_get_the_times_that_its_packets_have(
-    name: str, tmp_path: Path
-) -> None:
+def test_packed_b_frames_in_another_container_get_the_times_that_its_packets_have(name, tmp_path):
     """The decoder takes the time of the picture behind for the first B picture; MP4 then refused both."""
     source = remuxed(divx(tmp_path, pack, "-bf", "1"), f"packed.{name}")
 

@@ -3,7 +3,6 @@
 import struct
 import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,7 @@ from support.rendition import ENCODER
 
 
 @pytest.mark.media
-def test_text_subtitles_become_webvtt_with_their_language_and_chapters_are_found(
-    tmp_path: Path,
-) -> None:
+def test_text_subtitles_become_webvtt_with_their_language_and_chapters_are_found(tmp_path):
     words, marks = tmp_path / "words.srt", tmp_path / "marks.ffmeta"
     words.write_text("1\n00:00:00,250 --> 00:00:00,900\nHello & <i>there</i>\n", encoding="utf-8")
     marks.write_text(
@@ -51,7 +48,7 @@ def size_of(jpeg: bytes) -> tuple[int, int]:
 
 
 @pytest.mark.media
-def test_a_picture_fits_its_box_and_a_file_that_is_none_gives_nothing(tmp_path: Path) -> None:
+def test_a_picture_fits_its_box_and_a_file_that_is_none_gives_nothing(tmp_path):
     stop = threading.Event()
 
     jpeg = ENCODER.still(str(make_clip(tmp_path)), width=100, stop=stop)

@@ -28,7 +28,7 @@ def matrix(text: str, rotation: int):
 
 
 @pytest.mark.parametrize(("ticks", "known"), [(0xFFFF_FFFF, None), (51_200, 4.0)])
-def test_a_length_of_all_ones_is_unknown(ticks: int, known: float | None) -> None:
+def test_a_length_of_all_ones_is_unknown(ticks, known):
     stream = {"index": 0, "codec_type": "video", "duration": "4.0", "duration_ts": ticks}
 
     info = media_info({"format": {"duration": "4.0"}, "streams": [stream]})
@@ -49,7 +49,7 @@ def test_the_depth_comes_from_the_pixel_format(pixel_format, depth):
 
 
 @pytest.mark.parametrize(("space", "changes"), [("bt709", False), ("smpte170m", True)])
-def test_colours_that_change_are_seen_in_the_pictures(space: str, changes: bool):
+def test_colours_that_change_are_seen_in_the_pictures(space, changes):
     pictures = [{"stream_index": 0, "color_space": each} for each in ("bt709", space)]
 
     assert video_of(frames=pictures).recoloured is changes

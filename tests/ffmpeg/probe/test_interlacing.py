@@ -26,7 +26,7 @@ def facts_of(name: str, folder):
     ("name", "progressive", "seen"),
     [("dvd-flagged.vob", True, ""), ("dvd-rip.mkv", False, "tt"), ("tape-dv.avi", False, "bb")],
 )
-def test_the_pictures_decide_and_not_the_mark(tmp_path, name, progressive, seen) -> None:
+def test_the_pictures_decide_and_not_the_mark(tmp_path, name, progressive, seen):
     facts = facts_of(name, tmp_path)
 
     assert facts.marked_interlaced
@@ -52,7 +52,7 @@ def made(path, graph: str, *options: str):
 @pytest.mark.parametrize(("first", "mark", "tff"), [("top", "bff", True), ("bottom", "tff", False)])
 def test_fields_in_another_order_than_marked_are_deinterlaced_as_they_are_seen(
     tmp_path, first, mark, tff
-) -> None:
+):
     graph = WOVEN.format(size="192x108", first=first, mark=mark)
     order = ("-flags", "+ildct+ilme", "-field_order", f"{mark[0]}{mark[0]}")
     facts, plan = made(tmp_path / "wrong.mkv", graph, *MPEG2, *order)
@@ -62,7 +62,7 @@ def test_fields_in_another_order_than_marked_are_deinterlaced_as_they_are_seen(
     assert "its fields are marked in the wrong order; the right one is used" in plan.notices[-1]
 
 
-def test_interlaced_pictures_of_television_are_seen_without_a_mark(tmp_path) -> None:
+def test_interlaced_pictures_of_television_are_seen_without_a_mark(tmp_path):
     graph = WOVEN.format(size="96x576", first="top", mark="prog")
     facts, plan = made(tmp_path / "rip.avi", graph, "-c:v", "mpeg4", "-q:v", "3")
 
@@ -72,7 +72,7 @@ def test_interlaced_pictures_of_television_are_seen_without_a_mark(tmp_path) -> 
     assert "not marked as interlaced, but its pictures are" in plan.notices[-1]
 
 
-def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path) -> None:
+def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path):
     """Small pictures of hard edges show fields of both orders; interlaced video has one."""
     graph = "testsrc2=s=320x180:r=25:d=3,setfield=tff"
     x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264opts", "tff=1")
@@ -83,7 +83,7 @@ def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sony-1080i50-avchd.mts", "made-h264-1080i25-tff.mp4"])
-def test_real_interlaced_video_stays_interlaced(name) -> None:
+def test_real_interlaced_video_stays_interlaced(name):
     facts = ENCODER.probe(str(media_clip(name)), stop=threading.Event()).streams[0].video
 
     assert (facts.interlaced, facts.seen_order) == (True, "tt")
@@ -101,7 +101,7 @@ def test_real_interlaced_video_stays_interlaced(name) -> None:
         ({"codec": "hevc"}, False),
     ],
 )
-def test_only_what_television_records_is_looked_at_without_a_mark(changes, looked) -> None:
+def test_only_what_television_records_is_looked_at_without_a_mark(changes, looked):
     stream = video(**{"width": 720, "height": 576, "average_rate": "25/1", **changes})
 
     assert stream.may_be_interlaced is looked
@@ -120,5 +120,5 @@ def test_only_what_television_records_is_looked_at_without_a_mark(changes, looke
         (FieldsSeen(top_first=3, bottom_first=12), False, "bb"),
     ],
 )
-def test_doubt_is_left_with_the_mark(seen: FieldsSeen, progressive: bool, order: str) -> None:
+def test_doubt_is_left_with_the_mark(seen, progressive, order):
     assert (seen.is_progressive, seen.order) == (progressive, order)

@@ -119,7 +119,7 @@ def encode(url: str, tmp_path: Path) -> EncodeReport:
     return ENCODER.encode(request, on_progress=lambda _state: None, stop=threading.Event())
 
 
-def test_a_video_streams_and_its_secret_stays_out_of_the_report(clip, tmp_path) -> None:
+def test_a_video_streams_and_its_secret_stays_out_of_the_report(clip, tmp_path):
     with served(clip.read_bytes()) as url:
         report = encode(url, tmp_path)
 
@@ -134,7 +134,7 @@ def test_a_video_streams_and_its_secret_stays_out_of_the_report(clip, tmp_path) 
 )
 def test_what_breaks_an_encode_is_named_and_leaves_no_short_video(
     clip, tmp_path, status, cut, kind
-) -> None:
+):
     content = clip.read_bytes()
     cut = cut and int(len(content) * cut)
     with served(content, status=status, cut=cut) as url, pytest.raises(kind) as caught:

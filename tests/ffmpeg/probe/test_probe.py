@@ -159,14 +159,14 @@ def plan_of(path: Path) -> Plan:
     ],
     ids=["another shape", "another size"],
 )
-def test_what_comes_after_another_programme_is_seen(first, then, fit, tmp_path) -> None:
+def test_what_comes_after_another_programme_is_seen(first, then, fit, tmp_path):
     plan = plan_of(recording(tmp_path, first, then))
 
     assert isinstance(plan, EncodePlan)
     assert plan.video.fit.startswith(fit), "ffmpeg 7 names the other shape as well"
 
 
-def test_fields_that_come_after_another_programme_are_seen(tmp_path) -> None:
+def test_fields_that_come_after_another_programme_are_seen(tmp_path):
     plan = plan_of(recording(tmp_path, {}, {"extra": FIELDS, "rate": 50}))
 
     assert isinstance(plan, EncodePlan)
@@ -183,14 +183,14 @@ def refusal(path: Path) -> str:
     return plan.policy
 
 
-def test_a_stereoscopic_layout_that_only_the_pictures_tell_is_seen(tmp_path: Path) -> None:
+def test_a_stereoscopic_layout_that_only_the_pictures_tell_is_seen(tmp_path):
     side_by_side = ["-x264-params", "frame-packing=3"]
     clip = make_clip(tmp_path, extra=side_by_side, audio=False)
 
     assert refusal(clip) == "policies.immersive"
 
 
-def test_a_turn_that_only_some_pictures_tell_is_refused(tmp_path: Path) -> None:
+def test_a_turn_that_only_some_pictures_tell_is_refused(tmp_path):
     flat = make_clip(tmp_path, name="flat.mp4", audio=False)
     turned = tmp_path / "turned.mp4"
     orientation = "h264_metadata=display_orientation=insert:rotate=90"

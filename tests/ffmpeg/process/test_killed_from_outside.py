@@ -75,7 +75,7 @@ def starving(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kills", [0, None])
 def test_a_kill_is_no_want_of_memory_where_the_system_says_so(
-    clip, doomed, tmp_path, monkeypatch: pytest.MonkeyPatch, kills: int | None
+    clip, doomed, tmp_path, monkeypatch, kills
 ):
     monkeypatch.setattr(child, "oom_kills", lambda: kills)
 

@@ -294,7 +294,7 @@ class Running:
         assert not self._thread.is_alive()
 
 
-def test_a_held_program_stands_still_past_its_deadline_and_then_ends_well() -> None:
+def test_a_held_program_stands_still_past_its_deadline_and_then_ends_well():
     child = Running(cpu=0.3, deadline_s=3.0)
     child.hold()
     used, wait = cpu_seconds(child.pid), threading.Event()
@@ -311,7 +311,7 @@ def test_a_held_program_stands_still_past_its_deadline_and_then_ends_well() -> N
     assert child.lines[-1] == "done"
 
 
-def test_a_held_program_that_is_stopped_ends_at_once() -> None:
+def test_a_held_program_that_is_stopped_ends_at_once():
     child = Running(cpu=60)
     child.hold()
     began = time.monotonic()
@@ -328,7 +328,7 @@ def test_a_held_program_that_is_stopped_ends_at_once() -> None:
 WHAT = "ffmpeg made no progress on video.mp4"
 
 
-def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
+def test_a_stall_is_named_after_the_limit_and_not_before():
     clock = ManualClock()
     watch = StallWatchdog(300, clock)
     watch.check((1, 1), WHAT)

@@ -68,7 +68,7 @@ def clip(tmp_path: Path) -> Path:
     return make_clip(tmp_path)
 
 
-def test_a_clip_becomes_hevc_without_a_word_on_stderr(tmp_path: Path, clip: Path) -> None:
+def test_a_clip_becomes_hevc_without_a_word_on_stderr(tmp_path, clip):
     request, seen = asked(tmp_path, clip), []
 
     report = encode(request, seen=seen)
@@ -85,7 +85,7 @@ def test_a_clip_becomes_hevc_without_a_word_on_stderr(tmp_path: Path, clip: Path
     assert made.tags["encoder"] == f"hevcq hevc/{request.profile.revision}"
 
 
-def test_an_output_that_exists_is_neither_overwritten_nor_removed(tmp_path, clip) -> None:
+def test_an_output_that_exists_is_neither_overwritten_nor_removed(tmp_path, clip):
     request = asked(tmp_path, clip)
     request.output.write_bytes(b"precious")
 
@@ -95,7 +95,7 @@ def test_an_output_that_exists_is_neither_overwritten_nor_removed(tmp_path, clip
     assert request.output.read_bytes() == b"precious"
 
 
-def test_a_source_that_vanished_is_gone(tmp_path: Path, clip: Path) -> None:
+def test_a_source_that_vanished_is_gone(tmp_path, clip):
     request = asked(tmp_path, clip)
     clip.unlink()
 
@@ -105,7 +105,7 @@ def test_a_source_that_vanished_is_gone(tmp_path: Path, clip: Path) -> None:
     assert nothing_left(request)
 
 
-def test_a_damaged_source_is_named_damaged(tmp_path: Path, clip: Path) -> None:
+def test_a_damaged_source_is_named_damaged(tmp_path, clip):
     request = asked(tmp_path, clip)
     content = bytearray(clip.read_bytes())
     start = content.index(b"mdat") + 400
@@ -118,7 +118,7 @@ def test_a_damaged_source_is_named_damaged(tmp_path: Path, clip: Path) -> None:
     assert nothing_left(request)
 
 
-def test_a_stop_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_stop_ends_it_and_leaves_nothing(tmp_path):
     clip = make_clip(tmp_path, seconds=20, size="320x180", name="long.mp4")
     request, stop = asked(tmp_path, clip), threading.Event()
     slow = dataclasses.replace(
@@ -134,7 +134,7 @@ def test_a_stop_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
     assert nothing_left(slow)
 
 
-def test_no_time_left_ends_it(tmp_path: Path, clip: Path) -> None:
+def test_no_time_left_ends_it(tmp_path, clip):
     request = dataclasses.replace(asked(tmp_path, clip), max_seconds=0.1)
     by = encoder(stand_in(tmp_path, 'echo x > "$out"; exec cat /dev/zero > /dev/null'))
 
@@ -144,7 +144,7 @@ def test_no_time_left_ends_it(tmp_path: Path, clip: Path) -> None:
     assert nothing_left(request)
 
 
-def test_a_child_that_does_not_move_is_stalled(tmp_path: Path, clip: Path) -> None:
+def test_a_child_that_does_not_move_is_stalled(tmp_path, clip):
     request, clock = asked(tmp_path, clip), ManualClock()
     script = "echo frame=1; echo out_time_us=1000; echo progress=continue; exec cat /dev/zero >&3"
     by = encoder(stand_in(tmp_path, f'exec 3>/dev/null; echo x > "$out"; {script}'), clock)
@@ -167,7 +167,7 @@ def _jump_for_good(clock: ManualClock) -> None:
         clock.advance(100)
 
 
-def test_an_output_that_grows_too_large_is_ended_by_what_it_says(tmp_path, clip) -> None:
+def test_an_output_that_grows_too_large_is_ended_by_what_it_says(tmp_path, clip):
     request = asked(tmp_path, clip)
     script = 'echo total_size=999999999999; echo progress=continue; echo x > "$out"; exec cat'
     by = encoder(stand_in(tmp_path, f"{script} /dev/zero > /dev/null"))
@@ -178,7 +178,7 @@ def test_an_output_that_grows_too_large_is_ended_by_what_it_says(tmp_path, clip)
     assert nothing_left(request)
 
 
-def test_the_version_is_one_line_and_a_missing_program_is_named() -> None:
+def test_the_version_is_one_line_and_a_missing_program_is_named():
     assert encoder().version().startswith("ffmpeg version ")
 
     with pytest.raises(WorkerUnfit, match="no-such-ffmpeg"):
@@ -186,7 +186,7 @@ def test_the_version_is_one_line_and_a_missing_program_is_named() -> None:
 
 
 @pytest.mark.parametrize("number", ["4.4.2", "n5.0", "5.0.3-0ubuntu1"])
-def test_a_program_that_is_too_old_makes_a_worker_unfit(tmp_path: Path, number: str) -> None:
+def test_a_program_that_is_too_old_makes_a_worker_unfit(tmp_path, number):
     old = stand_in(tmp_path, f'echo "ffmpeg version {number} Copyright"')
 
     with pytest.raises(WorkerUnfit, match=rf"{number} Copyright is too old\. Install ffmpeg 5\.1"):
@@ -234,7 +234,7 @@ def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
         ("[out#0 @ 0x5] [error] Error opening output: No such file or directory", EncoderFailed),
     ],
 )
-def test_one_line_one_error(line: str, kind: type[Exception]) -> None:
+def test_one_line_one_error(line, kind):
     found = ending(line)
 
     assert type(found) is kind
@@ -243,7 +243,7 @@ def test_one_line_one_error(line: str, kind: type[Exception]) -> None:
     assert "\n" not in sentence
 
 
-def test_a_connection_that_broke_for_good_is_no_damage_although_ffmpeg_ends_well() -> None:
+def test_a_connection_that_broke_for_good_is_no_damage_although_ffmpeg_ends_well():
     broken = "[http @ 0x1] [error] Stream ends prematurely at 714933, should be 1191556"
     missing = "[in#0/mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] File ended prematurely"
     torn = "[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] stream 0, contradictionary STSC"
@@ -254,7 +254,7 @@ def test_a_connection_that_broke_for_good_is_no_damage_although_ffmpeg_ends_well
     assert type(ending(torn, returncode=0, location=URL)) is SourceDamaged
 
 
-def test_the_disk_is_blamed_before_the_source() -> None:
+def test_the_disk_is_blamed_before_the_source():
     found = ending(
         "[h264 @ 0x1] [error] error while decoding MB 4 7",
         "[error] av_interleaved_write_frame(): No space left on device",
@@ -274,7 +274,7 @@ def test_the_disk_is_blamed_before_the_source() -> None:
         (-64, EncoderFailed, "signal 64"),
     ],
 )
-def test_signals(returncode: int, kind: type[Exception], words: str) -> None:
+def test_signals(returncode, kind, words):
     found = ending(returncode=returncode)
 
     assert type(found) is kind
@@ -292,14 +292,14 @@ def test_signals(returncode: int, kind: type[Exception], words: str) -> None:
         ("[http @ 0x1] [error] Stream ends prematurely at 1234, should be 99999", Unavailable),
     ],
 )  # fmt: skip
-def test_endings_of_a_url_and_no_signature_in_any_sentence(line: str, kind) -> None:
+def test_endings_of_a_url_and_no_signature_in_any_sentence(line, kind):
     found = ending(line, location=URL)
 
     assert type(found) is kind
     assert "secret" not in str(found)
 
 
-def test_an_exit_of_0_is_no_failure_unless_the_source_complained() -> None:
+def test_an_exit_of_0_is_no_failure_unless_the_source_complained():
     assert ending(returncode=0) is None
     assert ending("[mp4 @ 0x1] [error] something odd", returncode=0) is None
     for demuxer in "mov,mp4,m4a,3gp,3g2,mj2", "in#0":
@@ -309,7 +309,7 @@ def test_an_exit_of_0_is_no_failure_unless_the_source_complained() -> None:
     assert isinstance(broken, SourceDamaged)
 
 
-def test_what_nobody_knows_is_a_failure_of_the_encoder_with_everything_to_repeat_it() -> None:
+def test_what_nobody_knows_is_a_failure_of_the_encoder_with_everything_to_repeat_it():
     found = ending("[error] Conversion failed!", returncode=69)
 
     assert isinstance(found, EncoderFailed)

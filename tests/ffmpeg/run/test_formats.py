@@ -113,13 +113,13 @@ def test_eight_bits_become_ten_where_the_profile_asks_for_them(name, source, tmp
 
 
 @pytest.mark.parametrize("name", ["webm", "ogg"])
-def test_sound_in_an_odd_layout_is_encoded_in_a_usual_one(name, tmp_path) -> None:
+def test_sound_in_an_odd_layout_is_encoded_in_a_usual_one(name, tmp_path):
     source = make_source(tmp_path / "odd.mov", "-c:a", "pcm_s16le", "-channel_layout", "hexagonal")
 
     assert complaints(encoded(name, source, tmp_path).judge()) == []
 
 
-def test_floats_over_full_scale_are_clipped_as_players_do(tmp_path) -> None:
+def test_floats_over_full_scale_are_clipped_as_players_do(tmp_path):
     """ffmpeg's AAC encoder lowers all that is around them."""
     loud = ("-c:a", "pcm_f32le", "-ac", "1", "-af", "lowpass=f=900,volume=24dB")
     source = make_source(tmp_path / "loud.mkv", *loud)
@@ -133,7 +133,7 @@ def test_floats_over_full_scale_are_clipped_as_players_do(tmp_path) -> None:
 @pytest.mark.parametrize(
     "name", ["recording-changing-sound.ts", "recording-teletext.ts", "dvd-interlaced.vob"]
 )
-def test_recordings_fit_an_avi(name, tmp_path) -> None:
+def test_recordings_fit_an_avi(name, tmp_path):
     """Sound may change its channels, other tracks begin earlier, a last picture have no time."""
     (clip,) = (each for each in ordinary.ORDINARY if each.name == name)
     path = ordinary.make(clip, tmp_path)
@@ -143,7 +143,7 @@ def test_recordings_fit_an_avi(name, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("codec", "start_s"), [("aac", 2.2), ("mp2", 0)])
-def test_sound_that_an_mp4_hides_or_misnames_is_right_in_matroska(codec, start_s, tmp_path) -> None:
+def test_sound_that_an_mp4_hides_or_misnames_is_right_in_matroska(codec, start_s, tmp_path):
     """A phone's cut keeps the sound since the key frame; layer 2 is called layer 3."""
     whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
     make_source(whole, "-g", "75", "-c:a", codec, "-ac", "2")

@@ -40,18 +40,18 @@ def read(reader: ProgressReader, block: str) -> EncodeProgress:
     return states[0]
 
 
-def test_before_the_first_packet_nothing_is_known_and_nothing_is_wrong() -> None:
+def test_before_the_first_packet_nothing_is_known_and_nothing_is_wrong():
     assert read(ProgressReader(10.0), FIRST) == EncodeProgress(0.0, 0.0, 0, None, 0)
 
 
-def test_a_block_becomes_a_state() -> None:
+def test_a_block_becomes_a_state():
     reader = ProgressReader(10.0)
 
     assert read(reader, MIDDLE) == EncodeProgress(0.5, 5.0, 120, 2.47, 262192)
     assert read(reader, END).fraction == 1.0
 
 
-def test_values_never_step_back_and_never_pass_the_end() -> None:
+def test_values_never_step_back_and_never_pass_the_end():
     reader = ProgressReader(2.0)
     read(reader, MIDDLE)
 
@@ -61,7 +61,7 @@ def test_values_never_step_back_and_never_pass_the_end() -> None:
 
 
 @pytest.mark.parametrize("duration", [None, 0.0, -1.0])
-def test_without_a_duration_the_share_is_unknown_until_the_end(duration) -> None:
+def test_without_a_duration_the_share_is_unknown_until_the_end(duration):
     reader = ProgressReader(duration)
 
     assert read(reader, MIDDLE).fraction == 0.0

@@ -250,7 +250,7 @@ def specks(detail: int) -> list[bytes]:
     ],
     ids=["what an encoder makes grey", "away from grey", "more than that", "of ordinary detail"],
 )
-def test_black_and_white_specks_may_turn_a_little_grey(detail: int, steps: int, problem: str):
+def test_black_and_white_specks_may_turn_a_little_grey(detail, steps, problem):
     source = specks(detail)
     made = [changed(frame, LUMA, lambda _, value: value + steps) for frame in source]
 

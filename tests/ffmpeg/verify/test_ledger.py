@@ -47,7 +47,7 @@ def plan() -> EncodePlan:
     ],
     ids=["same", "sound", "nothing", "no display", "other display", "shortened", "no light"],
 )  # fmt: skip
-def test_a_picture_is_held_to_its_target(plan, made, problem) -> None:
+def test_a_picture_is_held_to_its_target(plan, made, problem):
     found = streams.plan_problems(plan, media(*made))
 
     assert [each[: len(problem)] for each in found] == [problem] * bool(problem)
@@ -55,7 +55,7 @@ def test_a_picture_is_held_to_its_target(plan, made, problem) -> None:
 
 @pytest.mark.parametrize(("muxer", "shape", "good"), [("matroska", "1:1", True), ("mp4", "1:1", False),
                                                       ("matroska", "63:64", False)])  # fmt: skip
-def test_matroska_rounds_the_width_that_is_shown_to_a_pixel(plan, muxer, shape, good) -> None:
+def test_matroska_rounds_the_width_that_is_shown_to_a_pixel(plan, muxer, shape, good):
     target = plan.video.model_copy(update={"sample_aspect": "1281:1280"})
     kept = plan.streams[0].model_copy(update={"video": target})
     promised = plan.model_copy(update={"streams": (kept,), "muxer": muxer})
@@ -86,7 +86,7 @@ def marked(start_s: float, title: str = "Two") -> tuple[Chapter, ...]:
     ],
     ids=["same", "fewer", "renamed", "moved"],
 )
-def test_chapters_keep_their_titles_and_times(plan, chapters, problems) -> None:
+def test_chapters_keep_their_titles_and_times(plan, chapters, problems):
     plan = plan.model_copy(update={"chapters": 2})
     source, made = (
         MediaInfo(format_name="mov,mp4", streams=(), chapters=c) for c in (MARKED, chapters)
@@ -107,7 +107,7 @@ def test_chapters_keep_their_titles_and_times(plan, chapters, problems) -> None:
     ],
     ids=["there", "renamed", "other format", "lost"],
 )
-def test_captions_have_a_text_track_each(tracks, problem) -> None:
+def test_captions_have_a_text_track_each(tracks, problem):
     source = media(video(64, 48), form=MKV)
     plan = make_plan(profile(container="mkv"), source).model_copy(update={"captions": ("CC1",)})
 

@@ -109,7 +109,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(tmp_path, monkeypatch)
 
 
-def test_a_sound_output_passes_every_gate(bench: Bench) -> None:
+def test_a_sound_output_passes_every_gate(bench):
     found = bench.verify()
 
     assert [each.gate for each in found] == [
@@ -138,21 +138,19 @@ def test_a_sound_output_passes_every_gate(bench: Bench) -> None:
         ("decode_problems", Gate.G4),
     ],
 )
-def test_the_first_gate_that_fails_is_the_last_that_runs(
-    bench: Bench, looked_at: str, gate: Gate
-) -> None:
+def test_the_first_gate_that_fails_is_the_last_that_runs(bench, looked_at, gate):
     bench.answer(looked_at, ["one thing", "another"])
     assert bench.last() == (gate, Outcome.FAILED, "one thing (and 1 more)")
 
 
-def test_a_line_that_the_encoder_printed_fails_before_anything_is_read(bench: Bench) -> None:
+def test_a_line_that_the_encoder_printed_fails_before_anything_is_read(bench):
     report = replace(bench.request.report, stderr=("[h264 @ 0x1] broken picture",))
     bench.request = replace(bench.request, report=report)
     (only,) = bench.verify()
     assert (only.gate, only.outcome) == (Gate.G1, Outcome.FAILED)
 
 
-def test_an_output_that_cannot_be_read_fails_and_a_stop_is_passed_on(bench: Bench) -> None:
+def test_an_output_that_cannot_be_read_fails_and_a_stop_is_passed_on(bench):
     def unreadable(*_: object, **__: object) -> None:
         raise SourceUnreadable("no moov")
 
@@ -166,12 +164,12 @@ def test_an_output_that_cannot_be_read_fails_and_a_stop_is_passed_on(bench: Benc
         bench.verify()
 
 
-def test_a_source_that_was_not_measured_is_unknown(bench: Bench) -> None:
+def test_a_source_that_was_not_measured_is_unknown(bench):
     bench.request = replace(bench.request, measured=Measurement(tracks=()))
     assert bench.last() == (Gate.G5, Outcome.UNKNOWN, "the times of the source were not measured")
 
 
-def test_sound_is_compared_where_no_picture_is(bench: Bench) -> None:
+def test_sound_is_compared_where_no_picture_is(bench):
     bench.encode_sound()
     picture, sound = bench.request.plan.streams
     copied = picture.model_copy(update={"action": Action.COPY})
@@ -190,9 +188,7 @@ def test_sound_is_compared_where_no_picture_is(bench: Bench) -> None:
         (1.0, None, "", -1.0),
     ],
 )
-def test_sound_is_compared_where_the_picture_went(
-    bench: Bench, before: float | None, after: float | None, rate: str, moved_s: float
-) -> None:
+def test_sound_is_compared_where_the_picture_went(bench, before, after, rate, moved_s):
     def measured(first_s: float | None) -> Measurement:
         picture = MADE.tracks[0].model_copy(update={"first_pts_s": first_s})
         return MADE.model_copy(update={"tracks": (picture,)})
@@ -221,9 +217,7 @@ def test_sound_is_compared_where_the_picture_went(
         ({}, 1000, 950, (Gate.G6, Outcome.PASSED, "95.0% of the source's size")),
     ],
 )
-def test_sizes_are_judged(
-    bench: Bench, changes: dict, source: int, size: int, said: tuple[Gate, Outcome, str]
-) -> None:
+def test_sizes_are_judged(bench, changes, source, size, said):
     bench.gates(**changes)
     bench.request = replace(bench.request, source_size=source)
     bench.output.write_bytes(b"x" * size)
@@ -232,9 +226,7 @@ def test_sizes_are_judged(
     assert found.detail.startswith(said[2])
 
 
-def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(
-    bench: Bench,
-) -> None:
+def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(bench):
     bench.answer("decode_problems", ["[aac @ 0x1] channel element is not allocated"])
     bench.answer("decode_complaints", ["[aac @ 0x2] channel element is not allocated"])
     with pytest.raises(SourceDamaged, match=r"a\.mp4 is damaged: .*not allocated"):

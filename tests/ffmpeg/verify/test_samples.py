@@ -82,7 +82,7 @@ def estimated(path: Path, folder: Path, count: int = 3, **parts: Any) -> Estimat
 
 
 @pytest.mark.media
-def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path) -> None:
+def test_the_size_of_the_whole_is_foretold_by_its_samples(folder):
     path = source(folder, 10, "large.mp4")
     made = asked(path, folder, 30)
     report = ENCODER.encode(made, on_progress=lambda _: None, stop=threading.Event())
@@ -112,13 +112,13 @@ def test_the_size_of_the_whole_is_foretold_by_its_samples(folder: Path) -> None:
     ],
     ids=["unknown length", "a device may encode it"],
 )
-def test_nothing_is_foretold_of_what_cannot_be_sampled(folder: Path, name: str, parts) -> None:
+def test_nothing_is_foretold_of_what_cannot_be_sampled(folder, name, parts):
     assert estimated(source(folder, 45, name), folder, **parts) is None
 
 
 @pytest.mark.media
 @pytest.mark.parametrize("suffix", ["ts", "mpg", "avi"])
-def test_a_container_without_times_or_index_is_sampled_as_well_as_any(folder, suffix) -> None:
+def test_a_container_without_times_or_index_is_sampled_as_well_as_any(folder, suffix):
     like, found = (
         estimated(source(folder, 10, f"calm.{each}", 100, CALM), folder) for each in ("mkv", suffix)
     )
@@ -129,7 +129,7 @@ def test_a_container_without_times_or_index_is_sampled_as_well_as_any(folder, su
 
 
 @pytest.mark.media
-def test_of_a_source_that_does_not_decode_nothing_is_foretold(folder: Path) -> None:
+def test_of_a_source_that_does_not_decode_nothing_is_foretold(folder):
     path = folder / "torn.mp4"
     content = bytearray(source(folder, 10, "large.mp4").read_bytes())
     content[5000:-5000] = bytes(len(content) - 10_000)
@@ -159,7 +159,7 @@ def sample(size: int, key: int = 900, frames: tuple[int, int] = (0, 0), **parts:
     return Sample([key] + [size] * 19, frames=frames, **parts)
 
 
-def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path) -> None:
+def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path):
     made = [sample(100, 900, cpu_s=1), sample(120, 700, cpu_s=2), Sample()]
 
     whole = whole_of(job(tmp_path), made)
@@ -173,7 +173,7 @@ def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path) 
     assert whole_of(job(tmp_path), []) is None
 
 
-def test_samples_say_by_how_much_the_source_shrinks_however_they_were_chosen(tmp_path) -> None:
+def test_samples_say_by_how_much_the_source_shrinks_however_they_were_chosen(tmp_path):
     # The first tenth has ten times the bytes; each frame becomes half as large.
     before = [500] * 600 + [50] * 5400
     request, made = job(tmp_path, before), 600 * 250 + 5400 * 25
@@ -194,7 +194,7 @@ def sample_of(sizes: Sequence[int], begin: int, **parts: Any) -> Sample:
     return Sample(sizes[begin : begin + 20], frames=(begin, begin + 20), **parts)
 
 
-def test_four_of_five_forecasts_miss_by_no_more_than_they_say(tmp_path) -> None:
+def test_four_of_five_forecasts_miss_by_no_more_than_they_say(tmp_path):
     drawing = random.Random(3)
     right = list[bool]()
     for _ in range(40):
@@ -266,8 +266,8 @@ def test_samples_end_with_their_number_or_the_time(tmp_path, monkeypatch, most, 
 
 @pytest.mark.parametrize(("time_s", "whole"), [(600.0, True), (9.0, False)])
 def test_a_short_video_is_encoded_whole_where_there_is_time(
-    tmp_path, monkeypatch, time_s: float, *, whole: bool
-) -> None:
+    tmp_path, monkeypatch, time_s, *, whole
+):
     trials = Trials(tmp_path, monkeypatch, 24.0)
 
     found = trials.forecast(time_s=time_s)

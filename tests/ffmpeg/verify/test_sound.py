@@ -18,7 +18,7 @@ from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.util.clock import SystemClock
 
 
-def test_a_sound_is_as_loud_as_the_profile_wants_and_another_gain_is_refused(tmp_path) -> None:
+def test_a_sound_is_as_loud_as_the_profile_wants_and_another_gain_is_refused(tmp_path):
     """Its two sounds: a tone of -21 LUFS, and noise whose peaks allow it less than it is to have."""
     audio = Audio(loudness=-14.0)
     source = Path(pair_once("source.mp4").request.location)

@@ -54,7 +54,7 @@ def spoilt(pair: Pair, name: str, graph: str) -> Path:
     return path
 
 
-def test_a_telecine_has_four_frames_of_five_at_even_times(pair: Pair) -> None:
+def test_a_telecine_has_four_frames_of_five_at_even_times(pair):
     assert pair.request.plan.video.telecine == "24000/1001"
     assert problem(pair.judge()) is None
 
@@ -74,7 +74,7 @@ WRONG = (
 )
 
 
-def test_a_frame_that_is_doubled_where_another_is_lost_is_found(pair: Pair) -> None:
+def test_a_frame_that_is_doubled_where_another_is_lost_is_found(pair):
     found = problem(pair.judge(spoilt(pair, "wrong", WRONG)))
 
     assert found is not None

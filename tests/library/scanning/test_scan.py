@@ -307,12 +307,12 @@ def table() -> list[tuple[str, str]]:
         ("/mnt/pool/tv", "fuse.mergerfs", False),
     ],
 )
-def test_the_innermost_and_last_mount_decides(folder: str, kind: str, *, events: bool) -> None:
+def test_the_innermost_and_last_mount_decides(folder, kind, *, events):
     found = file_system_of(Path(folder), table)
 
     assert (found, found in LOCAL) == (kind, events)
 
 
 @pytest.mark.parametrize("kind", ["cifs", "smb3", "9p", "virtiofs", "fuse.sshfs", "new-one", ""])
-def test_what_is_not_known_to_report_changes_is_looked_through(kind: str) -> None:
+def test_what_is_not_known_to_report_changes_is_looked_through(kind):
     assert kind not in LOCAL

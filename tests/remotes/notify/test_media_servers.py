@@ -95,13 +95,13 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_after_a_replacement_the_server_is_told_of_the_file_as_it_sees_it(server, kind) -> None:
+def test_after_a_replacement_the_server_is_told_of_the_file_as_it_sees_it(server, kind):
     made(server, kind).deliver([MOVED])
     assert server.calls == EXPECTED[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_wrong_key_is_reported_and_a_right_one_passes_the_test(server, kind) -> None:
+def test_a_wrong_key_is_reported_and_a_right_one_passes_the_test(server, kind):
     made(server, kind).test(MOVED)
     with pytest.raises(NotDelivered, match="answered 401"):
         made(server, kind, "wrong").test(MOVED)
@@ -110,13 +110,13 @@ def test_a_wrong_key_is_reported_and_a_right_one_passes_the_test(server, kind) -
 
 
 @pytest.mark.parametrize("kind", ["plex", "sonarr", "radarr"])
-def test_a_file_in_none_of_its_libraries_is_no_failure(server, kind) -> None:
+def test_a_file_in_none_of_its_libraries_is_no_failure(server, kind):
     elsewhere = Message("1", "video.replaced", 1.0, "", "", {}, Path("/other/a.mp4"))
     made(server, kind).deliver([elsewhere])
     assert len(server.calls) == 1
 
 
-def test_a_folder_that_only_begins_alike_keeps_its_path(server) -> None:
+def test_a_folder_that_only_begins_alike_keeps_its_path(server):
     found = made(server, "jellyfin")
     assert found.there("/media/a.mp4") == "/data/a.mp4"
     assert found.there("/media2/a.mp4") == "/media2/a.mp4"

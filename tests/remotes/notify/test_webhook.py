@@ -29,7 +29,7 @@ def hook(port: int) -> Webhook:
     return Webhook("mine", url, SECRET, frozenset({"job.failed"}), SystemClock())
 
 
-def test_the_reference_library_accepts_the_signature_and_refuses_another_byte(server) -> None:
+def test_the_reference_library_accepts_the_signature_and_refuses_another_byte(server):
     hook(server.server_port).deliver([MESSAGE])
     ((headers, body),) = server.got
 
@@ -46,19 +46,19 @@ def test_the_reference_library_accepts_the_signature_and_refuses_another_byte(se
     ("status", "says"),
     [(500, "answered 500"), (404, "answered 404"), (302, "redirects are not followed")],
 )
-def test_what_is_no_success_is_not_taken_and_no_redirect_is_followed(server, status, says) -> None:
+def test_what_is_no_success_is_not_taken_and_no_redirect_is_followed(server, status, says):
     server.status, server.location = status, "/other"
     with pytest.raises(NotDelivered, match=says):
         hook(server.server_port).deliver([MESSAGE])
     assert len(server.got) == 1
 
 
-def test_a_server_that_is_not_there_has_not_taken_it() -> None:
+def test_a_server_that_is_not_there_has_not_taken_it():
     with pytest.raises(NotDelivered, match="did not answer: ConnectError"):
         hook(1).deliver([MESSAGE])
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AAAA", "abc", f"whsec_{'!' * 40}"])
-def test_a_secret_that_is_none_is_refused(secret) -> None:
+def test_a_secret_that_is_none_is_refused(secret):
     with pytest.raises(ValueError, match="must be whsec_"):
         signing_secret(secret)

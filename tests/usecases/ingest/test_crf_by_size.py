@@ -104,7 +104,7 @@ def fits(bench: Bench) -> Fits:
 
 
 @pytest.mark.parametrize("most", [4 * MB, 2 * MB, MB + MB // 2])
-def test_all_renditions_fit_at_the_best_crf_that_can(fits: Fits, most: int) -> None:
+def test_all_renditions_fit_at_the_best_crf_that_can(fits, most):
     plan = fits.plan(most)
 
     (adopted,) = fits.adopted
@@ -119,7 +119,7 @@ def test_all_renditions_fit_at_the_best_crf_that_can(fits: Fits, most: int) -> N
     assert f" of VMAF {'worse' if crf > 24 else 'better'}" in fits.said[0]
 
 
-def test_half_is_half_of_the_sources(fits: Fits) -> None:
+def test_half_is_half_of_the_sources(fits):
     plan = fits.plan(0)
 
     assert plan.output is not None
@@ -128,7 +128,7 @@ def test_half_is_half_of_the_sources(fits: Fits) -> None:
     assert said in fits.said[0]
 
 
-def test_where_not_even_the_lowest_quality_fits_nothing_is_adopted(fits: Fits) -> None:
+def test_where_not_even_the_lowest_quality_fits_nothing_is_adopted(fits):
     with pytest.raises(UsageError, match=r"Even CRF 32, the lowest .* Nothing was queued\."):
         fits.plan(MB // 2)
 
@@ -136,7 +136,7 @@ def test_where_not_even_the_lowest_quality_fits_nothing_is_adopted(fits: Fits) -
     assert max(fits.encoder.tried) == SCALE.worst
 
 
-def test_the_lowest_quality_is_taken_where_it_is_more_likely_to_fit_than_not(fits: Fits) -> None:
+def test_the_lowest_quality_is_taken_where_it_is_more_likely_to_fit_than_not(fits):
     plan = fits.plan(MB)
 
     assert plan.output is not None
@@ -144,14 +144,14 @@ def test_the_lowest_quality_is_taken_where_it_is_more_likely_to_fit_than_not(fit
     assert "CRF 32 probably fits in 976.6 KiB" in fits.said[0]
 
 
-def test_what_fits_as_it_is_keeps_its_own_crf(fits: Fits) -> None:
+def test_what_fits_as_it_is_keeps_its_own_crf(fits):
     fits.plan(6 * MB)
 
     assert fits.adopted == fits.encoder.tried == []
     assert fits.said == ["All fits at any quality: CRF 24 stays."]
 
 
-def test_what_a_replacement_leaves_as_it_is_counts(fits: Fits) -> None:
+def test_what_a_replacement_leaves_as_it_is_counts(fits):
     fits.mode = Mode.REPLACE
     (large,) = videos(fits.bench, "unknown.mp4")
     mark = replace(large.fingerprint, size=2 * MB)
@@ -167,7 +167,7 @@ def test_what_a_replacement_leaves_as_it_is_counts(fits: Fits) -> None:
         fits.plan(2 * MB, [large])
 
 
-def test_ctrl_c_ends_the_run_and_does_not_choose_by_too_little(fits: Fits) -> None:
+def test_ctrl_c_ends_the_run_and_does_not_choose_by_too_little(fits):
     fits.encoder.during["estimate"] = NEVER.set
 
     with pytest.raises(Stopped, match="nothing was queued"):
@@ -178,7 +178,7 @@ def test_ctrl_c_ends_the_run_and_does_not_choose_by_too_little(fits: Fits) -> No
 
 
 @pytest.mark.parametrize("fault", ["slow", "damaged"])
-def test_where_nothing_can_be_sampled_no_crf_is_guessed(fits: Fits, fault: str) -> None:
+def test_where_nothing_can_be_sampled_no_crf_is_guessed(fits, fault):
     fits.encoder.errors["estimate"] = [SourceDamaged("It is damaged.")] * 99
     fits.took_s = 200.0 if fault == "slow" else 1.0
 
@@ -188,7 +188,7 @@ def test_where_nothing_can_be_sampled_no_crf_is_guessed(fits: Fits, fault: str) 
     assert "--sample 6m" in told.value.remedy
 
 
-def test_a_profile_that_asks_for_a_quality_gets_a_crf_instead(fits: Fits) -> None:
+def test_a_profile_that_asks_for_a_quality_gets_a_crf_instead(fits):
     asks = HEVC.model_dump(mode="json")
     fits.profile = Profile.model_validate(asks | {"video": asks["video"] | {"quality": 93}})
 
@@ -197,7 +197,7 @@ def test_a_profile_that_asks_for_a_quality_gets_a_crf_instead(fits: Fits) -> Non
     assert fits.adopted[0].video.quality is None
 
 
-def test_the_time_is_kept_to_within_one_sample(fits: Fits) -> None:
+def test_the_time_is_kept_to_within_one_sample(fits):
     fits.took_s = 40.0
     before = fits.bench.clock.monotonic()
 
@@ -209,8 +209,8 @@ def test_the_time_is_kept_to_within_one_sample(fits: Fits) -> None:
 
 @pytest.mark.parametrize(("length_s", "share"), [(15.0, 0.8), (150.0, 0.15), (3000.0, 0.05)])
 def test_choosing_takes_a_small_share_of_what_the_encodes_take_and_says_how_long(
-    fits: Fits, length_s: float, share: float
-) -> None:
+    fits, length_s, share
+):
     fits.length_s, fits.sample_s = length_s, 0.0
     counts, clock = fits.encoder.counts, fits.bench.clock
     fits.encoder.during["estimate"] = lambda: clock.advance(counts[-1] * 0.8)
@@ -224,7 +224,7 @@ def test_choosing_takes_a_small_share_of_what_the_encodes_take_and_says_how_long
 
 @pytest.mark.parametrize("slope", [0.02, 0.06, 0.13, 0.3])
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9, 3.0])
-def test_the_search_ends_at_the_best_crf_or_at_the_worst(slope: float, share: float) -> None:
+def test_the_search_ends_at_the_best_crf_or_at_the_worst(slope, share):
     size: Callable[[float], float] = lambda crf: math.exp(-slope * (crf - 24))  # noqa: E731
     found, crf = dict[float, Range](), 24.0
     while crf not in found:
@@ -239,7 +239,7 @@ def test_the_search_ends_at_the_best_crf_or_at_the_worst(slope: float, share: fl
     assert all(a != b for a, b in pairwise(found))
 
 
-def test_one_profile_of_files_that_software_encodes_is_needed() -> None:
+def test_one_profile_of_files_that_software_encodes_is_needed():
     with pytest.raises(UsageError, match=r"exactly one profile, not 2 \(hevc, hls\)"):
         profile_to_fit([HEVC, HLS])
     with pytest.raises(UsageError, match="the profile hls makes none"):
@@ -289,7 +289,7 @@ def width(plan: IngestPlan) -> float:
     return (plan.output.high - plan.output.low) / (plan.output.high + plan.output.low)
 
 
-def test_it_ends_as_soon_as_the_sum_is_known(dry: Dry) -> None:
+def test_it_ends_as_soon_as_the_sum_is_known(dry):
     dry.count = 40
     plain = width(dry.plan(seconds=0.0))
 
@@ -303,7 +303,7 @@ def test_it_ends_as_soon_as_the_sum_is_known(dry: Dry) -> None:
     assert sampled(plan) == f"By samples of {plan.sampled} of 40; {40 - plan.sampled} not needed."
 
 
-def test_after_its_time_it_begins_no_further_video(dry: Dry) -> None:
+def test_after_its_time_it_begins_no_further_video(dry):
     dry.bench.encoder.estimates = [None, Estimate(1e5, 0.5, 9)]
 
     plan = dry.plan(seconds=15.0)
@@ -315,7 +315,7 @@ def test_after_its_time_it_begins_no_further_video(dry: Dry) -> None:
     assert left == [15.0, 5.0, 0.0, 0.0]
 
 
-def test_ctrl_c_ends_the_sampling_and_what_is_known_is_shown(dry: Dry) -> None:
+def test_ctrl_c_ends_the_sampling_and_what_is_known_is_shown(dry):
     dry.bench.encoder.estimates = [Estimate(9e5, 0.5, 9)]
 
     def second() -> None:
@@ -332,7 +332,7 @@ def test_ctrl_c_ends_the_sampling_and_what_is_known_is_shown(dry: Dry) -> None:
 
 
 @pytest.mark.parametrize("bad", [SourceDamaged("a.mp4 is damaged."), None])
-def test_what_cannot_be_sampled_is_forecast_by_the_others(dry: Dry, bad) -> None:
+def test_what_cannot_be_sampled_is_forecast_by_the_others(dry, bad):
     if bad is None:
         dry.bench.encoder.estimates = [None]
     else:
@@ -343,7 +343,7 @@ def test_what_cannot_be_sampled_is_forecast_by_the_others(dry: Dry, bad) -> None
     assert plan.sampled == dry.tries - 1 > 0
 
 
-def test_if_nothing_can_be_sampled_it_says_so_and_the_table_holds(dry: Dry) -> None:
+def test_if_nothing_can_be_sampled_it_says_so_and_the_table_holds(dry):
     plain = dry.plan(seconds=0.0)
     dry.bench.encoder.estimates = [None] * 4
 
@@ -354,14 +354,14 @@ def test_if_nothing_can_be_sampled_it_says_so_and_the_table_holds(dry: Dry) -> N
 
 
 @pytest.mark.parametrize("error", [DiskFull("Full."), WorkerUnfit("No ffmpeg.")])
-def test_a_machine_that_cannot_sample_is_an_error(dry: Dry, error: Exception) -> None:
+def test_a_machine_that_cannot_sample_is_an_error(dry, error):
     dry.bench.encoder.errors["estimate"] = [error]
 
     with pytest.raises(type(error)):
         dry.plan()
 
 
-def test_nothing_is_foretold_of_a_video_whose_length_nobody_knows(dry: Dry) -> None:
+def test_nothing_is_foretold_of_a_video_whose_length_nobody_knows(dry):
     plan = dry.plan(length_s=None)
 
     assert dry.tries == 0

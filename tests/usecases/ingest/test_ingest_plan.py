@@ -83,9 +83,7 @@ def free(_target: Path, _source: Path, _size: int) -> TargetState:
         (JobState.DEAD, PlacementState.WAITING, Disposition.FAILED),
     ],
 )
-def test_what_the_ledger_knows_decides(
-    state: JobState, placed: PlacementState | None, expected: Disposition
-) -> None:
+def test_what_the_ledger_knows_decides(state, placed, expected):
     known = Known(placement(placed) if placed else None, job(state, "not smaller"))
 
     skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
@@ -97,7 +95,7 @@ def test_what_the_ledger_knows_decides(
         assert again.disposition is Disposition.DONE
 
 
-def test_a_replaced_video_whose_original_was_freed_is_done_though_the_original_came_back() -> None:
+def test_a_replaced_video_whose_original_was_freed_is_done_though_the_original_came_back():
     known = Known(placement(PlacementState.EXPIRED, Mode.REPLACE), job(JobState.DONE))
     found = decide(video(VIDEO), HEVC, encode_plan(), known, Destination(Mode.REPLACE))
     assert found.disposition is Disposition.DONE
@@ -112,7 +110,7 @@ def test_a_replaced_video_whose_original_was_freed_is_done_though_the_original_c
         ("", True),
     ],
 )
-def test_a_rendition_of_another_quality_is_told_how_to_be_made_anew(said, again) -> None:
+def test_a_rendition_of_another_quality_is_told_how_to_be_made_anew(said, again):
     asked = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"quality": 93.0})})
     made = RenditionRef(
         key="k", size=1, sha256="0" * 64, certificate_key="c", notices=(said,) if said else ()
@@ -126,7 +124,7 @@ def test_a_rendition_of_another_quality_is_told_how_to_be_made_anew(said, again)
     assert ("hevcq retry /videos/a.mp4" in item.reason) is again
 
 
-def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:
+def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command():
     known = Known(placement(PlacementState.WAITING), job(JobState.QUEUED))
     mirror = Destination(Mode.MIRROR, output=Path("/out"))
 
@@ -146,9 +144,7 @@ def placed(made: RenditionRef) -> Placement:
         (Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mp4"),
     ],
 )
-def test_what_is_in_place_elsewhere_is_put_where_it_is_wanted(
-    where: Destination, target: str
-) -> None:
+def test_what_is_in_place_elsewhere_is_put_where_it_is_wanted(where, target):
     made = RenditionRef(key="DONE/hevc/a.mp4", size=7, sha256="0" * 64, certificate_key="x")
     done = job(JobState.DONE).model_copy(update={"rendition": made})
 
@@ -166,7 +162,7 @@ def queued(path: str, extension: str = "mkv", where: Destination = BESIDE) -> It
     return decide(video(Path(path)), HEVC, plan, Known(), where)
 
 
-def test_two_sources_with_one_stem_do_not_meet() -> None:
+def test_two_sources_with_one_stem_do_not_meet():
     items = settle_targets([queued("/videos/a.avi"), queued("/videos/a.mkv")], BESIDE, free)
 
     assert [str(item.target) for item in items] == [
@@ -175,13 +171,13 @@ def test_two_sources_with_one_stem_do_not_meet() -> None:
     ]
 
 
-def test_names_that_differ_in_case_alone_do_not_meet_either() -> None:
+def test_names_that_differ_in_case_alone_do_not_meet_either():
     items = settle_targets([queued("/videos/A.mkv"), queued("/videos/a.mkv")], BESIDE, free)
 
     assert len({str(item.target).casefold() for item in items}) == 2
 
 
-def test_two_sources_that_would_replace_each_other_are_refused() -> None:
+def test_two_sources_that_would_replace_each_other_are_refused():
     where = Destination(Mode.REPLACE)
     avi, mkv = queued("/videos/a.avi", where=where), queued("/videos/a.mkv", where=where)
 
@@ -192,7 +188,7 @@ def test_two_sources_that_would_replace_each_other_are_refused() -> None:
     assert second.reason == decide_.NAME_TAKEN.format("/videos/a.mkv")
 
 
-def test_only_a_set_is_published_in_place_of_what_the_video_was_before() -> None:
+def test_only_a_set_is_published_in_place_of_what_the_video_was_before():
     (file,) = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.FORMER)
     (folder,) = settle_targets(
         [queued("/videos/a.mp4", "m3u8")], BESIDE, lambda *_: TargetState.FORMER
@@ -204,7 +200,7 @@ def test_only_a_set_is_published_in_place_of_what_the_video_was_before() -> None
     assert folder.target == Path("/videos/a.hevc.hls/master.m3u8")
 
 
-def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:
+def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin():
     def taken(target: Path, _source: Path, _size: int) -> TargetState:
         return TargetState.TWIN if target == Path("/videos/a.hevc.mkv") else TargetState.FREE
 
@@ -220,7 +216,7 @@ def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None
     assert everywhere[0].disposition is Disposition.REFUSE
 
 
-def test_a_video_that_is_refused_takes_no_name_from_another() -> None:
+def test_a_video_that_is_refused_takes_no_name_from_another():
     where = Destination(Mode.REPLACE)
     both = [queued("/videos/a.avi", where=where), queued("/videos/a.mkv", where=where)]
 
@@ -229,7 +225,7 @@ def test_a_video_that_is_refused_takes_no_name_from_another() -> None:
     assert (refused.disposition, taken.disposition) == (Disposition.REFUSE, Disposition.QUEUE)
 
 
-def test_replacing_in_the_same_container_is_no_conflict_with_itself() -> None:
+def test_replacing_in_the_same_container_is_no_conflict_with_itself():
     where = Destination(Mode.REPLACE)
 
     items = settle_targets(
@@ -251,16 +247,14 @@ def test_replacing_in_the_same_container_is_no_conflict_with_itself() -> None:
         ("noend", "mkv", "noend.mkv"),
     ],
 )
-def test_a_replacement_keeps_the_name_and_tells_the_container(
-    source: str, extension: str, expected: str
-) -> None:
+def test_a_replacement_keeps_the_name_and_tells_the_container(source, extension, expected):
     target = Destination(Mode.REPLACE).target(Path("/f") / source, Path("/f"), "hevc", extension)
 
     assert target.name == expected
 
 
 @pytest.mark.parametrize("name", ["n" * 251 + ".mp4", "ü" * 125 + ".mp4", "\udcff" * 250 + ".mp4"])
-def test_the_longest_name_still_fits_with_its_companions(name: str) -> None:
+def test_the_longest_name_still_fits_with_its_companions(name):
     first = BESIDE.target(Path("/f") / name, Path("/f"), "hevc", "mp4")
     other = BESIDE.target(Path("/f") / ("x" + name[1:]), Path("/f"), "hevc", "mp4")
 
@@ -269,7 +263,7 @@ def test_the_longest_name_still_fits_with_its_companions(name: str) -> None:
     assert first != other
 
 
-def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
+def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else():
     todo = queued("/videos/a.mp4")
     done = replace(todo, disposition=Disposition.DONE)
     collect = replace(todo, disposition=Disposition.COLLECT)
@@ -283,7 +277,7 @@ def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
     assert more.items[1].cpu is None
 
 
-def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed() -> None:
+def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed():
     def costing(name: str, cpu_s: float, left: float) -> Item:
         found = queued(f"/videos/{name}.mp4")
         return replace(
@@ -315,7 +309,7 @@ def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed() -> None
     assert encoded(10**9, most_s=99.9) == ["runs", "quick"]
 
 
-def test_the_forecast_of_a_quality_counts_the_search() -> None:
+def test_the_forecast_of_a_quality_counts_the_search():
     todo = queued("/videos/a.mp4")
     asked = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"quality": 93.0})})
 
@@ -341,7 +335,7 @@ def started_board() -> Board:
     return board
 
 
-def test_the_eta_follows_what_was_measured() -> None:
+def test_the_eta_follows_what_was_measured():
     board = started_board()
     board.apply(event(EventName.JOB_DONE, size=10, output_size=5, bytes_saved=5))
 
@@ -350,7 +344,7 @@ def test_the_eta_follows_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun: bool) -> None:
+def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun):
     board = Board()
     for path, cpu in (("a", 100.0), ("b", 100.0), ("long", 400.0)):
         board.apply(event(EventName.FILE_PLANNED, path=path, cpu_s=(cpu, cpu)))
@@ -371,7 +365,7 @@ def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun: bool) -> N
 
 
 @pytest.mark.parametrize("wrong", [0.7, 1.0, 1.5])
-def test_the_time_left_is_steady_while_qualities_are_searched(wrong: float) -> None:
+def test_the_time_left_is_steady_while_qualities_are_searched(wrong):
     board, now = Board(), 0.0
     encodes = dict.fromkeys("abcdef", (20.0, 1.6)) | {"long": (300.0, 0.08)}
     whole = sum(encode_s * (1.3 + search) for encode_s, search in encodes.values())
@@ -391,7 +385,7 @@ def test_the_time_left_is_steady_while_qualities_are_searched(wrong: float) -> N
         board.apply(event(EventName.JOB_DONE, path=path, at=now, bytes_saved=1))
 
 
-def test_how_long_samples_will_take_counts_down() -> None:
+def test_how_long_samples_will_take_counts_down():
     board = Board()
     told = {"counts": {"sampled": 3, "files": 8}, "forecast_size": (10_240, 20_480), "eta_s": 40.0}
     board.apply(event(EventName.SAMPLE_PROGRESS, reason="at CRF 25; a few are tried", **told))
@@ -402,21 +396,21 @@ def test_how_long_samples_will_take_counts_down() -> None:
     assert scanning(board, now=900.0) == f"{said} 1 s left"
 
 
-def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on() -> None:
+def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on():
     board = started_board()
     board.apply(event(EventName.STOPPING, path=None, profile=None, reason="Stopping: 20 s."))
     board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=6.0))
     assert board.notice == "Stopping: 20 s."
 
 
-def test_time_left_is_never_nothing_while_work_is_open() -> None:
+def test_time_left_is_never_nothing_while_work_is_open():
     board = started_board()
     board.apply(event(EventName.JOB_DONE, bytes_saved=5))
     board.apply(event(EventName.JOB_PROGRESS, path="/f/b.mp4", phase="publish", percent=100.0))
     assert "1 s left" in overall(board, 100.5)
 
 
-def test_progress_never_runs_backwards_from_phase_to_phase() -> None:
+def test_progress_never_runs_backwards_from_phase_to_phase():
     board, shares = started_board(), []
     for phase in ("probe", "preflight", "search", "encode", "fetch", "join", "verify", "publish"):
         for percent in (0.0, 50.0, 100.0):
@@ -427,7 +421,7 @@ def test_progress_never_runs_backwards_from_phase_to_phase() -> None:
     assert shares[-1] <= 0.5
 
 
-def test_the_line_of_the_whole_counts_each_end_of_a_job() -> None:
+def test_the_line_of_the_whole_counts_each_end_of_a_job():
     board = started_board()
     ends = (EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_FAILED, EventName.PLACE_FAILED)
     for number, end in enumerate(ends):
@@ -442,7 +436,7 @@ def test_the_line_of_the_whole_counts_each_end_of_a_job() -> None:
     assert " · 1 skipped · 2 failed · " in said
 
 
-def test_a_name_like_markup_is_shown_as_it_is() -> None:
+def test_a_name_like_markup_is_shown_as_it_is():
     board = started_board()
     board.apply(event(EventName.JOB_PROGRESS, path="/f/[red]x[bold].mp4", phase="encode"))
     out = io.StringIO()
@@ -452,7 +446,7 @@ def test_a_name_like_markup_is_shown_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", list(EventName))
-def test_every_event_can_be_shown_or_left_out_but_never_breaks(name: EventName) -> None:
+def test_every_event_can_be_shown_or_left_out_but_never_breaks(name):
     bare = IngestEvent(event=name, at=1.0)
     Board().apply(bare)
 
@@ -461,7 +455,7 @@ def test_every_event_can_be_shown_or_left_out_but_never_breaks(name: EventName) 
     assert said is None or isinstance(said, str)
 
 
-def test_a_plan_names_every_kind_of_loss_in_the_same_order_and_all_videos_if_asked() -> None:
+def test_a_plan_names_every_kind_of_loss_in_the_same_order_and_all_videos_if_asked():
     rare = [f"Loss {word}." for word in ("one", "two", "three", "four", "five", "six")]
     lost = {
         "d": ["Captions are dropped.", "Stream 3 is left out.", "Stream 12 is left out."],

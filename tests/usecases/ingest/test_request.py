@@ -38,7 +38,7 @@ def chosen(usual: tuple[str, ...] = ("hevc",), **request: object) -> list[str]:
     return [profile.name for profile in wanted.chosen_profiles(KNOWN, usual)]
 
 
-def test_a_setting_that_names_no_profile_is_blamed_not_the_command() -> None:
+def test_a_setting_that_names_no_profile_is_blamed_not_the_command():
     with pytest.raises(ConfigError, match=r"ingest\.profiles names 'av9'.*Available: 1080p"):
         chosen(("hevc", "av9"))
     with pytest.raises(UnknownProfile):
@@ -49,12 +49,12 @@ def library(folder: Path = Path("/media"), **facts: object) -> Library:
     return Library.model_validate({"name": "shows", "path": folder, **facts})
 
 
-def test_a_library_that_names_no_profile_is_blamed_by_its_name() -> None:
+def test_a_library_that_names_no_profile_is_blamed_by_its_name():
     with pytest.raises(ConfigError, match="Library shows names the profile 'av9'"):
         chosen(library=library(profiles=("av9",)))
 
 
-def test_a_library_that_replaces_needs_one_profile() -> None:
+def test_a_library_that_replaces_needs_one_profile():
     with pytest.raises(ConfigError, match="shows replaces originals, which needs exactly one"):
         chosen(("hevc", "1080p"), library=library(place="replace"))
 
@@ -64,7 +64,7 @@ def place(*names: str, **request: object):
     return wanted.destination([KNOWN[name] for name in names])
 
 
-def test_originals_are_replaced_by_one_file_only() -> None:
+def test_originals_are_replaced_by_one_file_only():
     assert place("hevc", replace=True, keep_days=3.0).keep_days == 3.0
     with pytest.raises(UsageError, match=r"exactly one profile, not 2 \(hevc, 1080p\)"):
         place("hevc", "1080p", replace=True)
@@ -72,7 +72,7 @@ def test_originals_are_replaced_by_one_file_only() -> None:
         place("hls", replace=True)
 
 
-def test_an_output_folder_is_no_file_and_holds_no_original(tmp_path: Path) -> None:
+def test_an_output_folder_is_no_file_and_holds_no_original(tmp_path):
     assert place("hevc", output=tmp_path / "new").mode is Mode.MIRROR
     assert place("hevc").mode is Mode.BESIDE
     file = tmp_path / "file"
@@ -84,7 +84,7 @@ def test_an_output_folder_is_no_file_and_holds_no_original(tmp_path: Path) -> No
             place("hevc", output=above)
 
 
-def test_a_library_is_ingested_as_its_section_says(tmp_path: Path) -> None:
+def test_a_library_is_ingested_as_its_section_says(tmp_path):
     request = library_request(library(tmp_path, place="replace", keep_originals=7))
     assert (request.replace, request.keep_days, request.output) == (True, 7, None)
     mirrored = library_request(library(tmp_path, place="mirror", output=tmp_path / "out"))
@@ -102,7 +102,7 @@ def test_a_library_is_ingested_as_its_section_says(tmp_path: Path) -> None:
         (("1000/1", "90000/1", "301/1"), 100.0),
     ],
 )
-def test_work_is_width_times_height_times_frames(rates: tuple[str, ...], work: float) -> None:
+def test_work_is_width_times_height_times_frames(rates, work):
     for rate in rates:
         info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
         assert work_of(encode_plan(width=1000, height=1000), "", info).megapixels == pytest.approx(
@@ -118,7 +118,7 @@ def bytes_of(plan: EncodePlan, info: MediaInfo, rates: Costs = TABLE_ONLY) -> Ra
     return rates.size([work_of(plan, "", info)])
 
 
-def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
+def test_enough_own_jobs_replace_the_table_and_narrow_the_range():
     plan, info = encode_plan(), media_info()
     work = work_of(plan, "", info).megapixels
     rates = Costs.learned([cost_of(work)] * OWN_ENOUGH)
@@ -132,7 +132,7 @@ def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
     assert size.low < 300_000 < size.high
 
 
-def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them() -> None:
+def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them():
     work = work_of(encode_plan(), "medium", media_info())
     own = Costs.learned([cost_of(work.megapixels)] * OWN_ENOUGH)
     sampled = TABLE_ONLY.sampled({replace(work, search=3.0): Estimate(3e5, 0.1, 10.0)})
@@ -144,7 +144,7 @@ def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them() 
         assert searching.low < 30.0 * (1 + GATE_SHARE) < searching.high
 
 
-def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:
+def test_too_few_or_empty_own_jobs_leave_the_table_in_force():
     plan, info = encode_plan(), media_info()
     few = Costs.learned([cost_of(100.0)] * (OWN_ENOUGH - 1))
     empty = Costs.learned([cost_of(0.0)] * 9)
@@ -158,7 +158,7 @@ def cost_of(work: float, *, profile: str = "hevc", cpu_s: float = 10.0) -> Encod
     return EncodeCost(profile, "libx265", "medium", work, 1_000_000, 300_000, cpu_s)
 
 
-def test_a_rendition_is_never_foretold_larger_than_its_source_which_is_kept_then() -> None:
+def test_a_rendition_is_never_foretold_larger_than_its_source_which_is_kept_then():
     lean = media_info(seconds=10_000.0)
 
     assert bytes_of(encode_plan(), lean).high == lean.size
@@ -168,7 +168,7 @@ def test_a_rendition_is_never_foretold_larger_than_its_source_which_is_kept_then
     ("clip", "seconds", "size", "cpu_s"),
     [((1920, 1080, "24/1"), 12.0, 9_600_000, 60.0), ((1280, 720, "25/1"), 5.28, 1_055_736, 10.4)],
 )
-def test_the_forecast_of_a_ladder_holds_for_what_was_measured(clip, seconds, size, cpu_s) -> None:
+def test_the_forecast_of_a_ladder_holds_for_what_was_measured(clip, seconds, size, cpu_s):
     """Big Buck Bunny at the shipped preset: the encode, its packaging and its gates."""
     width, height, rate = clip
     info = media(video(width, height, average_rate=rate), audio(), size=size, duration_s=seconds)
@@ -180,7 +180,7 @@ def test_the_forecast_of_a_ladder_holds_for_what_was_measured(clip, seconds, siz
     assert math.sqrt(cost.low * cost.high) == pytest.approx(cpu_s, rel=0.15)
 
 
-def test_a_rendition_that_may_be_larger_is_forecast_by_what_it_takes() -> None:
+def test_a_rendition_that_may_be_larger_is_forecast_by_what_it_takes():
     """720p of a video of few bits: its profile keeps it, though it saves nothing."""
     info = media(video(1920, 1080, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
     plan = make_plan(profile("720p"), info)

@@ -44,7 +44,7 @@ def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
     ingest.step(NEVER)
 
 
-def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench: Bench) -> None:
+def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench):
     first = session(bench)
     plan = first.plan(videos(bench, "a.mp4"))
     (item,) = plan.items
@@ -61,7 +61,7 @@ def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(ben
     assert (bench.media / "a.hevc.mp4").is_file()
 
 
-def test_what_an_encode_cost_is_remembered_without_the_search_for_a_quality(bench: Bench) -> None:
+def test_what_an_encode_cost_is_remembered_without_the_search_for_a_quality(bench):
     ingest = session(bench)
     run(bench, ingest, ingest.plan(videos(bench, "a.mp4")))
 
@@ -71,9 +71,7 @@ def test_what_an_encode_cost_is_remembered_without_the_search_for_a_quality(benc
 
 @pytest.mark.parametrize("content", [b"smaller still", b"small"])
 @pytest.mark.parametrize("scanned", [True, False])
-def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
-    bench: Bench, content: bytes, scanned: bool
-) -> None:
+def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(bench, content, scanned):
     first = session(bench)
     found = videos(bench, "a.mp4")
     run(bench, first, first.plan(found))
@@ -89,7 +87,7 @@ def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
     assert bench.backend.store.stat(ref.key) is None
 
 
-def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_path: Path) -> None:
+def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_path):
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
     item = bench.video()
     job = bench.queue(item)
@@ -114,7 +112,7 @@ def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_pat
     assert second.summary.all_good
 
 
-def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
+def test_whose_a_file_at_a_target_is(bench):
     def state(target: Path, source: Path, size: int) -> TargetState:
         return OwnRenditions(bench.proofs, Certificates()).state(target, source, size)
 
@@ -153,15 +151,13 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
         (IngestOutcome.PLACED, True, ExitCode.INTERRUPTED),
     ],
 )
-def test_the_exit_code_says_how_it_ended(
-    outcome: IngestOutcome, interrupted: bool, expected: ExitCode
-) -> None:
+def test_the_exit_code_says_how_it_ended(outcome, interrupted, expected):
     result = IngestResult(path=Path("/f/a.mp4"), profile="hevc", outcome=outcome)
 
     assert ingest_exit_code(IngestSummary([result], interrupted=interrupted)) is expected
 
 
-def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: Bench) -> None:
+def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench):
     item = bench.video()
     order: list[str] = []
     task_publisher = Faulty(bench.backend.task_publisher, before=order.append)
@@ -177,9 +173,7 @@ def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: B
     ]
 
 
-def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key(
-    bench: Bench,
-) -> None:
+def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key(bench):
     item = bench.video()
     separate_keys = Enqueuer(bench.ports, bench.where, bench.tracker, separate_keys=True)
 
@@ -189,7 +183,7 @@ def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key
     assert bench.catalog.placement(job.job_id) is not None
 
 
-def test_a_file_that_changed_since_the_scan_is_not_queued(bench: Bench) -> None:
+def test_a_file_that_changed_since_the_scan_is_not_queued(bench):
     item = bench.video()
     item.path.write_bytes(b"it grows")
 
@@ -199,7 +193,7 @@ def test_a_file_that_changed_since_the_scan_is_not_queued(bench: Bench) -> None:
     assert bench.backend.ledger.counts() == {}
 
 
-def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench) -> None:
+def test_a_placement_that_another_ingest_finished_is_never_set_back(bench):
     item = bench.video()
     job = bench.queue(item)
     bench.work(job)
@@ -212,7 +206,7 @@ def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench
     assert placement.state is PlacementState.PLACED
 
 
-def test_a_done_job_is_collected_reported_and_counted_once(bench: Bench) -> None:
+def test_a_done_job_is_collected_reported_and_counted_once(bench):
     job = bench.queue(bench.video())
     bench.work(job)
 
@@ -226,7 +220,7 @@ def test_a_done_job_is_collected_reported_and_counted_once(bench: Bench) -> None
     assert bench.tracker.open == 0
 
 
-def test_progress_is_reported_when_it_changes_and_only_then(bench: Bench) -> None:
+def test_progress_is_reported_when_it_changes_and_only_then(bench):
     job = bench.queue(bench.video())
     fence = bench.claim(job)
     for percent in (10.0, 10.0, 20.0):
@@ -241,7 +235,7 @@ def test_progress_is_reported_when_it_changes_and_only_then(bench: Bench) -> Non
     assert told == [10.0, 20.0]
 
 
-def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench: Bench) -> None:
+def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench):
     jobs = {name: bench.queue(bench.video(name)) for name in ("s.mp4", "d.mp4", "r.mp4")}
     ledger = bench.backend.ledger
     fences = {name: bench.claim(job) for name, job in jobs.items()}
@@ -263,7 +257,7 @@ def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench: Ben
     assert bench.tracker.open == 1
 
 
-def test_a_disk_that_is_away_is_one_pause_for_all_its_videos(bench: Bench) -> None:
+def test_a_disk_that_is_away_is_one_pause_for_all_its_videos(bench):
     jobs = [bench.queue(bench.video(name)) for name in ("a.mp4", "b.mp4")]
     fences = [bench.claim(job) for job in jobs]
     bench.tracker.step(NEVER)
@@ -277,7 +271,7 @@ def test_a_disk_that_is_away_is_one_pause_for_all_its_videos(bench: Bench) -> No
     assert bench.events[-1].reason == "The folder /m is not there. Mount it."
 
 
-def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> None:
+def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench):
     item = bench.video()
     ((item, job),) = bench.enqueuer.enqueue([item], NEVER)
     blind = Faulty(bench.backend.ledger)
@@ -295,7 +289,7 @@ def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> 
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
-def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -> None:
+def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench):
     tries: list[str] = []
 
     def fill(call: str) -> None:
@@ -321,7 +315,7 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
-def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench: Bench) -> None:
+def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench):
 
     def broken(name: str) -> None:
         if name == "publish":
@@ -342,7 +336,7 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
         bench.enqueuer.raise_error()
 
 
-def test_a_job_that_vanished_from_the_ledger_is_queued_anew(bench: Bench) -> None:
+def test_a_job_that_vanished_from_the_ledger_is_queued_anew(bench):
     lost = replace(bench.video(), disposition=Disposition.JOIN, job_id="no-such-job")
 
     bench.enqueuer.submit([[lost]])
@@ -358,7 +352,7 @@ def bytes_now(size: int, mtime_ns: int = 1) -> dict[Path, Fingerprint]:
     return {VIDEO: Fingerprint(size=size, mtime_ns=mtime_ns, inode=1, device=1)}
 
 
-def test_a_file_that_stays_the_same_becomes_ready_exactly_once() -> None:
+def test_a_file_that_stays_the_same_becomes_ready_exactly_once():
     settling = SettlingFiles(settle_s=5.0)
     settling.observe(bytes_now(10), now=0.0)
 
@@ -368,7 +362,7 @@ def test_a_file_that_stays_the_same_becomes_ready_exactly_once() -> None:
     assert settling.unsettled == 0
 
 
-def test_nothing_is_put_in_place_once_a_stop_is_asked_for(bench: Bench) -> None:
+def test_nothing_is_put_in_place_once_a_stop_is_asked_for(bench):
     ingest = session(bench)
     (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
     ingest.enqueuer.step([item], NEVER)
@@ -387,9 +381,7 @@ def test_nothing_is_put_in_place_once_a_stop_is_asked_for(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("queued", "outcome"), [(True, IngestOutcome.QUEUED), (False, IngestOutcome.OPEN)]
 )
-def test_what_is_left_open_is_counted_as_it_was_asked_for(
-    bench: Bench, outcome: IngestOutcome, *, queued: bool
-) -> None:
+def test_what_is_left_open_is_counted_as_it_was_asked_for(bench, outcome, *, queued):
     ingest = session(bench)
     (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
     ingest.enqueuer.step([item], NEVER)

@@ -18,9 +18,7 @@ def names(found: list[FoundFile] | list[FoundFile | Rejected]) -> list[str]:
     return [each.path.name for each in found if isinstance(each, FoundFile)]
 
 
-def test_a_file_that_is_open_for_writing_is_not_complete_however_still_it_is(
-    tmp_path: Path,
-) -> None:
+def test_a_file_that_is_open_for_writing_is_not_complete_however_still_it_is(tmp_path):
     clock = ManualClock(2e9)
     watch = Watch(look(tmp_path), clock, settle_s=5, busy=open_for_writing)
     done = tmp_path / "done.mp4"
@@ -55,13 +53,11 @@ def test_a_file_that_is_open_for_writing_is_not_complete_however_still_it_is(
         ("temp.mp4", (), False),
     ],
 )
-def test_names_of_unfinished_files_are_known(
-    name: str, beside: tuple[str, ...], *, unfinished: bool
-) -> None:
+def test_names_of_unfinished_files_are_known(name, beside, *, unfinished):
     assert unfinished_by_name(name, beside) is unfinished
 
 
-def test_an_unfinished_video_is_reported_and_taken_once_it_is_renamed(tmp_path: Path) -> None:
+def test_an_unfinished_video_is_reported_and_taken_once_it_is_renamed(tmp_path):
     part = tmp_path / "a.mp4.part"
     part.write_bytes(b"half")
     (tmp_path / "notes.txt.part").write_bytes(b"half")
@@ -82,7 +78,7 @@ def test_an_unfinished_video_is_reported_and_taken_once_it_is_renamed(tmp_path: 
         pytest.param(1, True, [0, 10, 20], id="ten-times-its-own-time-apart"),
     ],
 )
-def test_a_folder_is_not_scanned_before_its_time(took, signalled, times) -> None:
+def test_a_folder_is_not_scanned_before_its_time(took, signalled, times):
     clock, scans = ManualClock(2e9), []
 
     def look() -> list[FoundFile]:

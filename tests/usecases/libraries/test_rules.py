@@ -56,9 +56,7 @@ FULL_HD = FoundVideo(
         ({"codec": ["h264"], "min_size": "4GiB"}, False),
     ],
 )
-def test_a_rule_fits_where_all_its_conditions_hold(
-    conditions: dict[str, object], *, holds: bool
-) -> None:
+def test_a_rule_fits_where_all_its_conditions_hold(conditions, *, holds):
     rule = Rule.model_validate({"skip": True, **conditions})
 
     assert fits(rule, FULL_HD) is holds
@@ -77,19 +75,19 @@ def accept(tmp_path: Path, profile: str = "hevc", **keys: object) -> Item | None
     return accepts(*planned(tmp_path, profile))
 
 
-def test_without_rules_the_usual_profile_is_made_and_no_other(tmp_path: Path) -> None:
+def test_without_rules_the_usual_profile_is_made_and_no_other(tmp_path):
     assert accept(tmp_path) == planned(tmp_path)[1]
     assert accept(tmp_path, "720p") is None
 
 
-def test_a_rule_chooses_another_profile_instead(tmp_path: Path) -> None:
+def test_a_rule_chooses_another_profile_instead(tmp_path):
     rules = [{"codec": ["h264"], "profile": "720p"}]
 
     assert accept(tmp_path, rules=rules) is None
     assert accept(tmp_path, "720p", rules=rules) == planned(tmp_path, "720p")[1]
 
 
-def test_a_rule_that_skips_says_which_it_is(tmp_path: Path) -> None:
+def test_a_rule_that_skips_says_which_it_is(tmp_path):
     item = accept(
         tmp_path, rules=[{"codec": ["av1"], "skip": True}, {"min_height": 1, "skip": True}]
     )
@@ -102,9 +100,7 @@ def test_a_rule_that_skips_says_which_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("least", "kept"), [("1%", True), ("99%", False), ("2.0 MiB", False), ("1KiB", True)]
 )
-def test_what_would_save_too_little_is_left_alone(
-    tmp_path: Path, least: str, *, kept: bool
-) -> None:
+def test_what_would_save_too_little_is_left_alone(tmp_path, least, *, kept):
     item = accept(tmp_path, min_saving=least)
 
     assert item is not None
@@ -112,7 +108,7 @@ def test_what_would_save_too_little_is_left_alone(
     assert kept or f"less than min_saving = {least} of library tv" in item.reason
 
 
-def test_rules_never_change_what_was_queued_or_done_before(tmp_path: Path) -> None:
+def test_rules_never_change_what_was_queued_or_done_before(tmp_path):
     library = Library(name="tv", path=tmp_path, rules=(Rule(min_height=1, skip=True),))
     accepts = Acceptance(library, frozenset({"hevc"}), TABLE_ONLY)
     seen, item = planned(tmp_path, "720p")
@@ -121,7 +117,7 @@ def test_rules_never_change_what_was_queued_or_done_before(tmp_path: Path) -> No
         assert accepts(seen, replace(item, disposition=kind)) == replace(item, disposition=kind)
 
 
-def test_a_young_file_is_left_for_later(tmp_path: Path) -> None:
+def test_a_young_file_is_left_for_later(tmp_path):
     old, young = (
         FoundFile(tmp_path / n, tmp_path, Fingerprint(1, at, 1, 1))
         for n, at in (("old", int(1e9)), ("young", int(95e9)))
@@ -150,7 +146,7 @@ def names(given: list[tuple[Feed, list[Item]]]) -> list[str]:
     return [each.path.name for _, items in given for each in items]
 
 
-def test_the_higher_priority_takes_the_room_first() -> None:
+def test_the_higher_priority_takes_the_room_first():
     low, high = feed("low"), feed("high", priority=1)
     low.add([item("l1"), item("l2")])
     high.add([item("h1"), item("h2")])
@@ -162,7 +158,7 @@ def test_the_higher_priority_takes_the_room_first() -> None:
     assert hand_out([low, high], 9) == []
 
 
-def test_jobs_queued_earlier_need_no_turn_but_take_room() -> None:
+def test_jobs_queued_earlier_need_no_turn_but_take_room():
     tv = feed(why="Closed.")
     tv.add([item("a"), item("b", Disposition.JOIN), item("c", Disposition.DONE)])
 
@@ -171,7 +167,7 @@ def test_jobs_queued_earlier_need_no_turn_but_take_room() -> None:
     assert names(hand_out([replace(tv, why_not=lambda: "")], 1)) == ["a"]
 
 
-def test_what_may_not_begin_is_kept_until_it_is_dropped() -> None:
+def test_what_may_not_begin_is_kept_until_it_is_dropped():
     tv = feed(why="Closed.")
     tv.add([item("a"), item("b")])
 
@@ -218,7 +214,7 @@ class Household:
             self.ledger.complete(name, claim.fence, made, cpu_s=1.0)
 
 
-def test_the_hours_of_a_day_are_those_of_the_library_and_of_today() -> None:
+def test_the_hours_of_a_day_are_those_of_the_library_and_of_today():
     home = Household(max_hours_per_day=4)
     home.encode("a.mp4", 3)
     home.encode("other.mp4", 3, folder="films")
@@ -230,7 +226,7 @@ def test_the_hours_of_a_day_are_those_of_the_library_and_of_today() -> None:
     assert home.budget() == ""
 
 
-def test_a_day_begins_at_midnight_of_the_schedules_time_zone() -> None:
+def test_a_day_begins_at_midnight_of_the_schedules_time_zone():
     home = Household(timezone="America/New_York", max_hours_per_day=1)
     home.clock.advance(10 * 3600)  # from noon there on
     home.encode("a.mp4", 1.5)
@@ -240,7 +236,7 @@ def test_a_day_begins_at_midnight_of_the_schedules_time_zone() -> None:
     assert home.budget() == ""
 
 
-def test_a_library_begins_nothing_outside_its_schedule() -> None:
+def test_a_library_begins_nothing_outside_its_schedule():
     home = Household(schedule=["Mon-Sun 22:00-06:00"])
 
     shut = "Library tv may run only Mon-Sun 22:00-06:00 (schedule); it opens 22:00."

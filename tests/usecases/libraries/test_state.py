@@ -23,16 +23,14 @@ def shows(folder: Path) -> Library:
     ("flag", "words"),
     [(os.ST_RDONLY, "is mounted read-only here"), (0, "give this user write permission")],
 )
-def test_a_read_only_mount_is_told_from_a_missing_permission(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int, words: str
-) -> None:
+def test_a_read_only_mount_is_told_from_a_missing_permission(tmp_path, monkeypatch, flag, words):
     monkeypatch.setattr(context.os, "access", lambda _path, mode: not mode & os.W_OK)
     monkeypatch.setattr(context, "free_beside", lambda _path: 1)
     monkeypatch.setattr(context.os, "statvfs", lambda _path: SimpleNamespace(f_flag=flag))
     assert words in folder_state(shows(tmp_path)).problem
 
 
-def test_a_folder_that_is_not_there_or_is_a_file_is_reported(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_or_is_a_file_is_reported(tmp_path):
     gone = folder_state(shows(tmp_path / "gone"))
     assert "is not there: is its disk mounted?" in gone.problem
     assert gone.identity == ("", 0, 0)

@@ -124,12 +124,12 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_no_order_is_no_work(bench: Bench) -> None:
+def test_no_order_is_no_work(bench):
     assert not bench.worker(NearHome(), NearEncoder()).step()
 
 
 @pytest.mark.parametrize("error", [EncoderFailed("x265 broke"), WorkerUnfit("no libx265")])
-def test_failed_order_is_told_with_its_reason(bench: Bench, error: Exception) -> None:
+def test_failed_order_is_told_with_its_reason(bench, error):
     home = NearHome(new_order(len(SOURCE)), new_order(len(SOURCE), test=True))
     worker = bench.worker(home, NearEncoder(error))
 
@@ -140,7 +140,7 @@ def test_failed_order_is_told_with_its_reason(bench: Bench, error: Exception) ->
     assert all(end.report is None and not end.stopped for end in home.ends)
 
 
-def test_order_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(bench: Bench) -> None:
+def test_order_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(bench):
     home = NearHome(new_order(1 << 60))
 
     bench.worker(home, NearEncoder()).step()
@@ -149,7 +149,7 @@ def test_order_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(ben
     assert home.put_bytes == b""
 
 
-def test_chunk_costs_its_own_bytes_and_the_index_comes_once(bench: Bench) -> None:
+def test_chunk_costs_its_own_bytes_and_the_index_comes_once(bench):
     orders = [new_order(len(LONG), chunk=0), new_order(len(LONG), chunk=1)]
     home = NearHome(*orders, new_order(len(LONG), chunk=0, tag="another"))
     worker = bench.worker(home, NearEncoder())
@@ -167,7 +167,7 @@ def test_chunk_costs_its_own_bytes_and_the_index_comes_once(bench: Bench) -> Non
     assert all(end.report is not None for end in home.ends)
 
 
-def test_chunk_whose_source_cannot_be_read_is_no_fault_of_its_encoder(bench: Bench) -> None:
+def test_chunk_whose_source_cannot_be_read_is_no_fault_of_its_encoder(bench):
     class Changed(NearHome):
         def read(self, *_given: object) -> None:
             raise SourceGone("It was replaced.")
@@ -186,7 +186,7 @@ def test_chunk_whose_source_cannot_be_read_is_no_fault_of_its_encoder(bench: Ben
     assert (home.ends, home.put_bytes) == ([], b"")
 
 
-def test_order_that_is_no_longer_wanted_stops_and_is_not_answered(bench: Bench) -> None:
+def test_order_that_is_no_longer_wanted_stops_and_is_not_answered(bench):
     home = NearHome(new_order(len(SOURCE)))
     home.wanted = False
 
@@ -196,7 +196,7 @@ def test_order_that_is_no_longer_wanted_stops_and_is_not_answered(bench: Bench) 
     assert "no longer wants" in bench.said[0]
 
 
-def test_machine_says_how_busy_it_is_when_it_asks_and_while_it_encodes(bench: Bench) -> None:
+def test_machine_says_how_busy_it_is_when_it_asks_and_while_it_encodes(bench):
     told = list[MachineLoad]()
 
     class Heard(NearHome):
@@ -215,7 +215,7 @@ def test_machine_says_how_busy_it_is_when_it_asks_and_while_it_encodes(bench: Be
     assert [each.left() for each in told] == [busy.left()] * 2
 
 
-def test_changed_source_drops_the_order(bench: Bench) -> None:
+def test_changed_source_drops_the_order(bench):
     class Changed(NearHome):
         def fetch(self, *_given: object) -> None:
             raise SourceGone
@@ -227,7 +227,7 @@ def test_changed_source_drops_the_order(bench: Bench) -> None:
     assert home.ends == []
 
 
-def test_stopped_machine_gives_its_order_back(bench: Bench) -> None:
+def test_stopped_machine_gives_its_order_back(bench):
     home, encoder = NearHome(new_order(len(SOURCE))), NearEncoder(until_stopped=True)
     worker = bench.worker(home, encoder, SystemClock())
 
@@ -241,7 +241,7 @@ def test_stopped_machine_gives_its_order_back(bench: Bench) -> None:
     assert worker.error is None
 
 
-def test_silent_farm_is_asked_again_and_complained_of_once(bench: Bench) -> None:
+def test_silent_farm_is_asked_again_and_complained_of_once(bench):
     home = NearHome(Unavailable("away"), Unavailable("away"), new_order(len(SOURCE)))
     worker = bench.worker(home, NearEncoder())
 
@@ -251,7 +251,7 @@ def test_silent_farm_is_asked_again_and_complained_of_once(bench: Bench) -> None
 
 
 @pytest.mark.parametrize("error", [AccessDenied("removed"), WorkerUnfit("too old")])
-def test_shut_out_machine_ends_with_the_reason(bench: Bench, error: Exception) -> None:
+def test_shut_out_machine_ends_with_the_reason(bench, error):
     worker = bench.worker(NearHome(error), NearEncoder())
 
     worker.start()

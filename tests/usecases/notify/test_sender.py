@@ -6,7 +6,6 @@ One message about many videos: when a batch is done, and before kept originals g
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -168,9 +167,7 @@ def test_two_processes_do_not_send_one_message_twice(log, clock):
         ([], None),
     ],
 )
-def test_a_batch_is_reported_once_when_nothing_is_open(
-    tmp_path: Path, request: pytest.FixtureRequest, ends, says
-) -> None:
+def test_a_batch_is_reported_once_when_nothing_is_open(tmp_path, request, ends, says):
     bench = Bench(tmp_path)
     database = SqliteDatabase(tmp_path / "hevcq.db")
     request.addfinalizer(database.close)
@@ -191,7 +188,7 @@ def test_a_batch_is_reported_once_when_nothing_is_open(
     assert told == ([] if says is None else [says])
 
 
-def test_originals_whose_time_ends_soon_are_announced(tmp_path: Path) -> None:
+def test_originals_whose_time_ends_soon_are_announced(tmp_path):
     bench, told = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=30.0)), []
     bench.clock.jump_wall(EARLIEST)
     for name in ("a.mp4", "b.mp4"):

@@ -33,7 +33,7 @@ def let_go_of(bench: Bench) -> list[tuple[Source, bool]]:
     return bench.backend.store.marked
 
 
-def test_a_collected_source_is_let_go(bench: Bench) -> None:
+def test_a_collected_source_is_let_go(bench):
     job = bench.queue(bench.video())
     bench.work(job)
     assert not bench.collector.mark_source_finished(job.source), "it is not in its place"
@@ -62,8 +62,8 @@ DONE, SKIPPED, DEAD = JobState.DONE, JobState.SKIPPED, JobState.DEAD
     ],
 )
 def test_a_source_is_finished_when_all_who_want_it_ended_well_and_one_made_something(
-    key: str, states: dict[str, JobState], *, finished: bool
-) -> None:
+    key, states, *, finished
+):
     source = Source(bucket="uploads", key=key, version="v", size=1)
     facts = {"source": source, "created_at": 0.0, "updated_at": 0.0}
     jobs = [
@@ -75,7 +75,7 @@ def test_a_source_is_finished_when_all_who_want_it_ended_well_and_one_made_somet
     assert finished_jobs(source, PROFILES, known.get) == (tuple(jobs) if finished else ())
 
 
-def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench: Bench) -> None:
+def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench):
     job = bench.queue(bench.video())
     bench.work(job)
     Collector(bench.ports, bench.proofs, discard=False).collect(bench.done(job), NEVER)
@@ -86,7 +86,7 @@ def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench:
     assert let_go_of(bench) == [(job.source, True)]
 
 
-def test_one_whose_rendition_waits_for_its_place_is_kept(bench: Bench) -> None:
+def test_one_whose_rendition_waits_for_its_place_is_kept(bench):
     job = bench.queue(bench.video())
     bench.work(job)
 
@@ -94,7 +94,7 @@ def test_one_whose_rendition_waits_for_its_place_is_kept(bench: Bench) -> None:
     assert let_go_of(bench) == []
 
 
-def test_a_profile_that_is_added_meanwhile_does_not_break_the_look() -> None:
+def test_a_profile_that_is_added_meanwhile_does_not_break_the_look():
     profiles = {HEVC.name: HEVC.model_copy(update={"subscribe": False})}
     source = Source(bucket="b", key="TODO/all/a.mp4", version="v1", size=9)
 

@@ -24,7 +24,7 @@ from support.fakes.ledger import MemoryLedger
 PROFILES = ("hevc", "720p")
 
 
-def test_profiles_with_one_reason_are_listed_together() -> None:
+def test_profiles_with_one_reason_are_listed_together():
     clock = ManualClock()
     ledger = MemoryLedger(clock)
     pause(ledger, Pause(by="anna", since=clock.now()), 60)
@@ -39,7 +39,7 @@ def test_profiles_with_one_reason_are_listed_together() -> None:
     assert why_closed(ledger, PROFILES, Hours(), clock.now()) == ()
 
 
-def test_freezing_is_refused_where_it_cannot_be() -> None:
+def test_freezing_is_refused_where_it_cannot_be():
     clock = ManualClock()
     ledger = MemoryLedger(clock)
     with pytest.raises(UsageError, match="only for work on one machine"):
@@ -72,7 +72,7 @@ class Day:
         return ", ".join(each.by for each in self.ledger.pauses() if each.holds("hevc", now))
 
 
-def test_a_day_that_is_spent_pauses_all_work_until_midnight() -> None:
+def test_a_day_that_is_spent_pauses_all_work_until_midnight():
     day = Day()
     day.spent = 4.99
     assert day.look() == ""
@@ -90,7 +90,7 @@ def test_a_day_that_is_spent_pauses_all_work_until_midnight() -> None:
     assert day.look() == "prices.max_per_day (6.00 of 5 dollars spent today)"
 
 
-def test_who_resumes_is_left_alone_that_day_unless_the_cap_is_another() -> None:
+def test_who_resumes_is_left_alone_that_day_unless_the_cap_is_another():
     day = Day()
     day.spent = 5.0
     assert day.look() != ""
@@ -109,7 +109,7 @@ def test_who_resumes_is_left_alone_that_day_unless_the_cap_is_another() -> None:
     assert "of 6 dollars" in day.look()
 
 
-def test_a_cap_that_is_not_set_and_a_persons_pause_are_left_as_they_are() -> None:
+def test_a_cap_that_is_not_set_and_a_persons_pause_are_left_as_they_are():
     day = Day()
     day.spent, day.most = 9.0, None
     assert (day.look(), day.asked) == ("", [])
@@ -120,7 +120,7 @@ def test_a_cap_that_is_not_set_and_a_persons_pause_are_left_as_they_are() -> Non
     assert day.look().startswith("prices.max_per_day")
 
 
-def test_a_pause_that_a_person_makes_during_the_sum_is_not_shortened() -> None:
+def test_a_pause_that_a_person_makes_during_the_sum_is_not_shortened():
     day = Day()
 
     def spent(_since: float) -> float:
@@ -132,7 +132,7 @@ def test_a_pause_that_a_person_makes_during_the_sum_is_not_shortened() -> None:
     assert [(each.by, each.until) for each in day.ledger.pauses()] == [("anna", None)]
 
 
-def test_nothing_is_queued_while_what_was_spent_cannot_be_read() -> None:
+def test_nothing_is_queued_while_what_was_spent_cannot_be_read():
     day, answers = Day(), [False, False, True]
 
     def spent(_since: float) -> float:

@@ -88,7 +88,7 @@ def missing(
     return list(reprocess_missing(bench.backend, request, known, bench.catalog))
 
 
-def test_only_the_letter_of_a_job_that_is_queued_again_goes(bench: Bench) -> None:
+def test_only_the_letter_of_a_job_that_is_queued_again_goes(bench):
     for name in "ab":
         dead(bench.backend, f"TODO/all/{name}.mp4")
     before = letters(bench.backend)
@@ -98,7 +98,7 @@ def test_only_the_letter_of_a_job_that_is_queued_again_goes(bench: Bench) -> Non
     assert (before, letters(bench.backend)) == (2, 1)
 
 
-def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Bench) -> None:
+def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench):
     job = dead(bench.backend, "TODO/all/a.mp4")
     bench.backend.task_publisher.requeue = lambda *_, **__: False
 
@@ -111,7 +111,7 @@ def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Be
     assert letters(bench.backend) == 1
 
 
-def test_one_whose_rendition_is_published_is_not_encoded_again(bench: Bench) -> None:
+def test_one_whose_rendition_is_published_is_not_encoded_again(bench):
     source = bench.backend.store.add_source("TODO/all/a.mp4", b"a")
     key = rendition_key(source.key, "hevc", "mp4")
     bench.backend.store.put(key, b"small", metadata={"job": job_id(source, "hevc")})
@@ -132,9 +132,7 @@ def test_one_whose_rendition_is_published_is_not_encoded_again(bench: Bench) -> 
         ("undone", False),
     ],
 )
-def test_a_done_job_is_queued_only_where_its_rendition_is_missing(
-    tmp_path: Path, there: str, *, again: bool
-) -> None:
+def test_a_done_job_is_queued_only_where_its_rendition_is_missing(tmp_path, there, *, again):
     bench = Bench(tmp_path)
     job = bench.queue(bench.video())
     ref = bench.work(job)
@@ -163,7 +161,7 @@ def redriven(bench: Bench, **more) -> list[JobResult]:
     return [done.result for done in redrive(bench.backend, request, DeadLetterFilter())]
 
 
-def test_a_kill_between_the_queue_and_the_letter_loses_nothing(bench: Bench) -> None:
+def test_a_kill_between_the_queue_and_the_letter_loses_nothing(bench):
     backend = bench.backend
     job, real = dead(backend, "TODO/a.mp4").job_id, backend.queues["hevc"]
 
@@ -184,7 +182,7 @@ def test_a_kill_between_the_queue_and_the_letter_loses_nothing(bench: Bench) -> 
     assert real.depth().dead == 0
 
 
-def test_a_letter_whose_job_was_done_meanwhile_stays(bench: Bench) -> None:
+def test_a_letter_whose_job_was_done_meanwhile_stays(bench):
     backend = bench.backend
     job = dead(backend, "TODO/a.mp4").job_id
     source = backend.ledger.get(job).source
@@ -196,7 +194,7 @@ def test_a_letter_whose_job_was_done_meanwhile_stays(bench: Bench) -> None:
     assert backend.queues["hevc"].depth().dead == 1
 
 
-def test_a_letter_that_fails_again_at_once_is_not_sent_round(bench: Bench) -> None:
+def test_a_letter_that_fails_again_at_once_is_not_sent_round(bench):
     backend = bench.backend
     job, queue = dead(backend, "TODO/a.mp4"), backend.queues["hevc"]
     queue.send([Task(source=job.source, profile="hevc")])
@@ -215,9 +213,7 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round(bench: Bench) -> No
     assert queue.depth().dead == 2
 
 
-def test_a_letter_without_a_job_is_neither_sent_nor_purged_with_those_of_a_job(
-    bench: Bench,
-) -> None:
+def test_a_letter_without_a_job_is_neither_sent_nor_purged_with_those_of_a_job(bench):
     backend = bench.backend
     job, queue = dead(backend, "TODO/a.mp4").job_id, backend.queues["hevc"]
     queue.send_body("no task")

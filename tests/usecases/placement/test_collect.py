@@ -56,9 +56,7 @@ def state(bench: Bench, job_id: str) -> PlacementState:
         ("store", "delete", "after"),
     ],
 )
-def test_a_death_at_any_step_is_finished_by_the_next_run(
-    tmp_path: Path, mode: Mode, port: str, method: str, moment: str
-) -> None:
+def test_a_death_at_any_step_is_finished_by_the_next_run(tmp_path, mode, port, method, moment):
     bench = Bench(tmp_path, where=Destination(mode))
     item = bench.video()
     job = bench.queue(item)
@@ -88,7 +86,7 @@ def test_a_death_at_any_step_is_finished_by_the_next_run(
 
 
 @pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE, Mode.MIRROR])
-def test_subtitles_are_placed_with_the_rendition_and_follow_it(tmp_path: Path, mode: Mode) -> None:
+def test_subtitles_are_placed_with_the_rendition_and_follow_it(tmp_path, mode):
     output = tmp_path / "output" if mode is Mode.MIRROR else None
     bench = Bench(tmp_path, where=Destination(mode, output))
     item = bench.video()
@@ -109,7 +107,7 @@ def test_subtitles_are_placed_with_the_rendition_and_follow_it(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json"])
-def test_a_certificate_that_proves_nothing_places_nothing(bench: Bench, content: bytes) -> None:
+def test_a_certificate_that_proves_nothing_places_nothing(bench, content):
     job = bench.queue(bench.video())
     ref = bench.work(job)
     bench.backend.store.put(ref.certificate_key, content, metadata={})
@@ -121,7 +119,7 @@ def test_a_certificate_that_proves_nothing_places_nothing(bench: Bench, content:
 
 
 @pytest.mark.parametrize("of", ["another job", "another attempt", "another job, by the ledger"])
-def test_a_certificate_that_is_not_the_jobs_own_places_nothing(bench: Bench, of: str) -> None:
+def test_a_certificate_that_is_not_the_jobs_own_places_nothing(bench, of):
     first, other = bench.queue(bench.video("a.mp4")), bench.queue(bench.video("b.mp4"))
     one, two = bench.work(first), bench.work(other)
     done = bench.done(first)
@@ -140,7 +138,7 @@ def test_a_certificate_that_is_not_the_jobs_own_places_nothing(bench: Bench, of:
 
 
 @pytest.mark.parametrize("error", [DiskFull("full"), Unavailable("away"), Stopped("stop")])
-def test_what_may_succeed_later_goes_on_waiting(bench: Bench, error: Exception) -> None:
+def test_what_may_succeed_later_goes_on_waiting(bench, error):
     job = bench.queue(bench.video())
     bench.work(job)
 
@@ -154,7 +152,7 @@ def test_what_may_succeed_later_goes_on_waiting(bench: Bench, error: Exception) 
     assert not bench.collector.collect(bench.done(job), NEVER).already
 
 
-def test_a_strangers_file_at_the_target_is_left_and_the_rendition_kept(bench: Bench) -> None:
+def test_a_strangers_file_at_the_target_is_left_and_the_rendition_kept(bench):
     job = bench.queue(bench.video())
     ref = bench.work(job)
     target = bench.media / "a.hevc.mp4"
@@ -170,9 +168,7 @@ def test_a_strangers_file_at_the_target_is_left_and_the_rendition_kept(bench: Be
 
 
 @pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])
-def test_a_rendition_of_what_the_source_was_is_not_put_beside_what_it_is(
-    tmp_path: Path, mode: Mode
-) -> None:
+def test_a_rendition_of_what_the_source_was_is_not_put_beside_what_it_is(tmp_path, mode):
     bench = Bench(tmp_path, where=Destination(mode))
     item = bench.video()
     job = bench.queue(item)
@@ -188,7 +184,7 @@ def test_a_rendition_of_what_the_source_was_is_not_put_beside_what_it_is(
     assert [path.read_bytes() for path in bench.media.glob("*.mp4")] == [b"CLIP" * 100]
 
 
-def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Bench) -> None:
+def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench):
     item = bench.video("disk/a.mp4")
     job = bench.queue(item)
     ref = bench.work(job)
@@ -203,7 +199,7 @@ def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Ben
     assert not bench.collector.collect(bench.done(job), NEVER).already
 
 
-def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Bench) -> None:
+def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench):
     item = bench.video()
     job = bench.queue(item)
     bench.work(job)
@@ -221,9 +217,7 @@ def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Benc
     assert hashlib.sha256(b"smaller still").hexdigest() in proof.read_text()
 
 
-def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer(
-    bench: Bench,
-) -> None:
+def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer(bench):
     item = bench.video()
     job = bench.queue(item)
     bench.work(job)
@@ -241,9 +235,7 @@ def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer
 
 
 @pytest.mark.parametrize("what", ["rendition", "certificate", "flipped"])
-def test_a_lost_or_damaged_rendition_fails_with_a_remedy_that_makes_it_again(
-    bench: Bench, what: str
-) -> None:
+def test_a_lost_or_damaged_rendition_fails_with_a_remedy_that_makes_it_again(bench, what):
     job = bench.queue(bench.video())
     ref = bench.work(job)
     store = bench.backend.store
@@ -297,7 +289,7 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
-def test_an_original_goes_when_its_days_were_lived_through(house: House) -> None:
+def test_an_original_goes_when_its_days_were_lived_through(house):
     house.clock.advance(29 * DAY_S)
     assert house.start() == ""
     assert house.kept
@@ -307,7 +299,7 @@ def test_an_original_goes_when_its_days_were_lived_through(house: House) -> None
     assert not house.kept
 
 
-def test_clock_that_runs_60_days_ahead_for_weeks_deletes_nothing_early(house: House) -> None:
+def test_clock_that_runs_60_days_ahead_for_weeks_deletes_nothing_early(house):
     house.clock.jump_wall(60 * DAY_S)
     for _ in range(29):
         assert "1 kept originals stay" in house.start()
@@ -322,7 +314,7 @@ def test_clock_that_runs_60_days_ahead_for_weeks_deletes_nothing_early(house: Ho
     assert not house.kept, "30 days were lived through"
 
 
-def test_a_restart_60_days_ahead_deletes_nothing(house: House) -> None:
+def test_a_restart_60_days_ahead_deletes_nothing(house):
     house.clock.restart(off_s=60 * DAY_S)
 
     said = house.start()
@@ -331,7 +323,7 @@ def test_a_restart_60_days_ahead_deletes_nothing(house: House) -> None:
     assert "has not been seen running for that long" in said
 
 
-def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(house: House) -> None:
+def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(house):
     house.bench.catalog = new_catalog(house.clock)
     lived_s(house.bench.catalog, house.clock)
     house.clock.advance(40 * DAY_S)
@@ -359,7 +351,7 @@ SEEN = LivedTime(100.0, highest_wall=2e9, uptime_s=50.0, boot="a")
     ],
     ids=["up", "started, by its uptime", "started", "off for a while", "off for too long"],
 )
-def test_what_passed_is_what_the_kernel_counted_and_little_of_the_rest(change, gained) -> None:
+def test_what_passed_is_what_the_kernel_counted_and_little_of_the_rest(change, gained):
     seen = replace(SEEN, **{"highest_wall": 1e9, **change})
 
     now = advanced(SEEN, seen)
@@ -368,6 +360,6 @@ def test_what_passed_is_what_the_kernel_counted_and_little_of_the_rest(change, g
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"../../etc\n"])
-def test_an_identity_that_cannot_be_one_is_made_anew(tmp_path: Path, content: bytes) -> None:
+def test_an_identity_that_cannot_be_one_is_made_anew(tmp_path, content):
     (tmp_path / IDENTITY).write_bytes(content)
     assert data_folder_id(tmp_path).isalnum()

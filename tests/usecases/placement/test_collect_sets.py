@@ -110,7 +110,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_a_set_goes_into_a_folder_beside_its_source(bench: SetBench) -> None:
+def test_a_set_goes_into_a_folder_beside_its_source(bench):
     job = bench.queue(bench.video())
     ref = bench.work(job)
 
@@ -135,9 +135,7 @@ def test_a_set_goes_into_a_folder_beside_its_source(bench: SetBench) -> None:
     assert bench.collector.collect(bench.done(job), NEVER).already
 
 
-def test_a_forged_certificate_removes_nothing_behind_a_link(
-    bench: SetBench, tmp_path: Path
-) -> None:
+def test_a_forged_certificate_removes_nothing_behind_a_link(bench, tmp_path):
     job = bench.queue(bench.video())
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
@@ -159,9 +157,7 @@ def test_a_forged_certificate_removes_nothing_behind_a_link(
     assert {path.name for path in placed.iterdir()} == left
 
 
-def test_a_file_that_a_person_put_into_or_changed_in_an_older_set_is_not_removed(
-    bench: SetBench,
-) -> None:
+def test_a_file_that_a_person_put_into_or_changed_in_an_older_set_is_not_removed(bench):
     job = bench.queue(bench.video())
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
@@ -193,7 +189,7 @@ def changed(bench: SetBench) -> JobRecord:
     return bench.done(job)
 
 
-def test_the_set_of_a_changed_video_takes_the_place_of_the_old_one(bench: SetBench) -> None:
+def test_the_set_of_a_changed_video_takes_the_place_of_the_old_one(bench):
     job = changed(bench)
 
     done = bench.collector.collect(job, NEVER)
@@ -209,7 +205,7 @@ def test_the_set_of_a_changed_video_takes_the_place_of_the_old_one(bench: SetBen
 
 
 @pytest.mark.parametrize("harm", ["playlist", "certificate", "other video", "namesake"])
-def test_a_set_that_is_not_provably_this_videos_is_not_followed(bench: SetBench, harm: str) -> None:
+def test_a_set_that_is_not_provably_this_videos_is_not_followed(bench, harm):
     job = changed(bench)
     (record,) = (bench.media / ".hevcq/certificates").iterdir()
     if harm == "playlist":
@@ -242,9 +238,7 @@ def in_hand(bench: SetBench, job: JobRecord) -> tuple[ToPlace, FetchFile]:
     return ToPlace(bench.media, placement.source, placement.target, proof), fetch
 
 
-def test_a_playlist_that_a_person_saves_while_the_new_set_is_collected_stays(
-    bench: SetBench,
-) -> None:
+def test_a_playlist_that_a_person_saves_while_the_new_set_is_collected_stays(bench):
     rendition, fetch = in_hand(bench, changed(bench))
     before = tree(bench.media / "a.hevc.hls")
 
@@ -259,7 +253,7 @@ def test_a_playlist_that_a_person_saves_while_the_new_set_is_collected_stays(
 
 
 @pytest.mark.parametrize("old", [b"", b"old"], ids=["first", "replaced"])
-def test_a_kill_after_any_call_shows_the_old_set_or_the_new_one(tmp_path, old) -> None:
+def test_a_kill_after_any_call_shows_the_old_set_or_the_new_one(tmp_path, old):
     ends = set[bytes]()
     for number in range(1, 200):
         (tmp_path / str(number)).mkdir()
@@ -294,7 +288,7 @@ def test_a_kill_after_any_call_shows_the_old_set_or_the_new_one(tmp_path, old) -
 
 
 @pytest.mark.parametrize("harm", ["gone", "other bytes"])
-def test_a_set_that_the_store_damaged_is_not_placed(bench: SetBench, harm: str) -> None:
+def test_a_set_that_the_store_damaged_is_not_placed(bench, harm):
     job = bench.queue(bench.video())
     ref = bench.work(job)
     rung = member_key(ref.key, f"{job.job_id[:8]}-1/v360.mp4")
@@ -312,7 +306,7 @@ def test_a_set_that_the_store_damaged_is_not_placed(bench: SetBench, harm: str) 
     assert [p.name for p in bench.media.glob(".hevcq-*")] == []
 
 
-def test_a_scan_takes_no_file_of_a_placed_set_for_a_video(bench: SetBench) -> None:
+def test_a_scan_takes_no_file_of_a_placed_set_for_a_video(bench):
     bench.place(bench.video())
     (bench.media / "trip.hls").mkdir()
     (bench.media / "trip.hls/mine.mp4").write_bytes(b"mine")
@@ -331,7 +325,7 @@ def test_a_scan_takes_no_file_of_a_placed_set_for_a_video(bench: SetBench) -> No
     ]
 
 
-def test_a_placed_set_with_a_damaged_file_is_noticed(bench: SetBench) -> None:
+def test_a_placed_set_with_a_damaged_file_is_noticed(bench):
     job = bench.queue(bench.video())
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
@@ -353,8 +347,8 @@ def test_a_placed_set_with_a_damaged_file_is_noticed(bench: SetBench) -> None:
 
 
 def test_one_file_that_cannot_be_fetched_ends_the_others_before_anything_is_removed(
-    bench: SetBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    bench, monkeypatch
+):
     job = bench.queue(bench.video())
     bench.work(job)
     store, writing, failed = bench.backend.store, threading.Semaphore(0), threading.Event()

@@ -119,7 +119,7 @@ def done(library: Library) -> Library:
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["known", "data folder lost"])
-def test_after_the_root_was_moved_everything_is_done(done: Library, *, lost: bool) -> None:
+def test_after_the_root_was_moved_everything_is_done(done, *, lost):
     done.move()
     if lost:
         done.forget()
@@ -133,9 +133,7 @@ def test_after_the_root_was_moved_everything_is_done(done: Library, *, lost: boo
 @pytest.mark.parametrize("lost", [False, True], ids=["known", "data folder lost"])
 @pytest.mark.parametrize("names", [("A (2020).mkv", ""), ("A (2020).mkv", "A (2020).hevc.mp4"),
                                    ("", "other.hevc.mp4"), ("x/A.mkv", "y/z.hevc.mp4")])  # fmt: skip
-def test_a_video_and_its_rendition_renamed_by_another_program_stay_done(
-    done: Library, names: tuple[str, str], *, lost: bool
-) -> None:
+def test_a_video_and_its_rendition_renamed_by_another_program_stay_done(done, names, *, lost):
     for old, new in zip(("a.mkv", "a.hevc.mp4"), names, strict=True):
         if new:
             path = done.root / "tv" / new
@@ -150,7 +148,7 @@ def test_a_video_and_its_rendition_renamed_by_another_program_stay_done(
     assert len(list(done.bench.backend.ledger.jobs(JobFilter()))) == (0 if lost else 2)
 
 
-def test_segments_of_equal_size_and_time_are_no_copies_of_one_another(library: Library) -> None:
+def test_segments_of_equal_size_and_time_are_no_copies_of_one_another(library):
     first = library.put("1.mkv", b"first" * 100)
     os.utime(first, ns=(0, 1_500_000_000 * 10**9))
     assert library.ingest() == {"placed": 1}
@@ -161,9 +159,7 @@ def test_segments_of_equal_size_and_time_are_no_copies_of_one_another(library: L
     assert library.item("2.mkv").disposition is Disposition.QUEUE
 
 
-def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path(
-    library: Library,
-) -> None:
+def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path(library):
     library.put("a.mkv", b"first" * 100)
     assert library.ingest(work=False) == {}
     (job,) = library.bench.backend.ledger.jobs(JobFilter())
@@ -181,7 +177,7 @@ def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path
     assert (library.root / "a.hevc.mp4").is_file()
 
 
-def test_what_was_encoded_before_the_move_is_put_in_place_after_it(library: Library) -> None:
+def test_what_was_encoded_before_the_move_is_put_in_place_after_it(library):
     library.put("a.mkv", b"first" * 100)
     library.ingest(work=False)
     (job,) = library.bench.backend.ledger.jobs(JobFilter())
@@ -210,15 +206,8 @@ WAITING, PLACED = PlacementState.WAITING, PlacementState.PLACED
     ],
 )
 def test_what_waits_follows_the_same_file_alone(
-    tmp_path: Path,
-    mtime_ns: int,
-    inode: int,
-    profile: str,
-    state: PlacementState,
-    *,
-    still_there: bool,
-    follows: bool,
-) -> None:
+    tmp_path, mtime_ns, inode, profile, state, *, still_there, follows
+):
     old, seen, catalog = (
         tmp_path / "a.mkv",
         Fingerprint(9, mtime_ns, 7, 1),
@@ -235,9 +224,7 @@ def test_what_waits_follows_the_same_file_alone(
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(
-    tmp_path: Path, *, copied: bool
-) -> None:
+def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(tmp_path, *, copied):
     library = Library(tmp_path, Destination(Mode.REPLACE))
     root = library.root
     library.put("a.mp4", b"first" * 100)
@@ -259,9 +246,7 @@ def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(
 
 
 @pytest.mark.parametrize("how", ["known", "data folder lost", "copied back", "renamed"])
-def test_a_video_whose_original_was_restored_is_not_replaced_again_unasked(
-    tmp_path: Path, how: str
-) -> None:
+def test_a_video_whose_original_was_restored_is_not_replaced_again_unasked(tmp_path, how):
     library = Library(tmp_path, Destination(Mode.REPLACE))
     path = library.put("a.mp4", b"first" * 100)
     assert library.ingest() == {"placed": 1}
@@ -285,9 +270,7 @@ def test_a_video_whose_original_was_restored_is_not_replaced_again_unasked(
         assert library.item(path.name).disposition is Disposition.QUEUE
 
 
-def test_a_restored_video_that_is_named_itself_is_replaced_again_and_forgotten(
-    tmp_path: Path,
-) -> None:
+def test_a_restored_video_that_is_named_itself_is_replaced_again_and_forgotten(tmp_path):
     library = Library(tmp_path, Destination(Mode.REPLACE))
     path = library.put("a.mp4", b"first" * 100)
     library.ingest()
@@ -299,7 +282,7 @@ def test_a_restored_video_that_is_named_itself_is_replaced_again_and_forgotten(
     assert list((folder / ".hevcq/undone").iterdir()) == []
 
 
-def test_job_of_a_file_that_was_replaced_since_ends_as_skipped(library: Library) -> None:
+def test_job_of_a_file_that_was_replaced_since_ends_as_skipped(library):
     path = library.put("a.mkv", b"first" * 100)
     library.ingest(work=False)
     (job,) = library.bench.backend.ledger.jobs(JobFilter())
@@ -312,9 +295,7 @@ def test_job_of_a_file_that_was_replaced_since_ends_as_skipped(library: Library)
     assert list(states.values()) == [JobState.QUEUED]
 
 
-def test_what_is_to_be_made_again_is_encoded_although_its_rendition_is_in_place(
-    done: Library,
-) -> None:
+def test_what_is_to_be_made_again_is_encoded_although_its_rendition_is_in_place(done):
     (job, _) = done.bench.backend.ledger.jobs(JobFilter())
     assert done.bench.backend.task_publisher.requeue(job, who="me", why="better recipe")
     name = "tv/a.mkv" if job.source.key.endswith("a.mkv") else "tv/b.mkv"
@@ -327,9 +308,7 @@ def test_what_is_to_be_made_again_is_encoded_although_its_rendition_is_in_place(
 
 
 @pytest.mark.parametrize("linked", [".hevcq", ".hevcq/certificates", ".hevcq/journal"])
-def test_nothing_is_encoded_for_a_library_whose_records_are_behind_a_link(
-    library: Library, linked: str
-) -> None:
+def test_nothing_is_encoded_for_a_library_whose_records_are_behind_a_link(library, linked):
     library.put("a.mkv", b"first" * 100)
     (library.bench.folder / "elsewhere").mkdir()
     (library.root / linked).parent.mkdir(exist_ok=True)
@@ -344,8 +323,8 @@ def test_nothing_is_encoded_for_a_library_whose_records_are_behind_a_link(
 @pytest.mark.parametrize("linkable", [True, False])
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_rendition_beside_its_original_takes_its_place_without_another_encode(
-    library: Library, monkeypatch: pytest.MonkeyPatch, *, linkable: bool, interrupted: bool
-) -> None:
+    library, monkeypatch, *, linkable, interrupted
+):
     path = library.put("a.mp4", b"first" * 100)
     assert library.ingest() == {"placed": 1}
     (job,) = library.bench.backend.ledger.jobs(JobFilter())
@@ -369,7 +348,7 @@ def test_a_rendition_beside_its_original_takes_its_place_without_another_encode(
     assert path.read_bytes() == b"first" * 100
 
 
-def test_a_damaged_rendition_beside_its_original_takes_no_place(library: Library) -> None:
+def test_a_damaged_rendition_beside_its_original_takes_no_place(library):
     path = library.put("a.mp4", b"first" * 100)
     library.ingest()
     rendition = library.root / "a.hevc.mp4"
@@ -381,9 +360,7 @@ def test_a_damaged_rendition_beside_its_original_takes_no_place(library: Library
     assert path.read_bytes() == b"first" * 100
 
 
-def test_what_replacing_would_lose_is_said_before_a_queued_video_is_encoded(
-    library: Library,
-) -> None:
+def test_what_replacing_would_lose_is_said_before_a_queued_video_is_encoded(library):
     path = library.put("a.mp4", b"first" * 100)
     library.ingest(work=False)
     os.link(path, path.with_name("second name.txt"))
@@ -396,7 +373,7 @@ def test_what_replacing_would_lose_is_said_before_a_queued_video_is_encoded(
     assert library.ingest() == {"placed": 1}
 
 
-def test_a_copy_on_another_disk_is_done_too_and_a_second_name_is_not(done: Library) -> None:
+def test_a_copy_on_another_disk_is_done_too_and_a_second_name_is_not(done):
     copy = done.root.with_name("copy")
     shutil.copytree(done.root, copy)
     second = done.root / "tv/link.mkv"
@@ -409,7 +386,7 @@ def test_a_copy_on_another_disk_is_done_too_and_a_second_name_is_not(done: Libra
     assert done.ingest() == {"done_earlier": 2}
 
 
-def test_what_another_profile_made_is_not_done(done: Library) -> None:
+def test_what_another_profile_made_is_not_done(done):
     done.move()
 
     plan = done.plan(done.session(HEVC.model_copy(update={"name": "720p"})))
@@ -417,7 +394,7 @@ def test_what_another_profile_made_is_not_done(done: Library) -> None:
     assert plan.counts() == {Disposition.QUEUE: 2}
 
 
-def test_a_renamed_rendition_that_nobody_knows_counts_only_after_the_gates(done: Library) -> None:
+def test_a_renamed_rendition_that_nobody_knows_counts_only_after_the_gates(done):
     (done.root / "tv/a.hevc.mp4").rename(done.root / "tv/other.hevc.mp4")
     done.forget()
     done.bench.encoder.gates = passed(GateResult(gate=Gate.G4, outcome=Outcome.FAILED))

@@ -40,7 +40,7 @@ def states(bench: Bench) -> list[str]:
     return sorted(f"{p.source.name} {p.state}" for p in bench.catalog.placements())
 
 
-def test_what_is_kept_is_listed_with_its_end_also_without_the_catalog(bench: Bench) -> None:
+def test_what_is_kept_is_listed_with_its_end_also_without_the_catalog(bench):
     kept = list(kept_originals(bench.ports))
     assert [(each.record.source.name, each.size) for each in kept] == [
         ("a.mp4", 250),
@@ -57,7 +57,7 @@ def test_what_is_kept_is_listed_with_its_end_also_without_the_catalog(bench: Ben
     assert len(list(kept_originals(empty.ports, [bench.media]))) == 2
 
 
-def test_an_original_whose_time_is_over_goes_without_another_ingest(bench: Bench) -> None:
+def test_an_original_whose_time_is_over_goes_without_another_ingest(bench):
     free_due(bench.ports)
     assert len(list(kept_originals(bench.ports))) == 2
 
@@ -69,9 +69,7 @@ def test_an_original_whose_time_is_over_goes_without_another_ingest(bench: Bench
 
 
 @pytest.mark.parametrize("named", ["tv/b.mp4", "tv"])
-def test_a_person_frees_an_original_before_its_time_and_only_the_named_one(
-    bench: Bench, named: str
-) -> None:
+def test_a_person_frees_an_original_before_its_time_and_only_the_named_one(bench, named):
     replaced(bench, "tv2/c.mp4")
 
     (freed,) = free_originals(bench.ports, [bench.media / named], at_once=True)
@@ -80,9 +78,7 @@ def test_a_person_frees_an_original_before_its_time_and_only_the_named_one(
     assert [each.record.source.name for each in kept_originals(bench.ports)] == ["a.mp4", "c.mp4"]
 
 
-def test_a_video_that_waits_for_a_new_rendition_waits_on_when_its_original_goes(
-    bench: Bench,
-) -> None:
+def test_a_video_that_waits_for_a_new_rendition_waits_on_when_its_original_goes(bench):
     (known,) = bench.catalog.placements(under=bench.media / "a.mp4")
     bench.catalog.record_placements([replace(known, state=PlacementState.WAITING)])
     bench.clock.advance(2 * DAY)
@@ -93,9 +89,7 @@ def test_a_video_that_waits_for_a_new_rendition_waits_on_when_its_original_goes(
 
 @pytest.mark.parametrize("now_at", ["films/b.mp4", "films/b (2020).mp4", "c.mp4"])
 @pytest.mark.parametrize("lost", [False, True], ids=["known", "data folder lost"])
-def test_a_renamed_video_is_listed_freed_and_undone_at_its_new_place(
-    bench: Bench, now_at: str, *, lost: bool
-) -> None:
+def test_a_renamed_video_is_listed_freed_and_undone_at_its_new_place(bench, now_at, *, lost):
     new = bench.media / now_at
     new.parent.mkdir(exist_ok=True)
     (bench.media / "tv/b.mp4").rename(new)
@@ -114,7 +108,7 @@ def test_a_renamed_video_is_listed_freed_and_undone_at_its_new_place(
     assert lost or placements[new] is PlacementState.UNDONE
 
 
-def test_days_that_only_the_clock_knows_free_nothing(bench: Bench) -> None:
+def test_days_that_only_the_clock_knows_free_nothing(bench):
     bench.clock.jump_wall(60 * DAY)
 
     (one,) = free_originals(bench.ports)
@@ -127,8 +121,8 @@ def test_days_that_only_the_clock_knows_free_nothing(bench: Bench) -> None:
 
 
 def test_the_command_deletes_nothing_early_without_a_yes_and_fails_where_an_original_stays(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
-) -> None:
+    bench, capfd
+):
     place = bench.media / "tv"
     call = ["--data-dir", str(bench.folder / "other"), "originals", "expire", str(place), "--now"]
 

@@ -17,7 +17,7 @@ def bench(tmp_path: Path) -> Bench:
     return bench
 
 
-def test_folders_of_this_and_of_earlier_ingests_are_recovered(bench: Bench, tmp_path: Path) -> None:
+def test_folders_of_this_and_of_earlier_ingests_are_recovered(bench, tmp_path):
     file, output = bench.media / "a.mp4", tmp_path / "out"
     output.mkdir()
     assert recovery_folders(bench.catalog, [file], output) == [bench.media, output]

@@ -45,7 +45,7 @@ def add(file: SettingsFile, name: str, **more: object) -> None:
     save_library(file, values, "olga", profiles=PROFILES)
 
 
-def test_a_library_gets_no_usual_profile_that_is_not_there(file: SettingsFile) -> None:
+def test_a_library_gets_no_usual_profile_that_is_not_there(file):
     """A service would not start with it, nor its page, where it could be mended."""
     values = {"name": "tv", "path": str(file.file.parent / "tv")}
     others = {"av1": PROFILES["av1"]}
@@ -54,7 +54,7 @@ def test_a_library_gets_no_usual_profile_that_is_not_there(file: SettingsFile) -
     assert library_problems(file, {**values, "profiles": ["av1"]}, others) == {}
 
 
-def test_an_added_library_is_read_and_its_maker_remembered(file: SettingsFile) -> None:
+def test_an_added_library_is_read_and_its_maker_remembered(file):
     add(file, "tv", profiles=["av1"])
 
     (library,) = load(config=file.file).settings.libraries
@@ -79,9 +79,7 @@ def test_an_added_library_is_read_and_its_maker_remembered(file: SettingsFile) -
         ({"path": "{tv}"}, "path", "is the library tv already"),
     ],
 )
-def test_a_wrong_value_is_named_by_its_key_and_never_written(
-    file: SettingsFile, values: dict[str, object], key: str, said: str
-) -> None:
+def test_a_wrong_value_is_named_by_its_key_and_never_written(file, values, key, said):
     add(file, "tv")
     before = file.file.read_text()
     home = str(file.file.parent / "tv")
@@ -97,7 +95,7 @@ def test_a_wrong_value_is_named_by_its_key_and_never_written(
     assert len(file.changes()) == 1
 
 
-def test_a_library_whose_disk_is_away_can_still_be_changed(file: SettingsFile) -> None:
+def test_a_library_whose_disk_is_away_can_still_be_changed(file):
     add(file, "tv")
     (file.file.parent / "tv").rmdir()
 
@@ -107,7 +105,7 @@ def test_a_library_whose_disk_is_away_can_still_be_changed(file: SettingsFile) -
     assert load(config=file.file).settings.libraries[0].priority == 3
 
 
-def test_a_change_by_hand_meanwhile_is_noticed_and_kept(file: SettingsFile) -> None:
+def test_a_change_by_hand_meanwhile_is_noticed_and_kept(file):
     known = file.digest()
     file.file.write_text(MINE + "# by hand\n")
     values = {"name": "tv", "path": str(file.file.parent / "tv")}
@@ -119,7 +117,7 @@ def test_a_change_by_hand_meanwhile_is_noticed_and_kept(file: SettingsFile) -> N
     assert file.changes() == []
 
 
-def test_each_change_is_undone_alone(file: SettingsFile) -> None:
+def test_each_change_is_undone_alone(file):
     add(file, "tv")
     add(file, "films")
     remove_named(file, KEY, "tv", "olga")
@@ -137,7 +135,7 @@ def test_each_change_is_undone_alone(file: SettingsFile) -> None:
         file.undo(removed.number, "otto")
 
 
-def test_how_people_sign_in_is_not_undone(file: SettingsFile) -> None:
+def test_how_people_sign_in_is_not_undone(file):
     """The token that would be asked for then was never shown."""
     file.change(file.new("eva", "Sign in with names", "web", None, {"auth": "users"}))
 
@@ -148,9 +146,7 @@ def test_how_people_sign_in_is_not_undone(file: SettingsFile) -> None:
     assert load(config=file.file).settings.web.auth == "users"
 
 
-def test_of_many_changes_the_latest_are_kept(
-    file: SettingsFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_changes_the_latest_are_kept(file, monkeypatch):
     monkeypatch.setattr("hevcq.usecases.settings.changes.MAX_CHANGES", 2)
     add(file, "tv")
     add(file, "films")
@@ -159,7 +155,7 @@ def test_of_many_changes_the_latest_are_kept(
     assert [each.number for each in file.changes()] == [3, 2]
 
 
-def test_what_was_changed_again_is_not_undone(file: SettingsFile) -> None:
+def test_what_was_changed_again_is_not_undone(file):
     add(file, "tv")
     added = file.changes()[0]
     text = file.file.read_text().replace('name = "tv"', 'name = "shows"')
@@ -171,7 +167,7 @@ def test_what_was_changed_again_is_not_undone(file: SettingsFile) -> None:
     assert file.file.read_text() == text
 
 
-def test_a_file_that_cannot_be_written_costs_nothing(file: SettingsFile) -> None:
+def test_a_file_that_cannot_be_written_costs_nothing(file):
     file.file.chmod(0o444)
 
     with pytest.raises(ConfigError, match="read-only"):
@@ -181,7 +177,7 @@ def test_a_file_that_cannot_be_written_costs_nothing(file: SettingsFile) -> None
     assert sorted(os.listdir(file.file.parent)) == ["data", "films", "hevcq.toml", "tv"]
 
 
-def test_a_change_that_cannot_be_recorded_is_not_made(file: SettingsFile) -> None:
+def test_a_change_that_cannot_be_recorded_is_not_made(file):
     """The settings may be on another disk than the data folder, which is full; here a size is."""
     add(file, "tv", exclude=["*" * 2000])
     history = file.file.parent / "data" / HISTORY
@@ -219,9 +215,7 @@ def killed(act: Callable[[], object], renames: int) -> None:
 
 
 @pytest.mark.parametrize("renames", [0, 1])
-def test_what_a_kill_left_done_is_recorded_and_what_it_left_undone_is_not(
-    file: SettingsFile, renames: int
-) -> None:
+def test_what_a_kill_left_done_is_recorded_and_what_it_left_undone_is_not(file, renames):
     add(file, "tv")
     for act, what in (
         (lambda: add(file, "films"), "Add library films"),
@@ -239,7 +233,7 @@ def test_what_a_kill_left_done_is_recorded_and_what_it_left_undone_is_not(
     assert not list((file.file.parent / "data").glob(".*.new"))
 
 
-def test_a_spoilt_history_is_named(file: SettingsFile) -> None:
+def test_a_spoilt_history_is_named(file):
     add(file, "tv")
     (file.file.parent / "data" / HISTORY).write_text("[{]")
 
@@ -281,7 +275,7 @@ def profile_file(tmp_path: Path) -> SettingsFile:
         ("video.quality", None, "  quality: null\n"),
     ],
 )
-def test_one_key_is_changed_and_every_comment_stays(key: str, value: object, line: str) -> None:
+def test_one_key_is_changed_and_every_comment_stays(key, value, line):
     made = with_key(TEXT, key, value)
 
     assert line in made
@@ -289,12 +283,12 @@ def test_one_key_is_changed_and_every_comment_stays(key: str, value: object, lin
     assert "# small" in made
 
 
-def test_what_is_written_in_another_way_is_left_to_the_person() -> None:
+def test_what_is_written_in_another_way_is_left_to_the_person():
     with pytest.raises(ConfigError, match="by hand"):
         with_key(TEXT, "policies.hdr", "refuse")
 
 
-def test_wrong_values_are_named_and_nothing_is_added_for_defaults() -> None:
+def test_wrong_values_are_named_and_nothing_is_added_for_defaults():
     same, problems = changed_profile(TEXT, {"video.preset": "medium", "video.crop": "none"})
     assert same == TEXT
     assert problems == {"description": "is missing"}
@@ -303,7 +297,7 @@ def test_wrong_values_are_named_and_nothing_is_added_for_defaults() -> None:
     assert problems == {"video-crf": "must be at most 63.0, got 99"}
 
 
-def test_the_first_copy_brings_all_profiles_along(profile_file: SettingsFile) -> None:
+def test_the_first_copy_brings_all_profiles_along(profile_file):
     settings = Settings()
     copy_profile(profile_file, settings, "hevc", "mine", "olga")
 
@@ -313,9 +307,7 @@ def test_the_first_copy_brings_all_profiles_along(profile_file: SettingsFile) ->
     assert not load_profiles(folder)["mine"].subscribe
 
 
-def test_an_hls_profile_of_another_crf_is_named_yet_stops_no_other_profile(
-    profile_file: SettingsFile,
-) -> None:
+def test_an_hls_profile_of_another_crf_is_named_yet_stops_no_other_profile(profile_file):
     settings = Settings()
     copy_profile(profile_file, settings, "hls", "mine", "olga")
     path, text = profile_text(settings, "mine")
@@ -329,9 +321,7 @@ def test_an_hls_profile_of_another_crf_is_named_yet_stops_no_other_profile(
     assert "mine" in load_profiles(path.parent)
 
 
-def test_a_profile_in_use_is_neither_deleted_nor_undone(
-    profile_file: SettingsFile, tmp_path: Path
-) -> None:
+def test_a_profile_in_use_is_neither_deleted_nor_undone(profile_file, tmp_path):
     settings = Settings()
     copy_profile(profile_file, settings, "hevc", "mine", "olga")
     values = {"name": "tv", "path": str(tmp_path), "profiles": ["mine"]}
@@ -345,7 +335,7 @@ def test_a_profile_in_use_is_neither_deleted_nor_undone(
     assert profile_text(settings, "mine")[0].is_file()
 
 
-def test_a_deleted_profile_comes_back_as_it_was(profile_file: SettingsFile) -> None:
+def test_a_deleted_profile_comes_back_as_it_was(profile_file):
     settings = Settings()
     copy_profile(profile_file, settings, "hevc", "mine", "olga")
     path, text = profile_text(settings, "mine")

@@ -9,7 +9,7 @@ from hevcq.usecases.settings.libraries import WEEK, hours_of, windows_of
 
 
 @given(st.frozensets(st.integers(0, WEEK - 1), min_size=1))
-def test_a_grid_comes_back_from_its_windows(hours: frozenset[int]) -> None:
+def test_a_grid_comes_back_from_its_windows(hours):
     windows = windows_of(hours)
 
     assert hours_of(windows) == hours
@@ -25,7 +25,7 @@ def test_a_grid_comes_back_from_its_windows(hours: frozenset[int]) -> None:
         ["Mon-Sun 01:00-02:00", "Wed 10:00-12:00"],
     ],
 )
-def test_windows_of_whole_hours_are_written_as_people_write_them(windows: list[str]) -> None:
+def test_windows_of_whole_hours_are_written_as_people_write_them(windows):
     hours = hours_of(windows)
 
     assert hours is not None
@@ -33,7 +33,7 @@ def test_windows_of_whole_hours_are_written_as_people_write_them(windows: list[s
     assert len(windows_of(hours)) == len(windows)
 
 
-def test_minutes_are_no_grid_and_no_hour_is_refused() -> None:
+def test_minutes_are_no_grid_and_no_hour_is_refused():
     assert hours_of(["22:30-06:00"]) is None
     assert hours_of([]) == set(range(WEEK))
     assert windows_of(set(range(WEEK))) == []

@@ -29,7 +29,7 @@ from hevcq.util.file_io import sha256_bytes
 from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
 from support.clips import ManualClock
 from support.library import certificate
-from support.syncing import VIDEO, Machine, wanted
+from support.syncing import VIDEO, wanted
 from support.webdav import without
 
 FILE = RemoteFile("Camera/a.mp4", len(VIDEO), "e0")
@@ -114,19 +114,19 @@ def unanswered(*_given: object) -> str:
     raise Unavailable("away")
 
 
-def test_what_is_proven_may_go(tmp_path: Path) -> None:
+def test_what_is_proven_may_go(tmp_path):
     assert Proven(tmp_path).why_stays() == ""
 
 
 @pytest.mark.parametrize(("take", "why"), ROWS)
-def test_what_is_not_proven_stays(tmp_path: Path, take: Any, why: str) -> None:
+def test_what_is_not_proven_stays(tmp_path, take, why):
     at = Proven(tmp_path)
     take(at)
 
     assert why in at.why_stays()
 
 
-def test_landing_of_another_account_proves_nothing(machine: Machine) -> None:
+def test_landing_of_another_account_proves_nothing(machine):
     machine.server.put("Camera/Camera/a.mp4", VIDEO)
     machine.sync(move=False, folders=("Camera/Camera",))
     (machine.target / "a.mp4").unlink()
@@ -136,7 +136,7 @@ def test_landing_of_another_account_proves_nothing(machine: Machine) -> None:
     assert machine.files() == {"a.mp4": VIDEO}, "fetched, because this account never did"
 
 
-def test_version_that_replaces_the_fetched_one_before_the_delete_stays(machine: Machine) -> None:
+def test_version_that_replaces_the_fetched_one_before_the_delete_stays(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     other = bytes(reversed(VIDEO))
 
@@ -153,7 +153,7 @@ def test_version_that_replaces_the_fetched_one_before_the_delete_stays(machine: 
     assert machine.server.files() == {}
 
 
-def test_what_an_earlier_run_found_out_about_the_server_is_not_believed(machine: Machine) -> None:
+def test_what_an_earlier_run_found_out_about_the_server_is_not_believed(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
     machine.server.put("Camera/b.mp4", VIDEO[1:])
@@ -174,9 +174,7 @@ def test_what_an_earlier_run_found_out_about_the_server_is_not_believed(machine:
         ("", ("Camera",), "Camera/Camera/a.mp4"),
     ],
 )
-def test_servers_own_storage_as_the_target_loses_nothing(
-    machine: Machine, target: str, folders: tuple[str, ...], file: str
-) -> None:
+def test_servers_own_storage_as_the_target_loses_nothing(machine, target, folders, file):
     machine.server.put(file, VIDEO)
     (machine.server.root / "Other").mkdir()
     (machine.server.root / "Camera/in").mkdir()
@@ -193,8 +191,8 @@ def test_servers_own_storage_as_the_target_loses_nothing(
 
 @pytest.mark.parametrize("came_before", [False, True])
 def test_what_was_here_already_is_durable_before_the_server_deletes(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, came_before: bool
-) -> None:
+    machine, monkeypatch, came_before
+):
     twin, done = machine.target / "a.mp4", []
     if came_before:
         machine.server.put("Camera/a.mp4", VIDEO)

@@ -50,7 +50,7 @@ def fetched(server: Server, part: Path, file: RemoteFile = FILE) -> str:
 
 @pytest.mark.parametrize("parts", [True, False], ids=["resumed", "from the beginning"])
 @pytest.mark.parametrize("left", [0, 33, 100, 140])
-def test_what_an_earlier_try_left_is_gone_on_with(part: Path, left: int, *, parts: bool) -> None:
+def test_what_an_earlier_try_left_is_gone_on_with(part, left, *, parts):
     part.write_bytes((CONTENT * 2)[:left])
     server = Server(parts=parts)
 
@@ -60,14 +60,14 @@ def test_what_an_earlier_try_left_is_gone_on_with(part: Path, left: int, *, part
     assert server.asked == {0: [0], 33: [33], 100: [], 140: [0]}[left]
 
 
-def test_a_file_that_is_longer_than_listed_is_not_kept(part: Path) -> None:
+def test_a_file_that_is_longer_than_listed_is_not_kept(part):
     with pytest.raises(SourceChanged, match=r"a\.mp4 is longer than it was listed"):
         fetched(Server(CONTENT + b"more"), part)
     assert not part.exists()
 
 
 @pytest.mark.parametrize("now", [None, replace(FILE, etag="2"), replace(FILE, size=99)])
-def test_a_file_that_changed_meanwhile_is_not_kept(part: Path, now: RemoteFile | None) -> None:
+def test_a_file_that_changed_meanwhile_is_not_kept(part, now):
     server = Server()
     server.now = now
     with pytest.raises(SourceChanged, match="was changed while it was fetched"):
@@ -75,7 +75,7 @@ def test_a_file_that_changed_meanwhile_is_not_kept(part: Path, now: RemoteFile |
     assert not part.exists()
 
 
-def test_a_stated_checksum_is_compared(part: Path) -> None:
+def test_a_stated_checksum_is_compared(part):
     right = hashlib.sha1(CONTENT).hexdigest()
     fetched(Server(), part, replace(FILE, checksums=(("sha1", right),)))
     part.unlink()

@@ -12,12 +12,9 @@ from hevcq.usecases.videos.playback import (
 )
 from hevcq.usecases.videos.uploads import delete_raw, why_kept, why_not_settled, why_too_early
 from support.fakes.backend import Faulty
-from support.videos import VideoBench
 
 
-def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(
-    bench: VideoBench,
-) -> None:
+def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(bench):
     video = bench.request()
     assert refresh(bench.farm, video) == video
     assert rows(bench.farm, video) == settled_rows(video) == []
@@ -30,7 +27,7 @@ def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(
     assert bench.farm.videos.get(video.video_id) is None
 
 
-def test_a_public_video_that_cannot_be_deleted_whole_is_public_no_more(bench: VideoBench) -> None:
+def test_a_public_video_that_cannot_be_deleted_whole_is_public_no_more(bench):
     video = manage.publish(bench.farm, bench.done(), tags=True)
 
     def away(_name: str) -> None:
@@ -44,7 +41,7 @@ def test_a_public_video_that_cannot_be_deleted_whole_is_public_no_more(bench: Vi
     assert bench.farm.videos.by_slug(str(video.slug)) is None
 
 
-def test_a_video_that_somebody_keeps_changing_is_not_deleted(bench: VideoBench) -> None:
+def test_a_video_that_somebody_keeps_changing_is_not_deleted(bench):
     video = bench.upload()
     bench.farm.videos.delete = refused  # type: ignore[method-assign]
     with pytest.raises(Conflict, match="is being changed by somebody else"):
@@ -56,9 +53,7 @@ def refused(_video: object) -> None:
     raise Conflict("changed")
 
 
-def test_an_uploaded_file_that_was_deleted_is_not_played_or_deleted_again(
-    bench: VideoBench,
-) -> None:
+def test_an_uploaded_file_that_was_deleted_is_not_played_or_deleted_again(bench):
     video = bench.done()
     found = play_file(bench.farm, video, "original", video.source.key.rpartition("/")[2])
     assert found.at == bench.raw(video)
@@ -71,7 +66,7 @@ def test_an_uploaded_file_that_was_deleted_is_not_played_or_deleted_again(
     assert delete_raw(bench.farm, gone) == gone
 
 
-def test_only_what_was_published_is_played(bench: VideoBench) -> None:
+def test_only_what_was_published_is_played(bench):
     video = bench.upload()
     with pytest.raises(NoSuchVideo, match="no such format of this video yet"):
         play_file(bench.farm, video, "hevc", "a.mp4")
@@ -87,7 +82,7 @@ def test_only_what_was_published_is_played(bench: VideoBench) -> None:
         play_file(bench.farm, done, made.profile, name)
 
 
-def test_a_store_that_does_not_answer_keeps_the_uploaded_file(bench: VideoBench) -> None:
+def test_a_store_that_does_not_answer_keeps_the_uploaded_file(bench):
     video = bench.done()
 
     def before(name: str) -> None:
@@ -100,7 +95,7 @@ def test_a_store_that_does_not_answer_keeps_the_uploaded_file(bench: VideoBench)
     assert bench.raw(video).exists()
 
 
-def test_an_uploaded_file_goes_only_when_all_is_known_and_over(bench: VideoBench) -> None:
+def test_an_uploaded_file_goes_only_when_all_is_known_and_over(bench):
     video = bench.done()
     assert why_too_early(bench.farm, video) == "its retention has not ended"
     open_ended = video.model_copy(update={"raw_due_at": None})

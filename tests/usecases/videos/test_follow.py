@@ -18,7 +18,7 @@ from support.videos import CLIP, VideoBench
 DAMAGED = SourceDamaged("Two packets are missing.")
 
 
-def test_a_video_is_done_when_every_profile_is(bench: VideoBench) -> None:
+def test_a_video_is_done_when_every_profile_is(bench):
     video = bench.upload()
     bench.work("hevc")
     look_after(bench.farm)
@@ -44,7 +44,7 @@ def test_a_video_is_done_when_every_profile_is(bench: VideoBench) -> None:
     assert bench.farm.videos.usage("ann").size == len(CLIP) + made
 
 
-def test_jobs_that_were_never_queued_are_queued(bench: VideoBench) -> None:
+def test_jobs_that_were_never_queued_are_queued(bench):
     """A process that dies between accepting and queueing on AWS leaves such a record."""
     video = bench.upload(profiles=("hevc",))
     wider = bench.farm.change(video, profiles=("hevc", "720p"))
@@ -52,7 +52,7 @@ def test_jobs_that_were_never_queued_are_queued(bench: VideoBench) -> None:
     assert bench.job(wider, "720p").state is JobState.QUEUED
 
 
-def test_a_public_address_ends_when_the_video_becomes_private(bench: VideoBench) -> None:
+def test_a_public_address_ends_when_the_video_becomes_private(bench):
     video = bench.done(title="Über den Wolken!")
     shown = manage.publish(bench.farm, video)
     assert shown.slug is not None
@@ -68,7 +68,7 @@ def test_a_public_address_ends_when_the_video_becomes_private(bench: VideoBench)
     assert manage.publish(bench.farm, hidden).slug != shown.slug
 
 
-def test_a_video_without_a_format_is_shared_only_as_the_uploaded_file(bench: VideoBench) -> None:
+def test_a_video_without_a_format_is_shared_only_as_the_uploaded_file(bench):
     """Its visitors were told for ever that it is not ready yet."""
     video = bench.upload(profiles=("720p",))
     job = bench.job(video, "720p")
@@ -82,7 +82,7 @@ def test_a_video_without_a_format_is_shared_only_as_the_uploaded_file(bench: Vid
     assert manage.publish(bench.farm, bench.now(video), original=True).public_original
 
 
-def test_deleting_a_video_leaves_nothing_of_it_and_all_of_the_others(bench: VideoBench) -> None:
+def test_deleting_a_video_leaves_nothing_of_it_and_all_of_the_others(bench):
     other, video = bench.done(), bench.done()
     raw = bench.raw(video)
     assert raw.exists()
@@ -97,7 +97,7 @@ def test_deleting_a_video_leaves_nothing_of_it_and_all_of_the_others(bench: Vide
     assert bench.farm.videos.usage("ann").videos == 1
 
 
-def test_deleting_a_video_cancels_its_jobs(bench: VideoBench) -> None:
+def test_deleting_a_video_cancels_its_jobs(bench):
     video = bench.upload()
     manage.delete(bench.farm, video, "ann")
     assert bench.job(video, "hevc").failure_class is FailureClass.CANCELLED
@@ -115,7 +115,7 @@ def reported(bench: VideoBench) -> list[Happened]:
     return [event for event in every if event.video_id]
 
 
-def test_a_video_that_is_ready_is_reported_once(bench: VideoBench) -> None:
+def test_a_video_that_is_ready_is_reported_once(bench):
     video = bench.upload(title="Lake")
     bench.work("hevc")
     look_after(bench.farm)

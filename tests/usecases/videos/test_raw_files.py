@@ -32,7 +32,7 @@ def later(bench: VideoBench, days: float = KEPT_DAYS + 0.1) -> None:
     look_after(bench.farm)
 
 
-def test_it_goes_when_its_time_is_over_and_the_renditions_stay(bench: VideoBench) -> None:
+def test_it_goes_when_its_time_is_over_and_the_renditions_stay(bench):
     video = bench.done()
     raw = bench.raw(video)
     later(bench, KEPT_DAYS - 0.1)
@@ -51,7 +51,7 @@ def test_it_goes_when_its_time_is_over_and_the_renditions_stay(bench: VideoBench
         manage.retry(bench.farm, after, "ann")
 
 
-def test_a_longer_retention_counts_for_videos_of_before(bench: VideoBench) -> None:
+def test_a_longer_retention_counts_for_videos_of_before(bench):
     video = bench.done()
     bench.limit(raw_retention_days=30)
     bench.farm = replace(bench.farm, catalog=None)  # as on AWS
@@ -59,7 +59,7 @@ def test_a_longer_retention_counts_for_videos_of_before(bench: VideoBench) -> No
     assert bench.raw(video).exists()
 
 
-def test_it_is_kept_from_now_on_where_nobody_knows_since_when(bench: VideoBench) -> None:
+def test_it_is_kept_from_now_on_where_nobody_knows_since_when(bench):
     video = bench.done()
     bench.farm = replace(bench.farm, catalog=new_catalog(bench.clock))
     bench.clock.advance((KEPT_DAYS + 1) * DAY_S)
@@ -67,7 +67,7 @@ def test_it_is_kept_from_now_on_where_nobody_knows_since_when(bench: VideoBench)
     assert bench.raw(video).exists()
 
 
-def test_of_a_set_every_file_is_read_back_first(bench: VideoBench) -> None:
+def test_of_a_set_every_file_is_read_back_first(bench):
     of_sets = HLS.model_copy(update={"name": "720p"})
     bench.farm = replace(bench.farm, profiles={**bench.farm.profiles, "720p": of_sets})
     bench.limit(raw_retention_days=0)
@@ -195,7 +195,7 @@ WAYS: dict[str, Callable[[VideoBench], Video]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_stays_while_anything_is_missing(bench: VideoBench, way: str) -> None:
+def test_it_stays_while_anything_is_missing(bench, way):
     bench.limit(raw_retention_days=0)
     video = WAYS[way](bench)
     raw = bench.raw(video)
@@ -211,7 +211,7 @@ def test_it_stays_while_anything_is_missing(bench: VideoBench, way: str) -> None
     assert bench.now(video).raw_deleted_at is None
 
 
-def test_a_clock_that_was_set_forward_deletes_nothing(bench: VideoBench) -> None:
+def test_a_clock_that_was_set_forward_deletes_nothing(bench):
     video = bench.done()
     bench.clock.jump_wall(60 * DAY_S)
     look_after(bench.farm)
@@ -219,7 +219,7 @@ def test_a_clock_that_was_set_forward_deletes_nothing(bench: VideoBench) -> None
     assert bench.raw(video).exists()
 
 
-def test_a_shorter_retention_counts_for_no_video_of_before(bench: VideoBench) -> None:
+def test_a_shorter_retention_counts_for_no_video_of_before(bench):
     bench.limit(raw_retention_days=30)
     video = bench.done()
     bench.limit(raw_retention_days=1)
@@ -232,7 +232,7 @@ def test_a_shorter_retention_counts_for_no_video_of_before(bench: VideoBench) ->
     assert not bench.raw(video).exists()
 
 
-def test_a_job_queued_while_the_renditions_are_read_keeps_it(bench: VideoBench) -> None:
+def test_a_job_queued_while_the_renditions_are_read_keeps_it(bench):
     bench.limit(raw_retention_days=0)
     video = bench.done()
     opened, calls = bench.backend.store.open, []
@@ -250,20 +250,20 @@ def test_a_job_queued_while_the_renditions_are_read_keeps_it(bench: VideoBench) 
     assert not bench.now(video).raw_leaving
 
 
-def test_a_worker_lets_go_of_no_uploaded_file(bench: VideoBench) -> None:
+def test_a_worker_lets_go_of_no_uploaded_file(bench):
     """On AWS its mark makes a lifecycle rule delete the object, whatever the record says."""
     video = bench.done()
     assert video.source is not None
     assert finished_jobs(video.source, PROFILES, bench.backend.ledger.get) == ()
 
 
-def test_nobody_retries_a_video_whose_file_is_leaving(bench: VideoBench) -> None:
+def test_nobody_retries_a_video_whose_file_is_leaving(bench):
     video = bench.farm.change(bench.done(), raw_leaving=True)
     with pytest.raises(BadUpload, match="deleted"):
         manage.retry(bench.farm, video, "ann")
 
 
-def test_a_kill_while_it_goes_is_mended_by_the_next_look(bench: VideoBench) -> None:
+def test_a_kill_while_it_goes_is_mended_by_the_next_look(bench):
     bench.limit(raw_retention_days=0)
     video, files = bench.done(), bench.farm.files
     delete = files.delete_raw
@@ -280,7 +280,7 @@ def test_a_kill_while_it_goes_is_mended_by_the_next_look(bench: VideoBench) -> N
     assert bench.now(video).raw_deleted_at is not None
 
 
-def test_a_file_that_was_exchanged_is_nobodys_to_delete(bench: VideoBench) -> None:
+def test_a_file_that_was_exchanged_is_nobodys_to_delete(bench):
     bench.limit(raw_retention_days=0)
     video = bench.done()
     raw: Path = bench.raw(video)

@@ -13,7 +13,6 @@ from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.playback import TextReader, track
 from support.fakes.encoder import FakeEncoder
-from support.videos import VideoBench
 
 WORDS = TextTrack("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n", "de", "Deutsch", ("forced",))
 
@@ -50,9 +49,7 @@ def reader(librarian: Librarian, tmp_path: Path) -> Iterator[TextReader]:
     made.close()
 
 
-def test_they_are_read_once_of_each_rendition_and_deleted_with_the_video(
-    bench: VideoBench, reader: TextReader, librarian: Librarian
-) -> None:
+def test_they_are_read_once_of_each_rendition_and_deleted_with_the_video(bench, reader, librarian):
     video = bench.done()
 
     found = reader.texts(bench.farm, video, "hevc")

@@ -34,7 +34,7 @@ def shared(bench: VideoBench, monkeypatch: pytest.MonkeyPatch) -> VideoBench:
     return bench
 
 
-def test_a_video_that_is_ready_is_reported_once(shared: VideoBench) -> None:
+def test_a_video_that_is_ready_is_reported_once(shared):
     one, other = Listener(), Listener("other", "job.failed")
     video = shared.done(title="The garden")
     assert shared.now(video).unsent is not None
@@ -50,7 +50,7 @@ def test_a_video_that_is_ready_is_reported_once(shared: VideoBench) -> None:
     assert (after.unsent, after.updated_at) == (None, video.updated_at)
 
 
-def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared: VideoBench) -> None:
+def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared):
     down, video = Listener(), shared.done()
     down.errors = [NotDelivered("no")] * 50
     tell = DirectSender([down])
@@ -66,7 +66,7 @@ def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared: 
     assert shared.now(video).raw_deleted_at is not None or shared.now(video).raw_due_at is not None
 
 
-def test_one_server_reports_it_and_another_does_if_it_dies(shared: VideoBench) -> None:
+def test_one_server_reports_it_and_another_does_if_it_dies(shared):
     class Killed(BaseException):
         pass
 

@@ -23,7 +23,7 @@ def jobs(bench: VideoBench) -> list[str]:
     return [job.profile for job in bench.backend.ledger.jobs(JobFilter())]
 
 
-def test_an_upload_becomes_a_job_for_each_subscribed_profile(bench: VideoBench) -> None:
+def test_an_upload_becomes_a_job_for_each_subscribed_profile(bench):
     video = bench.request(title=" My\x00 holiday\n", description="One\r\nTwo\x07")
     assert is_video_id(video.video_id)
     assert (video.title, video.description) == ("My holiday", "One\nTwo")
@@ -44,7 +44,7 @@ def test_an_upload_becomes_a_job_for_each_subscribed_profile(bench: VideoBench) 
     assert complete_upload(bench.farm, video) == video
 
 
-def test_a_kill_after_the_jobs_were_queued_is_mended(bench: VideoBench) -> None:
+def test_a_kill_after_the_jobs_were_queued_is_mended(bench):
     video = bench.request()
     bench.send(video)
 
@@ -63,7 +63,7 @@ def test_a_kill_after_the_jobs_were_queued_is_mended(bench: VideoBench) -> None:
     assert bench.now(video).status is VideoStatus.PROCESSING
 
 
-def test_more_bytes_than_declared_end_the_upload(bench: VideoBench) -> None:
+def test_more_bytes_than_declared_end_the_upload(bench):
     video = bench.request(size=5)
     bench.send(video)
     with pytest.raises(BadUpload, match="15 bytes came where 5 were declared"):
@@ -78,9 +78,7 @@ def test_more_bytes_than_declared_end_the_upload(bench: VideoBench) -> None:
     assert bench.farm.videos.usage("ann").size == 0
 
 
-def test_open_uploads_are_bounded_for_one_and_for_all(
-    bench: VideoBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_uploads_are_bounded_for_one_and_for_all(bench, monkeypatch):
     monkeypatch.setattr(manage, "OWNER_OPEN", 1)
     monkeypatch.setattr(manage, "FARM_OPEN", 2)
     bench.request()
@@ -91,7 +89,7 @@ def test_open_uploads_are_bounded_for_one_and_for_all(
         bench.request("cem")
 
 
-def test_a_video_that_would_fill_the_disk_is_refused(bench: VideoBench) -> None:
+def test_a_video_that_would_fill_the_disk_is_refused(bench):
     bench.limit(max_gib=40_000)
     with pytest.raises(DiskFull):
         bench.request(size=2**45)
@@ -109,7 +107,7 @@ def test_a_video_that_would_fill_the_disk_is_refused(bench: VideoBench) -> None:
         ("C:\\videos\\a.mkv", ".mkv"),
     ],
 )
-def test_a_file_name_never_becomes_a_path(bench: VideoBench, name: str, key_end: str) -> None:
+def test_a_file_name_never_becomes_a_path(bench, name, key_end):
     video = bench.upload(name=name)
     assert video.source is not None
     assert video.source.key == f"UPLOAD/{video.video_id}{key_end}"
@@ -118,7 +116,7 @@ def test_a_file_name_never_becomes_a_path(bench: VideoBench, name: str, key_end:
     assert video.title.isprintable()
 
 
-def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench) -> None:
+def test_an_unfinished_upload_expires_and_gives_its_room_back(bench):
     video = bench.request()
     bench.send(video, CLIP[:5])
     bench.clock.advance(EXPIRE_S - 1)
@@ -137,7 +135,7 @@ def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench)
     assert look_after(bench.farm) == 0
 
 
-def test_an_upload_without_a_place_for_its_bytes_leaves_no_record(bench: VideoBench) -> None:
+def test_an_upload_without_a_place_for_its_bytes_leaves_no_record(bench):
     prepare = bench.farm.files.prepare
 
     def unanswered(_video: object) -> str:
@@ -166,7 +164,7 @@ def meanwhile(bench: VideoBench, act: Callable[[], object]) -> None:
     bench.farm.videos.update = later  # type: ignore[method-assign]
 
 
-def test_an_upload_that_is_deleted_while_it_is_queued_leaves_no_work(bench: VideoBench) -> None:
+def test_an_upload_that_is_deleted_while_it_is_queued_leaves_no_work(bench):
     video = bench.request()
     bench.send(video)
     meanwhile(bench, lambda: bench.farm.videos.delete(bench.now(video)))
@@ -180,7 +178,7 @@ def test_an_upload_that_is_deleted_while_it_is_queued_leaves_no_work(bench: Vide
     assert not bench.raw(video).exists()
 
 
-def test_two_that_complete_an_upload_at_once_queue_it_once(bench: VideoBench) -> None:
+def test_two_that_complete_an_upload_at_once_queue_it_once(bench):
     video = bench.request()
     bench.send(video)
     meanwhile(bench, lambda: complete_upload(bench.farm, video))
@@ -219,9 +217,7 @@ def pictures(camera: Camera, tmp_path: Path) -> Pictures:
     return Pictures(camera, tmp_path / "pictures")
 
 
-def test_a_picture_is_taken_of_the_upload_once_and_deleted_with_the_video(
-    bench: VideoBench, pictures: Pictures, camera: Camera
-) -> None:
+def test_a_picture_is_taken_of_the_upload_once_and_deleted_with_the_video(bench, pictures, camera):
     video = bench.upload()
     assert pictures.find(bench.farm, video) == b""
 

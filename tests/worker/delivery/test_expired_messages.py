@@ -51,7 +51,7 @@ def dead(farm, source) -> tuple[JobState, FailureClass | None]:
 GIVEN_UP = (JobState.DEAD, FailureClass.RECEIVES)
 
 
-def test_a_queued_job_that_the_queue_gave_up_is_dead_with_the_reason(farm) -> None:
+def test_a_queued_job_that_the_queue_gave_up_is_dead_with_the_reason(farm):
     source = farm.submit()
     give_up(farm)
     assert farm.state(source) is JobState.QUEUED
@@ -62,7 +62,7 @@ def test_a_queued_job_that_the_queue_gave_up_is_dead_with_the_reason(farm) -> No
     assert farm.record(source).reason == farm.letters()[0].reason
 
 
-def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm) -> None:
+def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm):
     source = farm.submit()
     give_up(farm)
     farm.ledger.claim(source, farm.profile.name, owner="gone", lease_s=60.0)
@@ -76,7 +76,7 @@ def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm) -> 
     assert dead(farm, source) == GIVEN_UP
 
 
-def test_a_chunk_that_the_queue_gave_up_ends_its_video(farm) -> None:
+def test_a_chunk_that_the_queue_gave_up_ends_its_video(farm):
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     assert farm.state(source) is JobState.SPLIT
@@ -86,7 +86,7 @@ def test_a_chunk_that_the_queue_gave_up_ends_its_video(farm) -> None:
     assert dead(farm, source) == GIVEN_UP
 
 
-def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
+def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm):
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     farm.queue.send([farm.task(source, 1)])
@@ -97,7 +97,7 @@ def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
     assert farm.state(source) is JobState.SPLIT
 
 
-def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
+def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm):
     source = farm.submit()
     give_up(farm)
     ExpiredMessages(farm.backend).check()
@@ -107,7 +107,7 @@ def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
     assert farm.until_settled(source).state is JobState.DONE
 
 
-def test_moved_back_by_the_service_a_given_up_chunk_brings_its_video_back(farm) -> None:
+def test_moved_back_by_the_service_a_given_up_chunk_brings_its_video_back(farm):
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     ExpiredMessages(farm.backend).check()
@@ -135,7 +135,7 @@ def deliver(farm: Farm, *, from_dlq: bool) -> None:
     farm.handler().process(ProfileQueue(farm.profile, farm.queue), delivery)
 
 
-def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path) -> None:
+def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path):
     farm, source = farm_with_dead_job(tmp_path)
 
     deliver(farm, from_dlq=True)
@@ -165,7 +165,7 @@ def letter_of(farm, source) -> DeadLetter:
     )
 
 
-def test_a_chunk_of_an_older_split_ends_nothing(farm) -> None:
+def test_a_chunk_of_an_older_split_ends_nothing(farm):
     """On AWS the records of an older split stay until they expire."""
     source = farm.split()
     task = farm.task(source, 1)
@@ -178,7 +178,7 @@ def test_a_chunk_of_an_older_split_ends_nothing(farm) -> None:
     assert farm.state(source) is JobState.SPLIT
 
 
-def test_a_letter_that_a_worker_wrote_or_that_its_split_needs_no_more_ends_nothing(farm) -> None:
+def test_a_letter_that_a_worker_wrote_or_that_its_split_needs_no_more_ends_nothing(farm):
     split, queued = farm.split(), farm.submit("b.mp4")
     look = ExpiredMessages(farm.backend)
 

@@ -51,7 +51,7 @@ def sent_again(real, **asked):
     return real(**asked)
 
 
-def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
+def test_a_transition_whose_answer_was_lost_counts_as_made(ledger):
     claim(ledger)
     ledger._jobs.db.plan["update_item"] = [sent_again]
 
@@ -61,7 +61,7 @@ def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
     assert (record.state, record.rendition, record.cpu_s) == (JobState.DONE, REF, 2.5)
 
 
-def test_a_failure_whose_answer_was_lost_is_counted_once(ledger) -> None:
+def test_a_failure_whose_answer_was_lost_is_counted_once(ledger):
     claim(ledger)
     ledger._jobs.db.plan["update_item"] = [sent_again]
 
@@ -70,7 +70,7 @@ def test_a_failure_whose_answer_was_lost_is_counted_once(ledger) -> None:
     assert ledger.get(JOB).failures == 1
 
 
-def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> None:
+def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger):
     ledger._jobs.db.plan["update_item"] = [sent_again]
 
     granted = claim(ledger)
@@ -80,7 +80,7 @@ def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> No
 
 
 @pytest.mark.parametrize("write", ["put_item", "update_item"])
-def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, write) -> None:
+def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, write):
 
     def overtaken(real, **asked):
         assert claim(ledger, "quicker") == Granted(1, 0, 0)
@@ -91,7 +91,7 @@ def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, writ
     assert claim(ledger).lease_until == farm.clock.now() + 60
 
 
-def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
+def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger):
     claim(ledger, "first", lease_s=10)
     farm.clock.advance(11)
 
@@ -104,7 +104,7 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
     assert claim(ledger, "second").state is JobState.RUNNING
 
 
-def test_an_ended_record_expires_and_a_reopened_one_does_not(farm, ledger) -> None:
+def test_an_ended_record_expires_and_a_reopened_one_does_not(farm, ledger):
     claim(ledger)
     assert TTL not in item(farm)
     ledger.bury(JOB, 1, "why", FailureClass.DAMAGED)
@@ -116,7 +116,7 @@ def test_an_ended_record_expires_and_a_reopened_one_does_not(farm, ledger) -> No
     assert ledger.get(JOB).reason == "reopened by me: fixed"
 
 
-def test_a_listing_goes_through_pages_of_the_index_and_of_the_items(farm, ledger) -> None:
+def test_a_listing_goes_through_pages_of_the_index_and_of_the_items(farm, ledger):
     sources = [SOURCE.model_copy(update={"key": f"TODO/all/{n:03}.mp4"}) for n in range(130)]
     for source in sources:
         ledger.register(source, ["hevc"])
@@ -133,7 +133,7 @@ def test_a_listing_goes_through_pages_of_the_index_and_of_the_items(farm, ledger
     assert ledger.counts() == {("hevc", JobState.QUEUED): 130}
 
 
-def test_items_that_dynamodb_puts_off_are_asked_for_again(ledger) -> None:
+def test_items_that_dynamodb_puts_off_are_asked_for_again(ledger):
     for number_ in range(3):
         ledger.register(SOURCE.model_copy(update={"version": str(number_)}), ["hevc"])
 
@@ -148,7 +148,7 @@ def test_items_that_dynamodb_puts_off_are_asked_for_again(ledger) -> None:
     assert len(list(ledger.jobs(JobFilter()))) == 3
 
 
-def test_items_that_are_put_off_for_ever_are_an_error_not_missing(ledger) -> None:
+def test_items_that_are_put_off_for_ever_are_an_error_not_missing(ledger):
     ledger.register(SOURCE, ["hevc"])
 
     def never(_real, *, RequestItems):
@@ -160,7 +160,7 @@ def test_items_that_are_put_off_for_ever_are_an_error_not_missing(ledger) -> Non
         list(ledger.jobs(JobFilter()))
 
 
-def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledger) -> None:
+def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledger):
     ledger.register(SOURCE, ["hevc"])
     queries = []
 
@@ -178,7 +178,7 @@ def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledge
     assert sum(len(answer["Items"]) for answer in queries) == 2, "the index showed it twice"
 
 
-def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger) -> None:
+def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger):
     claim(ledger)
     ledger._jobs.db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]
 
@@ -189,7 +189,7 @@ def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger) -> None:
         ledger.renew(JOB, 2, lease_s=60)
 
 
-def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger) -> None:
+def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger):
     ledger.register(SOURCE, ["hevc"])
     ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
 
@@ -216,9 +216,7 @@ def claimed(ledger) -> int:
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
-    ledger, number: int
-) -> None:
+def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(ledger, number):
     fence = claimed(ledger)
     ledger._jobs.db.plan["put_item"] = [None] * number + [Killed()]
 
@@ -231,7 +229,7 @@ def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
     assert {part.subjob.split for part in ledger.subjobs(JOB)} == {"s-2"}
 
 
-def test_a_split_that_took_the_place_of_another_meanwhile_is_not_marked_as_sent(ledger) -> None:
+def test_a_split_that_took_the_place_of_another_meanwhile_is_not_marked_as_sent(ledger):
     fence = claimed(ledger)
     ledger.split(JOB, fence, split_named("s-1"), FRAMES)
 
@@ -246,7 +244,7 @@ def test_a_split_that_took_the_place_of_another_meanwhile_is_not_marked_as_sent(
     assert ledger.get(JOB).split == split_named("s-2")
 
 
-def test_no_decision_is_made_on_a_read_that_may_be_old(ledger) -> None:
+def test_no_decision_is_made_on_a_read_that_may_be_old(ledger):
     fence = claim(ledger).fence
     ledger.get(JOB)
     list(ledger.jobs(JobFilter()))
@@ -260,7 +258,7 @@ def test_no_decision_is_made_on_a_read_that_may_be_old(ledger) -> None:
         assert all(table.get("ConsistentRead") is True for table in tables), name
 
 
-def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledger) -> None:
+def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledger):
     claim(ledger)
     seen = ledger.get(JOB)
     farm.clock.advance(100)

@@ -47,7 +47,7 @@ def listed(ledger, wanted: JobFilter = SUMMER) -> tuple[list[str], int]:
     return keys, len(read)
 
 
-def test_ten_jobs_of_a_thousand_are_found_by_reading_ten(farm, ledger) -> None:
+def test_ten_jobs_of_a_thousand_are_found_by_reading_ten(farm, ledger):
     own = of("summer", 10)
     put(farm, of("winter", 990) + own)
 

@@ -60,14 +60,14 @@ def live(ledger) -> None:
     assert ledger.recall("ab" * 32, "hevc", "r1").reason == "no smaller"
 
 
-def test_every_write_of_a_workers_life_is_below_its_profile(ledger, db) -> None:
+def test_every_write_of_a_workers_life_is_below_its_profile(ledger, db):
     live(ledger)
 
     assert len(written(db)) > 4
     assert {key for key in written(db) if not key.startswith("hevc#")} == set()
 
 
-def test_a_job_is_found_by_its_id_alone(farm, ledger) -> None:
+def test_a_job_is_found_by_its_id_alone(farm, ledger):
     ledger.register(SOURCE, ["720p", "hevc"])
     ledger._jobs._known.clear()
 

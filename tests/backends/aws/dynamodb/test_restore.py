@@ -44,7 +44,7 @@ def versions(farm) -> dict[str, int]:
     return {name: names.count(name) for name in names}
 
 
-def test_after_a_restore_nothing_is_lost_and_nothing_doubled(farm, tmp_path) -> None:
+def test_after_a_restore_nothing_is_lost_and_nothing_doubled(farm, tmp_path):
     # Given a farm with a job that is done, and one that waits
     put(farm, "TODO/hevc/before.mp4")
     assert work(farm, tmp_path / "1") == 1

@@ -68,7 +68,7 @@ def states(farm: Farm) -> set[JobState]:
     return {job.state for job in farm.backend.ledger.jobs(JobFilter())}
 
 
-def test_the_last_profile_to_end_well_tags_the_upload(farm, tmp_path) -> None:
+def test_the_last_profile_to_end_well_tags_the_upload(farm, tmp_path):
     source, shift = upload(farm), Shift(farm, tmp_path)
 
     shift.do("hevc")
@@ -85,7 +85,7 @@ def farm_job(source: Source, profile: str) -> str:
     return job_id(source, profile)
 
 
-def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_path) -> None:
+def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_path):
     known = {**PROFILES, "720p": PROFILES["720p"].model_copy(update={"subscribe": False})}
     source, shift = upload(farm), Shift(farm, tmp_path, known)
     farm.backend.ledger.register(source, ["720p"])
@@ -97,7 +97,7 @@ def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_
     assert tags(farm, source) == DONE
 
 
-def test_a_rendition_that_is_not_what_its_job_says_keeps_the_upload(farm, tmp_path) -> None:
+def test_a_rendition_that_is_not_what_its_job_says_keeps_the_upload(farm, tmp_path):
     source, shift = upload(farm), Shift(farm, tmp_path)
     shift.daily = list
     shift.do("hevc", "720p")
@@ -108,7 +108,7 @@ def test_a_rendition_that_is_not_what_its_job_says_keeps_the_upload(farm, tmp_pa
     assert tags(farm, source) == {}
 
 
-def test_what_ended_before_the_time_is_not_looked_at(farm, tmp_path) -> None:
+def test_what_ended_before_the_time_is_not_looked_at(farm, tmp_path):
     source, shift = upload(farm), Shift(farm, tmp_path)
     shift.daily = list
     shift.do("hevc", "720p")
@@ -117,9 +117,7 @@ def test_what_ended_before_the_time_is_not_looked_at(farm, tmp_path) -> None:
     assert list(finished_since(farm.backend, PROFILES, farm.clock.now() - 86_400)) == [source]
 
 
-def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
-    farm, tmp_path
-) -> None:
+def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(farm, tmp_path):
     source, shift = upload(farm), Shift(farm, tmp_path)
     shift.do("hevc", "720p")
     newer = upload(farm, b"another clip")
@@ -129,7 +127,7 @@ def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
     assert (tags(farm, source), tags(farm, newer)) == (DONE, {})
 
 
-def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
+def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path):
     farm.clients.s3.create_bucket(
         Bucket="plain", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
@@ -141,7 +139,7 @@ def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
     assert farm.clients.s3.get_object_tagging(Bucket="plain", Key=KEY)["TagSet"] == []
 
 
-def test_other_tags_stay_and_a_persons_word_stands(farm, tmp_path) -> None:
+def test_other_tags_stay_and_a_persons_word_stands(farm, tmp_path):
     mine = upload(farm, Tagging="team=news")
     Shift(farm, tmp_path).do("hevc", "720p")
     assert tags(farm, mine) == {"team": "news", **DONE}
@@ -155,9 +153,7 @@ def test_other_tags_stay_and_a_persons_word_stands(farm, tmp_path) -> None:
     assert "hevcq" not in tags(farm, full)
 
 
-def test_what_ingest_took_in_stays_until_its_machine_says_that_it_is_collected(
-    farm, tmp_path
-) -> None:
+def test_what_ingest_took_in_stays_until_its_machine_says_that_it_is_collected(farm, tmp_path):
     video = tmp_path / "a.mp4"
     video.write_bytes(b"clip")
     source = farm.backend.store.accept(video, KEY, moved=lambda _n: None, stop=threading.Event())
@@ -169,7 +165,7 @@ def test_what_ingest_took_in_stays_until_its_machine_says_that_it_is_collected(
     assert tags(farm, source) == DONE
 
 
-def test_a_tag_that_cannot_be_written_keeps_the_source_and_not_the_job(farm, tmp_path) -> None:
+def test_a_tag_that_cannot_be_written_keeps_the_source_and_not_the_job(farm, tmp_path):
     source = upload(farm)
     farm.backend.store._s3 = Breaking(farm.clients.s3, plan={"put_object_tagging": [broken()]})
 
@@ -179,7 +175,7 @@ def test_a_tag_that_cannot_be_written_keeps_the_source_and_not_the_job(farm, tmp
     assert tags(farm, source) == {}
 
 
-def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> None:
+def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path):
     source, shift = upload(farm, Tagging="team=news"), Shift(farm, tmp_path)
     shift.do("hevc", "720p")
 
@@ -191,7 +187,7 @@ def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> Non
     assert tags(farm, source) == {"team": "news", **DONE}
 
 
-def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm, tmp_path) -> None:
+def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm, tmp_path):
     video, store = tmp_path / "video.mp4", farm.backend.store
     video.write_bytes(b"clip")
 
@@ -205,7 +201,7 @@ def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm,
     assert tags(farm, source) == {"hevcq": "again"}, "the bucket's rule may let it go meanwhile"
 
 
-def test_without_the_setting_no_tag_is_read_or_written(tmp_path) -> None:
+def test_without_the_setting_no_tag_is_read_or_written(tmp_path):
     farm = make_farm(PROFILES)
     farm.clock.auto = True
     try:
@@ -219,7 +215,7 @@ def test_without_the_setting_no_tag_is_read_or_written(tmp_path) -> None:
         farm.backend.close()
 
 
-def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
+def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path):
     source = upload(farm)
     shift = Shift(farm, tmp_path)
     daily, shift.daily = shift.daily, list

@@ -52,7 +52,7 @@ def source(store, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", [*LIES, "ignores-range"])
 def test_other_bytes_are_asked_for_again_and_in_the_end_a_network_error(
     store, source, tmp_path, name
-) -> None:
+):
     lied = without_ranges if name == "ignores-range" else lie(name)
     store._s3.plan["get_object"] = [lied] * 2
     assert fetch(store, source, tmp_path) == CONTENT
@@ -80,7 +80,7 @@ def say_403(store, *, always: bool = False, listing: bool = True) -> None:
 
 
 @pytest.mark.parametrize("listing", [True, False])
-def test_what_is_absent_is_published_where_s3_says_403_of_absence(store, tmp_path, listing) -> None:
+def test_what_is_absent_is_published_where_s3_says_403_of_absence(store, tmp_path, listing):
     say_403(store, listing=listing)
 
     assert store.stat(KEY) is None
@@ -91,9 +91,7 @@ def test_what_is_absent_is_published_where_s3_says_403_of_absence(store, tmp_pat
 
 
 @pytest.mark.parametrize("listing", [True, False])
-def test_what_is_there_but_may_not_be_read_is_never_overwritten(
-    farm, store, tmp_path, listing
-) -> None:
+def test_what_is_there_but_may_not_be_read_is_never_overwritten(farm, store, tmp_path, listing):
     farm.clients.s3.put_object(Bucket="out", Key=KEY, Body=b"another's")
     say_403(store, always=True, listing=listing)
 
@@ -103,14 +101,14 @@ def test_what_is_there_but_may_not_be_read_is_never_overwritten(
     assert farm.clients.s3.get_object(Bucket="out", Key=KEY)["Body"].read() == b"another's"
 
 
-def test_a_key_that_only_begins_like_it_is_not_it(store) -> None:
+def test_a_key_that_only_begins_like_it_is_not_it(store):
     store.put(f"{KEY}.mp4", b"x", metadata={})
     say_403(store)
 
     assert store.stat(KEY) is None
 
 
-def test_an_upload_is_gone_only_where_that_is_known(farm, store, source) -> None:
+def test_an_upload_is_gone_only_where_that_is_known(farm, store, source):
     say_403(store, always=True)
     with pytest.raises(Unavailable, match="access is denied"):
         store.check(source)

@@ -37,7 +37,7 @@ def get(location: str, span: str = "") -> bytes:
         return answer.read()
 
 
-def test_any_range_of_it_is_the_bytes_of_the_source(store, large, tmp_path) -> None:
+def test_any_range_of_it_is_the_bytes_of_the_source(store, large, tmp_path):
     source, content, dice = accept(store, large), large.read_bytes(), random.Random(7)
     told: list[int] = []
 
@@ -54,7 +54,7 @@ def test_any_range_of_it_is_the_bytes_of_the_source(store, large, tmp_path) -> N
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
+def test_only_what_is_read_is_fetched(store, large, tmp_path):
     source, told = accept(store, large), [0]
 
     with streamed(store, source, tmp_path / "scratch", moved=told) as location:
@@ -64,7 +64,7 @@ def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
     assert told[-1] == 2 * relay.BLOCK_BYTES
 
 
-def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> None:
+def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path):
     source, told = accept(store, large), [0]
 
     with (
@@ -86,9 +86,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_what_a_reader_may_take_for_the_end_is_an_error_all_the_same(
-    store, large, tmp_path, name
-) -> None:
+def test_what_a_reader_may_take_for_the_end_is_an_error_all_the_same(store, large, tmp_path, name):
     source, (steps, error) = accept(store, large), BREAKS[name]
     got = b""
 
@@ -109,7 +107,7 @@ def test_what_a_reader_may_take_for_the_end_is_an_error_all_the_same(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_what_is_published_anew_while_it_is_read_is_never_mixed(store, large, tmp_path) -> None:
+def test_what_is_published_anew_while_it_is_read_is_never_mixed(store, large, tmp_path):
     content = large.read_bytes()
     store.put("work/x", content, metadata={})
 
@@ -124,7 +122,7 @@ def test_what_is_published_anew_while_it_is_read_is_never_mixed(store, large, tm
         read()
 
 
-def test_a_stop_ends_it(store, large, tmp_path) -> None:
+def test_a_stop_ends_it(store, large, tmp_path):
     source, stop = accept(store, large), threading.Event()
 
     def read() -> None:
@@ -140,7 +138,7 @@ def test_a_stop_ends_it(store, large, tmp_path) -> None:
 @pytest.mark.media
 def test_ffprobe_in_its_sandbox_reads_through_it_and_shows_nobody_the_password(
     store, tmp_path, monkeypatch
-) -> None:
+):
     """Given a real ffprobe, confined to the proxy's port, then it finds what the video is."""
     started: list[list[str]] = []
     real = child.subprocess.Popen

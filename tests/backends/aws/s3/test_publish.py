@@ -40,7 +40,7 @@ def put(farm, content: bytes, *, fence: str, job: str = "j") -> None:
     farm.clients.s3.put_object(Bucket="out", Key="DONE/hevc/a.mp4", Body=content, Metadata=said)
 
 
-def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, tmp_path) -> None:
+def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, tmp_path):
     wanted = publication(tmp_path)
     store._s3.plan["put_object"] = [("after", refusal("ConditionalRequestConflict", 409))]
 
@@ -50,7 +50,7 @@ def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, 
     assert not wanted.file.exists()
 
 
-def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path) -> None:
+def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path):
     def overtaken(real, **asked):
         assert asked["IfNoneMatch"] == "*"
         put(farm, b"other", fence="9", job="another job")
@@ -67,7 +67,7 @@ def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_zombie_is_refused_when_a_later_attempt_comes_before_or_after_its_write(
     farm, store, tmp_path, moment
-) -> None:
+):
     def overtaken(real, **asked):
         answer = real(**asked) if moment == "after" else None
         put(farm, b"newer", fence="2")
@@ -85,7 +85,7 @@ def test_a_zombie_is_refused_when_a_later_attempt_comes_before_or_after_its_writ
 
 
 @pytest.mark.parametrize("fence", ["9" * 20, "9" * 1500, "no number", "-1", "1.5", ""])
-def test_a_fence_that_is_none_outranks_what_comes(farm, store, tmp_path, fence) -> None:
+def test_a_fence_that_is_none_outranks_what_comes(farm, store, tmp_path, fence):
     put(farm, b"forged", fence=fence)
     wanted = publication(tmp_path, fence=3)
 
@@ -95,14 +95,14 @@ def test_a_fence_that_is_none_outranks_what_comes(farm, store, tmp_path, fence) 
     assert wanted.file.exists()
 
 
-def test_conflicts_without_end_are_unavailable(store, tmp_path) -> None:
+def test_conflicts_without_end_are_unavailable(store, tmp_path):
     store._s3.plan["put_object"] = [refusal("ConditionalRequestConflict", 409)] * 20
 
     with pytest.raises(Unavailable, match="being written by others"):
         store.publish(publication(tmp_path))
 
 
-def test_a_file_that_is_not_the_verified_one_is_never_published(store, tmp_path) -> None:
+def test_a_file_that_is_not_the_verified_one_is_never_published(store, tmp_path):
     wanted = publication(tmp_path)
     wanted.file.write_bytes(b"something else")
 
@@ -112,7 +112,7 @@ def test_a_file_that_is_not_the_verified_one_is_never_published(store, tmp_path)
     assert store.stat(wanted.key) is None
 
 
-def test_a_large_rendition_is_published_in_parts(farm, store, large) -> None:
+def test_a_large_rendition_is_published_in_parts(farm, store, large):
     content = large.read_bytes()
     wanted = Publication("DONE/hevc/l.mp4", large, sha(content), "j", 1, {"job": "j"})
 
@@ -127,9 +127,7 @@ def test_a_large_rendition_is_published_in_parts(farm, store, large) -> None:
     assert open_parts(farm) == []
 
 
-def test_a_part_that_fails_ends_a_publication_and_leaves_nothing_open(
-    farm, store, large, tmp_path
-) -> None:
+def test_a_part_that_fails_ends_a_publication_and_leaves_nothing_open(farm, store, large, tmp_path):
     content = large.read_bytes()
     store._s3.plan["upload_part"] = [None, broken(), broken()]
 
@@ -141,9 +139,7 @@ def test_a_part_that_fails_ends_a_publication_and_leaves_nothing_open(
 
 
 @pytest.mark.parametrize("call", ["upload_part", "complete_multipart_upload"])
-def test_an_upload_that_another_attempt_aborts_is_made_anew(
-    farm, store, large, tmp_path, call
-) -> None:
+def test_an_upload_that_another_attempt_aborts_is_made_anew(farm, store, large, tmp_path, call):
     """As a zombie may, that looks for what was left while the later attempt is sending."""
     wanted = publication(tmp_path, large.read_bytes(), fence=3)
 
@@ -160,7 +156,7 @@ def test_an_upload_that_another_attempt_aborts_is_made_anew(
     assert open_parts(farm) == []
 
 
-def test_a_stop_ends_a_publication_between_two_parts(farm, store, large) -> None:
+def test_a_stop_ends_a_publication_between_two_parts(farm, store, large):
     stop = threading.Event()
 
     def reported(real, **asked):
@@ -188,7 +184,7 @@ def upload(farm, content: bytes):
 
 
 @pytest.mark.parametrize("moment", ["before_the_look", "before_the_write"])
-def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_path, moment) -> None:
+def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_path, moment):
     store, worker = farm.backend.store, FakeWorker(farm.backend, tmp_path, farm.clock)
     sources = [upload(farm, b"the first clip")]
 

@@ -79,7 +79,7 @@ def notes(farm) -> list[Path]:
     return list((farm.settings.data_dir / "uploads").glob("*"))
 
 
-def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, video) -> None:
+def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, video):
     killed(process, video)
     assert open_parts(farm) == [KEY]
 
@@ -95,7 +95,7 @@ def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, vide
 
 
 @pytest.mark.parametrize("error", [Stopped(), broken()])
-def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, video, error) -> None:
+def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, video, error):
     store = process()
     store._s3.plan["upload_part"] = [None, error, error, error, error]
     with pytest.raises((Stopped, Unavailable)):
@@ -110,7 +110,7 @@ def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, vi
     assert content_of(farm, source) == video.read_bytes()
 
 
-def test_of_a_file_that_changed_between_every_part_is_sent(farm, process, video) -> None:
+def test_of_a_file_that_changed_between_every_part_is_sent(farm, process, video):
     killed(process, video)
     changed, before = bytearray(video.read_bytes()), video.stat().st_mtime_ns
     changed[10] ^= 1
@@ -124,7 +124,7 @@ def test_of_a_file_that_changed_between_every_part_is_sent(farm, process, video)
     assert content_of(farm, source) == bytes(changed)
 
 
-def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing_open(farm, process, video) -> None:
+def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing_open(farm, process, video):
     store = process()
 
     def grow(real, **asked):
@@ -139,7 +139,7 @@ def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing_open(farm, proc
     assert (open_parts(farm), notes(farm)) == ([], [])
 
 
-def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, video) -> None:
+def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, video):
     killed(process, video)
     (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
     farm.clients.s3.upload_part(
@@ -158,9 +158,7 @@ def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, vid
     assert content_of(farm, source) == video.read_bytes()
 
 
-def test_a_part_whose_sha_256_is_another_is_sent_again_whatever_its_etag(
-    farm, process, video
-) -> None:
+def test_a_part_whose_sha_256_is_another_is_sent_again_whatever_its_etag(farm, process, video):
     killed(process, video)
 
     def listed(real, name):
@@ -182,7 +180,7 @@ def test_a_part_whose_sha_256_is_another_is_sent_again_whatever_its_etag(
     assert content_of(farm, source) == video.read_bytes()
 
 
-def test_an_upload_that_the_buckets_rule_aborted_is_begun_anew(farm, process, video) -> None:
+def test_an_upload_that_the_buckets_rule_aborted_is_begun_anew(farm, process, video):
     killed(process, video)
     (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
     farm.clients.s3.abort_multipart_upload(Bucket="uploads", Key=KEY, UploadId=upload["UploadId"])
@@ -195,9 +193,7 @@ def test_an_upload_that_the_buckets_rule_aborted_is_begun_anew(farm, process, vi
 
 
 @pytest.mark.parametrize("code", ["InvalidPart", "NoSuchUpload"])
-def test_parts_that_s3_refuses_in_the_end_are_not_taken_up_again(
-    farm, process, video, code
-) -> None:
+def test_parts_that_s3_refuses_in_the_end_are_not_taken_up_again(farm, process, video, code):
     store = process()
     store._s3.plan["complete_multipart_upload"] = [refusal(code)]
     with pytest.raises(Unavailable):

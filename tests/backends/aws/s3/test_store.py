@@ -32,7 +32,7 @@ def fetch(store, source, scratch: Path) -> bytes:
         return given.path.read_bytes()
 
 
-def test_a_large_file_goes_in_parts_and_comes_back_whole(farm, store, large, tmp_path) -> None:
+def test_a_large_file_goes_in_parts_and_comes_back_whole(farm, store, large, tmp_path):
     told: list[int] = []
 
     source = accept(store, large, moved=told.append)
@@ -46,7 +46,7 @@ def test_a_large_file_goes_in_parts_and_comes_back_whole(farm, store, large, tmp
 
 
 @pytest.mark.parametrize("version", ["6714bf62b3d59c26d0981371cd86bd19", "0" * 64])
-def test_a_source_is_known_by_its_version_id_whatever_its_form(version: str) -> None:
+def test_a_source_is_known_by_its_version_id_whatever_its_form(version):
     """Given a server whose version ids look like ETags, as those of SeaweedFS do."""
     head = {"VersionId": version, "ETag": '"5d41402abc4b2a76b9719d911017c592"', "ContentLength": 3}
     source = Source(bucket="uploads", key="TODO/x.mp4", version=version, size=3)
@@ -56,7 +56,7 @@ def test_a_source_is_known_by_its_version_id_whatever_its_form(version: str) -> 
         object_metadata.require_source({**head, "VersionId": "f" * 32}, source)
 
 
-def test_other_bytes_of_the_same_size_are_another_source(store, tmp_path) -> None:
+def test_other_bytes_of_the_same_size_are_another_source(store, tmp_path):
     path, found = tmp_path / "a.mp4", []
     for content in (b"a clip", b"b clip"):
         path.write_bytes(content)
@@ -67,9 +67,7 @@ def test_other_bytes_of_the_same_size_are_another_source(store, tmp_path) -> Non
 
 
 @pytest.mark.parametrize(("size", "known"), [(1_000, False), (6 * MIB, False), (1_000, True)])
-def test_a_file_that_grows_while_it_is_uploaded_is_refused(
-    farm, store, tmp_path, size, known
-) -> None:
+def test_a_file_that_grows_while_it_is_uploaded_is_refused(farm, store, tmp_path, size, known):
     path = tmp_path / "growing.mp4"
     path.write_bytes(b"x" * size)
     if known:
@@ -115,7 +113,7 @@ def tear(good: int):
     return torn
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_was(store, large, tmp_path) -> None:
+def test_a_download_that_breaks_off_goes_on_where_it_was(store, large, tmp_path):
     source = accept(store, large)
     store._s3.plan["get_object"] = [tear(2 * MIB + 7)]
 
@@ -126,7 +124,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(store, large, tmp_path)
     assert any(start % (5 * MIB) == 2 * MIB + 7 for start in starts), starts
 
 
-def test_a_source_replaced_during_its_download_is_changed(farm, store, large, tmp_path) -> None:
+def test_a_source_replaced_during_its_download_is_changed(farm, store, large, tmp_path):
     farm.clients.s3.put_bucket_versioning(
         Bucket="uploads", VersioningConfiguration={"Status": "Suspended"}
     )
@@ -141,7 +139,7 @@ def test_a_source_replaced_during_its_download_is_changed(farm, store, large, tm
         fetch(store, source, tmp_path)
 
 
-def test_a_file_whose_bytes_are_not_those_uploaded_is_not_taken(farm, store, tmp_path) -> None:
+def test_a_file_whose_bytes_are_not_those_uploaded_is_not_taken(farm, store, tmp_path):
     answer = farm.clients.s3.put_object(
         Bucket="uploads", Key="TODO/x.mp4", Body=b"abc", Metadata={"hevcq-sha256": "0" * 64}
     )
@@ -152,7 +150,7 @@ def test_a_file_whose_bytes_are_not_those_uploaded_is_not_taken(farm, store, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_archived_source_is_unreadable_with_the_remedy(farm, store) -> None:
+def test_an_archived_source_is_unreadable_with_the_remedy(farm, store):
     answer = farm.clients.s3.put_object(
         Bucket="uploads", Key="TODO/x.mp4", Body=b"abc", StorageClass="DEEP_ARCHIVE"
     )
@@ -162,7 +160,7 @@ def test_an_archived_source_is_unreadable_with_the_remedy(farm, store) -> None:
         store.check(source)
 
 
-def test_a_full_disk_is_named_and_leaves_no_file(store, large, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_named_and_leaves_no_file(store, large, tmp_path, monkeypatch):
     source = accept(store, large)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -180,7 +178,7 @@ def test_a_full_disk_is_named_and_leaves_no_file(store, large, tmp_path, monkeyp
 
 def test_without_versions_a_stream_whose_object_was_replaced_meanwhile_is_not_mixed(
     farm, store, monkeypatch
-) -> None:
+):
     monkeypatch.setattr("hevcq.backends.aws.s3.store.OPEN_BYTES", 1_000)
     farm.clients.s3.put_bucket_versioning(
         Bucket="out", VersioningConfiguration={"Status": "Suspended"}
@@ -195,7 +193,7 @@ def test_without_versions_a_stream_whose_object_was_replaced_meanwhile_is_not_mi
             file.read()
 
 
-def test_a_collected_file_that_arrives_damaged_does_not_appear(farm, store, tmp_path) -> None:
+def test_a_collected_file_that_arrives_damaged_does_not_appear(farm, store, tmp_path):
     metadata = {object_metadata.SHA256: "0" * 64}
     farm.clients.s3.put_object(Bucket="out", Key="DONE/x.mp4", Body=b"abc", Metadata=metadata)
 
@@ -205,7 +203,7 @@ def test_a_collected_file_that_arrives_damaged_does_not_appear(farm, store, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parts_grow_so_that_no_file_has_too_many() -> None:
+def test_parts_grow_so_that_no_file_has_too_many():
     for size in (1, 16 * MIB, 160_000 * MIB, 5 * 1024 * 1024 * MIB):
         step = transfer.part_bytes(size)
         assert -(-size // step) <= transfer.MAX_PARTS
@@ -213,14 +211,14 @@ def test_parts_grow_so_that_no_file_has_too_many() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["job", "certificate"]), st.text()))
-def test_any_metadata_survives_the_headers(metadata: dict[str, str]) -> None:
+def test_any_metadata_survives_the_headers(metadata):
     packed = object_metadata.pack(metadata)
 
     assert object_metadata.unpack(packed) == metadata
     assert all(value.isascii() and value.isprintable() for value in packed.values())
 
 
-def test_of_an_upload_that_was_replaced_only_the_newest_version_is_listed(farm, store) -> None:
+def test_of_an_upload_that_was_replaced_only_the_newest_version_is_listed(farm, store):
     for key, body in (("a.mp4", b"old"), ("a.mp4", b"newer"), ("folder/", b"")):
         farm.clients.s3.put_object(Bucket="uploads", Key=f"TODO/all/{key}", Body=body)
 

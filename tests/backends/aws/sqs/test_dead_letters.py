@@ -18,7 +18,7 @@ from support.fakes.farm import FakeWorker
 pytestmark = pytest.mark.aws
 
 
-def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:
+def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue):
     queue.send([task()])
     first = one(queue)
     queue._sqs.plan["delete_message"] = [Killed()]
@@ -34,7 +34,7 @@ def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:
     assert again.message_id == first.message_id
 
 
-def test_a_listing_that_ends_early_gives_everything_back(queue) -> None:
+def test_a_listing_that_ends_early_gives_everything_back(queue):
     bury_many(queue, 12)
     listing = queue.dead_letters()
     next(listing)
@@ -44,7 +44,7 @@ def test_a_listing_that_ends_early_gives_everything_back(queue) -> None:
     assert len(letters(queue)) == 12
 
 
-def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue) -> None:
+def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue):
     farm.clients.sqs.send_message(
         QueueUrl=farm.url("hevcq-hevc-subscription-dlq"),
         MessageBody=task().body(),
@@ -62,7 +62,7 @@ def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue)
 
 
 @pytest.mark.parametrize("error", [refusal("AccessDenied", 403), refusal("QueueDoesNotExist")])
-def test_a_worker_that_may_not_see_the_subscriptions_letters_counts_its_own(queue, error) -> None:
+def test_a_worker_that_may_not_see_the_subscriptions_letters_counts_its_own(queue, error):
     bury_many(queue, 2)
     queue._urls._urls.clear()
     queue._urls._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, error]})
@@ -92,7 +92,7 @@ def record(farm, source: Source):
     return farm.backend.ledger.get(job_id(source, "hevc"))
 
 
-def test_its_job_is_recorded_as_dead_and_the_letter_stays(farm) -> None:
+def test_its_job_is_recorded_as_dead_and_the_letter_stays(farm):
     source = given_up(farm)
     assert record(farm, source).state is JobState.QUEUED
 
@@ -107,7 +107,7 @@ def test_its_job_is_recorded_as_dead_and_the_letter_stays(farm) -> None:
     assert [x.reason for x in letters(farm.backend.queues["hevc"])] == [REASON]
 
 
-def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
+def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path):
     source, queue = given_up(farm), farm.backend.queues["hevc"]
     ExpiredMessages(farm.backend).check()
     (dead,) = letters(queue)
@@ -127,7 +127,7 @@ def send_back(farm) -> list[JobResult]:
     return [done.result for done in redrive(farm.backend, request, OF_HEVC)]
 
 
-def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, queue) -> None:
+def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, queue):
     bury_many(queue, 25)
     url = farm.url("hevcq-hevc-subscription-dlq")
     farm.clients.sqs.send_message(QueueUrl=url, MessageBody=task(99).body())
@@ -146,7 +146,7 @@ def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, q
 @pytest.mark.parametrize("lost", [broken(), ("after", broken())])
 def test_a_reply_lost_midway_loses_no_letter_and_the_next_run_sends_the_rest(
     farm, queue, call, lost
-) -> None:
+):
     bury_many(queue, 4)
     queue._sqs.plan[call] = [None, lost]
     with pytest.raises(Unavailable):

@@ -48,19 +48,19 @@ def in_letter(text: str) -> str:
 
 
 @pytest.mark.parametrize("wrap", [str, in_sns, in_letter, lambda t: in_letter(in_sns(t))])
-def test_an_upload_is_read_raw_in_an_envelope_and_from_a_letter_moved_back(wrap) -> None:
+def test_an_upload_is_read_raw_in_an_envelope_and_from_a_letter_moved_back(wrap):
     assert parse(wrap(body_of(event())), HEVC).tasks == (Task(source=SOURCE, profile="hevc"),)
 
 
 @pytest.mark.parametrize("wrap", [str, in_sns])
-def test_a_task_of_ours_is_taken_and_one_of_another_profile_is_named(wrap) -> None:
+def test_a_task_of_ours_is_taken_and_one_of_another_profile_is_named(wrap):
     task = Task(source=SOURCE, profile="720p", chunk=None)
 
     assert parse(wrap(task.body()), SMALL) == ParsedMessage(tasks=(task,))
     assert parse(wrap(task.body()), HEVC).ignored == "not for this profile: a task of 720p"
 
 
-def test_a_task_of_a_profile_nobody_knows_is_a_problem_not_lost() -> None:
+def test_a_task_of_a_profile_nobody_knows_is_a_problem_not_lost():
     task = Task(source=SOURCE, profile="gone")
 
     assert "'gone', which does not exist" in parse(task.body(), HEVC).problem
@@ -86,7 +86,7 @@ def test_a_task_of_a_profile_nobody_knows_is_a_problem_not_lost() -> None:
         (body_of(event("TODO/720p/a.mp4")), "not for this profile"),
     ],
 )
-def test_what_is_for_nobody_is_ignored_by_name(text: str, name: str) -> None:
+def test_what_is_for_nobody_is_ignored_by_name(text, name):
     assert parse(text, HEVC) == ParsedMessage(ignored=name)
 
 
@@ -122,13 +122,13 @@ def test_what_is_for_nobody_is_ignored_by_name(text: str, name: str) -> None:
         ("x" * (MAX_BODY_BYTES + 1), "over 262144 bytes"),
     ],
 )
-def test_what_cannot_be_read_is_a_problem_with_its_reason(text: str, words: str) -> None:
+def test_what_cannot_be_read_is_a_problem_with_its_reason(text, words):
     found = parse(text, HEVC)
 
     assert (found.tasks, words in found.problem) == ((), True), found
 
 
-def test_events_of_another_bucket_are_refused() -> None:
+def test_events_of_another_bucket_are_refused():
     elsewhere = event()
     elsewhere["s3"]["bucket"]["name"] = "theirs"
 
@@ -137,7 +137,7 @@ def test_events_of_another_bucket_are_refused() -> None:
     assert "'theirs', not 'in'" in parse(forged.body(), HEVC).problem
 
 
-def test_several_records_give_their_tasks_once_each() -> None:
+def test_several_records_give_their_tasks_once_each():
     other = event("TODO/hevc/z.mp4", versionId="v2")
     found = parse(body_of(event(), other, event(), event("TODO/720p/no.mp4")), HEVC)
 
@@ -145,7 +145,7 @@ def test_several_records_give_their_tasks_once_each() -> None:
     assert found.ignored == ""
 
 
-def test_one_bad_record_of_several_makes_the_whole_body_a_problem() -> None:
+def test_one_bad_record_of_several_makes_the_whole_body_a_problem():
     found = parse(body_of(event(), event("TODO/..")), HEVC)
 
     assert found.tasks == ()
@@ -153,13 +153,13 @@ def test_one_bad_record_of_several_makes_the_whole_body_a_problem() -> None:
 
 
 @pytest.mark.parametrize("version", [None, "null", ""])
-def test_without_a_version_id_the_etag_is_the_version(version: str | None) -> None:
+def test_without_a_version_id_the_etag_is_the_version(version):
     thing = event(versionId=version, sequencer=None)
 
     assert parse(body_of(thing), HEVC).tasks[0].source.version == "e" * 32
 
 
-def test_endless_wrapping_ends() -> None:
+def test_endless_wrapping_ends():
     text = body_of(event())
     for _ in range(MAX_LAYERS):
         text = in_sns(text)
@@ -167,7 +167,7 @@ def test_endless_wrapping_ends() -> None:
     assert "wrapped too many times" in parse(text, HEVC).problem
 
 
-def test_a_profile_without_subscription_takes_only_what_names_it() -> None:
+def test_a_profile_without_subscription_takes_only_what_names_it():
     assert parse(body_of(event()), SMALL).ignored == "not for this profile"
     assert len(parse(body_of(event("TODO/720p/a.mp4")), SMALL).tasks) == 1
 
@@ -177,7 +177,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 
 @settings(max_examples=300, deadline=None)
 @given(st.text() | st.text(alphabet=st.characters(codec=None)))
-def test_any_text_gives_a_reading_and_never_an_exception(text: str) -> None:
+def test_any_text_gives_a_reading_and_never_an_exception(text):
     assert parse(text, HEVC).problem
 
 
@@ -186,7 +186,7 @@ def test_any_text_gives_a_reading_and_never_an_exception(text: str) -> None:
     st.dictionaries(st.sampled_from(["key", "size", "eTag", "versionId", "sequencer"]), LEAVES),
     st.dictionaries(st.sampled_from(["eventName", "eventVersion", "eventSource", "s3"]), LEAVES),
 )
-def test_any_mangled_record_gives_a_reading_and_never_an_exception(thing, record) -> None:
+def test_any_mangled_record_gives_a_reading_and_never_an_exception(thing, record):
     found = parse(body_of({**event(**thing), **record}), HEVC)
 
     assert bool(found.problem) != bool(found.tasks or found.ignored)
@@ -202,7 +202,7 @@ NAMES = st.sampled_from(["hevcq", "kind", "source", "profile", "chunk", "group",
 
 @settings(max_examples=300, deadline=None)
 @given(changes=st.dictionaries(NAMES, TREES, max_size=4))
-def test_a_task_with_forged_fields_is_a_task_of_this_farm_or_refused(changes) -> None:
+def test_a_task_with_forged_fields_is_a_task_of_this_farm_or_refused(changes):
     body = json.dumps({**json.loads(Task(source=SOURCE, profile="hevc").body()), **changes})
 
     found = parse(body, HEVC)
@@ -219,7 +219,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("changes", FORGED, ids=lambda changes: next(iter(changes)))
-def test_a_forged_letter_is_listed_as_the_text_that_it_is(changes) -> None:
+def test_a_forged_letter_is_listed_as_the_text_that_it_is(changes):
     # A time before all times, or none at all, ended the listing of every dead letter.
     whole = json.loads(in_letter("body"))
     assert dead_letters.decode(json.dumps(whole)) is not None
@@ -234,7 +234,7 @@ def delivery(body: str) -> Delivery:
     return Delivery("hevc", "r", "m-1", body, 4, 0.0, 0.0)
 
 
-def test_a_letter_carries_body_reason_class_attempts_and_tail() -> None:
+def test_a_letter_carries_body_reason_class_attempts_and_tail():
     found = dead_letters.decode(dead_letters.encode(delivery("body é \n"), WHY, 12.5))
 
     assert (found.body, found.reason, found.failure_class) == (
@@ -245,7 +245,7 @@ def test_a_letter_carries_body_reason_class_attempts_and_tail() -> None:
     assert (found.attempts, found.tail, found.buried_at) == (4, ("one", "two"), 12.5)
 
 
-def test_a_letter_buried_again_is_not_wrapped_twice() -> None:
+def test_a_letter_buried_again_is_not_wrapped_twice():
     once = dead_letters.encode(delivery("body"), WHY, 1.0)
 
     assert dead_letters.decode(dead_letters.encode(delivery(once), WHY, 2.0)).body == "body"
@@ -253,7 +253,7 @@ def test_a_letter_buried_again_is_not_wrapped_twice() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=st.characters(codec=None)), st.lists(st.text(max_size=3_000), max_size=9))
-def test_any_body_and_tail_fit_a_message(body: str, tail: list[str]) -> None:
+def test_any_body_and_tail_fit_a_message(body, tail):
     why = Bury(reason=body, failure_class=FailureClass.MESSAGE, tail=tuple(tail))
     text = dead_letters.encode(delivery(body), why, 1.0)
 

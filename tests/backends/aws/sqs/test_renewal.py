@@ -34,7 +34,7 @@ def served(farm, queue, *, days: float, each_day: int) -> list[str]:
     return found
 
 
-def test_a_backlog_of_twice_the_retention_loses_nothing(farm, queue) -> None:
+def test_a_backlog_of_twice_the_retention_loses_nothing(farm, queue):
     keys = [f"TODO/all/{n}.mp4" for n in range(COUNT)]
     queue.send([task(key) for key in keys])
     days = 2 * RETENTION_S / DAY
@@ -45,7 +45,7 @@ def test_a_backlog_of_twice_the_retention_loses_nothing(farm, queue) -> None:
     assert len(found) / 2 * DAY > RETENTION_S
 
 
-def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue) -> None:
+def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue):
     queue.send([task(f"TODO/all/{n}.mp4", group="video") for n in range(4)])
     farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
 
@@ -66,7 +66,7 @@ def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue) -> None:
     assert groups == ["video"] * (4 + 3)
 
 
-def test_old_messages_are_renewed_though_a_younger_one_cannot_be_given_back(farm, queue) -> None:
+def test_old_messages_are_renewed_though_a_younger_one_cannot_be_given_back(farm, queue):
     queue.send([task(f"TODO/all/{n}.mp4") for n in range(3)])
     farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
     queue.send([task("TODO/all/young.mp4")])
@@ -97,7 +97,7 @@ def in_part(real, **asked):
         ("delete_message_batch", BUSY),
     ],
 )
-def test_an_error_while_renewing_loses_nothing_and_stops_nobody(farm, queue, call, answer) -> None:
+def test_an_error_while_renewing_loses_nothing_and_stops_nobody(farm, queue, call, answer):
     queue.send([task(f"TODO/all/{n}.mp4") for n in range(5)])
     farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
     queue._renewal._sqs.plan[call] = [answer] * 9

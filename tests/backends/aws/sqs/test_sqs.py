@@ -13,7 +13,7 @@ from support.aws.values import DAMAGED, bury_many, one, take, task
 pytestmark = pytest.mark.aws
 
 
-def test_a_lease_is_not_extended_past_twelve_hours_from_its_receive(farm, queue) -> None:
+def test_a_lease_is_not_extended_past_twelve_hours_from_its_receive(farm, queue):
     queue.send([task()])
     delivery = one(queue)
     queue.extend(delivery, MAX_VISIBILITY_S - 100)
@@ -31,7 +31,7 @@ def test_a_lease_is_not_extended_past_twelve_hours_from_its_receive(farm, queue)
     assert queue._sqs.count("change_message_visibility") == asked
 
 
-def test_a_release_near_the_twelve_hours_waits_only_as_long_as_is_left(farm, queue) -> None:
+def test_a_release_near_the_twelve_hours_waits_only_as_long_as_is_left(farm, queue):
     queue.send([task()])
     delivery = one(queue)
     queue.extend(delivery, MAX_VISIBILITY_S - 100)
@@ -43,9 +43,7 @@ def test_a_release_near_the_twelve_hours_waits_only_as_long_as_is_left(farm, que
 
 
 @pytest.mark.parametrize("taken_over", [True, False])
-def test_a_stale_receipt_disturbs_nobody_although_sqs_would_take_it(
-    farm, queue, taken_over
-) -> None:
+def test_a_stale_receipt_disturbs_nobody_although_sqs_would_take_it(farm, queue, taken_over):
     queue.send([task()])
     old = one(queue)
     farm.clock.advance(VISIBILITY_S + taken_over)
@@ -61,7 +59,7 @@ def test_a_stale_receipt_disturbs_nobody_although_sqs_would_take_it(
 
 
 @pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "MessageNotInflight"])
-def test_a_receipt_that_sqs_refuses_is_a_lost_lease(queue, code: str) -> None:
+def test_a_receipt_that_sqs_refuses_is_a_lost_lease(queue, code):
     queue.send([task()])
     delivery = one(queue)
     queue._sqs.plan["change_message_visibility"] = [refusal(code)]
@@ -75,7 +73,7 @@ def test_a_receipt_that_sqs_refuses_is_a_lost_lease(queue, code: str) -> None:
 @pytest.mark.parametrize("error", [refusal("RequestThrottled"), refusal("Any", 503), broken()])
 def test_a_failing_heartbeat_is_unavailable_and_the_lease_stays_until_its_deadline(
     farm, queue, error
-) -> None:
+):
     queue.send([task()])
     delivery = one(queue)
     queue._sqs.plan["change_message_visibility"] = [error]
@@ -87,9 +85,7 @@ def test_a_failing_heartbeat_is_unavailable_and_the_lease_stays_until_its_deadli
 
 
 @pytest.mark.parametrize("how", [broken(), ("after", broken())])
-def test_an_acknowledgement_without_an_answer_is_sent_once_and_may_be_sent_again(
-    queue, how
-) -> None:
+def test_an_acknowledgement_without_an_answer_is_sent_once_and_may_be_sent_again(queue, how):
     queue.send([task()])
     delivery = one(queue)
     queue._sqs.plan["delete_message"] = [how]
@@ -102,7 +98,7 @@ def test_an_acknowledgement_without_an_answer_is_sent_once_and_may_be_sent_again
     assert queue.depth().in_flight == 0
 
 
-def test_a_receive_asks_for_no_more_than_is_free_and_never_waits_over_20_s(queue) -> None:
+def test_a_receive_asks_for_no_more_than_is_free_and_never_waits_over_20_s(queue):
     queue._polls.plan["receive_message"] = [lambda _real, **asked: {}] * 3
 
     queue.receive(3, wait_s=0.2, stop=threading.Event())
@@ -112,7 +108,7 @@ def test_a_receive_asks_for_no_more_than_is_free_and_never_waits_over_20_s(queue
     assert asked == [(3, 1), (10, 20)]
 
 
-def test_a_slow_answer_is_counted_from_the_end_of_the_poll(farm, queue) -> None:
+def test_a_slow_answer_is_counted_from_the_end_of_the_poll(farm, queue):
     queue.send([task()])
     began = farm.clock.monotonic()
 
@@ -126,7 +122,7 @@ def test_a_slow_answer_is_counted_from_the_end_of_the_poll(farm, queue) -> None:
     assert one(queue).deadline == began + VISIBILITY_S
 
 
-def test_fair_share_groups_go_out_as_sqs_takes_them(queue) -> None:
+def test_fair_share_groups_go_out_as_sqs_takes_them(queue):
     queue.send([task(1, group="video-1"), task(2, group="ein Video"), task(3)])
 
     (sent,) = [c["Entries"] for name, c in queue._sqs.calls if name == "send_message_batch"]
@@ -137,7 +133,7 @@ def test_fair_share_groups_go_out_as_sqs_takes_them(queue) -> None:
     assert len(take(queue)) == 3
 
 
-def test_a_batch_that_sqs_takes_in_part_is_an_error(queue) -> None:
+def test_a_batch_that_sqs_takes_in_part_is_an_error(queue):
     def part(_real, **asked):
         return {"Successful": [], "Failed": [{"Id": "0", "Code": "Busy", "SenderFault": False}]}
 
@@ -147,7 +143,7 @@ def test_a_batch_that_sqs_takes_in_part_is_an_error(queue) -> None:
         queue.send([task(1), task(2)])
 
 
-def test_a_listing_of_letters_that_never_stop_coming_ends(farm, queue) -> None:
+def test_a_listing_of_letters_that_never_stop_coming_ends(farm, queue):
     bury_many(queue, 2)
 
     def again(real, **asked):

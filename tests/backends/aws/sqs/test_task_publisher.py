@@ -35,7 +35,7 @@ def publish(farm, **more):
     return farm.backend.task_publisher.publish(SOURCE, BOTH, **{"announced": False, **more})
 
 
-def test_a_send_that_fails_fails_the_publication_and_again_sends_what_is_missing(farm) -> None:
+def test_a_send_that_fails_fails_the_publication_and_again_sends_what_is_missing(farm):
     farm.backend.queues["720p"]._sqs.plan["send_message_batch"] = [refusal("Busy", 503)]
 
     with pytest.raises(Unavailable):
@@ -55,7 +55,7 @@ def test_a_send_that_fails_fails_the_publication_and_again_sends_what_is_missing
     ],
     ids=["before the send", "after the send", "after the send of a job that has begun"],
 )
-def test_a_kill_is_made_up_for_by_publishing_again(farm, call, begun, sent, in_the_end) -> None:
+def test_a_kill_is_made_up_for_by_publishing_again(farm, call, begun, sent, in_the_end):
     for port in (farm.backend.queues["hevc"]._sqs, farm.backend.ledger._jobs.db):
         port.plan[call] = [Killed()]
     with pytest.raises(Killed):
@@ -69,14 +69,14 @@ def test_a_kill_is_made_up_for_by_publishing_again(farm, call, begun, sent, in_t
     assert ready(farm) == in_the_end
 
 
-def test_an_announced_source_is_registered_and_nothing_is_sent(farm) -> None:
+def test_an_announced_source_is_registered_and_nothing_is_sent(farm):
     records = publish(farm, announced=True)
 
     assert [record.profile for record in records] == BOTH
     assert ready(farm) == [0, 0]
 
 
-def test_a_kill_between_reopening_and_sending_is_made_up_for(farm) -> None:
+def test_a_kill_between_reopening_and_sending_is_made_up_for(farm):
     ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
     ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
     ledger.bury(job_id(SOURCE, "hevc"), 1, "why", FailureClass.DAMAGED)
