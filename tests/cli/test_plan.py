@@ -21,39 +21,20 @@ from support.clips import make_clip
 
 pytestmark = pytest.mark.media
 
-SPLITTING = """
-name: small
-description: splits even short videos
-video: {codec: hevc, crf: 28}
-chunking: {mode: always, target_s: 0.8}
-"""
-
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return make_clip(tmp_path / "videos", name="a video.mp4", size="320x180")
 
 
-@pytest.fixture
-def splitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "recipes"
-    folder.mkdir()
-    (folder / "small.yaml").write_text(SPLITTING)
-    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
-
-
-def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq, clip):
+def test_a_plan_names_what_becomes_of_each_stream(hevcq, clip):
     ran = hevcq("profiles", "plan", clip, "--profile", "hevc")
     _media, line = hevcq("profiles", "plan", clip, "--profile", "hevc", "--json").lines
 
     assert ran.code == 0, ran.err
     assert "hevc: encode to .mp4" in ran.out
     assert "#0 video: encode hevc" in ran.out
-    assert "in one piece" not in ran.out
-    asked = hevcq("profiles", "plan", clip, "--profile", "hevc", "--verbose").out
-    assert "in one piece (too_short)" in asked
     assert (line["type"], line["action"], line["path"]) == ("plan", "encode", str(clip))
-    assert (line["chunks"], line["whole"]["reason"]) == ([], "too_short")
 
 
 def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip):
@@ -119,34 +100,7 @@ def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip):
     assert "\nhevc: encode to .mp4" in beside_nothing.out
 
 
-@pytest.mark.usefixtures("splitting")
-def test_the_chunks_of_a_video_that_is_split_are_counted_and_in_json_listed(hevcq, tmp_path):
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    keyed = make_keyed(folder / "keyed.mp4")
-
-    ran = hevcq("profiles", "plan", keyed, "-p", "small")
-    _media, line = hevcq("profiles", "plan", keyed, "-p", "small", "--json").lines
-
-    chunks = line["chunks"]
-    assert ran.code == 0, ran.err
-    assert line["whole"] is None
-    assert len(chunks) > 1
-    assert f"in {len(chunks)} chunks\n" in ran.out
-    assert sum(chunk["frames"] for chunk in chunks) == 75
-    assert sum(chunk["cost"] for chunk in chunks) == pytest.approx(1, abs=1e-4)
-    assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))
-
-
-def make_keyed(target: Path) -> Path:
-    """Make 3 s with a key frame each 0.2 s."""
-    lavfi = "testsrc2=size=160x120:rate=25:duration=3"
-    options = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "5", "-pix_fmt", "yuv420p"]
-    ffmpeg("-f", "lavfi", "-i", lavfi, *options, target)
-    return target
-
-
-def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip):
+def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
     ran = hevcq("profiles", "plan", clip, "--profile", "hls")
     _media, line = hevcq("profiles", "plan", clip, "--profile", "hls", "--json").lines
 
@@ -157,7 +111,6 @@ def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip):
     assert line["extension"] == "m3u8"
     assert [rung["name"] for rung in line["rungs"]] == ["v180", "v144"]
     assert all(0 < rung["bytes"] <= rung["most_bytes"] for rung in line["rungs"])
-    assert line["whole"]["reason"] == "too_short"
 
 
 def test_one_drawing_shows_one_search(hevcq, clip):

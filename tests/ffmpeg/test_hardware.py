@@ -16,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking import KeyFrame, KeyIndex, whole_file_reason
+from hevcq.domain.chunking import KeyFrame, KeyIndex, why_whole
 from hevcq.domain.formats import FAMILIES, quality_options
 from hevcq.domain.media.facts import Colour, LightLevel, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
@@ -295,10 +295,7 @@ def test_a_video_that_hardware_may_encode_is_not_split():
         stream_index=0, time_base="1/1", keys=(key,), end_pts=9999, frames=1000, monotonic=True
     )
 
-    found = whole_file_reason(recipe, media(video()), plan, index)
-
-    assert found is not None
-    assert found.reason == "hardware"
+    assert why_whole(recipe, media(video()), plan, index) == "hardware"
 
 
 HDR10 = {

@@ -132,13 +132,6 @@ class ChunkPlan(Frozen):
         return float(chunk.duration_ticks * self.tick)
 
 
-class WholeFile(Frozen):
-    """Encode the video in one piece, for a named reason."""
-
-    reason: str = Field(description="a stable word, e.g. `too_short`")
-    detail: str = Field(description="one sentence for people")
-
-
 def seek_s(index: KeyIndex, place: int) -> float:
     """Return the seek time in seconds at which the demuxer lands on that key frame.
 
@@ -208,21 +201,18 @@ def plan_chunks(
     index: KeyIndex,
     *,
     workers_hint: int = 0,
-) -> ChunkPlan | WholeFile:
-    """Decide the chunk plan; the same arguments give the same plan on every machine.
+) -> ChunkPlan | str:
+    """Decide the chunk plan, or return the word for why the video stays whole.
+
+    The same arguments give the same plan on every machine.
 
     `workers_hint` is the number of workers that will share the video, or 0 if unknown.
     """
-    refused = whole_file_reason(profile, info, plan, index)
-    if refused is not None:
+    if refused := why_whole(profile, info, plan, index):
         return refused
     places = choose_boundaries(profile.chunking, index, workers_hint=workers_hint)
     if len(places) < 2:
-        return WholeFile(
-            reason="too_few_key_frames",
-            detail=f"Its {len(index.keys)} key frames leave no place to cut between "
-            f"{profile.chunking.min_s:g} and {profile.chunking.max_s:g} s.",
-        )
+        return "too_few_key_frames"
     return chunks_at(profile, plan, index, places)
 
 
@@ -330,79 +320,58 @@ _UNSEEKABLE = frozenset({"avi", "asf", "rm", "flv", "ogg", "mpeg", "wtv", "dv", 
 """Demuxers that cannot seek to a key frame by its presentation time, or have no such time."""
 
 
-def whole_file_reason(
-    profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex
-) -> WholeFile | None:
-    """Return the first reason not to split the video, or None."""
+def why_whole(profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex) -> str:
+    """Return the first reason not to split the video, in a stable word for the log, or ""."""
     main = next((s for s in info.streams if s.index == index.stream_index), None)
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
-        return WholeFile(reason="no_video", detail="The packets seen are not those of the video.")
+        return "no_video"
     rows = (
         *_by_choice(profile, index),
         *_by_picture(main.codec, main.video, plan),
         *_by_packets(info, index),
     )
-    return next((WholeFile(reason=word, detail=said) for holds, word, said in rows if holds), None)
+    return next((word for holds, word in rows if holds), "")
 
 
-Row = tuple[object, str, str]
-"""Whether a video must stay whole for this reason, the stable word for it, and a sentence."""
+Row = tuple[object, str]
+"""Whether a video must stay whole for this reason, and the stable word for it."""
 
 
 def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[Row]:
     chunking, mode = profile.chunking, profile.chunking.mode
-    yield mode is ChunkMode.OFF, "mode_off", "The profile's chunking.mode is off."
-    words = "Its profile allows hardware encoders (video.encoder), and one video has one encoder."
-    yield profile.video.encoder != (SOFTWARE,), "hardware", words
+    yield mode is ChunkMode.OFF, "mode_off"
+    yield profile.video.encoder != (SOFTWARE,), "hardware"  # one video has one encoder
     if not index.keys or not index.frames:
-        yield True, "no_frames", "No frame with a time was found."
+        yield True, "no_frames"
         return
     length = float((index.end_pts - index.keys[0].pts) * index.tick)
     auto = chunking.least_video_s if mode is ChunkMode.AUTO else 0.0
-    words = f"It lasts {length:.0f} s; videos from {auto:.0f} s on are split (ten times chunking.target_s)."
-    yield length < auto, "too_short", words
-    words = f"less than two chunks of {chunking.min_s:g} s (a third of chunking.target_s)."
-    yield length < 2 * chunking.min_s, "too_short", f"It lasts {length:.0f} s, {words}"
+    yield length < max(auto, 2 * chunking.min_s), "too_short"
 
 
 def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row]:
     target = plan.video
     fields = target.deinterlace or target.field_order != "progressive"
-    words = "It is interlaced: a cut could part a pair of fields."
-    yield video.marked_interlaced or fields, "interlaced", words
-    words = "The size or aspect of its picture changes on the way."
-    yield target.fit, "size_changes", words
-    words = "Its colour tags change on the way, and a joined video has one header."
-    yield video.recoloured, "colours_change", words
-    words = f"Its codec {codec} may repeat fields, which moves the frames after them."
-    yield codec in _REPEATING, "repeated_fields", words
-    words = "Its decoder gives pictures wrong times, which are mended by counting from its start."
-    yield target.retimed, "wrong_times", words
-    words = "Its frames are put at one rate, which is counted from its start."
-    yield target.rate, "one_rate", words
+    yield video.marked_interlaced or fields, "interlaced"  # a cut could part a pair of fields
+    yield target.fit, "size_changes"
+    yield video.recoloured, "colours_change"  # a joined video has one header
+    yield codec in _REPEATING, "repeated_fields"
+    yield target.retimed, "wrong_times"  # mended by counting from the start
+    yield target.rate, "one_rate"  # which is counted from the start, too
     encoded = [
         stream
         for stream in plan.kept
         if stream.kind is StreamKind.VIDEO and stream.action is not Action.COPY
     ]
-    words = f"{len(encoded)} video streams are encoded, not one."
-    yield len(encoded) > 1, "more_videos", words
+    yield len(encoded) > 1, "more_videos"
 
 
 def _by_packets(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:
-    names = info.format_name.split(",")
-    words = f"A {names[0]} file has no presentation times or index to cut by."
-    yield _UNSEEKABLE.intersection(names), "container", words
-    words = f"{index.missing_pts} of its frames have no presentation time."
-    yield index.missing_pts, "missing_times", words
-    words = f"Reading its packets complains: {', '.join(index.notes[:1])}."
-    yield index.notes, "broken_times", words
-    words = "Its decoding times go backwards, or two frames share one time."
-    yield not index.monotonic, "broken_times", words
-    words = "It begins with frames that no key frame comes before."
-    yield not index.starts_with_key, "no_first_key", words
-    words = f"Its time base {index.time_base} is finer than the microseconds of a join."
-    yield index.tick < FINEST_TICK, "fine_time_base", words
+    yield _UNSEEKABLE.intersection(info.format_name.split(",")), "container"
+    yield index.missing_pts, "missing_times"
+    yield index.notes or not index.monotonic, "broken_times"
+    yield not index.starts_with_key, "no_first_key"
+    yield index.tick < FINEST_TICK, "fine_time_base"
 
 
 def on_grid(

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip, plan_measured
 from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Container, Profile
-from hevcq.domain.profile_sections import ChunkMode
 from hevcq.domain.quality import Aim, Comparison
 from hevcq.errors import HevcqError, MediaRefused, SourceDamaged, SourceUnreadable, UsageError
 from hevcq.library.scanning.scan import Filter, FoundFile, find
@@ -24,42 +22,22 @@ from hevcq.util.text import encodable, printable
 
 SEARCH_S = 3600.0
 """Seconds that one sample of a search may take."""
-ONE_SLOT = WholeFile(
-    reason="one_slot", detail="One encode runs at a time, so nothing is gained by a split."
-)
 
 
-def plan_one_file(
-    encoder: Encoder,
-    location: str,
-    info: MediaInfo,
-    profiles: Sequence[Profile],
-    stop: threading.Event,
-    slots_per_job: Callable[[Profile], int] = lambda _profile: 0,
-) -> list[dict[str, Any]]:
-    """Return each profile's plan for the file at `location`, probed as `info`, in its JSON form.
-
-    `slots_per_job` says how many slots may share a video, as it is set for the workers; the chunks are
-    then those that the workers will cut.
-
-    Reads the packets of the file once if any profile would encode it, and once more if another makes a
-    ladder. Raises SourceUnreadable, WorkerUnfit (no ffmpeg) or Stopped.
-    """
-    indexes: dict[tuple[float, ...], KeyIndex] = {}
-    found = []
-    for profile in profiles:
-        named = {"profile": profile.name, "revision": profile.revision}
-        plan = make_plan(profile, info)
-        if isinstance(plan, Skip | Refuse):
-            found.append({**named, **_passed_over(plan)})
-            continue
-        ladder = plan.ladder
-        grid = () if ladder is None else (ladder.segment_s, ladder.keyframe_s)
-        if grid not in indexes:
-            indexes[grid] = encoder.keyframes(location, info, stop=stop, ladder=ladder)
-        split = _split(profile, info, plan, indexes[grid], slots_per_job(profile))
-        found.append({**named, **_encoded(plan, info, split)})
-    return found
+def plan_one_file(info: MediaInfo, profile: Profile) -> dict[str, Any]:
+    """Return a profile's plan for a file that was probed as `info`, in its JSON form."""
+    named = {"profile": profile.name, "revision": profile.revision}
+    plan = make_plan(profile, info)
+    match plan:
+        case Skip():
+            why = {"reason": plan.reason.value, "detail": plan.detail}
+            return {**named, "action": "skip", **why}
+        case Refuse():
+            return {**named, "action": "refuse", "reason": plan.policy, "detail": plan.detail}
+    shown = plan.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
+    if plan.ladder is not None:
+        shown["rungs"] = [_rung(rung, info) for rung in plan.ladder.rungs]
+    return {**named, "action": "encode", **shown}
 
 
 def search_quality(
@@ -110,43 +88,6 @@ def _planned(profile: Profile, info: MediaInfo) -> EncodePlan:
     if not isinstance(plan, EncodePlan):
         raise UsageError(plan.detail, remedy="Choose another video to try it on.")
     return plan
-
-
-def _split(
-    profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex, slots: int
-) -> ChunkPlan | WholeFile:
-    if profile.chunking.mode is ChunkMode.AUTO and slots == 1:
-        return ONE_SLOT
-    return plan_chunks(profile, info, plan, index, workers_hint=slots)
-
-
-def _passed_over(plan: Skip | Refuse) -> dict[str, Any]:
-    if isinstance(plan, Skip):
-        return {"action": "skip", "reason": plan.reason.value, "detail": plan.detail}
-    return {"action": "refuse", "reason": plan.policy, "detail": plan.detail}
-
-
-def _encoded(made: EncodePlan, info: MediaInfo, split: ChunkPlan | WholeFile) -> dict[str, Any]:
-    dumped = made.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
-    if made.ladder is not None:
-        dumped["rungs"] = [_rung(rung, info) for rung in made.ladder.rungs]
-    dumped["chunks"] = _chunks(split) if isinstance(split, ChunkPlan) else []
-    whole = split.model_dump(mode="json") if isinstance(split, WholeFile) else None
-    return {"action": "encode", **dumped, "whole": whole}
-
-
-def _chunks(split: ChunkPlan) -> list[dict[str, Any]]:
-    return [
-        {
-            "index": chunk.index,
-            "start_s": round(chunk.start_s, 6),
-            "duration_s": round(split.seconds(chunk), 6),
-            "frames": chunk.frames,
-            "bytes": chunk.bytes,
-            "cost": round(chunk.cost, 6),
-        }
-        for chunk in split.chunks
-    ]
 
 
 def _rung(rung: Rung, info: MediaInfo) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.chunking import ChunkPlan, SplitPlan, WholeFile, costliest_first, plan_chunks
+from hevcq.domain.chunking import ChunkPlan, SplitPlan, costliest_first, plan_chunks
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.keys import SETS, WORK, parse_work_key, work_folder, work_key
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
@@ -97,8 +97,8 @@ def _planned(
     index = context.encoder.keyframes(location, work.info, stop=stop, ladder=ladder)
     slots = context.slots_per_job(work.recipe)
     made = plan_chunks(work.recipe, work.info, work.plan, index, workers_hint=slots)
-    if isinstance(made, WholeFile):
-        get_logger(job=job_id).info("video_whole", why=made.reason)
+    if isinstance(made, str):
+        get_logger(job=job_id).info("video_whole", why=made)
         return None
     return made
 

@@ -1,4 +1,4 @@
-"""`hevcq profiles plan`: show what files contain, and how they would be encoded and split."""
+"""`hevcq profiles plan`: show what files contain, and how they would be encoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hevcq.cli.context import AsJson, ProfileNames, QualityWanted, Verbose, cli_of, require_existing
+from hevcq.cli.context import AsJson, ProfileNames, QualityWanted, cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.compare import curve_lines
 from hevcq.cli.output import render
@@ -39,15 +39,13 @@ def plan(
     svg: Annotated[
         Path | None, typer.Option(metavar="SVG", help="Write the drawing of --search as a picture.")
     ] = None,
-    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what files contain, and how they would be encoded.
 
-    Prints the container and streams, whether each profile skips, refuses or encodes the file, what
-    happens to each stream, and the chunks; with --verbose also why it is not split. Uses the profiles
-    in ingest.profiles unless --profile names others. One bad file does not stop the rest. --search
-    is for --quality, else the profile's, else "good".
+    Prints the container and streams, whether each profile skips, refuses or encodes the file, and what
+    happens to each stream. Uses the profiles in ingest.profiles unless --profile names others. One bad
+    file does not stop the rest. --search is for --quality, else the profile's, else "good".
     """
     _check(files, search=search, others=(quality, svg))
     cli, failed = cli_of(ctx), 0
@@ -62,7 +60,7 @@ def plan(
             place, stop = str(file.absolute()), threading.Event()
             try:
                 info = app.encoder.probe(place, stop=stop)
-                plans = plan_one_file(app.encoder, place, info, picked, stop, app.slots_per_job)
+                plans = [plan_one_file(info, each) for each in picked]
             except (PermanentError, TransientError) as error:
                 if len(files) == 1:
                     raise
@@ -78,7 +76,7 @@ def plan(
             lines = [f"{file}:"] if len(files) > 1 else []
             lines += [] if info is None else _contents(info)
             for each in plans:
-                lines += _lines(each, verbose=verbose or cli.verbose)
+                lines += _lines(each)
             for line in lines:
                 render.emit(printable(line))
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
@@ -184,7 +182,7 @@ def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {count}: about {size(whole)}, at most {size(most)}"
 
 
-def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
+def _lines(found: dict[str, Any]) -> Iterator[str]:
     if found["action"] == "fail":
         yield f"  cannot be planned: {found['detail']}"
         return
@@ -201,11 +199,6 @@ def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
         yield f"  #{stream['source_index']} {stream['kind']}: {stream['action']}{made}"
     for notice in found["notices"]:
         yield f"  {notice}"
-    if verbose and found.get("whole"):
-        yield f"  in one piece ({found['whole']['reason']}): {found['whole']['detail']}"
-    chunks = found.get("chunks", [])
-    if chunks:
-        yield f"  in {len(chunks)} chunks"
 
 
 def _contents(info: MediaInfo) -> list[str]:
