@@ -9,7 +9,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.doctor import FarmCheck, check_farm
+from hevcq.usecases.farm_check import FarmCheck, check_farm
 from support.clips import WorkedClock
 from support.fakes.farm import Farm
 

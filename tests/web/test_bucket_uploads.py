@@ -17,7 +17,7 @@ from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.videos import Video, VideoStatus
 from hevcq.ports.videos import VideoFilter
 from hevcq.settings.web import WebSettings
-from hevcq.usecases.doctor import examined
+from hevcq.usecases.farm_check import examined
 from hevcq.util.signals import StopSignals
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks

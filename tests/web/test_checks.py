@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.ports.videos import AccountKind
 from hevcq.settings.web import GIB, OidcSettings, UploadSettings, WebSettings
-from hevcq.usecases.doctor import examined
+from hevcq.usecases.farm_check import examined
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role

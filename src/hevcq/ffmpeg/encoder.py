@@ -20,12 +20,11 @@ from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Aim
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
-from hevcq.ffmpeg import doctor
+from hevcq.ffmpeg import self_test
 from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Passed
 from hevcq.ffmpeg.inputs import FfmpegTools, as_decoded, as_written, reading, require_able
 from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import whole_recording
@@ -49,6 +48,7 @@ from hevcq.ffmpeg.run.runner import (
     new_output,
     run_with_progress,
 )
+from hevcq.ffmpeg.self_test import INSTALL, LET_OUT, Passed
 from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,
@@ -117,12 +117,12 @@ class FfmpegEncoder(Encoder):
         files = tuple(map(_file_of, (self._tools.ffmpeg, self._tools.ffprobe)))
         if not self._said or files != self._files:
             said = self._ask(self._tools.ffmpeg, "-version")
-            doctor.require_supported_version(said.partition("\n")[0].strip())
+            self_test.require_supported_version(said.partition("\n")[0].strip())
             self._files, self._said = files, said
         return "\n".join((*files, f"sandboxed: {self._tools.sandboxed}", self._said))
 
     def checks(self) -> Mapping[str, Callable[[], str]]:
-        return {**doctor.checks(self._tools, self._ask), "quality": self._quality_words}
+        return {**self_test.checks(self._tools, self._ask), "quality": self._quality_words}
 
     def _quality_words(self) -> str:
         try:
@@ -133,7 +133,7 @@ class FfmpegEncoder(Encoder):
             return f"{error.message} {error.remedy}"
 
     def write_test_clip(self, target: Path, profile: Profile) -> None:
-        doctor.write_test_clip(self._tools, target, profile)
+        self_test.write_test_clip(self._tools, target, profile)
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         return still(self._tools, location, width, stop)
@@ -161,7 +161,7 @@ class FfmpegEncoder(Encoder):
         if not again and self._passed.known(profile, build):
             return
         try:
-            doctor.self_test(self, profile, folder, stop)
+            self_test.self_test(self, profile, folder, stop)
         except WorkerUnfit:
             self._passed.forget(profile, build)
             raise
@@ -398,7 +398,7 @@ class FfmpegEncoder(Encoder):
     def _sure(self, gates: tuple[GateResult, ...], stop: threading.Event) -> tuple[GateResult, ...]:
         """Return the results; raise WorkerUnfit if one failed and ffmpeg itself does not work."""
         if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
-            doctor.require_working_tools(self._tools, stop)
+            self_test.require_working_tools(self._tools, stop)
         return gates
 
     @contextmanager
@@ -411,7 +411,7 @@ class FfmpegEncoder(Encoder):
         try:
             yield
         except (SourceGone, SourceUnreadable, SourceDamaged):
-            doctor.require_working_tools(self._tools, stop)
+            self_test.require_working_tools(self._tools, stop)
             raise
 
     def _help(self, encoder: str) -> str:

@@ -6,7 +6,7 @@ from hevcq.errors import ConfigError
 from hevcq.ports.videos import Accounts
 from hevcq.running.doctor import machine_checks
 from hevcq.settings.web import GIB, WebSettings
-from hevcq.usecases.doctor import Area, Check, Finding, examined
+from hevcq.usecases.farm_check import Area, Check, Finding, examined
 from hevcq.usecases.videos.manage import FARM_OPEN
 from hevcq.util.text import counted, size
 from hevcq.web.identity.accounts import Users

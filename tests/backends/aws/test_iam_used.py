@@ -17,7 +17,7 @@ from hevcq.domain.verdict import Done
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.store import Publication
-from hevcq.usecases.doctor import FarmCheck, check_farm
+from hevcq.usecases.farm_check import FarmCheck, check_farm
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again

@@ -1,5 +1,4 @@
-# What the workers themselves report (docs/metrics.md), as alarms. Those on queues are in profile_queue,
-# those on a standstill in scaling.tf.
+# What the workers themselves report (docs/metrics.md), as alarms, and a standstill. Those on queues are in profile_queue.
 
 locals {
   alarm_actions = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
@@ -113,6 +112,56 @@ resource "aws_cloudwatch_metric_alarm" "slow" {
       dimensions  = { Profile = var.profile }
       period      = 3600
       stat        = "p50"
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "waiting_and_nobody_runs" {
+  for_each = {
+    for kind, alarm in {
+      from-zero = {
+        periods     = 3, datapoints = 2, actions = aws_appautoscaling_policy.from_zero[*].arn
+        description = "Tasks of ${var.profile} wait and no worker runs: start one."
+      }
+      no-progress = {
+        periods     = 30, datapoints = 25, actions = local.alarm_actions
+        description = "Tasks of ${var.profile} have waited for 30 minutes and no worker runs: look at the service's events."
+      }
+    } : kind => alarm if kind != "from-zero" || var.autoscaling
+  }
+
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.description
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  evaluation_periods  = each.value.periods
+  datapoints_to_alarm = each.value.datapoints
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = each.value.actions
+  tags                = var.tags
+
+  metric_query {
+    id    = "stuck"
+    label = "waiting with nobody running"
+    # At zero tasks their count may be missing for good, so it is filled; that nothing is in work, which
+    # comes with the same delay as what waits, keeps a late count from starting more beside a busy fleet.
+    expression  = "IF(FILL(running, 0) < 1 AND waiting > 0 AND inwork < 1, waiting, 0)"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { waiting = local.waiting, inwork = local.in_work, running = local.running }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = metric_query.value.namespace
+        metric_name = metric_query.value.metric_name
+        dimensions  = metric_query.value.dimensions
+        period      = 60
+        stat        = "Maximum"
+      }
     }
   }
 }

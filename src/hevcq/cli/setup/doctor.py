@@ -14,7 +14,7 @@ from hevcq.cli.output import render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
 from hevcq.running.doctor import machine_checks
-from hevcq.usecases.doctor import (
+from hevcq.usecases.farm_check import (
     Area,
     Check,
     FarmCheck,

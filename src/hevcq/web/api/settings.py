@@ -10,7 +10,7 @@ from hevcq.errors import ConfigError, NoSuchVideo, UsageError
 from hevcq.remotes.notify import people
 from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.profile_files import read_profiles
-from hevcq.usecases.doctor import sync_words
+from hevcq.usecases.farm_check import sync_words
 from hevcq.usecases.history.report import DAYS, libraries_of
 from hevcq.usecases.settings.changes import users_of
 from hevcq.usecases.settings.libraries import (

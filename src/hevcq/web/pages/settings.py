@@ -16,7 +16,7 @@ from hevcq.settings.libraries import Library, Rule, SyncSettings
 from hevcq.settings.loader import problems_of
 from hevcq.settings.model import ScheduleSettings
 from hevcq.settings.profile_files import read_profiles
-from hevcq.usecases.doctor import sync_words
+from hevcq.usecases.farm_check import sync_words
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import (
     HOURS,

@@ -8,7 +8,7 @@ import pytest
 from hevcq.errors import Unavailable, UnknownProfile
 from hevcq.running.doctor import machine_checks
 from hevcq.settings.model import ScheduleSettings, Settings
-from hevcq.usecases.doctor import examined
+from hevcq.usecases.farm_check import examined
 from hevcq.util.clock import EARLIEST
 from hevcq.wiring.app import App
 from support.clips import ManualClock
