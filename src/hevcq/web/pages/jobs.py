@@ -1,5 +1,6 @@
 """The queue: every job by state, library, profile, cause and words, a page at a time; and each job's page."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -7,6 +8,7 @@ from typing import get_args
 from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -18,6 +20,7 @@ from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import Video, own_name
+from hevcq.errors import HevcqError
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.usecases.operations import status
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
@@ -33,6 +36,7 @@ from hevcq.usecases.operations.reprocess import (
 )
 from hevcq.usecases.operations.status import RETRY_HELPS, UNDER_WAY, reason_in_words
 from hevcq.usecases.proofs import proof_at
+from hevcq.util.log import get_logger
 from hevcq.util.text import counted, whole
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.board import video_of
@@ -46,7 +50,7 @@ MAX_SEARCH = 200
 MAX_HISTORY = 50
 MAX_EXAMPLES = 5
 STEP = 200
-"""Jobs that one request changes at most; the page asks for the next ones by itself."""
+"""Jobs that are changed before the page answers; the others follow without anybody waiting."""
 STATES: Mapping[str, frozenset[JobState]] = {
     "": frozenset(),
     "waiting": frozenset({JobState.QUEUED}),
@@ -153,7 +157,6 @@ async def jobs(request: Request) -> Response:
         else run_sync(_list, *given)
     )
     live = not _searches(wanted) and not asked.get("before")
-    number = whole(asked.get("n", "0")) or 0
     return page(
         request,
         "jobs.html",
@@ -169,8 +172,14 @@ async def jobs(request: Request) -> Response:
             *((each.name, each.name) for each in services.app.settings.libraries),
             (OF_UPLOADS, "uploads"),
         ],
-        notice=NOTICES.get(asked.get("notice", ""), "").format(n=number),
+        notice=_notice(asked),
     )
+
+
+def _notice(asked: Mapping[str, str]) -> str:
+    """Return what a redirect after a change says, or ""."""
+    said = NOTICES.get(asked.get("notice", ""), "").format(n=whole(asked.get("n", "0")) or 0)
+    return f"{said} The others follow." if said and asked.get("more") else said
 
 
 def _searches(wanted: JobFilter) -> bool:
@@ -276,13 +285,7 @@ def ask(request: Request) -> Response:
         count=count,
         hopeless=hopeless if action == "retry" else 0,
         examples=examples,
-        again="again" in asked,
-        asked={
-            **_fields(asked),
-            "action": action,
-            "asked_at": repr(asked_at),
-            "many": str(count),
-        },
+        asked={**_fields(asked), "action": action, "asked_at": repr(asked_at)},
         back=f"/board/jobs?{urlencode(_fields(asked))}",
     )
 
@@ -300,7 +303,6 @@ def _changeable(
 ) -> Iterator[JobRecord]:
     """Yield all jobs of a list that the action takes, but for those that changed after `asked_at`."""
     wanted, states = wanted_of(app, asked, asked_at), ACTIONS[action][0]
-    wanted = replace(wanted, before=status.place_of(asked.get("from", "")))
     found = status.changeable(app.backend.ledger, wanted, states, asked_at, app.catalog)
     return (job for job in found if action != "keep" or status.may_keep(job))
 
@@ -313,45 +315,40 @@ def _one(app: App, name: str, action: str) -> list[JobRecord]:
     return [job] if job is not None and (action != "keep" or status.may_keep(job)) else []
 
 
-def _confirmed(app: App, form: Mapping[str, str], action: str) -> list[JobRecord] | None:
-    """Return the next of the jobs that somebody was asked about; None if they are more than was said."""
-    wanted_of(app, form)  # a list that is none is refused, whatever else is wrong
+def change(request: Request, form: Mapping[str, str]) -> Response:
+    """Change one job, or all jobs of a list as it was when somebody was asked: the first ones now."""
+    app, who = services_of(request).app, operator_of(request).name
+    action, _ = _action(form)
+    one = form.get("job", "")
+    found = iter(_one(app, one, action)) if one else _asked_for(app, form, action)
+
+    def step() -> tuple[int, int]:
+        names = [job.job_id for job in islice(found, STEP)]
+        return len(names), len(_changed(app, action, names, who))
+
+    def go_on() -> None:
+        try:
+            while step()[0]:
+                pass
+        except HevcqError as error:  # the list shows what is left
+            get_logger().warning("jobs_not_changed", action=action, reason=str(error))
+
+    looked, count = step()
+    more = BackgroundTask(go_on) if looked == STEP else None
+    where = f"/board/jobs/{one}?" if one else f"/board/jobs?{urlencode(_fields(form))}&"
+    where = f"{where}notice={action if count else 'nothing'}&n={count}{'&more=1' if more else ''}"
+    return RedirectResponse(where, 303, background=more)
+
+
+def _asked_for(app: App, form: Mapping[str, str], action: str) -> Iterator[JobRecord]:
+    """Yield the jobs that somebody was asked about. Raises HTTPException 400."""
     try:
         asked_at = float(form.get("asked_at", ""))
     except ValueError:
-        return None
-    many, seen = whole(form.get("many", "")), whole(form.get("seen", "0"))
-    known = 0 <= asked_at <= app.clock.now()  # false for a nan
-    if many is None or seen is None or not known:
-        return None
-    found = list(islice(_changeable(app, form, action, asked_at), STEP + 1))
-    return None if len(found) > many - seen else found[:STEP]
-
-
-def change(request: Request, form: Mapping[str, str]) -> Response:
-    """Change one job, or step by step all jobs of a list as it was when somebody was asked."""
-    app, who = services_of(request).app, operator_of(request).name
-    action, words = _action(form)
-    one = form.get("job", "")
-    found = _one(app, one, action) if one else _confirmed(app, form, action)
-    if found is None:
-        again = urlencode({**_fields(form), "action": action, "again": "1"})
-        return RedirectResponse(f"/board/jobs/ask?{again}", 303)
-    changed = _changed(app, action, [job.job_id for job in found], who)
-    count = len(changed) + (whole(form.get("made", "0")) or 0)
-    if not one and len(found) == STEP:
-        # What was changed is newer than the question; the next step goes on after what was not.
-        still = found if action in MOVES else [j for j in found if j.job_id not in changed]
-        left = [(job.updated_at, job.job_id) for job in still]
-        fields = {**form, "made": str(count), "seen": str(int(form.get("seen", "0")) + STEP)}
-        if left:
-            fields["from"] = status.FoundJobs(last=left[-1]).cursor
-        return page(request, "jobs_step.html", asked=fields, question=words.format("jobs"))
-    where = f"/board/jobs/{one}?" if one else f"/board/jobs?{urlencode(_fields(form))}&"
-    where = f"{where}notice={action if count else 'nothing'}&n={count}"
-    if "HX-Request" in request.headers:
-        return Response(headers={"HX-Redirect": where})
-    return RedirectResponse(where, 303)
+        asked_at = math.nan
+    if not 0 <= asked_at <= app.clock.now():  # false for a nan
+        raise HTTPException(400, "Say when these jobs were asked about.")
+    return _changeable(app, form, action, asked_at)
 
 
 def _changed(app: App, action: str, names: Sequence[str], who: str) -> set[str]:
@@ -377,7 +374,6 @@ def show(request: Request) -> Response:
     letters = DeadLetterFilter([job.profile], letter=job.job_id, limit=1)
     known = job.state is JobState.DEAD and job.profile in app.backend.queues
     letter = next((each for _, each in find(app.backend.queues, letters)), None) if known else None
-    number = whole(request.query_params.get("n", "0")) or 0
     video = video_of(app, job.source.key)
     return page(
         request,
@@ -392,7 +388,7 @@ def show(request: Request) -> Response:
             for each in event_log(app).of_job(job.job_id, MAX_HISTORY)
         ],
         settled=job.state in SETTLED,
-        notice=NOTICES.get(request.query_params.get("notice", ""), "").format(n=number),
+        notice=_notice(request.query_params),
     )
 
 
