@@ -112,7 +112,7 @@ def test_no_pipe_or_giant_under_a_certificates_name_holds_a_verification_up(
         os.mkfifo(tmp_path / "pipe")
         trap.symlink_to(tmp_path / "pipe")
     monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
-    error = error_of(lambda: read_certificate(rendition, None))
+    error = error_of(lambda: read_certificate(rendition))
     assert isinstance(error, VerificationFailed if what == "giant" else UsageError), error
     assert "\n" not in str(error)
 

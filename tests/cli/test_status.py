@@ -76,23 +76,6 @@ def test_what_a_finished_rendition_lacks_of_its_source_is_reported(hevcq, farm):
     assert line["rendition"]["notices"] == list(said)
 
 
-def test_watch_looks_again_until_it_is_stopped(hevcq, monkeypatch):
-    looks = []
-
-    def wait(_clock: object, _event: object, timeout_s: float) -> bool:
-        looks.append(timeout_s)
-        if len(looks) == 3:
-            raise KeyboardInterrupt
-        return False
-
-    monkeypatch.setattr("hevcq.util.clock.SystemClock.wait", wait)
-
-    ran = hevcq("status", "--watch")
-
-    assert (ran.code, looks) == (ExitCode.INTERRUPTED, [2, 2, 2])
-    assert ran.out.count("profile  queued") == 3
-
-
 def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(hevcq, farm):
     path, _ = farm.queued("a.mp4", "hevc")
 

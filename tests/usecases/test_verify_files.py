@@ -69,8 +69,8 @@ class Pair:
         path.write_text(proof.to_json())
         return path
 
-    def found(self, named: Path | None = None) -> Certificate | None:
-        return read_certificate(self.rendition, named, self.source)
+    def found(self) -> Certificate | None:
+        return read_certificate(self.rendition, self.source)
 
 
 @pytest.fixture
@@ -97,15 +97,15 @@ def test_a_rendition_that_was_cut_short_does_not_pass_for_one_without_a_certific
     assert pair.found() is None
 
 
-def test_a_named_certificate_that_cannot_be_read_or_is_none_is_reported(pair):
-    path = pair.root / "proof.json"
-    with pytest.raises(UsageError, match=r"Cannot read the certificate .*proof\.json: No such"):
-        pair.found(path)
-    path.write_text('{"not": "one"}')
+def test_a_certificate_that_cannot_be_read_or_is_none_is_reported(pair):
+    beside = pair.rendition.with_name(f"{pair.rendition.name}.certificate.json")
+    beside.symlink_to(pair.root / "gone.json")
+    with pytest.raises(UsageError, match=r"Cannot read the certificate .*\.json: No such"):
+        pair.found()
+    beside.unlink()
+    beside.write_text('{"not": "one"}')
     with pytest.raises(VerificationFailed):
-        pair.found(path)
-    path.write_text(pair.proof.to_json())
-    assert pair.found(path) == pair.proof
+        pair.found()
 
 
 @pytest.fixture

@@ -67,9 +67,7 @@ class VerifyFilesReport:
         )
 
 
-def read_certificate(
-    rendition: Path, named: Path | None, source: Path | None = None
-) -> Certificate | None:
+def read_certificate(rendition: Path, source: Path | None = None) -> Certificate | None:
     """Return the rendition's certificate, or None where there is none in its library or beside it.
 
     It is looked for by the size of the rendition, then by that of the source: a rendition that was
@@ -77,8 +75,6 @@ def read_certificate(
 
     Raises UsageError if it cannot be read, VerificationFailed if it is not whole.
     """
-    if named is not None:
-        return _read(named)
     place, known = Path(os.path.realpath(rendition)), Certificates()
     size = _size(place) if place.is_file() else 0
     paths = [*sorted(_beside(rendition)), *known.paths_of_rendition(place, size)]

@@ -82,12 +82,6 @@ def check(
             help="With --source: profile (default: the certificate's, or hevc).",
         ),
     ] = None,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="With --source: certificate (default: in the library's .hevcq)."
-        ),
-    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -104,9 +98,9 @@ def check(
     if source is not None:
         if len(paths) != 1:
             raise UsageError("--source takes one PATH, the rendition.")
-        raise typer.Exit(_verify(cli, source, paths[0], profile, certificate, as_json=as_json))
-    if profile or certificate:
-        raise UsageError("--profile and --certificate only work with --source.")
+        raise typer.Exit(_verify(cli, source, paths[0], profile, as_json=as_json))
+    if profile:
+        raise UsageError("--profile only works with --source.")
     some = _quantity("--share", share or "1/1", quantities.share)
     bytes_s = _quantity("--limit", limit, quantities.bytes_per_second)
     with StopSignals() as signals, cli.app() as app:
@@ -182,7 +176,6 @@ def _verify(
     source: Path,
     rendition: Path,
     profile: str | None,
-    certificate: Path | None,
     *,
     as_json: bool,
 ) -> ExitCode:
@@ -190,9 +183,9 @@ def _verify(
 
     With a certificate, also compares both files' digests to it.
     """
-    require_existing([source, rendition, *([certificate] if certificate else [])])
+    require_existing([source, rendition])
     rendition = rendition_at(rendition)
-    proof = read_certificate(rendition, certificate, source)
+    proof = read_certificate(rendition, source)
     with cli.app() as app:
         picked = profile_for(app, profile, proof)
         pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)

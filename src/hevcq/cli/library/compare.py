@@ -56,7 +56,7 @@ def compare(
     require_existing([output.absolute().parent])
     if output.exists():
         raise UsageError(f"{printable(output)} exists already; name another with --output.")
-    proof = read_certificate(made, None, source)
+    proof = read_certificate(made, source)
     with cli.app() as app:
         picked = profile_for(app, profile, proof)
         pair = VerifyFilesRequest(source.absolute(), made.absolute(), picked, proof)

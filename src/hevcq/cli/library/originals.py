@@ -176,9 +176,6 @@ def undo(
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    yes: Annotated[  # noqa: ARG001 - undo asks nothing
-        bool, typer.Option("--yes", "-y", hidden=True, help="Taken as elsewhere; undo never asks.")
-    ] = True,
 ) -> None:
     """Restore replaced originals, byte for byte.
 

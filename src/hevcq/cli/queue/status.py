@@ -1,7 +1,6 @@
 """`hevcq status`: queues, jobs, progress and dead letters."""
 
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,10 +29,6 @@ from hevcq.wiring.app import App
 
 MAX_DEAD_LETTERS_CHECKED = 500
 """Dead letters checked per queue: a person waits here, and workers check all of them."""
-CLEAR = "\x1b[2J\x1b[H"
-"""Clears a terminal and moves to its top (ECMA-48: ED, CUP)."""
-
-REFRESH_S = 2.0
 DAY_S = 86_400.0
 MAX_RUNNING = 100
 """Most running jobs shown; a fleet has more than fit a screen."""
@@ -51,7 +46,6 @@ def status(
         list[str] | None,
         typer.Argument(metavar="PATH", help="Files, folders, keys or job ids to look up."),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep refreshing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show queues, progress and failed jobs.
@@ -59,25 +53,18 @@ def status(
     With PATHs, show the jobs of those sources.
     """
     with cli_of(ctx).app() as app:
-        expired = ExpiredMessages(app.backend, most=MAX_DEAD_LETTERS_CHECKED)
-        while True:
-            expired.check()
-            if watch and sys.stdout.isatty():
-                render.emit(CLEAR)
-            _show(app, names or [], as_json=as_json, watch=watch)
-            if not watch:
-                return
-            app.clock.wait(threading.Event(), REFRESH_S)
+        ExpiredMessages(app.backend, most=MAX_DEAD_LETTERS_CHECKED).check()
+        _show(app, names or [], as_json=as_json)
 
 
-def _show(app: App, names: list[str], *, as_json: bool, watch: bool) -> None:
+def _show(app: App, names: list[str], *, as_json: bool) -> None:
     if names:
         _show_jobs(app, names, as_json=as_json)
         return
     own = here(app.settings, app.condition())
     found = overview(app.backend, app.clock, own, limit=MAX_RUNNING).to_dict()
     found["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
-    if app.settings.on_aws and not watch:  # it reads each job of the day
+    if app.settings.on_aws:
         cpu_s = encoded_since(app.backend.ledger, app.clock.now() - DAY_S)
         found["cost"] = round(app.settings.prices.cost(cpu_s), 2)
     if as_json:

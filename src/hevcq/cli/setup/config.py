@@ -8,7 +8,7 @@ import typer
 from hevcq.cli.context import AsJson, DryRun, PlainCommand, Yes, cli_of, confirmed, group
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import render
-from hevcq.settings.loader import DEFAULT, leaves
+from hevcq.settings.loader import leaves
 from hevcq.settings.model import Settings
 from hevcq.usecases.notify.sender import try_receivers
 from hevcq.util.text import printable
@@ -23,10 +23,6 @@ class Engine(StrEnum):
 
     POSTGRES = "postgres"
     EMBEDDED = "embedded"
-
-
-RARE = ("aws.", "web.oidc.")
-"""Settings of these sections are shown with --all, or where one of them is set."""
 
 
 @app.callback()
@@ -72,19 +68,13 @@ def migrate(
 @app.command(cls=PlainCommand)
 def show(
     ctx: typer.Context,
-    every: Annotated[
-        bool, typer.Option("--all", help="Also those of AWS and OpenID, which few need.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show each setting, its value and where it came from."""
     loaded = cli_of(ctx).loaded()
     plain = loaded.settings.model_dump(mode="json")
     rows = []
-    used = {key.partition(".")[0] for key, origin in loaded.origins.items() if origin != DEFAULT}
     for key, field in leaves(Settings):
-        if not (every or as_json or key.partition(".")[0] in used) and key.startswith(RARE):
-            continue
         value: object = plain
         for part in key.split("."):
             value = value[part] if isinstance(value, dict) else None
