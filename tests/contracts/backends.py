@@ -16,7 +16,7 @@ import pytest
 
 from hevcq.backends.aws.clients import Clients, make_clients
 from hevcq.backends.sql.factory import SqlBackend
-from hevcq.domain.job import Source, Task
+from hevcq.domain.job import Source, Task, new_job
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec
 from hevcq.domain.profile_sections import VideoRecipe
@@ -248,7 +248,7 @@ def sql_world(folder: Path, clock: ManualClock, opened: SqlBackend) -> World:
     def register_many(wanted: Iterable[tuple[Source, str]]) -> None:
         listed = list(wanted)
         opened.database.write(
-            lambda c: [insert_job(c, source, name, clock.now()) for source, name in listed]
+            lambda c: [insert_job(c, new_job(source, name, clock.now())) for source, name in listed]
         )
 
     return World(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hevcq.domain.job import JobRecord
 from hevcq.domain.model import Frozen, MachineLoad
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Queue, TaskPublisher
@@ -46,6 +47,17 @@ class WorkerJob(Frozen):
     percent: float = 0.0
     speed: float | None = None
     chunk: int | None = None
+
+    @classmethod
+    def of(cls, record: JobRecord) -> WorkerJob:
+        part = record.subjob
+        return cls(
+            job_id=record.job_id if part is None else part.job_id,
+            profile=record.profile,
+            key=record.source.key,
+            chunk=None if part is None else part.chunk,
+            **({} if record.progress is None else record.progress.model_dump(exclude={"eta_s"})),
+        )
 
 
 class WorkerProcess(Frozen):

@@ -1,12 +1,16 @@
 """The ledger port: the state of every job, changed only by conditional transitions; beside it the
 subjobs of split jobs, the content that is known not to be worth encoding, and pauses."""
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel
 
 from hevcq.domain.job import (
     HELD,
@@ -29,6 +33,7 @@ from hevcq.domain.job import (
     job_id,
     of_attempt,
     reopened,
+    subjob_id,
 )
 from hevcq.domain.schedule import Pause
 from hevcq.domain.verdict import FailureClass
@@ -55,6 +60,38 @@ Claim = Granted | JobRecord
 """The answer to a claim: granted, or else the record that it met. A settled job: acknowledge the delivery.
 A running one: another worker holds a live lease, so retry later. A split one: make sure that the tasks
 of its subjobs were sent."""
+
+
+MODELS = ("progress", "rendition", "split", "subjob")
+"""Fields of a record that a backend keeps as JSON."""
+
+
+def kept_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a record as a row or an item holds them: models as JSON, the source's each by itself."""
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Source):
+            kept |= dict(value)
+        else:
+            kept[name] = value.model_dump_json() if isinstance(value, BaseModel) else value
+    return kept
+
+
+def kept_record(held: Mapping[str, Any]) -> JobRecord:
+    """Return the record of a row or an item that holds `kept_fields`; other names are passed over."""
+    fields = {name: held[name] for name in JobRecord.model_fields if held.get(name) is not None}
+    fields |= {name: json.loads(fields[name]) for name in MODELS if name in fields}
+    source = {name: held[name] for name in Source.model_fields}
+    return JobRecord.model_validate({**fields, "source": source})
+
+
+def part_ids(job: JobRecord | None) -> list[str]:
+    """Return the ids of the subjobs of a SPLIT job, chunks in order and the join last; else none."""
+    if job is None or job.state is not JobState.SPLIT or job.split is None:
+        return []
+    return [
+        subjob_id(job.job_id, job.split.name, each) for each in (*range(job.split.chunks), None)
+    ]
 
 
 DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})

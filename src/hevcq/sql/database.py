@@ -18,7 +18,7 @@ from hevcq.util.text import printable
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 
-VERSION = 29
+VERSION = 30
 """The number of the tables in `schema.sql` and of an engine's triggers; any change of them takes the
 next one. A database with another number is refused."""
 SCHEMA = Path(__file__).with_name("schema.sql")

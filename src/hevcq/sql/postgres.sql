@@ -85,8 +85,9 @@ BEGIN
     WHEN NEW.state = 'skipped' THEN 'job.skipped' WHEN NEW.state <> 'dead' THEN 'job.retry'
     WHEN NEW.failure_class = 'cancelled' THEN 'job.cancelled' ELSE 'job.failed' END,
     NEW.job_id, NEW.profile, convert_to(NEW.key, 'UTF8'), NEW.reason,
-    COALESCE(NEW.failure_class, ''), NEW.size, NEW.rendition_size, NEW.cpu_s,
-    NEW.target, NEW.verified);
+    COALESCE(NEW.failure_class, ''), NEW.size, json_extract(NEW.rendition, '$.size')::bigint,
+    NEW.cpu_s, json_extract(NEW.rendition, '$.target')::float8,
+    json_extract(NEW.rendition, '$.verified')::float8);
   RETURN NULL;
 END $$;
 CREATE TRIGGER event_of_job AFTER UPDATE OF state ON job FOR EACH ROW
@@ -98,7 +99,8 @@ CREATE FUNCTION tell_placement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO event (at, name, job_id, profile, source, path, root, before, after)
   VALUES (NEW.updated_at, 'video.' || NEW.state, NEW.job_id, NEW.profile, NEW.source,
-    NEW.target, NEW.root, NEW.size, (SELECT rendition_size FROM job WHERE job_id = NEW.job_id));
+    NEW.target, NEW.root, NEW.size,
+    (SELECT json_extract(rendition, '$.size')::bigint FROM job WHERE job_id = NEW.job_id));
   RETURN NULL;
 END $$;
 CREATE TRIGGER event_of_placement AFTER UPDATE OF state ON placement FOR EACH ROW

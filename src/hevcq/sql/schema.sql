@@ -39,58 +39,42 @@ CREATE TABLE dead_letter (
 CREATE INDEX dead_letter_queue ON dead_letter (queue);
 CREATE INDEX dead_letter_job   ON dead_letter (job_id);
 
--- The ledger. lease_until, created_at and the other times are wall seconds.
--- split: how a job was split, as JSON, NULL where it was not. whole: why it must not be split again.
--- parent: the job a subjob belongs to, '' for a job. chunk: its number, NULL for the join. A subjob is
--- claimed, renewed and ended by the same statements; it is in no listing and no count.
--- doubts: failures held to be their worker's, and so not counted. interruptions: attempts that ended
+-- The ledger: the fields of domain.job.JobRecord, with progress, rendition, split and subjob as JSON.
+-- Times are wall seconds. parent: the job a subjob belongs to, '' for a job. A subjob is claimed, renewed
+-- and ended by the same statements; it is in no listing and no count. interruptions: attempts that ended
 -- with the whole program (kill -9, power cut), no crash of the job. place: phase and percent at which
 -- the last one ended, if known; the same one twice is a crash.
--- notices: what the rendition does not keep of its source: sentences, as a JSON list.
--- certificate_sha256: digest of the certificate that was published last, or is about to be.
--- target, verified: the quality that was asked for and the one measured, in VMAF, if one was searched.
 CREATE TABLE job (
-  seq              INTEGER PRIMARY KEY,
-  job_id           TEXT    NOT NULL UNIQUE,
-  bucket           TEXT    NOT NULL,
-  key              TEXT    NOT NULL,
-  version          TEXT    NOT NULL,
-  size             INTEGER NOT NULL,
-  profile          TEXT    NOT NULL,
-  state            TEXT    NOT NULL,
-  fence            INTEGER NOT NULL DEFAULT 0,
-  failures         INTEGER NOT NULL DEFAULT 0,
-  crashes          INTEGER NOT NULL DEFAULT 0,
-  owner            TEXT    NOT NULL DEFAULT '',
-  lease_until      REAL    NOT NULL DEFAULT 0,
-  phase            TEXT,
-  percent          REAL,
-  speed            REAL,
-  eta_s            REAL,
-  reason           TEXT    NOT NULL DEFAULT '',
-  failure_class    TEXT,
-  rendition_key    TEXT,
-  rendition_size   INTEGER,
-  rendition_sha256 TEXT,
-  certificate_key  TEXT,
-  created_at       REAL    NOT NULL,
-  updated_at       REAL    NOT NULL,
-  started_at       REAL,
-  finished_at      REAL,
-  cpu_s            REAL,
-  split            TEXT,
-  whole            TEXT    NOT NULL DEFAULT '',
-  parent           TEXT    NOT NULL DEFAULT '',
-  part_split       TEXT,
-  chunk            INTEGER,
-  frames           INTEGER,
-  doubts           INTEGER NOT NULL DEFAULT 0,
-  interruptions    INTEGER NOT NULL DEFAULT 0,
-  place            TEXT    NOT NULL DEFAULT '',
-  notices          TEXT    NOT NULL DEFAULT '[]',
-  certificate_sha256 TEXT  NOT NULL DEFAULT '',
-  target           REAL,
-  verified         REAL
+  seq           INTEGER PRIMARY KEY,
+  job_id        TEXT    NOT NULL UNIQUE,
+  bucket        TEXT    NOT NULL,
+  key           TEXT    NOT NULL,
+  version       TEXT    NOT NULL,
+  size          INTEGER NOT NULL,
+  profile       TEXT    NOT NULL,
+  state         TEXT    NOT NULL,
+  fence         INTEGER NOT NULL DEFAULT 0,
+  failures      INTEGER NOT NULL DEFAULT 0,
+  crashes       INTEGER NOT NULL DEFAULT 0,
+  suspected_worker_faults INTEGER NOT NULL DEFAULT 0,
+  owner         TEXT    NOT NULL DEFAULT '',
+  lease_until   REAL    NOT NULL DEFAULT 0,
+  progress      TEXT,
+  reason        TEXT    NOT NULL DEFAULT '',
+  failure_class TEXT,
+  rendition     TEXT,
+  created_at    REAL    NOT NULL,
+  updated_at    REAL    NOT NULL,
+  started_at    REAL,
+  finished_at   REAL,
+  cpu_s         REAL,
+  split         TEXT,
+  subjob        TEXT,
+  do_not_split_reason TEXT NOT NULL DEFAULT '',
+  certificate_sha256  TEXT NOT NULL DEFAULT '',
+  parent        TEXT    NOT NULL DEFAULT '',
+  interruptions INTEGER NOT NULL DEFAULT 0,
+  place         TEXT    NOT NULL DEFAULT ''
 );
 CREATE INDEX job_updated ON job (updated_at);
 CREATE INDEX job_state   ON job (state, updated_at);
@@ -100,7 +84,7 @@ CREATE INDEX job_place   ON job (state, key);
 -- Counting jobs reads this index alone, and so must not meet subjobs in it.
 CREATE INDEX job_profile ON job (profile, state, updated_at, parent) WHERE parent = '';
 CREATE INDEX job_key     ON job (key);
-CREATE INDEX job_parent  ON job (parent, part_split, chunk) WHERE parent <> '';
+CREATE INDEX job_parent  ON job (parent) WHERE parent <> '';
 
 -- The number of jobs by profile and state, kept in the transaction of each change, so that a status
 -- does not read the whole table. Subjobs (those with a parent) are not counted.

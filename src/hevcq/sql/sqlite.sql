@@ -51,7 +51,8 @@ BEGIN
     WHEN NEW.state = 'skipped' THEN 'job.skipped' WHEN NEW.state <> 'dead' THEN 'job.retry'
     WHEN NEW.failure_class = 'cancelled' THEN 'job.cancelled' ELSE 'job.failed' END,
     NEW.job_id, NEW.profile, CAST(NEW.key AS BLOB), NEW.reason, IFNULL(NEW.failure_class, ''), NEW.size,
-    NEW.rendition_size, NEW.cpu_s, NEW.target, NEW.verified);
+    json_extract(NEW.rendition, '$.size'), NEW.cpu_s, json_extract(NEW.rendition, '$.target'),
+    json_extract(NEW.rendition, '$.verified'));
 END;
 
 CREATE TRIGGER event_of_placement AFTER UPDATE OF state ON placement
@@ -60,7 +61,7 @@ BEGIN
   INSERT INTO event (at, name, job_id, profile, source, path, root, before, after)
   VALUES (NEW.updated_at, 'video.' || NEW.state, NEW.job_id, NEW.profile, NEW.source,
     NEW.target, NEW.root, NEW.size, COALESCE(
-    (SELECT rendition_size FROM job WHERE job_id = NEW.job_id),
+    (SELECT json_extract(rendition, '$.size') FROM job WHERE job_id = NEW.job_id),
     (SELECT output_size FROM encode_cost WHERE job_id = NEW.job_id)));
 END;
 

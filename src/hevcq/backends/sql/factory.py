@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
 from hevcq.backends.sql import statements as sql
-from hevcq.backends.sql.ledger import SqlLedger
+from hevcq.backends.sql.ledger import SqlLedger, job_record
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher
 from hevcq.backends.sql.store import FileStore
 from hevcq.backends.sql.video_records import SqlVideoRecords
@@ -60,8 +60,7 @@ WHERE version <> :version AND ended = 0 AND seen_at > :alive_since"""
 LEAVE = "DELETE FROM worker WHERE owner = ? AND drained_by = ''"
 END = "UPDATE worker SET ended = 1, facts = ? WHERE owner = ?"
 ALL = """SELECT owner, seen_at, drained_by, ended, facts FROM worker ORDER BY machine, owner"""
-RUNNING = """SELECT owner, CASE WHEN parent = '' THEN job_id ELSE parent END, profile, key, phase,
-percent, speed, chunk FROM job WHERE state = 'running' AND lease_until > ?"""
+RUNNING = f"SELECT {sql.COLUMNS} FROM job WHERE state = 'running' AND lease_until > ?"  # noqa: S608
 DRAIN = "UPDATE worker SET drained_by = ? WHERE ? IN (machine, owner)"
 REMOVE = "DELETE FROM worker WHERE ? IN (machine, owner)"
 
@@ -105,8 +104,8 @@ class SqlMachines(Machines):
 
     def processes(self) -> list[WorkerProcess]:
         now, jobs = self._clock.now(), defaultdict[str, list[WorkerJob]](list)
-        for row in self._database.rows(RUNNING, (now,)):
-            jobs[row[0].rpartition(":")[0]].append(_job(row))  # without the slot
+        for record in map(job_record, self._database.rows(RUNNING, (now,))):
+            jobs[record.owner.rpartition(":")[0]].append(WorkerJob.of(record))  # without the slot
         processes = []
         for owner, seen_at, drained_by, ended, text in self._database.rows(ALL):
             with suppress(ValidationError):  # of another hevcq
@@ -128,19 +127,6 @@ class SqlMachines(Machines):
 
     def remove(self, name: str) -> bool:
         return self._database.change(REMOVE, (name,)) > 0
-
-
-def _job(row: tuple[Any, ...]) -> WorkerJob:
-    _owner, job_id, profile, key, phase, percent, speed, chunk = row
-    return WorkerJob(
-        job_id=job_id,
-        profile=profile,
-        key=key,
-        phase=phase or "",
-        percent=percent or 0.0,
-        speed=speed,
-        chunk=chunk,
-    )
 
 
 OBJECTS = "objects"

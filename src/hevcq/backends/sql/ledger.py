@@ -1,8 +1,7 @@
 """Implement the ledger port in SQLite: each call is one transaction."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
@@ -13,72 +12,34 @@ from hevcq.domain.job import (
     JobState,
     Phase,
     Progress,
-    RenditionRef,
     Source,
-    Split,
     SubjobOf,
-    job_id,
+    new_job,
+    new_part,
     reopened,
-    subjob_id,
 )
 from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.ledger import JobFilter, Ledger, ListOrder, Remembered
+from hevcq.ports.ledger import (
+    JobFilter,
+    Ledger,
+    ListOrder,
+    Remembered,
+    kept_fields,
+    kept_record,
+    part_ids,
+)
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
 READ_EVERY_S = 0.25
 """A read is one lookup in a table of few rows, so a worker may do it often."""
-NAMES = {"suspected_worker_faults": "doubts", "do_not_split_reason": "whole"}
-"""Columns that are not called as the fields of a record."""
 COLUMNS = sql.COLUMNS.split(", ")
-PLAIN = (
-    "job_id", "profile", "state", "fence", "failures", "crashes", "owner", "lease_until", "reason",
-    "failure_class", "created_at", "updated_at", "started_at", "finished_at", "cpu_s",
-    "certificate_sha256",
-)  # fmt: skip
-SOURCE = ("bucket", "key", "version", "size")
-PROGRESS = ("phase", "percent", "speed", "eta_s")
-RENDITION = (
-    "rendition_key", "rendition_size", "rendition_sha256", "certificate_key", "target", "verified",
-)  # fmt: skip
 
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
     """Return the record of a row selected as COLUMNS."""
-    held = dict(zip(COLUMNS, row, strict=True))
-    progress = made = part = None
-    if held["phase"] is not None:
-        progress = Progress.model_validate({name: held[name] for name in PROGRESS})
-    if held["rendition_key"] is not None:
-        key, size, sha256, certificate, target, verified = (held[name] for name in RENDITION)
-        made = RenditionRef(
-            key=key,
-            size=size,
-            sha256=sha256,
-            certificate_key=certificate,
-            certificate_sha256=held["certificate_sha256"],
-            notices=tuple(json.loads(held["notices"])),
-            target=target,
-            verified=verified,
-        )
-    if held["parent"]:
-        part = SubjobOf(
-            job_id=held["parent"],
-            split=held["part_split"],
-            chunk=held["chunk"],
-            frames=held["frames"],
-        )
-    return JobRecord(
-        source=Source.model_validate({name: held[name] for name in SOURCE}),
-        progress=progress,
-        rendition=made,
-        split=Split.model_validate_json(held["split"]) if held["split"] else None,
-        subjob=part,
-        suspected_worker_faults=held["doubts"],
-        do_not_split_reason=held["whole"],
-        **{name: held[name] for name in PLAIN},
-    )
+    return kept_record(dict(zip(COLUMNS, row, strict=True)))
 
 
 def find_job(connection: Connection, name: str) -> JobRecord | None:
@@ -87,31 +48,26 @@ def find_job(connection: Connection, name: str) -> JobRecord | None:
     return None if row is None else job_record(row)
 
 
-def insert_job(connection: Connection, source: Source, profile: str, now: float) -> bool:
-    """Insert a QUEUED job unless it exists; return whether it was inserted. `now` is Unix time."""
-    name = job_id(source, profile)
-    values = (name, source.bucket, source.key, source.version, source.size, profile, now, now)
+def insert_job(connection: Connection, job: JobRecord) -> bool:
+    """Insert the record of a new job or subjob unless there is one; return whether it was inserted."""
+    parent = "" if job.subjob is None else job.subjob.job_id
+    values = {**kept_fields(dict(job)), "parent": parent}
     return connection.execute(sql.INSERT_JOB, values).rowcount == 1
 
 
 def ensured_job(connection: Connection, source: Source, profile: str, now: float) -> JobRecord:
-    """Return the job's record, inserting it first if it is unknown."""
-    name = job_id(source, profile)
-    found = find_job(connection, name)
-    if found is None:
-        insert_job(connection, source, profile, now)
-        found = find_job(connection, name)
+    """Return the job's record, inserting it first if it is unknown. `now` is Unix time."""
+    job = new_job(source, profile, now)
+    insert_job(connection, job)
+    found = find_job(connection, job.job_id)
     assert found is not None
     return found
 
 
 def change_job(connection: Connection, job_id: str, change: Change) -> bool:
     """Make a change within the caller's transaction; return False if its conditions do not hold."""
-    columns = _columns(change.to)
-    added = [
-        f"{NAMES.get(name, name)} = {NAMES.get(name, name)} + {more}"
-        for name, more in change.add.items()
-    ]
+    columns = kept_fields(change.to)
+    added = [f"{name} = {name} + {more}" for name, more in change.add.items()]
     parts = ", ".join([*(f"{name} = :{name}" for name in columns), *added])
     states = ", ".join(f"'{state}'" for state in sorted(change.states))
     seen = "".join(f" AND {name} = :seen_{name}" for name in change.when)
@@ -123,40 +79,6 @@ def change_job(connection: Connection, job_id: str, change: Change) -> bool:
     if change.to.get("state") in {JobState.DONE, JobState.SKIPPED}:
         connection.execute(sql.DELETE_OBSOLETE_LETTERS, {"job_id": job_id})
     return True
-
-
-def _columns(to: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns that hold these fields of a record."""
-    found: dict[str, Any] = {}
-    for name, value in to.items():
-        if name == "progress":
-            found |= dict.fromkeys(PROGRESS) if value is None else value.model_dump()
-        elif name == "rendition":
-            found |= _rendition_columns(value)
-        elif isinstance(value, Split):
-            found[name] = value.model_dump_json()
-        else:
-            found[NAMES.get(name, name)] = value
-    return found
-
-
-def _rendition_columns(made: RenditionRef | None) -> dict[str, Any]:
-    if made is None:
-        return {**dict.fromkeys(RENDITION), "notices": "[]"}
-    values = (made.key, made.size, made.sha256, made.certificate_key, made.target, made.verified)
-    return {
-        **dict(zip(RENDITION, values, strict=True)),
-        "notices": json.dumps(made.notices),
-        "certificate_sha256": made.certificate_sha256,
-    }
-
-
-def subjobs(connection: Connection, job_id: str) -> list[JobRecord]:
-    """Return the subjobs of a SPLIT job, chunks in order and the join last; else an empty list."""
-    job = find_job(connection, job_id)
-    if job is None or job.state is not JobState.SPLIT or job.split is None:
-        return []
-    return [job_record(row) for row in connection.execute(sql.SUBJOBS, (job_id, job.split.name))]
 
 
 def reopen(connection: Connection, job_id: str, who: str, why: str, now: float) -> bool:
@@ -216,16 +138,8 @@ class SqlLedger(Ledger):
             if job is None or not change_job(connection, job_id, change):
                 return False
             connection.execute(sql.DELETE_SUBJOBS, (job_id,))
-            source, now = job.source, change.to["updated_at"]
-            rows = [
-                (
-                    subjob_id(job_id, part.split, part.chunk),
-                    *(source.bucket, source.key, source.version, source.size, job.profile),
-                    *(job_id, part.split, part.chunk, part.frames, now, now),
-                )
-                for part in parts
-            ]
-            connection.executemany(sql.INSERT_SUBJOB, rows)
+            for part in parts:
+                insert_job(connection, new_part(job, part, change.to["updated_at"]))
             return True
 
         return self._database.write(work)
@@ -234,7 +148,9 @@ class SqlLedger(Ledger):
         return self._dead(owner)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        return self._database.read(lambda c: subjobs(c, job_id))
+        rows = self._database.rows(sql.SUBJOBS, (job_id,))
+        found = {part.job_id: part for part in map(job_record, rows)}
+        return [found[name] for name in part_ids(self.get(job_id)) if name in found]
 
     def forget_subjobs(self, job_id: str) -> None:
         """Delete the subjobs, not durably: rows that a power cut restores are harmless."""

@@ -17,7 +17,16 @@ from typing import Any
 
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.ledger import change_job, ensured_job, find_job, insert_job, reopen
-from hevcq.domain.job import JobRecord, JobState, Move, Source, Task, TaskKind, buried_unclaimed
+from hevcq.domain.job import (
+    JobRecord,
+    JobState,
+    Move,
+    Source,
+    Task,
+    TaskKind,
+    buried_unclaimed,
+    new_job,
+)
 from hevcq.domain.profile import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
@@ -426,7 +435,7 @@ class SqlTaskPublisher(TaskPublisher):
         def work(connection: Connection) -> list[JobRecord]:
             new.clear()
             for profile in profiles:
-                if insert_job(connection, source, profile, now):
+                if insert_job(connection, new_job(source, profile, now)):
                     new.append(profile)
                     asked = self._queues[profile].asked
                     task = outgoing([Task(source=source, profile=profile, asked=asked)])

@@ -17,18 +17,14 @@ from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.sql.database import SKIP_LOCKED, Database, upsert
 
 COLUMNS = (
-    "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, owner, "
-    "lease_until, phase, percent, speed, eta_s, reason, failure_class, rendition_key, "
-    "rendition_size, rendition_sha256, certificate_key, created_at, updated_at, started_at, "
-    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames, doubts, notices, "
-    "certificate_sha256, target, verified"
+    "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, "
+    "suspected_worker_faults, owner, lease_until, progress, reason, failure_class, rendition, "
+    "created_at, updated_at, started_at, finished_at, cpu_s, split, subjob, do_not_split_reason, "
+    "certificate_sha256"
 )
 BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"
-INSERT_JOB = """INSERT INTO job
-(job_id, bucket, key, version, size, profile, state, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?) ON CONFLICT (job_id) DO NOTHING"""
-INSERT_SUBJOB = """INSERT INTO job (job_id, bucket, key, version, size, profile, state, parent, part_split,
-chunk, frames, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)"""
+INSERT_JOB = f"""INSERT INTO job ({COLUMNS}, parent)
+VALUES (:{COLUMNS.replace(", ", ", :")}, :parent) ON CONFLICT (job_id) DO NOTHING"""
 # Not if the subjob is done or under a live lease: then the message was a duplicate.
 BURY_SPLIT_JOB = """UPDATE job SET state = 'dead', reason = :reason, failure_class = :class,
 finished_at = :now, updated_at = :now
@@ -39,9 +35,7 @@ DELETE_SUBJOBS = "DELETE FROM job WHERE parent <> '' AND parent = ?"
 # A late cleanup may run after the job was requeued and split again.
 DELETE_SUBJOBS_UNLESS_SPLIT = """DELETE FROM job WHERE parent <> '' AND parent = :job_id
 AND NOT EXISTS (SELECT 1 FROM job AS whole WHERE whole.job_id = :job_id AND whole.state = 'split')"""
-# The join has no chunk number and sorts last.
-SUBJOBS = f"""SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ? AND part_split = ?
-ORDER BY chunk IS NULL, chunk"""
+SUBJOBS = f"SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ?"
 PLACE = "SELECT seq, key, size FROM job WHERE job_id = ?"
 
 # What a start that frees dead processes counts, beside the record of the job.
@@ -54,12 +48,14 @@ LEASED_BY = f"SELECT 1 FROM job WHERE {RUNNING_OF} LIMIT 1"
 MAX_INTERRUPTIONS = 200
 """Interruptions from which on each counts as a crash: a job that ends the program each time would else
 be tried for ever."""
+PERCENT = "CAST(json_extract(progress, '$.percent') AS REAL)"
+AT = f"json_extract(progress, '$.phase') || ' ' || CAST({PERCENT} AS INTEGER)"
 # Of all numbers in the assignments SQLite takes the old values.
 INTERRUPT_JOBS = f"""UPDATE job SET state = 'queued', owner = '', lease_until = 0,
 crashes = crashes + CASE WHEN interruptions >= {MAX_INTERRUPTIONS}
-OR (percent >= 1 AND place = phase || ' ' || CAST(percent AS INTEGER)) THEN 1 ELSE 0 END,
-place = CASE WHEN percent >= 1 THEN phase || ' ' || CAST(percent AS INTEGER) ELSE place END,
-interruptions = interruptions + 1, phase = NULL, failure_class = NULL, updated_at = :now,
+OR ({PERCENT} >= 1 AND place = {AT}) THEN 1 ELSE 0 END,
+place = CASE WHEN {PERCENT} >= 1 THEN {AT} ELSE place END,
+interruptions = interruptions + 1, progress = NULL, failure_class = NULL, updated_at = :now,
 reason = 'Interrupted: hevcq or the machine ended while this ran.' WHERE {RUNNING_OF}"""
 HAS_LETTER = "SELECT 1 FROM dead_letter WHERE job_id = ? LIMIT 1"
 COUNTS = "SELECT profile, state, count FROM job_count WHERE count > 0"

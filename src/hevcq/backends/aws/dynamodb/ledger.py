@@ -47,10 +47,9 @@ from hevcq.domain.job import (
     new_part,
     of_record,
     reopened,
-    subjob_id,
 )
 from hevcq.domain.schedule import Pause
-from hevcq.ports.ledger import Claim, JobFilter, Ledger, Remembered
+from hevcq.ports.ledger import Claim, JobFilter, Ledger, Remembered, part_ids
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -198,11 +197,7 @@ class DynamoLedger(Ledger):
         return self._jobs.change(job_id, change)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        job = self._jobs.get(job_id)
-        if job is None or job.state is not JobState.SPLIT or job.split is None:
-            return []
-        wanted: list[int | None] = [*range(job.split.chunks), None]
-        names = [subjob_id(job_id, job.split.name, chunk) for chunk in wanted]
+        names = part_ids(self._jobs.get(job_id))
         return self._jobs.read([{"pk": text(self._jobs.pk_of(name))} for name in names])
 
     def pauses(self) -> tuple[Pause, ...]:

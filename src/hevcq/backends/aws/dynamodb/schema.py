@@ -19,14 +19,12 @@ order of paths, not of time, so DynamoDB may split it under load.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from hevcq.domain.job import SETTLED, JobRecord, JobState, is_subjob
+from hevcq.ports.ledger import kept_fields, kept_record
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -46,13 +44,6 @@ RECORD_KEPT_S = 180 * 86_400
 PART_KEPT_S = 30 * 86_400
 """Seconds that a subjob's record is kept, longer than any message for it (at most 14 days)."""
 REMEMBERED_KEPT_S = 2 * 365 * 86_400
-
-NAMES = {
-    "suspected_worker_faults": "doubts", "do_not_split_reason": "whole", "subjob": "part",
-}  # fmt: skip
-"""Attributes that are not called as the fields of a record."""
-MODELS = ("progress", "rendition", "split", "subjob")
-"""Fields that are kept as JSON."""
 
 Item = Mapping[str, "AttributeValueTypeDef"]
 
@@ -81,6 +72,11 @@ def moved_at(job_id: str) -> str:
     Subjobs use another name than jobs, which keeps them out of the index.
     """
     return "part_moved_at" if is_subjob(job_id) else "moved_at"
+
+
+def source_key(job_id: str) -> str:
+    """Return the name of the attribute with the source's key, by the same rule."""
+    return "part_source_key" if is_subjob(job_id) else "source_key"
 
 
 def shard_of(job_id: str, state: JobState) -> str:
@@ -122,8 +118,10 @@ def attributes_of(
 
     With the state go the shard, the end of the item's time, and what held until then.
     """
-    names = {**NAMES, "updated_at": moved_at(job_id)}
-    found = {names.get(name, name): _attribute(value) for name, value in fields.items()}
+    names = {"updated_at": moved_at(job_id), "key": source_key(job_id)}
+    found = {
+        names.get(name, name): _attribute(value) for name, value in kept_fields(fields).items()
+    }
     if "state" not in fields or "updated_at" not in fields:
         return found
     state, now = fields["state"], int(fields["updated_at"])
@@ -144,18 +142,12 @@ def _attribute(value: Any) -> AttributeValueTypeDef | None:
             return {"BOOL": value}
         case int() | float():
             return number(value)
-        case BaseModel():
-            return text(value.model_dump_json())
     return text(str(value))
 
 
 def item_of(job: JobRecord, pk: str) -> dict[str, Any]:
     """Return the item of a new job or subjob under the key `pk`."""
-    fields, source = dict(job), job.source
-    del fields["source"]
-    key = "source_key" if job.subjob is None else "part_source_key"
-    place = {"pk": pk, "bucket": source.bucket, key: source.key, "version": source.version}
-    found = attributes_of(job.job_id, {**fields, **place, "size": source.size})
+    found = attributes_of(job.job_id, {**dict(job), "pk": pk})
     if job.subjob is not None:
         found[TTL] = number(int(job.updated_at) + PART_KEPT_S)
     return {name: value for name, value in found.items() if value is not None}
@@ -163,17 +155,8 @@ def item_of(job: JobRecord, pk: str) -> dict[str, Any]:
 
 def record_of(item: Item) -> JobRecord:
     held: dict[str, Any] = {name: next(iter(value.values())) for name, value in item.items()}
-    names = {name: NAMES.get(name, name) for name in JobRecord.model_fields}
-    fields = {name: held[there] for name, there in names.items() if there in held}
-    fields |= {name: json.loads(fields[name]) for name in MODELS if name in fields}
-    fields["source"] = {
-        "bucket": held["bucket"],
-        "key": held.get("source_key") or held["part_source_key"],
-        "version": held["version"],
-        "size": held["size"],
-    }
-    fields["updated_at"] = held.get("moved_at") or held["part_moved_at"]
-    return JobRecord.model_validate(fields)
+    name = held["job_id"]
+    return kept_record({**held, "key": held[source_key(name)], "updated_at": held[moved_at(name)]})
 
 
 def string(item: Item, name: str) -> str:
