@@ -12,7 +12,7 @@ from hevcq.domain.chunking import chunks_at
 from hevcq.domain.planning.encode_plan import plan_measured
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import profile
-from support.rendition import RECIPE, probed, rendition
+from support.rendition import RECIPE, probed
 
 pytestmark = pytest.mark.media
 CROP = {"video": {"crop": "auto"}}
@@ -38,13 +38,15 @@ def boxed(folder: Path, *, bars: str = "pad=320:240:0:30", extra: tuple[str, ...
         ("pad=320:240:0:30,noise=alls=6", (320, 180)),  # as coding leaves it
     ],
 )
-def test_steady_bars_are_cropped_and_every_gate_passes(tmp_path, bars, size):
-    clip = boxed(tmp_path, bars=bars)
+def test_steady_bars_are_cropped(tmp_path, bars, size):
+    clip, recipe = boxed(tmp_path, bars=bars), profile(**CROP)
+    info = probed(clip)
 
-    video = rendition(clip, **CROP)[1].streams[0].video
+    measured = ENCODER.preflight(str(clip), info, recipe, stop=threading.Event())
+    _, plan = plan_measured(make_plan, recipe, (info, make_plan(recipe, info)), measured)
 
-    assert (video.width, video.height) == size
-    assert video.sample_aspect == probed(clip).streams[0].video.sample_aspect
+    assert (plan.video.width, plan.video.height) == size
+    assert plan.video.sample_aspect == info.streams[0].video.sample_aspect
 
 
 @pytest.mark.parametrize(

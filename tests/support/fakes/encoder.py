@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from hevcq.domain.certificate import OF_SETS, Gate, GateResult, Outcome
@@ -118,6 +119,7 @@ def plain_plan(
     )
 
 
+@cache
 def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIndex:
     """Return the index of a video with a key frame every so often, in ticks of 1/1000 s."""
     step = 1000 // rate

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hevcq.domain.events import JobEvent
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
-from hevcq.domain.keys import rendition_key
+from hevcq.domain.keys import rendition_key, work_folder
 from hevcq.domain.profile import Container, Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import DeadLetter, Delivery
@@ -225,6 +225,19 @@ class Farm:
     def letters(self) -> list[DeadLetter]:
         """Return the dead letters."""
         return list(self.queue.dead_letters())
+
+    def kept(self, source: Source) -> list[str]:
+        """Return the keys of what is kept for a split job."""
+        folder = work_folder(job_id(source, self.profile.name), self.profile.name)
+        return [found.key for found in self.store.list(folder)]
+
+    def quiet(self) -> bool:
+        """Whether no message waits or is held."""
+        depth = self.queue.depth()
+        return depth.ready + depth.in_flight + depth.delayed == 0
+
+    def renditions(self) -> list[str]:
+        return [o.key for o in self.store.list("DONE/") if not o.key.endswith(".json")]
 
     def key(self, source: Source) -> str:
         """Return where the rendition goes."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hevcq.backends.sql.factory import open_sql
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
-from hevcq.domain.keys import key_for_path, work_folder
+from hevcq.domain.keys import key_for_path
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ports.queue import Delivery
 from hevcq.settings.model import Settings
@@ -63,19 +63,6 @@ class VideoFarm(Farm):
             chunk=chunk,
             split=split.name,
         )
-
-    def kept(self, source: Source) -> list[str]:
-        """Return the keys of what is kept for a split job."""
-        folder = work_folder(job_id(source, self.profile.name), self.profile.name)
-        return [found.key for found in self.store.list(folder)]
-
-    def quiet(self) -> bool:
-        """Whether no message waits or is held."""
-        depth = self.queue.depth()
-        return depth.ready + depth.in_flight + depth.delayed == 0
-
-    def renditions(self) -> list[str]:
-        return [o.key for o in self.store.list("DONE/") if not o.key.endswith(".json")]
 
 
 class EmbeddedVideoFarm(VideoFarm):

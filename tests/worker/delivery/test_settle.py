@@ -1,17 +1,13 @@
-"""What comes of a delivery: one end, one letter, its progress, and that a cancel stops it.
-
-Every call of every port fails once: its request is lost, or its effect happened and its reply is.
-"""
+"""What comes of a delivery: one end, one letter, its progress, and that a cancel stops it."""
 
 from unittest.mock import Mock
 
 import pytest
 
-from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.events import EventName
-from hevcq.domain.job import JobState, Phase, Source, Task, job_id
+from hevcq.domain.job import JobState, Phase, Task, job_id
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn, Skipped
-from hevcq.errors import EncoderFailed, SourceDamaged, StaleFence, Stopped, Unavailable
+from hevcq.errors import SourceDamaged, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.usecases.operations.reprocess import JobResult, cancel
 from hevcq.worker.delivery.claim import (
@@ -23,8 +19,6 @@ from hevcq.worker.delivery.claim import (
 )
 from hevcq.worker.delivery.job import Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
-from support.fakes.backend import Outage
-from support.fakes.encoder import passed
 from support.fakes.farm import Farm
 from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
@@ -261,84 +255,6 @@ def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelle
     assert results == [JobResult.CANCELLED] * 2
     left(farm, split)
     left(farm, waiting)
-
-
-CALLS = {
-    "ledger": "claim progress recall remember complete skip fail interrupt bury get",
-    "store": "check fetch stat put publish free_bytes",
-    "queue": "ack release bury",
-}
-CASES = [
-    (port, call, side)
-    for port, calls in CALLS.items()
-    for call in calls.split()
-    for side in ("before", "after")
-]
-
-
-WHOLE = {"fetch", "publish"}
-"""Calls that move a whole file: their adapters repeat parts of them, the handler does not, so that
-each that fails is a counted failure, of which a job has two to spare."""
-
-
-LIVES = ("plain", "not smaller", "transient", "poison", "stopped")
-
-
-ENDS = {"not smaller": JobState.SKIPPED, "poison": JobState.DEAD}
-
-
-def _submitted(farm: Farm, life: str) -> Source:
-    if life == "not smaller":
-        farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
-    if life == "transient":
-        farm.encoder.errors["encode"] = [EncoderFailed("once")]
-    if life == "poison":
-        farm.encoder.errors["preflight"] = [SourceDamaged("holes")] * 9
-    if life == "stopped":
-        farm.encoder.errors["encode"] = [Stopped()]
-    return farm.submit()
-
-
-@pytest.mark.repeats
-@pytest.mark.parametrize("life", LIVES)
-@pytest.mark.parametrize(("port", "call", "side"), CASES)
-@pytest.mark.parametrize("times", [1, 4])
-def test_no_lost_request_or_reply_loses_or_doubles_a_job(tmp_path, port, call, side, life, times):
-    farm = Farm(tmp_path)
-    if call in WHOLE:
-        times = min(times, 1 if life == "transient" else 2)
-    source = _submitted(farm, life)
-    farm.break_port(port, side, Outage(call, times))
-
-    record = farm.until_settled(source)
-
-    assert record.state is ENDS.get(life, JobState.DONE)
-    depth = farm.queue.depth()
-    assert depth.ready + depth.in_flight + depth.delayed == 0
-    assert depth.dead == (1 if record.state is JobState.DEAD else 0)
-    visible = [o for o in farm.store.list("DONE/") if not o.key.endswith(".json")]
-    assert len(visible) == (1 if record.state is JobState.DONE else 0)
-    assert len(farm.store.published) == len(visible)
-    assert farm.scratch_files() == []
-
-
-@pytest.mark.repeats
-@pytest.mark.parametrize("call", ["complete", "skip", "fail", "interrupt", "bury", "publish"])
-def test_a_transition_whose_reply_was_lost_is_not_made_twice(tmp_path, call):
-    farm = Farm(tmp_path)
-    life = {"skip": "not smaller", "fail": "transient", "interrupt": "stopped", "bury": "poison"}
-    source = _submitted(farm, life.get(call, "plain"))
-    farm.doubt(farm.record(source).job_id)
-    outage = Outage(call, 1)
-    farm.break_port("store" if call == "publish" else "ledger", "after", outage)
-
-    handled = farm.handle()
-
-    assert outage.left == 0
-    assert handled.settled, "the effect was recognised, so the delivery is settled at once"
-    assert farm.record(source).failures == (1 if call == "fail" else 0)
-    assert [s for _, s in farm.ledger.history].count(farm.state(source)) == 1
-    assert call not in {"complete", "publish"} or farm.encoder.calls.count("encode") == 1
 
 
 @pytest.mark.parametrize("same_end", [True, False])
