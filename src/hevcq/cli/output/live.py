@@ -9,7 +9,6 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from heapq import heapreplace
 from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.output.render import (
@@ -45,8 +44,8 @@ PHASE_SHARE = {
 A search for a quality comes on top, as so many times the encode."""
 FORECAST_SHARE = 0.05
 """The share of all work as which the forecast counts beside what was measured, which at first is noise."""
-MAX_WAITING = 1000
-"""Above this many waiting videos the last one decides nothing."""
+MIN_MEASURED = 0.1
+"""Share of a video from which its own pace tells when it ends: before, it was hardly encoded."""
 
 
 @dataclass(slots=True)
@@ -97,12 +96,8 @@ class Board:
     scan_began: float = 0.0
     _work: dict[tuple[str, str], float] = field(default_factory=dict)
     _search: dict[tuple[str, str], float] = field(default_factory=dict)
-    _over: set[tuple[str, str]] = field(default_factory=set)
     _worked: float = 0.0
-    _spent_s: float = 0.0
     _started: float | None = None
-    _pace: float = 0.0
-    _slots: int = 0
 
     def apply(self, event: IngestEvent) -> None:
         key = (event.path or "", event.profile or "")
@@ -123,15 +118,12 @@ class Board:
             case EventName.UPLOAD_PROGRESS | EventName.JOB_PROGRESS:
                 self._progress(event, key)
             case EventName.JOB_DONE | EventName.JOB_SKIPPED | EventName.JOB_FAILED:
-                row = self.active.pop(key, None)
-                self._spent_s += event.at - row.since if row is not None else 0.0
-                self._over.add(key)
+                self.active.pop(key, None)
                 self.ended[event.event] += 1
                 self._worked += self._work.get(key, 0.0)
                 self.bytes_saved += max(0, event.bytes_saved or 0)
             case EventName.PLACE_FAILED:
                 self.active.pop(key, None)
-                self._over.add(key)
                 self.ended[event.event] += 1
             case EventName.JOB_RETRY:
                 self.active.pop(key, None)
@@ -179,7 +171,7 @@ class Board:
     def eta_s(self, now: float) -> float | None:
         """Return the seconds left at `now` (wall seconds): as forecast, and more and more as measured.
 
-        At least as long as the longest video needs, which others cannot share.
+        At least as long as the slowest running video needs, which others cannot share.
         """
         share, took_s = self.share(), now - self._started if self._started is not None else 0.0
         if self.forecast_s is not None:
@@ -193,27 +185,15 @@ class Board:
         return max(1.0, whole_s * (1 - share), self._tail_s(now))
 
     def _tail_s(self, now: float) -> float:
-        """Return the seconds until the last video ends, if each of them has one slot for itself.
-
-        Those that wait begin in their order, as slots become free; by the pace of all until now.
-        """
-        work = sum(self._work.get(key, 0.0) * row.share for key, row in self.active.items())
-        if self._worked + work > 0:
-            spent_s = self._spent_s + sum(now - row.since for row in self.active.values())
-            self._pace = spent_s / (self._worked + work)
-        # The further a video is, the more by its own pace.
-        ends = [
-            (1 - row.share)
-            * (now - row.since + (1 - row.share) * self._pace * self._work.get(key, 0.0))
-            for key, row in self.active.items()
-        ]
-        self._slots = max(self._slots, len(ends))
-        ends = sorted(ends + [0.0] * (self._slots - len(ends)))
-        waiting = self._work.keys() - self.active.keys() - self._over
-        if ends and len(waiting) <= MAX_WAITING:
-            for one in (self._work[key] for key in self._work if key in waiting):
-                heapreplace(ends, ends[0] + self._pace * one)
-        return max(ends, default=0.0)
+        """Return the seconds until the last running video ends, each by its own pace."""
+        return max(
+            (
+                (now - row.since) * (1 - row.share) / row.share
+                for row in self.active.values()
+                if row.share >= MIN_MEASURED
+            ),
+            default=0.0,
+        )
 
 
 BAR = 14
