@@ -13,7 +13,6 @@ from typing import Any
 from hevcq.errors import ConfigError, Conflict
 from hevcq.settings.edit import (
     CHANGED,
-    LISTS,
     LOOK_AGAIN,
     Table,
     changed,
@@ -62,7 +61,6 @@ class SettingsFile:
     def __init__(self, file: Path, data_dir: Path, clock: Clock) -> None:
         self.file, self._clock = file, clock
         self._history = data_dir / HISTORY
-        self._unfinished = _temp(self._history)
 
     def raw(self) -> dict[str, Any]:
         """Return what the file says, unchecked. Raises ConfigError."""
@@ -105,10 +103,10 @@ class SettingsFile:
         return path
 
     def changes(self) -> list[SettingsChange]:
-        """Return the changes, newest first. Raises ConfigError if the history cannot be read."""
-        if self._unfinished.exists():
-            with self.locked():
-                pass  # a kill came between a change and its record
+        """Return the changes, newest first. Raises ConfigError if the history cannot be read.
+
+        A kill may have come before the newest one was made: it is then refused to be undone.
+        """
         return self._read()[::-1]
 
     def undo(self, number: int, who: str) -> SettingsChange:
@@ -166,51 +164,28 @@ class SettingsFile:
 
         `undone` is the number of the change that it undoes. Raises ConfigError.
         """
-        known = [replace(e, undone=change.who) if e.number == undone else e for e in self._read()]
+        former = self._read()
+        known = [replace(e, undone=change.who) if e.number == undone else e for e in former]
         number = known[-1].number + 1 if known else 1
-        kept = [*known, replace(change, number=number)][-MAX_CHANGES:]
-        try:
-            temp = _staged(self._history, json.dumps([asdict(each) for each in kept]), 0o600)
-        except OSError as error:
-            raise ConfigError(
-                f"The change cannot be recorded in {self._history}: {reason_of(error)}."
-                " Nothing was saved."
-            ) from error
+        self._keep([*known, replace(change, number=number)][-MAX_CHANGES:])
         try:
             yield
-            replace_durably(temp, self._history)
-        finally:
-            temp.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(ConfigError):
+                self._keep(former)
+            raise
 
-    def _finish(self) -> None:
-        """After a kill: keep the record that was being written if its change was made, else drop it."""
-        if not self._unfinished.exists():
-            return
-        with suppress(ConfigError, IndexError):
-            if self._is_made(self._read(self._unfinished)[-1]):
-                replace_durably(self._unfinished, self._history)
-        self._unfinished.unlink(missing_ok=True)
+    def _keep(self, changes: list[SettingsChange]) -> None:
+        put_text(self._history, json.dumps([asdict(each) for each in changes]), 0o600)
 
-    def _is_made(self, change: SettingsChange) -> bool:
-        """Return whether the settings, or a profile's file, say what they say after a change."""
-        before, after = change.before, change.after
-        if change.place == PROFILE:
-            path = Path((after or before or {})["path"])
-            return bool(read_text(path) == (after or {}).get("text", ""))
-        said: Any = self.raw().get(change.place)
-        if change.place not in LISTS:
-            return bool(said == after)
-        return (after is None or after in (said or ())) and before not in (said or ())
-
-    def _read(self, file: Path | None = None) -> list[SettingsChange]:
-        file = file or self._history
-        if not file.exists():
+    def _read(self) -> list[SettingsChange]:
+        if not self._history.exists():
             return []
         try:
-            return [SettingsChange(**each) for each in json.loads(file.read_bytes())]
+            return [SettingsChange(**each) for each in json.loads(self._history.read_bytes())]
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
-                f"Cannot read the history of the settings {file}: {reason_of(error)}.",
+                f"Cannot read the history of the settings {self._history}: {reason_of(error)}.",
                 remedy="Move that file away.",
             ) from error
 
@@ -232,8 +207,6 @@ class SettingsFile:
                 f"Cannot write into {self._history.parent}: {reason_of(error)}."
             ) from error
         try:
-            self._finish()
-            self._read()  # no change is made that could not be recorded
             yield
         finally:
             os.close(descriptor)
@@ -252,33 +225,21 @@ def users_of(settings: Settings, profile: str) -> list[str]:
 
 def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:
     """Write a whole small file durably, or remove it (None). Raises ConfigError."""
+    temp = path.with_name(f".{path.name}.new")
     try:
         if text is None:
             path.unlink(missing_ok=True)
-        else:
-            replace_durably(_staged(path, text, mode), path)
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {reason_of(error)}.") from error
-
-
-def _temp(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def _staged(path: Path, text: str, mode: int) -> Path:
-    """Return a durable file with this text that a rename lets take the place of `path`."""
-    temp = _temp(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp.unlink(missing_ok=True)
-    try:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.unlink(missing_ok=True)
         descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as writing:
             writing.write(text)
         fsync_file(temp)
-    except OSError:
+        replace_durably(temp, path)
+    except OSError as error:
         temp.unlink(missing_ok=True)
-        raise
-    return temp
+        raise ConfigError(f"Cannot write {path}: {reason_of(error)}.") from error
 
 
 def _digest(text: str) -> str:
