@@ -73,8 +73,8 @@ def test_a_refusal_speaks_of_the_command_and_blames_no_settings_file(
     for words, more in (
         (f"is the parent of the library tv ({home})", [tmp_path / "media"]),
         (f"is within the library tv ({home})", [folder(home / "inner")]),
-        ("--place mirror needs --output FOLDER", [tmp_path, "--place", "mirror"]),
-        ("--output only works with --place mirror", [tmp_path, "--output", tmp_path / "out"]),
+        ("needs `output`", [tmp_path, "--place", "mirror"]),
+        ("with it only", [tmp_path, "--output", tmp_path / "out"]),
     ):
         ran = hevcq("libraries", "add", *more)
         assert (ran.code, words in ran.err) == (ExitCode.USAGE, True), ran.err

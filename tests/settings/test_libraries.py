@@ -43,7 +43,7 @@ def test_quantities_are_read_as_numbers_and_rules_name_their_profiles(tmp_path):
         (TV + 'plase = "beside"', r"libraries no\. 1: plase is unknown; did you mean 'place'\?"),
         (TV + 'place = "besid"', r"libraries no\. 1: place must be one of .*, got 'besid'"),
         (TV + TV.replace("tv", "TV"), "two libraries named 'TV'"),
-        (TV + TV.replace('"tv"', '"x"', 1).replace('"tv"', '"tv/a"'), "one is within the other"),
+        (TV + TV.replace('"tv"', '"x"', 1).replace('"tv"', '"tv/a"'), "is within the library tv"),
         ('[[libraries]]\npath = "tv"', r"libraries no\. 1: name is missing"),
         (TV.replace('"tv"', '"../tv"', 1), "name must be letters, digits"),
         (TV + 'place = "mirror"', "needs `output`"),

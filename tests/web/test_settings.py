@@ -317,7 +317,9 @@ def test_a_program_keeps_sync_accounts_as_the_page_does(operator, opened, accoun
     assert [each.status_code for each in (kept, *odd)] == [200, 422, 422]
     assert opened.settings.sync[0].password() == PASSWORD
     assert listed == again.json()
-    assert (listed["password_set"], listed["schedule"]) == (True, ["22:00-06:00"])
+    assert (bool(listed["password_file"]), listed["schedule"]) == (True, ["22:00-06:00"])
+    sent_back = {key: value for key, value in listed.items() if key != "name"}
+    assert operator.put(at, json=sent_back).json() == listed
     assert PASSWORD not in made.text + again.text
     assert operator.post(f"{at}/test").json() == {
         "works": "copies, 0 files at the top of its folders"

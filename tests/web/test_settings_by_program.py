@@ -45,7 +45,8 @@ def test_hours_are_set_and_the_change_is_undone(nas, config):
     before = config.read_text()
     night = {"windows": ["22:00-07:00"], "timezone": "Europe/Berlin"}
 
-    assert nas.put(f"{API}/hours", json=night).json() == {**night, "at_end": "border"}
+    said = nas.put(f"{API}/hours", json=night).json()
+    assert said == {**night, "at_end": "border", "gate_command": "/usr/bin/true"}
     assert 'gate_command = "/usr/bin/true"' in config.read_text()
     (change,) = nas.get(f"{API}/changes").json()
     undone = nas.post(f"{API}/changes/{change['number']}/undo").json()
@@ -53,6 +54,7 @@ def test_hours_are_set_and_the_change_is_undone(nas, config):
     assert config.read_text() == before
     assert [each["undone"] for each in undone] == ["", undone[0]["who"]]
     assert nas.post(f"{API}/changes/{change['number']}/undo").status_code == 409
+    assert nas.put(f"{API}/hours", json=said).json() == said, "an answer can be sent back"
 
 
 def test_people_programs_and_media_servers_are_added_tested_and_removed(nas, config, taker):

@@ -131,21 +131,29 @@ class Library(Frozen):
         return tuple(dict.fromkeys(named))
 
 
+def overlap(folder: Path, known: Sequence[Library]) -> str:
+    """Return why a folder cannot be a library beside these, or ""."""
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are kept
+    for each in known:
+        if each.path == folder:
+            return f"{printable(folder)} is the library {each.name} already."
+        if folder.is_relative_to(each.path) or each.path.is_relative_to(folder):
+            where = "within" if folder.is_relative_to(each.path) else "the parent of"
+            return (
+                f"{printable(folder)} is {where} the library {each.name} ({printable(each.path)})."
+                " Libraries must be separate folders."
+            )
+    return ""
+
+
 def refuse_conflicts(libraries: Sequence[Library]) -> None:
     """Raise ValueError if two libraries share a name, or a folder is within another's."""
     for number, one in enumerate(libraries):
-        for other in libraries[:number]:
-            if one.name.casefold() == other.name.casefold():
-                raise ValueError(f"holds two libraries named {one.name!r}; rename one")
-            if one.path == other.path:
-                raise ValueError(
-                    f"holds {other.name!r} and {one.name!r} for the same folder ({one.path}); keep one"
-                )
-            if one.path.is_relative_to(other.path) or other.path.is_relative_to(one.path):
-                raise ValueError(
-                    f"holds {other.name!r} ({other.path}) and {one.name!r} ({one.path}), of which one"
-                    " is within the other; keep one, or name separate folders"
-                )
+        others = libraries[:number]
+        if one.name.casefold() in {each.name.casefold() for each in others}:
+            raise ValueError(f"holds two libraries named {one.name!r}; rename one")
+        if words := overlap(one.path, others):
+            raise ValueError(f"cannot all be there: {words.rstrip('.')}")
 
 
 def library_of(libraries: Sequence[Library], path: Path) -> Library | None:

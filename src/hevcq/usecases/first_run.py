@@ -17,12 +17,11 @@ from typing import Any
 from hevcq.domain.profile import Profile
 from hevcq.domain.schedule import Schedule
 from hevcq.errors import StorageError, UsageError
-from hevcq.settings.libraries import KEEP_DAYS, Library
+from hevcq.settings.libraries import KEEP_DAYS, Library, overlap
 from hevcq.usecases.settings.changes import SettingsFile, put_text
 from hevcq.usecases.settings.libraries import (
     free_name,
     library_problems,
-    overlap,
     require_valid,
     save_library,
 )

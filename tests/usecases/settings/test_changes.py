@@ -222,7 +222,7 @@ def test_no_change_is_made_without_its_record_whenever_a_kill_comes(file):
             count = len(file.changes())
             killed(act, renames)
             assert (file.raw(), len(file.changes())) == (before, count + renames)
-        with pytest.raises((Conflict, ConfigError), match="changed meanwhile|two libraries"):
+        with pytest.raises((Conflict, ConfigError), match=r"changed meanwhile|two libraries"):
             file.undo(file.changes()[0].number, "olga")
     assert len(file.changes()) == 3
 

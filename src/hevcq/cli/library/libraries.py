@@ -1,6 +1,5 @@
 """`hevcq libraries`: the media folders of the settings: list them, add one, see what was saved."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,12 +9,11 @@ from hevcq.cli.context import AsJson, PlainCommand, ProfileNames, cli_of, curren
 from hevcq.cli.library.stats import stats
 from hevcq.cli.output import render
 from hevcq.errors import UsageError
-from hevcq.settings.libraries import Library
 from hevcq.settings.loader import own_file
 from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.usecases.context import count_videos, folder_state, watching
 from hevcq.usecases.settings.changes import SettingsFile
-from hevcq.usecases.settings.libraries import free_name, overlap, save_library
+from hevcq.usecases.settings.libraries import free_name, save_library
 from hevcq.util.clock import SystemClock
 from hevcq.util.text import counted, printable, size
 
@@ -72,7 +70,6 @@ def add(
     if not folder.is_dir():
         raise UsageError(f"No such folder: {printable(path)}.")
     settings = cli.loaded().settings
-    _refuse(folder, place, output, settings.libraries)
     file = SettingsFile(own_file(cli.config), settings.data_dir, SystemClock())
     values: dict[str, object] = {
         "name": name or free_name(folder, settings.libraries),
@@ -106,16 +103,6 @@ def add(
     if state.problem:
         cli.warn(state.problem)
     cli.echo(f"See what would be done: hevcq ingest {_quoted(library.name)} --dry-run")
-
-
-def _refuse(folder: Path, place: str, output: Path | None, known: Sequence[Library]) -> None:
-    """Raise UsageError, in the words of the command, for what the settings would refuse."""
-    if place == "mirror" and output is None:
-        raise UsageError("--place mirror needs --output FOLDER, where the renditions go.")
-    if place != "mirror" and output is not None:
-        raise UsageError("--output only works with --place mirror.")
-    if words := overlap(folder, known):
-        raise UsageError(words)
 
 
 def _quoted(name: str) -> str:

@@ -1,6 +1,5 @@
 """Change the settings file: libraries, sync accounts, receivers, and a week's hours as grid and windows."""
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
@@ -10,7 +9,7 @@ from hevcq.domain.profile import Container, Profile
 from hevcq.domain.schedule import DAYS, Schedule
 from hevcq.errors import Conflict, HevcqError, UsageError
 from hevcq.settings.edit import CHANGED, LOOK_AGAIN, Table
-from hevcq.settings.libraries import Library, SyncSettings
+from hevcq.settings.libraries import Library, SyncSettings, overlap
 from hevcq.settings.loader import problems_of
 from hevcq.settings.model import ScheduleSettings
 from hevcq.settings.web import MediaServerSettings, NotifySettings, WebhookSettings
@@ -84,20 +83,20 @@ def save_library(
     `values` are the keys as they are in the file. `known` is the digest of the file that the person saw.
     Raises UsageError for wrong values, Conflict if the file was changed meanwhile, ConfigError.
     """
-    before = _seen(file, KEY, former, known)
     require_valid(library_problems(file, values, profiles, former))
-    name = values["name"]
-    what = f"Change library {name}" if former else f"Add library {name}"
-    file.change(file.new(who, what, KEY, before, values), known)
-    return next(each for each in file.settings().libraries if each.name == name)
+    _put(file, KEY, values, who, former, known)
+    return next(each for each in file.settings().libraries if each.name == values["name"])
 
 
-def _seen(file: SettingsFile, key: str, former: str, known: str | None) -> Table | None:
-    """Return the table that is to be changed; None for a new one. Raises Conflict if the file changed."""
+def _put(
+    file: SettingsFile, key: str, values: Table, who: str, former: str, known: str | None
+) -> None:
+    """Add a table to a list of the settings, or put it in the place of the one named `former`."""
     before = find_named(file, key, former) if former else None
-    if (known is not None and known != file.digest()) or (former and before is None):
+    if former and before is None:
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-    return before
+    what = f"{'Change' if former else 'Add'} {CALLED[key]} {values['name']}"
+    file.change(file.new(who, what, key, before, values), known)
 
 
 def require_valid(problems: Mapping[str, str], kind: str = KEY) -> None:
@@ -154,16 +153,14 @@ def save_sync(
 
     A new password goes to a file of its own, which the settings name.
     """
-    before = _seen(file, SYNC, former, known)
     require_valid(sync_problems(file, values, password, former), SYNC)
     kept, secret = dict(values), file.keep_secret(password) if password else None
     if secret is not None:
         kept["password_file"] = str(secret)
     elif not values.get("user"):
         kept.pop("password_file", None)
-    what = f"{'Change' if former else 'Add'} sync account {values['name']}"
     try:
-        file.change(file.new(who, what, SYNC, before, kept), known)
+        _put(file, SYNC, kept, who, former, known)
     except HevcqError:
         if secret is not None:
             secret.unlink(missing_ok=True)
@@ -210,21 +207,6 @@ def remove_receiver(
     """Remove a receiver. Raises Conflict if the file was changed meanwhile, ConfigError."""
     what = f"Remove receiver {table.get('name') or RECEIVERS[kind][1]}"
     file.change(file.new(who, what, kind, table, None), known)
-
-
-def overlap(folder: Path, known: Sequence[Library]) -> str:
-    """Return why a folder cannot be a library beside these, or ""."""
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are kept
-    for each in known:
-        if each.path == folder:
-            return f"{printable(folder)} is the library {each.name} already."
-        if folder.is_relative_to(each.path) or each.path.is_relative_to(folder):
-            where = "within" if folder.is_relative_to(each.path) else "the parent of"
-            return (
-                f"{printable(folder)} is {where} the library {each.name} ({printable(each.path)})."
-                " Libraries must be separate folders."
-            )
-    return ""
 
 
 def free_name(folder: Path, known: Sequence[Library]) -> str:

@@ -303,33 +303,10 @@ class LibraryOut(Told):
     saved: int = Field(validation_alias=AliasPath("line", "saved"))
 
 
-class SyncOut(Told):
-    """A sync account as the settings have it; of its password only whether there is one. `limit` is in bytes/s."""
-
-    name: str
-    url: str
-    user: str
-    password_set: Annotated[bool, BeforeValidator(bool)] = Field(validation_alias="password_file")
-    folders: list[str]
-    target: AsText
-    mode: str
-    settle: float
-    limit: int
-    schedule: list[str]
-
-
 class TestOut(BaseModel):
     """What the server of a sync account allows, or what a receiver took, in words."""
 
     works: str
-
-
-class HoursOut(Told):
-    """When this machine may work: windows of the week (none: always), and what a window's end does."""
-
-    windows: list[str]
-    timezone: str
-    at_end: str
 
 
 class ReceiverOut(BaseModel):

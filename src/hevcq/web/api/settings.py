@@ -1,6 +1,6 @@
 """The settings by the API, for operators, as in the page: what is changed is checked, kept and undone alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,7 @@ from fastapi import Body
 from hevcq.errors import ConfigError, NoSuchVideo, UsageError
 from hevcq.remotes.notify import people
 from hevcq.settings.libraries import SyncSettings
+from hevcq.settings.model import ScheduleSettings
 from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.farm_check import sync_words
 from hevcq.usecases.history.report import DAYS, libraries_of
@@ -42,10 +43,10 @@ router = new_router()
 Table = Annotated[dict[str, Any], Body()]
 Kind = Literal["notify", "webhook", "media_server"]
 
-BY_FILE = frozenset({"password_file", "ca_file"})
+SYNC_BY_FILE = frozenset({"password_file", "ca_file"})
 """Keys of `[[sync]]` that nobody sends: whoever operates lets no file of their choice be read."""
-PROGRAM = "gate_command"
-"""The key of `[schedule]` that nobody sends: whoever operates runs no program of their choice here."""
+HOURS_BY_FILE = frozenset({"gate_command"})
+"""Keys of `[schedule]` that nobody sends: whoever operates runs no program of their choice here."""
 
 
 @router.get("/libraries")
@@ -108,14 +109,13 @@ def _sent() -> Iterator[None]:
 
 
 @router.get("/sync")
-def list_sync(call: Operates) -> list[models.SyncOut]:
-    """List the sync accounts of the settings."""
-    found = call.app.settings_file.settings().sync
-    return [models.SyncOut.model_validate(each) for each in found]
+def list_sync(call: Operates) -> list[SyncSettings]:
+    """List the sync accounts of the settings; the file of a password is named, and not shown."""
+    return list(call.app.settings_file.settings().sync)
 
 
 @router.put("/sync/{name}")
-def put_sync(call: Operates, name: str, wanted: Table) -> models.SyncOut:
+def put_sync(call: Operates, name: str, wanted: Table) -> SyncSettings:
     """Add a sync account, or replace it, by the keys of `[[sync]]`; other keys get their defaults.
 
     `password` is written to a file of its own and never shown; without it the one that is there stays.
@@ -124,12 +124,21 @@ def put_sync(call: Operates, name: str, wanted: Table) -> models.SyncOut:
     if not isinstance(password, str) or not password.isprintable():
         raise UsageError("password must be text on one line.")
     before = find_named(file, SYNC, name) or {}
-    if own := wanted.keys() & BY_FILE:
-        raise UsageError(f"{min(own)} is set in the settings file only; send password instead.")
-    values = {**{key: before[key] for key in BY_FILE & before.keys()}, **wanted, "name": name}
+    values = {**_by_file(before, wanted, SYNC_BY_FILE), "name": name}
     former = name if before else ""
     save_sync(file, values, call.person.name, password=password, former=former)
-    return models.SyncOut.model_validate(_account(call, name))
+    return _account(call, name)
+
+
+def _by_file(
+    before: Mapping[str, Any], wanted: dict[str, Any], keys: frozenset[str]
+) -> dict[str, Any]:
+    """Return what was sent, with keys that only the settings file sets as they are there."""
+    for key in keys & wanted.keys():
+        if wanted[key] and wanted[key] != before.get(key):
+            raise UsageError(f"{key} is set in the settings file only.")
+    sent = {key: value for key, value in wanted.items() if key not in keys}
+    return {**{key: before[key] for key in keys & before.keys()}, **sent}
 
 
 def _account(call: Call, name: str) -> SyncSettings:
@@ -153,20 +162,16 @@ def test_sync(call: Operates, name: str) -> models.TestOut:
 
 
 @router.get("/hours")
-def show_hours(call: Operates) -> models.HoursOut:
+def show_hours(call: Operates) -> ScheduleSettings:
     """Show when this machine may work."""
-    return models.HoursOut.model_validate(call.app.settings_file.settings().schedule)
+    return call.app.settings_file.settings().schedule
 
 
 @router.put("/hours")
-def put_hours(call: Operates, wanted: Table) -> models.HoursOut:
+def put_hours(call: Operates, wanted: Table) -> ScheduleSettings:
     """Say when this machine may work, by the keys of `[schedule]`; other keys get their defaults."""
-    if PROGRAM in wanted:
-        raise UsageError(f"{PROGRAM} is set in the settings file only.")
     file = call.app.settings_file
-    before = file.raw().get(HOURS, {})
-    kept = {key: before[key] for key in (PROGRAM,) if key in before}
-    save_hours(file, {**kept, **wanted}, call.person.name)
+    save_hours(file, _by_file(file.raw().get(HOURS, {}), wanted, HOURS_BY_FILE), call.person.name)
     _adopt(call)
     return show_hours(call)
 
