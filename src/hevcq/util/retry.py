@@ -62,10 +62,23 @@ def retry_control_call(
     attempt (from 1) that raised it. Raises the error of the last attempt, or at once an error that is
     not retryable.
     """
-    for attempt in range(1, policy.attempts):
-        try:
-            return call()
-        except retryable as error:
-            on_retry(error, attempt)
-        clock.wait(threading.Event(), policy.wait_s(attempt - 1, random))
-    return call()
+    # Imported here: it takes some 50 ms, and many commands make no control call.
+    import tenacity
+
+    def noted(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, Exception):
+            on_retry(error, state.attempt_number)
+
+    def pause(seconds: float) -> None:
+        clock.wait(threading.Event(), seconds)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(retryable),
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=lambda state: policy.wait_s(state.attempt_number - 1, random),
+        sleep=pause,
+        before_sleep=noted,
+        reraise=True,
+    )
+    return retrying(call)
