@@ -18,7 +18,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,8 +41,7 @@ _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 class SparseFile:
     """The bytes of a source of `size` bytes that were fetched so far; it goes when it is closed.
 
-    Thread-safe; of two readers that miss the same block at the same time each fetches it. Nobody reads or
-    writes while it is closed: the number of its file may be another's then.
+    Nobody reads or writes while it is closed: the number of its file may be another's then.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -80,15 +79,18 @@ class SparseFile:
 
 
 @contextmanager
-def serve(file: SparseFile, fetch: Fetch, name: str) -> Iterator[str]:
-    """Serve a source inside the context as a file of this name; yield its location.
+def serve(folder: Path, size: int, fetch: Fetch, name: str) -> Iterator[str]:
+    """Serve a source of `size` bytes inside the context as a file of this name; yield its location.
+
+    What was fetched so far is in `folder`, in a file without a name.
 
     Leaving the context raises the error of a failed read, DiskFull among them: the reader has then
     seen only part of the source.
     """
+    file = SparseFile(folder, size)
     server = _Server(file, fetch, f"/{name}")
     try:
-        with server.running():
+        with closing(file), server.running():
             yield f"{PROXY_SCHEME}{server.url.removeprefix('http://')}?{server.password}"
             # Read here: errors of answers that nobody waits for after this do not matter.
             failed = server.failure

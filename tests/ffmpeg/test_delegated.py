@@ -3,7 +3,6 @@
 import shutil
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hevcq.ffmpeg.delegated import DelegatingEncoder
 from hevcq.ports.backend import Errand, Machine
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.store import Write
-from hevcq.relay import SparseFile, serve
+from hevcq.relay import serve
 from hevcq.util.clock import SystemClock
 from hevcq.util.file_io import sha256_file
 from support.clips import make_clip
@@ -122,10 +121,7 @@ def test_video_in_a_bucket_is_encoded_here(bench):
         write(start, bench.source.read_bytes()[start:end])
 
     size = bench.source.stat().st_size
-    with (
-        closing(SparseFile(bench.folder, size)) as file,
-        serve(file, fetch, "source.mp4") as location,
-    ):
+    with serve(bench.folder, size, fetch, "source.mp4") as location:
         request = replace(bench.request(bench.source, bench.folder / "made.mp4"), location=location)
         report = encoder.encode(request, on_progress=lambda _p: None, stop=threading.Event())
 

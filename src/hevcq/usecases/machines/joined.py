@@ -32,7 +32,7 @@ from hevcq.ports.encoder import (
     StopEvent,
 )
 from hevcq.ports.store import Write
-from hevcq.relay import SparseFile, serve
+from hevcq.relay import serve
 from hevcq.remotes.farm import HttpFarm
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_file
@@ -66,9 +66,6 @@ class JoinedWorker:
         self._interrupted = threading.Event()
         self._away = ""
         self._busy: set[str] = set()
-        self._sources: dict[str, SparseFile] = {}
-        self._readers: dict[str, int] = {}
-        self._lock = threading.Lock()
         self.error: HevcqError | None = None
         self._threads = [
             threading.Thread(target=self._serve, name=f"hevcq-order-{number}", daemon=True)
@@ -101,8 +98,6 @@ class JoinedWorker:
             get_logger().exception("joined_worker_broke")
             self.error = HevcqError(f"This is a bug: {type(error).__name__}: {error}")
             self._stop.set()
-        finally:
-            self._forget()
 
     def step(self) -> bool:
         """Ask for an order, and carry it out; return whether there was one.
@@ -124,54 +119,20 @@ class JoinedWorker:
             self._away = ""
             ports.echo("The farm answers again.")
         if order is None or self._stop.is_set():
-            self._forget()
             return False
         self._busy.add(order.order_id)
         try:
-            if order.work is not None and order.work.chunk is None:
-                self._forget()
-            _Carried(ports, order, self._interrupted, self._source).run()
+            _Carried(ports, order, self._interrupted).run()
         finally:
             self._busy.discard(order.order_id)
         return True
-
-    @contextmanager
-    def _source(self, work: OrderedWork, folder: Path) -> Iterator[SparseFile]:
-        """Yield what came so far of the source of a chunk: its other chunks here read it too.
-
-        It is kept, without a name in `folder`, until there is other work, or none.
-        """
-        tag = work.source_tag
-        self._forget(but=tag)
-        with self._lock:
-            if tag not in self._sources:
-                self._sources[tag], self._readers[tag] = SparseFile(folder, work.source_size), 0
-            self._readers[tag] += 1
-        try:
-            yield self._sources[tag]
-        finally:
-            with self._lock:
-                self._readers[tag] -= 1
-
-    def _forget(self, but: str = "") -> None:
-        """Free the disk of sources that nobody reads, but not of this one."""
-        with self._lock:
-            for old in [each for each in self._sources if each != but and not self._readers[each]]:
-                self._sources.pop(old).close()
 
 
 class _Carried:
     """One order, from its source to its answer."""
 
-    def __init__(
-        self,
-        ports: JoinedPorts,
-        order: Order,
-        interrupted: threading.Event,
-        source: Callable[[OrderedWork, Path], AbstractContextManager[SparseFile]],
-    ) -> None:
+    def __init__(self, ports: JoinedPorts, order: Order, interrupted: threading.Event) -> None:
         self._ports, self._order, self._interrupted = ports, order, interrupted
-        self._source = source
         self._stop, self._ended = StopEvent(), threading.Event()
         self._wanted = True
         self._progress: OrderProgress | None = None
@@ -237,7 +198,7 @@ class _Carried:
         def fetch(start: int, end: int, write: Write) -> None:
             home.read(self._order, (start, end), write, self._stop)
 
-        with self._source(work, folder) as file, serve(file, fetch, name) as location:
+        with serve(folder, work.source_size, fetch, name) as location:
             yield location
 
     def _encoded(self, work: OrderedWork, location: str, output: Path) -> MadeReport:

@@ -20,7 +20,7 @@ from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.transfer import MIB, Meter
 from hevcq.errors import DiskFull, SourceGone, Unavailable, is_full
 from hevcq.ports.store import Write
-from hevcq.relay import SparseFile, serve
+from hevcq.relay import serve
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
@@ -154,12 +154,10 @@ def serve_object(s3: S3Client, job: Download, path: Path, meter: Meter) -> Itera
         meter.check()
         fetch_span(s3, job, (start, end), put)
 
-    file = SparseFile(path.parent, job.size)
     try:
-        with serve(file, fetch, path.name) as location:
+        with serve(path.parent, job.size, fetch, path.name) as location:
             yield location
     finally:
-        file.close()
         get_logger().info("source_streamed", key=job.key, read=meter.total, size=job.size)
 
 
