@@ -8,7 +8,6 @@ from hevcq.util.host import (
     capacity,
     disk_shortage,
     memory_now,
-    slowdown,
     source_room,
     usable_cores,
     usable_memory,
@@ -48,14 +47,6 @@ def test_a_containers_quota_bounds_the_cores(tmp_path):
 @pytest.mark.parametrize("text", ["max 100000\n", "", "x y", "1 0", "900000000 100000"])
 def test_no_quota_means_every_core_of_the_affinity(tmp_path, text):
     assert usable_cores(write(tmp_path, "cpu.max", text)) == usable_cores(tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("cores", "load", "all_cores", "expected"),
-    [(2, 0.3, 2, 1.0), (2, 1.0, 2, 1.0), (2, 9.0, 2, 5.0), (2, 20.0, 32, 1.0), (0.5, 3.0, 1, 2.5)],
-)
-def test_work_takes_longer_where_others_want_the_cores_too(cores, load, all_cores, expected):
-    assert slowdown(cores, load=load, all_cores=all_cores) == pytest.approx(expected)
 
 
 def test_a_containers_limit_bounds_the_memory(tmp_path):

@@ -43,11 +43,10 @@ from hevcq.usecases.ingest.session import (
     Ingest,
     Refine,
 )
-from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, result_of
+from hevcq.usecases.ingest.track import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
-from hevcq.util.host import slowdown
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
 
@@ -123,7 +122,6 @@ class FolderIngest:
             else sum(each.max_tasks * each.cpu for each in fleets) / 1024,
             machine=None if local else min((each.cpu for each in fleets), default=1024) / 1024,
             workers=app.capacity.slots if local else sum(each.max_tasks for each in fleets),
-            busy=slowdown(app.capacity.cores) if local else 1.0,
             uploads=1 if local else UPLOADS,
             separate_keys=app.backend.announces_uploads
             and {profile.name for profile in profiles} != subscribed,
@@ -299,7 +297,7 @@ class FolderIngest:
             return
         reason = self.feed.why_not()
         for item in self.feed.drop() if reason else ():
-            self._summary.add(result_of(item, IngestOutcome.SKIPPED, f"Not queued. {reason}"))
+            self._summary.add(IngestResult(item, IngestOutcome.SKIPPED, f"Not queued. {reason}"))
 
     def stop_looking(self) -> None:
         """Look for no more new files, and forget what waits; queued jobs are still followed."""
@@ -317,7 +315,7 @@ class FolderIngest:
         self.session.enqueuer.join()
         left = self.feed.drop() if self.feed is not None and self._watch is None else ()
         for item in left:
-            self._summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))
+            self._summary.add(IngestResult(item, IngestOutcome.OPEN, NOT_QUEUED))
 
 
 def _holds_anything(folder: Path) -> bool:

@@ -73,17 +73,6 @@ def usable_cores(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> float:
     return cores
 
 
-def slowdown(cores: float, *, load: float | None = None, all_cores: int | None = None) -> float:
-    """Return how many times as long work on `cores` takes while the machine's load goes on.
-
-    It is 1 on a machine that has room. `load` is how many programs wanted a core during the last
-    minute, of which one core's worth is this program's own start.
-    """
-    wanted = load if load is not None else os.getloadavg()[0]
-    have = all_cores or os.cpu_count() or 1
-    return max(1.0, (max(0.0, wanted - 1) + min(cores, have)) / have)
-
-
 def usable_memory(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
     """Return the memory of this machine in bytes, limited by its cgroup limits."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

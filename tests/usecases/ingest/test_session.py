@@ -21,7 +21,7 @@ from hevcq.library.own_files import Certificates
 from hevcq.library.scanning.watch_folder import SettlingFiles
 from hevcq.ports.catalog import Fingerprint, Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.ingest.decide import Disposition, IngestPlan
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest
@@ -152,7 +152,7 @@ def test_whose_a_file_at_a_target_is(bench):
     ],
 )
 def test_the_exit_code_says_how_it_ended(outcome, interrupted, expected):
-    result = IngestResult(path=Path("/f/a.mp4"), profile="hevc", outcome=outcome)
+    result = IngestResult(Item(Path("/f/a.mp4"), 1, Disposition.QUEUE), outcome)
 
     assert ingest_exit_code(IngestSummary([result], interrupted=interrupted)) is expected
 

@@ -34,8 +34,8 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
 
     What was skipped is counted by reason unless `every`; of a long list only problems are named.
     """
-    top = common_folder([result.path for result in results])
-    ordered = sorted(results, key=lambda result: (str(result.path), result.profile))
+    top = common_folder([result.item.path for result in results])
+    ordered = sorted(results, key=lambda result: (str(result.item.path), _profile(result.item)))
     skipped = [result for result in ordered if result.outcome is IngestOutcome.SKIPPED]
     if not every:
         ordered = [result for result in ordered if result.outcome is not IngestOutcome.SKIPPED]
@@ -45,7 +45,7 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
     hidden = 0 if every or width is None else max(0, len(ordered) - MAX_ROWS)
     ordered = ordered[: len(ordered) - hidden]
     if ordered:
-        several = len({result.profile for result in results if result.profile}) > 1
+        several = len({_profile(each.item) for each in results if each.item.profile}) > 1
         profile = ("profile",) if several else ()
         columns = ("file", *profile, "result", "before", "after", "saved", "took", "note")
         rows = [_row(result, top, several=several) for result in ordered]
@@ -59,7 +59,7 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
 def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]:
     """Yield what renditions lack of their sources that no dry run could say, each kind once."""
     noticed = [
-        (printable(each.path.name), notice)
+        (printable(each.item.path.name), notice)
         for each in results
         for notice in each.notices
         if not notice.startswith("Quality ")  # reached, each in its own way: said when it was done
@@ -112,23 +112,27 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 
 def _row(result: IngestResult, top: Path, *, several: bool) -> tuple[str, ...]:
-    done = result.outcome is IngestOutcome.PLACED
-    share = f"{100 * result.saved / result.size:.0f} %" if result.saved else ""
-    note = without_path(printable(result.path), result.reason)
+    item = result.item
+    share = f"{100 * result.saved / item.size:.0f} %" if result.saved else ""
+    note = without_path(printable(item.path), result.reason)
     if result.outcome is IngestOutcome.EARLIER and note.startswith(("Done earlier", "Already in")):
         note = ""
-    if done and result.target is not None and result.target.parent != result.path.parent:
-        note = " ".join(part for part in (printable(result.target), note) if part)
+    if result.placed is not None and result.placed.target.parent != item.path.parent:
+        note = " ".join(part for part in (printable(result.placed.target), note) if part)
     return (
-        printable(result.path.relative_to(top)),
-        *((result.profile or "-",) if several else ()),
+        printable(item.path.relative_to(top)),
+        *((_profile(item) or "-",) if several else ()),
         WORDS[result.outcome],
-        size(result.size),
-        size(result.output_size),
+        size(item.size),
+        size(None if result.done is None else result.done.size),
         share,
         duration(result.seconds),
         note,
     )
+
+
+def _profile(item: Item) -> str:
+    return item.profile.name if item.profile else ""
 
 
 def total(summary: IngestSummary) -> str:
@@ -143,14 +147,14 @@ def space(summary: IngestSummary, now: float) -> Iterator[str]:
     `now` is in wall seconds.
     """
     if summary.added:
-        sizes = {each.path: each.size for each in summary.beside}
+        sizes = {each.item.path: each.item.size for each in summary.beside}
         yield (
             f"Space: {_took(sizes)}; with the new renditions"
             f" {size(sum(sizes.values()) + summary.added)} ({size(summary.added)} more)."
             " The originals stay until you or `hevcq shrink` replace them."
         )
     if summary.replaced:
-        sizes = {each.path: each.size for each in summary.replaced}
+        sizes = {each.item.path: each.item.size for each in summary.replaced}
         kept = sum(sizes.values())
         yield (
             f"Saved {size(summary.saved)}: {_took(sizes)}, now {size(kept - summary.saved)}."
@@ -163,7 +167,7 @@ def _took(sizes: Mapping[Path, int]) -> str:
 
 
 def _until(replaced: Sequence[IngestResult], now: float, kept: int) -> str:
-    days = [result.keep_days for result in replaced]
+    days = [result.placed.keep_days for result in replaced if result.placed]
     if max(days) <= 0:
         return f"The originals ({size(kept)}) are deleted by the next run or worker."
     look = "`hevcq undo` restores them, `hevcq originals expire --now` frees their space."
@@ -176,8 +180,6 @@ def _until(replaced: Sequence[IngestResult], now: float, kept: int) -> str:
 MAX_LISTED = 7
 """Videos that are listed one by one unless all are asked for: the largest, which decide how long it takes."""
 MAX_PROBLEMS = 4
-BUSY = 1.5
-"""How many times as long work must take beside other programs for the plan to say so."""
 VERBS: dict[Disposition, str] = {
     Disposition.QUEUE: "to encode",
     Disposition.JOIN: "queued earlier",
@@ -277,8 +279,7 @@ def plan_total(plan: IngestPlan) -> str:
     words = f"{', '.join(counts)}."
     if plan.forecast.high > 0:
         words += f" {_change(plan) or size(plan.bytes_to_process) + ' to process'};"
-        words += f" encoding will take {duration_range(plan.forecast.low, plan.forecast.high)}"
-        words += " (this machine is busy now)." if plan.busy >= BUSY else "."
+        words += f" encoding will take {duration_range(plan.forecast.low, plan.forecast.high)}."
     queued = plan.of(Disposition.QUEUE, Disposition.JOIN)
     if unknown := sum(item.info is not None and not item.info.duration_s for item in queued):
         words += f" Not counted: {counted(unknown, 'video')} of unknown length."

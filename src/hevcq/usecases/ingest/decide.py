@@ -335,14 +335,13 @@ def _fold(path: Path) -> str:
 class IngestPlan:
     """What an ingest will do: how long it will take (wall and CPU seconds), and the bytes of its renditions.
 
-    `busy` is how many times as long work takes here while other programs go on, `sampled` the number of
-    items of which samples were encoded, `failed` that of those where they could not be.
+    `sampled` is the number of items of which samples were encoded, `failed` that of those where they
+    could not be.
     """
 
     items: tuple[Item, ...]
     forecast: Range
     output: Range | None = None
-    busy: float = 1.0
     sampled: int = 0
     failed: int = 0
     cpu: Range = NOTHING
@@ -373,12 +372,10 @@ def with_forecast(
     cores: float,
     workers: int,
     machine: float | None = None,
-    busy: float = 1.0,
 ) -> IngestPlan:
     """Return the plan with forecasts for each job and for all of them.
 
-    `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all);
-    `busy` is how many times as long work takes here while other programs go on.
+    `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all).
     """
     timed: list[Item] = []
     jobs: dict[str, list[EncodeCost]] = {}
@@ -395,10 +392,9 @@ def with_forecast(
     outputs = [*finished, *(rates.size(found) for found in jobs.values())]
     return IngestPlan(
         items=tuple(timed),
-        forecast=wall(costs, whole, cores, workers, machine, busy),
+        forecast=wall(costs, whole, cores, workers, machine),
         cpu=whole,
         output=total(outputs) if outputs else None,
-        busy=busy,
         failed=rates.failed,
         sampled=sum(work in rates.estimates for found in jobs.values() for work in found),
     )

@@ -18,8 +18,8 @@ from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import (
     IngestOutcome,
+    IngestResult,
     JobTracker,
-    result_of,
 )
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -230,7 +230,7 @@ class Enqueuer:
             except queue.Empty:
                 return
             for item in group:
-                self._tracker.summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))
+                self._tracker.summary.add(IngestResult(item, IngestOutcome.OPEN, NOT_QUEUED))
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -260,7 +260,7 @@ class Enqueuer:
         except HevcqError as error:
             get_logger().info("file_not_queued", path=printable(group[0].path), reason=str(error))
             for item in group:
-                self._tracker.summary.add(result_of(item, IngestOutcome.FAILED, str(error)))
+                self._tracker.summary.add(IngestResult(item, IngestOutcome.FAILED, str(error)))
                 self._tracker.tell(EventName.JOB_FAILED, item, reason=str(error))
         with self._lock:
             self._left -= 1

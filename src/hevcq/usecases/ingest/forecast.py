@@ -325,13 +325,11 @@ def wall(
     cores: float,
     workers: int,
     machine: float | None = None,
-    busy: float = 1.0,
 ) -> Range:
     """Return the wall seconds of `jobs`, `whole` CPU seconds together, on `cores` with `workers` slots.
 
-    At best every core is always busy; at worst the longest job runs alone at the end, and everything
-    takes `busy` times as long, as other programs go on. One job uses at most the `machine` cores of
-    one machine (None: all cores), however large the fleet is.
+    At best every core is always busy; at worst the longest job runs alone at the end. One job uses at
+    most the `machine` cores of one machine (None: all cores), however large the fleet is.
     """
     if not jobs:
         return NOTHING
@@ -340,7 +338,7 @@ def wall(
     overhead = JOB_OVERHEAD_S * max(1.0, len(jobs) / workers)
     low = max(whole.low / cores, max(job.low for job in jobs) / alone)
     high = whole.high / cores + max(job.high for job in jobs) / alone * (1 - 1 / workers)
-    return Range(low + overhead, (high + overhead * 2) * max(1.0, busy))
+    return Range(low + overhead, high + overhead * 2)
 
 
 def _rate(info: MediaInfo) -> Fraction:

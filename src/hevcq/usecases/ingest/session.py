@@ -67,7 +67,7 @@ Accept = Callable[[FoundVideo, Item], Item | None]
 class Ingest:
     """One ingest. Events go to `emit`; `summary` collects the results.
 
-    `cores`, `workers`, `busy` and `machine` (the cores of one job, None: all) only serve the forecast;
+    `cores`, `workers` and `machine` (the cores of one job, None: all) only serve the forecast;
     `free_bytes` and `budget_s` are as in IngestRequest, `uploads` how many files go in at a time;
     `separate_keys` is as in `Enqueuer`.
     """
@@ -84,7 +84,6 @@ class Ingest:
     cores: float = 1.0
     machine: float | None = None
     workers: int = 1
-    busy: float = 1.0
     free_bytes: int = 0
     budget_s: float = 0.0
     max_cpu_s: float = 0.0
@@ -132,7 +131,7 @@ class Ingest:
         ]
         rates, refine = self.rates, self.refine
         settled, rates = refine(settled, rates) if refine else (settled, rates)
-        machine = self.cores, self.workers, self.machine, self.busy
+        machine = self.cores, self.workers, self.machine
         plan = with_forecast(settled, rates, *machine)
         if self.free_bytes or self.budget_s or self.max_cpu_s:
             wanted, budget_s = self.free_bytes or math.inf, self.budget_s * self.cores

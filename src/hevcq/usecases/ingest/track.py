@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress, split_progress
@@ -55,30 +54,28 @@ PLANNED_OUTCOMES: dict[Disposition, IngestOutcome] = {
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """One line of the closing table. Sizes in bytes, `seconds` the wall time of the encode.
+    """One line of the closing table; `seconds` is the wall time of the encode.
 
-    `mode` is where it was placed now, `keep_days` how long a replaced original is kept. `notices`
-    say what it lacks of its source that only measuring has shown: the plan did not say it.
+    `done` is where its rendition is, `notices` what that lacks of its source that only measuring has
+    shown: the plan did not say it.
     """
 
-    path: Path
-    profile: str
+    item: Item
     outcome: IngestOutcome
-    size: int = 0
-    output_size: int | None = None
-    target: Path | None = None
     reason: str = ""
+    done: Collected | None = None
     seconds: float | None = None
-    mode: Mode | None = None
-    keep_days: float = 0.0
     notices: tuple[str, ...] = ()
+
+    @property
+    def placed(self) -> Collected | None:
+        """Where the rendition was placed now."""
+        return None if self.done is None or self.done.already else self.done
 
     @property
     def saved(self) -> int:
         """Bytes by which the rendition is smaller; 0 unless it was placed now."""
-        if self.outcome is not IngestOutcome.PLACED or self.output_size is None:
-            return 0
-        return max(0, self.size - self.output_size)
+        return 0 if self.placed is None else max(0, self.item.size - self.placed.size)
 
 
 @dataclass(slots=True)
@@ -95,7 +92,7 @@ class IngestSummary:
         for item in plan.items:
             outcome = PLANNED_OUTCOMES.get(item.disposition)
             if outcome is not None:
-                self.add(result_of(item, outcome, item.reason))
+                self.add(IngestResult(item, outcome, item.reason))
 
     def counts(self) -> dict[IngestOutcome, int]:
         """Return how many results there are of each outcome, in the order of the enum."""
@@ -105,17 +102,19 @@ class IngestSummary:
     @property
     def replaced(self) -> list[IngestResult]:
         """The results whose rendition replaced its original now."""
-        return [result for result in self.results if result.mode is Mode.REPLACE]
+        return [each for each in self.results if each.placed and each.placed.mode is Mode.REPLACE]
 
     @property
     def beside(self) -> list[IngestResult]:
         """The results placed now beside their originals, or in another folder."""
-        return [each for each in self.results if each.mode in {Mode.BESIDE, Mode.MIRROR}]
+        return [
+            each for each in self.results if each.placed and each.placed.mode is not Mode.REPLACE
+        ]
 
     @property
     def added(self) -> int:
         """Bytes of the renditions placed now beside their originals, or in another folder."""
-        return sum(each.output_size or 0 for each in self.beside)
+        return sum(each.placed.size for each in self.beside if each.placed)
 
     @property
     def saved(self) -> int:
@@ -131,18 +130,6 @@ class IngestSummary:
     def all_good(self) -> bool:
         """Whether nothing failed, was refused, or is still open."""
         return all(result.outcome in GOOD for result in self.results)
-
-
-def result_of(item: Item, outcome: IngestOutcome, reason: str = "") -> IngestResult:
-    """Return the result of an item that never ran now."""
-    return IngestResult(
-        path=item.path,
-        profile=item.profile.name if item.profile is not None else "",
-        outcome=outcome,
-        size=item.size,
-        target=item.target,
-        reason=reason,
-    )
 
 
 def item_event(name: EventName, at: float, item: Item, **fields: object) -> IngestEvent:
@@ -373,15 +360,11 @@ class JobTracker:
             seconds=_seconds(entry.job),
         )
         if done.already:
-            self._end(
-                entry,
-                IngestOutcome.EARLIER,
-                f"Already in place: {printable(done.target)}.",
-                done.size,
-            )
+            words = f"Already in place: {printable(done.target)}."
+            self._end(entry, IngestOutcome.EARLIER, words, done)
             return
         self.learn(entry.item, entry.job, done)
-        self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size, done)
+        self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done)
         self.tell(
             EventName.PLACED,
             entry.item,
@@ -395,27 +378,13 @@ class JobTracker:
         entry: _Open,
         outcome: IngestOutcome,
         reason: str,
-        size: int | None = None,
-        placed: Collected | None = None,
+        done: Collected | None = None,
     ) -> None:
         with self._lock:
             self._open.pop(entry.job.job_id, None)
-        item = entry.item
-        self.summary.add(
-            IngestResult(
-                path=item.path,
-                profile=entry.job.profile,
-                outcome=outcome,
-                size=item.size,
-                output_size=size,
-                target=item.target,
-                reason=reason,
-                seconds=_seconds(entry.job),
-                mode=None if placed is None else placed.mode,
-                keep_days=0.0 if placed is None else placed.keep_days,
-                notices=() if placed is None else _only_measured(entry),
-            )
-        )
+        notices = () if done is None or done.already else _only_measured(entry)
+        took_s = _seconds(entry.job)
+        self.summary.add(IngestResult(entry.item, outcome, reason, done, took_s, notices))
 
     def tell(self, name: EventName, item: Item, **fields: object) -> None:
         """Emit an event about an item; fields that are None are left out."""
