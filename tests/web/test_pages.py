@@ -154,7 +154,7 @@ def test_a_video_is_deleted_only_with_the_box_ticked(people, bench):
 
 
 def row(profile: str, key: str, state: JobState = JobState.DONE) -> ProfileRow:
-    return ProfileRow(profile, "j", state, key=key)
+    return ProfileRow(profile=profile, job_id="j", state=state, key=key)
 
 
 def test_the_best_playable_file_comes_first_and_a_playlist_before_all(opened, bench):

@@ -7,7 +7,6 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id, split_progress
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.profile import Profile
-from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import (
     MAX_DESCRIPTION,
     MAX_TITLE,
@@ -101,30 +100,19 @@ class VideoFarm:
         return self.videos.update(Video.model_validate(checked))
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileRow:
-    """What one profile makes of a video, as of now; sizes are bytes.
+class ProfileRow(VideoRendition):
+    """What one profile makes of a video, as of now.
 
     `percent` is that of the phase, 0 to 100; `eta_s` seconds; `saved` the share of the uploaded
     file's size that the rendition saves (negative where it is larger), None while there is none.
     """
 
-    profile: str
-    job_id: str
-    state: JobState
     phase: str = ""
     percent: float = 0.0
     speed: float | None = None
     eta_s: float | None = None
-    key: str = ""
-    certificate_key: str = ""
-    size: int = 0
     saved: float | None = None
-    reason: str = ""
-    failure_class: FailureClass | None = None
     remedy: str = ""
-    notices: tuple[str, ...] = ()
-    personal: tuple[str, ...] | None = None
 
 
 def refresh(farm: VideoFarm, video: Video) -> Video:
@@ -248,20 +236,12 @@ def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:
 
 def _settled_row(video: Video, made: VideoRendition) -> ProfileRow:
     dead = made.state is JobState.DEAD
+    shown = {**dict(made), "reason": own_name(video, made.reason)}
     return ProfileRow(
-        profile=made.profile,
-        job_id=made.job_id,
-        state=made.state,
+        **shown,
         percent=100.0 if made.state is JobState.DONE else 0.0,
-        key=made.key,
-        certificate_key=made.certificate_key,
-        size=made.size,
         saved=1 - made.size / video.upload.size if made.size else None,
-        reason=own_name(video, made.reason),
-        failure_class=made.failure_class,
         remedy=remedy_of(made.failure_class) if dead else "",
-        notices=made.notices,
-        personal=made.personal,
     )
 
 
