@@ -299,14 +299,6 @@ class FolderIngest:
         for item in self.feed.drop() if reason else ():
             self._summary.add(IngestResult(item, IngestOutcome.SKIPPED, f"Not queued. {reason}"))
 
-    def stop_looking(self) -> None:
-        """Look for no more new files, and forget what waits; queued jobs are still followed."""
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
-        if self.feed is not None:
-            self.feed.drop()
-
     def end(self) -> None:
         """Stop watching and queueing, and wait for the threads."""
         self._uploads_end.set()

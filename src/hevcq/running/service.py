@@ -53,7 +53,6 @@ class Opened:
     folder: FolderIngest
     summary: IngestSummary
     held: ExitStack = field(default_factory=ExitStack)
-    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +160,6 @@ class Service:
             for each in list(self._opened.values()):
                 each.folder.step()
                 each.summary.results.clear()  # reported as events; it would grow for years
-                if each.leaving and not each.folder.session.open:
-                    self._close(each)
         finally:
             self._tending = False
         feeds = [each.feed for each in folders if each.feed is not None]
@@ -188,16 +185,9 @@ class Service:
         wanted = {each.name: each for each in self._app.settings.libraries if each.watch}
         for each in list(self._opened.values()):
             library = wanted.get(each.library.name)
-            if each.leaving:
-                continue
-            if library is None:
-                each.leaving = True
-                each.folder.stop_looking()
-            elif library != each.library or folder_state(library).identity != each.identity:
+            if library != each.library or folder_state(library).identity != each.identity:
                 self._close(each)
         for name, library in wanted.items():
-            if name in self._opened and self._opened[name].leaving:
-                self._close(self._opened[name])
             if name not in self._opened and self._alive():
                 self._try_to_open(library)
 
@@ -286,7 +276,7 @@ class Service:
             if self._workers is not None:
                 self._workers.change_profiles(self._profiles, self._app.worker_backend.queues)
         if adopted or anew:
-            for each in [each for each in self._opened.values() if not each.leaving]:
+            for each in list(self._opened.values()):
                 self._close(each)
         return [f"profile {name}" for name in later]
 
