@@ -172,7 +172,7 @@ def test_what_was_tried_for_its_quality_is_drawn(operator, farm, opened_files, m
 
     html = page_of(operator, job).text
     assert "What was tried</h2>" in html
-    assert "CRF 26   VMAF 92.0" in html
+    assert "CRF 26: 70 Bytes, 92.0</text>" in html
 
 
 def comparisons(farm, folder):
