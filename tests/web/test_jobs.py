@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.library.own_files import certificate_path
+from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings.libraries import Library
 from hevcq.usecases.operations import status
@@ -62,6 +64,34 @@ def test_it_lists_jobs_by_state_profile_cause_library_and_words(operator, farm, 
     for wrong in ("state=odd", "library=none", "cause=odd"):
         assert operator.get(f"/board/jobs?{wrong}").status_code == 400
     assert asked("before=x") == asked("before=nan-" + "0" * 31)
+
+
+def test_it_lists_and_changes_jobs_by_the_codec_that_was_probed_last(operator, farm, monkeypatch):
+    for name, codec in (("a", "h264"), ("b", "av1"), ("c", "h264"), ("replaced", "h264")):
+        path, job = farm.buried(f"{name}.mp4", FailureClass.NETWORK)
+        sound = Stream(index=0, kind=StreamKind.AUDIO, codec="aac")
+        video = Stream(index=1, kind=StreamKind.VIDEO, codec=codec)
+        info = MediaInfo(format_name="mov", streams=(sound, video))
+        mark = Fingerprint(job.source.size + (name == "replaced"), 0, 0, 0)
+        farm.app.catalog.cache([(path, mark, info)])
+    farm.buried("unknown.mp4", FailureClass.NETWORK)
+
+    html = operator.get("/board/jobs?state=failed&codec=H264").text
+    assert sorted(names(html)) == ["a.mp4", "c.mp4"]
+    assert "2 jobs" in html, "the causes count these alone"
+    assert "as this machine last probed the file" in html
+    assert names(operator.get("/board/jobs?codec=vp9").text) == []
+    assert (
+        "notice=retry&n=2"
+        in confirm(operator, action="retry", state="failed", codec="h264").headers["location"]
+    )
+    assert operator.get("/board/jobs/now?codec=av1").status_code == 400
+    monkeypatch.setattr(status, "MAX_LOOKED_UP", 2)
+    assert "among the first 2; there may be more" in operator.get("/board/jobs?codec=vp9").text
+    on_aws = farm.app.settings.model_copy(update={"backend": "aws"})
+    monkeypatch.setattr(farm.app, "settings", on_aws)
+    assert operator.get("/board/jobs?codec=av1").status_code == 400
+    assert 'name="codec"' not in operator.get("/board/jobs").text
 
 
 def test_failures_are_grouped_by_cause_with_what_to_do(operator, farm):

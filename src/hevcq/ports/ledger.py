@@ -116,9 +116,9 @@ class JobFilter:
 
     `updated_after` is in Unix seconds, `larger_than` in bytes of the source. An empty `states` matches
     every state, and an empty `key_prefixes` every key. `text` is part of a path in any case, `cause` why a
-    job failed: a backend that cannot look for them, or not exactly, yields other jobs too. `before` is the
-    time and the id of the job that a page of a listing ended with: what follows it there. If that job has
-    moved since, jobs of its time may come again.
+    job failed, `codec` the source's: a backend that cannot look for them, or not exactly, yields other jobs
+    too. `before` is the time and the id of the job that a page of a listing ended with: what follows it there. If that
+    job has moved since, jobs of its time may come again.
     """
 
     states: frozenset[JobState] = field(default_factory=frozenset)
@@ -129,6 +129,7 @@ class JobFilter:
     larger_than: int = 0
     text: str = ""
     cause: FailureClass | None = None
+    codec: str = ""
     before: tuple[float, str] | None = None
     order: ListOrder = ListOrder.NEWEST
 

@@ -44,6 +44,8 @@ HASHED = (
     "SELECT size, mtime_ns, inode, device, ctime_ns, sha256, certificate "
     "FROM hashed_file WHERE path = ?"
 )
+CODEC = """(SELECT json_extract(value, '$.codec') FROM json_each(info, '$.streams')
+WHERE json_extract(value, '$.kind') = 'video' LIMIT 1)"""
 LIVED = "SELECT total_s, highest_wall, uptime_s, boot FROM lived"
 LIVE = upsert("lived", "id, total_s, highest_wall, uptime_s, boot", "id")
 KEPT = "SELECT since_s FROM kept_original WHERE job_id = ?"
@@ -109,16 +111,23 @@ class Catalog:
         """Return the cached scan results of `paths`: the media facts, or why the file is no video."""
         found: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
         columns = "path, size, mtime_ns, inode, device, info, problem"
+        for path, *mark, info, problem in self._files(columns, paths):
+            facts = problem if info is None else _info(info)
+            if facts is not None:
+                found[_path(path)] = (Fingerprint(*mark), facts)
+        return found
+
+    def codecs(self, paths: Sequence[Path]) -> dict[tuple[Path, int], str | None]:
+        """Return the codec of the first video track by path and size, of files that were probed here."""
+        rows = self._files(f"path, size, {CODEC}", paths)
+        return {(_path(path), size): codec for path, size, codec in rows}
+
+    def _files(self, columns: str, paths: Sequence[Path]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(paths), BATCH):
             batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
             marks = ", ".join("?" * len(batch))
             sql = f"SELECT {columns} FROM file WHERE facts = ? AND path IN ({marks})"  # noqa: S608
-            rows = self._local.rows(sql, (facts_version(), *batch))
-            for path, *mark, info, problem in rows:
-                facts = problem if info is None else _info(info)
-                if facts is not None:
-                    found[_path(path)] = (Fingerprint(*mark), facts)
-        return found
+            yield from self._local.rows(sql, (facts_version(), *batch))
 
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
         version = facts_version()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import path_of_key
-from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
@@ -383,10 +382,8 @@ class RollUp:
 
         A rendition that replaced it has another size, and may have been probed since.
         """
-        known = None if source is None else self._catalog.cached([source]).get(source)
-        if known is None or isinstance(known[1], str) or size not in {None, known[0].size}:
-            return ""
-        return next((each.codec for each in known[1].of_kind(StreamKind.VIDEO)), "")
+        known = {} if source is None else self._catalog.codecs([source])
+        return next((codec or "" for (_, each), codec in known.items() if size in {None, each}), "")
 
 
 def source_path(event: Happened) -> Path | None:

@@ -1,6 +1,8 @@
 """Overview of queues and ledger, the machines that encode, and jobs as the queue page lists and finds them."""
 
+import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -144,7 +146,7 @@ def overview(backend: Backend, clock: Clock, own: Here, *, limit: int) -> Overvi
             )
         )
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
-    running = tuple(_running(backend, job, clock.now()) for job in islice(jobs, limit))
+    running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
     shut = why_closed(
         backend.ledger, backend.queues, own.hours, clock.now(), own.condition, own.unfit
     )
@@ -305,6 +307,8 @@ def _named(backend: Backend, name: str) -> tuple[str, list[WorkerProcess]]:
 
 MAX_READ = 5_000
 """Records read for one page: a search for rare words shows what it found in so many, and how to go on."""
+MAX_LOOKED_UP, AT_ONCE = 300, 50
+"""Records read for a page of one codec, which the catalog is asked for, so many at once."""
 UNDER_WAY = frozenset(JobState) - SETTLED
 RETRY_HELPS = frozenset(FailureClass) - {
     FailureClass.DAMAGED, FailureClass.UNREADABLE, FailureClass.UNSUPPORTED, FailureClass.GONE,
@@ -358,18 +362,20 @@ def shown_path(job: JobRecord) -> str:
     return path_of_key(job.source.key) or job.source.key
 
 
-def listed(ledger: Ledger, wanted: JobFilter, limit: int) -> FoundJobs:
-    """Return a page of at most `limit` jobs in the wanted order.
+def listed(
+    ledger: Ledger, wanted: JobFilter, limit: int, catalog: Catalog | None = None
+) -> FoundJobs:
+    """Return a page of at most `limit` jobs in the wanted order; `catalog` knows their codecs.
 
     Raises StorageError or Unavailable.
     """
     found: list[JobRecord] = []
     read, last = 0, None
-    for job in ledger.jobs(wanted):
-        if len(found) == limit or read == MAX_READ:
+    for job, fits in _judged(ledger, wanted, catalog):
+        if len(found) == limit or read == (MAX_LOOKED_UP if wanted.codec else MAX_READ):
             return FoundJobs(found, last, read)
         read, last = read + 1, (job.updated_at, job.job_id)
-        if _matches(job, wanted):
+        if fits:
             found.append(job)
     return FoundJobs(found, None, read)
 
@@ -379,26 +385,30 @@ def changeable(
     wanted: JobFilter,
     states: frozenset[JobState],
     until: float = math.inf,
+    catalog: Catalog | None = None,
 ) -> Iterator[JobRecord]:
     """Yield the listed jobs in any of these states, newest first, but for those changed after `until`."""
     within = states & wanted.states if wanted.states else states
     if not within:
         return
     whole = replace(wanted, states=within, order=ListOrder.NEWEST)
-    for job in ledger.jobs(whole):
-        if job.updated_at <= until and _matches(job, wanted):
+    for job, fits in _judged(ledger, whole, catalog):
+        if job.updated_at <= until and fits:
             yield job
 
 
-def causes(ledger: Ledger, wanted: JobFilter) -> list[tuple[FailureClass, int]]:
+def causes(
+    ledger: Ledger, wanted: JobFilter, catalog: Catalog | None = None
+) -> list[tuple[FailureClass, int]]:
     """Return how many failed jobs each cause has, the most frequent first; by words of MAX_READ where it must."""
     whole = replace(wanted, states=frozenset({JobState.DEAD}), cause=None, before=None)
-    if not wanted.text or ledger.searches:
+    if not wanted.codec and (not wanted.text or ledger.searches):
         counted = Counter[FailureClass]()
         for cause, count in ledger.causes(whole).items():
             counted[cause or FailureClass.INTERNAL] += count
         return counted.most_common()
-    read = (job for job in islice(ledger.jobs(whole), MAX_READ) if _matches(job, whole))
+    most = MAX_LOOKED_UP if wanted.codec else MAX_READ
+    read = (job for job, fits in islice(_judged(ledger, whole, catalog), most) if fits)
     return Counter(job.failure_class or FailureClass.INTERNAL for job in read).most_common()
 
 
@@ -410,6 +420,22 @@ def may_keep(job: JobRecord) -> bool:
 def remedy(cause: FailureClass | None) -> str:
     """Return what an operator can do about a failure of this cause."""
     return "" if cause is None else REMEDIES.get(cause, OTHERWISE)
+
+
+def _judged(
+    ledger: Ledger, wanted: JobFilter, catalog: Catalog | None
+) -> Iterator[tuple[JobRecord, bool]]:
+    """Yield the ledger's jobs, each with whether it is wanted; codecs are looked up for many at once."""
+    jobs = ledger.jobs(wanted)
+    if not wanted.codec or catalog is None:
+        yield from ((job, _matches(job, wanted)) for job in jobs)
+        return
+    here = catalog.database.paths.here
+    while part := list(islice(jobs, AT_ONCE)):
+        files = [(here(os.fsencode(shown_path(job))), job.source.size) for job in part]
+        known = catalog.codecs([path for path, _ in files])
+        for job, file in zip(part, files, strict=True):
+            yield job, known.get(file) == wanted.codec and _matches(job, wanted)
 
 
 def _matches(job: JobRecord, wanted: JobFilter) -> bool:

@@ -81,9 +81,11 @@ NOTICES = {
     "last": "Moved to the end of its queue: {n}.",
     "nothing": "Nothing was changed: those jobs have moved on, or their file has changed.",
 }
-FIELDS = ("state", "profile", "library", "cause", "q", "size", "changed", "sort")
+FIELDS = ("state", "profile", "library", "cause", "q", "size", "changed", "sort", "codec")
 SIZES = {"": 0, "1": 10**9, "5": 5 * 10**9, "20": 20 * 10**9}
 CHANGED = {"": 0, "1": 86_400, "7": 7 * 86_400, "30": 30 * 86_400}
+CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "vc1", "prores", "mjpeg")
+"""Names that the field for a codec offers; it takes every name of ffprobe."""
 HEADS = {"path": (ListOrder.PATH, ListOrder.PATH_BACK), "size": (ListOrder.LARGEST, ListOrder.SMALLEST),
          "changed": (ListOrder.NEWEST, ListOrder.OLDEST)}  # fmt: skip
 """What the links in the table's head sort by: at the first press, and at the second."""
@@ -109,8 +111,8 @@ def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> J
     state, profile, name, cause = (asked.get(each, "") for each in FIELDS[:4])
     library = next((each for each in app.settings.libraries if each.name == name), None)
     known = state in STATES and (not name or name == OF_UPLOADS or library is not None)
-    size, changed, sort = (asked.get(each, "") for each in FIELDS[5:])
-    known = known and size in SIZES and changed in CHANGED
+    size, changed, sort, codec = (asked.get(each, "") for each in FIELDS[5:])
+    known = known and size in SIZES and changed in CHANGED and len(codec) <= MAX_SEARCH
     sort = sort or ListOrder.NEWEST
     if not known or (cause and cause not in list(FailureClass)) or sort not in list(ListOrder):
         raise HTTPException(400, "There is no such list of jobs.")
@@ -118,6 +120,8 @@ def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> J
     if library is not None:
         below = filters(str(library.path), app.backend)
         prefixes = next(each.key_prefixes for each in below if each.key_prefixes)
+    if codec and app.settings.on_aws:
+        raise HTTPException(400, "Jobs of this farm are not listed by codec.")
     if ListOrder(sort) not in app.backend.ledger.orders:
         raise HTTPException(400, "Jobs of this farm are listed by their last change only.")
     since = (app.clock.now() if now is None else now) - CHANGED[changed] if changed else None
@@ -130,6 +134,7 @@ def wanted_of(app: App, asked: Mapping[str, str], now: float | None = None) -> J
         order=ListOrder(sort),
         text=asked.get("q", "").strip()[:MAX_SEARCH],
         cause=FailureClass(cause) if cause else None,
+        codec=codec.strip().lower(),
     )
 
 
@@ -161,6 +166,7 @@ async def jobs(request: Request) -> Response:
         sizes=[(each, f"over {each} GB") for each in SIZES if each],
         ages=[("1", "in the last day"), ("7", "in 7 days"), ("30", "in 30 days")],
         states=[(word, word) for word in STATES if word],
+        codecs=() if services.app.settings.on_aws else CODECS,
         profiles=[(name, name) for name in sorted(services.app.profiles)],
         libraries=[
             *((each.name, each.name) for each in services.app.settings.libraries),
@@ -178,7 +184,7 @@ def _notice(asked: Mapping[str, str]) -> str:
 
 def _searches(wanted: JobFilter) -> bool:
     """Return whether many jobs may be read for a few."""
-    return bool(wanted.text or wanted.cause)
+    return bool(wanted.text or wanted.cause or wanted.codec)
 
 
 def news(request: Request) -> Response:
@@ -192,7 +198,7 @@ def news(request: Request) -> Response:
 def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
     ledger, fields = app.backend.ledger, _fields(asked)
     before = status.place_of(asked.get("before", ""))
-    found = status.listed(ledger, replace(wanted, before=before), A_PAGE)
+    found = status.listed(ledger, replace(wanted, before=before), A_PAGE, app.catalog)
     counts = ledger.counts()
     numbers = {
         word: sum(
@@ -220,7 +226,9 @@ def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
         states={word: f"/board/jobs?{urlencode({**fields, 'state': word})}" for word in numbers},
         causes=[
             (cause, count, status.remedy(cause), urlencode({**fields, "cause": cause.value}))
-            for cause, count in (status.causes(ledger, wanted) if wanted.states == FAILED else ())
+            for cause, count in (
+                status.causes(ledger, wanted, app.catalog) if wanted.states == FAILED else ()
+            )
         ],
         read=found.read,
         unordered="" if _ordered(app) else NO_ORDER,
@@ -295,7 +303,7 @@ def _changeable(
 ) -> Iterator[JobRecord]:
     """Yield all jobs of a list that the action takes, but for those that changed after `asked_at`."""
     wanted, states = wanted_of(app, asked, asked_at), ACTIONS[action][0]
-    found = status.changeable(app.backend.ledger, wanted, states, asked_at)
+    found = status.changeable(app.backend.ledger, wanted, states, asked_at, app.catalog)
     return (job for job in found if action != "keep" or status.may_keep(job))
 
 
