@@ -12,10 +12,11 @@ import pytest
 
 from ffmpeg.chunking.numbered import ffmpeg
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.library.compare import curve_lines
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.quality import Aim, Probe
-from hevcq.usecases.compare import curve_lines
+from hevcq.usecases.compare import curve_svg
 from support.clips import make_clip
 
 pytestmark = pytest.mark.media
@@ -73,6 +74,7 @@ def test_a_larger_crf_that_seems_good_enough_says_why_it_is_not_chosen(larger, n
     said = "CRF 26 is not chosen: its samples differ"
 
     assert "\n".join(curve_lines(aim, 100)).count(said) == notes
+    assert curve_svg(aim).count(said) == notes
 
 
 def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip):

@@ -268,31 +268,59 @@ def _found(
     return Comparison(pairs.name, tuple((each.at_s, each.score) for each in stills), tuple(stills))
 
 
-BAR = 30
-"""Characters of the longest bar."""
+WIDTH, HEIGHT, EDGE = 640, 360, 60
+"""Pixels of the drawing, and of its margins."""
 
 
-def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
-    """Yield a line for each CRF that was tried, the best first, with a bar of its size."""
-    most = max((each.size or 0 for each in aim.probes), default=0) or 1
-    for each in sorted(aim.probes, key=lambda probe: probe.crf):
-        bar = "█" * max(1, round(BAR * (each.size or 0) / most))
-        verb = "nearest to" if aim.out_of_reach else "chosen for"
-        mark = f"  {verb} {aim.target:g}" if each.crf == aim.crf else ""
-        yield f"  CRF {each.crf:<5g}VMAF {each.vmaf:<7.1f}{_size(each, source_size):<22}{bar}{mark}"
-    if aim.within is not None:
-        yield (
-            f"  The size is that of the whole: all of it was encoded at CRF {aim.crf:g}."
-            if aim.within == 0
-            else f"  Four of five such sizes are right within {100 * aim.within:.0f} %."
+def unsure(aim: Aim) -> str:
+    """Return why the largest CRF above the target is not the chosen one."""
+    return f"CRF {aim.unsure:g} is not chosen: its samples differ, so the whole may score less."
+
+
+def curve_svg(aim: Aim) -> str:
+    """Return the curve as a picture: bytes to the right, VMAF up, and the target as a line."""
+    known = sorted((each for each in aim.probes if each.size), key=lambda each: each.size or 0)
+    right = max((each.size or 0 for each in known), default=1) * 1.05
+    low = min([aim.target, *(each.vmaf for each in known)]) - 1
+    high = max([aim.target, *(each.vmaf for each in known)]) + 1
+
+    def across(each: Probe) -> float:
+        return EDGE + (each.size or 0) / right * (WIDTH - 2 * EDGE)
+
+    def up(vmaf: float) -> float:
+        return HEIGHT - EDGE - (vmaf - low) / (high - low) * (HEIGHT - 2 * EDGE)
+
+    line = " ".join(f"{across(each):.1f},{up(each.vmaf):.1f}" for each in known)
+    goal = up(aim.target)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
+        '<g font-family="sans-serif" font-size="12" fill="none" stroke="#555">',
+        f'<path d="M{EDGE} {EDGE}V{HEIGHT - EDGE}H{WIDTH - EDGE}"/>',
+        f'<path d="M{EDGE} {goal:.1f}H{WIDTH - EDGE}" stroke-dasharray="4"/>',
+        f'<polyline points="{line}" stroke="#06c" stroke-width="2"/>',
+    ]
+    for each in known:
+        x, y, chosen = across(each), up(each.vmaf), each.crf == aim.crf
+        clear = y + 20 if 0 < y - goal < 24 else y - 10  # the words do not cross the target's line
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{6 if chosen else 3}" fill="#06c" stroke="none"/>'
+            f'<text x="{x:.1f}" y="{clear:.1f}" text-anchor="middle" stroke="none" fill="#555"'
+            f' font-weight="{"bold" if chosen else "normal"}">CRF {each.crf:g}: {size(each.size)},'
+            f" {each.vmaf:.1f}</text>"
         )
-    if aim.out_of_reach:
-        yield f"  VMAF {aim.target:g} is out of reach."
-    if aim.unsure:
-        yield f"  CRF {aim.unsure:g} is not chosen: its samples differ, so the whole may score less."
+    parts += _labels(aim, (low, high), right)
+    return "\n".join([*parts, "</g></svg>"]) + "\n"
 
 
-def _size(probe: Probe, source_size: int) -> str:
-    if probe.size is None:
-        return "size unknown"
-    return f"{size(probe.size)} ({100 * probe.size / max(1, source_size):.0f} %)"
+def _labels(aim: Aim, scores: tuple[float, float], right: float) -> Iterator[str]:
+    """Yield the title, the ends of both axes, and why a larger CRF was not chosen."""
+    bottom = HEIGHT - EDGE
+    for x, y, words in (
+        (EDGE, EDGE - 20, f"VMAF of the worst twentieth, by size; {aim.target:g} was asked for"),
+        (EDGE - 40, EDGE + 4, f"{scores[1]:.1f}"),
+        (EDGE - 40, bottom, f"{scores[0]:.1f}"),
+        (EDGE, bottom + 20, "0 Bytes"),
+        (WIDTH - EDGE - 20, bottom + 20, size(round(right))),
+        (EDGE, bottom + 40, unsure(aim) if aim.unsure else ""),
+    ):
+        yield f'<text x="{x}" y="{y}" stroke="none" fill="#555">{words}</text>'

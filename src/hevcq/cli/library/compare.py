@@ -2,6 +2,7 @@
 
 import threading
 from base64 import b64encode
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,9 @@ import typer
 
 from hevcq.cli.context import Quiet, cli_of, require_existing
 from hevcq.cli.library.check import profile_for
-from hevcq.domain.quality import Aim, Comparison, Still, worst_twentieth
+from hevcq.domain.quality import Aim, Comparison, Probe, Still, worst_twentieth
 from hevcq.errors import SourceUnreadable, UsageError
-from hevcq.usecases.compare import curve_lines
+from hevcq.usecases.compare import curve_svg, unsure
 from hevcq.usecases.verify_files import (
     VerifyFilesRequest,
     frame_pairs,
@@ -108,8 +109,7 @@ def compare_page(
         rows.append(("Quality", escape(aim.in_words())))
     table = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
     stills = "".join(map(_figure, found.stills[:MAX_STILLS]))
-    tried = "\n".join(curve_lines(aim, sizes[0])) if aim and aim.probes else ""
-    curve = f"<h2>What was tried</h2><pre>{escape(tried)}</pre>" if tried else ""
+    curve = f"<h2>What was tried</h2>{curve_svg(aim)}" if aim and aim.probes else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(names[0])}</title>'
         f"<style>{STYLE}</style><h1>Original and rendition</h1><table>{table}</table>"
@@ -132,3 +132,33 @@ def _figure(still: Still) -> str:
         f'<input type=range aria-label="{still.name}: how much is the original" value=50>'
         "<figcaption>Left of the line the original, right of it the rendition.</figcaption></figure>"
     )
+
+
+BAR = 30
+"""Characters of the longest bar."""
+
+
+def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
+    """Yield a line for each CRF that was tried, the best first, with a bar of its size."""
+    most = max((each.size or 0 for each in aim.probes), default=0) or 1
+    for each in sorted(aim.probes, key=lambda probe: probe.crf):
+        bar = "█" * max(1, round(BAR * (each.size or 0) / most))
+        verb = "nearest to" if aim.out_of_reach else "chosen for"
+        mark = f"  {verb} {aim.target:g}" if each.crf == aim.crf else ""
+        yield f"  CRF {each.crf:<5g}VMAF {each.vmaf:<7.1f}{_size(each, source_size):<22}{bar}{mark}"
+    if aim.within is not None:
+        yield (
+            f"  The size is that of the whole: all of it was encoded at CRF {aim.crf:g}."
+            if aim.within == 0
+            else f"  Four of five such sizes are right within {100 * aim.within:.0f} %."
+        )
+    if aim.out_of_reach:
+        yield f"  VMAF {aim.target:g} is out of reach."
+    if aim.unsure:
+        yield f"  {unsure(aim)}"
+
+
+def _size(probe: Probe, source_size: int) -> str:
+    if probe.size is None:
+        return "size unknown"
+    return f"{size(probe.size)} ({100 * probe.size / max(1, source_size):.0f} %)"

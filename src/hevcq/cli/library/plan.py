@@ -12,13 +12,13 @@ import typer
 
 from hevcq.cli.context import AsJson, ProfileNames, QualityWanted, cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.library.compare import curve_lines
 from hevcq.cli.output import render
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import SCALES, Aim
 from hevcq.errors import PermanentError, TransientError
 from hevcq.settings.profile_files import aiming_at, pick
-from hevcq.usecases.compare import curve_lines
 from hevcq.usecases.plan_one_file import plan_one_file, search_quality
 from hevcq.util.text import counted, printable, size, timecode
 

@@ -14,7 +14,7 @@ from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.quality import worst_twentieth
 from hevcq.errors import UsageError
 from hevcq.ports.catalog import PlacementState
-from hevcq.usecases.compare import ACCEPTED, Look, accept, curve_lines, require_comparable
+from hevcq.usecases.compare import ACCEPTED, Look, accept, curve_svg, require_comparable
 from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.util.svg import points_svg
 from hevcq.web.identity.person import operator_of, person_of
@@ -160,7 +160,7 @@ def _now(request: Request, subject: _Subject, look: Look) -> str:
         median=scores[len(scores) // 2] if scores else 0.0,
         chart=Markup(points_svg(found.frames)) if scores and found else "",  # noqa: S704 - numbers
         aim=aim,
-        curve=list(curve_lines(aim, found.sizes[0])) if found and aim and aim.probes else (),
+        curve=Markup(curve_svg(aim)) if aim and aim.probes else "",  # noqa: S704 - numbers
         earlier=max(0.0, (look.at_s or 0.0) - 1.0),
         later=last + 0.001,
     )
