@@ -39,9 +39,10 @@ def test_a_plan_names_what_becomes_of_each_stream(hevcq, clip):
 
 def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip):
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
-    asked = ("profiles", "plan", clip, "--profile", "hevc", "--quality", "75")
+    picture = clip.with_name("curve.svg")
+    asked = ("profiles", "plan", clip, "--profile", "hevc", "--search", "--quality", "75")
 
-    ran = hevcq(*asked)
+    ran = hevcq(*asked, "--svg", picture)
     (found,) = hevcq(*asked, "--json").lines
 
     assert ran.code == 0, ran.err
@@ -51,11 +52,13 @@ def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip)
     chosen = next(line for line in ran.out.splitlines() if "chosen" in line)
     assert found["probes"][0]["crf"] == found["crf"]
     assert f"CRF {found['crf']:g}" in chosen
+    assert picture.read_text().count("<circle") == tried
     assert all(each["size"] > 0 for each in found["probes"])
     assert found["within"] == 0
     assert f"all of it was encoded at CRF {found['crf']:g}" in ran.out
     assert "An ingest would keep" not in ran.out
     assert found["original_kept"] is False
+    assert hevcq("profiles", "plan", clip, "--quality", "75").code == ExitCode.USAGE
 
 
 def test_a_search_says_that_an_ingest_would_keep_the_original(hevcq, clip):
@@ -107,6 +110,15 @@ def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
     assert line["extension"] == "m3u8"
     assert [rung["name"] for rung in line["rungs"]] == ["v180", "v144"]
     assert all(0 < rung["bytes"] <= rung["most_bytes"] for rung in line["rungs"])
+
+
+def test_one_drawing_shows_one_search(hevcq, clip):
+    picture = clip.with_name("curve.svg")
+
+    ran = hevcq("profiles", "plan", clip, clip, "-p", "hevc", "--search", "--svg", picture)
+
+    assert "--svg draws one search: name one FILE, and one --profile." in ran.err
+    assert not picture.exists()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The operator's board and its figures: what they show, and that buttons do what the commands do."""
 
+import csv
 import re
 import threading
 from dataclasses import replace
@@ -184,3 +185,42 @@ def test_it_shows_what_was_saved_in_the_time_asked_for(operator, farm):
     assert "2 renditions made" in year
     assert month.count("<rect") > 0
     assert f">{HOSTILE}" not in month
+
+
+def test_the_csv_has_a_row_for_each_daily_sum(operator, farm):
+    encoded(farm, 1, 1)
+    encoded(farm, 2, 60)
+
+    answer = operator.get("/board/figures.csv?since=all")
+
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert 'filename="hevcq-figures-all.csv"' in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    assert [(row["event"], row["count"], row["bytes_after"]) for row in rows] == [
+        ("job.done", "1", "1000"),
+        ("job.done", "1", "1000"),
+    ]
+
+
+def test_it_shows_what_this_machine_has_left_and_which_folder_is_not_there(
+    operator, farm, tmp_path
+):
+    app = farm.app
+    (tmp_path / "films").mkdir()
+    libraries = [
+        Library(name="films", path=tmp_path / "films"),
+        Library(name="away", path=tmp_path / "gone", place="mirror", output=tmp_path / "out"),
+    ]
+    app.settings = app.settings.model_copy(update={"libraries": tuple(libraries)})
+
+    html = operator.get("/board/figures").text.partition("This machine now")[2]
+
+    found = dict(re.findall(r'<li><p>(.*?)</p> <p class="facts">(.*?)</p>', html))
+    room = r"\d.* [KMGTP]iB of \d.* [KMGTP]iB free"
+    assert re.fullmatch(
+        r"[\d.]+, [\d.]+, [\d.]+ on \d+ cores", found["Load of 1, 5 and 15 minutes"]
+    )
+    for name in ("Memory", "Data folder", "Library films"):
+        assert re.fullmatch(room, found[name]), name
+    for name in ("Library away", "Output of away"):
+        assert found[name] == "cannot be read: No such file or directory"

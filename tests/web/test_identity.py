@@ -47,7 +47,7 @@ def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, accounts):
     assert ben.post("/sign-in", data={"name": "ben", "password": PASSWORD}).status_code == 303
 
     assert anna.get("/board").status_code == 200
-    for path in ("", "/now", "/doctor", "/libraries", "/figures"):
+    for path in ("", "/now", "/doctor", "/libraries", "/figures", "/figures.csv"):
         assert ben.get(f"/board{path}").status_code == 404
     for path in ("/board/jobs/change", "/board/drain"):
         assert ben.post(path, data={"all": "yes", "job": "0" * 32}).status_code == 404

@@ -17,8 +17,9 @@ from hevcq.cli.output import render
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import SCALES, Aim
-from hevcq.errors import PermanentError, TransientError
+from hevcq.errors import PermanentError, TransientError, UsageError
 from hevcq.settings.profile_files import aiming_at, pick
+from hevcq.usecases.compare import curve_svg
 from hevcq.usecases.plan_one_file import plan_one_file, search_quality
 from hevcq.util.text import counted, printable, size, timecode
 
@@ -35,23 +36,26 @@ def plan(
         typer.Option("--search", help="Try CRFs on samples instead; draw size against quality."),
     ] = False,
     quality: QualityWanted = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="SVG", help="Write the drawing of --search as a picture.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what files contain, and how they would be encoded.
 
     Prints the container and streams, whether each profile skips, refuses or encodes the file, and what
     happens to each stream. Uses the profiles in ingest.profiles unless --profile names others. One bad
-    file does not stop the rest. --quality searches too; --search alone is for the profile's quality,
-    else "good".
+    file does not stop the rest. --search is for --quality, else the profile's, else "good".
     """
-    require_existing(files if len(files) == 1 else ())
+    _check(files, search=search, others=(quality, svg))
     cli, failed = cli_of(ctx), 0
     with cli.app() as app:
         usual = [name for name in app.settings.ingest.profiles if name in app.profiles]
         picked = pick(app.profiles, profile or usual or sorted(app.profiles))
-        if search or quality:
+        if search:
             shown = render.StatusLine(live=not cli.quiet and not as_json)
-            raise typer.Exit(_search_all(app, files, picked, quality, shown, as_json=as_json))
+            wanted = quality, svg
+            raise typer.Exit(_search_all(app, files, picked, wanted, shown, as_json=as_json))
         for file in files:
             place, stop = str(file.absolute()), threading.Event()
             try:
@@ -78,22 +82,32 @@ def plan(
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
+def _check(files: Sequence[Path], *, search: bool, others: Sequence[object]) -> None:
+    if len(files) == 1:
+        require_existing(files)
+    if any(others) and not search:
+        raise UsageError("--quality and --svg need --search.")
+
+
 def _search_all(
     app: App,
     files: Sequence[Path],
     profiles: Sequence[Profile],
-    quality: str | None,
+    wanted: tuple[str | None, Path | None],
     shown: render.StatusLine,
     *,
     as_json: bool,
 ) -> ExitCode:
+    quality, svg = wanted
     asked = [aiming_at(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
     pairs = list(product(files, asked))
+    if svg is not None and len(pairs) > 1:
+        raise UsageError("--svg draws one search: name one FILE, and one --profile.")
     failed = False
     for file, each in pairs:
         app.encoder.require_metric(each)
         try:
-            _search(app, file, each, shown, as_json=as_json)
+            _search(app, file, each, svg, shown, as_json=as_json)
         except (PermanentError, TransientError) as error:
             if len(pairs) == 1:
                 raise
@@ -110,6 +124,7 @@ def _search(
     app: App,
     file: Path,
     profile: Profile,
+    svg: Path | None,
     shown: render.StatusLine,
     *,
     as_json: bool,
@@ -144,6 +159,8 @@ def _search(
             render.emit(line)
         if kept:
             render.emit(f"  An ingest would keep the original: {kept}.")
+    if svg is not None and isinstance(aim, Aim):
+        svg.write_text(curve_svg(aim), encoding="utf-8")
 
 
 def _emit(kind: str, file: Path, facts: Mapping[str, object]) -> None:

@@ -1,7 +1,12 @@
 """The figures over time: what was saved, made and failed, how good it is, and what kept originals hold."""
 
+import csv
+import io
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
+from pathlib import Path
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -10,10 +15,12 @@ from starlette.routing import BaseRoute
 
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Report
+from hevcq.util.host import memory_now
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import duration, size
 from hevcq.web.rendering import page
 from hevcq.web.services import OperatorRoute, services_of
+from hevcq.wiring.app import App
 from hevcq.wiring.contexts import gathered
 
 SPANS = {"30d": "30 days", "90d": "90 days", "1y": "a year", "all": "all time"}
@@ -23,27 +30,70 @@ MAX_DAYS = 100
 
 
 def routes() -> Sequence[BaseRoute]:
-    return (OperatorRoute("/board/figures", figures),)
+    return (
+        OperatorRoute("/board/figures", figures),
+        OperatorRoute("/board/figures.csv", figures_csv),
+    )
 
 
 def figures(request: Request) -> Response:
     app = services_of(request).app
-    now, asked = app.clock.now(), request.query_params.get("since", "")
-    span = asked if asked in SPANS else DEFAULT_SPAN
-    first = history.FIRST if span == "all" else history.since_of(span, now)
-    names = history.library_names(app.settings)
-    made = history.report(gathered(app), first, history.day_of(now), names)
+    span, first, last = _span(request, app)
+    made = history.report(gathered(app), first, last, history.library_names(app.settings))
     return page(
         request,
         "figures.html",
         made=made,
         originals=history.originals_now(app.library_ports),
         charts=charts(made),
+        machine=[] if app.settings.on_aws else machine(app),
         groups=(("library", made.libraries), ("profile", made.profiles), ("codec", made.codecs)),
         spans=SPANS,
         span=span,
-        now=now,
+        now=app.clock.now(),
     )
+
+
+def machine(app: App) -> list[tuple[str, str]]:
+    """Return in words what this machine has left: its load, memory and disks."""
+    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    rows = [("Load of 1, 5 and 15 minutes", f"{loads} on {os.cpu_count() or 1} cores")]
+    if memory := memory_now():
+        rows.append(("Memory", f"{size(memory[0])} of {size(memory[1])} free"))
+    folders = [("Data folder", app.settings.data_dir)]
+    for library in app.settings.libraries:
+        folders.append((f"Library {library.name}", library.path))
+        if library.output is not None:
+            folders.append((f"Output of {library.name}", library.output))
+    return rows + [(name, _room(folder)) for name, folder in folders]
+
+
+def _room(folder: Path) -> str:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return f"{size(usage.free)} of {size(usage.total)} free"
+
+
+def figures_csv(request: Request) -> Response:
+    """Answer with the daily sums, as `hevcq libraries stats --csv` prints them."""
+    app = services_of(request).app
+    span, first, last = _span(request, app)
+    found = history.rows(gathered(app), first, last)
+    out = io.StringIO()
+    names = history.library_names(app.settings)
+    csv.writer(out).writerows([history.CSV_COLUMNS, *history.csv_rows(found, names)])
+    name = f'attachment; filename="hevcq-figures-{span}.csv"'
+    return Response(out.getvalue(), media_type="text/csv", headers={"Content-Disposition": name})
+
+
+def _span(request: Request, app: App) -> tuple[str, date, date]:
+    now = app.clock.now()
+    asked = request.query_params.get("since", "")
+    span = asked if asked in SPANS else DEFAULT_SPAN
+    first = history.FIRST if span == "all" else history.since_of(span, now)
+    return span, first, history.day_of(now)
 
 
 def charts(made: Report) -> list[tuple[str, Markup, list[tuple[str, str]]]]:
