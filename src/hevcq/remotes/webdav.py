@@ -1,7 +1,7 @@
 """Implement the remote port over WebDAV: list, read and delete one version of a file.
 
-Every request that depends on a version says so with `If-Match`. Redirects to another host, port or
-an unencrypted address are not followed, because the password goes with each request.
+Every request that depends on a version says so with `If-Match`. No redirect is followed, because the
+password goes with each request.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx2 as http
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 TIMEOUT = http.Timeout(60.0, connect=15.0)
 LISTING_BYTES = 256 * 1024 * 1024
 """Largest listing that is read: about 300,000 files in one folder."""
-REDIRECTS = 3
-MOVED = frozenset({301, 302, 303, 307, 308})
 NEXTCLOUD = "remote.php/dav/files"
 PROBE_PREFIX = ".hevcq-probe-"
 PROBE_BYTES = b"hevcq tries here whether this server honours If-Match; this file may be deleted.\n"
@@ -185,15 +183,18 @@ class WebDavRemote:
     def _propfind(self, path: str, depth: str) -> bytes | None:
         self._find_root()
         address = self._address(path)
+        if depth == "1":  # servers send who leaves out the slash of a folder to it
+            address = f"{address.rstrip('/')}/"
         headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
         with self._open("PROPFIND", address, headers, REQUEST) as response:
             if response.status_code in {404, 410}:
                 return None
             if response.status_code != 207:
                 self._refuse_if_busy(response.status_code)
+                elsewhere = printable(response.headers.get("Location", ""))
                 raise ConfigError(
-                    f"{self.server} did not list {printable(path) or '/'} "
-                    f"(HTTP {response.status_code}).",
+                    f"{self.server} did not list {printable(path) or '/'} (HTTP {response.status_code}"
+                    f"{', it redirects to ' if elsewhere else ''}{elsewhere}).",
                     remedy="Is `url` the address of a Nextcloud, or of a WebDAV folder?",
                 )
             return self._content(response)
@@ -275,45 +276,23 @@ class WebDavRemote:
         headers: Mapping[str, str],
         content: bytes = b"",
     ) -> Iterator[http.Response]:
-        """Send a request, following redirects on the same server only."""
-        for _ in range(REDIRECTS + 1):
-            try:
-                request = self._client.build_request(
-                    method, address, headers=dict(headers), content=content or None
-                )
-                response = self._client.send(request, stream=True)
-            except (http.HTTPError, http.InvalidURL, ssl.SSLError) as error:
-                raise Unavailable(f"{self.server} does not answer: {_why(error)}.") from error
-            try:
-                if response.status_code == 401:
-                    raise ConfigError(
-                        f"{self.server} does not accept the user {printable(self._user)!r} "
-                        "with that password.",
-                        remedy="Check `user` and `password_file` (Nextcloud: an app password).",
-                    )
-                # A delete or a put that is sent elsewhere would meet another file.
-                if response.status_code not in MOVED or method not in {"GET", "PROPFIND"}:
-                    yield response
-                    return
-                address = self._redirected(address, response.headers.get("Location", ""))
-            finally:
-                response.close()
-        raise Unavailable(f"{self.server} redirects in a circle.")
-
-    def _redirected(self, address: str, location: str) -> str:
         try:
-            target = urljoin(address, location)
-            old, new = urlsplit(address), urlsplit(target)
-            _port(new)
-        except ValueError as error:
-            raise Unavailable(f"{self.server} redirects to what is no address.") from error
-        if new.hostname != old.hostname or _port(new) != _port(old) or new.scheme != old.scheme:
-            raise ConfigError(
-                f"{self.server} redirects to {printable(f'{new.scheme}://{new.netloc}')}, where the "
-                "password was not sent.",
-                remedy="If that is right, set it as the `url` of this sync.",
+            request = self._client.build_request(
+                method, address, headers=dict(headers), content=content or None
             )
-        return target
+            response = self._client.send(request, stream=True)
+        except (http.HTTPError, http.InvalidURL, ssl.SSLError) as error:
+            raise Unavailable(f"{self.server} does not answer: {_why(error)}.") from error
+        try:
+            if response.status_code == 401:
+                raise ConfigError(
+                    f"{self.server} does not accept the user {printable(self._user)!r} "
+                    "with that password.",
+                    remedy="Check `user` and `password_file` (Nextcloud: an app password).",
+                )
+            yield response
+        finally:
+            response.close()
 
     def _refuse_if_busy(self, status: int) -> None:
         if status in _BUSY or status >= 500:
@@ -329,10 +308,6 @@ def _appears(path: str, target: Path) -> bool:
 
 def _if_match(version: str) -> dict[str, str]:
     return {"If-Match": f'"{version}"'} if version else {}
-
-
-def _port(parts: Any) -> int:
-    return int(parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _why(error: BaseException) -> str:
