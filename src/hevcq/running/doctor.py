@@ -16,10 +16,11 @@ from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.context import library_words, require_one_name, share_words
 from hevcq.usecases.farm_check import Area, Check, sync_words
+from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.usecases.notify.sender import check_receivers
 from hevcq.util.clock import EARLIEST
 from hevcq.util.host import capacity, existing, free_beside, source_room
-from hevcq.util.text import counted, printable, size
+from hevcq.util.text import counted, size
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import event_log, open_remote, receivers
 
@@ -62,18 +63,12 @@ def _one_name(app: App) -> str:
 
 
 def _profiles(app: App) -> str:
-    settings, known = app.settings, app.profiles
-    here = not settings.on_aws  # a farm may be for uploads only
-    named = dict.fromkeys(settings.ingest.profiles if here else (), "ingest.profiles")
-    for each in settings.libraries:
-        named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
-    names = ", ".join(sorted(known))
-    for name in named.keys() - known.keys():
-        raise ConfigError(
-            f"{named[name]} names the profile {printable(name)!r}, which there is not.",
-            remedy=f"Available: {names}.",
-        )
-    return names
+    known, usual = app.profiles, app.settings.ingest.profiles
+    if not app.settings.on_aws:  # a farm may be for uploads only
+        IngestRequest(()).chosen_profiles(known, usual)
+    for each in app.settings.libraries:
+        library_request(each).chosen_profiles(known, usual)
+    return ", ".join(sorted(known))
 
 
 def _used(app: App) -> list[Profile]:

@@ -13,6 +13,7 @@ from hevcq.library.own_files import MAX_NAME_BYTES, SET_SUFFIX
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import KEEP_DAYS, Library
 from hevcq.settings.profile_files import pick
+from hevcq.util.text import printable
 
 ROOM_FOR_COMPANIONS = 40
 """Bytes of a name left for the suffixes of the certificate and temporary files beside it."""
@@ -95,31 +96,19 @@ class IngestRequest:
             return pick(known, list(dict.fromkeys(self.profiles)))
         if self.collect_only:
             return list(known.values())
-        for name in usual:
-            if name not in known:
-                raise ConfigError(
-                    f"The setting ingest.profiles names {name!r}, but there is no such profile.",
-                    remedy=f"Available: {', '.join(sorted(known))}. Change the setting, or name one"
-                    " with --profile.",
-                )
-        return pick(known, list(usual))
+        return _existing(known, usual, "The setting ingest.profiles")
 
     def _of_library(
         self, library: Library, known: Mapping[str, Profile], usual: Sequence[str]
     ) -> list[Profile]:
         names = tuple(dict.fromkeys((*(library.profiles or usual), *library.chosen)))
-        for name in names:
-            if name not in known:
-                raise ConfigError(
-                    f"Library {library.name} names the profile {name!r}, but there is no such profile.",
-                    remedy=f"Available: {', '.join(sorted(known))}.",
-                )
+        found = _existing(known, names, f"Library {library.name}")
         if library.place == "replace" and len(library.profiles or usual) != 1:
             raise ConfigError(
                 f"Library {library.name} replaces originals, which needs exactly one profile.",
                 remedy="Set its `profiles` to one name.",
             )
-        return pick(known, list(names))
+        return found
 
     def destination(self, profiles: Sequence[Profile]) -> Destination:
         """Return where renditions go; raise UsageError if these profiles cannot go there."""
@@ -147,6 +136,17 @@ class IngestRequest:
                     " omit --output to put renditions beside their originals."
                 )
         return output
+
+
+def _existing(known: Mapping[str, Profile], names: Sequence[str], where: str) -> list[Profile]:
+    """Return the profiles that a setting names. Raises ConfigError."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{where} names the profile {printable(name)!r}, but there is no such profile.",
+                remedy=f"Available: {', '.join(sorted(known))}.",
+            )
+    return pick(known, list(names))
 
 
 def _require_files(profiles: Sequence[Profile]) -> None:
