@@ -248,26 +248,26 @@ class Arrival:
 
 
 EVENTS: Mapping[str, str] = {
-    "batch.finished": "an ingest ended: how many files, and what was saved",
-    "job.done": "a video was encoded and verified",
-    "job.skipped": "a video stays as it is",
-    "job.retry": "an attempt failed, and another follows",
-    "job.failed": "a video was given up, and has a dead letter",
-    "job.cancelled": "a person cancelled a job",
-    "video.placed": "a rendition was put beside its source, or in another folder",
-    "video.replaced": "a rendition replaced its original",
-    "video.undone": "an original was put back",
-    "video.expired": "a kept original was deleted at the end of its time",
-    "video.unusable": "a file cannot be read, or its profile refuses it",
-    "video.damaged": "`hevcq check` found a video newly damaged, rotten or unreadable",
-    "video.ready": "every format of an uploaded video ended, and none failed",
-    "video.failed": "an upload ended without a video, or a format of the video was given up",
-    "worker.unfit": "this machine's worker takes no more work",
-    "disk.low": "there is too little disk space for new work",
-    "originals.expiring": "kept originals will be deleted within days",
-    "test": "`hevcq config notify test`",
+    "batch.finished": "Ingest finished",
+    "job.done": "Encoded",
+    "job.skipped": "Stays as it is",
+    "job.retry": "Attempt failed",
+    "job.failed": "Given up",
+    "job.cancelled": "Cancelled",
+    "video.placed": "New rendition",
+    "video.replaced": "Replaced",
+    "video.undone": "Original is back",
+    "video.expired": "Kept original deleted",
+    "video.unusable": "Video that cannot be encoded",
+    "video.damaged": "Damaged video",
+    "video.ready": "Video ready",
+    "video.failed": "Video failed",
+    "worker.unfit": "Worker takes no more work",
+    "disk.low": "Too little disk space",
+    "originals.expiring": "Kept originals will be deleted",
+    "test": "Test message",
 }
-"""Every event, and what it says."""
+"""Every event, and the title of its messages."""
 INGEST_ENDED = "batch.finished"
 """The event whose single ones are the history of ingests: kept for good, as the daily sums are."""
 USUAL_EVENTS = (

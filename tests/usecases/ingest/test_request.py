@@ -39,7 +39,9 @@ def chosen(usual: tuple[str, ...] = ("hevc",), **request: object) -> list[str]:
 
 
 def test_a_setting_that_names_no_profile_is_blamed_not_the_command():
-    with pytest.raises(ConfigError, match=r"ingest\.profiles names the profile 'av9'.*Available: 1080p"):
+    with pytest.raises(
+        ConfigError, match=r"ingest\.profiles names the profile 'av9'.*Available: 1080p"
+    ):
         chosen(("hevc", "av9"))
     with pytest.raises(UnknownProfile):
         chosen(profiles=("av9",))

@@ -5,14 +5,14 @@ How far a receiver is lives in the event log, so a kill repeats at most the mess
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import EVERY_PROFILE, path_of_key
 from hevcq.errors import HevcqError, Unavailable, UsageError
-from hevcq.ports.catalog import RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
+from hevcq.ports.catalog import EVENTS, RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
 from hevcq.ports.ledger import Ledger
 from hevcq.sql.event_log import EventLog
 from hevcq.util.clock import Clock
@@ -129,28 +129,6 @@ def _problem(receiver: Receiver, events: Sequence[Happened]) -> str:
     return ""
 
 
-TITLES: Mapping[str, str] = {
-    "batch.finished": "Ingest finished",
-    "job.done": "Encoded",
-    "job.skipped": "Stays as it is",
-    "job.retry": "Attempt failed",
-    "job.failed": "Given up",
-    "job.cancelled": "Cancelled",
-    "video.placed": "New rendition",
-    "video.replaced": "Replaced",
-    "video.undone": "Original is back",
-    "video.expired": "Kept original deleted",
-    "video.unusable": "Video that cannot be encoded",
-    "video.damaged": "Damaged video",
-    "video.ready": "Video ready",
-    "video.failed": "Video failed",
-    "worker.unfit": "Worker takes no more work",
-    "disk.low": "Too little disk space",
-    "originals.expiring": "Kept originals will be deleted",
-    "test": "Test message",
-}
-
-
 def message_of(happened: Happened) -> Message:
     source = _source(happened)
     saved = _saved(happened)
@@ -167,7 +145,7 @@ def message_of(happened: Happened) -> Message:
         message_id=f"hevcq-{happened.video_id or happened.seq}-{int(happened.at * 1000)}",
         event=happened.name,
         at=happened.at,
-        title=TITLES.get(happened.name, happened.name),
+        title=EVENTS.get(happened.name, happened.name),
         text=text if text.endswith((".", "!", "?")) else f"{text}.",
         data=_data(happened, source, saved),
         path=happened.path,
