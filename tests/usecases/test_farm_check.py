@@ -20,7 +20,7 @@ def farm(tmp_path: Path) -> Farm:
 
 
 def checked(
-    farm: Farm, *, working: bool = True, backend: Backend | None = None, timeout_s: float = 60
+    farm: Farm, *, working: bool = True, backend: Backend | None = None
 ) -> list[tuple[bool, str]]:
     clock = WorkedClock(farm.handle if working else lambda: None)
     context = FarmCheck(
@@ -29,7 +29,6 @@ def checked(
         farm.encoder,
         clock,
         "0a1b",
-        timeout_s,
     )
     return [(found.ok, found.detail) for found in check_farm(context)]
 
@@ -58,7 +57,7 @@ def test_a_rendition_that_is_not_there_stops_at_publishing(farm):
 
     clock = WorkedClock(lose)
     context = FarmCheck(
-        farm.backend, {farm.profile.name: farm.profile}, farm.encoder, clock, "0a1b", 60
+        farm.backend, {farm.profile.name: farm.profile}, farm.encoder, clock, "0a1b"
     )
 
     (found,) = check_farm(context)
@@ -75,7 +74,7 @@ def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm):
     backend = replace(farm.backend, queues=Queues(farm.backend.queues))
     other = farm.profile.model_copy(update={"name": "another"})
     profiles = {"another": other, farm.profile.name: farm.profile}
-    context = FarmCheck(backend, profiles, farm.encoder, WorkedClock(farm.handle), "0a1b", 60)
+    context = FarmCheck(backend, profiles, farm.encoder, WorkedClock(farm.handle), "0a1b")
 
     first, second = check_farm(context)
 
@@ -95,7 +94,7 @@ def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm):
     clock = WorkedClock(interrupt)
 
     with pytest.raises(KeyboardInterrupt):
-        list(check_farm(FarmCheck(farm.backend, profiles, farm.encoder, clock, "0a1b", 60)))
+        list(check_farm(FarmCheck(farm.backend, profiles, farm.encoder, clock, "0a1b")))
 
     (job,) = farm.ledger.jobs(JobFilter())
     assert job.failure_class is FailureClass.CANCELLED

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase, Source
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase
 from hevcq.domain.keys import INBOX, OUTBOX
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
@@ -152,20 +152,10 @@ class FarmCheck:
     encoder: Encoder
     clock: Clock
     token: str
-    timeout_s: float | None = None
 
     @property
     def patience_s(self) -> float:
-        if self.timeout_s is not None:
-            return self.timeout_s
         return FLEET_TIMEOUT_S if self.backend.announces_uploads else LOCAL_TIMEOUT_S
-
-
-@dataclass(frozen=True, slots=True)
-class SentClip:
-    profile: str
-    source: Source
-    job_id: str
 
 
 def check_farm(context: FarmCheck) -> Iterator[Finding]:
@@ -175,7 +165,7 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
     deleted, unfinished jobs cancelled, and the upload is marked as finished, so that it expires (no
     code of hevcq deletes an upload). Raises no HevcqError.
     """
-    sent: list[SentClip] = []
+    sent: list[JobRecord] = []
     with tempfile.TemporaryDirectory(prefix="hevcq-doctor-") as folder:
         try:
             for name in sorted(context.profiles):
@@ -198,7 +188,7 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
             )
 
 
-def _send(context: FarmCheck, name: str, folder: Path) -> SentClip:
+def _send(context: FarmCheck, name: str, folder: Path) -> JobRecord:
     backend, clip = context.backend, folder / f"{name}-{context.token}.mp4"
     context.encoder.write_test_clip(clip, context.profiles[name])
     key = f"{INBOX}/{name}/{FOLDER}/{clip.name}"
@@ -206,10 +196,10 @@ def _send(context: FarmCheck, name: str, folder: Path) -> SentClip:
     source = backend.store.accept(clip, key, moved=lambda _count: None, stop=stop)
     announced = backend.announces_uploads
     (job,) = backend.task_publisher.publish(source, [name], announced=announced)
-    return SentClip(name, source, job.job_id)
+    return job
 
 
-def _watch(context: FarmCheck, waiting: list[SentClip]) -> Iterator[Finding]:
+def _watch(context: FarmCheck, waiting: list[JobRecord]) -> Iterator[Finding]:
     started, never = context.clock.monotonic(), threading.Event()
     while waiting:
         waited = context.clock.monotonic() - started
@@ -219,7 +209,7 @@ def _watch(context: FarmCheck, waiting: list[SentClip]) -> Iterator[Finding]:
                 record = context.backend.ledger.get(one.job_id)
                 if not late and (record is None or record.state not in SETTLED):
                     continue
-                yield _judged(context, one, record, waited)
+                yield _judged(context, one.profile, record, waited)
             except HevcqError as error:
                 if not late:
                     continue
@@ -229,9 +219,8 @@ def _watch(context: FarmCheck, waiting: list[SentClip]) -> Iterator[Finding]:
             context.clock.wait(never, POLL_S)
 
 
-def _judged(context: FarmCheck, one: SentClip, record: JobRecord | None, waited: float) -> Finding:
+def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: float) -> Finding:
     """Return the finding about a clip that has ended, or has had its time."""
-    name = one.profile
     if record is None:
         return _stopped(name, Stage.QUEUE, "the ledger forgot its job.")
     published = record.progress is not None and record.progress.phase is Phase.PUBLISH
@@ -284,7 +273,7 @@ def _stopped(name: str, stage: Stage, why: str, remedy: str = "") -> Finding:
     )
 
 
-def _tidy(context: FarmCheck, one: SentClip) -> Iterator[str]:
+def _tidy(context: FarmCheck, one: JobRecord) -> Iterator[str]:
     """Remove what a clip left; yield what could not be removed."""
     backend, store = context.backend, context.backend.store
     try:

@@ -12,7 +12,7 @@ from hevcq.cli.context import AsJson, Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import render
 from hevcq.cli.web.serve import missing
-from hevcq.errors import ConfigError, UsageError
+from hevcq.errors import ConfigError
 from hevcq.running.doctor import machine_checks
 from hevcq.usecases.farm_check import (
     Area,
@@ -51,14 +51,6 @@ def doctor(
             "--farm", help="Also send a one-second clip through every profile and its workers."
         ),
     ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=1,
-            help="With --farm: how long a clip may take (default: 1200 on aws, 120 elsewhere).",
-        ),
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check ffmpeg, folders, clock, settings, database.
@@ -67,17 +59,15 @@ def doctor(
     With --farm each profile's line says where its clip stopped: upload, queue, worker or publish. What
     the clips leave is removed; their uploads are marked as finished and expire.
     """
-    if timeout is not None and not farm:
-        raise UsageError("--timeout only works with --farm.")
     code = ExitCode.OK
-    for finding in _examine(cli_of(ctx), farm=farm, timeout_s=timeout):
+    for finding in _examine(cli_of(ctx), farm=farm):
         _render(finding, as_json=as_json)
         if not finding.ok and code is ExitCode.OK:
             code = CODES[finding.area]
     raise typer.Exit(code)
 
 
-def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Finding]:
+def _examine(cli: Cli, *, farm: bool) -> Iterator[Finding]:
     try:
         loaded = cli.loaded()
     except ConfigError as error:
@@ -95,7 +85,7 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
         # A farm that cannot be opened from here is reported already.
         if farm and sound:
             run = uuid.uuid4().hex[:12]
-            context = FarmCheck(app.backend, app.profiles, app.encoder, app.clock, run, timeout_s)
+            context = FarmCheck(app.backend, app.profiles, app.encoder, app.clock, run)
             yield from check_farm(context)
 
 
