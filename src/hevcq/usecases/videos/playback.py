@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from hevcq.domain.job import JobState, RenditionRef, Source, job_id
+from hevcq.domain.media.facts import Chapter
 from hevcq.domain.model import Frozen
 from hevcq.domain.videos import OCTETS, Video, download_name, media_type, output_prefix
 from hevcq.errors import HevcqError, NoSuchVideo
@@ -31,13 +32,6 @@ PLAYABLE = frozenset({"video/mp4", "video/webm", "video/quicktime"})
 
 MAX_CHAPTERS_BYTES = 1 << 20
 MAX_CHAPTERS = 500
-
-
-class PlayerChapter(Frozen):
-    """Where a chapter begins, in seconds of the video, and its title."""
-
-    start_s: float
-    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +137,7 @@ def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> st
     return next((f"{folder}/{each}" for each in found), "")
 
 
-def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[PlayerChapter, ...]:
+def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Chapter, ...]:
     """Return the chapters of a set in their order; none if it has none, or they cannot be read."""
     key = part_of_set(farm, master, certificate, "chapters.json")
     if not key:
@@ -157,11 +151,11 @@ def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Pla
     return tuple(sorted(marks, key=lambda mark: mark.start_s))
 
 
-def _mark(entry: dict[str, Any]) -> PlayerChapter:
+def _mark(entry: dict[str, Any]) -> Chapter:
     start_s = float(entry["start-time"])
     if not math.isfinite(start_s):
         raise ValueError("no time")
-    return PlayerChapter(start_s=max(0.0, start_s), title=str(entry["titles"][0]["title"]))
+    return Chapter(start_s=start_s, end_s=start_s, title=str(entry["titles"][0]["title"]))
 
 
 def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:
@@ -294,24 +288,13 @@ def _read(farm: VideoFarm, key: str) -> bytes:
 TEXTS_WAIT_S = 3.0
 """Seconds that a page waits for subtitles that nobody asked for before; the next one finds them."""
 MAX_TEXTS_BYTES = 64 << 20
-DEAF = "hearing_impaired"
-
-
-class Spoken(Frozen):
-    """A subtitle track as a browser gets it: `content` is WebVTT, `language` a tag of BCP 47 or ""."""
-
-    content: str
-    language: str = ""
-    title: str = ""
-    forced: bool = False
-    captions: bool = Field(default=False, description="for the deaf: also names sounds")
 
 
 class Texts(Frozen):
     """What one rendition holds."""
 
-    tracks: tuple[Spoken, ...] = ()
-    chapters: tuple[PlayerChapter, ...] = ()
+    tracks: tuple[TextTrack, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
 
 
 NONE = Texts()
@@ -366,15 +349,7 @@ class TextReader:
             store = farm.backend.store
             with store.stream_published(made.key, self._scratch, stop=self._stop) as there:
                 tracks, chapters = self._encoder.texts(there.location, stop=self._stop)
-            found = Texts(
-                tracks=tuple(map(_spoken, tracks)),
-                chapters=tuple(
-                    PlayerChapter(
-                        start_s=max(0.0, each.start_s), title=each.title or f"Chapter {number}"
-                    )
-                    for number, each in enumerate(chapters[:MAX_CHAPTERS], 1)
-                ),
-            )
+            found = Texts(tracks=tuple(tracks), chapters=tuple(chapters[:MAX_CHAPTERS]))
             farm.backend.store.put(key, found.model_dump_json().encode(), metadata={})
         except (HevcqError, OSError) as error:
             get_logger().info("no_subtitles", key=made.key, reason=str(error))
@@ -404,13 +379,3 @@ def _kept(farm: VideoFarm, key: str) -> Texts | None:
             return Texts.model_validate_json(stream.read(MAX_TEXTS_BYTES))
     except (HevcqError, ValidationError):
         return None
-
-
-def _spoken(found: TextTrack) -> Spoken:
-    return Spoken(
-        content=found.content,
-        language=found.language,
-        title=found.title,
-        forced="forced" in found.dispositions,
-        captions=DEAF in found.dispositions,
-    )

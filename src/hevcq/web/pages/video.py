@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.job import SETTLED, JobState
+from hevcq.domain.media.facts import Chapter
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import Share, Video, Visibility, media_type
@@ -26,7 +27,6 @@ from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
     PLAYLIST,
-    PlayerChapter,
     Texts,
     chapters_of_set,
     part_of_set,
@@ -229,6 +229,8 @@ def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) ->
     )
 
 
+DEAF = "hearing_impaired"
+"""The disposition of subtitles that name sounds, too."""
 CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
 """What a `<source>` says it is, so that a browser leaves out what it cannot decode."""
 
@@ -240,7 +242,7 @@ class Playing:
     playlist: str
     files: Sequence[tuple[str, str]]
     storyboard: str = ""
-    chapters: Sequence[PlayerChapter] = ()
+    chapters: Sequence[Chapter] = ()
     tracks: Sequence[Mapping[str, str]] = ()
     profile: str = ""
     """Of the first file where no set is played: its subtitles and chapters are shown."""
@@ -322,8 +324,10 @@ def _with_texts(what: Playing, base: str, held: Texts) -> Playing:
     tracks = []
     for number, each in enumerate(held.tracks):
         name = each.title or each.language or f"Subtitles {number + 1}"
-        named = f"{name} (forced)" if each.forced and "forced" not in name.lower() else name
-        track = {"kind": "captions" if each.captions else "subtitles", "language": each.language}
+        forced = "forced" in each.dispositions and "forced" not in name.lower()
+        named = f"{name} (forced)" if forced else name
+        kind = "captions" if DEAF in each.dispositions else "subtitles"
+        track = {"kind": kind, "language": each.language}
         track["address"] = f"{base}/{what.profile}/texts/{number}.vtt"
         tracks.append(track | {"label": printable(named)})
     return replace(what, tracks=tracks, chapters=held.chapters)
