@@ -91,7 +91,7 @@ def test_a_terminal_shows_which_file_is_read_unless_a_program_reads_along(
     library, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    call = ["--data-dir", str(tmp_path / "data"), "check", str(library / "sound.mp4"), "--again"]
+    call = ["--data-dir", str(tmp_path / "data"), "check", str(library / "sound.mp4")]
 
     assert run(call) == 0
     assert f"{REDRAWN}1 of 1  sound.mp4" in capsys.readouterr().err

@@ -65,10 +65,6 @@ def check(
     ] = "",
     include: IncludeGlobs = None,
     exclude: ExcludeGlobs = None,
-    again: Annotated[
-        bool,
-        typer.Option("--again", help="Start over instead of resuming an interrupted run."),
-    ] = False,
     source: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Run every gate of this original against PATH."),
@@ -118,7 +114,6 @@ def check(
             decode=decode,
             share=some,
             bytes_s=bytes_s,
-            again=again,
             on_file=reads,
             on_checked=partial(report, event_log(app)),
         )

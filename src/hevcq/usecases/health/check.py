@@ -61,8 +61,7 @@ class _Due:
 class HealthCheck:
     """One run over some folders: `share` of all bytes, those first whose last check is longest ago.
 
-    `bytes_s` limits the reading on average; 0 does not. With `again`, a round that was interrupted is
-    begun anew. `total` is known once `run` yields its first file.
+    `bytes_s` limits the reading on average; 0 does not. `total` is known once `run` yields its first file.
     """
 
     tools: Tools
@@ -73,7 +72,6 @@ class HealthCheck:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     bytes_s: float = 0.0
-    again: bool = False
     on_file: Callable[[int, int, Path], None] = lambda _number, _total, _path: None
     on_checked: Callable[[Checked, Checked | None], None] = lambda _now, _before: None
     """Called with what is found of a file, and was found before, just before it is recorded."""
@@ -95,7 +93,7 @@ class HealthCheck:
         files = sorted(self._found(), key=lambda each: os.fsencode(each.path))
         known = dict(self._records.checked([each.path for each in files]))
         key = self._round()
-        began = None if self.again else self._records.round_began(key)
+        began = self._records.round_began(key)
         if began is None:
             began = self.tools.clock.now()
             self._records.begin_round(key, began)
