@@ -56,7 +56,7 @@ class UploadRequest:
     size: int
     title: str = ""
     description: str = ""
-    profiles: tuple[str, ...] = ()
+    profiles: Sequence[str] = ()
     media_type: str = ""
 
 

@@ -50,15 +50,7 @@ def _upload_out(call: Call, video: Video) -> models.UploadOut:
 @router.post("/uploads", status_code=201)
 def begin_upload(call: Uploads, wanted: models.UploadIn) -> models.UploadOut:
     """Begin an upload."""
-    request = uploads.UploadRequest(
-        owner=call.person.owner,
-        name=wanted.name,
-        size=wanted.size,
-        title=wanted.title,
-        description=wanted.description,
-        profiles=tuple(wanted.profiles),
-        media_type=wanted.media_type,
-    )
+    request = uploads.UploadRequest(owner=call.person.owner, **dict(wanted))
     return _upload_out(call, uploads.request_upload(call.farm, request))
 
 
