@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import socket
 import threading
@@ -17,7 +16,7 @@ from hevcq.domain.model import Frozen
 from hevcq.domain.orders import Greeting, MachineFacts
 from hevcq.errors import AccessDenied, ConfigError, StorageError, UsageError
 from hevcq.usecases.machines.board import JoinedMachine
-from hevcq.util.file_io import replace_durably
+from hevcq.util.file_io import write_durably
 from hevcq.util.log import get_logger
 from hevcq.util.signals import StopSignals
 
@@ -238,13 +237,9 @@ def join(app: App, line: str, echo: Callable[[str], None]) -> Membership:
         ) from error
     made = Membership(address=address, name=joined.name, token=joined.token)
     file = app.settings.data_dir / JOINED_FILE
-    temp = file.with_name(f"{JOINED_FILE}.new")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temp.unlink(missing_ok=True)
-        with open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
-            new.write(made.model_dump_json())
-        replace_durably(temp, file)
+        write_durably(file, made.model_dump_json(), 0o600)
     except OSError as error:
         raise StorageError(f"Cannot write {file}: {error.strerror}.") from error
     echo(f"Joined {address} as {joined.name}.")

@@ -88,9 +88,7 @@ def data_folder_id(data_dir: Path) -> str:
             found = ""
         if not found.isalnum():
             found = secrets.token_hex(16)
-            temp = path.with_name(f"{IDENTITY}.new")
-            temp.write_text(found, encoding="ascii")
-            file_io.replace_durably(temp, path)
+            file_io.write_durably(path, found)
     return found
 
 

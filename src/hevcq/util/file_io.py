@@ -91,6 +91,19 @@ def replace_durably(temp: Path, path: Path) -> None:
     fsync_folder(path.parent)
 
 
+def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a whole small file in one atomic, durable step; `mode` is for a new one. Raises OSError."""
+    temp = path.with_name(f".{path.name}.new")
+    try:
+        temp.unlink(missing_ok=True)
+        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as writing:
+            writing.write(text)
+        replace_durably(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
 def _fsync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:

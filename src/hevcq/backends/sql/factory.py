@@ -39,7 +39,7 @@ from hevcq.sql.catalog import Catalog
 from hevcq.sql.database import Connection, Database, PathMap
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damaged
 from hevcq.util.clock import Clock
-from hevcq.util.file_io import replace_durably
+from hevcq.util.file_io import write_durably
 from hevcq.util.processes import FOLDER, Processes
 from hevcq.util.text import printable
 
@@ -187,10 +187,8 @@ class FolderHolder:
             return self._mark.read_text("utf-8") if self._mark.is_file() else ""
 
     def write(self, mark: str) -> None:
-        part = self._mark.with_suffix(".part")
         with file_errors("written", self._mark):
-            part.write_text(mark, "utf-8")
-            replace_durably(part, self._mark)
+            write_durably(self._mark, mark)
 
 
 def open_sql(

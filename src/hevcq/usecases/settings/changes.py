@@ -26,7 +26,7 @@ from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import profile_folder
 from hevcq.util import file_lock
 from hevcq.util.clock import Clock
-from hevcq.util.file_io import fsync_file, replace_durably
+from hevcq.util.file_io import write_durably
 from hevcq.util.text import reason_of
 
 HISTORY = "settings-changes.json"
@@ -225,20 +225,13 @@ def users_of(settings: Settings, profile: str) -> list[str]:
 
 def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:
     """Write a whole small file durably, or remove it (None). Raises ConfigError."""
-    temp = path.with_name(f".{path.name}.new")
     try:
         if text is None:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temp.unlink(missing_ok=True)
-        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as writing:
-            writing.write(text)
-        fsync_file(temp)
-        replace_durably(temp, path)
+        write_durably(path, text, mode)
     except OSError as error:
-        temp.unlink(missing_ok=True)
         raise ConfigError(f"Cannot write {path}: {reason_of(error)}.") from error
 
 
