@@ -28,7 +28,7 @@ app = group(
     no_args_is_help=False,
 )
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A machine or process, as `hevcq workers` lists it.")
+    str, typer.Argument(metavar="NAME", help="A machine, as `hevcq workers` lists it.")
 ]
 
 

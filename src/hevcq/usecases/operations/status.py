@@ -246,7 +246,7 @@ def machines(backend: Backend) -> list[dict[str, object]]:
     return [
         {
             "type": "worker",
-            "name": _name(each, found),
+            "name": each.facts.machine,
             **each.facts.model_dump(mode="json"),
             **each.model_dump(mode="json", exclude={"facts"}),
             "alive": each.alive,
@@ -255,13 +255,6 @@ def machines(backend: Backend) -> list[dict[str, object]]:
         }
         for each in found
     ]
-
-
-def _name(each: WorkerProcess, found: Sequence[WorkerProcess]) -> str:
-    """Return how commands call a process: by its machine, and by its owner too where several work there."""
-    machine = each.facts.machine
-    several = sum(other.facts.machine == machine for other in found) > 1
-    return f"{machine}/{each.owner[:8]}" if several else machine
 
 
 def state_of(each: WorkerProcess) -> str:
@@ -276,31 +269,28 @@ def state_of(each: WorkerProcess) -> str:
 
 
 def drain(backend: Backend, name: str, by: str) -> None:
-    """Let a machine, or one process of it, take no new work; with `by` empty let it work again.
+    """Let a machine take no new work; with `by` empty let it work again.
 
     Raises UsageError for a name that is not in the list.
     """
-    machines, (key, _) = machines_of(backend), _named(backend, name)
-    machines.drain(key, by)
+    _processes_of(backend, name)
+    machines_of(backend).drain(name, by)
 
 
 def remove(backend: Backend, name: str) -> None:
-    """Take a machine or process that works no more from the list; raise UsageError for any other."""
-    machines, (key, meant) = machines_of(backend), _named(backend, name)
-    if any(each.alive for each in meant):
+    """Take the processes of a machine that work no more from the list; raise UsageError if all do."""
+    gone = [each for each in _processes_of(backend, name) if not each.alive]
+    if not gone:
         raise UsageError(f"{printable(name)} still works: stop hevcq there first.")
-    machines.remove(key)
+    for each in gone:
+        machines_of(backend).remove(each.owner)
 
 
-def _named(backend: Backend, name: str) -> tuple[str, list[WorkerProcess]]:
-    """Return by what the table knows a name, a machine or an owner, and the processes that are meant."""
+def _processes_of(backend: Backend, name: str) -> list[WorkerProcess]:
     found = machines_of(backend).processes()
-    if meant := [each for each in found if each.facts.machine == name]:
-        return name, meant
-    for each in found:
-        if _name(each, found) == name:
-            return each.owner, [each]
-    names = sorted({printable(_name(each, found)) for each in found})
+    if mine := [each for each in found if each.facts.machine == name]:
+        return mine
+    names = sorted({printable(each.facts.machine) for each in found})
     there = f"There are: {', '.join(names)}." if names else NONE
     raise UsageError(f"No machine {printable(name)}. {there}")
 
