@@ -6,11 +6,11 @@ import getpass
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hevcq.settings.model import Settings
     from hevcq.wiring.app import App
 
+Value = TypeVar("Value")
 NO_WORKER = (
     "No worker is running on this data folder: start one with `hevcq worker`, or run your"
     " `hevcq ingest` or `hevcq shrink` again."
@@ -123,6 +124,17 @@ def require_queued(app: App, paths: Iterable[Path]) -> None:
         whole = Path(os.path.abspath(path))  # noqa: PTH100 - links stay unresolved
         if next(iter(app.catalog.placements(under=whole)), None) is None:
             require_existing([path])
+
+
+def quantity(option: str, text: str, read: Callable[[str], Value]) -> Value:
+    """Return what an option's text means. Raises UsageError."""
+    from hevcq.errors import UsageError
+    from hevcq.util.text import printable
+
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {printable(text)} {error}.") from error
 
 
 def current_user() -> str:

@@ -2,12 +2,11 @@
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +17,7 @@ from hevcq.cli.context import (
     IncludeGlobs,
     Quiet,
     cli_of,
+    quantity,
     require_existing,
 )
 from hevcq.cli.exit_codes import ExitCode
@@ -41,7 +41,6 @@ from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import event_log
 
-Value = TypeVar("Value")
 REMARKS = 5
 """Sound files of which a remark is printed; the JSON has all."""
 DEFAULT_PROFILE = "hevc"
@@ -97,8 +96,8 @@ def check(
         raise typer.Exit(_verify(cli, source, paths[0], profile, as_json=as_json))
     if profile:
         raise UsageError("--profile only works with --source.")
-    some = _quantity("--share", share or "1/1", quantities.share)
-    bytes_s = _quantity("--limit", limit, quantities.bytes_per_second)
+    some = quantity("--share", share or "1/1", quantities.share)
+    bytes_s = quantity("--limit", limit, quantities.bytes_per_second)
     with StopSignals() as signals, cli.app() as app:
         shown = render.StatusLine(live=not cli.quiet and not as_json)
 
@@ -151,13 +150,6 @@ def _why(each: Any) -> str:
     text = without_path(name, each.detail.removeprefix(f"{name} is damaged: "))
     text = f"{text[:1].upper()}{text[1:]}"
     return f"{text.rstrip('.')}, {place}." if place else text
-
-
-def _quantity(option: str, text: str, read: Callable[[str], Value]) -> Value:
-    try:
-        return read(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {printable(text)} {error}.") from error
 
 
 def _emit(each: Any) -> None:

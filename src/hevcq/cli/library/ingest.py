@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as replace_fields
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,7 @@ from hevcq.cli.context import (
     Yes,
     cli_of,
     confirmed,
+    quantity,
     require_existing,
     require_queued,
 )
@@ -56,7 +57,6 @@ FitSize = Annotated[
 Half = Annotated[
     bool, typer.Option("--half", help="As --fit, with half of what the videos to encode take now.")
 ]
-Number = TypeVar("Number", int, float)
 EVERYTHING = Path("/")
 NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
 SAMPLED_ELSEWHERE = (
@@ -215,7 +215,7 @@ def ingest(
             half=half,
         )
     ]
-    sample_s = _quantity("--sample", sample, seconds) / len(requests)
+    sample_s = quantity("--sample", sample, seconds) / len(requests)
     requests = [replace_fields(each, sample_s=sample_s) for each in requests]
     from hevcq.cli.library.ingest_session import Session
 
@@ -282,18 +282,11 @@ def _require_backend(app: App, max_cost: float | None, *local: tuple[object, str
 
 def _limits(free: str, fit: str, budget: str = "", max_cost: float | None = None) -> dict[str, Any]:
     return {
-        "free_bytes": _quantity("--free", free, size_bytes),
-        "fit_bytes": _quantity("--fit", fit, size_bytes),
-        "budget_s": _quantity("--budget", budget, seconds),
+        "free_bytes": quantity("--free", free, size_bytes),
+        "fit_bytes": quantity("--fit", fit, size_bytes),
+        "budget_s": quantity("--budget", budget, seconds),
         "max_cost": max_cost or 0.0,
     }
-
-
-def _quantity(option: str, text: str, read: Callable[[str], Number]) -> Number:
-    try:
-        return read(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {printable(text)} {error}.") from error
 
 
 def _agreed(plan: IngestPlan, request: IngestRequest) -> bool:
