@@ -193,7 +193,7 @@ def test_a_receiver_is_added_and_its_secret_never_shown(operator, opened, config
     assert "must be an address" in operator.post("/settings/messages", data=person).text
     person["url"] = "discrd://token/mysecret"
     misspelt = operator.post("/settings/messages", data=person).text
-    assert "Did you mean discord://?" in misspelt
+    assert "does not know the address discrd" in misspelt
     assert "mysecret" not in misspelt
     (own := config.with_name("own")).write_text("of another program\n")
     no_address = operator.post("/settings/messages", data={**person, "url": str(own)}).text

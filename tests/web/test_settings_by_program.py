@@ -104,7 +104,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("PUT", "hours", {"windows": ["late"]}, "window"),
     ("PUT", "hours", {"gate_command": "touch /tmp/owned"}, "settings file only"),
     ("POST", "receivers/webhook", {"url": "nowhere", "secret": SECRET}, "must be an address"),
-    ("POST", "receivers/notify", {"url": "discrd://token/x"}, "Did you mean discord"),
+    ("POST", "receivers/notify", {"url": "discrd://token/x"}, "does not know the address discrd"),
     ("POST", "receivers/pigeon", {"url": "x"}, "kind"),
     ("POST", "profiles", {"name": "small", "source": "small"}, "already"),
     ("PUT", "profiles/small", {"keys": {"video.crf": 999}}, "video.crf"),

@@ -1,6 +1,5 @@
 """Tell people (apprise), programs (signed as Standard Webhooks says) and media servers what happened."""
 
-import difflib
 import hashlib
 import json
 import warnings
@@ -104,7 +103,10 @@ class People(Receiver):
 
             self._apprise = apprise.Apprise()
             if not self._apprise.add(url):
-                raise _unknown(scheme)
+                raise ConfigError(
+                    f"apprise does not know the address {scheme}://… of [[notify]], or it is incomplete.",
+                    remedy="How to write it: https://appriseit.com/services/.",
+                )
         self.name, self.events, self.most = name or scheme, events, MAX_MESSAGES
         self.every_s, self.daily_at = EVERY_S, daily_at
         self.identity = f"notify:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
@@ -124,22 +126,6 @@ class People(Receiver):
         titles = Counter(each.title for each in messages)
         title = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in titles.items())
         return title, "\n".join(shown)
-
-
-def _unknown(scheme: str) -> ConfigError:
-    """Return why apprise takes no address of this scheme, and the nearest one that it knows."""
-    from apprise import manager_plugins
-
-    manager: Any = manager_plugins.NotificationManager  # without types of its own
-    known = manager().schemas()
-    near = difflib.get_close_matches(scheme.lower(), known, n=1)
-    if scheme.lower() in known:
-        sentence = f"The address {scheme}://… of [[notify]] is incomplete."
-    else:
-        sentence = f"apprise does not know the address {scheme}://… of [[notify]]."
-        if near:
-            return ConfigError(f"{sentence} Did you mean {near[0]}://?")
-    return ConfigError(sentence, remedy="How to write it: https://appriseit.com/services/.")
 
 
 CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})
