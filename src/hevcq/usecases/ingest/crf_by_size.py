@@ -35,7 +35,7 @@ Estimates = Mapping[EncodeCost, Estimate]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Samples for `seconds` in all, or what takes `work_s` seconds on `cores` that do nothing else.
+    """Samples for `seconds` in all, on `cores`.
 
     A set `stop` only ends the sampling, unless it is `for_crf`.
     """
@@ -47,7 +47,6 @@ class Sampling:
     emit: Listener
     seconds: float
     cores: float = 1.0
-    work_s: float = math.inf
     for_crf: float | None = None
 
     def __call__(self, items: Sequence[Item], rates: Costs) -> tuple[Sequence[Item], Costs]:
@@ -63,24 +62,21 @@ class Sampling:
         """
         works = [(item, work) for item in items if (work := work_ahead(item)) is not None]
         estimates, refined, begun, failed = dict[EncodeCost, Estimate](), rates, 0, 0
-        began, spent_s = self.clock.monotonic(), 0.0
+        until = self.clock.monotonic() + self.seconds
         most, sharing = max(MIN_SAMPLES, SAMPLES // max(1, len(works))), min(SEVERAL, len(works))
         for item, work in _drawn(works):
             if former is not None and work not in former:
                 continue
-            took_s = self.clock.monotonic() - began
-            left_s, work_s = self.seconds - took_s, self.work_s - spent_s
-            pace = max(1.0, took_s / spent_s) if spent_s else 1.0
-            known = self._tell(items, refined, len(works), min(left_s, work_s * pace))
+            left_s = until - self.clock.monotonic()
+            known = self._tell(items, refined, len(works), left_s)
             enough = known.is_known if former is None else len(estimates) >= TRIED_AGAIN
             # Of a CRF that no video was tried at nothing is known, and nothing could be chosen.
             needed = self.for_crf is not None and not estimates and begun < SEVERAL
-            if (estimates and enough) or (min(left_s, work_s) <= 0 and not needed):
+            if (estimates and enough) or (left_s <= 0 and not needed):
                 break
             begun += 1
             sample_s = self._sample_s(item, work, rates)
-            count = max(1, min(most, int(min(left_s, work_s) / sharing / sample_s)))
-            spent_s += count * sample_s
+            count = max(1, min(most, int(left_s / sharing / sample_s)))
             try:
                 estimate = self._try(item, count, max(TRIAL_S, left_s / sharing))
             except Interruption:
@@ -138,8 +134,7 @@ class Sampling:
                 if self.for_crf is None
                 else f"at CRF {self.for_crf:g}; a few are tried",
                 # Other CRFs get as long as this one.
-                eta_s=max(0.0, left_s)
-                + (0.0 if self.for_crf is None else min(self.seconds, self.work_s)),
+                eta_s=max(0.0, left_s) + (0.0 if self.for_crf is None else self.seconds),
             )
         )
         return known
@@ -161,8 +156,6 @@ def _drawn(works: Sequence[tuple[Item, EncodeCost]]) -> list[tuple[Item, EncodeC
 FITTED_S, FITTED_SHARE, FITTED_MIN_S = 180.0, 0.15, 30.0
 """Seconds of sampling unless another time is asked for, and their share of all encodes' time at most; but
 where the encodes take no longer than the least, as long as those."""
-SLOWER = 3.0
-"""How many times as long they take at most where other programs go on."""
 LIMITS: Mapping[VideoCodec, Scale] = {
     VideoCodec.HEVC: Scale(18, 32, 0.5),
     VideoCodec.H264: Scale(17, 30, 0.5),
@@ -229,9 +222,9 @@ class Fitting:
             return items, rates
         if not self.sampling.seconds:
             whole_s = sum(with_forecast(todo, rates, 1.0, 1).cpu) / 2 / self.sampling.cores
-            work_s = min(FITTED_S, max(FITTED_SHARE * whole_s, min(FITTED_MIN_S, whole_s)))
-            self._say(f"Choosing a CRF by samples takes about {duration(work_s)}.")
-            sampling = replace(self.sampling, seconds=SLOWER * FITTED_S, work_s=work_s)
+            spent_s = min(FITTED_S, max(FITTED_SHARE * whole_s, min(FITTED_MIN_S, whole_s)))
+            self._say(f"Choosing a CRF by samples takes about {duration(spent_s)}.")
+            sampling = replace(self.sampling, seconds=spent_s)
             return replace(self, sampling=sampling)(items, rates)
         tries, found = self._search(todo, rates, room)
         crf = min((each for each in found if found[each].high <= room), default=None)
@@ -250,11 +243,11 @@ class Fitting:
         """Return the rates and all sizes at the CRFs that were tried, the worst one if none fits."""
         scale, tries, found = LIMITS[self.profile.video.codec], dict[float, Costs](), {}
         crf, first, clock = rounded(self.profile.video.crf, scale), None, self.sampling.clock
-        until, work_s = clock.monotonic() + self.sampling.seconds, self.sampling.work_s
+        until = clock.monotonic() + self.sampling.seconds
         while crf not in tries:
             # Each gets half of what is left, or one video: the first one says how the videos differ.
-            left_s, work_s = max(0.0, until - clock.monotonic()), work_s / 2
-            sampling = replace(self.sampling, seconds=left_s / 2, work_s=work_s, for_crf=crf)
+            left_s = max(0.0, until - clock.monotonic())
+            sampling = replace(self.sampling, seconds=left_s / 2, for_crf=crf)
             tried = self._at(crf, todo)
             costs = sampling.sampled(tried, rates, first)
             if not costs.estimates:
