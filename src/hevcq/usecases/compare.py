@@ -15,7 +15,7 @@ from hevcq.domain.quality import Aim, Comparison, Probe, Still
 from hevcq.errors import HevcqError, SourceGone, SourceUnreadable, UsageError
 from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
 from hevcq.ports.encoder import FramePairs, OnPlace
-from hevcq.usecases.context import LibraryPorts, Tools, placement_lock
+from hevcq.usecases.context import LibraryPorts, Tools, placing
 from hevcq.usecases.verify_files import VerifyFilesRequest, frame_pairs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, size
@@ -115,10 +115,11 @@ def accept(job_id: str, ports: LibraryPorts, who: str) -> bool:
 
     Its original stays until its retention ends.
     """
-    with placement_lock(ports.data_dir):
+    with placing(ports) as require:
         placement = ports.catalog.placement(job_id)
         if placement is None or placement.state is not PlacementState.REPLACED:
             return False
+        require()
         ports.catalog.record_placements([replace(placement, detail=f"{ACCEPTED}{who}.")])
         return True
 
