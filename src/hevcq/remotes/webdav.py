@@ -11,7 +11,6 @@ import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,9 +105,9 @@ class WebDavRemote:
         response = self._propfind(path, "0")
         if response is None:
             return None
-        root = parts_of(urlsplit(self._base).path) or ()
-        found = (each for _, each in resources(response, root))
-        return next((f.file for f in found if f and f.file and f.file.path == path), None)
+        root, asked = parts_of(urlsplit(self._base).path) or (), tuple(path.split("/"))
+        found = (props for _, parts, props in resources(response, root) if parts == asked)
+        return next((_file(props, asked) for props in found if not _is_folder(props)), None)
 
     @contextlib.contextmanager
     def read(self, file: RemoteFile, start: int) -> Iterator[Body]:
@@ -336,15 +335,6 @@ CHECKSUMS = frozenset({"md5", "sha1", "sha256"})
 _STATUS = re.compile(r"HTTP/\S+ (\d{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One resource of a multistatus: the parts of its path below the root, and its properties."""
-
-    parts: tuple[str, ...]
-    folder: bool
-    file: RemoteFile | None
-
-
 def plain_etag(value: str | None) -> str:
     """Return an ETag without quotes, weakness mark and the suffix of a compressing proxy.
 
@@ -379,29 +369,30 @@ def folder_of(content: bytes, root: tuple[str, ...], asked: tuple[str, ...]) -> 
     folders: list[str] = []
     files: dict[str, RemoteFile] = {}
     refused: list[str] = []
-    for address, found in resources(content, root):
-        if found is None:
-            refused.append(address)
-        elif found.parts == asked:
+    for address, parts, found in resources(content, root):
+        if parts == asked:
             continue
-        elif found.parts[:-1] != asked:
+        if parts is None or parts[:-1] != asked:
             refused.append(address)
-        elif found.folder:
-            folders.append("/".join(found.parts))
-        elif found.file is not None:
-            files[found.file.path] = found.file
+        elif _is_folder(found):
+            folders.append("/".join(parts))
+        elif (file := _file(found, parts)) is not None:
+            files[file.path] = file
     return RemoteFolder(tuple(dict.fromkeys(folders)), tuple(files.values()), tuple(refused))
 
 
-def resources(content: bytes, root: tuple[str, ...]) -> Iterator[tuple[str, Resource | None]]:
-    """Yield each address with its resource, or None where it is not one below `root`."""
+Listed = tuple[str, tuple[str, ...] | None, "dict[str, Element]"]
+"""An address, the parts of its path below the root (None: it is not below), and its properties."""
+
+
+def resources(content: bytes, root: tuple[str, ...]) -> Iterator[Listed]:
     for response in _parse(content).iter(f"{DAV}response"):
         address = (response.findtext(f"{DAV}href") or "").strip()
         parts = _path_of(address)
         if parts is None or parts[: len(root)] != root:
-            yield address, None
+            yield address, None, {}
             continue
-        yield address, _resource(response, parts[len(root) :])
+        yield address, parts[len(root) :], _properties(response)
 
 
 def _path_of(address: str) -> tuple[str, ...] | None:
@@ -424,17 +415,19 @@ def _parse(content: bytes) -> Element:
     return document
 
 
-def _resource(response: Element, parts: tuple[str, ...]) -> Resource:
+def _properties(response: Element) -> dict[str, Element]:
     found: dict[str, Element] = {}
     for propstat in response.findall(f"{DAV}propstat"):
         status = _STATUS.match((propstat.findtext(f"{DAV}status") or "").strip())
         if status is not None and status[1] == "200":
             for prop in propstat.iterfind(f"{DAV}prop/*"):
                 found[prop.tag] = prop
+    return found
+
+
+def _is_folder(found: dict[str, Element]) -> bool:
     kind = found.get(f"{DAV}resourcetype")
-    if kind is not None and kind.find(f"{DAV}collection") is not None:
-        return Resource(parts, folder=True, file=None)
-    return Resource(parts, folder=False, file=_file(found, parts))
+    return kind is not None and kind.find(f"{DAV}collection") is not None
 
 
 def _file(found: dict[str, Element], parts: tuple[str, ...]) -> RemoteFile | None:
