@@ -35,27 +35,21 @@ CSV_COLUMNS: list[object] = [
 class Line:
     """One line of a report: the renditions that were made, several of a video with several profiles.
 
-    Sizes in bytes, each source once a rendition; `saved` whatever became of the original. `target` and
-    `verified` are the mean VMAF asked for and measured, of the `scored` renditions that have both.
+    Sizes in bytes, each source once a rendition; `saved` is what the renditions are smaller by (negative:
+    larger), whatever became of the originals. `target` and `verified` are the mean VMAF asked for and
+    measured, of the `scored` renditions that have both.
     """
 
     name: str
     renditions: int = 0
     before: int = 0
     after: int = 0
+    saved: int = 0
     cpu_h: float = 0.0
     failed: int = 0
     scored: int = 0
     target: float = 0.0
     verified: float = 0.0
-
-    @property
-    def saved(self) -> int:
-        """Bytes that the renditions are smaller by than their sources; negative if larger."""
-        return self.before - self.after
-
-    def to_dict(self) -> dict[str, object]:
-        return {**asdict(self), "saved": self.saved}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +86,8 @@ class Report:
     originals: Originals = field(default_factory=Originals)
 
     def to_dict(self) -> dict[str, object]:
-        groups = {
-            name: [line.to_dict() for line in getattr(self, name)]
-            for name in ("days", "months", "libraries", "profiles", "codecs")
-        }
         days = {"since": self.since.isoformat(), "until": self.until.isoformat()}
-        return {"type": "stats", **asdict(self), **days, "total": self.total.to_dict(), **groups}
+        return {"type": "stats", **asdict(self), **days}
 
 
 Rows = Iterable[tuple[DayKey, DaySum]]
@@ -222,7 +212,7 @@ def _lines(found: Rows, name_of: Callable[[DayKey], str]) -> tuple[Line, ...]:
     for name in sorted({*done, *failed}):
         value = done.get(name, DaySum())
         hours = value.cpu_s / 3600
-        made = (value.count, value.before, value.after, hours)
+        made = (value.count, value.before, value.after, value.before - value.after, hours)
         quality = (value.scored, *_means(value))
         lines.append(Line(name, *made, failed.get(name, 0), *quality))
     return tuple(lines)
