@@ -25,7 +25,6 @@ from hevcq.library.replacement.journal import UndoneOriginals, require_single_li
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import PROBLEMS, Rejected, RejectionCause
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
-from hevcq.ports.ledger import Granted
 from hevcq.usecases.context import Ports, placing
 from hevcq.usecases.ingest.decide import (
     NOT_IN_PLACE,
@@ -47,14 +46,12 @@ from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker, item_event
-from hevcq.usecases.operations.dead_letters import ExpiredMessages
+from hevcq.usecases.operations.dead_letters import ExpiredMessages, skip_waiting
 from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.usecases.placement.originals import at_its_new_path, moved_placement
 from hevcq.usecases.proofs import OwnRenditions, Proofs
 from hevcq.util.text import printable
 
-RETIRE_LEASE_S = 60.0
-"""Seconds of the claim under which a waiting job is ended."""
 SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
 Refine = Callable[[Sequence[Item], Costs], tuple[Sequence[Item], Costs]]
@@ -338,21 +335,12 @@ class Ingest:
                         backend.store.follow(job.source, item.path)
                     continue
                 words = item.reason or f"Queued anew as {printable(item.path)}."
-                self._retire(was.job_id, words)
+                job = backend.ledger.get(was.job_id)
+                if job is not None and job.state is JobState.QUEUED:
+                    # What it asks for is done or gone, so it is no failure.
+                    skip_waiting(backend, job.source, job.profile, words)
                 over = replace(was, state=PlacementState.EXPIRED, detail=words)
                 catalog.record_placements([over])
-
-    def _retire(self, job_id: str, words: str) -> None:
-        """Let a waiting job end as skipped: what it asks for is done or gone, so it is no failure."""
-        backend = self.ports.backend
-        job = backend.ledger.get(job_id)
-        if job is None or job.state is not JobState.QUEUED:
-            return
-        claim = backend.ledger.claim(
-            job.source, job.profile, owner=backend.owner, lease_s=RETIRE_LEASE_S
-        )
-        if isinstance(claim, Granted):
-            backend.ledger.skip(job_id, claim.fence, words)
 
     def _compared(self, known: Known) -> Known:
         """Add why a rendition that is still in place no longer has the bytes that were put there."""

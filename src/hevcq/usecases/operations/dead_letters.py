@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, Task, TaskKind, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError, StaleFence
 from hevcq.ports.backend import Backend
-from hevcq.ports.ledger import Ledger
+from hevcq.ports.ledger import Granted, Ledger
 from hevcq.ports.queue import DeadLetter, Queue
 from hevcq.util.log import get_logger
 
@@ -66,6 +66,19 @@ def purge(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> int:
     The ledger keeps their jobs as dead, with their reasons.
     """
     return sum(queues[name].purge(letter) for name, letter in find(queues, wanted))
+
+
+LEASE_S = 60.0
+"""Seconds of the claim under which a waiting job is ended."""
+
+
+def skip_waiting(backend: Backend, source: Source, profile: str, words: str) -> bool:
+    """Let a job that waits end as skipped; return whether it does: a worker may have begun it."""
+    claim = backend.ledger.claim(source, profile, owner=backend.owner, lease_s=LEASE_S)
+    if not isinstance(claim, Granted):
+        return False
+    backend.ledger.skip(job_id(source, profile), claim.fence, words)
+    return True
 
 
 WORKER_LOOKS_EVERY_S = 900.0

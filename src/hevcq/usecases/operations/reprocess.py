@@ -27,9 +27,9 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, PermanentError, UsageError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, PlacementState
-from hevcq.ports.ledger import Granted, JobFilter
+from hevcq.ports.ledger import JobFilter
 from hevcq.sql.catalog import Catalog
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge, skip_waiting
 from hevcq.util.log import get_logger
 
 
@@ -347,7 +347,6 @@ def _ended(job: JobRecord) -> JobChange:
 
 
 KEPT = "Kept as it is, as asked."
-LEASE_S = 60.0
 
 
 def keep_failed(
@@ -365,19 +364,11 @@ def keep_failed(
             if job.state is not JobState.DEAD and not left:
                 continue
             backend.ledger.reopen(job.job_id, who=who, why="acknowledged")
-            if _skip(backend, job.source, job.profile, job.reason):
+            words = f"{KEPT} {job.reason.removeprefix(KEPT).strip()}".strip()
+            if skip_waiting(backend, job.source, job.profile, words):
                 if known:
                     purge(backend.queues, letters)
                 yield job
-
-
-def _skip(backend: Backend, source: Source, profile: str, why: str) -> bool:
-    claim = backend.ledger.claim(source, profile, owner=backend.owner, lease_s=LEASE_S)
-    if not isinstance(claim, Granted):
-        return False
-    reason = why.removeprefix(KEPT).strip()
-    backend.ledger.skip(job_id(source, profile), claim.fence, f"{KEPT} {reason}".strip())
-    return True
 
 
 WELL = frozenset({JobState.DONE, JobState.SKIPPED})
