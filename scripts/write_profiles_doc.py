@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
@@ -147,13 +147,12 @@ the profile. What is in `ffmpeg -encoders` proves nothing; each allowed encoder 
 (ten pictures are encoded, decoded and compared), and `hevcq doctor` says which work and why others do not.
 
 - A device that fails (no device, another driver, no answer, wrong pictures in its trial) is set aside for
-  an hour. The video is not blamed: with `video.fallback: software` it is encoded in software, with `refuse`
-  it waits for a worker that has a device.
+  an hour. The video is not blamed: it is encoded in software.
 - A driver that allows no more sessions (GeForce: 3 to 8 in the whole system) counts as a device that
   fails, for that video alone.
 - The gates are the same. A rendition of a device that fails one sets the device aside, and the video is
   encoded again in software. The certificate names the device.
-- HDR10 metadata, kept fields, kept captions and other samples than 4:2:0 of 8 or 10 bits stay in software,
+- HDR10 metadata, kept captions and other samples than 4:2:0 of 8 or 10 bits stay in software,
   and so do ladders; a video whose profile allows hardware is not split.
 - The quality number is `video.crf` less 4, for AV1 on its encoder's scale. `video.preset` and `encoder_params`
   are those of software only.
@@ -197,8 +196,11 @@ encoder carries, are always deinterlaced. A DVD whose frames are only flagged to
 once, and keeps their times.
 
 Sound that the container cannot hold is converted to `audio.codec`, which loses quality: PCM in an
-MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are. A
+MP4 (Sony's XAVC S) becomes AAC, unless `container: mkv` holds it. A
 further video stream is judged only by its header and the video's first pictures.
+
+What is truly interlaced is deinterlaced; what is only marked so is encoded as the progressive video that
+it is. Stereoscopic videos and those of 360 degrees are refused, because the mark that says so would be lost.
 """
 
 
@@ -288,6 +290,8 @@ def _range(field: FieldInfo) -> str:
     kind = field.annotation
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         words.append(", ".join(f"`{member.value}`" for member in kind))
+    if get_origin(kind) is Literal:
+        words.append(", ".join(f"`{word}`" for word in get_args(kind)))
     if kind is bool:
         words.append("true, false")
     return " and ".join(words) or "-"

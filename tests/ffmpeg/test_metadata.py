@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.media.facts import StreamKind
-from hevcq.domain.planning.encode_plan import Refuse
-from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
-from support.media_facts import profile
 from support.rendition import box, planned, rendition
 
 pytestmark = pytest.mark.media
@@ -122,15 +119,12 @@ def test_the_station_of_a_broadcast_is_kept(tmp_path, container):
 def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path):
     clip = with_boxes(clip_of(tmp_path), user_data=CAMERA)
 
-    info, plan = planned(clip, container="mkv")
+    _, plan = planned(clip, container="mkv")
     dropped = planned(clip, container="mkv", policies={"metadata": "drop"})[1]
-    refused = make_plan(profile(container="mkv", policies={"metadata": "refuse"}), info)
 
     assert len(plan.losses) == 2
     assert "Samsung's camera data (smta) of the movie" in plan.notices[-1]
     assert (dropped.losses, dropped.notices) == ((), plan.notices)
-    assert isinstance(refused, Refuse)
-    assert refused.policy == "policies.metadata"
 
 
 def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path):

@@ -351,8 +351,8 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[Row]:
 
 def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row]:
     target = plan.video
-    fields = target.deinterlace or target.field_order != "progressive"
-    yield video.marked_interlaced or fields, "interlaced"  # a cut could part a pair of fields
+    fields = video.marked_interlaced or target.deinterlace
+    yield fields, "interlaced"  # a cut could part a pair of fields
     yield target.fit, "size_changes"
     yield video.recoloured, "colours_change"  # a joined video has one header
     yield codec in _REPEATING, "repeated_fields"

@@ -272,13 +272,6 @@ BETTER_BY = 4
 bits for the same quality (Optimisarr's EncoderQualityPolicy.cs takes the same)."""
 
 
-class Fallback(StrEnum):
-    """Encode in software where no hardware encoder can, or wait for a worker that has one."""
-
-    SOFTWARE = "software"
-    REFUSE = "refuse"
-
-
 @dataclass(frozen=True, slots=True)
 class Family:
     """The encoders of one interface: the options ahead of the input, and those of the picture.

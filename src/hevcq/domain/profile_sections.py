@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from hevcq.domain.formats import SOFTWARE, Fallback, VideoCodec, language_code
+from hevcq.domain.formats import SOFTWARE, VideoCodec, language_code
 from hevcq.domain.model import Frozen
 
 Rate = tuple[Annotated[float, Field(ge=0, le=51)], Annotated[int, Field(ge=50, le=200_000)]]
@@ -33,13 +33,7 @@ class PixelFormatPolicy(StrEnum):
     YUV420P10 = "yuv420p10"
 
 
-class LossPolicy(StrEnum):
-    """Handle a feature that the target cannot hold unchanged; decided before encoding."""
-
-    KEEP = "keep"
-    CONVERT = "convert"
-    DROP = "drop"
-    REFUSE = "refuse"
+KeepOrDrop = Literal["keep", "drop"]
 
 
 class DeinterlaceRate(StrEnum):
@@ -81,11 +75,8 @@ class VideoRecipe(Frozen):
     encoder: tuple[str, ...] = Field(
         default=(SOFTWARE,),
         description="software, auto (any hardware encoder that works on the worker), or a list of "
-        "hardware encoders in order, e.g. [hevc_nvenc, hevc_qsv]; see Hardware encoders below",
-    )
-    fallback: Fallback = Field(
-        default=Fallback.SOFTWARE,
-        description="without a hardware encoder that can: software, or wait for a worker (refuse)",
+        "hardware encoders in order, e.g. [hevc_nvenc, hevc_qsv]; software where none can; see Hardware "
+        "encoders below",
     )
     crf: float = Field(
         ge=0,
@@ -122,8 +113,8 @@ class VideoRecipe(Frozen):
     )
     deinterlace: DeinterlaceRate = Field(
         default=DeinterlaceRate.FIELD,
-        description="with policies.interlaced: convert: a frame of each field (50i becomes 50p), or "
-        "one frame of each pair of fields (25p), which halves the motion",
+        description="of what is truly interlaced: a frame of each field (50i becomes 50p), or one frame of "
+        "each pair of fields (25p), which halves the motion",
     )
     invert_telecine: bool = Field(
         default=False, description="restore the 24 frames a second of a telecine; see below"
@@ -172,7 +163,7 @@ class Audio(Frozen):
     policy: AudioPolicy = Field(
         default=AudioPolicy.COPY,
         description="copy what the container holds, copy what every browser plays (playable: AAC and "
-        "MP3), or encode always; what is not copied is encoded",
+        "MP3), or encode always; what is not copied, or not held by the container, is encoded",
     )
     codec: str = Field(
         default="aac",
@@ -180,10 +171,6 @@ class Audio(Frozen):
         description="encoder when encoding",
     )
     kbps_per_channel: int = Field(default=64, ge=16, le=320, description="bit rate when encoding")
-    unsupported: LossPolicy = Field(
-        default=LossPolicy.CONVERT,
-        description="a codec the container cannot hold: convert, drop, refuse",
-    )
     loudness: float | None = Field(
         default=None,
         ge=-36,
@@ -203,54 +190,45 @@ class Audio(Frozen):
 class Policies(Frozen):
     """What happens to everything beside picture and sound; each loss is named here."""
 
-    subtitles: LossPolicy = Field(
-        default=LossPolicy.CONVERT, description="text the container cannot hold"
+    subtitles: Literal["convert", "drop"] = Field(
+        default="convert", description="text the container cannot hold"
     )
-    picture_subtitles: LossPolicy = Field(
-        default=LossPolicy.REFUSE,
-        description="picture subtitles (PGS, DVD) the container cannot hold",
+    picture_subtitles: Literal["refuse", "drop"] = Field(
+        default="refuse", description="picture subtitles (PGS, DVD) the container cannot hold"
     )
-    attachments: LossPolicy = Field(
-        default=LossPolicy.REFUSE, description="fonts the container cannot hold"
+    attachments: Literal["refuse", "drop"] = Field(
+        default="refuse", description="fonts the container cannot hold"
     )
-    data_streams: LossPolicy = Field(
-        default=LossPolicy.DROP, description="timecode, camera data, teletext that has no place"
+    cover_art: KeepOrDrop = Field(
+        default="keep",
+        description="attached pictures: keep (refused where they have no place), drop",
     )
-    cover_art: LossPolicy = Field(default=LossPolicy.KEEP, description="attached pictures")
-    extra_video: LossPolicy = Field(default=LossPolicy.KEEP, description="further video streams")
-    dynamic_hdr: LossPolicy = Field(
-        default=LossPolicy.KEEP,
+    extra_video: KeepOrDrop = Field(default="keep", description="further video streams")
+    dynamic_hdr: KeepOrDrop = Field(
+        default="keep",
         description="Dolby Vision and HDR10+: keep (Dolby Vision 8.1 and 8.4 of HEVC in HEVC or AV1, "
-        "with ffmpeg 7.1 or later; the rest is refused), refuse, or drop their metadata and keep the base "
-        "layer (HDR10, HLG or SDR); Dolby Vision without such a layer is always refused",
+        "with ffmpeg 7.1 or later; the rest is refused), or drop their metadata and keep the base layer "
+        "(HDR10, HLG or SDR); Dolby Vision without such a layer is always refused",
     )
-    hdr: LossPolicy = Field(
-        default=LossPolicy.KEEP,
-        description="PQ and HLG sources: keep (H.264 in PQ is refused), convert (tone map to SDR; needs "
-        "ffmpeg's zscale), or refuse",
+    hdr: Literal["keep", "convert"] = Field(
+        default="keep",
+        description="PQ and HLG sources: keep (H.264 in PQ is refused), or convert (tone map to SDR; needs "
+        "ffmpeg's zscale)",
     )
-    interlaced: LossPolicy = Field(
-        default=LossPolicy.KEEP,
-        description="what is truly interlaced: keep fields (libx264 only), convert (deinterlace), or "
-        "refuse; what is merely marked as interlaced is encoded as the progressive video it is",
-    )
-    closed_captions: LossPolicy = Field(
-        default=LossPolicy.CONVERT,
+    closed_captions: Literal["convert", "drop"] = Field(
+        default="convert",
         description="captions inside the video (CEA-608 and 708): convert (carry them if libx264 encodes "
-        "it, else make a text track of each channel), keep (carry them, or refuse), drop, or refuse",
+        "it, else make a text track of each channel), or drop",
     )
-    metadata: LossPolicy = Field(
-        default=LossPolicy.KEEP,
-        description="metadata that the container cannot hold: name it and never let the rendition "
-        "replace an original (keep), name it (drop), or refuse",
+    metadata: KeepOrDrop = Field(
+        default="keep",
+        description="metadata that the container cannot hold, which is always named: never let the "
+        "rendition replace an original (keep), or let it (drop)",
     )
-    tracks: Literal["keep", "drop"] = Field(
+    tracks: KeepOrDrop = Field(
         default="keep",
         description="tracks that audio.languages and subtitles.languages leave out: never let the "
         "rendition replace an original (keep), or let it (drop)",
-    )
-    immersive: LossPolicy = Field(
-        default=LossPolicy.REFUSE, description="stereoscopic and 360 degree sources"
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Outcome
-from hevcq.domain.formats import HARDWARE, NODE, Fallback, Family, candidates, quality_options
+from hevcq.domain.formats import HARDWARE, NODE, Family, candidates, quality_options
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import hardware_problem
 from hevcq.domain.profile import Profile
@@ -36,10 +36,7 @@ from hevcq.util.clock import Clock
 
 SET_ASIDE_S = 3600.0
 Encode = Callable[[EncodeRequest], EncodeReport]
-REMEDY = (
-    "`hevcq doctor` says which hardware encoders work here; video.fallback: software encodes such "
-    "videos without one."
-)
+REMEDY = "`hevcq doctor` says which hardware encoders work here."
 _BY_DEVICE = (EncoderFailed, OutOfMemory, WorkerUnfit)
 """Errors that a device may cause; those about the source come from its demuxer and decoder."""
 
@@ -66,12 +63,11 @@ class Devices:
     _found: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By encoder why it cannot be used ("" if it can), and until when that holds, in monotonic seconds."""
 
-    def choose(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> tuple[str, str]:
+    def choose(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> str:
+        """Return the first allowed device that works and takes this video, or ""."""
         names = candidates(profile.video.encoder, profile.video.codec)
-        reason = hardware_problem(profile, plan)
-        if reason or not names:
-            return "", reason
-        problems = []
+        if hardware_problem(profile, plan):
+            return ""
         for name in (device for each in names for device in self._devices(each)):
             problem, until = self._found.get(name, ("", -math.inf))
             if self.clock.monotonic() >= until:
@@ -80,9 +76,8 @@ class Devices:
                 if problem:
                     self.set_aside(name, problem)
             if not problem:
-                return name, ""
-            problems.append(f"{name}: {problem}")
-        return "", "; ".join(problems)
+                return name
+        return ""
 
     def _devices(self, name: str) -> list[str]:
         """Return an encoder on the first render node, then `name@node` of each further one."""
@@ -96,62 +91,52 @@ class Devices:
 def encode_on_device(
     devices: Devices, request: EncodeRequest, encode: Encode, stop: threading.Event
 ) -> EncodeReport:
-    """Encode on the first allowed device that works; in software, if the profile falls back to it.
+    """Encode on the first allowed device that works, and in software if none does.
 
-    Raises WorkerUnfit if none works and the profile does not fall back, and what `encode` raises.
+    A device that fails may work, and not take this video: its depth, its size, or what it holds.
     """
-    name, reason = devices.choose(request.profile, request.plan, stop)
+    name = devices.choose(request.profile, request.plan, stop)
     if name:
         try:
             there = replace(request, plan=request.plan.with_encoder(name))
             return replace(encode(there), device=name)
         except _BY_DEVICE as error:
-            reason = _blamed(devices, name, error, stop)
-            # The device works, and fails with this video: its depth, its size, or what it holds.
-            if not reason and request.profile.video.fallback is not Fallback.SOFTWARE:
-                raise
-    if request.profile.video.fallback is Fallback.SOFTWARE:
-        return encode(request)
-    raise WorkerUnfit(
-        f"No hardware encoder of the profile can encode {display_name(request.location)}: {reason}.",
-        remedy=REMEDY,
-    )
+            _blame(devices, name, error, stop)
+    return encode(request)
 
 
 def _family(device: str) -> Family:
     return HARDWARE[device.partition("@")[0]][0]
 
 
-def _blamed(devices: Devices, name: str, error: HevcqError, stop: threading.Event) -> str:
-    """Return why a failure is the device's, noting it; "" if the device still passes its trial."""
+def _blame(devices: Devices, name: str, error: HevcqError, stop: threading.Event) -> None:
+    """Set a device aside that does not pass its trial any more, or stalled.
+
+    One whose driver allows no more sessions works for others.
+    """
     lines: Sequence[str] = (*getattr(error, "tail", ()), error.message)
     if any(each in line for line in lines for each in _family(name).session_full):
-        return f"{name}: the driver allows no more sessions"
-    problem = devices.trial(name, stop)
-    if isinstance(error, EncoderStalled):
-        problem = problem or error.message
-    if problem:
+        return
+    stalled = error.message if isinstance(error, EncoderStalled) else ""
+    if problem := devices.trial(name, stop) or stalled:
         devices.set_aside(name, problem)
-        return f"{name}: {problem}"
-    return ""
 
 
 def judge_device(devices: Devices, request: VerifyRequest, gates: tuple[GateResult, ...]) -> None:
     """Set a device aside whose rendition failed a gate.
 
-    Raises WorkerUnfit if the video is then encoded in software: it is not the video that failed.
+    Raises WorkerUnfit, for it is not the video that failed.
     """
     name = request.report.device
     bad = [gate for gate in gates if gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN}]
     if not bad:
         return
     devices.set_aside(name, f"its rendition failed gate {bad[0].gate.value}")
-    if request.profile.video.fallback is Fallback.SOFTWARE:
-        raise WorkerUnfit(
-            f"{name} made a rendition of {display_name(request.location)} that failed gate "
-            f"{bad[0].gate.value}: {bad[0].detail}. The device is set aside.",
-            remedy=REMEDY,
-        )
+    raise WorkerUnfit(
+        f"{name} made a rendition of {display_name(request.location)} that failed gate "
+        f"{bad[0].gate.value}: {bad[0].detail}. The device is set aside.",
+        remedy=REMEDY,
+    )
 
 
 def hardware_words(tools: FfmpegTools, listed: Container[str]) -> str:

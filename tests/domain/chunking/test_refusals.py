@@ -9,7 +9,7 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from support.media_facts import MKV, audio, media, video
 
-CONVERT = {"interlaced": "convert", "dynamic_hdr": "drop"}
+CONVERT = {"dynamic_hdr": "drop"}
 
 
 def reason(recipe: Profile, info: MediaInfo, length_s: float = 1200, **facts: object) -> str:

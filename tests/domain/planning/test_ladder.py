@@ -15,7 +15,7 @@ PQ = Colour(range="tv", space="bt2020nc", transfer="smpte2084", primaries="bt202
 
 def recipe(policies: dict[str, str] | None = None, **hls: object) -> Profile:
     plain = {
-        "hdr": "refuse", "interlaced": "convert", "extra_video": "drop", "attachments": "drop",
+        "hdr": "convert", "extra_video": "drop", "attachments": "drop",
         "picture_subtitles": "drop", "cover_art": "drop",
     }  # fmt: skip
     return Profile(

@@ -17,8 +17,6 @@ from hevcq.domain.profile_sections import (
     Chunking,
     ChunkMode,
     Gates,
-    LossPolicy,
-    Policies,
     VideoRecipe,
 )
 from hevcq.ffmpeg.inspect.measure import frame_packets
@@ -35,7 +33,6 @@ PROFILE = Profile(
     video=VideoRecipe(codec=VideoCodec.HEVC, preset="ultrafast", crf=20),
     gates=Gates(minimum_saving=None),
     chunking=Chunking(mode=ChunkMode.ALWAYS, target_s=1.5),
-    policies=Policies(interlaced=LossPolicy.CONVERT),
 )
 # Drawn small and enlarged: geq reckons each pixel, which took most of the time of making a clip.
 NUMBER = "geq=lum='255*mod(floor(N/pow(2,floor(X/2))),2)':cb=128:cr=128"

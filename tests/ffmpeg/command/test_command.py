@@ -153,16 +153,9 @@ def test_a_crop_that_this_ffmpeg_would_apply_is_left_to_players():
     assert "-apply_cropping" not in command(media(video()), profile())
 
 
-def test_fields_are_kept_by_x264_only():
-    recipe = profile(video={"codec": "h264"}, policies={"interlaced": "keep"})
-    words = command(media(video(field_order="tt")), recipe)
-
-    assert after(words, "-flags:0") == "+ildct+ilme"
-
-
 @pytest.mark.parametrize(
     ("name", "policy", "word"),
-    [("720p", "keep", "1"), ("720p", "drop", "0"), ("hevc", "drop", "0")],
+    [("720p", "convert", "1"), ("720p", "drop", "0"), ("hevc", "drop", "0")],
 )
 def test_captions_are_asked_for_or_not_in_so_many_words(name, policy, word):
     """From 6.0 on libx265 can write them, and does so until 7 unless it is told not to."""

@@ -101,7 +101,7 @@ def test_what_the_decoder_cannot_show_is_counted_and_said(suffix, tmp_path):
 
 def test_fields_are_scaled_apart():
     stream = video(field_order="tt", becomes="544x576 16:15 yuv420p")
-    plan = make_plan(profile("hevc", policies={"interlaced": "convert"}), media(stream, audio()))
+    plan = make_plan(profile("hevc"), media(stream, audio()))
 
     assert isinstance(plan, EncodePlan)
     assert picture_filter(plan.video).startswith("scale=")

@@ -23,12 +23,7 @@ RUNGS = {180: (24, 900), 90: (28, 200)}
 
 def recipe(**changes: object) -> Profile:
     """Return a small ladder; changes are of the hls section, and `policies`."""
-    policies = {
-        "interlaced": "convert",
-        "hdr": "refuse",
-        "cover_art": "drop",
-        "extra_video": "drop",
-    }
+    policies = {"cover_art": "drop", "extra_video": "drop"}
     policies |= changes.pop("policies", {})
     rungs = changes.get("h264_rungs", RUNGS)
     hls = {

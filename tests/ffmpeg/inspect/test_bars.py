@@ -75,17 +75,6 @@ def test_bars_that_are_not_steady_stay_and_that_is_said(tmp_path, bars, said):
     assert [said in notice for notice in measured.notices] == [True] * bool(said)
 
 
-def test_fields_that_are_kept_are_not_cropped(tmp_path):
-    clip = boxed(tmp_path, bars="pad=320:240:0:30,interlace", extra=("-flags", "+ildct+ilme"))
-    kept = profile("720p", policies={"interlaced": "keep"}, container="mp4",
-                   video={"crop": "auto", "max_width": None, "max_height": None})  # fmt: skip
-
-    measured = ENCODER.preflight(str(clip), probed(clip), kept, stop=threading.Event())
-
-    assert measured.bars is None
-    assert measured.notices[-1] == "Nothing is cropped: its fields are kept."
-
-
 def test_a_rendition_that_is_cropped_otherwise_is_refused(tmp_path):
     recipe = profile(video={**RECIPE, "crop": "auto"}, gates={"minimum_saving": None})
     pair = encoded(boxed(tmp_path), tmp_path, recipe)

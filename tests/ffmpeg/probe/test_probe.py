@@ -177,17 +177,17 @@ def seen(path: Path) -> MediaInfo:
     return ENCODER.probe(str(path), stop=threading.Event())
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path) -> Refuse:
     plan = make_plan(profile("hevc"), seen(path))
     assert isinstance(plan, Refuse), plan
-    return plan.policy
+    return plan
 
 
 def test_a_stereoscopic_layout_that_only_the_pictures_tell_is_seen(tmp_path):
     side_by_side = ["-x264-params", "frame-packing=3"]
     clip = make_clip(tmp_path, extra=side_by_side, audio=False)
 
-    assert refusal(clip) == "policies.immersive"
+    assert "stereoscopic" in refusal(clip).detail
 
 
 def test_a_turn_that_only_some_pictures_tell_is_refused(tmp_path):
@@ -196,7 +196,7 @@ def test_a_turn_that_only_some_pictures_tell_is_refused(tmp_path):
     orientation = "h264_metadata=display_orientation=insert:rotate=90"
     ffmpeg("-i", flat, "-c", "copy", "-bsf:v", orientation, turned)
 
-    assert refusal(turned) == "video"
+    assert refusal(turned).policy == "video"
 
 
 PICTURE = {"index": 0, "codec_type": "video", "width": 64, "height": 64}

@@ -7,7 +7,7 @@ import pytest
 from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_source, pair_once
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import Policies, VideoRecipe
+from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import Stopped
 from support.rendition import turned
 
@@ -20,7 +20,6 @@ SMALL = Profile(
         codec="h264", preset="ultrafast", crf=20, pixel_format="yuv420p",
         max_width=320, max_height=180, square_pixels=True,
     ),
-    policies=Policies(interlaced="convert"),
     gates=PROFILE.gates,
 )  # fmt: skip
 

@@ -279,7 +279,7 @@ def test_one_key_is_changed_and_every_comment_stays(key, value, line):
 
 def test_what_is_written_in_another_way_is_left_to_the_person():
     with pytest.raises(ConfigError, match="by hand"):
-        with_key(TEXT, "policies.hdr", "refuse")
+        with_key(TEXT, "policies.hdr", "drop")
 
 
 def test_wrong_values_are_named_and_nothing_is_added_for_defaults():

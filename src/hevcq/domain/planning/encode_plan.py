@@ -27,7 +27,6 @@ from hevcq.domain.media.facts import (
 )
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import LossPolicy
 from hevcq.domain.quality import Aim
 from hevcq.errors import MediaRefused
 from hevcq.util.text import counted, timecode
@@ -127,7 +126,6 @@ class VideoTarget(Frozen):
     bit_depth: int
     sample_aspect: str
     rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
-    field_order: str = "progressive"
     fit: str = Field(
         default="",
         description="WxH num:den into which each picture is fitted, as its size or aspect changes; "
@@ -332,14 +330,9 @@ class EncodePlan(Frozen):
         return self.model_copy(update={"notices": every})
 
     def without(self, late: Sequence[int], profile: Profile) -> EncodePlan:
-        """Return the plan where streams begin after what was probed: it holds none of them, and says so.
-
-        Raises MediaRefused if the profile refuses such a loss.
-        """
+        """Return the plan where streams begin after what was probed: it holds none of them, and says so."""
         lost = tuple(f"stream {index}, which begins later in the recording" for index in late)
-        if lost and profile.policies.metadata is LossPolicy.REFUSE:
-            raise MediaRefused(f"A rendition would lose {', '.join(lost)} (policies.metadata).")
-        kept = lost if profile.policies.metadata is LossPolicy.KEEP else ()
+        kept = lost if profile.policies.metadata == "keep" else ()
         noted = self.noting(*(f"{name[0].upper()}{name[1:]}, is left out." for name in lost))
         return noted.model_copy(update={"losses": (*self.losses, *kept)})
 
@@ -363,7 +356,7 @@ class EncodePlan(Frozen):
                 )
         kept = [track for track in measured.tracks if track.index in self.mapped]
         lacking = [(_lacking(track.kind, gaps), gaps) for track in kept if (gaps := track.gaps)]
-        if profile.policies.metadata is not LossPolicy.DROP:
+        if profile.policies.metadata == "keep":
             lost = (f"{what}, missing in the original" for what, gaps in lacking if gaps.certain)
             found["losses"] = (*self.losses, *lost)
         said = (

@@ -4,7 +4,7 @@ from hevcq.domain.formats import SOFTWARE, VIDEO_FORMATS, Container, VideoCodec
 from hevcq.domain.media.facts import WRITTEN_DOLBY, VideoFacts
 from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import LossPolicy, PixelFormatPolicy
+from hevcq.domain.profile_sections import PixelFormatPolicy
 
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 LOST_HDR10_PLUS = "HDR10+ dynamic metadata, which encoders drop without a word"
@@ -24,8 +24,8 @@ def keeps_dolby(profile: Profile, facts: VideoFacts, *, scaled: bool) -> bool:
     """
     video, policies = profile.video, profile.policies
     wanted = (
-        policies.dynamic_hdr is LossPolicy.KEEP
-        and policies.hdr is LossPolicy.KEEP
+        policies.dynamic_hdr == "keep"
+        and policies.hdr == "keep"
         and video.codec in {VideoCodec.HEVC, VideoCodec.AV1}
         and video.encoder == (SOFTWARE,)
         and profile.container in {Container.SOURCE, Container.MP4, Container.MKV}
@@ -65,24 +65,16 @@ def _dolby(facts: VideoFacts) -> str:
 
 
 def refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    """Refuse an HDR picture that the profile does not allow, or could not keep whole."""
-    if facts.colour.transfer not in HDR_TRANSFERS:
-        return None
-    if profile.policies.hdr is LossPolicy.CONVERT:
+    """Refuse an HDR picture that the profile could not keep whole."""
+    if facts.colour.transfer not in HDR_TRANSFERS or profile.policies.hdr == "convert":
         return None
     row = VIDEO_FORMATS[profile.video.codec]
     static = facts.mastering_display is not None or facts.light_level is not None
-    if profile.policies.hdr is LossPolicy.KEEP and static and not row.static_hdr:
+    if static and not row.static_hdr:
         return Refuse(
             policy="policies.hdr",
             detail=f"The picture is HDR10, whose mastering display {row.encoder} would not keep; set "
             "policies.hdr to convert to map its tones.",
-        )
-    if profile.policies.hdr is not LossPolicy.KEEP:
-        return Refuse(
-            policy="policies.hdr",
-            detail=f"The picture is HDR ({facts.colour.transfer}) and this profile makes SDR only; "
-            "set policies.hdr to convert to map its tones, or use a profile that keeps HDR.",
         )
     if profile.video.pixel_format is PixelFormatPolicy.YUV420P:
         return Refuse(
@@ -95,4 +87,4 @@ def refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
 
 def maps_tones(profile: Profile, facts: VideoFacts) -> bool:
     """Return whether an HDR picture becomes SDR."""
-    return facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr is LossPolicy.CONVERT
+    return facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr == "convert"

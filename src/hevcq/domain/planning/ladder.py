@@ -28,7 +28,6 @@ from hevcq.domain.planning.video import SMALLEST, shown_size, target_of
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.profile_sections import (
     AudioPolicy,
-    LossPolicy,
     PixelFormatPolicy,
     Rungs,
     Surround,
@@ -78,7 +77,7 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
             if isinstance(target, Refuse):
                 return target
             rungs.append(_rung(codec, target, rate, main.video))
-    converted = profile.policies.closed_captions is LossPolicy.CONVERT
+    converted = profile.policies.closed_captions == "convert"
     if main.video.closed_captions and converted and not any(r.target.captions for r in rungs):
         return Refuse(
             policy="policies.closed_captions",
@@ -92,7 +91,7 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
 def _codecs(profile: Profile, facts: VideoFacts) -> list[tuple[VideoCodec, Rungs]] | Refuse:
     """Return the ladders to make. HDR is kept in HEVC; in H.264 its tones are mapped for other screens."""
     hevc = [(VideoCodec.HEVC, profile.hls.hevc_rungs)] if profile.hls.hevc else []
-    if facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr is LossPolicy.KEEP:
+    if facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr == "keep":
         if not hevc:
             return Refuse(
                 policy="hls.hevc",
@@ -130,8 +129,8 @@ def _rung_profile(profile: Profile, facts: VideoFacts, codec: VideoCodec, side: 
         }
     )
     policies = profile.policies
-    if codec is VideoCodec.H264 and policies.hdr is LossPolicy.KEEP:
-        policies = policies.model_copy(update={"hdr": LossPolicy.CONVERT})
+    if codec is VideoCodec.H264:
+        policies = policies.model_copy(update={"hdr": "convert"})
     return profile.model_copy(update={"video": video, "policies": policies})
 
 
@@ -170,7 +169,7 @@ def plan_set_stream(profile: Profile, info: MediaInfo, stream: Stream) -> Stream
             return _sound(profile, info, stream)
         case StreamKind.SUBTITLE if stream.codec != containers.TELETEXT:
             return _subtitle(profile, stream)
-        case StreamKind.VIDEO if profile.policies.extra_video is not LossPolicy.DROP:
+        case StreamKind.VIDEO if profile.policies.extra_video == "keep":
             return refused(stream, "policies.extra_video", "a further video stream")
     decided = plan_stream(profile, info, stream, containers.MP4)
     if isinstance(decided, Refuse) or decided.action is Action.DROP:
@@ -245,11 +244,10 @@ def _subtitle(profile: Profile, stream: Stream) -> StreamPlan | Refuse:
     text = stream.codec in containers.TEXT_SUBTITLES
     policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
     what = f"subtitles in {stream.codec}"
-    if policy is LossPolicy.DROP:
+    if policy == "drop":
         return left_out(stream, f"{what}, which HLS cannot hold")
-    if not text or policy is LossPolicy.REFUSE:
-        name = "subtitles" if text else "picture_subtitles"
-        return refused(stream, f"policies.{name}", f"{what}, which WebVTT cannot hold")
+    if not text:
+        return refused(stream, "policies.picture_subtitles", f"{what}, which WebVTT cannot hold")
     styled = " without their styling" if stream.codec in {"ass", "ssa"} else ""
     return StreamPlan(
         source_index=stream.index,

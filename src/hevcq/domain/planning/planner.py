@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from hevcq.domain.formats import (
-    SOFTWARE,
     Container,
-    Fallback,
     candidates,
     same_samples,
     unsuited,
@@ -44,7 +42,6 @@ from hevcq.domain.planning.video import (
     uneven_words,
 )
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import LossPolicy
 from hevcq.domain.quality import NOT_FOR_HDR, not_searched
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
@@ -66,8 +63,6 @@ def make_plan(profile: Profile, info: MediaInfo) -> Plan:
     if skip is not None or main is None:
         return skip or _no_video()
     plan = _encode(profile, info, main)
-    if not isinstance(plan, Refuse):
-        plan = _only_software(profile, plan) or plan
     return _with_place(profile, plan) if isinstance(plan, Refuse) else plan
 
 
@@ -90,25 +85,9 @@ def hardware_problem(profile: Profile, plan: EncodePlan) -> str:
         return "a ladder is encoded in software"
     if target.mastering_display is not None or target.light_level is not None:
         return "its HDR10 metadata would not be in the bitstream"
-    if target.field_order != "progressive":
-        return "its fields are kept"
     if target.captions:
         return "its closed captions are kept"
     return unsuited(codec, target.pixel_format, target.bit_depth)
-
-
-def _only_software(profile: Profile, plan: EncodePlan) -> Refuse | None:
-    """Refuse what no worker's hardware takes, if the profile forbids software: it would wait for ever."""
-    wanted = profile.video
-    if wanted.encoder == (SOFTWARE,) or wanted.fallback is not Fallback.REFUSE:
-        return None
-    problem = hardware_problem(profile, plan)
-    if not problem:
-        return None
-    return Refuse(
-        policy="video.fallback",
-        detail=f"No hardware encoder takes this video: {problem}; video.fallback: software encodes it.",
-    )
 
 
 def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None:
@@ -169,7 +148,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         else plan_stream(profile, info, stream, muxer)
         for stream in info.streams
     ]
-    read, unread = without_unread(profile, info, every)
+    read, unread = without_unread(info, every)
     decided, foreign = in_languages(profile, info, read)
     refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
     if refused is not None:
@@ -177,8 +156,6 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     numbered = _numbered([each for each in decided if isinstance(each, StreamPlan)])
     lost = metadata.losses(muxer, info, numbered)
     missed = (*lost, *metadata.left_behind(info))
-    if missed and profile.policies.metadata is LossPolicy.REFUSE:
-        return Refuse(policy="policies.metadata", detail=metadata.in_words(missed))
     captions = _captions(profile, main)
     if captions and muxer not in containers.SUBTITLE_ENCODERS:
         return _refused_text(muxer)
@@ -212,7 +189,7 @@ def _forbidding(
     profile: Profile, missed: tuple[str, ...], foreign: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Return the losses of metadata and of tracks for which no rendition replaces the original."""
-    kept = missed if profile.policies.metadata is LossPolicy.KEEP else ()
+    kept = missed if profile.policies.metadata == "keep" else ()
     return (*kept, *foreign) if profile.policies.tracks == "keep" else kept
 
 
@@ -245,7 +222,7 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         video=top,
     )
     every = [plan_set_stream(profile, info, s) if s != main else picture for s in info.streams]
-    decided, _ = in_languages(profile, info, without_unread(profile, info, every)[0])
+    decided, _ = in_languages(profile, info, without_unread(info, every)[0])
     refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
     if refused is not None:
         return refused
@@ -344,9 +321,7 @@ def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
     elif target.unmark_fields:
         yield "marked as interlaced, but its pictures are progressive; encoded so"
     if source.interlaced_pictures:
-        kept = not target.deinterlace and not target.telecine
-        end = "; encoded as they are" if kept else ""
-        yield f"not marked as interlaced, but its pictures are{end}"
+        yield "not marked as interlaced, but its pictures are"
     if target.deinterlace and source.misordered:
         yield "its fields are marked in the wrong order; the right one is used"
 
@@ -364,7 +339,3 @@ def _lost(target: VideoTarget, source: VideoFacts, *, as_text: bool) -> Iterator
         yield "closed captions are left out"
     if target.unmark_hdr:
         yield "marks of HDR10, which its pictures are not, are left out"
-    if source.stereo_3d:
-        yield "the mark of its stereoscopic layout is left out"
-    if source.spherical:
-        yield "the mark of its spherical (360 degree) mapping is left out"

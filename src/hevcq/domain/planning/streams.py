@@ -15,7 +15,7 @@ from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
 from hevcq.domain.planning.hdr import UNMARKED_IN_MOV
 from hevcq.domain.planning.video import target_of
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import AudioPolicy, LossPolicy
+from hevcq.domain.profile_sections import AudioPolicy
 
 AUDIO_CODECS = {
     "aac": "aac",
@@ -80,7 +80,7 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
         case StreamKind.VIDEO:
             return _extra_video(profile, stream, muxer)
         case StreamKind.AUDIO:
-            return _not_probed(profile, info, stream) or _audio(profile, stream, muxer)
+            return _not_probed(info, stream) or _audio(profile, stream, muxer)
         case StreamKind.SUBTITLE:
             return _subtitle(profile, info, stream, muxer)
         case StreamKind.PICTURE:
@@ -94,23 +94,13 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
 
 
 def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
-    """Plan the encode of a video stream, or refuse it by a named policy.
-
-    ffmpeg 5.1 labels interlaced video in Matroska and MOV as "tb" or "bt" whatever the field order,
-    so fields are kept in MP4 only, where the field order is read from the pictures.
-    """
+    """Plan the encode of a video stream, or refuse it by a named policy."""
     target = target_of(profile, stream)
     if isinstance(target, Refuse):
         return target
     if target.codec not in containers.VIDEO[muxer]:
         what = f"to become {target.codec}, which {containers.NAMES[muxer]} cannot hold"
         return refused(stream, "container", what)
-    if target.field_order != "progressive" and muxer != containers.MP4:
-        return refused(
-            stream,
-            "policies.interlaced",
-            f"interlaced, and {_named(muxer)} would not say truly which field comes first",
-        )
     if target.dolby_vision and muxer == containers.MOV:
         return UNMARKED_IN_MOV
     return StreamPlan(
@@ -153,7 +143,7 @@ def in_languages(
 
 
 def without_unread(
-    profile: Profile, info: MediaInfo, decided: Sequence[Decision]
+    info: MediaInfo, decided: Sequence[Decision]
 ) -> tuple[list[Decision], tuple[str, ...]]:
     """Drop sounds that ffmpeg cannot decode beside one that it can, and return each dropped one's name.
 
@@ -166,7 +156,7 @@ def without_unread(
         and each.action is not Action.DROP
         for stream, each in zip(info.streams, decided, strict=True)
     ]
-    if not any(sounds) or profile.audio.unsupported is not LossPolicy.CONVERT:
+    if not any(sounds):
         return found, ()
     for place, stream in enumerate(info.streams):
         if stream.kind is StreamKind.AUDIO and (what := _unread(stream)):
@@ -224,26 +214,22 @@ def _spoken(stream: Stream) -> frozenset[str]:
 def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if stream.pictureless:
         return left_out(stream, "a video track without a picture")
-    policy = profile.policies.extra_video
-    if policy is LossPolicy.DROP:
+    if profile.policies.extra_video == "drop":
         return left_out(stream, "a further video stream")
-    if policy is LossPolicy.REFUSE:
-        return refused(stream, "policies.extra_video", "a further video stream")
     if stream.codec in profile.video.skip_codecs and stream.codec in containers.VIDEO[muxer]:
         return _copy(stream)
     return plan_video(profile, stream, muxer)
 
 
-def _not_probed(profile: Profile, info: MediaInfo, stream: Stream) -> Decision | None:
+def _not_probed(info: MediaInfo, stream: Stream) -> Decision | None:
     """Decide on sound that a broadcast announces and sends late or never; None if it is known."""
     if info.unsent(stream):
         return left_out(stream, "sound that is announced, and of which nothing was sent")
     if stream.audio is None or stream.audio.sample_rate:
         return None
-    what = "sound that begins so late that ffmpeg does not know what it is"
-    if profile.audio.unsupported is LossPolicy.DROP:
-        return left_out(stream, what)
-    return refused(stream, "audio.unsupported", what)
+    return refused(
+        stream, "audio", "sound that begins so late that ffmpeg does not know what it is"
+    )
 
 
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
@@ -257,12 +243,6 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if held and (policy is AudioPolicy.COPY or (policy is AudioPolicy.PLAYABLE and playable)):
         notice = f"Stream {stream.index}{louder}." if louder else ""
         return _copy(stream).model_copy(update={"notice": notice})
-    if not held:
-        what = f"audio in {_described(stream)}, which {_named(muxer)} cannot hold"
-        if profile.audio.unsupported is LossPolicy.DROP:
-            return left_out(stream, what)
-        if profile.audio.unsupported in {LossPolicy.REFUSE, LossPolicy.KEEP}:
-            return refused(stream, "audio.unsupported", what)
     decided = _encoded_audio(profile, stream, muxer)
     if isinstance(decided, Refuse) or decided.action is Action.DROP or not louder:
         return decided
@@ -328,9 +308,9 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     codec = AUDIO_CODECS[encoder]
     facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
     if unread := _unread(stream):
-        return refused(stream, "audio.unsupported", unread)
+        return refused(stream, "audio", unread)
     if odd := _odd_channels(stream, facts):
-        return refused(stream, "audio.unsupported", odd)
+        return refused(stream, "audio", odd)
     if codec not in containers.AUDIO[muxer]:
         return refused(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
     channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))
@@ -365,17 +345,16 @@ def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> 
         if info.unsent(stream):
             return left_out(stream, "teletext that is announced, and of which nothing was sent")
         what = f"teletext{in_brackets(stream.language)}, which only transport streams hold"
-        named = ("data_streams", what)
-        return _by_policy(stream, profile.policies.data_streams, named, held=False)
+        return left_out(stream, what)
     if stream.codec in containers.SUBTITLES[muxer]:
         return _copy(stream)
     text = stream.codec in containers.TEXT_SUBTITLES
     name = "subtitles" if text else "picture_subtitles"
     policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
     what = f"subtitles in {stream.codec}, which {_named(muxer)} cannot hold"
-    if policy is LossPolicy.DROP:
+    if policy == "drop":
         return left_out(stream, what)
-    if policy is LossPolicy.CONVERT and text and muxer in containers.SUBTITLE_ENCODERS:
+    if text and muxer in containers.SUBTITLE_ENCODERS:
         codec, encoder = containers.SUBTITLE_ENCODERS[muxer]
         plain = stream.codec in {"ass", "ssa"} or codec == "webvtt"
         styled = " without their styling" if plain else ""
@@ -402,22 +381,27 @@ def caption_language(info: MediaInfo, channel: str) -> str:
 
 
 def _cover(profile: Profile, stream: Stream, muxer: str) -> Decision:
-    held = stream.codec in containers.PICTURES[muxer]
-    return _by_policy(stream, profile.policies.cover_art, ("cover_art", "cover art"), held=held)
+    if profile.policies.cover_art == "drop":
+        return left_out(stream, "cover art")
+    if stream.codec in containers.PICTURES[muxer]:
+        return _copy(stream)
+    return refused(stream, "policies.cover_art", "cover art, which the container cannot hold")
 
 
 def _attachment(profile: Profile, stream: Stream, muxer: str) -> Decision:
     what = stream.tags.get("filename", "an attached file")
-    held = muxer == containers.MATROSKA
-    return _by_policy(stream, profile.policies.attachments, ("attachments", what), held=held)
+    if profile.policies.attachments == "drop":
+        return left_out(stream, what)
+    if muxer == containers.MATROSKA:
+        return _copy(stream)
+    return refused(stream, "policies.attachments", f"{what}, which the container cannot hold")
 
 
 def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
-    policy = profile.policies.data_streams
     tag = stream.codec_tag
     if tag in _UNREAD_SUBTITLES:
         what = f"{_UNREAD_SUBTITLES[tag]} subtitles ({tag}), which ffmpeg cannot read"
-        if profile.policies.subtitles is LossPolicy.DROP:
+        if profile.policies.subtitles == "drop":
             return left_out(stream, what)
         return refused(stream, "policies.subtitles", what)
     if tag in containers.REMADE_TAGS and containers.is_mp4_family(muxer):
@@ -425,32 +409,12 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
         return left_out(stream, f"the {kept} track, which is written anew from the file's tags")
     if tag == "text" and info.chapters:
         return left_out(stream, "the chapter titles track, which is kept as chapters")
-    held = tag in containers.DATA_TAGS[muxer]
+    if tag in containers.DATA_TAGS[muxer]:
+        return _copy(stream)
     what = f"{_CAMERA_DATA.get(tag, 'a data track')} ({tag or stream.codec})"
     if stream.codec == "bin_data" and stream.language and info.format_name in RECORDINGS:
         what = f"data or sound{in_brackets(stream.language)} that ffmpeg cannot read"
-    return _by_policy(stream, policy, ("data_streams", what), held=held, drops_held=False)
-
-
-def _by_policy(
-    stream: Stream,
-    policy: LossPolicy,
-    named: tuple[str, str],
-    *,
-    held: bool,
-    drops_held: bool = True,
-) -> Decision:
-    """Copy a stream that the container can hold; drop another if the policy permits it.
-
-    The policy `drop` also drops streams that the container can hold, unless it covers only the
-    streams that it cannot.
-    """
-    name, what = named
-    if held and not (policy is LossPolicy.DROP and drops_held):
-        return _copy(stream)
-    if policy in {LossPolicy.DROP, LossPolicy.CONVERT}:
-        return left_out(stream, what)
-    return refused(stream, f"policies.{name}", f"{what}, which the container cannot hold")
+    return left_out(stream, what)
 
 
 def _copy(stream: Stream) -> StreamPlan:

@@ -27,9 +27,8 @@ from hevcq.domain.planning.hdr import (
     refused_hdr,
 )
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import DeinterlaceRate, LossPolicy, PixelFormatPolicy
+from hevcq.domain.profile_sections import DeinterlaceRate, PixelFormatPolicy
 
-LOST = "which the encode would lose"
 SDR = Colour(range="tv", space="bt709", transfer="bt709", primaries="bt709")
 """The colour of a picture whose tones were mapped, or that was RGB."""
 USUAL_RATES = tuple(
@@ -107,6 +106,11 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
     why = ""
     if facts.cropped:
         why = "Its file hides a part of it (Matroska's PixelCrop); take that off with mkvpropedit."
+    elif facts.stereo_3d or facts.spherical:
+        # Chunks of a video cannot hold the mark, and ffmpeg's support for it in MP4 is experimental.
+        why = (
+            "It is stereoscopic or of 360 degrees, and the encode would lose the mark that says so."
+        )
     elif facts.turned_by_pictures:
         # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
         why = "Some pictures say that they are to be shown turned (H.264's display orientation), "
@@ -125,88 +129,44 @@ def fits(facts: VideoFacts) -> bool:
 def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Iterator[Refuse]:
     """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
-    never_carried = (
-        (
-            facts.dolby_vision and not _keeps_dolby(profile, facts),
-            *("dynamic_hdr", policies.dynamic_hdr, lost_dolby(facts)),
-        ),
-        (facts.hdr10_plus, "dynamic_hdr", policies.dynamic_hdr, LOST_HDR10_PLUS),
-        (facts.stereo_3d, "immersive", policies.immersive, f"a stereoscopic layout, {LOST}"),
-        # The parts of a split video cannot hold it, and ffmpeg's support in MP4 is experimental.
-        (facts.spherical, "immersive", policies.immersive, f"a 360 degree mapping, {LOST}"),
-    )
-    for present, name, policy, what in never_carried:
-        if present and policy in {LossPolicy.REFUSE, LossPolicy.KEEP}:
-            yield Refuse(
-                policy=f"policies.{name}",
-                detail=f"The picture carries {what}; set policies.{name} to drop to encode without it.",
-            )
-    if codec == "h264" and facts.colour.transfer == "smpte2084" and policies.hdr is LossPolicy.KEEP:
+    lost = facts.dolby_vision and not _keeps_dolby(profile, facts)
+    dynamic = [lost_dolby(facts)] * lost + [LOST_HDR10_PLUS] * facts.hdr10_plus
+    for what in dynamic if policies.dynamic_hdr == "keep" else ():
+        yield Refuse(
+            policy="policies.dynamic_hdr",
+            detail=f"The picture carries {what}; set policies.dynamic_hdr to drop to encode without it.",
+        )
+    if codec == "h264" and facts.colour.transfer == "smpte2084" and policies.hdr == "keep":
         yield Refuse(
             policy="policies.hdr",
             detail="The picture is HDR10 in H.264, whose mastering display ffmpeg does not read; set "
             "policies.hdr to convert to map its tones to SDR.",
         )
-    for refused in (_refused_captions, refused_hdr, _refused_interlaced):
-        refusal = refused(profile, facts)
-        if refusal is not None:
-            yield refusal
+    refusal = refused_hdr(profile, facts)
+    if refusal is not None:
+        yield refusal
+    if facts.interlaced and (facts.rotation or facts.mirrored):
+        yield Refuse(
+            policy="video",
+            detail="The picture is interlaced and turned for display, so that its fields would be "
+            "columns; take the rotation out of its header, or deinterlace it before.",
+        )
 
 
 def _keeps_dolby(profile: Profile, facts: VideoFacts) -> bool:
     return keeps_dolby(profile, facts, scaled=_scaled(profile, facts) is not None)
 
 
-def _refused_captions(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    """Refuse captions inside the video if the profile does, or if they could neither stay nor become text."""
-    policy, encoder = profile.policies.closed_captions, encoder_of(profile.video.codec)
-    if not facts.closed_captions or policy in {LossPolicy.DROP, LossPolicy.CONVERT}:
-        return None
-    if _carries_captions(profile):
-        return None
-    return Refuse(
-        policy="policies.closed_captions",
-        detail=f"The picture carries closed captions, which {encoder} would lose; set "
-        "policies.closed_captions to convert to make text of them, or to drop to encode without them.",
-    )
-
-
 def captions_become_text(profile: Profile, facts: VideoFacts) -> bool:
     """Return whether the captions inside this video are to be kept as text tracks."""
-    converted = profile.policies.closed_captions is LossPolicy.CONVERT
+    converted = profile.policies.closed_captions == "convert"
     return facts.closed_captions and converted and not _carries_captions(profile)
 
 
 def _carries_captions(profile: Profile) -> bool:
     """Return whether the encoder writes captions into its pictures: libx265 of ffmpeg 5.1 does not."""
-    allowed = profile.policies.closed_captions in {LossPolicy.KEEP, LossPolicy.CONVERT}
-    return allowed and profile.video.codec is VideoCodec.H264
-
-
-def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    """Refuse to keep fields where the encoder does not mark them correctly.
-
-    libx265 3.5 behind ffmpeg 5.1 marks every picture of `interlace=1` as a top field, and writes
-    no picture timing for `pic-struct=3`. libx264 marks them correctly, unless the video is scaled.
-    """
-    policy = profile.policies.interlaced
-    if not facts.interlaced or (policy is LossPolicy.KEEP and not facts.marked_interlaced):
-        return None
-    if facts.rotation != 0 or facts.mirrored:
-        return Refuse(
-            policy="video",
-            detail="The picture is interlaced and turned for display, so that its fields would be "
-            "columns; take the rotation out of its header, or deinterlace it before.",
-        )
-    marked = profile.video.codec is VideoCodec.H264 and not profile.video.scales
-    if policy is LossPolicy.CONVERT or (policy is LossPolicy.KEEP and marked):
-        return None
-    return Refuse(
-        policy="policies.interlaced",
-        detail=f"The picture is interlaced ({facts.field_order}), which "
-        f"{encoder_of(profile.video.codec)} cannot keep truly here; set policies.interlaced to "
-        "convert to deinterlace it.",
-    )
+    wanted = profile.policies.closed_captions == "convert"
+    return wanted and profile.video.codec is VideoCodec.H264
 
 
 def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
@@ -356,10 +316,6 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
     """Return what becomes of the fields of a video that is marked as interlaced."""
     if not facts.interlaced:
         return {"unmark_fields": facts.marked_interlaced}
-    if profile.policies.interlaced is LossPolicy.KEEP and not facts.marked_interlaced:
-        return {}
-    if profile.policies.interlaced is LossPolicy.KEEP:
-        return {"field_order": facts.field_order}
     if inverts_telecine(profile, facts):
         order = facts.top_field_first if facts.seen_order else None
         return {"telecine": film_rate(facts), "top_field_first": order}
@@ -378,11 +334,11 @@ def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
     Kept captions are spread over all frames, turned fields are columns, and 4:2:0 needs lines in fours.
     """
     captions = facts.closed_captions and _carries_captions(profile)
-    wanted = profile.video.invert_telecine and profile.policies.interlaced is LossPolicy.CONVERT
     able = profile.container is not Container.HLS and facts.height % 4 == 0
     upright = not facts.rotation and not facts.mirrored
     able = able and upright and not captions and not facts.becomes
-    return facts.telecined and facts.interlaced and wanted and able and bool(film_rate(facts))
+    wanted = profile.video.invert_telecine and facts.telecined and facts.interlaced
+    return wanted and able and bool(film_rate(facts))
 
 
 def film_rate(facts: VideoFacts) -> str:

@@ -455,8 +455,6 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
         options.append(LASTING)
     if video.keyframe_s is not None:
         options.append(("-force_key_frames", f"expr:{_on_grid(video.keyframe_s)}"))
-    if target.field_order != "progressive":
-        options += [("-flags", word) for word in codec.interlaced]
     options += _within_pictures(target)
     if threads:
         options += codec.threads(threads)[1]

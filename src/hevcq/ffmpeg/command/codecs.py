@@ -29,8 +29,8 @@ class Codec:
     """One video encoder: the ffmpeg option of its parameters, and the names of its settings.
 
     `quality` returns the ffmpeg options for a preset and a `crf`, `threads` its parameters and
-    ffmpeg options for a number of threads; `interlaced` are the values of `-flags` for interlaced
-    coding. `mastering` and `light` are "" where static HDR metadata cannot be set.
+    ffmpeg options for a number of threads. `mastering` and `light` are "" where static HDR metadata
+    cannot be set.
     """
 
     quality: Callable[[str, str], list[tuple[str, str]]]
@@ -39,7 +39,6 @@ class Codec:
     base: Params = field(default_factory=dict)
     mastering: str = ""
     light: str = ""
-    interlaced: tuple[str, ...] = ()
 
 
 FULL_HD = 1920 * 1088
@@ -59,7 +58,6 @@ CODECS: dict[str, Codec] = {
     # https://www.videolan.org/developers/x264.html and `x264 --fullhelp`
     "libx264": Codec(
         option="-x264-params",
-        interlaced=("+ildct+ilme",),
         quality=_by_name,
     ),
     # https://trac.ffmpeg.org/wiki/Encode/VP9: without `-b:v 0` the quality is capped at 200 kb/s.

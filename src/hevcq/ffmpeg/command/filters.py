@@ -34,7 +34,7 @@ def fit_filter(target: VideoTarget) -> str:
         dar = f"if(eq(iw,{w})*eq(ih,{h}),iw*{aspect}/ih,{dar})"
     wide = f"if(gte({dar}*{_ALIKE},{shown}),{width},round({height}*{dar}/({sample})/4)*4)"
     high = f"if(gte({shown}*{_ALIKE},{dar}),{height},round({width}*{sample}/({dar})/4)*4)"
-    fields = ":interl=1" if target.deinterlace or target.field_order != "progressive" else ""
+    fields = ":interl=1" if target.deinterlace else ""
     scaled = f"scale=w='{wide}':h='{high}':eval=frame:flags=bicubic{fields}"
     bars = f"pad={width}:{height}:floor((ow-iw)/4)*2:floor((oh-ih)/4)*2:eval=frame"
     return f"{scaled},{bars},setsar={sample}"

@@ -93,9 +93,7 @@ def _uncroppable(plan: EncodePlan) -> str:
         return "its subtitles are pictures with places on the whole frame"
     if plan.video.dolby_vision:
         return "its Dolby Vision metadata is about the whole picture"
-    if plan.video.fit:
-        return "the size or aspect of its picture changes"
-    return "its fields are kept" if plan.video.field_order != "progressive" else ""
+    return "the size or aspect of its picture changes" if plan.video.fit else ""
 
 
 def _even_bars(edges: tuple[int, ...], size: tuple[int, int]) -> Bars | None:

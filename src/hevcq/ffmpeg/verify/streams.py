@@ -48,7 +48,6 @@ from hevcq.util.text import timecode
 
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
 CHAPTER_S = 0.05
-_FIELDS = {"": "progressive", "t": "top field first", "b": "bottom field first"}
 
 
 def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
@@ -109,8 +108,8 @@ def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
     yield from _same("rotation", target.rotation, found.rotation)
     if found.mirrored:
         yield "the picture is mirrored"
-    wanted, made = (_FIELDS[_shown_first(each.field_order)] for each in (target, found))
-    yield from _same("order of fields", wanted, made)
+    if found.marked_interlaced:
+        yield _differs("order of fields", "progressive", found.field_order)
     yield from _colour(target.colour, found.colour)
     if target.captions is not None and target.captions != found.closed_captions:
         yield "closed captions were lost" if target.captions else "it has closed captions"
@@ -147,11 +146,6 @@ def _colour(promised: Colour, found: Colour) -> Iterator[str]:
 def _plain(pixel_format: str) -> str:
     """Return the format without the legacy full-range names; `Colour.range` holds the range."""
     return pixel_format.replace("yuvj", "yuv")
-
-
-def _shown_first(order: str) -> str:
-    """Return which field is displayed first; the coding order is up to the encoder."""
-    return order[-1:] if order in {"tt", "bb", "tb", "bt"} else ""
 
 
 def _display(display: MasteringDisplay | None) -> tuple[Fraction, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile, VideoCodec
-from hevcq.domain.profile_sections import Gates, LossPolicy, Policies, Preflight, VideoRecipe
+from hevcq.domain.profile_sections import Gates, Policies, Preflight, VideoRecipe
 from hevcq.errors import (
     HevcqError,
     Interruption,
@@ -323,7 +323,7 @@ def _profile(depth: Depth) -> Profile:
         description="reads a source whole",
         video=VideoRecipe(codec=VideoCodec.HEVC, crf=24.0),
         gates=Gates(preflight=preflight),
-        policies=Policies(closed_captions=LossPolicy.DROP),
+        policies=Policies(closed_captions="drop"),
     )
 
 
