@@ -69,14 +69,11 @@ def tag(targets: bytes, *simple: bytes) -> bytes:
     return element(TAG, element(TARGETS, targets), *simple)
 
 
-def simple(name: str, value: str, *parts: bytes) -> bytes:
-    return element(SIMPLE, element(0x45A3, name), element(0x4487, value), *parts)
+def simple(name: str, value: str) -> bytes:
+    return element(SIMPLE, element(0x45A3, name), element(0x4487, value))
 
 
-LINKS = element(0x73A4, bytes(range(16))) + element(0x3EB923, bytes(range(16, 32)))
-"""The file's id, and that of the file that is played after it."""
 COLLECTION = tag(element(0x68CA, 70) + element(0x63CA, "COLLECTION"), simple("TITLE", "The saga"))
-ACTOR = simple("ACTOR", "A. Person", simple("CHARACTER", "The Hero"))
 
 
 def test_languages_stay_and_what_collectors_add_is_named(tmp_path):
@@ -85,12 +82,11 @@ def test_languages_stay_and_what_collectors_add_is_named(tmp_path):
         TAGS,
         COLLECTION,
         tag(b"", simple("DIRECTOR", "D"), simple("ENCODER", "of before")),
-        tag(b"", ACTOR),
         tag(element(0x63C9, 78), simple("TITLE", "Director's cut")),
         tag(element(0x63C4, 7), simple("MOOD", "calm")),
     )
     languages = {0: element(LANGUAGE, "de-CH"), 1: element(LANGUAGE, "pt-BR")}
-    with_tables(clip, EDITIONS, tags, tracks=languages, info=LINKS, without=(TAGS, CHAPTERS))
+    with_tables(clip, EDITIONS, tags, tracks=languages, without=(TAGS, CHAPTERS))
 
     info, plan = planned(clip)
     output, made = rendition(clip)
@@ -98,10 +94,7 @@ def test_languages_stay_and_what_collectors_add_is_named(tmp_path):
     data = output.read_bytes()
     assert sorted(plan.losses) == [
         "editions, order or nesting of the chapters",
-        "links to other files of the segment",
-        "structured tags (ACTOR) of the file",
-        "structured tags (MOOD) of the file",
-        "structured tags (TITLE) of the file",
+        "structured tags of the file",
     ]
     assert [s.language for s in made.streams] == ["de-CH", "pt-BR"]
     assert b"of before" not in data
@@ -117,11 +110,3 @@ def test_a_language_becomes_mp4s_own(tmp_path):
 
     sound = made.streams[1]
     assert (sound.language_tag, sound.language, sound.title) == ("pt-BR", "por", "Talk")
-
-
-def test_a_track_that_is_not_to_be_played_is_named(tmp_path):
-    clip = with_tables(clip_of(tmp_path), tracks={0: element(0xB9, 0)})
-
-    assert planned(clip)[1].losses == (
-        "the mark of a track that is not to be played of the tracks",
-    )

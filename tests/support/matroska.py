@@ -70,25 +70,18 @@ def with_tables(
     clip: Path,
     *more: bytes,
     tracks: dict[int, bytes] | None = None,
-    video: bytes = b"",
-    info: bytes = b"",
     without: tuple[int, ...] = (),
 ) -> Path:
-    """Add tables, parts of tracks by their number, and parts of the first track's picture."""
+    """Add tables, and parts of tracks by their number."""
 
     def change(kind: int, content: bytes) -> bytes | None:
-        if kind == INFO and info:
-            fresh = [(n, part) for n, part in read(content) if n not in {CRC, 0x73A4}]
-            return b"".join(element(n, part) for n, part in fresh) + info
         if kind != TRACKS:
             return None if kind in without else content
         entries = [part for number, part in read(content) if number == TRACK]
         return b"".join(element(TRACK, _track(n, part)) for n, part in enumerate(entries))
 
     def _track(place: int, content: bytes) -> bytes:
-        parts = [
-            element(kind, part + video if kind == VIDEO else part) for kind, part in read(content)
-        ]
+        parts = [element(kind, part) for kind, part in read(content)]
         return b"".join(parts) + (tracks or {}).get(place, b"")
 
     return rewritten(clip, change, *more)

@@ -47,8 +47,6 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import damaged, decode_errors, message_text
 
-SPEECH_S = 0.02
-"""Seconds of a frame of AMR."""
 _HOLD_DOLBY = frozenset({Container.SOURCE, Container.MP4, Container.MKV})
 _FIRST_PACKETS = ("-read_intervals", "%+#32")
 """Twice as many as a decoder may hold back before it shows the first picture."""
@@ -71,7 +69,6 @@ def preflight(
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
     _require_shapes(tools, location, info, stop)
-    _require_speech(tools, location, info, measured, stop)
     notices = [
         *hidden_media(location, info, measured),
         *_evened(info, measured, profile),
@@ -84,7 +81,7 @@ def preflight(
 
         video = CaptionedVideo(location, info, captioned.index)
         found["captions"] = channels = found_captions(tools, video, stop)
-        notices += [] if channels else ["Its closed captions hold no text."]
+        notices += [] if channels else ["Its closed captions hold no text that ffmpeg reads."]
     if profile.video.crop == "auto":
         from hevcq.ffmpeg.inspect.bars_and_loudness import steady_bars
 
@@ -266,34 +263,6 @@ def _require_shapes(
                 f"{display_name(location)}: the shape of its picture changes on the way, and this ffmpeg"
                 " would show all of it in one.",
                 remedy="Encode it where ffmpeg is older than 7, or cut it where the shape changes.",
-            )
-
-
-def _require_speech(
-    tools: FfmpegTools,
-    location: str,
-    info: MediaInfo,
-    measured: Measurement,
-    stop: threading.Event,
-) -> None:
-    """Refuse speech of old phones with several frames in a packet, of which ffmpeg 5.1 decodes the first."""
-    for stream in info.of_kind(StreamKind.AUDIO):
-        track = measured.track(stream.index)
-        if stream.codec not in {"amr_nb", "amr_wb"} or track is None or not track.end_s:
-            continue
-        if track.end_s - (track.first_pts_s or 0.0) <= SPEECH_S * (track.packets + 1):
-            continue
-        frames = list[str]()
-        argv = [tools.ffprobe, "-v", "error", "-select_streams", str(stream.index), *_FIRST_PACKETS,
-                "-show_entries", "frame=nb_samples", "-of", KEYED, *input_options(location)]  # fmt: skip
-        limits = reading(LIMITS, tools, location)
-        run_child(argv, stop=stop, limits=limits, on_line=frames.append)
-        if len(frames) <= min(track.packets, 32):
-            raise MediaRefused(
-                f"{display_name(location)}: its AMR sound has several frames in a packet, of which this"
-                " ffmpeg would decode the first only.",
-                remedy="Encode it with ffmpeg 7 or later, or part them: ffmpeg -i FILE -map 0:a -c copy"
-                " SOUND.amr; ffmpeg -i FILE -i SOUND.amr -map 0:v -map 1 -c copy NEW.3gp.",
             )
 
 
