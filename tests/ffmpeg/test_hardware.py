@@ -116,14 +116,14 @@ def test_a_trial_is_made_once_and_a_device_that_failed_is_tried_again_after_an_h
         return problems.get(name, "")
 
     devices = Devices(trial, clock)
-    assert devices.choose(*plan_of(), STOP) == ("hevc_qsv", "")
-    assert devices.choose(*plan_of(), STOP) == ("hevc_qsv", "")
+    assert devices.choose(*plan_of(), STOP) == "hevc_qsv"
+    assert devices.choose(*plan_of(), STOP) == "hevc_qsv"
     assert tried == ["hevc_nvenc", "hevc_qsv"]
     problems.clear()
     clock.advance(SET_ASIDE_S)
-    assert devices.choose(*plan_of(), STOP)[0] == "hevc_nvenc"
+    assert devices.choose(*plan_of(), STOP) == "hevc_nvenc"
     devices.set_aside("hevc_nvenc", "its rendition failed gate G8")
-    assert devices.choose(*plan_of(), STOP)[0] == "hevc_qsv"
+    assert devices.choose(*plan_of(), STOP) == "hevc_qsv"
 
 
 def test_a_second_render_node_is_used_where_the_first_has_no_such_encoder(monkeypatch):
@@ -135,7 +135,7 @@ def test_a_second_render_node_is_used_where_the_first_has_no_such_encoder(monkey
 
     devices = Devices(trial, ManualClock(), lambda: ["/dev/dri/renderD128", second])
     recipe, plan = plan_of()
-    device, _ = devices.choose(recipe, plan, STOP)
+    device = devices.choose(recipe, plan, STOP)
 
     assert device == f"hevc_qsv@{second}"
     assert tried == ["hevc_nvenc", "hevc_qsv", device]

@@ -49,11 +49,11 @@ class KeyFrame(Frozen):
     pts: int
     bytes_until_next: int
     frames_until_next: int
-    dts: int | None = None
     last_pts: int = Field(default=0, description="of the last frame shown before the next key")
     times: int = Field(default=0, description="`times_sum` of those frames")
     seek_s: float | None = Field(
-        default=None, description="of a place on a grid: how to land on the key frame before it"
+        default=None,
+        description="where to enter the file to land on it; of a place on a grid, on the key frame before",
     )
     forced: tuple[int, ...] = Field(
         default=(), description="of a place on a grid: the output's key frames until the next"
@@ -76,12 +76,6 @@ class KeyIndex(Frozen):
     monotonic: bool = Field(description="decoding times rise, and no two frames share a time")
     missing_pts: int = Field(default=0, description="packets without a presentation time")
     starts_with_key: bool = True
-    seek_early_s: float = Field(
-        default=0.0, description="how much earlier than asked the demuxer is sent when it seeks"
-    )
-    seek_by_dts: bool = Field(
-        default=False, description="the demuxer finds packets by decoding time"
-    )
     notes: tuple[str, ...] = ()
 
     @property
@@ -102,7 +96,6 @@ class Chunk(Frozen):
         default=None, description="what to ask for to land on its key frame; None: no seek"
     )
     duration_ticks: int = Field(gt=0, description="to the next chunk's start, or the video's end")
-    first_frame: int = Field(ge=0, description="frames of the video before it")
     frames: int = Field(gt=0)
     bytes: int = Field(default=0, description="of the source")
     times: int = Field(default=0, description="`times_sum` of its frames")
@@ -130,21 +123,6 @@ class ChunkPlan(Frozen):
     def seconds(self, chunk: Chunk) -> float:
         """Return the duration of a chunk in seconds of video."""
         return float(chunk.duration_ticks * self.tick)
-
-
-def seek_s(index: KeyIndex, place: int) -> float:
-    """Return the seek time in seconds at which the demuxer lands on that key frame.
-
-    A time slightly after a key frame still lands on it, because seeking goes back to a key frame.
-    """
-    key = index.keys[place]
-    late = index.seek_early_s
-    if index.seek_by_dts and key.dts is not None:
-        return float(key.dts * index.tick) + late
-    at = float(key.pts * index.tick)
-    if place + 1 < len(index.keys):
-        late = min(late, float((index.keys[place + 1].pts - key.pts) * index.tick) / 2)
-    return at + late
 
 
 def plan_digest(revision: str, threads: int, index: KeyIndex, boundaries: Iterable[int]) -> str:
@@ -219,33 +197,30 @@ def plan_chunks(
 def choose_boundaries(chunking: Chunking, index: KeyIndex, *, workers_hint: int) -> tuple[int, ...]:
     """Return the positions in `index.keys` at which chunks begin; the first is 0.
 
-    No chunk is shorter than `min_s` seconds; a chunk is longer than `max_s` seconds only where the
-    source has no key frame in between.
+    They are equally long, as far as key frames allow, and none is shorter than `min_s` seconds.
     """
     first, tick = index.keys[0].pts, index.tick
     at = [float((key.pts - first) * tick) for key in index.keys]
     length = float((index.end_pts - first) * tick)
-    step, places = _chunk_s(chunking, length, workers_hint), [0]
-    while True:
-        begin, left = at[places[-1]], length - at[places[-1]]
-        pieces = max(round(left / step), -(-left // chunking.max_s))
-        earliest = bisect_left(at, begin + chunking.min_s - 1e-9)
-        fits = range(earliest, bisect_left(at, length - chunking.min_s + 1e-9))
-        if pieces < 2 or not fits:
-            return tuple(places)
-        ideal = begin + left / pieces
-        bounded = [place for place in fits if at[place] <= begin + chunking.max_s] or fits[:1]
-        places.append(min(bounded, key=lambda place: abs(at[place] - ideal)))
+    count, places = _chunk_count(chunking, length, workers_hint), [0]
+    latest = bisect_left(at, length - chunking.min_s + 1e-9)
+    for number in range(1, count):
+        ideal = length * number / count
+        earliest = bisect_left(at, at[places[-1]] + chunking.min_s - 1e-9)
+        fits = range(earliest, latest)
+        if fits:
+            places.append(min(fits, key=lambda place: abs(at[place] - ideal)))
+    return tuple(places)
 
 
-def _chunk_s(chunking: Chunking, length_s: float, workers: int) -> float:
-    """Return how long a chunk should be, in seconds: every worker is to get equally many."""
+def _chunk_count(chunking: Chunking, length_s: float, workers: int) -> int:
+    """Return how many chunks there should be: every worker is to get equally many."""
     count = max(2, int(-(-length_s // chunking.target_s)))
     most = max(1, int(length_s / chunking.min_s))
     count = max(count, min(most, ROUNDS * workers))
     if 0 < workers < count:
         count -= count % workers
-    return length_s / count
+    return count
 
 
 def costliest_first(plan: ChunkPlan) -> list[int]:
@@ -262,10 +237,8 @@ def chunks_at(
     """
     if not places or places[0] != 0 or list(places) != sorted(set(places)):
         raise ValueError(f"chunks begin at 0 and rise, not at {places}")
-    chunks: list[Chunk] = []
-    for begin, end in pairwise([*places, len(index.keys)]):
-        first_frame = chunks[-1].first_frame + chunks[-1].frames if chunks else 0
-        chunks.append(_chunk(index, (begin, end), len(chunks), first_frame))
+    spans = pairwise([*places, len(index.keys)])
+    chunks = [_chunk(index, span, number) for number, span in enumerate(spans)]
     threads = profile.bounds.threads
     boundaries = [chunk.start_pts for chunk in chunks]
     return ChunkPlan(
@@ -278,7 +251,7 @@ def chunks_at(
     )
 
 
-def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int) -> Chunk:
+def _chunk(index: KeyIndex, span: tuple[int, int], number: int) -> Chunk:
     """Return the chunk of the key frames from `span[0]` to `span[1]` (exclusive)."""
     begin, end = span
     held = index.keys[begin:end]
@@ -294,9 +267,8 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int
         end_pts=end_pts,
         last_pts=held[-1].last_pts,
         start_s=float(held[0].pts * index.tick),
-        seek_s=None if number == 0 else _seek(index, begin),
+        seek_s=None if number == 0 else held[0].seek_s,
         duration_ticks=stop - held[0].pts,
-        first_frame=first_frame,
         frames=frames,
         bytes=size,
         times=sum(key.times for key in held) & ((1 << 64) - 1),
@@ -306,17 +278,13 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int
     )
 
 
-def _seek(index: KeyIndex, place: int) -> float | None:
-    """Return where the chunk that begins at that place is decoded from; None for the start."""
-    key = index.keys[place]
-    return key.seek_s if key.forced else seek_s(index, place)
-
-
 FINEST_TICK = Fraction(1, 1_000_000)
 """Finest usable time base in seconds: ffmpeg's concat demuxer places parts in microseconds."""
 _REPEATING = frozenset({"mpeg1video", "mpeg2video", "vc1", "wmv3"})
 """Codecs whose frames may repeat a field, which shifts the times of later frames."""
-_UNSEEKABLE = frozenset({"avi", "asf", "rm", "flv", "ogg", "mpeg", "wtv", "dv", "nsv", "swf"})
+_UNSEEKABLE = frozenset(
+    {"avi", "asf", "rm", "flv", "ogg", "mpeg", "mpegts", "wtv", "dv", "nsv", "swf"}
+)
 """Demuxers that cannot seek to a key frame by its presentation time, or have no such time."""
 
 
@@ -400,7 +368,7 @@ def on_grid(
                 frames_until_next=len(held),
                 last_pts=held[-1],
                 times=times_sum(held),
-                seek_s=seek_s(index, decoded_from) if decoded_from > 0 else None,
+                seek_s=index.keys[decoded_from].seek_s if decoded_from > 0 else None,
                 forced=_within(shown, forced, begin, end),
             )
         )

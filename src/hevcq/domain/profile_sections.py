@@ -342,19 +342,14 @@ class Chunking(Frozen):
     target_s: float = Field(
         default=60.0,
         gt=0,
-        description="chunk of a video of even difficulty; others have a third of it to three times it. "
-        "auto: videos of at least ten times it",
+        description="chunks are about as long, and at least a third of it. auto: videos of at least ten "
+        "times it",
     )
 
     @property
     def min_s(self) -> float:
         """Seconds of the shortest chunk."""
         return self.target_s / 3
-
-    @property
-    def max_s(self) -> float:
-        """Seconds of the longest chunk; only a longer gap between key frames is longer."""
-        return self.target_s * 3
 
     @property
     def least_video_s(self) -> float:

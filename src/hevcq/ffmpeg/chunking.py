@@ -326,11 +326,6 @@ SEEKS_BY_PTS = frozenset({"mov"})
 """Demuxers that seek by presentation time (AVFMT_SEEK_TO_PTS). In all others ffmpeg seeks
 `REORDERED_S` earlier if any stream has reordered frames (`ffmpeg_opt.c`, open_input_file)."""
 REORDERED_S = 3 / 23
-NO_INDEX = frozenset({"mpegts"})
-"""Demuxers without an index, which seek to the packet with that decoding time, and whose times may jump."""
-JUMP_S = 10.0
-"""Seconds from which ffmpeg treats a jump of decoding times as a discontinuity and shifts what follows
-(`-dts_delta_threshold`): it would shift the audio, but not the picture of a chunk."""
 
 
 def keyframes(
@@ -366,62 +361,60 @@ def build_key_index(
 
     Any of `problems`, the errors of the pass, marks the index as not monotonic.
     """
-    demuxer, tick = info.format_name.partition(",")[0], video.tick
+    demuxer = info.format_name.partition(",")[0]
     shown = sorted(packets.pts[number] for number in packets.shown)
     missing = shown.count(UNTIMED)
     del shown[:missing]
-    steps, notes = packets.steps(), list(problems)
     unique = all(before < after for before, after in pairwise(shown))
-    jump = float(max(steps, default=0) * tick)
-    if demuxer in NO_INDEX and jump >= JUMP_S:
-        notes.append(f"its times jump by {jump:.1f} s")
+    early_s = 0.0 if demuxer in SEEKS_BY_PTS or not packets.reordered else REORDERED_S
     return KeyIndex(
         stream_index=video.index,
         time_base=video.time_base,
-        keys=_keys(packets, shown),
+        keys=_keys(packets, shown, video.tick, early_s),
         end_pts=packets.end or 0,
         frames=len(shown),
-        monotonic=min(steps, default=1) > 0 and unique and not notes,
+        monotonic=min(packets.steps(), default=1) > 0 and unique and not problems,
         missing_pts=missing,
         # The first frame shown is a key frame, or follows one that an edit list hides.
         starts_with_key=not shown
         or 0 in packets.hidden
         or bool(packets.keys and packets.pts[packets.keys[0]] == shown[0]),
-        seek_early_s=0.0 if demuxer in SEEKS_BY_PTS or not packets.reordered else REORDERED_S,
-        seek_by_dts=demuxer in NO_INDEX,
-        notes=tuple(notes),
+        notes=problems,
     )
 
 
-def _keys(packets: Packets, shown: list[int]) -> tuple[KeyFrame, ...]:
+def _keys(
+    packets: Packets, shown: list[int], tick: Fraction, early_s: float
+) -> tuple[KeyFrame, ...]:
     """Return the key frames in display order, each with the frames up to the next one.
 
     Leaves out key frames where no cut is possible: those stored before one that is displayed
-    earlier, and those among the first frames after an edit list's start.
+    earlier, and those among the first frames after an edit list's start. Each is entered `early_s` after
+    it, by which the demuxer is sent earlier than asked, and before the next: seeking goes back to a key
+    frame.
     """
     if not shown:
         return ()
-    begins: list[tuple[int, int | None]] = [(shown[0], None)]
+    begins = [shown[0]]
     for number in packets.keys:
-        pts, time = packets.pts[number], packets.dts[number]
-        dts = None if time == UNTIMED else time
-        if pts == shown[0]:
-            begins[0] = (pts, dts)
-        elif pts > begins[-1][0]:
-            begins.append((pts, dts))
+        if packets.pts[number] > begins[-1]:
+            begins.append(packets.pts[number])
     sizes = _sizes(packets)
-    borders = [bisect_left(shown, pts) for pts, _ in begins] + [len(shown)]
+    borders = [bisect_left(shown, pts) for pts in begins] + [len(shown)]
     keys = []
-    for (pts, dts), first, last in zip(begins, borders, borders[1:], strict=False):
-        held = shown[first:last]
+    for place, (first, last) in enumerate(pairwise(borders)):
+        held, pts = shown[first:last], begins[place]
+        late_s = early_s
+        if last < len(shown):
+            late_s = min(early_s, float((begins[place + 1] - pts) * tick) / 2)
         keys.append(
             KeyFrame(
                 pts=pts,
-                dts=dts,
                 bytes_until_next=sum(sizes[at] for at in held),
                 frames_until_next=len(held),
                 last_pts=held[-1],
                 times=times_sum(held),
+                seek_s=float(pts * tick) + late_s,
             )
         )
     return tuple(keys)

@@ -45,7 +45,7 @@ def index(
         keys.append(
             KeyFrame(
                 pts=shown[0],
-                dts=shown[0],
+                seek_s=begin / RATE,
                 bytes_until_next=size * len(shown),
                 frames_until_next=len(shown),
                 last_pts=shown[-1],

@@ -70,14 +70,11 @@ def test_the_chunks_of_any_clip_hold_every_frame_once_and_keep_to_their_bounds(s
     assert all(c.start_pts in keys for c in chunks)
     assert [c.end_pts for c in chunks[:-1]] == [c.start_pts for c in chunks[1:]]
     assert sum(c.frames for c in chunks) == found.frames == held.frames
-    assert [c.first_frame for c in chunks] == [
-        sum(c.frames for c in chunks[:place]) for place in range(len(chunks))
-    ]
     assert sum(c.times for c in chunks) & MASK == sum(k.times for k in held.keys) & MASK
     assert sum(c.cost for c in chunks) == pytest.approx(1.0)
     # Two key frames are up to 10 s apart here, so a border may miss its place by so much.
     assert min(lengths(found)) >= recipe.chunking.min_s - 1e-6
-    assert max(lengths(found)) <= recipe.chunking.max_s + 10
+    assert max(lengths(found)) <= 2 * recipe.chunking.target_s + 10
 
 
 @pytest.mark.parametrize(
@@ -121,30 +118,6 @@ def test_places_that_are_no_plan_are_refused(places):
         chunks_at(recipe, planned(recipe, info), index(every(10, 100), 100), places)
 
 
-def test_a_seek_lands_late_enough_but_never_past_the_next_key_frame():
-    held = index([0, 10, 10.08, 20], 30, seek_early_s=3 / 23)
-    recipe, info = chunky(), clip()
-
-    found = chunks_at(recipe, planned(recipe, info), held, (0, 1, 3))
-
-    assert [chunk.seek_s for chunk in found.chunks] == [
-        None,
-        pytest.approx(10.04),
-        pytest.approx(20 + 3 / 23),
-    ]
-
-
-def test_a_demuxer_without_an_index_is_sent_to_the_decoding_time():
-    held = index([0, 10], 30, seek_early_s=0.0, seek_by_dts=True)
-    late = held.keys[1].model_copy(update={"dts": 9_900})
-    held = held.model_copy(update={"keys": (held.keys[0], late)})
-    recipe, info = chunky(), clip()
-
-    found = chunks_at(recipe, planned(recipe, info), held, (0, 1))
-
-    assert found.chunks[1].seek_s == pytest.approx(9.9)
-
-
 def test_the_sum_of_times_adds_up_and_tells_what_is_off():
     times = [0, 40, 80, 120, 160]
 
@@ -167,7 +140,7 @@ def index_of(shown: list[int], tick: Fraction, keys: tuple[int, ...] = (0,)) -> 
         found.append(
             KeyFrame(
                 pts=held[0],
-                dts=held[0],
+                seek_s=float(held[0] * tick),
                 bytes_until_next=10 * len(held),
                 frames_until_next=len(held),
                 last_pts=held[-1],

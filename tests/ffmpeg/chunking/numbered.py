@@ -72,10 +72,8 @@ def _make(kind: str, target: Path) -> None:
         ffmpeg(*_lavfi(BASE, *X265, "log-level=error:keyint=12:scenecut=0:open-gop=1"), target)
     elif kind == "no reordering":
         ffmpeg(*_lavfi(BASE, *X264, "-bf", "0", "-c:a", "aac", sound=True), target)
-    elif kind == "edit list":
-        ffmpeg("-ss", "1.3", "-i", _numbered("constant rate"), "-c", "copy", target)
     else:
-        ffmpeg("-i", _numbered("constant rate"), "-c", "copy", target)
+        ffmpeg("-ss", "1.3", "-i", _numbered("constant rate"), "-c", "copy", target)
 
 
 KINDS = {
@@ -85,7 +83,6 @@ KINDS = {
     "open groups of HEVC": "open265.mp4",
     "no reordering": "plain.mkv",
     "edit list": "edited.mp4",
-    "transport stream": "stream.ts",
 }
 
 

@@ -31,9 +31,9 @@ CLOSED = (
 def test_frames_belong_to_the_key_frame_they_are_shown_after():
     found = read(*CLOSED)
 
-    assert [(k.pts, k.dts, k.frames_until_next, k.bytes_until_next) for k in found.keys] == [
-        (0, -2, 4, 1100),
-        (4, 2, 3, 950),
+    assert [(k.pts, k.frames_until_next, k.bytes_until_next) for k in found.keys] == [
+        (0, 4, 1100),
+        (4, 3, 950),
     ]
     assert [k.last_pts for k in found.keys] == [3, 6]
     assert [k.times for k in found.keys] == [times_sum([0, 1, 2, 3]), times_sum([4, 5, 6])]
@@ -92,23 +92,12 @@ def test_a_complaint_of_the_pass_is_kept_and_makes_the_times_untrusted():
 
 
 @pytest.mark.parametrize(
-    ("form", "delay", "early", "by_dts"),
-    [
-        (MP4, 2, 0.0, False),
-        (MKV, 2, REORDERED_S, False),
-        (MKV, 0, 0.0, False),
-        ("mpegts", 2, REORDERED_S, True),
-    ],
+    ("form", "delay", "late"),
+    [(MP4, 2, (0, 0, 0)), (MKV, 0, (0, 0, 0)), (MKV, 2, (REORDERED_S, 0.04, REORDERED_S))],
 )
-def test_how_a_demuxer_seeks_is_known(form, delay, early, by_dts):
-    found = read("packet,0,0,1,9,K_", f"stream,{delay}", form=form)
+def test_a_seek_lands_late_enough_but_never_past_the_next_key_frame(form, delay, late):
+    packets = [f"packet,{at},{at},1,9,K_" for at in (0, 250, 252)]
 
-    assert (found.seek_early_s, found.seek_by_dts) == (early, by_dts)
+    keys = read(*packets, f"stream,{delay}", form=form).keys
 
-
-@pytest.mark.parametrize(("form", "trusted"), [("mpegts", False), (MP4, True)])
-def test_a_jump_that_ffmpeg_would_close_in_a_broadcast_is_a_note(form, trusted):
-    found = read("packet,0,0,1,9,K_", "packet,250,250,1,9,K_", form=form)
-
-    assert found.monotonic is trusted
-    assert bool(found.notes) is not trusted
+    assert [key.seek_s - key.pts / 25 for key in keys] == pytest.approx(late)
