@@ -26,6 +26,7 @@ from hevcq.domain.planning.encode_plan import (
     SkipReason,
     Work,
     plan_measured,
+    too_large,
 )
 from hevcq.domain.profile_sections import ChunkMode
 from hevcq.domain.quality import SCALES, better_crf, not_searched
@@ -332,14 +333,14 @@ class EncodeJob(Job):
             return None
         share = (aim.size or 0) / max(1, self._source.size)
         if share > 1 - saving + TOO_LARGE:
-            said = (
-                f"about {100 * share:.0f}% of the original's size, limit {100 * (1 - saving):.1f}%"
+            quality = f", for VMAF {aim.target:g}"
+            return self._remember_skip(
+                work, too_large(share, saving, about="about ", quality=quality)
             )
-            return self._remember_skip(work, f"{said}, for VMAF {aim.target:g}")
         if not aim.is_beyond(SCALES[work.recipe.video.codec]):
             return None  # perhaps in reach of a better CRF than the few that were tried
-        said = f"VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was tried, gives"
-        return self._remember_skip(work, f"{said} {aim.sampled:.1f} in samples")
+        said = f"Original kept: VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was"
+        return self._remember_skip(work, f"{said} tried, gives {aim.sampled:.1f} in samples.")
 
     def _sampled(self, work: Work, location: str, folder: Path) -> Skipped | None:
         """Encode some seconds of a long video first; return None unless the whole is bound to be too large.
@@ -358,8 +359,7 @@ class EncodeJob(Job):
             share = whole.size / max(1, self._source.size) if whole else 0.0
             if whole is None or share * (1 - whole.error) <= 1 - saving + SAMPLE_MARGIN:
                 return None
-        said = f"about {100 * share:.0f}% of the original's size by {several} trial encodes of it"
-        return self._remember_skip(work, f"{said}, limit {100 * (1 - saving):.1f}%")
+        return self._remember_skip(work, too_large(share, saving, about="about "))
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self.transitions.complete(rendition, cpu_s=cpu_s)

@@ -2,7 +2,14 @@
 
 import pytest
 
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason, skip_in_words
+from hevcq.domain.planning.encode_plan import (
+    EncodePlan,
+    Refuse,
+    Skip,
+    SkipReason,
+    skip_in_words,
+    too_large,
+)
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import smaller_than_box
 from support.media_facts import MKV, audio, cover, media, profile, video
@@ -131,21 +138,16 @@ def test_container_and_extension(container, form, tags, muxer, extension):
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("share", "quality", "words"),
     [
-        (
-            "99.0% of the original's size, limit 95.0%",
-            "save too little (99 % of the original, limit 95 %).",
-        ),
-        (
-            "about 130% of the original's size by 3 trial encodes of it, limit 95.0%",
-            "be larger (about 130 % of the original).",
-        ),
-        (
-            "about 121% of the original's size, limit 95.0%, for VMAF 95",
-            "be larger (about 121 % of the original, for VMAF 95).",
-        ),
+        (0.99, "", "save too little (99 % of the original, limit 95 %)."),
+        (1.3, "", "be larger (130 % of the original)."),
+        (1.21, ", for VMAF 95", "be larger (121 % of the original, for VMAF 95)."),
     ],
 )
-def test_what_would_not_shrink_is_said_alike_whoever_found_it(said, words):
-    assert skip_in_words(f"not_smaller: {said}") == (SkipReason.NOT_SMALLER, f"Would {words}")
+def test_what_would_not_shrink_is_said_alike_whoever_found_it(share, quality, words):
+    said = too_large(share, 0.05, quality=quality)
+
+    assert said == f"Would {words}"
+    assert skip_in_words(f"not_smaller: {said}") == (SkipReason.NOT_SMALLER, said)
+    assert skip_in_words(f"remembered: {said}")[1].endswith(f"tried before: {said}")

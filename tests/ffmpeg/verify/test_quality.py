@@ -145,7 +145,10 @@ def test_a_rendition_is_read_in_its_own_ticks(pair, tmp_path):
 )
 def test_what_vmaf_says_nothing_of_is_not_searched(pair, tmp_path, change, said):
     request = asked(pair, tmp_path)
-    plan = request.plan.model_copy(update={"video": request.plan.video.model_copy(update=change)})
+    target = request.plan.video.model_copy(update=change)
+    main, *others = request.plan.streams
+    kept = main.model_copy(update={"video": target})
+    plan = request.plan.model_copy(update={"streams": (kept, *others)})
     measured = request.measured if change else UNMEASURED
 
     assert said in why_not(replace(request, plan=plan, measured=measured))

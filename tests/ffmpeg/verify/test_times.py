@@ -58,7 +58,6 @@ def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", f
         revision="r",
         muxer="matroska",
         extension="mkv",
-        video=TARGET,
         streams=tuple(kept),
     )
     info = MediaInfo(format_name=form, streams=streams)

@@ -98,6 +98,7 @@ def plain_plan(
             position=0,
             codec="hevc",
             encoder="libx265",
+            video=video,
         ),
         StreamPlan(
             source_index=1,
@@ -113,7 +114,6 @@ def plain_plan(
         revision=revision,
         muxer={"mkv": "matroska"}.get(extension, extension),
         extension=extension,
-        video=video,
         streams=streams,
         personal=(),
     )
@@ -129,7 +129,7 @@ def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIn
         keys.append(
             KeyFrame(
                 pts=shown[0],
-                dts=shown[0],
+                seek_s=float(at),
                 bytes_until_next=1000 * len(shown),
                 frames_until_next=len(shown),
                 last_pts=shown[-1],

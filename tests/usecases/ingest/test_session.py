@@ -240,7 +240,7 @@ def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench):
     ledger = bench.backend.ledger
     fences = {name: bench.claim(job) for name, job in jobs.items()}
     bench.tracker.step(NEVER)
-    ledger.skip(jobs["s.mp4"].job_id, fences["s.mp4"], "not_smaller: it is 99 % of the source")
+    ledger.skip(jobs["s.mp4"].job_id, fences["s.mp4"], "not_smaller: Would save too little.")
     ledger.bury(jobs["d.mp4"].job_id, fences["d.mp4"], "It is damaged.", FailureClass.DAMAGED)
     ledger.fail(jobs["r.mp4"].job_id, fences["r.mp4"], "ffmpeg broke", FailureClass.ENCODER)
 
@@ -248,7 +248,7 @@ def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench):
     bench.tracker.step(NEVER)
 
     told = {e.event.value: e for e in bench.events}
-    assert told["job_skipped"].reason == "Original kept: it is 99 % of the source."
+    assert told["job_skipped"].reason == "Would save too little."
     assert told["job_skipped"].skip == "not_smaller"
     assert told["job_failed"].failure_class == "damaged"
     assert told["job_retry"].reason == "ffmpeg broke"

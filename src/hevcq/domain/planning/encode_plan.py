@@ -6,7 +6,6 @@ These are the values; the pure function `domain.planning.planner.make_plan` make
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from fractions import Fraction
@@ -43,16 +42,15 @@ class SkipReason(StrEnum):
     REMEMBERED = "remembered"
 
 
-_SAYS = {
-    SkipReason.NOT_SMALLER: "Original kept: {}",
-    SkipReason.REMEMBERED: "Original kept, as these bytes were tried before: {}",
-}
-"""Sentences for the reasons whose detail is not a sentence of its own."""
+def too_large(share: float, saving: float, *, about: str = "", quality: str = "") -> str:
+    """Return the sentence on a rendition of a `share` of the original's size, where `saving` is asked for.
 
-
-_SIZES = re.compile(
-    r"(about |)([\d.]+)% of the original's size(?: by \d+ trial encodes of it)?, limit ([\d.]+)%(, for VMAF [\d.]+|)"
-)
+    `about` stands before a size that is foretold, `quality` behind one that a quality needs.
+    """
+    found = f"{about}{100 * share:.0f} % of the original{quality}"
+    if share >= 1:
+        return f"Would be larger ({found})."
+    return f"Would save too little ({found}, limit {100 * (1 - saving):.0f} %)."
 
 
 def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
@@ -61,13 +59,8 @@ def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
     if not colon or code not in set(SkipReason):
         return None, reason
     why = SkipReason(code)
-    sizes = _SIZES.fullmatch(detail) if why is SkipReason.NOT_SMALLER else None
-    words = _SAYS.get(why, "{}").format(detail)
-    if sizes is not None:
-        about, percent, limit, quality = sizes[1], float(sizes[2]), float(sizes[3]), sizes[4]
-        words = f"Would save too little ({about}{percent:.0f} % of the original{quality}, limit {limit:.0f} %)."
-        if percent >= 100:
-            words = f"Would be larger ({about}{percent:.0f} % of the original{quality})."
+    before = "Original kept, as these bytes were tried before: "
+    words = f"{before}{detail}" if why is SkipReason.REMEMBERED else detail
     return why, words if words.endswith(".") else f"{words}."
 
 
@@ -272,7 +265,6 @@ class EncodePlan(Frozen):
     revision: str
     muxer: str = Field(description="ffmpeg's muxer, e.g. mp4 or matroska")
     extension: str = Field(description="e.g. mp4 or mkv; m3u8 for a ladder")
-    video: VideoTarget = Field(description="the main video's; of a ladder its highest rung's")
     ladder: Ladder | None = Field(
         default=None, description="the rungs, if the rendition is a set of files for HLS"
     )
@@ -319,10 +311,9 @@ class EncodePlan(Frozen):
 
     def _targeted(self, target: dict[str, object], stream: dict[str, object]) -> EncodePlan:
         main = self.main_video
-        changed = (main.video or self.video).model_copy(update=target)
-        new = main.model_copy(update={"video": changed, **stream})
+        new = main.model_copy(update={"video": self.video.model_copy(update=target), **stream})
         streams = tuple(new if each == main else each for each in self.streams)
-        return self.model_copy(update={"video": changed, "streams": streams})
+        return self.model_copy(update={"streams": streams})
 
     def noting(self, *notices: str) -> EncodePlan:
         """Return the plan with further notices, of what only measuring the source has shown."""
@@ -387,6 +378,13 @@ class EncodePlan(Frozen):
     @property
     def main_video(self) -> StreamPlan:
         return next(s for s in self.kept if s.kind is StreamKind.VIDEO)
+
+    @property
+    def video(self) -> VideoTarget:
+        """The target of the main video; of a ladder that of its highest rung."""
+        target = self.main_video.video
+        assert target is not None  # it is always encoded
+        return target
 
 
 Plan = Skip | Refuse | EncodePlan

@@ -257,7 +257,7 @@ def rung_plan(plan: EncodePlan, rung: Rung) -> EncodePlan:
         for track in plan.streams
         if track.source_index != video.source_index
     )
-    update = {"video": rung.target, "ladder": None, "extension": "mp4", "chapters": 0}
+    update = {"ladder": None, "extension": "mp4", "chapters": 0}
     return plan.model_copy(update={**update, "streams": (video, *others)})
 
 
