@@ -8,7 +8,7 @@ from hevcq.ports.encoder import UNMEASURED
 from support.media_facts import media, profile, video
 
 ORDER_ID = "0123456789abcdef"
-_TIMES = {"start_s": 0.0, "duration_ticks": 10, "frames": 10}
+_TIMES = {"duration_ticks": 10, "frames": 10}
 CHUNKS = ChunkPlan(
     stream_index=0,
     time_base="1/10",

@@ -91,13 +91,11 @@ class Chunk(Frozen):
     start_pts: int
     end_pts: int | None
     last_pts: int = Field(description="of the last frame in it")
-    start_s: float = Field(description="start_pts in seconds")
     seek_s: float | None = Field(
         default=None, description="what to ask for to land on its key frame; None: no seek"
     )
     duration_ticks: int = Field(gt=0, description="to the next chunk's start, or the video's end")
     frames: int = Field(gt=0)
-    bytes: int = Field(default=0, description="of the source")
     times: int = Field(default=0, description="`times_sum` of its frames")
     cost: float = Field(default=0.0, description="share of the video's expected encoding time")
     forced: tuple[int, ...] = Field(
@@ -266,11 +264,9 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int) -> Chunk:
         start_pts=held[0].pts,
         end_pts=end_pts,
         last_pts=held[-1].last_pts,
-        start_s=float(held[0].pts * index.tick),
         seek_s=None if number == 0 else held[0].seek_s,
         duration_ticks=stop - held[0].pts,
         frames=frames,
-        bytes=size,
         times=sum(key.times for key in held) & ((1 << 64) - 1),
         # All frames have the same size; a part that was costly for the source's encoder is costly again.
         cost=(frames / index.frames + size / all_bytes) / 2 if size else frames / index.frames,
