@@ -48,8 +48,6 @@ FOUND: dict[str, str] = {
     "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload=extra_hw_frames=64",
     "hevc_vaapi": "-c:0 hevc_vaapi -rc_mode:0 CQP -global_quality:0 20 -fps_mode:0 passthrough "
     "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload",
-    "hevc_amf": "-c:0 hevc_amf -rc:0 cqp -qp_i:0 20 -qp_p:0 20 -quality:0 quality -pix_fmt:0 {nv} "
-    "-fps_mode:0 passthrough -enc_time_base:0 1/1000",
 }
 
 
@@ -79,7 +77,6 @@ def test_the_whole_picture_of_each_family_is_commanded(name, bits):
         ("av1_nvenc", 35, ("-cq", "31")),  # to 63, as libsvtav1
         ("av1_qsv", 35, ("-global_quality", "25")),  # to 51
         ("av1_vaapi", 35, ("-global_quality", "125")),  # to 255
-        ("av1_amf", 35, ("-qp_i", "125")),
     ],
 )
 def test_a_quality_is_asked_of_hardware_that_makes_up_for_its_need_of_bits(name, crf, option):

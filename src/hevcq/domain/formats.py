@@ -327,14 +327,6 @@ FAMILIES: Mapping[str, Family] = {
         # av1_vaapi has no -qp.
         quality=(("-rc_mode", "CQP"), ("-global_quality", "{}")),
     ),
-    # https://github.com/GPUOpen-LibrariesAndSDKs/AMF/wiki/FFmpeg-and-AMF-HW-Acceleration
-    "amf": Family(
-        device=(),
-        upload={},
-        pixel_formats={8: "nv12", 10: "p010le"},
-        nodes=("/dev/dri",),
-        quality=(("-rc", "cqp"), ("-qp_i", "{}"), ("-qp_p", "{}"), ("-quality", "quality")),
-    ),
 }  # fmt: skip
 _CODECS = {"hevc": VideoCodec.HEVC, "h264": VideoCodec.H264, "av1": VideoCodec.AV1}
 _DEEP = frozenset({VideoCodec.HEVC, VideoCodec.AV1})
@@ -346,7 +338,7 @@ HARDWARE: Mapping[str, tuple[Family, VideoCodec]] = {
 }
 """Every encoder by ffmpeg's name, in the order in which `auto` tries them."""
 
-AV1_LARGEST: Mapping[str, int] = {"av1_qsv": 51, "av1_vaapi": 255, "av1_amf": 255}
+AV1_LARGEST: Mapping[str, int] = {"av1_qsv": 51, "av1_vaapi": 255}
 """The largest quality number of an AV1 encoder that does not count to 63 as libsvtav1 does: ICQ's, or
 the index of AV1's quantizers (`ffmpeg -h encoder=`, vaapi_encode_av1.c)."""
 

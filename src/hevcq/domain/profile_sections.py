@@ -258,9 +258,6 @@ class Bounds(Frozen):
         gt=0,
         description="no output-time progress, or no CPU time used, for this long is a stall",
     )
-    max_pixels: int = Field(
-        default=8192 * 8192, gt=0, description="width x height above this is refused"
-    )
 
 
 class Subtitles(Frozen):

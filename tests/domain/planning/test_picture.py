@@ -385,7 +385,7 @@ def test_fields_that_are_turned_are_refused(facts):
     [
         (video(0, 0), "video"),
         (video(8, 8), "video"),
-        (video(16384, 16384), "bounds.max_pixels"),
+        (video(16384, 16384), "video"),
         (video(rotation=45), "video"),
         (video(turned_by_pictures=True), "video"),
         (video(stereo_3d=True), "video"),

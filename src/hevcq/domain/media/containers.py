@@ -22,8 +22,18 @@ MATROSKA = "matroska"
 WEBM = "webm"
 OGG = "ogg"
 AVI = "avi"
+HLS = "hls"
+"""No muxer, but a name in the tables of subtitles: a set holds them as files of WebVTT."""
 EXTENSIONS = {MP4: "mp4", MOV: "mov", MATROSKA: "mkv", WEBM: "webm", OGG: "ogv", AVI: "avi"}
-NAMES = {MP4: "MP4", MOV: "MOV", MATROSKA: "Matroska", WEBM: "WebM", OGG: "Ogg", AVI: "AVI"}
+NAMES = {
+    MP4: "MP4",
+    MOV: "MOV",
+    MATROSKA: "Matroska",
+    WEBM: "WebM",
+    OGG: "Ogg",
+    AVI: "AVI",
+    HLS: "HLS",
+}
 DEMUXERS = {MP4: "mov", MOV: "mov", MATROSKA: "matroska", WEBM: "matroska", OGG: "ogg", AVI: "avi"}
 """First name of the demuxer that reads what a muxer wrote."""
 
@@ -75,9 +85,10 @@ SUBTITLES: dict[str, frozenset[str]] = {
     WEBM: frozenset({"webvtt"}),
     OGG: frozenset(),
     AVI: frozenset(),
+    HLS: frozenset(),
 }
 SUBTITLE_ENCODERS = {MP4: ("mov_text", "mov_text"), MOV: ("mov_text", "mov_text"),
-                     MATROSKA: ("subrip", "srt"), WEBM: ("webvtt", "webvtt")}  # fmt: skip
+                     MATROSKA: ("subrip", "srt"), WEBM: ("webvtt", "webvtt"), HLS: ("webvtt", "webvtt")}  # fmt: skip
 """Target codec of converted text subtitles, as ffprobe names it, and the ffmpeg encoder for it."""
 
 PICTURES: dict[str, frozenset[str]] = {

@@ -168,7 +168,7 @@ def plan_set_stream(profile: Profile, info: MediaInfo, stream: Stream) -> Stream
         case StreamKind.AUDIO:
             return _sound(profile, info, stream)
         case StreamKind.SUBTITLE if stream.codec != containers.TELETEXT:
-            return _subtitle(profile, stream)
+            return plan_stream(profile, info, stream, containers.HLS)
         case StreamKind.VIDEO if profile.policies.extra_video == "keep":
             return refused(stream, "policies.extra_video", "a further video stream")
     decided = plan_stream(profile, info, stream, containers.MP4)
@@ -237,25 +237,6 @@ def _low(profile: Profile, stream: Stream) -> StreamPlan | None:
         encoder="aac",
         bit_rate=LOW_KBPS * 1000,
         channels=1,
-    )
-
-
-def _subtitle(profile: Profile, stream: Stream) -> StreamPlan | Refuse:
-    text = stream.codec in containers.TEXT_SUBTITLES
-    policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
-    what = f"subtitles in {stream.codec}"
-    if policy == "drop":
-        return left_out(stream, f"{what}, which HLS cannot hold")
-    if not text:
-        return refused(stream, "policies.picture_subtitles", f"{what}, which WebVTT cannot hold")
-    styled = " without their styling" if stream.codec in {"ass", "ssa"} else ""
-    return StreamPlan(
-        source_index=stream.index,
-        kind=StreamKind.SUBTITLE,
-        action=Action.CONVERT,
-        codec="webvtt",
-        encoder="webvtt",
-        notice=f"Stream {stream.index}: subtitles in {stream.codec} become WebVTT{styled}.",
     )
 
 

@@ -40,6 +40,7 @@ FASTEST, FINEST_RATE = 120, 65_535
 """Largest frame rate that is believed, and its largest numerator: MPEG-4 Part 2 has 16 bits for it."""
 EVEN_SHARE = 0.005
 """Difference of average and nominal rate that rounded times and a last frame explain."""
+MAX_PIXELS = 8192 * 8192
 SMALLEST = 16
 """Smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
 
@@ -85,12 +86,8 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
     smallest = VIDEO_FORMATS[profile.video.codec].smallest
     if facts.width < smallest or facts.height < smallest:
         return Refuse(policy="video", detail=f"The picture is {size}: too small to encode.")
-    if facts.width * facts.height > profile.bounds.max_pixels:
-        return Refuse(
-            policy="bounds.max_pixels",
-            detail=f"The picture is {size}, more than the {profile.bounds.max_pixels} pixels "
-            "the profile allows; raise bounds.max_pixels if it is genuine.",
-        )
+    if facts.width * facts.height > MAX_PIXELS:
+        return Refuse(policy="video", detail=f"The picture is {size}: too large to encode.")
     if facts.rotation % 90:
         return Refuse(
             policy="video",

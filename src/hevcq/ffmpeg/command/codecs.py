@@ -111,8 +111,8 @@ def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threa
     if threads:
         params |= codec.threads(threads)[0]
     if target.mastering_display is not None:
-        display = _fractions if target.encoder == "libsvtav1" else _display
-        params[codec.mastering] = display(target.mastering_display)
+        written = _in_decimals if target.encoder == "libsvtav1" else _in_steps
+        params[codec.mastering] = _mastering(target.mastering_display, written)
     if target.light_level is not None:
         light = target.light_level
         params[codec.light] = f"{light.max_content},{light.max_average}"
@@ -123,34 +123,27 @@ def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threa
     return params | {name: str(value) for name, value in own.items()}
 
 
-def _display(display: MasteringDisplay) -> str:
-    """Return ST 2086 metadata in the syntax of x265 and x264: units of 1/50000, and 1/10000 cd/m²."""
+def _mastering(display: MasteringDisplay, written: Callable[[str, int], str]) -> str:
+    """Return ST 2086 metadata as encoders take it; `written` says a value, given its steps in a unit."""
 
-    def units(steps: int, *values: str) -> str:
-        return ",".join(str(round(Fraction(value) * steps)) for value in values)
+    def pair(one: str, other: str, steps: int = 50_000) -> str:
+        return f"({written(one, steps)},{written(other, steps)})"
 
     return (
-        f"G({units(50_000, display.green_x, display.green_y)})"
-        f"B({units(50_000, display.blue_x, display.blue_y)})"
-        f"R({units(50_000, display.red_x, display.red_y)})"
-        f"WP({units(50_000, display.white_x, display.white_y)})"
-        f"L({units(10_000, display.max_luminance, display.min_luminance)})"
+        f"G{pair(display.green_x, display.green_y)}B{pair(display.blue_x, display.blue_y)}"
+        f"R{pair(display.red_x, display.red_y)}WP{pair(display.white_x, display.white_y)}"
+        f"L{pair(display.max_luminance, display.min_luminance, 10_000)}"
     )
 
 
-def _fractions(display: MasteringDisplay) -> str:
-    """Return ST 2086 metadata in the syntax of SVT-AV1: plain numbers, without a comma in any."""
+def _in_steps(value: str, steps: int) -> str:
+    """Write a value as x265 and x264 take it: in units of 1/50000, and of 1/10000 cd/m²."""
+    return str(round(Fraction(value) * steps))
 
-    def numbers(*values: str) -> str:
-        return ",".join(f"{float(Fraction(value)):.5f}" for value in values)
 
-    return (
-        f"G({numbers(display.green_x, display.green_y)})"
-        f"B({numbers(display.blue_x, display.blue_y)})"
-        f"R({numbers(display.red_x, display.red_y)})"
-        f"WP({numbers(display.white_x, display.white_y)})"
-        f"L({numbers(display.max_luminance, display.min_luminance)})"
-    )
+def _in_decimals(value: str, _steps: int) -> str:
+    """Write a value as SVT-AV1 takes it, without a comma."""
+    return f"{float(Fraction(value)):.5f}"
 
 
 def marks_range(target: VideoTarget) -> bool:

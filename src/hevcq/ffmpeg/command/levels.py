@@ -135,19 +135,8 @@ def _layout(shape: SoundShape) -> list[str]:
 
 
 def _output(stream: int, graph: str, path: Path) -> list[str]:
-    return [
-        "-map",
-        f"0:{stream}",
-        "-filter:a",
-        graph,
-        "-c:a",
-        "pcm_f32le",
-        "-bsf:a",
-        "setts=ts=N",
-        "-f",
-        "f32le",
-        f"file:{path}",
-    ]
+    options = ["-map", f"0:{stream}", "-filter:a", graph, "-c:a", "pcm_f32le"]
+    return [*options, "-bsf:a", "setts=ts=N", "-f", "f32le", f"file:{path}"]
 
 
 def _graph(mixed: str, shape: SoundShape, start: str, held_s: float = 0.0) -> str:

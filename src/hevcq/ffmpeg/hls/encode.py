@@ -33,7 +33,7 @@ from hevcq.ffmpeg.hls.command import (
     sounds_of,
     written,
 )
-from hevcq.ffmpeg.hls.playlists import SetContents, set_playlists
+from hevcq.ffmpeg.hls.playlists import set_playlists
 from hevcq.ffmpeg.hls.storyboard import Images
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
@@ -129,8 +129,8 @@ class _Package:
         for rung, draw in ((self.rungs[0], self._images.poster), (lowest, self._images.storyboard)):
             draw(self._paths.rung(rung), rung.target, self._contents[rung.name])
         request = self._request
-        contents = SetContents([(rung, self._contents[rung.name]) for rung in self.rungs], sounds)
-        texts = set_playlists(self._plan, request.info, request.version, contents)
+        rungs = [(rung, self._contents[rung.name]) for rung in self.rungs]
+        texts = set_playlists(self._plan, request.info, request.version, rungs, sounds)
         for name, text in texts.items():
             (request.output / name).write_text(text, encoding="utf-8")
 

@@ -253,19 +253,19 @@ START_BPS = 2_500_000
 """The variant listed first, with which some players begin, is the highest of at most this peak rate."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetContents:
-    """The encoded files of a set: its rungs, the highest first, and its sounds by their names."""
-
-    rungs: Sequence[tuple[Rung, FragmentedFile]]
-    sounds: Mapping[str, FragmentedFile]
+Rungs = Sequence[tuple[Rung, FragmentedFile]]
+"""The encoded rungs of a set, the highest first."""
 
 
 def set_playlists(
-    plan: EncodePlan, info: MediaInfo, version: str, contents: SetContents
+    plan: EncodePlan,
+    info: MediaInfo,
+    version: str,
+    rungs: Rungs,
+    sounds: Mapping[str, FragmentedFile],
 ) -> dict[str, str]:
     """Return the playlists of a set and its chapters by their names in it; the master is the last."""
-    listing = _Listing(plan, info, version, contents)
+    listing = _Listing(plan, info, version, rungs, sounds)
     master = listing.master()
     return {**listing.written, MASTER: master}
 
@@ -277,7 +277,8 @@ class _Listing:
     plan: EncodePlan
     info: MediaInfo
     version: str
-    contents: SetContents
+    rungs: Rungs
+    sounds: Mapping[str, FragmentedFile]
     written: dict[str, str] = field(default_factory=dict)
 
     def master(self) -> str:
@@ -285,7 +286,7 @@ class _Listing:
         groups = sound_groups(self.plan)
         sounds = {name: self._sound(name, track) for name, track in sounds_of(self.plan).items()}
         texts = enumerate(of_kind(self.plan, StreamKind.SUBTITLE), 1)
-        variants = [self._variant(rung, content) for rung, content in self.contents.rungs]
+        variants = [self._variant(rung, content) for rung, content in self.rungs]
         return master_playlist(
             Master(
                 variants=_first_to_play(variants),
@@ -314,7 +315,7 @@ class _Listing:
         )
 
     def _sound(self, name: str, track: StreamPlan) -> Rendition:
-        content, source = self.contents.sounds[name], self._source(track)
+        content, source = self.sounds[name], self._source(track)
         segments = sound_segments(content)
         return Rendition(
             playlist=self._playlist(name, content, segments),
@@ -327,7 +328,7 @@ class _Listing:
         )
 
     def _text(self, number: int, track: StreamPlan) -> Rendition:
-        source, length = self._source(track), max(c.seconds for _, c in self.contents.rungs)
+        source, length = self._source(track), max(c.seconds for _, c in self.rungs)
         return Rendition(
             playlist=self._named(f"text{number}.m3u8", text_playlist(f"text{number}.vtt", length)),
             title=source.title,

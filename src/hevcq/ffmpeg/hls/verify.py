@@ -31,7 +31,7 @@ from hevcq.ffmpeg.hls.command import (
     rung_profile,
     sounds_of,
 )
-from hevcq.ffmpeg.hls.playlists import SetContents, set_playlists
+from hevcq.ffmpeg.hls.playlists import set_playlists
 from hevcq.ffmpeg.hls.segments import Segment, video_segments
 from hevcq.ffmpeg.inputs import KEYED, PROBE_DEADLINE_S, FfmpegTools, keyed, reading
 from hevcq.ffmpeg.inspect.measure import measure
@@ -300,12 +300,12 @@ def read_set(request: VerifyRequest) -> StoredSet:
             rungs.append((rung, Media(path, content, video_segments(content, ladder.segment_s))))
     _require_ends(ladder.rungs, [rung for rung, _ in rungs])
     sounds = {name: _content(paths.sound(name)) for name in sounds_of(plan)}
-    contents = SetContents([(rung, media.content) for rung, media in rungs], sounds)
+    contents = [(rung, media.content) for rung, media in rungs]
     return StoredSet(
         tuple(rungs),
         tuple(Media(paths.sound(name), content) for name, content in sounds.items()),
         tuple(paths.text(n) for n, _ in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1)),
-        set_playlists(plan, request.info, version, contents),
+        set_playlists(plan, request.info, version, contents, sounds),
     )
 
 
