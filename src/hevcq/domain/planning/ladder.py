@@ -22,9 +22,8 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.planning.streams import clipped, left_out, plan_stream, refused
-from hevcq.domain.planning.video import SMALLEST, shown_size, target_of
+from hevcq.domain.planning.video import HDR_TRANSFERS, SMALLEST, shown_size, target_of
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.profile_sections import (
     AudioPolicy,

@@ -26,7 +26,6 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.planning.hdr import HDR_TRANSFERS
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.streams import (
@@ -36,6 +35,7 @@ from hevcq.domain.planning.streams import (
     without_unread,
 )
 from hevcq.domain.planning.video import (
+    HDR_TRANSFERS,
     captions_become_text,
     smaller_than_box,
     uneven,

@@ -12,8 +12,7 @@ from hevcq.domain.formats import bcp47, in_brackets, spoken
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
-from hevcq.domain.planning.hdr import UNMARKED_IN_MOV
-from hevcq.domain.planning.video import target_of
+from hevcq.domain.planning.video import UNMARKED_IN_MOV, target_of
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import AudioPolicy
 

@@ -9,23 +9,15 @@ from fractions import Fraction
 from hevcq.domain import formats
 from hevcq.domain.formats import (
     CONSTANT_RATE,
+    SOFTWARE,
     VIDEO_FORMATS,
     Container,
     Pixels,
     VideoCodec,
     encoder_of,
 )
-from hevcq.domain.media.facts import Colour, Stream, TrackMeasure, VideoFacts
+from hevcq.domain.media.facts import WRITTEN_DOLBY, Colour, Stream, TrackMeasure, VideoFacts
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
-from hevcq.domain.planning.hdr import (
-    HDR_TRANSFERS,
-    LOST_HDR10_PLUS,
-    keeps_dolby,
-    lost_dolby,
-    maps_tones,
-    refused_dolby,
-    refused_hdr,
-)
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import DeinterlaceRate, PixelFormatPolicy
 
@@ -43,6 +35,13 @@ EVEN_SHARE = 0.005
 MAX_PIXELS = 8192 * 8192
 SMALLEST = 16
 """Smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
+HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+LOST_HDR10_PLUS = "HDR10+ dynamic metadata, which encoders drop without a word"
+UNMARKED_IN_MOV = Refuse(
+    policy="policies.dynamic_hdr",
+    detail="The picture carries Dolby Vision metadata, which ffmpeg does not mark in a MOV; set "
+    "container to mp4 to keep it, or policies.dynamic_hdr to drop to encode without it.",
+)
 
 
 def smaller_than_box(profile: Profile, facts: VideoFacts) -> str:
@@ -114,7 +113,7 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
         why += "which cannot be carried; say it in the file's header instead."
     if why:
         return Refuse(policy="video", detail=why)
-    return refused_dolby(facts)
+    return _refused_dolby(facts)
 
 
 def fits(facts: VideoFacts) -> bool:
@@ -127,7 +126,7 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Itera
     """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
     lost = facts.dolby_vision and not _keeps_dolby(profile, facts)
-    dynamic = [lost_dolby(facts)] * lost + [LOST_HDR10_PLUS] * facts.hdr10_plus
+    dynamic = [_lost_dolby(facts)] * lost + [LOST_HDR10_PLUS] * facts.hdr10_plus
     for what in dynamic if policies.dynamic_hdr == "keep" else ():
         yield Refuse(
             policy="policies.dynamic_hdr",
@@ -139,7 +138,7 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Itera
             detail="The picture is HDR10 in H.264, whose mastering display ffmpeg does not read; set "
             "policies.hdr to convert to map its tones to SDR.",
         )
-    refusal = refused_hdr(profile, facts)
+    refusal = _refused_hdr(profile, facts)
     if refusal is not None:
         yield refusal
     if facts.interlaced and (facts.rotation or facts.mirrored):
@@ -148,10 +147,6 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Itera
             detail="The picture is interlaced and turned for display, so that its fields would be "
             "columns; take the rotation out of its header, or deinterlace it before.",
         )
-
-
-def _keeps_dolby(profile: Profile, facts: VideoFacts) -> bool:
-    return keeps_dolby(profile, facts, scaled=_scaled(profile, facts) is not None)
 
 
 def captions_become_text(profile: Profile, facts: VideoFacts) -> bool:
@@ -191,7 +186,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         (width, height), aspect = scale
     right, bottom = width % 2 * chosen.even[0], height % 2 * chosen.even[1]
     captions = facts.closed_captions and _carries_captions(profile)
-    tone_map = maps_tones(profile, facts)
+    tone_map = _maps_tones(profile, facts)
     static_hdr = VIDEO_FORMATS[codec].static_hdr and not tone_map
     marked = facts.mastering_display is not None or facts.light_level is not None
     matrix = formats.matrix(facts.pixel_format, chosen, codec)
@@ -232,7 +227,7 @@ def _target_colour(
     codec = profile.video.codec
     if not VIDEO_FORMATS[codec].described:
         return Colour()
-    if maps_tones(profile, facts) or formats.matrix(facts.pixel_format, chosen, codec):
+    if _maps_tones(profile, facts) or formats.matrix(facts.pixel_format, chosen, codec):
         return SDR
     sited = codec in {VideoCodec.HEVC, VideoCodec.H264} and chosen.family == "420"
     sited = sited and "420" in facts.pixel_format and not scaled and not facts.becomes
@@ -404,3 +399,78 @@ def _colour(colour: Colour, *, full: bool, sited: bool) -> Colour:
     tags = {name: "" if word in unknown else word for name, word in colour.model_dump().items()}
     tags["range"] = "pc" if full else tags["range"]
     return Colour(**tags if sited else tags | {"chroma_location": ""})
+
+
+def _keeps_dolby(profile: Profile, facts: VideoFacts) -> bool:
+    """Return whether the encode keeps Dolby Vision metadata, true for each picture.
+
+    That of films (8.1) says where between black bars the picture is, which turning or scaling would make
+    wrong; phones (8.4) record without bars. libx265 takes 8.1 only with a mastering display. In AV1
+    they become 10.1 and 10.4.
+    """
+    video, policies = profile.video, profile.policies
+    wanted = (
+        policies.dynamic_hdr == "keep"
+        and policies.hdr == "keep"
+        and video.codec in {VideoCodec.HEVC, VideoCodec.AV1}
+        and video.encoder == (SOFTWARE,)
+        and profile.container in {Container.SOURCE, Container.MP4, Container.MKV}
+    )
+    changed = facts.becomes, facts.retimed, facts.interlaced, *facts.bars
+    odd = facts.width % 2, facts.height % 2, "420p10" not in facts.pixel_format
+    altered = any((*changed, *odd))
+    turned = facts.rotation or facts.mirrored or _scaled(profile, facts) is not None
+    placed = facts.dolby_base != "hlg" and (turned or facts.mastering_display is None)
+    return facts.dolby_writable and wanted and not altered and not placed
+
+
+def _refused_dolby(facts: VideoFacts) -> Refuse | None:
+    """Refuse Dolby Vision whose pictures are wrong without its metadata, whatever the policy."""
+    if not facts.dolby_vision or facts.dolby_base:
+        return None
+    return Refuse(
+        policy="policies.dynamic_hdr",
+        detail=f"The picture carries {_dolby(facts)} without a base layer that shows true colours by "
+        "itself, so its metadata cannot be left out.",
+    )
+
+
+def _lost_dolby(facts: VideoFacts) -> str:
+    """Return Dolby Vision with its profile, and why the encode does not keep it."""
+    why = "no encoder here writes"
+    if facts.dolby_writable:
+        why = "this profile does not keep"
+    elif facts.dolby_profile in WRITTEN_DOLBY:
+        why = "only ffmpeg 7.1 and later can write"
+    return f"{_dolby(facts)}, which {why}"
+
+
+def _dolby(facts: VideoFacts) -> str:
+    profile = f" (profile {facts.dolby_profile})" if facts.dolby_profile else ""
+    return f"Dolby Vision{profile}"
+
+
+def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    """Refuse an HDR picture that the profile could not keep whole."""
+    if facts.colour.transfer not in HDR_TRANSFERS or profile.policies.hdr == "convert":
+        return None
+    row = VIDEO_FORMATS[profile.video.codec]
+    static = facts.mastering_display is not None or facts.light_level is not None
+    if static and not row.static_hdr:
+        return Refuse(
+            policy="policies.hdr",
+            detail=f"The picture is HDR10, whose mastering display {row.encoder} would not keep; set "
+            "policies.hdr to convert to map its tones.",
+        )
+    if profile.video.pixel_format is PixelFormatPolicy.YUV420P:
+        return Refuse(
+            policy="video.pixel_format",
+            detail="The picture is HDR, which 8 bits would show in bands; set "
+            "video.pixel_format to keep.",
+        )
+    return None
+
+
+def _maps_tones(profile: Profile, facts: VideoFacts) -> bool:
+    """Return whether an HDR picture becomes SDR."""
+    return facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr == "convert"

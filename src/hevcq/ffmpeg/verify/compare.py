@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import VideoTarget
-from hevcq.domain.planning.hdr import HDR_TRANSFERS
+from hevcq.domain.planning.video import HDR_TRANSFERS
 from hevcq.domain.quality import Comparison, Still
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to
 from hevcq.ffmpeg.inspect.texts import split_jpegs

@@ -19,7 +19,7 @@ from statistics import median_high
 
 from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
-from hevcq.domain.planning.hdr import HDR_TRANSFERS
+from hevcq.domain.planning.video import HDR_TRANSFERS
 from hevcq.domain.quality import (
     NOT_FOR_HDR,
     SAMPLE_S,
