@@ -35,6 +35,13 @@ DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg", "flv"})
 """Demuxers of which ffmpeg moves to 0 the first of the streams it maps, else of all (AVFMT_TS_DISCONT)."""
 
 
+def ratio(text: str) -> Fraction:
+    """Return the value of `num/den` or `num:den`; 0 if it is unknown."""
+    num, _, den = text.replace(":", "/").partition("/")
+    known = num.isdigit() and (den or "1").isdigit() and int(den or 1)
+    return Fraction(int(num), int(den or 1)) if known else Fraction(0)
+
+
 class StreamKind(StrEnum):
     """What a stream carries. A picture is cover art: one image, not a video."""
 
@@ -181,8 +188,7 @@ class VideoFacts(Frozen):
     @property
     def display_size(self) -> tuple[int, int]:
         """Display width and height in square pixels, after rotation."""
-        num, _, den = self.sample_aspect.partition(":")
-        wide = round(self.width * int(num) / int(den)) if int(num) and int(den) else self.width
+        wide = round(self.width * (ratio(self.sample_aspect) or 1))
         return (self.height, wide) if self.rotation % 180 == 90 else (wide, self.height)
 
 
@@ -246,8 +252,7 @@ class Stream(Frozen):
             return False
         if video.marked_interlaced:
             return True
-        frames, _, seconds = video.average_rate.partition("/")
-        shown = int(frames) / int(seconds) if frames.isdigit() and seconds.strip("0") else 0.0
+        shown = ratio(video.average_rate)
         usual = any(abs(shown / rate - 1) < MAX_OFF for rate in UNMARKED_RATES)
         return usual and video.height in UNMARKED_LINES and self.codec not in PROGRESSIVE_CODECS
 

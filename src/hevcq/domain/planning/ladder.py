@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from hevcq.domain import formats
 from hevcq.domain.media import containers
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts, ratio
 from hevcq.domain.planning.encode_plan import (
     LOW,
     LOW_RUNG_KBPS,
@@ -144,7 +144,7 @@ def _pixel_format(facts: VideoFacts, codec: VideoCodec) -> PixelFormatPolicy:
 def _rung(
     codec: VideoCodec, target: VideoTarget, rate: tuple[float, int], facts: VideoFacts
 ) -> Rung:
-    fast = frame_rate(facts) * target.frames_per_frame > FAST
+    fast = ratio(facts.average_rate) * target.frames_per_frame > FAST
     side = min(target.width, target.height)
     return Rung(
         name=f"{_NAMES[codec]}{side}",
@@ -152,13 +152,6 @@ def _rung(
         crf=rate[0],
         max_kbps=rate[1] * 3 // 2 if fast and rate[1] > LOW_RUNG_KBPS else rate[1],
     )
-
-
-def frame_rate(facts: VideoFacts) -> Fraction:
-    """Return the source's frames per second; 0 if unknown."""
-    frames, _, seconds = facts.average_rate.partition("/")
-    known = frames.isdigit() and seconds.isdigit() and int(seconds)
-    return Fraction(int(frames), int(seconds)) if known else Fraction(0)
 
 
 def plan_set_stream(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Refuse:
@@ -250,7 +243,7 @@ def expected_bytes(rung: Rung, info: MediaInfo, seconds: float | None = None) ->
     facts = next((s.video for s in info.of_kind(StreamKind.VIDEO) if s.video is not None), None)
     if facts is None or not info.duration_s or not info.size or not facts.width * facts.height:
         return int(most * USUAL_SHARE), most
-    found = frame_rate(facts)
+    found = ratio(facts.average_rate)
     rate = found if 0 < found <= FASTEST else USUAL_RATE
     frames = float(rate) * info.duration_s
     density = info.size * 8 / (facts.width * facts.height * frames)

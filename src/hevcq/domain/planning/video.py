@@ -16,7 +16,7 @@ from hevcq.domain.formats import (
     VideoCodec,
     encoder_of,
 )
-from hevcq.domain.media.facts import WRITTEN_DOLBY, Colour, Stream, TrackMeasure, VideoFacts
+from hevcq.domain.media.facts import WRITTEN_DOLBY, Colour, Stream, TrackMeasure, VideoFacts, ratio
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import DeinterlaceRate, PixelFormatPolicy
@@ -241,7 +241,7 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
     """
     if profile.container not in CONSTANT_RATE:
         return ""
-    nominal, average = _nominal(facts), rate(facts.average_rate)
+    nominal, average = _nominal(facts), ratio(facts.average_rate)
     found = nominal or average or USUAL_RATES[1]
     if found > FASTEST or found.numerator > FINEST_RATE:
         found = next((each for each in USUAL_RATES if each >= average), USUAL_RATES[-1])
@@ -253,13 +253,13 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
 
 def uneven(facts: VideoFacts) -> bool:
     """Return whether the header shows that frames are shown at uneven times."""
-    nominal, average = _nominal(facts), rate(facts.average_rate)
+    nominal, average = _nominal(facts), ratio(facts.average_rate)
     return bool(nominal and average) and abs(average / nominal - 1) > EVEN_SHARE
 
 
 def _nominal(facts: VideoFacts) -> Fraction:
     """Return the nominal frames per second, 0 if unknown; cameras' AVCHD states the rate of its fields."""
-    nominal, average = rate(facts.nominal_rate), rate(facts.average_rate)
+    nominal, average = ratio(facts.nominal_rate), ratio(facts.average_rate)
     if not (average and facts.marked_interlaced):
         return nominal
     return nominal / 2 if abs(nominal / average / 2 - 1) <= EVEN_SHARE else nominal
@@ -296,14 +296,6 @@ def uneven_words(found: str) -> str:
     )
 
 
-def rate(text: str) -> Fraction:
-    """Return frames per second from `num/den`; 0 if unknown."""
-    num, _, den = text.partition("/")
-    if not (num.isdigit() and (den or "1").isdigit() and int(den or 1)):
-        return Fraction(0)
-    return Fraction(int(num), int(den or 1))
-
-
 def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str, object]:
     """Return what becomes of the fields of a video that is marked as interlaced."""
     if not facts.interlaced:
@@ -335,7 +327,7 @@ def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
 
 def film_rate(facts: VideoFacts) -> str:
     """Return the frames per second that were telecined; "" if the video's rate is none of a telecine's."""
-    average = rate(facts.average_rate)
+    average = ratio(facts.average_rate)
     telecined = Fraction(30000, 1001), Fraction(30)  # of 24000/1001 and of 24
     nearest = min(telecined, key=lambda each: abs(average - each))
     return str(nearest * 4 / 5) if abs(average / nearest - 1) <= EVEN_SHARE else ""
@@ -381,10 +373,7 @@ def _upright(facts: VideoFacts) -> tuple[int, int]:
 
 def _aspect(facts: VideoFacts) -> Fraction:
     """Return the sample aspect ratio of the rotated picture."""
-    num, _, den = facts.sample_aspect.partition(":")
-    if not (num.isdigit() and den.isdigit() and int(num) and int(den)):
-        return Fraction(1)
-    aspect = Fraction(int(num), int(den))
+    aspect = ratio(facts.sample_aspect) or Fraction(1)
     return 1 / aspect if facts.rotation % 180 == 90 else aspect
 
 

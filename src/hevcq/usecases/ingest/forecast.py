@@ -10,11 +10,10 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from hevcq.domain.job import MAX_SIZE
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts, ratio
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.ladder import expected_set_bytes
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.planning.video import rate
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import EncodeCost
 from hevcq.ports.encoder import Estimate
@@ -343,5 +342,5 @@ def wall(
 
 def _rate(info: MediaInfo) -> Fraction:
     videos = (stream.video for stream in info.of_kind(StreamKind.VIDEO) if stream.video)
-    known = next(filter(None, (rate(video.average_rate) for video in videos)), USUAL_RATE)
+    known = next(filter(None, (ratio(video.average_rate) for video in videos)), USUAL_RATE)
     return known if known <= MAX_RATE else USUAL_RATE
