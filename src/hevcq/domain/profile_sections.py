@@ -102,7 +102,8 @@ class VideoRecipe(Frozen):
         ge=16,
         le=16384,
         multiple_of=2,
-        description="displayed width to fit inside (landscape; swapped for portrait); empty: no scaling",
+        description="displayed width to fit inside, with square pixels (landscape; swapped for portrait); "
+        "empty: no scaling",
     )
     max_height: int | None = Field(
         default=None,
@@ -124,7 +125,6 @@ class VideoRecipe(Frozen):
         description="auto: cut off black bars that stay in place over the whole video, as high or wide on "
         "both sides; every picture is read for it once; none: keep them",
     )
-    square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
     skip_codecs: tuple[str, ...] = Field(
         default=(), description="sources in these codecs are skipped: nothing to gain"
     )

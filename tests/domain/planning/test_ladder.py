@@ -168,7 +168,7 @@ def test_sounds_become_stereo_and_text_becomes_webvtt():
     assert plan.losses, "a set never replaces an original"
     said = " ".join(plan.notices)
     assert "audio in ac3 of 6 channels becomes AAC stereo at 128 kbit/s." in said
-    assert "WebVTT without their styling" in said
+    assert "webvtt without their styling" in said
     assert said.count("is left out") == 2
 
 

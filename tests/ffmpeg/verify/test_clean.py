@@ -18,7 +18,7 @@ SMALL = Profile(
     container="mp4",
     video=VideoRecipe(
         codec="h264", preset="ultrafast", crf=20, pixel_format="yuv420p",
-        max_width=320, max_height=180, square_pixels=True,
+        max_width=320, max_height=180,
     ),
     gates=PROFILE.gates,
 )  # fmt: skip

@@ -124,7 +124,6 @@ def _rung_profile(profile: Profile, facts: VideoFacts, codec: VideoCodec, side: 
             "pixel_format": _pixel_format(facts, codec),
             "max_width": _WIDEST,
             "max_height": side,
-            "square_pixels": True,
         }
     )
     policies = profile.policies

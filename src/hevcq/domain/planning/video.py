@@ -183,7 +183,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     (width, height), aspect = _upright(facts), _aspect(facts)
     scale = _scaled(profile, facts)
     if scale is not None:
-        (width, height), aspect = scale
+        (width, height), aspect = scale, Fraction(1)
     right, bottom = width % 2 * chosen.even[0], height % 2 * chosen.even[1]
     captions = facts.closed_captions and _carries_captions(profile)
     tone_map = _maps_tones(profile, facts)
@@ -333,23 +333,22 @@ def film_rate(facts: VideoFacts) -> str:
     return str(nearest * 4 / 5) if abs(average / nearest - 1) <= EVEN_SHARE else ""
 
 
-def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fraction] | None:
-    """Return the size and sample aspect after scaling, or None if the picture stays as it is."""
+def _scaled(profile: Profile, facts: VideoFacts) -> tuple[int, int] | None:
+    """Return the size after scaling, to square pixels, or None if the picture stays as it is.
+
+    AVI has no sample aspect, and WebM holds the size shown in whole pixels.
+    """
     wide, high = shown_size(facts)
     factor = Fraction(1)
     if profile.video.scales:
         box_wide, box_high = _box(profile, wide, high)
         factor = min(factor, box_wide / wide, box_high / high)
-    # WebM holds the size shown, in whole pixels.
     inexact = profile.container is Container.WEBM and wide.denominator > 1
-    square = profile.video.square_pixels or inexact
-    width, height = _upright(facts)
-    odd = profile.video.scales and (width % 2 or height % 2)
-    if factor == 1 and not odd and (not square or _aspect(facts) == 1):
+    square = profile.video.scales or inexact or profile.container is Container.AVI
+    odd = profile.video.scales and any(side % 2 for side in _upright(facts))
+    if not square or (factor == 1 and not odd and _aspect(facts) == 1):
         return None
-    if square:
-        return (_even(wide * factor), _even(high * factor)), Fraction(1)
-    return (_even(width * factor), _even(height * factor)), _aspect(facts)
+    return _even(wide * factor), _even(high * factor)
 
 
 def _box(profile: Profile, wide: Fraction, high: Fraction) -> tuple[int, int]:
