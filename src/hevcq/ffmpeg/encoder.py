@@ -132,8 +132,8 @@ class FfmpegEncoder(Encoder):
                 raise
             return f"{error.message} {error.remedy}"
 
-    def write_test_clip(self, target: Path, profile: Profile) -> None:
-        self_test.write_test_clip(self._tools, target, profile)
+    def write_test_clip(self, target: Path) -> None:
+        self_test.write_test_clip(self._tools, target)
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         return still(self._tools, location, width, stop)

@@ -180,7 +180,7 @@ def self_test(encoder: Encoder, profile: Profile, folder: Path, stop: threading.
     Stopped and other interruptions, which say nothing of ffmpeg.
     """
     clip, tested = folder / "clip.mp4", _for_a_clip(profile)
-    encoder.write_test_clip(clip, tested)
+    encoder.write_test_clip(clip)
     try:
         _encode_and_verify(encoder, tested, clip, stop)
     except Interruption:
@@ -197,7 +197,7 @@ def self_test(encoder: Encoder, profile: Profile, folder: Path, stop: threading.
 def _for_a_clip(profile: Profile) -> Profile:
     """Return the profile without what says nothing of ffmpeg: what the clip is worth, and its size."""
     gates = profile.gates.model_copy(update={"minimum_saving": None})
-    box = dict(zip(("max_width", "max_height"), BOX, strict=True)) if _box(profile) else {}
+    box = dict(zip(("max_width", "max_height"), BOX, strict=True)) if profile.video.scales else {}
     video = profile.video.model_copy(update={"skip_codecs": (), **box})
     return profile.model_copy(update={"gates": gates, "video": video})
 
@@ -236,14 +236,13 @@ def _unseen(_progress: object) -> None:
     """Show nothing: it takes a second."""
 
 
-def write_test_clip(tools: FfmpegTools, target: Path, profile: Profile) -> None:
+def write_test_clip(tools: FfmpegTools, target: Path) -> None:
     """Write one second of moving test picture and sound; raise WorkerUnfit if ffmpeg cannot.
 
-    By encoders that every build has, of a quality that leaves every recipe something to save, and of a
-    size that the profile scales down.
+    By encoders that every build has, of a quality that leaves every recipe something to save, and larger
+    than BOX.
     """
-    width, height = _clip_size(profile)
-    picture = f"testsrc2=size={width}x{height}:rate=12:duration=1"
+    picture = "testsrc2=size=640x360:rate=12:duration=1"
     command = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", picture]
     command += ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=1"]
     command += ["-c:v", "mpeg4", "-qscale:v", "2", "-pix_fmt", "yuv420p", "-c:a", "aac"]
@@ -256,18 +255,6 @@ def write_test_clip(tools: FfmpegTools, target: Path, profile: Profile) -> None:
         raise _no_clip(str(error)) from error
     if ended.returncode != 0:
         raise _no_clip(ended.stderr[-1] if ended.stderr else ended.ending)
-
-
-def _clip_size(profile: Profile) -> tuple[int, int]:
-    width, height = _box(profile) or BOX
-    return width * 4 // 3 // 2 * 2, height * 4 // 3 // 2 * 2
-
-
-def _box(profile: Profile) -> tuple[int, int] | None:
-    video = profile.video
-    if video.max_width is None or video.max_height is None:
-        return None
-    return video.max_width, video.max_height
 
 
 def _no_clip(why: str) -> WorkerUnfit:

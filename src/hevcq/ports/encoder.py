@@ -211,8 +211,8 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def write_test_clip(self, target: Path, profile: Profile) -> None:
-        """Write one second of generated picture and sound to `target`, worth encoding by the profile.
+    def write_test_clip(self, target: Path) -> None:
+        """Write one second of generated picture and sound to `target`, worth encoding by any profile.
 
         Raises WorkerUnfit if the encoder cannot.
         """

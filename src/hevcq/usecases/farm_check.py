@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase
 from hevcq.domain.keys import INBOX, OUTBOX
-from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, is_full
 from hevcq.ports.backend import Backend
@@ -148,7 +147,7 @@ class FarmCheck:
     """What the check needs; `token` makes the keys of this run its own."""
 
     backend: Backend
-    profiles: Mapping[str, Profile]
+    profiles: Collection[str]
     encoder: Encoder
     clock: Clock
     token: str
@@ -190,7 +189,7 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
 
 def _send(context: FarmCheck, name: str, folder: Path) -> JobRecord:
     backend, clip = context.backend, folder / f"{name}-{context.token}.mp4"
-    context.encoder.write_test_clip(clip, context.profiles[name])
+    context.encoder.write_test_clip(clip)
     key = f"{INBOX}/{name}/{FOLDER}/{clip.name}"
     stop = threading.Event()
     source = backend.store.accept(clip, key, moved=lambda _count: None, stop=stop)

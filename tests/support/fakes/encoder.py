@@ -203,8 +203,8 @@ class FakeEncoder(Encoder):
         self._step("version", threading.Event())
         return "ffmpeg version fake"
 
-    def write_test_clip(self, target: Path, profile: Profile) -> None:
-        target.write_bytes(f"a clip for {profile.name}".encode())
+    def write_test_clip(self, target: Path) -> None:
+        target.write_bytes(b"a clip")
 
     def checks(self) -> dict[str, Callable[[], str]]:
         return {"ffmpeg": lambda: "fake"}
