@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from hevcq.ports.videos import AccountKind
-from hevcq.settings.web import GIB, OidcSettings, UploadSettings, WebSettings
+from hevcq.settings.web import OidcSettings, UploadSettings, WebSettings
 from hevcq.usecases.farm_check import examined
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import Users
@@ -29,7 +29,7 @@ def test_a_page_as_shipped_is_sound_and_checking_it_makes_no_file(look, opened):
     found = look()
 
     assert {name: check.ok for name, check in found.items()} == dict.fromkeys(
-        ("page", "sign-in", "uploads", "videos"), True
+        ("page", "sign-in", "videos"), True
     )
     assert found["page"].detail == "http://127.0.0.1:8790"
     assert found["videos"].detail == "0 uploaded, 0 of them unfinished"
@@ -84,23 +84,3 @@ def test_a_provider_that_does_not_answer_is_wrong(look):
 
     assert not check.ok
     assert "does not answer" in check.detail
-
-
-def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened, monkeypatch):
-    for _ in range(2):
-        bench.request("ann", size=GIB)
-    opened.videos = bench.farm.videos
-
-    full = look(UploadSettings(farm_gib=1))["uploads"]
-    assert not full.ok
-    assert "uploads.farm_gib" in full.detail
-    monkeypatch.setattr("hevcq.web.checks.FARM_OPEN", 2)
-    busy = look(UploadSettings())["uploads"]
-    assert not busy.ok
-    assert busy.detail.startswith("2 uploads are unfinished")
-    monkeypatch.undo()
-    assert look(UploadSettings(max_gib=0.5))["uploads"].detail.startswith(
-        "videos of up to 512.0 MiB each"
-    )
-    assert "up to 204.8 MiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail
-    assert "up to 512.0 MiB" in look(UploadSettings(owner_gib=2, max_gib=0.5))["uploads"].detail

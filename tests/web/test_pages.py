@@ -2,10 +2,9 @@
 
 import re
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from httpx2 import Response
 
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import Chapter
@@ -316,32 +315,22 @@ def test_a_tag_leads_to_the_videos_that_have_it(ann, bench):
 
 
 @pytest.mark.parametrize("search", ["/?q=x", "/api/v1/videos?text=x"])
-def test_many_searches_leave_threads_for_other_pages_and_turns_for_other_people(
-    as_person, opened, monkeypatch, search
-):
+def test_many_searches_leave_threads_for_other_pages(as_person, opened, monkeypatch, search):
     gate, begun, page = threading.Event(), threading.Semaphore(0), opened.videos.page
-    at_once: list[str] = []
 
     def slow(wanted: VideoFilter) -> Page:
         if wanted.text:
-            at_once.append(wanted.owner or "")
             begun.release()
             assert gate.wait(60)
         return page(wanted)
 
     monkeypatch.setattr(opened.videos, "page", slow)
     with as_person("op") as client, ThreadPoolExecutor(30) as many:
-
-        def look(name: str) -> Future[Response]:
-            return many.submit(client.get, search, headers={"Remote-User": name})
-
-        searches = [look("ann") for _ in range(20)]
-        for _ in range(2):
+        searches = [many.submit(client.get, search) for _ in range(20)]
+        for _ in range(4):
             assert begun.acquire(timeout=60)
         for _ in range(5):
             assert client.get("/board").status_code == 200
-        searches.append(look("bob"))
-        assert begun.acquire(timeout=60)
-        assert sorted(at_once) == ["ann", "ann", "bob"]
+        assert not begun.acquire(blocking=False)
         gate.set()
         assert {each.result().status_code for each in searches} == {200}

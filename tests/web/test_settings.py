@@ -183,7 +183,7 @@ def test_a_receiver_is_added_and_its_secret_never_shown(operator, opened, config
     shown = operator.get("/settings/messages").text
     assert "http://127.0.0.1:9/in" in shown
     assert secret not in shown + operator.get("/settings/changes").text
-    one = {"file_digest": digest(opened), "kind": "webhook", "number": "0"}
+    one = {"file_digest": digest(opened), "number": "0"}
     assert "did not take the test" in operator.post("/settings/messages/test", data=one).text
     assert operator.post("/settings/messages/remove", data=one).is_redirect
     assert "webhook" not in config.read_text()

@@ -64,13 +64,13 @@ def test_people_programs_and_media_servers_are_added_tested_and_removed(nas, con
 
     assert nas.post(f"{API}/receivers/notify", json=person).status_code == 200
     listed = nas.post(f"{API}/receivers/webhook", json=hook)
-    one = f"{API}/receivers/webhook/0"
+    one = f"{API}/receivers/1"
     tested = nas.post(f"{one}/test").json()
     stale = nas.delete(one, params={"digest": "0" * 24})
     gone = nas.delete(one, params={"digest": listed.json()["digest"]})
 
     (_, webhook) = listed.json()["receivers"]
-    assert webhook == {"kind": "webhook", "number": 0, "name": "me", "url": at,
+    assert webhook == {"kind": "webhook", "number": 1, "name": "me", "url": at,
                        "events": ["job.done"]}  # fmt: skip
     assert SECRET not in listed.text
     assert "hidden" not in listed.text

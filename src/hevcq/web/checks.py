@@ -1,14 +1,13 @@
-"""Choose how people sign in, and check the page for `hevcq doctor`: address, sign-in, uploads."""
+"""Check the page for `hevcq doctor`: address, sign-in, records of videos."""
 
 from collections.abc import Iterator
 
 from hevcq.errors import ConfigError
 from hevcq.ports.videos import Accounts
 from hevcq.running.doctor import machine_checks
-from hevcq.settings.web import GIB, WebSettings
+from hevcq.settings.web import WebSettings
 from hevcq.usecases.farm_check import Area, Check, Finding, examined
-from hevcq.usecases.videos.manage import FARM_OPEN
-from hevcq.util.text import counted, size
+from hevcq.util.text import counted
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import OneToken
@@ -30,7 +29,6 @@ def page_checks(app: App) -> Iterator[Check]:
     """
     yield Check(Area.CONFIG, "page", lambda: _address(app.settings.web))
     yield Check(Area.CONFIG, "sign-in", lambda: _sign_in(app))
-    yield Check(Area.FOLDER, "uploads", lambda: _uploads(app))
     yield Check(Area.DATABASE, "videos", lambda: _videos(app))
     if app.settings.uploads_direct:
         yield Check(Area.CONFIG, "browsers", lambda: _browsers(app))
@@ -102,31 +100,6 @@ def _users(accounts: Accounts) -> str:
 def _operators(settings: WebSettings) -> str:
     group = settings.oidc.operator_group if settings.auth == "oidc" else ""
     return "" if settings.operators or group else "; nobody is an operator: see web.operators"
-
-
-def _uploads(app: App) -> str:
-    """Return what may be uploaded now. Raises ConfigError where nothing is accepted, StorageError."""
-    limits, words = app.settings.uploads, []
-    if not any(profile.subscribe for profile in app.profiles.values()):
-        words.append("each upload must choose its formats: no profile is subscribed")
-    largest = limits.max_bytes
-    if 0 < limits.owner_gib * GIB < largest:
-        largest = int(limits.owner_gib * GIB)
-    usage = app.videos.usage()
-    if limits.farm_gib:
-        left = int(limits.farm_gib * GIB) - usage.size
-        if left <= 0:
-            raise ConfigError(
-                f"Videos take all of uploads.farm_gib ({limits.farm_gib:g} GiB): no upload is accepted.",
-                remedy="Delete videos, or raise the limit.",
-            )
-        largest = min(largest, left)
-    if usage.open_uploads >= FARM_OPEN:
-        raise ConfigError(
-            f"{usage.open_uploads} uploads are unfinished, which is the limit: no other is accepted.",
-            remedy="Wait until they end or expire.",
-        )
-    return "; ".join([f"videos of up to {size(largest)} each", *words])
 
 
 def _browsers(app: App) -> str:

@@ -6,12 +6,10 @@ import math
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl
-from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -31,12 +29,11 @@ from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import Pictures, TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator, Limiter
-from hevcq.web.identity.person import Person, operator_of, person_of
+from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.identity.session import digest
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 
-Found = TypeVar("Found")
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 200
 BODY_S = 30.0
@@ -71,23 +68,6 @@ class LiveParts:
         self._parts = {}
 
 
-class Searches:
-    """The turns to search, each a look at many records: some at a time, and half of them one person's.
-
-    All other threads serve everybody's pages, and nobody's searches hold up another's.
-    """
-
-    def __init__(self) -> None:
-        self._all = CapacityLimiter(4)
-        self._own = WeakValueDictionary[str, CapacityLimiter]()
-
-    async def run(self, person: Person, look: Callable[..., Found], *wanted: Any) -> Found:
-        """Look in a thread, once it is this person's turn."""
-        own = self._own.setdefault(person.owner, CapacityLimiter(2))
-        async with own:
-            return await run_sync(look, *wanted, limiter=self._all)
-
-
 @dataclass(frozen=True)
 class Services:
     """The opened farm, who is asking, and what pages share.
@@ -107,7 +87,8 @@ class Services:
     """The test encode of the first run."""
     one_picture: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """The turn to take a picture: whoever waits for it holds no thread."""
-    searches: Searches = field(default_factory=Searches)
+    searches: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
+    """The turns to search, each a look at many records: other threads serve everybody's pages."""
     passwords: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     """The turns to check a password: each takes argon2's 64 MiB."""
     one_source: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))

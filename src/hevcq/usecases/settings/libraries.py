@@ -174,10 +174,10 @@ def save_hours(file: SettingsFile, values: Table, who: str, known: str | None = 
     file.change(file.new(who, "Change the hours", HOURS, before, values), known)
 
 
-def listed_receivers(file: SettingsFile) -> list[tuple[str, int, dict[str, Any]]]:
-    """Return each receiver: its list, its number there, and what the file says. Raises ConfigError."""
+def listed_receivers(file: SettingsFile) -> list[tuple[str, dict[str, Any]]]:
+    """Return each receiver: its list, and what the file says. Raises ConfigError."""
     raw = file.raw()
-    return [(kind, n, each) for kind in RECEIVERS for n, each in enumerate(raw.get(kind, ()))]
+    return [(kind, each) for kind in RECEIVERS for each in raw.get(kind, ())]
 
 
 def add_receiver(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer, SecurityScopes
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from hevcq.domain.videos import Video
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.web.identity.person import Person, Scope, person_of
-from hevcq.web.services import Searches, read_small, services_of
+from hevcq.web.services import read_small, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 
@@ -30,7 +31,7 @@ class Call:
     person: Person
     app: App
     farm: VideoFarm
-    searches: Searches
+    searches: CapacityLimiter
 
     def video(self, video_id: str) -> Video:
         """Return a video that the caller may see; an operator may see all. Raises NoSuchVideo."""

@@ -178,10 +178,10 @@ def put_hours(call: Operates, wanted: Table) -> ScheduleSettings:
 
 @router.get("/receivers")
 def list_receivers(call: Operates) -> models.ReceiversOut:
-    """List who is notified; a number is that of its kind, as long as the file is the one of `digest`."""
+    """List who is notified; the numbers hold as long as the file is the one of `digest`."""
     file = call.app.settings_file
     digest, found = file.digest(), []
-    for kind, number, each in listed_receivers(file):
+    for number, (kind, each) in enumerate(listed_receivers(file)):
         name = str(each.get("name") or each.get("kind") or "")
         url = "" if kind == "notify" else str(each.get("url", ""))
         events = list(each.get("events", ()))
@@ -202,29 +202,28 @@ def post_receiver(call: Operates, kind: Kind, wanted: Table) -> models.Receivers
     return list_receivers(call)
 
 
-def _place(call: Call, kind: str, number: int) -> int:
-    """Return the number among all receivers. Raises NoSuchVideo."""
-    listed = [each[:2] for each in listed_receivers(call.app.settings_file)]
-    if (kind, number) not in listed:
+def _receiver(call: Call, number: int) -> tuple[str, Table]:
+    """Return a receiver by its number. Raises NoSuchVideo."""
+    listed = listed_receivers(call.app.settings_file)
+    if not 0 <= number < len(listed):
         raise NoSuchVideo("There is no such receiver.")
-    return listed.index((kind, number))
+    return listed[number]
 
 
-@router.delete("/receivers/{kind}/{number}", status_code=204)
-def delete_receiver(call: Operates, kind: Kind, number: int, digest: str) -> None:
+@router.delete("/receivers/{number}", status_code=204)
+def delete_receiver(call: Operates, number: int, digest: str) -> None:
     """Remove a receiver; `digest` is that of the list in which it has this number."""
-    file = call.app.settings_file
-    _, _, table = listed_receivers(file)[_place(call, kind, number)]
-    remove_receiver(file, kind, table, call.person.name, digest)
+    kind, table = _receiver(call, number)
+    remove_receiver(call.app.settings_file, kind, table, call.person.name, digest)
     _adopt(call)
 
 
-@router.post("/receivers/{kind}/{number}/test")
-def test_receiver(call: Operates, kind: Kind, number: int) -> models.TestOut:
+@router.post("/receivers/{number}/test")
+def test_receiver(call: Operates, number: int) -> models.TestOut:
     """Send a test message; a media server is only asked whether it takes the key."""
-    place = _place(call, kind, number)
+    _receiver(call, number)
     _adopt(call)
-    name, problem = try_receiver(call.app, place)
+    name, problem = try_receiver(call.app, number)
     if problem:
         raise UsageError(f"{name} did not take the test: {problem}")
     return models.TestOut(works=f"{name} took the test.")

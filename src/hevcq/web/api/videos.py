@@ -3,6 +3,7 @@
 from typing import Annotated
 from urllib.parse import quote
 
+from anyio.to_thread import run_sync
 from fastapi import Body, Query
 
 from hevcq.domain.job import JobState
@@ -103,7 +104,7 @@ async def list_videos(
         before=query.cursor,
         limit=query.limit,
     )
-    page = await call.searches.run(call.person, call.farm.videos.page, wanted)
+    page = await run_sync(call.farm.videos.page, wanted, limiter=call.searches)
     found = [video_out(video, settled_rows(video)) for video in page.videos]
     return models.VideoPage(videos=found, cursor=page.cursor)
 

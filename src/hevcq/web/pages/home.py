@@ -33,11 +33,8 @@ async def home(request: Request) -> Response:
     wanted = filter_of(request, person)
     if wanted is None:
         return RedirectResponse("/", 303)
-    shown = await (
-        services_of(request).searches.run(person, _videos, app, wanted, person)
-        if _reads_all(wanted)
-        else run_sync(_videos, app, wanted, person)
-    )
+    turns = services_of(request).searches if _reads_all(wanted) else None
+    shown = await run_sync(_videos, app, wanted, person, limiter=turns)
     return page(
         request,
         "home.html",

@@ -148,14 +148,10 @@ def _shown(asked: Mapping[str, str]) -> dict[str, str]:
 
 async def jobs(request: Request) -> Response:
     """Show a page of jobs. A search for words looks at many records, so that few run at a time."""
-    person, services, asked = operator_of(request), services_of(request), request.query_params
+    services, asked = services_of(request), request.query_params
     wanted = wanted_of(services.app, asked)
-    given = services.app, wanted, dict(asked)
-    shown = await (
-        services.searches.run(person, _list, *given)
-        if _searches(wanted)
-        else run_sync(_list, *given)
-    )
+    turns = services.searches if _searches(wanted) else None
+    shown = await run_sync(_list, services.app, wanted, dict(asked), limiter=turns)
     live = not _searches(wanted) and not asked.get("before")
     return page(
         request,

@@ -356,16 +356,15 @@ def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
 
 def _named(request: Request, form: Mapping[str, str]) -> int:
     """Return which of all receivers a form names. Raises HTTPException 400."""
-    wanted = form.get("kind", ""), whole(form.get("number", ""))
-    listed = [(kind, number) for kind, number, _ in listed_receivers(file_of(request))]
-    if wanted not in listed:
+    number = whole(form.get("number", ""))
+    if number is None or number >= len(listed_receivers(file_of(request))):
         raise HTTPException(400, "Say which receiver.")
-    return listed.index(wanted)
+    return number
 
 
 def drop_receiver(request: Request, form: Mapping[str, str]) -> Response:
     file = file_of(request)
-    kind, _, table = listed_receivers(file)[_named(request, form)]
+    kind, table = listed_receivers(file)[_named(request, form)]
     remove_receiver(file, kind, table, operator_of(request).name, form.get("file_digest", ""))
     return done(services_of(request).app, "/messages", "receiver")
 

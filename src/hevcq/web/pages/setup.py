@@ -5,7 +5,6 @@ operator. No request proves that it comes from this machine (a proxy on it sends
 so the code is always asked for.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -213,22 +212,16 @@ def _folders(request: Request, answers: Answers, form: Mapping[str, str]) -> Res
 
 
 def _output(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
-    app = services_of(request).app
-    place, output = form.get("place", ""), form.get("output", "").strip()
-    try:
-        keep_days = float(form.get("keep_days") or "nan")
-    except ValueError:
-        keep_days = math.nan
-    if place == "replace" and not 0 <= keep_days <= 36_500:
-        raise UsageError("Say for how many days originals are kept, such as 30.")
-    if place == "mirror" and not output.startswith("/"):
-        raise UsageError("Name the folder that the new files go to, from / on.")
+    app, place = services_of(request).app, form.get("place", "")
     if form.get("profile") not in app.profiles:
         raise UsageError("Choose what to make.")
     said: dict[str, Any] = {"place": place, "profile": form.get("profile", "")}
-    said["output"] = output if place == "mirror" else ""
+    said["output"] = form.get("output", "").strip() if place == "mirror" else ""
     if place == "replace":
-        said["keep_days"] = keep_days
+        try:
+            said["keep_days"] = float(form.get("keep_days", ""))
+        except ValueError as error:
+            raise UsageError("Say for how many days originals are kept, such as 30.") from error
     require_tables(replace(answers, **said), app.settings_file, app.profiles)
     return _go_on(request, answers, "output", **said)
 
