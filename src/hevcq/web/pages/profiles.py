@@ -31,8 +31,7 @@ from hevcq.usecases.settings.profiles import (
 from hevcq.web.forms import FormField, fields, read_fields, summary
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.settings import done, file_of, form, show
-from hevcq.web.pages.setup import start_trial, still
-from hevcq.web.rendering import page
+from hevcq.web.pages.setup import start_trial
 from hevcq.web.services import OperatorRoute, services_of
 
 SECTIONS: Mapping[str, Sequence[str]] = {
@@ -43,7 +42,6 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "gates": ("minimum_saving",),
 }
 """What people change; the others are changed in the text."""
-SAMPLE = "/settings/profile/sample"
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -52,8 +50,6 @@ def routes() -> Sequence[BaseRoute]:
         form("/profiles/copy", copy),
         OperatorRoute("/settings/profile", edit_profile),
         form("/profile", put_profile),
-        OperatorRoute(f"{SAMPLE}/now", now),
-        OperatorRoute(SAMPLE + "/{number:int}-{side}.jpg", still),
         form("/profile/delete", delete),
     )
 
@@ -125,7 +121,6 @@ def _form(
         error=summary({"": "; ".join(other).strip(), **named}),
         videos=videos_in(_folders(request), settings.data_dir),
         trial=services.trial if services.trial.profile == name else None,
-        sample=SAMPLE,
         seconds=int(SAMPLE_S),
     )
 
@@ -133,11 +128,6 @@ def _form(
 def _folders(request: Request) -> list[Path]:
     libraries = services_of(request).app.settings.libraries
     return [each.place_on_disk for each in libraries if each.path.is_dir()]
-
-
-def now(request: Request) -> Response:
-    """Show how far the test encode is, for the part of the page that asks for it."""
-    return page(request, "setup_now.html", trial=services_of(request).trial, sample=SAMPLE)
 
 
 def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:

@@ -42,7 +42,7 @@ from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import client_of, network_of
 from hevcq.web.identity.person import Person, Role, maybe_person
 from hevcq.web.rendering import page
-from hevcq.web.services import read_form, services_of
+from hevcq.web.services import OperatorRoute, read_form, services_of
 from hevcq.wiring.app import App
 
 TITLES = {
@@ -52,15 +52,14 @@ TITLES = {
     "hours": "Choose when to work",
     "sample": "Try it on one of your videos",
 }
-SAMPLE = "/setup/sample"
 WRONG_CODE = "That is not the code of the last start: it is printed where hevcq was started."
 
 
 def routes() -> Sequence[BaseRoute]:
     return (
         Route("/setup", begin),
-        Route("/setup/sample/now", now),
-        Route("/setup/sample/{number:int}-{side}.jpg", picture),
+        OperatorRoute("/sample/now", now),
+        OperatorRoute("/sample/{number:int}-{side}.jpg", still),
         Route("/setup/{screen}", show),
         Route("/setup/{screen}", submit, methods=["POST"]),
     )
@@ -265,24 +264,12 @@ def _start(request: Request, answers: Answers, _form: Mapping[str, str]) -> Resp
 
 
 def now(request: Request) -> Response:
-    """Show how far the test encode is, for the part of the page that asks for it."""
-    answers = _answers(request)
-    if answers is None or not reached(answers, "sample"):
-        raise HTTPException(404)
-    trial = services_of(request).trial
-    return _allowed(request, "sample") or page(
-        request, "setup_now.html", trial=trial, sample=SAMPLE
-    )
-
-
-def picture(request: Request) -> Response:
-    """Return a frame of the sample (source) or of what was made of it (made)."""
-    if _answers(request) is None or _allowed(request, "sample") is not None:
-        raise HTTPException(404)
-    return still(request)
+    """Show how far the test encode is, for the part of a page that asks for it."""
+    return page(request, "setup_now.html", trial=services_of(request).trial)
 
 
 def still(request: Request) -> Response:
+    """Return a frame of the sample (source) or of what was made of it (made)."""
     tried = services_of(request).trial.tried
     stills = tried.compared.stills if tried and tried.compared else ()
     number, side = request.path_params["number"], request.path_params["side"]
@@ -319,7 +306,6 @@ def _screen(
         form=form or {},
         wrong=wrong,
         trial=services.trial,
-        sample=SAMPLE,
         seconds=int(SAMPLE_S),
         **more.get(screen, dict)(),
     )
