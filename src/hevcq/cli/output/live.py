@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.output.render import (
     SHOWN_WHEN_QUIET,
-    ending,
     is_routine,
     paragraph,
     sentence,
@@ -198,7 +197,6 @@ class Board:
 
 BAR = 14
 MIN_PATH = 16
-MIN_FAILED = 40
 NARROW = 70
 """Below this many columns the bar is left out."""
 LOG_PROGRESS_S = 30.0
@@ -364,8 +362,7 @@ def _one_line(event: IngestEvent, words: str, width: int) -> str:
     if not event.path or not words.startswith(event.path) or len(words) <= width:
         return words
     rest = words.removeprefix(event.path)
-    failed = event.event is EventName.JOB_FAILED  # takes several lines anyway
-    return ending(event.path, max(MIN_FAILED if failed else MIN_PATH, width - len(rest))) + rest
+    return shorten(event.path, max(MIN_PATH, width - len(rest))) + rest
 
 
 def _short(row: Row, width: int) -> str:

@@ -29,8 +29,6 @@ SENTENCES = frozenset({"why", "note", "reason", "detail", "meaning", "descriptio
 KEPT_SPACE = "\x00"
 """Stands for a space at which no line may be broken; printable text does not hold it."""
 MIN_NAME = 12
-FILE_WIDTH = 200
-"""Columns of a file, pipe or mail from which sentences go below their row."""
 MAX_WIDTH = 64
 """Columns are aligned up to so many characters: one name of 255 must not push every row away."""
 
@@ -107,48 +105,40 @@ def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json:
     emit(f"{result}  {job.profile}  {source}{more}")
 
 
-def plain_table(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], *, right: bool = False
+def fit(
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    width: int | None,
+    *,
+    right: bool = False,
 ) -> list[str]:
-    """Return the lines of an aligned table; a cell over `MAX_WIDTH` pushes its own row only.
+    """Return an aligned table of at most `width` columns, one line a row; None: of a file or pipe.
 
-    With `right`, all columns but the first are numbers.
+    Names are shortened in the middle. A last column of sentences that does not fit goes below its row,
+    wrapped. With `right`, all columns but the first are numbers.
     """
-    grid = [list(columns), *[list(row) for row in cells]]
-    widths = [min(MAX_WIDTH, max(_columns(row[i]) for row in grid)) for i in range(len(columns))]
-    return [_aligned(row, widths, right=right) for row in grid]
-
-
-def fit(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Return a table of at most `width` columns, one line a row; None: of a file or pipe.
-
-    Names are shortened in the middle, but not for a file. A last column of sentences that does not
-    fit goes below its row, wrapped.
-    """
-    lines, room = plain_table(columns, cells), width or FILE_WIDTH
-    below = columns[-1] in SENTENCES
-    if all(_columns(line) <= room for line in lines) or (width is None and not below):
+    grid = [list(columns), *map(list, cells)]
+    widths = [min(MAX_WIDTH, max(map(_columns, column))) for column in zip(*grid, strict=True)]
+    lines = [_aligned(row, widths, right=right) for row in grid]
+    if width is None or all(_columns(line) <= width for line in lines):
         return lines
+    below = columns[-1] in SENTENCES
     last = len(columns) - below
-    grid = [list(columns[:last]), *[list(row[:last]) for row in cells]]
     widths = [max(_columns(row[i]) for row in grid) for i in range(last)]
-    if width is None:
-        widths = [min(MAX_WIDTH, each) for each in widths]
-    while width is not None and sum(widths) + 2 * (last - 1) > width:
+    while sum(widths) + 2 * (last - 1) > width:
         names = [i for i in range(last) if columns[i] in NAMES and widths[i] > MIN_NAME]
         if not names:
             break
-        widest = max(names, key=lambda i: widths[i])
-        widths[widest] -= 1
+        widths[max(names, key=lambda i: widths[i])] -= 1
     out = []
-    for number, row in enumerate(grid):
+    for row in grid:
         cut = [
-            shorten(cell, widths[i]) if columns[i] in NAMES and width is not None else cell
-            for i, cell in enumerate(row)
+            shorten(cell, widths[i]) if columns[i] in NAMES else cell
+            for i, cell in enumerate(row[:last])
         ]
         out.append(_aligned(cut, widths))
-        if below and number and cells[number - 1][-1]:
-            out += wrapped(f"  {cells[number - 1][-1]}", room)
+        if below and row[-1] and row is not grid[0]:
+            out += wrapped(f"  {row[-1]}", width)
     return out
 
 
@@ -166,18 +156,6 @@ def shorten(name: str, width: int) -> str:
             break
         head += character
     return f"{head}…{tail}"
-
-
-def ending(path: str, width: int) -> str:
-    """Return a path cut to `width` columns: its last folder and name if they fit, else the name's ends."""
-    if _columns(path) <= width:
-        return path
-    folder, _, name = path.rpartition("/")
-    if _columns(name) + 2 > width:
-        return shorten(name, width)
-    near = f"{folder.rpartition('/')[2]}/{name}"
-    kept = near if _columns(near) + 2 <= width else name
-    return f"…/{kept}"
 
 
 def wrapped(line: str, width: int | None) -> list[str]:

@@ -105,7 +105,7 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
         at = columns.index("delayed")
         columns = (*columns[:at], *columns[at + 1 :])
         cells = [(*row[:at], *row[at + 1 :]) for row in cells]
-    out = render.plain_table(columns, cells, right=True)
+    out = render.fit(columns, cells, None, right=True)
     if 0 < len(quiet) < len(status["queues"]):
         out.append(render.paragraph(f"No jobs of {', '.join(quiet)}.", width))
     if status["running"]:
