@@ -273,28 +273,6 @@ def test_an_open_page_gets_its_part_until_the_session_ends(operator, farm):
     assert operator.get("/board/now").headers["location"].startswith("/sign-in")
 
 
-def test_many_viewers_cost_one_look_until_somebody_changes_something(
-    operator, opened, clock, monkeypatch
-):
-    looks, counts = [], opened.backend.ledger.counts
-    monkeypatch.setattr(opened.backend.ledger, "counts", lambda: looks.append(1) or counts())
-    clock.auto = False
-
-    def look() -> int:
-        before = len(looks)
-        assert operator.get("/board/jobs/now").status_code == 200
-        return len(looks) - before
-
-    assert look() == 1
-    assert look() == 0
-    operator.post("/board/pause", data={"for": "1h"})
-    assert look() == 1, "who changed something sees it"
-    operator.post("/board/resume")
-    assert look() == 1
-    clock.advance(5)
-    assert look() == 1
-
-
 def test_a_tag_leads_to_the_videos_that_have_it(ann, bench):
     kept, other = bench.upload(title="Garden"), bench.upload(title="Family film")
     form = {"title": "Garden", "tags": "Family, #2026 , family,,<b>"}

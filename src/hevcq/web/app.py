@@ -42,13 +42,11 @@ from hevcq.web.pages import (
 )
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
-from hevcq.web.services import LiveParts, Services
+from hevcq.web.services import Services
 from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm, video_messages
 
-FRESH_S, FRESH_AWS_S = 1.0, 5.0
-"""Seconds that a live part of a page is fresh; on AWS each look at the farm costs money."""
 YEAR_S = 31_536_000
 MIN_COMPRESSED = 1024
 RAW = ("/api/", "/media/", "/uploads", "/p/")
@@ -86,7 +84,6 @@ def create_app(app: App) -> FastAPI:
         app,
         authenticator,
         Limiter(app.clock),
-        LiveParts(app.clock, FRESH_S if not app.settings.on_aws else FRESH_AWS_S),
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
         TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
         JoinedMachines(app),

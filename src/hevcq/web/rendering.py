@@ -30,7 +30,7 @@ STATE_ICONS = {
     "failed": "✕",
 }
 """A sign beside each state's word, so that colour is never the only difference."""
-POLL_S = 2
+POLL_S = 3
 FASTER, SLOWER = 0.85, 1.3
 """Bounds of the time left around the encoder's own estimate, which knows only its speed so far."""
 AFTER_ENCODE = 0.25

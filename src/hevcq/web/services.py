@@ -13,7 +13,7 @@ from anyio import CapacityLimiter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -39,33 +39,6 @@ MAX_FIELDS = 200
 BODY_S = 30.0
 """Seconds that the body of a form or of a call of the API may take: it is at most 64 KiB."""
 FORM = "application/x-www-form-urlencoded"
-MAX_PARTS = 200
-
-
-class LiveParts:
-    """Render a part of a page once for everybody who asks within `for_s` seconds.
-
-    A page asks for its parts again and again: the farm is looked at as often as one viewer would,
-    however many look.
-    """
-
-    def __init__(self, clock: Clock, for_s: float) -> None:
-        self._clock, self._for_s = clock, for_s
-        self._parts: dict[str, tuple[float, str]] = {}
-
-    def answer(self, key: str, render: Callable[[], str]) -> HTMLResponse:
-        """Return the part; `key` names what it shows and to whom. Blocking."""
-        at, text = self._parts.get(key, (-math.inf, ""))
-        if self._clock.monotonic() - at >= self._for_s:
-            if len(self._parts) >= MAX_PARTS:
-                self._parts.clear()
-            text = render()
-            self._parts[key] = self._clock.monotonic(), text
-        return HTMLResponse(text)
-
-    def forget(self) -> None:
-        """Render anew: somebody changed something, and shall see it."""
-        self._parts = {}
 
 
 @dataclass(frozen=True)
@@ -78,7 +51,6 @@ class Services:
     app: App
     authenticator: Authenticator
     limiter: Limiter
-    parts: LiveParts
     pictures: Pictures
     texts: TextReader
     machines: JoinedMachines
@@ -201,9 +173,7 @@ def of_form(
 
     async def answer(request: Request) -> Response:
         person_of(request)
-        answered = await run_in_threadpool(handle, request, await read_form(request))
-        services_of(request).parts.forget()
-        return answered
+        return await run_in_threadpool(handle, request, await read_form(request))
 
     return answer
 

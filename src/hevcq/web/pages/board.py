@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute
 
 from hevcq.domain.keys import UPLOADS
@@ -61,8 +61,7 @@ def routes() -> Sequence[BaseRoute]:
 
 
 def now(request: Request) -> Response:
-    services = services_of(request)
-    return services.parts.answer("board", lambda: _now(services.app))
+    return HTMLResponse(_now(services_of(request).app))
 
 
 def doctor(request: Request) -> Response:
@@ -84,9 +83,7 @@ def hold(request: Request, form: Mapping[str, str]) -> Response:
 
 def go_on(request: Request) -> Response:
     """End every pause; the hours of the settings still hold."""
-    services = services_of(request)
-    ended = resume(services.app.backend.ledger, None)
-    services.parts.forget()
+    ended = resume(services_of(request).app.backend.ledger, None)
     return _back("resumed" if ended else "not_paused")
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.videos import CROCKFORD, MAX_DESCRIPTION, MAX_TITLE, Video, VideoStatus
@@ -54,10 +54,7 @@ def now(request: Request) -> Response:
     # A search, again and again, would hold up everybody's pages.
     if wanted is None or _reads_all(wanted):
         raise HTTPException(400, "A search or a sorted list is not kept up to date.")
-    services = services_of(request)
-    return services.parts.answer(
-        f"home {wanted} {person.is_operator}", lambda: _videos(services.app, wanted, person)
-    )
+    return HTMLResponse(_videos(services_of(request).app, wanted, person))
 
 
 def filter_of(request: Request, person: Person) -> VideoFilter | None:

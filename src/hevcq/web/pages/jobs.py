@@ -188,7 +188,7 @@ def news(request: Request) -> Response:
     wanted = wanted_of(services.app, asked)
     if _searches(wanted):  # again and again, it would hold up everybody's pages
         raise HTTPException(400, "A search is not kept up to date.")
-    return services.parts.answer(f"jobs {asked}", lambda: _list(services.app, wanted, asked))
+    return HTMLResponse(_list(services.app, wanted, asked))
 
 
 def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
