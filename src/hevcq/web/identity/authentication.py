@@ -1,7 +1,6 @@
 """Find out who is asking before anything else is done, and refuse those who must sign in first."""
 
 import math
-from collections import OrderedDict
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -150,11 +149,11 @@ MAX_NAMES = 10_000
 
 
 class Limiter:
-    """Allow `tries` failures in `per_s` seconds for each name, then refuse until they wear off."""
+    """Allow TRIES failures in PER_S seconds for each name, then refuse until the first wears off."""
 
-    def __init__(self, clock: Clock, *, tries: int = TRIES, per_s: float = PER_S) -> None:
-        self._clock, self._tries, self._per_s = clock, tries, per_s
-        self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures: dict[str, list[float]] = {}
 
     def must_wait(self, *names: str) -> int:
         """Return the seconds until another try is allowed for all of these names; 0 if it is now.
@@ -162,24 +161,18 @@ class Limiter:
         Then it counts as a failure until it is forgotten: tries sent at the same moment must not all
         pass.
         """
-        if (left := math.ceil(max(map(self._wait, names)))) > 0:
-            return left
         now = self._clock.monotonic()
-        for name in names:
-            self._failures[name] = (self._level(name, now) + 1.0, now)
-            self._failures.move_to_end(name)
+        since = now - PER_S
+        recent = {n: [at for at in self._failures.pop(n, ()) if at > since] for n in names}
+        self._failures |= recent
+        if full := [each for each in recent.values() if len(each) >= TRIES]:
+            return math.ceil(max(each[0] for each in full) - since)
+        for failures in recent.values():
+            failures.append(now)
         while len(self._failures) > MAX_NAMES:
-            self._failures.popitem(last=False)
+            self._failures.pop(next(iter(self._failures)))
         return 0
 
     def forget(self, *names: str) -> None:
         for name in names:
             self._failures.pop(name, None)
-
-    def _wait(self, name: str) -> float:
-        over = self._level(name, self._clock.monotonic()) - (self._tries - 1)
-        return max(0.0, over * self._per_s / self._tries)
-
-    def _level(self, name: str, now: float) -> float:
-        level, at = self._failures.get(name, (0.0, now))
-        return max(0.0, level - (now - at) * self._tries / self._per_s)
