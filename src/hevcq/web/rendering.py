@@ -133,23 +133,14 @@ def coded(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
-def seconds_left(phase: str, percent: float, eta_s: float | None) -> tuple[float, float] | None:
-    """Return the least and the most seconds until a job ends; None if it is unknown.
+def time_left(phase: str, percent: float, eta_s: float | None) -> str:
+    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown.
 
     `percent` is that of the phase, 0 to 100, `eta_s` the seconds that it still takes.
     The encoder knows the rest of its phase; the checks after an encode take part of its time again.
     """
     if eta_s is None:
-        return None
+        return ""
     whole = eta_s / max(0.05, 1 - percent / 100)
     after = whole * AFTER_ENCODE if phase == "encode" else 0.0
-    return eta_s * FASTER + after / 2, eta_s * SLOWER + after
-
-
-def time_left(phase: str, percent: float, eta_s: float | None) -> str:
-    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown.
-
-    `percent` and `eta_s` are those of its phase, as for `seconds_left`.
-    """
-    span = seconds_left(phase, percent, eta_s)
-    return "" if span is None else duration_range(*span)
+    return duration_range(eta_s * FASTER + after / 2, eta_s * SLOWER + after)

@@ -17,17 +17,10 @@ from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, kee
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import move as move_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
-from hevcq.usecases.operations.status import (
-    Here,
-    RunningStatus,
-    overview,
-    reason_in_words,
-    workers_running,
-)
+from hevcq.usecases.operations.status import Overview, here, overview, reason_in_words
 from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.web.rendering import seconds_left
 from hevcq.wiring.contexts import gathered
 
 router = new_router()
@@ -38,11 +31,14 @@ NOT_REPLACED = "The original is not replaced, or was brought back already."
 
 
 @router.get("/queues")
-def list_queues(call: Operates) -> models.QueuesOut:
-    """Count every queue, and the workers."""
-    here = Here(workers_running(call.app.settings))
-    found = overview(call.app.backend, call.app.clock, here, limit=0)
-    return models.QueuesOut.model_validate(found)
+def show_queues(call: Operates, query: Annotated[models.PageQuery, Query()]) -> Overview:
+    """Count every queue and the workers, list running jobs, and say why no work begins now.
+
+    `workers` is null on AWS; a job's `percent` and `eta_s` are of its phase, its checks come after. One that
+    is not `alive` lost its worker, and the next one takes it up.
+    """
+    own = here(call.app.settings, call.app.condition())
+    return overview(call.app.backend, call.app.clock, own, limit=query.limit)
 
 
 @router.get("/jobs")
@@ -192,23 +188,6 @@ def _known(call: Call, name: str | None) -> str:
     if name is not None and name not in call.app.profiles:
         raise UnknownProfile(f"No profile {name!r}.")
     return name or ""
-
-
-@router.get("/running")
-def list_running(
-    call: Operates, query: Annotated[models.PageQuery, Query()]
-) -> list[models.RunningOut]:
-    """List the jobs that are encoded now, with the range of their time left."""
-    found = overview(call.app.backend, call.app.clock, Here(), limit=query.limit)
-    return [_running_out(each) for each in found.running]
-
-
-def _running_out(job: RunningStatus) -> models.RunningOut:
-    left = seconds_left(job.phase, job.percent, job.eta_s) if job.alive else None
-    shown = models.RunningOut.model_validate(job)
-    if left is None:
-        return shown
-    return shown.model_copy(update={"least_left_s": left[0], "most_left_s": left[1]})
 
 
 @router.get("/savings")

@@ -23,7 +23,6 @@ from hevcq.domain.videos import (
 )
 from hevcq.ports.videos import MAX_PAGE, UploadWay
 from hevcq.usecases.operations.pausing import MAX_PAUSE_S
-from hevcq.usecases.operations.status import QueueStatus
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 AsText = Annotated[str, BeforeValidator(str)]
@@ -256,33 +255,6 @@ class JobPage(BaseModel):
 
     jobs: list[JobOut]
     cursor: str
-
-
-class QueuesOut(Told):
-    """All queues; `workers` is null on AWS."""
-
-    queues: list[QueueStatus]
-    workers: int | None
-
-
-class RunningOut(Told):
-    """A running job; `percent` is that of the phase, `speed` 1 at real time.
-
-    It ends in between `least_left_s` and `most_left_s` seconds (null: unknown). One that is not
-    `alive` lost its worker, and the next one takes it up.
-    """
-
-    id: str = Field(validation_alias="job_id")
-    profile: str
-    source: str = Field(validation_alias="key")
-    phase: str
-    percent: float
-    speed: float | None
-    least_left_s: float | None = None
-    most_left_s: float | None = None
-    chunks: int
-    chunks_done: int
-    alive: bool
 
 
 class LibraryOut(Told):
