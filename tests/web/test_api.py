@@ -293,7 +293,8 @@ def test_programs_see_what_the_board_shows(as_person, opened, farm, tmp_path):
     saved = operator.get(f"{API}/savings").json()
     assert (saved["jobs"], len(saved["by_day"])) == (1, 30)
     (library,) = operator.get(f"{API}/libraries").json()
-    assert (library["name"], library["problem"], library["encoded"]) == ("shows", "", 0)
+    shown = library["library"]["name"], library["state"]["problem"], library["line"]["renditions"]
+    assert shown == ("shows", "", 0)
     opened.backend.machines.tell("a" * 16, WorkerFacts(machine="the nas", version="0.1.0"))
     for what, by in (("drain", "op"), ("resume", "")):
         (nas,) = operator.post(f"{API}/machines/the%20nas/{what}").json()

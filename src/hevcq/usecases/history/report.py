@@ -265,7 +265,7 @@ def savings(log: EventLog, profiles: Mapping[str, Profile], now: float) -> Savin
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class LibraryShown:
     """A library as it is shown; `line` is of the days that were asked for."""
 
     library: Library
@@ -275,7 +275,9 @@ class Shown:
     line: Line
 
 
-def libraries_of(settings: Settings, log: EventLog, now: float, days: int) -> Sequence[Shown]:
+def libraries_of(
+    settings: Settings, log: EventLog, now: float, days: int
+) -> Sequence[LibraryShown]:
     """Return every library of the settings, with the sums of the last `days` days.
 
     Looks at each folder, so a file server that is gone lets it hang. Raises StorageError.
@@ -290,10 +292,12 @@ def libraries_of(settings: Settings, log: EventLog, now: float, days: int) -> Se
     ]
 
 
-def _shown(settings: Settings, library: Library, line: Line) -> Shown:
+def _shown(settings: Settings, library: Library, line: Line) -> LibraryShown:
     state = folder_state(library)
     watched = "not watched" if not library.watch else watching(state)
-    return Shown(library, state, watched, library.profiles or tuple(settings.ingest.profiles), line)
+    return LibraryShown(
+        library, state, watched, library.profiles or tuple(settings.ingest.profiles), line
+    )
 
 
 READER = "statistics"

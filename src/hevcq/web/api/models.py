@@ -5,7 +5,7 @@ Times are seconds since the Unix epoch, sizes bytes.
 
 from typing import Annotated, Any
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from hevcq.domain.job import MAX_SIZE, JobState
 from hevcq.domain.schedule import RunningWork
@@ -25,7 +25,6 @@ from hevcq.ports.videos import MAX_PAGE, UploadWay
 from hevcq.usecases.operations.pausing import MAX_PAUSE_S
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-AsText = Annotated[str, BeforeValidator(str)]
 Names = Annotated[list[ProfileName], Field(max_length=50)]
 
 
@@ -255,24 +254,6 @@ class JobPage(BaseModel):
 
     jobs: list[JobOut]
     cursor: str
-
-
-class LibraryOut(Told):
-    """A library; `problem` says why it cannot be used, or is empty.
-
-    `encoded`, `failed` and `saved` (bytes) are of the last days; `free` bytes are on its disk.
-    """
-
-    name: str = Field(validation_alias=AliasPath("library", "name"))
-    path: AsText = Field(validation_alias=AliasPath("library", "path"))
-    place: str = Field(validation_alias=AliasPath("library", "place"))
-    profiles: list[str]
-    watched: bool = Field(validation_alias=AliasPath("library", "watch"))
-    problem: str = Field(validation_alias=AliasPath("state", "problem"))
-    free: int | None = Field(validation_alias=AliasPath("state", "free"))
-    encoded: int = Field(validation_alias=AliasPath("line", "renditions"))
-    failed: int = Field(validation_alias=AliasPath("line", "failed"))
-    saved: int = Field(validation_alias=AliasPath("line", "saved"))
 
 
 class TestOut(BaseModel):

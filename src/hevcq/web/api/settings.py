@@ -12,7 +12,7 @@ from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import ScheduleSettings
 from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.farm_check import sync_words
-from hevcq.usecases.history.report import DAYS, libraries_of
+from hevcq.usecases.history.report import DAYS, LibraryShown, libraries_of
 from hevcq.usecases.settings.changes import users_of
 from hevcq.usecases.settings.libraries import (
     HOURS,
@@ -50,15 +50,14 @@ HOURS_BY_FILE = frozenset({"gate_command"})
 
 
 @router.get("/libraries")
-def list_libraries(call: Operates) -> list[models.LibraryOut]:
+def list_libraries(call: Operates) -> list[LibraryShown]:
     """List the libraries of this machine with their state, and what the last 30 days made of each."""
     app = call.app
-    found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
-    return [models.LibraryOut.model_validate(each) for each in found]
+    return list(libraries_of(app.settings, gathered(app), app.clock.now(), DAYS))
 
 
 @router.put("/libraries/{name}")
-def put_library(call: Operates, name: str, wanted: Table) -> models.LibraryOut:
+def put_library(call: Operates, name: str, wanted: Table) -> LibraryShown:
     """Add a library, or replace it, by the keys of `[[libraries]]`; other keys get their defaults.
 
     `"place": "replace"` also needs `"confirm_replace": true`, unless the library has it already.
@@ -76,7 +75,7 @@ def put_library(call: Operates, name: str, wanted: Table) -> models.LibraryOut:
         file, values, call.person.name, profiles=read_profiles(app.settings), former=former
     )
     app.adopt_settings(file.settings())
-    return next(each for each in list_libraries(call) if each.name == name)
+    return next(each for each in list_libraries(call) if each.library.name == name)
 
 
 @router.delete("/libraries/{name}", status_code=204)
