@@ -17,12 +17,13 @@ from hevcq.domain.verdict import Done
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.store import Publication
+from hevcq.settings.model import Settings
 from hevcq.usecases.farm_check import FarmCheck, check_farm
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import redrive, reprocess, reprocess_missing
-from hevcq.usecases.operations.status import Here, overview
+from hevcq.usecases.operations.status import overview
 from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
@@ -188,7 +189,7 @@ def test_an_operator_may_delete_no_rendition_but_those_of_a_check():
 def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     """Everything that status, collect, dead-letters, redrive and reprocess ask of AWS."""
     backend = farm.backend
-    overview(backend, farm.clock, Here(), limit=9)
+    overview(backend, farm.clock, Settings(backend="aws"), "", limit=9)
     list(backend.ledger.jobs(JobFilter(source_key=done.source.key)))
     assert done in backend.ledger.jobs(JobFilter(key_prefixes=("TODO/",)))
     with backend.store.open(done.rendition.certificate_key) as file:

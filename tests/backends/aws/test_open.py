@@ -19,7 +19,8 @@ from hevcq.backends.aws.clients import (
 )
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, Unavailable
-from hevcq.usecases.operations.status import Here, overview
+from hevcq.settings.model import Settings
+from hevcq.usecases.operations.status import overview
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
@@ -50,7 +51,7 @@ def test_one_missing_queue_stops_its_own_profile_and_no_other(farm):
 
     assert set(backend.queues) == set(PROFILES) - {"hevc"}
     assert [(each["event"], each["profile"]) for each in logged] == [("queue_missing", "hevc")]
-    shown = overview(backend, farm.clock, Here(), limit=9)
+    shown = overview(backend, farm.clock, Settings(backend="aws"), "", limit=9)
     assert "hevc" not in {each.profile for each in shown.queues}
     with pytest.raises(
         ConfigError, match=r"hevc: it does not exist.*take hevc out of aws\.profiles"

@@ -17,7 +17,6 @@ from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import EFFECTS
 from hevcq.usecases.operations.status import (
     encoded_since,
-    here,
     jobs_of,
     library_rows,
     library_words,
@@ -61,8 +60,8 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
     if names:
         _show_jobs(app, names, as_json=as_json)
         return
-    own = here(app.settings, app.condition())
-    found = overview(app.backend, app.clock, own, limit=MAX_RUNNING).to_dict()
+    seen = overview(app.backend, app.clock, app.settings, app.condition(), limit=MAX_RUNNING)
+    found = seen.to_dict()
     found["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
     if app.settings.on_aws:
         cpu_s = encoded_since(app.backend.ledger, app.clock.now() - DAY_S)

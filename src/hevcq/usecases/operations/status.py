@@ -88,20 +88,6 @@ class Overview:
         return {"type": "status", **asdict(self)}
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """What this machine says of its own work.
-
-    `workers` is the number of its worker processes, None for a fleet. `hours` and `condition` may hold
-    work back as a pause does; `unfit` says which profiles its ffmpeg cannot make, and why.
-    """
-
-    workers: int | None = None
-    hours: Hours = field(default_factory=Hours)
-    condition: str = ""
-    unfit: Mapping[str, str] = field(default_factory=dict)
-
-
 def workers_running(settings: Settings) -> int | None:
     """Return the number of worker processes on this data folder; None where others may run."""
     if settings.on_aws:
@@ -113,20 +99,13 @@ def workers_running(settings: Settings) -> int | None:
     return here if settings.backend == "embedded" else here or None
 
 
-def here(settings: Settings, condition: str) -> Here:
-    """Return what this machine says of its own work; of a fleet's workers it knows nothing."""
-    if settings.on_aws:
-        return Here()
-    unfit: dict[str, str] = {}
-    for row in rows(settings.data_dir):
-        unfit |= row.get("unfit", {})
-    return Here(workers_running(settings), settings.schedule.hours(), condition, unfit)
-
-
-def overview(backend: Backend, clock: Clock, own: Here, *, limit: int) -> Overview:
+def overview(
+    backend: Backend, clock: Clock, settings: Settings, condition: str, *, limit: int
+) -> Overview:
     """Count every queue and state, and list at most `limit` running jobs.
 
-    Raises StorageError or Unavailable.
+    Hours and `condition` of this machine may hold work back as a pause does, and so may an ffmpeg that
+    cannot make a profile; of a fleet's workers it knows nothing. Raises StorageError or Unavailable.
     """
     counts = backend.ledger.counts()
     queues = []
@@ -147,10 +126,14 @@ def overview(backend: Backend, clock: Clock, own: Here, *, limit: int) -> Overvi
         )
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
     running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
+    local, unfit = not settings.on_aws, dict[str, str]()
+    for row in rows(settings.data_dir) if local else ():
+        unfit |= row.get("unfit", {})
+    hours = settings.schedule.hours() if local else Hours()
     shut = why_closed(
-        backend.ledger, backend.queues, own.hours, clock.now(), own.condition, own.unfit
+        backend.ledger, backend.queues, hours, clock.now(), condition if local else "", unfit
     )
-    return Overview(clock.now(), tuple(queues), running, own.workers, shut)
+    return Overview(clock.now(), tuple(queues), running, workers_running(settings), shut)
 
 
 def encoded_since(ledger: Ledger, since: float) -> float:

@@ -17,7 +17,7 @@ from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, kee
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import move as move_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
-from hevcq.usecases.operations.status import Overview, here, overview, reason_in_words
+from hevcq.usecases.operations.status import Overview, overview, reason_in_words
 from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
@@ -37,8 +37,8 @@ def show_queues(call: Operates, query: Annotated[models.PageQuery, Query()]) -> 
     `workers` is null on AWS; a job's `percent` and `eta_s` are of its phase, its checks come after. One that
     is not `alive` lost its worker, and the next one takes it up.
     """
-    own = here(call.app.settings, call.app.condition())
-    return overview(call.app.backend, call.app.clock, own, limit=query.limit)
+    app = call.app
+    return overview(app.backend, app.clock, app.settings, app.condition(), limit=query.limit)
 
 
 @router.get("/jobs")

@@ -18,7 +18,6 @@ from hevcq.usecases.history.report import DAYS, Savings, libraries_of, savings
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import BY_PRICE, pause, resume
 from hevcq.usecases.operations.status import (
-    here,
     library_rows,
     library_words,
     overview,
@@ -115,7 +114,7 @@ def board(request: Request) -> Response:
 
 
 def _now(app: App) -> str:
-    found = overview(app.backend, app.clock, here(app.settings, app.condition()), limit=MAX_RUNNING)
+    found = overview(app.backend, app.clock, app.settings, app.condition(), limit=MAX_RUNNING)
     running = []
     for job in found.running:
         left = time_left(job.phase, job.percent, job.eta_s) if job.alive else ""
