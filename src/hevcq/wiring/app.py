@@ -71,6 +71,11 @@ class App:
         """Use these settings from now on; the others are in use by what is open."""
         self.settings = self.settings.model_copy(update={n: getattr(new, n) for n in names})
 
+    def adopt_saved(self) -> None:
+        """Use what the settings file and the profiles' folder say now."""
+        self.adopt_settings(self.settings_file.settings())
+        self.adopt_profiles(read_profiles(self.settings))
+
     def adopt_profiles(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
         """Use changed and new profiles from now on; return their names, and those that need a new start.
 

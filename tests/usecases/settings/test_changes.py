@@ -16,7 +16,13 @@ from hevcq.settings.loader import load
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import installed_folder, load_profiles, profile_folder, read_yaml
 from hevcq.usecases.settings.changes import HISTORY, SettingsFile
-from hevcq.usecases.settings.libraries import KEY, library_problems, remove_named, save_library
+from hevcq.usecases.settings.libraries import (
+    KEY,
+    find_named,
+    library_problems,
+    remove_table,
+    save_library,
+)
 from hevcq.usecases.settings.profiles import (
     changed_profile,
     copy_profile,
@@ -43,6 +49,10 @@ def file(tmp_path: Path) -> SettingsFile:
 def add(file: SettingsFile, name: str, **more: object) -> None:
     values = {"name": name, "path": str(file.file.parent / name), **more}
     save_library(file, values, "olga", profiles=PROFILES)
+
+
+def remove(file: SettingsFile, name: str) -> None:
+    remove_table(file, KEY, find_named(file, KEY, name) or {}, "olga")
 
 
 def test_a_library_gets_no_usual_profile_that_is_not_there(file):
@@ -120,7 +130,7 @@ def test_a_change_by_hand_meanwhile_is_noticed_and_kept(file):
 def test_each_change_is_undone_alone(file):
     add(file, "tv")
     add(file, "films")
-    remove_named(file, KEY, "tv", "olga")
+    remove(file, "tv")
     removed = file.changes()[0]
 
     file.undo(removed.number, "otto")
@@ -150,7 +160,7 @@ def test_of_many_changes_the_latest_are_kept(file, monkeypatch):
     monkeypatch.setattr("hevcq.usecases.settings.changes.MAX_CHANGES", 2)
     add(file, "tv")
     add(file, "films")
-    remove_named(file, KEY, "tv", "olga")
+    remove(file, "tv")
 
     assert [each.number for each in file.changes()] == [3, 2]
 
@@ -217,7 +227,7 @@ def killed(act: Callable[[], object], renames: int) -> None:
 def test_no_change_is_made_without_its_record_whenever_a_kill_comes(file):
     add(file, "tv")
     before = file.raw()
-    for act in (lambda: add(file, "films"), lambda: remove_named(file, KEY, "tv", "olga")):
+    for act in (lambda: add(file, "films"), lambda: remove(file, "tv")):
         for renames in (0, 1):
             count = len(file.changes())
             killed(act, renames)

@@ -108,14 +108,13 @@ def require_valid(problems: Mapping[str, str], kind: str = KEY) -> None:
         raise UsageError(f"Invalid {CALLED.get(kind, 'receiver')}: {said.rstrip('.')}.")
 
 
-def remove_named(
-    file: SettingsFile, key: str, name: str, who: str, known: str | None = None
+def remove_table(
+    file: SettingsFile, key: str, table: Table, who: str, known: str | None = None
 ) -> None:
-    """Remove a library or sync account; all files stay. Raises Conflict, ConfigError."""
-    before = find_named(file, key, name)
-    if before is None:
-        raise Conflict(f"There is no {CALLED[key]} {name!r} in {file.file}.")
-    file.change(file.new(who, f"Remove {CALLED[key]} {name}", key, before, None), known)
+    """Remove a library, sync account or receiver; all files stay. Raises Conflict, ConfigError."""
+    name = table.get("name") or RECEIVERS[key][1]
+    what = f"Remove {CALLED.get(key, 'receiver')} {name}"
+    file.change(file.new(who, what, key, table, None), known)
 
 
 def sync_problems(
@@ -199,14 +198,6 @@ def add_receiver(
         check(NotifySettings.model_validate(values))
     what = f"Add receiver {values.get('name') or title}"
     file.change(file.new(who, what, kind, None, values), known)
-
-
-def remove_receiver(
-    file: SettingsFile, kind: str, table: Table, who: str, known: str | None
-) -> None:
-    """Remove a receiver. Raises Conflict if the file was changed meanwhile, ConfigError."""
-    what = f"Remove receiver {table.get('name') or RECEIVERS[kind][1]}"
-    file.change(file.new(who, what, kind, table, None), known)
 
 
 def free_name(folder: Path, known: Sequence[Library]) -> str:

@@ -21,8 +21,7 @@ from hevcq.usecases.settings.libraries import (
     add_receiver,
     find_named,
     listed_receivers,
-    remove_named,
-    remove_receiver,
+    remove_table,
     save_hours,
     save_library,
     save_sync,
@@ -74,7 +73,7 @@ def put_library(call: Operates, name: str, wanted: Table) -> LibraryShown:
     save_library(
         file, values, call.person.name, profiles=read_profiles(app.settings), former=former
     )
-    app.adopt_settings(file.settings())
+    app.adopt_saved()
     return next(each for each in list_libraries(call) if each.library.name == name)
 
 
@@ -86,16 +85,10 @@ def delete_library(call: Operates, name: str) -> None:
 
 def _removed(call: Call, key: str, name: str) -> None:
     file = call.app.settings_file
-    if find_named(file, key, name) is None:
+    if (table := find_named(file, key, name)) is None:
         raise NoSuchVideo(f"There is no {name!r}.")
-    remove_named(file, key, name, call.person.name)
-    _adopt(call)
-
-
-def _adopt(call: Call) -> None:
-    """Use what was saved."""
-    call.app.adopt_settings(call.app.settings_file.settings())
-    call.app.adopt_profiles(read_profiles(call.app.settings))
+    remove_table(file, key, table, call.person.name)
+    call.app.adopt_saved()
 
 
 @contextmanager
@@ -141,7 +134,7 @@ def _by_file(
 
 
 def _account(call: Call, name: str) -> SyncSettings:
-    call.app.adopt_settings(call.app.settings_file.settings())
+    call.app.adopt_saved()
     found = next((each for each in call.app.settings.sync if each.name == name), None)
     if found is None:
         raise NoSuchVideo(f"There is no sync account {name!r}.")
@@ -171,7 +164,7 @@ def put_hours(call: Operates, wanted: Table) -> ScheduleSettings:
     """Say when this machine may work, by the keys of `[schedule]`; other keys get their defaults."""
     file = call.app.settings_file
     save_hours(file, _by_file(file.raw().get(HOURS, {}), wanted, HOURS_BY_FILE), call.person.name)
-    _adopt(call)
+    call.app.adopt_saved()
     return show_hours(call)
 
 
@@ -197,7 +190,7 @@ def post_receiver(call: Operates, kind: Kind, wanted: Table) -> models.Receivers
     """
     with _sent():
         add_receiver(call.app.settings_file, kind, wanted, call.person.name, check=people)
-    _adopt(call)
+    call.app.adopt_saved()
     return list_receivers(call)
 
 
@@ -213,15 +206,15 @@ def _receiver(call: Call, number: int) -> tuple[str, Table]:
 def delete_receiver(call: Operates, number: int, digest: str) -> None:
     """Remove a receiver; `digest` is that of the list in which it has this number."""
     kind, table = _receiver(call, number)
-    remove_receiver(call.app.settings_file, kind, table, call.person.name, digest)
-    _adopt(call)
+    remove_table(call.app.settings_file, kind, table, call.person.name, digest)
+    call.app.adopt_saved()
 
 
 @router.post("/receivers/{number}/test")
 def test_receiver(call: Operates, number: int) -> models.TestOut:
     """Send a test message; a media server is only asked whether it takes the key."""
     _receiver(call, number)
-    _adopt(call)
+    call.app.adopt_saved()
     name, problem = try_receiver(call.app, number)
     if problem:
         raise UsageError(f"{name} did not take the test: {problem}")
@@ -233,7 +226,7 @@ def post_profile(call: Operates, wanted: models.ProfileCopyIn) -> models.Profile
     """Copy a profile under a new name."""
     app = call.app
     copy_profile(app.settings_file, app.settings, wanted.source, wanted.name, call.person.name)
-    _adopt(call)
+    call.app.adopt_saved()
     return show_profile(call, wanted.name)
 
 
@@ -260,7 +253,7 @@ def put_profile(call: Operates, name: str, wanted: models.ProfileTextIn) -> mode
         raise UsageError(f"Invalid profile {name}: {said}.")
     seen = former if wanted.former is None else wanted.former
     save_profile(app.settings_file, app.settings, name, (seen, text), call.person.name)
-    _adopt(call)
+    call.app.adopt_saved()
     return show_profile(call, name)
 
 
@@ -269,7 +262,7 @@ def delete_own_profile(call: Operates, name: str) -> None:
     """Delete an own profile that nothing uses."""
     show_profile(call, name)
     delete_profile(call.app.settings_file, call.app.settings, name, call.person.name)
-    _adopt(call)
+    call.app.adopt_saved()
 
 
 @router.get("/changes")
@@ -283,5 +276,5 @@ def list_changes(call: Operates) -> list[models.ChangeOut]:
 def undo_change(call: Operates, number: int) -> list[models.ChangeOut]:
     """Undo one change; later ones of other parts stay."""
     call.app.settings_file.undo(number, call.person.name)
-    _adopt(call)
+    call.app.adopt_saved()
     return list_changes(call)

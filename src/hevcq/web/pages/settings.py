@@ -28,8 +28,7 @@ from hevcq.usecases.settings.libraries import (
     hours_of,
     library_problems,
     listed_receivers,
-    remove_named,
-    remove_receiver,
+    remove_table,
     save_hours,
     save_library,
     save_sync,
@@ -149,8 +148,7 @@ def show(request: Request, template: str, **values: Any) -> Response:
 
 def done(app: App, path: str, word: str) -> Response:
     """Use what was saved, and lead back; the word of NOTICES says what happened."""
-    app.adopt_settings(app.settings_file.settings())
-    app.adopt_profiles(read_profiles(app.settings))
+    app.adopt_saved()
     return RedirectResponse(f"/settings{path}?done={word}", 303)
 
 
@@ -261,8 +259,10 @@ def _read_rules(
 def drop(request: Request, form: Mapping[str, str]) -> Response:
     if form.get("sure") != "yes":
         raise HTTPException(400, "Say that you are sure.")
-    key, who, name = _key(request), operator_of(request).name, form.get("name", "")
-    remove_named(file_of(request), key, name, who, form.get("file_digest", ""))
+    key, file = _key(request), file_of(request)
+    if (table := find_named(file, key, form.get("name", ""))) is None:
+        raise HTTPException(404)
+    remove_table(file, key, table, operator_of(request).name, form.get("file_digest", ""))
     return done(services_of(request).app, "" if key == KEY else "/sync", "removed")
 
 
@@ -288,19 +288,14 @@ def _hours_form(
     )
 
 
-def _schedule(file: SettingsFile) -> dict[str, Any]:
-    found: dict[str, Any] = dict(file.raw().get(HOURS, {}))
-    return found
-
-
 def hours(request: Request) -> Response:
     text = bool(request.query_params.get("text"))
-    return _hours_form(request, _schedule(file_of(request)), {}, text=text)
+    return _hours_form(request, file_of(request).raw().get(HOURS, {}), {}, text=text)
 
 
 def put_hours(request: Request, form: Mapping[str, str]) -> Response:
     file, app, gridded = file_of(request), services_of(request).app, form.get("grid") == "yes"
-    before, problems = _schedule(file), dict[str, str]()
+    before, problems = file.raw().get(HOURS, {}), dict[str, str]()
     values = read_fields(ScheduleSettings, OTHER_HOURS, form, before)
     if not gridded:
         values = read_fields(ScheduleSettings, ["windows"], form, values)
@@ -365,14 +360,14 @@ def _named(request: Request, form: Mapping[str, str]) -> int:
 def drop_receiver(request: Request, form: Mapping[str, str]) -> Response:
     file = file_of(request)
     kind, table = listed_receivers(file)[_named(request, form)]
-    remove_receiver(file, kind, table, operator_of(request).name, form.get("file_digest", ""))
+    remove_table(file, kind, table, operator_of(request).name, form.get("file_digest", ""))
     return done(services_of(request).app, "/messages", "receiver")
 
 
 def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
     """Send a test message by what the file says now, and show what came of it."""
     number, app = _named(request, form), services_of(request).app
-    app.adopt_settings(file_of(request).settings())
+    app.adopt_saved()
     name, problem = try_receiver(app, number)
     if problem:
         return _receivers_page(request, {}, error=f"{name} did not take the test: {problem}")

@@ -259,7 +259,7 @@ def _start(request: Request, answers: Answers, _form: Mapping[str, str]) -> Resp
     app, file = services.app, services.app.settings_file
     finish(first_run_of(request), file, app.profiles, person.name)
     services.trial.close()
-    app.adopt_settings(file.settings())
+    app.adopt_saved()
     return RedirectResponse("/board/libraries", 303)
 
 
