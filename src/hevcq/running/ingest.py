@@ -53,20 +53,19 @@ class IngestApplication:
     def __init__(
         self,
         app: App,
-        requests: IngestRequest | Sequence[IngestRequest],
+        requests: Sequence[IngestRequest],
         emit: Listener,
         signals: StopSignals,
     ) -> None:
         """Build the sessions; raise UsageError, ConfigError, WorkerUnfit (no ffmpeg) or StorageError."""
         self._app, self._emit, self._signals = app, emit, signals
         self.summary = IngestSummary()
-        found = [requests] if isinstance(requests, IngestRequest) else list(requests)
         self._folders = [
-            FolderIngest(app, each, emit, signals.asked, self.summary) for each in found
+            FolderIngest(app, each, emit, signals.asked, self.summary) for each in requests
         ]
         for profile in () if app.settings.on_aws else self._profiles:
             app.encoder.require_metric(profile)
-        self._no_wait = any(each.no_wait for each in found)
+        self._no_wait = any(each.no_wait for each in requests)
         self._wake = threading.Event()
         self._workers: WorkerPool | None = None
         self._paused, self._next_look = "", app.clock.monotonic()
@@ -340,7 +339,7 @@ def submit_path(app: App, text: str, profiles: Sequence[str]) -> list[Submitted]
         if event.event is EventName.JOB_QUEUED and event.profile and event.job:
             queued[event.profile] = event.job
 
-    ingest = IngestApplication(app, request, note, StopSignals())
+    ingest = IngestApplication(app, [request], note, StopSignals())
     with ingest.in_use():
         items = ingest.plan().items
         ingest.work(items)

@@ -80,7 +80,7 @@ class Proofs:
             return (
                 f"{name} has no certificate of this farm, and failed a new check ({why}); {AGAIN}"
             )
-        self.remember(rendition, proof)
+        self.remember(rendition, proof.rendition_sha256, proof.digest)
         return ""
 
     def why_gates_fail(self, proof: Certificate, source: Path, rendition: Path) -> str:
@@ -135,13 +135,9 @@ class Proofs:
                 return place
         return ""
 
-    def remember(self, rendition: Path, proof: Certificate) -> None:
-        """Remember that `rendition` holds the certified bytes and passed the gates."""
-        self._note(rendition, os.lstat(rendition), proof.rendition_sha256, proof.digest)
-
-    def note_placed(self, rendition: Path, ref: RenditionRef) -> None:
-        """Remember the digests of a rendition that was just put in place and compared."""
-        self._note(rendition, os.lstat(rendition), ref.sha256, ref.certificate_sha256)
+    def remember(self, rendition: Path, sha256: str, certificate: str) -> None:
+        """Remember that `rendition` holds the bytes of a certificate that counts, by both digests."""
+        self._note(rendition, os.lstat(rendition), sha256, certificate)
 
     def digest(self, path: Path) -> str:
         """Return the SHA-256 of a regular file; a file that has not changed is not read again.

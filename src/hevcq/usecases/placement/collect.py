@@ -157,7 +157,7 @@ class Collector:
         # Last: deleting the store's own link of the file changes the file's change time.
         if done.mode is not Mode.REPLACE:
             with suppress(OSError):
-                self._proofs.note_placed(done.target, ref)
+                self._proofs.remember(done.target, ref.sha256, ref.certificate_sha256)
         self.mark_source_finished(job.source)
         return done
 

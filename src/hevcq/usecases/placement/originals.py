@@ -111,13 +111,6 @@ def free_due(ports: LibraryPorts) -> None:
             )
 
 
-def expire(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[Expired]:
-    """Delete the originals of one library whose retention ended; record and yield each."""
-    for each in _due(swap, ports, lived):
-        note_freed(each, ports)
-        yield each
-
-
 def _due(swap: Swap, ports: LibraryPorts, lived: float) -> Iterable[Expired]:
     return swap.expire(ports.clock.now(), partial(kept_s, ports.catalog, lived))
 
@@ -271,20 +264,11 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> Non
     for folder in folders:
         swap = ports.open_swap(folder)
         try:
-            words = [*_settled(swap), *_expired(swap, ports, lived)]
+            words = [*map(_sentence, swap.recover()), *_expired(swap, ports, lived)]
         except HevcqError as error:
             words = [str(error)]
         for reason in words:
-            _report(ports, emit, reason)
-
-
-def _report(ports: LibraryPorts, emit: Listener, reason: str) -> None:
-    emit(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
-
-
-def _settled(swap: Swap) -> Iterator[str]:
-    for each in swap.recover():
-        yield _sentence(each)
+            emit(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
 
 
 def _sentence(each: Recovery) -> str:
@@ -294,7 +278,8 @@ def _sentence(each: Recovery) -> str:
 
 def _expired(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[str]:
     early = 0
-    for each in expire(swap, ports, lived):
+    for each in _due(swap, ports, lived):
+        note_freed(each, ports)
         if each.outcome is Expiry.NOT_LIVED:
             early += 1
         elif each.outcome is Expiry.STILL_KEPT:
