@@ -166,15 +166,13 @@ class HttpFarm:
                     if stop.is_set():
                         raise Stopped
                     content.seek(offset)
-                    offset = self._put_more(path, content.read(PART_BYTES), offset)
+                    kind = "application/offset+octet-stream"
+                    headers = {"Content-Type": kind, "Upload-Offset": str(offset)}
+                    part = content.read(PART_BYTES)
+                    got = self._asked("PATCH", path, content=part, headers=headers)
+                    offset = int(got.headers["upload-offset"])
 
             self._persist(rest, lambda: offset, stop)
-
-    def _put_more(self, path: str, part: bytes, offset: int) -> int:
-        kind = "application/offset+octet-stream"
-        headers = {"Content-Type": kind, "Upload-Offset": str(offset)}
-        got = self._asked("PATCH", path, content=part, headers=headers)
-        return int(got.headers["upload-offset"])
 
     def answer(self, order: Order, answer: OrderEnd) -> None:
         """End the order. One that is no longer wanted is no error."""
