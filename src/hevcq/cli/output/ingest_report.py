@@ -296,17 +296,18 @@ def price(plan: IngestPlan, prices: PriceSettings) -> str:
 
 
 def sampled(plan: IngestPlan) -> str:
-    """Return the sentence that says how many videos a forecast's samples are of, and why not of others."""
+    """Return the sentence that says how many videos a forecast's samples are of, and why not of others.
+
+    Of a few no sample can be encoded: they count with those that were not needed, or not in time.
+    """
     count = sum(item.cpu is not None for item in plan.items)
-    if not plan.sampled and plan.failed:
+    if not plan.sampled:
         return f"None of {count:,} could be sampled: the forecast is that of any such video."
-    left = count - plan.sampled - plan.failed
+    left = count - plan.sampled
     known = plan.output is not None and plan.output.is_known
     why = "not needed" if known else "not in time: a longer --sample narrows the range"
-    words = [f"By samples of {plan.sampled:,} of {count:,}"]
-    words += [f"{plan.failed:,} cannot be sampled"] if plan.failed else []
-    words += [f"{left:,} {why}"] if left else []
-    return f"{'; '.join(words)}."
+    others = f"; {left:,} {why}" if left else ""
+    return f"By samples of {plan.sampled:,} of {count:,}{others}."
 
 
 def plan_saving(plan: IngestPlan) -> int:

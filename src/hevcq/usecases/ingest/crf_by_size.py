@@ -61,7 +61,7 @@ class Sampling:
         `former` are estimates of them at another CRF: by a few tried again the others are known too.
         """
         works = [(item, work) for item in items if (work := work_ahead(item)) is not None]
-        estimates, refined, begun, failed = dict[EncodeCost, Estimate](), rates, 0, 0
+        estimates, refined, begun = dict[EncodeCost, Estimate](), rates, 0
         until = self.clock.monotonic() + self.seconds
         most, sharing = max(MIN_SAMPLES, SAMPLES // max(1, len(works))), min(SEVERAL, len(works))
         for item, work in _drawn(works):
@@ -91,9 +91,6 @@ class Sampling:
             if estimate is not None and estimate.size > 0:
                 estimates[work] = estimate
                 refined = rates.sampled(_with_former(estimates, former or {}))
-            else:
-                failed += 1
-        refined = replace(refined, failed=failed)
         self._tell(items, refined, len(works), 0.0)
         return refined
 

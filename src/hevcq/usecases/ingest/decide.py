@@ -335,15 +335,13 @@ def _fold(path: Path) -> str:
 class IngestPlan:
     """What an ingest will do: how long it will take (wall and CPU seconds), and the bytes of its renditions.
 
-    `sampled` is the number of items of which samples were encoded, `failed` that of those where they
-    could not be.
+    `sampled` is the number of items of which samples were encoded.
     """
 
     items: tuple[Item, ...]
     forecast: Range
     output: Range | None = None
     sampled: int = 0
-    failed: int = 0
     cpu: Range = NOTHING
 
     def counts(self) -> dict[Disposition, int]:
@@ -395,7 +393,6 @@ def with_forecast(
         forecast=wall(costs, whole, cores, workers, machine),
         cpu=whole,
         output=total(outputs) if outputs else None,
-        failed=rates.failed,
         sampled=sum(work in rates.estimates for found in jobs.values() for work in found),
     )
 

@@ -132,14 +132,10 @@ class Factor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The factors of profiles by own jobs (medians) or by samples, `estimates` of these very jobs.
-
-    `failed` counts jobs of which samples could not be encoded.
-    """
+    """The factors of profiles by own jobs (medians) or by samples, `estimates` of these very jobs."""
 
     factors: Mapping[str, Factor] = field(default_factory=dict)
     estimates: Mapping[EncodeCost, Estimate] = field(default_factory=dict)
-    failed: int = 0
 
     @classmethod
     def learned(cls, samples: Iterable[EncodeCost]) -> Costs:
