@@ -150,7 +150,7 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm):
     assert again.code == 0
     assert again.named("job_queued") == []
 
-    undone = farm.run("undo", "-y", video)
+    undone = farm.run("undo", video)
 
     assert undone.code == 0, undone.err
     assert "1 original restored." in undone.err
