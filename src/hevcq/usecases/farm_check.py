@@ -124,21 +124,13 @@ FLEET_TIMEOUT_S, LOCAL_TIMEOUT_S = 1200.0, 120.0
 """A fleet may have to start from zero after a quiet spell; workers of this machine run or do not."""
 
 
-class Stage(StrEnum):
-    """Where a clip stopped."""
-
-    UPLOAD = "upload"
-    QUEUE = "queue"
-    WORKER = "worker"
-    PUBLISH = "publish"
-
-
-REMEDIES: dict[Stage, str] = {
-    Stage.UPLOAD: "Look at the input bucket and at this machine's permission to write there.",
-    Stage.QUEUE: "Look at the bucket's notification, the topic, its subscription and the queue's policy.",
-    Stage.WORKER: "Look at the service's events, then at the workers' log (docs/farm/operations.md).",
-    Stage.PUBLISH: "Look at the output bucket, and at the workers' permission to write there.",
+REMEDIES = {
+    "upload": "Look at the input bucket and at this machine's permission to write there.",
+    "queue": "Look at the bucket's notification, the topic, its subscription and the queue's policy.",
+    "worker": "Look at the service's events, then at the workers' log (docs/farm/operations.md).",
+    "publish": "Look at the output bucket, and at the workers' permission to write there.",
 }
+"""What to look at, by where a clip stopped."""
 LOCAL_WORKER = "Start one with `hevcq worker`, or look at its log."
 
 
@@ -171,12 +163,12 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
                 try:
                     _ = context.backend.queues[name]
                 except HevcqError as error:
-                    yield _stopped(name, Stage.QUEUE, error.message, error.remedy)
+                    yield _stopped(name, "queue", error.message, error.remedy)
                     continue
                 try:
                     sent.append(_send(context, name, Path(folder)))
                 except HevcqError as error:
-                    yield _stopped(name, Stage.UPLOAD, error.message, error.remedy)
+                    yield _stopped(name, "upload", error.message, error.remedy)
             yield from _watch(context, list(sent))
         finally:
             left = [what for one in sent for what in _tidy(context, one)]
@@ -212,7 +204,7 @@ def _watch(context: FarmCheck, waiting: list[JobRecord]) -> Iterator[Finding]:
             except HevcqError as error:
                 if not late:
                     continue
-                yield _stopped(one.profile, Stage.QUEUE, error.message, error.remedy)
+                yield _stopped(one.profile, "queue", error.message, error.remedy)
             waiting.remove(one)
         if waiting:
             context.clock.wait(never, POLL_S)
@@ -221,9 +213,9 @@ def _watch(context: FarmCheck, waiting: list[JobRecord]) -> Iterator[Finding]:
 def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: float) -> Finding:
     """Return the finding about a clip that has ended, or has had its time."""
     if record is None:
-        return _stopped(name, Stage.QUEUE, "the ledger forgot its job.")
+        return _stopped(name, "queue", "the ledger forgot its job.")
     published = record.progress is not None and record.progress.phase is Phase.PUBLISH
-    stage = Stage.PUBLISH if published else Stage.WORKER
+    stage = "publish" if published else "worker"
     match record.state:
         case JobState.DONE:
             return _published(context, name, record, waited)
@@ -233,7 +225,12 @@ def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: flo
         case JobState.DEAD:
             why = f"the job failed ({record.failure_class}): {record.reason}"
         case JobState.QUEUED if record.fence == 0:
-            return _unclaimed(context, name, waited)
+            after = f"after {waited:.0f} s"
+            if context.backend.queues[name].depth().empty:
+                return _stopped(name, "queue", f"{after} no task had reached the queue.")
+            remedy = "" if context.backend.announces_uploads else LOCAL_WORKER
+            words = f"{after} its task waits, and no worker took it."
+            return _stopped(name, "worker", words, remedy)
         case _ if record.reason:
             why = f"it is not done after {waited:.0f} s; the last try ended: {record.reason}"
         case _:
@@ -242,22 +239,11 @@ def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: flo
     return _stopped(name, stage, why)
 
 
-def _unclaimed(context: FarmCheck, name: str, waited: float) -> Finding:
-    after = f"after {waited:.0f} s"
-    depth = context.backend.queues[name].depth()
-    if not depth.empty:
-        remedy = "" if context.backend.announces_uploads else LOCAL_WORKER
-        return _stopped(
-            name, Stage.WORKER, f"{after} its task waits, and no worker took it.", remedy
-        )
-    return _stopped(name, Stage.QUEUE, f"{after} no task had reached the queue.")
-
-
 def _published(context: FarmCheck, name: str, record: JobRecord, waited: float) -> Finding:
     made = record.rendition
     there = context.backend.store.stat(made.key) if made else None
     if made is None or there is None or there.sha256 != made.sha256:
-        return _stopped(name, Stage.PUBLISH, "its job is done, and its rendition is not there.")
+        return _stopped(name, "publish", "its job is done, and its rendition is not there.")
     with context.backend.store.open(made.certificate_key) as stream:
         served = Certificate.read(stream).hevcq_version
     done = f"encoded, verified and published in {waited:.0f} s"
@@ -265,7 +251,7 @@ def _published(context: FarmCheck, name: str, record: JobRecord, waited: float) 
     return Finding(Area.FARM, f"farm: {name}", ok=True, detail=detail)
 
 
-def _stopped(name: str, stage: Stage, why: str, remedy: str = "") -> Finding:
+def _stopped(name: str, stage: str, why: str, remedy: str = "") -> Finding:
     detail = f"The clip stopped at the {stage}: {why}"
     return Finding(
         Area.FARM, f"farm: {name}", ok=False, detail=detail, remedy=remedy or REMEDIES[stage]
