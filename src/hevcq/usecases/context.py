@@ -204,7 +204,8 @@ def library_words(library: Library) -> str:
     state = folder_state(library)
     if state.problem:
         raise StorageError(state.problem, remedy=REMEDY)
-    return words(library, state)
+    free = "unknown" if state.free is None else size(state.free)
+    return f"{printable(library.path)}: {free} free, {watching(state)}"
 
 
 def share_words(catalog: Catalog, name: Path) -> str:
@@ -249,11 +250,6 @@ def require_shares(catalog: Catalog, paths: Iterable[Path] | None = None) -> Non
     used = map(known.folder_of, paths) if paths is not None else known.folders.items()
     for name, _here in filter(None, used):
         share_words(catalog, name)
-
-
-def words(library: Library, state: FolderState) -> str:
-    free = "unknown" if state.free is None else size(state.free)
-    return f"{printable(library.path)}: {free} free, {watching(state)}"
 
 
 def watching(state: FolderState) -> str:
