@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.farm_check import FarmCheck, check_farm
+from hevcq.usecases.farm_check import check_farm
 from support.clips import WorkedClock
 from support.fakes.farm import Farm
 
@@ -19,18 +20,18 @@ def farm(tmp_path: Path) -> Farm:
     return Farm(tmp_path)
 
 
+def tools_of(farm: Farm, clock: WorkedClock, **changes: object) -> SimpleNamespace:
+    profiles = {farm.profile.name: farm.profile}
+    usual = {"backend": farm.backend, "profiles": profiles, "encoder": farm.encoder}
+    return SimpleNamespace(**usual | changes, clock=clock)
+
+
 def checked(
     farm: Farm, *, working: bool = True, backend: Backend | None = None
 ) -> list[tuple[bool, str]]:
     clock = WorkedClock(farm.handle if working else lambda: None)
-    context = FarmCheck(
-        backend or farm.backend,
-        {farm.profile.name: farm.profile},
-        farm.encoder,
-        clock,
-        "0a1b",
-    )
-    return [(found.ok, found.detail) for found in check_farm(context)]
+    tools = tools_of(farm, clock, backend=backend or farm.backend)
+    return [(found.ok, found.detail) for found in check_farm(tools, "0a1b")]
 
 
 def nothing_left(farm: Farm) -> bool:
@@ -56,11 +57,8 @@ def test_a_rendition_that_is_not_there_stops_at_publishing(farm):
             farm.store.delete(each.key)
 
     clock = WorkedClock(lose)
-    context = FarmCheck(
-        farm.backend, {farm.profile.name: farm.profile}, farm.encoder, clock, "0a1b"
-    )
 
-    (found,) = check_farm(context)
+    (found,) = check_farm(tools_of(farm, clock), "0a1b")
 
     assert not found.ok
     assert "stopped at the publish" in found.detail
@@ -74,9 +72,9 @@ def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm):
     backend = replace(farm.backend, queues=Queues(farm.backend.queues))
     other = farm.profile.model_copy(update={"name": "another"})
     profiles = {"another": other, farm.profile.name: farm.profile}
-    context = FarmCheck(backend, profiles, farm.encoder, WorkedClock(farm.handle), "0a1b")
+    tools = tools_of(farm, WorkedClock(farm.handle), backend=backend, profiles=profiles)
 
-    first, second = check_farm(context)
+    first, second = check_farm(tools, "0a1b")
 
     assert first.detail == "The clip stopped at the queue: There is no queue another."
     assert first.remedy == "Make it."
@@ -90,11 +88,10 @@ def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm):
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    profiles = {farm.profile.name: farm.profile}
     clock = WorkedClock(interrupt)
 
     with pytest.raises(KeyboardInterrupt):
-        list(check_farm(FarmCheck(farm.backend, profiles, farm.encoder, clock, "0a1b")))
+        list(check_farm(tools_of(farm, clock), "0a1b"))
 
     (job,) = farm.ledger.jobs(JobFilter())
     assert job.failure_class is FailureClass.CANCELLED

@@ -6,11 +6,11 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,10 +19,8 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase
 from hevcq.domain.keys import INBOX, OUTBOX
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, HevcqError, StorageError, is_full
-from hevcq.ports.backend import Backend
-from hevcq.ports.encoder import Encoder
 from hevcq.settings.libraries import SyncSettings
-from hevcq.util.clock import Clock
+from hevcq.usecases.context import Tools
 from hevcq.util.text import printable
 
 if TYPE_CHECKING:
@@ -134,23 +132,10 @@ REMEDIES = {
 LOCAL_WORKER = "Start one with `hevcq worker`, or look at its log."
 
 
-@dataclass(frozen=True, slots=True)
-class FarmCheck:
-    """What the check needs; `token` makes the keys of this run its own."""
-
-    backend: Backend
-    profiles: Collection[str]
-    encoder: Encoder
-    clock: Clock
-    token: str
-
-    @property
-    def patience_s(self) -> float:
-        return FLEET_TIMEOUT_S if self.backend.announces_uploads else LOCAL_TIMEOUT_S
-
-
-def check_farm(context: FarmCheck) -> Iterator[Finding]:
+def check_farm(tools: Tools, token: str) -> Iterator[Finding]:
     """Yield a finding for each profile, as soon as its clip has ended or the time is over.
+
+    `token` makes the keys of this run its own.
 
     Removes what the check left, also when the iteration ends early: renditions and dead letters are
     deleted, unfinished jobs cancelled, and the upload is marked as finished, so that it expires (no
@@ -159,19 +144,19 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
     sent: list[JobRecord] = []
     with tempfile.TemporaryDirectory(prefix="hevcq-doctor-") as folder:
         try:
-            for name in sorted(context.profiles):
+            for name in sorted(tools.profiles):
                 try:
-                    _ = context.backend.queues[name]
+                    _ = tools.backend.queues[name]
                 except HevcqError as error:
                     yield _stopped(name, "queue", error.message, error.remedy)
                     continue
                 try:
-                    sent.append(_send(context, name, Path(folder)))
+                    sent.append(_send(tools, name, Path(folder) / f"{name}-{token}.mp4"))
                 except HevcqError as error:
                     yield _stopped(name, "upload", error.message, error.remedy)
-            yield from _watch(context, list(sent))
+            yield from _watch(tools, list(sent))
         finally:
-            left = [what for one in sent for what in _tidy(context, one)]
+            left = [what for one in sent for what in _tidy(tools, one)]
         if left:
             remedy = "It does no harm; delete it by hand if you like."
             yield Finding(
@@ -179,9 +164,9 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
             )
 
 
-def _send(context: FarmCheck, name: str, folder: Path) -> JobRecord:
-    backend, clip = context.backend, folder / f"{name}-{context.token}.mp4"
-    context.encoder.write_test_clip(clip)
+def _send(tools: Tools, name: str, clip: Path) -> JobRecord:
+    backend = tools.backend
+    tools.encoder.write_test_clip(clip)
     key = f"{INBOX}/{name}/{FOLDER}/{clip.name}"
     stop = threading.Event()
     source = backend.store.accept(clip, key, moved=lambda _count: None, stop=stop)
@@ -190,27 +175,28 @@ def _send(context: FarmCheck, name: str, folder: Path) -> JobRecord:
     return job
 
 
-def _watch(context: FarmCheck, waiting: list[JobRecord]) -> Iterator[Finding]:
-    started, never = context.clock.monotonic(), threading.Event()
+def _watch(tools: Tools, waiting: list[JobRecord]) -> Iterator[Finding]:
+    started, never = tools.clock.monotonic(), threading.Event()
+    patience_s = FLEET_TIMEOUT_S if tools.backend.announces_uploads else LOCAL_TIMEOUT_S
     while waiting:
-        waited = context.clock.monotonic() - started
-        late = waited >= context.patience_s
+        waited = tools.clock.monotonic() - started
+        late = waited >= patience_s
         for one in list(waiting):
             try:
-                record = context.backend.ledger.get(one.job_id)
+                record = tools.backend.ledger.get(one.job_id)
                 if not late and (record is None or record.state not in SETTLED):
                     continue
-                yield _judged(context, one.profile, record, waited)
+                yield _judged(tools, one.profile, record, waited)
             except HevcqError as error:
                 if not late:
                     continue
                 yield _stopped(one.profile, "queue", error.message, error.remedy)
             waiting.remove(one)
         if waiting:
-            context.clock.wait(never, POLL_S)
+            tools.clock.wait(never, POLL_S)
 
 
-def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: float) -> Finding:
+def _judged(tools: Tools, name: str, record: JobRecord | None, waited: float) -> Finding:
     """Return the finding about a clip that has ended, or has had its time."""
     if record is None:
         return _stopped(name, "queue", "the ledger forgot its job.")
@@ -218,7 +204,7 @@ def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: flo
     stage = "publish" if published else "worker"
     match record.state:
         case JobState.DONE:
-            return _published(context, name, record, waited)
+            return _published(tools, name, record, waited)
         case JobState.SKIPPED:
             detail = f"queue and worker answer; publishing was not tried: {record.reason}"
             return Finding(Area.FARM, f"farm: {name}", ok=True, detail=detail)
@@ -226,9 +212,9 @@ def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: flo
             why = f"the job failed ({record.failure_class}): {record.reason}"
         case JobState.QUEUED if record.fence == 0:
             after = f"after {waited:.0f} s"
-            if context.backend.queues[name].depth().empty:
+            if tools.backend.queues[name].depth().empty:
                 return _stopped(name, "queue", f"{after} no task had reached the queue.")
-            remedy = "" if context.backend.announces_uploads else LOCAL_WORKER
+            remedy = "" if tools.backend.announces_uploads else LOCAL_WORKER
             words = f"{after} its task waits, and no worker took it."
             return _stopped(name, "worker", words, remedy)
         case _ if record.reason:
@@ -239,12 +225,12 @@ def _judged(context: FarmCheck, name: str, record: JobRecord | None, waited: flo
     return _stopped(name, stage, why)
 
 
-def _published(context: FarmCheck, name: str, record: JobRecord, waited: float) -> Finding:
+def _published(tools: Tools, name: str, record: JobRecord, waited: float) -> Finding:
     made = record.rendition
-    there = context.backend.store.stat(made.key) if made else None
+    there = tools.backend.store.stat(made.key) if made else None
     if made is None or there is None or there.sha256 != made.sha256:
         return _stopped(name, "publish", "its job is done, and its rendition is not there.")
-    with context.backend.store.open(made.certificate_key) as stream:
+    with tools.backend.store.open(made.certificate_key) as stream:
         served = Certificate.read(stream).hevcq_version
     done = f"encoded, verified and published in {waited:.0f} s"
     detail = f"{done} ({made.size} bytes) by hevcq {served}"
@@ -258,9 +244,9 @@ def _stopped(name: str, stage: str, why: str, remedy: str = "") -> Finding:
     )
 
 
-def _tidy(context: FarmCheck, one: JobRecord) -> Iterator[str]:
+def _tidy(tools: Tools, one: JobRecord) -> Iterator[str]:
     """Remove what a clip left; yield what could not be removed."""
-    backend, store = context.backend, context.backend.store
+    backend, store = tools.backend, tools.backend.store
     try:
         record = backend.ledger.get(one.job_id)
         if record is not None and record.state not in SETTLED:
@@ -269,7 +255,7 @@ def _tidy(context: FarmCheck, one: JobRecord) -> Iterator[str]:
             queue = backend.queues[one.profile]
             for letter in queue.dead_letters(one.job_id):
                 queue.purge(letter)
-        prefix = f"{OUTBOX}/{one.profile}/{FOLDER}/{one.profile}-{context.token}."
+        prefix = f"{OUTBOX}/{one.profile}/{FOLDER}/{PurePosixPath(one.source.key).stem}."
         for each in list(store.list(prefix)):
             store.delete(each.key)
     except HevcqError as error:

@@ -17,7 +17,6 @@ from hevcq.running.doctor import machine_checks
 from hevcq.usecases.farm_check import (
     Area,
     Check,
-    FarmCheck,
     Finding,
     check_farm,
     examined,
@@ -84,9 +83,7 @@ def _examine(cli: Cli, *, farm: bool) -> Iterator[Finding]:
         yield from examined(_page(app))
         # A farm that cannot be opened from here is reported already.
         if farm and sound:
-            run = uuid.uuid4().hex[:12]
-            context = FarmCheck(app.backend, app.profiles, app.encoder, app.clock, run)
-            yield from check_farm(context)
+            yield from check_farm(app, token=uuid.uuid4().hex[:12])
 
 
 def _page(app: App) -> Iterator[Check]:
