@@ -106,7 +106,7 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 | other boxes of a track | as they are | | named | |
 | chapters: times and titles | yes | yes | yes | yes |
 | several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | named | | named |
-| tags of levels (70: a series) | | named | | named |
+| tags of levels (70: a series), tags in tags; links to other files; a track that is not to be played | | named | | named |
 | marks of tracks: default, forced, commentary, dubbed, for the deaf or the blind | MP4: yes; MOV: default, others named | yes | yes | yes |
 | marks of tracks: original language (Matroska), captions, descriptions (MP4) | MP4: yes; MOV: named | yes | named | named |
 | more than 100,000 bytes of boxes together | named | | | |
@@ -175,7 +175,6 @@ following has no policy and is dropped silently:
   pictures.
 - Of MP4: alternate groups and references between tracks, ICC profiles, `gama`, `tapt`, clean apertures
   (`clap`), volumes.
-- Of Matroska: links to other files, tags within tags or binary, the mark of a track that is not to be played.
 - Dates of single tracks, names of codecs and of writing programs, XMP of AVI.
 - The alpha of an HEVC picture and the second eye of MV-HEVC, in a profile that does not skip HEVC.
 - Times finer than a millisecond, if a video goes from another container to Matroska.

@@ -9,14 +9,19 @@ from support.matroska import (
     ATOM,
     CHAPTERS,
     EDITION,
+    INFO,
     LANGUAGE,
     SEGMENT,
     SIMPLE,
     TAG,
     TAGS,
     TARGETS,
+    TRACK,
+    TRACKS,
     element,
     inside,
+    read,
+    rewritten,
     with_tables,
 )
 from support.rendition import planned, rendition
@@ -69,8 +74,8 @@ def tag(targets: bytes, *simple: bytes) -> bytes:
     return element(TAG, element(TARGETS, targets), *simple)
 
 
-def simple(name: str, value: str) -> bytes:
-    return element(SIMPLE, element(0x45A3, name), element(0x4487, value))
+def simple(name: str, value: str, *parts: bytes) -> bytes:
+    return element(SIMPLE, element(0x45A3, name), element(0x4487, value), *parts)
 
 
 COLLECTION = tag(element(0x68CA, 70) + element(0x63CA, "COLLECTION"), simple("TITLE", "The saga"))
@@ -110,3 +115,25 @@ def test_a_language_becomes_mp4s_own(tmp_path):
 
     sound = made.streams[1]
     assert (sound.language_tag, sound.language, sound.title) == ("pt-BR", "por", "Talk")
+
+
+def odd(kind: int, content: bytes) -> bytes:
+    """Return a table of a clip with a link to the next file, or with a first track that is switched off."""
+    if kind == INFO:
+        return content + element(0x3EB923, bytes(range(16)))
+    if kind == TRACKS:
+        tracks = [data for number, data in read(content) if number == TRACK]
+        tracks[0] += element(0xB9, 0)
+        return b"".join(element(TRACK, each) for each in tracks)
+    return content
+
+
+def test_links_marks_and_tags_within_tags_are_named(tmp_path):
+    actor = simple("ACTOR", "A. Person", simple("CHARACTER", "The Hero"))
+    clip = rewritten(clip_of(tmp_path), odd, element(TAGS, tag(b"", actor)))
+
+    assert sorted(planned(clip)[1].losses) == [
+        "a link to another file of the segment",
+        "structured tags of the file",
+        "the mark of a track that is not to be played of the tracks",
+    ]

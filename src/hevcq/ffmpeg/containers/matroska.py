@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 24
 _MOST_ELEMENTS = 20_000
 SEGMENT, CLUSTER, SEEK_HEAD, INFO = 0x18538067, 0x1F43B675, 0x114D9B74, 0x1549A966
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
-TRACKS, TRACK, VIDEO, LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
+TRACKS, TRACK, VIDEO, LANGUAGE, _ENABLED = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D, 0xB9
 _TRACK_TYPE = 0x83
 _READ_TYPES = (1, 2, 0x11, 0x21)
 """Types of tracks that ffmpeg makes streams of: video, audio, subtitles, metadata."""
@@ -29,6 +29,8 @@ TAGS, TAG, TARGETS, SIMPLE = 0x1254C367, 0x7373, 0x63C0, 0x67C8
 _LEVEL, _TAGGED_EDITION, _TAGGED_CHAPTER = 0x68CA, 0x63C9, 0x63C4
 _USUAL_LEVEL = 50
 """Of a tag of the whole video, or of a track."""
+_LINKS = frozenset({0x3CB923, 0x3EB923, 0x4444})
+"""What names the files that are played before and after this one, and its family (RFC 9559, 17)."""
 _TABLES = (INFO, TRACKS, CHAPTERS, TAGS)
 _CUES, _POINT, _TIME, _PLACES, _AT, _SCALE = 0x1C53BB6B, 0xBB, 0xB3, 0xB7, 0xF1, 0x2AD7B1
 _MS = 1_000_000
@@ -80,13 +82,20 @@ def _number(head: bytes, *, keep_marker: bool) -> tuple[int, int]:
 
 
 def metadata(file: BinaryIO, size: int) -> Iterator[MetadataItem]:
-    """Yield what ffmpeg does not copy of a Matroska file: editions and nested chapters, tags of a level."""
+    """Yield what ffmpeg does not copy: editions, nested chapters and tags, links, a track's mark."""
     tables = _tables_of(file, size)
     chapters = [table for table in tables if table.number == CHAPTERS]
     editions = [e for table in chapters for e in _parts(file, table, _EDITION)]
     atoms = [a for edition in editions for a in _parts(file, edition, _ATOM)]
     for table in tables:
-        for tag in _parts(file, table, TAG) if table.number == TAGS else ():
+        if table.number == INFO:
+            for link in elements(file, table.start, table.end):
+                if link.number in _LINKS:
+                    yield _item(file, link, "segment", "a link to another file")
+        for track in _parts(file, table, TRACK):
+            if any(not any(_bytes(file, e)) for e in _parts(file, track, _ENABLED)):
+                yield _item(file, track, "tracks", "the mark of a track that is not to be played")
+        for tag in _parts(file, table, TAG):
             if _parts(file, tag, SIMPLE) and _is_structured(file, tag):
                 yield _item(file, tag, "file", "structured tags")
     marked = (value_of(file, e, each) for e in editions for each in (_ORDERED, _HIDDEN_EDITION))
@@ -164,11 +173,11 @@ def seeks(file: BinaryIO, head: Element) -> Iterator[tuple[int, int]]:
 
 
 def _is_structured(file: BinaryIO, tag: Element) -> bool:
-    """Return whether a tag is of a level (a series, a season), an edition or a chapter.
+    """Return whether a tag is of a level (a series, a season), an edition or a chapter, or holds tags.
 
     ffmpeg copies it as a plain one, and into an MP4 none of a chapter but its title.
     """
-    return any(
+    return any(_parts(file, simple, SIMPLE) for simple in _parts(file, tag, SIMPLE)) or any(
         value_of(file, each, _LEVEL) not in {0, _USUAL_LEVEL}
         or value_of(file, each, _TAGGED_EDITION)
         or value_of(file, each, _TAGGED_CHAPTER)
