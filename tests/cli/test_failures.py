@@ -157,15 +157,6 @@ def test_an_acknowledged_failure_is_skipped_and_listed_no_more(hevcq, farm):
     assert letters(farm) == []
 
 
-def test_nothing_to_acknowledge_is_said(hevcq, farm):
-    path, job = farm.done("a.mp4")
-
-    ran = hevcq("failures", "acknowledge", path, farm.folder)
-
-    assert (ran.code, ran.err) == (1, "Nothing failed there.\n")
-    assert farm.app.backend.ledger.get(job.job_id).state is JobState.DONE
-
-
 def test_an_acknowledgement_that_a_kill_interrupted_is_finished_by_the_next(hevcq, farm):
     path, job = farm.buried("a.mp4")
     farm.app.backend.ledger.reopen(job.job_id, who="me", why="acknowledged")  # then the kill

@@ -166,22 +166,6 @@ def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir):
     assert re.search(r"aws\.table +hevcq +default", ran.out)
 
 
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [("hevcq fail", "failures"), ("hevcq failures fo", "forget"), ("hevcq statu", "status")],
-)
-def test_a_shell_gets_its_completions(words, wanted):
-    command = [sys.executable, "-m", "hevcq"]
-    position = len(words.split()) - 1
-    asked = {"_HEVCQ_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
-
-    done = subprocess.run(
-        command, env={**os.environ, **asked}, capture_output=True, text=True, check=False
-    )
-
-    assert done.stdout.split() == [wanted]
-
-
 COMMAND = [sys.executable, "-m", "hevcq"]
 
 

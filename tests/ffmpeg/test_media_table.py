@@ -31,7 +31,7 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "bbb-1080p24-15s.mp4": (PLANNED, PLANNED, PLANNED),
     "bbb-480p24-30s.mp4": (PLANNED, PLANNED, PLANNED),
     "bbb-720p25-5s.mp4": (PLANNED, PLANNED, PLANNED),
-    "bbb-sar64_45-bpyramid.mp4": (ENCODED, PLANNED, PLANNED),  # shown at 1138x640
+    "bbb-sar64_45-bpyramid.mp4": (PLANNED, PLANNED, PLANNED),  # shown at 1138x640
     "chapters-text-track.mp4": (ENCODED, PLANNED, PLANNED),
     "flir-portrait-vfr-bframes.mp4": (PLANNED, PLANNED, PLANNED),  # 1080x1440: as wide as the box
     "gopro-480p30-tmcd-gpmd.mp4": (PLANNED, PLANNED, PLANNED),
@@ -54,13 +54,13 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "made-truncated60-moov-first.mp4": (DAMAGED, _SMALL, _SMALL),
     "made-truncated60-moov-last.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
     "made-truncated60.mkv": (DAMAGED, PLANNED, PLANNED),
-    "made-vfr-gap-432p.mp4": (ENCODED, PLANNED, PLANNED),
+    "made-vfr-gap-432p.mp4": (PLANNED, PLANNED, PLANNED),
     "nasa-2video-2audio-2sub.mp4": (ENCODED, PLANNED, PLANNED),
     "odd-321x241-yuv444.mp4": (ENCODED, PLANNED, PLANNED),
     "phone-720p-vfr-rot180.mp4": (PLANNED, PLANNED, _SMALL),
     "phone-720p30.mp4": (PLANNED, PLANNED, _SMALL),
     "sony-1080i50-avchd.mts": (ENCODED, PLANNED, PLANNED),
-    "sub-ass.mkv": (ENCODED, PLANNED, PLANNED),
+    "sub-ass.mkv": (PLANNED, PLANNED, PLANNED),
     "sub-pgs.mkv": (ENCODED, PLANNED, PLANNED),
     "sub-srt.mkv": (PLANNED, ENCODED, PLANNED),
     "traffic-432p12.mp4": (PLANNED, _SMALL, _SMALL),

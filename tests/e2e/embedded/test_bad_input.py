@@ -116,21 +116,6 @@ def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm):
     assert len(list(farm.media.glob("*.hevc.mp4"))) == len(NAMES) + 1
 
 
-def test_a_file_that_grew_while_it_was_queued_is_not_placed_and_is_taken_anew(farm):
-    video = farm.clip("a.mp4")
-    farm.ingest("--no-wait")
-    video.write_bytes(farm.clip("b.mp4", seconds=2).read_bytes())
-    (farm.media / "b.mp4").unlink()
-
-    ran = farm.run("ingest", "--collect-only")
-    assert ran.code == 0
-    assert not (farm.media / "a.hevc.mp4").exists()
-
-    again = farm.ingest()
-    assert again.code == 0, again.out
-    assert (farm.media / "a.hevc.mp4").is_file()
-
-
 def test_a_missing_ffmpeg_is_reported_at_once_with_the_way_out(farm):
     farm.clip("a.mp4")
 

@@ -222,22 +222,3 @@ def test_no_wait_queues_a_worker_encodes_and_the_next_ingest_places(farm):
     assert collected.code == 0, collected.err
     assert len(collected.named("placed")) == 2
     assert len(list(farm.media.glob("*.hevc.mp4"))) == 2
-
-
-def test_an_ingest_begins_with_its_own_videos_and_throws_no_encode_of_another_away(farm):
-    for name in ("left/1.mp4", "left/2.mp4", "left/3.mp4", "mine/a.mp4"):
-        farm.clip(name)
-    assert farm.run("ingest", farm.media / "left", "--no-wait").code == 0
-
-    ran = farm.run("ingest", farm.media / "mine", "--workers", "1")
-
-    assert ran.code == 0, ran.err
-    jobs = farm.run("status", farm.media, "--json").events
-    states = {str(job["source"]["key"]).rpartition("/")[2]: job for job in jobs}
-    assert states["a.mp4"]["state"] == "done"
-    others = [states[f"{number}.mp4"] for number in (1, 2, 3)]
-    assert all(job["started_at"] is None or job["state"] == "done" for job in others)
-    assert (
-        min((job["started_at"] for job in others if job["started_at"]), default=float("inf"))
-        > states["a.mp4"]["started_at"]
-    )

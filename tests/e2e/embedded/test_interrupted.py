@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -127,22 +125,3 @@ def test_watch_takes_up_a_new_file_once_it_stops_growing_and_stops_on_request(fa
     assert event["path"] == str(late)
     child.send_signal(signal.SIGTERM)
     assert farm.finish(child, timeout=30).code == 130
-
-
-@pytest.mark.parametrize("ending", ["raise KeyboardInterrupt", "return 0"])
-def test_a_ctrl_c_while_the_program_ends_does_not_change_its_exit_code(ending):
-    script = f"""
-import os, signal, sys
-import hevcq.cli.app, hevcq.cli.main
-
-def run(_arguments):
-    {ending}
-
-hevcq.cli.app.run = run
-code = hevcq.cli.main.main()
-os.kill(os.getpid(), signal.SIGINT)
-sys.exit(code)
-"""
-    ended = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
-
-    assert ended.returncode == (0 if "return" in ending else 130)

@@ -18,7 +18,6 @@ from support import forkserver
 pytestmark = pytest.mark.media
 
 RUN = Path(__file__).resolve().parents[3] / "workers" / "run.py"
-HEALTH = HEVCQ.with_name("hevcq-health")
 
 
 @pytest.fixture
@@ -167,16 +166,3 @@ def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow, number):
     job = job_of(slow)
     assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
     assert [pid for pid in children if alive(pid)] == []
-
-
-def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow):
-    worker = Worker(slow, "run.py", grace_s=0)
-    worker.until_encoding()
-
-    busy = subprocess.run([HEALTH, slow.data], capture_output=True, text=True, check=False)
-    worker.child.kill()
-    worker.child.wait()
-    gone = subprocess.run([HEALTH, slow.data], capture_output=True, text=True, check=False)
-
-    assert (busy.returncode, busy.stdout[:7]) == (0, "1 well:")
-    assert (gone.returncode, gone.stdout[:9]) == (1, "No worker")

@@ -1,19 +1,15 @@
 """One small ladder, encoded once: 320x180 to three rungs, two sounds, a subtitle track, two chapters."""
 
 import shutil
-import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ffmpeg.verify.conftest import ENCODER, make_source
-from hevcq.domain.certificate import GateResult
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
+from ffmpeg.verify.conftest import Pair, encoded, make_source
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Gates, Hls, Policies, VideoRecipe
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from support.once import folder_once
 from support.rendition import request_of
 
@@ -43,11 +39,8 @@ def recipe(**changes: object) -> Profile:
     )
 
 
-@dataclass(frozen=True)
-class MadeSet:
+class MadeSet(Pair):
     """A set on disk, and everything that its gates want."""
-
-    request: VerifyRequest
 
     @property
     def report(self) -> EncodeReport:
@@ -60,11 +53,6 @@ class MadeSet:
     @property
     def master(self) -> str:
         return (self.request.output / "master.m3u8").read_text()
-
-    def judge(self, output: Path | None = None, **changes: object) -> tuple[GateResult, ...]:
-        """Run the gates over `output` in place of the clean set."""
-        request = replace(self.request, output=output or self.request.output, **changes)
-        return ENCODER.verify(request, on_progress=lambda _: None, stop=threading.Event())
 
     def again(self, output: Path, **changes: object) -> EncodeRequest:
         """Return the request to encode the same set to `output`."""
@@ -82,17 +70,7 @@ class MadeSet:
 
 def encoded_set(source: Path, folder: Path, profile: Profile) -> MadeSet:
     """Encode a source's ladder as the worker does."""
-    stop = threading.Event()
-    info = ENCODER.probe(str(source), stop=stop)
-    plan = make_plan(profile, info)
-    assert isinstance(plan, EncodePlan), plan
-    measured = ENCODER.preflight(str(source), info, profile, stop=stop)
-    plan = plan.after(measured, profile)
-    encode = request_of(
-        source, folder / "set", profile, plan=plan, info=info, measured=measured, version=VERSION,
-    )  # fmt: skip
-    report = ENCODER.encode(encode, on_progress=lambda _: None, stop=stop)
-    return MadeSet(encode.to_verify(report))
+    return MadeSet(encoded(source, folder, profile, name="set", version=VERSION).request)
 
 
 @pytest.fixture

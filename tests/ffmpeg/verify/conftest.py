@@ -72,7 +72,9 @@ class Pair:
         return ENCODER.verify(request, on_progress=lambda _: None, stop=threading.Event())
 
 
-def encoded(source: Path, folder: Path, profile: Profile = PROFILE) -> Pair:
+def encoded(
+    source: Path, folder: Path, profile: Profile = PROFILE, *, name: str = "", **facts: object
+) -> Pair:
     """Encode a source as hevcq does, and return what verify is given."""
     stop = threading.Event()
     info = ENCODER.probe(str(source), stop=stop)
@@ -80,8 +82,9 @@ def encoded(source: Path, folder: Path, profile: Profile = PROFILE) -> Pair:
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
     info, plan = plan_measured(make_plan, profile, (info, plan), measured)
-    output = folder / f"{source.stem}-made.{plan.extension}"
-    request = request_of(source, output, profile, plan=plan, info=info, measured=measured)
+    output = folder / (name or f"{source.stem}-made.{plan.extension}")
+    facts |= {"plan": plan, "info": info, "measured": measured}
+    request = request_of(source, output, profile, **facts)
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
     return Pair(request.to_verify(report))
 

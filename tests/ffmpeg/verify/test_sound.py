@@ -59,11 +59,11 @@ class Sounds:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.sources = {}
+        self.sources, self.heard = {}, {}
         for shape, graph in ((STEREO, BOTH), (SURROUND, SIX), (FRONT, FOUR)):
             path = folder / f"{shape.channels}.wav"
             ffmpeg("-filter_complex", graph, "-c:a", "pcm_f32le", path)
-            self.sources[shape] = path
+            self.sources[shape], self.heard[shape] = path, self.levels(path, shape)
 
     def levels(self, path: Path, shape: SoundShape) -> Path:
         """Decode a sound to its levels, as gate G4 does."""
@@ -77,8 +77,7 @@ class Sounds:
         """Encode a sound through filters, and return what is found to be wrong with it."""
         made = self.folder / f"made.{suffix}"
         ffmpeg("-i", self.sources[shape], "-filter_complex", graph or "anull", *options, made)
-        there, here = (self.levels(path, shape) for path in (self.sources[shape], made))
-        return sound_problem(there, here, SoundTrack(shape, suffix))
+        return sound_problem(self.heard[shape], self.levels(made, shape), SoundTrack(shape, suffix))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from hevcq.cli.output.ingest_report import plan_lines
-from hevcq.cli.output.live import Board, overall, picture, scanning
+from hevcq.cli.output.live import Board, overall, picture
 from hevcq.cli.output.render import sentence
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Source
@@ -309,17 +309,6 @@ def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed():
     assert encoded(10**9, most_s=99.9) == ["runs", "quick"]
 
 
-def test_the_forecast_of_a_quality_counts_the_search():
-    todo = queued("/videos/a.mp4")
-    asked = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"quality": 93.0})})
-
-    plain = with_forecast([todo], Costs(), cores=2, workers=2)
-    searched = with_forecast([replace(todo, profile=asked)], Costs(), cores=2, workers=2)
-
-    assert searched.items[0].cpu.high > plain.items[0].cpu.high
-    assert searched.items[0].output.low < plain.items[0].output.low
-
-
 def event(name: EventName, **fields: object) -> IngestEvent:
     base = {"event": name, "at": 100.0, "path": "/f/a.mp4", "profile": "hevc"}
     return IngestEvent.model_validate(base | fields)
@@ -343,21 +332,6 @@ def test_the_eta_follows_what_was_measured():
     assert board.eta_s(now=400.0) == pytest.approx(300.0, rel=0.1)
 
 
-def test_the_time_left_is_that_of_one_long_video_at_the_end():
-    board = Board()
-    for path, cpu in (("a", 100.0), ("b", 100.0), ("long", 400.0)):
-        board.apply(event(EventName.FILE_PLANNED, path=path, cpu_s=(cpu, cpu)))
-        board.apply(event(EventName.JOB_QUEUED, path=path))
-    for at, path in enumerate("ba"):
-        moved = {"path": path, "phase": "encode", "percent": 0.0, "at": 100.0 * at}
-        board.apply(event(EventName.JOB_PROGRESS, **moved))
-    board.apply(event(EventName.JOB_PROGRESS, path="long", phase="encode", percent=0.0))
-    board.apply(event(EventName.JOB_PROGRESS, path="long", phase="verify", percent=0.0, at=4e2))
-    board.apply(event(EventName.JOB_DONE, path="a", bytes_saved=1))
-    board.apply(event(EventName.JOB_DONE, path="b", bytes_saved=1))
-    assert board.eta_s(now=500.0) == pytest.approx(100.0, rel=0.1)
-
-
 @pytest.mark.parametrize("wrong", [0.7, 1.0, 1.5])
 def test_the_time_left_is_steady_while_qualities_are_searched(wrong):
     board, now = Board(), 0.0
@@ -379,29 +353,11 @@ def test_the_time_left_is_steady_while_qualities_are_searched(wrong):
         board.apply(event(EventName.JOB_DONE, path=path, at=now, bytes_saved=1))
 
 
-def test_how_long_samples_will_take_counts_down():
-    board = Board()
-    told = {"counts": {"sampled": 3, "files": 8}, "forecast_size": (10_240, 20_480), "eta_s": 40.0}
-    board.apply(event(EventName.SAMPLE_PROGRESS, reason="at CRF 25; a few are tried", **told))
-    said = (
-        "Sampled 3 of 8 videos: all renditions 10.0 to 20.0 KiB (at CRF 25; a few are tried), about"
-    )
-    assert scanning(board, now=110.0) == f"{said} 30 s left"
-    assert scanning(board, now=900.0) == f"{said} 1 s left"
-
-
 def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on():
     board = started_board()
     board.apply(event(EventName.STOPPING, path=None, profile=None, reason="Stopping: 20 s."))
     board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=6.0))
     assert board.notice == "Stopping: 20 s."
-
-
-def test_time_left_is_never_nothing_while_work_is_open():
-    board = started_board()
-    board.apply(event(EventName.JOB_DONE, bytes_saved=5))
-    board.apply(event(EventName.JOB_PROGRESS, path="/f/b.mp4", phase="publish", percent=100.0))
-    assert "1 s left" in overall(board, 100.5)
 
 
 def test_progress_never_runs_backwards_from_phase_to_phase():

@@ -3,7 +3,6 @@
 The forecast: a range from the table, narrowed by this machine's own jobs.
 """
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +10,11 @@ import pytest
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import ConfigError, UnknownProfile, UsageError
 from hevcq.ports.catalog import EncodeCost, Mode
 from hevcq.ports.encoder import Estimate
 from hevcq.settings.libraries import Library
 from hevcq.settings.profile_files import installed_folder, load_profiles
-from hevcq.usecases.ingest.decide import Disposition, Item, with_forecast
 from hevcq.usecases.ingest.forecast import (
     GATE_SHARE,
     OWN_ENOUGH,
@@ -28,7 +25,6 @@ from hevcq.usecases.ingest.forecast import (
 )
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from support.ingest.values import encode_plan, media_info
-from support.media_facts import audio, media, profile, video
 
 KNOWN = load_profiles(installed_folder())
 
@@ -146,16 +142,6 @@ def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them():
         assert searching.low < 30.0 * (1 + GATE_SHARE) < searching.high
 
 
-def test_too_few_or_empty_own_jobs_leave_the_table_in_force():
-    plan, info = encode_plan(), media_info()
-    few = Costs.learned([cost_of(100.0)] * (OWN_ENOUGH - 1))
-    empty = Costs.learned([cost_of(0.0)] * 9)
-
-    for rates in (few, empty):
-        assert cpu(plan, "medium", info, rates) == cpu(plan, "medium", info)
-        assert bytes_of(plan, info, rates) == bytes_of(plan, info)
-
-
 def cost_of(work: float, *, profile: str = "hevc", cpu_s: float = 10.0) -> EncodeCost:
     return EncodeCost(profile, "libx265", "medium", work, 1_000_000, 300_000, cpu_s)
 
@@ -164,34 +150,3 @@ def test_a_rendition_is_never_foretold_larger_than_its_source_which_is_kept_then
     lean = media_info(seconds=10_000.0)
 
     assert bytes_of(encode_plan(), lean).high == lean.size
-
-
-@pytest.mark.parametrize(
-    ("clip", "seconds", "size", "cpu_s"),
-    [((1920, 1080, "24/1"), 12.0, 9_600_000, 60.0), ((1280, 720, "25/1"), 5.28, 1_055_736, 10.4)],
-)
-def test_the_forecast_of_a_ladder_holds_for_what_was_measured(clip, seconds, size, cpu_s):
-    """Big Buck Bunny at the shipped preset: the encode, its packaging and its gates."""
-    width, height, rate = clip
-    info = media(video(width, height, average_rate=rate), audio(), size=size, duration_s=seconds)
-    plan = make_plan(profile("hls"), info)
-    assert isinstance(plan, EncodePlan)
-
-    cost = cpu(plan, "medium", info)
-
-    assert math.sqrt(cost.low * cost.high) == pytest.approx(cpu_s, rel=0.15)
-
-
-def test_a_rendition_that_may_be_larger_is_forecast_by_what_it_takes():
-    """720p of a video of few bits: its profile keeps it, though it saves nothing."""
-    info = media(video(1920, 1080, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
-    plan = make_plan(profile("720p"), info)
-    assert isinstance(plan, EncodePlan)
-    item = Item(Path("/f/a.mp4"), info.size, Disposition.QUEUE, info=info, plan=plan)
-
-    made = with_forecast([replace(item, profile=profile("720p"))], TABLE_ONLY, 1.0, 1)
-    kept = with_forecast([replace(item, profile=profile("hevc"))], TABLE_ONLY, 1.0, 1)
-
-    assert made.output is not None
-    assert kept.output is not None
-    assert made.output.high > 400_000 == kept.output.high
