@@ -222,7 +222,7 @@ def report_of(farm: Farm, metered: Metered, queue: Queue, written: list[str]) ->
 
 def test_a_report_counts_the_queues_and_writes_lines_at_its_pace(tmp_path):
     metered, written = Metered(), []
-    queue = Queue(QueueDepth(ready=3, in_flight=1, delayed=0, dead=0, oldest_s=5.0))
+    queue = Queue(*[QueueDepth(ready=3, in_flight=1, delayed=0, dead=0, oldest_s=5.0)] * 3)
     report = report_of(Farm(tmp_path), metered, queue, written)
     metered.done()
 
@@ -230,6 +230,11 @@ def test_a_report_counts_the_queues_and_writes_lines_at_its_pace(tmp_path):
 
     names = {name for line in written for name in checked(line)}
     assert {"JobsEnded", "QueueReady", "QueueOldestSeconds"} <= names
+    report.observe(PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0))
+    written.clear()
+    metered.done()
+    report.close()
+    assert sum(checked(line).get("JobsEnded", 0) for line in written) == 1, "the last report"
 
 
 def test_a_queue_that_does_not_answer_loses_its_old_numbers_and_is_reported_once(tmp_path, capsys):
@@ -250,31 +255,21 @@ def test_a_queue_that_does_not_answer_loses_its_old_numbers_and_is_reported_once
     assert (said.out + said.err).count("queue_not_counted") == 1
 
 
-def test_the_last_report_is_written_when_the_worker_ends(tmp_path):
-    metered, written = Metered(), []
-    depth = QueueDepth(ready=0, in_flight=0, delayed=0, dead=0)
-    report = report_of(Farm(tmp_path), metered, Queue(*[depth] * 9), written)
-    report.observe(PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0))
-    metered.done()
-    report.close()
-
-    assert sum(checked(line).get("JobsEnded", 0) for line in written) == 1
-
-
-def test_prometheus_gets_the_metrics():
+def test_prometheus_gets_the_metrics_until_the_worker_ends():
     metrics = Metrics()
     metrics.record("JobsEnded", ('a"b\\c', "done", "none"), 1)
     served = Exposition("127.0.0.1:0", metrics)
-    try:
-        base = f"http://127.0.0.1:{served.port}"
-        with urllib.request.urlopen(f"{base}/metrics", timeout=10) as answer:
-            body, kind = answer.read().decode(), answer.headers["Content-Type"]
-    finally:
-        served.close()
+    clock = ManualClock()
+    report = MetricsReport(EventMeter(metrics, clock), [], clock, exposition=served)
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/metrics", timeout=10) as answer:
+        body, kind = answer.read().decode(), answer.headers["Content-Type"]
+    report.close()
 
     assert kind.startswith("text/plain; version=0.0.4")
     assert "# TYPE hevcq_jobs_ended_total counter\n" in body
     assert 'profile="a\\"b\\\\c"' in body
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", served.port), timeout=1)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:99999", "x:y", "127.0.0.1:{taken}"])
@@ -292,30 +287,6 @@ def test_the_table_is_that_of_the_code():
     page = PAGE.read_text(encoding="utf-8")
 
     assert page == filled(page), "run python scripts/write_metrics_doc.py"
-
-
-HEALTH = PoolState(slots=2, alive=2, handled=0, oldest_poll_s=0)
-
-
-def read(exposition: Exposition, host: str) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{host}:{exposition.port}/metrics") as answer:
-        return parsed(answer.read().decode())
-
-
-def test_a_worker_whose_metrics_are_only_read_writes_no_lines_and_serves_until_it_ends():
-    metered = Metered()
-    exposition = Exposition("127.0.0.1:0", metered.metrics)
-    report = MetricsReport(metered.meter, [], metered.clock, exposition=exposition)
-    metered.done()
-
-    report.observe(HEALTH)
-    report.observe(HEALTH)
-    found = read(exposition, "127.0.0.1")
-    report.close()
-
-    assert any(name.startswith("hevcq_jobs_ended_total") for name in found)
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", exposition.port), timeout=1)
 
 
 @pytest.fixture
