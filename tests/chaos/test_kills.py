@@ -28,19 +28,17 @@ def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
 
 
 @pytest.mark.parametrize(
-    ("backend", "kills", "stops", "points", "takeovers", "more"),
+    ("backend", "kills", "stops", "points", "more"),
     [
-        ("embedded", 24, 2, 9, 1, ()),
-        ("postgres", 10, 0, 4, 0, ("--crashes", 2)),
-        pytest.param("aws", 5, 1, 1, 0, (), marks=pytest.mark.aws),
+        ("embedded", 24, 2, 9, ()),
+        ("postgres", 10, 0, 4, ("--crashes", 2)),
+        pytest.param("aws", 5, 1, 1, (), marks=pytest.mark.aws),
     ],
 )
 def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
-    backend, kills, stops, points, takeovers, more
+    backend, kills, stops, points, more
 ):
-    counts, code, log = campaign(
-        "--backend", backend, "--kills", kills, "--stops", stops, "--takeovers", takeovers, *more
-    )
+    counts, code, log = campaign("--backend", backend, "--kills", kills, "--stops", stops, *more)
 
     for name in ("lost", "wrong_end", "double_published", "partial_visible"):
         assert counts[name] == 0, (name, counts, log)
@@ -52,7 +50,6 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
     assert counts["stops"] >= stops
     assert counts["jobs"] >= 8
     assert counts["points_hit"] >= points, "too few of the crash points were hit"
-    assert ("taken_over_s_most" in counts) == bool(takeovers)
 
 
 @pytest.mark.media
@@ -69,7 +66,7 @@ def test_machines_killed_while_they_replace_originals_cost_none():
 @pytest.mark.timeout(900)
 def test_workers_killed_at_every_point_of_a_set_on_aws_lose_double_and_leave_nothing():
     counts, code, log = campaign(
-        "--backend", "aws", "--sets", "--kills", 100, "--stops", 2, "--takeovers", 0, most_s=880
+        "--backend", "aws", "--sets", "--kills", 100, "--stops", 2, most_s=880
     )
 
     assert code == 0, (counts, log)

@@ -111,11 +111,14 @@ def need_server() -> None:
 
 @contextmanager
 def own_server() -> Iterator[Server]:
-    """A server of the test's own, stopped with it."""
+    """A server of the test's own, stopped with it: a copy of one that was made once for all of them."""
+    from support.once import made_once
+
     need_server()
+    made = made_once("server", lambda folder: Server(folder).make())
     folder = Path(tempfile.mkdtemp(prefix="hevcq-pg-", dir=root()))
+    subprocess.run(["cp", "-a", f"{made}/.", folder], check=True)
     server = Server(folder)
-    server.make()
     server.start()
     try:
         yield server

@@ -44,7 +44,6 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--real", action="store_true", help="real ffmpeg, killed and frozen itself")
     parser.add_argument("--replace", action="store_true", help="real commands on three machines")
     parser.add_argument("--sets", action="store_true", help="sets of files only, and their points")
-    parser.add_argument("--takeovers", type=int, default=10, help="measured at the end")
     return parser.parse_args()
 
 
@@ -54,7 +53,7 @@ Counts = dict[str, Any]
 def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str]]:
     from chaos.kills.campaign import Campaign
     from chaos.kills.tally import tally, zeros
-    from chaos.kills.videos import PROFILES, VISIBILITY_S
+    from chaos.kills.videos import PROFILES
 
     began = time.monotonic()
     with _place(asked, folder, PROFILES) as place:
@@ -69,12 +68,7 @@ def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str
             crashes=asked.crashes,
         )
         campaign.run()
-        took = sorted(campaign.seconds_until_taken_over(asked.takeovers))
         counts = {"backend": asked.backend, "seed": asked.seed} | tally(campaign)
-        if took:
-            counts["taken_over_s_median"] = round(took[len(took) // 2], 3)
-            counts["taken_over_s_most"] = round(took[-1], 3)
-            counts["lease_s"] = VISIBILITY_S
     return counts | {"seconds": round(time.monotonic() - began, 1)}, zeros(place)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from chaos.kills.places import Place, apart
-from chaos.kills.videos import FORGED, KINDS, VISIBILITY_S, kind_of
+from chaos.kills.videos import FORGED, KINDS, VISIBILITY_S
 from chaos.kills.worker import KILL, MAX_LATE_S, STOP, TERM, Orders, work
 from chaos.points import WAYS, points, points_of_sets
 from hevcq.domain.job import SETTLED, Source, Task, TaskKind
@@ -289,41 +289,3 @@ class Campaign:
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
         self.children.clear()
-
-    def seconds_until_taken_over(self, times: int) -> list[float]:
-        """Kill the only worker with a job while another is idle; return how long each time until
-        the other began it."""
-        return [self._taken_over(number) for number in range(times)]
-
-    def _taken_over(self, number: int) -> float:
-        def bring() -> None:
-            backend = self.place.open()
-            path = self.place.videos / f"video-again{number}.mp4"
-            path.write_bytes(f"video again {number} of {self.mark}".encode() * 50)
-            self.place.submit(backend, path, KINDS[kind_of(path.name)].profile)
-            backend.close()
-
-        self._spawn(Child(0, Orders(hangs=True), None))
-        apart(bring)
-        self._until_noted("hanging", self.children[0].pid)
-        self._spawn(Child(0, Orders(), None))
-        self._until_noted("ready", self.children[1].pid)
-        # Until a heartbeat has renewed the lease, and the idle worker waits in its poll.
-        time.sleep(1.3)
-        died = time.monotonic()
-        os.kill(self.children[0].pid, KILL)
-        begun = self._until_noted("job_started", self.children[1].pid)
-        self.drain()
-        self._end_all()
-        return begun - died
-
-    def _until_noted(self, word: str, pid: int) -> float:
-        """Wait until a worker notes something; return when that was."""
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            for line in (self.place.folder / "notes").read_text().splitlines():
-                words = line.split()
-                if words[0] == word and str(pid) in words:
-                    return float(words[-1])
-            time.sleep(0.01)
-        raise RuntimeError(f"The worker {pid} never noted {word!r}.")

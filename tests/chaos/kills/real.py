@@ -48,8 +48,6 @@ class RealKills:
     count: int
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
-    orphan_s: list[float] = field(default_factory=list)
-    frozen_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -107,12 +105,9 @@ class RealKills:
         worker, _ = self._at_work(" -i ")
         time.sleep(self._random.uniform(0, 0.3))
         children = [pid for pid, _ in descendants(worker.pid)]
-        died = time.monotonic()
         os.kill(worker.pid, signal.SIGKILL)
-        gone = self._gone(children, MAX_ORPHAN_S)
         self.counts["workers_killed"] += 1
-        self.counts["orphans"] += not gone
-        self.orphan_s.append(time.monotonic() - died)
+        self.counts["orphans"] += not self._gone(children, MAX_ORPHAN_S)
 
     def _kill_ffmpeg(self) -> None:
         _, pid = self._at_work(" -i ")
@@ -122,12 +117,9 @@ class RealKills:
 
     def _freeze_ffmpeg(self) -> None:
         _, pid = self._at_work("-progress")  # an encode
-        began = time.monotonic()
         if kill(pid, signal.SIGSTOP):
-            noticed = self._gone([pid], 10 * STALL_S + 10)
             self.counts["ffmpeg_frozen"] += 1
-            self.counts["never_noticed"] += not noticed
-            self.frozen_s.append(time.monotonic() - began)
+            self.counts["never_noticed"] += not self._gone([pid], 10 * STALL_S + 10)
 
     def _gone(self, pids: list[int], seconds: float) -> bool:
         end = time.monotonic() + seconds
@@ -157,9 +149,6 @@ class RealKills:
         return {
             **{name: self.counts[name] for name in names},
             "retried_as": dict(classes),
-            "orphan_ended_s_most": round(max(self.orphan_s, default=0.0), 3),
-            "frozen_noticed_s_most": round(max(self.frozen_s, default=0.0), 3),
-            "stall_s": STALL_S,
             "stray_children": sum(alive(pid) for pid in self._seen),
             **json.loads(answer.read_text()),
         }

@@ -121,7 +121,6 @@ class StubEncoder(FakeEncoder):
 
     def _child(self, stop, seconds: float = 0.0) -> None:
         if self._orders.hangs:
-            self._note("hanging", os.getpid())
             run_child(["sleep", f"600.{self._mark}"], stop=stop)
         run_child(["sleep", f"{seconds + 0.01:.2f}{self._mark}"], stop=stop)
 
@@ -224,7 +223,6 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         for name, profile in place.profiles.items()
     ]
     with StopSignals() as signals:
-        note("ready", os.getpid())
         WorkerPool(context, served, grace_s=0.0, poll_s=0.05).run(signals)
     backend.close()
 
