@@ -127,7 +127,7 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 	$(BIN)/python -m tests.chaos.kills --backend aws
 	$(BIN)/python -m tests.chaos.damage
 
-fidelity: setup  ## the share of an ordinary library that is served, and what passes wrongly (T="words of clips' names")
+fidelity: setup  ## the share of an ordinary library that is served, and wrong sounds that pass (T="words of clips' names")
 	$(BIN)/python -m benchmarks.fidelity $(T)
 
 matrix: setup  ## versions of ffmpeg against profiles and clips (FFMPEGS=system=,7.1=FOLDER T="words --profiles hevc")

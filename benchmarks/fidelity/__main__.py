@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.fidelity import damages, metadata, served, sounds
+from benchmarks.fidelity import metadata, served, sounds
 
-FIGURES = (served.figure, damages.figure, sounds.figure, metadata.figure)
+FIGURES = (served.figure, sounds.figure, metadata.figure)
 """The figures in the order in which they are printed."""
 
 

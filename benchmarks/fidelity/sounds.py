@@ -6,8 +6,8 @@ the sound of a film spoilt in forty ways that can be heard in it.
 
 from pathlib import Path
 
-from benchmarks.fidelity.damages import ffmpeg
 from benchmarks.fidelity.ordinary import SHARED_FOLDER
+from benchmarks.fidelity.spliced import ffmpeg
 from benchmarks.fidelity.trial import Figure
 from hevcq.domain.media.facts import AudioFacts, Stream, StreamKind
 from hevcq.ffmpeg.command.levels import SoundShape, output_levels

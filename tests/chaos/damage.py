@@ -3,7 +3,6 @@
 --inputs N --outputs N   how many of each (default 500)
 --clean N                how many clean sources, for false alarms (default 100)
 --seed N                 the same seed spoils the same bytes (default 1)
---video SECONDS           nothing of all this: what each gate costs on a video of 1920x1080, preset medium
 """
 
 import argparse
@@ -225,20 +224,6 @@ def clean_sources(count: int, seed: int, folder: Path, found: Findings) -> None:
             made.unlink()
 
 
-def video_cost(seconds: int, folder: Path) -> Findings:
-    """Take one clean video of a usual size through every step, as the profile `hevc` is shipped."""
-    found, clip = Findings(), folder / "video.mkv"
-    ffmpeg(
-        "-f", "lavfi", "-i", f"testsrc2=size=1920x1080:rate=25:duration={seconds},noise=alls=6:allf=t",
-        "-f", "lavfi", "-i", f"anoisesrc=duration={seconds}:amplitude=0.2:seed=7",
-        "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-g", "50", "-pix_fmt", "yuv420p",
-        "-c:a", "aac", clip,
-    )  # fmt: skip
-    ended = run(clip, folder / "made.mkv", profile(preset="medium"), most_s=100.0 * seconds)
-    _note_clean(clip.name, ended, found)
-    return found
-
-
 def campaign(asked: argparse.Namespace, folder: Path) -> Findings:
     """Run everything."""
     found = Findings()
@@ -293,11 +278,9 @@ def main() -> int:
     parser.add_argument("--clean", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--video", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hevcq-damage-") as name:
-        folder = Path(name)
-        found = video_cost(asked.video, folder) if asked.video else campaign(asked, folder)
+        found = campaign(asked, Path(name))
     print(report(found))
     return 1 if found.unsafe() or len(found.alarms) > found.clean / 100 else 0
 

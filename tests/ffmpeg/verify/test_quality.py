@@ -173,19 +173,6 @@ def test_a_profile_that_asks_for_a_quality_waits_until_something_measures_it(tmp
     encoder.require_metric(conftest.PROFILE)
 
 
-def test_the_median_frame_that_is_shown_is_that_of_all_that_are_measured(pair, tmp_path):
-    pairs = conftest.ENCODER.frame_pairs(pair.request, stop=STOP)
-
-    found = pairs.compare(tmp_path, on_place=lambda _number, _count: None, stop=STOP)
-
-    shown = {still.name: (still.at_s, still.score) for still in found.stills}
-    ranked = sorted(found.frames, key=lambda frame: frame[1])
-    assert len({at for at, _ in found.frames}) == len(found.frames) > 100
-    assert shown["Worst frame"][1] == ranked[0][1]
-    assert shown["Median frame"] == ranked[len(ranked) // 2]
-    assert shown["Best frame"][1] == ranked[-1][1]
-
-
 def test_what_was_not_made_of_a_video_is_not_compared_with_it(pair, tmp_path):
     other = conftest.make_source(
         tmp_path, "other.mkv", picture="testsrc2=size=160x90,trim=duration=2"

@@ -5,7 +5,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, islice
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -35,7 +35,6 @@ from support.clips import ManualClock
 from support.media_facts import audio, media, profile, video
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
-CALM = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=60"
 LOUD = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=30:allf=t"
 
 
@@ -117,18 +116,6 @@ def test_nothing_is_foretold_of_what_cannot_be_sampled(folder, name, parts):
 
 
 @pytest.mark.media
-@pytest.mark.parametrize("suffix", ["ts", "mpg", "avi"])
-def test_a_container_without_times_or_index_is_sampled_as_well_as_any(folder, suffix):
-    like, found = (
-        estimated(source(folder, 10, f"calm.{each}", 100, CALM), folder) for each in ("mkv", suffix)
-    )
-
-    assert like is not None
-    assert found is not None
-    assert found.size == pytest.approx(like.size, rel=0.1)
-
-
-@pytest.mark.media
 def test_of_a_source_that_does_not_decode_nothing_is_foretold(folder):
     path = folder / "torn.mp4"
     content = bytearray(source(folder, 10, "large.mp4").read_bytes())
@@ -171,23 +158,6 @@ def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path):
     assert whole.cpu_s == 300
     assert whole_of(job(tmp_path), [Sample([900] * WARM)]) is None
     assert whole_of(job(tmp_path), []) is None
-
-
-def test_samples_say_by_how_much_the_source_shrinks_however_they_were_chosen(tmp_path):
-    # The first tenth has ten times the bytes; each frame becomes half as large.
-    before = [500] * 600 + [50] * 5400
-    request, made = job(tmp_path, before), 600 * 250 + 5400 * 25
-    late = [sample(25, 25, (n, n + 20)) for n in (1000, 4000)]
-    early = sample(250, 250, (100, 120), by_time=0, by_bytes=1)
-
-    blind, weighed, mixed = (
-        whole_of(each, samples).size - 100_000
-        for each, samples in ((job(tmp_path), late), (request, late), (request, [*late, early]))
-    )
-
-    assert blind == pytest.approx(6000 * 25, rel=0.01)
-    assert weighed == pytest.approx(made, rel=0.01)
-    assert mixed == pytest.approx(made, rel=0.01)
 
 
 def sample_of(sizes: Sequence[int], begin: int, **parts: Any) -> Sample:
@@ -236,21 +206,6 @@ class Trials:
     def forecast(self, most: int = 99, time_s: float = 600.0) -> Estimate | None:
         made = refined(self.job, [], most, self.clock.monotonic() + time_s)
         return whole_of(self.job.request, made)
-
-
-def test_no_more_is_sampled_once_four_of_five_are_right_within_a_tenth(tmp_path, monkeypatch):
-    trials = Trials(tmp_path, monkeypatch)
-
-    whole = trials.forecast()
-
-    assert whole is not None
-    assert whole.within <= ENOUGH
-    assert whole.size - 100_000 == pytest.approx(sum(trials.after), rel=0.1)
-    assert 4 < len(trials.encoded) < 20
-    begins = [at for at, _ in trials.encoded]
-    assert min(abs(one - other) for one, other in combinations(begins, 2)) >= 1.9
-    assert min(begins) >= 0
-    assert max(begins) <= 597.9
 
 
 @pytest.mark.parametrize(("most", "time_s", "made"), [(3, 600.0, 3), (99, 4.0, 4), (99, 0.0, 1)])

@@ -5,17 +5,11 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import VideoStatus, Visibility
-from hevcq.errors import SourceDamaged, UsageError
-from hevcq.ports.catalog import Happened
-from hevcq.sql.event_log import EventLog
-from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.notify.sender import message_of
+from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import refresh, rows
 from hevcq.usecases.videos.uploads import look_after
-from support.videos import CLIP, VideoBench
-
-DAMAGED = SourceDamaged("Two packets are missing.")
+from support.videos import CLIP
 
 
 def test_a_video_is_done_when_every_profile_is(bench):
@@ -103,32 +97,3 @@ def test_deleting_a_video_cancels_its_jobs(bench):
     assert bench.job(video, "hevc").failure_class is FailureClass.CANCELLED
     bench.work()
     assert list(bench.backend.store.list("")) == []
-
-
-def reported(bench: VideoBench) -> list[Happened]:
-    """Return what the event log of the data folder has of uploaded videos."""
-    database = SqliteDatabase(bench.folder / "data" / "hevcq.db")
-    try:
-        every = EventLog(database, bench.clock).after(0, 100)
-    finally:
-        database.close()
-    return [event for event in every if event.video_id]
-
-
-def test_a_video_that_is_ready_is_reported_once(bench):
-    video = bench.upload(title="Lake")
-    bench.work("hevc")
-    look_after(bench.farm)
-    assert reported(bench) == []
-
-    bench.work("720p")
-    for _ in range(2):
-        look_after(bench.farm)
-
-    (event,) = reported(bench)
-    assert (event.name, event.source, event.video_id) == ("video.ready", "Lake", video.video_id)
-    assert event.before == len(CLIP)
-    assert event.at == bench.now(video).updated_at
-    message = message_of(event)
-    assert (message.title, message.text) == ("Video ready", "Lake.")
-    assert message.data["video"] == video.video_id
