@@ -2,9 +2,7 @@
 
 import re
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from benchmarks.fidelity import ordinary
@@ -85,10 +83,3 @@ def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_pat
 
     assert isinstance(plan, EncodePlan)
     assert (plan.extension, [s.codec for s in plan.kept]) == ("mov", ["hevc", "pcm_u8"])
-
-
-def test_make_fidelity_and_make_matrix_find_what_they_import():
-    """Outside of tests nothing but themselves puts the helpers of tests on the path."""
-    words = [sys.executable, "-c", "import benchmarks.fidelity.__main__, benchmarks.matrix"]
-
-    subprocess.run(words, cwd=Path(__file__).resolve().parents[2], check=True, timeout=60)
