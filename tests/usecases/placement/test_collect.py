@@ -314,6 +314,15 @@ def test_clock_that_runs_60_days_ahead_for_weeks_deletes_nothing_early(house):
     assert not house.kept, "30 days were lived through"
 
 
+def test_a_restart_60_days_ahead_deletes_nothing(house):
+    house.clock.restart(off_s=60 * DAY_S)
+
+    said = house.start()
+
+    assert house.kept
+    assert "has not been seen running for that long" in said
+
+
 def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(house):
     house.bench.catalog = new_catalog(house.clock)
     lived_s(house.bench.catalog, house.clock)
