@@ -28,7 +28,7 @@ from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbn
 from hevcq.ffmpeg.inputs import FfmpegTools, as_decoded, as_written, reading, require_able
 from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import whole_recording
-from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.inspect.measure import look, measure
 from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.inspect.texts import (
     cut_sample,
@@ -173,8 +173,15 @@ class FfmpegEncoder(Encoder):
 
     def probe(self, location: str, *, stop: threading.Event, quick: bool = False) -> MediaInfo:
         with self._self_testing(stop):
-            found = probe(self._tools, location, stop, quick=quick)
-            return as_written(self._help, as_decoded(self._here, found))
+            return self._seen_by_build(probe(self._tools, location, stop, quick=quick))
+
+    def look(self, location: str, *, stop: threading.Event) -> tuple[MediaInfo, Measurement | None]:
+        with self._self_testing(stop):
+            info, measured = look(self._tools, location, stop)
+            return self._seen_by_build(info), measured
+
+    def _seen_by_build(self, info: MediaInfo) -> MediaInfo:
+        return as_written(self._help, as_decoded(self._here, info))
 
     def trim_recording(
         self,
@@ -193,10 +200,16 @@ class FfmpegEncoder(Encoder):
             return measure(self._tools, location, info, stop)
 
     def preflight(
-        self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
+        self,
+        location: str,
+        info: MediaInfo,
+        profile: Profile,
+        *,
+        stop: threading.Event,
+        looked: Measurement | None = None,
     ) -> Measurement:
         with self._self_testing(stop):
-            return preflight(self._tools, location, info, profile, stop)
+            return preflight(self._tools, location, info, profile, stop, looked)
 
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
         return locate_damage(self._tools, location, stop)

@@ -205,12 +205,12 @@ def _for_a_clip(profile: Profile) -> Profile:
 def _encode_and_verify(
     encoder: Encoder, profile: Profile, clip: Path, stop: threading.Event
 ) -> None:
-    info = encoder.probe(str(clip), stop=stop)
+    info, looked = encoder.look(str(clip), stop=stop)
     decided = make_plan(profile, info)
     if not isinstance(decided, EncodePlan):
         get_logger(profile=profile.name).info("self_test_left_out", reason=decided.detail)
         return
-    measured = encoder.preflight(str(clip), info, profile, stop=stop)
+    measured = encoder.preflight(str(clip), info, profile, stop=stop, looked=looked)
     info, plan = plan_measured(make_plan, profile, (info, decided), measured)
     size = clip.stat().st_size
     request = EncodeRequest(

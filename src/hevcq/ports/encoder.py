@@ -290,6 +290,13 @@ class Encoder(ABC):
         Unavailable, or WorkerUnfit if the programs themselves fail.
         """
 
+    def look(self, location: str, *, stop: threading.Event) -> tuple[MediaInfo, Measurement | None]:
+        """Probe a file; measure it too, and decode its sound, where that takes no further program.
+
+        Raises what `probe` raises.
+        """
+        return self.probe(location, stop=stop), None
+
     @abstractmethod
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and measure each track.
@@ -299,9 +306,15 @@ class Encoder(ABC):
 
     @abstractmethod
     def preflight(
-        self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
+        self,
+        location: str,
+        info: MediaInfo,
+        profile: Profile,
+        *,
+        stop: threading.Event,
+        looked: Measurement | None = None,
     ) -> Measurement:
-        """Check the source as the profile asks, and return its measurement.
+        """Check the source as the profile asks, and return its measurement; `looked` is that of `look`.
 
         Raises SourceDamaged with the evidence if packets are missing, timestamps do not match the
         header or decoding fails, MediaRefused if an edit list hides much of it and the profile does

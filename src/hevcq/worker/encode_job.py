@@ -226,7 +226,7 @@ class EncodeJob(Job):
 
     def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
         self._report.phase(Phase.PROBE)
-        info = self._context.encoder.probe(location, stop=self._lease.stop)
+        info, looked = self._context.encoder.look(location, stop=self._lease.stop)
         plan = self._context.plan(self._profile, info)
         if isinstance(plan, Skip):
             return Skipped(reason=f"{plan.reason.value}: {plan.detail}")
@@ -247,8 +247,9 @@ class EncodeJob(Job):
             duration_s=info.duration_s,
         )
         work, used = self._trimmed(work, location, folder)
-        # No other worker has a trimmed copy, so it is not split.
-        return self._fulfil(work, used, folder, may_split=used == location)
+        # No other worker has a trimmed copy, so it is not split; nor was it looked at.
+        own = used == location
+        return self._fulfil(work, used, folder, looked if own else None, may_split=own)
 
     def _trimmed(self, work: Work, location: str, folder: Path) -> tuple[Work, str]:
         """Return the work on a recording's whole pictures only, and their file; the digest stays."""
@@ -266,14 +267,20 @@ class EncodeJob(Job):
         return work.model_copy(update={"info": info, "plan": plan}), str(trimmed.path)
 
     def _fulfil(
-        self, work: Work, location: str, folder: Path, *, may_split: bool
+        self,
+        work: Work,
+        location: str,
+        folder: Path,
+        looked: Measurement | None,
+        *,
+        may_split: bool,
     ) -> Made | Done | Skipped | Release:
         earlier = adopt(self._context, self._lease, self._task, work, self._key(work))
         if earlier is not None:
             return self._complete(*earlier)
         self._report.phase(Phase.PREFLIGHT)
         measured = self._context.encoder.preflight(
-            location, work.info, self._profile, stop=self._lease.stop
+            location, work.info, self._profile, stop=self._lease.stop, looked=looked
         )
         decided = work.info, work.plan
         info, plan = plan_measured(self._context.plan, self._profile, decided, measured)

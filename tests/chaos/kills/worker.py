@@ -85,7 +85,7 @@ class StubEncoder(FakeEncoder):
         self._folder, self._orders, self._note, self._mark = place.folder, orders, note, mark
         self.salt = f"{os.getpid()}-{orders.seed}"
 
-    def preflight(self, location, info, profile, *, stop):
+    def preflight(self, location, info, profile, *, stop, looked=None):
         if self._is(location, "poison"):
             raise SourceDamaged("It is poison.")
         return super().preflight(location, info, profile, stop=stop)

@@ -211,7 +211,7 @@ class SimEncoder:
     def trim_recording(self, location: str, info, folder, *, stop) -> None:
         """No video here is a recording."""
 
-    def preflight(self, location: str, info, profile, *, stop):
+    def preflight(self, location: str, info, profile, *, stop, looked=None):
         job = self._job(location)
         self._take(job.seconds / 50, stop)
         if job.nature is Nature.DAMAGED:

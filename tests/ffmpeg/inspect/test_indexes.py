@@ -126,8 +126,10 @@ def spoilt_sound(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sound_that_does_not_decode_is_found_before_the_encode(folder, tmp_path):
+    spoilt = spoilt_sound(folder, tmp_path)
+    assert ENCODER.look(str(spoilt), stop=threading.Event())[1] is None
     with pytest.raises(SourceDamaged):
-        preflight(spoilt_sound(folder, tmp_path))
+        preflight(spoilt)
 
 
 def test_damage_of_a_copied_sound_is_blamed_on_the_source(folder, tmp_path):

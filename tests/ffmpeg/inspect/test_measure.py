@@ -22,6 +22,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.damage import shortfall, turned_back
 from hevcq.ffmpeg.inspect.measure import (
     PacketReader,
+    look,
     measure,
     read_packets,
     track_measure,
@@ -54,6 +55,41 @@ def fed(text: str, *kinds: frozenset[int]) -> PacketReader:
     for line in text.splitlines():
         counter.line(line)
     return counter
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bbb-720p25-5s.mp4", "made-h264-1080i25-tff.mp4", "iphone-hevc-dovi-editlist-mebx.mp4",
+     "hevc-hdr10plus-phone-1080p.mp4", "made-kitchen-sink.mkv", "nasa-2video-2audio-2sub.mp4"],
+)  # fmt: skip
+def test_one_look_at_a_short_video_sees_what_several_see(name):
+    clip, stop = str(media_clip(name)), threading.Event()
+    info, measured = look(TOOLS, clip, stop)
+    assert info == probe(TOOLS, clip, stop)
+    assert measured is not None
+    with_care = measure(TOOLS, clip, info, stop)
+    assert measured == with_care.model_copy(update={"seconds": measured.seconds})
+
+
+def test_a_change_on_the_way_is_seen_at_the_first_look(tmp_path):
+    first, other, both = (tmp_path / name for name in ("first.mp4", "other.mp4", "both.mp4"))
+    for path, colours in ((first, "bt709"), (other, "smpte170m")):
+        make_clip(tmp_path, name=path.name, extra=["-colorspace", colours])
+    listing = tmp_path / "list"
+    listing.write_text(f"file {first}\nfile {other}\n")
+    joined = ["ffmpeg", "-v", "error", "-f", "concat", "-safe", "0", "-i", listing, "-c", "copy"]
+    subprocess.run([*joined, both], check=True, timeout=60)
+    info, measured = look(TOOLS, str(both), threading.Event())
+    assert measured is not None
+    assert info.streams[0].video is not None
+    assert info.streams[0].video.recoloured
+
+
+@pytest.mark.parametrize("limit", ["AT_ONCE_BYTES", "AT_ONCE_TEXT"])
+def test_a_large_video_is_not_measured_at_the_first_look(tmp_path, monkeypatch, limit):
+    clip = str(make_clip(tmp_path))
+    monkeypatch.setattr(f"hevcq.ffmpeg.probe.probe.{limit}", 1000)
+    assert look(TOOLS, clip, threading.Event()) == (probe(TOOLS, clip, threading.Event()), None)
 
 
 def test_every_packet_is_counted(tmp_path):

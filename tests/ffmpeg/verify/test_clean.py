@@ -1,6 +1,7 @@
 """Clean renditions raise no alarm, whatever the source is like."""
 
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -9,7 +10,8 @@ from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import Stopped
-from support.rendition import turned
+from hevcq.ffmpeg.process import child
+from support.rendition import request_of, turned
 
 ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G4, Gate.G8)
 SMALL = Profile(
@@ -91,6 +93,19 @@ def test_a_small_thing_that_stands_still_is_caught_although_the_mean_hides_it(tm
 
     assert (last.gate, last.outcome) == (Gate.G8, Outcome.FAILED)
     assert "frame 2 " in last.detail
+
+
+def test_a_plain_job_starts_four_programs(tmp_path, monkeypatch):
+    clip, out, stop = make_source(tmp_path, "plain.mp4"), tmp_path / "made.mp4", threading.Event()
+    started = Mock(side_effect=child.start_child)
+    monkeypatch.setattr(child, "start_child", started)
+    info, looked = ENCODER.look(str(clip), stop=stop)
+    measured = ENCODER.preflight(str(clip), info, PROFILE, stop=stop, looked=looked)
+    request = request_of(clip, out, PROFILE, info=info, measured=measured)
+    made = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
+    gates = ENCODER.verify(request.to_verify(made), on_progress=lambda _: None, stop=stop)
+    assert {gate.outcome for gate in gates} <= {Outcome.PASSED, Outcome.OFF}
+    assert started.call_count == 4
 
 
 def test_progress_is_reported_and_a_stop_is_obeyed():

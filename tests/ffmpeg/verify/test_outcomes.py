@@ -58,7 +58,7 @@ class Bench:
             max_seconds=60.0,
         )
         self.compared = ("", FACTS)
-        self.answer("probe", INFO)
+        self.answer("look", (INFO, None))
         self.answer("plan_problems", [])
         self.answer("stream_problems", [])
         self.answer("measure", MADE)

@@ -235,7 +235,13 @@ class FakeEncoder(Encoder):
         return _measured(info, self.measured_s)
 
     def preflight(
-        self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
+        self,
+        location: str,
+        info: MediaInfo,
+        profile: Profile,
+        *,
+        stop: threading.Event,
+        looked: Measurement | None = None,
     ) -> Measurement:
         self._step("preflight", stop)
         return _measured(info, self.measured_s)

@@ -36,7 +36,7 @@ class Reading(FakeEncoder):
 
     spots: tuple[Spot, ...] = ()
 
-    def preflight(self, location, info, profile, *, stop):
+    def preflight(self, location, info, profile, *, stop, looked=None):
         content = Path(location).read_bytes()
         self.calls.append(f"{profile.gates.preflight.value} {Path(location).name}")
         if b"damaged" in content:

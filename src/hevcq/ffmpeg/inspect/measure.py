@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 from zlib import crc32
 
 from hevcq.domain.media.facts import Gaps, Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
@@ -25,7 +26,7 @@ from hevcq.ffmpeg.inputs import (
     input_options,
     reading,
 )
-from hevcq.ffmpeg.probe.probe import probe_error
+from hevcq.ffmpeg.probe.probe import probe, probe_at_once, probe_error
 from hevcq.ffmpeg.process.child import stream_child
 from hevcq.ffmpeg.process.limits import ChildLimits, LineSplitter
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
@@ -55,12 +56,7 @@ def measure(
     opened, Unavailable if it sends no more data.
     """
     started = tools.clock.monotonic()
-    # Muxers cut or merge the packets of PCM, and of PGS, whose segments MKV merges.
-    repacketed = frozenset(
-        s.index for s in info.streams if s.codec.startswith(("pcm_", "hdmv_pgs_subtitle"))
-    )
-    repeating = frozenset(s.index for s in info.streams if s.codec in REPEATING)
-    reader = PacketReader(repacketed, repeating)
+    reader = _reader(info)
     show = [
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
         "-show_data_hash", "crc32", "-of", KEYED,
@@ -68,12 +64,45 @@ def measure(
     errors = read_packets(
         tools, location, show, reader.line, stop, packets_seen=lambda: reader.tracks
     )
+    return _measured(reader, info, errors, tools.clock.monotonic() - started)
+
+
+def look(
+    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool = True
+) -> tuple[MediaInfo, Measurement | None]:
+    """Probe a file (see `probe`), and measure it on the way if it is small; else return None for that.
+
+    What was measured has no errors then, and its sound was decoded. Raises what `probe` raises.
+    """
+    started = tools.clock.monotonic()
+    found = probe_at_once(tools, location, stop, midstream=midstream)
+    if found is None:
+        return probe(tools, location, stop, midstream=midstream), None
+    info, packets = found
+    reader = _reader(info)
+    for fields in packets:
+        reader.add(fields)
+    return info, _measured(reader, info, (), tools.clock.monotonic() - started)
+
+
+def _reader(info: MediaInfo) -> PacketReader:
+    # Muxers cut or merge the packets of PCM, and of PGS, whose segments MKV merges.
+    repacketed = frozenset(
+        s.index for s in info.streams if s.codec.startswith(("pcm_", "hdmv_pgs_subtitle"))
+    )
+    return PacketReader(
+        repacketed, frozenset(s.index for s in info.streams if s.codec in REPEATING)
+    )
+
+
+def _measured(
+    reader: PacketReader, info: MediaInfo, errors: tuple[str, ...], seconds: float
+) -> Measurement:
+    tracks = sorted(reader.tracks.items())
     return Measurement(
-        tracks=tuple(
-            track_measure(index, packets, info) for index, packets in sorted(reader.tracks.items())
-        ),
+        tracks=tuple(track_measure(index, packets, info) for index, packets in tracks),
         errors=errors,
-        seconds=tools.clock.monotonic() - started,
+        seconds=seconds,
     )
 
 
@@ -137,7 +166,10 @@ class PacketReader:
 
     def line(self, text: str) -> None:
         """Add a packet, the hash of the last one, or what the header says of the last one's stream."""
-        fields = dict(_FIELD.findall(text))
+        self.add(dict(_FIELD.findall(text)))
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Add the same as ffprobe's fields: numbers, or text of them."""
         if "stream_index" in fields:
             size = max(0, _ticks(fields, "size"))
             index = int(fields["stream_index"])
@@ -151,7 +183,7 @@ class PacketReader:
             self._hashed(self.tracks[self.index], fields["data_hash"])
 
     @staticmethod
-    def _packet(track: Packets, fields: dict[str, str], size: int) -> None:
+    def _packet(track: Packets, fields: Mapping[str, Any], size: int) -> None:
         pts, dts = _ticks(fields, "pts"), _ticks(fields, "dts")
         number, flags = len(track.pts), fields.get("flags", "")
         track.pts.append(pts)
@@ -177,7 +209,7 @@ class PacketReader:
             track.content = own ^ crc32(zeros, track.content) ^ crc32(zeros)
 
 
-def _ticks(fields: dict[str, str], name: str) -> int:
+def _ticks(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name, "N/A")
     return UNTIMED if value == "N/A" else int(value)
 

@@ -57,17 +57,25 @@ RAGGED = frozenset({"mpegts", "mpeg"})
 
 
 def preflight(
-    tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
+    tools: FfmpegTools,
+    location: str,
+    info: MediaInfo,
+    profile: Profile,
+    stop: threading.Event,
+    looked: Measurement | None = None,
 ) -> Measurement:
-    """Check the source as the profile asks, and return its measurement.
+    """Check the source as the profile asks, and return its measurement, which `look` may have made.
 
     Its notices say what will be left out or changed. Raises SourceDamaged with the evidence,
     MediaRefused for what cannot be encoded truly, or Unavailable if the network failed.
     """
     require_single(location, info)
-    measured = measure(tools, location, info, stop)
+    measured = looked or measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
-        _judge(tools, location, info, profile, measured, stop)
+        _judge(location, info, measured, stop)
+        maps = _to_decode(info, profile, heard=looked is not None)
+        if maps:
+            _judge_lines(location, decode_complaints(tools, location, profile, stop, maps))
     _require_shapes(tools, location, info, stop)
     notices = [
         *hidden_media(location, info, measured),
@@ -295,14 +303,7 @@ def _evened(info: MediaInfo, measured: Measurement, profile: Profile) -> Iterato
             yield found
 
 
-def _judge(
-    tools: FfmpegTools,
-    location: str,
-    info: MediaInfo,
-    profile: Profile,
-    measured: Measurement,
-    stop: threading.Event,
-) -> None:
+def _judge(location: str, info: MediaInfo, measured: Measurement, stop: threading.Event) -> None:
     _judge_lines(location, measured.errors)
     videos = sum(track.kind is StreamKind.VIDEO and track.packets > 0 for track in measured.tracks)
     complaint = (
@@ -315,13 +316,16 @@ def _judge(
         raise SourceDamaged(
             f"{display_name(location)} is damaged: {complaint}.", remedy=INTACT_COPY
         )
+
+
+def _to_decode(info: MediaInfo, profile: Profile, *, heard: bool) -> tuple[str, ...]:
+    """Return the options that map what is decoded; `heard` says that the sound was, without a complaint."""
     whole = profile.gates.preflight is Preflight.DECODE
-    maps = ("-map", "0:v?") if whole else ()
-    if whole or not RAGGED.intersection(info.format_name.split(",")):
-        sounds = (s.index for s in info.of_kind(StreamKind.AUDIO) if s.decodable)
-        maps = (*maps, *(word for index in sounds for word in ("-map", f"0:{index}")))
-    if maps:
-        _judge_lines(location, decode_complaints(tools, location, profile, stop, maps))
+    if not whole and (heard or RAGGED.intersection(info.format_name.split(","))):
+        return ()
+    sounds = (s.index for s in info.of_kind(StreamKind.AUDIO) if s.decodable)
+    maps = tuple(word for index in sounds for word in ("-map", f"0:{index}"))
+    return ("-map", "0:v?", *maps) if whole else maps
 
 
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Probe a file by its content, whatever its name, and reject what is not media with a reason.
 
-Also reads what ffprobe does not show: frames midstream, and where an MP4's index lies.
+Also reads what ffprobe does not show: frames midstream, and where an MP4's index lies. Starting a
+program costs as much as reading a short video, so one that is small is read whole by one ffprobe.
 """
 
 import json
@@ -10,6 +11,7 @@ import signal
 import stat
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hevcq.domain.media.facts import (
@@ -19,7 +21,13 @@ from hevcq.domain.media.facts import (
     StreamKind,
 )
 from hevcq.domain.planning.metadata import tracks_of
-from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
+from hevcq.errors import (
+    EncoderFailed,
+    LimitExceeded,
+    SourceGone,
+    SourceUnreadable,
+    Unavailable,
+)
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
     FAR_S,
@@ -38,7 +46,7 @@ from hevcq.ffmpeg.inputs import (
 )
 from hevcq.ffmpeg.probe.interlacing import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
-from hevcq.ffmpeg.process.child import Finished, ending, run_child
+from hevcq.ffmpeg.process.child import Finished, ending, run_child, stream_child
 from hevcq.util.text import printable
 
 PROBE_PACKETS = 24
@@ -54,6 +62,12 @@ _ENTRIES = (
     "format:format_tags:stream:stream_tags:stream_disposition:stream_side_data:"
     f"chapter:chapter_tags:program_tags:{FRAME_ENTRIES}"
 )
+_PACKETS = "packet=stream_index,pts,dts,duration,size,flags,data_hash"
+AT_ONCE_BYTES, AT_ONCE_TEXT = 16 << 20, 8 << 20
+"""Size up to which a file is read whole in the place of several looks, all its key frames decoded; and of
+what ffprobe says of it: of twenty minutes."""
+_SEEN_AT_ONCE = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+"""The containers of which that is enough: recordings begin and end raggedly, and AVI repeats pictures."""
 _NOT_LISTED = re.compile(r"^\[(\S+) @ \S+\] Format not on whitelist")
 _PLAYLISTS = frozenset(
     {"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "vobsub", "kux"}
@@ -77,9 +91,59 @@ def probe(
     """
     _check_file(location)
     info = _probed(tools, location, stop, midstream=midstream, quick=quick)
+    return _completed(tools, location, info, stop, midstream=midstream)
+
+
+def _completed(
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event, *, midstream: bool
+) -> MediaInfo:
     if midstream and any(stream.may_be_interlaced for stream in info.streams):
         info = with_fields_seen(tools, location, info, stop)
     return info if is_url(location) else _with_structure(location, info)
+
+
+def probe_at_once(
+    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool = True
+) -> tuple[MediaInfo, list[dict[str, Any]]] | None:
+    """Return what `probe` returns and all packets of a small file, read by one ffprobe.
+
+    It decodes all key frames, and all of the sound. None if the file is large, of another kind, or
+    ffprobe complained of anything: then one look after the other says more.
+    """
+    _check_file(location)
+    if is_url(location) or os.path.getsize(location) > AT_ONCE_BYTES:  # noqa: PTH202 - any bytes
+        return None
+    said = bytearray()
+
+    def keep(chunk: bytes) -> None:
+        said.extend(chunk)
+        if len(said) > AT_ONCE_TEXT:
+            raise LimitExceeded(f"{display_name(location)} has many packets for its size.")
+
+    entries = _ENTRIES.replace(":frame=", f":{_PACKETS}:frame=")
+    argv = _command(tools, location, ["-skip_frame", "nokey"], entries, writer="json=c=1")
+    limits = reading(PROBE_LIMITS, tools, location)
+    try:
+        done = stream_child(
+            argv, stop=stop, limits=limits, on_chunk=keep, deadline_s=PROBE_DEADLINE_S
+        )
+    except (EncoderFailed, LimitExceeded):
+        return None
+    if done.returncode or done.stderr:
+        return None
+    probed = _parsed(replace(done, stdout=bytes(said)), location)
+    read = probed.pop("packets_and_frames", [])
+    frames = [each for each in read if each.get("media_type") == "video"]
+    first = {frame.get("stream_index"): frame for frame in reversed(frames)}
+    probed["frames"] = list(first.values())
+    if midstream:
+        probed["midstream_frames"] = [f for f in frames if f is not first[f.get("stream_index")]]
+    info = media_info(probed)
+    videos = info.of_kind(StreamKind.VIDEO)
+    if info.format_name not in _SEEN_AT_ONCE or not {s.index for s in videos} <= first.keys():
+        return None
+    packets = [each for each in read if each["type"] == "packet"]
+    return _completed(tools, location, info, stop, midstream=midstream), packets
 
 
 def _probed(
@@ -203,13 +267,17 @@ def _ask(
     stop: threading.Event,
     entries: str = _ENTRIES,
 ) -> Finished:
-    argv = [
-        tools.ffprobe, "-v", "error", "-threads", "1", "-of", "json", "-show_entries", entries,
-        "-show_data_hash", "sha256", *extra, *input_options(location),
+    argv, limits = _command(tools, location, extra, entries), reading(PROBE_LIMITS, tools, location)
+    return run_child(argv, stop=stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
+
+
+def _command(
+    tools: FfmpegTools, location: str, extra: Sequence[str], entries: str, writer: str = "json"
+) -> list[str]:
+    return [
+        tools.ffprobe, "-v", "error", "-threads", "1", "-of", writer, "-show_entries", entries,
+        "-show_data_hash", "crc32", *extra, *input_options(location),
     ]  # fmt: skip
-    return run_child(
-        argv, stop=stop, limits=reading(PROBE_LIMITS, tools, location), deadline_s=PROBE_DEADLINE_S
-    )
 
 
 def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from hevcq.domain.planning.encode_plan import Action, StreamPlan, too_large
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import levels_late_s, planned_shape
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.inspect.measure import look, measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
-from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.limits import held_s
 from hevcq.ffmpeg.run.messages import (
     Pass,
@@ -117,6 +116,7 @@ class _Gates:
     began: float = field(init=False)
     held_before: float = field(init=False)
     output: MediaInfo = field(init=False)
+    looked: Measurement | None = field(init=False, default=None)
     made: Measurement = field(init=False)
     unlike: list[str] | None = field(init=False, default=None)
     compared: list[tuple[str, PictureFacts]] = field(init=False, default_factory=list)
@@ -130,7 +130,8 @@ class _Gates:
 
     def fresh_probe(self) -> Judged:
         """G2: probe the output and compare it with the plan."""
-        self.output = probe(self.tools, str(self.request.output), self.stop, midstream=False)
+        output = str(self.request.output)
+        self.output, self.looked = look(self.tools, output, self.stop, midstream=False)
         return _judged(plan_problems(self.request.plan, self.output))
 
     def stream_ledger(self) -> Judged:
@@ -142,7 +143,8 @@ class _Gates:
         request = self.request
         if not request.measured.tracks:
             return Outcome.UNKNOWN, "the times of the source were not measured"
-        self.made = measure(self.tools, str(request.output), self.output, self.stop)
+        output = str(request.output)
+        self.made = self.looked or measure(self.tools, output, self.output, self.stop)
         problems = time_problems(
             TimingInputs(
                 plan=request.plan,
