@@ -7,7 +7,6 @@ SVT-AV1 and VP9 and as many damages; docs/reliability/damage.md has the figures 
 
 import math
 from collections import deque
-from heapq import nlargest
 from operator import mul, sub
 
 from hevcq.ffmpeg.command.thumbnails import (
@@ -105,19 +104,20 @@ class CellComparison:
     def _cells(self, source: bytes, made: bytes, place: int, scale: float) -> str:
         luma = list(map(sub, made[_LUMA:_BLUE], source[_LUMA:_BLUE]))
         chroma = list(map(sub, made[_BLUE:_EVEN], source[_BLUE:_EVEN]))
-        far = list(map(abs, luma))
+        worst, tint = largest(luma), largest(chroma)
         # Not of the first pictures: see FIRST.
-        self._far.append(sum(map(FAR.__lt__, far)) if self._frames > FRAMES else 0)
-        worst, tint = max(far), max(map(abs, chroma))
+        some_far = worst > FAR and self._frames > FRAMES
+        self._far.append(sum(map(FAR.__lt__, map(abs, luma))) if some_far else 0)
         if worst > scale * MAX_LUMA + self._slack:
-            cell = far.index(worst)
+            cell = list(map(abs, luma)).index(worst)
             return f"a small area {_where(place, cell, BLOCK_ROWS)} is off by {worst} of 255"
         if tint > scale * MAX_CHROMA + self._slack:
             cell = list(map(abs, chroma)).index(tint) % CHROMA_CELLS
             where = _where(place, cell, CHROMA_ROWS)
             return f"the colour of a small area {where} is off by {tint} of 255"
-        size, cell = _worst_line(luma)
-        if size > scale * MAX_LINE + self._slack * LINE_NOISE:
+        most = scale * MAX_LINE + self._slack * LINE_NOISE
+        size, cell = _worst_line(luma) if worst > most else (0.0, 0)
+        if size > most:
             where = _where(place, cell, BLOCK_ROWS)
             return f"a line of small areas {where} is off by {size:.1f} of 255"
         if self._judges_detail and sum(self._far) > self._most_far:
@@ -126,7 +126,7 @@ class CellComparison:
 
     def _detail_problem(self, source: bytes, made: bytes) -> str:
         detail, left = source[3 * CELLS : _LUMA], made[3 * CELLS : _LUMA]
-        places = nlargest(TOP_CELLS, range(CELLS), detail.__getitem__)
+        places = sorted(range(CELLS), key=detail.__getitem__, reverse=True)[:TOP_CELLS]
         there, here = sum(detail[cell] for cell in places), sum(left[cell] for cell in places)
         self.source_detail += there
         self.kept_detail += here
@@ -140,12 +140,17 @@ class CellComparison:
         return f"only {here / there:.0%} of the source's sharp detail is left: it is blurred"
 
     def _lines(self, source: bytes, made: bytes) -> str:
-        even, odd = source[_EVEN:_ODD], source[_ODD:]
-        step = list(map(sub, odd, even))
-        self._energy += 2 * sum(map(mul, step, step))
-        self._swapped += sum(map(mul, map(sub, made[_EVEN:_ODD], even), step))
-        self._swapped -= sum(map(mul, map(sub, made[_ODD:], odd), step))
+        step = list(map(sub, source[_ODD:], source[_EVEN:_ODD]))
+        energy = sum(map(mul, step, step))
+        self._energy += 2 * energy
+        self._swapped += energy - sum(map(mul, map(sub, made[_ODD:], made[_EVEN:_ODD]), step))
         return self.close() if self._frames % SEGMENT_FRAMES == 0 else ""
+
+
+def largest(values: list[int]) -> int:
+    """Return the size of the largest value; in half the time that the size of each takes."""
+    high, low = max(values), min(values)
+    return max(high, -low)
 
 
 def _worst_line(luma: list[int]) -> tuple[float, int]:

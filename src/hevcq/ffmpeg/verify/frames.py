@@ -21,6 +21,7 @@ from hevcq.ffmpeg.verify.cells import (
     TEXT_DETAIL,
     TOP_CELLS,
     CellComparison,
+    largest,
 )
 
 COLOURS = 3 * CELLS
@@ -138,7 +139,7 @@ class FrameComparison:
         self._frames = 0
         self._problem = ""
         self._ahead = b""
-        self._step: list[int] = []
+        self._step: tuple[Plane, int] = [], 0
         self._segment = _Segment()
         self._cells = CellComparison(pixels, judges_detail=judges_detail)
         self._total, self._worst = 0.0, 0.0
@@ -240,7 +241,7 @@ class FrameComparison:
         luma = off[:CELLS]
         squares = sum(map(mul, luma, luma))
         rms = math.sqrt(squares / CELLS)
-        cell = max(map(abs, off))
+        cell = largest(off)
         self._worst = max(self._worst, rms)
         if rms <= MAX_RMS_UNLIKE + self._slack and cell <= MAX_CELL:
             return
@@ -260,17 +261,18 @@ class FrameComparison:
 
     def _judge_place(self, source: bytes, off: Plane) -> None:
         """Look whether the frame is rather the one before or after its own."""
-        back = [-value for value in self._step]
-        self._step = []
+        behind, self._step = self._step, ([], 0)
         if len(self._ahead) == RECORD_BYTES:
-            self._step = list(map(sub, self._ahead[:COLOURS], source[:COLOURS]))
+            ahead = list(map(sub, self._ahead[:COLOURS], source[:COLOURS]))
+            self._step = ahead, sum(map(mul, ahead, ahead))
         noise = sum(map(mul, off, off))
         enough = MISPLACED_OVER_NOISE + COARSE * self._slack
-        for direction, step in ((-1, back), (1, self._step)):
-            energy = sum(map(mul, step, step)) if step else 0
+        for direction, (step, energy) in ((-1, behind), (1, self._step)):
             if energy < MIN_MOTION * MIN_MOTION * COLOURS:
                 continue
-            share = sum(map(mul, off, step)) / energy
+            if 1.01 * noise < RUN_SHARE * RUN_SHARE * energy:
+                continue  # too little is off to reach as far as that (Cauchy and Schwarz)
+            share = direction * sum(map(mul, off, step)) / energy
             if share < RUN_SHARE:
                 continue
             rest = max(0.01 * COLOURS, noise - share * share * energy)
