@@ -66,8 +66,7 @@ _PACKETS = "packet=stream_index,pts,dts,duration,size,flags,data_hash"
 AT_ONCE_BYTES, AT_ONCE_TEXT = 16 << 20, 8 << 20
 """Size up to which a file is read whole in the place of several looks, all its key frames decoded; and of
 what ffprobe says of it: of twenty minutes."""
-_SEEN_AT_ONCE = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-"""The containers of which that is enough: recordings begin and end raggedly, and AVI repeats pictures."""
+_KEYS_ONLY = ("-skip_frame", "nokey")
 _NOT_LISTED = re.compile(r"^\[(\S+) @ \S+\] Format not on whitelist")
 _PLAYLISTS = frozenset(
     {"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "vobsub", "kux"}
@@ -89,8 +88,9 @@ def probe(
     Raises SourceUnreadable if it is not media or has nothing readable, SourceGone if it does not
     exist, Unavailable if a URL does not answer; their messages name the file.
     """
-    _check_file(location)
-    info = _probed(tools, location, stop, midstream=midstream, quick=quick)
+    keys_only = _begins_with_keys(_head(location))
+    first = [*(_KEYS_ONLY if keys_only else ()), "-read_intervals", f"%+#{PROBE_PACKETS}"]
+    info = _probed(tools, location, stop, first, midstream=midstream, quick=quick)
     return _completed(tools, location, info, stop, midstream=midstream)
 
 
@@ -110,8 +110,8 @@ def probe_at_once(
     It decodes all key frames, and all of the sound. None if the file is large, of another kind, or
     ffprobe complained of anything: then one look after the other says more.
     """
-    _check_file(location)
-    if is_url(location) or os.path.getsize(location) > AT_ONCE_BYTES:  # noqa: PTH202 - any bytes
+    whole = _begins_with_keys(_head(location))
+    if not whole or os.path.getsize(location) > AT_ONCE_BYTES:  # noqa: PTH202 - any bytes
         return None
     said = bytearray()
 
@@ -121,7 +121,7 @@ def probe_at_once(
             raise LimitExceeded(f"{display_name(location)} has many packets for its size.")
 
     entries = _ENTRIES.replace(":frame=", f":{_PACKETS}:frame=")
-    argv = _command(tools, location, ["-skip_frame", "nokey"], entries, writer="json=c=1")
+    argv = _command(tools, location, _KEYS_ONLY, entries, writer="json=c=1")
     limits = reading(PROBE_LIMITS, tools, location)
     try:
         done = stream_child(
@@ -140,17 +140,22 @@ def probe_at_once(
         probed["midstream_frames"] = [f for f in frames if f is not first[f.get("stream_index")]]
     info = media_info(probed)
     videos = info.of_kind(StreamKind.VIDEO)
-    if info.format_name not in _SEEN_AT_ONCE or not {s.index for s in videos} <= first.keys():
+    if not {s.index for s in videos} <= first.keys():
         return None
     packets = [each for each in read if each["type"] == "packet"]
     return _completed(tools, location, info, stop, midstream=midstream), packets
 
 
 def _probed(
-    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool, quick: bool
+    tools: FfmpegTools,
+    location: str,
+    stop: threading.Event,
+    first: Sequence[str],
+    *,
+    midstream: bool,
+    quick: bool,
 ) -> MediaInfo:
-    first = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
-    probed = _parsed(first, location)
+    probed = _parsed(_ask(tools, location, first, stop), location)
     info = media_info(probed)
     if info.format_name in RECORDINGS and any(map(info.unsent, info.of_kind(StreamKind.AUDIO))):
         further = [*looking_far(FAR_S), "-read_intervals", f"%+#{PROBE_PACKETS}"]
@@ -231,15 +236,29 @@ def _with_words(track: Stream, words: dict[str, str]) -> Stream:
     return track.model_copy(update=own)
 
 
-def _check_file(location: str) -> None:
-    """Reject what can be rejected without reading; a device or pipe could block a reader for ever."""
+def _begins_with_keys(head: bytes) -> bool:
+    """Whether it is an MP4, MOV or Matroska by its first bytes: these begin with a key frame.
+
+    A key frame says what the pictures after it are like; recordings begin anywhere.
+    """
+    return head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3"
+
+
+def _head(location: str) -> bytes:
+    """Return the first bytes of a file, none of a URL; reject what is no file, or empty.
+
+    A device or pipe could block a reader for ever.
+    """
     if is_url(location):
-        return
+        return b""
     name = display_name(location)
     try:
         found = os.stat(location)  # noqa: PTH116 - any bytes a name can hold
+        head = b""
         if stat.S_ISREG(found.st_mode):
-            os.close(os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb") as file:
+                head = file.read(12)
     except FileNotFoundError as error:
         raise SourceGone(f"{name} is not there.") from error
     except PermissionError as error:
@@ -254,6 +273,7 @@ def _check_file(location: str) -> None:
         raise SourceUnreadable(f"{name} is a device, pipe or socket, not a file.")
     if found.st_size == 0:
         raise SourceUnreadable(f"{name} is empty.")
+    return head
 
 
 def _why(error: Exception) -> str:
@@ -391,8 +411,7 @@ def midstream_frames(
     start, share = max(0.0, info.start_s or 0.0), length / PLACES
     places = [f"{start + (place + 0.5) * share:.3f}" for place in range(PLACES)]
     intervals = ",".join(f"{place}%+#{packets}" for place in places)
-    words = ["-skip_frame", "nokey", "-select_streams", str(video.index)]
-    words += ["-read_intervals", intervals]
+    words = [*_KEYS_ONLY, "-select_streams", str(video.index), "-read_intervals", intervals]
     probed_child = _ask(tools, location, words, stop, FRAME_ENTRIES)
     if is_url(location) and any(line.startswith(NETWORK) for line in probed_child.stderr):
         raise Unavailable(
