@@ -49,8 +49,16 @@ def changed(file: Path, text: str, key: str, before: Table | None, after: Table 
     None is a table that is not there. `key` is one of LISTS (`[[key]]`), else a section (`[key]`).
     Raises Conflict if there is no table like `before`, ConfigError if it cannot be changed here.
     """
-    raw = parsed(file, text)
-    wanted, at, listed = _wanted(raw, key, before, after)
+    raw, listed = parsed(file, text), key in LISTS
+    there, known = raw.get(key), before if listed else before or {}
+    tables = (there if isinstance(there, list) else []) if listed else [there or {}]
+    if known is not None and known not in tables:
+        raise Conflict(CHANGED, remedy=LOOK_AGAIN)
+    at = len(tables) if known is None else tables.index(known)
+    left = [*tables[:at], *([] if after is None else [after]), *tables[at + 1 :]]
+    wanted = {name: value for name, value in raw.items() if name != key}
+    if left:
+        wanted[key] = left if listed else left[0]
     lines = text.splitlines(keepends=True)
     spans = _spans(lines, key, listed=listed)
     if before is None or (not listed and key not in raw):
@@ -72,26 +80,6 @@ def _says(text: str, wanted: Table) -> bool:
         return tomllib.loads(text) == wanted
     except tomllib.TOMLDecodeError:
         return False
-
-
-def _wanted(
-    raw: Table, key: str, before: Table | None, after: Table | None
-) -> tuple[Table, int, bool]:
-    """Return what the settings shall say, the number of the table, and whether it is one of a list."""
-    there, rest = raw.get(key), {name: value for name, value in raw.items() if name != key}
-    listed = key in LISTS
-    if not listed:
-        if (there or {}) != (before or {}):
-            raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-        return (rest if after is None else {**raw, key: after}), 0, False
-    items = there if isinstance(there, list) else []
-    if before is None:
-        return {**raw, key: [*items, after]}, len(items), True
-    if before not in items:
-        raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-    at = items.index(before)
-    left = [*items[:at], *([] if after is None else [after]), *items[at + 1 :]]
-    return ({**rest, key: left} if left else rest), at, True
 
 
 def _spans(lines: list[str], key: str, *, listed: bool) -> list[tuple[int, int]]:
