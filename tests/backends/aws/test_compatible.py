@@ -66,7 +66,7 @@ def test_the_mark_of_another_farm_stays(bucket):
     bucket.write("ours")
 
     assert bucket.read() == "theirs"
-    assert bucket.objects.stat(MARK) is not None
+    assert bucket.stat(MARK) is not None
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket, tmp_path):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import random
 import re
+import secrets
 import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
@@ -37,7 +38,7 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.backend import Backend
-from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.ports.store import Input, Store, StoredObject, Transferred
 from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import Clock
@@ -90,7 +91,8 @@ def open_aws(
     used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
-    ledger = _ledger(used, aws, clock, tuple(profiles))
+    tokens = partial(secrets.token_hex, 16)
+    ledger = DynamoLedger(used.dynamodb, aws.table, clock, tokens, tuple(profiles))
     notes = settings.data_dir / "uploads"
     store = S3Store(used.s3, buckets, clock, notes, tag_done=aws.tag_done, control=used.control)
 
@@ -229,13 +231,6 @@ def _queues(
     return _Queues(found)
 
 
-def _ledger(
-    clients: Clients, aws: AwsSettings, clock: Clock, profiles: tuple[str, ...]
-) -> DynamoLedger:
-    db, table, bucket = clients.dynamodb, aws.table, aws.input_bucket
-    return DynamoLedger(db, table, clock, lambda: uuid.uuid4().hex, profiles, bucket=bucket)
-
-
 def _check(
     clients: Clients,
     aws: AwsSettings,
@@ -273,8 +268,13 @@ OTHER = {"IfMatch": '"00000000000000000000000000000000"'}
 UNKNOWN = {"NotImplemented": (UsageError, "the server has no such condition")}
 
 
-class CompatibleStore:
-    """A bucket on an S3-compatible server: its store, its uploads and the mark of its database."""
+class CompatibleStore(S3Store):
+    """A bucket on an S3-compatible server: its renditions and uploads, and the mark of its database.
+
+    It links sources from the library that it is put `beside`; others are uploads in the bucket.
+    """
+
+    _library: Store
 
     def __init__(self, settings: Settings, clock: Clock, clients: Clients | None = None) -> None:
         s3 = settings.s3
@@ -285,23 +285,56 @@ class CompatibleStore:
         self.bucket, self.where = s3.bucket, f"the bucket {s3.bucket} of {s3.endpoint_url}"
         buckets, client = Buckets(s3.bucket, s3.bucket), self._clients.s3
         notes = settings.data_dir / "uploads"
-        self.objects: Store = S3Store(client, buckets, clock, notes, control=self._clients.control)
+        super().__init__(client, buckets, clock, notes, control=self._clients.control)
         self.video_files = S3VideoFiles(client, buckets, clock)
 
     def close(self) -> None:
         self._clients.close()
 
     def beside(self, library: Store) -> Store:
-        """Return a store whose sources are linked from `library`, and whose renditions are in the bucket."""
-        return BesideStore(library, self.objects)
+        """Link sources from `library` from now on; return this store."""
+        self._library = library
+        return self
+
+    def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
+        return self._library.accept(path, key, moved=moved, stop=stop)
+
+    def follow(self, source: Source, path: Path) -> None:
+        self._library.follow(source, path)
+
+    def check(self, source: Source) -> None:
+        linked = source.bucket == LIBRARY_BUCKET
+        (self._library.check if linked else super().check)(source)
+
+    @contextmanager
+    def fetch(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> Iterator[Input]:
+        fetch = self._library.fetch if source.bucket == LIBRARY_BUCKET else super().fetch
+        with fetch(source, scratch, moved=moved, stop=stop) as found:
+            yield found
+
+    @contextmanager
+    def stream(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> Iterator[Input]:
+        stream = self._library.stream if source.bucket == LIBRARY_BUCKET else super().stream
+        with stream(source, scratch, moved=moved, stop=stop) as found:
+            yield found
+
+    def sources(self, prefix: str) -> Iterator[Source]:  # noqa: ARG002 - nobody puts any here
+        return iter(())
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        return (found for found in super().list(prefix) if found.key != MARK)
 
     def read(self) -> str:
         """Return the mark, "" if there is none. Raises ConfigError if there is no such bucket."""
         with translate_errors(f"find {self.where}", MISSING):
             self._clients.s3.head_bucket(Bucket=self.bucket)
-        if self.objects.stat(MARK) is None:
+        if self.stat(MARK) is None:
             return ""
-        with self.objects.open(MARK) as file:
+        with self.open(MARK) as file:
             return file.read().decode("utf-8", "replace")
 
     def write(self, mark: str) -> None:
@@ -316,7 +349,7 @@ class CompatibleStore:
 
         Each request has to be refused; one that is not writes the bytes that are there already.
         """
-        with self.objects.open(MARK) as file:
+        with self.open(MARK) as file:
             content = file.read()
         ignored = [
             name for name, call in self._conditions(content) if not self._refuses(name, call)
@@ -366,61 +399,3 @@ class CompatibleStore:
         finally:
             with suppress(ClientError):  # joined after all, or gone with the refusal
                 s3.abort_multipart_upload(**place, UploadId=begun)
-
-
-class BesideStore(Store):
-    """Sources linked from a library, or uploaded to a bucket; every rendition in the bucket."""
-
-    def __init__(self, library: Store, bucket: Store) -> None:
-        self._library, self._bucket = library, bucket
-
-    def _of(self, source: Source) -> Store:
-        return self._library if source.bucket == LIBRARY_BUCKET else self._bucket
-
-    def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        return self._library.accept(path, key, moved=moved, stop=stop)
-
-    def follow(self, source: Source, path: Path) -> None:
-        self._of(source).follow(source, path)
-
-    def check(self, source: Source) -> None:
-        self._of(source).check(source)
-
-    def fetch(
-        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
-    ) -> AbstractContextManager[Input]:
-        return self._of(source).fetch(source, scratch, moved=moved, stop=stop)
-
-    def stream(
-        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
-    ) -> AbstractContextManager[Input]:
-        return self._of(source).stream(source, scratch, moved=moved, stop=stop)
-
-    def open(self, key: str) -> BinaryIO:
-        return self._bucket.open(key)
-
-    def stream_published(
-        self, key: str, scratch: Path, *, stop: threading.Event
-    ) -> AbstractContextManager[Input]:
-        return self._bucket.stream_published(key, scratch, stop=stop)
-
-    def publish(self, publication: Publication) -> StoredObject:
-        return self._bucket.publish(publication)
-
-    def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
-        return self._bucket.put(key, content, metadata=metadata)
-
-    def stat(self, key: str) -> StoredObject | None:
-        return self._bucket.stat(key)
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        return (found for found in self._bucket.list(prefix) if found.key != MARK)
-
-    def delete(self, key: str) -> bool:
-        return self._bucket.delete(key)
-
-    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
-        return self._bucket.collect(key, target, moved=moved, stop=stop)
-
-    def free_bytes(self) -> int | None:
-        return None
