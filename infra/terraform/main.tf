@@ -100,11 +100,10 @@ module "ledger" {
   deletion_protection = !var.force_destroy
   tags                = local.tags
 
-  attributes = { pk = "S", shard = "S", moved_at = "N", source_key = "S", bucket = "S" }
+  attributes = { pk = "S", state = "S", moved_at = "N", source_key = "S" }
   indexes = {
-    by_shard  = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
+    by_state  = { hash = "state", range = "moved_at", with = ["profile", "source_key"] }
     by_source = { hash = "source_key" }
-    by_folder = { hash = "bucket", range = "source_key" }
   }
 }
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.clients import code_of, translate_errors
 from hevcq.backends.aws.dynamodb.schema import (
-    BY_FOLDER,
-    BY_SHARD,
     BY_SOURCE,
+    BY_STATE,
     Item,
     attributes_of,
     job_pk,
@@ -19,8 +18,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     number,
     profile_in,
     record_of,
-    shards_of,
-    state_in,
     string,
     text,
 )
@@ -38,11 +35,6 @@ FAR_S = 1e12
 PAGE = 100
 """The limit of DynamoDB's BatchGetItem, in items."""
 UNPROCESSED_ROUNDS = 8
-MANY = 10_000
-"""Jobs of a folder that are sorted in memory (about 40 MB). More are found by reading the whole index by time,
-4,000 entries a request: that is little beside reading these jobs themselves, 100 a request."""
-
-
 MAX_KNOWN = 10_000
 """Jobs whose key is kept: a worker has a few at a time, a listing passes over many."""
 DECIDE_TRIES = 10
@@ -127,8 +119,8 @@ class JobTable:
     Each write carries a unique token. When an answer is lost, botocore repeats the write and the
     condition fails, because the first one took effect: the token in the item tells this apart from
     a real conflict. Listings query the indexes, which lag, and then read the jobs themselves: a job
-    that moved in between is left out of the state it has left. `bucket` is that of all sources. Every
-    method may raise ConfigError and Unavailable.
+    that moved in between is left out of the state it has left. Every method may raise ConfigError and
+    Unavailable.
     """
 
     def __init__(
@@ -138,11 +130,8 @@ class JobTable:
         clock: Clock,
         tokens: Callable[[], str],
         profiles: Sequence[str],
-        *,
-        bucket: str,
     ) -> None:
         self.db, self.name, self.clock, self._tokens = client, table, clock, tokens
-        self._bucket = bucket
         self._profiles, self._known = tuple(profiles), dict[str, str]()
 
     def get(self, job_id: str, profile: str = "") -> JobRecord | None:
@@ -233,47 +222,19 @@ class JobTable:
         return read_item(self.db, self.name, pk, f"read the ledger {self.name}")
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        if wanted.source_key is None:
-            entries = self._in_folders(wanted)
-        else:
+        if wanted.source_key is not None:
             entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
-        if entries is not None:
             records = sorted(self.read(entries), key=lambda r: (-r.updated_at, r.job_id))
             yield from (record for record in records if wanted.matches(record))
             return
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
             # A job that moves while the states are queried one by one may appear in two of them.
-            seen_in = {(string(entry, "pk").rpartition("#")[2], state_in(entry)) for entry in page}
+            seen_in = {(string(e, "pk").rpartition("#")[2], string(e, "state")) for e in page}
             for record in self.read(page):
                 there = (record.job_id, record.state.value) in seen_in
                 if there and wanted.matches(record):
                     yield record
-
-    def _in_folders(self, wanted: JobFilter) -> list[Item] | None:
-        """Return the entries of the wanted folders, in no order of time.
-
-        Returns None where the jobs are to be found by time: no folder or a page is asked for, or the
-        folders hold more than MANY jobs.
-        """
-        if not wanted.key_prefixes or "" in wanted.key_prefixes or wanted.before is not None:
-            return None
-        entries = chain.from_iterable(self._below(prefix) for prefix in wanted.key_prefixes)
-        found = list(islice(entries, MANY + 1))
-        return found if len(found) <= MANY else None
-
-    def _below(self, prefix: str) -> Iterator[Item]:
-        return pages(
-            self.db,
-            {
-                "TableName": self.name,
-                "IndexName": BY_FOLDER,
-                "KeyConditionExpression": "#b = :b AND begins_with(#k, :k)",
-                "ExpressionAttributeNames": {"#b": "bucket", "#k": "source_key"},
-                "ExpressionAttributeValues": {":b": text(self._bucket), ":k": text(prefix)},
-            },
-            f"list the jobs in {self.name}",
-        )
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
         """Merge the entries of all states, newest first; each partition is already in that order."""
@@ -294,9 +255,7 @@ class JobTable:
         )
 
     def partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
-        return [
-            self._pages(BY_SHARD, "shard", shard, span) for s in states for shard in shards_of(s)
-        ]
+        return [self._pages(BY_STATE, "state", state.value, span) for state in states]
 
     def _pages(self, index: str, name: str, value: str, span: Span) -> Iterator[Item]:
         asked: dict[str, Any] = {

@@ -1,10 +1,10 @@
 """The ledger port over one DynamoDB table, by conditional writes alone.
 
 Write units of a job whose item is at most 1 KiB (a job with a long key takes 2 instead of 1):
-registration 4 (table and three indexes) and each transition 3 (the table, and the old and new entry
-of `by_shard`), and the digest of its certificate 1, so 11 for a job that succeeds at once. A running
+registration 3 (table and two indexes) and each transition 3 (the table, and the old and new entry
+of `by_state`), and the digest of its certificate 1, so 10 for a job that succeeds at once. A running
 job adds 1 for each heartbeat and at most 1 every PROGRESS_EVERY_S seconds: an hour's encode with a
-60 s heartbeat costs 11 + 60 + 120. A claim reads one item. There are no transactions, because each job
+60 s heartbeat costs 10 + 60 + 120. A claim reads one item. There are no transactions, because each job
 is one item. A subjob is one item as well and in no index, so its transitions cost 1 unit each. The
 subjobs of an earlier split are left to expire, because nothing refers to them any more.
 """
@@ -82,12 +82,10 @@ class DynamoLedger(Ledger):
         clock: Clock,
         tokens: Callable[[], str],
         profiles: Sequence[str] = (),
-        *,
-        bucket: str,
     ) -> None:
-        """`profiles` are those whose jobs are looked for by their id alone; `bucket` has all sources."""
+        """`profiles` are those whose jobs are looked for by their id alone."""
         self.clock = clock
-        self._jobs = JobTable(client, table, clock, tokens, profiles, bucket=bucket)
+        self._jobs = JobTable(client, table, clock, tokens, profiles)
 
     def check(self) -> None:
         self._jobs.item("check")

@@ -2,24 +2,17 @@
 
 One table, keyed by `pk`: `<profile>#job#<job id>` for jobs, `<profile>#part#<part id>` for the subjobs of
 a split job, `<profile>#same#<sha256>#<revision>` for sources not worth encoding. IAM holds the writes of
-a profile's workers to keys that begin with the profile's name (`dynamodb:LeadingKeys`). Three indexes:
-`by_shard` (state and shard, then the time of the last transition, with the profile and the source's key),
-`by_source` (the source's key) and `by_folder` (the bucket, then the source's key). Nothing in them
-changes between transitions, so a heartbeat or a record of progress is one write. A subjob lacks the
-indexed attributes, so it appears in no listing and no count.
+a profile's workers to keys that begin with the profile's name (`dynamodb:LeadingKeys`). Two indexes:
+`by_state` (the state, then the time of the last transition, with the profile and the source's key) and
+`by_source` (the source's key). Nothing in them changes between transitions, so a heartbeat or a record
+of progress is one write. A subjob lacks the indexed attributes, so it appears in no listing and no count.
 
-A partition of an index takes 1,000 writes a second, and one whose entries come in the order of time
-is not split under load
-(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html). So
-each state has SHARDS partitions.
-
-`by_folder` has no shards: it is written once a job, not at transitions, and its entries come in the
-order of paths, not of time, so DynamoDB may split it under load.
+A partition of an index takes 1,000 writes a second: as many jobs may move to one state
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html).
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,29 +22,28 @@ from hevcq.ports.ledger import kept_fields, kept_record
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-BY_SHARD = "by_shard"
-SHARDS = 4
-"""Partitions of each state. More cost each listing more queries; fewer are never possible again."""
+BY_STATE = "by_state"
 BY_SOURCE = "by_source"
-BY_FOLDER = "by_folder"
 TTL = "expires_at"
 LETTER = "letter"
 """Set on a dead job whose dead letter was sent."""
 UNSENT = "unsent"
 """Set on a job that was registered but whose message has not been sent yet."""
+
+# Retention: DynamoDB removes an item some time after TTL.
 RECORD_KEPT_S = 180 * 86_400
 """Seconds that the record of an ended job is kept: half a year, messages live at most 14 days."""
 PART_KEPT_S = 30 * 86_400
 """Seconds that a subjob's record is kept, longer than any message for it (at most 14 days)."""
 REMEMBERED_KEPT_S = 2 * 365 * 86_400
+"""Seconds that a source is known as not worth encoding."""
 
 Item = Mapping[str, "AttributeValueTypeDef"]
 
 
 INDEXES = {
-    BY_SHARD: (["shard", "moved_at"], ["profile", "source_key"]),
+    BY_STATE: (["state", "moved_at"], ["profile", "source_key"]),
     BY_SOURCE: (["source_key"], []),
-    BY_FOLDER: (["bucket", "source_key"], []),
 }
 """Keys and projected attributes of each index, as Terraform makes them."""
 NUMBERS = frozenset({"moved_at"})
@@ -79,18 +71,6 @@ def source_key(job_id: str) -> str:
     return "part_source_key" if is_subjob(job_id) else "source_key"
 
 
-def shard_of(job_id: str, state: JobState) -> str:
-    return f"{state.value}#{zlib.crc32(job_id.encode()) % SHARDS}"
-
-
-def shards_of(state: JobState) -> list[str]:
-    return [f"{state.value}#{number}" for number in range(SHARDS)]
-
-
-def state_in(entry: Item) -> str:
-    return string(entry, "shard").partition("#")[0]
-
-
 def moved_in(entry: Item) -> float:
     return float_of(entry, "moved_at") or 0.0
 
@@ -116,7 +96,7 @@ def attributes_of(
 ) -> dict[str, AttributeValueTypeDef | None]:
     """Return the attributes that hold these fields of a record, None for those that go.
 
-    With the state go the shard, the end of the item's time, and what held until then.
+    With the state go the end of the item's time, and what held until then.
     """
     names = {"updated_at": moved_at(job_id), "key": source_key(job_id)}
     found = {
@@ -128,8 +108,7 @@ def attributes_of(
     if is_subjob(job_id):
         ends = {TTL: number(now + PART_KEPT_S)} if state in SETTLED else {}
         return {**found, **ends}
-    kept = number(now + RECORD_KEPT_S) if state in SETTLED else None
-    found |= {"shard": text(shard_of(job_id, state)), TTL: kept}
+    found[TTL] = number(now + RECORD_KEPT_S) if state in SETTLED else None
     gone = {JobState.RUNNING: UNSENT, JobState.QUEUED: LETTER}.get(state)
     return {gone: None, **found} if gone else found
 
