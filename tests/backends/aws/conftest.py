@@ -33,7 +33,7 @@ def queue(farm):
 def ledger(farm):
     """The ledger over a client that a test can watch and break."""
     found = farm.backend.ledger
-    found._jobs.db = Breaking(farm.clients.dynamodb)
+    found.db = Breaking(farm.clients.dynamodb)
     return found
 
 

@@ -53,7 +53,7 @@ def sent_again(real, **asked):
 
 def test_a_transition_whose_answer_was_lost_counts_as_made(ledger):
     claim(ledger)
-    ledger._jobs.db.plan["update_item"] = [sent_again]
+    ledger.db.plan["update_item"] = [sent_again]
 
     ledger.complete(JOB, 1, REF, cpu_s=2.5)
 
@@ -63,7 +63,7 @@ def test_a_transition_whose_answer_was_lost_counts_as_made(ledger):
 
 def test_a_failure_whose_answer_was_lost_is_counted_once(ledger):
     claim(ledger)
-    ledger._jobs.db.plan["update_item"] = [sent_again]
+    ledger.db.plan["update_item"] = [sent_again]
 
     ledger.fail(JOB, 1, "why", FailureClass.ENCODER)
 
@@ -71,7 +71,7 @@ def test_a_failure_whose_answer_was_lost_is_counted_once(ledger):
 
 
 def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger):
-    ledger._jobs.db.plan["update_item"] = [sent_again]
+    ledger.db.plan["update_item"] = [sent_again]
 
     granted = claim(ledger)
 
@@ -86,7 +86,7 @@ def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, writ
         assert claim(ledger, "quicker") == Granted(1, 0, 0)
         return real(**asked)
 
-    ledger._jobs.db.plan[write] = [overtaken]
+    ledger.db.plan[write] = [overtaken]
 
     assert claim(ledger).lease_until == farm.clock.now() + 60
 
@@ -99,7 +99,7 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger):
         ledger.renew(JOB, 1, lease_s=60)
         return real(**asked)
 
-    ledger._jobs.db.plan["update_item"] = [renewed]
+    ledger.db.plan["update_item"] = [renewed]
 
     assert claim(ledger, "second").state is JobState.RUNNING
 
@@ -125,11 +125,11 @@ def test_a_listing_goes_through_pages_of_the_index_and_of_the_items(farm, ledger
     def few(real, **asked):
         return real(**asked, Limit=40)
 
-    ledger._jobs.db.plan["query"] = [few] * 50
+    ledger.db.plan["query"] = [few] * 50
     listed = [record.source.key for record in ledger.jobs(JobFilter())]
 
     assert listed == [source.key for source in reversed(sources)]
-    assert ledger._jobs.db.count("batch_get_item") == 2
+    assert ledger.db.count("batch_get_item") == 2
     assert ledger.counts() == {("hevc", JobState.QUEUED): 130}
 
 
@@ -143,7 +143,7 @@ def test_items_that_dynamodb_puts_off_are_asked_for_again(ledger):
         answer["UnprocessedKeys"] = {"hevcq": {"Keys": keys[1:], "ConsistentRead": True}}
         return answer
 
-    ledger._jobs.db.plan["batch_get_item"] = [half]
+    ledger.db.plan["batch_get_item"] = [half]
 
     assert len(list(ledger.jobs(JobFilter()))) == 3
 
@@ -154,7 +154,7 @@ def test_items_that_are_put_off_for_ever_are_an_error_not_missing(ledger):
     def never(_real, *, RequestItems):
         return {"Responses": {}, "UnprocessedKeys": RequestItems}
 
-    ledger._jobs.db.plan["batch_get_item"] = [never] * 99
+    ledger.db.plan["batch_get_item"] = [never] * 99
 
     with pytest.raises(Unavailable):
         list(ledger.jobs(JobFilter()))
@@ -170,7 +170,7 @@ def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledge
             claim(ledger)
         return queries[-1]
 
-    ledger._jobs.db.plan["query"] = [moves] * 50
+    ledger.db.plan["query"] = [moves] * 50
 
     (record,) = ledger.jobs(JobFilter())
 
@@ -180,7 +180,7 @@ def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledge
 
 def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger):
     claim(ledger)
-    ledger._jobs.db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]
+    ledger.db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]
 
     with pytest.raises(Unavailable):
         ledger.renew(JOB, 1, lease_s=60)
@@ -191,13 +191,13 @@ def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger):
 
 def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger):
     ledger.register(SOURCE, ["hevc"])
-    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+    ledger.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
 
     with pytest.raises(Unavailable, match="changed by too many others"):
         claim(ledger)
     with pytest.raises(Unavailable, match="changed by too many others"):
         ledger.bury_unclaimed(JOB, "why", FailureClass.RECEIVES)
-    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+    ledger.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
     with pytest.raises(Unavailable, match="changed by too many others"):
         ledger.cancel(JOB, "why")
 
@@ -218,7 +218,7 @@ def claimed(ledger) -> int:
 @pytest.mark.parametrize("number", range(4))
 def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(ledger, number):
     fence = claimed(ledger)
-    ledger._jobs.db.plan["put_item"] = [None] * number + [Killed()]
+    ledger.db.plan["put_item"] = [None] * number + [Killed()]
 
     with pytest.raises(Killed):
         ledger.split(JOB, fence, split_named("s-1"), FRAMES)
@@ -238,7 +238,7 @@ def test_a_split_that_took_the_place_of_another_meanwhile_is_not_marked_as_sent(
         ledger.split(JOB, claimed(ledger), split_named("s-2"), FRAMES)
         return real(**asked)
 
-    ledger._jobs.db.plan["update_item"] = [split_anew]
+    ledger.db.plan["update_item"] = [split_anew]
     ledger.mark_enqueued(JOB, "s-1")
 
     assert ledger.get(JOB).split == split_named("s-2")
@@ -251,7 +251,7 @@ def test_no_decision_is_made_on_a_read_that_may_be_old(ledger):
     ledger.fail(JOB, fence, "it failed", FailureClass.ENCODER)
     ledger.counts()
 
-    reads = [(name, asked) for name, asked in ledger._jobs.db.calls if "get_item" in name]
+    reads = [(name, asked) for name, asked in ledger.db.calls if "get_item" in name]
     assert {name for name, _ in reads} >= {"get_item", "batch_get_item"}
     for name, asked in reads:
         tables = asked["RequestItems"].values() if name == "batch_get_item" else [asked]

@@ -22,7 +22,7 @@ def farm():
     found = make_farm(PROFILES)
     for queue in found.backend.queues.values():
         queue._sqs = Breaking(found.clients.sqs)
-    found.backend.ledger._jobs.db = Breaking(found.clients.dynamodb)
+    found.backend.ledger.db = Breaking(found.clients.dynamodb)
     yield found
     found.backend.close()
 
@@ -56,7 +56,7 @@ def test_a_send_that_fails_fails_the_publication_and_again_sends_what_is_missing
     ids=["before the send", "after the send", "after the send of a job that has begun"],
 )
 def test_a_kill_is_made_up_for_by_publishing_again(farm, call, begun, sent, in_the_end):
-    for port in (farm.backend.queues["hevc"]._sqs, farm.backend.ledger._jobs.db):
+    for port in (farm.backend.queues["hevc"]._sqs, farm.backend.ledger.db):
         port.plan[call] = [Killed()]
     with pytest.raises(Killed):
         publish(farm)

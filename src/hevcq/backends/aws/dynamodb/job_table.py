@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -129,8 +130,9 @@ class JobTable:
         table: str,
         clock: Clock,
         tokens: Callable[[], str],
-        profiles: Sequence[str],
+        profiles: Sequence[str] = (),
     ) -> None:
+        """`profiles` are those whose jobs are looked for by their id alone."""
         self.db, self.name, self.clock, self._tokens = client, table, clock, tokens
         self._profiles, self._known = tuple(profiles), dict[str, str]()
 
@@ -164,19 +166,25 @@ class JobTable:
             self.job_item(whole)
         return job_pk(job_id, self._known.get(whole, ""))
 
-    def decide(self, name: str, decision: Callable[[JobRecord], Change | None]) -> bool:
+    def decide(
+        self,
+        job_id: str,
+        decision: Callable[[JobRecord], Change | None],
+        *,
+        durable: bool = True,  # noqa: ARG002 - each write is
+    ) -> bool:
         """Change a job as `decision` says of its record, read again when another changed it meanwhile.
 
         Returns False without a change or a job. Raises Unavailable after DECIDE_TRIES reads.
         """
         for _ in range(DECIDE_TRIES):
-            record = self.get(name)
+            record = self.get(job_id)
             change = None if record is None else decision(record)
             if change is None:
                 return False
-            if self.change(name, change):
+            if self.apply(job_id, change):
                 return True
-        raise Unavailable(f"The job {name} is being changed by too many others.")
+        raise Unavailable(f"The job {job_id} is being changed by too many others.")
 
     def create(self, item: Item) -> bool:
         """Add an item; return False if there is one, unless this very call added it."""
@@ -196,9 +204,9 @@ class JobTable:
                 self.found_at(str(item["pk"].get("S")))
         return True
 
-    def change(self, name: str, change: Change) -> bool:
-        """Change a job; return False if the conditions do not hold."""
-        return self.update(self.pk_of(name), change, f"write the job {name}")
+    def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:  # noqa: ARG002
+        """Change a job by one conditional write, which is always durable."""
+        return self.update(self.pk_of(job_id), change, f"write the job {job_id}")
 
     def update(self, pk: str, change: Change, what: str) -> bool:
         """Change an item, which `what` names in an error; return False if the conditions do not hold."""
@@ -222,6 +230,13 @@ class JobTable:
         return read_item(self.db, self.name, pk, f"read the ledger {self.name}")
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
+        if wanted.before is not None:
+            # The listing is by the last transition; progress since then shows in `updated_at`.
+            at, job_id = wanted.before
+            item = self.job_item(job_id)
+            wanted = replace(
+                wanted, before=(at if item is None else min(at, moved_in(item)), job_id)
+            )
         if wanted.source_key is not None:
             entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
             records = sorted(self.read(entries), key=lambda r: (-r.updated_at, r.job_id))

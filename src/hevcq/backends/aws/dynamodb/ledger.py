@@ -12,7 +12,7 @@ subjobs of an earlier split are left to expire, because nothing refers to them a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -30,7 +30,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     float_of,
     item_of,
     job_pk,
-    moved_in,
     record_of,
     remembered_pk,
     string,
@@ -49,12 +48,11 @@ from hevcq.domain.job import (
     reopened,
 )
 from hevcq.domain.schedule import Pause
-from hevcq.ports.ledger import Claim, JobFilter, Ledger, Remembered, part_ids
-from hevcq.util.clock import Clock
+from hevcq.ports.ledger import Claim, Ledger, Remembered, part_ids
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
+    pass
 
 READ_EVERY_S = 5.0
 PREFIX = "of:"
@@ -69,26 +67,14 @@ as many consistent reads an hour, more than 25 s of an unwanted encode are worth
 """
 
 
-class DynamoLedger(Ledger):
+class DynamoLedger(JobTable, Ledger):
     """Job states in one DynamoDB table."""
 
     pauses_read_every_s = READ_EVERY_S
     progress_every_s = PROGRESS_EVERY_S
 
-    def __init__(
-        self,
-        client: DynamoDBClient,
-        table: str,
-        clock: Clock,
-        tokens: Callable[[], str],
-        profiles: Sequence[str] = (),
-    ) -> None:
-        """`profiles` are those whose jobs are looked for by their id alone."""
-        self.clock = clock
-        self._jobs = JobTable(client, table, clock, tokens, profiles)
-
     def check(self) -> None:
-        self._jobs.item("check")
+        self.item("check")
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
         return [self.registered(source, profile, unsent=False)[0] for profile in profiles]
@@ -99,41 +85,28 @@ class DynamoLedger(Ledger):
         `unsent` marks a new one as not sent yet.
         """
         name = job_id(source, profile)
-        present = self._jobs.job_item(name, profile)
+        present = self.job_item(name, profile)
         if present is not None:
             return record_of(present), UNSENT in present
         item = item_of(new_job(source, profile, self.clock.now()), job_pk(name, profile))
         if unsent:
             item[UNSENT] = {"BOOL": True}
-        if not self._jobs.create(item):
-            item = dict(self._jobs.job_item(name, profile) or item)  # another was first
+        if not self.create(item):
+            item = dict(self.job_item(name, profile) or item)  # another was first
         return record_of(item), UNSENT in item
 
     def sent(self, name: str) -> None:
-        self._jobs.change(name, Change(frozenset(), {"job_id": name}, {UNSENT: None}))
+        self.apply(name, Change(frozenset(), {"job_id": name}, {UNSENT: None}))
 
     def sent_anew(self, seen: JobRecord) -> None:
         """Record that an expired message was sent again, unless the job has moved since `seen`."""
         now = {"state": seen.state, "updated_at": self.clock.now()}
-        self._jobs.change(seen.job_id, of_record(seen, now))
+        self.apply(seen.job_id, of_record(seen, now))
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
         """Claim, looking for the job under its profile alone."""
-        self._jobs.found_at(job_pk(job_id(source, profile), profile))
+        self.found_at(job_pk(job_id(source, profile), profile))
         return super().claim(source, profile, owner=owner, lease_s=lease_s)
-
-    def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:  # noqa: ARG002
-        """Make one conditional write, which is always durable."""
-        return self._jobs.change(job_id, change)
-
-    def decide(
-        self,
-        job_id: str,
-        decision: Callable[[JobRecord], Change | None],
-        *,
-        durable: bool = True,  # noqa: ARG002 - each write is
-    ) -> bool:
-        return self._jobs.decide(job_id, decision)
 
     def reopened(self, name: str, *, who: str, why: str) -> bool:
         """Reopen a settled job, marked as not sent yet; False if it is not settled."""
@@ -142,32 +115,20 @@ class DynamoLedger(Ledger):
             change = reopened(record, who, why, self.clock.now())
             return change and replace(change, to={**change.to, UNSENT: True})
 
-        return self._jobs.decide(name, decision)
-
-    def get(self, job_id: str) -> JobRecord | None:
-        return self._jobs.get(job_id)
-
-    def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        if wanted.before is not None:
-            # The listing is by the last transition; progress since then shows in `updated_at`.
-            at, job_id = wanted.before
-            item = self._jobs.job_item(job_id)
-            at = min(at, at if item is None else moved_in(item))
-            wanted = replace(wanted, before=(at, job_id))
-        return self._jobs.jobs(wanted)
+        return self.decide(name, decision)
 
     def note_letter(self, job_id: str) -> None:
-        self._jobs.change(job_id, Change(frozenset({JobState.DEAD}), {}, {LETTER: True}))
+        self.apply(job_id, Change(frozenset({JobState.DEAD}), {}, {LETTER: True}))
 
     def has_letter(self, job_id: str) -> bool:
-        item = self._jobs.job_item(job_id)
+        item = self.job_item(job_id)
         return item is not None and LETTER in item
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Count the entries of the index, which is seconds behind; 4,000 are read in a request."""
         found: Counter[tuple[str, JobState]] = Counter()
         for state in JobState:
-            entries = chain.from_iterable(self._jobs.partitions([state], None))
+            entries = chain.from_iterable(self.partitions([state], None))
             found.update((string(e, "profile"), state) for e in entries)
         return dict(found)
 
@@ -175,31 +136,31 @@ class DynamoLedger(Ledger):
         now = self.clock.now()
         kept = {"reason": reason, "made_at": now, TTL: int(now) + REMEMBERED_KEPT_S}
         pk = remembered_pk(source_sha256, profile, revision)
-        self._jobs.update(pk, Change(frozenset(), {}, kept), "remember a decision")
+        self.update(pk, Change(frozenset(), {}, kept), "remember a decision")
 
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
-        item = self._jobs.item(remembered_pk(source_sha256, profile, revision))
+        item = self.item(remembered_pk(source_sha256, profile, revision))
         if item is None:
             return None
         return Remembered(reason=string(item, "reason"), made_at=float_of(item, "made_at") or 0.0)
 
     def add_parts(self, job_id: str, change: Change, parts: Sequence[SubjobOf]) -> bool:
         """Add the subjobs, then move the job: a kill between leaves subjobs that nothing refers to."""
-        job = self._jobs.get(job_id)
+        job = self.get(job_id)
         if job is None or job.state not in change.states or job.fence != change.when["fence"]:
             return False
         for part in parts:
             made = new_part(job, part, self.clock.now())
             # One that exists stays: the name of a split is never used twice.
-            self._jobs.create(item_of(made, self._jobs.pk_of(made.job_id)))
-        return self._jobs.change(job_id, change)
+            self.create(item_of(made, self.pk_of(made.job_id)))
+        return self.apply(job_id, change)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        names = part_ids(self._jobs.get(job_id))
-        return self._jobs.read([{"pk": text(self._jobs.pk_of(name))} for name in names])
+        names = part_ids(self.get(job_id))
+        return self.read([{"pk": text(self.pk_of(name))} for name in names])
 
     def pauses(self) -> tuple[Pause, ...]:
-        return self._held(self._jobs.item(PAUSE_PK) or {})
+        return self._held(self.item(PAUSE_PK) or {})
 
     def _held(self, item: Item) -> tuple[Pause, ...]:
         now, found = self.clock.now(), []
@@ -217,7 +178,7 @@ class DynamoLedger(Ledger):
         self._set_pauses({f"{PREFIX}{pause.profile}": pause})
 
     def resume(self, profile: str | None) -> tuple[Pause, ...]:
-        item = self._jobs.item(PAUSE_PK) or {}
+        item = self.item(PAUSE_PK) or {}
         ended = tuple(each for each in self._held(item) if profile in (None, each.profile))
         names = item if profile is None else [PREFIX + profile]
         if gone := [name for name in names if name.startswith(PREFIX)]:
@@ -225,4 +186,4 @@ class DynamoLedger(Ledger):
         return ended
 
     def _set_pauses(self, pauses: Mapping[str, Pause | None]) -> None:
-        self._jobs.update(PAUSE_PK, Change(frozenset(), {}, pauses), "set a pause")
+        self.update(PAUSE_PK, Change(frozenset(), {}, pauses), "set a pause")
