@@ -136,7 +136,7 @@ def rendition(farm, hevcq, clip: Path, tmp_path: Path) -> Path:
         (record.rendition.key, target),
         (record.rendition.certificate_key, target.with_name(f"{target.name}.certificate.json")),
     ):
-        backend.store.collect(key, path, moved=lambda _n: None, stop=stop)
+        backend.store.collect(key, path, stop=stop)
     return target
 
 

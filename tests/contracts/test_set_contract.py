@@ -296,7 +296,7 @@ def test_a_set_is_fetched_a_few_files_at_once_and_one_with_other_bytes_places_no
         if name in two:
             met.wait()  # breaks, if the other is not under way
         key = member_key(master, name)
-        return farm.store.collect(key, target, moved=lambda _: None, stop=threading.Event())
+        return farm.store.collect(key, target, stop=threading.Event())
 
     home = tmp_path / "home"
     home.mkdir()

@@ -171,7 +171,7 @@ class Store(ABC):
         """Delete the object; return False if there is none. Raises BadKey."""
 
     @abstractmethod
-    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
+    def collect(self, key: str, target: Path, *, stop: threading.Event) -> str:
         """Copy an object to the new file `target` (by a link where the file system can).
 
         `target` appears only when it is complete. Returns the SHA-256 of its bytes as read back

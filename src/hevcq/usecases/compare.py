@@ -94,7 +94,7 @@ def files_of(
         made = stack.enter_context(streamed).path
         if made is None:
             made = folder / "rendition"
-            tools.backend.store.collect(job.rendition.key, made, moved=lambda _: None, stop=stop)
+            tools.backend.store.collect(job.rendition.key, made, stop=stop)
         yield source.path or Path(source.location), made
 
 

@@ -377,9 +377,7 @@ class JoinJob(Subjob):
         problem = "has no object"
         if there is not None:
             try:
-                sha256 = self._store.collect(
-                    there.key, target, moved=lambda _n: None, stop=self._lease.stop
-                )
+                sha256 = self._store.collect(there.key, target, stop=self._lease.stop)
                 self._lease.check()
                 if sha256 == there.sha256:
                     return target

@@ -187,7 +187,7 @@ def test_a_real_video_has_all_its_frames(tmp_path):
 
     assert (record.state, record.reason) == (JobState.DONE, "")
     rendition, stop = tmp_path / "rendition.mp4", threading.Event()
-    farm.store.collect(record.rendition.key, rendition, moved=lambda _n: None, stop=stop)
+    farm.store.collect(record.rendition.key, rendition, stop=stop)
     measured = [
         encoder.measure(str(path), encoder.probe(str(path), stop=stop), stop=stop).tracks[0].packets
         for path in (rendition, tmp_path / "video.mp4")

@@ -195,7 +195,7 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     with backend.store.open(done.rendition.certificate_key) as file:
         file.read()
     target = folder / "collected.mp4"
-    backend.store.collect(done.rendition.key, target, moved=lambda _n: None, stop=NEVER)
+    backend.store.collect(done.rendition.key, target, stop=NEVER)
     letter = next(backend.queues["hevc"].dead_letters())
     wanted = DeadLetterFilter(("hevc",))
     list(redrive(backend, Again((), who="me"), wanted))

@@ -76,7 +76,7 @@ class VideoStoreDoor(StoreDoor):
             "store.delete", lambda: checks.deleted(self._machine, key, self._store.delete)
         )
 
-    def collect(self, key: str, target, *, moved, stop) -> str:
+    def collect(self, key: str, target, *, stop) -> str:
         def carried() -> str:
             content = self._store.content(key)
             target.write_bytes(content)

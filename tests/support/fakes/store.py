@@ -185,7 +185,7 @@ class MemoryStore(Store):
         with self._lock:
             return self._objects.pop(check_key(key), None) is not None
 
-    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
+    def collect(self, key: str, target: Path, *, stop: threading.Event) -> str:
         content = self._entry(key)[1]
         if stop.is_set():
             raise Stopped
@@ -195,7 +195,6 @@ class MemoryStore(Store):
         part.write_bytes(content)
         os.link(part, target)
         part.unlink()
-        moved(len(content))
         return hashlib.sha256(target.read_bytes()).hexdigest()
 
     def free_bytes(self) -> int | None:

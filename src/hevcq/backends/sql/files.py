@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,8 +45,6 @@ LINK_SOURCE = upsert("source", "source_id, path, device", "source_id")
 FIND_SOURCE = "SELECT path, device FROM source WHERE source_id = ?"
 FIND_ROOT = "SELECT root FROM placement WHERE source = ? ORDER BY seq DESC LIMIT 1"
 
-Moved = Callable[[int], None]
-
 
 def link(source: Path, target: Path) -> bool:
     """Create a hard link; return False if the file systems cannot.
@@ -62,7 +60,7 @@ def link(source: Path, target: Path) -> bool:
     return True
 
 
-def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event) -> None:
+def copy_new(source: Path, target: Path, *, stop: threading.Event) -> None:
     """Copy to the new name `target`, which appears only complete and durable.
 
     Until then the copy has a hidden name beside it, which the next attempt at this target removes.
@@ -72,7 +70,7 @@ def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event)
     part.unlink(missing_ok=True)
     try:
         with source.open("rb", buffering=0) as inp, part.open("xb", buffering=0) as out:
-            _transfer(inp.fileno(), out.fileno(), moved, stop)
+            _transfer(inp.fileno(), out.fileno(), stop)
             os.fsync(out.fileno())
         if not link(part, target):
             if os.path.lexists(target):
@@ -82,7 +80,7 @@ def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event)
         part.unlink(missing_ok=True)
 
 
-def _transfer(source: int, target: int, moved: Moved, stop: threading.Event) -> None:
+def _transfer(source: int, target: int, stop: threading.Event) -> None:
     size, done, in_kernel = os.fstat(source).st_size, 0, True
     while done < size:
         _check_stop(stop)
@@ -100,10 +98,9 @@ def _transfer(source: int, target: int, moved: Moved, stop: threading.Event) -> 
         if step == 0:
             break
         done += step
-        moved(done)
 
 
-def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event) -> str:
+def place_new(source: Path, target: Path, *, stop: threading.Event) -> str:
     """Link or copy `source` to the new name `target`; return the SHA-256 read back from there.
 
     Raises LibraryError if `target` exists, DiskFull, StorageError or Stopped; then nothing new
@@ -112,10 +109,8 @@ def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event
     _check_stop(stop)
     with file_errors("written", target):
         try:
-            if link(source, target):
-                moved(target.stat().st_size)
-            else:
-                copy_new(source, target, moved=moved, stop=stop)
+            if not link(source, target):
+                copy_new(source, target, stop=stop)
         except FileExistsError as error:
             raise LibraryError(
                 f"{printable(target)} exists already and was left as it is."

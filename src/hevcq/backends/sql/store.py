@@ -270,10 +270,8 @@ class FileStore(Store):
             self._discard(key, old)
         return old is not None
 
-    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
-        return self._reading(
-            key, lambda data: files.place_new(data, target, moved=moved, stop=stop)
-        )
+    def collect(self, key: str, target: Path, *, stop: threading.Event) -> str:
+        return self._reading(key, lambda data: files.place_new(data, target, stop=stop))
 
     def _reading(self, key: str, work: Callable[[Path], T]) -> T:
         """Run `work` on the visible bytes, again if they were replaced before it opened them."""
@@ -348,7 +346,7 @@ class FileStore(Store):
     def _store_bytes(self, publication: Publication, data: Path) -> int:
         file = publication.file
         if not files.link(file, data):
-            files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
+            files.copy_new(file, data, stop=publication.stop)
             if sha256_file(data, lambda: None) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
         _make_durable(data)

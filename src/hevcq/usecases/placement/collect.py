@@ -230,7 +230,7 @@ class Collector:
         """
         store = self._ports.backend.store
         try:
-            digest = store.collect(ref.key, target, moved=lambda _: None, stop=stop)
+            digest = store.collect(ref.key, target, stop=stop)
         except SourceGone as error:
             if placement.retained is None:
                 raise self._lost(placement, "The finished rendition", error) from error
@@ -252,7 +252,7 @@ class Collector:
         def fetch(name: str, target: Path) -> str:
             key = member_key(proof.rendition_key, name)
             try:
-                return store.collect(key, target, moved=lambda _: None, stop=stop)
+                return store.collect(key, target, stop=stop)
             except SourceGone as error:
                 raise self._lost(placement, f"{name} of the rendition", error) from error
 

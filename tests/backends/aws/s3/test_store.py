@@ -198,7 +198,7 @@ def test_a_collected_file_that_arrives_damaged_does_not_appear(farm, store, tmp_
     farm.clients.s3.put_object(Bucket="out", Key="DONE/x.mp4", Body=b"abc", Metadata=metadata)
 
     with pytest.raises(Unavailable, match="another SHA-256"):
-        store.collect("DONE/x.mp4", tmp_path / "x", moved=lambda _n: None, stop=threading.Event())
+        store.collect("DONE/x.mp4", tmp_path / "x", stop=threading.Event())
 
     assert list(tmp_path.iterdir()) == []
 

@@ -366,10 +366,10 @@ class S3Store(Store):
             self._control.delete_object(Bucket=self._buckets.output, Key=key)
         return True
 
-    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
+    def collect(self, key: str, target: Path, *, stop: threading.Event) -> str:
         """Download beside `target`, make the file durable, then link it to its name."""
         head = self._published(key)
-        meter = Meter(moved, stop)
+        meter = Meter(lambda _total: None, stop)
         digest = sha256_bytes(os.fsencode(target))[:16]
         part = target.parent / f".hevcq-{digest}-{os.getpid()}-{threading.get_ident()}.part"
         part.unlink(missing_ok=True)
