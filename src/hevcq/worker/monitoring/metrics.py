@@ -94,12 +94,6 @@ _ALL = (
     ),
     Metric("SourceBytes", "counter", "size of the sources of finished jobs", "Bytes"),
     Metric("RenditionBytes", "counter", "size of their renditions", "Bytes"),
-    Metric(
-        "SavedBytes",
-        "counter",
-        "source less rendition; a rendition that is larger counts as 0",
-        "Bytes",
-    ),
     Metric("QueueReady", "gauge", "messages that could be taken now"),
     Metric("QueueInFlight", "gauge", "messages that some worker holds"),
     Metric("QueueDelayed", "gauge", "messages that wait for a later time"),
@@ -329,10 +323,8 @@ class EventMeter:
         if attempt.speed is not None:
             self.metrics.record("EncodeSpeed", (profile,), attempt.speed)
         if event.rendition is not None:
-            source, rendition = event.source.size, event.rendition.size
-            self.metrics.record("SourceBytes", (profile,), source)
-            self.metrics.record("RenditionBytes", (profile,), rendition)
-            self.metrics.record("SavedBytes", (profile,), max(0, source - rendition))
+            self.metrics.record("SourceBytes", (profile,), event.source.size)
+            self.metrics.record("RenditionBytes", (profile,), event.rendition.size)
 
 
 class MetricsReport:
