@@ -73,6 +73,13 @@ def own_folder(root: Path) -> Path:
     return root / OWN_FOLDER
 
 
+def link_among(root: Path) -> Path | None:
+    """Return a symbolic link in the place of hevcq's folder at a root, or of records in it; else None."""
+    own = own_folder(root)
+    places = (own, *(own / name for name in RECORDS))
+    return next((place for place in places if place.is_symlink()), None)
+
+
 def kept_folder(root: Path) -> Path:
     """Return the folder of the records of a library's kept originals."""
     return own_folder(root) / "kept"
@@ -173,9 +180,7 @@ class Certificates:
 
     def _linked(self, home: Path) -> bool:
         if home not in self._behind_link:
-            own = own_folder(home)
-            places = (own, *(own / name for name in RECORDS))
-            self._behind_link[home] = any(place.is_symlink() for place in places)
+            self._behind_link[home] = link_among(home) is not None
         return self._behind_link[home]
 
     def _homes_of(self, path: Path) -> tuple[Path, ...]:
@@ -230,14 +235,12 @@ def require_own_folders(root: Path) -> None:
 
     A library may come with a download: whoever made the link would choose what is written where.
     """
-    own = own_folder(root)
-    for path in (own, *(own / name for name in RECORDS)):
-        if path.is_symlink():
-            raise SwapRefused(
-                f"{printable(path)} is a symbolic link; hevcq keeps its records only in folders of the"
-                " library itself.",
-                remedy="Remove the link, or put the folder itself in its place.",
-            )
+    if (path := link_among(root)) is not None:
+        raise SwapRefused(
+            f"{printable(path)} is a symbolic link; hevcq keeps its records only in folders of the"
+            " library itself.",
+            remedy="Remove the link, or put the folder itself in its place.",
+        )
 
 
 def has_records(root: Path) -> bool:

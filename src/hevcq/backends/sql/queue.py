@@ -11,7 +11,6 @@ reopened, so no task starves. Joins are served before all rounds. A claim still 
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,17 +39,6 @@ SLICE_S = 0.5
 
 Outgoing = tuple[str, str, bool]
 """A message to send: its body, its group, and whether it is served before all rounds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedMessage:
-    """A message just claimed, as a row of the table; `sent_at` is Unix time."""
-
-    number: int
-    turn: int
-    attempts: int
-    sent_at: float
-    body: str
 
 
 def outgoing(tasks: Sequence[Task]) -> list[Outgoing]:
@@ -232,15 +220,15 @@ class SqlQueue(Queue):
         return bool(ready), due
 
     def _claim(self, limit: int) -> list[Delivery]:
-        def work(connection: Connection, *, alone: bool = False) -> list[ClaimedMessage]:
+        def work(connection: Connection, *, alone: bool = False) -> list[Delivery]:
             now = self._clock.now()
-            kept: list[ClaimedMessage] = []
+            kept: list[Delivery] = []
             while len(kept) < limit:
                 taken = self._take(connection, limit - len(kept), now)
                 if not taken:
                     break
                 for one in taken:
-                    if one.attempts > self._numbers.max_receives:
+                    if one.attempt > self._numbers.max_receives:
                         if not alone:
                             raise _Exhausted
                         _bury_exhausted(connection, one, now)
@@ -248,15 +236,13 @@ class SqlQueue(Queue):
                         kept.append(one)
             return kept
 
-        deadline = self._clock.monotonic() + self._numbers.visibility_s
         # Not durable: after a power cut the message is simply received again.
         try:
-            taken = self._database.write(work, durable=False, alone=False)
+            return self._database.write(work, durable=False, alone=False)
         except _Exhausted:  # whether its job dies with it is decided by other rows
-            taken = self._database.write(partial(work, alone=True), durable=False)
-        return [self._delivery(one, deadline) for one in taken]
+            return self._database.write(partial(work, alone=True), durable=False)
 
-    def _take(self, connection: Connection, limit: int, now: float) -> list[ClaimedMessage]:
+    def _take(self, connection: Connection, limit: int, now: float) -> list[Delivery]:
         """Make due messages ready, then claim some in order, hidden until the visibility timeout.
 
         If a message of a preferred job is ready, only the first such message is claimed.
@@ -264,6 +250,7 @@ class SqlQueue(Queue):
         due = (self.name, now, max(sql.MAX_DUE_PER_CLAIM, limit))
         connection.execute(sql.MAKE_READY, due)
         until = now + self._numbers.visibility_s
+        deadline = self._clock.monotonic() + self._numbers.visibility_s
         first = self._first_preferred(connection)
         if first is not None:
             rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()
@@ -272,8 +259,7 @@ class SqlQueue(Queue):
         else:
             values = (self.name, limit, self._owner, until)
             rows = connection.execute(sql.CLAIM, values).fetchall()
-        taken = (ClaimedMessage(*row) for row in rows)
-        return sorted(taken, key=lambda one: (one.turn, one.number))
+        return [self._delivery(row, deadline) for row in sorted(rows, key=lambda row: row[1::-1])]
 
     def _first_preferred(self, connection: Connection) -> int | None:
         with self._condition:
@@ -282,11 +268,12 @@ class SqlQueue(Queue):
         rows = connection.execute(waiting, (self.name,)) if preferred else ()
         return next((number for number, body in rows if job_of(body) in preferred), None)
 
-    def _delivery(self, taken: ClaimedMessage, deadline: float) -> Delivery:
+    def _delivery(self, row: tuple[Any, ...], deadline: float) -> Delivery:
+        number, _turn, attempts, sent_at, body = row
         tasks: tuple[Task, ...] = ()
         problem = ignored = ""
         try:
-            task = Task.parse(taken.body)
+            task = Task.parse(body)
         except BadMessage as error:
             problem = str(error)
         else:
@@ -294,12 +281,12 @@ class SqlQueue(Queue):
             ignored = "" if tasks else f"a task of {task.profile}"
         return Delivery(
             queue=self.name,
-            receipt=f"{taken.number}:{taken.attempts}",
-            message_id=str(taken.number),
-            body=taken.body,
-            attempt=taken.attempts,
+            receipt=f"{number}:{attempts}",
+            message_id=str(number),
+            body=body,
+            attempt=attempts,
             deadline=deadline,
-            sent_at=taken.sent_at,
+            sent_at=sent_at,
             tasks=tasks,
             problem=problem,
             ignored=ignored,
@@ -369,22 +356,22 @@ def _bury(connection: Connection, receipt: tuple[int, int], why: Bury, now: floa
     return True
 
 
-def _bury_exhausted(connection: Connection, taken: ClaimedMessage, now: float) -> None:
+def _bury_exhausted(connection: Connection, taken: Delivery, now: float) -> None:
     """Bury a message that reached the receive limit; this receive is not counted.
 
     Its job dies with it. While a worker holds a lease on the job, the message waits for its end: nobody
     else would end a job whose worker died in between. The message of a subjob ends the job likewise if
     the job still has this split. That of a done job leaves no dead letter.
     """
-    received, task = taken.attempts - 1, Task.maybe(taken.body)
-    connection.execute(sql.UNCOUNT, (received, received, taken.number))
+    number, received, task = int(taken.message_id), taken.attempt - 1, Task.maybe(taken.body)
+    connection.execute(sql.UNCOUNT, (received, received, number))
     held = find_job(connection, task.unit_id) if task else None
     if held is not None and held.state is JobState.RUNNING and held.lease_until > now:
-        connection.execute(sql.RELEASE, (sql.DELAYED, held.lease_until, taken.number, received))
+        connection.execute(sql.RELEASE, (sql.DELAYED, held.lease_until, number, received))
         return
     reason = f"Received {received} times without being settled."
     why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
-    _bury(connection, (taken.number, received), why, now)
+    _bury(connection, (number, received), why, now)
     if task is None:
         return
     found = find_job(connection, task.job_id)

@@ -117,7 +117,6 @@ class QueueUrls:
 class ReceivedLetter:
     """A letter that this process has received; hidden until `hidden_until` (monotonic seconds)."""
 
-    letter_id: str
     url: str
     receipt: str
     hidden_until: float
@@ -187,9 +186,8 @@ class DeadLetterQueue:
             )
         found = answer.get("Messages", [])
         for message in found:
-            name = message["MessageId"]
-            self._received[name] = ReceivedLetter(
-                name, url, message["ReceiptHandle"], asked + HIDE_S
+            self._received[message["MessageId"]] = ReceivedLetter(
+                url, message["ReceiptHandle"], asked + HIDE_S
             )
         return [self._parsed(message, url) for message in found]
 
