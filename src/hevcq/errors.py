@@ -1,46 +1,5 @@
 """Every error hevcq raises on purpose, in one tree; an adapter translates foreign errors into it.
 
-HevcqError
-├── UsageError                  the person's input is wrong; nothing was started
-│   ├── ConfigError
-│   ├── UnknownProfile
-│   ├── BadKey
-│   ├── NoSuchVideo
-│   ├── QuotaExceeded
-│   └── BadUpload
-├── PermanentError              trying the same task again can only fail again
-│   ├── BadMessage
-│   ├── SourceGone
-│   ├── SourceChanged
-│   ├── SourceUnreadable
-│   ├── SourceDamaged
-│   ├── MediaRefused
-│   ├── VerificationFailed
-│   ├── NeedsReview
-│   └── LimitExceeded
-├── TransientError              the same task may well succeed later or elsewhere
-│   ├── EncoderFailed
-│   ├── EncoderStalled
-│   ├── PartUnfit
-│   ├── OutOfMemory
-│   ├── DiskFull
-│   ├── Conflict
-│   └── Unavailable
-│       ├── AccessDenied
-│       └── SourceAway
-├── WorkerUnfit                 this worker cannot do any job (no ffmpeg, no encoder)
-├── Interruption                neither failure nor poison: the work goes back as it was
-│   ├── Stopped
-│   ├── Paused
-│   ├── LeaseLost
-│   ├── StaleFence
-│   └── Superseded
-├── StorageError                the data folder's own records cannot be used
-│   └── DatabaseBusy
-└── LibraryError
-    ├── SwapRefused
-    └── UndoRefused
-
 An error carries data; its message is one sentence that says what, which file, and what to do.
 """
 

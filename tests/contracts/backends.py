@@ -281,16 +281,14 @@ class CloudWorld(World):
 
 
 def open_aws(folder: Path) -> World:
-    from hevcq.backends.aws.factory import (
-        open_aws_accounts,
-        open_aws_video_files,
-        open_aws_videos,
-    )
+    from hevcq.backends.aws.factory import buckets_of
+    from hevcq.backends.aws.videos.files import S3VideoFiles
+    from hevcq.backends.aws.videos.records import DynamoAccounts, DynamoVideoRecords
     from support.aws.moto_server import make_farm
 
     farm = make_farm(PROFILES, input_bucket=LIBRARY_BUCKET)
-    s3 = farm.clients.s3
-    files = open_aws_video_files(farm.settings, farm.clock, farm.clients)
+    s3, aws = farm.clients.s3, farm.settings.aws
+    files = S3VideoFiles(s3, buckets_of(aws))
 
     def upload(video: UploadedVideo, content: bytes) -> None:
         import httpx2
@@ -300,9 +298,9 @@ def open_aws(folder: Path) -> World:
     return CloudWorld(
         clock=farm.clock,
         backend=farm.backend,
-        videos=open_aws_videos(farm.settings, farm.clients),
+        videos=DynamoVideoRecords(farm.clients.dynamodb, aws.videos),
         files=files,
-        accounts=open_aws_accounts(farm.settings, farm.clients),
+        accounts=DynamoAccounts(farm.clients.dynamodb, aws.videos),
         upload=upload,
         put_body=farm.put_body,
         close=farm.backend.close,

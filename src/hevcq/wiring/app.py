@@ -178,9 +178,9 @@ class App:
     def videos(self) -> VideoRecords:
         if not self.settings.on_aws:
             return self._sql.videos
-        from hevcq.backends.aws.factory import open_aws_videos
+        from hevcq.backends.aws.videos.records import DynamoVideoRecords
 
-        return open_aws_videos(self.settings, self._clients)
+        return DynamoVideoRecords(self._clients.dynamodb, self.settings.aws.videos)
 
     @cached_property
     def accounts(self) -> Accounts:
@@ -188,9 +188,9 @@ class App:
             from hevcq.backends.sql.video_records import SqlAccounts
 
             return SqlAccounts(self._sql.database)
-        from hevcq.backends.aws.factory import open_aws_accounts
+        from hevcq.backends.aws.videos.records import DynamoAccounts
 
-        return open_aws_accounts(self.settings, self._clients)
+        return DynamoAccounts(self._clients.dynamodb, self.settings.aws.videos)
 
     @cached_property
     def video_files(self) -> VideoFiles:
@@ -200,9 +200,10 @@ class App:
             from hevcq.backends.sql.video_records import FolderVideoFiles
 
             return FolderVideoFiles(self.settings.files_dir / "videos", self.backend.store)
-        from hevcq.backends.aws.factory import open_aws_video_files
+        from hevcq.backends.aws.factory import buckets_of
+        from hevcq.backends.aws.videos.files import S3VideoFiles
 
-        return open_aws_video_files(self.settings, self.clock, self._clients)
+        return S3VideoFiles(self._clients.s3, buckets_of(self.settings.aws))
 
     @cached_property
     def _clients(self) -> Clients:

@@ -67,7 +67,6 @@ class DeliveryResult:
     """The result of a delivery. `unfit` is why this worker must take no more work, if it is unfit."""
 
     verdict: Verdict
-    settled: bool
     unfit: HevcqError | None = None
 
 
@@ -113,7 +112,8 @@ class Handler:
         self._unfit = None
         verdict = parsed_verdict(delivery)
         if verdict is not None:
-            return DeliveryResult(verdict, settle(context, queue, delivery, verdict))
+            settle(context, queue, delivery, verdict)
+            return DeliveryResult(verdict)
         verdicts: list[Verdict] = []
         # Leaving the block joins the heartbeat: one still in flight would hide the message again.
         with self._leased(profile_queue, delivery) as lease:
@@ -136,7 +136,8 @@ class Handler:
             verdict = combined(verdicts)
         if lease.lost:
             verdict = Abandon(reason=str(lease.cause))
-        return DeliveryResult(verdict, settle(context, queue, delivery, verdict), self._unfit)
+        settle(context, queue, delivery, verdict)
+        return DeliveryResult(verdict, self._unfit)
 
     @contextmanager
     def _leased(self, profile_queue: ProfileQueue, delivery: Delivery) -> Iterator[Lease]:

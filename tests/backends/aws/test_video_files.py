@@ -14,9 +14,10 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import make_clients
-from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
+from hevcq.backends.aws.factory import buckets_of
 from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.videos import files as s3_files
+from hevcq.backends.aws.videos.records import DynamoVideoRecords
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.videos import Upload, Video, VideoStatus, raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
@@ -32,7 +33,6 @@ from hevcq.usecases.videos.uploads import (
 )
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
-from support.clips import ManualClock
 from support.videos import VideoBench
 
 pytestmark = pytest.mark.aws
@@ -52,8 +52,8 @@ def aws() -> Iterator[Farm]:
 def farm(aws: Farm) -> VideoFarm:
     numbers = itertools.count(1)
     return VideoFarm(
-        videos=open_aws_videos(aws.settings, aws.clients),
-        files=open_aws_video_files(aws.settings, aws.clock, aws.clients),
+        videos=DynamoVideoRecords(aws.clients.dynamodb, aws.settings.aws.videos),
+        files=s3_files.S3VideoFiles(aws.clients.s3, buckets_of(aws.settings.aws)),
         backend=aws.backend,
         profiles=PROFILES,
         limits=aws.settings.uploads,
@@ -218,7 +218,7 @@ def test_browsers_are_sent_where_the_pages_policy_lets_them_go(region, bucket, m
         monkeypatch.setenv(name, value)
     where = AwsSettings(region=region, input_bucket=bucket, output_bucket="out")
     made = make_clients(where)
-    files = s3_files.S3VideoFiles(made.s3, Buckets(bucket, "out"), ManualClock(1_800_000_000.0))
+    files = s3_files.S3VideoFiles(made.s3, Buckets(bucket, "out"))
     video = Video(
         video_id="01ARZ3NDEKTSV4RRFFQ69G5FAV",
         owner=OWNER,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import secrets
 import socket
 import threading
 import uuid
@@ -25,7 +24,6 @@ from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.backends.aws.task_publisher import AwsTaskPublisher
 from hevcq.backends.aws.videos.files import S3VideoFiles
-from hevcq.backends.aws.videos.records import DynamoAccounts, DynamoVideoRecords
 from hevcq.domain.job import Source
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile
@@ -39,7 +37,6 @@ from hevcq.errors import (
 )
 from hevcq.ports.backend import Backend
 from hevcq.ports.store import Input, Store, StoredObject, Transferred
-from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import fsync_file, fsync_folder
@@ -66,6 +63,10 @@ START = RetryPolicy(attempts=5, base_s=1.0, cap_s=8.0)
 ONCE = RetryPolicy(attempts=1, base_s=0.0, cap_s=0.0)
 
 
+def buckets_of(aws: AwsSettings) -> Buckets:
+    return Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
+
+
 def open_aws(
     settings: Settings,
     profiles: Mapping[str, Profile],
@@ -89,10 +90,9 @@ def open_aws(
             "No input bucket is set.", remedy="Set aws.input_bucket (HEVCQ_AWS__INPUT_BUCKET)."
         )
     used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
-    buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
+    buckets = buckets_of(aws)
     queues = _queues(used, aws, profiles, clock)
-    tokens = partial(secrets.token_hex, 16)
-    ledger = DynamoLedger(used.dynamodb, aws.table, clock, tokens, tuple(profiles))
+    ledger = DynamoLedger(used.dynamodb, aws.table, clock, tuple(profiles))
     notes = settings.data_dir / "uploads"
     store = S3Store(used.s3, buckets, clock, notes, tag_done=aws.tag_done, control=used.control)
 
@@ -131,23 +131,6 @@ def _persist(check: Callable[[], None], clock: Clock, policy: RetryPolicy) -> No
     retry_control_call(
         check, clock, random.random, retryable=(Unavailable,), on_retry=tell, policy=policy
     )
-
-
-def open_aws_videos(settings: Settings, clients: Clients) -> VideoRecords:
-    """Return the records of uploaded videos; their table is met at the first use."""
-    return DynamoVideoRecords(clients.dynamodb, settings.aws.videos, lambda: uuid.uuid4().hex)
-
-
-def open_aws_accounts(settings: Settings, clients: Clients) -> Accounts:
-    """Return who may use the page, which all of its servers share."""
-    return DynamoAccounts(clients.dynamodb, settings.aws.videos)
-
-
-def open_aws_video_files(settings: Settings, clock: Clock, clients: Clients) -> VideoFiles:
-    """Return where uploads land: the input bucket, straight from the browser."""
-    aws = settings.aws
-    buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
-    return S3VideoFiles(clients.s3, buckets, clock)
 
 
 def machine_name(data_dir: Path) -> str:
@@ -286,7 +269,7 @@ class CompatibleStore(S3Store):
         buckets, client = Buckets(s3.bucket, s3.bucket), self._clients.s3
         notes = settings.data_dir / "uploads"
         super().__init__(client, buckets, clock, notes, control=self._clients.control)
-        self.video_files = S3VideoFiles(client, buckets, clock)
+        self.video_files = S3VideoFiles(client, buckets)
 
     def close(self) -> None:
         self._clients.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -40,6 +41,11 @@ MAX_KNOWN = 10_000
 """Jobs whose key is kept: a worker has a few at a time, a listing passes over many."""
 DECIDE_TRIES = 10
 """Reads of one job before giving up: after each failed update another process has changed it."""
+
+
+def new_token() -> str:
+    """Return a name that is never used twice, for one write."""
+    return secrets.token_hex(16)
 
 
 def update_of(pk: str, change: Change, token: str) -> dict[str, Any]:
@@ -129,11 +135,10 @@ class JobTable:
         client: DynamoDBClient,
         table: str,
         clock: Clock,
-        tokens: Callable[[], str],
         profiles: Sequence[str] = (),
     ) -> None:
         """`profiles` are those whose jobs are looked for by their id alone."""
-        self.db, self.name, self.clock, self._tokens = client, table, clock, tokens
+        self.db, self.name, self.clock = client, table, clock
         self._profiles, self._known = tuple(profiles), dict[str, str]()
 
     def get(self, job_id: str, profile: str = "") -> JobRecord | None:
@@ -188,7 +193,7 @@ class JobTable:
 
     def create(self, item: Item) -> bool:
         """Add an item; return False if there is one, unless this very call added it."""
-        token = text(self._tokens())
+        token = text(new_token())
         with translate_errors(f"register {item['pk'].get('S')}"):
             try:
                 self.db.put_item(
@@ -210,7 +215,7 @@ class JobTable:
 
     def update(self, pk: str, change: Change, what: str) -> bool:
         """Change an item, which `what` names in an error; return False if the conditions do not hold."""
-        token = self._tokens()
+        token = new_token()
         try:
             with translate_errors(what):
                 self.db.update_item(

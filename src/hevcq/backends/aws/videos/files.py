@@ -28,7 +28,6 @@ from hevcq.domain.keys import OUTBOX, UPLOADS
 from hevcq.domain.videos import Video, disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.videos import UploadWay, VideoFiles
-from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import reason_of
 
@@ -50,8 +49,8 @@ GONE = frozenset({"NoSuchUpload", "404", "NotFound"})
 class S3VideoFiles(VideoFiles):
     """Uploads at `UPLOAD/<id>` of the input bucket; published files by signed links."""
 
-    def __init__(self, s3: S3Client, buckets: Buckets, clock: Clock) -> None:
-        self._s3, self._buckets, self._clock = s3, buckets, clock
+    def __init__(self, s3: S3Client, buckets: Buckets) -> None:
+        self._s3, self._buckets = s3, buckets
 
     def prepare(self, video: Video) -> str:
         if video.upload.multipart_id:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.clients import translate_errors
-from hevcq.backends.aws.dynamodb.job_table import pages, read_item, read_items
+from hevcq.backends.aws.dynamodb.job_table import new_token, pages, read_item, read_items
 from hevcq.backends.aws.dynamodb.schema import TTL, Item, float_of, number, string, text
 from hevcq.domain.videos import Video, VideoStatus, Visibility
 from hevcq.errors import Conflict, QuotaExceeded, Unavailable
@@ -98,12 +98,11 @@ def video_of(item: Item) -> Video:
 class DynamoVideoRecords(VideoRecords):
     """One item for each video. A write is one transaction of the item and the sums that it changes.
 
-    `tokens` returns names that are never repeated: with one, a request that botocore repeats after
-    a lost answer takes effect once.
+    By its token a request that botocore repeats after a lost answer takes effect once.
     """
 
-    def __init__(self, client: DynamoDBClient, table: str, tokens: Callable[[], str]) -> None:
-        self._db, self._table, self._tokens = client, table, tokens
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._db, self._table = client, table
 
     def create(self, video: Video, quota: Quota) -> None:
         """Put the item and add to the sums, on condition that they leave room for it."""
@@ -288,7 +287,7 @@ class DynamoVideoRecords(VideoRecords):
             with translate_errors(what):
                 try:
                     self._db.transact_write_items(
-                        TransactItems=items, ClientRequestToken=self._tokens()
+                        TransactItems=items, ClientRequestToken=new_token()
                     )
                 except self._db.exceptions.TransactionCanceledException as error:
                     reasons = [r.get("Code", "") for r in error.response["CancellationReasons"]]
