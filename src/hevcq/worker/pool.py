@@ -80,17 +80,16 @@ class WorkerPool:
         Raises WorkerUnfit, before any message is received, if the encoder does not run or the
         scratch disk is too small for any work.
         """
-        slots = self._slots
         try:
             self._context.scratch.sweep()
             if self._context.sweep_on_start:
                 sweep_leftovers(self._context)
             version = self._context.encoder.version()
-            room = self._context.describe_scratch_space(slots)
+            self._context.require_scratch()
         except HevcqError:
             self._close_watchers()
             raise
-        get_logger().info("worker_started", slots=slots, encoder=version, room=room)
+        get_logger().info("worker_started", slots=self._slots, encoder=version)
         for thread in self._threads:
             thread.start()
         self._notify_watchers()

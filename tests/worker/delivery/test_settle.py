@@ -218,7 +218,7 @@ def test_a_running_encode_stops_at_its_next_heartbeat(tmp_path):
     handled = farm.handle()
 
     assert isinstance(farm.lease.cause, StaleFence)
-    assert (type(handled.verdict), handled.settled) == (Abandon, False)
+    assert (type(handled.verdict), farm.queue.settled) == (Abandon, [])
     left(farm, source)
     assert farm.encoder.calls.count("encode") == 1
     assert farm.scratch_files() == []

@@ -51,7 +51,7 @@ from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import Claim
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.clock import Clock
-from hevcq.util.host import disk_shortage, source_room
+from hevcq.util.host import disk_shortage
 from hevcq.util.log import get_logger
 from hevcq.util.retry import retry_control_call
 from hevcq.worker.admission import Admission, CircuitBreaker, Scratch
@@ -119,25 +119,18 @@ class WorkerContext:
         again = (Unavailable, DatabaseBusy)
         return retry_control_call(action, self.clock, self.random, retryable=again, on_retry=note)
 
-    def describe_scratch_space(self, slots: int) -> str:
-        """Return a sentence that says how large a source each of `slots` slots has space for.
+    def require_scratch(self) -> None:
+        """Raise WorkerUnfit if the disk is smaller than `min_free_bytes`: no work could ever begin.
 
-        Raises WorkerUnfit if the disk is smaller than `min_free_bytes`: no work could ever begin. A
-        disk that is only full now may become free again.
+        A disk that is only full now may become free again.
         """
-        total, copied = self.scratch.total_bytes(), self.backend.store.free_bytes() is None
+        total = self.scratch.total_bytes()
         if total < self.min_free_bytes:
             raise WorkerUnfit(
                 f"The disk of the scratch folder {self.scratch.folder} has {total >> 20} MiB, and "
                 f"{self.min_free_bytes >> 20} MiB must stay free (min_free_mib).",
                 remedy="Give it more space, or set scratch_dir to a folder on a larger disk.",
             )
-        free = self.scratch.free_bytes()
-        room = source_room(free, keep=self.min_free_bytes, slots=slots, copied=copied)
-        return (
-            f"The scratch folder has {free >> 20} MiB free: room for sources of up to "
-            f"{room >> 20} MiB in each of {slots} slots."
-        )
 
     def require_free_space(self, size: int, name: str) -> None:
         """Raise DiskFull unless scratch and store have `size` bytes free beyond the reserve."""
