@@ -7,7 +7,6 @@ import pytest
 from hevcq.util.host import (
     capacity,
     disk_shortage,
-    memory_now,
     source_room,
     usable_cores,
     usable_memory,
@@ -93,14 +92,3 @@ def test_a_disk_with_less_than_must_stay_free_is_named():
     assert disk_shortage(free, GIB) == ""
     said = disk_shortage(free, GIB + 1)
     assert said == "Low disk space: the scratch folder /s has less than 1024 MiB free."
-
-
-def test_memory_that_is_left_is_read_in_bytes_or_unknown(tmp_path):
-    file = tmp_path / "meminfo"
-    file.write_text(
-        "MemTotal:  2000 kB\nMemFree:  5 kB\nMemAvailable:  1000 kB\nHugePages_Total: 0\n"
-    )
-    assert memory_now(file) == (1000 << 10, 2000 << 10)
-    file.write_text("MemTotal:  2000 kB\n")
-    assert memory_now(file) is None
-    assert memory_now(tmp_path / "none") is None

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -20,7 +19,6 @@ CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 """The control group of this process; outside a container, as under systemd, it is below the
 root."""
-MEMINFO = Path("/proc/meminfo")
 VMSTAT = Path("/proc/vmstat")
 """Counters of the kernel; its `oom_kill` also counts those within control groups, since Linux 4.13."""
 CORES_PER_SLOT = 2
@@ -81,16 +79,6 @@ def usable_memory(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
         if words and words[0].isdigit():
             memory = min(memory, int(words[0]))
     return memory
-
-
-def memory_now(meminfo: Path = MEMINFO) -> tuple[int, int] | None:
-    """Return the bytes of memory that programs could still take, and all; None if unknown."""
-    words = _words(meminfo)
-    found = {name: each for name, each in pairwise(words) if each.isdigit()}
-    try:
-        return int(found["MemAvailable:"]) << 10, int(found["MemTotal:"]) << 10
-    except KeyError:
-        return None
 
 
 def existing(path: Path) -> Path:

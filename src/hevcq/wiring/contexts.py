@@ -85,12 +85,9 @@ def open_remote(sync: SyncSettings) -> WebDavRemote:
 
 
 def event_log(app: App) -> EventLog:
-    from hevcq.sql.catalog import Catalog
     from hevcq.sql.event_log import EventLog
 
-    catalog = app.catalog
-    assert isinstance(catalog, Catalog)
-    return EventLog(catalog.database, app.clock)
+    return EventLog(app.catalog.database, app.clock)
 
 
 def roll_up(app: App, log: EventLog) -> RollUp:

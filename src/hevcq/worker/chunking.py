@@ -45,6 +45,7 @@ from hevcq.worker.delivery.claim import (
     ClaimedTask,
     LedgerTransitions,
     WorkerContext,
+    belongs,
     record_verdict,
 )
 from hevcq.worker.delivery.job import Job, Made, Reporter
@@ -87,13 +88,7 @@ class Subjob(Job):
         except HevcqError as error:
             get_logger(job=self._job.job_id).debug("job_not_read", reason=str(error))
             return
-        split = None if job is None else job.split
-        if (
-            job is None
-            or job.state is not JobState.SPLIT
-            or split is None
-            or split.name != self._split.name
-        ):
+        if job is None or not belongs(job, self._task):
             self._lease.end(Superseded())
 
     def _run(self) -> Verdict:
@@ -229,11 +224,16 @@ def settle_obsolete_subjob(
     return Done()
 
 
+def chunks_of(context: WorkerContext, job_id: str) -> list[JobRecord]:
+    """Return the records of a SPLIT job's chunks, in their order."""
+    ledger = context.backend.ledger
+    parts = context.retry_control_call(lambda: ledger.subjobs(job_id))
+    return [part for part in parts if part.subjob is not None and part.subjob.chunk is not None]
+
+
 def send_join(context: WorkerContext, task: Task) -> None:
     """Send the join if every chunk is done. Any chunk may send it; duplicates are harmless."""
-    subjobs = context.backend.ledger
-    parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
-    chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]
+    chunks = chunks_of(context, task.job_id)
     if not chunks or any(p.state is not JobState.DONE for p in chunks):
         return
     join = subjob_task(task, task.split, None)
@@ -334,9 +334,7 @@ class JoinJob(Subjob):
         return isinstance(error, (PartUnfit, VerificationFailed))
 
     def _run_part(self, video: SplitPlan) -> Verdict:
-        subjobs = self._context.backend.ledger
-        parts = self._context.retry_control_call(lambda: subjobs.subjobs(self._job.job_id))
-        chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]
+        chunks = chunks_of(self._context, self._job.job_id)
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
             # A chunk is encoded again. Its task may have been lost with the join that requeued it;
             # the subjob that completes the set sends another join.

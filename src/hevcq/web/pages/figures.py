@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+import psutil
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +16,6 @@ from starlette.routing import BaseRoute
 
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Report
-from hevcq.util.host import memory_now
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import duration, size
 from hevcq.web.rendering import page
@@ -58,8 +58,8 @@ def machine(app: App) -> list[tuple[str, str]]:
     """Return in words what this machine has left: its load, memory and disks."""
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     rows = [("Load of 1, 5 and 15 minutes", f"{loads} on {os.cpu_count() or 1} cores")]
-    if memory := memory_now():
-        rows.append(("Memory", f"{size(memory[0])} of {size(memory[1])} free"))
+    memory = psutil.virtual_memory()
+    rows.append(("Memory", f"{size(memory.available)} of {size(memory.total)} free"))
     folders = [("Data folder", app.settings.data_dir)]
     for library in app.settings.libraries:
         folders.append((f"Library {library.name}", library.path))

@@ -202,7 +202,7 @@ def claim_task(
         raise BadMessage(f"The task of the kind {task.kind.value!r} does not say which part it is.")
     ledger = context.backend.ledger
     job = context.retry_control_call(lambda: ledger.get(task.job_id))
-    if job is None or not _belongs(job, task):
+    if job is None or not belongs(job, task):
         if job is not None and _superfluous(context, job, task, delivery):
             part = context.retry_control_call(lambda: ledger.get(task.unit_id))
             if not _given_up(job) or not _given_up(part):
@@ -216,7 +216,8 @@ def claim_task(
     return ObsoleteTask(job, None) if claim is None else ClaimResult(task, claim, sent, job)
 
 
-def _belongs(job: JobRecord, task: Task) -> bool:
+def belongs(job: JobRecord, task: Task) -> bool:
+    """Return whether a part is of the job's present split."""
     split = job.split
     return job.state is JobState.SPLIT and split is not None and split.name == task.split
 

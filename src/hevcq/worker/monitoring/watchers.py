@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from hevcq import __version__
 from hevcq.alive import EVERY_S
 from hevcq.domain.model import MachineLoad
@@ -15,7 +17,7 @@ from hevcq.errors import HevcqError
 from hevcq.ports.backend import Answer, Machines, WorkerFacts
 from hevcq.ports.encoder import Encoder
 from hevcq.util.clock import Clock
-from hevcq.util.host import Capacity, free_beside, memory_now
+from hevcq.util.host import Capacity, free_beside
 from hevcq.util.log import get_logger
 from hevcq.util.processes import Processes, node
 
@@ -278,10 +280,12 @@ def worker_facts(encoder: Encoder, capacity: Capacity, scratch: Path) -> WorkerF
 
 def load_now(scratch: Path) -> MachineLoad:
     """Return how busy this machine is, and what it has left, also beside the scratch folder."""
-    free, memory = memory_now() or (None, None)
+    memory = psutil.virtual_memory()
     try:
         left = free_beside(scratch)
     except OSError:
         left = None
     load = round(os.getloadavg()[0], 2)
-    return MachineLoad(load=load, memory=memory, memory_free=free, scratch_free=left)
+    return MachineLoad(
+        load=load, memory=memory.total, memory_free=memory.available, scratch_free=left
+    )
