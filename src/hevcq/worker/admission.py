@@ -39,7 +39,7 @@ from hevcq.errors import (
     Stopped,
     Unavailable,
     WorkerUnfit,
-    is_full,
+    file_error,
 )
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import Ledger
@@ -273,6 +273,10 @@ class CircuitBreaker:
             return len(self._failing) >= self._sick_after
 
 
+UNUSABLE = frozenset(
+    {errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+)
+"""Errors of a folder that this worker may not write, or that has no locks."""
 _LOCK_NAME = re.compile(r"hevcq-\d+-\d+\.lock")
 
 
@@ -417,20 +421,12 @@ def _translated(folder: Path) -> Iterator[None]:
 
 
 def _named(folder: Path, error: OSError) -> HevcqError:
-    why = error.strerror or str(error)
-    if is_full(error):
-        return DiskFull(f"The scratch folder {folder} is full.", remedy="Free some space there.")
-    if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP}:
+    if error.errno in UNUSABLE:
         return WorkerUnfit(
-            f"The scratch folder {folder} has no file locks: {why}.",
-            remedy="Choose a local folder with scratch_dir.",
+            f"The scratch folder {folder} cannot be used: {error.strerror}.",
+            remedy="Correct its permissions, or choose another on a local disk with scratch_dir.",
         )
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
-        return WorkerUnfit(
-            f"The scratch folder {folder} cannot be written: {why}.",
-            remedy="Correct its permissions, or choose another with scratch_dir.",
-        )
-    return Unavailable(f"The scratch folder {folder} cannot be used: {why}.")
+    return file_error(error, "used as the scratch folder", folder)
 
 
 def sha256_file(

@@ -13,7 +13,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -57,23 +56,19 @@ VERSIONS = "SELECT version FROM object WHERE version >= ? || '-' AND version < ?
 """Versions of a process; '.' is the character after '-'."""
 
 
-@dataclass(frozen=True, slots=True)
-class VisibleObject:
-    """A visible object, with the job and fence that published it."""
-
-    stored: StoredObject
-    job_id: str
-    fence: int
+Visible = tuple[StoredObject, str, int]
+"""A visible object, with the job and fence that published it."""
 
 
-def stale(there: VisibleObject, publication: Publication) -> bool:
+def stale(there: Visible, publication: Publication) -> bool:
     """Return whether the same job already published under the same or a later fence."""
-    return there.job_id == publication.job_id and there.fence >= publication.fence
+    _, job_id, fence = there
+    return job_id == publication.job_id and fence >= publication.fence
 
 
-def visible_object(connection: Connection, key: str) -> VisibleObject | None:
+def visible_object(connection: Connection, key: str) -> Visible | None:
     row = connection.execute(FIND, (key,)).fetchone()
-    return None if row is None else VisibleObject(stored_object(row[:6]), row[6], row[7])
+    return None if row is None else (stored_object(row[:6]), row[6], row[7])
 
 
 def stored_object(row: tuple[Any, ...]) -> StoredObject:
@@ -187,7 +182,7 @@ class FileStore(Store):
         if there is not None:
             if stale(there, publication):
                 return self._already_published(there, publication)
-            publication.recheck(there.stored)
+            publication.recheck(there[0])
         version = self._new_version(key)
         data = version / "data"
         try:
@@ -207,14 +202,15 @@ class FileStore(Store):
         self._discard(key, old)
         return visible
 
-    def _already_published(self, there: VisibleObject, publication: Publication) -> StoredObject:
-        if there.stored.sha256 != publication.sha256:
+    def _already_published(self, there: Visible, publication: Publication) -> StoredObject:
+        stored, _, fence = there
+        if stored.sha256 != publication.sha256:
             raise StaleFence(
-                f"{publication.key!r} was published under fence {there.fence}; "
+                f"{publication.key!r} was published under fence {fence}; "
                 f"fence {publication.fence} comes too late."
             )
         publication.file.unlink(missing_ok=True)
-        return there.stored
+        return stored
 
     def _commit(
         self, stored: StoredObject, publication: Publication
@@ -252,7 +248,7 @@ class FileStore(Store):
 
     def stat(self, key: str) -> StoredObject | None:
         found = self._find(check_key(key))
-        return None if found is None else found.stored
+        return None if found is None else found[0]
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         after = ""
@@ -276,12 +272,12 @@ class FileStore(Store):
     def _reading(self, key: str, work: Callable[[Path], T]) -> T:
         """Run `work` on the visible bytes, again if they were replaced before it opened them."""
         while True:
-            version = self._expect(key).stored.version
+            version = self._expect(key).version
             data = self._version(key, version) / "data"
             try:
                 return work(data)
             except Unavailable as error:
-                if self._expect(key).stored.version != version:
+                if self._expect(key).version != version:
                     continue
                 if self._folder.is_dir() and not os.path.lexists(data):
                     # Not a file system that will answer later: a backup restored in part.
@@ -307,11 +303,11 @@ class FileStore(Store):
                 shutil.rmtree(version, ignore_errors=True)
                 _prune(version.parent)
 
-    def _find(self, key: str) -> VisibleObject | None:
+    def _find(self, key: str) -> Visible | None:
         return self._database.read(lambda c: visible_object(c, key))
 
-    def _expect(self, key: str) -> VisibleObject:
-        found = self._find(check_key(key))
+    def _expect(self, key: str) -> StoredObject:
+        found = self.stat(key)
         if found is None:
             raise SourceGone(f"There is no object {key!r}.")
         return found
