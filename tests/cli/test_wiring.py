@@ -105,7 +105,7 @@ def test_a_video_is_shared_by_all_machines_of_a_server_that_work_with_the_same_f
 
 def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path, monkeypatch):
     freed, clock = threading.Event(), ManualClock()
-    monkeypatch.setattr("hevcq.usecases.placement.originals.free_due", lambda _ports: freed.set())
+    monkeypatch.setattr("hevcq.wiring.worker.free_due", lambda _ports: freed.set())
     app = App(Settings(data_dir=tmp_path / "data"), clock)
     (upkeep,) = (each for each in watchers(app) if isinstance(each, Background))
 
@@ -139,7 +139,7 @@ def test_a_worker_sweeps_what_unfinished_sets_left(tmp_path, monkeypatch):
         swept.extend(names)
         signals.ask()
 
-    monkeypatch.setattr("hevcq.worker.publish.sweep_sets", sweep)
+    monkeypatch.setattr("hevcq.wiring.worker.sweep_sets", sweep)
     app = App(Settings(data_dir=tmp_path / "data", min_free_mib=0))
     build_pool(app, ["hevc"]).run(signals)
     app.close()

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hevcq.errors import HevcqError, Unavailable
+from hevcq.settings.libraries import SyncSettings, library_of
+from hevcq.sql.event_log import EventLog
+from hevcq.usecases.history.report import RollUp, gather_ends
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.ports.catalog import Happened, Receiver
     from hevcq.remotes.webdav import WebDavRemote
-    from hevcq.settings.libraries import SyncSettings
-    from hevcq.sql.event_log import EventLog
-    from hevcq.usecases.history.report import RollUp
     from hevcq.usecases.notify.sender import EventWatch
     from hevcq.usecases.sync.move import SyncPorts
     from hevcq.usecases.videos.manage import VideoFarm
@@ -85,15 +85,10 @@ def open_remote(sync: SyncSettings) -> WebDavRemote:
 
 
 def event_log(app: App) -> EventLog:
-    from hevcq.sql.event_log import EventLog
-
     return EventLog(app.catalog.database, app.clock)
 
 
 def roll_up(app: App, log: EventLog) -> RollUp:
-    from hevcq.settings.libraries import library_of
-    from hevcq.usecases.history.report import RollUp
-
     def root(path: Path) -> Path | None:
         found = library_of(app.settings.libraries, path)
         return None if found is None else found.path
@@ -113,8 +108,6 @@ def gathered(app: App) -> EventLog:
 
 def _gather(app: App, log: EventLog) -> Callable[[], int] | None:
     """Return what reads the ends of jobs from a fleet's ledger; None where jobs write their events."""
-    from hevcq.usecases.history.report import gather_ends
-
     if not app.settings.on_aws:
         return None
     return partial(gather_ends, log, app.backend.ledger, app.clock)

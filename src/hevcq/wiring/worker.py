@@ -1,27 +1,41 @@
 """Build and run the pool of workers of one process."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
 
+from hevcq.domain.events import JobEvent, OnEvent
+from hevcq.domain.formats import encoder_of
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Container, Profile
 from hevcq.errors import ConfigError
+from hevcq.ffmpeg.process.child import run_command
+from hevcq.ports.backend import WorkerFacts
+from hevcq.ports.encoder import Encoder
+from hevcq.settings.model import ScheduleSettings
 from hevcq.settings.profile_files import pick
+from hevcq.usecases.context import require_shares
+from hevcq.usecases.operations.dead_letters import WORKER_LOOKS_EVERY_S, ExpiredMessages
+from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, SPENT_EVERY_S, GateCommand
+from hevcq.usecases.placement.originals import FIRST_S, LOOK_EVERY_S, free_due
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-
-if TYPE_CHECKING:
-    from hevcq.domain.events import JobEvent, OnEvent
-    from hevcq.domain.profile import Profile
-    from hevcq.ports.backend import WorkerFacts
-    from hevcq.ports.encoder import Encoder
-    from hevcq.wiring.app import App
-    from hevcq.worker.admission import Admission, Scratch
-    from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.monitoring.watchers import Watcher
-    from hevcq.worker.pool import WorkerPool
+from hevcq.wiring.app import App
+from hevcq.wiring.contexts import watched_events
+from hevcq.worker.admission import AGAIN_EVERY_S, Admission, Scratch, SelfTests
+from hevcq.worker.delivery.claim import WorkerContext
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.monitoring.watchers import (
+    Background,
+    Presence,
+    ScaleInGuard,
+    SignOfLife,
+    Watcher,
+    periodic,
+    worker_facts,
+)
+from hevcq.worker.pool import WorkerPool
+from hevcq.worker.publish import SWEEP_EVERY_S, sweep_sets
 
 
 def build_pool(
@@ -37,15 +51,6 @@ def build_pool(
     UnknownProfile, StorageError if a folder of `paths` is not what it should be, or ConfigError if videos
     have two names here, or if the metrics cannot be served.
     """
-    from hevcq.domain.planning.planner import make_plan
-    from hevcq.usecases.context import require_shares
-    from hevcq.wiring.contexts import watched_events
-    from hevcq.worker.admission import Scratch
-    from hevcq.worker.delivery.claim import WorkerContext
-    from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.monitoring.watchers import Background
-    from hevcq.worker.pool import WorkerPool
-
     settings, backend = app.settings, app.worker_backend
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
@@ -83,9 +88,6 @@ def _presence(
     app: App, served: Sequence[Profile], watching: list[Watcher], pool: Callable[[], WorkerPool]
 ) -> Callable[[], str]:
     """Keep this process in the list of machines; return what says why it takes no new work."""
-    from hevcq.domain.formats import encoder_of
-    from hevcq.worker.monitoring.watchers import Presence
-
     machines = app.worker_backend.machines
     if machines is None:
         return lambda: ""
@@ -102,16 +104,10 @@ def _presence(
 
 
 def facts_of(app: App) -> WorkerFacts:
-    from hevcq.worker.monitoring.watchers import worker_facts
-
     return worker_facts(app.encoder, app.capacity, app.settings.scratch)
 
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
-    from hevcq.usecases.operations.dead_letters import WORKER_LOOKS_EVERY_S, ExpiredMessages
-    from hevcq.usecases.operations.pausing import SPENT_EVERY_S
-    from hevcq.worker.monitoring.watchers import periodic
-
     backend, found = app.worker_backend, _set_sweeper(app, wanted)
     if not app.settings.on_aws:  # there a worker may not pause others: the page and an ingest do
         cap = app.daily_cap.check
@@ -141,11 +137,6 @@ def admission(
 
     `report` is called with why the encoder, by default this machine's, cannot make profiles, by name.
     """
-    from hevcq.ffmpeg.process.child import run_command
-    from hevcq.settings.model import ScheduleSettings
-    from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, GateCommand
-    from hevcq.worker.admission import AGAIN_EVERY_S, Admission, SelfTests
-    from hevcq.worker.monitoring.watchers import periodic
 
     def schedule() -> ScheduleSettings:
         return app.settings.schedule  # a service reads them again
@@ -163,13 +154,8 @@ def admission(
 def watchers(app: App) -> list[Watcher]:
     """Return the watchers of a pool: the sign of life, the end of kept originals, and on ECS the
     scale-in guard."""
-    from hevcq.worker.monitoring.watchers import SignOfLife
-
     found: list[Watcher] = [SignOfLife(app.processes, app.clock)]
     if not app.settings.on_aws:  # a fleet's workers have no library
-        from hevcq.usecases.placement.originals import FIRST_S, LOOK_EVERY_S, free_due
-        from hevcq.worker.monitoring.watchers import periodic
-
         free = partial(free_due, app.library_ports)
         found.append(periodic("hevcq-originals", free, app.clock, LOOK_EVERY_S, first_s=FIRST_S))
     agent_uri = os.environ.get("ECS_AGENT_URI", "")
@@ -179,10 +165,6 @@ def watchers(app: App) -> list[Watcher]:
 
 
 def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
-    from hevcq.domain.profile import Container
-    from hevcq.worker.monitoring.watchers import periodic
-    from hevcq.worker.publish import SWEEP_EVERY_S, sweep_sets
-
     # On one machine every worker may; on AWS each has its own profile's rights.
     def sweep() -> None:
         here = profiles if app.settings.on_aws else list(app.profiles.values())
@@ -194,7 +176,6 @@ def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
     from hevcq.backends.aws.clients import TaskProtection
-    from hevcq.worker.monitoring.watchers import ScaleInGuard
 
     try:
         return [ScaleInGuard(TaskProtection(agent_uri), clock)]
