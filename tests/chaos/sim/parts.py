@@ -208,6 +208,9 @@ class SimEncoder:
             raise SourceUnreadable("It is not media.")
         return ALREADY_INFO if job.nature is Nature.ALREADY else INFO
 
+    def look(self, location: str, *, stop):
+        return self.probe(location, stop=stop), None
+
     def trim_recording(self, location: str, info, folder, *, stop) -> None:
         """No video here is a recording."""
 
