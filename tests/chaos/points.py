@@ -25,14 +25,14 @@ WAYS = {
         "ledger.claim_subjob ledger.progress ledger.progress#2 ledger.get ledger.get#2 "
         "ledger.complete ledger.fail ledger.interrupt ledger.bury ledger.bury#2 ledger.subjobs "
         "store.check store.check#2 store.open store.stream "
-        "store.stream.exit store.put store.publish store.list store.delete encoder.encode_chunk "
+        "store.stream.exit store.publish store.list store.delete encoder.encode_chunk "
         "scratch.job scratch.job.exit queue.send queue.ack queue.release queue.bury"
     ),
     "join": (
         "ledger.claim_subjob ledger.progress ledger.progress#2 ledger.progress#3 ledger.get "
         "ledger.get#2 ledger.get#3 ledger.subjobs ledger.subjobs#2 ledger.reopen ledger.mark_enqueued "
         "ledger.remember ledger.certify ledger.complete ledger.skip ledger.fail ledger.interrupt "
-        "ledger.abandon_split ledger.forget_subjobs store.check store.check#2 store.open store.open#2 store.open#3 "
+        "ledger.abandon_split ledger.forget_subjobs store.check store.check#2 store.open "
         "store.stat store.collect store.collect#2 store.collect#3 store.fetch store.fetch.exit "
         "store.put store.publish store.list store.delete store.delete#2 store.delete#3 "
         "encoder.join encoder.verify encoder.self_test scratch.job scratch.job#2 scratch.job.exit queue.send "

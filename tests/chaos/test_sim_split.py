@@ -129,7 +129,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     monkeypatch.setattr(chunking.JoinJob, "_collected", any_split)
     monkeypatch.setattr(chunking, "sweep", lambda *_a, **_n: None)
 
-    _broken("splits in one video", first=63)
+    _broken("splits in one video", first=18)
 
 
 def test_a_job_that_publishes_without_asking_the_lease_is_noticed(monkeypatch):

@@ -59,7 +59,7 @@ REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.
 OF_SETS = (Gate.H1, Gate.H2, Gate.H3, Gate.H4, Gate.H5)
 REQUIRED_OF_SETS = (*REQUIRED, *OF_SETS)
 """Gates that the certificate of a rendition of several files must contain."""
-NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, *OF_SETS[:7], Gate.T1})
+NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, *OF_SETS, Gate.T1})
 
 
 class GateResult(Frozen):
@@ -129,7 +129,7 @@ class Certificate(Frozen):
     profile: str
     revision: str
     ffmpeg: str = Field(description="first line of `ffmpeg -version`")
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = Field(description="of ffmpeg; of joined chunks those of the join")
     device: str = Field(default="", description="the hardware encoder; empty: software")
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...] = ()

@@ -148,22 +148,6 @@ class SplitPlan(Work):
             raise PartUnfit("The plan of the split video cannot be read by this worker.") from error
 
 
-class ChunkRecord(Frozen):
-    """Report of a part's encode for the certificate: an object beside the part, stored before it."""
-
-    arguments: tuple[str, ...]
-    seconds: float
-    cpu_s: float
-
-    @classmethod
-    def parse(cls, content: bytes) -> ChunkRecord:
-        """Parse a report. Raises PartUnfit if it is not valid."""
-        try:
-            return cls.model_validate_json(content)
-        except ValidationError as error:
-            raise PartUnfit("The report of a part cannot be read.") from error
-
-
 ROUNDS = 4
 """Chunks that each worker gets where the video is long enough. With recorded costs of real groups of
 pictures, 2 to 256 workers finish within 1.13 of the bound (the largest of all work shared equally and

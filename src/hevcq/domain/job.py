@@ -249,7 +249,7 @@ class RenditionRef(Frozen):
     key: str
     size: int = Field(ge=0, description="bytes")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    certificate_key: str
+    certificate_key: str = ""
     certificate_sha256: str = ""
     notices: tuple[str, ...] = ()
     target: float | None = None
@@ -289,7 +289,7 @@ class SubjobOf(Frozen):
 class JobRecord(Frozen):
     """The ledger's record of a job or subjob. Times are seconds since the Unix epoch.
 
-    A subjob's `job_id` is its `unit_id`, and its `rendition` is the encoded chunk with its report.
+    A subjob's `job_id` is its `unit_id`, and its `rendition` is the encoded chunk.
     `do_not_split_reason` is empty while the job may be split. `suspected_worker_faults` counts the
     failures attributed to their workers; no other count includes them.
     """

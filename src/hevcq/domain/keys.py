@@ -194,7 +194,7 @@ def work_folder(job_id: str, profile: str) -> str:
 
 
 def work_key(folder: str, split: str, name: str) -> str:
-    """Return the key of a split job's plan, part or report. Raises BadKey if it is unsafe."""
+    """Return the key of a split job's plan or part. Raises BadKey if it is unsafe."""
     return check_key(f"{folder}{split}/{name}")
 
 

@@ -1,7 +1,7 @@
 """The parts of a split video: encode a chunk; join the chunks into one rendition, verified like any other.
 
-A chunk's report is written first, then the chunk, then the ledger: a kill between them leaves objects
-that nothing refers to, and costs the chunk's encode.
+A chunk is written first, then the ledger: a kill between them leaves an object that nothing refers to,
+and costs the chunk's encode.
 
 A subjob, a chunk or the join, has its own record, lease and counts, so that it is retried alone. Its job
 ends only when the subjob is given up for good, and only once: first the subjob becomes DEAD, then the job,
@@ -12,7 +12,7 @@ from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.chunking import Chunk, ChunkRecord, SplitPlan
+from hevcq.domain.chunking import Chunk, SplitPlan
 from hevcq.domain.job import (
     JobRecord,
     JobState,
@@ -39,7 +39,6 @@ from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Publication
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
-from hevcq.util.text import encodable
 from hevcq.worker.admission import sha256_file
 from hevcq.worker.delivery.claim import (
     ClaimedTask,
@@ -266,7 +265,7 @@ class ChunkJob(Subjob):
             with streamed as found:
                 report = self._encode(video, chunk, found.location, output)
             self._require_ours(chunk, report)
-            return self._publish(chunk, report, output), report.cpu_s
+            return self._publish(chunk, output), report.cpu_s
 
     def _encode(self, video: SplitPlan, chunk: Chunk, location: str, output: Path) -> EncodeReport:
         self._report.phase(Phase.ENCODE)
@@ -299,19 +298,10 @@ class ChunkJob(Subjob):
         # The source may have been replaced while it was read; these are then not its frames.
         self._context.retry_control_call(lambda: self._store.check(self._source))
 
-    def _publish(self, chunk: Chunk, report: EncodeReport, output: Path) -> RenditionRef:
+    def _publish(self, chunk: Chunk, output: Path) -> RenditionRef:
         self._report.phase(Phase.PUBLISH)
         sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
         key, size = self._work_key(chunk_name(chunk.index)), output.stat().st_size
-        name = f"{key}.{sha256[:16]}.json"
-        arguments = tuple(encodable(word) for word in report.arguments)
-        record = ChunkRecord(arguments=arguments, seconds=report.seconds, cpu_s=report.cpu_s)
-        self._lease.check()
-        self._context.retry_control_call(
-            lambda: self._store.put(
-                name, record.model_dump_json().encode(), metadata={"job": self._job.job_id}
-            )
-        )
         publication = Publication(
             key=key,
             file=output,
@@ -323,7 +313,7 @@ class ChunkJob(Subjob):
         )
         self._lease.check()
         self._store.publish(publication)
-        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
+        return RenditionRef(key=key, size=size, sha256=sha256)
 
 
 class JoinJob(Subjob):
@@ -360,9 +350,8 @@ class JoinJob(Subjob):
             self._context.require_free_space(copied + 2 * sizes, self.part)
             self._report.phase(Phase.FETCH)
             files = [self._collected(part, folder) for part in chunks]
-            records = [self._chunk_record(part) for part in chunks]
             with self._fetched(folder) as (_path, location):
-                made = self._prove(video, location, files, records)
+                made = self._prove(video, location, files, chunks)
             return made if isinstance(made, Skipped) else self._publish(video, made)
 
     def _collected(self, part: JobRecord, folder: Path) -> Path:
@@ -383,14 +372,6 @@ class JoinJob(Subjob):
             except SourceGone:
                 problem = "is gone from the store"
         raise self._again(number, f"Chunk {number + 1} {problem}.")
-
-    def _chunk_record(self, part: JobRecord) -> ChunkRecord:
-        number = _number(part)
-        key = part.rendition.certificate_key if part.rendition is not None else ""
-        try:
-            return ChunkRecord.parse(self._small(key))
-        except PartUnfit as error:
-            raise self._again(number, str(error)) from error
 
     def _again(self, number: int, reason: str) -> PartUnfit:
         """Requeue one chunk, and return the error that ends this join.
@@ -434,15 +415,17 @@ class JoinJob(Subjob):
         return set_version(self._job.job_id, self._job.fence, self.claimed.fence.number)
 
     def _prove(
-        self, video: SplitPlan, location: str, files: list[Path], records: list[ChunkRecord]
+        self, video: SplitPlan, location: str, files: list[Path], chunks: list[JobRecord]
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
         joined = self._joined(video, location, files, output)
         made = self._proved(video, location, output, joined)
         if isinstance(made, Skipped):
             return made
-        report, fence = _summed(made.report, records), self.claimed.fence.number
-        return replace(made, report=report, join=fence)
+        cpu_s = made.report.cpu_s + sum(part.cpu_s or 0.0 for part in chunks)
+        seconds = made.report.seconds + sum(_took_s(part) for part in chunks)
+        report = replace(made.report, seconds=seconds, cpu_s=cpu_s)
+        return replace(made, report=report, join=self.claimed.fence.number)
 
     def _publish(self, video: SplitPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
@@ -472,14 +455,6 @@ def _number(part: JobRecord) -> int:
     return part.subjob.chunk if part.subjob is not None and part.subjob.chunk is not None else 0
 
 
-def _summed(joined: EncodeReport, records: list[ChunkRecord]) -> EncodeReport:
-    """Return the rendition's report: the commands, seconds and CPU seconds of chunks and join."""
-    words: list[str] = []
-    for part in records:
-        words += [*part.arguments, "&&"]
-    return replace(
-        joined,
-        arguments=(*words, *joined.arguments),
-        seconds=joined.seconds + sum(part.seconds for part in records),
-        cpu_s=joined.cpu_s + sum(part.cpu_s for part in records),
-    )
+def _took_s(part: JobRecord) -> float:
+    """Return how long a chunk was in work, in seconds."""
+    return max(0.0, (part.finished_at or 0.0) - (part.started_at or part.finished_at or 0.0))

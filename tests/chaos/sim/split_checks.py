@@ -6,7 +6,6 @@ from typing import Any
 
 from chaos.sim.checks import CALLED, Checks, _name, _same, require
 from hevcq.backends.sql.queue import job_of
-from hevcq.domain.chunking import ChunkRecord
 from hevcq.domain.job import ALLOWED, JobRecord, JobState, TaskKind, is_subjob, subjob_id
 from hevcq.domain.keys import parse_work_key
 from hevcq.domain.verdict import FailureClass
@@ -273,23 +272,11 @@ class SplitChecks(QueueChecks):
 
     def _part_called(self, record, publication) -> None:
         world = self._world
-        report = f"{publication.key}.{publication.sha256[:16]}.json"
-        there = world.store.stat(report) is not None
-        require(there or self._swept(publication), "a part was published before its report")
-        if there:
-            ChunkRecord.parse(world.store.content(report))
         if record is None:
             return
         require(publication.fence <= record.fence, "a fence that was never granted")
         mine = record.state is JobState.RUNNING and record.fence == publication.fence
         require(mine or world.wall_moved, f"a part under a fence that is over: {record.state}")
-
-    def _swept(self, publication) -> bool:
-        """Whether somebody may have removed what was put for the part: a person, or its job's end."""
-        job_id, split = publication.job_id.split(".")[:2]
-        record = self._world.ledger.get(job_id)
-        mine = record.state is JobState.SPLIT and record.split.name == split
-        return self._world.by_id[job_id].lost or not mine
 
     def _certified(self, publication) -> None:
         name = publication.metadata.get("certificate", "")

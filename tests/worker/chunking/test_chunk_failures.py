@@ -77,7 +77,6 @@ def _other_bytes(farm, part) -> None:
 
 LOST = {
     "its object": lambda farm, part: farm.store.delete(part.rendition.key),
-    "its report": lambda farm, part: farm.store.delete(part.rendition.certificate_key),
     "its record of an object": lambda farm, part: farm.ledger.apply(
         part.job_id, of_record(part, {"rendition": None})
     ),

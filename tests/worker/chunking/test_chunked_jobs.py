@@ -38,9 +38,7 @@ def test_a_video_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     assert farm.quiet()
     assert farm.letters() == []
     certificate = Certificate.parse(farm.store.content(record.rendition.certificate_key))
-    words = " ".join(certificate.arguments)
-    assert all(f"part {number}" in words for number in range(CHUNKS))
-    assert "concat" in words
+    assert "concat" in certificate.arguments
     assert certificate.cpu_s == pytest.approx(CHUNKS * farm.encoder.seconds + 0.1)
     assert certificate.fence == record.fence
     # What happens to its parts is no end of the job.
