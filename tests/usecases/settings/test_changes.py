@@ -353,5 +353,5 @@ def test_a_deleted_profile_comes_back_as_it_was(profile_file):
 
     assert path.read_text() == text + "# more\n"
     assert read_yaml(path.read_text())["name"] == "mine"
-    with pytest.raises(Conflict, match="was changed since"):
+    with pytest.raises(Conflict, match="changed meanwhile"):
         profile_file.undo(1, "otto")

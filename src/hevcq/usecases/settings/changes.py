@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,17 +77,22 @@ class SettingsFile:
     def change(self, change: SettingsChange, known: str | None = None) -> None:
         """Make a change. Raises Conflict if the file is not the one with the digest `known`, ConfigError."""
         with self.locked():
-            text = read_text(self.file)
-            if known is not None and known != _digest(text):
+            if known is not None and known != self.digest():
                 raise Conflict(CHANGED, remedy=LOOK_AGAIN)
             with self._recorded(change):
-                made = changed(self.file, text, change.place, change.before, change.after)
-                write(self.file, made)
+                self._make(change)
 
-    def change_profile(self, change: SettingsChange, act: Callable[[], None]) -> None:
-        """Record a change of a profile's file, which `act` makes."""
-        with self.locked(), self._recorded(change):
-            act()
+    def _make(self, change: SettingsChange) -> None:
+        if change.place != PROFILE:
+            text = read_text(self.file)
+            made = changed(self.file, text, change.place, change.before, change.after)
+            write(self.file, made)
+            return
+        before, after = change.before or {}, change.after or {}
+        path = Path(before.get("path") or after["path"])
+        if read_text(path) != before.get("text", ""):
+            raise Conflict(f"{path} was changed meanwhile; nothing was saved.", remedy=LOOK_AGAIN)
+        put_text(path, after.get("text"))
 
     def new(
         self, who: str, what: str, place: str, before: Table | None, after: Table | None
@@ -123,11 +128,7 @@ class SettingsFile:
             self._refuse_missing(back)
             self._refuse_sign_in(back)
             with self._recorded(back, undone=number):
-                if found.place == PROFILE:
-                    self._undo_profile(back)
-                else:
-                    text = read_text(self.file)
-                    write(self.file, changed(self.file, text, back.place, back.before, back.after))
+                self._make(back)
             return found
 
     def _refuse_missing(self, back: SettingsChange) -> None:
@@ -150,13 +151,6 @@ class SettingsFile:
                 "How people sign in is not undone here: you might not get in again.",
                 remedy=f"Change auth below [web] in {self.file}; `hevcq serve new-token` lets you in.",
             )
-
-    def _undo_profile(self, back: SettingsChange) -> None:
-        before, after = back.before or {}, back.after or {}
-        path = Path(before.get("path") or after["path"])
-        if read_text(path) != before.get("text", ""):
-            raise Conflict(f"{path} was changed since; nothing was undone.", remedy=LOOK_AGAIN)
-        put_text(path, after.get("text"))
 
     @contextmanager
     def _recorded(self, change: SettingsChange, undone: int = 0) -> Iterator[None]:

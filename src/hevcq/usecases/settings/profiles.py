@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError, Conflict, UsageError
-from hevcq.settings.edit import BY_HAND, CHANGED, LOOK_AGAIN, read_text
+from hevcq.errors import ConfigError, UsageError
+from hevcq.settings.edit import BY_HAND, read_text
 from hevcq.settings.loader import problems_of
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import (
@@ -19,7 +19,7 @@ from hevcq.settings.profile_files import (
     read_yaml,
     user_folder,
 )
-from hevcq.usecases.settings.changes import PROFILE, SettingsFile, put_text, users_of
+from hevcq.usecases.settings.changes import PROFILE, SettingsFile, users_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
@@ -107,10 +107,8 @@ def save_profile(
 
     Raises Conflict, UsageError, ConfigError.
     """
-    path, text = profile_text(settings, name)
+    path, _ = profile_text(settings, name)
     require_own(settings)
-    if text != texts[0]:
-        raise Conflict(CHANGED.replace("settings", "profile's"), remedy=LOOK_AGAIN)
     problems = _problems(texts[1])
     if problems or read_yaml(texts[1]).get("name") != name:
         raise UsageError(f"Invalid profile {path}: {problems or 'its name must stay'}.")
@@ -134,7 +132,7 @@ def _put(
     old = {"path": str(path), "text": before} if before else None
     new = {"path": str(path), "text": after} if after is not None else None
     who, what = told
-    file.change_profile(file.new(who, what, PROFILE, old, new), lambda: put_text(path, after))
+    file.change(file.new(who, what, PROFILE, old, new))
 
 
 def usual(model: Any, name: str) -> Any:
