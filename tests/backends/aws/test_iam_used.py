@@ -5,6 +5,7 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.store import Publication
 from hevcq.settings.model import Settings
-from hevcq.usecases.farm_check import FarmCheck, check_farm
+from hevcq.usecases import farm_check
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
@@ -154,7 +155,9 @@ def test_an_operator_needs_nothing_that_the_policy_does_not_allow(farm, tmp_path
         assert any(action == each for each, _ in used), f"{action} was not exercised"
 
 
-def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_allow(farm, tmp_path):
+def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_allow(
+    farm, tmp_path, monkeypatch
+):
     """With one profile whose clip is published, and one whose clip nobody takes."""
     profiles = {name: PROFILES[name] for name in ("hevc", "720p")}
 
@@ -166,8 +169,11 @@ def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_al
             del calls[own:]
 
         clock = WorkedClock(work_unrecorded)
-        check = FarmCheck(farm.backend, profiles, FakeEncoder(), clock, "0a1b", timeout_s=3)
-        found = {each.name: each.ok for each in check_farm(check)}
+        monkeypatch.setattr(farm_check, "FLEET_TIMEOUT_S", 3)
+        tools = SimpleNamespace(
+            backend=farm.backend, profiles=profiles, encoder=FakeEncoder(), clock=clock
+        )
+        found = {each.name: each.ok for each in farm_check.check_farm(tools, "0a1b")}
 
     assert found == {"farm: 720p": False, "farm: hevc": True}
     assert not list(farm.backend.store.list("DONE/"))
