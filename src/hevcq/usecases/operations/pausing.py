@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import tzinfo
 from types import MappingProxyType
 
@@ -32,9 +32,6 @@ class ClosedStatus:
     reason: str
     running: str
     until: float | None
-
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def seconds_of(text: str) -> float:
