@@ -114,15 +114,8 @@ class HealthCheck:
 
     def _round(self) -> str:
         """Return what identifies the same request: whoever gives it again goes on with it."""
-        facts = [
-            *sorted(map(os.fsencode, self.roots)),
-            self._depth.encode(),
-            str(self.share).encode(),
-        ]
-        facts += [
-            each.encode("utf-8", "surrogateescape") for each in (*self.include, "", *self.exclude)
-        ]
-        return hashlib.sha256(b"\0".join(facts)).hexdigest()
+        facts = sorted(self.roots), self._depth, self.share, self.include, self.exclude
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def _found(self) -> Iterator[_Due]:
         """Yield every video below the roots, renditions too, and what cannot be read as one."""
