@@ -40,8 +40,11 @@ MEANS = "area+accurate_rnd"
 """Flags of swscale for means of many pixels. By `area` alone it drops the fraction of each line's share:
 of 1080 lines 120 becomes 114 to 120, and a slow fade jumps by 5 steps in one frame and rests in the next."""
 _FULL = "in_range=full:out_range=full"
-RAW = ("-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "rawvideo")
-"""Options of an output of thumbnails. Its times are frame numbers: ffmpeg complains of equal ones."""
+RAW = (
+    "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-flush_packets", "0", "-f", "rawvideo",
+)  # fmt: skip
+"""Options of an output of thumbnails. Its times are frame numbers: ffmpeg complains of equal ones. It is
+written in pieces of many thumbnails: reading each by itself costs as much as comparing it."""
 
 
 def thumbnail_files(request: EncodeRequest) -> tuple[Path, ...]:
