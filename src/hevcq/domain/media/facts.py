@@ -308,6 +308,10 @@ class MediaInfo(Frozen):
     def of_kind(self, kind: StreamKind) -> tuple[Stream, ...]:
         return tuple(stream for stream in self.streams if stream.kind is kind)
 
+    def stream(self, index: int) -> Stream:
+        """Return the stream with a number that a plan or a measurement of this file names."""
+        return next(stream for stream in self.streams if stream.index == index)
+
     def unsent(self, stream: Stream) -> bool:
         """Whether a broadcast announces the stream, and nothing of it was found.
 

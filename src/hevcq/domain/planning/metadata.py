@@ -213,7 +213,7 @@ def _own_bytes(muxer: str, info: MediaInfo, streams: Streams) -> int:
     for name, value in free_form(muxer, info, covers=has_covers(streams)).items():
         needed += FREE_FORM_BYTES + len(f"{name}{value}".encode("utf-8", "surrogateescape"))
     for stream in streams:
-        source = next(s for s in info.streams if s.index == stream.source_index)
+        source = info.stream(stream.source_index)
         language = kept_language(muxer, stream, source)
         needed += 13 + len(language) if language else 0
     return needed
@@ -286,7 +286,7 @@ def _plain(name: str) -> str:
 def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:
     """Yield the languages by BCP 47 that are not carried."""
     for stream in streams:
-        source = next(s for s in info.streams if s.index == stream.source_index)
+        source = info.stream(stream.source_index)
         if stream.position is None:
             continue
         if "-" in source.language_tag and not (

@@ -266,7 +266,7 @@ def _notices(
     if any(item.name == CREDENTIALS for item in info.metadata):
         found.append(metadata.UNCREDITED)
     for stream in streams:
-        source = next(s for s in info.streams if s.index == stream.source_index).video
+        source = info.stream(stream.source_index).video
         if stream.video is None or source is None:
             continue
         details = (*_changed(stream.video, source), *_field_notices(stream.video, source))

@@ -127,7 +127,7 @@ def encode_command(
             command += [f"-map_metadata:s:{place}", f"0:s:{track.source_index}"]
         if track.source_index in pictures:
             command += [f"-metadata:s:{place}", f"encoder=Lavc {track.encoder}"]
-        source = _stream(info, track)
+        source = info.stream(track.source_index)
         if video is not None and track == plan.main_video:
             options = joined_options(track, source, muxer=plan.muxer)
         else:
@@ -203,7 +203,7 @@ def microseconds(seconds: Fraction) -> str:
 
 def _sound_options(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Options:
     """Return what a sound needs besides its codec: what leaves hidden packets out, or its filters."""
-    source = _stream(info, track)
+    source = info.stream(track.source_index)
     if track.kind is not StreamKind.AUDIO:
         return []
     if track.action is Action.COPY:
@@ -222,10 +222,6 @@ def _sound_options(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Opti
     if source.audio is not None and (layout != source.audio.layout or source.audio.changes):
         filters.append(f"aformat=channel_layouts={layout}")
     return [("-filter", ",".join(filters))] if filters else []
-
-
-def _stream(info: MediaInfo, track: StreamPlan) -> Stream:
-    return next(stream for stream in info.streams if stream.index == track.source_index)
 
 
 def _attached_covers(plan: EncodePlan) -> list[StreamPlan]:
@@ -247,11 +243,11 @@ def _attached(plan: EncodePlan, info: MediaInfo, covers: Sequence[Path], place: 
     options = []
     for offset, (track, path) in enumerate(zip(pictures, covers, strict=True)):
         extension, mime = MIME[track.codec]
-        name = _stream(info, track).tags.get("filename", f"cover.{extension}")
+        name = info.stream(track.source_index).tags.get("filename", f"cover.{extension}")
         where = f"-metadata:s:{place + offset}"
         options += ["-attach", f"file:{path}", where, f"filename={name}", where, f"mimetype={mime}"]
-        if _stream(info, track).title:
-            options += [where, f"title={_stream(info, track).title}"]
+        if title := info.stream(track.source_index).title:
+            options += [where, f"title={title}"]
     return options
 
 

@@ -65,7 +65,7 @@ def level_outputs(request: EncodeRequest) -> list[str]:
 
 def source_levels(track: StreamPlan, plan: EncodePlan, info: MediaInfo, path: Path) -> list[str]:
     """Return the options of one more output: the levels of a source's sound, mixed as it is encoded."""
-    source = next(s for s in info.streams if s.index == track.source_index)
+    source = info.stream(track.source_index)
     shape = planned_shape(track, source, plan)
     start = silent_start(source, plan, info)
     graph = _graph(mixed_for(track, source, plan), shape, start, levels_late_s(source))

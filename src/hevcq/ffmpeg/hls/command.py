@@ -278,7 +278,7 @@ def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:
     """
     track = rung_plan(request.plan, rung).main_video
     source = bare_info(request.info, track.source_index)
-    stream = next(s for s in source.streams if s.index == track.source_index)
+    stream = source.stream(track.source_index)
     profile = rung_profile(request.profile, rung)
     options = track_options(track, stream, profile, muxer="mp4", threads=threads)
     made = [(name, value) for name, value in options if name != "-filter"]  # it is in the graph
@@ -299,7 +299,7 @@ def _sound_options(track: StreamPlan, plan: EncodePlan, info: MediaInfo) -> list
     """
     if track.action is Action.COPY:
         return ["-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS"]
-    source = next(s for s in info.streams if s.index == track.source_index)
+    source = info.stream(track.source_index)
     led_in, layout = silent_start(source, plan, info), set_layout(track)
     steady = f"aresample=async=1:min_hard_comp=0.01{led_in}"
     filters = ",".join([*within_scale(source), steady, f"aformat=channel_layouts={layout}"])

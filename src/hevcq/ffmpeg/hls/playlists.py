@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from hevcq.domain.formats import bcp47
 from hevcq.domain.keys import MASTER
-from hevcq.domain.media.facts import Chapter, MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import Chapter, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Rung, StreamPlan
 from hevcq.ffmpeg.containers.fragments import FragmentedFile
 from hevcq.ffmpeg.hls.command import (
@@ -315,7 +315,7 @@ class _Listing:
         )
 
     def _sound(self, name: str, track: StreamPlan) -> Rendition:
-        content, source = self.sounds[name], self._source(track)
+        content, source = self.sounds[name], self.info.stream(track.source_index)
         segments = sound_segments(content)
         return Rendition(
             playlist=self._playlist(name, content, segments),
@@ -328,7 +328,7 @@ class _Listing:
         )
 
     def _text(self, number: int, track: StreamPlan) -> Rendition:
-        source, length = self._source(track), max(c.seconds for _, c in self.rungs)
+        source, length = self.info.stream(track.source_index), max(c.seconds for _, c in self.rungs)
         return Rendition(
             playlist=self._named(f"text{number}.m3u8", text_playlist(f"text{number}.vtt", length)),
             title=source.title,
@@ -359,9 +359,6 @@ class _Listing:
             text = chapters_json(info.chapters, info.origin_s(self.plan.mapped))
             data.append(("com.apple.hls.chapters", "URI", self._named("chapters.json", text)))
         return data
-
-    def _source(self, track: StreamPlan) -> Stream:
-        return next(s for s in self.info.streams if s.index == track.source_index)
 
 
 def _first_to_play(variants: list[Variant]) -> list[Variant]:

@@ -236,7 +236,7 @@ class _SetGates:
     def _sound_like(self, track: StreamPlan, files: tuple[Path, Path | None]) -> Judged:
         """Compare the levels of a sound, and of its source as it was encoded (None: decode it for them)."""
         request, (made, written) = self.request, files
-        source = next(s for s in request.info.streams if s.index == track.source_index)
+        source = request.info.stream(track.source_index)
         # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
         moved_s = -(self.heard.start_s or 0.0) - levels_late_s(source)
         heard = SoundTrack(planned_shape(track, source, request.plan), request.plan.muxer, moved_s)

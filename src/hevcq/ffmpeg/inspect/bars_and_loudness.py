@@ -46,7 +46,7 @@ def steady_bars(
     if not isinstance(plan, EncodePlan):
         return None, ""  # decided before, and not encoded
     index = plan.main_video.source_index
-    facts = next(s.video for s in info.streams if s.index == index)
+    facts = info.stream(index).video
     problem = _uncroppable(plan)
     if facts is None or problem:
         return None, f"Nothing is cropped: {problem}."
@@ -136,7 +136,7 @@ def source_loudness(
     if not isinstance(plan, EncodePlan):
         return  # decided before, and not encoded
     for track in plan.encoded(StreamKind.AUDIO):
-        source = next(s for s in info.streams if s.index == track.source_index)
+        source = info.stream(track.source_index)
         filters = f"{mixed_for(track, source, plan)},{METER}"
         opened = source_input(location, info, plan.mapped)
         found = loudness_of(
@@ -161,7 +161,7 @@ def loudness_problem(
     `sound` is its plan and its index in the rendition.
     """
     kept, index = sound
-    source = next(s.audio for s in request.info.streams if s.index == kept.source_index)
+    source = request.info.stream(kept.source_index).audio
     before = source.loudness if source is not None else None
     location = str(request.output)
     words = [*input_options(location), *_sound(index, METER)]

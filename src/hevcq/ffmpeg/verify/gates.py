@@ -167,7 +167,7 @@ class _Gates:
         for each in kept:
             stream = made[each.position or 0]
             track = self.made.track(stream.index)
-            source = next(s for s in request.info.streams if s.index == each.source_index)
+            source = request.info.stream(each.source_index)
             files = (request.location, source), (str(request.output), stream)
             before, after = (
                 metadata_of(self.tools, place, found, request.profile, self.stop)

@@ -122,7 +122,7 @@ def sample_command(
     request, video = job.request, job.request.plan.main_video
     threads = request.threads or request.profile.bounds.threads
     target = video.video or request.plan.video
-    stream = next(s for s in request.info.streams if s.index == video.source_index)
+    stream = request.info.stream(video.source_index)
     # To the very frame: else several samples would begin at one key frame.
     early, trim = _early(request, at), begin_filter(request, at, seconds)
     begin = (stream.start_s or 0.0) + at - early

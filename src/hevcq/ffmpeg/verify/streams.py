@@ -176,7 +176,7 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
         return [f"it has {len(made)} tracks ({kinds}), but {len(plan.kept)} were to be kept"]
     problems = []
     for place, (kept, stream) in enumerate(zip(plan.kept, made, strict=True)):
-        origin = next(s for s in source.streams if s.index == kept.source_index)
+        origin = source.stream(kept.source_index)
         found = _stream_problems(plan.muxer, kept, origin, stream)
         problems += [f"{kept.kind.value} track {place}: {problem}" for problem in found]
     problems += _caption_problems(plan, source, output)

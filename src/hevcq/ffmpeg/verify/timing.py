@@ -101,7 +101,7 @@ def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
         if after is None or after.packets == 0:
             problems.append(f"{kept.kind.value} track {kept.position} is empty")
             continue
-        origin = next(s for s in compared.source.streams if s.index == kept.source_index)
+        origin = compared.source.stream(kept.source_index)
         before, origin = _restored(kept, _led_in(compared, kept, before), origin)
         before = before.thinned(kept.video.every if kept.video is not None else 1)
         # Theora makes an empty packet of a repeated picture, which ffmpeg's Ogg muxer leaves out.
