@@ -281,9 +281,7 @@ def test_the_doctor_says_of_each_listed_encoder_whether_it_works_and_why_not(tmp
 def test_a_video_that_hardware_may_encode_is_not_split():
     recipe, plan = plan_of()
     key = KeyFrame(pts=0, bytes_until_next=1, frames_until_next=1000)
-    index = KeyIndex(
-        stream_index=0, time_base="1/1", keys=(key,), end_pts=9999, frames=1000, monotonic=True
-    )
+    index = KeyIndex(stream_index=0, time_base="1/1", keys=(key,), end_pts=9999, frames=1000)
 
     assert why_whole(recipe, media(video()), plan, index) == "hardware"
 

@@ -73,10 +73,9 @@ class KeyIndex(Frozen):
     keys: tuple[KeyFrame, ...]
     end_pts: int
     frames: int
-    monotonic: bool = Field(description="decoding times rise, and no two frames share a time")
-    missing_pts: int = Field(default=0, description="packets without a presentation time")
-    starts_with_key: bool = True
-    notes: tuple[str, ...] = ()
+    problem: str = Field(
+        default="", description="why no cut of it would be exact, in a stable word"
+    )
 
     @property
     def tick(self) -> Fraction:
@@ -316,9 +315,7 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row
 
 def _by_packets(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:
     yield _UNSEEKABLE.intersection(info.format_name.split(",")), "container"
-    yield index.missing_pts, "missing_times"
-    yield index.notes or not index.monotonic, "broken_times"
-    yield not index.starts_with_key, "no_first_key"
+    yield index.problem, index.problem
     yield index.tick < FINEST_TICK, "fine_time_base"
 
 

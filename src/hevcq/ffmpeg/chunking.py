@@ -357,15 +357,11 @@ def _sizes(packets: Packets) -> dict[int, int]:
 def build_key_index(
     video: Stream, info: MediaInfo, packets: Packets, problems: tuple[str, ...] = ()
 ) -> KeyIndex:
-    """Return the key-frame index of a video's packets.
-
-    Any of `problems`, the errors of the pass, marks the index as not monotonic.
-    """
+    """Return the key-frame index of a video's packets; `problems` are the errors of the pass."""
     demuxer = info.format_name.partition(",")[0]
     shown = sorted(packets.pts[number] for number in packets.shown)
     missing = shown.count(UNTIMED)
     del shown[:missing]
-    unique = all(before < after for before, after in pairwise(shown))
     early_s = 0.0 if demuxer in SEEKS_BY_PTS or not packets.reordered else REORDERED_S
     return KeyIndex(
         stream_index=video.index,
@@ -373,14 +369,18 @@ def build_key_index(
         keys=_keys(packets, shown, video.tick, early_s),
         end_pts=packets.end or 0,
         frames=len(shown),
-        monotonic=min(packets.steps(), default=1) > 0 and unique and not problems,
-        missing_pts=missing,
-        # The first frame shown is a key frame, or follows one that an edit list hides.
-        starts_with_key=not shown
-        or 0 in packets.hidden
-        or bool(packets.keys and packets.pts[packets.keys[0]] == shown[0]),
-        notes=problems,
+        problem="missing_times" if missing else _problem(packets, shown, problems),
     )
+
+
+def _problem(packets: Packets, shown: list[int], problems: tuple[str, ...]) -> str:
+    """Return why times or key frames cannot be trusted, in a word for the log, or ""."""
+    unique = all(before < after for before, after in pairwise(shown))
+    if problems or not unique or min(packets.steps(), default=1) <= 0:
+        return "broken_times"
+    first = bool(packets.keys) and packets.pts[packets.keys[0]] in shown[:1]
+    # Or it follows a key frame that an edit list hides.
+    return "no_first_key" if shown and not first and 0 not in packets.hidden else ""
 
 
 def _keys(

@@ -58,7 +58,6 @@ def index(
         "keys": tuple(keys),
         "end_pts": round(length_s * 1000),
         "frames": sum(key.frames_until_next for key in keys),
-        "monotonic": True,
     }
     return KeyIndex(**known | facts)
 

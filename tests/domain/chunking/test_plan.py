@@ -153,7 +153,6 @@ def index_of(shown: list[int], tick: Fraction, keys: tuple[int, ...] = (0,)) -> 
         keys=tuple(found),
         end_pts=2 * shown[-1] - shown[-2],
         frames=len(shown),
-        monotonic=True,
     )
 
 

@@ -38,8 +38,7 @@ def test_frames_belong_to_the_key_frame_they_are_shown_after():
     assert [k.last_pts for k in found.keys] == [3, 6]
     assert [k.times for k in found.keys] == [times_sum([0, 1, 2, 3]), times_sum([4, 5, 6])]
     assert (found.frames, found.end_pts, found.time_base) == (7, 7, "1/25")
-    assert found.monotonic
-    assert found.starts_with_key
+    assert found.problem == ""
 
 
 def test_frames_stored_after_a_key_frame_and_shown_before_it_belong_to_the_group_before():
@@ -59,22 +58,22 @@ def test_frames_that_an_edit_list_hides_do_not_count_and_the_video_begins_after_
 
     assert [(k.pts, k.frames_until_next) for k in found.keys] == [(0, 2), (2, 1)]
     assert found.frames == 3
-    assert found.starts_with_key
+    assert found.problem == ""
 
 
 @pytest.mark.parametrize(
     ("lines", "broken"),
     [
-        (("packet,0,0,1,9,K_", "packet,1,0,1,9,__"), {"monotonic": False}),
-        (("packet,0,0,1,9,K_", "packet,0,1,1,9,__"), {"monotonic": False}),
-        (("packet,0,5,1,9,K_", "packet,1,4,1,9,__"), {"monotonic": False}),
+        (("packet,0,0,1,9,K_", "packet,1,0,1,9,__"), {"problem": "broken_times"}),
+        (("packet,0,0,1,9,K_", "packet,0,1,1,9,__"), {"problem": "broken_times"}),
+        (("packet,0,5,1,9,K_", "packet,1,4,1,9,__"), {"problem": "broken_times"}),
         (
             ("packet,0,5,1,9,K_", "packet,1,4,1,9,__", "packet,2,6,1,9,__"),
-            {"monotonic": False},
+            {"problem": "broken_times"},
         ),
-        (("packet,0,0,1,9,K_", "packet,N/A,1,1,9,__"), {"missing_pts": 1}),
-        (("packet,0,0,1,9,__", "packet,1,1,1,9,K_"), {"starts_with_key": False}),
-        (("packet,3,0,1,9,K_", "packet,1,1,1,9,__"), {"starts_with_key": False}),
+        (("packet,0,0,1,9,K_", "packet,N/A,1,1,9,__"), {"problem": "missing_times"}),
+        (("packet,0,0,1,9,__", "packet,1,1,1,9,K_"), {"problem": "no_first_key"}),
+        (("packet,3,0,1,9,K_", "packet,1,1,1,9,__"), {"problem": "no_first_key"}),
         ((), {"keys": (), "frames": 0}),
     ],
 )
@@ -84,11 +83,8 @@ def test_what_is_broken_is_reported(lines, broken):
     assert {name: getattr(found, name) for name in broken} == broken
 
 
-def test_a_complaint_of_the_pass_is_kept_and_makes_the_times_untrusted():
-    found = read(*CLOSED, problems=("moov atom not found",))
-
-    assert found.notes == ("moov atom not found",)
-    assert not found.monotonic
+def test_a_complaint_of_the_pass_makes_the_times_untrusted():
+    assert read(*CLOSED, problems=("moov atom not found",)).problem == "broken_times"
 
 
 @pytest.mark.parametrize(

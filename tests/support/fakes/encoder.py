@@ -142,7 +142,6 @@ def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIn
         keys=tuple(keys),
         end_pts=length_s * 1000,
         frames=sum(key.frames_until_next for key in keys),
-        monotonic=True,
     )
 
 
