@@ -7,7 +7,7 @@ import pytest
 from chaos.sim.backends import SqlSide
 from chaos.sim.campaign import EMBEDDED_EVERY, Batch, embedded_side, live, work
 from chaos.sim.doors import QueueDoor
-from hevcq.domain.verdict import FailureClass
+from hevcq.domain.verdict import Abandon, FailureClass, Release, RetryIn
 from hevcq.util.clock import SystemClock
 from support.postgres import database
 
@@ -84,9 +84,14 @@ def test_a_publication_without_a_live_lease_is_noticed(monkeypatch):
 def test_an_interruption_that_is_counted_is_noticed(monkeypatch):
     from hevcq.worker.delivery.claim import LedgerTransitions
 
-    def counted(self, reason, *, suspected_worker_fault=False):
-        self.fail(reason, FailureClass.ENCODER)
+    record = LedgerTransitions.record
 
-    monkeypatch.setattr(LedgerTransitions, "interrupt", counted)
+    def counted(self, verdict):
+        if isinstance(verdict, Release | Abandon):
+            failed = FailureClass.ENCODER
+            verdict = RetryIn(reason=verdict.reason, seconds=1.0, failure_class=failed)
+        record(self, verdict)
+
+    monkeypatch.setattr(LedgerTransitions, "record", counted)
 
     assert "happened" in _broken("interruptions counted as failures")

@@ -45,7 +45,6 @@ from hevcq.worker.delivery.claim import (
     LedgerTransitions,
     WorkerContext,
     belongs,
-    record_verdict,
 )
 from hevcq.worker.delivery.job import Job, Made, Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
@@ -117,23 +116,23 @@ class Subjob(Job):
             case Bury() if self._unfit:
                 return self._give_up(decided)
             case Bury():
-                self.transitions.bury(decided.reason, decided.failure_class)
+                self.transitions.record(decided)
                 ended = end_job(self._end, self._job.job_id, decided)
                 sweep(self._context, self._job, forget=False)
                 return ended
             case Skipped():
-                self._end.skip(decided.reason)
+                self._end.record(decided)
                 sweep(self._context, self._job)
             case Done():
                 pass
             case _:
-                record_verdict(self.transitions, decided)
+                self.transitions.record(decided)
         return decided
 
     def _give_up(self, decided: Bury) -> Verdict:
         """Abandon the split: this delivery returns and has the video encoded whole."""
         get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
-        self.transitions.interrupt(decided.reason)
+        self.transitions.record(Release(reason=decided.reason))
         try:
             self._end.abandon_split(decided.reason)
         except StaleFence:
@@ -179,7 +178,7 @@ def end_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
     are acknowledged.
     """
     try:
-        end.bury(decided.reason, decided.failure_class)
+        end.record(decided)
     except StaleFence:
         job = end.seen()
         mine = job is not None and job.state is JobState.DEAD and job.reason == decided.reason
@@ -329,7 +328,7 @@ class JoinJob(Subjob):
             # A chunk is encoded again. Its task may have been lost with the join that requeued it;
             # the subjob that completes the set sends another join.
             enqueue_chunks(self._context, self._task.as_whole_job(), self._split)
-            self.transitions.interrupt("A chunk is not done yet.")
+            self.transitions.record(Release(reason="A chunk is not done yet."))
             return Done()
         whole = self._task.as_whole_job()
         earlier = adopt(self._context, self._lease, whole, video, self._key(video))

@@ -280,7 +280,7 @@ def test_an_end_without_an_answer_is_not_ours_if_another_attempt_took_over(tmp_p
     farm.ledger.skip = overtaken
 
     with pytest.raises(StaleFence):
-        ours.skip("by us")
+        ours.record(Skipped(reason="by us"))
 
 
 def lost(port, call, *, times=1, happened=True):

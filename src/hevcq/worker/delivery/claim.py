@@ -292,9 +292,6 @@ class LedgerTransitions:
         """Write DONE: the rendition is published; `cpu_s` is its CPU time in seconds."""
         self._move(JobState.DONE, self._ledger.complete, rendition, cpu_s=cpu_s)
 
-    def skip(self, reason: str) -> None:
-        self._move(JobState.SKIPPED, self._ledger.skip, reason)
-
     def split(self, split: Split, frames: Sequence[int]) -> None:
         """Write SPLIT: the job has chunks of these frame counts."""
         self._move(JobState.SPLIT, self._ledger.split, split, frames)
@@ -303,10 +300,33 @@ class LedgerTransitions:
         """Queue the split job again, to be encoded whole."""
         self._move(JobState.QUEUED, self._ledger.abandon_split, reason)
 
-    def fail(self, reason: str, failure_class: FailureClass) -> None:
-        self._move(JobState.QUEUED, self._ledger.fail, reason, failure_class)
+    def record(self, decided: Verdict) -> None:
+        """Write a verdict; the job itself wrote DONE."""
+        match decided:
+            case Skipped():
+                self._move(JobState.SKIPPED, self._ledger.skip, decided.reason)
+            case RetryIn():
+                why = decided.reason, decided.failure_class
+                self._move(JobState.QUEUED, self._ledger.fail, *why)
+            case Bury():
+                why = decided.reason, decided.failure_class
+                self._move(JobState.DEAD, self._ledger.bury, *why)
+            case Release():
+                fault = decided.suspected_worker_fault
+                self._interrupt(decided.reason, suspected_worker_fault=fault)
+            case Abandon():
+                # The lease is lost. If the fence is still valid, the next claim would else find the
+                # job RUNNING with an expired lease, and count a crash that never happened.
+                try:
+                    self._interrupt(decided.reason)
+                except HevcqError as error:
+                    get_logger().debug("claim_not_given_back", reason=str(error))
+            case Done():
+                pass
+            case _:
+                assert_never(decided)
 
-    def interrupt(self, reason: str, *, suspected_worker_fault: bool = False) -> None:
+    def _interrupt(self, reason: str, *, suspected_worker_fault: bool = False) -> None:
         """Queue the job again; count no failure, only a suspected worker fault."""
         self._move(
             JobState.QUEUED,
@@ -314,10 +334,6 @@ class LedgerTransitions:
             reason,
             suspected_worker_fault=suspected_worker_fault,
         )
-
-    def bury(self, reason: str, failure_class: FailureClass) -> None:
-        """Write DEAD: the job is given up."""
-        self._move(JobState.DEAD, self._ledger.bury, reason, failure_class)
 
     def _move(
         self,
@@ -350,43 +366,6 @@ class LedgerTransitions:
     def _arrived(self, goal: JobState) -> bool:
         record = self._ledger.get(self._fence.job_id)
         return record is not None and record.state is goal and record.fence == self._fence.number
-
-
-def record_verdict(transitions: LedgerTransitions, decided: Verdict) -> None:
-    """Write a claimed job's verdict to the ledger; the job itself wrote DONE.
-
-    Raises StaleFence if this attempt no longer owns the job, and Unavailable or
-    StorageError if the ledger does not answer.
-    """
-    match decided:
-        case Skipped():
-            transitions.skip(decided.reason)
-        case RetryIn():
-            transitions.fail(decided.reason, decided.failure_class)
-        case Bury():
-            transitions.bury(decided.reason, decided.failure_class)
-        case Release():
-            transitions.interrupt(
-                decided.reason, suspected_worker_fault=decided.suspected_worker_fault
-            )
-        case Abandon():
-            _release_claim(transitions, decided.reason)
-        case Done():
-            pass
-        case _:
-            assert_never(decided)
-
-
-def _release_claim(transitions: LedgerTransitions, reason: str) -> None:
-    """Release the claim of a delivery whose lease is lost, if the fence is still valid.
-
-    Otherwise the next claim would find the job RUNNING with an expired lease, and count a crash
-    that never happened. A stale fence refuses the release.
-    """
-    try:
-        transitions.interrupt(reason)
-    except HevcqError as error:
-        get_logger().debug("claim_not_given_back", reason=str(error))
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:

@@ -68,7 +68,6 @@ from hevcq.worker.delivery.claim import (
     LedgerTransitions,
     WorkerContext,
     delay,
-    record_verdict,
 )
 
 ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
@@ -269,7 +268,7 @@ class Job(ABC):
         Raises StaleFence if this attempt no longer owns the job, and Unavailable or
         StorageError if the ledger does not answer.
         """
-        record_verdict(self.transitions, verdict)
+        self.transitions.record(verdict)
         return verdict
 
     def _notice(self, notices: tuple[str, ...]) -> None:
