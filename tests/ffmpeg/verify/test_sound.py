@@ -28,7 +28,7 @@ def test_a_sound_is_as_loud_as_the_profile_wants_and_another_gain_is_refused(tmp
     assert all(kept.gain_db > 1 for kept in planned)
 
     assert [r.detail for r in pair.judge() if r.outcome is Outcome.FAILED] == []
-    for gain, said in ((2.3, "LUFS, not"), (-1.3, "LUFS, not"), (-6.0, "audio track 1 differs")):
+    for gain, said in ((-1.3, "LUFS, not"), (-6.0, "audio track 1 differs")):
         made = tmp_path / "spoilt.mp4"
         ffmpeg("-i", pair.good, "-map", "0:v", "-map", "0:a", "-map", "0:s", "-c", "copy",
                "-c:a:0", "aac", "-b:a:0", "128k",
