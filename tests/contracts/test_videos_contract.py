@@ -8,10 +8,12 @@ import pytest
 from contracts.backends import World, source
 from hevcq.domain.job import JobState
 from hevcq.domain.videos import (
+    Quota,
     Upload,
     Video,
     VideoRendition,
     VideoStatus,
+    VideoUsage,
     Visibility,
     make_video_id,
 )
@@ -19,11 +21,9 @@ from hevcq.errors import Conflict, QuotaExceeded
 from hevcq.ports.videos import (
     AccountKind,
     Accounts,
-    Quota,
     VideoFilter,
     VideoOrder,
     VideoRecords,
-    VideoUsage,
 )
 
 NO_LIMIT = Quota()

@@ -7,6 +7,7 @@ record keeps what outlives it (the ledger forgets ended jobs on AWS) and what it
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from hevcq.domain.job import MAX_SIZE, JobState, Source
 from hevcq.domain.keys import OUTBOX, UPLOADS
 from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import FailureClass
+from hevcq.errors import QuotaExceeded
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 VIDEO_ID = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
@@ -365,3 +367,44 @@ def standing(
         return VideoStatus.FAILED, failed[0]
     made = any(each.state is JobState.DONE for each in settled)
     return VideoStatus.DONE, None if made else settled[0]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoUsage:
+    """What an owner's videos, or all, amount to; `size` is in bytes (`Video.charged_bytes`)."""
+
+    videos: int = 0
+    open_uploads: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The most that an owner and the farm may hold; None is no limit. Sizes are bytes."""
+
+    owner_size: int | None = None
+    owner_open: int | None = None
+    farm_size: int | None = None
+    farm_open: int | None = None
+
+
+QUOTA_REMEDY = "Delete videos you no longer need, or finish or cancel an upload."
+
+
+def quota_refusal(
+    quota: Quota, owner: VideoUsage, farm: VideoUsage, size: int
+) -> QuotaExceeded | None:
+    """Return the error of the limit that one more upload of `size` bytes would exceed, or None."""
+    problem = ""
+    if quota.owner_open is not None and owner.open_uploads >= quota.owner_open:
+        problem = (
+            f"You have {owner.open_uploads} unfinished uploads; {quota.owner_open} are allowed."
+        )
+    elif quota.owner_size is not None and owner.size + size > quota.owner_size:
+        left = max(0, quota.owner_size - owner.size)
+        problem = f"Your videos may take {quota.owner_size:,} bytes; {left:,} are left."
+    elif quota.farm_open is not None and farm.open_uploads >= quota.farm_open:
+        problem = "Too many uploads are under way on this server."
+    elif quota.farm_size is not None and farm.size + size > quota.farm_size:
+        problem = "This server has no room for the video within its limit."
+    return QuotaExceeded(problem, remedy=QUOTA_REMEDY) if problem else None

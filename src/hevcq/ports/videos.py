@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.job import Source
-from hevcq.domain.videos import Video, VideoStatus
+from hevcq.domain.videos import Quota, Video, VideoStatus, VideoUsage
 from hevcq.errors import BadUpload, file_errors
 
 MAX_PAGE = 200
@@ -51,25 +51,6 @@ class Page:
 
     videos: tuple[Video, ...]
     cursor: str
-
-
-@dataclass(frozen=True, slots=True)
-class VideoUsage:
-    """What an owner's videos, or all, amount to; `size` is in bytes (`Video.charged_bytes`)."""
-
-    videos: int = 0
-    open_uploads: int = 0
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """The most that an owner and the farm may hold; None is no limit. Sizes are bytes."""
-
-    owner_size: int | None = None
-    owner_open: int | None = None
-    farm_size: int | None = None
-    farm_open: int | None = None
 
 
 class VideoRecords(ABC):
@@ -124,23 +105,6 @@ class VideoRecords(ABC):
     @abstractmethod
     def usage(self, owner: str | None = None) -> VideoUsage:
         """Return the sums of an owner's videos, or of all."""
-
-
-def exceeded(quota: Quota, owner: VideoUsage, farm: VideoUsage, size: int) -> str:
-    """Return which limit one more upload of `size` bytes would exceed, as a sentence, or ""."""
-    if quota.owner_open is not None and owner.open_uploads >= quota.owner_open:
-        return f"You have {owner.open_uploads} unfinished uploads; {quota.owner_open} are allowed."
-    if quota.owner_size is not None and owner.size + size > quota.owner_size:
-        left = max(0, quota.owner_size - owner.size)
-        return f"Your videos may take {quota.owner_size:,} bytes; {left:,} are left."
-    if quota.farm_open is not None and farm.open_uploads >= quota.farm_open:
-        return "Too many uploads are under way on this server."
-    if quota.farm_size is not None and farm.size + size > quota.farm_size:
-        return "This server has no room for the video within its limit."
-    return ""
-
-
-QUOTA_REMEDY = "Delete videos you no longer need, or finish or cancel an upload."
 
 
 @dataclass(frozen=True, slots=True)

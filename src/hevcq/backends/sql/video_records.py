@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.domain.job import Source
-from hevcq.domain.videos import Video, VideoStatus, Visibility, raw_key
+from hevcq.domain.videos import (
+    Quota,
+    Video,
+    VideoStatus,
+    VideoUsage,
+    Visibility,
+    quota_refusal,
+    raw_key,
+)
 from hevcq.errors import (
     BadUpload,
     Conflict,
     PermanentError,
-    QuotaExceeded,
     SourceChanged,
     SourceGone,
     file_errors,
@@ -27,19 +34,15 @@ from hevcq.errors import (
 from hevcq.ports.store import Store
 from hevcq.ports.videos import (
     MAX_PAGE,
-    QUOTA_REMEDY,
     AccountKind,
     Accounts,
     ByteReceiver,
     Page,
-    Quota,
     UploadWay,
     VideoFiles,
     VideoFilter,
     VideoOrder,
     VideoRecords,
-    VideoUsage,
-    exceeded,
 )
 from hevcq.sql.database import Connection, Database, upsert
 from hevcq.util import file_lock
@@ -77,8 +80,8 @@ class SqlVideoRecords(VideoRecords):
             if connection.execute(GET, (video.video_id,)).fetchone() is not None:
                 raise Conflict(f"There is a video {video.video_id} already.")
             owner, farm = _usage(connection, video.owner), _usage(connection, None)
-            if problem := exceeded(quota, owner, farm, video.charged_bytes):
-                raise QuotaExceeded(problem, remedy=QUOTA_REMEDY)
+            if refusal := quota_refusal(quota, owner, farm, video.charged_bytes):
+                raise refusal
             connection.execute(ADD, (video.video_id, *_values(video)))
 
         self._database.write(work)

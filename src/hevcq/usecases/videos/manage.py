@@ -10,6 +10,7 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.videos import (
     MAX_DESCRIPTION,
     MAX_TITLE,
+    Quota,
     Share,
     Video,
     VideoRendition,
@@ -27,7 +28,7 @@ from hevcq.domain.videos import (
 )
 from hevcq.errors import BadUpload, Conflict, HevcqError, NoSuchVideo, UsageError
 from hevcq.ports.backend import Backend
-from hevcq.ports.videos import Quota, VideoFiles, VideoRecords
+from hevcq.ports.videos import VideoFiles, VideoRecords
 from hevcq.settings.web import GIB, UploadSettings
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.reprocess import ReprocessRequest, cancel, reprocess

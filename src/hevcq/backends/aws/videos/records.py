@@ -18,19 +18,23 @@ from typing import TYPE_CHECKING, Any
 from hevcq.backends.aws.clients import translate_errors
 from hevcq.backends.aws.dynamodb.job_table import new_token, pages, read_item, read_items
 from hevcq.backends.aws.dynamodb.schema import TTL, Item, float_of, number, string, text
-from hevcq.domain.videos import Video, VideoStatus, Visibility
+from hevcq.domain.videos import (
+    QUOTA_REMEDY,
+    Quota,
+    Video,
+    VideoStatus,
+    VideoUsage,
+    Visibility,
+    quota_refusal,
+)
 from hevcq.errors import Conflict, QuotaExceeded, Unavailable
 from hevcq.ports.videos import (
     MAX_PAGE,
-    QUOTA_REMEDY,
     AccountKind,
     Accounts,
     Page,
-    Quota,
     VideoFilter,
     VideoRecords,
-    VideoUsage,
-    exceeded,
 )
 
 if TYPE_CHECKING:
@@ -120,8 +124,8 @@ class DynamoVideoRecords(VideoRecords):
             raise Conflict(f"There is a video {video.video_id} already.")
         if any(refused):
             owner, farm = self.usage(video.owner), self.usage()
-            problem = exceeded(quota, owner, farm, size) or "A limit is reached."
-            raise QuotaExceeded(problem, remedy=QUOTA_REMEDY)
+            refusal = quota_refusal(quota, owner, farm, size)
+            raise refusal or QuotaExceeded("A limit is reached.", remedy=QUOTA_REMEDY)
 
     def get(self, video_id: str) -> Video | None:
         item = self._item(video_pk(video_id))
