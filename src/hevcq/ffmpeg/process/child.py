@@ -139,7 +139,7 @@ def stream_child(
     argv: Sequence[str],
     *,
     stop: threading.Event,
-    on_chunk: Callable[[bytes], None],
+    on_chunk: Callable[[bytes], object],
     limits: ChildLimits = NO_LIMITS,
     deadline_s: float | None = None,
     check: Callable[[], None] | None = None,
@@ -199,7 +199,7 @@ def _supervise(child: Child, stop: threading.Event, watch: ChildWatchdog) -> Non
 class Child:
     """A started child and its open descriptors; used by one thread only."""
 
-    def __init__(self, starter: _Starter, name: str, on_chunk: Callable[[bytes], None]) -> None:
+    def __init__(self, starter: _Starter, name: str, on_chunk: Callable[[bytes], object]) -> None:
         popen = starter.popen()
         self._starter = starter
         self.started = _CLOCK.monotonic()
@@ -215,7 +215,7 @@ class Child:
         self._held = False
         self._poll = select.poll()
         self._pidfd = _pidfd(popen.pid)
-        self._sinks: dict[int, Callable[[bytes], None]] = {}
+        self._sinks: dict[int, Callable[[bytes], object]] = {}
         self._pipes = [pipe for pipe in (popen.stdout, popen.stderr) if pipe is not None]
         for pipe, sink in zip(self._pipes, (on_chunk, self.tail.feed), strict=True):
             self._sinks[pipe.fileno()] = sink
@@ -351,7 +351,7 @@ class _Starter:
 
 
 def start_child(
-    argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], None]
+    argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], object]
 ) -> Child:
     """Start a program. Raises WorkerUnfit or MediaRefused as `run_child` does."""
     found = shutil.which(argv[0])

@@ -108,7 +108,7 @@ def decode_problems(
         argv,
         stop=stop,
         limits=_writing(tools, request, str(request.output), [path for _, path in levels or ()]),
-        on_chunk=decoded.on_bytes if decoded is not None else _ignore,
+        on_chunk=decoded.on_bytes if decoded is not None else lambda _chunk: None,
         deadline_s=deadline_s,
     )
     return list(decode_errors(done.stderr, done.returncode))
@@ -118,10 +118,6 @@ def _threads(decoded: Decoded | None) -> list[str]:
     """Return how many threads decode and filter; slices of thumbnails cost more to hand out than to filter."""
     small = decoded is not None and 0 < decoded.pixels <= ONE_THREAD_PIXELS
     return ["-filter_threads", "1", *(["-threads", "1"] if small else [])]
-
-
-def _ignore(_chunk: bytes) -> None:
-    """Ignore output."""
 
 
 @contextmanager
@@ -155,7 +151,7 @@ def source_thumbnails(
             argv,
             stop=stop,
             limits=reading(limits_of(request.profile.bounds), tools, request.location),
-            on_chunk=lambda chunk: _write(file.write, chunk),
+            on_chunk=file.write,
             deadline_s=deadline_s,
         )
         require_success(argv, done, request, request.location)
@@ -230,10 +226,6 @@ def require_success(
     )
     if (error := exit_error(ended)) is not None:
         raise error
-
-
-def _write(write: Callable[[bytes], int], chunk: bytes) -> None:
-    write(chunk)
 
 
 def metadata_of(
