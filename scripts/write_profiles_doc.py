@@ -100,13 +100,13 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 | Apple's and Android's keys (`com.apple.…`) | yes | | as tags | yes |
 | name of a track | `name` | its title | its title | `name`, and the handler's name |
 | language by BCP 47 (`pt-BR`) | `elng` | LanguageBCP47 | LanguageBCP47 | `elng` |
-| what players cut off of the picture (PixelCrop) | | refused | | refused |
+| what players cut off of the picture (`clap`, PixelCrop) | named | refused | named | refused |
 | `ID32` | named | | named | |
 | reel of a time code; a broadcast's station | yes | | reel named; yes | yes |
 | other boxes of a track | as they are | | named | |
 | chapters: times and titles | yes | yes | yes | yes |
 | several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | named | | named |
-| tags of levels (70: a series), tags in tags; links to other files; a track that is not to be played | | named | | named |
+| tags of levels (70: a series), in tags, in regional languages or binary; links to other files; a track that is not to be played | | named | | named |
 | marks of tracks: default, forced, commentary, dubbed, for the deaf or the blind | MP4: yes; MOV: default, others named | yes | yes | yes |
 | marks of tracks: original language (Matroska), captions, descriptions (MP4) | MP4: yes; MOV: named | yes | named | named |
 | more than 100,000 bytes of boxes together | named | | | |
@@ -173,8 +173,7 @@ following has no policy and is dropped silently:
 
 - What only single pictures carry: active format description, user data, time codes within the
   pictures.
-- Of MP4: alternate groups and references between tracks, ICC profiles, `gama`, `tapt`, clean apertures
-  (`clap`), volumes.
+- Of MP4: alternate groups and references between tracks, ICC profiles, `gama`, `tapt`, volumes.
 - Dates of single tracks, names of codecs and of writing programs, XMP of AVI.
 - The alpha of an HEVC picture and the second eye of MV-HEVC, in a profile that does not skip HEVC.
 - Times finer than a millisecond, if a video goes from another container to Matroska.

@@ -7,6 +7,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from benchmarks.fidelity.spliced import ffmpeg, video
@@ -14,7 +15,7 @@ from benchmarks.fidelity.trial import Figure, Trial, recipe, run_trial
 
 from hevcq.domain.formats import Container
 from support import matroska as mkv
-from support.rendition import add_boxes, box, elng
+from support.rendition import add_boxes, box, clap, elng
 
 LOST = "lost"
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -58,6 +59,14 @@ def _tag(path: Path, name: str) -> str:
     return subprocess.run(asked, check=True, capture_output=True, text=True).stdout
 
 
+def _shows(path: Path) -> bool:
+    data = path.read_bytes()
+    at = data.find(b"clap")
+    numbers = struct.unpack_from(">IIIIiIiI", data, at + 4) if at > 0 else (0, 1) * 4
+    sides = [Fraction(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+    return sides == [140, 120, 0, 0]
+
+
 def _has(*way: int, value: int | None = None) -> Callable[[Path], bool]:
     """Return whether a Matroska file has an element, and with this value."""
 
@@ -79,6 +88,7 @@ _TRACKS = (
 )
 BOXES = (
     *_TRACKS,
+    Kind("crop of the picture", _shows, "aperture"),
     Kind("XMP of the file", _holds("<x:file/>"), "XMP of the file"),
     Kind("XMP of the movie", _holds("<x:movie/>"), "XMP (XMP_)"),
     Kind("Samsung's box", _holds("of a Samsung"), "smta"),
@@ -93,7 +103,9 @@ ELEMENTS = (
     Kind("ordered edition", _has(mkv.CHAPTERS, mkv.EDITION, 0x45DD, value=1), "editions"),
     Kind("hidden chapter", _has(mkv.CHAPTERS, mkv.EDITION, mkv.ATOM, 0x98, value=1), "editions"),
     Kind("tags of a series", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x68CA, value=70), "structured"),
-    Kind("tags of a chapter", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x63C4, value=7), "structured"),
+    Kind("tags in tags", _has(mkv.TAGS, mkv.TAG, mkv.SIMPLE, mkv.SIMPLE), "structured"),
+    Kind("tags of a chapter", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x63C4, value=7), "MOOD"),
+    Kind("the next file", _has(mkv.INFO, 0x3EB923), "links"),
 )
 
 
@@ -122,6 +134,7 @@ def with_boxes(folder: Path) -> Path:
     place = b"\0\x12\x15\xc7+48.1351+011.5820/"
     return add_boxes(
         path,
+        ((*picture, b"mdia", b"minf", b"stbl", b"stsd", b"avc1"), clap(140, 120)),
         ((*picture, b"udta"), box(b"LENS", b"of a lens")),
         ((*sound, b"mdia"), elng("pt-BR")),
         ((*sound, b"udta"), box(b"name", b"The director")),
@@ -143,8 +156,8 @@ def with_elements(folder: Path) -> Path:
         times = new(0x91, start) + new(0x92, start + half)
         return new(mkv.ATOM, new(0x73C4, uid), times, new(0x80, new(0x85, title)), more)
 
-    def simple(name: str, value: str) -> bytes:
-        return new(mkv.SIMPLE, new(0x45A3, name), new(0x4487, value))
+    def simple(name: str, value: str, *more: bytes) -> bytes:
+        return new(mkv.SIMPLE, new(0x45A3, name), new(0x4487, value), *more)
 
     first = new(mkv.EDITION, atom(7, 0, "One"), atom(8, half, "Two", new(0x98, 1)))
     second = new(mkv.EDITION, new(0x45DD, 1), atom(9, half, "Two first"), atom(10, 0, "Then one"))
@@ -152,6 +165,7 @@ def with_elements(folder: Path) -> Path:
     tags = (
         new(mkv.TAG, new(mkv.TARGETS), simple("LOCATION", "+48.1351+011.5820/")),
         new(mkv.TAG, series, simple("TITLE", "All holidays")),
+        new(mkv.TAG, new(mkv.TARGETS), simple("ACTOR", "A", simple("CHARACTER", "B"))),
         new(mkv.TAG, new(mkv.TARGETS, new(0x63C4, 7)), simple("MOOD", "calm")),
     )
     return mkv.with_tables(
@@ -159,6 +173,7 @@ def with_elements(folder: Path) -> Path:
         new(mkv.CHAPTERS, first, second),
         new(mkv.TAGS, *tags),
         tracks={1: new(mkv.LANGUAGE, "pt-BR")},
+        info=new(0x73A4, bytes(range(16))) + new(0x3EB923, bytes(range(16, 32))),
         without=(mkv.TAGS,),
     )
 

@@ -6,10 +6,11 @@ import pytest
 
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
-from support.rendition import add_boxes, box, elng, planned, rendition
+from support.rendition import add_boxes, box, clap, elng, planned, rendition
 
 pytestmark = pytest.mark.media
 VIDEO, SOUND = (b"moov", (b"trak", 0)), (b"moov", (b"trak", 1))
+ENTRY = (b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
 LENS = box(b"LENS", b"a lens of this camera")
 UUID = box(b"uuid", bytes(range(16)) + b"of an editor")
 TABLE = box(
@@ -69,8 +70,17 @@ def test_what_a_track_lost_fails_the_stream_ledger(tmp_path, field, problem):
     assert any(problem in found for found in problems)
 
 
-def test_a_table_of_tags_that_has_no_place_is_named(tmp_path: Path) -> None:
-    table = (b"moov", b"udta", b"meta"), box(b"ID32", bytes(4) + b"\x15\xc7ID3")
-    clip = add_boxes(two_tracks(tmp_path, audio=False), table)
+DESCRIPTION = "of the track 0 sample description"
 
-    assert planned(clip)[1].losses == ("ID3 tags (ID32) of the movie table",)
+
+@pytest.mark.parametrize(
+    ("path", "added", "lost"),
+    [
+        ((*VIDEO, *ENTRY), clap(48, 60, across=4), (f"clean aperture (clap) {DESCRIPTION}",)),
+        ((b"moov", b"udta", b"meta"), box(b"ID32", bytes(4) + b"\x15\xc7ID3"), ("ID3 tags (ID32) of the movie table",)),
+    ],
+)  # fmt: skip
+def test_what_changes_how_a_picture_is_shown_and_has_no_place_is_named(tmp_path, path, added, lost):
+    clip = add_boxes(two_tracks(tmp_path, audio=False), (path, added))
+
+    assert planned(clip)[1].losses == lost

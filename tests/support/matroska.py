@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-SEGMENT, SEEK_HEAD, CLUSTER, CUES, VOID = 0x18538067, 0x114D9B74, 0x1F43B675, 0x1C53BB6B, 0xEC
-INFO, TRACKS, TRACK = 0x1549A966, 0x1654AE6B, 0xAE
+SEGMENT, SEEK_HEAD, CLUSTER, CUES, VOID, CRC = (
+    0x18538067, 0x114D9B74, 0x1F43B675, 0x1C53BB6B, 0xEC, 0xBF,
+)  # fmt: skip
+INFO = 0x1549A966
+TRACKS, TRACK, VIDEO = 0x1654AE6B, 0xAE, 0xE0
 CHAPTERS, EDITION, ATOM = 0x1043A770, 0x45B9, 0xB6
 TAGS, TAG, TARGETS, SIMPLE = 0x1254C367, 0x7373, 0x63C0, 0x67C8
-LANGUAGE = 0x22B59D
+TITLE_OF_TRACK, LANGUAGE = 0x536E, 0x22B59D
 
 
 def element(number: int, *content: bytes | str | int) -> bytes:
@@ -67,18 +70,25 @@ def with_tables(
     clip: Path,
     *more: bytes,
     tracks: dict[int, bytes] | None = None,
+    video: bytes = b"",
+    info: bytes = b"",
     without: tuple[int, ...] = (),
 ) -> Path:
-    """Add tables, and parts of tracks by their number."""
+    """Add tables, parts of tracks by their number, and parts of the first track's picture."""
 
     def change(kind: int, content: bytes) -> bytes | None:
+        if kind == INFO and info:
+            fresh = [(n, part) for n, part in read(content) if n not in {CRC, 0x73A4}]
+            return b"".join(element(n, part) for n, part in fresh) + info
         if kind != TRACKS:
             return None if kind in without else content
         entries = [part for number, part in read(content) if number == TRACK]
         return b"".join(element(TRACK, _track(n, part)) for n, part in enumerate(entries))
 
     def _track(place: int, content: bytes) -> bytes:
-        parts = [element(kind, part) for kind, part in read(content)]
+        parts = [
+            element(kind, part + video if kind == VIDEO else part) for kind, part in read(content)
+        ]
         return b"".join(parts) + (tracks or {}).get(place, b"")
 
     return rewritten(clip, change, *more)

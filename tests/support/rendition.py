@@ -116,5 +116,10 @@ def add_boxes(clip: Path, *added: tuple[Sequence[bytes | tuple[bytes, int]], byt
     return clip
 
 
+def clap(width: int, height: int, across: int = 0, down: int = 0) -> bytes:
+    """Return a clean aperture; `across` and `down` are of its centre, in half pixels."""
+    return box(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, across, 2, down, 2))
+
+
 def elng(language: str) -> bytes:
     return box(b"elng", bytes(4) + language.encode() + b"\0")

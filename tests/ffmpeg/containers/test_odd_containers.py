@@ -8,9 +8,16 @@ import pytest
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.containers.matroska import CHAPTERS, INFO, SEGMENT, TAGS, TRACKS
 from support.matroska import ATOM, CLUSTER, CUES, EDITION, SIMPLE, TAG, TARGETS, TRACK, element
-from support.rendition import box, elng
+from support.rendition import box, clap, elng
 
 HANDLER = box(b"hdlr", bytes(8) + b"mdta" + bytes(13))
+
+
+def entry(*boxes: bytes, video: bool = True) -> bytes:
+    """Return the media box of a picture of 64x48, with these boxes in its sample description."""
+    sample = box(b"avc1", bytes(24) + struct.pack(">2H", 64, 48) + bytes(50) + b"".join(boxes))
+    table = box(b"stbl", box(b"stsd", bytes(8) + sample))
+    return box(b"mdia", box(b"minf", (box(b"vmhd", b"") if video else b"") + table))
 
 
 def movie(*parts: bytes) -> bytes:
@@ -41,6 +48,23 @@ def named(data: bytes) -> list[tuple[str, str]]:
 )  # fmt: skip
 def test_metadata_of_an_mp4_is_found_up_to_the_first_box_that_does_not_fit(data, found):
     assert named(data) == found
+
+
+@pytest.mark.parametrize(
+    ("media", "cuts"),
+    [
+        (entry(clap(48, 40)), True),
+        (entry(clap(64, 48)), False),
+        (entry(box(b"clap", b"\1" * 9)), True),
+        (entry(box(b"pasp", bytes(8))), False),
+        (entry(clap(48, 40), video=False), False),
+    ],
+    ids=["crop", "whole", "short", "none", "sound"],
+)
+def test_a_clean_aperture_that_cuts_something_off_is_named(media, cuts):
+    odd = [("track 0 sample description", "clean aperture (clap)")]
+
+    assert named(movie(box(b"trak", media))) == (odd if cuts else [])
 
 
 def test_a_track_says_its_name_and_language():
@@ -75,12 +99,12 @@ def tag(*ids: int) -> bytes:
     return element(TAG, element(TARGETS, level, *targets), element(SIMPLE, element(0x45A3, "A")))
 
 
-STATISTICS = element(
-    TAG,
-    element(TARGETS, element(0x68CA, 50), element(0x63CA, "MOVIE"), element(0x63C5, 7)),
-    element(SIMPLE, element(0x45A3, "BPS"), element(0x4487, "1")),
-)
-"""A tag as mkvmerge writes a track's statistics, of the level 50 with a name."""
+def levelled(level: str) -> bytes:
+    """Return a tag as mkvmerge writes a track's statistics, of the level 50 with a name."""
+    targets = element(TARGETS, element(0x68CA, 50), element(0x63CA, level), element(0x63C5, 7))
+    return element(TAG, targets, element(SIMPLE, element(0x45A3, "BPS"), element(0x4487, "1")))
+
+
 CHAPTERED = ("chapters", "editions, order or nesting")
 
 
@@ -89,15 +113,17 @@ CHAPTERED = ("chapters", "editions, order or nesting")
     [
         ([element(SEGMENT - 1, b"")], []),
         ([element(INFO, element(0x73A4, b"i"))], []),
+        ([element(INFO, element(0x3EB923, b"n"))], [("segment", "links to other files")]),
         ([atoms(element(ATOM, b""))], []),
         ([atoms(element(0x45DD, 1))], [CHAPTERED]),
         ([atoms(element(ATOM, element(ATOM, b"x")))], [CHAPTERED]),
         ([element(CHAPTERS, *[element(EDITION, b"")] * 2)], [CHAPTERED]),
-        ([element(TAGS, tag())], [("file", "structured tags")]),
-        ([element(TAGS, tag(90))], [("file", "structured tags")]),
-        ([element(TRACKS, track()), element(TAGS, tag(7))], [("file", "structured tags")]),
+        ([element(TAGS, tag())], [("file", "structured tags (A)")]),
+        ([element(TAGS, tag(90))], [("file", "structured tags (A)")]),
+        ([element(TRACKS, track()), element(TAGS, tag(7))], [("file", "structured tags (A)")]),
         ([element(TAGS, element(TAG, element(TARGETS, b"")))], []),
-        ([element(TAGS, STATISTICS)], []),
+        ([element(TAGS, levelled("MOVIE"))], []),
+        ([element(TAGS, levelled("OPERA"))], [("file", "structured tags (BPS)")]),
     ],
 )
 def test_what_a_matroska_says_beside_ffmpegs_tags_is_named(tables, found):

@@ -14,8 +14,9 @@ from ffmpeg.probe.test_network import Shelf
 from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import StreamKind
-from hevcq.errors import Unavailable
+from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ffmpeg.inspect.texts import CaptionedVideo, extracted_captions, found_captions
+from support.media_facts import profile
 from support.once import folder_once
 from support.rendition import TOOLS
 
@@ -71,16 +72,20 @@ def captioned(
     first: Pairs,
     second: Sequence[bytes] = (),
     *,
+    digital: bytes = b"",
     seconds: float = 4,
     rate: str = "25",
     options: Sequence[str] = ("-bf", "0"),
 ) -> Path:
-    """Write H.264 of `rate` pictures a second with a tone, whose fields carry these pairs."""
+    """Write H.264 of `rate` pictures a second with a tone, whose fields carry these pairs.
+
+    `digital` is a packet of CEA-708 of two bytes for the first picture.
+    """
     bare, marked = path.with_suffix(".bare.h264"), path.with_suffix(".cc.h264")
     picture = f"testsrc2=size=160x90:rate={rate}:duration={seconds}"
     _ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
             "-g", "25", *options, "-x264-params", "aud=1", str(bare))  # fmt: skip
-    marked.write_bytes(with_user_data(bare.read_bytes(), first, second))
+    marked.write_bytes(with_user_data(bare.read_bytes(), first, second, digital))
     _ffmpeg("-f", "h264", "-r", rate, "-i", str(marked), "-f", "lavfi", "-i",
             f"sine=frequency=440:duration={seconds}", "-c:v", "copy", "-c:a", "aac", "-metadata:s:a:0",
             "language=eng", str(path))  # fmt: skip
@@ -89,7 +94,9 @@ def captioned(
     return path
 
 
-def with_user_data(stream: bytes, first: Pairs, second: Sequence[bytes] = ()) -> bytes:
+def with_user_data(
+    stream: bytes, first: Pairs, second: Sequence[bytes] = (), digital: bytes = b""
+) -> bytes:
     """Put a message with caption data in front of the first slice of each picture."""
     made, picture, waits = [], 0, False
     units = [part for part in START.split(stream) if part]
@@ -101,6 +108,7 @@ def with_user_data(stream: bytes, first: Pairs, second: Sequence[bytes] = ()) ->
                 b"\xfc" + with_parity(_at(first, picture)),
                 b"\xfd" + with_parity(_at(second, picture)),
             ]
+            triplets += [b"\xff" + digital] if digital and picture == 0 else []
             made.append(message(triplets))
             picture, waits = picture + 1, False
         made.append(unit)
@@ -218,7 +226,21 @@ def test_captions_without_a_word_leave_no_track_and_are_reported(tmp_path):
 
     assert complaints(one.judge()) == []
     assert one.output.of_kind(StreamKind.SUBTITLE) == ()
-    assert "Its closed captions hold no text that ffmpeg reads." in one.request.plan.notices
+    assert "Its closed captions hold no text." in one.request.plan.notices
+
+
+@pytest.fixture
+def digital(tmp_path: Path) -> Path:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    return captioned(folder / "digital.mp4", [], digital=b"\x02\x21", seconds=1)
+
+
+def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(digital):
+    info = ENCODER.probe(str(digital), stop=threading.Event())
+
+    with pytest.raises(MediaRefused, match=r"digital\.mp4.*CEA-708 only.*closed_captions to drop"):
+        ENCODER.preflight(str(digital), info, profile("hevc"), stop=threading.Event())
 
 
 @pytest.mark.parametrize(

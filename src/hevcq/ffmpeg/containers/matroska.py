@@ -18,25 +18,29 @@ MAX_BYTES = 1 << 24
 _MOST_ELEMENTS = 20_000
 SEGMENT, CLUSTER, SEEK_HEAD, INFO = 0x18538067, 0x1F43B675, 0x114D9B74, 0x1549A966
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
-TRACKS, TRACK, VIDEO, LANGUAGE, _ENABLED = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D, 0xB9
+TRACKS, TRACK, VIDEO, LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
 _TRACK_TYPE = 0x83
 _READ_TYPES = (1, 2, 0x11, 0x21)
 """Types of tracks that ffmpeg makes streams of: video, audio, subtitles, metadata."""
+_ENABLED = 0xB9
 _CROPS = frozenset({0x54CC, 0x54BB, 0x54DD, 0x54AA})
 CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45BD
-_ATOM, _HIDDEN, _CHAPTER_DISPLAY = 0xB6, 0x98, 0x80
+_ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
 TAGS, TAG, TARGETS, SIMPLE = 0x1254C367, 0x7373, 0x63C0, 0x67C8
-_LEVEL, _TAGGED_EDITION, _TAGGED_CHAPTER = 0x68CA, 0x63C9, 0x63C4
-_USUAL_LEVEL = 50
-"""Of a tag of the whole video, or of a track."""
-_LINKS = frozenset({0x3CB923, 0x3EB923, 0x4444})
-"""What names the files that are played before and after this one, and its family (RFC 9559, 17)."""
+_LEVEL, LEVEL_NAME, _TAG_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x45A3, 0x447B, 0x4485
+_TAGGED_EDITION, _TAGGED_CHAPTER = 0x63C9, 0x63C4
+_USUAL_LEVEL, _USUAL_NAMES = 50, {"", "MOVIE"}
+"""Of a tag of the whole video: mkvmerge calls the level of each track's statistics so."""
+_SHOWN_NAMES, _MAX_NAME = 5, 40
+"""Names of a structured tag's parts that are told, and characters of each."""
 _TABLES = (INFO, TRACKS, CHAPTERS, TAGS)
 _CUES, _POINT, _TIME, _PLACES, _AT, _SCALE = 0x1C53BB6B, 0xBB, 0xB3, 0xB7, 0xF1, 0x2AD7B1
 _MS = 1_000_000
 """Nanoseconds of a tick, unless the file says another number."""
 _LATE_S = 1.0
 """Seconds that a cue may lie behind the last packet: some muxers round to their clusters."""
+_LINKING = {0x3CB923, 0x3C83AB, 0x3EB923, 0x3E83BB, 0x4444, 0x6924}
+"""Ids and names of the file before and after it, its family, and translations of chapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +86,32 @@ def _number(head: bytes, *, keep_marker: bool) -> tuple[int, int]:
 
 
 def metadata(file: BinaryIO, size: int) -> Iterator[MetadataItem]:
-    """Yield what ffmpeg does not copy: editions, nested chapters and tags, links, a track's mark."""
+    """Yield what ffmpeg does not copy of a Matroska file, and no rendition holds.
+
+    Those are collectors' things: links to other files, editions and nested chapters, structured tags.
+    """
     tables = _tables_of(file, size)
     chapters = [table for table in tables if table.number == CHAPTERS]
     editions = [e for table in chapters for e in _parts(file, table, _EDITION)]
     atoms = [a for edition in editions for a in _parts(file, edition, _ATOM)]
     for table in tables:
-        if table.number == INFO:
-            for link in elements(file, table.start, table.end):
-                if link.number in _LINKS:
-                    yield _item(file, link, "segment", "a link to another file")
-        for track in _parts(file, table, TRACK):
-            if any(not any(_bytes(file, e)) for e in _parts(file, track, _ENABLED)):
-                yield _item(file, track, "tracks", "the mark of a track that is not to be played")
-        for tag in _parts(file, table, TAG):
-            if _parts(file, tag, SIMPLE) and _is_structured(file, tag):
-                yield _item(file, tag, "file", "structured tags")
+        # What links a file to others that are played with it (RFC 9559, 17).
+        if table.number == INFO and (
+            any(e.number in _LINKING for e in elements(file, table.start, table.end))
+            or any(_parts(file, atom, _SEGMENT_LINK) for atom in atoms)
+        ):
+            yield _item(file, table, "segment", "links to other files")
+        elif table.number == TRACKS:
+            entries = (e for t in _parts(file, table, TRACK) for e in _parts(file, t, _ENABLED))
+            for entry in entries:
+                if not any(_bytes(file, entry)):
+                    yield _item(
+                        file, entry, "tracks", "the mark of a track that is not to be played"
+                    )
+        elif table.number == TAGS:
+            for tag in _parts(file, table, TAG):
+                if _is_structured(file, tag):
+                    yield _item(file, tag, "file", f"structured tags ({_tag_names(file, tag)})")
     marked = (value_of(file, e, each) for e in editions for each in (_ORDERED, _HIDDEN_EDITION))
     if len(editions) > 1 or any(marked) or any(_is_rich(file, atom) for atom in atoms):
         yield _item(file, chapters[0], "chapters", "editions, order or nesting")
@@ -173,15 +187,34 @@ def seeks(file: BinaryIO, head: Element) -> Iterator[tuple[int, int]]:
 
 
 def _is_structured(file: BinaryIO, tag: Element) -> bool:
-    """Return whether a tag is of a level (a series, a season), an edition or a chapter, or holds tags.
+    """Return whether a tag is of a level, an edition or a chapter, or has parts.
 
     ffmpeg copies it as a plain one, and into an MP4 none of a chapter but its title.
     """
-    return any(_parts(file, simple, SIMPLE) for simple in _parts(file, tag, SIMPLE)) or any(
+    simple = _parts(file, tag, SIMPLE)
+    targets = _parts(file, tag, TARGETS)
+    odd = any(
         value_of(file, each, _LEVEL) not in {0, _USUAL_LEVEL}
+        or any(text_of(file, name) not in _USUAL_NAMES for name in _parts(file, each, LEVEL_NAME))
         or value_of(file, each, _TAGGED_EDITION)
         or value_of(file, each, _TAGGED_CHAPTER)
-        for each in _parts(file, tag, TARGETS)
+        for each in targets
+    )
+    return bool(simple) and (odd or any(_is_nested(file, each) for each in simple))
+
+
+def _tag_names(file: BinaryIO, tag: Element) -> str:
+    """Return what the parts of a tag are called; they may be any text."""
+    parts = (p for simple in _parts(file, tag, SIMPLE) for p in _parts(file, simple, _TAG_NAME))
+    names = dict.fromkeys(text_of(file, each)[:_MAX_NAME] for each in parts)
+    return ", ".join([*names][:_SHOWN_NAMES] + ["…"] * (len(names) > _SHOWN_NAMES))
+
+
+def _is_nested(file: BinaryIO, simple: Element) -> bool:
+    """Return whether a tag has parts, or a value that is no text or in a regional language."""
+    parts = list(elements(file, simple.start, simple.end))
+    return any(e.number in {SIMPLE, _BINARY} for e in parts) or any(
+        e.number == _TAG_LANGUAGE and b"-" in _bytes(file, e) for e in parts
     )
 
 
@@ -189,6 +222,10 @@ def value_of(file: BinaryIO, parent: Element, number: int) -> int:
     """Return the value of a part of an element, 0 if there is none."""
     found = (e for e in elements(file, parent.start, parent.end) if e.number == number)
     return next((_number_of(_bytes(file, e)) for e in found), 0)
+
+
+def text_of(file: BinaryIO, element: Element) -> str:
+    return _bytes(file, element).rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _number_of(content: bytes) -> int:

@@ -21,6 +21,8 @@ MAX_BYTES = 1 << 24
 _MOST_BOXES = 20_000
 LANGUAGE_TAG = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 """A language by BCP 47 (RFC 5646), by its letters."""
+ENTRY = 8 + 78
+"""Bytes of a video's sample description before its boxes."""
 _STRUCTURE = frozenset(
     b"ftyp moov mdat free skip wide pnot PICT moof mfra sidx ssix styp prft emsg pdin junk jP\x20\x20"
     .split()
@@ -42,7 +44,7 @@ _NAMES = {
     b"XMP_": "XMP", b"smta": "Samsung's camera data", b"SDLN": "Samsung's play mode",
     b"auth": "author", b"GPMF": "GoPro's telemetry", b"FIRM": "GoPro's firmware",
     b"HMMT": "GoPro's highlights", b"LENS": "GoPro's lens", b"SETT": "GoPro's settings",
-    b"MUID": "GoPro's media id", b"GUMI": "GoPro's unique id",
+    b"MUID": "GoPro's media id", b"GUMI": "GoPro's unique id", b"clap": "clean aperture",
     b"meta": "metadata", b"ID32": "ID3 tags", b"LOOP": "looping", b"titl": "title",
     b"elng": "extended language", b"sefd": "Samsung's extra data", b"SEFT": "Samsung's trailer",
 }  # fmt: skip
@@ -178,6 +180,8 @@ def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
             for inner in children(file, box.payload, box.end):
                 if inner.kind == b"elng" and not _language(file, inner):
                     yield from _found(file, inner, f"{place} media")
+            for aperture in _apertures(file, box):
+                yield from _found(file, aperture, f"{place} sample description")
 
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
@@ -193,13 +197,12 @@ def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
 
 def _described(file: BinaryIO, trak: Box) -> dict[str, str]:
     described = {}
-    for outer in children(file, trak.payload, trak.end):
-        held = children(file, outer.payload, outer.end) if outer.kind in {b"udta", b"mdia"} else ()
-        for box in held:
-            if box.kind == b"name":
-                described["title"] = _name(_bytes(file, box))
-            elif box.kind == b"elng":
-                described["language_tag"] = _language(file, box)
+    for name in _inside(file, trak, [b"udta"], 0):
+        if name.kind == b"name":
+            described["title"] = _name(_bytes(file, name))
+    for box in _inside(file, trak, [b"mdia"], 0):
+        if box.kind == b"elng":
+            described["language_tag"] = _language(file, box)
     return {field: value for field, value in described.items() if value}
 
 
@@ -216,6 +219,31 @@ def _name(content: bytes) -> str:
 def _language(file: BinaryIO, elng: Box) -> str:
     text = _bytes(file, elng)[4:].rstrip(b"\0").decode("ascii", "replace")
     return text if LANGUAGE_TAG.fullmatch(text) else ""
+
+
+def _apertures(file: BinaryIO, mdia: Box) -> Iterator[Box]:
+    """Yield the clean apertures that cut something off a picture."""
+    if not any(box.kind == b"vmhd" for box in _inside(file, mdia, [b"minf"], 0)):
+        return
+    for entry in _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8):
+        file.seek(entry.payload + 24)
+        size = struct.unpack(">2H", file.read(4).ljust(4, b"\0"))
+        for box in children(file, entry.start + ENTRY, entry.end):
+            if box.kind == b"clap":
+                content = _bytes(file, box).ljust(16, b"\0")
+                width, wide_in, height, high_in = struct.unpack_from(">4I", content)
+                if (width, height) != (size[0] * wide_in, size[1] * high_in):
+                    yield box
+
+
+def _inside(file: BinaryIO, box: Box, path: list[bytes], skip: int) -> Iterator[Box]:
+    """Yield the children of the box at the end of a path; `skip` bytes of its payload come before."""
+    if not path:
+        yield from children(file, box.payload + skip, box.end)
+        return
+    for inner in children(file, box.payload, box.end):
+        if inner.kind == path[0]:
+            yield from _inside(file, inner, path[1:], skip)
 
 
 def _user_data(file: BinaryIO, udta: Box, place: str) -> Iterator[Found]:

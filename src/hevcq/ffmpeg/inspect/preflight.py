@@ -89,7 +89,7 @@ def preflight(
 
         video = CaptionedVideo(location, info, captioned.index)
         found["captions"] = channels = found_captions(tools, video, stop)
-        notices += [] if channels else ["Its closed captions hold no text that ffmpeg reads."]
+        notices += [] if channels else ["Its closed captions hold no text."]
     if profile.video.crop == "auto":
         from hevcq.ffmpeg.inspect.bars_and_loudness import steady_bars
 

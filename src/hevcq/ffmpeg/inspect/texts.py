@@ -44,6 +44,7 @@ from hevcq.ports.encoder import EncodeRequest, TextTrack, VerifyRequest
 FIELDS = {"CC1": "first", "CC3": "second"}
 LATE_S = 0.02
 """Seconds that a cue may lie off its picture: containers round, and no frame of video is so short."""
+REMEDY = "set policies.closed_captions to drop to encode without them"
 _TIME = r"(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})"
 _CUE = re.compile(rf"^{_TIME} --> {_TIME}.*\n(?=.*\S)", re.MULTILINE)
 _MARK = re.compile(r"</?[biu]>|[&<>]")
@@ -76,8 +77,14 @@ class CaptionedVideo:
 def found_captions(
     tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event
 ) -> tuple[str, ...]:
-    """Return the channels that hold text."""
-    return tuple(name for name in FIELDS if CUE in _webvtt(tools, video, name, stop))
+    """Return the channels that hold text. Raises MediaRefused if there is text in CEA-708 only."""
+    found = tuple(name for name in FIELDS if CUE in _webvtt(tools, video, name, stop))
+    if not found and _is_digital(tools, video, stop):
+        raise MediaRefused(
+            f"{display_name(video.location)}: its closed captions are in CEA-708 only, of which no text "
+            f"can be made; {REMEDY} (policies.closed_captions)."
+        )
+    return found
 
 
 def _webvtt(tools: FfmpegTools, video: CaptionedVideo, channel: str, stop: threading.Event) -> str:
@@ -86,6 +93,16 @@ def _webvtt(tools: FfmpegTools, video: CaptionedVideo, channel: str, stop: threa
     output += ["-c:s", "webvtt", "-f", "webvtt", "-"]
     done = _read(tools, video, ["-data_field", FIELDS[channel]], output, stop)
     return done.stdout.decode("utf-8", "replace")
+
+
+def _is_digital(tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event) -> bool:
+    """Whether a packet of CEA-708 has a block of text: a byte of marks, its header, and that of the block."""
+    data = _read(tools, video, [], ["-c", "copy", "-f", "data", "-"], stop).stdout
+    marks, blocks = data[::3], data[2::3]
+    return any(
+        mark & 7 == 7 and block >> 5 and block & 31
+        for mark, block in zip(marks, blocks, strict=False)
+    )
 
 
 def _read(
@@ -153,7 +170,7 @@ def extracted_captions(
             if CUE not in text:
                 raise MediaRefused(
                     f"{display_name(request.location)}: no text could be made of its closed captions "
-                    f"({name}); set policies.closed_captions to drop to encode without them."
+                    f"({name}); {REMEDY} (policies.closed_captions)."
                 )
             made.append(request.output.with_name(f"{request.output.name}.{name}.vtt"))
             made[-1].write_text(_escaped_text(text), encoding="utf-8")
