@@ -193,6 +193,18 @@ def test_a_word_that_is_no_language_is_refused(word):
         profile(audio={"languages": [word]})
 
 
+@pytest.mark.parametrize(
+    ("layout", "channels", "refuses"),
+    [("", 3, True), ("2.1", 3, True), ("6.1", 7, True), ("3.0", 3, False), ("", 4, False)],
+)
+def test_sound_whose_channels_nobody_named_is_refused_where_one_would_become_the_bass(
+    layout, channels, refuses
+):
+    source = media(video(), audio("pcm_s16le", channels, layout))
+
+    assert isinstance(make_plan(profile(), source), Refuse) is refuses
+
+
 def test_an_audio_encoder_that_the_container_cannot_hold_is_refused():
     found = media(video(), audio("vorbis"), tags={"major_brand": "qt  "})
 

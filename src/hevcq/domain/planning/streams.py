@@ -289,15 +289,27 @@ def encoded_layout(facts: AudioFacts) -> str:
     return "5.1" if facts.channels < 6 else "7.1"
 
 
+def _odd_channels(stream: Stream, facts: AudioFacts) -> str:
+    """Return why channels cannot be encoded, or "".
+
+    ffmpeg takes one of three or seven unnamed ones for low frequencies, of which an encoder keeps only those.
+    """
+    what = f"audio in {stream.codec} with {facts.channels} channels"
+    if not 1 <= facts.channels <= MAX_CHANNELS:
+        return f"{what}, which cannot be converted"
+    unnamed = facts.layout.partition("(")[0] in {"", "unknown", "2.1", "6.1"}
+    pcm = stream.codec.startswith("pcm_") and facts.channels in {3, 7}
+    return f"{what} that nobody named" if pcm and unnamed else ""
+
+
 def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     encoder = profile.audio.codec
     codec = AUDIO_CODECS[encoder]
     facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
     if unread := _unread(stream):
         return refused(stream, "audio", unread)
-    if not 1 <= facts.channels <= MAX_CHANNELS:
-        what = f"audio in {stream.codec} with {facts.channels} channels, which cannot be converted"
-        return refused(stream, "audio", what)
+    if odd := _odd_channels(stream, facts):
+        return refused(stream, "audio", odd)
     if codec not in containers.AUDIO[muxer]:
         return refused(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
     channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))
@@ -426,7 +438,8 @@ def left_out(stream: Stream, what: str) -> StreamPlan:
 
 
 def refused(stream: Stream, policy: str, what: str) -> Refuse:
-    return Refuse(policy=policy, detail=f"Stream {stream.index} is {what}; see {policy}.")
+    see = f"; see {policy}" if "." in policy else ""
+    return Refuse(policy=policy, detail=f"Stream {stream.index} is {what}{see}.")
 
 
 def _named(muxer: str) -> str:
