@@ -32,6 +32,7 @@ MIN_ROOM = 128 * 1024
 """Bytes: a write-ahead log and its index grow by less at a time."""
 APPLICATION_ID = 0x68657663
 """The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
+HEADER = b"SQLite format 3\0"
 CHECKED_BYTES = 64 * 1024 * 1024
 """Files up to this size are checked page by page when opened (about 0.1 s); larger ones
 wherever a query meets damage."""
@@ -150,6 +151,7 @@ def prepare(path: Path, busy_s: float) -> None:
         if not path.exists():
             _create(path, busy_s)
             return
+        _check_header(path)
         try:
             patiently(lambda: _check_content(path, busy_s), path, busy_s)
         except sqlite3.Error as error:
@@ -198,6 +200,15 @@ def _create(path: Path, busy_s: float) -> None:
             raise translated(error, path) from error
     with file_errors("created", path):
         replace_durably(new, path)
+
+
+def _check_header(path: Path) -> None:
+    """Raise before SQLite opens what is no database: beside an empty file it would delete the log."""
+    if not path.is_file():
+        raise damaged(path, "it is not a file")
+    with file_errors("read", path), path.open("rb") as file:
+        if file.read(len(HEADER)) != HEADER:
+            raise damaged(path, "its first bytes are not those of a database")
 
 
 def _check_content(path: Path, busy_s: float) -> None:

@@ -57,7 +57,7 @@ def others(path: Path) -> None:
     ("put", "said"),
     [
         (others, "not one that hevcq made"),
-        (lambda path: path.mkdir(), "unable to open"),
+        (lambda path: path.mkdir(), "not a file"),
         (lambda path: path.with_name("hevcq.db-wal").write_bytes(b"the last records"), "missing"),
     ],
     ids=["another program's", "a folder", "a log without its database"],
@@ -338,3 +338,21 @@ def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(opener,
     assert [path.stem for path in (folder / "processes").iterdir()] == [again.backend.owner]
     assert list((folder / "objects").iterdir()) == []
     assert claim(again, "another") == (2 if left == "lease" else 1)
+
+
+@pytest.mark.parametrize(("ahead_s", "left"), [(60 * 86_400.0, 1), (0.0, 0)])
+def test_a_delay_set_while_the_clock_ran_ahead_does_not_outlast_its_correction(
+    opener, clock, ahead_s, left
+):
+    first, stop = opener(), threading.Event()
+    clock.jump_wall(ahead_s)
+    queue = first.backend.queues["hevc"]
+    queue.send([task()])
+    (delivery,) = queue.receive(1, wait_s=0.0, stop=stop)
+    queue.release(delivery, delay_s=300.0)
+    first.close()
+    clock.jump_wall(-ahead_s)
+
+    again = opener().backend.queues["hevc"]
+
+    assert len(again.receive(1, wait_s=0.0, stop=stop)) == left

@@ -19,7 +19,8 @@ from hevcq.backends.sql.ledger import SqlLedger, job_record
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher
 from hevcq.backends.sql.store import FileStore
 from hevcq.backends.sql.video_records import SqlVideoRecords
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
+from hevcq.domain.verdict import LONGEST_DELAY
 from hevcq.errors import ConfigError, HevcqError, file_errors
 from hevcq.ports.backend import (
     SILENT_S,
@@ -316,6 +317,7 @@ def open_backend(
     database.wake = wake
     reap = partial(processes.reap, free)
     reap(now=True)
+    recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
 
     def open_queue(each: Profile) -> None:
@@ -337,6 +339,11 @@ def open_backend(
     )
     catalog = Catalog(database, clock, local)
     return SqlBackend(backend, catalog, database, processes, open_queue)
+
+
+def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
+    delays = [LONGEST_DELAY * profile.queue.backoff_base_s for profile in profiles.values()]
+    return max([*delays, float(MAX_VISIBILITY_S)])
 
 
 def _close(database: Database, processes: Processes, store: FileStore) -> None:
@@ -373,6 +380,17 @@ def free_owner(
         connection.execute(LEAVE, (owner,))
 
     database.write(work)
+
+
+def recall_too_late(database: Database, now: float, longest_s: float) -> None:
+    """Make delayed messages due whose time is further away than any delay: the clock was set back.
+
+    `now` is in wall seconds, `longest_s` the longest delay. Otherwise a delay that was set while the
+    clock ran 60 days ahead would last for 60 days.
+    """
+    last = now + longest_s
+    if database.row(sql.TOO_LATE, (last,)) is not None:
+        database.write(lambda c: c.execute(sql.RECALL_TOO_LATE, (now, last)))
 
 
 def holds(database: Database, owner: str) -> bool:

@@ -224,7 +224,7 @@ class SqlQueue(Queue):
             now = self._clock.now()
             kept: list[Delivery] = []
             while len(kept) < limit:
-                taken = self._take(connection, limit - len(kept), now)
+                taken = self._take(connection, limit - len(kept), now, deadline)
                 if not taken:
                     break
                 for one in taken:
@@ -236,13 +236,16 @@ class SqlQueue(Queue):
                         kept.append(one)
             return kept
 
+        deadline = self._clock.monotonic() + self._numbers.visibility_s
         # Not durable: after a power cut the message is simply received again.
         try:
             return self._database.write(work, durable=False, alone=False)
         except _Exhausted:  # whether its job dies with it is decided by other rows
             return self._database.write(partial(work, alone=True), durable=False)
 
-    def _take(self, connection: Connection, limit: int, now: float) -> list[Delivery]:
+    def _take(
+        self, connection: Connection, limit: int, now: float, deadline: float
+    ) -> list[Delivery]:
         """Make due messages ready, then claim some in order, hidden until the visibility timeout.
 
         If a message of a preferred job is ready, only the first such message is claimed.
@@ -250,7 +253,6 @@ class SqlQueue(Queue):
         due = (self.name, now, max(sql.MAX_DUE_PER_CLAIM, limit))
         connection.execute(sql.MAKE_READY, due)
         until = now + self._numbers.visibility_s
-        deadline = self._clock.monotonic() + self._numbers.visibility_s
         first = self._first_preferred(connection)
         if first is not None:
             rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()

@@ -119,6 +119,8 @@ WHERE state > 0 AND state = 1 AND owner = ?"""
 # Never back to 0: a first delivery is known to be no duplicate.
 INTERRUPT_MESSAGES = """UPDATE message SET state = 0, held = NULL, owner = '',
 attempts = CASE WHEN attempts > 1 THEN attempts - 1 ELSE 1 END WHERE state > 0 AND state = 1 AND owner = ?"""
+TOO_LATE = "SELECT 1 FROM message WHERE state = 2 AND visible_at > ? LIMIT 1"
+RECALL_TOO_LATE = "UPDATE message SET visible_at = ? WHERE state = 2 AND visible_at > ?"
 HELD_BY = "SELECT 1 FROM message WHERE state > 0 AND state = 1 AND owner = ? LIMIT 1"
 EXTEND = "UPDATE message SET state = 1, visible_at = ?, owner = ? WHERE id = ? AND held = ?"
 ACK = "DELETE FROM message WHERE id = ? AND held = ?"
