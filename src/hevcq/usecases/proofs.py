@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote_to_bytes
 
 from hevcq.domain.certificate import Certificate, failure
 from hevcq.domain.job import RenditionRef, same_version
@@ -293,7 +294,7 @@ class OwnRenditions:
 
     def _still_there(self, proof: Certificate, path: Path) -> bool:
         """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
-        old = self._paths.here(os.fsencode(f"/{tail_of_key(proof.source.key)}"))
+        old = self._paths.here(unquote_to_bytes(f"/{tail_of_key(proof.source.key)}"))
         return old != path and size_of(old) == proof.source.size
 
     def _key_of(self, source: Path) -> PurePosixPath:

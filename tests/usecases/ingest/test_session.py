@@ -5,6 +5,7 @@ Queueing and following: whoever works on a job, its end is seen, told once and c
 An ingest that does not wait to the end: what is finished is placed, and the rest is counted.
 """
 
+import os
 import shutil
 import threading
 from dataclasses import replace
@@ -134,6 +135,22 @@ def test_whose_a_file_at_a_target_is(bench):
     assert state(moved / target.name, moved / "a.mp4", item.size) is TargetState.OURS
     target.write_bytes(b"other length")
     assert state(target, item.path, item.size) is TargetState.STRANGER
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "100%25 a.mp4", os.fsdecode(b"\xff.mp4")])
+def test_a_copy_of_a_video_that_is_still_there_is_another_video(bench, name):
+    item = bench.video(name)
+    job = bench.queue(item)
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    copy = bench.media / "copy.mp4"
+    shutil.copyfile(item.path, copy)
+    placed = [p for p in bench.media.iterdir() if ".hevc" in p.name and p.is_file()]
+    ours = OwnRenditions(bench.proofs, Certificates(), {placed[0].stat().st_size: placed})
+
+    assert ours.of(copy, item.size, job.profile) is None
+    item.path.unlink()
+    assert ours.of(copy, item.size, job.profile) == placed[0]
 
 
 @pytest.mark.parametrize(
