@@ -57,6 +57,24 @@ def test_hours_are_set_and_the_change_is_undone(nas, config):
     assert nas.put(f"{API}/hours", json=said).json() == said, "an answer can be sent back"
 
 
+def test_a_library_and_a_sync_account_as_told_can_be_sent_back(nas, config, tmp_path):
+    (tmp_path / "films").mkdir()
+    (tmp_path / "secret").write_text("word")
+    nas.put(f"{API}/libraries/films", json={"path": str(tmp_path / "films"), "profiles": ["small"]})
+    told = "user = 'me'\npassword_file = 'secret'\nfolders = ['Films']"
+    account = f"\n[[sync]]\nname = 'cloud'\nurl = 'http://127.0.0.1:9'\n{told}\n"
+    config.write_text(f"{config.read_text()}{account}target = '{tmp_path / 'films'}'\n")
+
+    (library,) = nas.get(f"{API}/libraries").json()
+    (cloud,) = nas.get(f"{API}/sync").json()
+    again = nas.put(f"{API}/libraries/films", json=library["library"])
+    sent = nas.put(f"{API}/sync/cloud", json=cloud)
+
+    assert (again.status_code, sent.status_code) == (200, 200), (again.text, sent.text)
+    assert again.json()["library"] == library["library"]
+    assert sent.json() == cloud
+
+
 def test_people_programs_and_media_servers_are_added_tested_and_removed(nas, config, taker):
     at = f"http://127.0.0.1:{taker.server_port}/in"
     hook = {"name": "me", "url": at, "secret": SECRET, "events": ["job.done"]}

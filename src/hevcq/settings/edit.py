@@ -47,12 +47,13 @@ def changed(file: Path, text: str, key: str, before: Table | None, after: Table 
     """Return the text in which the table `before` of `key` is `after`.
 
     None is a table that is not there. `key` is one of LISTS (`[[key]]`), else a section (`[key]`).
-    Raises Conflict if there is no table like `before`, ConfigError if it cannot be changed here.
+    Raises Conflict if there is no table like `before`, or one already like a new `after`, and
+    ConfigError if it cannot be changed here.
     """
     raw, listed = parsed(file, text), key in LISTS
     there, known = raw.get(key), before if listed else before or {}
     tables = (there if isinstance(there, list) else []) if listed else [there or {}]
-    if known is not None and known not in tables:
+    if known not in tables if known is not None else after in tables:
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
     at = len(tables) if known is None else tables.index(known)
     left = [*tables[:at], *([] if after is None else [after]), *tables[at + 1 :]]

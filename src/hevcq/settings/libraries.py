@@ -115,7 +115,7 @@ class Library(Frozen):
             raise ValueError("has an `output` that holds the library itself")
         if self.place == "replace" and len(self.profiles) > 1:
             raise ValueError("must name one profile where `place` is 'replace'")
-        if "keep_originals" in self.model_fields_set and self.place != "replace":
+        if self.keep_originals != KEEP_DAYS and self.place != "replace":
             raise ValueError("has `keep_originals`, which works only with `place = 'replace'`")
         return self
 

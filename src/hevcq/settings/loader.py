@@ -154,7 +154,7 @@ def _from_environment() -> Layer:
             and upper not in OTHER_VARIABLES
             and not upper.startswith(TEST_PREFIXES)
         ):
-            every = "`hevcq config show --all` lists all settings."
+            every = "`hevcq config show` lists all settings."
             remedy = did_you_mean(upper, {*keys, *OTHER_VARIABLES}, every)
             raise ConfigError(f"Unknown setting {name}.", remedy=remedy)
 

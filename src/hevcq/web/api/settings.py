@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Body
 
+from hevcq.domain.model import Frozen
 from hevcq.errors import ConfigError, NoSuchVideo, UsageError
 from hevcq.remotes.notify import people
 from hevcq.settings.libraries import SyncSettings
@@ -63,7 +64,8 @@ def put_library(call: Operates, name: str, wanted: Table) -> LibraryShown:
     """
     file, app = call.app.settings_file, call.app
     sure = wanted.pop("confirm_replace", False) is True
-    values, before = {**wanted, "name": name}, find_named(file, KEY, name)
+    kept = {key: value for key, value in wanted.items() if value is not None}
+    values, before = {**kept, "name": name}, find_named(file, KEY, name)
     if values.get("place") == "replace" != (before or {}).get("place") and not sure:
         raise UsageError(
             "A proven, smaller rendition would take the place of each original in this library.",
@@ -116,18 +118,23 @@ def put_sync(call: Operates, name: str, wanted: Table) -> SyncSettings:
     if not isinstance(password, str) or not password.isprintable():
         raise UsageError("password must be text on one line.")
     before = find_named(file, SYNC, name) or {}
-    values = {**_by_file(before, wanted, SYNC_BY_FILE), "name": name}
+    shown = next((each for each in file.settings().sync if each.name == name), None)
+    values = {**_by_file(before, shown, wanted, SYNC_BY_FILE), "name": name}
     former = name if before else ""
     save_sync(file, values, call.person.name, password=password, former=former)
     return _account(call, name)
 
 
 def _by_file(
-    before: Mapping[str, Any], wanted: dict[str, Any], keys: frozenset[str]
+    before: Mapping[str, Any], shown: Frozen | None, wanted: dict[str, Any], keys: frozenset[str]
 ) -> dict[str, Any]:
-    """Return what was sent, with keys that only the settings file sets as they are there."""
+    """Return what was sent, with keys that only the settings file sets as they are there.
+
+    `shown` are the settings as the API shows them, with whole paths: they may be sent back.
+    """
     for key in keys & wanted.keys():
-        if wanted[key] and wanted[key] != before.get(key):
+        there = {before.get(key), str(getattr(shown, key, None))}
+        if wanted[key] and wanted[key] not in there:
             raise UsageError(f"{key} is set in the settings file only.")
     sent = {key: value for key, value in wanted.items() if key not in keys}
     return {**{key: before[key] for key in keys & before.keys()}, **sent}
@@ -163,7 +170,8 @@ def show_hours(call: Operates) -> ScheduleSettings:
 def put_hours(call: Operates, wanted: Table) -> ScheduleSettings:
     """Say when this machine may work, by the keys of `[schedule]`; other keys get their defaults."""
     file = call.app.settings_file
-    save_hours(file, _by_file(file.raw().get(HOURS, {}), wanted, HOURS_BY_FILE), call.person.name)
+    kept = _by_file(file.raw().get(HOURS, {}), None, wanted, HOURS_BY_FILE)
+    save_hours(file, kept, call.person.name)
     call.app.adopt_saved()
     return show_hours(call)
 
