@@ -178,6 +178,20 @@ def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledge
     assert sum(len(answer["Items"]) for answer in queries) == 2, "the index showed it twice"
 
 
+def test_a_job_of_a_folder_that_moves_before_it_is_read_is_listed_as_it_is_now(ledger):
+    ledger.register(SOURCE, ["hevc"])
+
+    def moves(real, **asked):
+        claim(ledger)
+        return real(**asked)
+
+    ledger.db.plan["batch_get_item"] = [moves]
+
+    (record,) = ledger.jobs(JobFilter(key_prefixes=(SOURCE.key[:-1],)))
+
+    assert record.state is JobState.RUNNING
+
+
 def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger):
     claim(ledger)
     ledger.db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]

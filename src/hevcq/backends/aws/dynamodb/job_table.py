@@ -247,12 +247,16 @@ class JobTable:
             records = sorted(self.read(entries), key=lambda r: (-r.updated_at, r.job_id))
             yield from (record for record in records if wanted.matches(record))
             return
-        found = self._entries(wanted)
+        found, told = self._entries(wanted), set[str]()
         while page := list(islice(found, PAGE)):
-            # A job that moves while the states are queried one by one may appear in two of them.
+            # A job that moves while the states are queried one by one may appear in two of them, or in
+            # none as it is now: a list has it where it is now, and no command leaves out one of a folder.
             seen_in = {(string(e, "pk").rpartition("#")[2], string(e, "state")) for e in page}
             for record in self.read(page):
                 there = (record.job_id, record.state.value) in seen_in
+                if wanted.key_prefixes:
+                    there = record.job_id not in told
+                    told.add(record.job_id)
                 if there and wanted.matches(record):
                     yield record
 
