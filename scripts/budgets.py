@@ -22,13 +22,13 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 70_630,
-    "modules": 252,
-    "classes": 649,
+    "lines of src": 69_180,
+    "modules": 251,
+    "classes": 627,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 71_550,
-    "words of docs": 38_000,
-    "settings and keys of profiles": 170,
+    "lines of tests and benchmarks": 69_450,
+    "words of docs": 37_700,
+    "settings and keys of profiles": 163,
 }
 """Lowered by each step of the diet; raised by a feature that an issue asks for, in a commit that names it."""
 WAIVED: dict[str, str] = {}

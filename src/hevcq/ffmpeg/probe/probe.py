@@ -110,8 +110,11 @@ def probe_at_once(
     It decodes all key frames, and all of the sound. None if the file is large, of another kind, or
     ffprobe complained of anything: then one look after the other says more.
     """
-    whole = _begins_with_keys(_head(location))
-    if not whole or os.path.getsize(location) > AT_ONCE_BYTES:  # noqa: PTH202 - any bytes
+    try:
+        size = os.path.getsize(location)  # noqa: PTH202 - any bytes
+    except OSError:  # a URL, or gone: the look that follows says so
+        return None
+    if size > AT_ONCE_BYTES or not _begins_with_keys(_head(location)):
         return None
     said = bytearray()
 
