@@ -75,8 +75,9 @@ def test_an_output_folder_is_no_file_and_holds_no_original(tmp_path):
     assert place("hevc").mode is Mode.BESIDE
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UsageError, match=r"--output .*file is not a folder"):
-        place("hevc", output=file)
+    for output in (file, file / "below"):
+        with pytest.raises(UsageError, match=r"--output .* is not a folder"):
+            place("hevc", output=output)
     for above in (Path("/media"), Path("/media/shows")):
         with pytest.raises(UsageError, match="contains the ingested folder /media/shows"):
             place("hevc", output=above)
