@@ -22,7 +22,7 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 69_180,
+    "lines of src": 69_190,
     "modules": 251,
     "classes": 627,
     "class names used twice": 0,

@@ -339,7 +339,7 @@ def test_a_form_that_names_nothing_changes_nothing(operator, farm, form):
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.RUNNING
 
 
-def test_a_job_has_a_page_with_its_reason_its_log_and_its_history(operator, farm):
+def test_a_job_has_a_page_with_its_reason_its_log_and_its_history(operator, farm, clock):
     job = farm.buried("<i>b.mp4", FailureClass.DAMAGED)[1]
 
     html = operator.get(f"/board/jobs/{job.job_id}").text
@@ -352,7 +352,12 @@ def test_a_job_has_a_page_with_its_reason_its_log_and_its_history(operator, farm
     assert ": failed, &lt;i&gt;b.mp4 broke" in html
     done = operator.post("/board/jobs/change", data={"job": job.job_id, "action": "retry"})
     assert done.headers["location"] == f"/board/jobs/{job.job_id}?notice=retry&n=1"
+    clock.advance(60)
+    farm.app.backend.ledger.claim(job.source, "hevc", owner="second", lease_s=60)
     again = operator.get(done.headers["location"]).text
+    events = again.partition("History</h2>")[2].partition("</section>")[0]
+    assert re.findall(r": (\w+)", events)[:1] == ["begun"], "the newest is told first"
+    assert events.index("attempt 2") < events.index(": failed") < events.index(": queued")
     assert "Cancel</button>" in again
     assert f'"/board/jobs/{job.job_id}/now"' in again
     for odd in ("0" * 32, "x"):

@@ -379,13 +379,23 @@ def show(request: Request) -> Response:
         now_html=_now(app, job),
         proof=certificate_of(app, job),
         tail=letter.tail if letter is not None else (),
-        history=[
-            (each.at, each.name.partition(".")[2], own_name(video, skip_in_words(each.reason)[1]))
-            for each in event_log(app).of_job(job.job_id, MAX_HISTORY)
-        ],
+        history=_history(app, job, video),
         settled=job.state in SETTLED,
         notice=_notice(request.query_params),
     )
+
+
+def _history(app: App, job: JobRecord, video: Video | None) -> list[tuple[float, str, str]]:
+    """Return what happened to a job, newest first: when, what and why. Of attempts the last one is known."""
+    rows = [
+        (each.at, each.name.partition(".")[2], own_name(video, skip_in_words(each.reason)[1]))
+        for each in event_log(app).of_job(job.job_id, MAX_HISTORY)
+    ]
+    if job.started_at:
+        by = f"begun by {job.owner}" if job.owner else "begun"
+        rows.append((job.started_at, f"{by}, attempt {job.fence}", ""))
+    rows.append((job.created_at, "queued", ""))
+    return sorted(rows, key=lambda row: row[0], reverse=True)
 
 
 def now(request: Request) -> Response:
