@@ -73,6 +73,8 @@ def test_a_library_and_a_sync_account_as_told_can_be_sent_back(nas, config, tmp_
     assert (again.status_code, sent.status_code) == (200, 200), (again.text, sent.text)
     assert again.json()["library"] == library["library"]
     assert sent.json() == cloud
+    odd = nas.put(f"{API}/sync/cloud", json={**cloud, "password_file": ["x"]})
+    assert (odd.status_code, "settings file only" in odd.text) == (422, True)
 
 
 def test_people_programs_and_media_servers_are_added_tested_and_removed(nas, config, taker):

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Body
 
-from hevcq.domain.model import Frozen
 from hevcq.errors import ConfigError, NoSuchVideo, UsageError
 from hevcq.remotes.notify import people
 from hevcq.settings.libraries import SyncSettings
@@ -118,7 +117,8 @@ def put_sync(call: Operates, name: str, wanted: Table) -> SyncSettings:
     if not isinstance(password, str) or not password.isprintable():
         raise UsageError("password must be text on one line.")
     before = find_named(file, SYNC, name) or {}
-    shown = next((each for each in file.settings().sync if each.name == name), None)
+    accounts = (each for each in file.settings().sync if each.name == name)
+    shown = next((each.model_dump(mode="json") for each in accounts), {})
     values = {**_by_file(before, shown, wanted, SYNC_BY_FILE), "name": name}
     former = name if before else ""
     save_sync(file, values, call.person.name, password=password, former=former)
@@ -126,15 +126,17 @@ def put_sync(call: Operates, name: str, wanted: Table) -> SyncSettings:
 
 
 def _by_file(
-    before: Mapping[str, Any], shown: Frozen | None, wanted: dict[str, Any], keys: frozenset[str]
+    before: Mapping[str, Any],
+    shown: Mapping[str, Any],
+    wanted: dict[str, Any],
+    keys: frozenset[str],
 ) -> dict[str, Any]:
     """Return what was sent, with keys that only the settings file sets as they are there.
 
     `shown` are the settings as the API shows them, with whole paths: they may be sent back.
     """
     for key in keys & wanted.keys():
-        there = {before.get(key), str(getattr(shown, key, None))}
-        if wanted[key] and wanted[key] not in there:
+        if wanted[key] and wanted[key] not in (before.get(key), shown.get(key)):
             raise UsageError(f"{key} is set in the settings file only.")
     sent = {key: value for key, value in wanted.items() if key not in keys}
     return {**{key: before[key] for key in keys & before.keys()}, **sent}
@@ -170,7 +172,7 @@ def show_hours(call: Operates) -> ScheduleSettings:
 def put_hours(call: Operates, wanted: Table) -> ScheduleSettings:
     """Say when this machine may work, by the keys of `[schedule]`; other keys get their defaults."""
     file = call.app.settings_file
-    kept = _by_file(file.raw().get(HOURS, {}), None, wanted, HOURS_BY_FILE)
+    kept = _by_file(file.raw().get(HOURS, {}), {}, wanted, HOURS_BY_FILE)
     save_hours(file, kept, call.person.name)
     call.app.adopt_saved()
     return show_hours(call)
