@@ -97,13 +97,13 @@ class IngestRequest:
             return pick(known, list(dict.fromkeys(self.profiles)))
         if self.collect_only:
             return list(known.values())
-        return _existing(known, usual, "The setting ingest.profiles")
+        return _named_profiles(known, usual, "The setting ingest.profiles")
 
     def _of_library(
         self, library: Library, known: Mapping[str, Profile], usual: Sequence[str]
     ) -> list[Profile]:
         names = tuple(dict.fromkeys((*(library.profiles or usual), *library.chosen)))
-        found = _existing(known, names, f"Library {library.name}")
+        found = _named_profiles(known, names, f"Library {library.name}")
         if library.place == "replace" and len(library.profiles or usual) != 1:
             raise ConfigError(
                 f"Library {library.name} replaces originals, which needs exactly one profile.",
@@ -139,7 +139,9 @@ class IngestRequest:
         return output
 
 
-def _existing(known: Mapping[str, Profile], names: Sequence[str], where: str) -> list[Profile]:
+def _named_profiles(
+    known: Mapping[str, Profile], names: Sequence[str], where: str
+) -> list[Profile]:
     """Return the profiles that a setting names. Raises ConfigError."""
     for name in names:
         if name not in known:
