@@ -10,7 +10,7 @@ from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.history.report import gather_ends
+from hevcq.usecases.stats import gather_ends
 
 
 def names(world: World) -> list[str]:

@@ -1,1 +1,1 @@
-"""Files on other people's servers."""
+"""Everything that speaks to other people's servers."""

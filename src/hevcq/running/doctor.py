@@ -15,9 +15,9 @@ from hevcq.domain.schedule import moment
 from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.context import library_words, require_one_name, share_words
+from hevcq.usecases.event_dispatch import check_receivers
 from hevcq.usecases.farm_check import Area, Check, sync_words
 from hevcq.usecases.ingest.request import IngestRequest, library_request
-from hevcq.usecases.notify.sender import check_receivers
 from hevcq.util.clock import EARLIEST
 from hevcq.util.host import capacity, existing, free_beside, source_room
 from hevcq.util.text import counted, size

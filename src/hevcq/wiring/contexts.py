@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from hevcq.errors import HevcqError, Unavailable
 from hevcq.settings.libraries import SyncSettings, library_of
 from hevcq.sql.event_log import EventLog
-from hevcq.usecases.history.report import RollUp, gather_ends
+from hevcq.usecases.stats import RollUp, gather_ends
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.ports.catalog import Happened, Receiver
     from hevcq.remotes.webdav import WebDavRemote
-    from hevcq.usecases.notify.sender import EventWatch
+    from hevcq.usecases.event_dispatch import EventWatch
     from hevcq.usecases.sync.move import SyncPorts
     from hevcq.usecases.videos.manage import VideoFarm
     from hevcq.wiring.app import App
@@ -114,7 +114,7 @@ def _gather(app: App, log: EventLog) -> Callable[[], int] | None:
 
 
 def event_watch(app: App) -> EventWatch:
-    from hevcq.usecases.notify.sender import BatchWatch, EventWatch, Sender
+    from hevcq.usecases.event_dispatch import BatchWatch, Dispatcher, EventWatch
     from hevcq.usecases.placement.originals import expiring
 
     log, found = event_log(app), receivers(app)
@@ -125,7 +125,7 @@ def event_watch(app: App) -> EventWatch:
     summed = roll_up(app, log).step  # last: it forgets what is old
     if not found:
         return EventWatch(log, app.clock, [ends, summed])
-    sender = Sender(log, found, app.clock, app.settings.schedule.hours().schedule.zone)
+    sender = Dispatcher(log, found, app.clock, app.settings.schedule.hours().schedule.zone)
     tasks = [ends, sender.step, summed]
     return EventWatch(log, app.clock, tasks, partial(expiring, app.library_ports))
 
@@ -142,13 +142,13 @@ def video_messages(app: App) -> Callable[[Happened], bool] | None:
 
     None if the event log does (a data folder), or nobody wants to know. Raises ConfigError.
     """
-    from hevcq.usecases.notify.sender import DirectSender
+    from hevcq.usecases.event_dispatch import DirectDispatcher
 
     if not app.settings.on_aws:
         return None
     ends = ("video.ready", "video.failed")
     found = [each for each in receivers(app) if any(map(each.wants, ends))]
-    return DirectSender(found) if found else None
+    return DirectDispatcher(found) if found else None
 
 
 def notify_now(app: App) -> None:
@@ -167,14 +167,14 @@ def receivers(app: App) -> list[Receiver]:
     settings = app.settings
     if not (settings.notify or settings.webhook or settings.media_server):
         return []
-    from hevcq.remotes.notify import receivers_of
+    from hevcq.remotes.message_delivery import receivers_of
 
     return receivers_of(settings, app.clock)
 
 
 def try_receiver(app: App, number: int) -> tuple[str, str]:
     """Send a test to one of all receivers, by its number; return its name, and why it failed or ""."""
-    from hevcq.usecases.notify.sender import try_receivers
+    from hevcq.usecases.event_dispatch import try_receivers
 
     one = receivers(app)[number]
     ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())

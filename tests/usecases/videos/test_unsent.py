@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from hevcq.ports.catalog import RETRIES_S, Happened, Message, NotDelivered, Receiver
-from hevcq.usecases.notify.sender import DirectSender
+from hevcq.usecases.event_dispatch import DirectDispatcher
 from hevcq.usecases.videos.uploads import SENDING_S, look_after
 from support.videos import VideoBench
 
@@ -40,7 +40,7 @@ def test_a_video_that_is_ready_is_reported_once(shared):
     assert shared.now(video).unsent is not None
 
     for _ in range(3):
-        look_after(shared.farm, DirectSender([one, other]))
+        look_after(shared.farm, DirectDispatcher([one, other]))
 
     (message,) = one.taken
     assert (message.event, message.text) == ("video.ready", "The garden.")
@@ -53,7 +53,7 @@ def test_a_video_that_is_ready_is_reported_once(shared):
 def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared):
     down, video = Listener(), shared.done()
     down.errors = [NotDelivered("no")] * 50
-    tell = DirectSender([down])
+    tell = DirectDispatcher([down])
     for wait_s in (0, *RETRIES_S):
         shared.clock.advance(wait_s)
         assert shared.raw(video).exists(), "a message deletes nothing early"
@@ -73,13 +73,13 @@ def test_one_server_reports_it_and_another_does_if_it_dies(shared):
     one, video = Listener(), shared.done()
 
     def dies(_happened: Happened) -> bool:
-        look_after(shared.farm, DirectSender([one]))  # another server, meanwhile
+        look_after(shared.farm, DirectDispatcher([one]))  # another server, meanwhile
         raise Killed
 
     with pytest.raises(Killed):
         look_after(shared.farm, dies)
     assert one.taken == [], "the claim holds"
     shared.clock.advance(SENDING_S)
-    look_after(shared.farm, DirectSender([one]))
+    look_after(shared.farm, DirectDispatcher([one]))
     assert len(one.taken) == 1
     assert shared.now(video).unsent is None

@@ -28,7 +28,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError
 from hevcq.settings import quantities
 from hevcq.settings.profile_files import pick
-from hevcq.usecases.health.check import HealthCheck, report, summary, where
+from hevcq.usecases.check import VideoCheck, report, summary, where
 from hevcq.usecases.verify_files import (
     VerifyFilesReport,
     VerifyFilesRequest,
@@ -104,7 +104,7 @@ def check(
         def reads(number: int, total: int, path: Path) -> None:
             shown.show(path.name, f"{number} of {total}  ")
 
-        run = HealthCheck(
+        run = VideoCheck(
             app,
             signals.asked,
             roots=tuple(path.absolute() for path in paths),
@@ -120,7 +120,7 @@ def check(
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
 
 
-def _run(run: HealthCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) -> bool:
+def _run(run: VideoCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) -> bool:
     checked = []
     for each in run.run():
         checked.append(each)

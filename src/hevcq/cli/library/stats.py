@@ -13,8 +13,8 @@ from hevcq.cli.context import AsJson, cli_of
 from hevcq.cli.output import render
 from hevcq.cli.output.render import day
 from hevcq.errors import UsageError
-from hevcq.usecases.history import report as history
-from hevcq.usecases.history.report import Line, Originals, Report
+from hevcq.usecases import stats as sums
+from hevcq.usecases.stats import Line, Originals, Report
 from hevcq.util.text import counted, duration, size
 from hevcq.wiring.contexts import gathered
 
@@ -44,17 +44,17 @@ def stats(
         raise UsageError("--csv and --json exclude each other.")
     with cli_of(ctx).app() as app:
         now = app.clock.now()
-        first = history.FIRST if since is None else history.since_of(since, now)
-        log, last = gathered(app), history.day_of(now)
-        library = history.library_names(app.settings)
+        first = sums.FIRST if since is None else sums.since_of(since, now)
+        log, last = gathered(app), sums.day_of(now)
+        library = sums.library_names(app.settings)
         if as_csv:
-            found = history.rows(log, first, last)
+            found = sums.rows(log, first, last)
             csv.writer(sys.stdout, lineterminator="\n").writerows(
-                [history.CSV_COLUMNS, *history.csv_rows(found, library)]
+                [sums.CSV_COLUMNS, *sums.csv_rows(found, library)]
             )
             return
-        made = history.report(log, first, last, library)
-        made = replace(made, originals=history.originals_now(app.library_ports))
+        made = sums.report(log, first, last, library)
+        made = replace(made, originals=sums.originals_now(app.library_ports))
     if as_json:
         render.emit_json(made.to_dict())
         return

@@ -10,7 +10,7 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import render
 from hevcq.settings.loader import leaves
 from hevcq.settings.model import Settings
-from hevcq.usecases.notify.sender import try_receivers
+from hevcq.usecases.event_dispatch import try_receivers
 from hevcq.util.text import printable
 from hevcq.wiring.app import migration
 from hevcq.wiring.contexts import event_log, receivers
@@ -89,7 +89,7 @@ def show(
     )
     if not loaded.settings.notify:
         return
-    from hevcq.remotes.notify import people
+    from hevcq.remotes.message_delivery import people
 
     for each in loaded.settings.notify:
         people(each)  # a wrong address is told after the table, while the file is at hand

@@ -10,7 +10,6 @@ from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile, UsageError
 from hevcq.ports.backend import WorkerProcess
 from hevcq.ports.ledger import JobFilter
 from hevcq.running.ingest import Submitted, submit_key, submit_path
-from hevcq.usecases.history.report import Savings, savings
 from hevcq.usecases.operations import pausing, status
 from hevcq.usecases.operations.pausing import ClosedStatus
 from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, keep_failed
@@ -19,6 +18,7 @@ from hevcq.usecases.operations.reprocess import move as move_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
 from hevcq.usecases.operations.status import Overview, overview, reason_in_words
 from hevcq.usecases.placement.undo import UndoResult, undo
+from hevcq.usecases.stats import Savings, savings
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.wiring.contexts import gathered

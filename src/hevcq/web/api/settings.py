@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Body
 
 from hevcq.errors import ConfigError, NoSuchVideo, UsageError
-from hevcq.remotes.notify import people
+from hevcq.remotes.message_delivery import people
 from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import ScheduleSettings
 from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.farm_check import sync_words
-from hevcq.usecases.history.report import DAYS, LibraryShown, libraries_of
 from hevcq.usecases.settings.changes import users_of
 from hevcq.usecases.settings.libraries import (
     HOURS,
@@ -34,6 +33,7 @@ from hevcq.usecases.settings.profiles import (
     save_profile,
     shipped,
 )
+from hevcq.usecases.stats import DAYS, LibraryShown, libraries_of
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.wiring.contexts import gathered, open_remote, try_receiver

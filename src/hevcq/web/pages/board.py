@@ -13,8 +13,7 @@ from hevcq.domain.schedule import Pause
 from hevcq.domain.videos import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.catalog import INGEST_ENDED
-from hevcq.usecases.health.check import unsound, where
-from hevcq.usecases.history.report import DAYS, Savings, libraries_of, savings
+from hevcq.usecases.check import unsound, where
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import BY_PRICE, pause, resume
 from hevcq.usecases.operations.status import (
@@ -23,6 +22,7 @@ from hevcq.usecases.operations.status import (
     overview,
     state_of,
 )
+from hevcq.usecases.stats import DAYS, Savings, libraries_of, savings
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import size, whole
 from hevcq.web.checks import findings

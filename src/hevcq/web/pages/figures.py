@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from hevcq.usecases.history import report as history
-from hevcq.usecases.history.report import Line, Report
+from hevcq.usecases import stats
+from hevcq.usecases.stats import Line, Report
 from hevcq.util.svg import bars_svg
 from hevcq.util.text import duration, size
 from hevcq.web.rendering import page
@@ -39,12 +39,12 @@ def routes() -> Sequence[BaseRoute]:
 def figures(request: Request) -> Response:
     app = services_of(request).app
     span, first, last = _span(request, app)
-    made = history.report(gathered(app), first, last, history.library_names(app.settings))
+    made = stats.report(gathered(app), first, last, stats.library_names(app.settings))
     return page(
         request,
         "figures.html",
         made=made,
-        originals=history.originals_now(app.library_ports),
+        originals=stats.originals_now(app.library_ports),
         charts=charts(made),
         machine=[] if app.settings.on_aws else machine(app),
         groups=(("library", made.libraries), ("profile", made.profiles), ("codec", made.codecs)),
@@ -80,10 +80,10 @@ def figures_csv(request: Request) -> Response:
     """Answer with the daily sums, as `hevcq libraries stats --csv` prints them."""
     app = services_of(request).app
     span, first, last = _span(request, app)
-    found = history.rows(gathered(app), first, last)
+    found = stats.rows(gathered(app), first, last)
     out = io.StringIO()
-    names = history.library_names(app.settings)
-    csv.writer(out).writerows([history.CSV_COLUMNS, *history.csv_rows(found, names)])
+    names = stats.library_names(app.settings)
+    csv.writer(out).writerows([stats.CSV_COLUMNS, *stats.csv_rows(found, names)])
     name = f'attachment; filename="hevcq-figures-{span}.csv"'
     return Response(out.getvalue(), media_type="text/csv", headers={"Content-Disposition": name})
 
@@ -92,8 +92,8 @@ def _span(request: Request, app: App) -> tuple[str, date, date]:
     now = app.clock.now()
     asked = request.query_params.get("since", "")
     span = asked if asked in SPANS else DEFAULT_SPAN
-    first = history.FIRST if span == "all" else history.since_of(span, now)
-    return span, first, history.day_of(now)
+    first = stats.FIRST if span == "all" else stats.since_of(span, now)
+    return span, first, stats.day_of(now)
 
 
 def charts(made: Report) -> list[tuple[str, Markup, list[tuple[str, str]]]]:

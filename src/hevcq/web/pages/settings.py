@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from hevcq.errors import HevcqError
 from hevcq.ports.catalog import EVENTS
-from hevcq.remotes.notify import people
+from hevcq.remotes.message_delivery import people
 from hevcq.settings.libraries import Library, Rule, SyncSettings
 from hevcq.settings.loader import problems_of
 from hevcq.settings.model import ScheduleSettings

@@ -1,4 +1,7 @@
-"""Tell people (apprise), programs (signed as Standard Webhooks says) and media servers what happened."""
+"""Deliver messages over the network: to people (apprise), signed webhooks and media servers.
+
+`usecases/event_dispatch.py` decides which receiver gets which event, and when.
+"""
 
 import hashlib
 import json

@@ -21,8 +21,8 @@ from hevcq.errors import (
 from hevcq.ports.catalog import Checked, Health, Spot
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.health.check import (
-    HealthCheck,
+from hevcq.usecases.check import (
+    VideoCheck,
     report,
     summary,
     unsound,
@@ -55,7 +55,7 @@ class Library:
     encoder: Reading = field(default_factory=Reading)
     clock: ManualClock = field(default_factory=lambda: ManualClock(auto=True))
     stop: threading.Event = field(default_factory=threading.Event)
-    last: HealthCheck | None = None
+    last: VideoCheck | None = None
     free_bytes: int = 1 << 20
 
     def put(self, name: str, content: bytes = b"sound") -> Path:
@@ -92,7 +92,7 @@ class Library:
                 scratch=self.scratch,
             )
             request |= {"on_file": on_file, "on_checked": on_checked}
-            self.last = HealthCheck(tools, self.stop, (self.folder / "library",), **request)
+            self.last = VideoCheck(tools, self.stop, (self.folder / "library",), **request)
             return {each.path.name: each for each in self.last.run()}
 
     def read(self) -> list[str]:

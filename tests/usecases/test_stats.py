@@ -15,7 +15,7 @@ from hevcq.ports.catalog import Happened
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.history.report import (
+from hevcq.usecases.stats import (
     RollUp,
     day_of,
     gather_ends,

@@ -58,7 +58,7 @@ class _Due:
 
 
 @dataclass
-class HealthCheck:
+class VideoCheck:
     """One run over some folders: `share` of all bytes, those first whose last check is longest ago.
 
     `bytes_s` limits the reading on average; 0 does not. `total` is known once `run` yields its first file.

@@ -1,6 +1,7 @@
-"""Send what happened to its receivers: at least once, in order for each, none waits for another.
+"""Decide which receiver hears of which event, and when: at least once, and in order for each receiver.
 
-How far a receiver is lives in the event log, so a kill repeats at most the message it interrupted.
+The event log keeps each receiver's position, so a kill repeats at most the message that it interrupted.
+`remotes/message_delivery.py` speaks to the network.
 """
 
 import socket
@@ -19,16 +20,16 @@ from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, size
 
-SENDER_BUSY_S = 120.0
-"""Seconds for which a process works for a receiver alone: more than one delivery takes."""
+DISPATCH_BUSY_S = 120.0
+"""Seconds for which one process alone serves a receiver; a delivery takes less."""
 PAGE = 1000
 MAX_DELIVERIES = 20
-"""Deliveries to one receiver in a row, until the others have their turn."""
+"""Deliveries to one receiver in a row, before the next receiver is served."""
 MAX_REMEMBERED = 10_000
 
 
-class Sender:
-    """Send the event log to every receiver in turn. `zone` is that of digests."""
+class Dispatcher:
+    """Dispatches new events of the log to each receiver in turn; `zone` is the time zone of daily digests."""
 
     def __init__(
         self,
@@ -39,10 +40,10 @@ class Sender:
     ) -> None:
         self._log, self._receivers, self._clock, self._zone = log, tuple(receivers), clock, zone
         for receiver in self._receivers:
-            log.reader(receiver.identity)  # it gets what comes from now on, nothing of the past
+            log.reader(receiver.identity)  # a new receiver starts at the end of the log
 
     def step(self) -> None:
-        """Send what is due. Raises StorageError."""
+        """Send every message that is due. Raises StorageError."""
         for receiver in self._receivers:
             self._serve(receiver)
 
@@ -51,16 +52,16 @@ class Sender:
             reader = self._log.reader(receiver.identity)
             if self._clock.now() < reader.next_at or not self._log.after(reader.seq, 1):
                 return
-            mine = self._log.begin(receiver.identity, SENDER_BUSY_S)
-            if mine is None:
+            claimed = self._log.begin(receiver.identity, DISPATCH_BUSY_S)
+            if claimed is None:
                 return
-            after = self._deliver(receiver, mine)
+            after = self._advance(receiver, claimed)
             self._log.end(after)
-            if after.problem or after.seq == mine.seq:
+            if after.problem or after.seq == claimed.seq:
                 return
 
-    def _deliver(self, receiver: Receiver, reader: Reader) -> Reader:
-        """Send the next messages if they are due; return how far the receiver is now."""
+    def _advance(self, receiver: Receiver, reader: Reader) -> Reader:
+        """Send the receiver's next messages if they are due; return its new position in the log."""
         events = self._log.after(reader.seq, PAGE)
         wanted = [event for event in events if receiver.wants(event.name)][: receiver.most]
         if not wanted:
@@ -68,7 +69,7 @@ class Sender:
         now, due = self._clock.now(), self._due(receiver, reader, wanted[0])
         if now < due:
             return replace(reader, next_at=due)
-        problem = _problem(receiver, wanted)
+        problem = _deliver(receiver, wanted)
         if not problem:
             return Reader(reader.name, wanted[-1].seq, sent_at=now)
         if reader.tries < len(RETRIES_S):
@@ -80,7 +81,7 @@ class Sender:
         return replace(reader, seq=wanted[-1].seq, tries=0, next_at=0.0, problem=given_up)
 
     def _due(self, receiver: Receiver, reader: Reader, first: Happened) -> float:
-        """Return when the next messages may be sent: in Unix seconds."""
+        """Return when the next messages may be sent, in Unix seconds."""
         if receiver.daily_at is None:
             return reader.sent_at + receiver.every_s if receiver.every_s else 0.0
         since = datetime.fromtimestamp(max(reader.sent_at, first.at), self._zone)
@@ -89,34 +90,34 @@ class Sender:
         return (due if due > since else due + timedelta(days=1)).timestamp()
 
 
-class DirectSender:
-    """Hand each event to every receiver at once, for servers that share no event log.
+class DirectDispatcher:
+    """Delivers each event at once, for servers that share no event log.
 
-    A receiver that took an event gets it once from this process.
+    This process does not repeat an event to a receiver that accepted it.
     """
 
     def __init__(self, receivers: Sequence[Receiver]) -> None:
         self._receivers = tuple(receivers)
-        self._taken: dict[tuple[str, str], None] = {}
+        self._delivered: dict[tuple[str, str], None] = {}
 
     def __call__(self, happened: Happened) -> bool:
-        """Return whether every receiver that wants it took it, now or before."""
-        done = True
+        """Return whether every receiver that wants this event has accepted it, now or before."""
+        complete = True
         for receiver in self._receivers:
             key = (receiver.identity, message_of(happened).message_id)
-            if not receiver.wants(happened.name) or key in self._taken:
+            if not receiver.wants(happened.name) or key in self._delivered:
                 continue
-            if _problem(receiver, [happened]):
-                done = False
+            if _deliver(receiver, [happened]):
+                complete = False
                 continue
-            self._taken[key] = None
-            if len(self._taken) > MAX_REMEMBERED:
-                del self._taken[next(iter(self._taken))]
-        return done
+            self._delivered[key] = None
+            if len(self._delivered) > MAX_REMEMBERED:
+                del self._delivered[next(iter(self._delivered))]
+        return complete
 
 
-def _problem(receiver: Receiver, events: Sequence[Happened]) -> str:
-    """Send one message; return why it was not taken, or ""."""
+def _deliver(receiver: Receiver, events: Sequence[Happened]) -> str:
+    """Deliver these events to one receiver; return why it did not accept them, or ""."""
     log = get_logger(receiver=receiver.name)
     try:
         receiver.deliver([message_of(event) for event in events])
@@ -131,9 +132,10 @@ def _problem(receiver: Receiver, events: Sequence[Happened]) -> str:
 
 def message_of(happened: Happened) -> Message:
     source = _source(happened)
-    saved = _saved(happened)
-    what = printable(source)
-    parts = [f"{what}: {happened.reason}" if what and happened.reason else what or happened.reason]
+    sizes = happened.before, happened.after
+    saved = None if None in sizes else (happened.before or 0) - (happened.after or 0)
+    name = printable(source)
+    parts = [f"{name}: {happened.reason}" if name and happened.reason else name or happened.reason]
     if saved is not None and happened.name in {"job.done", "video.replaced", "video.placed"}:
         before, after = happened.before or 0, happened.after or 0
         share = f" ({100 * saved / before:.0f} % smaller)" if before and saved > 0 else ""
@@ -152,14 +154,8 @@ def message_of(happened: Happened) -> Message:
     )
 
 
-def _saved(happened: Happened) -> int | None:
-    if happened.before is None or happened.after is None:
-        return None
-    return happened.before - happened.after
-
-
 def _source(happened: Happened) -> str:
-    """Return the path of a library's source, else its key."""
+    """Return the path of an event's source if it is in a library, else its key."""
     path = path_of_key(happened.source)
     if path is not None:
         return path
@@ -170,7 +166,8 @@ def _source(happened: Happened) -> str:
 
 
 def _data(happened: Happened, source: str, saved: int | None) -> dict[str, object]:
-    known: dict[str, object | None] = {
+    facts: dict[str, object | None] = {
+        "at": iso(happened.at),
         "job": happened.job_id or None,
         "video": happened.video_id or None,
         "profile": happened.profile or None,
@@ -183,8 +180,7 @@ def _data(happened: Happened, source: str, saved: int | None) -> dict[str, objec
         "saved": saved,
         "cpu_s": happened.cpu_s,
     }
-    found = {name: value for name, value in known.items() if value is not None}
-    return {"at": iso(happened.at), **found}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def iso(at: float) -> str:
@@ -193,15 +189,15 @@ def iso(at: float) -> str:
 
 
 EVERY_S = 5.0
-"""Seconds between looks for new events: one lookup in an index each."""
+"""Seconds between polls for new events; a poll costs one index lookup."""
 ORIGINALS_EVERY_S = 6 * 3600.0
 
 
 class EventWatch:
-    """Add up events and send their messages.
+    """Runs the `tasks` that follow the event log (totals, messages), in this order at each `step`.
 
-    `tasks` are done in turn by each `step`; `expiring` returns a sentence about kept originals whose time
-    ends soon, or "", and is asked every few hours.
+    `expiring` returns a sentence about kept originals whose retention ends soon, or ""; it is called
+    every ORIGINALS_EVERY_S seconds.
     """
 
     def __init__(
@@ -223,7 +219,7 @@ class EventWatch:
             get_logger().info("event_not_kept", reason=str(error))
 
     def step(self) -> None:
-        """Do everything that is due. Raises StorageError or Unavailable."""
+        """Run every task. Raises StorageError or Unavailable."""
         now = self._clock.now()
         if now >= self._next_originals:
             self._next_originals = now + ORIGINALS_EVERY_S
@@ -233,7 +229,7 @@ class EventWatch:
             task()
 
     def try_step(self) -> float:
-        """Do everything that is due; return the seconds until the next time."""
+        """Run every task and log an error; return the seconds until the next step."""
         try:
             self.step()
         except HevcqError as error:
@@ -244,7 +240,7 @@ class EventWatch:
 def try_receivers(
     log: EventLog, receivers: Sequence[Receiver], names: Sequence[str], now: float
 ) -> list[tuple[str, str]]:
-    """Send a test to the named receivers (none: all); return each name and what went wrong, or "".
+    """Send a test message to the named receivers (none: all); return each name, and its problem or "".
 
     Raises UsageError for an unknown name.
     """
@@ -267,19 +263,19 @@ def try_receivers(
 
 
 def check_receivers(log: Callable[[], EventLog], receivers: Sequence[Receiver]) -> str:
-    """Return who is notified; sends nothing. Raises HevcqError if a receiver took nothing lately.
+    """Return the receivers' names in a sentence, or "" without any; sends nothing.
 
-    `log` is opened only where somebody is notified.
+    Raises Unavailable if the last delivery to a receiver failed. `log` is opened only if there are receivers.
     """
-    opened = log() if receivers else None
-    readers = [opened.reader(each.identity) for each in receivers] if opened else []
-    pairs = zip(receivers, readers, strict=True)
-    if troubles := [f"{each.name}: {reader.problem}" for each, reader in pairs if reader.problem]:
+    if not receivers:
+        return ""
+    opened = log()
+    readers = [(each.name, opened.reader(each.identity)) for each in receivers]
+    if troubles := [f"{name}: {reader.problem}" for name, reader in readers if reader.problem]:
         raise Unavailable(
             "; ".join(troubles), remedy="Mend it, then run `hevcq config notify test`."
         )
-    names = ", ".join(each.name for each in receivers)
-    return f"to {names}; `hevcq config notify test` tries them" if names else ""
+    return f"to {', '.join(name for name, _ in readers)}; `hevcq config notify test` tries them"
 
 
 READER = "batch"
@@ -289,40 +285,40 @@ ENDS = {"job.done": "done", "job.skipped": "skipped", "job.failed": "failed"}
 
 
 class BatchWatch:
-    """Add `batch.finished` once no job is open and some ended since the last time."""
+    """Adds the event `batch.finished` when no job is open and some ended since the last one."""
 
     def __init__(self, log: EventLog, ledger: Ledger, clock: Clock) -> None:
         self._log, self._ledger, self._clock = log, ledger, clock
         log.reader(READER)
 
     def step(self) -> bool:
-        """Look once; return whether a batch was found finished. Raises StorageError or Unavailable."""
-        known = self._log.reader(READER)
-        if not self._log.after(known.seq, 1) or self._is_open():
+        """Check once; return whether a batch has finished. Raises StorageError or Unavailable."""
+        start = self._log.reader(READER).seq
+        if not self._log.after(start, 1) or self._has_open_jobs():
             return False
         reader = self._log.begin(READER, BUSY_S)
         if reader is None:
             return False
-        seq, found = reader.seq, list[Happened]()
+        seq, ends = reader.seq, list[Happened]()
         while page := self._log.after(seq, PAGE):
-            found += [event for event in page if event.name in ENDS]
+            ends += [event for event in page if event.name in ENDS]
             seq = page[-1].seq
-        is_worth_sending = any(event.name != "job.skipped" for event in found)
-        # Told twice after a kill here, which is better than never.
+        is_worth_sending = any(event.name != "job.skipped" for event in ends)
+        # A kill between the two writes repeats the event, which is better than losing it.
         if is_worth_sending:
-            self._log.add(self._summary(found))
+            self._log.add(self._summary(ends))
         self._log.end(replace(reader, seq=seq))
         return is_worth_sending
 
-    def _is_open(self) -> bool:
+    def _has_open_jobs(self) -> bool:
         return any(count for (_, state), count in self._ledger.counts().items() if state in OPEN)
 
-    def _summary(self, found: list[Happened]) -> Happened:
-        counts = Counter(ENDS[event.name] for event in found)
-        made = [event for event in found if event.name == "job.done"]
-        before = sum(event.before or 0 for event in made)
-        after = sum(event.after or 0 for event in made)
-        words = ", ".join(f"{n} {what}" for what, n in counts.items())
+    def _summary(self, ends: list[Happened]) -> Happened:
+        counts = Counter(ENDS[event.name] for event in ends)
+        done = [event for event in ends if event.name == "job.done"]
+        before = sum(event.before or 0 for event in done)
+        after = sum(event.after or 0 for event in done)
+        words = ", ".join(f"{n} {state}" for state, n in counts.items())
         if before:
             change = "less" if after <= before else "more"
             words += f"; {size(before)} became {size(after)}, {size(abs(before - after))} {change}"
@@ -332,5 +328,5 @@ class BatchWatch:
             reason=f"{words}.",
             before=before,
             after=after,
-            cpu_s=sum(event.cpu_s or 0.0 for event in made),
+            cpu_s=sum(event.cpu_s or 0.0 for event in done),
         )

@@ -12,8 +12,8 @@ import pytest
 from hevcq.ports.catalog import RETRIES_S, Happened, Message, Mode, NotDelivered, Receiver
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
+from hevcq.usecases.event_dispatch import BUSY_S, READER, BatchWatch, Dispatcher, message_of
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.notify.sender import BUSY_S, READER, BatchWatch, Sender, message_of
 from hevcq.usecases.placement.originals import expiring
 from hevcq.util.clock import EARLIEST
 from support.clips import ManualClock
@@ -56,8 +56,8 @@ def happen(log, clock, *reasons: str, name: str = "job.failed") -> None:
         log.add(Happened(name, clock.now(), source="x", reason=reason))
 
 
-def sender(log, clock, *receivers: Receiver) -> Sender:
-    return Sender(log, receivers, clock)
+def sender(log, clock, *receivers: Receiver) -> Dispatcher:
+    return Dispatcher(log, receivers, clock)
 
 
 def test_each_receiver_gets_its_events_in_order_and_once_and_nothing_of_the_past(log, clock):
@@ -128,7 +128,7 @@ def test_a_digest_is_sent_once_a_day_at_its_time(log, clock):
 
     person = Listener("person")
     person.most, person.daily_at = 500, 8 * 60
-    told = Sender(log, [person], clock, UTC)  # it is 22:13
+    told = Dispatcher(log, [person], clock, UTC)  # it is 22:13
     happen(log, clock, "a", "b")
     for _ in range(9):
         told.step()

@@ -9,7 +9,7 @@ from standardwebhooks import Webhook as Reference
 from standardwebhooks import WebhookVerificationError
 
 from hevcq.ports.catalog import Message, NotDelivered
-from hevcq.remotes.notify import Webhook
+from hevcq.remotes.message_delivery import Webhook
 from hevcq.settings.web import signing_secret
 from hevcq.util.clock import SystemClock
 from support.standin import WebhookTaker, running

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.ports.catalog import Message, NotDelivered
-from hevcq.remotes.notify import KINDS, MediaServer
+from hevcq.remotes.message_delivery import KINDS, MediaServer
 from support.standin import Quiet, running
 
 MOVED = Message("1", "video.replaced", 1.0, "", "", {}, Path("/media/Videos/Nord Kap/a.mp4"))

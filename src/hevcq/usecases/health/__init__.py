@@ -1,1 +1,0 @@
-"""The health of a library: read every video whole, without encoding."""

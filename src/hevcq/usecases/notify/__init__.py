@@ -1,1 +1,0 @@
-"""Tell people and programs what happened."""
