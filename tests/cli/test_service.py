@@ -19,7 +19,7 @@ from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.domain.schedule import DAYS
 from hevcq.errors import ConfigError, SourceAway
-from hevcq.library.own_files import in_use
+from hevcq.library.own_files import reserve_libraries
 from hevcq.running.folder import FolderIngest
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
@@ -272,7 +272,7 @@ def test_a_library_that_could_not_be_opened_is_left_free_for_another_hevcq(tmp_p
 
     def free(house: House) -> None:
         house.says("not looked after now: It went away.")(house)
-        with in_use([tv.path], "another", "elsewhere"):
+        with reserve_libraries([tv.path], "another", "elsewhere"):
             pass
 
     House(tmp_path, tv).run(free)

@@ -7,7 +7,7 @@ import pytest
 
 from hevcq.errors import LibraryError, Unavailable
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.own_files import in_use
+from hevcq.library.own_files import reserve_libraries
 from hevcq.library.place import ToPlace, place
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -16,24 +16,24 @@ from support.library import DAY, for_ever, one, video
 
 def test_a_second_data_folder_is_kept_out_and_told_of_the_first(tmp_path):
     with (
-        in_use([tmp_path], "one", "nas:/data"),
+        reserve_libraries([tmp_path], "one", "nas:/data"),
         pytest.raises(Unavailable, match=r"another data folder \(nas:/data\)"),
-        in_use([tmp_path], "two", "nas:/other"),
+        reserve_libraries([tmp_path], "two", "nas:/other"),
     ):
         pass
-    with in_use([tmp_path], "two", "nas:/other"):
+    with reserve_libraries([tmp_path], "two", "nas:/other"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_of_one_data_folder_share_a_library_until_the_last_ends(tmp_path):
-    first, second = (in_use([tmp_path], "one", "nas:/data") for _ in range(2))
+    first, second = (reserve_libraries([tmp_path], "one", "nas:/data") for _ in range(2))
     with second:
         with first:
             pass
-        with pytest.raises(Unavailable), in_use([tmp_path], "two", "nas:/other"):
+        with pytest.raises(Unavailable), reserve_libraries([tmp_path], "two", "nas:/other"):
             pass
-    with in_use([tmp_path], "two", "nas:/other"):
+    with reserve_libraries([tmp_path], "two", "nas:/other"):
         pass
 
 
@@ -44,9 +44,9 @@ def test_a_library_inside_another_is_one_with_it(tmp_path, held):
     inner.mkdir()
     other = inner if not held else tmp_path
     with (
-        in_use([tmp_path / held], "one", "a"),
+        reserve_libraries([tmp_path / held], "one", "a"),
         pytest.raises(Unavailable),
-        in_use([other], "two", "b"),
+        reserve_libraries([other], "two", "b"),
     ):
         pass
 
@@ -60,7 +60,7 @@ def test_processes_of_one_data_folder_that_start_together_all_get_in(tmp_path):
     def enter() -> None:
         together.wait()
         try:
-            with in_use([tmp_path], "one", "nas:/data"):
+            with reserve_libraries([tmp_path], "one", "nas:/data"):
                 together.wait()
         except Exception as error:  # noqa: BLE001 - told below
             errors.append(error)

@@ -2,8 +2,8 @@
 
 The library package changes a user's folder only through a FileSystem. Each method is one call that
 either happened or did not, so a test can kill the process before or after any of them. A file's
-bytes are durable after `fsync_file`, its name after `fsync_dir`. A share may lose the answer to a call and
-repeat it: what then is as the call would have left it counts as done.
+bytes are durable after `fsync_file`, its name after `fsync_dir`. A network share may lose the answer to
+a call and repeat the call, so a call whose result is already in place counts as done.
 """
 
 import ctypes
@@ -31,21 +31,21 @@ AT_FDCWD = -100
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
-"""Errors by which nothing is at a path: a name that is too long for the file system has no file."""
+"""Errors that mean no file exists at a path; a file with too long a name cannot exist."""
 SKIPPED = ("security.", "trusted.")
 """Attribute namespaces of the kernel and its security modules: set by policy, never copied
  (https://man7.org/linux/man-pages/man7/xattr.7.html)."""
 
 
 Lock = Callable[[str, HevcqError | None], AbstractContextManager[Callable[[], None]]]
-"""Hold a lock of all machines by its name, as `sql.database.Database.lock` does."""
+"""Holds a named lock across all machines, as `sql.database.Database.lock` does."""
 
 
 class FileSystem:
     """Call the operating system's file system. Once `stop` is set, digest and copy raise Stopped.
 
-    `shared` locks folders that several machines change. It is then for one thread, asks before each
-    change whether its locks are still held, and raises Unavailable if one is not.
+    `shared` takes locks across the machines that share these folders. Such a FileSystem serves one
+    thread, checks before each change that its locks are still held, and raises Unavailable if not.
     """
 
     def __init__(self, stop: threading.Event | None = None, shared: Lock | None = None) -> None:
@@ -54,7 +54,7 @@ class FileSystem:
 
     @contextmanager
     def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[None]:
-        """Hold a lock beside a lock file, where machines share these folders."""
+        """Hold a lock across machines in addition to a lock file; without `shared` do nothing."""
         if self._shared is None:
             yield
             return
@@ -91,16 +91,13 @@ class FileSystem:
         folder.mkdir(exist_ok=True)
 
     def rmdir(self, folder: Path) -> None:
-        """Remove an empty folder; a missing one is fine.
-
-        Raises OSError if it is not empty.
-        """
+        """Remove an empty folder; a missing one is fine. Raises OSError if it is not empty."""
         self._require_locks()
         with suppress(FileNotFoundError):
             folder.rmdir()
 
     def rename(self, old: Path, new: Path) -> None:
-        """Rename, replacing a file at `new`; only for what is hevcq's own."""
+        """Rename one of hevcq's own files, replacing a file at `new`."""
         self._require_locks()
         before = self.lstat(old)
         try:
@@ -112,8 +109,8 @@ class FileSystem:
     def rename_new(self, old: Path, new: Path) -> None:
         """Rename atomically without overwriting.
 
-        Raises FileExistsError, and changes nothing, if `new` exists. A file system without such a
-        call gets a hard link and an unlink instead: a kill between them leaves both names.
+        Raises FileExistsError, and changes nothing, if `new` exists. On a file system without such a
+        call it makes a hard link and then unlinks; a kill between them leaves both names.
         """
         self._require_locks()
         if not _rename2(old, new, NO_REPLACE):
@@ -139,10 +136,7 @@ class FileSystem:
         path.unlink(missing_ok=True)
 
     def read(self, path: Path) -> bytes:
-        """Return the content of a small file.
-
-        Raises FileNotFoundError.
-        """
+        """Return the content of a small file. Raises FileNotFoundError."""
         return path.read_bytes()
 
     def write(self, path: Path, content: bytes) -> None:
@@ -156,10 +150,7 @@ class FileSystem:
             file.write(content)
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy the bytes to the new file `target`.
-
-        Raises FileExistsError if it exists, and Stopped.
-        """
+        """Copy the bytes to the new file `target`. Raises FileExistsError if it exists, and Stopped."""
         self._require_locks()
         with source.open("rb") as reading, target.open("xb") as writing:
             while block := reading.read(BLOCK):
@@ -167,10 +158,7 @@ class FileSystem:
                 writing.write(block)
 
     def copy_metadata(self, source: Path, target: Path) -> tuple[str, ...]:
-        """Copy times, mode, owner and extended attributes from `source` to `target`.
-
-        Return one sentence for each that could not be preserved.
-        """
+        """Copy metadata as the function `copy_metadata` does."""
         self._require_locks()
         return copy_metadata(source, target)
 
@@ -183,16 +171,13 @@ class FileSystem:
         file_io.fsync_folder(folder)
 
     def digest(self, path: Path) -> str:
-        """Return the hexadecimal SHA-256 of a regular file.
-
-        Raises OSError for a link or pipe, and Stopped.
-        """
+        """Return the hexadecimal SHA-256 of a regular file. Raises OSError for a link or pipe, and Stopped."""
         try:
             return self._digest(path)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            return self._digest(path)  # another machine put a file in its place: that one
+            return self._digest(path)  # another machine replaced the file: read the new one
 
     def _digest(self, path: Path) -> str:
         with os.fdopen(open_regular(path), "rb", buffering=0) as reading:
@@ -206,7 +191,7 @@ class FileSystem:
         try:
             os.link(old, new, follow_symlinks=False)
         except FileExistsError:
-            # One file under two names; a share that folds case counts one name for both.
+            # One file under two names. A share that ignores case reports one name as both.
             second, first = self.lstat(new), self.lstat(old)
             if first is None or first.st_nlink < 2 or not _is_same(first, second):
                 raise
@@ -252,10 +237,7 @@ def write_durably(fs: FileSystem, path: Path, content: bytes) -> None:
 
 
 def move_new(fs: FileSystem, old: Path, new: Path) -> None:
-    """Rename without overwriting and make both names durable.
-
-    Raises FileExistsError if `new` exists.
-    """
+    """Rename without overwriting and make both names durable. Raises FileExistsError if `new` exists."""
     fs.rename_new(old, new)
     fs.fsync_dir(new.parent)
     if old.parent != new.parent:
@@ -289,8 +271,8 @@ def fingerprint_of(facts: os.stat_result) -> Fingerprint:
 def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
     """Return whether two fingerprints are of the same file with unchanged bytes.
 
-    The device is not compared: its number may change with a reboot or a new mount. What is recorded
-    of a share has no inode, and each machine rounds its time.
+    The device is not compared: its number may change with a reboot or a new mount. A fingerprint from
+    a share has no inode, and each machine rounds its time.
     """
     if 0 in {one.inode, other.inode}:
         return one.size == other.size and abs(one.mtime_ns - other.mtime_ns) <= ROUNDED_NS
@@ -300,7 +282,7 @@ def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
 def record_names(folder: Path) -> list[str]:
     """Return the sorted names in a folder of records in `.hevcq`; none if it cannot be listed.
 
-    An unpacked archive may bring links, and no record of a library is behind one.
+    A symbolic link counts as empty: hevcq makes none here, but an unpacked archive may contain one.
     """
     if folder.parent.is_symlink() or folder.is_symlink():
         return []
@@ -310,11 +292,11 @@ def record_names(folder: Path) -> list[str]:
         return []
 
 
-def is_fine_time(mtime_ns: int) -> bool:
+def has_subseconds(mtime_ns: int) -> bool:
     """Return whether a modification time in nanoseconds is finer than whole seconds.
 
-    Only then do equal times and sizes make two files one: segments of a recorder have equal sizes,
-    and copies of them equal times in whole seconds.
+    Only then do equal times and sizes identify a file: a recorder's segments have equal sizes, and
+    copies of them have equal times in whole seconds.
     """
     return mtime_ns % 1_000_000_000 != 0
 
@@ -327,7 +309,7 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def behind_link(folder: Path, base: Path) -> bool:
+def is_behind_link(folder: Path, base: Path) -> bool:
     """Return whether any component of `folder` below `base` is a symbolic link."""
     return Path(os.path.realpath(folder)) != Path(os.path.realpath(base), folder.relative_to(base))
 
@@ -347,7 +329,7 @@ def open_regular(path: Path) -> int:
 
 
 def forget_cached(descriptor: int) -> None:
-    """Drop a file's clean pages from memory, so that reading it again reads the disk."""
+    """Drop a file's clean pages from the page cache, so that the next read comes from the disk."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -370,7 +352,7 @@ def _renameat2() -> Callable[..., int] | None:
 
 
 def _rename2(old: Path, new: Path, how: int) -> bool:
-    """Call renameat2; return False if this system has no such call or flag, raise its OSErrors."""
+    """Call renameat2; return False if this system lacks the call or the flag. Raises its OSErrors."""
     call = _renameat2()
     if call is None:
         return False
@@ -446,20 +428,17 @@ def _copy_attributes(source: Path, target: Path) -> list[str]:
 
 
 class Pace:
-    """Keep below a rate in bytes a second (0: no limit), and stop when asked; `clock` measures."""
+    """Limit reading to `bytes_s` bytes a second (0: no limit), and raise Stopped once `stop` is set."""
 
     def __init__(self, clock: Clock, stop: threading.Event, bytes_s: float = 0.0) -> None:
         self.clock, self._stop, self._rate = clock, stop, bytes_s
         self._free_at = clock.monotonic()
 
     def spend(self, count: int) -> None:
-        """Wait until `count` more bytes fit the rate.
-
-        Raises Stopped.
-        """
+        """Wait until `count` more bytes fit the rate. Raises Stopped."""
         if self._rate > 0:
             now = self.clock.monotonic()
-            # Time that nothing used is not saved up: after a pause there is no burst.
+            # Unused time is not saved up, so that no burst follows a pause.
             self._free_at = max(self._free_at, now) + count / self._rate
             self.clock.wait(self._stop, self._free_at - now)
         if self._stop.is_set():
@@ -469,7 +448,7 @@ class Pace:
 BROKEN = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO, errno.EHOSTDOWN}
 )
-"""What NFS, SMB and a disk that was pulled out answer: trying again may help."""
+"""Errors of NFS, of SMB and of an unplugged disk; a retry may help."""
 
 
 @contextmanager

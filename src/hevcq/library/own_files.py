@@ -1,10 +1,10 @@
-"""What hevcq keeps in the `.hevcq` of a library: names of its files, locks and certificates.
+"""Name and lock hevcq's own files in a library, and find its certificates.
 
 - `.hevcq/` at a library root: lock, journal, certificates, kept originals and their records.
 - `.hevcq-…`: a temporary file beside its final name; the next start removes leftovers.
 
-A certificate is found by content, wherever the files were moved to: its name holds the sizes of
-rendition and source, so one listing shows which few of them must be read.
+A certificate is found by content even after its files moved: its name holds the sizes of rendition
+and source, so one listing shows which few certificates must be read.
 
 The locks of a library during a swap, and of a job during its placement, are `flock` locks on files below
 `.hevcq`. They exclude two processes on one library and two threads of one process; the kernel drops them
@@ -41,14 +41,14 @@ MAX_NAME_BYTES = 255
 
 
 def shown_path(target: Path) -> Path:
-    """Return what a person sees of a rendition: its file, or a set's folder instead of its playlist."""
+    """Return the path to show to people: the rendition's file, or the folder of a set."""
     return target.parent if target.name == MASTER else target
 
 
 def holds_own_set(folder: Path) -> bool:
-    """Return whether a folder is a set of files that hevcq placed there: none of them is a video to take.
+    """Return whether a folder is a set that hevcq placed, whose files a scan must not take for videos.
 
-    By its name, and a master playlist beside the folder of a job's files.
+    Its name, its master playlist and the folder of a job's files beside that identify it.
     """
     if not folder.name.endswith(SET_SUFFIX):
         return False
@@ -65,7 +65,7 @@ def is_own(name: str) -> bool:
 
 
 RECORDS = ("busy", "certificates", "journal", "kept", "undone")
-"""Folders of records in `.hevcq`. `originals` is not among them: it may be a link to another disk."""
+"""Folders of records in `.hevcq`. `originals` is not one of them: it may be a link to another disk."""
 
 
 def own_folder(root: Path) -> Path:
@@ -73,8 +73,8 @@ def own_folder(root: Path) -> Path:
     return root / OWN_FOLDER
 
 
-def link_among(root: Path) -> Path | None:
-    """Return a symbolic link in the place of hevcq's folder at a root, or of records in it; else None."""
+def find_linked_folder(root: Path) -> Path | None:
+    """Return the `.hevcq` of a root, or the first folder of RECORDS in it, that is a symbolic link."""
     own = own_folder(root)
     places = (own, *(own / name for name in RECORDS))
     return next((place for place in places if place.is_symlink()), None)
@@ -102,8 +102,8 @@ def certificates_folder(root: Path) -> Path:
 def certificate_path(root: Path, sha256: str, sizes: tuple[int, int], job_id: str) -> Path:
     """Return the path of a rendition's certificate, named by its content (see CERTIFICATE_NAME).
 
-    `sizes` are those of rendition and source in bytes. It stays right when the library is moved or
-    its files are renamed.
+    `sizes` are those of rendition and source in bytes. The path stays valid when the library is moved
+    or its files are renamed.
     """
     return certificates_folder(root) / f"{sha256[:32]}.{sizes[0]}.{sizes[1]}.{job_id}.json"
 
@@ -118,7 +118,7 @@ def truncate(raw: bytes, size: int) -> bytes:
 
 
 def case_twin(name: str, names: list[str]) -> str | None:
-    """Return a name of the folder that differs from `name` only by case, or None."""
+    """Return the one of `names` that differs from `name` only by case, or None."""
     folded = name.casefold()
     return next((other for other in names if other != name and other.casefold() == folded), None)
 
@@ -133,9 +133,9 @@ class _Entry:
 
 
 class Certificates:
-    """The certificates of some library roots, listed once each: make one for every scan.
+    """Find certificates in the `.hevcq` folders of `homes` and of every folder above a file.
 
-    Besides `homes`, the `.hevcq` folders above a file are looked into.
+    Each folder is listed once, so every scan needs an instance of its own.
     """
 
     def __init__(self, homes: Iterable[Path] = ()) -> None:
@@ -145,42 +145,43 @@ class Certificates:
         self._behind_link: dict[Path, bool] = {}
 
     def of_rendition(self, path: Path, size: int) -> Iterator[Certificate]:
-        """Yield the valid certificates that may be of the rendition at `path` with `size` bytes.
+        """Yield the valid certificates of a rendition of `size` bytes that may be the one at `path`.
 
-        Only the size was compared: the caller must compare the digest where it matters.
+        Only the size is compared; the caller must compare the digest where it matters.
         """
-        yield from _read(self.paths_of_rendition(path, size))
+        yield from _valid_certificates(self.paths_of_rendition(path, size))
 
     def paths_of_rendition(self, path: Path, size: int) -> Iterator[Path]:
-        """Yield the files in the libraries' `.hevcq` that may certify the rendition at `path`."""
+        """Yield the paths of the certificates that may be of the rendition at `path`."""
         for home in self._homes_of(path):
             yield from (e.path for e in self._entries(home) if e.rendition_size == size)
 
     def of_source(self, path: Path, size: int) -> Iterator[Certificate]:
-        """Yield the valid certificates of renditions of a source at `path` with `size` bytes.
-
-        Only the size was compared.
-        """
+        """Yield the valid certificates of a source of `size` bytes. Only the size is compared."""
         for home in self._homes_of(path):
-            yield from _read(e.path for e in self._entries(home) if e.source_size == size)
+            yield from _valid_certificates(
+                e.path for e in self._entries(home) if e.source_size == size
+            )
 
-    def of_jobs(self, path: Path, heads: Container[str]) -> Iterator[tuple[Path, Certificate]]:
-        """Yield the valid certificates above `path`, with their files, of jobs whose ids begin so."""
+    def of_job_prefixes(
+        self, path: Path, prefixes: Container[str]
+    ) -> Iterator[tuple[Path, Certificate]]:
+        """Yield the paths and the valid certificates of jobs whose first 8 digits are in `prefixes`."""
         for home in self._homes_of(path):
             for entry in self._entries(home):
-                if entry.path.name.split(".")[3][:8] in heads:
-                    yield from ((entry.path, proof) for proof in _read([entry.path]))
+                if entry.path.name.split(".")[3][:8] in prefixes:
+                    yield from ((entry.path, proof) for proof in _valid_certificates([entry.path]))
 
-    def behind_link(self, path: Path) -> bool:
+    def is_behind_link(self, path: Path) -> bool:
         """Return whether the records of a library above `path` are behind a symbolic link.
 
-        Nothing can be put in place there: whoever made the link would choose what is written where.
+        Nothing may be placed there: whoever made the link would choose what is written where.
         """
-        return any(self._linked(home) for home in path.parents)
+        return any(self._has_link(home) for home in path.parents)
 
-    def _linked(self, home: Path) -> bool:
+    def _has_link(self, home: Path) -> bool:
         if home not in self._behind_link:
-            self._behind_link[home] = link_among(home) is not None
+            self._behind_link[home] = find_linked_folder(home) is not None
         return self._behind_link[home]
 
     def _homes_of(self, path: Path) -> tuple[Path, ...]:
@@ -192,7 +193,7 @@ class Certificates:
 
     def _entries(self, home: Path) -> tuple[_Entry, ...]:
         if home not in self._listed:
-            self._listed[home] = tuple(_listed(home))
+            self._listed[home] = tuple(_list_certificates(home))
         return self._listed[home]
 
 
@@ -206,7 +207,7 @@ def certificate_at(path: Path) -> Certificate:
         return Certificate.read(reading)
 
 
-def _listed(home: Path) -> Iterator[_Entry]:
+def _list_certificates(home: Path) -> Iterator[_Entry]:
     folder = certificates_folder(home)
     for name in record_names(folder):
         sizes = re.fullmatch(CERTIFICATE_NAME, name)
@@ -214,7 +215,7 @@ def _listed(home: Path) -> Iterator[_Entry]:
             yield _Entry(folder / name, int(sizes[1]), int(sizes[2]))
 
 
-def _read(paths: Iterable[Path]) -> Iterator[Certificate]:
+def _valid_certificates(paths: Iterable[Path]) -> Iterator[Certificate]:
     for path in paths:
         try:
             yield certificate_at(path)
@@ -227,7 +228,7 @@ IN_USE = "in-use"
 LOCK = "lock"
 MAX_NAME = 4096
 SWAPS = "swap"
-"""One lock for all libraries of a house: a library has other paths on other machines."""
+"""The one lock of all swaps across machines, since each machine may know a library by another path."""
 
 
 def require_own_folders(root: Path) -> None:
@@ -235,7 +236,7 @@ def require_own_folders(root: Path) -> None:
 
     A library may come with a download: whoever made the link would choose what is written where.
     """
-    if (path := link_among(root)) is not None:
+    if (path := find_linked_folder(root)) is not None:
         raise SwapRefused(
             f"{printable(path)} is a symbolic link; hevcq keeps its records only in folders of the"
             " library itself.",
@@ -246,7 +247,7 @@ def require_own_folders(root: Path) -> None:
 def has_records(root: Path) -> bool:
     """Return whether `<root>/.hevcq` holds more than lock files, or is a link. Raises OSError.
 
-    Looking for records where there are none must not leave a lock file behind.
+    A caller asks this before it takes a lock, which would leave a lock file behind.
     """
     own = own_folder(root)
     try:
@@ -284,31 +285,31 @@ def root_lock(root: Path, fs: FileSystem) -> Iterator[None]:
 
 
 @contextmanager
-def in_use(homes: Iterable[Path], user: str, where: str) -> Iterator[None]:
-    """Hold libraries for one data folder: `user` is its identity, `where` names it to people.
+def reserve_libraries(homes: Iterable[Path], user: str, where: str) -> Iterator[None]:
+    """Reserve libraries for one data folder: `user` is its identity, `where` names it to people.
 
-    Processes of one data folder share a library; of two data folders each would encode the same
-    videos, and meet when they put them in place. Libraries above a given one are held too. Raises
-    Unavailable if another data folder's hevcq holds one. Where no lock can be made nothing is held.
+    Processes of one data folder share a library. Those of two data folders would encode the same
+    videos and collide when they place them. Libraries above a given one are reserved too. Raises
+    Unavailable if another data folder has reserved one. One that cannot be locked is not reserved.
     """
     with ExitStack() as stack:
         for home in homes:
             above = [folder for folder in home.parents if own_folder(folder).is_dir()]
             for folder in (home, *above):
-                descriptor = _hold(folder, f"{user} {where}".encode()[:MAX_NAME])
+                descriptor = _reserve_library(folder, f"{user} {where}".encode()[:MAX_NAME])
                 if descriptor is not None:
-                    stack.callback(_stop_sharing, folder, descriptor)
+                    stack.callback(_release_library, folder, descriptor)
         yield
 
 
-def _stop_sharing(root: Path, descriptor: int) -> None:
+def _release_library(root: Path, descriptor: int) -> None:
     file_lock.unshare(descriptor, own_folder(root) / IN_USE)
     with suppress(OSError):
         own_folder(root).rmdir()  # only if nothing else was written
 
 
-def _hold(root: Path, user: bytes) -> int | None:
-    """Share the lock of a library's use; return None if there can be none."""
+def _reserve_library(root: Path, user: bytes) -> int | None:
+    """Share a library's lock file with this `user`; return None if it cannot be made."""
     path = own_folder(root) / IN_USE
     try:
         if own_folder(root).is_symlink():
@@ -329,7 +330,7 @@ def _hold(root: Path, user: bytes) -> int | None:
 
 @contextmanager
 def job_lock(root: Path, job_id: str, note: bytes, fs: FileSystem) -> Iterator[Callable[[], None]]:
-    """Hold the placement lock of one job below `root`; `note` names what a later sweep is to remove.
+    """Hold the placement lock of one job below `root`; `note` lists what a later sweep must remove.
 
     Yield a function that removes the lock file `<root>/.hevcq/busy/<job id>` with the note; call it
     when nothing is left to sweep. Raises Unavailable if another holder is alive, SwapRefused if
@@ -337,7 +338,7 @@ def job_lock(root: Path, job_id: str, note: bytes, fs: FileSystem) -> Iterator[C
     """
     require_own_folders(root)
     path = own_folder(root) / BUSY / job_id
-    descriptor = _own(path)
+    descriptor = _try_lock(path)
     busy = Unavailable(f"Waiting: another hevcq is writing to the library {printable(root)}.")
     if descriptor is None:
         raise busy
@@ -361,7 +362,7 @@ def stale_job_lock(root: Path, job_id: str, fs: FileSystem) -> Iterator[bytes | 
     Yield None if the holder is alive or left no note.
     """
     path = own_folder(root) / BUSY / job_id
-    descriptor = _own(path) if path.exists() else None
+    descriptor = _try_lock(path) if path.exists() else None
     if descriptor is None:
         yield None
         return
@@ -370,7 +371,7 @@ def stale_job_lock(root: Path, job_id: str, fs: FileSystem) -> Iterator[bytes | 
             try:
                 stack.enter_context(fs.lock(f"job {job_id}", Unavailable("held")))
             except Unavailable:
-                note = None  # another machine holds it, or the database is away
+                note = None  # another machine holds it, or the database cannot be reached
             else:
                 note = os.pread(descriptor, 1 << 16, 0)
             yield note
@@ -383,7 +384,7 @@ def stale_job_lock(root: Path, job_id: str, fs: FileSystem) -> Iterator[bytes | 
 def noted_jobs(root: Path) -> list[str]:
     """Return the ids of jobs with a lock file below `root`, whether or not the holder is alive.
 
-    Anything but a regular file is not ours and is ignored.
+    Anything but a regular file is not hevcq's and is ignored.
     """
     folder = own_folder(root) / BUSY
     if not folder.is_dir():
@@ -392,7 +393,7 @@ def noted_jobs(root: Path) -> list[str]:
         return sorted(entry.name for entry in found if entry.is_file(follow_symlinks=False))
 
 
-def _own(path: Path) -> int | None:
+def _try_lock(path: Path) -> int | None:
     """Open and lock the file at `path`; return None if another holder has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

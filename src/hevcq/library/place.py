@@ -1,7 +1,7 @@
-"""Place a verified rendition, a file or a folder of files: complete, durable, and never over another.
+"""Place a verified rendition (a file or a set): complete, durable, and never over another file.
 
-A rendition is collected under a temporary name beside its target, each file compared with its
-certificate (gate G9); then it is renamed atomically without overwriting. The certificate is written
+A rendition is fetched to a temporary name beside its target, and each file is compared with its
+certificate (gate G9). Then it is renamed atomically without overwriting. The certificate is written
 first, so a visible rendition always has one.
 """
 
@@ -48,13 +48,13 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import printable, reason_of
 
 Fetch = Callable[[Path], str]
-"""Write the rendition to the given new path; return the SHA-256 of the bytes read back."""
+"""Writes the rendition to the given new path; returns the SHA-256 of the bytes read back."""
 FetchFile = Callable[[str, Path], str]
-"""The same for one file of a rendition, by its name in the set; "" is a rendition of one file."""
+"""The same for one file of a set, by its name; "" is the only file of other renditions."""
 Check = Callable[[Path], None]
-"""Look at the certified file before it is named. Raises VerificationFailed."""
+"""Checks the certified file before it gets its final name. Raises VerificationFailed."""
 FILES_AT_ONCE = 4
-"""A set has many small files, each of which costs a way to the store and back."""
+"""Files of a set to fetch at once: they are many and small, and each costs a round trip to the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class ToPlace:
 
     `home` is the folder whose `.hevcq` records the leftovers of a kill: the library root, or the
     output folder of a mirror. Times, mode, owner and attributes are copied from `source`. The target
-    of a set is its master playlist, in the folder that is to appear.
+    of a set is its master playlist.
     """
 
     home: Path
@@ -84,39 +84,39 @@ class Placed:
 def place(rendition: ToPlace, fetch: FetchFile, fs: FileSystem) -> Placed:
     """Place a rendition beside its source or in a mirror; the source is never changed.
 
-    A set takes the place of the one that was made of the same video before. Raises VerificationFailed if
-    the bytes are not the certified ones, LibraryError if another file is at the target or the folder is
-    not writable, DiskFull, and Unavailable if another process is placing the same job or the file system
+    A set replaces the earlier set of the same video and profile. Raises VerificationFailed if the bytes
+    are not the certified ones, LibraryError if another file is at the target or the folder is not
+    writable, DiskFull, and Unavailable if another process is placing the same job or the file system
     fails.
     """
     shown, proof = shown_path(rendition.target), rendition.certificate
     with library_errors(shown):
         make_folders(fs, shown.parent)
-        before = sets_before(fs, rendition.home, rendition.target, proof)
+        earlier = find_earlier_sets(fs, rendition.home, rendition.target, proof)
         if holds_rendition(fs, rendition.target, proof):
-            # An earlier call may have failed between the name and its durability.
+            # An earlier call may have failed between the rename and its fsync.
             fs.fsync_dir(shown.parent)
-            remove_before(fs, shown, before)
-            return certified(rendition, fs, (), already=True)
-        follows = shows_one(fs, rendition.target, before.values())
-        if not follows and fs.lstat(shown) is not None:
-            raise occupied(shown)
+            remove_earlier_sets(fs, shown, earlier)
+            return as_placed(rendition, fs, (), already=True)
+        replaces_set = is_playlist_of_any(fs, rendition.target, earlier.values())
+        if not replaces_set and fs.lstat(shown) is not None:
+            raise target_taken(shown)
         with staged(rendition, fetch, fs) as (temp, notices):
             record = certificate_of(rendition.home, proof)
             write_certificate(fs, record, proof.to_json().encode())
             try:
-                if follows:
-                    # Collecting took its time: a playlist that a person has saved since stays.
-                    if not shows_one(fs, rendition.target, before.values()):
+                if replaces_set:
+                    # A playlist that a person saved during the fetch stays.
+                    if not is_playlist_of_any(fs, rendition.target, earlier.values()):
                         raise FileExistsError
-                    move_over(fs, temp, shown, proof)
+                    move_set_over(fs, temp, shown, proof)
                 else:
                     move_new(fs, temp, shown)
             except FileExistsError as error:
                 fs.unlink(record)
-                raise occupied(shown) from error
-        remove_before(fs, shown, before)
-        return certified(rendition, fs, notices, already=False)
+                raise target_taken(shown) from error
+        remove_earlier_sets(fs, shown, earlier)
+        return as_placed(rendition, fs, notices, already=False)
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def staged(
 
 
 def _collect(temp: Path, proof: Certificate, fetch: FetchFile, fs: FileSystem) -> list[Path]:
-    """Fetch every file of a rendition to `temp`; return their paths. A set's `temp` is a folder."""
+    """Fetch and check every file of a rendition; return their paths. `temp` is a folder for a set."""
     master = MASTER if proof.files else ""
     wanted = {each.name: (each.size, each.sha256) for each in proof.files}
     wanted[master] = (proof.rendition_size, proof.rendition_sha256)
@@ -157,15 +157,15 @@ def _collect(temp: Path, proof: Certificate, fetch: FetchFile, fs: FileSystem) -
         fs.mkdir(temp)
         for name in wanted:
             make_folders(fs, (temp / name).parent)
-    for name, digest in _fetched(temp, wanted, fetch):
+    for name, digest in _fetch_files(temp, wanted, fetch):
         _require_certified(temp / name, digest, wanted[name], proof, fs)
     return [temp / name for name in wanted]
 
 
-def _fetched(temp: Path, names: Iterable[str], fetch: FetchFile) -> Iterator[tuple[str, str]]:
-    """Fetch a few files at once; yield each name with its SHA-256, in order.
+def _fetch_files(temp: Path, names: Iterable[str], fetch: FetchFile) -> Iterator[tuple[str, str]]:
+    """Fetch FILES_AT_ONCE files in parallel; yield each name with its SHA-256, in order.
 
-    After an error no other file is begun, and none is still being written when it is raised.
+    After an error no further file is started, and the error is raised once none is being written.
     """
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="set-file") as pool:
         fetching = {name: pool.submit(fetch, name, temp / name) for name in names}
@@ -177,10 +177,7 @@ def _fetched(temp: Path, names: Iterable[str], fetch: FetchFile) -> Iterator[tup
 
 
 def sweep(home: Path, fs: FileSystem) -> list[Path]:
-    """Remove the temporary files of dead processes below `home`; return their paths.
-
-    Files of live processes stay.
-    """
+    """Remove the temporary files of dead processes below `home`; return their paths."""
     removed = []
     for job_id in noted_jobs(home):
         with stale_job_lock(home, job_id, fs) as note:
@@ -224,31 +221,34 @@ def write_certificate(fs: FileSystem, path: Path, content: bytes) -> None:
 def place_sidecars(
     fs: FileSystem, home: Path, target: Path, source: Path, proof: Certificate
 ) -> tuple[str, ...]:
-    """Put the subtitles of a placed rendition beside it; return what was not, in a sentence each.
+    """Put the subtitles of a placed rendition beside it; return a sentence for each that failed.
 
-    A file that is there already stays. Times, mode and owner are those of `source`.
+    An existing file stays. Times, mode and owner are those of `source`.
     """
-    left, temp = list[str](), temp_beside(target, proof.job_id)
+    problems, temp = list[str](), temp_beside(target, proof.job_id)
     note = json.dumps([os.path.relpath(temp, home)]).encode()
     with job_lock(home, proof.job_id, note, fs) if proof.sidecars else nullcontext() as forget:
         for path, content in _sidecars(target, proof):
             try:
                 if fs.lstat(path) is not None:
                     if not _holds_bytes(fs, path, content):
-                        left.append(f"{printable(path)} is another file and was left as it is.")
+                        problems.append(f"{printable(path)} is another file and was left as it is.")
                     continue
                 fs.write(temp, content)
                 _copy_metadata(source, [temp], fs)
                 move_new(fs, temp, path)
             except OSError as error:
-                left.append(f"{printable(path)} could not be written: {reason_of(error)}.")
+                problems.append(f"{printable(path)} could not be written: {reason_of(error)}.")
         if forget is not None and remove_temp(temp, fs):
             forget()
-    return tuple(left)
+    return tuple(problems)
 
 
 def remove_sidecars(fs: FileSystem, target: Path, proof: Certificate, mtime_ns: int) -> None:
-    """Remove the subtitles that `place_sidecars` put beside a rendition, with their source's time."""
+    """Remove the subtitles that `place_sidecars` put beside a rendition, if unchanged.
+
+    They have the source's modification time, `mtime_ns`.
+    """
     for path, content in _sidecars(target, proof):
         facts = fs.lstat(path)
         if facts and facts.st_mtime_ns == mtime_ns and _holds_bytes(fs, path, content):
@@ -264,10 +264,10 @@ def _holds_bytes(fs: FileSystem, path: Path, content: bytes) -> bool:
     return holds(fs, path, len(content), sha256_bytes(content))
 
 
-def certified(
+def as_placed(
     rendition: ToPlace, fs: FileSystem, notices: tuple[str, ...], *, already: bool
 ) -> Placed:
-    """Return where a rendition is that is in place; write its certificate if that is missing."""
+    """Return the result for a rendition at its target; write its certificate if that is missing."""
     path = certificate_of(rendition.home, rendition.certificate)
     if fs.lstat(path) is None:
         write_certificate(fs, path, rendition.certificate.to_json().encode())
@@ -299,8 +299,8 @@ def _copy_metadata(source: Path, files: list[Path], fs: FileSystem) -> tuple[str
     return tuple(notices)
 
 
-def occupied(target: Path) -> LibraryError:
-    """Return the error that something else is at the target."""
+def target_taken(target: Path) -> LibraryError:
+    """Return the error for a target path at which another file is."""
     return LibraryError(
         f"{printable(target)} already exists and is another file; it was not overwritten.",
         remedy="Move it away, or use --output.",
@@ -308,7 +308,7 @@ def occupied(target: Path) -> LibraryError:
 
 
 def remove_temp(temp: Path, fs: FileSystem) -> bool:
-    """Remove a temporary file or folder; on failure return False, and the next start's sweep does it.
+    """Remove a temporary file or folder; return False on failure, which the next start's sweep retries.
 
     Raises nothing, so that the result or error of the placement itself is reported.
     """
@@ -323,7 +323,7 @@ def remove_temp(temp: Path, fs: FileSystem) -> bool:
 
 
 def _temps_of_note(home: Path, note: bytes | None) -> list[Path]:
-    """Return the temporary files that a dead holder's note lists; other names are ignored."""
+    """Return the temporary paths that a dead process's note lists; other names are ignored."""
     try:
         noted = json.loads(note) if note else []
     except (ValueError, RecursionError):
@@ -343,42 +343,39 @@ def _own_temp(home: Path, relative: str) -> Path | None:
     return temp if temp.name.startswith(OWN_PREFIX) and home in temp.parents else None
 
 
-def sets_before(
+def find_earlier_sets(
     fs: FileSystem, home: Path, target: Path, proof: Certificate
 ) -> dict[Path, Certificate]:
-    """Return the certificates, by path, of sets of the same video and profile beside `target`.
-
-    The certificate of the set that is to go there, `proof`, is none of them.
-    """
+    """Return the certificates, by path, of other sets of the same video and profile beside `target`."""
     folder = target.parent
     if not proof.files or fs.lstat(folder) is None:
         return {}
     versions = {name for name in fs.names(folder) if is_set_version(name)} - _versions(proof)
     jobs = {name[:8] for name in versions}
-    found = Certificates((home,)).of_jobs(target, jobs) if versions else ()
-    return {path: each for path, each in found if _follows(proof, each, versions)}
+    found = Certificates((home,)).of_job_prefixes(target, jobs) if versions else ()
+    return {path: each for path, each in found if _is_earlier_set(proof, each, versions)}
 
 
-def _follows(proof: Certificate, before: Certificate, versions: set[str]) -> bool:
-    # By the whole path: in an output folder, episode1 of another show has the same name.
-    keys = {tail_of_key(each.source.key) for each in (proof, before)}
-    mine = before.profile == proof.profile and len(keys) == 1
-    return mine and bool(before.files) and _versions(before) <= versions
+def _is_earlier_set(proof: Certificate, other: Certificate, versions: set[str]) -> bool:
+    # The whole path counts: in an output folder, episode1 of another show has the same name.
+    is_same_path = tail_of_key(proof.source.key) == tail_of_key(other.source.key)
+    is_same_video = other.profile == proof.profile and is_same_path
+    return is_same_video and bool(other.files) and _versions(other) <= versions
 
 
 def _versions(proof: Certificate) -> set[str]:
     return {file.name.partition("/")[0] for file in proof.files}
 
 
-def shows_one(fs: FileSystem, target: Path, sets: Iterable[Certificate]) -> bool:
-    """Return whether the master playlist at `target` is that of one of these sets."""
+def is_playlist_of_any(fs: FileSystem, target: Path, sets: Iterable[Certificate]) -> bool:
+    """Return whether the file at `target` is the master playlist of one of these sets."""
     return any(holds(fs, target, each.rendition_size, each.rendition_sha256) for each in sets)
 
 
-def move_over(fs: FileSystem, temp: Path, shown: Path, proof: Certificate) -> None:
-    """Move the set in the folder `temp` to the folder `shown` of an earlier one, durably.
+def move_set_over(fs: FileSystem, temp: Path, shown: Path, proof: Certificate) -> None:
+    """Move a set from the folder `temp` over an earlier set in the folder `shown`, durably.
 
-    Raises FileExistsError if a file of the set is there already with other bytes.
+    Raises FileExistsError if a file of the set exists there with other bytes.
     """
     if not all(holds(fs, shown / file.name, file.size, file.sha256) for file in proof.files):
         for name in sorted(_versions(proof)):
@@ -387,12 +384,12 @@ def move_over(fs: FileSystem, temp: Path, shown: Path, proof: Certificate) -> No
     fs.fsync_dir(shown)
 
 
-def remove_before(fs: FileSystem, folder: Path, before: dict[Path, Certificate]) -> None:
+def remove_earlier_sets(fs: FileSystem, folder: Path, earlier: dict[Path, Certificate]) -> None:
     """Remove the files of earlier sets from `folder`, and their certificates; other files stay.
 
-    So does what a link inside the set leads to, whatever the certificate lists: it is elsewhere.
+    A file behind a symbolic link stays even if a certificate lists it: it is outside the folder.
     """
-    for record, proof in before.items():
+    for record, proof in earlier.items():
         below = set[Path]()
         for file in proof.files:
             path = folder / file.name

@@ -11,7 +11,7 @@ from hevcq.domain.job import Source
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceAway
-from hevcq.library.own_files import in_use
+from hevcq.library.own_files import reserve_libraries
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
 from hevcq.library.scanning.watch_folder import (
@@ -175,7 +175,7 @@ class FolderIngest:
         data_dir, house = self._app.settings.data_dir, self._app.catalog.database.house
         where = "of PostgreSQL" if house else f"{os.uname().nodename}:{data_dir}"
         there = [home for home in homes if home.is_dir() and home != home.parent]
-        held.enter_context(in_use(there, house or data_folder_id(data_dir), where))
+        held.enter_context(reserve_libraries(there, house or data_folder_id(data_dir), where))
 
     def recover(self) -> None:
         folders = recovery_folders(self._app.catalog, self.request.roots, self._output)

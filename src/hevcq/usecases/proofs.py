@@ -24,7 +24,7 @@ from hevcq.errors import BadKey, Interruption, PermanentError, UsageError
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
-    is_fine_time,
+    has_subseconds,
     open_regular,
     same_bytes,
     size_of,
@@ -216,7 +216,7 @@ class OwnRenditions:
         """
         if not os.access(existing(target.parent), os.W_OK | os.X_OK):
             return TargetState.READ_ONLY
-        if self.certificates.behind_link(target):
+        if self.certificates.is_behind_link(target):
             return TargetState.LINKED
         try:
             facts = target.lstat()
@@ -282,7 +282,7 @@ class OwnRenditions:
         try:
             version = _LIBRARY_VERSION.fullmatch(proof.source.version)
             made = 0 if version is None else int(version[1])
-            if is_fine_time(made) and made == source.lstat().st_mtime_ns:
+            if has_subseconds(made) and made == source.lstat().st_mtime_ns:
                 return True
             return FileSystem().digest(source) == proof.source_sha256
         except OSError:

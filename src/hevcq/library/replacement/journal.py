@@ -25,9 +25,9 @@ from hevcq.domain.planning.metadata import ACCEPT_LOSS
 from hevcq.errors import StorageError, SwapRefused, VerificationFailed
 from hevcq.library.filesystem import (
     FileSystem,
-    behind_link,
     fingerprint_of,
-    is_fine_time,
+    has_subseconds,
+    is_behind_link,
     make_folders,
     open_regular,
     record_names,
@@ -209,7 +209,7 @@ class Journal:
         """
         for folder in sorted(folders):
             base = self._originals if folder.is_relative_to(self._originals) else self.root
-            if behind_link(folder, base):
+            if is_behind_link(folder, base):
                 raise StorageError(
                     f"{printable(_link_to(folder, base))} is a link now, but was a folder when"
                     " hevcq replaced a file in it; nothing was changed.",
@@ -288,7 +288,7 @@ class UndoneOriginals:
                 note = _read(path) if wanted == size else {}
                 if note.get("profile") != profile or note.get("size") != size:
                     continue
-                if is_fine_time(mtime_ns) and note.get("mtime_ns") == mtime_ns:
+                if has_subseconds(mtime_ns) and note.get("mtime_ns") == mtime_ns:
                     return True
                 if self._digest(video) == note.get("source_sha256"):
                     return True
@@ -427,7 +427,7 @@ def _require_one_folder_below(root: Path, change: Replacement) -> None:
 def _require_no_link(root: Path, change: Replacement) -> None:
     folder = change.source.parent
     # A record with a path outside the root would be rejected later, so an undo would be impossible.
-    if behind_link(folder, root):
+    if is_behind_link(folder, root):
         raise SwapRefused(
             f"{printable(folder)} is behind a link, so it is not below {printable(root)}; it was"
             " left unchanged.",

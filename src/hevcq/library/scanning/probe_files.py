@@ -27,7 +27,7 @@ BATCH = 500
 """Files per catalog query: well below SQLite's 32,766 variables
 (https://www.sqlite.org/limits.html)."""
 KEEP_EVERY_S = 2.0
-"""Seconds after which the results of probes are made durable."""
+"""Seconds between two writes of probe results to the catalog."""
 PROBES_PER_SLOT = 2
 """Files probed at once for each slot of this machine."""
 LASTING = (SourceUnreadable, SourceDamaged, MediaRefused)
@@ -55,9 +55,9 @@ def probe_files(
 ) -> Iterator[FoundVideo | Rejected]:
     """Yield each file with its media info, or its rejection, in the order of `found`.
 
-    `inspect` probes one path and raises a HevcqError; it is called from `threads` threads, only for
-    bytes that the catalog does not know. Up to `batch` files are looked up together; the results are
-    cached every KEEP_EVERY_S seconds, so that a kill costs no more than that.
+    `inspect` probes one path and raises a HevcqError. It is called from `threads` threads, only for
+    bytes that the catalog does not know. Up to `batch` files are looked up together. The results are
+    cached every KEEP_EVERY_S seconds, so that a kill loses no more than that.
 
     Raises Interruption or WorkerUnfit from `inspect`, after the results so far are cached; any other
     error rejects only that file.
@@ -141,7 +141,7 @@ def _refused(item: FoundFile, error: HevcqError) -> Rejected:
 
 
 def _changed(item: FoundFile) -> Rejected | None:
-    """Return a rejection if the file changed since the scan, as the probe result is then void."""
+    """Return a rejection if the file changed since the scan, which makes the probe result invalid."""
     try:
         now = fingerprint_of(os.lstat(item.path))
     except OSError:

@@ -22,25 +22,24 @@ _ENDINGS = (
 UNFINISHED_SUFFIXES = frozenset(_ENDINGS.split())
 """What browsers, torrent and file-transfer programs append to a file until it is complete."""
 _INNER = frozenset({"temp", "tmp"})
-"""The same before the suffix, as yt-dlp writes it: `name.temp.mp4`."""
+"""The same before the video's suffix, as yt-dlp writes it: `name.temp.mp4`."""
 _COMPANIONS = (".aria2", ".part", ".st", ".!qB")
-"""Names beside a file that its program removes once it is complete."""
+"""Endings of the file that a program keeps beside an incomplete one."""
 
 
 def matcher(patterns: Iterable[str]) -> Matcher:
     """Return a function that checks a path relative to its root against gitignore patterns.
 
     `*` and `?` stay inside one folder, `**` crosses folders, `[…]` is a set of characters, `!`
-    takes back what an earlier pattern matched, and what matches a folder matches all that is in it.
-    The path of a folder ends in `/`. No pattern matches nothing. Three things differ from gitignore,
-    as a person with a library expects them: a pattern applies at any depth unless it begins with
-    `/`, case is ignored, and `#` is an ordinary character (`#old`).
+    reverses an earlier match, and a match of a folder covers everything in it. The path of a folder
+    ends in `/`. Without patterns nothing matches. Unlike gitignore, a pattern applies at any depth
+    unless it begins with `/`, case is ignored, and `#` is an ordinary character (`#old`).
 
     Raises UsageError for a pattern that cannot be read.
     """
     import pathspec
 
-    lines = [_anywhere(pattern) for pattern in patterns]
+    lines = [_as_gitignore(pattern) for pattern in patterns]
     try:
         spec = pathspec.GitIgnoreSpec.from_lines(lines)
     except ValueError as error:
@@ -54,16 +53,16 @@ def matcher(patterns: Iterable[str]) -> Matcher:
     return matches
 
 
-def _anywhere(pattern: str) -> str:
-    """Return a pattern as gitignore has it, for any depth unless it begins with `/`."""
-    taken_back = pattern.startswith("!")
-    body = pattern[taken_back:].replace("\n", "\r").lower()
+def _as_gitignore(pattern: str) -> str:
+    """Return the gitignore pattern that applies at any depth, unless `pattern` begins with `/`."""
+    negated = pattern.startswith("!")
+    body = pattern[negated:].replace("\n", "\r").lower()
     if body.startswith("*/"):
         body = f"*{body}"
     elif "/" in body.rstrip("/") and not body.startswith(("/", "**/")):
         body = f"**/{body}"
     body = f"\\{body}" if body.startswith("#") else body
-    return f"{'!' * taken_back}{body}"
+    return f"{'!' * negated}{body}"
 
 
 _SUFFIXES = (
@@ -81,9 +80,9 @@ _OTHERS = (
     "tiff torrent txt vtt wav webp wma wv xlsx xml xz zip"
 )
 OTHER_SUFFIXES = frozenset(_OTHERS.split())
-"""Suffixes that are known to be no videos, and are passed over without a word."""
+"""Suffixes of files that are never videos; a scan ignores them silently."""
 LARGE = 10 * 1024 * 1024
-"""Bytes from which a file of an unknown suffix is mentioned: it may be a video or a disc image."""
+"""Bytes from which a scan mentions a file of an unknown suffix: it may be a video or a disc image."""
 
 
 class RejectionCause(StrEnum):
@@ -104,7 +103,7 @@ class RejectionCause(StrEnum):
 PROBLEMS = frozenset(
     {RejectionCause.UNREADABLE, RejectionCause.GONE, RejectionCause.EMPTY, RejectionCause.NOT_VIDEO}
 )
-"""Causes that are reported to the user as problems."""
+"""Causes that a user is told as problems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class Rejected:
 SYSTEM_FOLDERS = frozenset(
     ("#recycle", "@recycle", "$recycle.bin", "@eadir", "#snapshot", "lost+found")
 ) | {"system volume information"}
-"""Bins, previews and snapshots that NAS systems and Windows keep below shared folders, in lower case."""
+"""Recycle bins, previews and snapshots that NAS systems and Windows keep in shared folders; lower case."""
 LEFT_OUT = (
     "Bins, previews and snapshots of a NAS or Windows are left out; name the folder to take it."
 )
@@ -134,11 +133,10 @@ LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Select files by globs (see `matcher`); the folders in `skip` are not entered.
+    """Select files by gitignore patterns (see `matcher`); the folders in `skip` are not entered.
 
     With `include`, only matching files are found, whatever their suffix; `exclude` takes precedence
-    and prunes folders. Hidden names and the folders of systems (bins, previews, snapshots) are
-    skipped.
+    and prunes folders. Hidden names and SYSTEM_FOLDERS are skipped.
     """
 
     include: Sequence[str] = ()
@@ -166,7 +164,7 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[FoundF
     seen: set[tuple[int, int]] = set()
     single: set[Path] = set()
     certificates = Certificates()
-    places = [_place(given) for given in roots]
+    places = [_resolve_root(given) for given in roots]
     for place in places:
         walk = _Walk(
             root=place,
@@ -176,7 +174,7 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[FoundF
             certificates=certificates,
             seen=seen,
         )
-        yield from _root(walk, single, frozenset(places))
+        yield from _scan_root(walk, single, frozenset(places))
 
 
 def readable(path: Path) -> bool:
@@ -184,21 +182,23 @@ def readable(path: Path) -> bool:
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _place(given: Path) -> Path:
+def _resolve_root(given: Path) -> Path:
     """Return a root with the links in its parent folders resolved and its own name kept."""
     return Path(os.path.realpath(given.parent)) / given.name if given.name else given.resolve()
 
 
-def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[FoundFile | Rejected]:
+def _scan_root(
+    walk: _Walk, single: set[Path], named: frozenset[Path]
+) -> Iterator[FoundFile | Rejected]:
     """Yield the paths below one root; `named` are all roots, `single` the root files yielded."""
     try:
         facts = walk.root.stat()
     except OSError as error:
-        yield _cannot(walk.root, error)
+        yield _reject_unopened(walk.root, error)
         return
     if stat.S_ISDIR(facts.st_mode):
         walk.root = Path(os.path.realpath(walk.root))
-        for item in _folder(walk, walk.root, ""):
+        for item in _scan_folder(walk, walk.root, ""):
             if item.path not in named:
                 yield item
             elif item.path not in single and isinstance(item, FoundFile):
@@ -208,10 +208,10 @@ def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Fo
     path, walk.root = walk.root, walk.root.parent
     if path not in single:
         single.add(path)
-        yield _file(path, walk)
+        yield _check_file(path, walk)
 
 
-def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Rejected]:
+def _scan_folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Rejected]:
     try:
         facts = folder.stat()
         if (facts.st_dev, facts.st_ino) in walk.seen:
@@ -220,7 +220,7 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        yield _cannot(folder, error)
+        yield _reject_unopened(folder, error)
         return
     names = {entry.name for entry in entries}
     for entry in entries:
@@ -229,27 +229,26 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
         if walk.exclude(f"{relative}/" if is_folder else relative):
             continue
         if _is_hidden(entry, is_folder=is_folder):
-            yield from _left_out(entry)
+            yield from _reject_system_folder(entry)
             continue
         if is_folder:
             if Path(entry.path) in walk.skip:
                 continue
             if holds_own_set(Path(entry.path)):
-                yield _own_rendition(Path(entry.path) / MASTER)
+                yield _reject_own_rendition(Path(entry.path) / MASTER)
             else:
-                yield from _folder(walk, Path(entry.path), relative + "/")
-        elif item := _entry(entry, walk, relative, names):
+                yield from _scan_folder(walk, Path(entry.path), relative + "/")
+        elif item := _check_entry(entry, walk, relative, names):
             yield item
 
 
 def _is_hidden(entry: os.DirEntry[str], *, is_folder: bool) -> bool:
-    """Return whether a name is hevcq's own, hidden, or a folder of a system."""
-    of_system = is_folder and entry.name.lower() in SYSTEM_FOLDERS
-    return of_system or is_own(entry.name) or entry.name.startswith(".")
+    is_system_folder = is_folder and entry.name.lower() in SYSTEM_FOLDERS
+    return is_system_folder or is_own(entry.name) or entry.name.startswith(".")
 
 
-def _left_out(entry: os.DirEntry[str]) -> Iterator[Rejected]:
-    """Yield the rejection of a system's folder with videos at or below it, by their names."""
+def _reject_system_folder(entry: os.DirEntry[str]) -> Iterator[Rejected]:
+    """Yield a rejection for one of SYSTEM_FOLDERS that contains a file with a video's suffix."""
     if entry.name.lower() not in SYSTEM_FOLDERS:
         return
     names = (name for _, _, files in os.walk(entry.path) for name in files)
@@ -257,12 +256,12 @@ def _left_out(entry: os.DirEntry[str]) -> Iterator[Rejected]:
         yield Rejected(Path(entry.path), RejectionCause.SYSTEM_FOLDER, LEFT_OUT)
 
 
-def _entry(
+def _check_entry(
     entry: os.DirEntry[str], walk: _Walk, relative: str, names: set[str]
 ) -> FoundFile | Rejected | None:
     path = Path(entry.path)
     if unfinished_by_name(entry.name, names):
-        return _unfinished(path, walk, relative)
+        return _reject_unfinished(path, walk, relative)
     if entry.is_symlink() and _leads_to_folder(entry):
         if walk.include is not None and not walk.include(relative):
             return None
@@ -271,20 +270,20 @@ def _entry(
             RejectionCause.LINK,
             f"{printable(path)} links to a folder; links are not followed.",
         )
-    if not _wanted(walk, relative):
-        return _mentioned(entry, walk)
-    if _made_here(path, walk.certificates):
-        return _own_rendition(path)
-    return _file(path, walk)
+    if not _is_selected(walk, relative):
+        return _mention_large_file(entry, walk)
+    if _is_own_rendition(path, walk.certificates):
+        return _reject_own_rendition(path)
+    return _check_file(path, walk)
 
 
-def _own_rendition(path: Path) -> Rejected:
+def _reject_own_rendition(path: Path) -> Rejected:
     sentence = f"{printable(path)} is a rendition made by hevcq."
     return Rejected(path, RejectionCause.OWN_RENDITION, sentence)
 
 
-def _unfinished(path: Path, walk: _Walk, relative: str) -> Rejected | None:
-    """Return a rejection for a video whose name says that it is not complete yet."""
+def _reject_unfinished(path: Path, walk: _Walk, relative: str) -> Rejected | None:
+    """Return a rejection for a video that is still being written, as its name says."""
     inner = relative.lower().rpartition(".")[0].rpartition(".")[2]
     if walk.include is None and not {inner, _suffix(relative)} & VIDEO_SUFFIXES:
         return None
@@ -300,7 +299,7 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _wanted(walk: _Walk, relative: str) -> bool:
+def _is_selected(walk: _Walk, relative: str) -> bool:
     if walk.include is not None:
         return walk.include(relative)
     return _suffix(relative) in VIDEO_SUFFIXES
@@ -310,8 +309,8 @@ def _suffix(name: str) -> str:
     return name.rpartition(".")[2].lower()
 
 
-def _mentioned(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:
-    """Return a rejection for a large file whose suffix says nothing, as it may be a video."""
+def _mention_large_file(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:
+    """Return a rejection for a large file with an unknown suffix, which may be a video."""
     suffix = _suffix(entry.name)
     if walk.include is not None or suffix in OTHER_SUFFIXES:
         return None
@@ -327,11 +326,11 @@ def _mentioned(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:
     return Rejected(path, RejectionCause.OTHER_SUFFIX, sentence)
 
 
-def _made_here(path: Path, certificates: Certificates) -> bool:
-    """Return whether `path` is the certified rendition, beside its source or in a mirror.
+def _is_own_rendition(path: Path, certificates: Certificates) -> bool:
+    """Return whether `path` is a certified rendition beside its source or in a mirror.
 
-    A rendition that replaced its original has no profile in its name: it is the video itself now,
-    and other profiles may encode it.
+    A rendition that replaced its original has no profile in its name. It is the video itself now, and
+    other profiles may encode it.
     """
     try:
         size = path.lstat().st_size
@@ -342,18 +341,18 @@ def _made_here(path: Path, certificates: Certificates) -> bool:
     return any(stem.endswith(f".{proof.profile}") for proof in proofs)
 
 
-def _file(path: Path, walk: _Walk) -> FoundFile | Rejected:
+def _check_file(path: Path, walk: _Walk) -> FoundFile | Rejected:
     try:
         facts = os.lstat(path)
     except OSError as error:
-        return _cannot(path, error)
-    problem = _problem(path, facts)
+        return _reject_unopened(path, error)
+    problem = _find_problem(path, facts)
     if problem is not None:
         return Rejected(path, *problem)
     return FoundFile(path, walk.root, fingerprint_of(facts))
 
 
-def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | None:
+def _find_problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | None:
     name = printable(path)
     if stat.S_ISLNK(facts.st_mode):
         return (
@@ -372,7 +371,7 @@ def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | 
     return None
 
 
-def _cannot(path: Path, error: OSError) -> Rejected:
+def _reject_unopened(path: Path, error: OSError) -> Rejected:
     if isinstance(error, FileNotFoundError):
         return Rejected(path, RejectionCause.GONE, f"{printable(path)}: No such file or folder.")
     sentence = f"{printable(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
@@ -380,7 +379,7 @@ def _cannot(path: Path, error: OSError) -> Rejected:
 
 
 def unfinished_by_name(name: str, beside: Collection[str]) -> bool:
-    """Return whether a name says that its file is being written; `beside` are the folder's names."""
+    """Return whether its name, or the other names of its folder (`beside`), show that a file is unfinished."""
     parts = name.lower().split(".")
     if len(parts) > 1 and parts[-1] in UNFINISHED_SUFFIXES:
         return True

@@ -1,8 +1,8 @@
-"""Watch folders for new files that stopped growing, and listen to changes where the system reports any.
+"""Watch folders for new complete files, by regular scans and by the system's change events.
 
-`SettlingFiles` is the pure part: given the folder's files repeatedly, it returns those unchanged for
-long enough; one that a process has open for writing is not complete. File-system events only bring
-the next scan forward; files on a network share without events are found by the regular scan.
+`SettlingFiles` is the pure part: from repeated listings it returns the files that stayed unchanged
+for long enough. A file that a process has open for writing is not complete. Change events only
+bring the next scan forward; a network share without events is scanned at intervals.
 """
 
 import math
@@ -38,15 +38,15 @@ class SettlingFiles:
         """Mark files as handled: they are returned again only if they change."""
         self._handled.update(found)
 
-    def not_yet(self, path: Path, fingerprint: Fingerprint, now: float) -> None:
-        """Let a file that `observe` returned settle once more, from the start."""
+    def restart(self, path: Path, fingerprint: Fingerprint, now: float) -> None:
+        """Restart the settling time of a file that `observe` returned."""
         self._handled.pop(path, None)
         self._growing[path] = fingerprint, now
 
     def observe(self, found: Mapping[Path, Fingerprint], now: float) -> list[Path]:
         """Record the folders' current files; return those that are complete and new.
 
-        `now` is monotonic seconds. A missing file is forgotten; a changed one settles again from the start.
+        A missing file is forgotten; the settling time of a changed one restarts.
         """
         ready = []
         for path, fingerprint in found.items():
@@ -58,22 +58,21 @@ class SettlingFiles:
                 self._growing[path] = fingerprint, now
             elif now - since >= self._settle_s:
                 ready.append(path)
-        self._forget(found)
+        self._forget_missing(found.keys())
         for path in ready:
             self._handled[path], _ = self._growing.pop(path)
         return ready
 
     @property
     def unsettled(self) -> int:
-        """Number of files that are still growing or too recent to know."""
+        """Number of files whose settling time has not passed."""
         return len(self._growing)
 
-    def _forget(self, found: Iterable[Path]) -> None:
-        here = set(found)
-        for gone in self._growing.keys() - here:
-            del self._growing[gone]
-        for gone in self._handled.keys() - here:
-            del self._handled[gone]
+    def _forget_missing(self, found: Collection[Path]) -> None:
+        for missing in self._growing.keys() - found:
+            del self._growing[missing]
+        for missing in self._handled.keys() - found:
+            del self._handled[missing]
 
 
 SHARE_RESCAN_S = 300.0
@@ -81,11 +80,11 @@ SHARE_RESCAN_S = 300.0
 QUIET_MS = 500
 """Milliseconds to collect changes before the next scan: a copy makes thousands a second."""
 REST = 10.0
-"""Rest after a scan, in durations of that scan."""
+"""Pause after a scan, as a multiple of that scan's duration."""
 Look = Callable[[], Iterable[FoundFile | Rejected]]
 """Walks the folders once, without opening files."""
 Busy = Callable[[Collection[Path]], Collection[Path]]
-"""Returns which of the files a process is writing, as far as that can be seen."""
+"""Returns which of the files a process has open for writing, as far as this user can see."""
 
 
 class Watch:
@@ -108,10 +107,10 @@ class Watch:
         self._listener: threading.Thread | None = None
 
     def listen(self, roots: Sequence[Path]) -> None:
-        """Let each change below the roots bring the next scan forward, from a thread until `stop`.
+        """Start a thread that sets `signal` on each change below the roots, until `stop`.
 
-        If the system cannot watch them (too many folders, a network share), a warning is logged and the
-        regular scan finds new files.
+        If the system cannot watch them (too many folders, a network share), a warning is logged and
+        the regular scan finds new files.
         """
         self._listener = threading.Thread(
             target=self._listen, args=(roots,), name="watch", daemon=True
@@ -149,7 +148,7 @@ class Watch:
         listed = list(self._look())
         self._took_s = self._clock.monotonic() - began
         files = {each.path: each.fingerprint for each in listed if isinstance(each, FoundFile)}
-        growing = {path for path, mark in files.items() if not self._old(mark)}
+        growing = {path for path, mark in files.items() if not self._is_old(mark)}
         growing.update(self._busy(list(files)))
         done = {path: mark for path, mark in files.items() if path not in growing}
         self._settling.mark_handled(done)
@@ -161,7 +160,7 @@ class Watch:
         began = self._clock.monotonic()
         soon = self.signal.is_set() or self._settling.unsettled
         wait_s = self._settle_s / 2 if soon else self._look_s
-        # Scans of a large library must not fill the day, however much happens in it.
+        # Frequent changes must not keep a large library under scan all day.
         if began - self._last < max(wait_s, self._took_s * REST):
             return []
         self._last = began
@@ -173,11 +172,11 @@ class Watch:
         ready = self._settling.observe(marks, now)
         busy = self._busy(ready) if ready else ()
         for path in busy:
-            self._settling.not_yet(path, marks[path], now)
+            self._settling.restart(path, marks[path], now)
         return [found[path] for path in ready if path not in busy]
 
-    def _old(self, fingerprint: Fingerprint) -> bool:
-        """Return whether a file is old enough by its time; one in the future (a camera's) never is."""
+    def _is_old(self, fingerprint: Fingerprint) -> bool:
+        """Return whether a file is older than the settling time; a camera's future date never is."""
         return self._clock.now() - fingerprint.mtime_ns / 1e9 >= self._settle_s
 
 
@@ -196,30 +195,29 @@ def _mounts() -> list[tuple[str, str]]:
 
 
 def file_system_of(folder: Path, mounts: Callable[[], Iterable[tuple[str, str]]] = _mounts) -> str:
-    """Return the kind of file system that holds `folder`; of several at one place the last mounted one."""
+    """Return the type of the file system that holds `folder`; the last mount wins at equal depth."""
     path = Path(os.path.realpath(folder))
-    best, found = -1, ""
+    depth, file_system = -1, ""
     for mountpoint, kind in mounts():
         place = Path(mountpoint)
-        if path.is_relative_to(place) and len(place.parts) >= best:
-            best, found = len(place.parts), kind.lower()
-    return found
+        if path.is_relative_to(place) and len(place.parts) >= depth:
+            depth, file_system = len(place.parts), kind.lower()
+    return file_system
 
 
 def open_for_writing(paths: Collection[Path]) -> frozenset[Path]:
     """Return which of these files a process of this machine has open for writing.
 
-    Only what this user may see is reported: a writer of another user, another container or another
-    machine is not found, for which there is the time that a file must stay unchanged.
+    A process of another user, container or machine cannot be seen; the settling time covers those.
     """
-    wanted = {os.path.realpath(path): path for path in paths}
-    found = set[Path]()
-    if not wanted:
+    by_real_path = {os.path.realpath(path): path for path in paths}
+    written = set[Path]()
+    if not by_real_path:
         return frozenset()
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             for each in process.open_files():
                 mode = getattr(each, "mode", "r")  # known on Linux alone
-                if each.path in wanted and ("w" in mode or "a" in mode or "+" in mode):
-                    found.add(wanted[each.path])
-    return frozenset(found)
+                if each.path in by_real_path and ("w" in mode or "a" in mode or "+" in mode):
+                    written.add(by_real_path[each.path])
+    return frozenset(written)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
-from hevcq.library.filesystem import is_fine_time, size_of
+from hevcq.library.filesystem import has_subseconds, size_of
 from hevcq.library.own_files import is_own, kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.library.replacement.retention import Expired, Expiry
@@ -175,7 +175,9 @@ def moved_placement(
             for each in catalog.alike(fingerprint)
             if (each.profile, each.state in UNPLACED) == (profile, True)
             and each.source != path
-            and (is_fine_time(fingerprint.mtime_ns) or each.fingerprint.inode == fingerprint.inode)
+            and (
+                has_subseconds(fingerprint.mtime_ns) or each.fingerprint.inode == fingerprint.inode
+            )
             and not os.path.lexists(each.source)
         ),
         None,
