@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from hevcq.util.host import close_to_others
+from hevcq.util.processes import block_inspection
 
 NOT_LINUX = (
     "hevcq needs Linux: it starts ffmpeg under limits that only Linux has. On macOS and Windows a"
@@ -21,7 +21,7 @@ def main() -> int:
         return ExitCode.UNFIT
     try:
         _open_closed_streams()
-        close_to_others(os.environ)
+        block_inspection(os.environ)
         from hevcq.cli.app import run
 
         return run(sys.argv[1:])

@@ -25,8 +25,8 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import protections
 from hevcq.ports.encoder import Encoder, EncodeRequest
-from hevcq.util.host import is_closed
 from hevcq.util.log import get_logger
+from hevcq.util.processes import is_inspection_blocked
 
 OLDEST_VERSION = (5, 1)
 """The oldest supported ffmpeg: the commands use `-fps_mode`, which is new in 5.1."""
@@ -64,7 +64,7 @@ def sandbox_words(*, sandboxed: bool) -> str:
     words = f"ffmpeg is kept from {', '.join(kept)}" if kept else "none on this system"
     if open_:
         words += f"; not from {', '.join(open_)}"
-    if not is_closed():
+    if not is_inspection_blocked():
         words += "; this process is open to others of its user"
     return words
 

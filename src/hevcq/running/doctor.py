@@ -18,8 +18,8 @@ from hevcq.usecases.context import library_words, require_one_name, share_words
 from hevcq.usecases.event_dispatch import check_receivers
 from hevcq.usecases.farm_check import Area, Check, sync_words
 from hevcq.usecases.ingest.request import IngestRequest, library_request
+from hevcq.util.capacity import capacity, free_disk_bytes, max_source_bytes, nearest_existing
 from hevcq.util.clock import EARLIEST
-from hevcq.util.host import capacity, existing, free_beside, source_room
 from hevcq.util.text import counted, size
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import event_log, open_remote, receivers
@@ -107,7 +107,7 @@ def _schedule(app: App) -> str:
 def _folder(name: str, app: App) -> str:
     settings = app.settings
     folder = settings.scratch if name == "scratch" else settings.data_dir
-    there = existing(folder)
+    there = nearest_existing(folder)
     if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
         remedy = f"Allow this user to write in {there}, or set another {name}."
         raise StorageError(f"{folder} is not writable.", remedy=remedy)
@@ -115,7 +115,7 @@ def _folder(name: str, app: App) -> str:
         probe.write(b"hevcq")
         probe.flush()
         os.fsync(probe.fileno())
-    free, least = free_beside(there) // MIB, settings.min_free_mib
+    free, least = free_disk_bytes(there) // MIB, settings.min_free_mib
     detail = f"{folder}: writable, {size(free * MIB)} free"
     if free < least:
         remedy = (
@@ -124,7 +124,7 @@ def _folder(name: str, app: App) -> str:
         raise StorageError(f"{detail}.", remedy=remedy)
     if name == "scratch":
         slots, copied = capacity(settings.workers).slots, settings.uploads_direct
-        room = source_room(free, keep=least, slots=slots, copied=copied)
+        room = max_source_bytes(free, keep=least, slots=slots, copied=copied)
         detail += f", {slots} slots for sources of up to {size(room * MIB)} each"
     return detail
 

@@ -22,8 +22,8 @@ from hevcq.ports.encoder import Encoder
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import Catalog, linked, shows_itself
 from hevcq.util import file_io, file_lock
+from hevcq.util.capacity import free_disk_bytes, nearest_existing
 from hevcq.util.clock import Clock
-from hevcq.util.host import existing, free_beside
 from hevcq.util.text import printable, reason_of, size
 
 
@@ -161,7 +161,7 @@ def folder_state(library: Library) -> FolderState:
     """Return the state of a library's folder, and of the folder of its renditions."""
     problem, home = _problem(library), library.output or library.path
     try:
-        free: int | None = free_beside(home)
+        free: int | None = free_disk_bytes(home)
     except OSError:
         free = None
     kind = file_system_of(library.path)
@@ -181,7 +181,7 @@ def _problem(library: Library) -> str:
     if not os.access(path, os.R_OK | os.X_OK):
         return f"{name} cannot be read: give this user read permission."
     home = library.output or path
-    there = existing(home)
+    there = nearest_existing(home)
     if not os.access(there, os.W_OK | os.X_OK):
         if _read_only(there):
             return (

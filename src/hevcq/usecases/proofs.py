@@ -36,8 +36,8 @@ from hevcq.ports.ledger import Ledger
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.database import PathMap
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
+from hevcq.util.capacity import nearest_existing
 from hevcq.util.file_io import sha256_ends
-from hevcq.util.host import existing
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -214,7 +214,7 @@ class OwnRenditions:
         OURS needs a valid certificate that names this rendition's size and this source; `why_not`
         then compares the bytes.
         """
-        if not os.access(existing(target.parent), os.W_OK | os.X_OK):
+        if not os.access(nearest_existing(target.parent), os.W_OK | os.X_OK):
             return TargetState.READ_ONLY
         if self.certificates.is_behind_link(target):
             return TargetState.LINKED

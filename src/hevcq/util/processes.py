@@ -5,26 +5,43 @@ open file ends exactly when its process does, however it ended.
 
 A process that died while another one lived, or while memory ran out, may have been killed by its job.
 One that ended with all others (kill -9 of the whole program, a restart of the machine) was not.
+
+Also what the kernel is asked about processes: whether it killed some because memory ran out, to keep
+others of the same user from reading this one's keys, and the calls of the sandbox.
 """
 
+import ctypes
 import json
 import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hevcq.util import file_lock
 from hevcq.util.clock import Clock
-from hevcq.util.host import oom_kills
 
+VMSTAT = Path("/proc/vmstat")
+"""Counters of the kernel; its `oom_kill` also counts those within control groups, since Linux 4.13."""
 FOLDER = "processes"
 """The folder of the rows in a data folder."""
 OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
 """An owner name starts with 16 hexadecimal digits; callers may append `:<slot>` or the like."""
+SET_DUMPABLE, GET_DUMPABLE = 4, 3
+SET_SECCOMP = 22
+NO_NEW_PRIVILEGES = 38
+DROP_CAPABILITY = 24
+CAPABILITIES = range(41)
+"""Numbers of prctl's options (man 2 prctl)."""
+_SECRET = re.compile(
+    r"^AWS_|SECRET|TOKEN|PASSW|CREDENTIAL|_KEY|^HEVCQ_(POSTGRES|NOTIFY|WEBHOOK|MEDIA_SERVER)",
+    re.IGNORECASE,
+)
+"""Names of environment variables whose values may be secret."""
 SUFFIX = ".alive"
 REAP_INTERVAL_S = 0.5
 """Seconds between checks of the others: a death is noticed within this plus one poll interval."""
@@ -174,3 +191,73 @@ def read(path: Path) -> Row:
 
 def node() -> str:
     return os.uname().nodename
+
+
+def oom_kills() -> int | None:
+    """Return how many processes the kernel has killed since its start because memory ran out, if it tells."""
+    try:
+        lines = VMSTAT.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    words = next((line.split() for line in lines if line.startswith("oom_kill ")), [])
+    return int(words[1]) if len(words) == 2 and words[1].isdigit() else None
+
+
+@lru_cache(maxsize=1)
+def libc() -> ctypes.CDLL:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    library.getenv.restype = ctypes.c_void_p
+    return library
+
+
+def prctl(option: int, *arguments: object, check: bool = True) -> int:
+    """Call prctl with unused arguments 0; raise OSError if it fails, unless `check` is false."""
+    words = [
+        ctypes.c_ulong(word) if isinstance(word, int) else word
+        for word in (*arguments, 0, 0, 0, 0)[:4]
+    ]
+    done = int(libc().prctl(ctypes.c_int(option), *words))
+    if done < 0 and check:
+        failed = ctypes.get_errno()
+        raise OSError(failed, os.strerror(failed))
+    return done
+
+
+def drop_capabilities(needed: frozenset[int]) -> None:
+    """Take root's capabilities from programs that this thread starts, except the needed ones.
+
+    Does nothing for other users, who have none, and raises nothing where root itself may not drop one.
+    """
+    if os.geteuid() == 0:
+        for capability in CAPABILITIES:
+            if capability not in needed:
+                prctl(DROP_CAPABILITY, capability, check=False)
+
+
+def block_inspection(variables: MutableMapping[str, str]) -> None:
+    """Keep other processes of this user from reading this one's memory and environment.
+
+    Clears the kernel's "dumpable" flag: /proc/<pid>/environ, mem, fd, root and cwd then belong to root,
+    ptrace is refused, and a crash leaves no core dump with keys in it. Root can still read them, so
+    those values of `variables`, the environment, that may be secret are overwritten where /proc shows
+    them; this process still has them. Does nothing on a system other than Linux.
+    """
+    try:
+        prctl(SET_DUMPABLE, 0)
+    except (OSError, AttributeError):
+        return
+    for name, value in list(variables.items()):
+        shown = libc().getenv(os.fsencode(name)) if _SECRET.search(name) and value else None
+        if shown:
+            variables[name] = value  # moves it to fresh memory
+            if libc().getenv(os.fsencode(name)) != shown:
+                ctypes.memset(shown, 0, len(os.fsencode(value)))
+
+
+def is_inspection_blocked() -> bool:
+    """Return whether other processes of this user cannot read this one's memory and environment."""
+    try:
+        return prctl(GET_DUMPABLE, check=False) != 1
+    except AttributeError:
+        return False

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from hevcq.errors import file_errors
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import read_profiles
+from hevcq.util.capacity import Capacity, capacity
 from hevcq.util.clock import Clock, SystemClock
-from hevcq.util.host import Capacity, capacity
 
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients

@@ -19,9 +19,9 @@ import json, sys, threading
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import Access
-from hevcq.util.host import close_to_others
+from hevcq.util.processes import block_inspection
 import os
-close_to_others(os.environ)
+block_inspection(os.environ)
 told = json.loads(sys.argv[1])
 relay = f"http://hevcq:word@127.0.0.1:{told['relay']}" if told["relayed"] else ""
 access = Access(
@@ -198,3 +198,42 @@ def interpreted(code: bytes, seen: dict[int, int]) -> int:
                 sandbox.JUMP_SET: bool(value & constant),
             }[kind]
             at += yes if met else no
+
+
+LOOK = """
+import os
+from hevcq.util.processes import block_inspection, is_inspection_blocked
+before = is_inspection_blocked()
+block_inspection(os.environ)
+with open("/proc/self/fd/0"):
+    pass
+print(before, is_inspection_blocked(), os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["LANG"])
+print(os.getenv("AWS_SESSION_TOKEN") == "")
+try:
+    print(open("/proc/self/environ", "rb").read())
+except PermissionError:
+    print("closed even to itself")
+"""
+
+
+def test_what_the_kernel_shows_of_the_environment_holds_no_keys_and_the_process_still_has_them():
+    source = str(Path(__file__).parents[3] / "src")
+    keys = {"AWS_SECRET_ACCESS_KEY": "very-secret", "AWS_SESSION_TOKEN": "", "MY_TOKEN": "hidden"}
+    for name in ("HEVCQ_NOTIFY", "HEVCQ_WEBHOOK", "HEVCQ_MEDIA_SERVER", "HEVCQ_WEB__SESSION_KEY"):
+        keys[name] = f"hidden in {name}"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        env={**keys, "LANG": "C.UTF-8", "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+    told, empty, shown = ran.stdout.splitlines()
+    assert told == "False True very-secret C.UTF-8"
+    assert empty == "True"
+    assert "very-secret" not in shown
+    assert "hidden" not in shown
+    assert "LANG=C.UTF-8" in shown or "closed" in shown

@@ -25,7 +25,7 @@ def shows(folder: Path) -> Library:
 )
 def test_a_read_only_mount_is_told_from_a_missing_permission(tmp_path, monkeypatch, flag, words):
     monkeypatch.setattr(context.os, "access", lambda _path, mode: not mode & os.W_OK)
-    monkeypatch.setattr(context, "free_beside", lambda _path: 1)
+    monkeypatch.setattr(context, "free_disk_bytes", lambda _path: 1)
     monkeypatch.setattr(context.os, "statvfs", lambda _path: SimpleNamespace(f_flag=flag))
     assert words in folder_state(shows(tmp_path)).problem
 

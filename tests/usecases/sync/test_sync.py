@@ -159,7 +159,7 @@ def test_a_stop_is_heeded_and_resumed(machine):
 
 def test_a_disk_without_room_stops_before_the_first_byte(machine, monkeypatch):
     machine.server.put("Camera/a.mp4", VIDEO)
-    monkeypatch.setattr(session, "free_beside", lambda _: len(VIDEO) + 99)
+    monkeypatch.setattr(session, "free_disk_bytes", lambda _: len(VIDEO) + 99)
     with pytest.raises(DiskFull):
         machine.sync(least_free=100)
     assert "GET" not in machine.server.methods()

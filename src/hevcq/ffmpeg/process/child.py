@@ -41,8 +41,8 @@ from hevcq.ffmpeg.process.limits import (
 )
 from hevcq.ffmpeg.process.sandbox import Access, confine_thread
 from hevcq.util.clock import SystemClock
-from hevcq.util.host import oom_kills
 from hevcq.util.log import get_logger
+from hevcq.util.processes import oom_kills
 from hevcq.util.text import reason_of
 
 TICK_S = 0.25

@@ -1,4 +1,4 @@
-"""Decide what a child may read, write and connect to, and confine the thread that starts it.
+"""Confine ffmpeg: decide what a child may read, write and connect to, and limit the thread that starts it.
 
 ffmpeg parses whatever strangers put into a video. A flaw in one of its decoders must not give away
 the worker's keys, other people's videos, or the network. Limits are inherited, and cannot be set in
@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hevcq.util.host import NO_NEW_PRIVILEGES, SET_SECCOMP, drop_capabilities, libc, prctl
+from hevcq.util.processes import NO_NEW_PRIVILEGES, SET_SECCOMP, drop_capabilities, libc, prctl
 
 PROGRAMS = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store",

@@ -13,7 +13,7 @@ from hevcq.library.own_files import MAX_NAME_BYTES, SET_SUFFIX
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import KEEP_DAYS, Library
 from hevcq.settings.profile_files import pick
-from hevcq.util.host import existing
+from hevcq.util.capacity import nearest_existing
 from hevcq.util.text import printable
 
 ROOM_FOR_COMPANIONS = 40
@@ -128,7 +128,7 @@ class IngestRequest:
         return Destination(Mode.BESIDE)
 
     def _mirror(self, output: Path) -> Path:
-        if not existing(output).is_dir():
+        if not nearest_existing(output).is_dir():
             raise UsageError(f"--output {output} is not a folder.")
         for root in self.roots:
             if root == output or output in root.parents:

@@ -23,7 +23,7 @@ from hevcq.library.own_files import is_own
 from hevcq.ports.catalog import RemoteFile, Removal, SyncEntry
 from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncPorts
-from hevcq.util.host import free_beside
+from hevcq.util.capacity import free_disk_bytes
 from hevcq.util.retry import RetryPolicy
 from hevcq.util.text import printable, reason_of
 
@@ -256,7 +256,7 @@ class SyncSession:
 
     def _require_room(self, file: RemoteFile) -> None:
         self._require_target()
-        if free_beside(self.job.target) < file.size + self.ports.least_free:
+        if free_disk_bytes(self.job.target) < file.size + self.ports.least_free:
             raise DiskFull(
                 f"Too little space in {printable(self.job.target)} for {printable(file.path)} "
                 f"({file.size} bytes, and min_free_mib to spare).",

@@ -50,8 +50,8 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import Claim
 from hevcq.ports.queue import Delivery, Queue
+from hevcq.util.capacity import disk_shortage
 from hevcq.util.clock import Clock
-from hevcq.util.host import disk_shortage
 from hevcq.util.log import get_logger
 from hevcq.util.retry import retry_control_call
 from hevcq.worker.admission import Admission, CircuitBreaker, Scratch

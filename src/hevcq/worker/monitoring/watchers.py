@@ -16,8 +16,8 @@ from hevcq.domain.model import MachineLoad
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Answer, Machines, WorkerFacts
 from hevcq.ports.encoder import Encoder
+from hevcq.util.capacity import Capacity, free_disk_bytes
 from hevcq.util.clock import Clock
-from hevcq.util.host import Capacity, free_beside
 from hevcq.util.log import get_logger
 from hevcq.util.processes import Processes, node
 
@@ -282,7 +282,7 @@ def load_now(scratch: Path) -> MachineLoad:
     """Return how busy this machine is, and what it has left, also beside the scratch folder."""
     memory = psutil.virtual_memory()
     try:
-        left = free_beside(scratch)
+        left = free_disk_bytes(scratch)
     except OSError:
         left = None
     load = round(os.getloadavg()[0], 2)

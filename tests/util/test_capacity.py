@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.util.host import (
+from hevcq.util.capacity import (
     capacity,
     disk_shortage,
-    source_room,
+    max_source_bytes,
     usable_cores,
     usable_memory,
 )
@@ -83,7 +83,7 @@ def test_a_group_that_cannot_be_told_leaves_the_roots_bounds(tmp_path, text):
     [(9 * GIB, 2, False, 4 * GIB), (9 * GIB, 2, True, 2 * GIB), (GIB // 2, 1, False, 0)],
 )
 def test_scratch_is_shared_by_the_slots_and_by_sources_that_are_copied(free, slots, copied, room):
-    assert source_room(free, keep=GIB, slots=slots, copied=copied) == room
+    assert max_source_bytes(free, keep=GIB, slots=slots, copied=copied) == room
 
 
 def test_a_disk_with_less_than_must_stay_free_is_named():
