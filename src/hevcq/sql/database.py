@@ -1,7 +1,7 @@
-"""What a database does for the rooms above, whichever engine runs it.
+"""The interface of a database, and the rules for statements that run on both engines.
 
-A statement is written once for all engines: `?`, `?1` or `:name` for values, `ON CONFLICT` with its
-columns, no number made of a comparison, and SKIP_LOCKED after what a claim selects.
+A statement writes its values as `?`, `?1` or `:name`, names the columns of `ON CONFLICT`, and never
+uses a comparison as a number. The SELECT of a claim ends with SKIP_LOCKED.
 """
 
 import dataclasses
@@ -18,64 +18,62 @@ from hevcq.util.text import printable
 T = TypeVar("T")
 Values = Sequence[Any] | Mapping[str, Any]
 
-VERSION = 30
-"""The number of the tables in `schema.sql` and of an engine's triggers; any change of them takes the
-next one. A database with another number is refused."""
+SCHEMA_VERSION = 30
+"""Raise it with every change of `schema.sql` or of an engine's triggers. A database of another version
+is refused."""
 SCHEMA = Path(__file__).with_name("schema.sql")
 SKIP_LOCKED = "/* skip locked */"
-"""Rows that another transaction has locked are passed over, where several write at the same time."""
+"""Skips the rows that another transaction has locked, on an engine with concurrent writers."""
 
 
 class PathMap:
-    """The setting `paths`: from the common name of a folder to where it is here. The longest fits first.
+    """The setting `paths`, which maps the common path of a folder to its path on this machine.
 
-    Every path of a record passes `raw` or `own` on its way in, and `here` on its way out.
+    The longest common path matches first. A record stores the common path (`stored_path` or
+    `unambiguous_path`), and `local_path` maps it back when the record is read.
     """
 
     def __init__(self, folders: Mapping[Path, Path] | None = None) -> None:
         self.folders = dict(
-            sorted((folders or {}).items(), key=lambda each: len(each[0].parts), reverse=True)
+            sorted((folders or {}).items(), key=lambda pair: len(pair[0].parts), reverse=True)
         )
 
-    def here(self, raw: bytes) -> Path:
-        """Return where the path of a record is on this machine."""
-        path = Path(os.fsdecode(raw))
-        for name, folder in self.folders.items():
-            if path.is_relative_to(name):
-                return folder / path.relative_to(name)
+    def local_path(self, stored: bytes) -> Path:
+        """Return the path on this machine of a path in a record."""
+        path = Path(os.fsdecode(stored))
+        for common, folder in self.folders.items():
+            if path.is_relative_to(common):
+                return folder / path.relative_to(common)
         return path
 
-    def common(self, path: Path) -> Path:
-        """Return the common name of a path on this machine; another path is taken for a common name."""
-        for name, folder in self.folders.items():
-            if path.is_relative_to(folder):
-                return name / path.relative_to(folder)
-        return path
+    def common_path(self, path: Path) -> Path:
+        """Return the common path of a path on this machine; an unmapped path is its own common path."""
+        mapping = self.mapping_of(path)
+        return path if mapping is None else mapping[0] / path.relative_to(mapping[1])
 
-    def raw(self, path: Path) -> bytes:
-        """Return a path as records hold it."""
-        return os.fsencode(self.common(path))
+    def stored_path(self, path: Path) -> bytes:
+        """Return the common path of a path on this machine, as records store it."""
+        return os.fsencode(self.common_path(path))
 
-    def within(self, path: Path) -> list[bytes]:
-        """Return the names by which records may hold what is at or below a path."""
-        below = (name for name, folder in self.folders.items() if path in folder.parents)
-        return [self.raw(path), *map(os.fsencode, below)]
+    def stored_prefixes(self, path: Path) -> list[bytes]:
+        """Return the stored paths of a folder: its own, and those of the mapped folders below it."""
+        below = (common for common, folder in self.folders.items() if path in folder.parents)
+        return [self.stored_path(path), *map(os.fsencode, below)]
 
-    def own(self, path: Path) -> bytes:
-        """Return the same of a file to work on; ConfigError if others would mean another file by it."""
-        raw = self.raw(path)
-        if self.folders and (there := self.here(raw)) != path:
+    def unambiguous_path(self, path: Path) -> bytes:
+        """Return `stored_path`; raise ConfigError if that names another file on the other machines."""
+        stored = self.stored_path(path)
+        if self.folders and (local := self.local_path(stored)) != path:
             raise ConfigError(
                 f"{printable(path)} cannot be recorded: by that name the other machines mean what is"
-                f" {printable(there)} here.",
+                f" {printable(local)} here.",
                 remedy="Say where it is by the setting `paths`, or correct that.",
             )
-        return raw
+        return stored
 
-    def folder_of(self, path: Path) -> tuple[Path, Path] | None:
-        """Return the common name and the place here of the folder that a path here is in."""
-        found = (each for each in self.folders.items() if path.is_relative_to(each[1]))
-        return next(found, None)
+    def mapping_of(self, path: Path) -> tuple[Path, Path] | None:
+        """Return the common and the local path of the mapped folder that holds a local path."""
+        return next((pair for pair in self.folders.items() if path.is_relative_to(pair[1])), None)
 
 
 class Cursor(Protocol):
@@ -89,7 +87,7 @@ class Cursor(Protocol):
 
 
 class Connection(Protocol):
-    """What a piece of work may ask within its transaction."""
+    """The statements that a `Work` may run within its transaction."""
 
     def execute(self, sql: str, values: Values = ..., /) -> Cursor: ...
     def executemany(self, sql: str, values: Iterable[Values], /) -> object: ...
@@ -99,50 +97,51 @@ Work = Callable[[Connection], T]
 
 
 class Database(ABC):
-    """Safe to use from any thread; `close` may be called twice.
+    """A database that any thread may use; `close` may be called twice.
 
-    Raises StorageError, DatabaseBusy, DiskFull or Unavailable from
-    every method. `where` names it in messages. `wake` is called with the name of a queue that got a
-    message, or "" for any, from another thread.
+    Every method raises StorageError, DatabaseBusy, DiskFull or Unavailable. `where` names the database in
+    messages.
     """
 
     where: str
-    house = ""
-    """What tells the machines of one database from those of another; empty: each data folder is its own."""
+    farm_id = ""
+    """Identifies the machines that share this database; empty if each data folder has its own."""
     shared = False
-    """Whether several machines use it, each with mounts and numbers of files of its own."""
+    """Whether several machines use it. Each has its own mounts and inode numbers."""
     paths = PathMap()
-    """Where the folders of its records are on this machine; each path goes in and out by it."""
+    """Maps the paths in records to this machine's paths."""
     wake: Callable[[str], None] = staticmethod(lambda _queue: None)
+    """Called from another thread with the name of a queue that got a message; "" means any queue."""
 
     @abstractmethod
-    def write(self, work: Work[T], *, durable: bool = True, alone: bool = True) -> T:
-        """Run `work` in a write transaction; its changes are committed when this returns.
+    def write(self, work: Work[T], *, durable: bool = True, exclusive: bool = True) -> T:
+        """Run `work` in a write transaction, which is committed when this returns.
 
-        With `durable` false the record survives a kill of every process but not a power cut, until
-        the next durable write, which carries everything before it. `alone`: no other transaction that
-        asks to be alone runs beside it; whoever decides by what it read must be. Whatever `work`
-        raises undoes its changes. It must not call `write` itself, and may run again.
+        A write that is not `durable` survives a kill of every process, but a power cut may undo it
+        until the next durable write. `exclusive` transactions run one at a time: a transaction that
+        decides by the rows it reads must be exclusive. An exception in `work` rolls back. `work` must
+        not call `write` itself, and may run more than once.
         """
 
     @abstractmethod
     def read(self, work: Work[T]) -> T:
-        """Run `work` without waiting for a writer."""
+        """Run `work`, which only reads, without waiting for a writer."""
 
     @abstractmethod
     def close(self) -> None: ...
 
     @contextmanager
     def lock(self, _name: str, _busy: HevcqError | None = None) -> Iterator[Callable[[], None]]:
-        """Hold a lock that all machines of the database share, beside the lock files of each.
+        """Hold a lock that all machines of the database share.
 
-        Wait for its holder, or raise `busy`. Yield a function that raises Unavailable if the lock was
-        lost: call it before each step that the lock guards. One machine needs its lock files alone.
+        Wait while another holds it, or raise `busy`. Yield a function that raises Unavailable if the lock
+        was lost: call it before each step that the lock guards. A database of one machine takes no lock,
+        because lock files suffice there.
         """
         yield lambda: None
 
-    def hear(self) -> None:  # noqa: B027 - a file tells nobody
-        """Let `wake` be called from now on, where the engine tells at once."""
+    def listen(self) -> None:  # noqa: B027 - SQLite sends no notifications
+        """Call `wake` from now on, if the engine sends notifications."""
 
     def rows(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return all rows of one reading statement."""
@@ -150,28 +149,30 @@ class Database(ABC):
 
     def row(self, sql: str, values: Values = ()) -> tuple[Any, ...] | None:
         """Return the first row of one reading statement, or None."""
-        found: tuple[Any, ...] | None = self.read(lambda c: c.execute(sql, values).fetchone())
-        return found
+        result: tuple[Any, ...] | None = self.read(lambda c: c.execute(sql, values).fetchone())
+        return result
 
     def change(
-        self, sql: str, values: Values = (), *, durable: bool = True, alone: bool = True
+        self, sql: str, values: Values = (), *, durable: bool = True, exclusive: bool = True
     ) -> int:
         """Run one writing statement; return the number of changed rows."""
-        return self.write(lambda c: c.execute(sql, values).rowcount, durable=durable, alone=alone)
+        return self.write(
+            lambda c: c.execute(sql, values).rowcount, durable=durable, exclusive=exclusive
+        )
 
 
-def flat(record: Any, raw: Callable[[Path], bytes] = os.fsencode) -> Iterator[Any]:
-    """Yield the fields of a dataclass, and of those in it, as values of a row; paths by `raw`."""
+def flatten(record: Any, encode: Callable[[Path], bytes] = os.fsencode) -> Iterator[Any]:
+    """Yield the values of a dataclass's fields, nested dataclasses included; paths are encoded."""
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if dataclasses.is_dataclass(value):
-            yield from flat(value, raw)
+            yield from flatten(value, encode)
         else:
-            yield raw(value) if isinstance(value, Path) else value
+            yield encode(value) if isinstance(value, Path) else value
 
 
 def upsert(table: str, columns: str, key: str) -> str:
-    """Return the statement that inserts a row, or overwrites the one that has its `key`."""
+    """Return the statement that inserts a row, or overwrites the row with the same `key` columns."""
     names = columns.split(", ")
     new = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key.split(", "))
     return (

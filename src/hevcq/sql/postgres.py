@@ -1,11 +1,11 @@
 """One schema of a PostgreSQL server as the database of any number of machines.
 
-Whoever decides by what it read holds one advisory lock, as each writer of SQLite does; a claim passes
-over the rows that others hold. A transaction whose COMMIT was not answered is looked up by its mark,
-so that it is neither lost nor done twice.
+Exclusive transactions hold one advisory lock, so they run one at a time, as SQLite's writers do. A claim
+skips the rows that others have locked. Each transaction writes a mark: if the answer to its COMMIT is
+lost, the mark shows whether it was committed, so no change is lost or made twice.
 """
 
-# ruff: noqa: S608 - statements are put together from constants and checked names only
+# ruff: noqa: S608 - statements are built from constants and checked names only
 
 import functools
 import random
@@ -30,24 +30,25 @@ from hevcq.errors import (
     StorageError,
     Unavailable,
 )
-from hevcq.sql.database import SCHEMA, SKIP_LOCKED, VERSION, Database, T, Values, Work
-from hevcq.sql.postgres_locks import hold
+from hevcq.sql.database import SCHEMA, SCHEMA_VERSION, SKIP_LOCKED, Database, T, Values, Work
+from hevcq.sql.postgres_locks import hold_lock
 from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.log import get_logger
 from hevcq.util.retry import RetryPolicy, retry_control_call
 
 MIN_SERVER = 140000
-"""PostgreSQL 14, as its clients count."""
+"""PostgreSQL 14, in the number format of libpq."""
 MAX_CONNECTIONS = 8
-"""Connections of one process; who needs one more waits."""
+"""Connections of one process; a thread that needs another one waits."""
 RECONNECT = RetryPolicy(attempts=9, base_s=0.1, cap_s=2.0)
-"""About eight seconds: a restart of the server is hardly noticed. Then the caller's own policy decides."""
+"""About eight seconds, enough for a restart of the server. Then the caller's own policy decides."""
 CLOCK_KEPT_S = 60.0
 SILENCE_S = 45.0
-"""Seconds without a byte after which a connection is lost: a proxy may acknowledge, and pass on nothing."""
+"""Seconds without a byte after which a connection counts as lost. TCP alone does not show it: a proxy
+may acknowledge packets and forward nothing."""
 LOCK = 1751479907
-"""The advisory lock's first number, "hevc"; the second is the schema's hash (`postgres.sql` too)."""
-AT = "extract(epoch FROM clock_timestamp())::float8"
+"""First key of the advisory lock, "hevc"; the second is the schema's hash. `postgres.sql` uses it too."""
+SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
 FUNCTIONS = Path(__file__).with_name("postgres.sql")
 OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -63,16 +64,16 @@ SET idle_in_transaction_session_timeout = '10s'; SET idle_session_timeout = 0; S
 SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 15000;
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off'"""
-"""A machine that is stopped or cut off within a transaction keeps the others waiting for 10 s at most.
-A session that only holds a lock may be idle for as long as a check takes.
-Each commit is durable: clients outlive a crash of the server, so none may be forgotten by it."""
-LOCKED = f"SELECT pg_advisory_xact_lock({LOCK}, hashtext(current_schema()))"
-MARK = f"""INSERT INTO commit_mark VALUES ('{{session}}', {{number}}, {AT}) ON CONFLICT (session)
-DO UPDATE SET number = excluded.number, at = excluded.at RETURNING at"""
-# Waits for a transaction of this session that is still going on.
-MARKED = """INSERT INTO commit_mark VALUES (?, -1, 0) ON CONFLICT (session)
+"""A machine that stops within a transaction blocks the others for 10 s at most.
+A session that only holds a lock may be idle: the guarded check may take long.
+Each commit is durable: clients outlive a crash of the server, so it must not forget a commit."""
+TAKE_LOCK = f"SELECT pg_advisory_xact_lock({LOCK}, hashtext(current_schema()))"
+SET_MARK = f"""INSERT INTO commit_mark VALUES ('{{session}}', {{number}}, {SERVER_TIME})
+ON CONFLICT (session) DO UPDATE SET number = excluded.number, at = excluded.at RETURNING at"""
+# Its write makes it wait until this session's open transaction has ended.
+READ_MARK = """INSERT INTO commit_mark VALUES (?, -1, 0) ON CONFLICT (session)
 DO UPDATE SET session = excluded.session RETURNING number"""
-OLD_MARKS = f"DELETE FROM commit_mark WHERE at < {AT} - 86400"
+DELETE_OLD_MARKS = f"DELETE FROM commit_mark WHERE at < {SERVER_TIME} - 86400"
 COLUMN_TYPES = (
     (
         r"INTEGER\s+PRIMARY KEY( AUTOINCREMENT)?",
@@ -84,9 +85,9 @@ COLUMN_TYPES = (
     (r"\bTEXT\b", 'TEXT COLLATE "C"'),
     (r" WITHOUT ROWID", ""),
 )
-PLACE = re.compile(r"'[^']*'|\?(\d*)|:([a-z]\w*)|" + re.escape(SKIP_LOCKED))
-AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.ReadOnlySqlTransaction)
-ERRORS: tuple[tuple[tuple[type[psycopg.Error], ...], type[HevcqError], str], ...] = (
+PLACEHOLDER = re.compile(r"'[^']*'|\?(\d*)|:([a-z]\w*)|" + re.escape(SKIP_LOCKED))
+RETRYABLE = (errors.SerializationFailure, errors.DeadlockDetected, errors.ReadOnlySqlTransaction)
+ERROR_KINDS: tuple[tuple[tuple[type[psycopg.Error], ...], type[HevcqError], str], ...] = (
     ((errors.QueryCanceled, errors.LockNotAvailable), DatabaseBusy, "Try again."),
     ((errors.DiskFull,), DiskFull, "Free some space on the server."),
     (
@@ -95,118 +96,120 @@ ERRORS: tuple[tuple[tuple[type[psycopg.Error], ...], type[HevcqError], str], ...
         "Let the role of postgres.dsn create a schema in its database, or own the schema.",
     ),
 )
-CROWDED = re.compile("too many|remaining connection slots")
+TOO_MANY_CONNECTIONS = re.compile("too many|remaining connection slots")
 
 
-class Lost(Unavailable):
-    """The connection was lost, or two transactions met; what it did is undone, and may be tried again."""
+class TransactionLost(Unavailable):
+    """The connection broke or two transactions collided: the transaction may be run again."""
 
 
 class ServerClock(Clock):
-    """The server's wall time, as of its last answer; the rest is this machine's."""
+    """The server's wall time, counted on from its last answer; all else is this machine's clock."""
 
-    def __init__(self, here: Clock) -> None:
-        self._here, self._server, self._asked = here, here.now(), here.uptime()
+    def __init__(self, local: Clock) -> None:
+        self._local = local
+        self.set(local.now())
 
     def set(self, now: float) -> None:
-        self._server, self._asked = now, self._here.uptime()
+        self._server_time = now, self._local.uptime()  # one tuple, as other threads read it
 
     @property
-    def old(self) -> bool:
-        return self._here.uptime() - self._asked > CLOCK_KEPT_S
+    def is_stale(self) -> bool:
+        return self._local.uptime() - self._server_time[1] > CLOCK_KEPT_S
 
     def now(self) -> float:
-        server, asked = self._server, self._asked
-        return server + max(0.0, self._here.uptime() - asked)
+        server, set_at = self._server_time
+        return server + max(0.0, self._local.uptime() - set_at)
 
     def monotonic(self) -> float:
-        return self._here.monotonic()
+        return self._local.monotonic()
 
     def uptime(self) -> float:
-        return self._here.uptime()
+        return self._local.uptime()
 
     def boot(self) -> str:
-        return self._here.boot()
+        return self._local.boot()
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        return self._here.wait(event, timeout_s)
+        return self._local.wait(event, timeout_s)
 
     def wait_on(self, condition: threading.Condition, timeout_s: float) -> bool:
-        return self._here.wait_on(condition, timeout_s)
+        return self._local.wait_on(condition, timeout_s)
 
 
 @functools.cache
-def in_psycopg(sql: str) -> bytes:
-    """Return a statement with psycopg's placeholders and PostgreSQL's lock."""
+def to_psycopg(sql: str) -> bytes:
+    """Return a statement with psycopg's placeholders and PostgreSQL's row locks."""
 
-    def one(found: re.Match[str]) -> str:
-        if found[0] == SKIP_LOCKED:
+    def replacement(match: re.Match[str]) -> str:
+        if match[0] == SKIP_LOCKED:
             return "FOR UPDATE SKIP LOCKED"
-        if found[0].startswith("'"):
-            return found[0]
-        name = found[1] or found[2]
+        if match[0].startswith("'"):
+            return match[0]
+        name = match[1] or match[2]
         return f"%({name})s" if name else "%s"
 
-    return PLACE.sub(one, sql).replace(" LIKE ", " ILIKE ").encode()  # SQLite's ignores case
+    # LIKE ignores case in SQLite.
+    return PLACEHOLDER.sub(replacement, sql).replace(" LIKE ", " ILIKE ").encode()
 
 
-def _bound(sql: bytes, values: Values) -> Any:
+def _bind(sql: bytes, values: Values) -> Any:
     if isinstance(values, Mapping):
-        return {name: _plain(value) for name, value in values.items()}
+        return {name: _column_value(value) for name, value in values.items()}
     if b"%(1)s" in sql:
-        return {str(number): _plain(value) for number, value in enumerate(values, start=1)}
-    return [_plain(value) for value in values] or None
+        return {str(number): _column_value(value) for number, value in enumerate(values, start=1)}
+    return [_column_value(value) for value in values] or None
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as a column takes it: a number for a bool, text without NUL."""
+def _column_value(value: Any) -> Any:
+    """Return a value in a form that PostgreSQL's columns take: a number for a bool, text without NUL."""
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd") if "\0" in value else value
+        return value.replace("\0", "\ufffd")
     return int(value) if isinstance(value, bool) else value
 
 
-class Patient(psycopg.Connection[Any]):
-    """A connection that is closed when its server says nothing for SILENCE_S."""
+class SilenceBoundConnection(psycopg.Connection[Any]):
+    """A connection that closes itself when its server sends nothing for SILENCE_S."""
 
-    def wait(self, gen: Generator[Any, Any, T], *how: Any, **named: Any) -> T:
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         try:
-            return super().wait(_heard(gen), *how, **named)
+            return super().wait(_fail_on_silence(gen), *args, **options)
         except errors.IdleSessionTimeout:
-            self.close()  # an answer that comes later belongs to another question
+            self.close()  # a late answer would be taken for that of the next statement
             raise
 
 
-def _heard(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Pass on what a step of psycopg waits for. Raises IdleSessionTimeout once nothing comes."""
+def _fail_on_silence(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Wait for the socket as psycopg asks. Raises IdleSessionTimeout when nothing arrives."""
     try:
         clock = SystemClock()
-        wanted, heard = next(gen), clock.monotonic()
+        event, active_at = next(gen), clock.monotonic()
         while True:
-            ready = yield wanted
+            ready = yield event
             if ready:
-                heard = clock.monotonic()
-            elif clock.monotonic() - heard > SILENCE_S:
+                active_at = clock.monotonic()
+            elif clock.monotonic() - active_at > SILENCE_S:
                 raise errors.IdleSessionTimeout(f"no answer for {SILENCE_S:.0f} s")
-            wanted = gen.send(ready)
-    except StopIteration as ended:
-        answer: T = ended.value
-        return answer
+            event = gen.send(ready)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 class PostgresSession:
-    """One connection to the server, in the words of `database.Connection`."""
+    """One connection to the server as a `database.Connection`."""
 
     def __init__(self, raw: psycopg.Connection[Any], schema: str) -> None:
         self.raw, self.schema = raw, schema
         self.name, self.number = secrets.token_hex(8), 0
 
     def execute(self, sql: str, values: Values = (), /) -> psycopg.Cursor[Any]:
-        statement = in_psycopg(sql)
-        return self.raw.execute(statement, _bound(statement, values))
+        statement = to_psycopg(sql)
+        return self.raw.execute(statement, _bind(statement, values))
 
     def executemany(self, sql: str, values: Iterable[Values], /) -> None:
-        statement = in_psycopg(sql)
-        rows = [_bound(statement, row) for row in values]
+        statement = to_psycopg(sql)
+        rows = [_bind(statement, row) for row in values]
         with self.raw.cursor() as cursor:
             cursor.executemany(statement, rows)
 
@@ -217,15 +220,15 @@ class PostgresSession:
             pass
         return cursor.fetchone() if cursor.description else None
 
-    def begin(self, *, alone: bool) -> float:
+    def begin(self, *, exclusive: bool) -> float:
         """Begin a transaction and mark it, in one round trip; return the server's time."""
         self.number += 1
-        mark = MARK.format(session=self.name, number=self.number)
-        lock = f"{LOCKED}; " if alone else ""
+        mark = SET_MARK.format(session=self.name, number=self.number)
+        lock = f"{TAKE_LOCK}; " if exclusive else ""
         return float(self.run(f"BEGIN ISOLATION LEVEL READ COMMITTED; {lock}{mark}")[0])
 
-    def clean(self) -> bool:
-        """Undo what is open; return whether the connection can be used again."""
+    def reset(self) -> bool:
+        """Roll back an open transaction; return whether the connection can be used again."""
         if self.raw.info.transaction_status != pq.TransactionStatus.IDLE:
             with suppress(psycopg.Error):
                 self.raw.execute("ROLLBACK")
@@ -233,9 +236,9 @@ class PostgresSession:
 
 
 class PostgresDatabase(Database):
-    """Any number of transactions at the same time, each on a connection of its own.
+    """Runs transactions concurrently, each on its own connection.
 
-    `before_making` may refuse to make the tables of a new schema.
+    `before_create` may raise, to refuse to create the tables of a new schema.
     """
 
     shared = True
@@ -246,118 +249,120 @@ class PostgresDatabase(Database):
         clock: Clock,
         *,
         schema: str = "hevcq",
-        before_making: Callable[[], None] = lambda: None,
+        before_create: Callable[[], None] = lambda: None,
     ) -> None:
-        known = _parts(dsn)
-        self._dsn = conninfo.make_conninfo(dsn, **(OPTIONS | known))
+        options = _parse_dsn(dsn)
+        self._dsn = conninfo.make_conninfo(dsn, **(OPTIONS | options))
         self._schema, self.clock = schema, ServerClock(clock)
-        place = "/".join(str(known[key]) for key in ("host", "dbname") if key in known)
+        place = "/".join(str(options[key]) for key in ("host", "dbname") if key in options)
         self.where = f"PostgreSQL {place}".strip()
-        self._room, self._lock = threading.BoundedSemaphore(MAX_CONNECTIONS), threading.Lock()
+        self._slots, self._lock = threading.BoundedSemaphore(MAX_CONNECTIONS), threading.Lock()
         self._idle: list[PostgresSession] = []
-        self._closed, self._new, self._told = False, True, False
-        self._ear: tuple[threading.Thread, socket.socket] | None = None
+        self._closed, self._new, self._outage_reported = False, True, False
+        self._listener: tuple[threading.Thread, socket.socket] | None = None
         try:
-            self._persist(lambda: self._check(before_making))
+            self._retry(lambda: self._prepare_schema(before_create))
         except BaseException:
             self.close()
             raise
         self._new = False
 
-    def write(self, work: Work[T], *, durable: bool = True, alone: bool = True) -> T:  # noqa: ARG002
-        return self._persist(lambda: self._attempt(work, alone))
+    def write(self, work: Work[T], *, durable: bool = True, exclusive: bool = True) -> T:  # noqa: ARG002
+        return self._retry(lambda: self._run_transaction(work, exclusive))
 
     def read(self, work: Work[T]) -> T:
 
-        def once() -> T:
+        def run() -> T:
             with self._session() as session:
-                if self.clock.old:
-                    self.clock.set(float(session.run(f"SELECT {AT}")[0]))
+                if self.clock.is_stale:
+                    self.clock.set(float(session.run(f"SELECT {SERVER_TIME}")[0]))
                 return work(session)
 
-        return self._persist(once)
+        return self._retry(run)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-            ear, self._ear = self._ear, None
+            listener, self._listener = self._listener, None
         for session in idle:
             session.raw.close()
-        if ear is not None:
-            ear[1].close()
-            ear[0].join()
+        if listener is not None:
+            listener[1].close()
+            listener[0].join()
 
-    @contextmanager
-    def lock(self, name: str, busy: HevcqError | None = None) -> Iterator[Callable[[], None]]:
-        whole = f"{self._schema}\0{name}"
-        with hold(self._connect_again, whole, busy, self.clock) as require:
-            yield require
+    def lock(self, name: str, busy: HevcqError | None = None) -> Any:
+        return hold_lock(self._connect_with_retry, f"{self._schema}\0{name}", busy, self.clock)
 
-    def hear(self) -> None:
+    def listen(self) -> None:
         with self._lock:
-            if self._ear is None and not self._closed:
+            if self._listener is None and not self._closed:
                 ours, theirs = socket.socketpair()
                 thread = threading.Thread(target=self._listen, args=(theirs,), daemon=True)
-                self._ear = (thread, ours)
+                self._listener = (thread, ours)
                 thread.start()
 
     def _listen(self, end: socket.socket) -> None:
-        """Wake queues until the other end of `end` is closed; after a lost connection go on anew."""
+        """Wake queues until the peer of `end` is closed; reconnect when the connection is lost."""
         with end:
             while not self._closed:
                 with suppress(psycopg.Error, HevcqError), self._connect() as raw:
                     raw.execute(f'LISTEN "{self._schema}"'.encode())
                     self.wake("")
-                    while not _ready(end, raw):
+                    while not _wait_readable(end, raw):
                         for note in raw.notifies(timeout=0):
                             self.wake(note.payload)
-                if _ready(end, timeout_s=0.0 if self._closed else 1.0):
+                if _wait_readable(end, timeout_s=0.0 if self._closed else 1.0):
                     return
 
-    def _persist(self, call: Callable[[], T]) -> T:
-        def tell(_error: Exception, attempt: int) -> None:
-            if attempt == 4 and not self._told:  # after about a second, once an outage
-                self._told = True
+    def _retry(self, call: Callable[[], T]) -> T:
+        def report(_error: Exception, attempt: int) -> None:
+            if attempt == 4 and not self._outage_reported:  # after about a second, once an outage
+                self._outage_reported = True
                 words = f"Waiting: {self.where} does not answer."
                 get_logger().warning("database_away", reason=words)
 
         return retry_control_call(
-            call, self.clock, random.random, retryable=(Lost,), on_retry=tell, policy=RECONNECT
+            call,
+            self.clock,
+            random.random,
+            retryable=(TransactionLost,),
+            on_retry=report,
+            policy=RECONNECT,
         )
 
-    def _attempt(self, work: Work[T], alone: bool) -> T:  # noqa: FBT001
+    def _run_transaction(self, work: Work[T], exclusive: bool) -> T:  # noqa: FBT001
         committing: PostgresSession | None = None
         try:
             with self._session() as session:
-                self.clock.set(session.begin(alone=alone))
+                self.clock.set(session.begin(exclusive=exclusive))
                 result = work(session)
                 committing = session
                 session.run("COMMIT")
-        except Lost:
-            if committing is None or not self._committed(committing):
+        except TransactionLost:
+            if committing is None or not self._was_committed(committing):
                 raise
         return result
 
-    def _committed(self, lost: PostgresSession) -> bool:
-        """Return whether a transaction was committed whose connection was lost while it was.
+    def _was_committed(self, lost: PostgresSession) -> bool:
+        """Return whether the last transaction of a session was committed; its COMMIT was not answered.
 
-        Raises Unavailable where that cannot be known: then nothing is done again.
+        Raises Unavailable if that cannot be found out: the caller must not run the transaction again.
         """
 
-        def ask() -> bool:
+        def is_marked() -> bool:
             with self._session() as session:
-                (number,) = session.execute(MARKED, (lost.name,)).fetchall()[0]
+                (number,) = session.execute(READ_MARK, (lost.name,)).fetchall()[0]
                 return bool(number == lost.number)
 
         try:
-            return self._persist(ask)
-        except (Lost, DatabaseBusy) as error:
+            return self._retry(is_marked)
+        except (TransactionLost, DatabaseBusy) as error:
             raise Unavailable(f"{self.where} did not say whether it kept a change.") from error
 
     @contextmanager
     def _session(self) -> Iterator[PostgresSession]:
-        with self._room:
+        with self._slots:
             with self._lock:
                 if self._closed:
                     raise StorageError(f"The database ({self.where}) is closed already.")
@@ -367,32 +372,32 @@ class PostgresDatabase(Database):
                     session = PostgresSession(self._connect(), self._schema)
                 yield session
             except psycopg.Error as error:
-                raise self._translated(error, session) from error
+                raise self._translate_error(error, session) from error
             finally:
                 if session is not None:
-                    self._give_back(session)
+                    self._return_session(session)
 
-    def _give_back(self, session: PostgresSession) -> None:
-        usable = session.clean()
+    def _return_session(self, session: PostgresSession) -> None:
+        usable = session.reset()
         with self._lock:
             if usable and not self._closed:
                 self._idle.append(session)
                 return
             stale, self._idle = ([], self._idle) if usable else (self._idle, [])
-        for each in (session, *stale):  # the others of a server that went are lost too
-            each.raw.close()
+        for lost in (session, *stale):  # a server that went away took all its connections
+            lost.raw.close()
 
-    def _connect_again(self) -> psycopg.Connection[Any]:
-        def once() -> psycopg.Connection[Any]:
+    def _connect_with_retry(self) -> psycopg.Connection[Any]:
+        def connect() -> psycopg.Connection[Any]:
             try:
                 return self._connect()
             except psycopg.Error as error:
-                raise self._translated(error, None) from error
+                raise self._translate_error(error, None) from error
 
-        return self._persist(once)
+        return self._retry(connect)
 
     def _connect(self) -> psycopg.Connection[Any]:
-        raw = Patient.connect(
+        raw = SilenceBoundConnection.connect(
             self._dsn,
             autocommit=True,
             cursor_factory=psycopg.ClientCursor,
@@ -403,16 +408,16 @@ class PostgresDatabase(Database):
                 raise StorageError(
                     f"{self.where} is version {raw.info.server_version // 10000}; hevcq needs 14 or newer."
                 )
-            self._require_own_session(raw)
+            self._refuse_pooler(raw)
             raw.execute(SESSION.format(schema=self._schema).encode())
-            self._told = False
+            self._outage_reported = False
         except BaseException:
             raw.close()
             raise
         return raw
 
-    def _require_own_session(self, raw: psycopg.Connection[Any]) -> None:
-        """Raise ConfigError if a pooler answers: the lock of a session would be another client's."""
+    def _refuse_pooler(self, raw: psycopg.Connection[Any]) -> None:
+        """Raise ConfigError if a pooler answers: clients would share a session, and with it its locks."""
         (pid,) = raw.execute(b"SELECT pg_backend_pid()").fetchall()[0]
         if pid != raw.info.backend_pid:
             raise ConfigError(
@@ -421,73 +426,73 @@ class PostgresDatabase(Database):
                 remedy="Let postgres.dsn name the server itself.",
             )
 
-    def _translated(self, error: psycopg.Error, session: PostgresSession | None) -> HevcqError:
+    def _translate_error(self, error: psycopg.Error, session: PostgresSession | None) -> HevcqError:
         """Return hevcq's error (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
         words = f"{self.where}: {' '.join(str(error).split())}"
         if session is None:
-            if self._new and "FATAL" in words and not CROWDED.search(words) and self._answers():
+            refused = "FATAL" in words and not TOO_MANY_CONNECTIONS.search(words)
+            # Not by the words, which are in any language: a server that is starting refuses by 57P03.
+            if self._new and refused and pq.PGconn.ping(self._dsn.encode()) == pq.Ping.OK:
                 return ConfigError(words, remedy="Correct postgres.dsn.")
-            return Lost(words)
+            return TransactionLost(words)
         if isinstance(error, errors.ReadOnlySqlTransaction):
-            session.raw.close()  # a server that was the first one until now
-        if isinstance(error, AGAIN) or session.raw.closed:
-            return Lost(words)
-        for kinds, ours, remedy in ERRORS:
+            session.raw.close()  # a primary that became a standby
+        if isinstance(error, RETRYABLE) or session.raw.closed:
+            return TransactionLost(words)
+        for kinds, ours, remedy in ERROR_KINDS:
             if isinstance(error, kinds):
                 return ours(words, remedy=remedy)
         return StorageError(words)
 
-    def _answers(self) -> bool:
-        """Return whether the server takes connections: in any language, one that starts refuses by 57P03."""
-        return pq.PGconn.ping(self._dsn.encode()) == pq.Ping.OK
-
-    def _check(self, before_making: Callable[[], None]) -> None:
-        """Make the tables where there are none; refuse those of another hevcq."""
+    def _prepare_schema(self, before_create: Callable[[], None]) -> None:
+        """Create the tables if there are none; refuse tables of another version."""
         with self._session() as session:
             session.run(f"BEGIN; SELECT pg_advisory_xact_lock({LOCK}, hashtext('{self._schema}'))")
             table = f'"{self._schema}".hevcq_schema'
-            there, known = session.run(
+            schema_exists, table_exists = session.run(
                 f"SELECT to_regnamespace('\"{self._schema}\"') IS NOT NULL, "
                 f"to_regclass('{table}') IS NOT NULL"
             )
-            if not known:
-                before_making()
-                if not there:
+            if not table_exists:
+                before_create()
+                if not schema_exists:
                     session.run(f'CREATE SCHEMA "{self._schema}"')
-                session.run(_schema())
-                session.run(f"INSERT INTO {table} (version) VALUES ({VERSION})")
+                session.run(_postgres_schema())
+                session.run(f"INSERT INTO {table} (version) VALUES ({SCHEMA_VERSION})")
             version = session.run(f"SELECT version FROM {table}")[0]
-            if version != VERSION:
+            if version != SCHEMA_VERSION:
                 raise StorageError(
-                    f"{self.where} has schema {version}; this hevcq reads schema {VERSION} only.",
+                    f"{self.where} has schema {version}; this hevcq reads schema"
+                    f" {SCHEMA_VERSION} only.",
                     remedy="Use the hevcq that wrote it, or another database.",
                 )
-            self.clock.set(float(session.run(f"{OLD_MARKS}; SELECT {AT}; COMMIT; SELECT {AT}")[0]))
+            (now,) = session.run(f"{DELETE_OLD_MARKS}; COMMIT; SELECT {SERVER_TIME}")
+            self.clock.set(float(now))
 
 
-def _ready(end: socket.socket, *others: Any, timeout_s: float | None = None) -> bool:
-    """Wait until something can be read; return whether it is at `end`."""
-    with selectors.DefaultSelector() as waiting:  # select() takes no number above 1023
-        for each in (end, *others):
-            waiting.register(each, selectors.EVENT_READ)
-        return any(key.fileobj is end for key, _ in waiting.select(timeout_s))
+def _wait_readable(end: socket.socket, *others: Any, timeout_s: float | None = None) -> bool:
+    """Wait until one of the sockets is readable; return whether `end` is."""
+    with selectors.DefaultSelector() as selector:  # select() takes no descriptor above 1023
+        for file in (end, *others):
+            selector.register(file, selectors.EVENT_READ)
+        return any(key.fileobj is end for key, _ in selector.select(timeout_s))
 
 
-def _parts(dsn: str) -> dict[str, Any]:
-    """Return what a connection string says; ConfigError without its words, as a password is among them."""
+def _parse_dsn(dsn: str) -> dict[str, Any]:
+    """Return the options of a connection string. The ConfigError does not quote it, to hide a password."""
     with suppress(psycopg.Error):
-        known = conninfo.conninfo_to_dict(dsn)
-        places = [str(known.get(key, "")) for key in ("host", "dbname")]
+        options = conninfo.conninfo_to_dict(dsn)
+        places = [str(options.get(key, "")) for key in ("host", "dbname")]
         if not any(sign in place[1:] for place in places for sign in "@:"):
-            return known
+            return options
     raise ConfigError(
         "postgres.dsn is no connection string.",
         remedy="Write postgresql://user:password@host/database; in a password, %40 is @ and %2F is /.",
     )
 
 
-def _schema() -> str:
+def _postgres_schema() -> str:
     tables = SCHEMA.read_text(encoding="utf-8")
-    for found, new in COLUMN_TYPES:
-        tables = re.sub(found, new, tables)
+    for pattern, column_type in COLUMN_TYPES:
+        tables = re.sub(pattern, column_type, tables)
     return tables + FUNCTIONS.read_text(encoding="utf-8")

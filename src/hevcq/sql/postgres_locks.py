@@ -1,7 +1,7 @@
-"""A lock that all machines of a PostgreSQL database share, held by a connection of its own.
+"""A lock that all machines of a PostgreSQL database share, held by its own connection.
 
-The server lets a lock go when its connection ends: at once after kill -9, and within half a minute where
-a machine or its network went. So a holder asks its connection before each step that the lock guards.
+The server frees the lock when the connection ends: at once after kill -9, within half a minute after an
+outage of the machine or its network. So the holder tests its connection before each guarded step.
 """
 
 import threading
@@ -15,24 +15,24 @@ from hevcq.errors import HevcqError, Unavailable
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes
 
-ASK_EVERY_S = 0.1
-"""Seconds between the tries of one who waits; a wait within the server would end at its time limit."""
-Open = Callable[[], psycopg.Connection[Any]]
+POLL_S = 0.1
+"""Seconds between two tries to take the lock: waiting in the server would hit its statement timeout."""
+Connect = Callable[[], psycopg.Connection[Any]]
 
 
 @contextmanager
-def hold(
-    connect: Open, name: str, busy: HevcqError | None, clock: Clock
+def hold_lock(
+    connect: Connect, name: str, busy: HevcqError | None, clock: Clock
 ) -> Iterator[Callable[[], None]]:
-    """Hold the lock of a name, schema included; see `database.Database.lock`.
+    """Hold the lock `name`, which includes the schema; see `database.Database.lock`.
 
     Two threads exclude each other as two machines do.
     """
     digest = bytes.fromhex(sha256_bytes(name.encode()))
-    number = int.from_bytes(digest[:8], "big", signed=True)  # one bigint, not `postgres`'s pairs
-    raw = _taken(connect, number, busy, clock)
+    key = int.from_bytes(digest[:8], "big", signed=True)  # one bigint; `postgres` uses pairs
+    raw = _acquire(connect, key, busy, clock)
 
-    def require() -> None:
+    def require_held() -> None:
         try:
             raw.execute("SELECT 1")
         except psycopg.Error as error:
@@ -43,27 +43,27 @@ def hold(
             ) from error
 
     try:
-        yield require
+        yield require_held
     finally:
-        with suppress(psycopg.Error):  # the end of a connection would free it a moment later
-            raw.execute(f"SELECT pg_advisory_unlock({number})".encode())
+        with suppress(psycopg.Error):  # closing the connection would free it a moment later
+            raw.execute(f"SELECT pg_advisory_unlock({key})".encode())
         raw.close()
 
 
-def _taken(
-    connect: Open, number: int, busy: HevcqError | None, clock: Clock
+def _acquire(
+    connect: Connect, key: int, busy: HevcqError | None, clock: Clock
 ) -> psycopg.Connection[Any]:
     """Return a connection that holds the lock."""
-    asked = f"SELECT pg_try_advisory_lock({number})".encode()
+    try_lock = f"SELECT pg_try_advisory_lock({key})".encode()
     while True:
         raw = connect()
         try:
-            while raw.execute(asked).fetchone() != (True,):
+            while raw.execute(try_lock).fetchone() != (True,):
                 if busy is not None:
                     raise busy
-                clock.wait(threading.Event(), ASK_EVERY_S)
+                clock.wait(threading.Event(), POLL_S)
         except psycopg.Error:
-            raw.close()  # a new connection is waited for, and asked anew
+            raw.close()  # try again on a new connection
         except BaseException:
             raw.close()
             raise

@@ -1,5 +1,5 @@
 -- The tables of the data folder's database. A change of them takes a new number in
--- database.VERSION; a folder with another number is refused. Triggers: sqlite.sql, postgres.sql.
+-- database.SCHEMA_VERSION; a folder with another number is refused. Triggers: sqlite.sql, postgres.sql.
 
 -- Waiting and held messages of every profile queue.
 -- state: 0 ready, 1 in flight, 2 delayed. visible_at: wall seconds when 1 or 2 is ready again.

@@ -20,7 +20,7 @@ from hevcq.library.scanning.watch_folder import LOCAL, file_system_of
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.settings.libraries import Library
-from hevcq.sql.catalog import Catalog, linked, shows_itself
+from hevcq.sql.catalog import Catalog, find_linked_folder, holds_recorded_video
 from hevcq.util import file_io, file_lock
 from hevcq.util.capacity import free_disk_bytes, nearest_existing
 from hevcq.util.clock import Clock
@@ -219,7 +219,7 @@ def share_words(catalog: Catalog, name: Path) -> str:
         raise StorageError(f"{shown} is not there, where {called} should be here.", remedy=REMEDY)
     if not os.access(here, os.R_OK | os.X_OK):
         raise StorageError(f"{shown} cannot be read by this user.", remedy=REMEDY)
-    known = shows_itself(catalog.database, name)
+    known = holds_recorded_video(catalog.database, name)
     if known is False:
         raise StorageError(
             f"{shown} has none of the videos that were last queued in {called}: it is another folder.",
@@ -231,7 +231,7 @@ def share_words(catalog: Catalog, name: Path) -> str:
 
 def require_one_name(catalog: Catalog) -> None:
     """Raise ConfigError if other machines record videos by a link of this one: they would be encoded twice."""
-    if (found := linked(catalog.database)) is not None:
+    if (found := find_linked_folder(catalog.database)) is not None:
         link, real = map(printable, found)
         raise ConfigError(
             f"{link} is a link to {real} here, and other machines know videos by the link's name: each would"
@@ -247,7 +247,7 @@ def require_shares(catalog: Catalog, paths: Iterable[Path] | None = None) -> Non
     """
     require_one_name(catalog)
     known = catalog.database.paths
-    used = map(known.folder_of, paths) if paths is not None else known.folders.items()
+    used = map(known.mapping_of, paths) if paths is not None else known.folders.items()
     for name, _here in filter(None, used):
         share_words(catalog, name)
 

@@ -294,12 +294,12 @@ class OwnRenditions:
 
     def _still_there(self, proof: Certificate, path: Path) -> bool:
         """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
-        old = self._paths.here(unquote_to_bytes(f"/{tail_of_key(proof.source.key)}"))
+        old = self._paths.local_path(unquote_to_bytes(f"/{tail_of_key(proof.source.key)}"))
         return old != path and size_of(old) == proof.source.size
 
     def _key_of(self, source: Path) -> PurePosixPath:
         try:
-            return PurePosixPath(key_for_path(str(self._paths.common(source))))
+            return PurePosixPath(key_for_path(str(self._paths.common_path(source))))
         except BadKey:
             return PurePosixPath(source.name)
 

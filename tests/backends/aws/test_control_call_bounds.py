@@ -9,7 +9,7 @@ from hevcq.backends.aws.clients import (
 from hevcq.domain.profile import Profile
 from hevcq.settings.model import AwsSettings
 from hevcq.settings.profile_files import installed_folder, load_profiles
-from hevcq.sql.sqlite import BUSY_S
+from hevcq.sql.sqlite import MAX_LOCK_WAIT_S
 from hevcq.util.retry import CONTROL_CALL
 from hevcq.worker.delivery.lease import JOIN_S, MARGIN_SHARE, MAX_MARGIN_S
 from support.aws.emulator import KEYS, REGION
@@ -48,7 +48,7 @@ def clients(monkeypatch):
 def test_a_verdict_is_recorded_and_settled_within_the_lease(profile):
     look_s = CONTROL_ATTEMPT_S  # whether a transition whose answer was lost has happened
     assert LONGEST_S + look_s + LONGEST_S < lease_left_s(profile)
-    assert longest_s(BUSY_S) < lease_left_s(profile)
+    assert longest_s(MAX_LOCK_WAIT_S) < lease_left_s(profile)
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)

@@ -8,7 +8,7 @@ ADD = "INSERT INTO note VALUES (?)"
 
 
 def open_with_notes(path: Path) -> SqliteDatabase:
-    database = SqliteDatabase(path, busy_s=0.2)
+    database = SqliteDatabase(path, lock_wait_s=0.2)
     database.change("CREATE TABLE note (text TEXT NOT NULL)")
     return database
 

@@ -197,5 +197,5 @@ def test_a_source_is_found_by_size_and_time_wherever_it_was(catalog):
         ]
     )
 
-    assert [each.job_id[-1] for each in catalog.alike(MARK)] == ["2", "1"]
-    assert [each.job_id[-1] for each in catalog.alike(later)] == ["3"]
+    assert [each.job_id[-1] for each in catalog.placements_by_fingerprint(MARK)] == ["2", "1"]
+    assert [each.job_id[-1] for each in catalog.placements_by_fingerprint(later)] == ["3"]

@@ -26,7 +26,7 @@ from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
 from hevcq.sql import catalog as catalog_module
 from hevcq.sql import sqlite as sqlite_module
-from hevcq.sql.sqlite import DATABASE, SqliteDatabase, translated
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase, translate_error
 from hevcq.util.processes import Processes
 
 
@@ -90,14 +90,18 @@ def test_damaged_pages_are_found_when_it_is_opened(path, database):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("version", [0, sqlite_module.VERSION - 1, sqlite_module.VERSION + 1])
+@pytest.mark.parametrize(
+    "version", [0, sqlite_module.SCHEMA_VERSION - 1, sqlite_module.SCHEMA_VERSION + 1]
+)
 def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path, version):
     SqliteDatabase(path).close()
     with raw(path) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
 
-    said = rf"schema {version}; this hevcq reads schema {sqlite_module.VERSION} only.*wrote it"
+    said = (
+        rf"schema {version}; this hevcq reads schema {sqlite_module.SCHEMA_VERSION} only.*wrote it"
+    )
     with pytest.raises(StorageError, match=said):
         SqliteDatabase(path)
 
@@ -158,14 +162,14 @@ def test_each_code_of_sqlite_has_its_error(path, code, kind):
     error = sqlite3.OperationalError("what SQLite says")
     error.sqlite_errorcode = code
 
-    assert type(translated(error, path)) is kind
-    assert str(path) in str(translated(error, path))
+    assert type(translate_error(error, path)) is kind
+    assert str(path) in str(translate_error(error, path))
 
 
 def test_a_locked_database_is_reported_once_a_wait(path, monkeypatch, capsys):
-    monkeypatch.setattr(sqlite_module, "REPORTED_AFTER_S", 0.1)
+    monkeypatch.setattr(sqlite_module, "REPORT_WAIT_AFTER_S", 0.1)
     SqliteDatabase(path).close()
-    database = SqliteDatabase(path, busy_s=0.3)
+    database = SqliteDatabase(path, lock_wait_s=0.3)
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseBusy):

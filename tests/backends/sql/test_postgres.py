@@ -23,7 +23,7 @@ from hevcq.errors import (
 from hevcq.ports.catalog import Happened
 from hevcq.ports.ledger import Granted
 from hevcq.sql import postgres
-from hevcq.sql.database import VERSION
+from hevcq.sql.database import SCHEMA_VERSION
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.postgres import PostgresDatabase, PostgresSession
 from hevcq.util.clock import SystemClock
@@ -98,7 +98,7 @@ def test_a_commit_that_nobody_can_tell_of_is_not_repeated(shared, monkeypatch):
         shared.write(lambda c: (tries.append(1), c.execute(ADD, ("perhaps",))))
 
     assert len(tries) == 1
-    assert not isinstance(caught.value, postgres.Lost)
+    assert not isinstance(caught.value, postgres.TransactionLost)
     monkeypatch.undo()
 
 
@@ -117,7 +117,7 @@ def test_two_that_lock_each_other_out_both_come_through(shared):
                 both.wait(20)
             connection.execute(change, (second,))
 
-        shared.write(work, alone=False)
+        shared.write(work, exclusive=False)
         return len(tries)
 
     with ThreadPoolExecutor() as pool:
@@ -163,7 +163,7 @@ def test_it_hears_again_after_its_connections_were_killed(machine, shared):
         came.set()
 
     shared.wake = wake
-    shared.hear()
+    shared.listen()
     assert came.wait(20), "it listens"
     came.clear()
     end_connections(shared)
@@ -202,7 +202,7 @@ def test_events_appear_in_the_order_of_their_numbers(machine, shared):
         go_on.wait(20)
 
     with ThreadPoolExecutor() as pool:
-        late = pool.submit(lambda: first.write(slow, alone=False))
+        late = pool.submit(lambda: first.write(slow, exclusive=False))
         inside.wait(20)
         quick = pool.submit(lambda: second.write(lambda c: c.execute(row, ("quick", b""))))
         assert log.after(0, 10) == [], "the second waits for the first"
@@ -253,7 +253,7 @@ def test_a_newer_schema_is_refused(shared):
         shared.change("UPDATE hevcq_schema SET version = version - 1")
 
     assert type(error) is StorageError
-    assert f"reads schema {VERSION} only" in str(error)
+    assert f"reads schema {SCHEMA_VERSION} only" in str(error)
 
 
 def test_an_older_server_is_refused(shared, monkeypatch):

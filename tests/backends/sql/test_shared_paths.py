@@ -173,13 +173,13 @@ def test_a_folder_that_is_not_there_or_another_is_one_sentence(house, tmp_path):
 def test_the_longest_name_fits_first_and_a_name_of_another_file_is_refused():
     srv, tv = Path("/srv/media"), Path("/srv/media/tv")
     paths = PathMap({srv: Path("/mnt/nas"), tv: Path("/mnt/tv")})
-    assert paths.here(b"/srv/media/tv/a") == Path("/mnt/tv/a")
-    assert paths.here(b"/srv/media/tva") == Path("/mnt/nas/tva")
-    assert paths.own(Path("/mnt/tv/a")) == b"/srv/media/tv/a"
-    assert paths.own(Path("/home/a")) == b"/home/a"
+    assert paths.local_path(b"/srv/media/tv/a") == Path("/mnt/tv/a")
+    assert paths.local_path(b"/srv/media/tva") == Path("/mnt/nas/tva")
+    assert paths.unambiguous_path(Path("/mnt/tv/a")) == b"/srv/media/tv/a"
+    assert paths.unambiguous_path(Path("/home/a")) == b"/home/a"
     for shadowed in ("/mnt/nas/tv/a", "/srv/media/a"):
         with pytest.raises(ConfigError, match="the other machines mean"):
-            paths.own(Path(shadowed))
+            paths.unambiguous_path(Path(shadowed))
 
 
 def test_machine_that_has_the_others_name_as_a_link_is_told_to_map_it(house, tmp_path):

@@ -37,7 +37,7 @@ from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.database import Connection, Database, PathMap
-from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damaged
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damage_error
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import write_durably
 from hevcq.util.processes import FOLDER, Processes
@@ -91,15 +91,15 @@ class SqlMachines(Machines):
             newer = newest if minor(newest[0]) > minor(facts.version) else ("", "")
             return Answer(drained_by, *newer)
 
-        answer = self._database.write(work, durable=False, alone=False)
+        answer = self._database.write(work, durable=False, exclusive=False)
         self._known.add(owner)
         return answer
 
     def leave(self, owner: str, broken: WorkerFacts | None = None) -> None:
         if broken is not None:
             self.tell(owner, broken)
-            self._database.change(END, (broken.model_dump_json(), owner), alone=False)
-        elif not self._database.change(LEAVE, (owner,), alone=False):
+            self._database.change(END, (broken.model_dump_json(), owner), exclusive=False)
+        elif not self._database.change(LEAVE, (owner,), exclusive=False):
             self._database.change("UPDATE worker SET ended = 1 WHERE owner = ?", (owner,))
 
     def processes(self) -> list[WorkerProcess]:
@@ -237,14 +237,14 @@ def open_postgres(
     database = PostgresDatabase(
         settings.postgres.dsn.get_secret_value(),
         clock,
-        before_making=lambda: refuse_orphans(files, "of postgres.dsn") if alone else None,
+        before_create=lambda: refuse_orphans(files, "of postgres.dsn") if alone else None,
     )
     # A scan names files by what a link in their folder's place leads to.
     mounts = {name: Path(os.path.realpath(here)) for name, here in settings.paths.items()}
     database.paths = PathMap(mounts)
     try:
         for name, here in mounts.items():
-            if (other := database.paths.common(here)) != name:
+            if (other := database.paths.common_path(here)) != name:
                 raise ConfigError(
                     f"`paths` gives {printable(here)} two names, {printable(name)} and {printable(other)}.",
                     remedy="Keep the one by which the other machines know it.",
@@ -276,7 +276,7 @@ def _require_same_files(database: PostgresDatabase, holder: Holder, *, alone: bo
         if alone:
             raise _moved(f"of {database.where}", "embedded")
         known = known.removeprefix(MOVED)
-    database.house = known
+    database.farm_id = known
     if holder.read() != known:
         raise ConfigError(
             f"{holder.where} is not what holds the renditions of {database.where}.",
@@ -335,7 +335,7 @@ def open_backend(
         close=lambda: _close(database, processes, store),
         database=database.where if local is not None else "",
         machines=SqlMachines(database, clock),
-        common=database.paths.common,
+        common=database.paths.common_path,
     )
     catalog = Catalog(database, clock, local)
     return SqlBackend(backend, catalog, database, processes, open_queue)
@@ -404,4 +404,4 @@ def refuse_orphans(folder: Path, where: str) -> None:
     """Raise StorageError if renditions are in the folder of a database that is not there."""
     objects = folder / OBJECTS
     if objects.is_dir() and any(objects.iterdir()):
-        raise damaged(Path(where), "it is missing, but renditions are in its folder")
+        raise damage_error(Path(where), "it is missing, but renditions are in its folder")

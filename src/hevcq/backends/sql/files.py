@@ -27,7 +27,7 @@ from hevcq.errors import (
     Unavailable,
     file_errors,
 )
-from hevcq.sql.catalog import shows_itself
+from hevcq.sql.catalog import holds_recorded_video
 from hevcq.sql.database import Database, upsert
 from hevcq.util import file_io
 from hevcq.util.file_io import sha256_bytes, sha256_ends, sha256_file
@@ -133,7 +133,7 @@ def link_source(database: Database, path: Path, key: str) -> Source:
     """Link the file at `path`; raise SourceGone or SourceUnreadable if it cannot be read."""
     check_key(key)
     path = path.absolute()
-    raw = database.paths.own(path)
+    raw = database.paths.unambiguous_path(path)
     with _opened(path) as (facts, descriptor):
         if database.shared:
             ends = sha256_ends(descriptor)
@@ -170,7 +170,7 @@ def source_path(database: Database, source: Source) -> Path:
         raise SourceGone(
             f"The source {printable(path_of_key(source.key) or source.key)} is not known here."
         )
-    path = database.paths.here(row[0])
+    path = database.paths.local_path(row[0])
     try:
         same = _is_same(source, path)
     except SourceGone as gone:
@@ -196,8 +196,8 @@ def _require_right_folder(database: Database, path: Path) -> None:
 
     Perhaps the setting leads to other bytes: no job is ended by that.
     """
-    found = database.paths.folder_of(path)
-    if found is not None and not shows_itself(database, found[0], but=path):
+    found = database.paths.mapping_of(path)
+    if found is not None and not holds_recorded_video(database, found[0], except_for=path):
         raise SourceAway(
             f"{printable(path)} is not the queued video, and nothing shows that {printable(found[1])} is"
             f" {printable(found[0])}.",
@@ -207,10 +207,10 @@ def _require_right_folder(database: Database, path: Path) -> None:
 
 def _require_root(database: Database, path: Path, device: int) -> None:
     """Raise SourceAway if the ingested folder of a missing file is missing, or an empty mount point."""
-    row = database.row(FIND_ROOT, (database.paths.raw(path),))
+    row = database.row(FIND_ROOT, (database.paths.stored_path(path),))
     if row is None:
         return
-    root = database.paths.here(row[0])
+    root = database.paths.local_path(row[0])
     try:
         same = root.stat().st_dev == device and not database.shared
         if same or (any(root.iterdir()) and (path.parent.is_dir() or not database.shared)):

@@ -112,10 +112,10 @@ class SqlLedger(Ledger):
         )
 
     def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:
-        """Run one UPDATE; whoever moves no job need not be alone."""
-        alone = "state" in change.to
+        """Run one UPDATE; a change that moves no job runs beside others."""
+        exclusive = "state" in change.to
         return self._database.write(
-            lambda c: change_job(c, job_id, change), durable=durable, alone=alone
+            lambda c: change_job(c, job_id, change), durable=durable, exclusive=exclusive
         )
 
     def decide(

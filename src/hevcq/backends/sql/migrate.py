@@ -133,7 +133,7 @@ class Migration:
     def _mark(self, *, moved: bool) -> None:
         """Let nothing use the records of the source any more, or again."""
         if self.source.shared:
-            mark = self.source.house
+            mark = self.source.farm_id
             self.source.change(sql.MARK_FILES, (f"{MOVED}{mark}" if moved else mark,))
             return
         path = self.data_dir / MOVED

@@ -187,7 +187,7 @@ class SqlQueue(Queue):
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim ready messages at once, or else wait for a notification, a deadline or the next poll."""
         end, notified, waited = self._clock.monotonic() + wait_s, False, False
-        self._database.hear()
+        self._database.listen()
         while True:
             self._reap()
             if waited and stop.is_set():
@@ -239,7 +239,7 @@ class SqlQueue(Queue):
         deadline = self._clock.monotonic() + self._numbers.visibility_s
         # Not durable: after a power cut the message is simply received again.
         try:
-            return self._database.write(work, durable=False, alone=False)
+            return self._database.write(work, durable=False, exclusive=False)
         except _Exhausted:  # whether its job dies with it is decided by other rows
             return self._database.write(partial(work, alone=True), durable=False)
 
@@ -317,7 +317,7 @@ class SqlQueue(Queue):
         return self._database.write(lambda c: _bury(c, receipt, why, now))
 
     def _change(self, statement: str, values: tuple[Any, ...], *, durable: bool = True) -> bool:
-        return self._database.change(statement, values, durable=durable, alone=False) == 1
+        return self._database.change(statement, values, durable=durable, exclusive=False) == 1
 
     def depth(self) -> QueueDepth:
         """Count by index; the oldest is the head of the queue, so its age is approximate."""

@@ -403,7 +403,7 @@ def _judged(
     if not wanted.codec or catalog is None:
         yield from ((job, _matches(job, wanted)) for job in jobs)
         return
-    here = catalog.database.paths.here
+    here = catalog.database.paths.local_path
     while part := list(islice(jobs, AT_ONCE)):
         files = [(here(os.fsencode(shown_path(job))), job.source.size) for job in part]
         known = catalog.codecs([path for path, _ in files])

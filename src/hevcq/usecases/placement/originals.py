@@ -172,7 +172,7 @@ def moved_placement(
     return next(
         (
             each
-            for each in catalog.alike(fingerprint)
+            for each in catalog.placements_by_fingerprint(fingerprint)
             if (each.profile, each.state in UNPLACED) == (profile, True)
             and each.source != path
             and (
