@@ -26,6 +26,7 @@ from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
 from hevcq.sql import catalog as catalog_module
 from hevcq.sql import sqlite as sqlite_module
+from hevcq.sql.database import SCHEMA_VERSION
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase, translate_error
 from hevcq.util.processes import Processes
 
@@ -90,18 +91,14 @@ def test_damaged_pages_are_found_when_it_is_opened(path, database):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    "version", [0, sqlite_module.SCHEMA_VERSION - 1, sqlite_module.SCHEMA_VERSION + 1]
-)
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1])
 def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path, version):
     SqliteDatabase(path).close()
     with raw(path) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
 
-    said = (
-        rf"schema {version}; this hevcq reads schema {sqlite_module.SCHEMA_VERSION} only.*wrote it"
-    )
+    said = rf"schema {version}; this hevcq reads schema {SCHEMA_VERSION} only.*wrote it"
     with pytest.raises(StorageError, match=said):
         SqliteDatabase(path)
 
