@@ -72,7 +72,7 @@ class Bench:
 
     def run(self, machine: Away) -> tuple[Path, tuple[str, ...], list[Outcome]]:
         """Return what a job gets by this machine: file, arguments, and the outcomes of the gates."""
-        encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).led_by(machine)
+        encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).with_machine(machine)
         request, stop = self.request(self.source, self.folder / "made.mp4"), threading.Event()
         seen = list[float]()
         report = encoder.encode(request, on_progress=lambda p: seen.append(p.fraction), stop=stop)
@@ -115,7 +115,7 @@ def test_sound_rendition_of_a_machine_is_taken(bench):
 
 def test_video_in_a_bucket_is_encoded_here(bench):
     machine = Away(returning(bench.source))
-    encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).led_by(machine)
+    encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).with_machine(machine)
 
     def fetch(start: int, end: int, write: Write) -> None:
         write(start, bench.source.read_bytes()[start:end])
@@ -202,7 +202,7 @@ def test_lost_machine_leaves_nothing_behind(bench):
 
 def test_profile_that_a_machine_cannot_make_waits_with_its_reason(bench):
     machine = Away(lambda _errand: OrderEnd(reason="libx265 is missing."))
-    encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).led_by(machine)
+    encoder = DelegatingEncoder("ffmpeg", "ffprobe", SystemClock()).with_machine(machine)
 
     with pytest.raises(WorkerUnfit, match="desk: libx265 is missing"):
         encoder.self_test(bench.profile, bench.folder, stop=threading.Event())

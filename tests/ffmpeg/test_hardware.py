@@ -28,7 +28,7 @@ from hevcq.ffmpeg import hardware as trials
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
-from hevcq.ffmpeg.inputs import FfmpegTools, access_to, require_able
+from hevcq.ffmpeg.inputs import FfmpegTools, access_to, require_encoder_support
 from hevcq.ports.encoder import VerifyRequest
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.util.clock import SystemClock
@@ -412,7 +412,7 @@ def asked_of(said: str, bits: int, name: str = "hevc") -> list[str]:
     found = media(video(codec="hevc", pixel_format=pixels, bit_depth=bits))
     plan = make_plan(recipe(name, video={"skip_codecs": []}, hls={"hevc": True}), found)
     encoders: list[str] = []
-    require_able(lambda encoder: encoders.append(encoder) or said, plan)
+    require_encoder_support(lambda encoder: encoders.append(encoder) or said, plan)
     return encoders
 
 

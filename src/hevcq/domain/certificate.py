@@ -73,6 +73,10 @@ class GateResult(Frozen):
     )
     file: str = Field(default="", description="the rung of a set that was checked, by its file")
 
+    @property
+    def has_failed(self) -> bool:
+        return self.outcome in {Outcome.FAILED, Outcome.UNKNOWN}
+
 
 class CertifiedFile(Frozen):
     """A file of a set besides its master playlist; `name` is relative to the folder of that."""
@@ -259,7 +263,7 @@ def kept_original(results: Iterable[GateResult]) -> str | None:
     """
     found = tuple(results)
     for result in found:
-        if result.outcome in {Outcome.FAILED, Outcome.UNKNOWN}:
+        if result.has_failed:
             raise VerificationFailed(failure(result), remedy=ORIGINAL_KEPT)
     for result in found:
         if result.outcome is Outcome.NOT_SMALLER:

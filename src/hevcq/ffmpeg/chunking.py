@@ -1,6 +1,6 @@
 """Find where a video can be cut, encode its chunks, and join them with the source's other streams.
 
-It is cut at key frames, or on the grid of its HLS ladder.
+Cuts are at key frames, or on the segment grid of an HLS ladder.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from hevcq.domain.chunking import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
+from hevcq.domain.chunking import Chunk, ChunkPlan, KeyFrame, KeyIndex, on_grid, times_sum
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.errors import PartUnfit, SourceDamaged, SourceUnreadable, WorkerUnfit
@@ -37,10 +37,10 @@ from hevcq.ffmpeg.inputs import (
     FfmpegTools,
     display_name,
     input_options,
-    keyed,
-    reading,
+    parse_fields,
+    with_read_access,
 )
-from hevcq.ffmpeg.inspect.measure import UNTIMED, Packets, frame_packets
+from hevcq.ffmpeg.inspect.measure import NO_TIME, Packets, frame_packets
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
@@ -50,10 +50,10 @@ from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 def chunk_command(
     tools: FfmpegTools, request: EncodeRequest, plan: ChunkPlan, chunk: Chunk
 ) -> list[str]:
-    """Return the command that encodes the frames of one chunk to `request.output`, from time 0.
+    """Return the command that encodes the frames of one chunk to `request.output`, starting at time 0.
 
-    The seek only saves decoding; the trim by integer timestamps makes the cut exact. `-copyts` keeps
-    the timestamps of the file, and `-noaccurate_seek` leaves dropping frames to the trim.
+    The seek only saves decoding; the trim by integer timestamps makes the cut exact. `-copyts` keeps the file's
+    timestamps, and `-noaccurate_seek` leaves dropping frames to the trim.
     """
     profile, target = request.profile, request.plan.video
     threads = chunk_threads(request)
@@ -66,17 +66,16 @@ def chunk_command(
 
 
 def chunk_threads(request: EncodeRequest) -> int:
-    profile = request.profile
-    return request.threads or profile.bounds.threads
+    return request.threads or request.profile.bounds.threads
 
 
 def chunk_input(
     tools: FfmpegTools, request: EncodeRequest, plan: ChunkPlan, chunk: Chunk
 ) -> list[str]:
-    """Return the beginning of a chunk's command: it opens the source at the key frame to decode from.
+    """Return the first options of a chunk's command, which open the source at the key frame to decode from.
 
-    The chunk's first frame is at 0 by the input's offset and not by `setpts`, which takes from ffmpeg
-    6.1 to 7 the pictures' durations and rate with it. Microseconds are exact in ticks of one or longer.
+    An input offset shifts the chunk's first frame to 0: `setpts` would drop the frames' durations and rate from
+    ffmpeg 6.1 to 7. Microseconds are exact in ticks of one microsecond or longer.
     """
     command = [*base_command(tools, chunk_threads(request)), "-copyts"]
     if chunk.seek_s is not None:
@@ -93,17 +92,15 @@ def trim_filter(plan: ChunkPlan, chunk: Chunk) -> str:
     if chunk.end_pts is not None:
         borders.append(f"end_pts={chunk.end_pts - chunk.start_pts}")
     trim = [f"trim={':'.join(borders)}"] if borders else []
-    # Set the time base explicitly: a filter may otherwise choose its own.
+    # Otherwise a filter may choose its own time base.
     return ",".join([f"settb={plan.time_base}", *trim])
 
 
 def concat_list(plan: ChunkPlan, chunk_files: list[Path]) -> bytes:
     """Return the concat demuxer's list: each chunk file with its exact duration.
 
-    ffmpeg adds the durations up in microseconds; each is the difference of two rounded boundaries,
-    so that rounding errors do not accumulate.
-
-    Raises WorkerUnfit if the list format cannot represent the name of the scratch folder.
+    ffmpeg adds the durations in microseconds. Each is the difference of two rounded boundaries, so that rounding
+    errors do not accumulate. Raises WorkerUnfit if the list cannot represent the scratch folder's name.
     """
     first = plan.chunks[0].start_pts
     lines = ["ffconcat version 1.0"]
@@ -130,8 +127,8 @@ def _quoted(path: Path) -> str:
 class EncodedChunk:
     """The measured content of an encoded chunk file.
 
-    `pts` are frame times in ticks of the file (one `tick` in seconds), `discarded` is the number of
-    packets without a time or flagged discard, `headers` is a digest of the decoder configuration.
+    `pts` are presentation times in the file's ticks of `tick` seconds, `discarded` counts packets without a time
+    or flagged discard, `headers` describes the decoder configuration.
     """
 
     pts: list[int] = field(default_factory=list)
@@ -141,7 +138,7 @@ class EncodedChunk:
 
     def line(self, text: str) -> None:
         kind, _, rest = text.partition("|")
-        fields = keyed(rest)
+        fields = parse_fields(rest)
         if kind == "packet":
             pts = fields.get("pts", "")
             if "D" in fields.get("flags", "") or not pts.lstrip("-").isdigit():
@@ -149,7 +146,7 @@ class EncodedChunk:
             else:
                 self.pts.append(int(pts))
         elif kind == "stream" and ("extradata_hash" in fields or fields.get("codec_name") == "vp9"):
-            # VP9 has no headers beside its frames.
+            # VP9 has no headers outside its frames.
             self.tick = Fraction(fields["time_base"])
             names = ("codec_name", "width", "height", "pix_fmt", "extradata_hash")
             headers = "|".join(fields[name] for name in names if name in fields)
@@ -171,7 +168,7 @@ def run_chunk(
     try:
         report = run_with_progress(job, command, plan.seconds(chunk), on_progress)
     except SourceDamaged as error:
-        # A decoder that starts midstream may call an intact source damaged; only a whole encode shows.
+        # A decoder that starts midstream may report damage in an intact source; only a whole encode can tell.
         raise PartUnfit(f"{name} cannot be encoded: {error.message}", index=chunk.index) from error
     complaints = unexpected_lines(report.stderr, job.ffmpeg_pass)
     if complaints:
@@ -203,7 +200,7 @@ def _name(job: FfmpegRun, plan: ChunkPlan, chunk: Chunk) -> str:
 
 
 def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> EncodedChunk:
-    """Read the headers of streams of a chunk file, and their packets; raise PartUnfit if ffprobe cannot."""
+    """Read the headers and packets of some streams of a chunk file; raise PartUnfit if ffprobe cannot."""
     encoded = EncodedChunk()
     entries = "stream=codec_name,pix_fmt,width,height,time_base,extradata_hash"
     argv = [
@@ -214,7 +211,7 @@ def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> E
     done = run_child(
         argv,
         stop=job.stop,
-        limits=reading(PROBE_LIMITS, job.tools, str(path)),
+        limits=with_read_access(PROBE_LIMITS, job.tools, str(path)),
         on_line=encoded.line,
         deadline_s=PROBE_DEADLINE_S,
     )
@@ -230,10 +227,10 @@ def chunk_problem(encoded: EncodedChunk, plan: ChunkPlan, chunk: Chunk) -> str:
     if len(encoded.pts) != chunk.frames:
         return f"has {len(encoded.pts)} frames, expected {chunk.frames}"
     ratio = encoded.tick / plan.tick
-    exact = [at * ratio for at in encoded.pts]
-    if any(at.denominator != 1 for at in exact):
+    offsets = [pts * ratio for pts in encoded.pts]
+    if any(picture_delay_s.denominator != 1 for picture_delay_s in offsets):
         return "has frame times that are not multiples of the source's time base"
-    ticks = [chunk.start_pts + int(at) for at in exact]
+    ticks = [chunk.start_pts + int(picture_delay_s) for picture_delay_s in offsets]
     if min(ticks) != chunk.start_pts or max(ticks) != chunk.last_pts:
         return f"spans {min(ticks)} to {max(ticks)}, expected {chunk.start_pts} to {chunk.last_pts}"
     if times_sum(ticks) != chunk.times:
@@ -249,17 +246,17 @@ def join(
     captions: Sequence[Path],
     on_progress: OnProgress,
 ) -> EncodeReport:
-    """Write `job.request.output` from the chunk files, and from covers and captions made of the source.
+    """Write `job.request.output` from the chunk files and the source's extracted covers and captions.
 
     Raises what `Encoder.encode` raises, and PartUnfit if a chunk is missing, the chunks' headers
     differ, or the frame count is not the plan's.
     """
     request = job.request
     with chunk_listing(job, plan, chunk_files) as path:
-        video = JoinedVideo(listing=path, offset_s=offset(plan, request))
+        video = JoinedVideo(listing=path, offset_s=picture_delay_s(plan, request))
         command = encode_command(job.tools, request, covers, captions, video)
-        for heard in level_files(request):
-            create_output(heard)
+        for levels in level_files(request):
+            create_output(levels)
         if level_files(request):
             command += level_outputs(request)
         report = run_with_progress(
@@ -278,11 +275,11 @@ def join(
     return report
 
 
-def offset(plan: ChunkPlan, request: EncodeRequest) -> Fraction:
-    """Return the time of the first frame, in seconds from the first one of what is mapped.
+def picture_delay_s(plan: ChunkPlan, request: EncodeRequest) -> Fraction:
+    """Return how many seconds after the start of the mapped streams the first frame is shown.
 
-    ffmpeg shifts an input so that it starts at 0. The chunks start at 0 as well, so they need the
-    delay of the picture within the source.
+    ffmpeg shifts the source so that it starts at 0. The chunks start at 0 as well, so they must be delayed by
+    this time.
     """
     start_s = request.info.origin_s(request.plan.mapped)
     start = Fraction(round(start_s * 1_000_000), 1_000_000)
@@ -290,7 +287,7 @@ def offset(plan: ChunkPlan, request: EncodeRequest) -> Fraction:
 
 
 def _require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> None:
-    """Raise PartUnfit unless all chunks have the same headers: the join keeps only the first's."""
+    """Raise PartUnfit unless all chunks have the same headers: the join keeps those of the first chunk."""
     first = ""
     for chunk, path in zip(plan.chunks, chunk_files, strict=True):
         if not path.is_file():
@@ -306,7 +303,7 @@ def _require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence
 
 @contextlib.contextmanager
 def chunk_listing(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> Iterator[Path]:
-    """Yield the concat list of all chunks; raise PartUnfit if one is missing or unlike the first."""
+    """Yield the concat list of all chunks; raise PartUnfit if one is missing or has other headers."""
     output, name = job.request.output, display_name(job.request.location)
     if len(chunk_files) != len(plan.chunks):
         raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
@@ -323,9 +320,10 @@ def chunk_listing(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) 
 
 
 SEEKS_BY_PTS = frozenset({"mov"})
-"""Demuxers that seek by presentation time (AVFMT_SEEK_TO_PTS). In all others ffmpeg seeks
-`REORDERED_S` earlier if any stream has reordered frames (`ffmpeg_opt.c`, open_input_file)."""
+"""Demuxers that seek by presentation time (AVFMT_SEEK_TO_PTS)."""
 REORDERED_S = 3 / 23
+"""Seconds by which ffmpeg seeks earlier in other demuxers if a stream has reordered frames
+(`ffmpeg_opt.c`, open_input_file)."""
 
 
 def keyframes(
@@ -342,79 +340,76 @@ def keyframes(
     index = build_key_index(video, info, packets, problems)
     if ladder is None:
         return index
-    from hevcq.domain.chunking import on_grid
-
-    sizes = _sizes(packets)
+    sizes = _sizes_by_pts(packets)
     return on_grid(index, sorted(sizes), sizes, ladder)
 
 
-def _sizes(packets: Packets) -> dict[int, int]:
-    """Return the bytes of each frame that is shown, by its time."""
-    timed = (number for number in packets.shown if packets.pts[number] != UNTIMED)
+def _sizes_by_pts(packets: Packets) -> dict[int, int]:
+    """Return the bytes of each displayed frame by its presentation time."""
+    timed = (number for number in packets.shown if packets.pts[number] != NO_TIME)
     return {packets.pts[number]: packets.sizes[number] for number in timed}
 
 
 def build_key_index(
     video: Stream, info: MediaInfo, packets: Packets, problems: tuple[str, ...] = ()
 ) -> KeyIndex:
-    """Return the key-frame index of a video's packets; `problems` are the errors of the pass."""
+    """Return the key-frame index of a video's packets; `problems` are ffprobe's errors."""
     demuxer = info.format_name.partition(",")[0]
     shown = sorted(packets.pts[number] for number in packets.shown)
-    missing = shown.count(UNTIMED)
+    missing = shown.count(NO_TIME)
     del shown[:missing]
-    early_s = 0.0 if demuxer in SEEKS_BY_PTS or not packets.reordered else REORDERED_S
+    margin_s = 0.0 if demuxer in SEEKS_BY_PTS or not packets.reordered else REORDERED_S
     return KeyIndex(
         stream_index=video.index,
         time_base=video.time_base,
-        keys=_keys(packets, shown, video.tick, early_s),
+        keys=_cut_points(packets, shown, video.tick, margin_s),
         end_pts=packets.end or 0,
         frames=len(shown),
-        problem="missing_times" if missing else _problem(packets, shown, problems),
+        problem="missing_times" if missing else _index_problem(packets, shown, problems),
     )
 
 
-def _problem(packets: Packets, shown: list[int], problems: tuple[str, ...]) -> str:
+def _index_problem(packets: Packets, shown: list[int], problems: tuple[str, ...]) -> str:
     """Return why times or key frames cannot be trusted, in a word for the log, or ""."""
     unique = all(before < after for before, after in pairwise(shown))
     if problems or not unique or min(packets.steps(), default=1) <= 0:
         return "broken_times"
-    first = bool(packets.keys) and packets.pts[packets.keys[0]] in shown[:1]
-    # Or it follows a key frame that an edit list hides.
-    return "no_first_key" if shown and not first and 0 not in packets.hidden else ""
+    starts_with_key = bool(packets.keys) and packets.pts[packets.keys[0]] in shown[:1]
+    # Its key frame may also be hidden by an edit list.
+    return "no_first_key" if shown and not starts_with_key and 0 not in packets.hidden else ""
 
 
-def _keys(
-    packets: Packets, shown: list[int], tick: Fraction, early_s: float
+def _cut_points(
+    packets: Packets, shown: list[int], tick: Fraction, margin_s: float
 ) -> tuple[KeyFrame, ...]:
     """Return the key frames in display order, each with the frames up to the next one.
 
-    Leaves out key frames where no cut is possible: those stored before one that is displayed
-    earlier, and those among the first frames after an edit list's start. Each is entered `early_s` after
-    it, by which the demuxer is sent earlier than asked, and before the next: seeking goes back to a key
-    frame.
+    Leaves out key frames where no cut is possible: those stored before a key frame that is displayed earlier,
+    and those among the first frames after an edit list's start. ffmpeg seeks `margin_s` earlier than asked, and
+    then back to a key frame. So each seek is `margin_s` later than its key frame, but before the next one.
     """
     if not shown:
         return ()
-    begins = [shown[0]]
+    starts = [shown[0]]
     for number in packets.keys:
-        if packets.pts[number] > begins[-1]:
-            begins.append(packets.pts[number])
-    sizes = _sizes(packets)
-    borders = [bisect_left(shown, pts) for pts in begins] + [len(shown)]
+        if packets.pts[number] > starts[-1]:
+            starts.append(packets.pts[number])
+    sizes = _sizes_by_pts(packets)
+    borders = [bisect_left(shown, pts) for pts in starts] + [len(shown)]
     keys = []
-    for place, (first, last) in enumerate(pairwise(borders)):
-        held, pts = shown[first:last], begins[place]
-        late_s = early_s
-        if last < len(shown):
-            late_s = min(early_s, float((begins[place + 1] - pts) * tick) / 2)
+    for place, (first, end) in enumerate(pairwise(borders)):
+        frames, pts = shown[first:end], starts[place]
+        delay_s = margin_s
+        if end < len(shown):
+            delay_s = min(margin_s, float((starts[place + 1] - pts) * tick) / 2)
         keys.append(
             KeyFrame(
                 pts=pts,
-                bytes_until_next=sum(sizes[at] for at in held),
-                frames_until_next=len(held),
-                last_pts=held[-1],
-                times=times_sum(held),
-                seek_s=float(pts * tick) + late_s,
+                bytes_until_next=sum(sizes[frame] for frame in frames),
+                frames_until_next=len(frames),
+                last_pts=frames[-1],
+                times=times_sum(frames),
+                seek_s=float(pts * tick) + delay_s,
             )
         )
     return tuple(keys)

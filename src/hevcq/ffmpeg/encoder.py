@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from hevcq.domain.certificate import GateResult, Outcome, Sidecar
+from hevcq.domain.certificate import GateResult, Sidecar
 from hevcq.domain.chunking import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
@@ -25,17 +25,23 @@ from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.inputs import FfmpegTools, as_decoded, as_written, reading, require_able
+from hevcq.ffmpeg.inputs import (
+    FfmpegTools,
+    require_encoder_support,
+    with_aspect_support,
+    with_dolby_support,
+    with_read_access,
+)
 from hevcq.ffmpeg.inspect.damage import locate_damage
-from hevcq.ffmpeg.inspect.joined import whole_recording
+from hevcq.ffmpeg.inspect.joined import prepare_recording
 from hevcq.ffmpeg.inspect.measure import look, measure
 from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.inspect.texts import (
-    cut_sample,
+    copy_sample,
     extracted_captions,
     read_sidecars,
+    read_still,
     read_texts,
-    still,
 )
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import Finished, run_child
@@ -48,7 +54,7 @@ from hevcq.ffmpeg.run.runner import (
     new_output,
     run_with_progress,
 )
-from hevcq.ffmpeg.self_test import INSTALL, LET_OUT, Passed
+from hevcq.ffmpeg.self_test import INSTALL, LET_OUT, SelfTestRecord
 from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,
@@ -69,13 +75,13 @@ if TYPE_CHECKING:
     from hevcq.ffmpeg.verify.quality import Learned
 
 MIN_LEFT_S = 1.0
-"""Seconds that a search for a forecast gets at least, when reading the file took all of its time."""
+"""Shortest time in seconds for a forecast's quality search, even when reading the file used up its time limit."""
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
 
 
 class FfmpegEncoder(Encoder):
-    """Encodes with the `ffmpeg` and `ffprobe` programs; safe for any number of threads."""
+    """Encodes with the `ffmpeg` and `ffprobe` programs. Thread-safe."""
 
     def __init__(
         self,
@@ -87,44 +93,44 @@ class FfmpegEncoder(Encoder):
         passes: Path | None = None,
         metric: str = "",
     ) -> None:
-        """Use these programs; the processes of a machine share in `passes` which profiles passed their self-test.
+        """Use these programs.
 
-        There too is kept, over restarts, which CRFs searches found. `metric` is an ffmpeg that measures
-        VMAF, where a person named one.
+        The folder `passes` keeps which profiles passed their self-test, and the CRFs that searches found. All
+        processes of a machine share it. `metric` is an ffmpeg that measures VMAF, if the settings name one.
         """
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed, metric)
-        self._passed = Passed(passes)
+        self._self_tests = SelfTestRecord(passes)
         self._passes = passes
         self._files: tuple[str, ...] = ()
-        self._said = ""
+        self._version_output = ""
 
-    def driven(self, drivers: Mapping[str, str]) -> Self:
-        """Let these variables choose the driver of graphics hardware; return this encoder."""
+    def with_drivers(self, drivers: Mapping[str, str]) -> Self:
+        """Let these environment variables choose the driver of graphics hardware; return this encoder."""
         self._tools = replace(self._tools, drivers=tuple(drivers.items()))
         return self
 
     def version(self) -> str:
         """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is too old."""
-        return self._here()
+        return self._local_version()
 
-    def _here(self) -> str:
-        """Return the version of the ffmpeg of this machine, whichever encodes."""
+    def _local_version(self) -> str:
+        """Return the version of this machine's ffmpeg, even if another machine encodes."""
         FfmpegEncoder.build(self)
-        return self._said.partition("\n")[0].strip()
+        return self._version_output.partition("\n")[0].strip()
 
     def build(self) -> str:
-        """Return what identifies both programs: their files, and what ffmpeg says it was built of."""
-        files = tuple(map(_file_of, (self._tools.ffmpeg, self._tools.ffprobe)))
-        if not self._said or files != self._files:
-            said = self._ask(self._tools.ffmpeg, "-version")
-            self_test.require_supported_version(said.partition("\n")[0].strip())
-            self._files, self._said = files, said
-        return "\n".join((*files, f"sandboxed: {self._tools.sandboxed}", self._said))
+        """Return the identity of both programs: their files, and the output of `ffmpeg -version`."""
+        files = tuple(map(_file_identity, (self._tools.ffmpeg, self._tools.ffprobe)))
+        if not self._version_output or files != self._files:
+            output = self._ask(self._tools.ffmpeg, "-version")
+            self_test.require_supported_version(output.partition("\n")[0].strip())
+            self._files, self._version_output = files, output
+        return "\n".join((*files, f"sandboxed: {self._tools.sandboxed}", self._version_output))
 
     def checks(self) -> Mapping[str, Callable[[], str]]:
-        return {**self_test.checks(self._tools, self._ask), "quality": self._quality_words}
+        return {**self_test.checks(self._tools, self._ask), "quality": self._quality_check}
 
-    def _quality_words(self) -> str:
+    def _quality_check(self) -> str:
         try:
             return f"VMAF is measured by {self._metric}"
         except WorkerUnfit as error:
@@ -136,12 +142,12 @@ class FfmpegEncoder(Encoder):
         self_test.write_test_clip(self._tools, target)
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
-        return still(self._tools, location, width, stop)
+        return read_still(self._tools, location, width, stop)
 
     def cut_sample(
         self, location: str, target: Path, *, at_s: float, seconds: float, stop: threading.Event
     ) -> None:
-        cut_sample(self._tools, location, target, (at_s, seconds), stop)
+        copy_sample(self._tools, location, target, (at_s, seconds), stop)
 
     def texts(
         self, location: str, *, stop: threading.Event
@@ -158,30 +164,30 @@ class FfmpegEncoder(Encoder):
     ) -> None:
         self.require_metric(profile)
         build = self.build()
-        if not again and self._passed.known(profile, build):
+        if not again and self._self_tests.has_passed(profile, build):
             return
         try:
             self_test.self_test(self, profile, folder, stop)
         except WorkerUnfit:
-            self._passed.forget(profile, build)
+            self._self_tests.forget(profile, build)
             raise
-        self._passed.note(profile, build)
+        self._self_tests.add(profile, build)
 
     def proven(self, profiles: Iterable[Profile]) -> tuple[Profile, ...]:
-        build = self.build()  # once: two programs are looked for in PATH
-        return tuple(each for each in profiles if self._passed.known(each, build))
+        build = self.build()  # once, because it searches the PATH for two programs
+        return tuple(each for each in profiles if self._self_tests.has_passed(each, build))
 
     def probe(self, location: str, *, stop: threading.Event, quick: bool = False) -> MediaInfo:
-        with self._self_testing(stop):
-            return self._seen_by_build(probe(self._tools, location, stop, quick=quick))
+        with self._tested_on_error(stop):
+            return self._with_build_support(probe(self._tools, location, stop, quick=quick))
 
     def look(self, location: str, *, stop: threading.Event) -> tuple[MediaInfo, Measurement | None]:
-        with self._self_testing(stop):
+        with self._tested_on_error(stop):
             info, measured = look(self._tools, location, stop)
-            return self._seen_by_build(info), measured
+            return self._with_build_support(info), measured
 
-    def _seen_by_build(self, info: MediaInfo) -> MediaInfo:
-        return as_written(self._help, as_decoded(self._here, info))
+    def _with_build_support(self, info: MediaInfo) -> MediaInfo:
+        return with_dolby_support(self._help, with_aspect_support(self._local_version, info))
 
     def trim_recording(
         self,
@@ -193,10 +199,10 @@ class FfmpegEncoder(Encoder):
     ) -> TrimmedSource | None:
         if info.format_name not in TRIMMED:
             return None
-        return whole_recording(self._tools, location, info, folder, stop)
+        return prepare_recording(self._tools, location, info, folder, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
-        with self._self_testing(stop):
+        with self._tested_on_error(stop):
             return measure(self._tools, location, info, stop)
 
     def preflight(
@@ -208,7 +214,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
         looked: Measurement | None = None,
     ) -> Measurement:
-        with self._self_testing(stop):
+        with self._tested_on_error(stop):
             return preflight(self._tools, location, info, profile, stop, looked)
 
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
@@ -217,25 +223,26 @@ class FfmpegEncoder(Encoder):
     def find_quality(
         self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
     ) -> Aim | str:
-        return self._searched(request, stop, exact=exact)[0]
+        return self._search_quality(request, stop, exact=exact)[0]
 
-    def _searched(
+    def _search_quality(
         self, request: EncodeRequest, stop: threading.Event, *, exact: bool
     ) -> tuple[Aim | str, Estimate | None]:
-        """Return what a search found, and what its samples say of the whole at that CRF."""
+        """Return the aim, or why none was searched, and the samples' estimate of the whole at its CRF."""
         from hevcq.ffmpeg.verify import quality
 
         reason = quality.why_not(request)
         if reason:
             return reason, None
-        require_able(self._help, request.plan)
+        require_encoder_support(self._help, request.plan)
         job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
         target = request.plan.video
         kind = f"crfs-{request.profile.revision}-{min(target.width, target.height)}"
-        aim, whole = quality.find_quality(job, self._metric, self._learned.crfs(kind), exact=exact)
+        crfs = self._learned.crfs(kind)
+        aim, estimated = quality.find_quality(job, self._metric, crfs, exact=exact)
         if isinstance(aim, Aim) and not aim.out_of_reach:
             self._learned.note(kind, aim.crf)
-        return aim, whole
+        return aim, estimated
 
     @cached_property
     def _learned(self) -> Learned:
@@ -255,10 +262,10 @@ class FfmpegEncoder(Encoder):
             left_s = max(MIN_LEFT_S, until - clock.monotonic())
             request = replace(request, measured=measured, max_seconds=left_s)
             if request.profile.video.quality is not None:
-                aim, whole = self._searched(request, stop, exact=True)
+                aim, estimated = self._search_quality(request, stop, exact=True)
                 left_s = until - clock.monotonic()
                 if isinstance(aim, Aim) or left_s <= 0:
-                    return whole
+                    return estimated
                 request = replace(request, max_seconds=left_s)
         return estimate(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), count)
 
@@ -294,7 +301,7 @@ class FfmpegEncoder(Encoder):
         if request.plan.ladder is not None:
             from hevcq.ffmpeg.hls.encode import encode_set
 
-            require_able(self._help, request.plan)
+            require_encoder_support(self._help, request.plan)
             return encode_set(self._tools, request, on_progress, stop)
         if request.profile.video.encoder == (SOFTWARE,):
             return self._encode(request, on_progress, stop)
@@ -313,7 +320,7 @@ class FfmpegEncoder(Encoder):
     def _encode(
         self, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
-        require_able(self._help, request.plan)
+        require_encoder_support(self._help, request.plan)
         job = FfmpegRun(self._tools, request, stop)
         with (
             new_output(request),
@@ -321,14 +328,14 @@ class FfmpegEncoder(Encoder):
             self._captions(request, stop) as captions,
         ):
             command = encode_command(self._tools, request, covers, captions)
-            seen, heard = thumbnail_files(request), level_files(request)
-            for path in (*seen, *heard):
+            thumbnails, levels = thumbnail_files(request), level_files(request)
+            for path in (*thumbnails, *levels):
                 create_output(path)
-            command += [*(level_outputs(request) if heard else ()), *thumbnail_outputs(request)]
+            command += [*(level_outputs(request) if levels else ()), *thumbnail_outputs(request)]
             reads = [*covers, *captions]
             report = run_with_progress(job, command, request.duration_s, on_progress, reads=reads)
             _carry_metadata(request)
-            return replace(report, thumbnails=seen, levels=heard)
+            return replace(report, thumbnails=thumbnails, levels=levels)
 
     def _captions(
         self, request: EncodeRequest, stop: threading.Event
@@ -345,7 +352,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
         ladder: Ladder | None = None,
     ) -> KeyIndex:
-        with self._self_testing(stop):
+        with self._tested_on_error(stop):
             return keyframes(self._tools, location, info, ladder, stop)
 
     def encode_chunk(
@@ -357,7 +364,7 @@ class FfmpegEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        require_able(self._help, request.plan)
+        require_encoder_support(self._help, request.plan)
         job = FfmpegRun(
             self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDSTREAM
         )
@@ -399,27 +406,21 @@ class FfmpegEncoder(Encoder):
         else:
             from hevcq.ffmpeg.verify.gates import verify
 
-        with self._self_testing(stop):
+        with self._tested_on_error(stop):
             gates = verify(self._tools, request, on_progress, stop)
-        gates = self._sure(gates, stop)
-        if request.report.device:
-            from hevcq.ffmpeg.hardware import judge_device
-
-            judge_device(self._devices, request, gates)
-        return gates
-
-    def _sure(self, gates: tuple[GateResult, ...], stop: threading.Event) -> tuple[GateResult, ...]:
-        """Return the results; raise WorkerUnfit if one failed and ffmpeg itself does not work."""
-        if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
+        if any(gate.has_failed for gate in gates):
             self_test.require_working_tools(self._tools, stop)
+        if request.report.device:
+            from hevcq.ffmpeg.hardware import require_passed_on_device
+
+            require_passed_on_device(self._devices, request, gates)
         return gates
 
     @contextmanager
-    def _self_testing(self, stop: threading.Event) -> Iterator[None]:
-        """Test the tools before an error of the block blames a video.
+    def _tested_on_error(self, stop: threading.Event) -> Iterator[None]:
+        """Test ffmpeg and ffprobe themselves before an error of the block blames a video.
 
-        Raises WorkerUnfit instead of SourceGone, SourceUnreadable or SourceDamaged if the tools fail
-        `require_working_tools`.
+        Raises WorkerUnfit instead of SourceGone, SourceUnreadable or SourceDamaged if they do not work.
         """
         try:
             yield
@@ -431,25 +432,25 @@ class FfmpegEncoder(Encoder):
         return self._ask(self._tools.ffmpeg, "-h", f"encoder={encoder}")
 
     def _ask(self, program: str, *question: str) -> str:
-        """Return the output of a program asked about itself; raise WorkerUnfit if it cannot run."""
-        answer = _answer(self._tools, program, question)
+        """Return a program's output about itself; raise WorkerUnfit if it cannot run."""
+        answer = _run_query(self._tools, program, question)
         if answer.returncode != 0:
             why = answer.stderr[-1] if answer.stderr else answer.ending
-            free = replace(self._tools, sandboxed=False)
-            if self._tools.sandboxed and _answer(free, program, question).returncode == 0:
+            unsandboxed = replace(self._tools, sandboxed=False)
+            if self._tools.sandboxed and not _run_query(unsandboxed, program, question).returncode:
                 raise WorkerUnfit(f"{program} cannot run in the sandbox: {why}.", remedy=LET_OUT)
             raise WorkerUnfit(f"{program} cannot run: {why}.", remedy=INSTALL)
         return answer.stdout.decode("utf-8", "replace")
 
 
-def _file_of(program: str) -> str:
-    """Return what changes when a program is replaced; of one that is not there only its name."""
-    found = Path(shutil.which(program) or program).resolve()
+def _file_identity(program: str) -> str:
+    """Return path, size and modification time of a program's file; only the path if there is no file."""
+    path = Path(shutil.which(program) or program).resolve()
     try:
-        seen = found.stat()
+        stat = path.stat()
     except OSError:
-        return str(found)
-    return f"{found} {seen.st_size} {seen.st_mtime_ns}"
+        return str(path)
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _carry_metadata(request: EncodeRequest) -> None:
@@ -460,7 +461,7 @@ def _carry_metadata(request: EncodeRequest) -> None:
         carry_metadata(request)
 
 
-def _answer(tools: FfmpegTools, program: str, question: Sequence[str]) -> Finished:
-    limits = reading(NO_LIMITS, tools)
+def _run_query(tools: FfmpegTools, program: str, question: Sequence[str]) -> Finished:
+    limits = with_read_access(NO_LIMITS, tools)
     stop = threading.Event()
     return run_child([program, *question], stop=stop, limits=limits, deadline_s=QUESTION_S)

@@ -145,7 +145,7 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
     from hevcq.worker.pool import WorkerPool
 
     settings, backend, label = app.settings, app.worker_backend, f":@{machine.name}"
-    encoder = app.new_encoder(DelegatingEncoder).led_by(machine)
+    encoder = app.new_encoder(DelegatingEncoder).with_machine(machine)
     scratch, events = Scratch(settings.scratch, app.clock), watched_events(app)
     assert backend.machines is not None, "on AWS nobody joins"
     said = partial(_facts, app, machine)

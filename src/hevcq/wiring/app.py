@@ -231,7 +231,7 @@ class App:
             sandboxed=self.settings.sandbox,
             passes=platformdirs.user_cache_path("hevcq", appauthor=False) / "self-tests",
             metric=self.settings.metric_ffmpeg,
-        ).driven({name: os.environ[name] for name in DRIVERS if name in os.environ})
+        ).with_drivers({name: os.environ[name] for name in DRIVERS if name in os.environ})
 
     @cached_property
     def capacity(self) -> Capacity:

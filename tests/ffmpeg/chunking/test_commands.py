@@ -9,7 +9,7 @@ import pytest
 from domain.chunking.indexes import every, index
 from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.profile import Profile
-from hevcq.ffmpeg.chunking import chunk_command, offset
+from hevcq.ffmpeg.chunking import chunk_command, picture_delay_s
 from hevcq.ffmpeg.command.build import (
     JoinedVideo,
     encode_command,
@@ -81,7 +81,7 @@ def test_the_picture_comes_as_much_later_as_in_the_source(start_s, form, expecte
     tracks = video(start_s=0.0), audio(start_s=0.6)
     asked = request_for(plain(), media(*tracks, start_s=start_s, form=form))
 
-    assert microseconds(offset(split(asked, 2), asked)) == expected
+    assert microseconds(picture_delay_s(split(asked, 2), asked)) == expected
     options = source_input("a", asked.info, asked.plan.mapped)
     assert dict(pairwise(options)).get("-itsoffset") == steady
     assert "-itsoffset" not in source_input("a", asked.info)

@@ -15,7 +15,7 @@ from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import MediaRefused, Unavailable
-from hevcq.ffmpeg.inspect.texts import CaptionedVideo, extracted_captions, found_captions
+from hevcq.ffmpeg.inspect.texts import CaptionedVideo, extracted_captions, find_caption_channels
 from support.media_facts import profile
 from support.once import folder_once
 from support.rendition import TOOLS
@@ -270,4 +270,4 @@ def test_captions_that_a_lost_connection_cut_off_are_not_taken_for_all(source):
         info = ENCODER.probe(url, stop=threading.Event())
         shelf.cut_after, shelf.cuts = len(shelf.content) // 3, 1000
         with pytest.raises(Unavailable):
-            found_captions(TOOLS, CaptionedVideo(url, info, 0), threading.Event())
+            find_caption_channels(TOOLS, CaptionedVideo(url, info, 0), threading.Event())

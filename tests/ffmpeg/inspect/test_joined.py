@@ -18,7 +18,7 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import MediaRefused, SourceDamaged
 from hevcq.ffmpeg.inspect import joined
-from hevcq.ffmpeg.inspect.measure import UNTIMED, Packets
+from hevcq.ffmpeg.inspect.measure import NO_TIME, Packets
 from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ports.encoder import TrimmedSource
 from support.media_facts import audio, subtitle, video
@@ -208,7 +208,7 @@ def test_a_copy_is_taken_only_if_nothing_is_lost_and_all_is_in_step(copy, sound,
         (video(), audio("mp2").model_copy(update={"index": 1})),
     )
 
-    found = joined.unlike([(tracks[0], own, copy), (tracks[1], own, sound)])
+    found = joined.copy_difference([(tracks[0], own, copy), (tracks[1], own, sound)])
 
     assert said in found if said else found == ""
 
@@ -218,9 +218,9 @@ def test_texts_of_a_copy_are_shown_beside_the_pictures_they_belong_to():
     tracks = [(video(), own, packets_at(WHOLE))]
     text = subtitle("dvb_subtitle").model_copy(update={"index": 2})
     for late, said in ((0, ""), (90_000, "the texts of stream 2 would be shown at other times")):
-        texts = packets_at([9_003_600, UNTIMED]), packets_at([3600 + late, UNTIMED])
+        texts = packets_at([9_003_600, NO_TIME]), packets_at([3600 + late, NO_TIME])
 
-        assert joined.unlike([*tracks, (text, *texts)]) == said
+        assert joined.copy_difference([*tracks, (text, *texts)]) == said
 
 
 PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=28))

@@ -112,7 +112,7 @@ def test_what_is_no_recording_is_not_trimmed(tmp_path):
         facts = info(*streams)
         assert recording.trim_recording(TOOLS, location, facts, tmp_path, STOP) is None
     facts = info(video())
-    assert joined.whole_recording(TOOLS, URL, facts, tmp_path, STOP) is None
+    assert joined.prepare_recording(TOOLS, URL, facts, tmp_path, STOP) is None
     assert recording.transport_damage(URL, 1, STOP) == ""
     assert recording.transport_damage(str(other), 1, STOP) == ""
 

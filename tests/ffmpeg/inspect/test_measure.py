@@ -19,7 +19,7 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Gates, Preflight, VideoRecipe
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.damage import shortfall, turned_back
+from hevcq.ffmpeg.inspect.damage import missing_end, time_problem
 from hevcq.ffmpeg.inspect.measure import (
     PacketReader,
     look,
@@ -181,7 +181,7 @@ def test_a_track_may_end_a_little_before_its_claim(claim, end, start, form, shor
     stream = Stream(index=0, kind=StreamKind.AUDIO, codec="aac", duration_s=claim)
     track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=9, first_pts_s=start, end_s=end)
     info = MediaInfo(format_name=form, streams=(stream,))
-    assert bool(shortfall(info, Measurement(tracks=(track,)))) is short
+    assert bool(missing_end(info, Measurement(tracks=(track,)))) is short
 
 
 @pytest.mark.parametrize(("ends", "short"), [(12.0, False), (9.0, True)])
@@ -190,7 +190,7 @@ def test_chapters_may_run_past_the_end_of_a_cut_video(ends, short):
     track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=9, first_pts_s=0.0, end_s=4.0)
     chapters = (Chapter(start_s=0.0, end_s=ends),)
     info = MediaInfo(format_name="mov,mp4", streams=(stream,), duration_s=12.0, chapters=chapters)
-    assert bool(shortfall(info, Measurement(tracks=(track,)))) is short
+    assert bool(missing_end(info, Measurement(tracks=(track,)))) is short
 
 
 def test_times_of_fragments_that_overlap_go_backwards_and_are_damage():
@@ -202,17 +202,17 @@ def test_times_of_fragments_that_overlap_go_backwards_and_are_damage():
 
     track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=2, monotonic_dts=False)
     info, found = MediaInfo(format_name="mov,mp4", streams=()), Measurement(tracks=(track,))
-    assert turned_back(info, found) == "the times of audio stream 0 go backwards"
-    assert turned_back(info.model_copy(update={"format_name": "mpegts"}), found) == ""
+    assert time_problem(info, found) == "the times of audio stream 0 go backwards"
+    assert time_problem(info.model_copy(update={"format_name": "mpegts"}), found) == ""
     twice = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=3, times=(0, 512, 512))
-    problem = turned_back(info, Measurement(tracks=(twice,)))
+    problem = time_problem(info, Measurement(tracks=(twice,)))
     assert problem == "two pictures of video stream 0 have one time"
 
 
 def test_a_track_that_claims_a_length_but_has_no_packet_is_missing():
     stream = Stream(index=1, kind=StreamKind.AUDIO, codec="aac", duration_s=5.0)
     info = MediaInfo(format_name="mov,mp4", streams=(stream,))
-    assert shortfall(info, Measurement(tracks=())) == "audio stream 1 has no packets"
+    assert missing_end(info, Measurement(tracks=())) == "audio stream 1 has no packets"
 
 
 def test_rotten_bytes_inside_packets_are_seen_by_decoding_only(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hevcq.ffmpeg.inputs import as_decoded
+from hevcq.ffmpeg.inputs import with_aspect_support
 from hevcq.ffmpeg.probe.parse import media_info
 from support.media_facts import media, video
 
@@ -165,7 +165,7 @@ def test_no_answer_makes_it_crash(streams, frames, form):
 def test_a_change_of_shape_is_lost_by_builds_that_believe_the_track(build, becomes, lost):
     info = media(video(720, 576, sample_aspect="16:15", becomes=becomes))
 
-    found = as_decoded(lambda: build, info).streams[0].video
+    found = with_aspect_support(lambda: build, info).streams[0].video
 
     assert found is not None
     assert found.one_aspect is lost

@@ -19,7 +19,7 @@ from hevcq.domain.planning.encode_plan import Action, EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile_sections import Gates, VideoRecipe
 from hevcq.errors import MediaRefused, SourceDamaged, SourceUnreadable, Stopped
-from hevcq.ffmpeg.inputs import FfmpegTools, as_written, require_able
+from hevcq.ffmpeg.inputs import FfmpegTools, require_encoder_support, with_dolby_support
 from hevcq.ffmpeg.verify import gates
 from hevcq.ffmpeg.verify.decode import dolby_problem
 from hevcq.ffmpeg.verify.frames import PictureFacts
@@ -66,7 +66,7 @@ class Bench:
         self.answer("sound_problem", "")
         self.set("level_files_of", lambda *_, **__: nullcontext([Path("levels")]))
         self.answer("decode_problems", [])
-        self.answer("decode_complaints", [])
+        self.answer("decode_errors_of", [])
         self.set("source_thumbnails", lambda *_, **__: nullcontext(lambda _size: b""))
         self.set("FrameComparison", self._comparison)
 
@@ -234,13 +234,13 @@ def test_sizes_are_judged(bench, changes, source, size, said):
 
 def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(bench):
     bench.answer("decode_problems", ["[aac @ 0x1] channel element is not allocated"])
-    bench.answer("decode_complaints", ["[aac @ 0x2] channel element is not allocated"])
+    bench.answer("decode_errors_of", ["[aac @ 0x2] channel element is not allocated"])
     with pytest.raises(SourceDamaged, match=r"a\.mp4 is damaged: .*not allocated"):
         bench.verify()
 
-    bench.answer("decode_complaints", ["[aac @ 0x2] something else"])
+    bench.answer("decode_errors_of", ["[aac @ 0x2] something else"])
     assert bench.last()[:2] == (Gate.G4, Outcome.FAILED)
-    bench.answer("decode_complaints", ["[aac @ 0x2] channel element is not allocated"])
+    bench.answer("decode_errors_of", ["[aac @ 0x2] channel element is not allocated"])
     bench.encode_sound()
     assert bench.last()[:2] == (Gate.G4, Outcome.FAILED)
 
@@ -298,11 +298,11 @@ def test_a_build_that_cannot_write_it_refuses_before_the_encode():
     assert isinstance(plan, EncodePlan)
     assert plan.video.dolby_vision
     with pytest.raises(MediaRefused, match="Dolby Vision"):
-        require_able(lambda _encoder: "-crf <float>", plan)
-    told = make_plan(IN_MP4, as_written(lambda _encoder: "-crf <float>", info))
+        require_encoder_support(lambda _encoder: "-crf <float>", plan)
+    told = make_plan(IN_MP4, with_dolby_support(lambda _encoder: "-crf <float>", info))
     assert isinstance(told, Refuse)
     assert "which only ffmpeg 7.1 and later can write" in told.detail
-    assert make_plan(IN_MP4, as_written(lambda _encoder: "-dolbyvision", info)) == plan
+    assert make_plan(IN_MP4, with_dolby_support(lambda _encoder: "-dolbyvision", info)) == plan
 
 
 def test_a_mov_which_ffmpeg_does_not_mark_is_refused_with_what_keeps_it():

@@ -40,7 +40,7 @@ from hevcq.ffmpeg.command.codecs import encoder_params, hardware_format, marks_r
 from hevcq.ffmpeg.command.filters import encoder_filters, steady_options
 from hevcq.ffmpeg.command.levels import mixed_for, silent_start, sound_layout, within_scale
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
-from hevcq.ffmpeg.inputs import A53, DOLBY_OPTION, FfmpegTools, input_options
+from hevcq.ffmpeg.inputs import CAPTION_ENCODERS, DOLBY_OPTION, FfmpegTools, input_options
 from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
@@ -466,7 +466,7 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
 
 def _within_pictures(target: VideoTarget) -> Options:
     """Return the options for what the encoder writes beside pictures into their stream."""
-    told = target.captions is not None and target.encoder in A53
+    told = target.captions is not None and target.encoder in CAPTION_ENCODERS
     return [
         *([("-a53cc", "1" if target.captions else "0")] if told else []),
         *([(DOLBY_OPTION, "1")] if target.dolby_vision else []),

@@ -8,7 +8,7 @@ from hevcq.domain.formats import HARDWARE
 from hevcq.domain.media.facts import DISCONTINUOUS, MediaInfo
 from hevcq.domain.planning.encode_plan import FILM_TICK, VideoTarget
 from hevcq.ffmpeg.command.codecs import coded_pixel_format, marks_range
-from hevcq.ffmpeg.inputs import UNCROPPED, looking_far
+from hevcq.ffmpeg.inputs import DECODE_UNCROPPED, late_stream_options
 
 
 def deinterlace_filter(target: VideoTarget) -> str:
@@ -144,7 +144,7 @@ def encoder_filters(target: VideoTarget) -> str:
 def uncropped(info: MediaInfo) -> list[str]:
     """Return the option of an input whose crop is a mark for players, and cuts nothing off."""
     applied = any(s.video is not None and s.video.crop_is_applied for s in info.streams)
-    return list(UNCROPPED) if applied else []
+    return list(DECODE_UNCROPPED) if applied else []
 
 
 def steady_filters(info: MediaInfo) -> list[str]:
@@ -158,7 +158,7 @@ def steady_filters(info: MediaInfo) -> list[str]:
 
 def steady_options(info: MediaInfo, kept: Collection[int]) -> list[str]:
     """Return the options of an input: steady filters and start, and how far to look for its sounds."""
-    return [*steady_filters(info), *steady_start(info, kept), *looking_far(info.late_s)]
+    return [*steady_filters(info), *steady_start(info, kept), *late_stream_options(info.late_s)]
 
 
 def steady_start(info: MediaInfo, kept: Collection[int]) -> list[str]:

@@ -15,7 +15,7 @@ from hevcq.ffmpeg.command.build import QUIET
 from hevcq.ffmpeg.command.filters import tone_map_filter
 from hevcq.ffmpeg.containers.fragments import FragmentedFile
 from hevcq.ffmpeg.hls.playlists import RANGES
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, with_read_access
 from hevcq.ffmpeg.inspect.texts import split_jpegs
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -104,7 +104,7 @@ class Images:
         done = run_child(
             [*argv, "-f", "image2pipe", "pipe:1"],
             stop=self._stop,
-            limits=reading(limits_of(self._profile.bounds), self._tools, str(source)),
+            limits=with_read_access(limits_of(self._profile.bounds), self._tools, str(source)),
             deadline_s=DEADLINE_S,
         )
         if done.returncode != 0:

@@ -33,7 +33,7 @@ from hevcq.ffmpeg.hls.command import (
 )
 from hevcq.ffmpeg.hls.playlists import set_playlists
 from hevcq.ffmpeg.hls.segments import Segment, video_segments
-from hevcq.ffmpeg.inputs import KEYED, PROBE_DEADLINE_S, FfmpegTools, keyed, reading
+from hevcq.ffmpeg.inputs import KEYED, PROBE_DEADLINE_S, FfmpegTools, parse_fields, with_read_access
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
@@ -45,7 +45,6 @@ from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S, PADDING_SAMPLES
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
-_FAILED = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
 _CUE = " --> "
 Judged = tuple[Outcome, str]
 
@@ -90,7 +89,7 @@ class _SetGates:
         ):
             found = self._result(gate, judge)
             yield found
-            if found.outcome in _FAILED:
+            if found.has_failed:
                 return
         for found in itertools.chain(self._sounds(), self._rungs()):
             yield found
@@ -147,12 +146,14 @@ class _SetGates:
             "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", KEYED,
             "-i", f"file:{place}",
         ]  # fmt: skip
-        limits = reading(limits_of(self.request.profile.bounds), self.tools, str(place.parent))
+        limits = with_read_access(
+            limits_of(self.request.profile.bounds), self.tools, str(place.parent)
+        )
         done = run_child(argv, stop=self.stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
         if done.returncode != 0 or done.stderr:
             return message_text(done.stderr[0]) if done.stderr else done.ending
         first = done.stdout.decode("ascii", "replace").partition("\n")[0]
-        return keyed(first).get("nb_read_packets", "")
+        return parse_fields(first).get("nb_read_packets", "")
 
     def _rungs(self) -> Iterator[GateResult]:
         """Run the gates of one file over each rung."""

@@ -19,7 +19,7 @@ from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.build import source_input
 from hevcq.ffmpeg.command.filters import steady_filters
 from hevcq.ffmpeg.command.levels import mixed_for
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, with_read_access
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ports.encoder import VerifyRequest
@@ -38,7 +38,7 @@ Bars = tuple[int, int]
 """Columns at the left and right, and rows at the top and bottom, of the upright picture."""
 
 
-def steady_bars(
+def find_bars(
     tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
 ) -> tuple[tuple[int, int, int] | None, str]:
     """Return the index and the bars of the main video, if it has some, and a notice or ""."""
@@ -59,7 +59,7 @@ def steady_bars(
     def bars(seek: tuple[str, ...], frames: tuple[str, ...]) -> Bars | None:
         words = [*seek, *opened, "-map", f"0:{index}", *frames, "-vf", EDGES]
         words += ["-fps_mode", "passthrough", "-f", "null", "-"]
-        done = reported(tools, location, words, profile, stop)
+        done = run_filters(tools, location, words, profile, stop)
         seen = [match for match in map(_FOUND.search, done.stderr) if match]
         if done.returncode != 0 or not seen:
             return None
@@ -77,12 +77,12 @@ def steady_bars(
     return ((index, *found), "") if steady and any(found) else (None, UNSTEADY)
 
 
-def reported(
+def run_filters(
     tools: FfmpegTools, location: str, words: list[str], profile: Profile, stop: threading.Event
 ) -> Finished:
     """Run ffmpeg over a file for what its filters print, within the profile's bounds; it writes none."""
     argv = [tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-v", "info", *words]
-    limits = reading(limits_of(profile.bounds), tools, location)
+    limits = with_read_access(limits_of(profile.bounds), tools, location)
     return run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
 
 
@@ -125,7 +125,7 @@ Loudness = tuple[float, float]
 """Integrated loudness in LUFS (-70 of silence) and true peak in dBTP."""
 
 
-def source_loudness(
+def measure_source_loudness(
     tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
 ) -> Iterator[tuple[int, float, float]]:
     """Yield the index of each sound that the plan encodes, with its loudness and peak.
@@ -139,7 +139,7 @@ def source_loudness(
         source = info.stream(track.source_index)
         filters = f"{mixed_for(track, source, plan)},{METER}"
         opened = source_input(location, info, plan.mapped)
-        found = loudness_of(
+        found = measure_loudness(
             tools, location, [*opened, *_sound(source.index, filters)], profile, stop
         )
         if found is None:
@@ -165,7 +165,7 @@ def loudness_problem(
     before = source.loudness if source is not None else None
     location = str(request.output)
     words = [*input_options(location), *_sound(index, METER)]
-    after = loudness_of(tools, location, words, request.profile, stop)
+    after = measure_loudness(tools, location, words, request.profile, stop)
     if before is None or after is None:
         return "has a loudness that cannot be measured"
     louder = after[0] - before - kept.gain_db
@@ -174,11 +174,11 @@ def loudness_problem(
     return f"has {after[0]:.1f} LUFS, not {before + kept.gain_db:.1f}"
 
 
-def loudness_of(
+def measure_loudness(
     tools: FfmpegTools, location: str, words: list[str], profile: Profile, stop: threading.Event
 ) -> Loudness | None:
     """Run the meter and read its summary, which ffmpeg prints last, behind whatever the file says of itself."""
-    done = reported(tools, location, words, profile, stop)
+    done = run_filters(tools, location, words, profile, stop)
     found = {}
     for line in done.stderr:
         if match := _LOUDNESS_FOUND.match(line):

@@ -20,7 +20,14 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.containers import matroska, mp4
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url, keyed, whole
+from hevcq.ffmpeg.inputs import (
+    FfmpegTools,
+    display_name,
+    float_or_none,
+    int_or_none,
+    is_url,
+    parse_fields,
+)
 from hevcq.ffmpeg.inspect.measure import read_packets
 from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
 from hevcq.ports.catalog import Spot
@@ -52,7 +59,7 @@ _HEAD_BYTES = 1 << 20
 _BROADCAST = 1
 
 
-def shortfall(info: MediaInfo, measured: Measurement) -> str:
+def missing_end(info: MediaInfo, measured: Measurement) -> str:
     """Return what is missing compared with the header, as a clause, or ""."""
     if info.format_name.partition(",")[0] not in INDEXED:
         return ""
@@ -72,7 +79,7 @@ def shortfall(info: MediaInfo, measured: Measurement) -> str:
     return _late(claimed, max(ends), "the file")
 
 
-def turned_back(info: MediaInfo, measured: Measurement) -> str:
+def time_problem(info: MediaInfo, measured: Measurement) -> str:
     """Return whose times of an MP4 go backwards or come twice, as a clause, or "".
 
     Overlapping fragments make them go backwards; a wrong offset (ctts) shows two pictures at once.
@@ -117,7 +124,7 @@ def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
         return look(file, info, measured)
 
 
-def require_single(location: str, info: MediaInfo) -> None:
+def require_one_video(location: str, info: MediaInfo) -> None:
     """Raise SourceDamaged if a second video lies behind the one that ffmpeg reads; URLs are not read."""
     if is_url(location) or not info.format_name.startswith("mov,"):
         return
@@ -140,7 +147,7 @@ def _avi(file: BinaryIO, info: MediaInfo, measured: Measurement) -> str:
     """Compare the frames that the indexes name, without the empty ones that repeat a picture."""
     tracks = (measured.track(stream.index) for stream in info.of_kind(StreamKind.VIDEO))
     found = {track.index: track.packets + track.discarded for track in tracks if track is not None}
-    return missing_frames(file, _size(file), found)
+    return avi_damage(file, _size(file), found)
 
 
 def _boxes(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
@@ -162,7 +169,7 @@ def _short(missing: int) -> str:
     return f"its last {missing} bytes are missing" if missing > 0 else ""
 
 
-def missing_frames(file: BinaryIO, size: int, found: Mapping[int, int]) -> str:
+def avi_damage(file: BinaryIO, size: int, found: Mapping[int, int]) -> str:
     """Return what is missing of what the indexes of an AVI promise, as a clause, or "".
 
     `found` is how many packets a demuxer finds of each video, by the stream's number.
@@ -280,9 +287,9 @@ def _packets(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
     if flags & _BROADCAST or smallest != largest or not smallest or not count:
         return ""
     first = data + 50
-    whole = (min(size, data + length) - first) // smallest
-    if whole < count:
-        return f"{count - whole} of its {count} data packets are missing"
+    whole_packets = (min(size, data + length) - first) // smallest
+    if whole_packets < count:
+        return f"{count - whole_packets} of its {count} data packets are missing"
     broken = 0
     for number in range(count):
         file.seek(first + number * smallest)
@@ -337,15 +344,17 @@ class Spots:
     def line(self, text: str) -> None:
         """Read a packet, a frame or what was logged."""
         kind, _, rest = text.partition("|")
-        fields = keyed(rest)
+        fields = parse_fields(rest)
         stream = fields.get("stream_index", "")
         if kind == "packet" and fields.get("codec_type") == "audio":
-            self._packet(stream, _number(fields.get("pts_time")), whole(fields.get("pos")))
+            self._packet(
+                stream, float_or_none(fields.get("pts_time")), int_or_none(fields.get("pos"))
+            )
         elif kind == "frame":
             self._silent.pop(stream, None)
             self._heard.add(stream)
-            self._time = _number(fields.get("best_effort_timestamp_time"))
-            self._byte = whole(fields.get("pkt_pos"))
+            self._time = float_or_none(fields.get("best_effort_timestamp_time"))
+            self._byte = int_or_none(fields.get("pkt_pos"))
             self.last_s = max(self.last_s or 0.0, self._time or 0.0)
             self.last_byte = max(self.last_byte or 0, self._byte or 0)
         _, found, message = text.partition("message=")
@@ -370,10 +379,3 @@ class Spots:
         if near or len(self.found) >= MAX_SPOTS or not unexpected_lines([line], Pass.DECODE):
             return
         self.found.append(Spot(self._time, self._byte, message_text(line)))
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None

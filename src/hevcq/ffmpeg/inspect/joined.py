@@ -25,7 +25,7 @@ from hevcq.ffmpeg.inputs import (
     input_options,
     is_url,
 )
-from hevcq.ffmpeg.inspect.measure import LIMITS, UNTIMED, PacketReader, Packets, read_packets
+from hevcq.ffmpeg.inspect.measure import LIMITS, NO_TIME, PacketReader, Packets, read_packets
 from hevcq.ffmpeg.inspect.recording import transport_damage, trim_recording
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import FfmpegExit, exit_error, message_text
@@ -76,7 +76,7 @@ def read_recording(
     return reader.tracks, max(0, len(order) - 1), corrupt
 
 
-def whole_recording(
+def prepare_recording(
     tools: FfmpegTools,
     location: str,
     info: MediaInfo,
@@ -151,7 +151,7 @@ def _complaint(
     made = read_recording(tools, str(path), (), stop)[0]
     copies = [made.get(number, Packets()) for number in range(len(kept))]
     own = [before[stream.index] for stream in kept]
-    return unlike(list(zip(kept, own, copies, strict=True)))
+    return copy_difference(list(zip(kept, own, copies, strict=True)))
 
 
 def _copied(
@@ -178,7 +178,7 @@ def _copied(
     return f"ffmpeg cannot copy it ({message_text(said[0])})" if said else ""
 
 
-def unlike(tracks: Sequence[tuple[Stream, Packets, Packets]]) -> str:
+def copy_difference(tracks: Sequence[tuple[Stream, Packets, Packets]]) -> str:
     """Return why copies are not the whole tracks in order, each packet moved as its part is, or "".
 
     The clock of the first video counts.
@@ -203,12 +203,12 @@ def unlike(tracks: Sequence[tuple[Stream, Packets, Packets]]) -> str:
 
 def _parts(packets: Packets) -> Iterator[slice]:
     """Yield the packets between the jumps of their clock."""
-    begin, last = 0, UNTIMED
+    begin, last = 0, NO_TIME
     for number, time in enumerate(packets.dts):
-        if UNTIMED not in {time, last} and not -BACK <= time - last < FORWARD:
+        if NO_TIME not in {time, last} and not -BACK <= time - last < FORWARD:
             yield slice(begin, number)
             begin = number
-        last = last if time == UNTIMED else time
+        last = last if time == NO_TIME else time
     yield slice(begin, len(packets.dts))
 
 
@@ -219,7 +219,7 @@ def _moves(own: Packets, copy: Packets) -> list[int]:
         pairs = [
             (one, other - one)
             for one, other in zip(own.pts[part], copy.pts[part], strict=True)
-            if UNTIMED not in {one, other}
+            if NO_TIME not in {one, other}
         ]
         if not pairs:
             return []
@@ -235,23 +235,23 @@ def _moves(own: Packets, copy: Packets) -> list[int]:
 
 def _beside(time: int, copied: int, moves: list[int]) -> bool:
     """Return whether a text moved about as far as the pictures of some part did."""
-    if UNTIMED in {time, copied}:
+    if NO_TIME in {time, copied}:
         return time == copied
     return any(abs(copied - time - move) <= ASTRAY for move in moves)
 
 
 def _rises(copy: Packets, own: Packets, stream: Stream) -> bool:
     """Whether decoding times rise, and no picture of a part is shown before one of the part before."""
-    if UNTIMED in copy.dts or min(copy.steps(), default=1) <= 0:
+    if NO_TIME in copy.dts or min(copy.steps(), default=1) <= 0:
         return False
-    parts = [[time for time in copy.pts[part] if time != UNTIMED] for part in _parts(own)]
+    parts = [[time for time in copy.pts[part] if time != NO_TIME] for part in _parts(own)]
     return stream.kind is not StreamKind.VIDEO or all(
         max(one) < min(other) for one, other in pairwise(parts)
     )
 
 
 def _length_s(dts: Sequence[int]) -> float:
-    known = [time for time in dts if time != UNTIMED]
+    known = [time for time in dts if time != NO_TIME]
     return (known[-1] - known[0]) / CLOCK_HZ if known else 0.0
 
 

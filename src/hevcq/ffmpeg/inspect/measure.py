@@ -20,11 +20,11 @@ from hevcq.domain.media.facts import Gaps, Measurement, MediaInfo, Stream, Strea
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.inputs import (
     KEYED,
-    REPEATING,
+    REPEATING_CODECS,
     FfmpegTools,
     display_name,
     input_options,
-    reading,
+    with_read_access,
 )
 from hevcq.ffmpeg.probe.probe import probe, probe_at_once, probe_error
 from hevcq.ffmpeg.process.child import stream_child
@@ -37,12 +37,12 @@ TINY_BYTES = 19
 """Largest packet of MPEG-4 that may be a picture which is not coded (libavcodec's MAX_NVOP_SIZE)."""
 CUT_PACKETS = 16
 """Packets at either end among which a cut may leave some out: as many as a decoder reorders."""
-EVEN_SOUNDS = frozenset({"aac", "ac3", "eac3", "mp2", "mp3"})
+EVEN_AUDIO_CODECS = frozenset({"aac", "ac3", "eac3", "mp2", "mp3"})
 """Codecs whose packets are equally long, and come in silence too."""
 _FIELD = re.compile(
     r"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash|has_b_frames)=([^|\n]+)"
 )
-UNTIMED = -(1 << 62)
+NO_TIME = -(1 << 62)
 """Stands for a time that a packet does not have."""
 
 
@@ -91,7 +91,7 @@ def _reader(info: MediaInfo) -> PacketReader:
         s.index for s in info.streams if s.codec.startswith(("pcm_", "hdmv_pgs_subtitle"))
     )
     return PacketReader(
-        repacketed, frozenset(s.index for s in info.streams if s.codec in REPEATING)
+        repacketed, frozenset(s.index for s in info.streams if s.codec in REPEATING_CODECS)
     )
 
 
@@ -134,14 +134,14 @@ class Packets:
     @property
     def times(self) -> Sequence[int]:
         """When each packet is shown; AVI stores decoding times only."""
-        if UNTIMED not in self.pts:
+        if NO_TIME not in self.pts:
             return self.pts
         pairs = zip(self.pts, self.dts, strict=True)
-        return array("q", (dts if pts == UNTIMED else pts for pts, dts in pairs))
+        return array("q", (dts if pts == NO_TIME else pts for pts, dts in pairs))
 
     def steps(self) -> list[int]:
         """Return the ticks from each decoding time to the next."""
-        known = [time for time in self.dts if time != UNTIMED]
+        known = [time for time in self.dts if time != NO_TIME]
         return [after - before for before, after in pairwise(known)]
 
 
@@ -194,8 +194,8 @@ class PacketReader:
             return
         if "K" in flags:
             track.keys.append(number)
-        time = dts if pts == UNTIMED else pts
-        if time != UNTIMED:
+        time = dts if pts == NO_TIME else pts
+        if time != NO_TIME:
             end = time + max(0, _ticks(fields, "duration"))
             if track.end is None or end > track.end:
                 track.end = end
@@ -211,7 +211,7 @@ class PacketReader:
 
 def _ticks(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name, "N/A")
-    return UNTIMED if value == "N/A" else int(value)
+    return NO_TIME if value == "N/A" else int(value)
 
 
 def track_measure(index: int, packets: Packets, info: MediaInfo) -> TrackMeasure:
@@ -219,11 +219,11 @@ def track_measure(index: int, packets: Packets, info: MediaInfo) -> TrackMeasure
     tick = stream.tick if stream is not None else Fraction(1, 1000)
     video = stream is not None and stream.kind is StreamKind.VIDEO
     shown, at = packets.shown, packets.times
-    moments = sorted(at[n] for n in shown if at[n] != UNTIMED)
+    moments = sorted(at[n] for n in shown if at[n] != NO_TIME)
     times = tuple(_frame_times(packets, moments, info)) if video else ()
-    in_order = sorted((n for n in shown if at[n] != UNTIMED), key=at.__getitem__) if times else ()
-    stored = [time for time in packets.pts if time != UNTIMED]
-    keys = [n for n in packets.keys if at[n] != UNTIMED] if video else []
+    in_order = sorted((n for n in shown if at[n] != NO_TIME), key=at.__getitem__) if times else ()
+    stored = [time for time in packets.pts if time != NO_TIME]
+    keys = [n for n in packets.keys if at[n] != NO_TIME] if video else []
     while len(keys) > MAX_KEYS:
         keys = keys[::2]
     size = sum(packets.sizes)
@@ -261,16 +261,16 @@ def _frame_times(packets: Packets, times: Sequence[int], info: MediaInfo) -> Seq
     one is shown.
     """
     shown = packets.shown
-    if all(packets.pts[n] != UNTIMED for n in shown):
+    if all(packets.pts[n] != NO_TIME for n in shown):
         return times
-    stored = [time for time in packets.pts if time != UNTIMED]
+    stored = [time for time in packets.pts if time != NO_TIME]
     if info.format_name != "mpeg" or not stored or not times:
         return ()
     step = min((b - a for a, b in pairwise(times) if b > a), default=1)
     even = range(times[0], times[0] + len(times) * step, step)
     # Whether the last frame has none: the last packet that is shown later than it is decoded.
     last = next((n for n in reversed(shown) if packets.pts[n] != packets.dts[n]), -1)
-    ends = even[-1] - step * (packets.pts[last] == UNTIMED) == times[-1]
+    ends = even[-1] - step * (packets.pts[last] == NO_TIME) == times[-1]
     return even if min(stored) == times[0] and ends and set(times) <= set(even) else ()
 
 
@@ -284,7 +284,7 @@ def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
     picture = stream.kind is StreamKind.VIDEO and info.format_name != "avi"
     steps = [after - before for before, after in pairwise(times)]
     usual = sorted(steps)[len(steps) // 2] if steps else 0
-    if usual <= 0 or not (picture or stream.codec in EVEN_SOUNDS):
+    if usual <= 0 or not (picture or stream.codec in EVEN_AUDIO_CODECS):
         return None
     uneven = [place for place, step in enumerate(steps) if round(step / usual) != 1]
     inner = [place for place in uneven if CUT_PACKETS <= place < len(steps) - CUT_PACKETS]
@@ -336,7 +336,7 @@ def read_packets(
         argv,
         stop=stop,
         on_chunk=feed,
-        limits=reading(LIMITS, tools, location),
+        limits=with_read_access(LIMITS, tools, location),
         check=check,
     )
     lines.close()
@@ -348,7 +348,7 @@ def read_packets(
     return errors
 
 
-def shown_span(times: Sequence[int | None], stream: Stream) -> dict[str, float]:
+def display_span(times: Sequence[int | None], stream: Stream) -> dict[str, float]:
     """Return when the first and last pictures are shown, where the container has decoding times only.
 
     Xvid leaves first places of an AVI empty: players show a picture when the next packet comes.

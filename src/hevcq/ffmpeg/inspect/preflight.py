@@ -32,16 +32,16 @@ from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,
     KEYED,
-    NETWORK,
+    NETWORK_PREFIXES,
     FfmpegTools,
     display_name,
     input_options,
     is_url,
-    keyed,
-    reading,
+    parse_fields,
+    with_read_access,
 )
-from hevcq.ffmpeg.inspect.damage import index_damage, require_single, shortfall, turned_back
-from hevcq.ffmpeg.inspect.measure import EVEN_SOUNDS, LIMITS, measure, shown_span
+from hevcq.ffmpeg.inspect.damage import index_damage, missing_end, require_one_video, time_problem
+from hevcq.ffmpeg.inspect.measure import EVEN_AUDIO_CODECS, LIMITS, display_span, measure
 from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -69,13 +69,13 @@ def preflight(
     Its notices say what will be left out or changed. Raises SourceDamaged with the evidence,
     MediaRefused for what cannot be encoded truly, or Unavailable if the network failed.
     """
-    require_single(location, info)
+    require_one_video(location, info)
     measured = looked or measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(location, info, measured, stop)
         maps = _to_decode(info, profile, heard=looked is not None)
         if maps:
-            _judge_lines(location, decode_complaints(tools, location, profile, stop, maps))
+            _judge_lines(location, decode_errors_of(tools, location, profile, stop, maps))
     _require_shapes(tools, location, info, stop)
     notices = [
         *hidden_media(location, info, measured),
@@ -85,20 +85,20 @@ def preflight(
     found = dict[str, object]()
     captioned = _captioned(info, profile)
     if captioned is not None:
-        from hevcq.ffmpeg.inspect.texts import CaptionedVideo, found_captions
+        from hevcq.ffmpeg.inspect.texts import CaptionedVideo, find_caption_channels
 
         video = CaptionedVideo(location, info, captioned.index)
-        found["captions"] = channels = found_captions(tools, video, stop)
+        found["captions"] = channels = find_caption_channels(tools, video, stop)
         notices += [] if channels else ["Its closed captions hold no text."]
     if profile.video.crop == "auto":
-        from hevcq.ffmpeg.inspect.bars_and_loudness import steady_bars
+        from hevcq.ffmpeg.inspect.bars_and_loudness import find_bars
 
-        found["bars"], said = steady_bars(tools, location, info, profile, stop)
+        found["bars"], said = find_bars(tools, location, info, profile, stop)
         notices += filter(None, [said])
     if profile.audio.loudness is not None:
-        from hevcq.ffmpeg.inspect.bars_and_loudness import source_loudness
+        from hevcq.ffmpeg.inspect.bars_and_loudness import measure_source_loudness
 
-        found["loudness"] = tuple(source_loudness(tools, location, info, profile, stop))
+        found["loudness"] = tuple(measure_source_loudness(tools, location, info, profile, stop))
     found["changing"] = tuple(_changing_sounds(tools, location, info, profile, stop))
     require_even_film(location, info, measured, profile)
     return measured.model_copy(update={**found, "notices": (*measured.notices, *notices)})
@@ -179,7 +179,7 @@ def _with_pictures(
                     " of size or aspect, cannot be decoded by ffmpeg and are left out."
                 )
         if shown and track.packets - most <= shown <= track.packets and not track.times:
-            found |= shown_span(times, stream)
+            found |= display_span(times, stream)
         tracks[place] = track.model_copy(update=found)
     return measured.model_copy(update={"tracks": tuple(tracks), "notices": tuple(notices)})
 
@@ -193,7 +193,7 @@ def _shape_changes(tools: FfmpegTools, location: str, stream: Stream, stop: thre
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location), "-map", f"0:{stream.index}",
         "-c", "copy", "-bsf", "filter_units=pass_types=0xB3", "-f", "rawvideo", "pipe:1",
     ]  # fmt: skip
-    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location))
+    done = run_child(argv, stop=stop, limits=with_read_access(LIMITS, tools, location))
     shapes = [header[:4] for header in done.stdout.split(b"\0\0\1\xb3")[1:]]
     if stream.video is None or (len({s[:3] for s in shapes}) > 1 and not stream.video.becomes):
         return 0
@@ -242,7 +242,7 @@ def _decoded_pictures(
     times: list[int | None] = []
 
     def on_line(line: str) -> None:
-        fields = keyed(line)
+        fields = parse_fields(line)
         time = fields.get("best_effort_timestamp", "")
         wide, high, aspect = (fields.get(n, "") for n in ("width", "height", "sample_aspect_ratio"))
         shape = f"{wide}x{high} {'1:1' if aspect in {'', 'N/A', '0:1'} else aspect}"
@@ -251,7 +251,7 @@ def _decoded_pictures(
             if shapes[-1:] != [shape]:
                 shapes.append(shape)
 
-    limits = reading(LIMITS, tools, location)
+    limits = with_read_access(LIMITS, tools, location)
     done = run_child(argv, stop=stop, limits=limits, on_line=on_line)
     return (times, shapes) if done.returncode == 0 else ([], [])
 
@@ -288,8 +288,10 @@ def _changing_sounds(
         lines = set[str]()
         argv = [tools.ffprobe, "-v", "error", "-select_streams", str(stream.index), "-show_entries",
                 "frame=channels,channel_layout", "-of", KEYED, *input_options(location)]  # fmt: skip
-        run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), on_line=lines.add)
-        frames = [each for each in map(keyed, lines) if each.get("channels", "").isdigit()]
+        run_child(
+            argv, stop=stop, limits=with_read_access(LIMITS, tools, location), on_line=lines.add
+        )
+        frames = [each for each in map(parse_fields, lines) if each.get("channels", "").isdigit()]
         layouts = {int(each["channels"]): each.get("channel_layout", "") for each in frames}
         if len(layouts) > 1:
             yield stream.index, max(layouts), layouts[max(layouts)]
@@ -307,8 +309,8 @@ def _judge(location: str, info: MediaInfo, measured: Measurement, stop: threadin
     _judge_lines(location, measured.errors)
     videos = sum(track.kind is StreamKind.VIDEO and track.packets > 0 for track in measured.tracks)
     complaint = (
-        shortfall(info, measured)
-        or turned_back(info, measured)
+        missing_end(info, measured)
+        or time_problem(info, measured)
         or index_damage(location, info, measured)
         or (transport_damage(location, videos, stop) if info.format_name == "mpegts" else "")
     )
@@ -331,14 +333,14 @@ def _to_decode(info: MediaInfo, profile: Profile, *, heard: bool) -> tuple[str, 
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
     if not lines:
         return
-    if is_url(location) and any(line.startswith(NETWORK) for line in lines):
+    if is_url(location) and any(line.startswith(NETWORK_PREFIXES) for line in lines):
         raise Unavailable(
             f"{display_name(location)} could not be read to its end: {message_text(lines[0])}."
         )
     raise damaged(location, lines[0], len(lines) - 1)
 
 
-def decode_complaints(
+def decode_errors_of(
     tools: FfmpegTools,
     location: str,
     profile: Profile,
@@ -351,7 +353,7 @@ def decode_complaints(
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
         *maps, "-fps_mode", "passthrough", "-enc_time_base:v", FINE_TICK, "-f", "null", "-",
     ]  # fmt: skip
-    limits = reading(limits_of(profile.bounds), tools, location)
+    limits = with_read_access(limits_of(profile.bounds), tools, location)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
     return decode_errors(done.stderr, done.returncode)
 
@@ -372,7 +374,7 @@ def hidden_media(location: str, info: MediaInfo, measured: Measurement) -> Itera
     for stream in info.streams if info.format_name.startswith("mov,") else ():
         track = measured.track(stream.index)
         hidden = 0.0 if track is None else edit_list_hidden_s(stream, track)
-        if hidden and not cut_together(info, measured):
+        if hidden and not end_together(info, measured):
             raise MediaRefused(
                 f"{display_name(location)}: an edit list hides {hidden:.1f} s of {stream.kind.value}"
                 f" stream {stream.index} and leaves the tracks of unequal length, as damage would.",
@@ -386,7 +388,7 @@ def hidden_media(location: str, info: MediaInfo, measured: Measurement) -> Itera
             )
 
 
-def cut_together(info: MediaInfo, measured: Measurement) -> bool:
+def end_together(info: MediaInfo, measured: Measurement) -> bool:
     """Whether the shown parts of picture and sound end together, and where the file says it ends."""
     ends = [
         track.end_s
@@ -404,7 +406,7 @@ def edit_list_hidden_s(stream: Stream, track: TrackMeasure) -> float:
         return 0.0
     shown_s = (track.end_s or 0.0) - (track.first_pts_s or 0.0)
     missing, lead_in = 0.0, track.discarded * shown_s / track.packets
-    if stream.kind is StreamKind.VIDEO or stream.codec in EVEN_SOUNDS:
+    if stream.kind is StreamKind.VIDEO or stream.codec in EVEN_AUDIO_CODECS:
         lost = max(0, stream.frames - track.packets - track.discarded)
         missing = lost * shown_s / track.packets
     elif stream.audio is not None and stream.codec.startswith("pcm_"):

@@ -23,10 +23,10 @@ from hevcq.ffmpeg.inputs import (
     FfmpegTools,
     display_name,
     input_options,
+    int_or_none,
     is_url,
-    keyed,
-    reading,
-    whole,
+    parse_fields,
+    with_read_access,
 )
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.process.child import run_child
@@ -261,13 +261,13 @@ def _ends(location: str, head: list[HeadPacket], layout: tuple[int, int, int]) -
             if pts is not None and place is not None and pts < shown
         )
     size = os.stat(location).st_size  # noqa: PTH116 - any bytes a name can hold
-    whole = size // length * length
+    whole_bytes = size // length * length
     with open(location, "rb") as file:
-        unfinished = _unfinished(file, whole, (offset, length))
-    if not first and not leading and not unfinished and whole == size:
+        unfinished = _unfinished(file, whole_bytes, (offset, length))
+    if not first and not leading and not unfinished and whole_bytes == size:
         return None
-    late, torn = int(pid in unfinished), size - whole
-    return Ends(begin, leading, unfinished, whole, first, late, torn)
+    late, torn = int(pid in unfinished), size - whole_bytes
+    return Ends(begin, leading, unfinished, whole_bytes, first, late, torn)
 
 
 def _head(
@@ -283,9 +283,9 @@ def _head(
 
     def on_line(line: str) -> None:
         kind, _, rest = line.partition("|")
-        fields = keyed(rest)
+        fields = parse_fields(rest)
         if kind == "packet":
-            place, pts = (whole(fields.get(name)) for name in ("pos", "pts"))
+            place, pts = (int_or_none(fields.get(name)) for name in ("pos", "pts"))
             found.append((place, pts, "K" in fields.get("flags", "")))
         elif kind == "stream" and fields.get("id", "").startswith("0x"):
             pids[0] = int(fields["id"], 16)
@@ -293,7 +293,7 @@ def _head(
     run_child(
         argv,
         stop=stop,
-        limits=reading(LIMITS, tools, location),
+        limits=with_read_access(LIMITS, tools, location),
         on_line=on_line,
         deadline_s=ANSWER_S,
     )

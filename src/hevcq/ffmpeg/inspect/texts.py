@@ -25,7 +25,7 @@ from hevcq.errors import (
     Unavailable,
 )
 from hevcq.ffmpeg.inputs import (
-    NETWORK,
+    NETWORK_PREFIXES,
     PROBE_LIMITS,
     RELAY_TIMEOUT_US,
     FfmpegTools,
@@ -34,7 +34,7 @@ from hevcq.ffmpeg.inputs import (
     ffmpeg_url,
     input_options,
     is_url,
-    reading,
+    with_read_access,
 )
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.probe.probe import probe
@@ -49,7 +49,9 @@ _TIME = r"(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})"
 _CUE = re.compile(rf"^{_TIME} --> {_TIME}.*\n(?=.*\S)", re.MULTILINE)
 _MARK = re.compile(r"</?[biu]>|[&<>]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-PICTURES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "unknown"})
+PICTURE_SUBTITLES = frozenset(
+    {"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "unknown"}
+)
 """Subtitles that are pictures: a browser shows text only."""
 MAX_TRACKS = 40
 MAX_CHARACTERS = 4 << 20
@@ -74,7 +76,7 @@ class CaptionedVideo:
     index: int
 
 
-def found_captions(
+def find_caption_channels(
     tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event
 ) -> tuple[str, ...]:
     """Return the channels that hold text. Raises MediaRefused if there is text in CEA-708 only."""
@@ -118,10 +120,10 @@ def _read(
     """
     graph = _graph(video.location, video.info, video.index)
     argv = [tools.ffmpeg, "-nostdin", "-v", "error", *decoder, "-f", "lavfi", "-i", graph]
-    limits = reading(LIMITS, tools, video.location)
+    limits = with_read_access(LIMITS, tools, video.location)
     done = run_child([*argv, "-map", "0:s", *output], stop=stop, limits=limits)
     name = display_name(video.location)
-    if is_url(video.location) and any(line.startswith(NETWORK) for line in done.stderr):
+    if is_url(video.location) and any(line.startswith(NETWORK_PREFIXES) for line in done.stderr):
         # To the filter a lost connection is the end of the video.
         raise Unavailable(f"{name} could not be read to its end for its captions.")
     if done.returncode != 0:
@@ -213,7 +215,7 @@ def caption_problems(
 def _webvtt_track(tools: FfmpegTools, location: str, stream: int, stop: threading.Event) -> str:
     argv = [tools.ffmpeg, "-nostdin", "-v", "error", "-copyts", *input_options(location)]
     argv += ["-map", f"0:{stream}", "-c:s", "webvtt", "-f", "webvtt", "-"]
-    limits = reading(PROBE_LIMITS, tools, location)
+    limits = with_read_access(PROBE_LIMITS, tools, location)
     ended = run_child(argv, stop=stop, limits=limits, deadline_s=DEADLINE_S)
     if ended.returncode != 0:
         raise SourceUnreadable(f"The text of {display_name(location)} cannot be read.")
@@ -315,7 +317,9 @@ def read_texts(
     Raises Stopped, SourceUnreadable, LimitExceeded or what a probe raises.
     """
     info = probe(tools, location, stop)
-    streams = [each for each in info.of_kind(StreamKind.SUBTITLE) if each.codec not in PICTURES]
+    streams = [
+        each for each in info.of_kind(StreamKind.SUBTITLE) if each.codec not in PICTURE_SUBTITLES
+    ]
     found = []
     for stream in streams[:MAX_TRACKS]:
         text = _webvtt_track(tools, location, stream.index, stop)
@@ -325,7 +329,7 @@ def read_texts(
     return tuple(found), info.chapters
 
 
-def still(tools: FfmpegTools, location: str, width: int, stop: threading.Event) -> bytes:
+def read_still(tools: FfmpegTools, location: str, width: int, stop: threading.Event) -> bytes:
     """Return the picture near one of TIMES_S as JPEG, or b"" if none can be read.
 
     What ffmpeg says of the video does not matter here: the worker's gates judge it. Raises Stopped.
@@ -336,7 +340,7 @@ def still(tools: FfmpegTools, location: str, width: int, stop: threading.Event) 
         command = [tools.ffmpeg, "-nostdin", "-v", "error", "-threads", "1", "-noaccurate_seek"]
         command += ["-ss", str(at_s), *input_options(location), "-map", "0:v:0", "-frames:v", "1"]
         command += ["-vf", filters, "-c:v", "mjpeg", "-q:v", "4", "-f", "image2pipe", "-"]
-        limits = reading(PROBE_LIMITS, tools, location)
+        limits = with_read_access(PROBE_LIMITS, tools, location)
         try:
             ended = run_child(command, stop=stop, limits=limits, deadline_s=STILL_S)
         except (LimitExceeded, TransientError):
@@ -357,7 +361,7 @@ def split_jpegs(stream: bytes) -> Iterator[bytes]:
         yield stream[begin:at]
 
 
-def cut_sample(
+def copy_sample(
     tools: FfmpegTools,
     location: str,
     target: Path,

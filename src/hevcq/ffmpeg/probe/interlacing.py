@@ -18,7 +18,7 @@ from hevcq.ffmpeg.inputs import (
     PROBE_LIMITS,
     FfmpegTools,
     input_options,
-    reading,
+    with_read_access,
 )
 from hevcq.ffmpeg.process.child import run_child
 
@@ -120,7 +120,7 @@ def _looked_at(
     video = stream.video
     assert video is not None  # or it could not be interlaced
     marked = video.marked_interlaced
-    limits = reading(PROBE_LIMITS, tools, location)
+    limits = with_read_access(PROBE_LIMITS, tools, location)
 
     def look(*, clearly: bool) -> FieldsSeen:
         argv = _command(tools, location, info, stream, clearly=clearly)

@@ -1,6 +1,5 @@
 """Turn ffprobe's JSON into MediaInfo: pure functions, tolerant of anything missing or odd."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from hevcq.domain.media.facts import (
     StreamKind,
     VideoFacts,
 )
-from hevcq.ffmpeg.inputs import CROPPING, single
+from hevcq.ffmpeg.inputs import CROP_SIDE_DATA, float_or_none, int_or_none, undoubled
 
 Json = Mapping[str, Any]
 
@@ -48,9 +47,9 @@ def media_info(probed: Json) -> MediaInfo:
     return MediaInfo(
         format_name=str(form.get("format_name", "")),
         duration_s=_length(form, *_items(probed, "streams")),
-        start_s=_seconds(form.get("start_time")),
-        size=_whole(form.get("size")) or 0,
-        bit_rate=_whole(form.get("bit_rate")),
+        start_s=float_or_none(form.get("start_time")),
+        size=int_or_none(form.get("size")) or 0,
+        bit_rate=int_or_none(form.get("bit_rate")),
         streams=tuple(_stream(stream, frames, later) for stream in _items(probed, "streams")),
         chapters=tuple(_chapter(chapter) for chapter in _items(probed, "chapters")),
         tags=_station(_items(probed, "programs")) | _tags(form),
@@ -64,7 +63,7 @@ def _station(programs: Sequence[Json]) -> dict[str, str]:
 
 
 def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
-    index = _whole(raw.get("index")) or 0
+    index = int_or_none(raw.get("index")) or 0
     tags = _tags(raw)
     dispositions = _mapping(raw.get("disposition"))
     kind = _KINDS.get(str(raw.get("codec_type", "")), StreamKind.DATA)
@@ -72,7 +71,7 @@ def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
         kind = StreamKind.PICTURE
     language = _tag(tags, "language")
     own, own_later = (
-        [frame for frame in seen if _whole(frame.get("stream_index")) == index]
+        [frame for frame in seen if int_or_none(frame.get("stream_index")) == index]
         for seen in (frames, later)
     )
     return Stream(
@@ -82,10 +81,10 @@ def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
         codec_tag=_fourcc(raw),
         profile=str(raw.get("profile", "")),
         time_base=_rate(raw.get("time_base"), "1/1000"),
-        start_s=_seconds(raw.get("start_time")),
+        start_s=float_or_none(raw.get("start_time")),
         duration_s=_length(raw, raw) or _clock_time(tags),
-        frames=_whole(raw.get("nb_frames")),
-        bit_rate=_whole(raw.get("bit_rate")),
+        frames=int_or_none(raw.get("nb_frames")),
+        bit_rate=int_or_none(raw.get("bit_rate")),
         language="" if language == "und" else language,
         title=_tag(tags, "title"),
         tags=tags,
@@ -108,8 +107,8 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
     turns = _orientation(side.get("3x3 displaymatrix", side.get("Display Matrix")))
     pixel_format = _pixel_format(raw)
     found = VideoFacts(
-        width=_whole(raw.get("width")) or 0,
-        height=_whole(raw.get("height")) or 0,
+        width=int_or_none(raw.get("width")) or 0,
+        height=int_or_none(raw.get("height")) or 0,
         pixel_format=pixel_format,
         bit_depth=_depth(pixel_format, raw),
         sample_aspect=_aspect(raw.get("sample_aspect_ratio")),
@@ -129,24 +128,26 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         dolby_base=_dolby_base(side.get("DOVI configuration record")),
         dolby_writable=_one_layer(raw, side.get("DOVI configuration record") or {}),
         hdr10_plus=any("HDR10+" in name or "2094-40" in name for name in side),
-        closed_captions=bool(_whole(raw.get("closed_captions")))
+        closed_captions=bool(int_or_none(raw.get("closed_captions")))
         or any("Closed Captions" in name for name in side),
         stereo_3d=_stereo(side.get("Stereo 3D")),
         spherical="Spherical Mapping" in side,
-        crop_is_applied=CROPPING in side,
+        crop_is_applied=CROP_SIDE_DATA in side,
     )
     return found.model_copy(update=_lasting(_shapes(frames, later)))
 
 
 def _dolby_base(record: Json | None) -> str:
     """Return what the base layer is by itself (Dolby Vision in ISO media, bl_signal_compatibility_id)."""
-    compatible = _whole(record.get("dv_bl_signal_compatibility_id")) if record is not None else None
+    compatible = (
+        int_or_none(record.get("dv_bl_signal_compatibility_id")) if record is not None else None
+    )
     return {1: "hdr10", 2: "sdr", 4: "hlg", 6: "hdr10"}.get(compatible or 0, "")
 
 
 def _dolby_profile(record: Json) -> str:
     named = (record.get(f"dv_{name}") for name in ("profile", "bl_signal_compatibility_id"))
-    return ".".join(str(number) for number in map(_whole, named) if number)
+    return ".".join(str(number) for number in map(int_or_none, named) if number)
 
 
 def _one_layer(raw: Json, record: Json) -> bool:
@@ -156,16 +157,16 @@ def _one_layer(raw: Json, record: Json) -> bool:
 
 def _audio(raw: Json) -> AudioFacts:
     return AudioFacts(
-        channels=_whole(raw.get("channels")) or 0,
+        channels=int_or_none(raw.get("channels")) or 0,
         layout=str(raw.get("channel_layout", "")),
-        sample_rate=_whole(raw.get("sample_rate")) or 0,
+        sample_rate=int_or_none(raw.get("sample_rate")) or 0,
     )
 
 
 def _chapter(raw: Json) -> Chapter:
     return Chapter(
-        start_s=_seconds(raw.get("start_time")) or 0.0,
-        end_s=_seconds(raw.get("end_time")) or 0.0,
+        start_s=float_or_none(raw.get("start_time")) or 0.0,
+        end_s=float_or_none(raw.get("end_time")) or 0.0,
         title=_tag(_tags(raw), "title"),
     )
 
@@ -177,7 +178,7 @@ def _pixel_format(raw: Json) -> str:
     (https://www.webmproject.org/docs/container/, AlphaMode).
     """
     name = str(raw.get("pix_fmt", ""))
-    seen_through = _whole(_tag(_tags(raw), "alpha_mode")) == 1
+    seen_through = int_or_none(_tag(_tags(raw), "alpha_mode")) == 1
     return name.replace("yuv", "yuva") if seen_through and "yuva" not in name else name
 
 
@@ -188,7 +189,7 @@ def _orientation(matrix: Json | None) -> tuple[int, bool]:
     """
     if matrix is None:
         return 0, False
-    turn = _seconds(matrix.get("rotation"))
+    turn = float_or_none(matrix.get("rotation"))
     rotation = round(-turn) % 360 if turn is not None else 0
     numbers = [
         int(n) for n in re.findall(r"(?<![\d:])-?\d+(?!\d*:)", str(matrix.get("displaymatrix")))
@@ -210,8 +211,8 @@ def _shapes(frames: list[Json], later: list[Json]) -> Counter[tuple[int, int, st
     first, others = (
         [
             (
-                _whole(frame.get("width")) or 0,
-                _whole(frame.get("height")) or 0,
+                int_or_none(frame.get("width")) or 0,
+                int_or_none(frame.get("height")) or 0,
                 _aspect(frame.get("sample_aspect_ratio")),
                 str(frame.get("pix_fmt")),
             )
@@ -263,7 +264,7 @@ def _depth(pixel_format: str, raw: Json) -> int:
         return int(found.group(1))
     if re.search(r"(?:rgb|bgr)48|(?:rgba|bgra)64", pixel_format):
         return 16
-    return 8 if pixel_format else _whole(raw.get("bits_per_raw_sample")) or 8
+    return 8 if pixel_format else int_or_none(raw.get("bits_per_raw_sample")) or 8
 
 
 def _mastering(data: Json | None) -> MasteringDisplay | None:
@@ -280,8 +281,8 @@ def _light(data: Json | None) -> LightLevel | None:
     if data is None or "max_content" not in data:
         return None
     return LightLevel(
-        max_content=_whole(data.get("max_content")) or 0,
-        max_average=_whole(data.get("max_average")) or 0,
+        max_content=int_or_none(data.get("max_content")) or 0,
+        max_average=int_or_none(data.get("max_average")) or 0,
     )
 
 
@@ -339,7 +340,7 @@ def _tag(tags: Mapping[str, str], name: str) -> str:
 
 
 def _tags(raw: Json) -> dict[str, str]:
-    return {str(key): single(str(value)) for key, value in _mapping(raw.get("tags")).items()}
+    return {str(key): undoubled(str(value)) for key, value in _mapping(raw.get("tags")).items()}
 
 
 def _mapping(value: object) -> Json:
@@ -353,20 +354,5 @@ def _items(raw: Json, name: str) -> list[Json]:
 
 def _length(raw: Json, *streams: Json) -> float | None:
     """Return a duration in seconds; None if a stream's is all ones, which says that it is unknown."""
-    unknown = any(_whole(stream.get("duration_ts")) == _UNKNOWN_TICKS for stream in streams)
-    return None if unknown else _seconds(raw.get("duration"))
-
-
-def _seconds(value: object) -> float | None:
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: object) -> int | None:
-    try:
-        return int(str(value))
-    except ValueError:
-        return None
+    unknown = any(int_or_none(stream.get("duration_ts")) == _UNKNOWN_TICKS for stream in streams)
+    return None if unknown else float_or_none(raw.get("duration"))

@@ -30,8 +30,8 @@ from hevcq.errors import (
 )
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
-    FAR_S,
-    NETWORK,
+    LATE_PROBE_S,
+    NETWORK_PREFIXES,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
     UNOPENED_PLAYLIST,
@@ -40,9 +40,9 @@ from hevcq.ffmpeg.inputs import (
     ffmpeg_url,
     input_options,
     is_url,
-    looking_far,
-    reading,
+    late_stream_options,
     strip_name,
+    with_read_access,
 )
 from hevcq.ffmpeg.probe.interlacing import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
@@ -125,7 +125,7 @@ def probe_at_once(
 
     entries = _ENTRIES.replace(":frame=", f":{_PACKETS}:frame=")
     argv = _command(tools, location, _KEYS_ONLY, entries, writer="json=c=1")
-    limits = reading(PROBE_LIMITS, tools, location)
+    limits = with_read_access(PROBE_LIMITS, tools, location)
     try:
         done = stream_child(
             argv, stop=stop, limits=limits, on_chunk=keep, deadline_s=PROBE_DEADLINE_S
@@ -161,7 +161,7 @@ def _probed(
     probed = _parsed(_ask(tools, location, first, stop), location)
     info = media_info(probed)
     if info.format_name in RECORDINGS and any(map(info.unsent, info.of_kind(StreamKind.AUDIO))):
-        further = [*looking_far(FAR_S), "-read_intervals", f"%+#{PROBE_PACKETS}"]
+        further = [*late_stream_options(LATE_PROBE_S), "-read_intervals", f"%+#{PROBE_PACKETS}"]
         probed = _parsed(_ask(tools, location, further, stop), location)
         info = media_info(probed)
     if not info.streams:
@@ -290,7 +290,10 @@ def _ask(
     stop: threading.Event,
     entries: str = _ENTRIES,
 ) -> Finished:
-    argv, limits = _command(tools, location, extra, entries), reading(PROBE_LIMITS, tools, location)
+    argv, limits = (
+        _command(tools, location, extra, entries),
+        with_read_access(PROBE_LIMITS, tools, location),
+    )
     return run_child(argv, stop=stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
 
 
@@ -416,7 +419,7 @@ def midstream_frames(
     intervals = ",".join(f"{place}%+#{packets}" for place in places)
     words = [*_KEYS_ONLY, "-select_streams", str(video.index), "-read_intervals", intervals]
     probed_child = _ask(tools, location, words, stop, FRAME_ENTRIES)
-    if is_url(location) and any(line.startswith(NETWORK) for line in probed_child.stderr):
+    if is_url(location) and any(line.startswith(NETWORK_PREFIXES) for line in probed_child.stderr):
         raise Unavailable(
             f"{display_name(location)} could not be probed completely: the connection broke."
         )

@@ -30,7 +30,14 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.inputs import about_input, component, display_name, ffmpeg_url, is_url, strip_name
+from hevcq.ffmpeg.inputs import (
+    component,
+    display_name,
+    ffmpeg_url,
+    is_about_input,
+    is_url,
+    strip_name,
+)
 from hevcq.ffmpeg.process.child import ending
 
 
@@ -309,7 +316,7 @@ def _searchable(ended: FfmpegExit, lines: Sequence[str]) -> str:
 
 def _names_source(ended: FfmpegExit, line: str) -> bool:
     shown = is_url(ended.location) and display_name(ended.location) in line
-    return shown or about_input(line, ended.location)
+    return shown or is_about_input(line, ended.location)
 
 
 def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from hevcq.ffmpeg.inputs import (
     access_to,
     display_name,
     input_options,
-    reading,
+    with_read_access,
 )
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import StallWatchdog, limits_of
@@ -184,7 +184,7 @@ def _source_texts(job: FfmpegRun) -> frozenset[str]:
         opened = run_child(
             argv,
             stop=job.stop,
-            limits=reading(PROBE_LIMITS, job.tools, location),
+            limits=with_read_access(PROBE_LIMITS, job.tools, location),
             deadline_s=PROBE_DEADLINE_S,
         )
     except (EncoderFailed, LimitExceeded):

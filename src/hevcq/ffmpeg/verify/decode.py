@@ -25,9 +25,9 @@ from hevcq.ffmpeg.inputs import (
     FfmpegTools,
     access_to,
     input_options,
-    reading,
+    with_read_access,
 )
-from hevcq.ffmpeg.inspect.bars_and_loudness import reported
+from hevcq.ffmpeg.inspect.bars_and_loudness import run_filters
 from hevcq.ffmpeg.process.child import Finished, run_child, stream_child
 from hevcq.ffmpeg.process.limits import ChildLimits, limits_of
 from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets
@@ -150,7 +150,7 @@ def source_thumbnails(
         done = stream_child(
             argv,
             stop=stop,
-            limits=reading(limits_of(request.profile.bounds), tools, request.location),
+            limits=with_read_access(limits_of(request.profile.bounds), tools, request.location),
             on_chunk=file.write,
             deadline_s=deadline_s,
         )
@@ -235,7 +235,7 @@ def metadata_of(
     how = REWRITTEN if stream.codec == VideoCodec.AV1 else ["-c", "copy"]
     words = [*input_options(location), "-map", f"0:{stream.index}", *how, "-bsf", ALONE]
     words += ["-f", "framehash", "-hash", "md5", "-"]
-    done = reported(tools, location, words, profile, stop)
+    done = run_filters(tools, location, words, profile, stop)
     if done.returncode != 0:
         return None
     rows = (

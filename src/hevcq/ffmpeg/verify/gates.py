@@ -18,7 +18,7 @@ from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import levels_late_s, planned_shape
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import look, measure
-from hevcq.ffmpeg.inspect.preflight import decode_complaints
+from hevcq.ffmpeg.inspect.preflight import decode_errors_of
 from hevcq.ffmpeg.process.limits import held_s
 from hevcq.ffmpeg.run.messages import (
     Pass,
@@ -298,7 +298,7 @@ class _Gates:
         ]
         if not copied:
             return
-        there = decode_complaints(
+        there = decode_errors_of(
             self.tools, request.location, request.profile, self.stop, tuple(copied)
         )
         texts = {message_text(line) for line in there}

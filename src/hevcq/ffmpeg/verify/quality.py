@@ -47,7 +47,7 @@ from hevcq.ffmpeg.command.filters import encoder_filters, picture_filter, steady
 from hevcq.ffmpeg.inputs import (
     FROM_START_S,
     PREROLL_S,
-    UNINDEXED,
+    UNINDEXED_FORMATS,
     FfmpegTools,
     access_to,
     input_options,
@@ -391,7 +391,7 @@ def _entry(request: VerifyRequest, location: str, track: TrackMeasure, begin: fl
     """Return the time in seconds at which a file is entered: at a key frame before `begin`."""
     first = track.first_pts_s or 0.0
     demuxer = request.info.format_name.partition(",")[0] if location == request.location else ""
-    entry = first + begin - (PREROLL_S if demuxer in UNINDEXED else 0.0)
+    entry = first + begin - (PREROLL_S if demuxer in UNINDEXED_FORMATS else 0.0)
     return entry if entry > first + FROM_START_S else 0.0
 
 

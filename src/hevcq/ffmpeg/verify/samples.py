@@ -25,11 +25,11 @@ from hevcq.ffmpeg.inputs import (
     PREROLL_S,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
-    UNINDEXED,
+    UNINDEXED_FORMATS,
     input_options,
-    keyed,
-    reading,
+    parse_fields,
     seek_options,
+    with_read_access,
 )
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
@@ -146,7 +146,7 @@ def begin_filter(request: EncodeRequest, at: float, seconds: float = SAMPLE_S) -
 def _early(request: EncodeRequest, at: float) -> float:
     """Return the seconds before a sample at which its file is entered: no index leads to a key frame."""
     demuxer = request.info.format_name.partition(",")[0]
-    return min(at, PREROLL_S) if demuxer in UNINDEXED else 0.0
+    return min(at, PREROLL_S) if demuxer in UNINDEXED_FORMATS else 0.0
 
 
 def estimate(job: FfmpegRun, count: int) -> Estimate | None:
@@ -343,7 +343,7 @@ def packet_sizes(job: FfmpegRun, sample: Path, at: float, seconds: float = SAMPL
     packets = list[tuple[int, int, bool]]()
 
     def line(text: str) -> None:
-        fields = keyed(text)
+        fields = parse_fields(text)
         shown, size, flags = (fields.get(n, "") for n in ("pts", "size", "flags"))
         if size.isdigit() and shown.isdigit():
             packets.append((int(shown), int(size), "K" in flags))
@@ -356,7 +356,7 @@ def packet_sizes(job: FfmpegRun, sample: Path, at: float, seconds: float = SAMPL
     run_child(
         argv,
         stop=job.stop,
-        limits=reading(PROBE_LIMITS, job.tools, path),
+        limits=with_read_access(PROBE_LIMITS, job.tools, path),
         on_line=line,
         deadline_s=PROBE_DEADLINE_S,
     )

@@ -12,7 +12,7 @@ from math import lcm
 from hevcq.domain.media.containers import OGG, SEAMLESS
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import FILM_TICK, Action, EncodePlan, StreamPlan
-from hevcq.ffmpeg.inputs import UNTIMED
+from hevcq.ffmpeg.inputs import FORMATS_WITHOUT_PTS
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.util.text import lateness, timecode
 
@@ -81,8 +81,8 @@ def time_problems(compared: TimingInputs) -> list[str]:
         found = [*_counts(compared, pair, pair is main), *_times(pair, shift)]
         if not found:
             # Guessed times of the picture are off by the decoder's delay.
-            timed = compared.source.format_name.partition(",")[0] not in UNTIMED
-            timed = timed and compared.plan.muxer not in UNTIMED
+            timed = compared.source.format_name.partition(",")[0] not in FORMATS_WITHOUT_PTS
+            timed = timed and compared.plan.muxer not in FORMATS_WITHOUT_PTS
             found = [*frame_time_problems(pair), *_offset(pair, shift)] if timed else []
         problems += [f"{pair.name}: {problem}" for problem in found]
     return problems
