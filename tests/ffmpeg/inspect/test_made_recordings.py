@@ -2,18 +2,15 @@
 
 import errno
 import threading
-from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.errors import DiskFull, MediaRefused, Stopped
 from hevcq.ffmpeg.inspect import joined, preflight, recording
-from hevcq.ffmpeg.process.child import Finished
+from hevcq.ffmpeg.inspect.measure import PacketReader, Packets
 from support.media_facts import audio, profile, video
 from support.rendition import TOOLS
 
@@ -52,42 +49,25 @@ def part(begin_s: float, pictures: str) -> bytes:
     return made
 
 
-@dataclass
-class Ffprobe:
-    """Answers what is asked of a made stream: the packets of one of its streams."""
-
-    untimed: Collection[int] = ()
-
-    def __call__(
-        self, argv: Sequence[str], *, on_line: Callable[[str], None], **_: Any
-    ) -> Finished:
-        data = Path(argv[-1].removeprefix("file:")).read_bytes()
-        wanted = (PICTURE, SOUND)[int(argv[argv.index("-select_streams") + 1])]
-        for at in range(0, len(data) - 187, 188):
-            one = data[at : at + 188]
-            place, pid = one.find(b"\0\0\1"), (one[1] & 0x1F) << 8 | one[2]
-            if place < 0 or not one[1] & 0x40 or pid != wanted:
-                continue
-            bits = int.from_bytes(one[place + 9 : place + 14], "big")
-            time = (bits >> 33 & 7) << 30 | (bits >> 17 & 0x7FFF) << 15 | bits >> 1 & 0x7FFF
-            pts = str(time) if pid not in self.untimed else "N/A"
-            flags = "K_" if one[-1:] == b"I" else "__"
-            on_line(f"packet|pts={pts}|pos={at}|flags={flags}")
-        on_line(f"stream|id={PICTURE:#x}")
-        return Finished(0, b"", (), 0.0, 0.0)
+def demuxed(data: bytes, *, timed: bool = True) -> dict[int, Packets]:
+    """Return the pictures of a made stream as ffprobe would print them."""
+    reader = PacketReader()
+    for at in range(0, len(data) - 187, 188):
+        one = data[at : at + 188]
+        place, pid = one.find(b"\0\0\1"), (one[1] & 0x1F) << 8 | one[2]
+        if place < 0 or not one[1] & 0x40 or pid != PICTURE:
+            continue
+        bits = int.from_bytes(one[place + 9 : place + 14], "big")
+        time = (bits >> 33 & 7) << 30 | (bits >> 17 & 0x7FFF) << 15 | bits >> 1 & 0x7FFF
+        pts, flags = time if timed else "N/A", "K_" if one[-1:] == b"I" else "__"
+        reader.line(f"stream_index=0|pts={pts}|pos={at}|flags={flags}")
+    return reader.tracks
 
 
 STOP = threading.Event()
 WHOLE = "I" + 19 * "P"
 URL = "relay+http://127.0.0.1:9/a.ts?secret"
 PROGRAM = {"format_name": "mpegts", "size": 1, "duration_s": 1.0}
-
-
-@pytest.fixture
-def probe(monkeypatch) -> Ffprobe:
-    made = Ffprobe()
-    monkeypatch.setattr(recording, "run_child", made)
-    return made
 
 
 def info(*streams):
@@ -104,14 +84,11 @@ def test_what_is_no_recording_is_not_trimmed(tmp_path):
     path.write_bytes(part(1, WHOLE))
     other.write_bytes(b"Gthis is no transport stream" * 100)
 
-    for location, streams in (
-        (URL, [video()]),
-        (str(other), [video()]),
-        (str(path), [audio()]),
-    ):
-        facts = info(*streams)
-        assert recording.trim_recording(TOOLS, location, facts, tmp_path, STOP) is None
+    tracks = demuxed(path.read_bytes())
+    for location, stream in ((URL, video()), (str(other), video()), (str(path), audio())):
+        assert recording.trim_recording(location, info(stream), tracks, tmp_path, STOP) is None
     facts = info(video())
+    assert recording.trim_recording(str(path), facts, {}, tmp_path, STOP) is None
     assert joined.prepare_recording(TOOLS, URL, facts, tmp_path, STOP) is None
     assert recording.transport_damage(URL, 1, STOP) == ""
     assert recording.transport_damage(str(other), 1, STOP) == ""
@@ -129,28 +106,28 @@ def left_out(pictures: str, verb: str = "are") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("data", "untimed", "said", "pictures"),
+    ("data", "timed", "said", "pictures"),
     [
-        (part(1, WHOLE), (), None, 20),
-        (part(1, "PPP") + EMPTY, (), None, 3),
-        (part(1, "PIP") + EMPTY, (PICTURE,), None, 3),
-        (part(1, "P" + WHOLE), (), left_out("1 picture", "is"), 20),
-        (part(1, "xIBPBPP") + EMPTY, (), left_out("3 pictures"), 4),
-        (part(1, "xIBB") + EMPTY, (), left_out("3 pictures"), 1),
+        (part(1, WHOLE), True, None, 20),
+        (part(1, "PPP") + EMPTY, True, None, 3),
+        (part(1, "PIP") + EMPTY, False, None, 3),
+        (part(1, "P" + WHOLE), True, left_out("1 picture", "is"), 20),
+        (part(1, "xIBPBPP") + EMPTY, True, left_out("3 pictures"), 4),
+        (part(1, "xIBB") + EMPTY, True, left_out("3 pictures"), 1),
         (
             part(1, WHOLE) + TORN + packet(SOUND, 4, unit(SECOND, b"s", 0xC0), begins=True) + packet(PICTURE, 0),
-            (),
+            True,
             ["Stream 0: the last picture is left out: the recording ends inside it."],
             20,
         ),
     ],
     ids=["whole", "no key", "no time", "ragged", "open", "open only", "torn"],
 )  # fmt: skip
-def test_ragged_ends_are_trimmed_and_said(tmp_path, probe, data, untimed, said, pictures):
-    path, probe.untimed = tmp_path / "a.ts", untimed
+def test_ragged_ends_are_trimmed_and_said(tmp_path, data, timed, said, pictures):
+    path, facts = tmp_path / "a.ts", info(video(), audio())
     path.write_bytes(data)
 
-    made = recording.trim_recording(TOOLS, str(path), info(video(), audio()), tmp_path, STOP)
+    made = recording.trim_recording(str(path), facts, demuxed(data, timed=timed), tmp_path, STOP)
 
     assert (None if made is None else list(made.notices)) == said
     kept = made.path if made else path
@@ -159,9 +136,10 @@ def test_ragged_ends_are_trimmed_and_said(tmp_path, probe, data, untimed, said, 
     assert gaps == (2 if pictures == 4 else 0), "announced where a picture follows those left out"
 
 
-def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, probe, monkeypatch):
+def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, monkeypatch):
     path, stop, facts = tmp_path / "a.ts", threading.Event(), info(video(), audio())
-    path.write_bytes(part(1, "P" + WHOLE))
+    data = part(1, "P" + WHOLE)
+    path.write_bytes(data)
     whole = tmp_path / "b.ts"
     whole.write_bytes(part(1, WHOLE))
 
@@ -175,10 +153,10 @@ def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, probe, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", full)
         with pytest.raises(DiskFull, match="while a recording was trimmed"):
-            recording.trim_recording(TOOLS, str(path), facts, tmp_path, stop)
+            recording.trim_recording(str(path), facts, demuxed(data), tmp_path, stop)
     stop.set()
     with pytest.raises(Stopped):
-        recording.trim_recording(TOOLS, str(path), facts, tmp_path, stop)
+        recording.trim_recording(str(path), facts, demuxed(data), tmp_path, stop)
     with pytest.raises(Stopped):
         recording.transport_damage(str(whole), 1, stop)
 

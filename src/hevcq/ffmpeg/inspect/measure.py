@@ -40,7 +40,7 @@ CUT_PACKETS = 16
 EVEN_AUDIO_CODECS = frozenset({"aac", "ac3", "eac3", "mp2", "mp3"})
 """Codecs whose packets are equally long, and come in silence too."""
 _FIELD = re.compile(
-    r"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash|has_b_frames)=([^|\n]+)"
+    r"(?:^|\|)(stream_index|pts|dts|duration|size|pos|flags|data_hash|has_b_frames)=([^|\n]+)"
 )
 NO_TIME = -(1 << 62)
 """Stands for a time that a packet does not have."""
@@ -117,6 +117,7 @@ class Packets:
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("l"))
+    places: array[int] = field(default_factory=lambda: array("q"))
     keys: array[int] = field(default_factory=lambda: array("l"))
     hidden: set[int] = field(default_factory=set)
     end: int | None = None
@@ -189,6 +190,8 @@ class PacketReader:
         track.pts.append(pts)
         track.dts.append(dts)
         track.sizes.append(size)
+        if "pos" in fields:
+            track.places.append(_ticks(fields, "pos"))
         if "D" in flags:
             track.hidden.add(number)
             return
