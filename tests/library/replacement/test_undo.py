@@ -335,7 +335,7 @@ def test_an_undo_restores_at_the_new_place_and_only_there(tmp_path, happened, no
     swap.replace(made.change, made.fetch)
     happened(made.target)
 
-    swap.follow()
+    swap.record_moves()
     record = swap.undo(made.change.certificate.job_id)
 
     assert record.source == tmp_path / f"{now_at}{suffix}"
@@ -356,7 +356,7 @@ def test_episodes_that_are_numbered_anew_are_followed_each_to_its_own_place(tmp_
     for n in (3, 2, 1):
         (tmp_path / f"E{n}.mkv").rename(tmp_path / f"E{n + 1}.mkv")
 
-    swap.follow()
+    swap.record_moves()
     for each in made:
         swap.undo(each.change.certificate.job_id)
 
@@ -392,7 +392,7 @@ def test_equal_videos_are_not_taken_for_one_another(tmp_path, other):
         Swap(tmp_path, clock).replace(each.change, each.fetch)
     gone.target.unlink()
 
-    swap.follow()
+    swap.record_moves()
 
     assert {record.target for record in swap.kept()} == {gone.target, stays.target}
 
@@ -405,10 +405,10 @@ def test_a_follow_killed_at_any_call_is_finished_by_the_next(tmp_path, when):
         _folder_renamed(made.target)
         fs = MortalFileSystem(number, when)
         try:
-            Swap(made.root, clock, fs).follow()
+            Swap(made.root, clock, fs).record_moves()
         except Killed:
             Swap(made.root, clock).recover()
-            Swap(made.root, clock).follow()
+            Swap(made.root, clock).record_moves()
         Swap(made.root, clock).undo(made.change.certificate.job_id)
         assert (made.root / "Season 01/video.mkv").read_bytes() == ORIGINAL
         assert strays(made.root) == []

@@ -3,9 +3,9 @@
 `<root>/.hevcq/journal/<job id>.json` is a swap under way, `<job id>.undo.json` an undo under way;
 `<root>/.hevcq/kept/<job id>.json` is a finished swap whose original is kept. A record is committed
 by renaming it from one folder to the other, so a start reads only the ones under way.
-`<root>/.hevcq/undone/<size>.<job id>.json` says that an original was restored on request, so that none
-is replaced again; it outlives the data folder, and is found by content, because the video may have been
-renamed or copied back from another device since.
+`<root>/.hevcq/undone/<size>.<job id>.json` notes that a user restored an original, so that it is not
+replaced again. The note outlives the data folder, and is found by the original's content, because the
+video may have been renamed or copied back from another device since.
 """
 
 import dataclasses
@@ -163,9 +163,9 @@ class Journal:
             for name in _PATHS:
                 if data[name] is not None:
                     data[name] = self._inside(data[name])
-            self._require_straight({data[name].parent for name in _PATHS if data[name]})
+            self._require_no_links({data[name].parent for name in _PATHS if data[name]})
             record = _RECORD.validate_python(data)
-            self._require_own(record)
+            self._require_own_names(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StorageError(
                 f"The swap record {printable(path)} is damaged and cannot be read.",
@@ -201,7 +201,7 @@ class Journal:
             raise ValueError(f"{relative!r} leaves the library")
         return self.root.joinpath(*parts)
 
-    def _require_straight(self, folders: set[Path]) -> None:
+    def _require_no_links(self, folders: set[Path]) -> None:
         """Raise StorageError if a record's path goes through a symbolic link.
 
         A folder may come from an untrusted source, records included. Only the originals folder may
@@ -211,23 +211,23 @@ class Journal:
             base = self._originals if folder.is_relative_to(self._originals) else self.root
             if is_behind_link(folder, base):
                 raise StorageError(
-                    f"{printable(_link_to(folder, base))} is a link now, but was a folder when"
+                    f"{printable(_topmost_link(folder, base))} is a link now, but was a folder when"
                     " hevcq replaced a file in it; nothing was changed.",
                     remedy="Put the folder itself back, then run the same command again.",
                 )
 
-    def _require_own(self, record: Record) -> None:
-        """Raise ValueError unless the files a record lets hevcq remove have hevcq's own names."""
+    def _require_own_names(self, record: Record) -> None:
+        """Raise ValueError unless every file that a record lets hevcq remove has one of hevcq's own names."""
         temps = [path for path in (record.new, record.aside) if path is not None]
-        own = all(is_own(path.name) for path in temps) and record.job_id.isalnum()
-        if not own or self._originals not in record.retained.parents:
+        are_own = all(is_own(path.name) for path in temps) and record.job_id.isalnum()
+        if not are_own or self._originals not in record.retained.parents:
             raise ValueError("a name that hevcq never gives")
 
 
-def _link_to(folder: Path, base: Path) -> Path:
+def _topmost_link(folder: Path, base: Path) -> Path:
     """Return the topmost symbolic link between `base` and `folder`."""
-    way = [each for each in reversed((folder, *folder.parents)) if base in each.parents]
-    return next((each for each in way if os.path.islink(each)), folder)  # noqa: PTH114 - any name
+    below = [each for each in reversed((folder, *folder.parents)) if base in each.parents]
+    return next((each for each in below if os.path.islink(each)), folder)  # noqa: PTH114 - any name
 
 
 NAME = r"([0-9]{1,19})\.\w{1,64}\.json"
@@ -235,11 +235,11 @@ MAX_BYTES = 1 << 16
 
 
 def note_undone(fs: FileSystem, root: Path, record: Record) -> None:
-    """Remember that a job's original was restored.
+    """Note that a job's original was restored.
 
-    A note that cannot be written is logged: the original is back, which is what matters.
+    A failure to write the note is only logged, since the original is already back.
     """
-    path = _path(root, record)
+    path = _note_path(root, record)
     facts = {
         "hevcq_undone": 1,
         "profile": record.profile,
@@ -256,12 +256,12 @@ def note_undone(fs: FileSystem, root: Path, record: Record) -> None:
 
 
 def forget_undone(fs: FileSystem, root: Path, record: Record) -> None:
-    """Forget that a job's original was restored: it was replaced again on request.
+    """Remove the note that a job's original was restored, after a user replaced it again.
 
-    A note that cannot be removed is logged: the swap is committed, so it must not be reported as
-    refused, and the note only keeps the restored original from being replaced by itself.
+    A failure is only logged: the swap is committed and must not be reported as refused, and the note
+    only prevents an unattended replacement.
     """
-    path = _path(root, record)
+    path = _note_path(root, record)
     try:
         if fs.lstat(path) is not None:
             fs.unlink(path)
@@ -271,7 +271,7 @@ def forget_undone(fs: FileSystem, root: Path, record: Record) -> None:
 
 
 class UndoneOriginals:
-    """The notes above the videos of one scan, each folder listed once."""
+    """Find the notes on restored originals above the videos of one scan; list each folder once."""
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
@@ -280,12 +280,12 @@ class UndoneOriginals:
     def holds(self, video: Path, size: int, mtime_ns: int, profile: str) -> bool:
         """Return whether this video was restored after the profile's rendition had replaced it.
 
-        Size and modification time to the nanosecond decide, else the SHA-256, for which the file of
-        `size` bytes is read. Raises Stopped.
+        Size and a modification time finer than seconds identify it; otherwise the file is read for its
+        SHA-256. Raises Stopped.
         """
         for folder in video.parents:
-            for wanted, path in self._notes(folder):
-                note = _read(path) if wanted == size else {}
+            for noted_size, path in self._notes(folder):
+                note = _read_note(path) if noted_size == size else {}
                 if note.get("profile") != profile or note.get("size") != size:
                     continue
                 if has_subseconds(mtime_ns) and note.get("mtime_ns") == mtime_ns:
@@ -296,7 +296,7 @@ class UndoneOriginals:
 
     def _notes(self, root: Path) -> list[tuple[int, Path]]:
         if root not in self._listed:
-            self._listed[root] = list(_list(root))
+            self._listed[root] = list(_list_notes(root))
         return self._listed[root]
 
     def _digest(self, path: Path) -> str:
@@ -306,11 +306,11 @@ class UndoneOriginals:
             return ""
 
 
-def _path(root: Path, record: Record) -> Path:
+def _note_path(root: Path, record: Record) -> Path:
     return own_folder(root) / "undone" / f"{record.fingerprint.size}.{record.job_id}.json"
 
 
-def _list(root: Path) -> Iterator[tuple[int, Path]]:
+def _list_notes(root: Path) -> Iterator[tuple[int, Path]]:
     folder = own_folder(root) / "undone"
     for name in record_names(folder):
         size = re.fullmatch(NAME, name)
@@ -318,7 +318,7 @@ def _list(root: Path) -> Iterator[tuple[int, Path]]:
             yield int(size[1]), folder / name
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read_note(path: Path) -> dict[str, object]:
     try:
         with os.fdopen(open_regular(path), "rb") as reading:
             note = json.loads(reading.read(MAX_BYTES))
@@ -353,10 +353,7 @@ def require_single_link(source: Path, facts: os.stat_result) -> None:
 
 
 def require_replaceable(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
-    """Return the original's status.
-
-    Raises SwapRefused with the first reason against replacing it, and OSError.
-    """
+    """Return the original's status. Raises SwapRefused with the first reason to refuse, and OSError."""
     _require_proof(change)
     _require_one_folder_below(root, change)
     facts = require_unchanged(fs, change.source, change.fingerprint)
@@ -367,10 +364,7 @@ def require_replaceable(fs: FileSystem, root: Path, change: Replacement) -> os.s
 
 
 def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.stat_result:
-    """Return the original's status.
-
-    Raises SwapRefused unless it is still the file that was scanned (gate G0).
-    """
+    """Return the original's status. Raises SwapRefused unless it is the file that was scanned (gate G0)."""
     facts = fs.lstat(source)
     if facts is None:
         raise SwapRefused(f"{printable(source)} no longer exists, so there is nothing to replace.")

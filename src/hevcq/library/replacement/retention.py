@@ -1,4 +1,4 @@
-"""Keep replaced originals: their paths, total size, and expiry (gate G11); find their renditions."""
+"""Keep replaced originals until their retention ends (gate G11), and find their renditions."""
 
 import os
 import stat
@@ -17,9 +17,9 @@ from hevcq.util.text import printable
 
 
 class Renditions:
-    """Find the renditions of kept originals by content; the library is listed once, if one is missing.
+    """Find the renditions of kept originals by content. Methods raise OSError.
 
-    Methods raise OSError.
+    The library is listed at most once, when the first rendition is missing.
     """
 
     def __init__(self, fs: FileSystem, root: Path, kept: Iterable[Record]) -> None:
@@ -30,10 +30,10 @@ class Renditions:
         self._unreadable = ""
 
     def find(self, record: Record) -> tuple[Path | None, str]:
-        """Return where the rendition is. Without a path it is gone, or the words say why nobody can tell.
+        """Return the rendition's path and "", or None and why it is unknown whether it is gone.
 
-        While another file is in its place nobody can tell whether that is an upgrade or what is left
-        of the rendition: only one that is not there at all is gone.
+        None with "" means that the rendition is gone. While another file is at its path, that file may
+        be a better version or the damaged rendition, so only an empty path proves that it is gone.
         """
         if holds(self._fs, record.target, record.rendition_size, record.rendition_sha256):
             return record.target, ""
@@ -46,9 +46,9 @@ class Renditions:
         return moved, "" if moved else self._unreadable or self._disk_away(record)
 
     def moved_to(self, record: Record) -> Path | None:
-        """Return the other place in the library that holds the rendition, or None.
+        """Return the other path in the library that holds the rendition, or None.
 
-        The place of another record's equal rendition is that one's.
+        A path that belongs to another record's equal rendition does not count.
         """
         if self._listed is None:
             self._listed = self._list()
@@ -83,9 +83,9 @@ class Renditions:
         return self._fs.digest(record.target) not in known
 
     def _disk_away(self, record: Record) -> str:
-        """Return that the rendition's disk may not be mounted, or "".
+        """Return a sentence that the rendition's disk may not be mounted, or "".
 
-        An original that was moved, not copied, is on the disk where its rendition was.
+        An original that was moved, not copied, is on the same disk as its rendition.
         """
         kept = self._fs.lstat(record.retained)
         if kept is not None and kept.st_ino == record.fingerprint.inode:
@@ -97,15 +97,15 @@ class Renditions:
 
 
 def is_missing(fs: FileSystem, record: Record) -> bool:
-    """Return whether no file of the rendition's size is in its place; nothing is read."""
+    """Return whether no file of the rendition's size is at its path; no file is read."""
     facts = fs.lstat(record.target)
     return facts is None or facts.st_size != record.rendition_size
 
 
 def moved_record(record: Record, target: Path) -> Record:
-    """Return the record of a rendition that is at `target` now; its original belongs there too."""
-    alone = record.source == record.target
-    source = target if alone else target.with_suffix(record.source.suffix)
+    """Return the record of a swap whose rendition moved to `target`; an undo restores the original there."""
+    same_name = record.source == record.target
+    source = target if same_name else target.with_suffix(record.source.suffix)
     return replace(
         record,
         source=source,
@@ -149,14 +149,14 @@ def originals_folder(root: Path) -> Path:
 def retained_path(fs: FileSystem, journal: Journal, source: Path, job_id: str, now: float) -> Path:
     """Return a free path for an original: `<root>/.hevcq/originals/<date>/<its path below root>`.
 
-    `now` is in wall seconds. An interrupted swap may have reserved the same path, so while there is
-    one, the job gets a folder of its own.
+    `now` is in wall seconds. An interrupted swap may have reserved the same path, so while any swap is
+    under way, the job gets a folder of its own.
     """
     day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
     relative = source.relative_to(journal.root)
     path = originals_folder(journal.root) / day / relative
-    alone = next(journal.under_way(), None) is None
-    if alone and fs.lstat(path) is None:
+    none_under_way = next(journal.under_way(), None) is None
+    if none_under_way and fs.lstat(path) is None:
         return path
     return originals_folder(journal.root) / f"{day}.{job_id}" / relative
 
@@ -166,27 +166,27 @@ def expire(
 ) -> Iterator[Expired]:
     """Remove the originals whose `keep_days` are over at `now` (wall seconds); yield each.
 
-    The clock alone deletes nothing: `kept_s` returns for how many seconds an original was kept by what
-    the machine has lived through, and one for which these are too few is NOT_LIVED. An original stays
-    while its rendition is damaged or may be on a disk that is away (see `moved_renditions`).
+    The clock alone deletes nothing: `kept_s` returns for how many seconds this machine was seen running
+    while it kept the original. If they are too few, the outcome is NOT_LIVED. An original stays while its
+    rendition is damaged or may be on an unmounted disk (see `Renditions.find`).
     A kill between removing an original and its record is finished by the next call.
     """
     records = list(journal.kept())
     renditions = Renditions(fs, journal.root, records)
     for record in records:
-        end, seen_s = record.expires_at, kept_s(record)
+        end, lived_s = record.expires_at, kept_s(record)
         if end is None or record.keep_days is None or end > now:
             continue
-        if seen_s < record.keep_days * DAY_S:
+        if lived_s < record.keep_days * DAY_S:
             yield Expired(
-                record, Expiry.NOT_LIVED, TOO_EARLY.format(seen_s / DAY_S, record.keep_days)
+                record, Expiry.NOT_LIVED, TOO_EARLY.format(lived_s / DAY_S, record.keep_days)
             )
         else:
             yield _expire(fs, journal, record, renditions)
 
 
 def release(fs: FileSystem, journal: Journal, asked: Callable[[Record], bool]) -> Iterator[Expired]:
-    """Remove the kept originals that are asked for, as `expire` does with those that are due."""
+    """Remove the kept originals that `asked` selects, whatever their retention; yield each."""
     records = list(journal.kept())
     renditions = Renditions(fs, journal.root, records)
     for record in filter(asked, records):

@@ -5,9 +5,9 @@ exchange the two names atomically, so that the path is never empty → write the
 the original to `retained` → commit. If the name changes, or the file system cannot exchange: write
 the record → move the original to `retained` → rename the rendition → write the certificate → commit.
 
-Nothing is ever overwritten: each step is an exchange or a rename to a free name, so no file of
-another program is lost, whatever it does in between. At every point the original is complete at
-`source`, `retained` or `aside`.
+Nothing is ever overwritten: each step is an exchange or a rename to a free name, so no file that
+another program writes meanwhile is lost. At every point the original is complete at `source`,
+`retained` or `aside`.
 """
 
 import errno
@@ -107,15 +107,15 @@ class Steps:
         if holder is None:
             return self._recover_without_original(record)
         # Another program may have saved a file at the path just before the exchange.
-        anew = holder == record.aside and not self.is_original(record, holder)
-        if not anew and self._ensure_rendition_in_place(record, holder):
+        is_stranger = holder == record.aside and not self.is_original(record, holder)
+        if not is_stranger and self._ensure_rendition_in_place(record, holder):
             self._finish(record)
             return (
                 RecoveryOutcome.FINISHED,
                 f"{printable(record.target)} is the rendition; the original is kept.",
             )
         if self._fs.lstat(record.source) is None or (
-            anew and self.is_rendition(record, record.source)
+            is_stranger and self.is_rendition(record, record.source)
         ):
             self.roll_back(record)
             return (
@@ -263,14 +263,14 @@ class Steps:
     def _ensure_rendition_in_place(self, record: Record, holder: Path | None) -> bool:
         """Place the rendition if it is not yet in place; return whether it is.
 
-        It is not placed if the file that was moved aside is not the original: another program saved
-        it there in the last moment, and it goes back.
+        It is not placed if the file that was moved aside is not the original but one that another
+        program saved at the last moment: that file goes back.
         """
         if self.is_rendition(record, record.target):
             return True
-        vacant = self._fs.lstat(record.target) is None
-        whole = holder is None or self.is_original(record, holder)
-        if vacant and whole and self.is_rendition(record, record.new):
+        is_free = self._fs.lstat(record.target) is None
+        is_original_kept = holder is None or self.is_original(record, holder)
+        if is_free and is_original_kept and self.is_rendition(record, record.new):
             move_new(self._fs, record.new, record.target)
             return True
         return False
@@ -286,9 +286,9 @@ class Steps:
             fs.fsync_dir(record.target.parent)
 
     def _recover_without_original(self, record: Record) -> tuple[RecoveryOutcome, str]:
-        """Recover a swap whose original another program removed or changed; touch as little as possible.
+        """Recover a swap whose original another program removed or changed; change as little as possible.
 
-        Raises StorageError if the whole folder is gone: the original may be in it under our name.
+        Raises StorageError if the whole folder is gone, since it may hold the original at `aside`.
         """
         folder = record.source.parent
         if self._fs.lstat(folder) is None:
@@ -299,18 +299,18 @@ class Steps:
             )
         free = record.source == record.target or self._fs.lstat(record.source) is None
         if free and self._ensure_rendition_in_place(record, None):
-            drop = f"{printable(record.source)} was removed by another program; the rendition is in place."
+            reason = f"{printable(record.source)} was removed by another program; the rendition is in place."
         else:
-            drop = f"{printable(record.source)} was changed or removed by another program; left unchanged."
+            reason = f"{printable(record.source)} was changed or removed by another program; left unchanged."
         self.remove_temps(record)
         self._journal.drop(record)
-        return RecoveryOutcome.ROLLED_BACK, drop
+        return RecoveryOutcome.ROLLED_BACK, reason
 
     def _holder(self, record: Record) -> Path | None:
-        """Return where the file from the original's path is: `aside`, `retained`, or None.
+        """Return where the file from the original's path now is: `aside`, `retained`, or None.
 
-        Files get these names only by a rename, or after a copy is verified, so a file under one of
-        them is complete. During an exchange the rendition has one of the names; it is skipped.
+        A file gets these names only by a rename or after its copy was verified, so it is complete.
+        During an exchange the rendition has one of the names; it is skipped.
         """
         for path in (record.aside, record.retained):
             if path is None or self._fs.lstat(path) is None:
@@ -366,10 +366,7 @@ class UndoSteps:
         self._steps = steps
 
     def check(self, record: Record) -> None:
-        """Check that the kept original is intact and that its path is free.
-
-        Raises UndoRefused if not, and OSError.
-        """
+        """Raise UndoRefused unless the kept original is intact and its path is free. Raises OSError."""
         facts = self._fs.lstat(record.retained)
         if facts is None:
             raise UndoRefused(
@@ -400,10 +397,7 @@ class UndoSteps:
         self._finish(record)
 
     def cancel(self, record: Record) -> None:
-        """Put the rendition back after an undo that could not be finished; safe to repeat.
-
-        Raises OSError.
-        """
+        """Put the rendition back after an undo that failed; safe to repeat. Raises OSError."""
         fs, steps = self._fs, self._steps
         if steps.is_original(record, record.source) or steps.is_rendition(record, record.retained):
             self._finish(record)
@@ -413,16 +407,13 @@ class UndoSteps:
             if fs.lstat(record.target) is None:
                 move_new(fs, gone, record.target)
             else:
-                # A second name of the rendition, or another program's file is there: keep the original.
+                # The rendition's path holds a second name of it, or another program's file.
                 fs.unlink(gone)
         steps.remove_temps(record)
         self._journal.cancel_undo(record)
 
     def recover(self, record: Record) -> tuple[RecoveryOutcome, str]:
-        """Finish an interrupted undo, or cancel it; return the outcome and one sentence.
-
-        Raises OSError.
-        """
+        """Finish an interrupted undo, or cancel it; return the outcome and one sentence. Raises OSError."""
         try:
             self.forward(record)
         except UndoRefused as error:
@@ -451,7 +442,7 @@ class UndoSteps:
         )
 
     def _remove_rendition(self, record: Record) -> None:
-        """Move the rendition away; a file that a user put in its place stays."""
+        """Move the rendition away; a user's file at its path stays."""
         fs, gone = self._fs, _undone_path(record)
         if not self._steps.is_rendition(record, record.target):
             return

@@ -124,10 +124,7 @@ class Swap:
         return record
 
     def check_undo(self, job_id: str) -> Record:
-        """Return the record that an undo would restore.
-
-        Raises UndoRefused if the undo would be refused.
-        """
+        """Return the record that an undo would restore. Raises UndoRefused if it would be refused."""
         with library_errors(self.root):
             record = self._kept_of(job_id)
             self._undo_steps.check(record)
@@ -142,10 +139,7 @@ class Swap:
         yield from self._journal.kept()
 
     def expire(self, now: float, kept_s: Callable[[Record], float]) -> list[Expired]:
-        """Remove the originals whose retention ended by `now` (wall seconds) and by `kept_s`.
-
-        See `retention.expire`.
-        """
+        """Remove the originals whose retention ended by `now` (wall seconds); see `retention.expire`."""
         with library_errors(own_folder(self.root)):
             if not has_records(self.root):
                 return []
@@ -153,15 +147,15 @@ class Swap:
             return list(expire(self._fs, self._journal, now, kept_s))
 
     def free(self, asked: Callable[[Record], bool]) -> list[Expired]:
-        """Remove the kept originals that are asked for, whatever their retention.
+        """Remove the kept originals that `asked` selects, whatever their retention.
 
-        See `retention.expire`. Raises DiskFull, Unavailable or LibraryError.
+        Raises DiskFull, Unavailable or LibraryError.
         """
         with root_lock(self.root, self._fs), library_errors(own_folder(self.root)):
             return list(release(self._fs, self._journal, asked))
 
-    def follow(self) -> None:
-        """Record the present places of renditions that were renamed or moved within the library.
+    def record_moves(self) -> None:
+        """Record the new paths of renditions that a user renamed or moved within the library.
 
         Raises StorageError, SwapRefused, DiskFull, Unavailable or LibraryError.
         """
@@ -195,15 +189,15 @@ class Swap:
         return Replaced(record.target, record.retained, notices)
 
     def _recover_job(self, change: Replacement) -> None:
-        """Recover interrupted swaps of this job, as the new record would overwrite theirs."""
+        """Recover this job's interrupted swaps, whose record the new one would overwrite."""
         if not self._unfinished_of(change.certificate.job_id):
             return
         with root_lock(self.root, self._fs):
             for path, undo in self._unfinished_of(change.certificate.job_id):
-                found = self._recover_one(path, undo)
-                if found.outcome is RecoveryOutcome.STUCK:
+                recovery = self._recover_one(path, undo)
+                if recovery.outcome is RecoveryOutcome.STUCK:
                     raise SwapRefused(
-                        f"{printable(change.source)} was not replaced: {found.reason}"
+                        f"{printable(change.source)} was not replaced: {recovery.reason}"
                     )
 
     def _unfinished_of(self, job_id: str) -> list[tuple[Path, bool]]:
@@ -263,7 +257,7 @@ class Swap:
             raise
 
     def _roll_back(self, record: Record, error: Exception) -> None:
-        """Roll back; if that fails too, raise an error with the original's path; `recover` goes on."""
+        """Roll back. If that fails, raise Unavailable with the original's path; `recover` goes on later."""
         try:
             self._journal.clean()
             self._steps.roll_back(record)

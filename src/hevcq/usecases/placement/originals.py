@@ -206,7 +206,7 @@ def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
         moved: list[Placement] = []
         swap = ports.open_swap(folder)
         with suppress(HevcqError, OSError):
-            swap.follow()
+            swap.record_moves()
         with suppress(HevcqError, OSError):
             moved = [each for record in swap.kept() if (each := _moved(ports, folder, record))]
         if moved:
