@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.fidelity.trial import ENCODER, MAX_S
 from benchmarks.measured import OUT, report
 from benchmarks.quality_clips import CLIPS
-from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
+from hevcq.domain.planning.encode_plan import EncodePlan, revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import MISSED_BY, SCALES, Aim, better_crf, worst_twentieth
@@ -135,7 +135,7 @@ def prepared(source: Path, profile: Profile, folder: Path) -> EncodeRequest:
     if not isinstance(plan, EncodePlan):
         raise SystemExit(f"{source}: {plan.detail}")
     found = ENCODER.preflight(str(source), info, profile, stop=STOP)
-    info, plan = plan_measured(make_plan, profile, (info, plan), found)
+    info, plan = revise_plan(make_plan, profile, (info, plan), found)
     return EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=folder / "made.mkv",
         duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MAX_S,
@@ -152,7 +152,7 @@ def encoded(request: EncodeRequest) -> EncodeReport:
 
 def aimed(request: EncodeRequest, aim: Aim) -> tuple[EncodeRequest, EncodeReport]:
     """Encode a clip at the CRF that was found."""
-    request = replace(request, plan=request.plan.aimed(aim))
+    request = replace(request, plan=request.plan.with_aim(aim))
     return request, encoded(request)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, plan_measured
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
@@ -83,7 +83,7 @@ def run_trial(
             return Trial(f"skip:{plan.reason.value}", plan.detail, info=info)
         if isinstance(plan, Refuse):
             return Trial(f"refused:{plan.policy}", plan.detail, info=info)
-        return _encoded(source, profile, folder, (info, plan.noting(*said)), spoil)
+        return _encoded(source, profile, folder, (info, plan.with_notices(*said)), spoil)
     except HevcqError as error:
         return Trial(f"error:{type(error).__name__}", error.message)
 
@@ -101,7 +101,7 @@ def _encoded(
     for left in (output, *folder.glob(f"{output.name}.[tl]*")):
         left.unlink(missing_ok=True)
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
-    info, plan = plan_measured(make_plan, profile, decided, measured)
+    info, plan = revise_plan(make_plan, profile, decided, measured)
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=output,
         duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MAX_S,

@@ -17,7 +17,7 @@ from hevcq.domain.keys import (
     is_set_version,
     member_key,
     rendition_key,
-    set_notes,
+    set_notes_prefix,
 )
 from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import FileSystem
@@ -155,7 +155,7 @@ def test_a_set_is_published_with_a_digest_for_each_file(world, farm):
     assert job.rendition.sha256 == sha(files[MASTER])
     assert job.rendition.size == certificate.total_size == sum(map(len, files.values()))
     assert [reader.master in keys for keys in seen] == [False] * 4 + [True], "the master is last"
-    assert visible(world, set_notes(PROFILE.name)) == [], "nothing is left to remove"
+    assert visible(world, set_notes_prefix(PROFILE.name)) == [], "nothing is left to remove"
 
 
 @pytest.mark.slow
@@ -210,7 +210,7 @@ def _only_this_set_is_left(farm: SetFarm, source: Source, files: dict[str, bytes
     sets = [key for key in visible(world, folder) if "certificate" not in key]
     assert sets == sorted(member_key(master, name) for name in files)
     assert farm.reader(source).files() == files
-    assert visible(world, set_notes(PROFILE.name)) == []
+    assert visible(world, set_notes_prefix(PROFILE.name)) == []
 
 
 def folders(world: World, master: str) -> set[str]:

@@ -13,8 +13,8 @@ from hevcq.domain.certificate import (
     Gate,
     GateResult,
     Outcome,
-    kept_original,
     require_passed,
+    why_keep_original,
 )
 from hevcq.domain.job import Source
 from hevcq.errors import VerificationFailed
@@ -98,11 +98,11 @@ def test_a_field_that_is_missing_proves_nothing(field):
 
 
 def test_the_original_is_kept_where_the_rendition_is_not_smaller():
-    assert kept_original(ALL) is None
-    assert kept_original(changed(Gate.G6, Outcome.NOT_SMALLER)) == "why"
+    assert why_keep_original(ALL) is None
+    assert why_keep_original(changed(Gate.G6, Outcome.NOT_SMALLER)) == "why"
     # The gates after it need not have run: there is nothing to publish.
-    assert kept_original(changed(Gate.G6, Outcome.NOT_SMALLER)[:7]) == "why"
-    assert kept_original([GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER)])
+    assert why_keep_original(changed(Gate.G6, Outcome.NOT_SMALLER)[:7]) == "why"
+    assert why_keep_original([GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER)])
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.UNKNOWN])
@@ -112,7 +112,7 @@ def test_a_failure_outranks_a_rendition_that_is_not_smaller(outcome):
         GateResult(gate=Gate.G8, outcome=outcome),
     )
     with pytest.raises(VerificationFailed):
-        kept_original(results)
+        why_keep_original(results)
 
 
 @pytest.mark.parametrize(

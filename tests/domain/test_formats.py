@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from hevcq.domain.media.facts import Colour, MasteringDisplay, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.planning.video import evened
+from hevcq.domain.planning.video import evening_notice
 from hevcq.domain.profile import Profile
 from support.media_facts import attachment, audio, cover, media, profile, subtitle, video
 
@@ -183,6 +183,6 @@ def test_uneven_times_that_only_measuring_shows_are_named():
     whole = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=50, times=tuple(range(50)))
     hole = whole.model_copy(update={"times": (*range(20), *range(40, 60))})
 
-    assert evened(profile("avi"), seen, whole) == ""
-    assert "put at 25 frames per second" in str(evened(profile("avi"), seen, hole))
-    assert evened(profile("webm"), seen, hole) == ""
+    assert evening_notice(profile("avi"), seen, whole) == ""
+    assert "put at 25 frames per second" in str(evening_notice(profile("avi"), seen, hole))
+    assert evening_notice(profile("webm"), seen, hole) == ""

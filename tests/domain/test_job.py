@@ -16,9 +16,9 @@ from hevcq.domain.job import (
     Source,
     Task,
     TaskKind,
+    is_same_version,
     is_subjob,
     job_id,
-    same_version,
     share_version,
 )
 from hevcq.errors import BadMessage
@@ -136,7 +136,7 @@ def test_a_video_of_a_share_is_known_again_also_with_a_time_before_1970(tmp_path
 
     known = share_version(facts.st_size, facts.st_mtime_ns, ends)
 
-    assert same_version(known, facts, lambda: ends)
-    assert not same_version(known, facts, lambda: others)
+    assert is_same_version(known, facts, lambda: ends)
+    assert not is_same_version(known, facts, lambda: others)
     os.utime(video, ns=(0, (seconds - 60) * 10**9))
-    assert not same_version(known, video.stat(), lambda: ends)
+    assert not is_same_version(known, video.stat(), lambda: ends)

@@ -10,13 +10,13 @@ from hevcq.domain.keys import (
     MAX_KEY_BYTES,
     certificate_key,
     check_key,
+    is_routed_to,
     is_set,
     key_for_path,
     member_key,
     path_of_key,
     rendition_key,
     set_version,
-    wants,
 )
 from hevcq.errors import BadKey
 
@@ -75,7 +75,7 @@ def test_keys_that_could_leave_their_folder_or_break_a_store_are_refused(key):
     ],
 )
 def test_which_profiles_an_upload_wants(key, wanted_by):
-    found = {p for p in KNOWN if wants(key, p, subscribed=p != "720p", known=KNOWN)}
+    found = {p for p in KNOWN if is_routed_to(key, p, subscribed=p != "720p", known=KNOWN)}
     assert found == wanted_by
 
 
@@ -135,7 +135,7 @@ def test_any_two_paths_get_safe_keys_that_differ(one, two):
     keys = {p: key_for_path(os.fsdecode(p)) for p in usable}
     assert len(set(keys.values())) == len(keys)
     assert all(check_key(k) == k and k.startswith("TODO/all/") for k in keys.values())
-    assert all(wants(k, "hevc", subscribed=True, known=KNOWN) for k in keys.values())
+    assert all(is_routed_to(k, "hevc", subscribed=True, known=KNOWN) for k in keys.values())
     whole = {p: k for p, k in keys.items() if "~" not in k and b"//" not in p}
     assert {p: os.fsencode(path_of_key(k) or "") for p, k in whole.items()} == {
         p: p.rstrip(b"/") for p in whole
@@ -149,7 +149,7 @@ def test_the_same_path_on_two_machines_is_two_keys():
     assert one == "TODO/all/machine.nas-1/v/a b.mp4"
     assert two == "TODO/all/machine.nas-2/v/a b.mp4"
     assert key_for_path("/v/a b.mp4", "hevc", "x") == "TODO/hevc/machine.x/v/a b.mp4"
-    assert wants(one, "hevc", subscribed=True, known=KNOWN)
+    assert is_routed_to(one, "hevc", subscribed=True, known=KNOWN)
     assert rendition_key(one, "hevc", "mp4") == "DONE/hevc/machine.nas-1/v/a b.mp4.mp4"
 
 

@@ -16,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking import KeyFrame, KeyIndex, why_whole
+from hevcq.domain.chunking import KeyFrame, KeyIndex, why_not_split
 from hevcq.domain.formats import FAMILIES, quality_options
 from hevcq.domain.media.facts import Colour, LightLevel, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -283,7 +283,7 @@ def test_a_video_that_hardware_may_encode_is_not_split():
     key = KeyFrame(pts=0, bytes_until_next=1, frames_until_next=1000)
     index = KeyIndex(stream_index=0, time_base="1/1", keys=(key,), end_pts=9999, frames=1000)
 
-    assert why_whole(recipe, media(video()), plan, index) == "hardware"
+    assert why_not_split(recipe, media(video()), plan, index) == "hardware"
 
 
 HDR10 = {

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, Sidecar
-from hevcq.domain.planning.streams import texts_beside
+from hevcq.domain.planning.streams import sidecar_marks
 from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import place_sidecars, sweep
@@ -46,8 +46,8 @@ def test_text_beside_is_named_by_language_and_kind_each_once():
     recipe = profile(subtitles={"beside": True, "languages": ["en"]})
 
     marks = {2: "en", 3: "en.2", 4: "de.forced", 7: "sdh"}
-    assert texts_beside(recipe, found) == marks
-    assert texts_beside(profile(), found) == {}
+    assert sidecar_marks(recipe, found) == marks
+    assert sidecar_marks(profile(), found) == {}
     with pytest.raises(ValueError, match=r"subtitles\.beside is for files"):
         profile("hls", subtitles={"beside": True})
 

@@ -86,7 +86,7 @@ def test_a_worker_that_takes_a_job_over_encodes_at_the_crf_that_was_chosen(farm,
 
     assert farm.handle().verdict == Done()
 
-    profile = farm.profile if mine else farm.profile.asking((27.5, None))
+    profile = farm.profile if mine else farm.profile.with_asked((27.5, None))
     assert farm.store.stat(farm.key(source)).metadata["revision"] == profile.revision
 
 

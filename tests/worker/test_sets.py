@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hevcq.domain.job import JobState
-from hevcq.domain.keys import MASTER, set_notes
+from hevcq.domain.keys import MASTER, set_notes_prefix
 from hevcq.ports.encoder import SetFile
 from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
@@ -85,7 +85,7 @@ def test_a_note_of_the_set_in_use_removes_none_of_it(farm):
     sweep_sets(farm.backend, farm.clock, [HLS.name])
 
     assert stored(farm) == files
-    assert list(farm.store.list(set_notes(HLS.name))) == []
+    assert list(farm.store.list(set_notes_prefix(HLS.name))) == []
 
 
 NOTE = (
@@ -98,7 +98,7 @@ def test_a_note_that_cannot_be_read_removes_nothing(farm, note):
     source = farm.submit()
     farm.until_settled(source)
     before = stored(farm)
-    farm.store.put(f"{set_notes(HLS.name)}x-1.json", note.encode(), metadata={})
+    farm.store.put(f"{set_notes_prefix(HLS.name)}x-1.json", note.encode(), metadata={})
     farm.clock.advance(2 * GRACE_S)
 
     sweep_sets(farm.backend, farm.clock, [HLS.name])

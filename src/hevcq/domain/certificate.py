@@ -245,17 +245,17 @@ def require_passed(
         for result in mine:
             off = result.outcome is Outcome.OFF and gate not in NEVER_OFF
             if not off and result.outcome is not Outcome.PASSED:
-                raise VerificationFailed(failure(result))
+                raise VerificationFailed(failure_sentence(result))
 
 
-def failure(result: GateResult) -> str:
+def failure_sentence(result: GateResult) -> str:
     """Return one sentence about a gate that did not pass: what is wrong, which gate, where."""
     what = MEANINGS.get(result.gate, result.gate.value)
     where = f"{result.gate.name}, {result.file}" if result.file else result.gate.name
     return f"{what} ({where}): {result.detail or result.outcome.value}."
 
 
-def kept_original(results: Iterable[GateResult]) -> str | None:
+def why_keep_original(results: Iterable[GateResult]) -> str | None:
     """Return the reason to keep the original if the rendition is not smaller (G6), else None.
 
     None means only that no gate objects; `require_passed` checks that all gates ran. Raises
@@ -264,7 +264,7 @@ def kept_original(results: Iterable[GateResult]) -> str | None:
     found = tuple(results)
     for result in found:
         if result.has_failed:
-            raise VerificationFailed(failure(result), remedy=ORIGINAL_KEPT)
+            raise VerificationFailed(failure_sentence(result), remedy=ORIGINAL_KEPT)
     for result in found:
         if result.outcome is Outcome.NOT_SMALLER:
             return result.detail or "The rendition is not smaller by the profile's minimum."

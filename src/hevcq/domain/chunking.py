@@ -167,7 +167,7 @@ def plan_chunks(
 
     `workers_hint` is the number of workers that will share the video, or 0 if unknown.
     """
-    if refused := why_whole(profile, info, plan, index):
+    if refused := why_not_split(profile, info, plan, index):
         return refused
     places = choose_boundaries(profile.chunking, index, workers_hint=workers_hint)
     if len(places) < 2:
@@ -267,7 +267,7 @@ _UNSEEKABLE = frozenset(
 """Demuxers that cannot seek to a key frame by its presentation time, or have no such time."""
 
 
-def why_whole(profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex) -> str:
+def why_not_split(profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex) -> str:
     """Return the first reason not to split the video, in a stable word for the log, or ""."""
     main = next((s for s in info.streams if s.index == index.stream_index), None)
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
@@ -319,7 +319,7 @@ def _by_packets(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:
     yield index.tick < FINEST_TICK, "fine_time_base"
 
 
-def on_grid(
+def index_by_grid(
     index: KeyIndex, shown: Sequence[int], sizes: Mapping[int, int], ladder: Ladder
 ) -> KeyIndex:
     """Return the index of the places where a ladder may be cut, in place of the source's key frames.

@@ -223,7 +223,7 @@ PIXEL_FORMATS = _formats()
 Formats that are not listed are refused: alpha, 14 and 16 bits, and any future format."""
 
 
-def kept(source: str, codec: VideoCodec) -> Pixels | None:
+def lossless_pixels(source: str, codec: VideoCodec) -> Pixels | None:
     """Return the encoder's pixel format that holds `source` without loss, or None."""
     found = PIXEL_FORMATS.get(source)
     if found is None or found.bits > VIDEO_FORMATS[codec].depths.get(found.family, 0):
@@ -231,20 +231,20 @@ def kept(source: str, codec: VideoCodec) -> Pixels | None:
     return found
 
 
-def plain(source: str, bits: int = 8) -> Pixels | None:
+def pixels_420(source: str, bits: int = 8) -> Pixels | None:
     """Return 4:2:0 of so many bits if `source` can be converted to it, else None."""
     found = PIXEL_FORMATS.get(source)
     return Pixels("420", bits) if found is not None and found.family != "gray" else None
 
 
-def matrix(source: str, chosen: Pixels, codec: VideoCodec) -> str:
+def rgb_matrix(source: str, chosen: Pixels, codec: VideoCodec) -> str:
     """Return the matrix by which RGB becomes luma and chroma: what players assume without a mark; "" for none."""
     if chosen.family == "gbr" or PIXEL_FORMATS[source].family != "gbr":
         return ""
     return "bt709" if VIDEO_FORMATS[codec].described else "bt601"
 
 
-def same_samples(source: str, target: str) -> bool:
+def keeps_samples(source: str, target: str) -> bool:
     """Return whether the target holds the samples of the source: no fewer bits, and no less chroma."""
     before, after = PIXEL_FORMATS.get(source), PIXEL_FORMATS.get(target)
     if before is None or after is None:
@@ -252,11 +252,11 @@ def same_samples(source: str, target: str) -> bool:
     return (before.family, True) == (after.family, before.bits <= after.bits)
 
 
-def full_range(source: str, colour_range: str) -> bool:
+def is_full_range(source: str, colour_range: str) -> bool:
     return source.startswith("yuvj") or colour_range in {"pc", "jpeg", "full"}
 
 
-def reported(chosen: Pixels, codec: VideoCodec, *, full: bool) -> str:
+def reported_pixel_format(chosen: Pixels, codec: VideoCodec, *, full: bool) -> str:
     """Return ffprobe's name for an encode in this pixel format; full range may have a `yuvj` name.
 
     libavcodec's H.264 decoder reports yuvj for 4:2:0, 4:2:2 and 4:4:4, its HEVC decoder for 4:2:0.
@@ -343,7 +343,7 @@ AV1_LARGEST: Mapping[str, int] = {"av1_qsv": 51, "av1_vaapi": 255}
 the index of AV1's quantizers (`ffmpeg -h encoder=`, vaapi_encode_av1.c)."""
 
 
-def candidates(wanted: tuple[str, ...], codec: VideoCodec) -> tuple[str, ...]:
+def hardware_candidates(wanted: tuple[str, ...], codec: VideoCodec) -> tuple[str, ...]:
     if AUTO in wanted:
         return tuple(name for name, (_, made) in HARDWARE.items() if made is codec)
     return tuple(name for name in wanted if name in HARDWARE)
@@ -361,7 +361,7 @@ def encoder_problem(wanted: tuple[str, ...], codec: VideoCodec) -> str:
     return "" if wanted else f"video.encoder names none; say {SOFTWARE}"
 
 
-def unsuited(codec: VideoCodec, pixel_format: str, bits: int) -> str:
+def why_unsuited(codec: VideoCodec, pixel_format: str, bits: int) -> str:
     """Return why hardware does not take these samples, or "": it holds 4:2:0 of 8 bits, or of 10."""
     if pixel_format not in {"yuv420p", "yuvj420p", "yuv420p10le"}:
         return f"{pixel_format} is not 4:2:0 of 8 or 10 bits"
@@ -418,7 +418,7 @@ def language_code(word: object) -> str:
     return short
 
 
-def spoken(languages: str) -> frozenset[str]:
+def comparable_languages(languages: str) -> frozenset[str]:
     """Return the languages of a track, which ffprobe parts by commas, to be compared; none if it has no mark.
 
     Codes for local use (qaa to qtz) are no mark: broadcasts call the original sound qaa.

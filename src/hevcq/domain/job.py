@@ -44,7 +44,7 @@ def share_version(size: int, mtime_ns: int, ends: str) -> str:
     return f"{size}-{mtime_ns // ROUNDED_NS * 2}-{ends[:ENDS_DIGITS]}"
 
 
-def same_version(known: str, facts: os.stat_result, ends: Callable[[], str]) -> bool:
+def is_same_version(known: str, facts: os.stat_result, ends: Callable[[], str]) -> bool:
     """Return whether a file with this status is the version `known` of a library file.
 
     `ends` reads the digest of its ends; it is asked only where the version has one.
@@ -171,7 +171,7 @@ class Task(Frozen):
             ) from error
 
     @classmethod
-    def maybe(cls, body: str) -> Self | None:
+    def parse_or_none(cls, body: str) -> Self | None:
         """Parse a message body; return None if it is invalid."""
         try:
             return cls.parse(body)
@@ -366,7 +366,7 @@ def split_progress(job: JobRecord, parts: Sequence[JobRecord]) -> SplitProgress 
         (part, part.subjob) for part in parts if part.subjob and part.subjob.chunk is not None
     ]
     join = next((part for part in parts if part.subjob and part.subjob.chunk is None), None)
-    shares = [_share(part) * about.frames for part, about in chunks]
+    shares = [_encoded_share(part) * about.frames for part, about in chunks]
     running = [part for part, _ in chunks if part.state is JobState.RUNNING]
     done = sum(part.state is JobState.DONE for part, _ in chunks)
     share = min(1.0, sum(shares) / job.split.frames)
@@ -381,7 +381,7 @@ def split_progress(job: JobRecord, parts: Sequence[JobRecord]) -> SplitProgress 
     )
 
 
-def _share(part: JobRecord) -> float:
+def _encoded_share(part: JobRecord) -> float:
     """Return the encoded share of a chunk, 0 to 1. Other phases than ENCODE are short and count as 0."""
     if part.state is JobState.DONE:
         return 1.0
@@ -409,7 +409,7 @@ class Change:
     add: Mapping[str, int] = field(default_factory=dict)
 
 
-def of_attempt(
+def change_by_attempt(
     fence: int,
     to: Mapping[str, Any],
     add: Mapping[str, int] | None = None,
@@ -419,26 +419,26 @@ def of_attempt(
     return Change(states, {"fence": fence}, to, add or {})
 
 
-def of_record(record: JobRecord, to: Mapping[str, Any]) -> Change:
+def change_if_unmoved(record: JobRecord, to: Mapping[str, Any]) -> Change:
     """Return a change of a job that was not moved, claimed or renewed since it was read."""
     seen = {"fence": record.fence, "lease_until": record.lease_until}
     return Change(frozenset({record.state}), seen, to)
 
 
-def free(state: JobState, now: float, **facts: object) -> dict[str, Any]:
+def released_fields(state: JobState, now: float, **facts: object) -> dict[str, Any]:
     """Return the fields of a job that nobody holds any more; `now` is Unix seconds."""
     unheld = {"owner": "", "lease_until": 0.0, "progress": None}
     return {"state": state, "updated_at": now, **unheld, **facts}
 
 
-def ended(
+def settled_fields(
     state: JobState, now: float, reason: str = "", failure_class: FailureClass | None = None
 ) -> dict[str, Any]:
     """Return the fields of a job that is settled."""
-    return free(state, now, finished_at=now, reason=reason, failure_class=failure_class)
+    return released_fields(state, now, finished_at=now, reason=reason, failure_class=failure_class)
 
 
-def granted(
+def decide_claim(
     record: JobRecord, owner: str, lease_s: float, now: float, *, gone: bool
 ) -> Change | None:
     """Return the claim of a QUEUED or RUNNING job under its next fence, or None while another holds it.
@@ -460,39 +460,41 @@ def granted(
         "started_at": now,
         "progress": None,
     }
-    return of_record(record, held)
+    return change_if_unmoved(record, held)
 
 
-def buried_unclaimed(
+def decide_burial(
     record: JobRecord, reason: str, failure_class: FailureClass, now: float, *, gone: bool = False
 ) -> Change | None:
     """Return the end of a job that its queue gave up; None if it is settled, split or held."""
     held = record.state is JobState.RUNNING and record.lease_until > now and not gone
     if held or record.state is JobState.SPLIT or record.state in SETTLED:
         return None
-    return of_record(record, ended(JobState.DEAD, now, reason, failure_class))
+    return change_if_unmoved(record, settled_fields(JobState.DEAD, now, reason, failure_class))
 
 
-def cancelled(record: JobRecord, reason: str, now: float) -> Change | None:
+def decide_cancel(record: JobRecord, reason: str, now: float) -> Change | None:
     """Return the end of a job that a person cancelled; None if it is settled, or a part of one."""
     if record.state in SETTLED or record.subjob is not None:
         return None
-    return of_record(record, ended(JobState.DEAD, now, reason, FailureClass.CANCELLED))
+    return change_if_unmoved(
+        record, settled_fields(JobState.DEAD, now, reason, FailureClass.CANCELLED)
+    )
 
 
-def reopened(record: JobRecord, who: str, why: str, now: float) -> Change | None:
+def decide_reopening(record: JobRecord, who: str, why: str, now: float) -> Change | None:
     """Return the new beginning of a settled job, which keeps its fence; None of any other."""
     if record.state not in SETTLED:
         return None
     counts = {"failures": 0, "crashes": 0, "suspected_worker_faults": 0}
     gone = dict.fromkeys(("failure_class", "rendition", "started_at", "finished_at", "cpu_s"))
-    again = free(JobState.QUEUED, now, reason=f"reopened by {who}: {why}", split=None)
-    return of_record(record, {**again, **counts, **gone, "do_not_split_reason": ""})
+    again = released_fields(JobState.QUEUED, now, reason=f"reopened by {who}: {why}", split=None)
+    return change_if_unmoved(record, {**again, **counts, **gone, "do_not_split_reason": ""})
 
 
-def announced(record: JobRecord, split: str) -> Change | None:
+def decide_announcement(record: JobRecord, split: str) -> Change | None:
     """Return the note that the tasks of a split's chunks were sent; None once the job moved on."""
     made = record.split
     if record.state is not JobState.SPLIT or made is None or made.name != split:
         return None
-    return of_record(record, {"split": made.model_copy(update={"announced": True})})
+    return change_if_unmoved(record, {"split": made.model_copy(update={"announced": True})})

@@ -59,7 +59,7 @@ def check_key(key: str) -> str:
     return key
 
 
-def wants(key: str, profile: str, *, subscribed: bool, known: Collection[str]) -> bool:
+def is_routed_to(key: str, profile: str, *, subscribed: bool, known: Collection[str]) -> bool:
     """Return whether an upload at `key` is for `profile`: the only routing decision.
 
     `TODO/<profile>/…` is for that profile only, where `known` holds every profile's name;
@@ -89,8 +89,8 @@ def rendition_key(source_key: str, profile: str, extension: str) -> str:
             parts = parts[1:]
     prefix, path = f"{OUTBOX}/{profile}/", "/".join(parts)
     if extension == SET_EXTENSION:
-        return check_key(f"{_shortened(prefix, path, ROOM_IN_SET)}/{MASTER}")
-    return check_key(_shortened(prefix, f"{path}.{extension}"))
+        return check_key(f"{_fit_key(prefix, path, ROOM_IN_SET)}/{MASTER}")
+    return check_key(_fit_key(prefix, f"{path}.{extension}"))
 
 
 def is_set(key: str) -> bool:
@@ -130,7 +130,7 @@ def certificate_key(rendition: str, digest: str) -> str:
 
     Raises BadKey if the key is unsafe.
     """
-    return check_key(_shortened("", f"{rendition}.{digest[:16]}.certificate.json"))
+    return check_key(_fit_key("", f"{rendition}.{digest[:16]}.certificate.json"))
 
 
 def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") -> str:
@@ -148,7 +148,7 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") ->
     safe = "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
     parts = [part for part in PurePosixPath(safe).parts if part != "/"]
     own = f"{MACHINE}{namespace}/" if namespace else ""
-    return check_key(_shortened(f"{INBOX}/{folder}/{own}", "/".join(parts)))
+    return check_key(_fit_key(f"{INBOX}/{folder}/{own}", "/".join(parts)))
 
 
 def tail_of_key(key: str) -> str:
@@ -165,7 +165,7 @@ def path_of_key(key: str) -> str | None:
     return os.fsdecode(unquote_to_bytes(f"/{key.removeprefix(prefix)}"))
 
 
-def _shortened(prefix: str, tail: str, kept_free: int = 0) -> str:
+def _fit_key(prefix: str, tail: str, kept_free: int = 0) -> str:
     room = MAX_KEY_BYTES - kept_free - len(prefix.encode())
     raw = tail.encode()
     if len(raw) <= room:
@@ -175,14 +175,14 @@ def _shortened(prefix: str, tail: str, kept_free: int = 0) -> str:
     return f"{prefix}{digest}~{kept.replace('/', '_')}"
 
 
-def set_notes(profile: str) -> str:
+def set_notes_prefix(profile: str) -> str:
     """Return the key prefix of the notes of a profile's sets that may have to be removed."""
     return f"{WORK}/{profile}/{SETS}/"
 
 
 def set_note_key(profile: str, job_id: str, fence: int, join: int = 0) -> str:
     """Return the key of the note that one attempt writes about the sets it may leave."""
-    return check_key(f"{set_notes(profile)}{job_id}-{_attempt(fence, join)}.json")
+    return check_key(f"{set_notes_prefix(profile)}{job_id}-{_attempt(fence, join)}.json")
 
 
 def work_folder(job_id: str, profile: str) -> str:

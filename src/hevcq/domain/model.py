@@ -1,4 +1,4 @@
-"""Provide the base of every domain value: immutable, without unknown fields; and what machines say alike."""
+"""Provide the base class of domain values, and the facts about load that every machine reports."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
-"""Numbers that a machine says: what no database, certificate or page can hold, it does not mean."""
+"""Numbers that a machine reports, within what a database, a certificate and a page can hold."""
 
 
 class Frozen(BaseModel):
@@ -16,13 +16,13 @@ class Frozen(BaseModel):
 
 
 class MachineLoad(Frozen):
-    """What a machine has left: programs that wanted a core in the last minute, and bytes; None if unknown."""
+    """A machine's load: programs that wanted a core in the last minute, and sizes in bytes; None if unknown."""
 
     load: Amount | None = None
     memory: Count | None = None
     memory_free: Count | None = None
     scratch_free: Count | None = None
 
-    def left(self) -> dict[str, Any]:
-        """Return these facts alone, without those of a model that adds to them."""
+    def load_facts(self) -> dict[str, Any]:
+        """Return the fields of MachineLoad alone, without those of a subclass."""
         return self.model_dump(include=set(MachineLoad.model_fields))

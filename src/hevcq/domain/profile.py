@@ -173,7 +173,7 @@ class Profile(Frozen):
         recipe = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
-    def asking(self, asked: Asked) -> Self:
+    def with_asked(self, asked: Asked) -> Self:
         """Return the profile with the CRF or the quality that a command chose for its videos."""
         raw, (crf, quality) = self.model_dump(mode="json"), asked
         video = raw["video"] | {"crf": crf, "quality": quality}

@@ -73,7 +73,7 @@ def not_searched(crf: float, why: str) -> str:
     return f"CRF {crf:g} is used, and {NOT_SEARCHED}: {why}."
 
 
-def asked(target: float) -> str:
+def asked_clause(target: float) -> str:
     """Return the part of a rendition's notice that says which quality it was made for."""
     return f"{target:g} was asked for"
 
@@ -114,12 +114,12 @@ class Aim(Frozen):
         """Whether not even the best CRF that was tried is good enough."""
         return self.sampled < self.target - MISSED_BY
 
-    def is_beyond(self, scale: Scale) -> bool:
+    def is_unreachable(self, scale: Scale) -> bool:
         """Whether the best CRF of all was tried in vain, so that nothing is encoded."""
         return self.out_of_reach and self.crf <= scale.best
 
     @property
-    def unsure(self) -> float | None:
+    def uncertain_crf(self) -> float | None:
         """The smallest CRF above the chosen one whose samples reach the target: its lower bound does not."""
         passed = (each.crf for each in self.probes if each.vmaf >= self.target)
         return min((crf for crf in passed if crf > self.crf), default=None)
@@ -136,7 +136,7 @@ class Aim(Frozen):
         second = "" if first else " at the second try"
         return (
             f"{'Only quality' if self.missed else 'Quality'} {seen:.1f} (VMAF of the worst twentieth"
-            f" {how}; {asked(self.target)}), CRF {self.crf:g}{second}."
+            f" {how}; {asked_clause(self.target)}), CRF {self.crf:g}{second}."
         )
 
 
@@ -245,7 +245,7 @@ def search(
     """
     tried: dict[float, Score] = {}
     good: list[float] = []
-    crf = rounded(start, scale)
+    crf = round_to_scale(start, scale)
     while crf not in tried and len(tried) < MAX_PROBES:
         if len(tried) >= most and good and tried[max(good)].least <= target + NEAR:
             break
@@ -273,7 +273,7 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
             return low
         drop = tried[low].least - tried[high].least
         share = (tried[low].least - goal) / drop if drop > 0 else 0.5
-        return rounded(
+        return round_to_scale(
             low + share * (high - low), Scale(low + scale.step, high - scale.step, scale.step)
         )
     known = low if low is not None else high
@@ -281,13 +281,13 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
     missing = (tried[known].least - goal) / POINTS_PER_STEP
     # Beyond the target, so that the next two lie on both sides of it.
     far = min(8.0, max(2.0, abs(missing) * BEYOND)) * _steps(scale)
-    return rounded(known + (far if low is not None else -far), scale)
+    return round_to_scale(known + (far if low is not None else -far), scale)
 
 
 def better_crf(aim: Aim, scale: Scale) -> float:
     """Return the CRF for a second try at a video that missed its target: there is no third."""
     missing = (aim.target - (aim.verified or 0.0)) / POINTS_PER_STEP
-    return rounded(aim.crf - BEYOND * missing * _steps(scale), scale)
+    return round_to_scale(aim.crf - BEYOND * missing * _steps(scale), scale)
 
 
 def _steps(scale: Scale) -> float:
@@ -295,6 +295,6 @@ def _steps(scale: Scale) -> float:
     return scale.worst / SCALES[VideoCodec.HEVC].worst
 
 
-def rounded(crf: float, scale: Scale) -> float:
+def round_to_scale(crf: float, scale: Scale) -> float:
     """Return the nearest CRF of a scale."""
     return min(scale.worst, max(scale.best, round(crf / scale.step) * scale.step))

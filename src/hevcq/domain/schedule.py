@@ -181,7 +181,7 @@ class Pause(Frozen):
     until: float | None = None
     running: RunningWork = RunningWork.BORDER
 
-    def holds(self, profile: str, now: float) -> bool:
+    def applies_to(self, profile: str, now: float) -> bool:
         ended = self.until is not None and now >= self.until
         return not ended and self.profile in ("", profile)
 
@@ -203,7 +203,7 @@ class Hours:
     at_end: RunningWork = RunningWork.BORDER
 
 
-def closed(
+def find_closure(
     profile: str, pauses: Iterable[Pause], hours: Hours, now: float, condition: str = ""
 ) -> Closed | None:
     """Return why no work of `profile` may begin at `now` (Unix seconds), or None if it may.
@@ -214,13 +214,13 @@ def closed(
     """
     zone = hours.schedule.zone
     found = [
-        Closed(in_words(pause, now, hours.schedule), pause.running, pause.until)
+        Closed(pause_in_words(pause, now, hours.schedule), pause.running, pause.until)
         for pause in pauses
-        if pause.holds(profile, now)
+        if pause.applies_to(profile, now)
     ]
     if not hours.schedule.open_at(now):
         opens = hours.schedule.next_change(now)
-        when = f" It opens {moment(opens, now, zone)}." if opens is not None else ""
+        when = f" It opens {local_moment(opens, now, zone)}." if opens is not None else ""
         found.append(Closed(f"Outside the hours of schedule.windows.{when}", hours.at_end, opens))
     if condition:
         found.append(Closed(condition, hours.at_end))
@@ -232,14 +232,14 @@ def closed(
     return Closed(" ".join(each.reason for each in found), strictest, until)
 
 
-def in_words(pause: Pause, now: float, schedule: Schedule) -> str:
+def pause_in_words(pause: Pause, now: float, schedule: Schedule) -> str:
     what = f"Profile {pause.profile} is paused" if pause.profile else "Paused"
     who = f" by {pause.by}" if pause.by else ""
-    when = "" if pause.until is None else f" until {moment(pause.until, now, schedule.zone)}"
+    when = "" if pause.until is None else f" until {local_moment(pause.until, now, schedule.zone)}"
     return f"{what}{who}{when}; `hevcq resume` ends it."
 
 
-def moment(at: float, now: float, zone: tzinfo | None = None) -> str:
+def local_moment(at: float, now: float, zone: tzinfo | None = None) -> str:
     """Return a moment in local time: `22:30` today, `Mon 22:30` within a week, else with its date."""
     then, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
     if then.date() == today.date():

@@ -58,7 +58,7 @@ def one_line(text: str, most: int) -> str:
     return " ".join(seen.split())[:most].strip()
 
 
-def tags_of(words: Iterable[str]) -> tuple[str, ...]:
+def parse_tags(words: Iterable[str]) -> tuple[str, ...]:
     """Return tags that people wrote, each once however it is capitalised, without their `#`.
 
     A comma stands between two, since the page shows them so.
@@ -300,7 +300,7 @@ def output_prefix(video: Video, profile: str) -> str:
     return f"{OUTBOX}/{profile}/{UPLOADS}/{video.video_id}"
 
 
-def own_name(video: Video | None, words: str) -> str:
+def use_upload_name(video: Video | None, words: str) -> str:
     """Return a sentence about the uploaded file with its name on its owner's machine.
 
     Workers know it by a path of the server, which says nothing to whoever uploaded it.
@@ -312,7 +312,7 @@ def own_name(video: Video | None, words: str) -> str:
     return re.sub(path, lambda _found: name, words)
 
 
-def claimed_type(claim: str, name: str) -> str:
+def upload_media_type(claim: str, name: str) -> str:
     """Return the media type to sign an upload for: the claimed or guessed one if it is a video's."""
     import mimetypes  # of no use to a command that signs no upload
 
@@ -333,7 +333,7 @@ def download_name(video: Video, profile: str, key: str) -> str:
     return f"{stem} ({profile}){suffix_of(key)}"
 
 
-def disposition(name: str, *, attachment: bool) -> str:
+def content_disposition(name: str, *, attachment: bool) -> str:
     """Return the value of Content-Disposition for a file name of any characters (RFC 6266, RFC 5987)."""
     plain = "".join(
         c if c.isascii() and c.isprintable() and c not in '"\\%;' else "_" for c in name
@@ -352,7 +352,7 @@ def make_slug(title: str, chance: bytes) -> str:
     return f"{words}-{tail}" if words else tail
 
 
-def standing(
+def decide_status(
     profiles: Sequence[str], settled: Sequence[VideoRendition]
 ) -> tuple[VideoStatus, VideoRendition | None]:
     """Return the state that a checked video has, and the rendition that explains it.

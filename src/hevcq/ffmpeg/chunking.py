@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from hevcq.domain.chunking import Chunk, ChunkPlan, KeyFrame, KeyIndex, on_grid, times_sum
+from hevcq.domain.chunking import Chunk, ChunkPlan, KeyFrame, KeyIndex, index_by_grid, times_sum
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.errors import PartUnfit, SourceDamaged, SourceUnreadable, WorkerUnfit
@@ -341,7 +341,7 @@ def keyframes(
     if ladder is None:
         return index
     sizes = _sizes_by_pts(packets)
-    return on_grid(index, sorted(sizes), sizes, ladder)
+    return index_by_grid(index, sorted(sizes), sizes, ladder)
 
 
 def _sizes_by_pts(packets: Packets) -> dict[int, int]:

@@ -126,7 +126,7 @@ class DelegatingEncoder(FfmpegEncoder):
         order = Order(order_id=secrets.token_hex(8), profile=request.profile, work=work)
 
         def pass_on(progress: OrderProgress) -> None:
-            on_progress(EncodeProgress(**progress.model_dump(exclude=set(progress.left()))))
+            on_progress(EncodeProgress(**progress.model_dump(exclude=set(progress.load_facts()))))
 
         try:
             errand = Errand(order, source, arrived, most_bytes(request))

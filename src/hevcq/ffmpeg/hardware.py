@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.formats import HARDWARE, NODE, Family, candidates, quality_options
+from hevcq.domain.formats import HARDWARE, NODE, Family, hardware_candidates, quality_options
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import hardware_problem
 from hevcq.domain.profile import Profile
@@ -67,7 +67,7 @@ class Devices:
 
     def choose(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> str:
         """Return the first allowed device that works, or "" if none does or the plan needs software."""
-        encoders = candidates(profile.video.encoder, profile.video.codec)
+        encoders = hardware_candidates(profile.video.encoder, profile.video.codec)
         if hardware_problem(profile, plan):
             return ""
         for name in (device for encoder in encoders for device in self._devices(encoder)):

@@ -15,7 +15,7 @@ from pathlib import Path
 from hevcq import __version__
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.domain.keys import set_version
-from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
+from hevcq.domain.planning.encode_plan import EncodePlan, revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed, HevcqError, Interruption, LimitExceeded, WorkerUnfit
@@ -213,7 +213,7 @@ def _encode_and_verify(
         get_logger(profile=profile.name).info("self_test_left_out", reason=decision.detail)
         return
     measured = encoder.preflight(str(clip), info, profile, stop=stop, looked=looked)
-    info, plan = plan_measured(make_plan, profile, (info, decision), measured)
+    info, plan = revise_plan(make_plan, profile, (info, decision), measured)
     size = clip.stat().st_size
     request = EncodeRequest(
         profile=profile,

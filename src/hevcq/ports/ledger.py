@@ -24,15 +24,15 @@ from hevcq.domain.job import (
     Source,
     Split,
     SubjobOf,
-    announced,
-    buried_unclaimed,
-    cancelled,
-    ended,
-    free,
-    granted,
+    change_by_attempt,
+    decide_announcement,
+    decide_burial,
+    decide_cancel,
+    decide_claim,
+    decide_reopening,
     job_id,
-    of_attempt,
-    reopened,
+    released_fields,
+    settled_fields,
     subjob_id,
 )
 from hevcq.domain.schedule import Pause
@@ -249,7 +249,7 @@ class Ledger(ABC):
         if record.state in SETTLED | {JobState.SPLIT}:
             return record, None
         gone = record.state is JobState.RUNNING and self.has_ended(record.owner)
-        change = granted(record, owner, lease_s, self.clock.now(), gone=gone)
+        change = decide_claim(record, owner, lease_s, self.clock.now(), gone=gone)
         if change is None:
             return record, None
         fence, crashes = change.to["fence"], change.to["crashes"]
@@ -259,7 +259,7 @@ class Ledger(ABC):
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         """Extend the lease to `lease_s` seconds from now, not durably: a power cut ends it anyway."""
         until = self.clock.now() + lease_s
-        self._change(job_id, of_attempt(fence, {"lease_until": until}), durable=False)
+        self._change(job_id, change_by_attempt(fence, {"lease_until": until}), durable=False)
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
         """Record the job's progress; see `progress_every_s`.
@@ -267,7 +267,7 @@ class Ledger(ABC):
         The start of the work is durable, so that a crash of the machine during it is counted.
         """
         begins = progress.percent == 0.0 and progress.phase in DURABLE_PHASES
-        self._change(job_id, of_attempt(fence, {"progress": progress}), durable=begins)
+        self._change(job_id, change_by_attempt(fence, {"progress": progress}), durable=begins)
 
     def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
         """Record the digest of the certificate that this attempt is about to publish.
@@ -277,36 +277,39 @@ class Ledger(ABC):
         makes it durable.
         """
         to = {"certificate_sha256": certificate_sha256}
-        self._change(job_id, of_attempt(fence, to, states=HELD), durable=False)
+        self._change(job_id, change_by_attempt(fence, to, states=HELD), durable=False)
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         """Move the job from RUNNING to DONE, durably; `cpu_s` is the CPU seconds that it used."""
-        to = ended(JobState.DONE, self.clock.now()) | {"rendition": rendition, "cpu_s": cpu_s}
-        self._change(job_id, of_attempt(fence, to, states=HELD))
+        to = settled_fields(JobState.DONE, self.clock.now()) | {
+            "rendition": rendition,
+            "cpu_s": cpu_s,
+        }
+        self._change(job_id, change_by_attempt(fence, to, states=HELD))
 
     def skip(self, job_id: str, fence: int, reason: str) -> None:
         """Move the job from RUNNING to SKIPPED with the reason."""
-        to = ended(JobState.SKIPPED, self.clock.now(), reason)
-        self._change(job_id, of_attempt(fence, to, states=HELD))
+        to = settled_fields(JobState.SKIPPED, self.clock.now(), reason)
+        self._change(job_id, change_by_attempt(fence, to, states=HELD))
 
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         """Move the job from RUNNING to QUEUED and count one failure."""
         why = {"reason": reason, "failure_class": failure_class}
-        to = free(JobState.QUEUED, self.clock.now(), **why)
-        self._change(job_id, of_attempt(fence, to, {"failures": 1}))
+        to = released_fields(JobState.QUEUED, self.clock.now(), **why)
+        self._change(job_id, change_by_attempt(fence, to, {"failures": 1}))
 
     def interrupt(
         self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
     ) -> None:
         """Move the job from RUNNING to QUEUED; count at most a suspected worker fault."""
-        to = free(JobState.QUEUED, self.clock.now(), reason=reason, failure_class=None)
+        to = released_fields(JobState.QUEUED, self.clock.now(), reason=reason, failure_class=None)
         add = {"suspected_worker_faults": 1} if suspected_worker_fault else {}
-        self._change(job_id, of_attempt(fence, to, add))
+        self._change(job_id, change_by_attempt(fence, to, add))
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         """Move the job from RUNNING to DEAD with the reason and class."""
-        to = ended(JobState.DEAD, self.clock.now(), reason, failure_class)
-        self._change(job_id, of_attempt(fence, to, states=HELD))
+        to = settled_fields(JobState.DEAD, self.clock.now(), reason, failure_class)
+        self._change(job_id, change_by_attempt(fence, to, states=HELD))
 
     def _change(self, job_id: str, change: Change, *, durable: bool = True) -> None:
         if not self.apply(job_id, change, durable=durable):
@@ -321,7 +324,7 @@ class Ledger(ABC):
         """
         return self.decide(
             job_id,
-            lambda record: buried_unclaimed(
+            lambda record: decide_burial(
                 record, reason, failure_class, self.clock.now(), gone=self.has_ended(record.owner)
             ),
         )
@@ -332,7 +335,7 @@ class Ledger(ABC):
         Return False if the job is unknown or settled. A live lease does not prevent it: later calls
         with the job's fence raise StaleFence, so its worker stops.
         """
-        return self.decide(job_id, lambda record: cancelled(record, reason, self.clock.now()))
+        return self.decide(job_id, lambda record: decide_cancel(record, reason, self.clock.now()))
 
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
         """Move the job from DONE, SKIPPED or DEAD to QUEUED, reset its counts and record who and why.
@@ -340,7 +343,9 @@ class Ledger(ABC):
         Return False if the job is not settled. The job may be split again. The fence is kept, so
         that calls of an earlier worker are still refused.
         """
-        return self.decide(job_id, lambda record: reopened(record, who, why, self.clock.now()))
+        return self.decide(
+            job_id, lambda record: decide_reopening(record, who, why, self.clock.now())
+        )
 
     @abstractmethod
     def get(self, job_id: str) -> JobRecord | None:
@@ -375,8 +380,8 @@ class Ledger(ABC):
             for chunk, held in chunks
         ]
         none = {"reason": "", "failure_class": None}
-        to = free(JobState.SPLIT, self.clock.now(), split=split, **none)
-        if not self.add_parts(job_id, of_attempt(fence, to), parts):
+        to = released_fields(JobState.SPLIT, self.clock.now(), split=split, **none)
+        if not self.add_parts(job_id, change_by_attempt(fence, to), parts):
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     @abstractmethod
@@ -388,7 +393,7 @@ class Ledger(ABC):
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
         """Record that the tasks of the split's chunks were sent; no effect once the job moved on."""
-        self.decide(job_id, lambda record: announced(record, split))
+        self.decide(job_id, lambda record: decide_announcement(record, split))
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         """SPLIT to QUEUED: encode the job whole from now on because of `reason`; no failure counts.
@@ -396,8 +401,8 @@ class Ledger(ABC):
         Raises StaleFence unless the job is SPLIT under that very fence.
         """
         why = {"reason": reason, "failure_class": None, "do_not_split_reason": reason}
-        to = free(JobState.QUEUED, self.clock.now(), split=None, **why)
-        self._change(job_id, of_attempt(fence, to, states=frozenset({JobState.SPLIT})))
+        to = released_fields(JobState.QUEUED, self.clock.now(), split=None, **why)
+        self._change(job_id, change_by_attempt(fence, to, states=frozenset({JobState.SPLIT})))
 
     @abstractmethod
     def subjobs(self, job_id: str) -> list[JobRecord]:

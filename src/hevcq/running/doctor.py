@@ -11,7 +11,7 @@ from functools import partial
 
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.profile import Profile
-from hevcq.domain.schedule import moment
+from hevcq.domain.schedule import local_moment
 from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.context import library_words, require_one_name, share_words
@@ -100,7 +100,7 @@ def _schedule(app: App) -> str:
     hours = settings.hours()
     change = hours.schedule.next_change(now)
     state = "open" if hours.schedule.open_at(now) else "closed"
-    until = "" if change is None else f" until {moment(change, now, hours.schedule.zone)}"
+    until = "" if change is None else f" until {local_moment(change, now, hours.schedule.zone)}"
     return f"{'; '.join(settings.windows)}: {state}{until}"
 
 

@@ -185,7 +185,7 @@ def _facts(app: App, machine: JoinedMachine) -> WorkerFacts:
         slots=said.slots,
         encoders=tuple(sorted({encoder_of(each.video.codec) for each in able})),
         waits=tuple(dict.fromkeys([*machine.trouble(), *unfit.values()])),
-        **said.left(),
+        **said.load_facts(),
     )
 
 

@@ -275,7 +275,9 @@ WIDTH, HEIGHT, EDGE = 640, 360, 60
 
 def unsure(aim: Aim) -> str:
     """Return why the largest CRF above the target is not the chosen one."""
-    return f"CRF {aim.unsure:g} is not chosen: its samples differ, so the whole may score less."
+    return (
+        f"CRF {aim.uncertain_crf:g} is not chosen: its samples differ, so the whole may score less."
+    )
 
 
 def curve_svg(aim: Aim) -> str:
@@ -322,6 +324,6 @@ def _labels(aim: Aim, scores: tuple[float, float], right: float) -> Iterator[str
         (EDGE - 40, bottom, f"{scores[0]:.1f}"),
         (EDGE, bottom + 20, "0 Bytes"),
         (WIDTH - EDGE - 20, bottom + 20, size(round(right))),
-        (EDGE, bottom + 40, unsure(aim) if aim.unsure else ""),
+        (EDGE, bottom + 40, unsure(aim) if aim.uncertain_crf else ""),
     ):
         yield f'<text x="{x}" y="{y}" stroke="none" fill="#555">{words}</text>'

@@ -9,7 +9,7 @@ from typing import Any
 
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip, plan_measured
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip, revise_plan
 from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Container, Profile
@@ -69,7 +69,7 @@ def _requested(
     info = encoder.probe(location, stop=stop)
     plan = _planned(profile, info)
     measured = encoder.preflight(location, info, profile, stop=stop)
-    info, plan = plan_measured(make_plan, profile, (info, plan), measured)
+    info, plan = revise_plan(make_plan, profile, (info, plan), measured)
     return EncodeRequest(
         profile=profile,
         plan=plan,

@@ -16,8 +16,8 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes
 
-from hevcq.domain.certificate import Certificate, failure
-from hevcq.domain.job import RenditionRef, same_version
+from hevcq.domain.certificate import Certificate, failure_sentence
+from hevcq.domain.job import RenditionRef, is_same_version
 from hevcq.domain.keys import key_for_path, tail_of_key
 from hevcq.domain.profile import Profile
 from hevcq.errors import BadKey, Interruption, PermanentError, UsageError
@@ -98,7 +98,7 @@ class Proofs:
         except (PermanentError, UsageError) as error:
             return error.message
         failed = report.failures
-        return failure(failed[0]).rstrip(".") if failed else ""
+        return failure_sentence(failed[0]).rstrip(".") if failed else ""
 
     def why_changed(self, placement: Placement) -> str:
         """Return why the rendition at a placement's target is no longer the placed one, or "".
@@ -158,7 +158,7 @@ class Proofs:
         """Return whether the source has the certified bytes; one as it was then is not read."""
         with os.fdopen(open_regular(source), "rb", buffering=0) as reading:
             number = reading.fileno()
-            if same_version(proof.source.version, os.fstat(number), lambda: sha256_ends(number)):
+            if is_same_version(proof.source.version, os.fstat(number), lambda: sha256_ends(number)):
                 return True
         return self.digest(source) == proof.source_sha256
 

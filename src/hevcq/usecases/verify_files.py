@@ -12,7 +12,7 @@ from pathlib import Path
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
+from hevcq.domain.planning.encode_plan import EncodePlan, revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError
@@ -174,7 +174,7 @@ def _opened(
         if copy is not None:
             location = str(copy.path)
             info = encoder.probe(location, stop=stop)
-            plan = _planned(request, info).noting(*copy.notices)
+            plan = _planned(request, info).with_notices(*copy.notices)
         try:
             yield location, info, plan
         except SourceDamaged as error:
@@ -201,7 +201,7 @@ def _check(
     """Return what the gates judge by, and the notices of its plan."""
     location, info, plan = subject
     measured = encoder.preflight(location, info, request.profile, stop=stop)
-    info, plan = plan_measured(make_plan, request.profile, (info, plan), measured)
+    info, plan = revise_plan(make_plan, request.profile, (info, plan), measured)
     check = VerifyRequest(
         profile=request.profile,
         plan=plan,

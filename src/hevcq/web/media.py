@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.domain.videos import Video, disposition
+from hevcq.domain.videos import Video, content_disposition
 from hevcq.errors import NoSuchVideo
 from hevcq.usecases.videos.manage import VideoFarm
 from hevcq.usecases.videos.playback import play_file, require_shared, track
@@ -66,7 +66,7 @@ def _file(request: Request) -> Response:
     if found.attachment and "slug" in wanted and not video.share.download:
         raise NoSuchVideo("This video is shared without download.")
     tag = f'"{found.tag[:32]}"'
-    disposed = disposition(found.name, attachment=found.attachment)
+    disposed = content_disposition(found.name, attachment=found.attachment)
     headers = {**PRIVATE, "Content-Disposition": disposed, "ETag": tag}
     known = request.headers.get("if-none-match", "").split(",")
     if isinstance(found.at, str):

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.profile import Profile
-from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, closed
+from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, find_closure
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import (
     DiskFull,
@@ -82,7 +82,7 @@ class Admission:
         with self._lock:
             self._read(now=now)
             at, hours = self._clock.now(), self._hours()
-            found = closed(profile, self._known, hours, at, self._condition())
+            found = find_closure(profile, self._known, hours, at, self._condition())
             if found is None and (reason := self._out()):
                 found = Closed(reason, RunningWork.BORDER)
             if found is None and self._self_tests is not None:

@@ -25,8 +25,8 @@ from hevcq.domain.planning.encode_plan import (
     Skip,
     SkipReason,
     Work,
-    plan_measured,
-    too_large,
+    revise_plan,
+    too_large_sentence,
 )
 from hevcq.domain.profile_sections import ChunkMode
 from hevcq.domain.quality import SCALES, better_crf, not_searched
@@ -263,7 +263,7 @@ class EncodeJob(Job):
             raise MediaRefused(f"{plan.detail} (the recording's whole pictures alone)")
         # What ffmpeg's copy has lost already forbids a replacement as much as what the encode loses.
         losses = tuple(dict.fromkeys((*work.plan.losses, *plan.losses)))
-        plan = plan.noting(*trimmed.notices).model_copy(update={"losses": losses})
+        plan = plan.with_notices(*trimmed.notices).model_copy(update={"losses": losses})
         return work.model_copy(update={"info": info, "plan": plan}), str(trimmed.path)
 
     def _fulfil(
@@ -283,7 +283,7 @@ class EncodeJob(Job):
             location, work.info, self._profile, stop=self._lease.stop, looked=looked
         )
         decided = work.info, work.plan
-        info, plan = plan_measured(self._context.plan, self._profile, decided, measured)
+        info, plan = revise_plan(self._context.plan, self._profile, decided, measured)
         facts = {"info": info, "plan": plan, "measured": measured}
         work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
         work = self._aimed(work, location, folder)
@@ -311,7 +311,7 @@ class EncodeJob(Job):
         # Frames that the search did not see were worse: once more, better by more than that.
         spent = {"cpu_s": aim.cpu_s + made.report.cpu_s, "verified": None}
         again = aim.model_copy(update={"crf": better_crf(aim, scale), **spent})
-        work = work.model_copy(update={"plan": work.plan.aimed(again)})
+        work = work.model_copy(update={"plan": work.plan.with_aim(again)})
         return self._made(work, location, folder / f"better.{plan.extension}")
 
     def _made(self, work: Work, location: str, output: Path) -> Made | Skipped:
@@ -330,8 +330,8 @@ class EncodeJob(Job):
         self._lease.check()
         if isinstance(aim, str):
             said = not_searched(work.recipe.video.crf, aim)
-            return work.model_copy(update={"plan": work.plan.noting(said)})
-        return work.model_copy(update={"plan": work.plan.aimed(aim)})
+            return work.model_copy(update={"plan": work.plan.with_notices(said)})
+        return work.model_copy(update={"plan": work.plan.with_aim(aim)})
 
     def _not_worth(self, work: Work) -> Skipped | None:
         """Remember that the quality is out of reach, or takes far too much, by the search's samples."""
@@ -342,9 +342,9 @@ class EncodeJob(Job):
         if share > 1 - saving + TOO_LARGE:
             quality = f", for VMAF {aim.target:g}"
             return self._remember_skip(
-                work, too_large(share, saving, about="about ", quality=quality)
+                work, too_large_sentence(share, saving, about="about ", quality=quality)
             )
-        if not aim.is_beyond(SCALES[work.recipe.video.codec]):
+        if not aim.is_unreachable(SCALES[work.recipe.video.codec]):
             return None  # perhaps in reach of a better CRF than the few that were tried
         said = f"Original kept: VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was"
         return self._remember_skip(work, f"{said} tried, gives {aim.sampled:.1f} in samples.")
@@ -366,7 +366,7 @@ class EncodeJob(Job):
             share = whole.size / max(1, self._source.size) if whole else 0.0
             if whole is None or share * (1 - whole.error) <= 1 - saving + SAMPLE_MARGIN:
                 return None
-        return self._remember_skip(work, too_large(share, saving, about="about "))
+        return self._remember_skip(work, too_large_sentence(share, saving, about="about "))
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self.transitions.complete(rendition, cpu_s=cpu_s)

@@ -286,7 +286,7 @@ def parsed_verdict(delivery: Delivery) -> Verdict | None:
 def _chosen(profile: Profile, asked: Asked) -> Profile:
     """Return the profile with what a command chose. Raises MediaRefused if the profile may not have it now."""
     try:
-        return profile.asking(asked)
+        return profile.with_asked(asked)
     except ValidationError as error:
         raise MediaRefused(
             f"Its command chose CRF {asked[0]:g}, which the profile {profile.name} does not take as"

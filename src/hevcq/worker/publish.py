@@ -34,7 +34,7 @@ from hevcq.domain.keys import (
     is_set,
     member_key,
     set_note_key,
-    set_notes,
+    set_notes_prefix,
     set_version,
 )
 from hevcq.domain.model import Frozen
@@ -207,7 +207,7 @@ def sweep_sets(backend: Backend, clock: Clock, profiles: Iterable[str]) -> None:
     """Remove the replaced and unfinished sets whose grace is over; leave failures to a later sweep."""
     for profile in profiles:
         try:
-            for noted in list(backend.store.list(set_notes(profile))):
+            for noted in list(backend.store.list(set_notes_prefix(profile))):
                 _sweep(backend, noted.key, clock.now() - GRACE_S)
         except HevcqError as error:
             get_logger().info("sets_not_swept", profile=profile, reason=str(error))

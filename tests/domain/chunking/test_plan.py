@@ -17,7 +17,7 @@ from hevcq.domain.chunking import (
     chunks_at,
     costliest_first,
     forced_key_frames,
-    on_grid,
+    index_by_grid,
     plan_chunks,
     times_sum,
 )
@@ -157,7 +157,7 @@ def index_of(shown: list[int], tick: Fraction, keys: tuple[int, ...] = (0,)) -> 
 
 
 def grid_of(shown: list[int], tick: Fraction, keys: tuple[int, ...] = (0,)) -> KeyIndex:
-    return on_grid(index_of(shown, tick, keys), shown, dict.fromkeys(shown, 10), LADDER)
+    return index_by_grid(index_of(shown, tick, keys), shown, dict.fromkeys(shown, 10), LADDER)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_no_rung_shows_more_than_60_pictures_a_second(rate, every):
     track = TrackMeasure(
         index=0, kind="video", packets=481, first_pts_s=1, last_pts_s=1 + 480 / rate
     )
-    after = plan.after(Measurement(tracks=(track,)), recipe())
+    after = plan.with_measurement(Measurement(tracks=(track,)), recipe())
 
     targets = {r.target.every for r in after.ladder.rungs}
     assert targets == {every} == {after.video.every, after.main_video.video.every}
@@ -111,7 +111,7 @@ def test_no_rung_shows_more_than_60_pictures_a_second(rate, every):
 def test_a_frame_of_each_field_is_never_left_out():
     plan = planned(recipe(), video(720, 576, field_order="tt", average_rate="25/1"))
     track = TrackMeasure(index=0, kind="video", packets=481, first_pts_s=0, last_pts_s=4)
-    assert plan.after(Measurement(tracks=(track,)), recipe()).ladder.every == 1
+    assert plan.with_measurement(Measurement(tracks=(track,)), recipe()).ladder.every == 1
 
 
 @pytest.mark.parametrize("found", ["yuv420p10le", "yuv422p", "yuv444p10le"])

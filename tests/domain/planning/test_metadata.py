@@ -4,7 +4,7 @@ import pytest
 
 from hevcq.domain.media.facts import MetadataItem
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, StreamPlan
-from hevcq.domain.planning.metadata import losses, personal
+from hevcq.domain.planning.metadata import losses, personal_names
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import MKV, audio, media, profile, video
 
@@ -58,9 +58,9 @@ def test_what_a_rendition_tells_of_people_places_and_devices_is_named():
     assert isinstance(plan, EncodePlan)
     assert plan.personal == ("comment", "location", "location-eng", "odd", box.name)
     silent = source.model_copy(update={"tags": plain, "streams": media(video()).streams})
-    assert personal(plan.muxer, silent, plan.streams[:1]) == (box.name,)
+    assert personal_names(plan.muxer, silent, plan.streams[:1]) == (box.name,)
     nothing = silent.model_copy(update={"metadata": ()})
-    assert personal(plan.muxer, nothing, plan.streams[:1]) == ()
+    assert personal_names(plan.muxer, nothing, plan.streams[:1]) == ()
 
 
 def test_a_sound_that_nothing_reads_is_left_out_beside_one_that_is_read_and_then_replaces_nothing():

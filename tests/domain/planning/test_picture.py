@@ -187,7 +187,7 @@ def test_captions_are_carried_by_libx264_and_by_it_alone():
 def test_a_picture_without_its_bars_is_scaled_and_turned_as_if_it_had_none(
     facts, bars, wanted, size, crop
 ):
-    seen = Measurement(tracks=(), bars=(0, *bars)).seen_in(media(video(1920, 1080, **facts)))
+    seen = Measurement(tracks=(), bars=(0, *bars)).add_to(media(video(1920, 1080, **facts)))
 
     plan = make_plan(profile(video={"crop": "auto", **wanted}), seen)
 
@@ -212,11 +212,11 @@ def test_captions_become_text_where_the_encoder_loses_them_and_the_container_hol
     assert plan.notices == (
         "Stream 0: closed captions become a text track, without their places and colours.",
     )
-    found = plan.after(
+    found = plan.with_measurement(
         Measurement(tracks=(), captions=("CC1", "CC3"), notices=("Said.",)), profile()
     )
     assert (found.captions, found.notices[-1]) == (("CC1", "CC3"), "Said.")
-    assert plan.after(Measurement(tracks=()), profile()).captions == ("CC1",), (
+    assert plan.with_measurement(Measurement(tracks=()), profile()).captions == ("CC1",), (
         "what was not looked for stays"
     )
     assert refused("avi", stream, policies={"closed_captions": "convert"}) == (
@@ -311,7 +311,7 @@ def test_a_plan_says_already_that_no_quality_of_hdr_is_searched(policy, said):
     assert isinstance(made, EncodePlan)
     notice = "CRF 24 is used, and no quality searched: VMAF is not made for HDR."
     assert (notice in made.notices) is said
-    assert made.noting(notice).notices.count(notice) == 1, "the worker says it too"
+    assert made.with_notices(notice).notices.count(notice) == 1, "the worker says it too"
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])

@@ -8,7 +8,7 @@ from hevcq.domain.planning.encode_plan import (
     Skip,
     SkipReason,
     skip_in_words,
-    too_large,
+    too_large_sentence,
 )
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import smaller_than_box
@@ -146,7 +146,7 @@ def test_container_and_extension(container, form, tags, muxer, extension):
     ],
 )
 def test_what_would_not_shrink_is_said_alike_whoever_found_it(share, quality, words):
-    said = too_large(share, 0.05, quality=quality)
+    said = too_large_sentence(share, 0.05, quality=quality)
 
     assert said == f"Would {words}"
     assert skip_in_words(f"not_smaller: {said}") == (SkipReason.NOT_SMALLER, said)

@@ -19,7 +19,7 @@ from hevcq.domain.planning.encode_plan import (
     EncodePlan,
     Refuse,
     StreamPlan,
-    plan_measured,
+    revise_plan,
 )
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -172,7 +172,7 @@ def test_a_sound_that_is_left_out_anyway_is_not_the_original():
 def test_a_sound_gets_one_gain_as_its_peaks_allow_and_else_stays(codec, loudness, peak, gain, said):
     found = media(video(), audio(codec, channels=6), audio(codec))
     heard = () if loudness is None else ((1, loudness, peak),)
-    found = Measurement(tracks=(), loudness=heard).seen_in(found)
+    found = Measurement(tracks=(), loudness=heard).add_to(found)
 
     made = second(found, profile(audio={"loudness": -16}))
 
@@ -276,9 +276,9 @@ def test_what_is_sent_late_in_a_broadcast_is_not_called_empty(stream, losses):
 
     if losses is None:
         with pytest.raises(MediaRefused, match="begins so late"):
-            plan_measured(make_plan, recipe, decided, seen)
+            revise_plan(make_plan, recipe, decided, seen)
         return
-    _, plan = plan_measured(make_plan, recipe, decided, seen)
+    _, plan = revise_plan(make_plan, recipe, decided, seen)
     assert (len(plan.losses), "nothing" in plan.notices[0]) == (losses, False)
 
 
@@ -298,7 +298,7 @@ def test_what_is_missing_in_the_original_is_said_and_refused_as_a_replacement_if
     gaps = Gaps(count=2, at_s=5.1, certain=certain)
     track = TrackMeasure(index=int(kind is StreamKind.AUDIO), kind=kind, packets=9, gaps=gaps)
 
-    _, plan = plan_measured(
+    _, plan = revise_plan(
         make_plan, recipe, (found, make_plan(recipe, found)), Measurement(tracks=(track,))
     )
 
@@ -313,7 +313,7 @@ def test_a_stream_that_begins_after_what_was_probed_is_a_loss(policy):
     seen = Measurement(tracks=(TrackMeasure(index=1, kind=StreamKind.DATA, packets=9),))
     decided = found, make_plan(recipe, found)
 
-    _, plan = plan_measured(make_plan, recipe, decided, seen)
+    _, plan = revise_plan(make_plan, recipe, decided, seen)
     assert plan.notices == ("Stream 1, which begins later in the recording, is left out.",)
     assert bool(plan.losses) is (policy == "keep")
 

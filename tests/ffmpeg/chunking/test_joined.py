@@ -14,7 +14,7 @@ from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.formats import Container
-from hevcq.domain.planning.encode_plan import plan_measured
+from hevcq.domain.planning.encode_plan import revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile_sections import Audio, VideoRecipe
 from hevcq.errors import PartUnfit, Stopped
@@ -198,7 +198,7 @@ def test_the_sound_of_a_split_video_gets_the_gain_that_the_whole_would(video, tm
     stop = threading.Event()
     measured = ENCODER.preflight(str(clip.source), clip.info, clip.profile, stop=stop)
     known = clip.info, clip.plan
-    clip.info, clip.plan = plan_measured(make_plan, clip.profile, known, measured)
+    clip.info, clip.plan = revise_plan(make_plan, clip.profile, known, measured)
     plan = chunks_at(clip.profile, clip.plan, clip.index, (0, 5, 10))
 
     report = clip.join(plan, clip.chunk_files(plan))

@@ -9,7 +9,7 @@ from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
 from ffmpeg.verify.conftest import encoded
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking import chunks_at
-from hevcq.domain.planning.encode_plan import plan_measured
+from hevcq.domain.planning.encode_plan import revise_plan
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import profile
 from support.rendition import RECIPE, probed
@@ -43,7 +43,7 @@ def test_steady_bars_are_cropped(tmp_path, bars, size):
     info = probed(clip)
 
     measured = ENCODER.preflight(str(clip), info, recipe, stop=threading.Event())
-    _, plan = plan_measured(make_plan, recipe, (info, make_plan(recipe, info)), measured)
+    _, plan = revise_plan(make_plan, recipe, (info, make_plan(recipe, info)), measured)
 
     assert (plan.video.width, plan.video.height) == size
     assert plan.video.sample_aspect == info.streams[0].video.sample_aspect
@@ -90,7 +90,7 @@ def test_a_split_video_is_cropped_as_a_whole_one(tmp_path):
     recipe = PROFILE.model_copy(update={"video": PROFILE.video.model_copy(update={"crop": "auto"})})
     clip = Clip(boxed(tmp_path, extra=("-g", "10", "-sc_threshold", "0")), tmp_path, recipe)
     measured = ENCODER.preflight(str(clip.source), clip.info, recipe, stop=threading.Event())
-    clip.info, clip.plan = plan_measured(make_plan, recipe, (clip.info, clip.plan), measured)
+    clip.info, clip.plan = revise_plan(make_plan, recipe, (clip.info, clip.plan), measured)
     plan = chunks_at(recipe, clip.plan, clip.index, (0, 4, 8))
 
     report = clip.join(plan, clip.chunk_files(plan))

@@ -67,7 +67,7 @@ def test_interlaced_pictures_of_television_are_seen_without_a_mark(tmp_path):
     facts, plan = made(tmp_path / "rip.avi", graph, "-c:v", "mpeg4", "-q:v", "3")
 
     assert not facts.marked_interlaced
-    assert (facts.interlaced, facts.seen_order, facts.misordered) == (True, "tt", False)
+    assert (facts.interlaced, facts.seen_order, facts.has_wrong_field_order) == (True, "tt", False)
     assert (plan.video.deinterlace, plan.video.top_field_first) == (True, True)
     assert "not marked as interlaced, but its pictures are" in plan.notices[-1]
 

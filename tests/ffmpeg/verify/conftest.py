@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
+from hevcq.domain.planning.encode_plan import EncodePlan, revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Gates, VideoRecipe
@@ -81,7 +81,7 @@ def encoded(
     plan = make_plan(profile, info)
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
-    info, plan = plan_measured(make_plan, profile, (info, plan), measured)
+    info, plan = revise_plan(make_plan, profile, (info, plan), measured)
     output = folder / (name or f"{source.stem}-made.{plan.extension}")
     facts |= {"plan": plan, "info": info, "measured": measured}
     request = request_of(source, output, profile, **facts)

@@ -50,7 +50,7 @@ def test_the_crf_is_found_and_what_is_made_with_it_is_as_good(pair, tmp_path):
     assert aim.target == 90
     assert abs(aim.sampled - 90) < 6
     assert list(tmp_path.iterdir()) == []
-    plan = request.plan.aimed(aim)
+    plan = request.plan.with_aim(aim)
     report = conftest.ENCODER.encode(
         replace(request, plan=plan, output=tmp_path / "made.mkv"),
         on_progress=lambda _: None,

@@ -37,7 +37,7 @@ class NearHome:
         self.spans = list[tuple[int, int]]()
 
     def poll(self, facts: MachineFacts) -> Order | None:
-        assert facts.model_copy(update=MachineLoad().left()) == FACTS
+        assert facts.model_copy(update=MachineLoad().load_facts()) == FACTS
         found = self.orders.pop(0) if self.orders else None
         if isinstance(found, Exception):
             raise found
@@ -208,7 +208,7 @@ def test_machine_says_how_busy_it_is_when_it_asks_and_while_it_encodes(bench):
     home = Heard(new_order(len(SOURCE)))
     bench.worker(home, encoder, SystemClock(), lambda: busy).step()
 
-    assert [each.left() for each in told] == [busy.left()] * 2
+    assert [each.load_facts() for each in told] == [busy.load_facts()] * 2
 
 
 def test_changed_source_drops_the_order(bench):

@@ -69,7 +69,7 @@ class Day:
         self.clock.advance(SPENT_EVERY_S)
         self.cap.check()
         now = self.clock.now()
-        return ", ".join(each.by for each in self.ledger.pauses() if each.holds("hevc", now))
+        return ", ".join(each.by for each in self.ledger.pauses() if each.applies_to("hevc", now))
 
 
 def test_a_day_that_is_spent_pauses_all_work_until_midnight():

@@ -11,7 +11,7 @@ import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.chunking import SplitPlan
-from hevcq.domain.job import JobState, TaskKind, job_id, of_record
+from hevcq.domain.job import JobState, TaskKind, change_if_unmoved, job_id
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn
 from hevcq.errors import EncoderFailed, PartUnfit, SourceDamaged, Unavailable
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter
@@ -78,7 +78,7 @@ def _other_bytes(farm, part) -> None:
 LOST = {
     "its object": lambda farm, part: farm.store.delete(part.rendition.key),
     "its record of an object": lambda farm, part: farm.ledger.apply(
-        part.job_id, of_record(part, {"rendition": None})
+        part.job_id, change_if_unmoved(part, {"rendition": None})
     ),
     "its bytes": _other_bytes,
 }
@@ -219,7 +219,7 @@ def replan(farm, source, content: bytes) -> None:
     record = farm.record(source)
     digest = hashlib.sha256(content).hexdigest()
     split = record.split.model_copy(update={"plan_sha256": digest})
-    assert farm.ledger.apply(record.job_id, of_record(record, {"split": split}))
+    assert farm.ledger.apply(record.job_id, change_if_unmoved(record, {"split": split}))
 
 
 def test_a_recording_of_which_a_trimmed_copy_is_encoded_is_not_split(farm):

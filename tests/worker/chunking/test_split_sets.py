@@ -5,7 +5,7 @@ import pytest
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Source
-from hevcq.domain.keys import MASTER, is_set_version, set_notes
+from hevcq.domain.keys import MASTER, is_set_version, set_notes_prefix
 from hevcq.worker.admission import Scratch
 from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
@@ -93,7 +93,7 @@ def leaves_one_whole_set(farm: VideoFarm, point: str) -> None:
     folder = farm.key(source).removesuffix(MASTER)
     left = {each.key.removeprefix(folder).partition("/")[0] for each in farm.store.list(folder)}
     assert {name for name in left if is_set_version(name)} == in_use(farm, source)
-    assert list(farm.store.list(set_notes(LADDER.name))) == []
+    assert list(farm.store.list(set_notes_prefix(LADDER.name))) == []
     proven(farm, source)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.domain.job import Source, file_version, same_version, share_version
+from hevcq.domain.job import Source, file_version, is_same_version, share_version
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key, path_of_key
 from hevcq.errors import (
     DENIED,
@@ -188,7 +188,7 @@ def source_path(database: Database, source: Source) -> Path:
 def _is_same(source: Source, path: Path) -> bool:
     """Return whether the file at `path` is this version. Raises what a file that cannot be read does."""
     with _opened(path) as (facts, descriptor):
-        return same_version(source.version, facts, lambda: sha256_ends(descriptor))
+        return is_same_version(source.version, facts, lambda: sha256_ends(descriptor))
 
 
 def _require_right_folder(database: Database, path: Path) -> None:

@@ -14,9 +14,9 @@ from hevcq.domain.job import (
     Progress,
     Source,
     SubjobOf,
+    decide_reopening,
     new_job,
     new_part,
-    reopened,
 )
 from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
@@ -84,7 +84,7 @@ def change_job(connection: Connection, job_id: str, change: Change) -> bool:
 def reopen(connection: Connection, job_id: str, who: str, why: str, now: float) -> bool:
     """Reopen a job within the caller's transaction; return False if it is not settled."""
     found = find_job(connection, job_id)
-    change = None if found is None else reopened(found, who, why, now)
+    change = None if found is None else decide_reopening(found, who, why, now)
     if change is None or not change_job(connection, job_id, change):
         return False
     connection.execute(sql.FORGET_INTERRUPTIONS, (job_id,))

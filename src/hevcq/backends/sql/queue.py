@@ -23,7 +23,7 @@ from hevcq.domain.job import (
     Source,
     Task,
     TaskKind,
-    buried_unclaimed,
+    decide_burial,
     new_job,
 )
 from hevcq.domain.profile import QueueNumbers
@@ -92,7 +92,7 @@ def _served(connection: Connection, queue: str) -> int:
 
 def job_of(body: str) -> str:
     """Return the job id in a message body, or an empty string if it cannot be read."""
-    task = Task.maybe(body)
+    task = Task.parse_or_none(body)
     return task.job_id if task is not None else ""
 
 
@@ -365,7 +365,11 @@ def _bury_exhausted(connection: Connection, taken: Delivery, now: float) -> None
     else would end a job whose worker died in between. The message of a subjob ends the job likewise if
     the job still has this split. That of a done job leaves no dead letter.
     """
-    number, received, task = int(taken.message_id), taken.attempt - 1, Task.maybe(taken.body)
+    number, received, task = (
+        int(taken.message_id),
+        taken.attempt - 1,
+        Task.parse_or_none(taken.body),
+    )
     connection.execute(sql.UNCOUNT, (received, received, number))
     held = find_job(connection, task.unit_id) if task else None
     if held is not None and held.state is JobState.RUNNING and held.lease_until > now:
@@ -377,7 +381,7 @@ def _bury_exhausted(connection: Connection, taken: Delivery, now: float) -> None
     if task is None:
         return
     found = find_job(connection, task.job_id)
-    change = buried_unclaimed(found, reason, why.failure_class, now) if found else None
+    change = decide_burial(found, reason, why.failure_class, now) if found else None
     if change is not None:
         change_job(connection, task.job_id, change)
     values = {"job_id": task.job_id, "reason": reason, "class": why.failure_class, "now": now}
@@ -396,7 +400,7 @@ def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:
         attempts=attempts,
         tail=tuple(json.loads(tail)),
         buried_at=buried_at,
-        task=Task.maybe(body),
+        task=Task.parse_or_none(body),
     )
 
 

@@ -154,7 +154,7 @@ def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
         )
     if aim.out_of_reach:
         yield f"  VMAF {aim.target:g} is out of reach."
-    if aim.unsure:
+    if aim.uncertain_crf:
         yield f"  {unsure(aim)}"
 
 

@@ -144,7 +144,7 @@ def _search(
         shown.clear()
     saving, kept = profile.gates.minimum_saving, ""
     if isinstance(aim, Aim) and saving is not None:
-        if aim.is_beyond(SCALES[profile.video.codec]):
+        if aim.is_unreachable(SCALES[profile.video.codec]):
             kept = "its quality is out of reach"
         elif (aim.size or 0) > (1 - saving) * info.size:
             kept = f"less than {100 * saving:g} % would be saved"

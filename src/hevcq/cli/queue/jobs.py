@@ -29,7 +29,7 @@ from hevcq.cli.output import render
 from hevcq.cli.output.render import without_path
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
-from hevcq.domain.schedule import Pause, RunningWork, in_words
+from hevcq.domain.schedule import Pause, RunningWork, pause_in_words
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
@@ -224,7 +224,7 @@ def pause(
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return
-        sentence = in_words(made, app.clock.now(), app.hours.schedule)
+        sentence = pause_in_words(made, app.clock.now(), app.hours.schedule)
         render.emit_sentence(f"{sentence} {pausing.EFFECTS[made.running]}")
 
 

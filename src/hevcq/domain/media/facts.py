@@ -175,7 +175,7 @@ class VideoFacts(Frozen):
         return (self.seen_order or self.field_order)[-1:] == "t"
 
     @property
-    def misordered(self) -> bool:
+    def has_wrong_field_order(self) -> bool:
         seen = self.seen_order if self.marked_interlaced else ""
         return bool(seen) and seen[-1] != self.field_order[-1:]
 
@@ -236,7 +236,7 @@ class Stream(Frozen):
         return self.codec not in UNDECODED
 
     @property
-    def pictureless(self) -> bool:
+    def has_no_picture(self) -> bool:
         """Whether it is a video track of which no picture could be found, and none is counted."""
         return (
             self.kind is StreamKind.VIDEO
@@ -248,7 +248,7 @@ class Stream(Frozen):
     def may_be_interlaced(self) -> bool:
         """Whether its pictures decide if it is interlaced: it is marked so, or of television's size."""
         video = self.video
-        if video is None or self.pictureless or self.kind is not StreamKind.VIDEO:
+        if video is None or self.has_no_picture or self.kind is not StreamKind.VIDEO:
             return False
         if video.marked_interlaced:
             return True
@@ -312,7 +312,7 @@ class MediaInfo(Frozen):
         """Return the stream with a number that a plan or a measurement of this file names."""
         return next(stream for stream in self.streams if stream.index == index)
 
-    def unsent(self, stream: Stream) -> bool:
+    def is_unsent(self, stream: Stream) -> bool:
         """Whether a broadcast announces the stream, and nothing of it was found.
 
         ffprobe gives such a stream the times of the file.
@@ -417,7 +417,7 @@ class TrackMeasure(Frozen):
         """Pictures per second, in the mean; 0 if the times are unknown."""
         return (self.packets - 1) / self.shown_s if self.packets > 1 and self.shown_s > 0 else 0.0
 
-    def thinned(self, every: int) -> TrackMeasure:
+    def keep_every(self, every: int) -> TrackMeasure:
         """Return the track with the first of each `every` pictures alone."""
         if every == 1 or self.first_pts_s is None or self.last_pts_s is None:
             return self
@@ -463,16 +463,16 @@ class Measurement(Frozen):
     def track(self, index: int) -> TrackMeasure | None:
         return next((track for track in self.tracks if track.index == index), None)
 
-    def unknown_in(self, info: MediaInfo) -> tuple[int, ...]:
+    def late_streams(self, info: MediaInfo) -> tuple[int, ...]:
         """Return the indexes of the streams that the facts do not have: they begin after what was probed."""
         known = {stream.index for stream in info.streams}
         return tuple(t.index for t in self.tracks if t.index not in known and t.packets)
 
-    def seen_in(self, info: MediaInfo) -> MediaInfo:
+    def add_to(self, info: MediaInfo) -> MediaInfo:
         """Return the facts with what measuring alone shows; unchanged if it shows nothing."""
         found = {track.index: track for track in self.tracks if track.retimed}
         packets = {t.index: t.packets for t in self.tracks if t.packets}
-        late = {s.index for s in info.streams if info.unsent(s)} & packets.keys()
+        late = {s.index for s in info.streams if info.is_unsent(s)} & packets.keys()
         heard: dict[int, dict[str, object]] = {
             index: {"channels": channels, "layout": layout, "changes": True}
             for index, channels, layout in self.changing

@@ -1,7 +1,4 @@
-"""Model the plan for a source: skip it, refuse it, or encode it in exactly this way.
-
-These are the values; the pure function `domain.planning.planner.make_plan` makes them.
-"""
+"""Model the plan for a source, which `domain.planning.planner.make_plan` makes: skip, refuse or encode."""
 
 from __future__ import annotations
 
@@ -42,19 +39,19 @@ class SkipReason(StrEnum):
     REMEMBERED = "remembered"
 
 
-def too_large(share: float, saving: float, *, about: str = "", quality: str = "") -> str:
-    """Return the sentence on a rendition of a `share` of the original's size, where `saving` is asked for.
+def too_large_sentence(share: float, saving: float, *, about: str = "", quality: str = "") -> str:
+    """Return why a rendition with this `share` of the original's size misses the required `saving`.
 
-    `about` stands before a size that is foretold, `quality` behind one that a quality needs.
+    `about` stands before the size if it is a forecast, `quality` after it if a quality requires it.
     """
-    found = f"{about}{100 * share:.0f} % of the original{quality}"
+    size = f"{about}{100 * share:.0f} % of the original{quality}"
     if share >= 1:
-        return f"Would be larger ({found})."
-    return f"Would save too little ({found}, limit {100 * (1 - saving):.0f} %)."
+        return f"Would be larger ({size})."
+    return f"Would save too little ({size}, limit {100 * (1 - saving):.0f} %)."
 
 
 def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
-    """Return the code and the sentence of a skipped job's reason, given as the ledger records it."""
+    """Return code and sentence of a skipped job's reason as the ledger records it (`code: detail`)."""
     code, colon, detail = reason.partition(": ")
     if not colon or code not in set(SkipReason):
         return None, reason
@@ -78,12 +75,14 @@ class Refuse(Frozen):
     detail: str = Field(description="sentences: what was found and what to do")
 
     @classmethod
-    def of_all(cls, refusals: Iterable[Refuse]) -> Refuse | None:
-        """Return refusals as one that says all of them, each policy once; None if there are none."""
-        found: dict[str, str] = {}
+    def combine(cls, refusals: Iterable[Refuse]) -> Refuse | None:
+        """Return one refusal with the details of all, the first of each policy; None without refusals."""
+        details: dict[str, str] = {}
         for refusal in refusals:
-            found.setdefault(refusal.policy, refusal.detail)
-        return cls(policy=next(iter(found)), detail=" ".join(found.values())) if found else None
+            details.setdefault(refusal.policy, refusal.detail)
+        if not details:
+            return None
+        return cls(policy=next(iter(details)), detail=" ".join(details.values()))
 
 
 class Action(StrEnum):
@@ -94,14 +93,15 @@ class Action(StrEnum):
 
 
 FILM_TICK = Fraction(1, 120_000)
-"""Seconds in which the times of 24 and of 24000/1001 frames a second are whole."""
+"""Time base in seconds in which timestamps at 24 and at 24000/1001 frames a second are whole."""
 SOUNDS, SURROUND, LOW = "sound", "surround", "low"
-"""Groups of an HLS ladder's sounds; in the second 5.1 takes the place of its stereo mix, the third is
-for rungs of at most LOW_RUNG_KBPS and for sound without a picture."""
+"""Groups of an HLS ladder's sounds. SURROUND has 5.1 instead of its stereo mix. LOW is for rungs of at
+most LOW_RUNG_KBPS and for sound without a picture."""
 LOW_RUNG_KBPS = 100
-"""With the sound of LOW and what the container takes, at most the 192 kbit/s that Apple asks of one variant."""
+"""Largest video rate of a low rung. With LOW's sound and the container's overhead it stays within the
+192 kbit/s that Apple requires of one variant."""
 LADDER_RATE = 60.5
-"""Frames per second of a rung at most: Apple's players take 60, which is seldom measured exactly."""
+"""Largest frame rate of a rung: Apple's players take 60, and a measured rate is rarely exact."""
 
 
 class VideoTarget(Frozen):
@@ -112,7 +112,9 @@ class VideoTarget(Frozen):
         default="", description="the render node of a hardware encoder; empty: the first"
     )
     codec: str = Field(description="as ffprobe says, e.g. hevc")
-    crf: float | None = Field(default=None, description="that a search chose; null: the profile's")
+    crf: float | None = Field(
+        default=None, description="the CRF that a search chose; null: the profile's"
+    )
     width: int
     height: int
     pixel_format: str
@@ -121,77 +123,77 @@ class VideoTarget(Frozen):
     rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
     fit: str = Field(
         default="",
-        description="WxH num:den into which each picture is fitted, as its size or aspect changes; "
-        "then those of the others, where ffmpeg does not know the aspect of each",
+        description="WxH num:den to fit each picture into, if size or aspect change in the source; then "
+        "the other shapes, if ffmpeg does not report each picture's aspect",
     )
     crop: str = Field(
-        default="", description="width:height:x:y that is kept between black bars; empty: all"
+        default="", description="width:height:x:y of the picture without its black bars; empty: all"
     )
     scale: bool = False
-    pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")
-    pad_bottom: int = Field(default=0, description="rows repeated: 4:2:0 holds even sizes only")
+    pad_right: int = Field(default=0, description="columns to repeat: 4:2:0 holds even sizes only")
+    pad_bottom: int = Field(default=0, description="rows to repeat: 4:2:0 holds even sizes only")
     deinterlace: bool = False
     field_rate: bool = Field(
         default=False, description="deinterlaced to full rate: each field becomes a frame"
     )
     top_field_first: bool | None = Field(
         default=None,
-        description="the field order to deinterlace by; empty: as each frame is marked",
+        description="field order for deinterlacing; null: as each frame is marked",
     )
     every: int = Field(
-        default=1, description="of so many pictures the first alone is encoded: of an HLS ladder"
+        default=1, description="HLS ladders: encode the first of every so many pictures"
     )
     telecine: str = Field(
         default="",
-        description="frames per second that are restored of a telecine, num/den; empty: none is inverted",
+        description="frames per second to restore from a telecine, num/den; empty: not inverted",
     )
     unmark_fields: bool = Field(
-        default=False, description="progressive pictures lose the source's mark of interlaced ones"
+        default=False, description="remove the source's interlaced mark, since its pictures are not"
     )
     captions: bool | None = Field(
         default=None,
-        description="whether to carry captions in the video; empty: the source has none",
+        description="whether to carry captions in the video; null: the source has none",
     )
     rate: str = Field(
         default="",
-        description="the one frame rate that frames are put at, num/den; empty: times are kept",
+        description="constant frame rate of the output, num/den; empty: timestamps are kept",
     )
     retimed: tuple[tuple[int, int], ...] = Field(
-        default=(), description="pictures that get another time than the decoder's; see VideoFacts"
+        default=(), description="pictures whose decoder's timestamp is corrected; see VideoFacts"
     )
     matrix: str = Field(
-        default="", description="RGB becomes luma and chroma in limited range by this matrix"
+        default="", description="matrix that converts RGB to limited-range luma and chroma"
     )
     limit_range: bool = Field(
         default=False,
-        description="full-range samples become limited-range ones: the codec has no mark for them",
+        description="convert full-range samples to limited range: the codec cannot mark full range",
     )
     tone_map: str = Field(
         default="",
-        description="transfer of the HDR source that is mapped to SDR, as ffprobe names it",
+        description="ffprobe's name of the source's HDR transfer, if it is mapped to SDR",
     )
     colour: Colour = Colour()
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
     dolby_vision: bool = Field(
-        default=False, description="each picture keeps its Dolby Vision metadata"
+        default=False, description="keep each picture's Dolby Vision metadata"
     )
     unmark_hdr: bool = Field(
         default=False,
-        description="SDR pictures lose marks of HDR10, which the codec would not keep",
+        description="remove HDR10 marks from SDR pictures, since the codec would not keep them",
     )
     tag: str = Field(default="", description="codec tag for MP4 and MOV, e.g. hvc1")
 
     @property
     def frames_per_frame(self) -> int:
-        """Frames that the encode makes of each frame of the source, a telecine apart."""
+        """Frames that the encode makes of each source frame, unless it inverts a telecine."""
         return 2 if self.field_rate else 1
 
     def tick(self, source: Stream) -> Fraction:
-        """Return the seconds in which the times of the encoded frames are whole."""
+        """Return the time base, in seconds, in which the encoded timestamps are whole."""
         if self.telecine:
             return FILM_TICK
-        # The second field of a frame is shown between two ticks of the source.
+        # A frame's second field is shown between two ticks of the source.
         return source.tick / self.frames_per_frame
 
 
@@ -210,14 +212,12 @@ class StreamPlan(Frozen):
     encoder: str = ""
     bit_rate: int | None = None
     channels: int | None = None
-    gain_db: float = Field(default=0.0, description="by which a sound is made louder")
-    video: VideoTarget | None = Field(default=None, description="what an encoded picture must be")
+    gain_db: float = Field(default=0.0, description="gain applied to a sound; negative: quieter")
+    video: VideoTarget | None = Field(default=None, description="target of an encoded video")
     also: Mapping[str, StreamPlan] = Field(
-        default={}, description="how an HLS ladder also holds this sound, by the group of sounds"
+        default={}, description="HLS ladders: further encodes of this sound, by group of sounds"
     )
-    notice: str = Field(
-        default="", description="the sentence shown when something is lost or changed"
-    )
+    notice: str = Field(default="", description="sentence for people on what is lost or changed")
 
 
 class Rung(Frozen):
@@ -230,7 +230,7 @@ class Rung(Frozen):
 
     @property
     def is_low(self) -> bool:
-        """Whether the rung is for a connection that the usual sound would fill; see LOW."""
+        """Whether the rung is for a connection too slow for the usual sound; see LOW."""
         return self.max_kbps <= LOW_RUNG_KBPS
 
 
@@ -242,16 +242,16 @@ class Ladder(Frozen):
     keyframe_s: float
     b_frames: bool = Field(
         default=True,
-        description="False for still passages: they would last longer in decoding than in presentation",
+        description="False for still passages, which would last longer in decoding order than when shown",
     )
 
     @property
     def every(self) -> int:
-        """Of so many pictures of the source every rung has the first."""
+        """See `VideoTarget.every`; the same for all rungs."""
         return next((rung.target.every for rung in self.rungs), 1)
 
-    def measured(self, video: TrackMeasure, *, every: int) -> Ladder:
-        """Return the ladder without B-frames where pictures stay long, and with one picture of `every`."""
+    def with_measurement(self, video: TrackMeasure, *, every: int) -> Ladder:
+        """Return the ladder with this `every`, and without B-frames if the video has still passages."""
         rungs = tuple(
             rung.model_copy(update={"target": rung.target.model_copy(update={"every": every})})
             for rung in self.rungs
@@ -271,20 +271,20 @@ class EncodePlan(Frozen):
     streams: tuple[StreamPlan, ...] = Field(description="every source stream, in source order")
     captions: tuple[str, ...] = Field(
         default=(),
-        description="channels of the video's closed captions that become text tracks, after the others",
+        description="channels of closed captions that become text tracks, after the other tracks",
     )
     chapters: int = Field(default=0, description="chapters the output must have")
     notices: tuple[str, ...] = Field(
         default=(), description="what is changed or dropped, for people"
     )
     personal: tuple[str, ...] | None = Field(
-        default=None, description="what the rendition tells of people, places and devices, by name"
+        default=None, description="names of metadata about people, places and devices it contains"
     )
     losses: tuple[str, ...] = Field(
-        default=(), description="metadata whose loss forbids that the rendition replaces the source"
+        default=(), description="lost metadata that forbids the rendition to replace the source"
     )
     aim: Aim | None = Field(
-        default=None, description="the quality that was searched; null: the profile's CRF"
+        default=None, description="the quality that was searched for; null: the profile's CRF"
     )
     sidecars: tuple[Sidecar, ...] = Field(
         default=(), description="subtitles for files beside the rendition"
@@ -293,67 +293,72 @@ class EncodePlan(Frozen):
     def with_encoder(self, device: str) -> EncodePlan:
         """Return the plan with another encoder for the main video, `name` or `name@render node`."""
         name, _, node = device.partition("@")
-        return self._targeted({"encoder": name, "node": node}, {"encoder": name})
+        return self._update_video({"encoder": name, "node": node}, {"encoder": name})
 
     def with_crf(self, crf: float) -> EncodePlan:
         """Return the plan with another CRF for the main video."""
-        return self._targeted({"crf": crf}, {})
+        return self._update_video({"crf": crf}, {})
 
-    def aimed(self, aim: Aim) -> EncodePlan:
+    def with_aim(self, aim: Aim) -> EncodePlan:
         """Return the plan with the CRF that a search chose for the main video."""
         return self.with_crf(aim.crf).model_copy(update={"aim": aim})
 
-    def verified(self, quality: float | None) -> EncodePlan:
-        """Return the plan with the quality that was measured of the rendition, which a notice says."""
+    def with_verified_quality(self, quality: float | None) -> EncodePlan:
+        """Return the plan with the rendition's measured quality and a notice about it."""
         assert self.aim is not None
         aim = self.aim.model_copy(update={"verified": quality})
-        return self.model_copy(update={"aim": aim}).noting(aim.in_words())
+        return self.model_copy(update={"aim": aim}).with_notices(aim.in_words())
 
-    def _targeted(self, target: dict[str, object], stream: dict[str, object]) -> EncodePlan:
+    def _update_video(self, target: dict[str, object], stream: dict[str, object]) -> EncodePlan:
         main = self.main_video
         new = main.model_copy(update={"video": self.video.model_copy(update=target), **stream})
         streams = tuple(new if each == main else each for each in self.streams)
         return self.model_copy(update={"streams": streams})
 
-    def noting(self, *notices: str) -> EncodePlan:
-        """Return the plan with further notices, of what only measuring the source has shown."""
-        every = tuple(dict.fromkeys((*self.notices, *notices)))
-        return self.model_copy(update={"notices": every})
+    def with_notices(self, *notices: str) -> EncodePlan:
+        """Return the plan with further notices, each once."""
+        combined = tuple(dict.fromkeys((*self.notices, *notices)))
+        return self.model_copy(update={"notices": combined})
 
-    def without(self, late: Sequence[int], profile: Profile) -> EncodePlan:
-        """Return the plan where streams begin after what was probed: it holds none of them, and says so."""
+    def without_late_streams(self, late: Sequence[int], profile: Profile) -> EncodePlan:
+        """Return the plan with notices and losses for the streams at `late`.
+
+        They begin after the probed part of the recording, so the rendition leaves them out.
+        """
         lost = tuple(f"stream {index}, which begins later in the recording" for index in late)
         kept = lost if profile.policies.metadata == "keep" else ()
-        noted = self.noting(*(f"{name[0].upper()}{name[1:]}, is left out." for name in lost))
+        noted = self.with_notices(*(f"{name[0].upper()}{name[1:]}, is left out." for name in lost))
         return noted.model_copy(update={"losses": (*self.losses, *kept)})
 
-    def after(self, measured: Measurement, profile: Profile) -> EncodePlan:
-        """Return the plan with what measuring has shown: captions, still passages, and what is missing.
+    def with_measurement(self, measured: Measurement, profile: Profile) -> EncodePlan:
+        """Return the plan updated by a measurement: caption channels, still passages, frame rate and gaps.
 
-        What is surely missing in the source counts as a loss: an intact copy of it may turn up.
+        A certain gap in the source counts as a loss, because an intact copy of it may exist.
         """
         plan = self
-        found: dict[str, object] = {}
+        changes: dict[str, object] = {}
         if self.captions and measured.captions is not None:
-            found["captions"] = measured.captions
+            changes["captions"] = measured.captions
         video = measured.track(self.main_video.source_index)
         if self.ladder is not None and video is not None:
             every = 1 if self.video.deinterlace else max(1, math.ceil(video.rate / LADDER_RATE))
-            found["ladder"] = self.ladder.measured(video, every=every)
+            changes["ladder"] = self.ladder.with_measurement(video, every=every)
             if every > 1:
-                plan = self._targeted({"every": every}, {}).noting(
+                plan = self._update_video({"every": every}, {}).with_notices(
                     f"Of {video.rate:.4g} pictures a second {video.rate / every:.4g} are encoded: "
                     "players of HLS take at most 60."
                 )
         kept = [track for track in measured.tracks if track.index in self.mapped]
-        lacking = [(_lacking(track.kind, gaps), gaps) for track in kept if (gaps := track.gaps)]
+        lacking = [
+            (_missing_in_words(track.kind, gaps), gaps) for track in kept if (gaps := track.gaps)
+        ]
         if profile.policies.metadata == "keep":
             lost = (f"{what}, missing in the original" for what, gaps in lacking if gaps.certain)
-            found["losses"] = (*self.losses, *lost)
-        said = (
+            changes["losses"] = (*self.losses, *lost)
+        notices = (
             f"The original lacks {what}, and so does what is made of it." for what, _ in lacking
         )
-        return plan.model_copy(update=found).noting(*measured.notices, *said)
+        return plan.model_copy(update=changes).with_notices(*measured.notices, *notices)
 
     @property
     def kept(self) -> tuple[StreamPlan, ...]:
@@ -381,7 +386,7 @@ class EncodePlan(Frozen):
 
     @property
     def video(self) -> VideoTarget:
-        """The target of the main video; of a ladder that of its highest rung."""
+        """The target of the main video; for a ladder, of its highest rung."""
         target = self.main_video.video
         assert target is not None  # it is always encoded
         return target
@@ -393,36 +398,38 @@ Planner = Callable[[Profile, MediaInfo], Plan]
 """Makes the plan for a source from a profile and its facts: `domain.planning.planner.make_plan`."""
 
 
-def _lacking(kind: StreamKind, gaps: Gaps) -> str:
+def _missing_in_words(kind: StreamKind, gaps: Gaps) -> str:
     name = "picture" if kind is StreamKind.VIDEO else "packet"
     of = "" if kind is StreamKind.VIDEO else " of sound"
     return f"{counted(gaps.count, name)}{of} (at {timecode(gaps.at_s)})"
 
 
-def plan_measured(
+def revise_plan(
     planner: Planner, profile: Profile, decided: tuple[MediaInfo, EncodePlan], measured: Measurement
 ) -> tuple[MediaInfo, EncodePlan]:
-    """Return the facts and the plan of a source with what only measuring it has shown.
+    """Return facts and plan updated by a measurement.
 
-    Another plan follows where pictures have wrong times, or the beginning of the file has nothing of a
-    stream; further notices stay. Raises MediaRefused if a
-    policy refuses what was found.
+    If the measurement changes facts, such as wrong timestamps or a stream that begins late, the plan is
+    made anew, and notices added to it meanwhile are kept. Raises MediaRefused if a policy refuses then.
     """
-    known, plan = decided
-    info = measured.seen_in(known)
-    if info is not known:
-        before, again = planner(profile, known), planner(profile, info)
-        if isinstance(again, Refuse):
-            raise MediaRefused(f"{again.detail} ({again.policy})")
-        if isinstance(before, EncodePlan) and isinstance(again, EncodePlan):
-            plan = again.noting(*(each for each in plan.notices if each not in before.notices))
-    return info, plan.without(measured.unknown_in(info), profile).after(measured, profile)
+    probed, plan = decided
+    info = measured.add_to(probed)
+    if info is not probed:
+        first, revised = planner(profile, probed), planner(profile, info)
+        if isinstance(revised, Refuse):
+            raise MediaRefused(f"{revised.detail} ({revised.policy})")
+        if isinstance(first, EncodePlan) and isinstance(revised, EncodePlan):
+            added = (notice for notice in plan.notices if notice not in first.notices)
+            plan = revised.with_notices(*added)
+    return info, plan.without_late_streams(measured.late_streams(info), profile).with_measurement(
+        measured, profile
+    )
 
 
 class Work(Frozen):
-    """The facts of one source and what is made of it, for encode, gates and publication alike.
+    """The facts and the plan of one source, for encode, gates and publication alike.
 
-    It is made when the source was probed; `measured` follows, with a more exact `duration_s` (seconds).
+    It is made after the probe; the measurement adds `measured` and a more exact `duration_s` (seconds).
     """
 
     recipe: Profile

@@ -22,7 +22,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.planning.streams import clipped, left_out, plan_stream, refused
+from hevcq.domain.planning.streams import clipping_clause, drop_stream, plan_stream, refuse_stream
 from hevcq.domain.planning.video import HDR_TRANSFERS, SMALLEST, shown_size, target_of
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.profile_sections import (
@@ -33,28 +33,28 @@ from hevcq.domain.profile_sections import (
 )
 
 SOUND_KBPS = 64
-"""AAC of a rung's sound, for each of its one or two channels."""
+"""AAC rate of a rung's sound for each of its one or two channels."""
 LOW_KBPS = 48
-"""AAC mono beside the smallest rung."""
+"""AAC rate of the mono sound for low rungs."""
 SURROUND_KBPS = 384
-"""A 5.1 sound that is encoded."""
+"""Rate of an encoded 5.1 sound."""
 FAST = 30.5
-"""Frames per second from which a rung's largest rate is half as much again."""
+"""Frames per second above which a rung's largest rate is half as much again."""
 USUAL_SHARE = 0.45
-"""Share of its largest rate that a rung usually takes, where nothing is known of the source."""
+"""Share of its largest rate that a rung usually takes, if nothing is known about the source."""
 RICH_BITS, POOR_BITS = 0.17, 1.5
-"""Bits per pixel of a rung of a source that has many, and those for each bit per pixel of one that has
-few: in between both count. Fitted to ten clips at the shipped preset, from 0.0004 to 0.2 bits a pixel."""
+"""Limits of a rung's bits per pixel: an absolute one for rich sources, and one relative to the source's
+bits per pixel for poor sources. Fitted to ten clips at the shipped preset, 0.0004 to 0.2 bits a pixel."""
 HEVC_BITS = 0.7
-"""Bits of an HEVC rung for each of the H.264 rung of its size."""
+"""Size of an HEVC rung relative to the H.264 rung of the same resolution."""
 FASTEST, USUAL_RATE = 300, Fraction(25)
-"""Frames per second above which a header gives its clock, and what is assumed then."""
+"""Frames per second above which a header states a clock instead of a rate, and the rate assumed then."""
 IMAGE_BYTES, SHEET_BYTES_S = 40_000, 1500
-"""Bytes of the poster, and of the storyboard for each second that it shows."""
+"""Bytes of the poster, and of the storyboard for each second of video."""
 SURROUND_CHANNELS = 5
-"""Channels from which a sound is also kept as 5.1: front, centre and surround."""
+"""Fewest channels of a sound that is also kept as 5.1: front, centre and surround."""
 COPIED_BPS = 640_000
-"""Largest rate of AC-3, and a usual one of E-AC-3, in bit/s."""
+"""Rate assumed for a copied sound, in bit/s: AC-3's largest, and a usual one of E-AC-3."""
 _SURROUND_NAMES = {Surround.AAC: "AAC", Surround.AC3: "AC-3", Surround.EAC3: "E-AC-3"}
 _WIDEST = 16384
 _NAMES = {VideoCodec.H264: "v", VideoCodec.HEVC: "hevc"}
@@ -71,7 +71,7 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
         return codecs
     rungs: list[Rung] = []
     for codec, table in codecs:
-        for side, rate in _sides(main.video, table).items():
+        for side, rate in _fitting_rungs(main.video, table).items():
             target = target_of(_rung_profile(profile, main.video, codec, side), main)
             if isinstance(target, Refuse):
                 return target
@@ -88,7 +88,7 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
 
 
 def _codecs(profile: Profile, facts: VideoFacts) -> list[tuple[VideoCodec, Rungs]] | Refuse:
-    """Return the ladders to make. HDR is kept in HEVC; in H.264 its tones are mapped for other screens."""
+    """Return the codecs with their rungs. HEVC rungs keep HDR; H.264 rungs are mapped to SDR."""
     hevc = [(VideoCodec.HEVC, profile.hls.hevc_rungs)] if profile.hls.hevc else []
     if facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr == "keep":
         if not hevc:
@@ -106,8 +106,8 @@ def _codecs(profile: Profile, facts: VideoFacts) -> list[tuple[VideoCodec, Rungs
     return [(VideoCodec.H264, profile.hls.h264_rungs), *hevc]
 
 
-def _sides(facts: VideoFacts, table: Rungs) -> Rungs:
-    """Return the rungs that are not larger than the picture; at least one."""
+def _fitting_rungs(facts: VideoFacts, table: Rungs) -> Rungs:
+    """Return the rungs that are not larger than the picture; if only low ones fit, add its own size."""
     side = min(shown_size(facts))
     fitting = {rung: table[rung] for rung in sorted(table, reverse=True) if rung <= side}
     usual = {rung: rate for rung, rate in table.items() if rate[1] > LOW_RUNG_KBPS} or table
@@ -133,7 +133,7 @@ def _rung_profile(profile: Profile, facts: VideoFacts, codec: VideoCodec, side: 
 
 
 def _pixel_format(facts: VideoFacts, codec: VideoCodec) -> PixelFormatPolicy:
-    """Keep HEVC's 8 or 10 bits in 4:2:0, and HDR as it is; else 8-bit 4:2:0, which all players show."""
+    """Keep 4:2:0 of 8 or 10 bits in HEVC; choose 8-bit 4:2:0 otherwise, which every player shows."""
     kept = formats.PIXEL_FORMATS.get(facts.pixel_format)
     if codec is VideoCodec.HEVC and kept is not None and kept.family == "420" and kept.bits <= 10:
         return PixelFormatPolicy.KEEP
@@ -161,11 +161,11 @@ def plan_set_stream(profile: Profile, info: MediaInfo, stream: Stream) -> Stream
         case StreamKind.SUBTITLE if stream.codec != containers.TELETEXT:
             return plan_stream(profile, info, stream, containers.HLS)
         case StreamKind.VIDEO if profile.policies.extra_video == "keep":
-            return refused(stream, "policies.extra_video", "a further video stream")
+            return refuse_stream(stream, "policies.extra_video", "a further video stream")
     decided = plan_stream(profile, info, stream, containers.MP4)
     if isinstance(decided, Refuse) or decided.action is Action.DROP:
         return decided
-    return left_out(stream, f"{stream.kind.value} in {stream.codec}, which HLS cannot hold")
+    return drop_stream(stream, f"{stream.kind.value} in {stream.codec}, which HLS cannot hold")
 
 
 def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Refuse:
@@ -188,36 +188,34 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
             "bit_rate": kbps * 1000,
             "also": {group: made for group, made in found.items() if made is not None},
             "notice": f"Stream {stream.index}: audio in {stream.codec}{mixed} becomes AAC {words} at "
-            f"{kbps} kbit/s{clipped(stream)}{also}.",
+            f"{kbps} kbit/s{clipping_clause(stream)}{also}.",
         }
     )
 
 
 def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
-    """Plan a sound's place in the group of 5.1; None if the profile or the sound has none."""
-    wanted, facts = profile.hls.surround, stream.audio
-    if wanted is Surround.OFF or facts is None or facts.channels < SURROUND_CHANNELS:
+    """Plan a sound's 5.1 version; None if the profile wants none or the sound has too few channels."""
+    codec, facts = profile.hls.surround, stream.audio
+    if codec is Surround.OFF or facts is None or facts.channels < SURROUND_CHANNELS:
         return None
-    dolby = (
-        wanted is not Surround.AAC
-    )  # a copy of AAC would lose what edit lists say of its priming
-    copied = dolby and stream.codec == wanted.value and facts.channels <= 6
-    kbps = SURROUND_KBPS
-    notice = f", and {_SURROUND_NAMES[wanted]} 5.1 at {kbps} kbit/s"
+    # A copy of AAC would lose its priming, which edit lists state.
+    may_copy = codec is not Surround.AAC and stream.codec == codec.value
+    copied = may_copy and facts.channels <= 6
+    notice = f", and {_SURROUND_NAMES[codec]} 5.1 at {SURROUND_KBPS} kbit/s"
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.AUDIO,
         action=Action.COPY if copied else Action.CONVERT,
-        codec=wanted.value,
-        encoder="copy" if copied else wanted.value,
-        bit_rate=None if copied else kbps * 1000,
+        codec=codec.value,
+        encoder="copy" if copied else codec.value,
+        bit_rate=None if copied else SURROUND_KBPS * 1000,
         channels=facts.channels if copied else 6,
         notice=", and is also kept as it is" if copied else notice,
     )
 
 
 def _low(profile: Profile, stream: Stream) -> StreamPlan | None:
-    """Plan a sound's place beside the lowest rung; None if no rung is so low."""
+    """Plan a sound's version for low rungs; None if the profile has none."""
     if all(most > LOW_RUNG_KBPS for _, most in profile.hls.h264_rungs.values()):
         return None
     return StreamPlan(
@@ -232,18 +230,17 @@ def _low(profile: Profile, stream: Stream) -> StreamPlan | None:
 
 
 def expected_bytes(rung: Rung, info: MediaInfo, seconds: float | None = None) -> tuple[int, int]:
-    """Return about how many bytes a rung takes, and the most that its largest rate allows.
+    """Return a rung's expected size, and the most that its largest rate allows, in bytes.
 
-    A source of few bits per pixel makes rungs of few: there is little in it. `seconds` is assumed if
-    the file does not say how long it is.
+    Rungs of a source with few bits per pixel need few, too. `seconds` is the duration if the file
+    states none.
     """
-    long = info.duration_s or seconds or 0.0
-    most = int(rung.max_kbps * 125 * long)
+    most = int(rung.max_kbps * 125 * (info.duration_s or seconds or 0.0))
     facts = next((s.video for s in info.of_kind(StreamKind.VIDEO) if s.video is not None), None)
     if facts is None or not info.duration_s or not info.size or not facts.width * facts.height:
         return int(most * USUAL_SHARE), most
-    found = ratio(facts.average_rate)
-    rate = found if 0 < found <= FASTEST else USUAL_RATE
+    stated = ratio(facts.average_rate)
+    rate = stated if 0 < stated <= FASTEST else USUAL_RATE
     frames = float(rate) * info.duration_s
     density = info.size * 8 / (facts.width * facts.height * frames)
     bits = 1 / (1 / (POOR_BITS * density) + 1 / RICH_BITS)
@@ -253,28 +250,27 @@ def expected_bytes(rung: Rung, info: MediaInfo, seconds: float | None = None) ->
 
 
 def expected_set_bytes(plan: EncodePlan, info: MediaInfo, seconds: float) -> tuple[int, int]:
-    """Return about how many bytes a whole set takes, with sounds and images, and the most."""
+    """Return a whole set's expected size with sounds and images, and the most, in bytes."""
     rungs = plan.ladder.rungs if plan.ladder is not None else ()
     usual, most = (
         sum(each) for each in zip(*(expected_bytes(r, info, seconds) for r in rungs), strict=True)
     )
-    sounds = sound_bytes(plan, seconds)
+    sounds = _sound_bytes(plan, seconds)
     return usual + sounds + int(IMAGE_BYTES + SHEET_BYTES_S * seconds), most + sounds
 
 
-def sound_bytes(plan: EncodePlan, seconds: float) -> int:
-    """Return about how many bytes the sounds of a set take."""
+def _sound_bytes(plan: EncodePlan, seconds: float) -> int:
     tracks = [track for track in plan.kept if track.kind is StreamKind.AUDIO]
     rates = [track.bit_rate or 0 for track in tracks]
     rates += [each.bit_rate or COPIED_BPS for track in tracks for each in track.also.values()]
     return int(sum(rates) / 8 * seconds)
 
 
-def worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> Iterator[str]:
+def rungs_worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> Iterator[str]:
     """Yield the names of the rungs to keep; `rates` are their average rates, highest rung first.
 
-    A rung whose rate is over `most_share` of the next higher one's is a switch without a use, unless
-    it is the lowest.
+    A switch to a rung with over `most_share` of the next higher rung's rate is useless, so only the
+    lowest rung may have such a rate.
     """
     above = 0.0
     for place, (name, rate) in enumerate(rates):
@@ -284,14 +280,14 @@ def worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> I
 
 
 def segment_starts(times: Sequence[int], step: Fraction) -> list[int]:
-    """Return which of a ladder's key frames segments begin with: the first at or after each step.
+    """Return the indexes of the key frames that begin segments: the first at or after each step.
 
-    All in ticks. There is one tick of grace, as times were rounded to a file's time scale.
+    `times` and `step` are in ticks. One tick of tolerance covers rounding to a file's time scale.
     """
     border, starts = Fraction(0), []
-    for place, time in enumerate(times):
-        at = time - times[0]
-        if at >= border:
-            starts.append(place)
-            border = ((at + 1) // step + 1) * step - 1
+    for index, time in enumerate(times):
+        elapsed = time - times[0]
+        if elapsed >= border:
+            starts.append(index)
+            border = ((elapsed + 1) // step + 1) * step - 1
     return starts

@@ -1,13 +1,12 @@
-"""Decide what becomes of tags and of metadata that ffmpeg does not copy, and mark renditions by a tag.
+"""Decide which tags and metadata a rendition keeps, and mark renditions by a tag.
 
-Boxes of an MP4 or MOV are carried into a rendition of the same family as they are, and tags that
-plain MP4 has no place for become iTunes' free-form entries. What has no place in the rendition is
-a loss, which `policies.metadata` names, accepts or refuses.
+hevcq copies the boxes of an MP4 or MOV that ffmpeg drops into a rendition of the same family. Tags
+without a place in plain MP4 become iTunes free-form entries. Metadata without a place in the rendition
+is a loss, which `policies.metadata` accepts or refuses.
 
 The provenance tag names profile and revision, so that hevcq recognises its own files. Matroska and MOV
-hold a tag named `hevcq`. Plain MP4 keeps only the tags that iTunes defines, so
-its mark is the "encoding tool", which ffprobe reports as `encoder`. AVI's is `encoded_by`, and Ogg's
-tags are those of its streams.
+hold a tag named `hevcq`. Plain MP4 keeps only the tags that iTunes defines, so its mark is the
+"encoding tool", which ffprobe reports as `encoder`. AVI uses `encoded_by`; Ogg stores tags by stream.
 """
 
 import re
@@ -42,18 +41,18 @@ from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.util.text import counted
 
 ACCEPT_LOSS = "set policies.metadata (for tracks policies.tracks) of the profile to drop"
-"""What lets a rendition that lacks something replace its original."""
+"""The advice on how to let a rendition with losses replace its original."""
 PROVENANCE_KEY = "hevcq"
 """The tag that names profile and revision of a rendition."""
 MAX_CARRIED = 100_000
-"""Bytes of metadata that a rendition's index gets room for: the room is made by one argument of
-ffmpeg's command, and Linux allows 131,072 bytes in an argument (MAX_ARG_STRLEN)."""
+"""Most bytes of metadata reserved in a rendition's index. One argument of ffmpeg's command reserves
+them, and Linux allows 131,072 bytes in an argument (MAX_ARG_STRLEN)."""
 UNCREDITED = (
     f"{CREDENTIALS} are left out: they vouch for the original's bytes, and beside others a verifier "
     "would report tampering."
 )
 LIST = "movie list"
-"""The place of iTunes' tags."""
+"""The `MetadataItem.place` of iTunes' tags."""
 BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
 _QUICKTIME = re.compile(r"^com\.(apple|android)\.")
 """Keys that exist only in QuickTime's own metadata table."""
@@ -68,7 +67,7 @@ _ITUNES = frozenset(
 _NO_LOSS = frozenset(
     {"creation_time", "timecode", "encoder", "encoding_tool", PROVENANCE_KEY, *BRANDS}
 )
-"""Keys that are stored elsewhere or written anew."""
+"""Keys that are stored elsewhere or rewritten."""
 _IMPERSONAL = _NO_LOSS | {
     "title", "album", "genre", "track", "disc", "date", "show", "season_number", "episode_id",
     "episode_sort", "network", "compilation", "gapless_playback", "media_type", "hd_video",
@@ -77,12 +76,12 @@ _IMPERSONAL = _NO_LOSS | {
     "_statistics_tags", "source_id", "rotate", "alpha_mode", "stereo_mode", "mimetype",
     "service_name", "service_provider",
 }  # fmt: skip
-"""Tags that tell nobody who recorded something, where, or with what."""
+"""Tags that reveal nothing about people, places or devices."""
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
-"""Bytes of a free-form entry without its key and value."""
+"""Size of a free-form entry without its key and value."""
 _SHOWN = 5
 _MOST_NAMED = 50
-"""Pieces that a certificate names; an editor may leave hundreds."""
+"""Most names in a certificate; a video editor may write hundreds."""
 
 Streams = Sequence[StreamPlan]
 """The plans of all streams of the source."""
@@ -93,10 +92,10 @@ def has_covers(streams: Streams) -> bool:
 
 
 def uses_quicktime_keys(muxer: str, info: MediaInfo, *, covers: bool) -> bool:
-    """Whether tags go into QuickTime's metadata table, which stores any key but no cover.
+    """Return whether to store tags in QuickTime's metadata table, which takes any key but no cover.
 
-    For MP4 that is so if the source has keys of that table, or none that players look for in the
-    usual place, and no list of iTunes'.
+    An MP4 uses it if the source has keys of that table, or has neither an iTunes list nor any key
+    that players look for there.
     """
     if muxer != MP4:
         return is_mp4_family(muxer)
@@ -106,36 +105,36 @@ def uses_quicktime_keys(muxer: str, info: MediaInfo, *, covers: bool) -> bool:
     odd = names - _ITUNES
     if any(_QUICKTIME.match(name) for name in names):
         return True
-    return bool(odd) and odd == names and not _listed(info)
+    return bool(odd) and odd == names and not _itunes_list(info)
 
 
-def _numbered(item: MetadataItem) -> bool:
-    """Whether it is an entry of QuickTime's table, which means something only with its table of keys."""
+def _is_quicktime_entry(item: MetadataItem) -> bool:
+    """Return whether it is an entry of QuickTime's table, which is meaningless without that table's keys."""
     return item.name.startswith(KEYED)
 
 
-def _listed(info: MediaInfo) -> tuple[MetadataItem, ...]:
-    """Return the entries of iTunes' list of an MP4 that has no other table of tags."""
+def _itunes_list(info: MediaInfo) -> tuple[MetadataItem, ...]:
+    """Return the entries of an MP4's iTunes list, if it has no other table of tags."""
     items = tuple(item for item in info.metadata if item.place == LIST)
-    mixed = any(_numbered(item) or not item.readable for item in items)
+    mixed = any(_is_quicktime_entry(item) or not item.readable for item in items)
     small = sum(item.size for item in items) <= MAX_CARRIED // 2
     mp4 = MP4 in info.format_name.split(",")
     return items if mp4 and small and not mixed else ()
 
 
-def whole_list(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[MetadataItem, ...]:
-    """Return the entries of iTunes' list that the rendition holds instead of what ffmpeg makes of them.
+def replaced_list(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[MetadataItem, ...]:
+    """Return the iTunes entries to copy in place of ffmpeg's own.
 
-    ffmpeg keeps one value of an entry and writes some by another type.
+    ffmpeg keeps only one value of an entry, and changes the type of some.
     """
     if muxer != MP4 or uses_quicktime_keys(muxer, info, covers=covers):
         return ()
-    return _listed(info)
+    return _itunes_list(info)
 
 
 def free_form(muxer: str, info: MediaInfo, *, covers: bool) -> dict[str, str]:
-    """Return the tags that the rendition holds as free-form entries, because MP4 has no other place."""
-    if muxer != MP4 or uses_quicktime_keys(muxer, info, covers=covers) or _listed(info):
+    """Return the tags that become free-form entries because MP4 has no other place for them."""
+    if muxer != MP4 or uses_quicktime_keys(muxer, info, covers=covers) or _itunes_list(info):
         return {}
     return {
         name: value
@@ -144,8 +143,8 @@ def free_form(muxer: str, info: MediaInfo, *, covers: bool) -> dict[str, str]:
     }
 
 
-def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem, ...]:
-    """Return the metadata that a rendition of this muxer gets as the source holds it."""
+def carried_metadata(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem, ...]:
+    """Return the metadata to copy unchanged into a rendition of this muxer."""
     family = info.format_name.split(",")
     if not is_mp4_family(muxer) or MP4 not in family:
         return ()
@@ -155,12 +154,12 @@ def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem
     kept, room = [], MAX_CARRIED - _own_bytes(muxer, info, streams)
     # The list comes first: it is carried whole or not at all.
     for item in sorted(info.metadata, key=lambda item: item.place != LIST):
-        # A box within another is carried as what it says (`kept_language`), or not at all.
-        own = item.place.removesuffix(" itself").count(" ") == 1
+        # A nested box is carried by its meaning (`kept_language`), or not at all.
+        is_top_level = item.place.removesuffix(" itself").count(" ") == 1
         if item.name == CREDENTIALS:
             continue
-        inside = item.place in places or (own and _track_of(item, info, streams) is not None)
-        if inside and item.readable and item.size <= room and not _numbered(item):
+        fits = item.place in places or (is_top_level and bool(_track_of(item, info, streams)))
+        if fits and item.readable and item.size <= room and not _is_quicktime_entry(item):
             kept.append(item)
             room -= item.size
         elif item.place == "file" and item.readable:
@@ -168,13 +167,13 @@ def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem
     return tuple(kept)
 
 
-def _of_a_track(item: MetadataItem) -> bool:
+def _is_of_track(item: MetadataItem) -> bool:
     return item.place.startswith("track ")
 
 
 def _track_of(item: MetadataItem, info: MediaInfo, streams: Streams) -> StreamPlan | None:
     """Return the plan of the kept track that a piece of metadata belongs to."""
-    if not _of_a_track(item):
+    if not _is_of_track(item):
         return None
     number = int(item.place.split()[1])
     tracks = tracks_of(info)
@@ -184,31 +183,31 @@ def _track_of(item: MetadataItem, info: MediaInfo, streams: Streams) -> StreamPl
 
 
 def tracks_of(info: MediaInfo) -> list[Stream]:
-    """Return the streams that are tracks, in file order: covers and attachments are none."""
+    """Return the streams that are tracks, in file order, without covers and attachments."""
     other = {StreamKind.PICTURE, StreamKind.ATTACHMENT}
     return [stream for stream in info.streams if stream.kind not in other]
 
 
-def room_for(muxer: str, info: MediaInfo, streams: Streams) -> int:
-    """Return how many bytes the index needs for what is carried into it; 0 for nothing."""
+def index_room(muxer: str, info: MediaInfo, streams: Streams) -> int:
+    """Return how many bytes the index needs for carried metadata."""
     if not is_mp4_family(muxer):
         return 0
-    items = carried(muxer, info, streams)
+    items = carried_metadata(muxer, info, streams)
     bytes_needed = sum(item.size for item in items if item.place != "file")
-    # A track without user data gets some.
-    bytes_needed += 8 * sum(map(_of_a_track, items))
+    # A track without a user data box gets one.
+    bytes_needed += 8 * sum(map(_is_of_track, items))
     bytes_needed += _own_bytes(muxer, info, streams)
     return min(bytes_needed, MAX_CARRIED)
 
 
 def needs_carrying(muxer: str, info: MediaInfo, streams: Streams) -> bool:
-    """Return whether a rendition gets anything that ffmpeg neither copies nor writes by itself."""
-    at_end = (item.place == "file" for item in carried(muxer, info, streams))
-    return room_for(muxer, info, streams) > 0 or any(at_end)
+    """Return whether hevcq must add metadata to the rendition that ffmpeg does not write."""
+    at_end = (item.place == "file" for item in carried_metadata(muxer, info, streams))
+    return index_room(muxer, info, streams) > 0 or any(at_end)
 
 
 def _own_bytes(muxer: str, info: MediaInfo, streams: Streams) -> int:
-    """Return how many bytes the entries have that hevcq writes by itself."""
+    """Return the size of the entries that hevcq creates: free-form tags and languages."""
     needed = 0
     for name, value in free_form(muxer, info, covers=has_covers(streams)).items():
         needed += FREE_FORM_BYTES + len(f"{name}{value}".encode("utf-8", "surrogateescape"))
@@ -220,21 +219,21 @@ def _own_bytes(muxer: str, info: MediaInfo, streams: Streams) -> int:
 
 
 def kept_language(muxer: str, stream: StreamPlan, source: Stream) -> str:
-    """Return the language by BCP 47 that a track of an MP4 or MOV has beside its plain one, "" for none."""
+    """Return the BCP 47 language that an MP4 or MOV track gets beside its three-letter one, or ""."""
     tracks = {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}
     held = is_mp4_family(muxer) and stream.position is not None and stream.kind in tracks
     return source.language_tag if held else ""
 
 
 def plain_language(muxer: str, source: Stream) -> str:
-    """Return the language that ffmpeg is to write: in Matroska by BCP 47, where the source names a region."""
+    """Return the language for ffmpeg to write: Matroska gets the BCP 47 tag if it names a region."""
     regional = "-" in source.language_tag and is_matroska_family(muxer)
     return source.language_tag if regional else source.language
 
 
 def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
-    """Return what a rendition of this muxer cannot hold, each as a name with its place."""
-    kept = set(carried(muxer, info, streams))
+    """Return the names, with places, of the metadata that a rendition of this muxer cannot hold."""
+    kept = set(carried_metadata(muxer, info, streams))
     lost = (
         item
         for item in info.metadata
@@ -242,49 +241,49 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         and item.name != CREDENTIALS
         and item not in kept
         # The tags of a track that is left out go with it.
-        and (not _of_a_track(item) or _track_of(item, info, streams) is not None)
+        and (not _is_of_track(item) or _track_of(item, info, streams) is not None)
     )
     pieces = (f"{item.name} of the {item.place}" for item in lost)
-    every = (*pieces, *_unstored(muxer, info), *_unmarked(muxer, info, streams))
+    every = (*pieces, *_unstorable(muxer, info), *_lost_languages(muxer, info, streams))
     return tuple(dict.fromkeys(every))
 
 
 def left_behind(info: MediaInfo) -> Iterator[str]:
-    """Yield the streams of a broadcast that no rendition holds and somebody may miss.
+    """Yield the streams of a broadcast that no rendition holds but a person may miss.
 
-    A private stream with a language is sound that ffmpeg does not know, such as Dolby AC-4. In other
-    files it is data, as the titles of chapters are, which a rendition gets as chapters.
+    A private stream with a language is a sound that ffmpeg does not know, such as Dolby AC-4. In other
+    files such a stream is data, for example chapter titles, which a rendition keeps as chapters.
     """
     if info.format_name not in RECORDINGS:
         return
     for stream in info.streams:
-        if stream.codec == TELETEXT and not info.unsent(stream):
+        if stream.codec == TELETEXT and not info.is_unsent(stream):
             yield f"teletext of stream {stream.index}{in_brackets(stream.language)}"
         elif stream.kind is StreamKind.DATA and stream.codec == "bin_data" and stream.language:
             yield f"stream {stream.index}{in_brackets(stream.language)}, which ffmpeg cannot read"
 
 
-def personal(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
-    """Return what a rendition may tell of people, places and devices, by name.
+def personal_names(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
+    """Return the names of the rendition's metadata that may reveal people, places or devices.
 
-    That is every tag and every piece of metadata that is not known to tell nothing.
+    Everything counts that is not known to be impersonal.
     """
     kept = {track.source_index for track in streams if track.position is not None}
     held = [stream for stream in info.streams if stream.index in kept]
     tags = [name.lower() for each in (info.tags, *(s.tags for s in held)) for name in each]
-    found = [_plain(name) for name in tags if name.partition("-")[0] not in _IMPERSONAL]
+    found = [_short_name(name) for name in tags if name.partition("-")[0] not in _IMPERSONAL]
     found += ["recorded data" for stream in held if stream.kind is StreamKind.DATA]
-    items = (item for item in carried(muxer, info, streams) if not item.reported)
+    items = (item for item in carried_metadata(muxer, info, streams) if not item.reported)
     return tuple(dict.fromkeys([*sorted(found), *(item.name for item in items)]))[:_MOST_NAMED]
 
 
-def _plain(name: str) -> str:
-    """Return `location` of `com.apple.quicktime.location.iso6709`."""
+def _short_name(name: str) -> str:
+    """Return a key's short name: `location` for `com.apple.quicktime.location.iso6709`."""
     return re.sub(r"^com\.(apple\.quicktime|android)\.", "", name).partition(".")[0]
 
 
-def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:
-    """Yield the languages by BCP 47 that are not carried."""
+def _lost_languages(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:
+    """Yield the BCP 47 languages that the rendition does not keep."""
     for stream in streams:
         source = info.stream(stream.source_index)
         if stream.position is None:
@@ -295,8 +294,8 @@ def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:
             yield f"language {source.language_tag} of stream {stream.source_index}"
 
 
-def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
-    """Yield the times, tags, languages and chapters that the container has no place for."""
+def _unstorable(muxer: str, info: MediaInfo) -> Iterable[str]:
+    """Yield the times, tags, languages and chapters that the container cannot store."""
     if muxer in SEAMLESS:
         yield "the times of frames"
     if muxer in TAGS:
@@ -318,51 +317,54 @@ def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
             yield f"title of stream {stream.index}"
 
 
-def in_words(lost: Iterable[str]) -> str:
-    """Return losses of metadata as one sentence, the first five of them by name."""
-    return f"Metadata that the rendition cannot hold: {named(lost)}."
+def losses_in_words(lost: Iterable[str]) -> str:
+    return f"Metadata that the rendition cannot hold: {first_names(lost)}."
 
 
-def named(lost: Iterable[str]) -> str:
+def first_names(every: Iterable[str]) -> str:
     """Return the first five names, and how many more there are."""
-    names = list(lost)
+    names = list(every)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def file_tags(muxer: str, info: MediaInfo) -> Mapping[str, str]:
-    """Return the tags of a rendition as a whole; Ogg has them with each of its streams."""
+    """Return the tags of a whole rendition; Ogg stores them with each stream."""
     if muxer != OGG:
         return info.tags
     return {name: value for stream in info.streams[:1] for name, value in stream.tags.items()}
 
 
-def missing(muxer: str, source: MediaInfo, output: MediaInfo, streams: Streams) -> list[str]:
-    """Return the tags and metadata that the rendition should hold as the source does, and lacks."""
-    there = {item.digest for item in output.metadata}
+def missing_metadata(
+    muxer: str, source: MediaInfo, output: MediaInfo, streams: Streams
+) -> list[str]:
+    """Return the names of tags and metadata that the rendition should keep but lacks."""
+    held = {item.digest for item in output.metadata}
     gone = [
         f"{item.name} of the {item.place}"
-        for item in carried(muxer, source, streams)
-        if not item.reported and item.digest not in there
+        for item in carried_metadata(muxer, source, streams)
+        if not item.reported and item.digest not in held
     ]
-    gone += [name for name in uneven(muxer, source, output, streams)[0] if name not in gone]
+    gone += [
+        name for name in itunes_differences(muxer, source, output, streams)[0] if name not in gone
+    ]
     found = {name.lower() for name in file_tags(muxer, output)}
     names = {name.lower() for name in source.tags} - _NO_LOSS
     names &= TAGS.get(muxer, names)
     return gone + [f"the tag {name}" for name in sorted(names - found)]
 
 
-def uneven(
+def itunes_differences(
     muxer: str, source: MediaInfo, output: MediaInfo, streams: Streams
 ) -> tuple[list[str], list[str]]:
-    """Return which entries of iTunes' list the rendition lacks, and which it has beyond the source's.
+    """Return the iTunes entries that the rendition lacks, and those that it has in excess.
 
-    Each entry counts by itself: one that is there twice is one too many.
+    Repeated entries count: a duplicate is an excess.
     """
-    wanted = whole_list(muxer, source, covers=has_covers(streams))
-    made = [item for item in output.metadata if item.place == LIST] if wanted else []
-    counts = [Counter(item.digest for item in items) for items in (wanted, made)]
-    names = {item.digest: f"{item.name} of the {LIST}" for item in (*made, *wanted)}
+    expected = replaced_list(muxer, source, covers=has_covers(streams))
+    actual = [item for item in output.metadata if item.place == LIST] if expected else []
+    counts = [Counter(item.digest for item in items) for items in (expected, actual)]
+    names = {item.digest: f"{item.name} of the {LIST}" for item in (*actual, *expected)}
     lost, added = counts[0] - counts[1], counts[1] - counts[0]
     return [names[digest] for digest in lost], [names[digest] for digest in added]
 
@@ -370,13 +372,13 @@ def uneven(
 _TOOL_KEYS = frozenset({"encoder", "encoding_tool", "encoded_by"})
 
 
-def mark(profile: str, revision: str) -> str:
+def provenance(profile: str, revision: str) -> str:
     return f"{profile}/{revision}"
 
 
 def tool_mark(profile: str, revision: str) -> str:
     """Return the value of the "encoding tool" tag of an MP4."""
-    return f"{PROVENANCE_KEY} {mark(profile, revision)}"
+    return f"{PROVENANCE_KEY} {provenance(profile, revision)}"
 
 
 def found_mark(info: MediaInfo) -> str | None:

@@ -9,9 +9,9 @@ from fractions import Fraction
 
 from hevcq.domain.formats import (
     Container,
-    candidates,
-    same_samples,
-    unsuited,
+    hardware_candidates,
+    keeps_samples,
+    why_unsuited,
 )
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import CREDENTIALS, MediaInfo, Stream, StreamKind, VideoFacts
@@ -29,17 +29,17 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.streams import (
-    in_languages,
+    drop_undecodable,
+    drop_unlisted_languages,
     plan_stream,
     plan_video,
-    without_unread,
 )
 from hevcq.domain.planning.video import (
     HDR_TRANSFERS,
     captions_become_text,
+    evening_clause,
+    is_uneven,
     smaller_than_box,
-    uneven,
-    uneven_words,
 )
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import NOT_FOR_HDR, not_searched
@@ -62,12 +62,12 @@ def make_plan(profile: Profile, info: MediaInfo) -> Plan:
     skip = _skip(profile, info, main)
     if skip is not None or main is None:
         return skip or _no_video()
-    plan = _encode(profile, info, main)
-    return _with_place(profile, plan) if isinstance(plan, Refuse) else plan
+    plan = _plan_file(profile, info, main)
+    return _with_profile_hint(profile, plan) if isinstance(plan, Refuse) else plan
 
 
-def _with_place(profile: Profile, refusal: Refuse) -> Refuse:
-    """Say where the keys of the profile are set that the refusal names."""
+def _with_profile_hint(profile: Profile, refusal: Refuse) -> Refuse:
+    """Add where to set the profile's key that the refusal names."""
     if "." not in refusal.policy:
         return refusal
     place = (
@@ -77,9 +77,9 @@ def _with_place(profile: Profile, refusal: Refuse) -> Refuse:
 
 
 def hardware_problem(profile: Profile, plan: EncodePlan) -> str:
-    """Return why a picture is not given to hardware, or "": what no driver is known to carry."""
+    """Return why hardware cannot encode this picture without a loss, or ""."""
     target, codec = plan.video, profile.video.codec
-    if not candidates(profile.video.encoder, codec):
+    if not hardware_candidates(profile.video.encoder, codec):
         return f"no hardware makes {codec}"
     if plan.ladder is not None:
         return "a ladder is encoded in software"
@@ -87,7 +87,7 @@ def hardware_problem(profile: Profile, plan: EncodePlan) -> str:
         return "its HDR10 metadata would not be in the bitstream"
     if target.captions:
         return "its closed captions are kept"
-    return unsuited(codec, target.pixel_format, target.bit_depth)
+    return why_unsuited(codec, target.pixel_format, target.bit_depth)
 
 
 def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None:
@@ -103,20 +103,20 @@ def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None
             reason=SkipReason.ALREADY_TARGET,
             detail=f"Already {main.codec.upper()}.",
         )
-    return _smaller(profile, info, main)
+    return _skip_small_picture(profile, info, main)
 
 
-def _smaller(profile: Profile, info: MediaInfo, main: Stream) -> Skip | None:
-    """Skip a picture smaller than the box if nothing would be gained."""
+def _skip_small_picture(profile: Profile, info: MediaInfo, main: Stream) -> Skip | None:
+    """Skip a picture smaller than the box if the file is already what the profile would make."""
     size = smaller_than_box(profile, main.video) if main.video is not None else ""
-    if not size or not _streams_already(profile, info, main):
+    if not size or not _is_streamable(profile, info, main):
         return None
     detail = f"Already {main.codec.upper()} in a streamable MP4 of {size}; not upscaled."
     return Skip(reason=SkipReason.SMALLER_THAN_BOX, detail=detail)
 
 
-def _streams_already(profile: Profile, info: MediaInfo, main: Stream) -> bool:
-    """Whether the file is what the profile would make of it: its codecs in an MP4, index first."""
+def _is_streamable(profile: Profile, info: MediaInfo, main: Stream) -> bool:
+    """Return whether the file is a streamable MP4 (index first) with the codecs of the profile."""
     target = plan_video(profile, main, containers.MP4)
     if isinstance(target, Refuse) or target.video is None or main.video is None:
         return False
@@ -133,14 +133,14 @@ def _no_video() -> Skip:
 
 
 def _main_video(info: MediaInfo) -> Stream | None:
-    """Return the main video: the first video stream that is not cover art."""
+    """Return the first video stream with a picture, else the first video stream."""
     videos = info.of_kind(StreamKind.VIDEO)
-    return next((s for s in videos if not s.pictureless), videos[0] if videos else None)
+    return next((s for s in videos if not s.has_no_picture), videos[0] if videos else None)
 
 
-def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:
+def _plan_file(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:
     if profile.container is Container.HLS:
-        return _encode_set(profile, info, main)
+        return _plan_set(profile, info, main)
     muxer = containers.target_container(profile.container, info)
     every = [
         plan_video(profile, stream, muxer)
@@ -148,17 +148,17 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         else plan_stream(profile, info, stream, muxer)
         for stream in info.streams
     ]
-    read, unread = without_unread(info, every)
-    decided, foreign = in_languages(profile, info, read)
-    refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
+    read, unread = drop_undecodable(info, every)
+    decided, foreign = drop_unlisted_languages(profile, info, read)
+    refused = Refuse.combine(each for each in decided if isinstance(each, Refuse))
     if refused is not None:
         return refused
-    numbered = _numbered([each for each in decided if isinstance(each, StreamPlan)])
+    numbered = _assign_positions([each for each in decided if isinstance(each, StreamPlan)])
     lost = metadata.losses(muxer, info, numbered)
     missed = (*lost, *metadata.left_behind(info))
-    captions = _captions(profile, main)
+    captions = _caption_channels(profile, main)
     if captions and muxer not in containers.SUBTITLE_ENCODERS:
-        return _refused_text(muxer)
+        return _refuse_captions(muxer)
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
     return EncodePlan(
         profile=profile.name,
@@ -170,35 +170,35 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
         notices=(
             *_notices(info, numbered, texts=captions),
-            *_not_searched(profile, picture),
-            *([metadata.in_words(lost)] if lost else []),
+            *_unsearched_notice(profile, picture),
+            *([metadata.losses_in_words(lost)] if lost else []),
         ),
-        personal=metadata.personal(muxer, info, numbered),
-        losses=_forbidding(profile, missed, (*unread, *foreign)),
+        personal=metadata.personal_names(muxer, info, numbered),
+        losses=_replacement_losses(profile, missed, (*unread, *foreign)),
     )
 
 
-def _not_searched(profile: Profile, picture: VideoTarget) -> tuple[str, ...]:
+def _unsearched_notice(profile: Profile, picture: VideoTarget) -> tuple[str, ...]:
     if profile.video.quality is None or picture.colour.transfer not in HDR_TRANSFERS:
         return ()
     return (not_searched(profile.video.crf, NOT_FOR_HDR),)
 
 
-def _forbidding(
+def _replacement_losses(
     profile: Profile, missed: tuple[str, ...], foreign: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the losses of metadata and of tracks for which no rendition replaces the original."""
+    """Return the losses of metadata and tracks that forbid the rendition to replace the original."""
     kept = missed if profile.policies.metadata == "keep" else ()
     return (*kept, *foreign) if profile.policies.tracks == "keep" else kept
 
 
-def _captions(profile: Profile, main: Stream) -> tuple[str, ...]:
-    """Return the channel of captions that is to become text; which others there are only reading shows."""
+def _caption_channels(profile: Profile, main: Stream) -> tuple[str, ...]:
+    """Return CC1 if captions become text; only a measurement shows the other channels."""
     wanted = main.video is not None and captions_become_text(profile, main.video)
     return ("CC1",) if wanted else ()
 
 
-def _refused_text(muxer: str) -> Refuse:
+def _refuse_captions(muxer: str) -> Refuse:
     return Refuse(
         policy="policies.closed_captions",
         detail=f"The picture carries closed captions, and {containers.NAMES[muxer]} holds no text track "
@@ -206,8 +206,8 @@ def _refused_text(muxer: str) -> Refuse:
     )
 
 
-def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:
-    """Plan an HLS ladder. It never replaces an original: it holds none of the file's metadata."""
+def _plan_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:
+    """Plan an HLS ladder. It holds none of the file's metadata, so it never replaces an original."""
     ladder = ladder_of(profile, main)
     if isinstance(ladder, Refuse):
         return ladder
@@ -221,13 +221,13 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         video=top,
     )
     every = [plan_set_stream(profile, info, s) if s != main else picture for s in info.streams]
-    decided, _ = in_languages(profile, info, without_unread(info, every)[0])
-    refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
+    decided, _ = drop_unlisted_languages(profile, info, drop_undecodable(info, every)[0])
+    refused = Refuse.combine(each for each in decided if isinstance(each, Refuse))
     if refused is not None:
         return refused
-    # The picture has the first place, wherever it is in the file.
+    # The picture comes first, whatever its position in the file.
     others = [e for e in decided if isinstance(e, StreamPlan) and e is not picture]
-    numbered = _numbered([picture, *others])
+    numbered = _assign_positions([picture, *others])
     notices = _notices(info, numbered)
     if top.tone_map and any(not rung.target.tone_map for rung in ladder.rungs):
         notices = (*notices, "The HEVC rungs keep HDR, those of H.264 are for other screens.")
@@ -245,7 +245,7 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
     )
 
 
-def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
+def _assign_positions(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
     """Give each kept stream its output position: source order, with attachments and covers last."""
     kept = [stream for stream in streams if stream.action != "drop"]
     kept.sort(key=lambda stream: _LAST.get(stream.kind, 0))
@@ -269,26 +269,26 @@ def _notices(
         source = info.stream(stream.source_index).video
         if stream.video is None or source is None:
             continue
-        details = (*_changed(stream.video, source), *_field_notices(stream.video, source))
-        details += tuple(_lost(stream.video, source, as_text=bool(texts)))
-        texts = ()  # they are those of the first video alone
+        details = (*_change_notices(stream.video, source), *_field_notices(stream.video, source))
+        details += tuple(_loss_notices(stream.video, source, as_text=bool(texts)))
+        texts = ()  # only the first video's captions become text
         found += [f"Stream {stream.source_index}: {words}." for words in details]
     return tuple(found)
 
 
-def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+def _change_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
     if target.fit:
-        yield _fitted_words(source)
+        yield _fitting_clause(source)
     if target.crop:
         left, over = target.crop.split(":")[:2]
         yield f"its black bars are cropped, which leaves {left}x{over}"
     if source.recoloured:
         yield "its colour tags change on the way, and the rendition has only the first ones"
-    if target.rate and uneven(source):
-        yield uneven_words(target.rate)
+    if target.rate and is_uneven(source):
+        yield evening_clause(target.rate)
     if target.limit_range:
         yield "its full range of brightness is stored as limited range"
-    if not target.tone_map and not same_samples(source.pixel_format, target.pixel_format):
+    if not target.tone_map and not keeps_samples(source.pixel_format, target.pixel_format):
         yield f"its samples become {target.pixel_format} (from {source.pixel_format})"
     if source.rotation or source.mirrored:
         yield "the picture is turned upright"
@@ -299,8 +299,8 @@ def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
         )
 
 
-def _fitted_words(facts: VideoFacts) -> str:
-    """Return what becomes of a picture whose size or aspect changes, as a clause."""
+def _fitting_clause(facts: VideoFacts) -> str:
+    """Return the clause on fitting a picture whose size or aspect changes."""
     lasting, *others = facts.shapes
     return (
         f"its size or aspect changes: {' and '.join(others)} (size, sample aspect) is fitted into "
@@ -320,11 +320,11 @@ def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
         yield "marked as interlaced, but its pictures are progressive; encoded so"
     if source.interlaced_pictures:
         yield "not marked as interlaced, but its pictures are"
-    if target.deinterlace and source.misordered:
+    if target.deinterlace and source.has_wrong_field_order:
         yield "its fields are marked in the wrong order; the right one is used"
 
 
-def _lost(target: VideoTarget, source: VideoFacts, *, as_text: bool) -> Iterator[str]:
+def _loss_notices(target: VideoTarget, source: VideoFacts, *, as_text: bool) -> Iterator[str]:
     if target.tone_map:
         yield "its HDR tones are mapped to SDR"
     if source.dolby_vision and not target.dolby_vision:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import assert_never
 
-from hevcq.domain.formats import bcp47, in_brackets, spoken
+from hevcq.domain.formats import bcp47, comparable_languages, in_brackets
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
@@ -46,13 +46,13 @@ _USUAL_LAYOUTS = {
 ENCODED_LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "quad": 4, "5.0": 5, "5.1": 6, "7.1": 8}
 """Channels of the layouts that AAC, Opus, Vorbis and FLAC all hold, and players of each know."""
 MAX_TRUE_PEAK = -1.0
-"""dBTP up to which a gain may bring a sound: EBU R 128's limit, which leaves room for what encoders add."""
+"""Largest true peak after a gain, in dBTP: EBU R 128's limit, which leaves headroom for encoders."""
 LEAST_GAIN = 0.5
-"""Decibels (dB) below which a gain is not worth an encode."""
+"""Smallest gain, in dB, that is worth an encode."""
 SILENT = -69.9
-"""LUFS of what the meter calls silence."""
+"""Loudness in LUFS up to which a sound counts as silence."""
 BESIDE = {"forced": "forced", "hearing_impaired": "sdh"}
-"""What media servers read in the name of a file of subtitles, by the track's disposition."""
+"""The word for a disposition in the name of a subtitle file, as media servers read it."""
 _UNREAD_AUDIO = {
     "apac": "Apple's spatial sound (apac)",
     "sawp": "AMR-WB+ (sawp)",
@@ -79,7 +79,7 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
         case StreamKind.VIDEO:
             return _extra_video(profile, stream, muxer)
         case StreamKind.AUDIO:
-            return _not_probed(info, stream) or _audio(profile, stream, muxer)
+            return _plan_unprobed_sound(info, stream) or _audio(profile, stream, muxer)
         case StreamKind.SUBTITLE:
             return _subtitle(profile, info, stream, muxer)
         case StreamKind.PICTURE:
@@ -99,7 +99,7 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
         return target
     if target.codec not in containers.VIDEO[muxer]:
         what = f"to become {target.codec}, which {containers.NAMES[muxer]} cannot hold"
-        return refused(stream, "container", what)
+        return refuse_stream(stream, "container", what)
     if target.dolby_vision and muxer == containers.MOV:
         return UNMARKED_IN_MOV
     return StreamPlan(
@@ -112,12 +112,12 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
     )
 
 
-def in_languages(
+def drop_unlisted_languages(
     profile: Profile, info: MediaInfo, decided: Sequence[Decision]
 ) -> tuple[list[Decision], tuple[str, ...]]:
-    """Drop the tracks in languages that the profile does not list, and return each dropped one's name.
+    """Drop the tracks in languages that the profile does not list; return the names of the dropped ones.
 
-    A sound always stays: one in the original language.
+    Sounds in the original language always stay.
     """
     kept = [
         stream
@@ -125,8 +125,8 @@ def in_languages(
         if isinstance(each, Refuse) or each.action is not Action.DROP
     ]
     sounds = [stream for stream in kept if stream.kind is StreamKind.AUDIO]
-    native = _native(sounds)
-    found, dropped = list(decided), []
+    native = _original_language(sounds)
+    revised, dropped = list(decided), []
     keys = {
         StreamKind.AUDIO: ("sound", "audio", profile.audio.languages),
         StreamKind.SUBTITLE: ("subtitles", "subtitles", profile.subtitles.languages),
@@ -136,19 +136,19 @@ def in_languages(
         if stream not in kept or _is_listed(stream, listed, native):
             continue
         name = f"{noun} in {stream.language or stream.language_tag}"
-        found[place] = left_out(stream, f"{name}, which {key}.languages does not list")
+        revised[place] = drop_stream(stream, f"{name}, which {key}.languages does not list")
         dropped.append(f"{name} (stream {stream.index})")
-    return found, tuple(dropped)
+    return revised, tuple(dropped)
 
 
-def without_unread(
+def drop_undecodable(
     info: MediaInfo, decided: Sequence[Decision]
 ) -> tuple[list[Decision], tuple[str, ...]]:
-    """Drop sounds that ffmpeg cannot decode beside one that it can, and return each dropped one's name.
+    """Drop sounds that ffmpeg cannot decode, if a kept one can be; return the names of the dropped ones.
 
-    So phones write spatial sound (apac): the same moment is in stereo beside it.
+    Phones record spatial sound (apac) in this way, with the same sound in stereo beside it.
     """
-    found, dropped = list(decided), []
+    revised, dropped = list(decided), []
     sounds = [
         stream.kind is StreamKind.AUDIO
         and not isinstance(each, Refuse)
@@ -156,15 +156,15 @@ def without_unread(
         for stream, each in zip(info.streams, decided, strict=True)
     ]
     if not any(sounds):
-        return found, ()
+        return revised, ()
     for place, stream in enumerate(info.streams):
-        if stream.kind is StreamKind.AUDIO and (what := _unread(stream)):
-            found[place] = left_out(stream, what)
+        if stream.kind is StreamKind.AUDIO and (what := _why_undecodable(stream)):
+            revised[place] = drop_stream(stream, what)
             dropped.append(f"{what} (stream {stream.index})")
-    return found, tuple(dropped)
+    return revised, tuple(dropped)
 
 
-def _unread(stream: Stream) -> str:
+def _why_undecodable(stream: Stream) -> str:
     """Return why ffmpeg cannot decode a sound, or ""."""
     if stream.decodable:
         return ""
@@ -172,12 +172,12 @@ def _unread(stream: Stream) -> str:
     return f"audio in {named}, which ffmpeg cannot decode"
 
 
-def texts_beside(profile: Profile, info: MediaInfo) -> dict[int, str]:
-    """Return the text tracks that become files of their own: the marks of each file's name by stream index."""
+def sidecar_marks(profile: Profile, info: MediaInfo) -> dict[int, str]:
+    """Return the text tracks to write beside the video: language and kind for each name, by stream index."""
     marks, seen = dict[int, str](), Counter[str]()
     if not profile.subtitles.beside:
         return marks
-    native = _native(info.of_kind(StreamKind.AUDIO))
+    native = _original_language(info.of_kind(StreamKind.AUDIO))
     for stream in info.of_kind(StreamKind.SUBTITLE):
         listed = _is_listed(stream, profile.subtitles.languages, native)
         if not listed or stream.codec not in containers.TEXT_SUBTITLES:
@@ -191,81 +191,76 @@ def texts_beside(profile: Profile, info: MediaInfo) -> dict[int, str]:
     return marks
 
 
-def _native(sounds: Sequence[Stream]) -> frozenset[str]:
-    """Return the original language: that of the sound marked original, else of the default or first one."""
+def _original_language(sounds: Sequence[Stream]) -> frozenset[str]:
+    """Return the languages of the sound marked original, else of the default or the first sound."""
     original = max(
         sounds,
         key=lambda s: ("original" in s.dispositions, "default" in s.dispositions),
         default=None,
     )
-    return _spoken(original) if original is not None else frozenset()
+    return _stream_languages(original) if original is not None else frozenset()
 
 
 def _is_listed(stream: Stream, listed: Sequence[str], native: frozenset[str]) -> bool:
-    own = _spoken(stream)
-    return not listed or not own or bool((spoken(",".join(listed)) | native) & own)
+    own = _stream_languages(stream)
+    return not listed or not own or bool((comparable_languages(",".join(listed)) | native) & own)
 
 
-def _spoken(stream: Stream) -> frozenset[str]:
-    return spoken(stream.language_tag or stream.language)
+def _stream_languages(stream: Stream) -> frozenset[str]:
+    return comparable_languages(stream.language_tag or stream.language)
 
 
 def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
-    if stream.pictureless:
-        return left_out(stream, "a video track without a picture")
+    if stream.has_no_picture:
+        return drop_stream(stream, "a video track without a picture")
     if profile.policies.extra_video == "drop":
-        return left_out(stream, "a further video stream")
+        return drop_stream(stream, "a further video stream")
     if stream.codec in profile.video.skip_codecs and stream.codec in containers.VIDEO[muxer]:
         return _copy(stream)
     return plan_video(profile, stream, muxer)
 
 
-def _not_probed(info: MediaInfo, stream: Stream) -> Decision | None:
-    """Decide on sound that a broadcast announces and sends late or never; None if it is known."""
-    if info.unsent(stream):
-        return left_out(stream, "sound that is announced, and of which nothing was sent")
+def _plan_unprobed_sound(info: MediaInfo, stream: Stream) -> Decision | None:
+    """Drop or refuse a sound that a broadcast announces but sends late or never; else return None."""
+    if info.is_unsent(stream):
+        return drop_stream(stream, "sound that is announced, and of which nothing was sent")
     if stream.audio is None or stream.audio.sample_rate:
         return None
-    return refused(
+    return refuse_stream(
         stream, "audio", "sound that begins so late that ffmpeg does not know what it is"
     )
 
 
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
-    # MP4 and Matroska name the channels of AAC once; AC-3 says them itself.
+    # MP4 and Matroska state AAC's channels once for the track; each packet of AC-3 states its own.
     changes = stream.audio is not None and stream.audio.changes and stream.codec == "aac"
-    held = stream.codec in containers.AUDIO[muxer] and not changes
-    policy, playable = profile.audio.policy, stream.codec in PLAYABLE_AUDIO
-    gain, louder = _loudness(profile, stream.audio)
+    is_held = stream.codec in containers.AUDIO[muxer] and not changes
+    policy, is_playable = profile.audio.policy, stream.codec in PLAYABLE_AUDIO
+    gain, clause = _plan_gain(profile, stream.audio)
     if gain is None or gain:
         policy = AudioPolicy.ENCODE
-    if held and (policy is AudioPolicy.COPY or (policy is AudioPolicy.PLAYABLE and playable)):
-        notice = f"Stream {stream.index}{louder}." if louder else ""
+    if is_held and (policy is AudioPolicy.COPY or (policy is AudioPolicy.PLAYABLE and is_playable)):
+        notice = f"Stream {stream.index}{clause}." if clause else ""
         return _copy(stream).model_copy(update={"notice": notice})
-    decided = _encoded_audio(profile, stream, muxer)
-    if isinstance(decided, Refuse) or decided.action is Action.DROP or not louder:
+    decided = _encode_audio(profile, stream, muxer)
+    if isinstance(decided, Refuse) or decided.action is Action.DROP or not clause:
         return decided
-    notice = f"{decided.notice} Stream {stream.index}{louder}."
+    notice = f"{decided.notice} Stream {stream.index}{clause}."
     return decided.model_copy(update={"gain_db": gain or 0.0, "notice": notice})
 
 
-def _described(stream: Stream) -> str:
-    changes = stream.audio is not None and stream.audio.changes
-    return f"{stream.codec} whose channels change" if changes else stream.codec
+def _plan_gain(profile: Profile, facts: AudioFacts | None) -> tuple[float | None, str]:
+    """Return the gain in dB that brings a sound to the profile's loudness, and a clause about it.
 
-
-def _loudness(profile: Profile, facts: AudioFacts | None) -> tuple[float | None, str]:
-    """Return the gain in dB that brings a sound to the profile's loudness, and that as words behind its name.
-
-    None stands for one that is not measured yet. It is one gain for the whole sound, so that quiet
-    passages stay as quiet beside loud ones as they were, and gate G8 compares levels as sharply.
+    The gain is None until the sound is measured. One gain for the whole sound keeps the difference
+    between quiet and loud passages, and lets gate G8 compare levels as strictly as without a gain.
     """
-    wanted = profile.audio.loudness
-    if wanted is None or facts is None:
+    target = profile.audio.loudness
+    if target is None or facts is None:
         return 0.0, ""
     if facts.loudness is None or facts.true_peak is None:
-        return None, f" is to have {wanted:g} LUFS, as far as its peaks allow"
-    gain = wanted - facts.loudness
+        return None, f" is to have {target:g} LUFS, as far as its peaks allow"
+    gain = target - facts.loudness
     room = max(0.0, MAX_TRUE_PEAK - facts.true_peak)
     limited = f"; its peaks allow no more than {facts.loudness + room:.1f} LUFS" * (gain > room)
     gain = round(min(gain, room), 1)
@@ -278,7 +273,7 @@ def _loudness(profile: Profile, facts: AudioFacts | None) -> tuple[float | None,
 
 
 def encoded_layout(facts: AudioFacts) -> str:
-    """Return the layout in which a sound is encoded: its own, or a larger one that has its channels."""
+    """Return the layout to encode a sound in: its own, or a larger one that includes its channels."""
     layout = facts.layout.removesuffix("(side)")
     if layout in {"", "unknown"} or " channels" in layout:
         layout = _USUAL_LAYOUTS.get(facts.channels, "")
@@ -289,10 +284,11 @@ def encoded_layout(facts: AudioFacts) -> str:
     return "5.1" if facts.channels < 6 else "7.1"
 
 
-def _odd_channels(stream: Stream, facts: AudioFacts) -> str:
-    """Return why channels cannot be encoded, or "".
+def _why_unencodable(stream: Stream, facts: AudioFacts) -> str:
+    """Return why a sound's channels cannot be encoded, or "".
 
-    ffmpeg takes one of three or seven unnamed ones for low frequencies, of which an encoder keeps only those.
+    ffmpeg takes one of three or seven unnamed channels for the low-frequency channel, from which an
+    encoder removes all other frequencies.
     """
     what = f"audio in {stream.codec} with {facts.channels} channels"
     if not 1 <= facts.channels <= MAX_CHANNELS:
@@ -302,24 +298,26 @@ def _odd_channels(stream: Stream, facts: AudioFacts) -> str:
     return f"{what} that nobody named" if pcm and unnamed else ""
 
 
-def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
+def _encode_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     encoder = profile.audio.codec
     codec = AUDIO_CODECS[encoder]
     facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
-    if unread := _unread(stream):
-        return refused(stream, "audio", unread)
-    if odd := _odd_channels(stream, facts):
-        return refused(stream, "audio", odd)
+    if unread := _why_undecodable(stream):
+        return refuse_stream(stream, "audio", unread)
+    if odd := _why_unencodable(stream, facts):
+        return refuse_stream(stream, "audio", odd)
     if codec not in containers.AUDIO[muxer]:
-        return refused(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
+        return refuse_stream(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
     channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))
     layout, mixed = encoded_layout(facts), ""
-    held = ENCODED_LAYOUTS[layout]
+    output_channels = ENCODED_LAYOUTS[layout]
     if channels < facts.channels:
-        held, mixed = channels, f", its {facts.channels} channels mixed down to stereo"
-    elif held > channels:
+        output_channels = channels
+        mixed = f", its {facts.channels} channels mixed down to stereo"
+    elif output_channels > channels:
         mixed = f", its {channels} channels laid out as {layout}"
     kbps = None if encoder in WITHOUT_RATE else profile.audio.kbps_per_channel * channels
+    changing = " whose channels change" if facts.changes else ""
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.AUDIO,
@@ -327,32 +325,32 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         codec=codec,
         encoder=encoder,
         bit_rate=None if kbps is None else kbps * 1000,
-        channels=held,
-        notice=f"Stream {stream.index}: audio in {_described(stream)} becomes {codec}"
+        channels=output_channels,
+        notice=f"Stream {stream.index}: audio in {stream.codec}{changing} becomes {codec}"
         + ("" if kbps is None else f" at {kbps} kbit/s")
-        + f"{mixed}{clipped(stream)}.",
+        + f"{mixed}{clipping_clause(stream)}.",
     )
 
 
-def clipped(stream: Stream) -> str:
-    """Return what becomes of floats beyond full scale, as words behind the rest of a notice."""
+def clipping_clause(stream: Stream) -> str:
+    """Return the clause that float samples beyond full scale are clipped, or ""."""
     return ", clipped where it is over full scale" if stream.codec.startswith("pcm_f") else ""
 
 
 def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
     if stream.codec == containers.TELETEXT:
-        if info.unsent(stream):
-            return left_out(stream, "teletext that is announced, and of which nothing was sent")
+        if info.is_unsent(stream):
+            return drop_stream(stream, "teletext that is announced, and of which nothing was sent")
         what = f"teletext{in_brackets(stream.language)}, which only transport streams hold"
-        return left_out(stream, what)
+        return drop_stream(stream, what)
     if stream.codec in containers.SUBTITLES[muxer]:
         return _copy(stream)
     text = stream.codec in containers.TEXT_SUBTITLES
     name = "subtitles" if text else "picture_subtitles"
     policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
-    what = f"subtitles in {stream.codec}, which {_named(muxer)} cannot hold"
+    what = f"subtitles in {stream.codec}, which {containers.NAMES[muxer]} cannot hold"
     if policy == "drop":
-        return left_out(stream, what)
+        return drop_stream(stream, what)
     if text and muxer in containers.SUBTITLE_ENCODERS:
         codec, encoder = containers.SUBTITLE_ENCODERS[muxer]
         plain = stream.codec in {"ass", "ssa"} or codec == "webvtt"
@@ -365,35 +363,35 @@ def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> 
             encoder=encoder,
             notice=f"Stream {stream.index}: subtitles in {stream.codec} become {codec}{styled}.",
         )
-    return refused(stream, f"policies.{name}", what)
+    return refuse_stream(stream, f"policies.{name}", what)
 
 
 def caption_title(channel: str) -> str:
-    """Return the title of the text track that is made of a channel of captions."""
+    """Return the title of the text track made from a caption channel."""
     return f"Closed captions ({channel})"
 
 
 def caption_language(info: MediaInfo, channel: str) -> str:
-    """Return the language of a channel: of CC1 that of the first sound, by rule; of others none is known."""
+    """Return a caption channel's language: the first sound's for CC1, as the standard says, else unknown."""
     sounds = [s.language for s in info.of_kind(StreamKind.AUDIO) if s.language]
     return sounds[0] if sounds and channel == "CC1" else "und"
 
 
 def _cover(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if profile.policies.cover_art == "drop":
-        return left_out(stream, "cover art")
+        return drop_stream(stream, "cover art")
     if stream.codec in containers.PICTURES[muxer]:
         return _copy(stream)
-    return refused(stream, "policies.cover_art", "cover art, which the container cannot hold")
+    return refuse_stream(stream, "policies.cover_art", "cover art, which the container cannot hold")
 
 
 def _attachment(profile: Profile, stream: Stream, muxer: str) -> Decision:
     what = stream.tags.get("filename", "an attached file")
     if profile.policies.attachments == "drop":
-        return left_out(stream, what)
+        return drop_stream(stream, what)
     if muxer == containers.MATROSKA:
         return _copy(stream)
-    return refused(stream, "policies.attachments", f"{what}, which the container cannot hold")
+    return refuse_stream(stream, "policies.attachments", f"{what}, which the container cannot hold")
 
 
 def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
@@ -401,19 +399,19 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
     if tag in _UNREAD_SUBTITLES:
         what = f"{_UNREAD_SUBTITLES[tag]} subtitles ({tag}), which ffmpeg cannot read"
         if profile.policies.subtitles == "drop":
-            return left_out(stream, what)
-        return refused(stream, "policies.subtitles", what)
+            return drop_stream(stream, what)
+        return refuse_stream(stream, "policies.subtitles", what)
     if tag in containers.REMADE_TAGS and containers.is_mp4_family(muxer):
         kept = "time code" if tag == "tmcd" else "chapter titles"
-        return left_out(stream, f"the {kept} track, which is written anew from the file's tags")
+        return drop_stream(stream, f"the {kept} track, which is written anew from the file's tags")
     if tag == "text" and info.chapters:
-        return left_out(stream, "the chapter titles track, which is kept as chapters")
+        return drop_stream(stream, "the chapter titles track, which is kept as chapters")
     if tag in containers.DATA_TAGS[muxer]:
         return _copy(stream)
     what = f"{_CAMERA_DATA.get(tag, 'a data track')} ({tag or stream.codec})"
     if stream.codec == "bin_data" and stream.language and info.format_name in RECORDINGS:
         what = f"data or sound{in_brackets(stream.language)} that ffmpeg cannot read"
-    return left_out(stream, what)
+    return drop_stream(stream, what)
 
 
 def _copy(stream: Stream) -> StreamPlan:
@@ -428,7 +426,7 @@ def _copy(stream: Stream) -> StreamPlan:
     )
 
 
-def left_out(stream: Stream, what: str) -> StreamPlan:
+def drop_stream(stream: Stream, what: str) -> StreamPlan:
     return StreamPlan(
         source_index=stream.index,
         kind=stream.kind,
@@ -437,10 +435,6 @@ def left_out(stream: Stream, what: str) -> StreamPlan:
     )
 
 
-def refused(stream: Stream, policy: str, what: str) -> Refuse:
+def refuse_stream(stream: Stream, policy: str, what: str) -> Refuse:
     see = f"; see {policy}" if "." in policy else ""
     return Refuse(policy=policy, detail=f"Stream {stream.index} is {what}{see}.")
-
-
-def _named(muxer: str) -> str:
-    return containers.NAMES[muxer]

@@ -33,7 +33,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.planning.metadata import PROVENANCE_KEY, mark, tool_mark
+from hevcq.domain.planning.metadata import PROVENANCE_KEY, provenance, tool_mark
 from hevcq.domain.planning.streams import caption_language, caption_title
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.codecs import encoder_params, hardware_format, marks_range, of_encoder
@@ -165,11 +165,11 @@ def cover_commands(
 
 def _room(plan: EncodePlan, info: MediaInfo) -> list[str]:
     """Return the tag that makes the index large enough for what is carried into it afterwards."""
-    needed = metadata.room_for(plan.muxer, info, plan.streams)
+    needed = metadata.index_room(plan.muxer, info, plan.streams)
     if not needed:
         return []
     used = {name.partition("-")[0].lower() for name in info.tags}
-    replaced = metadata.whole_list(plan.muxer, info, covers=plan.has_covers)
+    replaced = metadata.replaced_list(plan.muxer, info, covers=plan.has_covers)
     key = next((name for name in _UNUSED if name not in used), _UNUSED[0] if replaced else "")
     if metadata.uses_quicktime_keys(plan.muxer, info, covers=plan.has_covers):
         key = "hevcq.room"
@@ -297,7 +297,7 @@ def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
     elif plan.muxer == AVI:
         tags["encoded_by"] = tool_mark(plan.profile, plan.revision)
     else:
-        tags[PROVENANCE_KEY] = mark(plan.profile, plan.revision)
+        tags[PROVENANCE_KEY] = provenance(plan.profile, plan.revision)
     return [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
 
 

@@ -20,7 +20,7 @@ from hevcq.domain.planning.encode_plan import (
     Rung,
     StreamPlan,
 )
-from hevcq.domain.planning.ladder import worth_keeping
+from hevcq.domain.planning.ladder import rungs_worth_keeping
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
 from hevcq.ffmpeg.hls.command import (
@@ -151,7 +151,7 @@ class _Package:
             family = list(rungs)
             family = [rung for rung in family if not self._is_starved(rung)] or family
             sizes = [(rung.name, float(self._contents[rung.name].size)) for rung in family]
-            worthy = set(worth_keeping(sizes))
+            worthy = set(rungs_worth_keeping(sizes))
             kept += [rung for rung in family if rung.name in worthy]
         for rung in ladder_in(self._plan).rungs:
             if rung not in kept:

@@ -98,7 +98,7 @@ def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> 
     track = measured.track(stream.index)
     if track is None or track.packets == 0:
         # A track without samples and without a duration is odd, but misses nothing.
-        claims = stream.frames or (stream.duration_s and not stream.pictureless)
+        claims = stream.frames or (stream.duration_s and not stream.has_no_picture)
         return f"{name} has no packets" if claims else ""
     if stream.duration_s is None or track.end_s is None:
         return ""

@@ -22,7 +22,7 @@ from hevcq.domain.formats import Container
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.video import (
     captions_become_text,
-    evened,
+    evening_notice,
     film_rate,
     inverts_telecine,
 )
@@ -128,7 +128,7 @@ def require_even_film(
 
 def _captioned(info: MediaInfo, profile: Profile) -> Stream | None:
     """Return the video whose captions are to become text, or None."""
-    videos = (s for s in info.of_kind(StreamKind.VIDEO) if not s.pictureless)
+    videos = (s for s in info.of_kind(StreamKind.VIDEO) if not s.has_no_picture)
     main = next(videos, None)
     if main is None or main.video is None or profile.container is Container.HLS:
         return None
@@ -301,7 +301,7 @@ def _evened(info: MediaInfo, measured: Measurement, profile: Profile) -> Iterato
     """Yield the notice of a video whose times are uneven, where the container has one frame rate."""
     for stream in info.of_kind(StreamKind.VIDEO):
         track = measured.track(stream.index)
-        if track is not None and (found := evened(profile, stream, track)):
+        if track is not None and (found := evening_notice(profile, stream, track)):
             yield found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from hevcq.domain.certificate import Sidecar
 from hevcq.domain.formats import bcp47
 from hevcq.domain.media.facts import Chapter, MediaInfo, StreamKind
-from hevcq.domain.planning.streams import texts_beside
+from hevcq.domain.planning.streams import sidecar_marks
 from hevcq.errors import (
     LimitExceeded,
     MediaRefused,
@@ -284,7 +284,7 @@ def _sidecar_texts(
     stop: threading.Event,
 ) -> dict[str, str]:
     """Return what the profile wants beside the rendition by its marks, in a form, by one pass over the source."""
-    marks = texts_beside(request.profile, request.info)
+    marks = sidecar_marks(request.profile, request.info)
     files = {n: request.output.with_name(f"{request.output.name}.{n}.{form}") for n in marks}
     if not files:
         return {}

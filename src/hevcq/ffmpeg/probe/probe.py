@@ -160,7 +160,7 @@ def _probed(
 ) -> MediaInfo:
     probed = _parsed(_ask(tools, location, first, stop), location)
     info = media_info(probed)
-    if info.format_name in RECORDINGS and any(map(info.unsent, info.of_kind(StreamKind.AUDIO))):
+    if info.format_name in RECORDINGS and any(map(info.is_unsent, info.of_kind(StreamKind.AUDIO))):
         further = [*late_stream_options(LATE_PROBE_S), "-read_intervals", f"%+#{PROBE_PACKETS}"]
         probed = _parsed(_ask(tools, location, further, stop), location)
         info = media_info(probed)

@@ -16,11 +16,11 @@ from hevcq.domain.media.containers import is_mp4_family
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.metadata import (
-    carried,
+    carried_metadata,
     free_form,
     kept_language,
+    replaced_list,
     tracks_of,
-    whole_list,
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
@@ -94,12 +94,14 @@ class _Index:
             tracks.append(_Track(of(f"track {number}"), of(f"track {number} itself"), language))
         tags = free_form(plan.muxer, info, covers=plan.has_covers)
         entries = [*of("movie list"), *(_free_form(*tag) for tag in tags.items())]
-        is_whole = bool(whole_list(plan.muxer, info, covers=plan.has_covers))
+        is_whole = bool(replaced_list(plan.muxer, info, covers=plan.has_covers))
         return cls(of("movie"), entries, of("index"), tracks, is_whole)
 
 
 def _wanted(location: str, plan: EncodePlan, info: MediaInfo) -> list[Found]:
-    wanted = {(item.place, item.digest) for item in carried(plan.muxer, info, plan.streams)}
+    wanted = {
+        (item.place, item.digest) for item in carried_metadata(plan.muxer, info, plan.streams)
+    }
     if not wanted or is_url(location):
         return []
     try:

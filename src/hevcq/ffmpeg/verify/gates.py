@@ -13,7 +13,7 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats import keeps_detail
 from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import Action, StreamPlan, too_large
+from hevcq.domain.planning.encode_plan import Action, StreamPlan, too_large_sentence
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import levels_late_s, planned_shape
 from hevcq.ffmpeg.inputs import FfmpegTools
@@ -230,7 +230,7 @@ class _Gates:
             return Outcome.UNKNOWN, "the source's size is unknown"
         share = after / before
         if share > 1 - saving:
-            return Outcome.NOT_SMALLER, too_large(share, saving)
+            return Outcome.NOT_SMALLER, too_large_sentence(share, saving)
         return Outcome.PASSED, f"{share:.1%} of the source's size"
 
     def full_decode(self) -> Judged:

@@ -38,10 +38,10 @@ from hevcq.domain.planning.encode_plan import (
 )
 from hevcq.domain.planning.metadata import (
     file_tags,
+    itunes_differences,
     kept_language,
-    missing,
+    missing_metadata,
     plain_language,
-    uneven,
 )
 from hevcq.domain.planning.streams import caption_language, caption_title
 from hevcq.util.text import timecode
@@ -180,10 +180,10 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
         found = _stream_problems(plan.muxer, kept, origin, stream)
         problems += [f"{kept.kind.value} track {place}: {problem}" for problem in found]
     problems += _caption_problems(plan, source, output)
-    gone = missing(plan.muxer, source, output, plan.streams)
+    gone = missing_metadata(plan.muxer, source, output, plan.streams)
     if gone:
         problems.append(f"it lacks {', '.join(gone)}")
-    added = uneven(plan.muxer, source, output, plan.streams)[1]
+    added = itunes_differences(plan.muxer, source, output, plan.streams)[1]
     if added:
         problems.append(f"it has {', '.join(added)}, which the source has not")
     return [

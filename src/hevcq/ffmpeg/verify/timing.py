@@ -103,7 +103,7 @@ def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
             continue
         origin = compared.source.stream(kept.source_index)
         before, origin = _restored(kept, _led_in(compared, kept, before), origin)
-        before = before.thinned(kept.video.every if kept.video is not None else 1)
+        before = before.keep_every(kept.video.every if kept.video is not None else 1)
         # Theora makes an empty packet of a repeated picture, which ffmpeg's Ogg muxer leaves out.
         repeats = compared.plan.muxer == OGG and kept.kind is StreamKind.VIDEO
         pairs.append(TrackPair(kept, origin, before, after, stream.tick, repeats))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.formats import SOFTWARE, VideoCodec
 from hevcq.domain.profile import Container, Profile
-from hevcq.domain.quality import POINTS_PER_STEP, SAMPLE_S, SCALES, SIZE_WORK, Scale, rounded
+from hevcq.domain.quality import POINTS_PER_STEP, SAMPLE_S, SCALES, SIZE_WORK, Scale, round_to_scale
 from hevcq.errors import Interruption, PermanentError, Stopped, Unavailable, UsageError
 from hevcq.library.filesystem import size_of
 from hevcq.ports.catalog import EncodeCost, Mode
@@ -231,7 +231,7 @@ class Fitting:
             if found[crf].middle > room:
                 raise self._refusal(crf, found[crf], room, stays)
         self._say(self._meaning(crf, room, fits))
-        self.adopt(self.profile.asking((crf, None)))
+        self.adopt(self.profile.with_asked((crf, None)))
         return self._at(crf, items), tries[crf]
 
     def _search(
@@ -239,7 +239,7 @@ class Fitting:
     ) -> tuple[dict[float, Costs], dict[float, Range]]:
         """Return the rates and all sizes at the CRFs that were tried, the worst one if none fits."""
         scale, tries, found = LIMITS[self.profile.video.codec], dict[float, Costs](), {}
-        crf, first, clock = rounded(self.profile.video.crf, scale), None, self.sampling.clock
+        crf, first, clock = round_to_scale(self.profile.video.crf, scale), None, self.sampling.clock
         until = clock.monotonic() + self.sampling.seconds
         while crf not in tries:
             # Each gets half of what is left, or one video: the first one says how the videos differ.
@@ -273,7 +273,7 @@ class Fitting:
         return size_of(item.target) if done and item.target is not None else 0
 
     def _at(self, crf: float, items: Sequence[Item]) -> list[Item]:
-        profile = self.profile.asking((crf, None))
+        profile = self.profile.with_asked((crf, None))
         return [
             replace(item, profile=profile, plan=item.plan.with_crf(crf))
             if item.plan is not None and work_ahead(item) is not None
@@ -326,4 +326,4 @@ def next_to_fit(found: Mapping[float, Range], room: float, scale: Scale) -> floa
         share = over[low] / (over[low] - over[high])
         goal = min(high - scale.step, max(low + scale.step, low + share * (high - low)))
     # Rounded to what is smaller, so that it fits.
-    return rounded(math.ceil(goal / scale.step - 1e-9) * scale.step, scale)
+    return round_to_scale(math.ceil(goal / scale.step - 1e-9) * scale.step, scale)

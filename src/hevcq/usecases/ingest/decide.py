@@ -14,7 +14,7 @@ from hevcq.domain.keys import is_set
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import NOT_SEARCHED, asked, search_share
+from hevcq.domain.quality import NOT_SEARCHED, asked_clause, search_share
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
 from hevcq.library.own_files import shown_path
@@ -228,7 +228,7 @@ def _other_quality(item: Item, job: JobRecord) -> str:
     """Return how to get the quality that is asked for now, if the rendition was made for another."""
     wanted = item.profile.video.quality if item.profile is not None else None
     said = " ".join(job.rendition.notices) if job.rendition is not None else ""
-    if wanted is None or asked(wanted) in said or NOT_SEARCHED in said:
+    if wanted is None or asked_clause(wanted) in said or NOT_SEARCHED in said:
         return ""
     name = shlex.quote(printable(item.path))
     return f"Not made for quality {wanted:g}: run `hevcq retry {name}` and this command again."

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.media.facts import StreamKind
-from hevcq.domain.schedule import Schedule, midnight, moment
+from hevcq.domain.schedule import Schedule, local_moment, midnight
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
 from hevcq.ports.ledger import JobFilter, Ledger
@@ -247,7 +247,7 @@ class Budget:
         now = self._clock.now()
         if not self._schedule.open_at(now):
             opens = self._schedule.next_change(now)
-            when = f"; it opens {moment(opens, now, self._schedule.zone)}" if opens else ""
+            when = f"; it opens {local_moment(opens, now, self._schedule.zone)}" if opens else ""
             return f"Library {name} may run only {', '.join(library.schedule)} (schedule){when}."
         most = library.max_hours_per_day
         if most and self.hours_today() >= most:

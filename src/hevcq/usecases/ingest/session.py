@@ -16,7 +16,7 @@ from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
-from hevcq.domain.planning.metadata import ACCEPT_LOSS, found_mark, named
+from hevcq.domain.planning.metadata import ACCEPT_LOSS, first_names, found_mark
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, SwapRefused
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes, size_of
@@ -386,7 +386,7 @@ def _replacement_refusal(source: Path, plan: Plan) -> str:
     """Return why a video cannot be replaced, as far as it is known before encoding; or ""."""
     if isinstance(plan, EncodePlan) and plan.losses:
         return (
-            f"A rendition would lack {named(plan.losses)}. It is not replaced; encode beside it, or"
+            f"A rendition would lack {first_names(plan.losses)}. It is not replaced; encode beside it, or"
             f" {ACCEPT_LOSS}."
         )
     try:

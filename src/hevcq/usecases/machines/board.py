@@ -126,7 +126,7 @@ class JoinedMachine:
     def note(self, commission: Commission, progress: OrderProgress) -> None:
         """Note how far an order is, and how busy the machine is meanwhile."""
         commission.progress = progress
-        self.facts = self.facts.model_copy(update=progress.left())
+        self.facts = self.facts.model_copy(update=progress.load_facts())
 
     def _take_back(self) -> None:
         """Let the orders of a machine that starts anew wait again: it forgot them."""

@@ -106,7 +106,7 @@ class JoinedWorker:
         """
         ports = self._ports
         try:
-            order = ports.home.poll(self._facts.model_copy(update=ports.load().left()))
+            order = ports.home.poll(self._facts.model_copy(update=ports.load().load_facts()))
         except AccessDenied:
             raise
         except Unavailable as error:
@@ -230,7 +230,7 @@ class _Carried:
 
     def _seen(self) -> OrderProgress | None:
         told = self._progress
-        return told and told.model_copy(update=self._ports.load().left())
+        return told and told.model_copy(update=self._ports.load().load_facts())
 
     def _check(self) -> None:
         if self._stop.is_set():

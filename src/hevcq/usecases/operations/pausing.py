@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from types import MappingProxyType
 
-from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, closed, midnight
+from hevcq.domain.schedule import Closed, Hours, Pause, RunningWork, find_closure, midnight
 from hevcq.errors import HevcqError, StorageError, Unavailable, UsageError
 from hevcq.ports.ledger import Ledger
 from hevcq.settings.quantities import seconds
@@ -75,7 +75,7 @@ def why_closed(
     known = pauses.pauses()
     reasons: dict[Closed, list[str]] = {}
     for name in profiles:
-        found = closed(name, known, hours, now, condition)
+        found = find_closure(name, known, hours, now, condition)
         if found is None and name in unfit:
             found = Closed(unfit[name], RunningWork.BORDER)
         if found is not None:
@@ -153,7 +153,8 @@ class DailyCap:
     def _left_alone(self, most: float, now: float) -> bool:
         """Return whether all work is paused, or a person resumed it after so much was spent today."""
         return any(
-            each.holds("", now) or (each.profile == BY_PRICE and f" of {most:g} dollars" in each.by)
+            each.applies_to("", now)
+            or (each.profile == BY_PRICE and f" of {most:g} dollars" in each.by)
             for each in self._pauses.pauses()
         )
 

@@ -18,9 +18,9 @@ from hevcq.domain.keys import (
     MACHINE,
     SET_EXTENSION,
     UPLOADS,
+    is_routed_to,
     key_for_path,
     rendition_key,
-    wants,
 )
 from hevcq.domain.media.containers import EXTENSIONS
 from hevcq.domain.profile import Profile
@@ -172,7 +172,7 @@ def _unknown(
         for name, profile in list(profiles.items()):  # one may be added meanwhile
             if request.profiles and name not in request.profiles:
                 continue
-            if not wants(source.key, name, subscribed=profile.subscribe, known=known):
+            if not is_routed_to(source.key, name, subscribed=profile.subscribe, known=known):
                 continue
             if backend.ledger.get(job_id(source, name)) is not None:
                 continue
@@ -391,7 +391,7 @@ def finished_jobs(
     for name, profile in list(profiles.items()):  # one may be added meanwhile
         record = record_of(job_id(source, name))
         if record is None:
-            if wants(source.key, name, subscribed=profile.subscribe, known=known):
+            if is_routed_to(source.key, name, subscribed=profile.subscribe, known=known):
                 return ()
             continue
         if record.state not in WELL:

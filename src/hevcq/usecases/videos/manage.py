@@ -16,15 +16,15 @@ from hevcq.domain.videos import (
     VideoRendition,
     VideoStatus,
     Visibility,
+    decide_status,
     is_video_id,
     make_slug,
     one_line,
     output_prefix,
-    own_name,
     paragraphs,
+    parse_tags,
     remedy_of,
-    standing,
-    tags_of,
+    use_upload_name,
 )
 from hevcq.errors import BadUpload, Conflict, HevcqError, NoSuchVideo, UsageError
 from hevcq.ports.backend import Backend
@@ -143,11 +143,11 @@ def refresh(farm: VideoFarm, video: Video) -> Video:
 
 
 def _noted(farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]) -> Video:
-    status, why = standing(video.profiles, settled)
+    status, why = decide_status(video.profiles, settled)
     facts: dict[str, object] = {"status": status, "reason": "", "remedy": "", "failure_class": None}
     if why is not None:
         failed = [each for each in settled if each.state is JobState.DEAD]
-        words = own_name(video, why.reason)
+        words = use_upload_name(video, why.reason)
         if failed and len(video.profiles) > 1:
             words = f"{len(failed)} of {len(video.profiles)} formats failed. {why.profile}: {words}"
         facts |= {"reason": words, "failure_class": why.failure_class if failed else None}
@@ -237,7 +237,7 @@ def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:
 
 def _settled_row(video: Video, made: VideoRendition) -> ProfileRow:
     dead = made.state is JobState.DEAD
-    shown = {**dict(made), "reason": own_name(video, made.reason)}
+    shown = {**dict(made), "reason": use_upload_name(video, made.reason)}
     return ProfileRow(
         **shown,
         percent=100.0 if made.state is JobState.DONE else 0.0,
@@ -292,7 +292,7 @@ def rename(
     if description is not None:
         facts["description"] = paragraphs(description, MAX_DESCRIPTION)
     if tags is not None:
-        facts["tags"] = tags_of(tags)
+        facts["tags"] = parse_tags(tags)
     return farm.change(video, **facts) if facts else video
 
 

@@ -17,11 +17,11 @@ from hevcq.domain.videos import (
     Upload,
     Video,
     VideoStatus,
-    claimed_type,
     make_video_id,
     may_own,
     one_line,
     paragraphs,
+    upload_media_type,
 )
 from hevcq.errors import (
     BadUpload,
@@ -119,7 +119,7 @@ def _record(
     upload = Upload(
         name=one_line(request.name, MAX_FILE_NAME),
         size=request.size,
-        media_type=claimed_type(request.media_type, request.name),
+        media_type=upload_media_type(request.media_type, request.name),
         expires_at=now + EXPIRE_S,
     )
     title = one_line(request.title, MAX_TITLE) or one_line(

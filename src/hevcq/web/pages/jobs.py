@@ -19,7 +19,7 @@ from hevcq.domain.job import JOB_ID, SETTLED, JobRecord, JobState, Move
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos import Video, own_name
+from hevcq.domain.videos import Video, use_upload_name
 from hevcq.errors import HevcqError
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.usecases.operations import status
@@ -242,7 +242,7 @@ def _places(app: App, wanted: JobFilter) -> Mapping[str, int]:
 def _row(app: App, job: JobRecord) -> tuple[JobRecord, str, Video | None]:
     """Return a job, why it is in its state, and the uploaded video that it is of."""
     video = video_of(app, job.source.key)
-    return job, own_name(video, reason_in_words(job)), video
+    return job, use_upload_name(video, reason_in_words(job)), video
 
 
 def _actions(
@@ -388,7 +388,11 @@ def show(request: Request) -> Response:
 def _history(app: App, job: JobRecord, video: Video | None) -> list[tuple[float, str, str]]:
     """Return what happened to a job, newest first: when, what and why. Of attempts the last one is known."""
     rows = [
-        (each.at, each.name.partition(".")[2], own_name(video, skip_in_words(each.reason)[1]))
+        (
+            each.at,
+            each.name.partition(".")[2],
+            use_upload_name(video, skip_in_words(each.reason)[1]),
+        )
         for each in event_log(app).of_job(job.job_id, MAX_HISTORY)
     ]
     if job.started_at:

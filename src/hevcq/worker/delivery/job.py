@@ -17,7 +17,7 @@ from typing import assert_never
 
 from structlog.typing import FilteringBoundLogger
 
-from hevcq.domain.certificate import GateResult, kept_original
+from hevcq.domain.certificate import GateResult, why_keep_original
 from hevcq.domain.events import EventName, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
@@ -321,13 +321,13 @@ class Job(ABC):
         request = self._request(work, location, output).to_verify(report)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
         gates = encoder.verify(request, on_progress=on_progress, stop=stop)
-        reason = kept_original(gates)
+        reason = why_keep_original(gates)
         if reason is not None:
             return self._remember_skip(work, reason)
-        plan = work.plan.noting(*report.notices)
+        plan = work.plan.with_notices(*report.notices)
         if plan.aim is not None:
             verified = encoder.check_quality(request, stop=stop)
-            plan = plan.verified(verified)
+            plan = plan.with_verified_quality(verified)
         verify_s = self._context.clock.monotonic() - began
         return Made(
             key=self._key(work),

@@ -274,7 +274,7 @@ def worker_facts(encoder: Encoder, capacity: Capacity, scratch: Path) -> WorkerF
         ffmpeg=ffmpeg,
         cores=capacity.cores,
         slots=capacity.slots,
-        **load_now(scratch).left(),
+        **load_now(scratch).load_facts(),
     )
 
 

@@ -41,11 +41,11 @@ from hevcq.domain.job import (
     JobState,
     Source,
     SubjobOf,
+    change_if_unmoved,
+    decide_reopening,
     job_id,
     new_job,
     new_part,
-    of_record,
-    reopened,
 )
 from hevcq.domain.schedule import Pause
 from hevcq.ports.ledger import Claim, Ledger, Remembered, part_ids
@@ -101,7 +101,7 @@ class DynamoLedger(JobTable, Ledger):
     def sent_anew(self, seen: JobRecord) -> None:
         """Record that an expired message was sent again, unless the job has moved since `seen`."""
         now = {"state": seen.state, "updated_at": self.clock.now()}
-        self.apply(seen.job_id, of_record(seen, now))
+        self.apply(seen.job_id, change_if_unmoved(seen, now))
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
         """Claim, looking for the job under its profile alone."""
@@ -112,7 +112,7 @@ class DynamoLedger(JobTable, Ledger):
         """Reopen a settled job, marked as not sent yet; False if it is not settled."""
 
         def decision(record: JobRecord) -> Change | None:
-            change = reopened(record, who, why, self.clock.now())
+            change = decide_reopening(record, who, why, self.clock.now())
             return change and replace(change, to={**change.to, UNSENT: True})
 
         return self.decide(name, decision)

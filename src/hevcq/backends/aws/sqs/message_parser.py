@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from hevcq.backends.aws.sqs import dead_letters
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task
-from hevcq.domain.keys import INBOX, wants
+from hevcq.domain.keys import INBOX, is_routed_to
 from hevcq.errors import BadMessage
 
 EVENT_MAJOR = "2"
@@ -162,7 +162,9 @@ def _created(bucket: str, thing: Mapping[str, Any], recipient: Recipient) -> Tas
         return "folder marker"
     if not key.startswith(f"{INBOX}/"):
         return f"outside {INBOX}/"
-    if not wants(key, recipient.profile, subscribed=recipient.subscribed, known=recipient.known):
+    if not is_routed_to(
+        key, recipient.profile, subscribed=recipient.subscribed, known=recipient.known
+    ):
         return NOT_OURS
     size = thing.get("size")
     if isinstance(size, bool) or not isinstance(size, int):

@@ -25,7 +25,7 @@ from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.s3.transfer import MIB, part_bytes
 from hevcq.domain.job import Source
 from hevcq.domain.keys import OUTBOX, UPLOADS
-from hevcq.domain.videos import Video, disposition, raw_key
+from hevcq.domain.videos import Video, content_disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.videos import UploadWay, VideoFiles
 from hevcq.util.file_io import sha256_bytes
@@ -196,7 +196,7 @@ class S3VideoFiles(VideoFiles):
         wanted = {
             **place,
             "ResponseContentType": media_type,
-            "ResponseContentDisposition": disposition(name, attachment=attachment),
+            "ResponseContentDisposition": content_disposition(name, attachment=attachment),
         }
         with translate_errors(f"sign a link to {place['Key']!r}"):
             url = self._s3.generate_presigned_url("get_object", wanted, ExpiresIn=LINK_S)
