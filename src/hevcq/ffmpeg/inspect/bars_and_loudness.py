@@ -1,7 +1,7 @@
-"""Measure a source with filters of ffmpeg: black bars for `video.crop: auto`, and loudness.
+"""Measure a source with ffmpeg's filters: black bars for `video.crop: auto`, and loudness.
 
-For bars a few places show whether there are any; then every picture is decoded once, because the gates compare with
-the cropped source and could not see what a wrong crop cuts off.
+A few places show whether there are bars. If so, every picture is decoded, because the gates compare with the
+cropped source and cannot see a crop that cuts off too much.
 """
 
 import re
@@ -25,26 +25,26 @@ from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ports.encoder import VerifyRequest
 
 PLACES, FRAMES = 8, 8
-"""Places over the length of a video at which is looked for bars, and the pictures that are read there."""
+"""Places over the length of a video where bars are looked for, and the pictures read at each."""
 WIDEST, NARROWEST = 0.35, 0.02
-"""Share of a side that one bar may have; narrower edges are not worth another size."""
+"""Largest and smallest share of a side that one bar may have; a narrower edge is not worth a crop."""
 EDGES = "format=gray,lut=y='if(gt(val,20),255,0)',cropdetect=limit=0:round=2:reset=0:skip=0"
-"""Grey is of full range there, black 0. A row or column is picture where one in 255 of its pixels is brighter
-than 20 in any picture, so dark edges, titles and logos within a bar are kept."""
-_FOUND = re.compile(r" x1:(-?\d+) x2:(-?\d+) y1:(-?\d+) y2:(-?\d+) ")
+"""Finds the edges of the bars. Grey has full range here, and black is 0. A row or column belongs to the picture if
+one in 255 of its pixels is brighter than 20 in any picture, so dark edges, titles and logos in a bar are kept."""
+_EDGE_PLACES = re.compile(r" x1:(-?\d+) x2:(-?\d+) y1:(-?\d+) y2:(-?\d+) ")
 UNSTEADY = "Its black bars are not steady, so nothing is cropped."
 
 Bars = tuple[int, int]
-"""Columns at the left and right, and rows at the top and bottom, of the upright picture."""
+"""Columns on the left and on the right, and rows at the top and at the bottom, of the upright picture."""
 
 
 def find_bars(
     tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
 ) -> tuple[tuple[int, int, int] | None, str]:
-    """Return the index and the bars of the main video, if it has some, and a notice or ""."""
+    """Return the main video's index and bars, None if it has none; and a notice or ""."""
     plan = make_plan(profile, info)
     if not isinstance(plan, EncodePlan):
-        return None, ""  # decided before, and not encoded
+        return None, ""  # it is not encoded
     index = plan.main_video.source_index
     facts = info.stream(index).video
     problem = _uncroppable(plan)
@@ -60,34 +60,34 @@ def find_bars(
         words = [*seek, *opened, "-map", f"0:{index}", *frames, "-vf", EDGES]
         words += ["-fps_mode", "passthrough", "-f", "null", "-"]
         done = run_filters(tools, location, words, profile, stop)
-        seen = [match for match in map(_FOUND.search, done.stderr) if match]
-        if done.returncode != 0 or not seen:
+        edges = [match for match in map(_EDGE_PLACES.search, done.stderr) if match]
+        if done.returncode != 0 or not edges:
             return None
-        return _even_bars((*map(int, seen[-1].groups()),), size)
+        return _even_bars((*map(int, edges[-1].groups()),), size)
 
-    places = (bars(("-ss", f"{at:.3f}"), ("-frames:v", f"{FRAMES}")) for at in moments)
-    shown = [each for each in places if each is not None]
-    # Where a title lies in a bar, or a scene is dark, it is seen otherwise than in most places.
-    usual = tuple(map(median_high, zip(*shown, strict=True))) if shown else (0, 0)
+    sampled = (bars(("-ss", f"{at:.3f}"), ("-frames:v", f"{FRAMES}")) for at in moments)
+    samples = [each for each in sampled if each is not None]
+    # The median ignores places with a title in a bar, or with a dark scene.
+    usual = tuple(map(median_high, zip(*samples, strict=True))) if samples else (0, 0)
     if not any(usual):
         return None, ""
-    found = bars((), ()) or (0, 0)
-    sides = zip(usual, found, size, strict=True)
-    steady = all(seen - now <= NARROWEST * side for seen, now, side in sides)
-    return ((index, *found), "") if steady and any(found) else (None, UNSTEADY)
+    whole = bars((), ()) or (0, 0)
+    pairs = zip(usual, whole, size, strict=True)
+    is_steady = all(sample - bar <= NARROWEST * side for sample, bar, side in pairs)
+    return ((index, *whole), "") if is_steady and any(whole) else (None, UNSTEADY)
 
 
 def run_filters(
     tools: FfmpegTools, location: str, words: list[str], profile: Profile, stop: threading.Event
 ) -> Finished:
-    """Run ffmpeg over a file for what its filters print, within the profile's bounds; it writes none."""
+    """Run ffmpeg over a file for its filters' log, within the profile's bounds; it writes no file."""
     argv = [tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-v", "info", *words]
     limits = with_read_access(limits_of(profile.bounds), tools, location)
     return run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
 
 
 def _uncroppable(plan: EncodePlan) -> str:
-    """Return why nothing is cropped of a video whatever its bars, or ""."""
+    """Return why a video is not cropped whatever its bars, or ""."""
     drawn = (track for track in plan.kept if track.kind is StreamKind.SUBTITLE)
     if any(track.codec not in TEXT_SUBTITLES for track in drawn):
         return "its subtitles are pictures with places on the whole frame"
@@ -97,9 +97,10 @@ def _uncroppable(plan: EncodePlan) -> str:
 
 
 def _even_bars(edges: tuple[int, ...], size: tuple[int, int]) -> Bars | None:
-    """Return the bars outside the edges of a picture, equal on both sides; None of one that is all black.
+    """Return the bars outside the edges of a picture; None for a black picture.
 
-    They are even, so that nothing of the picture goes and chroma stays where it is.
+    Opposite bars are equal. Sizes are rounded down to even numbers, so that no picture is lost and chroma samples
+    keep their places.
     """
     left, right, top, bottom = edges
     if right < left or bottom < top:
@@ -114,40 +115,39 @@ def _even_bars(edges: tuple[int, ...], size: tuple[int, int]) -> Bars | None:
 
 
 METER = "ebur128=peak=true:framelog=verbose"
-_LOUDNESS_FOUND = re.compile(r"^\s+(I|Peak):\s+(-?[\d.]+|-?inf) (LUFS|dBFS)$")
+_LOUDNESS_LINE = re.compile(r"^\s+(I|Peak):\s+(-?[\d.]+|-?inf) (LUFS|dBFS)$")
 MAX_QUIETER_LU, MAX_LOUDER_LU = 1.0, 2.0
-"""Loudness units by which a sound may be off its planned loudness. On 21 clips of cameras and films an
-encode is at most 0.8 off; white noise, as of rain, becomes 1.7 louder in AAC of 64 kbit/s a channel."""
+"""Loudness units by which a sound may miss its planned loudness. On 21 clips of cameras and films an encode misses
+by at most 0.8; white noise, as of rain, becomes 1.7 louder in AAC of 64 kbit/s a channel."""
 SILENT_PEAK = -120.0
-"""dBTP of a sound without a sample that is not 0, of which ffmpeg says -inf."""
+"""dBTP of digital silence, for which ffmpeg prints -inf."""
 
 Loudness = tuple[float, float]
-"""Integrated loudness in LUFS (-70 of silence) and true peak in dBTP."""
+"""Integrated loudness in LUFS (-70 for silence) and true peak in dBTP."""
 
 
 def measure_source_loudness(
     tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
 ) -> Iterator[tuple[int, float, float]]:
-    """Yield the index of each sound that the plan encodes, with its loudness and peak.
+    """Yield index, loudness and peak of each sound that the plan encodes.
 
     Raises MediaRefused if one cannot be measured.
     """
     plan = make_plan(profile, info)
     if not isinstance(plan, EncodePlan):
-        return  # decided before, and not encoded
+        return  # it is not encoded
     for track in plan.encoded(StreamKind.AUDIO):
         source = info.stream(track.source_index)
         filters = f"{mixed_for(track, source, plan)},{METER}"
         opened = source_input(location, info, plan.mapped)
-        found = measure_loudness(
-            tools, location, [*opened, *_sound(source.index, filters)], profile, stop
-        )
-        if found is None:
+        words = [*opened, *_meter_options(source.index, filters)]
+        loudness = measure_loudness(tools, location, words, profile, stop)
+        if loudness is None:
             raise MediaRefused(
                 f"{display_name(location)}: the loudness of its stream {source.index} cannot be measured.",
                 remedy="Leave audio.loudness of the profile empty to keep its sound as loud as it is.",
             )
-        yield (source.index, *found)
+        yield (source.index, *loudness)
 
 
 def loudness_problem(
@@ -156,15 +156,15 @@ def loudness_problem(
     sound: tuple[StreamPlan, int],
     stop: threading.Event,
 ) -> str:
-    """Return how the loudness of a rendition's sound differs from the source's with the planned gain, or "".
+    """Return how a rendition's loudness differs from the source's with the planned gain, or "".
 
-    `sound` is its plan and its index in the rendition.
+    `sound` is the plan of the track, and its index in the rendition.
     """
     kept, index = sound
     source = request.info.stream(kept.source_index).audio
     before = source.loudness if source is not None else None
     location = str(request.output)
-    words = [*input_options(location), *_sound(index, METER)]
+    words = [*input_options(location), *_meter_options(index, METER)]
     after = measure_loudness(tools, location, words, request.profile, stop)
     if before is None or after is None:
         return "has a loudness that cannot be measured"
@@ -177,18 +177,18 @@ def loudness_problem(
 def measure_loudness(
     tools: FfmpegTools, location: str, words: list[str], profile: Profile, stop: threading.Event
 ) -> Loudness | None:
-    """Run the meter and read its summary, which ffmpeg prints last, behind whatever the file says of itself."""
+    """Run the meter and return the values of its summary; None if it cannot measure the sound as a whole."""
     done = run_filters(tools, location, words, profile, stop)
-    found = {}
+    values = {}
     for line in done.stderr:
-        if match := _LOUDNESS_FOUND.match(line):
-            if match[1] in found:
-                return None  # where its channels change, the sound is measured in pieces
-            found[match[1]] = float(match[2])
-    if done.returncode != 0 or found.keys() != {"I", "Peak"}:
+        if match := _LOUDNESS_LINE.match(line):
+            if match[1] in values:
+                return None  # its channels change, so ffmpeg measured it in pieces
+            values[match[1]] = float(match[2])
+    if done.returncode != 0 or values.keys() != {"I", "Peak"}:
         return None
-    return found["I"], max(SILENT_PEAK, found["Peak"])
+    return values["I"], max(SILENT_PEAK, values["Peak"])
 
 
-def _sound(index: int, filters: str) -> list[str]:
+def _meter_options(index: int, filters: str) -> list[str]:
     return ["-map", f"0:{index}", "-filter:a", filters, "-f", "null", "-"]

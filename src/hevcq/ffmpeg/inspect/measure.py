@@ -1,7 +1,7 @@
-"""Measure the tracks of a file in one demux pass over every packet, in little memory.
+"""Measure the tracks of a file in one pass over every packet, in little memory.
 
-ffprobe prints a short line for each packet (about 3 s of CPU for a video of two hours), of which its
-times and its size are kept.
+ffprobe prints a short line for each packet, and its times and size are kept. A video of two hours takes about 3 s
+of CPU.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from hevcq.ffmpeg.process.limits import ChildLimits, LineSplitter
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
 
 MAX_KEYS = 1024
-"""Most key-frame times kept per track; above it only every second, fourth and so on is kept."""
+"""Most key-frame times kept per track; if there are more, every second, fourth and so on is kept."""
 TINY_BYTES = 19
-"""Largest packet of MPEG-4 that may be a picture which is not coded (libavcodec's MAX_NVOP_SIZE)."""
+"""Largest MPEG-4 packet that may hold a "not coded" picture (libavcodec's MAX_NVOP_SIZE)."""
 CUT_PACKETS = 16
-"""Packets at either end among which a cut may leave some out: as many as a decoder reorders."""
+"""Packets at either end that are no gap if some are missing: as many as a decoder reorders, so a cut may drop them."""
 EVEN_AUDIO_CODECS = frozenset({"aac", "ac3", "eac3", "mp2", "mp3"})
-"""Codecs whose packets are equally long, and come in silence too."""
+"""Codecs whose packets last equally long and are also sent in silence."""
 _FIELD = re.compile(
     r"(?:^|\|)(stream_index|pts|dts|duration|size|pos|flags|data_hash|has_b_frames)=([^|\n]+)"
 )
 NO_TIME = -(1 << 62)
-"""Stands for a time that a packet does not have."""
+"""Stands for a missing time or place."""
 
 
 def measure(
@@ -51,9 +51,8 @@ def measure(
 ) -> Measurement:
     """Read every packet of `location` once, and measure each track.
 
-    The result's `errors` are the error-level lines of the pass
-    without the known harmless ones. Raises SourceUnreadable or SourceGone if the file cannot be
-    opened, Unavailable if it sends no more data.
+    The result's `errors` are ffprobe's error lines without the known harmless ones. Raises SourceUnreadable or
+    SourceGone if the file cannot be opened, and Unavailable if it sends no more data.
     """
     started = tools.clock.monotonic()
     reader = _reader(info)
@@ -70,15 +69,15 @@ def measure(
 def look(
     tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool = True
 ) -> tuple[MediaInfo, Measurement | None]:
-    """Probe a file (see `probe`), and measure it on the way if it is small; else return None for that.
+    """Probe a file, and measure it in the same pass if it is small; otherwise the measurement is None.
 
-    What was measured has no errors then, and its sound was decoded. Raises what `probe` raises.
+    A file that was measured here has no errors, and its sound was decoded. Raises what `probe` raises.
     """
     started = tools.clock.monotonic()
-    found = probe_at_once(tools, location, stop, midstream=midstream)
-    if found is None:
+    probed = probe_at_once(tools, location, stop, midstream=midstream)
+    if probed is None:
         return probe(tools, location, stop, midstream=midstream), None
-    info, packets = found
+    info, packets = probed
     reader = _reader(info)
     for fields in packets:
         reader.add(fields)
@@ -86,7 +85,7 @@ def look(
 
 
 def _reader(info: MediaInfo) -> PacketReader:
-    # Muxers cut or merge the packets of PCM, and of PGS, whose segments MKV merges.
+    # Muxers split or merge the packets of PCM, and MKV merges the segments of PGS.
     repacketed = frozenset(
         s.index for s in info.streams if s.codec.startswith(("pcm_", "hdmv_pgs_subtitle"))
     )
@@ -108,10 +107,10 @@ def _measured(
 
 @dataclass(slots=True)
 class Packets:
-    """The packets of one stream in the order of the file: times in ticks (or UNTIMED), sizes in bytes.
+    """The packets of one stream in file order: times in ticks or NO_TIME, sizes and places in bytes.
 
-    `keys` and `hidden` are the numbers of the packets flagged key and discard. `end` is when the last one
-    that is not hidden ends. `digest` is of all bytes, `content` of the same wherever packets begin.
+    `keys` and `hidden` are the numbers of the packets flagged key and discard. `end` is when the last packet that
+    is not hidden ends. `digest` is of all packets, `content` of all bytes however they are split into packets.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -124,17 +123,17 @@ class Packets:
     digest: int = 0
     content: int = 0
     reordered: bool = False
-    """Whether the header says that its pictures are shown in another order."""
+    """Whether the header says that pictures are displayed in another order than stored."""
 
     @property
     def shown(self) -> Sequence[int]:
-        """The numbers of the packets that are not flagged discard."""
+        """The numbers of the packets that are not hidden."""
         numbers = range(len(self.pts))
         return [n for n in numbers if n not in self.hidden] if self.hidden else numbers
 
     @property
     def times(self) -> Sequence[int]:
-        """When each packet is shown; AVI stores decoding times only."""
+        """The presentation time of each packet; where it is missing, as in AVI, its decoding time."""
         if NO_TIME not in self.pts:
             return self.pts
         pairs = zip(self.pts, self.dts, strict=True)
@@ -142,49 +141,50 @@ class Packets:
 
     def steps(self) -> list[int]:
         """Return the ticks from each decoding time to the next."""
-        known = [time for time in self.dts if time != NO_TIME]
-        return [after - before for before, after in pairwise(known)]
+        times = [time for time in self.dts if time != NO_TIME]
+        return [after - before for before, after in pairwise(times)]
 
 
 class PacketReader:
-    """Reads the packets of each stream, as ffprobe prints them, a line of KEYED output each.
+    """Reads the packets of each stream from ffprobe's KEYED output, one line a packet.
 
-    Of a packet with side data ffprobe 5.1 prints the hash on a line of its own, and later versions
-    something of the side data behind it.
+    If a packet has side data, ffprobe 5.1 prints the hash on a line of its own; later versions print some side
+    data behind it.
     """
 
     def __init__(
         self, repacketed: frozenset[int] = frozenset(), repeating: frozenset[int] = frozenset()
     ) -> None:
-        """Read packets; the bytes of the streams `repacketed` are digested as a whole.
+        """Prepare to read; the arguments are indexes of streams.
 
-        In those of `repeating` an empty packet shows the picture before it again, and is none itself.
+        The bytes of `repacketed` streams are also digested as a whole. In `repeating` streams an empty packet
+        only repeats the picture before it, and does not count.
         """
         self.tracks: dict[int, Packets] = {}
         self.index = -1
-        """The stream of the last packet."""
+        """The stream index of the last packet."""
         self._repacketed, self._repeating = repacketed, repeating
 
     def line(self, text: str) -> None:
-        """Add a packet, the hash of the last one, or what the header says of the last one's stream."""
+        """Add a packet, the last packet's hash, or a header field of the last packet's stream."""
         self.add(dict(_FIELD.findall(text)))
 
     def add(self, fields: Mapping[str, Any]) -> None:
-        """Add the same as ffprobe's fields: numbers, or text of them."""
+        """Add a line that is already split into ffprobe's fields; values are numbers or their text."""
         if "stream_index" in fields:
             size = max(0, _ticks(fields, "size"))
             index = int(fields["stream_index"])
             if not size and index in self._repeating:
                 return
             self.index = index
-            self._packet(self.tracks.setdefault(index, Packets()), fields, size)
+            self._add_packet(self.tracks.setdefault(index, Packets()), fields, size)
         elif self.tracks and "has_b_frames" in fields:
             self.tracks[self.index].reordered = fields["has_b_frames"] != "0"
         if self.tracks and "data_hash" in fields:
-            self._hashed(self.tracks[self.index], fields["data_hash"])
+            self._add_hash(self.tracks[self.index], fields["data_hash"])
 
     @staticmethod
-    def _packet(track: Packets, fields: Mapping[str, Any], size: int) -> None:
+    def _add_packet(track: Packets, fields: Mapping[str, Any], size: int) -> None:
         pts, dts = _ticks(fields, "pts"), _ticks(fields, "dts")
         number, flags = len(track.pts), fields.get("flags", "")
         track.pts.append(pts)
@@ -203,11 +203,11 @@ class PacketReader:
             if track.end is None or end > track.end:
                 track.end = end
 
-    def _hashed(self, track: Packets, hashed: str) -> None:
+    def _add_hash(self, track: Packets, hashed: str) -> None:
         """Add the last packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
         track.digest = crc32(hashed.encode(), track.digest)
         if self.index in self._repacketed:
-            # CRC-32 is affine in its start value: what these bytes add does not depend on those before.
+            # CRC-32 is affine in its start value, so these bytes' part does not depend on the bytes before.
             zeros, own = bytes(track.sizes[-1]), int(hashed.rpartition(":")[2], 16)
             track.content = own ^ crc32(zeros, track.content) ^ crc32(zeros)
 
@@ -220,13 +220,13 @@ def _ticks(fields: Mapping[str, Any], name: str) -> int:
 def track_measure(index: int, packets: Packets, info: MediaInfo) -> TrackMeasure:
     stream = next((s for s in info.streams if s.index == index), None)
     tick = stream.tick if stream is not None else Fraction(1, 1000)
-    video = stream is not None and stream.kind is StreamKind.VIDEO
-    shown, at = packets.shown, packets.times
-    moments = sorted(at[n] for n in shown if at[n] != NO_TIME)
-    times = tuple(_frame_times(packets, moments, info)) if video else ()
-    in_order = sorted((n for n in shown if at[n] != NO_TIME), key=at.__getitem__) if times else ()
+    is_video = stream is not None and stream.kind is StreamKind.VIDEO
+    shown, times = packets.shown, packets.times
+    timed = sorted((n for n in shown if times[n] != NO_TIME), key=times.__getitem__)
+    moments = [times[n] for n in timed]
+    frame_times = tuple(_frame_times(packets, moments, info)) if is_video else ()
     stored = [time for time in packets.pts if time != NO_TIME]
-    keys = [n for n in packets.keys if at[n] != NO_TIME] if video else []
+    keys = [n for n in packets.keys if times[n] != NO_TIME] if is_video else []
     while len(keys) > MAX_KEYS:
         keys = keys[::2]
     size = sum(packets.sizes)
@@ -247,21 +247,21 @@ def track_measure(index: int, packets: Packets, info: MediaInfo) -> TrackMeasure
         discarded=len(packets.hidden),
         first_stored_s=seconds(min(stored, default=None)),
         last_stored_s=seconds(max(stored, default=None)),
-        times=times,
-        sizes=tuple(packets.sizes[n] for n in in_order),
+        times=frame_times,
+        sizes=tuple(packets.sizes[n] for n in timed) if frame_times else (),
         digest=f"{packets.digest:08x}" if packets.digest else "",
         content=f"{packets.content:08x}:{size}" if packets.content else "",
         gaps=_gaps(info, stream, moments) if stream is not None else None,
-        keys_s=tuple(float(at[n] * tick) for n in keys),
+        keys_s=tuple(float(times[n] * tick) for n in keys),
     )
 
 
 def _frame_times(packets: Packets, times: Sequence[int], info: MediaInfo) -> Sequence[int]:
-    """Return the times of all frames in order, or () if some are unknown.
+    """Return the presentation times of all frames in order, or () if some are unknown.
 
-    A program stream has a time only for the first frame that begins in a packet of its own. The others
-    are known where all times are those of an even rate: a frame without one is decoded when an earlier
-    one is shown.
+    A program stream stores a time only for the first frame that begins in each of its packets. The others are
+    known if all stored times fit an even rate: ffprobe's decoding time of a frame without a time is the
+    presentation time of an earlier frame.
     """
     shown = packets.shown
     if all(packets.pts[n] != NO_TIME for n in shown):
@@ -271,23 +271,23 @@ def _frame_times(packets: Packets, times: Sequence[int], info: MediaInfo) -> Seq
         return ()
     step = min((b - a for a, b in pairwise(times) if b > a), default=1)
     even = range(times[0], times[0] + len(times) * step, step)
-    # Whether the last frame has none: the last packet that is shown later than it is decoded.
+    # The last displayed frame is the last packet whose presentation is later than its decoding.
     last = next((n for n in reversed(shown) if packets.pts[n] != packets.dts[n]), -1)
-    ends = even[-1] - step * (packets.pts[last] == NO_TIME) == times[-1]
-    return even if min(stored) == times[0] and ends and set(times) <= set(even) else ()
+    ends_evenly = even[-1] - step * (packets.pts[last] == NO_TIME) == times[-1]
+    return even if min(stored) == times[0] and ends_evenly and set(times) <= set(even) else ()
 
 
 def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
-    """Return what is missing from an even rate.
+    """Return the packets missing from an even rate, or None.
 
-    None where more than one step in a hundred is uneven, as in recordings of a desktop: there a picture
-    that stays longer says nothing. Nor do the ends, where a cut without re-encoding leaves pictures out, and
-    AVI, which has an empty packet for a picture that stays.
+    If more than one step in a hundred is uneven, as in recordings of a desktop, longer pictures are no gaps.
+    Neither are missing pictures at the ends, which a cut without re-encoding drops. Pictures of AVI are not
+    checked, because it stores an empty packet for a picture that stays.
     """
-    picture = stream.kind is StreamKind.VIDEO and info.format_name != "avi"
+    is_picture = stream.kind is StreamKind.VIDEO and info.format_name != "avi"
     steps = [after - before for before, after in pairwise(times)]
     usual = sorted(steps)[len(steps) // 2] if steps else 0
-    if usual <= 0 or not (picture or stream.codec in EVEN_AUDIO_CODECS):
+    if usual <= 0 or not (is_picture or stream.codec in EVEN_AUDIO_CODECS):
         return None
     uneven = [place for place, step in enumerate(steps) if round(step / usual) != 1]
     inner = [place for place in uneven if CUT_PACKETS <= place < len(steps) - CUT_PACKETS]
@@ -295,16 +295,16 @@ def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
     if len(uneven) * 100 > len(steps) or count <= 0:
         return None
     even = [step for step in steps[CUT_PACKETS:-CUT_PACKETS] if round(step / usual) == 1]
-    rounded = usual / 500 + info.format_name.startswith("matroska")
+    tolerance = usual / 500 + info.format_name.startswith("matroska")
     exact = sum(even) / len(even) if even else usual
-    # Where files were joined, a step is no whole number of pictures: nothing is lost there.
-    whole = all(abs(steps[n] - round(steps[n] / exact) * exact) <= rounded for n in inner)
-    certain = whole and max(even, default=0) - min(even, default=0) <= rounded
+    # Where files were joined nothing is lost, and the step is no multiple of a picture.
+    multiple = all(abs(steps[n] - round(steps[n] / exact) * exact) <= tolerance for n in inner)
+    certain = multiple and max(even, default=0) - min(even, default=0) <= tolerance
     return Gaps(count=count, at_s=float(times[inner[0] + 1] * stream.tick), certain=certain)
 
 
 SILENCE_S = 120.0
-"""Seconds without output after which a pass counts as stalled: a dead network folder or disk."""
+"""Seconds without output after which the file counts as unavailable: a dead network folder or disk."""
 LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
 
 
@@ -317,21 +317,21 @@ def read_packets(
     *,
     packets_seen: Callable[[], object],
 ) -> tuple[str, ...]:
-    """Pass on each line of what `show` asks ffprobe of every packet; return what the pass complained of.
+    """Run ffprobe with the options `show`, and pass each line of its output on; return its errors.
 
-    That is its error-level lines without the known harmless ones, else its exit code. `packets_seen` says
-    whether any packet was read: a pass that failed without one raises SourceUnreadable or
-    SourceGone. Raises Unavailable if the file gives no more bytes.
+    Errors are its error lines without the known harmless ones, or else its exit code. `packets_seen` tells
+    whether a packet was read: if ffprobe failed before that, SourceUnreadable or SourceGone is raised. Raises
+    Unavailable if the file sends no more data.
     """
-    lines, heard = LineSplitter(on_line), tools.clock.monotonic()
+    lines, last_output = LineSplitter(on_line), tools.clock.monotonic()
 
     def feed(chunk: bytes) -> None:
-        nonlocal heard
-        heard = tools.clock.monotonic()
+        nonlocal last_output
+        last_output = tools.clock.monotonic()
         lines.feed(chunk)
 
     def check() -> None:
-        if tools.clock.monotonic() - heard > SILENCE_S:
+        if tools.clock.monotonic() - last_output > SILENCE_S:
             raise Unavailable(f"{display_name(location)} sent no data for {SILENCE_S:.0f} s.")
 
     argv = [tools.ffprobe, "-v", "error", *show, *input_options(location)]
@@ -352,9 +352,10 @@ def read_packets(
 
 
 def display_span(times: Sequence[int | None], stream: Stream) -> dict[str, float]:
-    """Return when the first and last pictures are shown, where the container has decoding times only.
+    """Return when the first and last picture are shown, where the container stores decoding times only.
 
-    Xvid leaves first places of an AVI empty: players show a picture when the next packet comes.
+    `times` are of the decoded pictures, in ticks of one picture. {} if the first one is unknown: Xvid leaves
+    the first packets of an AVI empty, and players show a picture when the next packet comes.
     """
     if times[0] is None:
         return {}
@@ -366,10 +367,7 @@ def display_span(times: Sequence[int | None], stream: Stream) -> dict[str, float
 def frame_packets(
     tools: FfmpegTools, location: str, stream_index: int, stop: threading.Event
 ) -> tuple[Packets, tuple[str, ...]]:
-    """Read the packets of one stream; return them and the errors of the pass.
-
-    Raises SourceUnreadable, SourceGone or Unavailable as `read_packets` does.
-    """
+    """Read the packets of one stream; return them and ffprobe's errors. Raises what `read_packets` raises."""
     reader = PacketReader()
     show = [
         "-select_streams", str(stream_index), "-show_entries",
