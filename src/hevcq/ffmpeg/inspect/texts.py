@@ -1,9 +1,9 @@
-"""Read what lists and players show of a video: one picture, a sample, chapters, and text, as WebVTT.
+"""Read what lists and players show of a video: one picture, a sample, chapters, and text.
 
-Text is in tracks, and in closed captions inside the picture (CEA-608 in A/53 user data). ffmpeg finds
-captions where it decodes pictures. Its filter `movie` hands them on with the times of their pictures, and its
-decoder makes text of one field at a time: CC1 in the first, CC3 in the second. CEA-708 is not decoded by
-ffmpeg; broadcasters send the same text as CEA-608 beside it.
+Text is in subtitle tracks, and in closed captions inside the picture (CEA-608 in A/53 user data). ffmpeg finds
+captions while it decodes pictures. Its filter `movie` passes them on with their pictures' times, and its decoder
+turns one field into text: CC1 in the first, CC3 in the second. ffmpeg does not decode CEA-708; broadcasters send
+the same text as CEA-608 beside it.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from hevcq.domain.certificate import Sidecar
@@ -43,7 +44,7 @@ from hevcq.ports.encoder import EncodeRequest, TextTrack, VerifyRequest
 
 FIELDS = {"CC1": "first", "CC3": "second"}
 LATE_S = 0.02
-"""Seconds that a cue may lie off its picture: containers round, and no frame of video is so short."""
+"""Seconds by which a cue may miss its time: containers round, and no video frame is so short."""
 REMEDY = "set policies.closed_captions to drop to encode without them"
 _TIME = r"(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})"
 _CUE = re.compile(rf"^{_TIME} --> {_TIME}.*\n(?=.*\S)", re.MULTILINE)
@@ -55,21 +56,20 @@ PICTURE_SUBTITLES = frozenset(
 """Subtitles that are pictures: a browser shows text only."""
 MAX_TRACKS = 40
 MAX_CHARACTERS = 4 << 20
-"""Of one track: a day of speech is less than half of it."""
+"""Largest text of a track; a day of speech is less than half of it."""
 DEADLINE_S = 120.0
 CUE = "-->"
 TIMES_S = (5.0, 0.0)
-"""Where a picture is looked for: videos often begin black; shorter ones have their first picture."""
+"""Where to take a still. Videos often begin black; one that is shorter gives its first picture."""
 STILL_S = 30.0
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-"""The marks around a JPEG; within its data 0xff is followed by 0 or by a restart mark."""
-LARGEST = 4 << 20
-"""Bytes; a picture of this size is far smaller."""
+"""The marks around a JPEG. In its data 0xff is followed by 0 or by a restart mark."""
+MAX_STILL_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionedVideo:
-    """A video with captions: its file, and the number of its stream."""
+    """A video with captions: its file, and the index of its stream."""
 
     location: str
     info: MediaInfo
@@ -79,27 +79,29 @@ class CaptionedVideo:
 def find_caption_channels(
     tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event
 ) -> tuple[str, ...]:
-    """Return the channels that hold text. Raises MediaRefused if there is text in CEA-708 only."""
-    found = tuple(name for name in FIELDS if CUE in _webvtt(tools, video, name, stop))
-    if not found and _is_digital(tools, video, stop):
+    """Return the channels with text. Raises MediaRefused if only CEA-708 has text."""
+    channels = tuple(name for name in FIELDS if CUE in _caption_text(tools, video, name, stop))
+    if not channels and _has_cea708_text(tools, video, stop):
         raise MediaRefused(
             f"{display_name(video.location)}: its closed captions are in CEA-708 only, of which no text "
             f"can be made; {REMEDY} (policies.closed_captions)."
         )
-    return found
+    return channels
 
 
-def _webvtt(tools: FfmpegTools, video: CaptionedVideo, channel: str, stop: threading.Event) -> str:
-    """Return the text of a channel; times count from the source's start."""
+def _caption_text(
+    tools: FfmpegTools, video: CaptionedVideo, channel: str, stop: threading.Event
+) -> str:
+    """Return the text of a channel as WebVTT, with times from the source's start."""
     output = ["-copyts", "-output_ts_offset", f"{-(video.info.start_s or 0.0):.6f}"]
     output += ["-c:s", "webvtt", "-f", "webvtt", "-"]
-    done = _read(tools, video, ["-data_field", FIELDS[channel]], output, stop)
+    done = _read_captions(tools, video, ["-data_field", FIELDS[channel]], output, stop)
     return done.stdout.decode("utf-8", "replace")
 
 
-def _is_digital(tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event) -> bool:
-    """Whether a packet of CEA-708 has a block of text: a byte of marks, its header, and that of the block."""
-    data = _read(tools, video, [], ["-c", "copy", "-f", "data", "-"], stop).stdout
+def _has_cea708_text(tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event) -> bool:
+    """Whether a CEA-708 packet has a block of text: three bytes with marks, packet header and block header."""
+    data = _read_captions(tools, video, [], ["-c", "copy", "-f", "data", "-"], stop).stdout
     marks, blocks = data[::3], data[2::3]
     return any(
         mark & 7 == 7 and block >> 5 and block & 31
@@ -107,7 +109,7 @@ def _is_digital(tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event
     )
 
 
-def _read(
+def _read_captions(
     tools: FfmpegTools,
     video: CaptionedVideo,
     decoder: Sequence[str],
@@ -116,23 +118,23 @@ def _read(
 ) -> Finished:
     """Decode a video for its captions.
 
-    Raises SourceUnreadable, Unavailable if the network failed, or what a child raises.
+    Raises SourceUnreadable, Unavailable if the network failed, and what `run_child` raises.
     """
-    graph = _graph(video.location, video.info, video.index)
+    graph = _caption_graph(video.location, video.info, video.index)
     argv = [tools.ffmpeg, "-nostdin", "-v", "error", *decoder, "-f", "lavfi", "-i", graph]
     limits = with_read_access(LIMITS, tools, video.location)
     done = run_child([*argv, "-map", "0:s", *output], stop=stop, limits=limits)
     name = display_name(video.location)
     if is_url(video.location) and any(line.startswith(NETWORK_PREFIXES) for line in done.stderr):
-        # To the filter a lost connection is the end of the video.
+        # The filter takes a lost connection for the end of the video.
         raise Unavailable(f"{name} could not be read to its end for its captions.")
     if done.returncode != 0:
         raise SourceUnreadable(f"The captions of {name} cannot be read.")
     return done
 
 
-def _graph(location: str, info: MediaInfo, index: int) -> str:
-    """Return the filter that opens the source by the demuxer that the probe found, and nothing else."""
+def _caption_graph(location: str, info: MediaInfo, index: int) -> str:
+    """Return the filter that opens the source with the probed demuxer only."""
     protocols, name, options = "file", f"file:{location}", dict[str, str]()
     if is_url(location):
         name, protocols = ffmpeg_url(location), "http,tcp"
@@ -145,12 +147,12 @@ def _graph(location: str, info: MediaInfo, index: int) -> str:
         "stream_index": str(index),
         "format_opts": format_options,
     }
-    words = ":".join(f"{key}={_escaped(value)}" for key, value in arguments.items())
+    words = ":".join(f"{key}={_escape_option(value)}" for key, value in arguments.items())
     return f"movie={words}[out0+subcc]"
 
 
-def _escaped(text: str) -> str:
-    """Escape a value for the options of a filter, and that for a graph (ffmpeg-filters, "Notes on escaping")."""
+def _escape_option(text: str) -> str:
+    """Escape a value for a filter's options, then for the graph (ffmpeg-filters, "Notes on escaping")."""
     for special in ("\\':\t\n ", "\\'[],;\t\n "):
         text = "".join(f"\\{letter}" if letter in special else letter for letter in text)
     return text
@@ -160,30 +162,30 @@ def _escaped(text: str) -> str:
 def extracted_captions(
     tools: FfmpegTools, request: EncodeRequest, stop: threading.Event
 ) -> Iterator[list[Path]]:
-    """Write a WebVTT file of each channel of the plan beside the output; remove the files at the end.
+    """Write a WebVTT file of each planned channel beside the output; remove the files at the end.
 
-    Raises MediaRefused if a channel gives no text.
+    Raises MediaRefused if a channel has no text.
     """
-    made = list[Path]()
+    paths = list[Path]()
     video = CaptionedVideo(request.location, request.info, request.plan.main_video.source_index)
     try:
         for name in request.plan.captions:
-            text = _webvtt(tools, video, name, stop)
+            text = _caption_text(tools, video, name, stop)
             if CUE not in text:
                 raise MediaRefused(
                     f"{display_name(request.location)}: no text could be made of its closed captions "
                     f"({name}); {REMEDY} (policies.closed_captions)."
                 )
-            made.append(request.output.with_name(f"{request.output.name}.{name}.vtt"))
-            made[-1].write_text(_escaped_text(text), encoding="utf-8")
-        yield made
+            paths.append(request.output.with_name(f"{request.output.name}.{name}.vtt"))
+            paths[-1].write_text(_escape_webvtt(text), encoding="utf-8")
+        yield paths
     finally:
-        for path in made:
+        for path in paths:
             path.unlink(missing_ok=True)
 
 
-def _escaped_text(text: str) -> str:
-    """Return WebVTT with the marks inside its text escaped, which ffmpeg writes as they are."""
+def _escape_webvtt(text: str) -> str:
+    """Escape `&`, `<` and `>` in the cues' text, which ffmpeg writes as they are."""
     lines = (
         line if CUE in line else _MARK.sub(lambda mark: _ESCAPES.get(mark[0], mark[0]), line)
         for line in text.split("\n")
@@ -199,20 +201,20 @@ def caption_problems(
     shift_s: float,
     stop: threading.Event,
 ) -> Iterator[str]:
-    """Compare number and times of the cues of a file's text tracks with the captions of the source.
+    """Compare number and times of the cues of a file's text tracks with the source's captions.
 
-    `tracks` are their streams by the channels they were made of, `shift_s` is by how many seconds the
-    file's picture is shown later than the source's, both counted from their starts.
+    `tracks` are the tracks' stream indexes by channel. `shift_s` is by how many seconds the file's picture is
+    later than the source's, each counted from its file's start.
     """
     for name, stream in tracks.items():
-        expected = _begins(_webvtt(tools, video, name, stop))
-        found = _begins(_webvtt_track(tools, path, stream, stop))
-        problem = _difference(expected, found, shift_s)
+        expected = _cue_starts(_caption_text(tools, video, name, stop))
+        actual = _cue_starts(_track_text(tools, path, stream, stop))
+        problem = _cue_difference(expected, actual, shift_s)
         if problem:
             yield f"captions {name}: {problem}"
 
 
-def _webvtt_track(tools: FfmpegTools, location: str, stream: int, stop: threading.Event) -> str:
+def _track_text(tools: FfmpegTools, location: str, stream: int, stop: threading.Event) -> str:
     argv = [tools.ffmpeg, "-nostdin", "-v", "error", "-copyts", *input_options(location)]
     argv += ["-map", f"0:{stream}", "-c:s", "webvtt", "-f", "webvtt", "-"]
     limits = with_read_access(PROBE_LIMITS, tools, location)
@@ -222,34 +224,34 @@ def _webvtt_track(tools: FfmpegTools, location: str, stream: int, stop: threadin
     return ended.stdout.decode("utf-8", "replace")
 
 
-def _difference(expected: list[float], found: list[float], shift_s: float) -> str:
-    """Return how the times at which cues begin differ from those expected, as a clause, or ""."""
-    if len(found) != len(expected) or not found:
-        return f"{len(found)} captions of {len(expected)}"
-    if found != sorted(found):
+def _cue_difference(expected: list[float], actual: list[float], shift_s: float) -> str:
+    """Return how number, order or times of cues differ, as a clause, or ""."""
+    if len(actual) != len(expected) or not actual:
+        return f"{len(actual)} captions of {len(expected)}"
+    if actual != sorted(actual):
         return "its captions are not in order"
-    late = (own - begin - shift_s for begin, own in zip(expected, found, strict=True))
-    worst = max(late, key=abs)
+    delays = (own - begin - shift_s for begin, own in zip(expected, actual, strict=True))
+    worst = max(delays, key=abs)
     return f"its captions are {worst:+.3f} s off the source's" if abs(worst) > LATE_S else ""
 
 
-def _begins(text: str) -> list[float]:
-    return [begin for begin, _ in _spans(text)]
+def _cue_starts(text: str) -> list[float]:
+    return [start for start, _ in _cue_spans(text)]
 
 
-def _spans(text: str) -> list[tuple[float, float]]:
-    """Return begin and end of the cues of WebVTT or SubRip, in seconds."""
+def _cue_spans(text: str) -> list[tuple[float, float]]:
+    """Return start and end of the cues of WebVTT or SubRip, in seconds."""
 
     def seconds(hours: str, minutes: str, whole: str, thousandths: str) -> float:
         return int(hours or 0) * 3600 + int(minutes) * 60 + int(whole) + int(thousandths) / 1000
 
-    return [(seconds(*found[:4]), seconds(*found[4:])) for found in _CUE.findall(text)]
+    return [(seconds(*fields[:4]), seconds(*fields[4:])) for fields in _CUE.findall(text)]
 
 
 def read_sidecars(
     tools: FfmpegTools, request: EncodeRequest, stop: threading.Event
 ) -> tuple[Sidecar, ...]:
-    """Return the source's text tracks that have a cue, as SubRip whose times are the rendition's.
+    """Return the source's text tracks with cues, as SubRip with the rendition's times.
 
     Raises MediaRefused if they cannot be read as text.
     """
@@ -258,21 +260,21 @@ def read_sidecars(
     return tuple(
         Sidecar(marks=marks, cues=len(cues), text=text)
         for marks, text in texts.items()
-        if (cues := _spans(text))
+        if (cues := _cue_spans(text))
     )
 
 
 def sidecar_problems(
     tools: FfmpegTools, request: VerifyRequest, stop: threading.Event
 ) -> Iterator[str]:
-    """Compare number and times of the cues of files beside a rendition with those of the source's tracks."""
+    """Compare number and times of the cues of files beside a rendition with the source's tracks."""
     origin_s = request.info.origin_s(request.plan.mapped)
-    made = {each.marks: _spans(each.text) for each in request.plan.sidecars}
+    sidecars = {each.marks: _cue_spans(each.text) for each in request.plan.sidecars}
     for marks, text in _sidecar_texts(tools, request, "webvtt", (), stop).items():
-        cues = _spans(text), made.get(marks, [])
+        cues = _cue_spans(text), sidecars.get(marks, [])
         for side in (0, 1) if any(cues) else ():
-            expected, found = (sorted(span[side] for span in spans) for spans in cues)
-            if problem := _difference(expected, found, -origin_s):
+            expected, actual = (sorted(span[side] for span in spans) for spans in cues)
+            if problem := _cue_difference(expected, actual, -origin_s):
                 yield f"{marks or 'no language'}: {problem}"
 
 
@@ -283,7 +285,10 @@ def _sidecar_texts(
     options: Sequence[str],
     stop: threading.Event,
 ) -> dict[str, str]:
-    """Return what the profile wants beside the rendition by its marks, in a form, by one pass over the source."""
+    """Return the texts that the profile puts beside the rendition, by the marks in their names, in one format.
+
+    Reads the source once.
+    """
     marks = sidecar_marks(request.profile, request.info)
     files = {n: request.output.with_name(f"{request.output.name}.{n}.{form}") for n in marks}
     if not files:
@@ -312,27 +317,25 @@ def _sidecar_texts(
 def read_texts(
     tools: FfmpegTools, location: str, stop: threading.Event
 ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
-    """Return the tracks that have a cue, in file order, and the chapters.
+    """Return the text tracks with cues, in file order, and the chapters.
 
-    Raises Stopped, SourceUnreadable, LimitExceeded or what a probe raises.
+    Raises Stopped, SourceUnreadable, LimitExceeded and what a probe raises.
     """
     info = probe(tools, location, stop)
-    streams = [
-        each for each in info.of_kind(StreamKind.SUBTITLE) if each.codec not in PICTURE_SUBTITLES
-    ]
-    found = []
-    for stream in streams[:MAX_TRACKS]:
-        text = _webvtt_track(tools, location, stream.index, stop)
+    tracks = []
+    streams = (s for s in info.of_kind(StreamKind.SUBTITLE) if s.codec not in PICTURE_SUBTITLES)
+    for stream in islice(streams, MAX_TRACKS):
+        text = _track_text(tools, location, stream.index, stop)
         if CUE in text and len(text) <= MAX_CHARACTERS:
             tags = bcp47(stream.language), stream.title, stream.dispositions
-            found.append(TextTrack(text, *tags))
-    return tuple(found), info.chapters
+            tracks.append(TextTrack(text, *tags))
+    return tuple(tracks), info.chapters
 
 
 def read_still(tools: FfmpegTools, location: str, width: int, stop: threading.Event) -> bytes:
     """Return the picture near one of TIMES_S as JPEG, or b"" if none can be read.
 
-    What ffmpeg says of the video does not matter here: the worker's gates judge it. Raises Stopped.
+    ffmpeg's errors are ignored here: the worker's gates verify the video. Raises Stopped.
     """
     box = f"scale={width}:{width}:force_original_aspect_ratio=decrease:force_divisible_by=2"
     filters = f"scale=iw*sar:ih,setsar=1,{box},format=yuvj420p"
@@ -345,13 +348,13 @@ def read_still(tools: FfmpegTools, location: str, width: int, stop: threading.Ev
             ended = run_child(command, stop=stop, limits=limits, deadline_s=STILL_S)
         except (LimitExceeded, TransientError):
             return b""
-        if ended.stdout.startswith(JPEG) and len(ended.stdout) <= LARGEST:
+        if ended.stdout.startswith(JPEG) and len(ended.stdout) <= MAX_STILL_BYTES:
             return ended.stdout
     return b""
 
 
 def split_jpegs(stream: bytes) -> Iterator[bytes]:
-    """Yield the JPEG files that follow one another in a stream; their data never holds their marks."""
+    """Yield the JPEG files of a stream. Their data never contains JPEG's own marks."""
     at = 0
     while (begin := stream.find(JPEG, at)) >= 0:
         end = stream.find(JPEG_END, begin)
@@ -368,9 +371,9 @@ def copy_sample(
     span: tuple[float, float],
     stop: threading.Event,
 ) -> None:
-    """Copy picture and sound from `span[0]` s on, `span[1]` s of it, to the new Matroska file `target`.
+    """Copy picture and sound to the new Matroska file `target`; `span` is start and length in seconds.
 
-    Raises SourceUnreadable, Stopped, LimitExceeded.
+    Raises SourceUnreadable, Stopped and LimitExceeded.
     """
     target.touch(exist_ok=False)
     command = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-ss", f"{span[0]:g}"]
