@@ -1,4 +1,4 @@
-"""Turn ffprobe's JSON into MediaInfo: pure functions, tolerant of anything missing or odd."""
+"""Turn ffprobe's JSON into MediaInfo: pure functions that tolerate missing and odd values."""
 
 import re
 from collections import Counter
@@ -33,13 +33,13 @@ _CLOCK_TIME = re.compile(r"^(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
 _FRAME_RATE = re.compile(r"^\d+/\d+$")
 
 _UNKNOWN_TICKS = 0xFFFF_FFFF
-"""A track's length in an MP4 that was not known when it was written (ISO/IEC 14496-12, 8.4.2.3)."""
+"""An MP4's mark of a track whose length was unknown when it was written (ISO/IEC 14496-12, 8.4.2.3)."""
 
 
 def media_info(probed: Json) -> MediaInfo:
-    """Return the typed facts in the output of `ffprobe -of json`.
+    """Return the typed facts of the output of `ffprobe -of json`.
 
-    Its `frames` are the first ones; `midstream_frames` are key frames spread over the video.
+    `frames` in it are the first frames, `midstream_frames` key frames spread over the video.
     """
     form = _mapping(probed.get("format"))
     frames = [_mapping(frame) for frame in _items(probed, "frames")]
@@ -52,12 +52,12 @@ def media_info(probed: Json) -> MediaInfo:
         bit_rate=int_or_none(form.get("bit_rate")),
         streams=tuple(_stream(stream, frames, later) for stream in _items(probed, "streams")),
         chapters=tuple(_chapter(chapter) for chapter in _items(probed, "chapters")),
-        tags=_station(_items(probed, "programs")) | _tags(form),
+        tags=_service_tags(_items(probed, "programs")) | _tags(form),
     )
 
 
-def _station(programs: Sequence[Json]) -> dict[str, str]:
-    """Return name and provider of the only programme of a transport stream."""
+def _service_tags(programs: Sequence[Json]) -> dict[str, str]:
+    """Return the station's name and provider if a transport stream has one programme."""
     tags = _tags(programs[0]) if len(programs) == 1 else {}
     return {name: value for name, value in tags.items() if name in SERVICE_TAGS}
 
@@ -71,8 +71,8 @@ def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
         kind = StreamKind.PICTURE
     language = _tag(tags, "language")
     own, own_later = (
-        [frame for frame in seen if int_or_none(frame.get("stream_index")) == index]
-        for seen in (frames, later)
+        [frame for frame in group if int_or_none(frame.get("stream_index")) == index]
+        for group in (frames, later)
     )
     return Stream(
         index=index,
@@ -93,7 +93,7 @@ def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
         if kind in {StreamKind.VIDEO, StreamKind.PICTURE}
         else None,
         audio=_audio(raw) if kind is StreamKind.AUDIO else None,
-        # ffmpeg holds an attached file as the stream's extradata.
+        # ffmpeg stores an attached file as the stream's extradata.
         digest=str(raw.get("extradata_hash", "")) if kind is StreamKind.ATTACHMENT else "",
     )
 
@@ -106,7 +106,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
     rotation, mirrored = _orientation(side.get("Display Matrix"))
     turns = _orientation(side.get("3x3 displaymatrix", side.get("Display Matrix")))
     pixel_format = _pixel_format(raw)
-    found = VideoFacts(
+    facts = VideoFacts(
         width=int_or_none(raw.get("width")) or 0,
         height=int_or_none(raw.get("height")) or 0,
         pixel_format=pixel_format,
@@ -119,26 +119,26 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         average_rate=_rate(raw.get("avg_frame_rate"), "0/0"),
         nominal_rate=_rate(raw.get("r_frame_rate"), "0/0"),
         colour=_colours(raw, frames),
-        recoloured=_recoloured([*frames, *later]),
+        recoloured=_has_changing_colours([*frames, *later]),
         mastering_display=_mastering(side.get("Mastering display metadata")),
         light_level=_light(side.get("Content light level metadata")),
         dolby_vision=any("dovi" in name.lower() or "dolby" in name.lower() for name in side)
         or _fourcc(raw) in {"dvh1", "dvhe", "dvav", "dva1", "dav1"},
         dolby_profile=_dolby_profile(side.get("DOVI configuration record") or {}),
         dolby_base=_dolby_base(side.get("DOVI configuration record")),
-        dolby_writable=_one_layer(raw, side.get("DOVI configuration record") or {}),
+        dolby_writable=_is_dolby_writable(raw, side.get("DOVI configuration record") or {}),
         hdr10_plus=any("HDR10+" in name or "2094-40" in name for name in side),
         closed_captions=bool(int_or_none(raw.get("closed_captions")))
         or any("Closed Captions" in name for name in side),
-        stereo_3d=_stereo(side.get("Stereo 3D")),
+        stereo_3d=_is_stereo(side.get("Stereo 3D")),
         spherical="Spherical Mapping" in side,
         crop_is_applied=CROP_SIDE_DATA in side,
     )
-    return found.model_copy(update=_lasting(_shapes(frames, later)))
+    return facts.model_copy(update=_changing_shape(_count_shapes(frames, later)))
 
 
 def _dolby_base(record: Json | None) -> str:
-    """Return what the base layer is by itself (Dolby Vision in ISO media, bl_signal_compatibility_id)."""
+    """Return the kind of base layer that other players see (bl_signal_compatibility_id of Dolby Vision)."""
     compatible = (
         int_or_none(record.get("dv_bl_signal_compatibility_id")) if record is not None else None
     )
@@ -146,12 +146,12 @@ def _dolby_base(record: Json | None) -> str:
 
 
 def _dolby_profile(record: Json) -> str:
-    named = (record.get(f"dv_{name}") for name in ("profile", "bl_signal_compatibility_id"))
-    return ".".join(str(number) for number in map(int_or_none, named) if number)
+    values = (record.get(f"dv_{name}") for name in ("profile", "bl_signal_compatibility_id"))
+    return ".".join(str(number) for number in map(int_or_none, values) if number)
 
 
-def _one_layer(raw: Json, record: Json) -> bool:
-    """Return whether it is Dolby Vision in HEVC whose base layer is HDR by itself."""
+def _is_dolby_writable(raw: Json, record: Json) -> bool:
+    """Whether it is HEVC with a Dolby Vision profile that encoders can write (WRITTEN_DOLBY)."""
     return raw.get("codec_name") == "hevc" and _dolby_profile(record) in WRITTEN_DOLBY
 
 
@@ -172,20 +172,20 @@ def _chapter(raw: Json) -> Chapter:
 
 
 def _pixel_format(raw: Json) -> str:
-    """Return the pixel format, including the alpha channel that WebM stores separately.
+    """Return the pixel format, with the alpha channel that WebM stores separately.
 
-    ffmpeg's own VP8 and VP9 decoders ignore it; only a tag names it
+    ffmpeg's own VP8 and VP9 decoders ignore that channel; only a tag names it
     (https://www.webmproject.org/docs/container/, AlphaMode).
     """
     name = str(raw.get("pix_fmt", ""))
-    seen_through = int_or_none(_tag(_tags(raw), "alpha_mode")) == 1
-    return name.replace("yuv", "yuva") if seen_through and "yuva" not in name else name
+    has_alpha = int_or_none(_tag(_tags(raw), "alpha_mode")) == 1
+    return name.replace("yuv", "yuva") if has_alpha and "yuva" not in name else name
 
 
 def _orientation(matrix: Json | None) -> tuple[int, bool]:
-    """Return the rotation for display in degrees clockwise, and whether the picture is mirrored.
+    """Return the display rotation in degrees clockwise, and whether the picture is mirrored.
 
-    ffprobe's `rotation` counts anticlockwise (libavutil/display.h, av_display_rotation_get).
+    ffprobe's `rotation` is anticlockwise (libavutil/display.h, av_display_rotation_get).
     """
     if matrix is None:
         return 0, False
@@ -198,15 +198,15 @@ def _orientation(matrix: Json | None) -> tuple[int, bool]:
     return rotation, mirrored
 
 
-def _recoloured(frames: list[Json]) -> bool:
+def _has_changing_colours(frames: list[Json]) -> bool:
     names = ("color_range", "color_space", "color_transfer", "color_primaries")
     return len({tuple(str(frame.get(name)) for name in names) for frame in frames}) > 1
 
 
-def _shapes(frames: list[Json], later: list[Json]) -> Counter[tuple[int, int, str, str]]:
-    """Return how often each size, sample aspect and pixel format was seen, in the order of the video.
+def _count_shapes(frames: list[Json], later: list[Json]) -> Counter[tuple[int, int, str, str]]:
+    """Count each size, sample aspect and pixel format, in the order of the video.
 
-    The first pictures count as one, like those of each place further on.
+    Of the first pictures each shape counts once.
     """
     first, others = (
         [
@@ -216,22 +216,22 @@ def _shapes(frames: list[Json], later: list[Json]) -> Counter[tuple[int, int, st
                 _aspect(frame.get("sample_aspect_ratio")),
                 str(frame.get("pix_fmt")),
             )
-            for frame in seen
+            for frame in group
             if frame.get("width")
         ]
-        for seen in (frames, later)
+        for group in (frames, later)
     )
     return Counter([*dict.fromkeys(first), *others])
 
 
-def _lasting(shapes: Counter[tuple[int, int, str, str]]) -> dict[str, Any]:
-    """Return the facts of a picture whose size or aspect changes: the largest, then the most seen."""
+def _changing_shape(shapes: Counter[tuple[int, int, str, str]]) -> dict[str, Any]:
+    """Return the facts of a picture whose shape changes: its largest shape, if equal the most frequent one."""
     if len(shapes) < 2:
         return {}
-    lasting = max(shapes, key=lambda shape: (shape[0] * shape[1], shapes[shape]))
+    largest = max(shapes, key=lambda shape: (shape[0] * shape[1], shapes[shape]))
     others = [f"{w}x{h} {aspect} {pixels}" for w, h, aspect, pixels in shapes
-              if (w, h, aspect, pixels) != lasting]  # fmt: skip
-    width, height, aspect, _ = lasting
+              if (w, h, aspect, pixels) != largest]  # fmt: skip
+    width, height, aspect, _ = largest
     return {
         "width": width,
         "height": height,
@@ -241,11 +241,11 @@ def _lasting(shapes: Counter[tuple[int, int, str, str]]) -> dict[str, Any]:
 
 
 def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:
-    """Return the header's field order, or that of the frames if the header has none.
+    """Return the header's field order; if it has none, the frames' field order.
 
-    Most of the first frames must be interlaced; of the midstream key frames one is enough. "tb" and "bt"
-    name the field that is shown first by its first letter in Matroska, by its last in MOV, and either
-    way in files by ffmpeg: there the frames tell.
+    At least half of the first frames must be interlaced, or one of the midstream key frames. Of "tb" and "bt"
+    the field that is shown first is the first letter in Matroska, the last in MOV, and either in files of
+    ffmpeg; so the frames decide.
     """
     order = str(raw.get("field_order", "unknown"))
     fields = [frame for frame in frames if frame.get("interlaced_frame")]
@@ -259,9 +259,9 @@ def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:
 
 
 def _depth(pixel_format: str, raw: Json) -> int:
-    found = _DEPTH.search(pixel_format)
-    if found:
-        return int(found.group(1))
+    depth = _DEPTH.search(pixel_format)
+    if depth:
+        return int(depth[1])
     if re.search(r"(?:rgb|bgr)48|(?:rgba|bgra)64", pixel_format):
         return 16
     return 8 if pixel_format else int_or_none(raw.get("bits_per_raw_sample")) or 8
@@ -286,8 +286,8 @@ def _light(data: Json | None) -> LightLevel | None:
     )
 
 
-def _stereo(data: Json | None) -> bool:
-    """Whether the picture holds two views; for in-stream metadata ffprobe reports no type."""
+def _is_stereo(data: Json | None) -> bool:
+    """Whether the picture holds two views, as metadata inside the stream without a type also says."""
     return data is not None and str(data.get("type", "unknown")).lower() != "2d"
 
 
@@ -297,19 +297,19 @@ def _fourcc(raw: Json) -> str:
 
 
 def _colours(raw: Json, frames: list[Json]) -> Colour:
-    """Return what the first picture says of its colours, and of what it does not say the track's word."""
+    """Return the colours of the first picture, each one that it does not state from the track."""
     picture = frames[0] if frames else {}
 
-    def said(name: str) -> str:
+    def stated(name: str) -> str:
         values = (str(each.get(name, "")) for each in (picture, raw))
         return next((v for v in values if v not in {"", "unknown", "unspecified", "reserved"}), "")
 
     return Colour(
-        range=said("color_range"),
-        space=said("color_space"),
-        transfer=said("color_transfer"),
-        primaries=said("color_primaries"),
-        chroma_location=said("chroma_location"),
+        range=stated("color_range"),
+        space=stated("color_space"),
+        transfer=stated("color_transfer"),
+        primaries=stated("color_primaries"),
+        chroma_location=stated("chroma_location"),
     )
 
 
@@ -327,11 +327,11 @@ def _rate(value: object, otherwise: str) -> str:
 
 
 def _clock_time(tags: Mapping[str, str]) -> float | None:
-    """Return Matroska's DURATION tag (h:mm:ss.fraction) in seconds: its tracks have no other duration."""
-    found = _CLOCK_TIME.match(_tag(tags, "duration"))
-    if found is None:
+    """Return Matroska's DURATION tag (h:mm:ss.fraction) in seconds; its tracks have no other duration."""
+    match = _CLOCK_TIME.match(_tag(tags, "duration"))
+    if match is None:
         return None
-    hours, minutes, seconds = found.groups()
+    hours, minutes, seconds = match.groups()
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
@@ -348,11 +348,11 @@ def _mapping(value: object) -> Json:
 
 
 def _items(raw: Json, name: str) -> list[Json]:
-    found = raw.get(name)
-    return [_mapping(item) for item in found] if isinstance(found, list) else []
+    items = raw.get(name)
+    return [_mapping(item) for item in items] if isinstance(items, list) else []
 
 
 def _length(raw: Json, *streams: Json) -> float | None:
-    """Return a duration in seconds; None if a stream's is all ones, which says that it is unknown."""
+    """Return a duration in seconds; None if a stream's is marked as unknown."""
     unknown = any(int_or_none(stream.get("duration_ts")) == _UNKNOWN_TICKS for stream in streams)
     return None if unknown else float_or_none(raw.get("duration"))
