@@ -1,4 +1,4 @@
-"""Model a rendition's certificate: the proof, stored beside it, that it passed every gate."""
+"""Model a rendition's certificate, the stored proof that it passed every gate."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class GateResult(Frozen):
 
 
 class CertifiedFile(Frozen):
-    """A file of a set besides its master playlist; `name` is relative to the folder of that."""
+    """A file of a set other than its master playlist; `name` is relative to the playlist's folder."""
 
     name: str
     size: int = Field(ge=0, description="bytes")
@@ -113,9 +113,9 @@ class Sidecar(Frozen):
 
 
 class Certificate(Frozen):
-    """The certificate stored beside a rendition. Times are seconds since the Unix epoch.
+    """The certificate of a rendition. Times are seconds since the Unix epoch.
 
-    Its word counts where the ledger or the catalog has its `digest`: this farm wrote exactly that.
+    It is trusted if the ledger or the catalog holds its `digest`, which shows that this farm wrote it.
     """
 
     hevcq_certificate: Literal[1] = 1
@@ -128,24 +128,24 @@ class Certificate(Frozen):
     rendition_size: int = Field(ge=1, description="bytes")
     files: tuple[CertifiedFile, ...] = Field(
         default=(),
-        description="the other files of a set, whose master playlist is the rendition; else none",
+        description="a set's files other than the master playlist, which is the rendition; else none",
     )
     profile: str
     revision: str
     ffmpeg: str = Field(description="first line of `ffmpeg -version`")
-    arguments: tuple[str, ...] = Field(description="of ffmpeg; of joined chunks those of the join")
+    arguments: tuple[str, ...] = Field(description="ffmpeg's; for joined chunks, the join's")
     device: str = Field(default="", description="the hardware encoder; empty: software")
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...] = ()
     personal: tuple[str, ...] | None = Field(
         default=None,
-        description="what the rendition tells of people, places and devices, by name; null: unknown",
+        description="names of metadata about people, places and devices it contains; null: unknown",
     )
     losses: tuple[str, ...] = Field(
-        default=(), description="metadata whose loss forbids that the rendition replaces its source"
+        default=(), description="lost metadata that forbids the rendition to replace its source"
     )
     quality: Aim | None = Field(
-        default=None, description="the quality that was searched; null: the profile's CRF"
+        default=None, description="the quality that was searched for; null: the profile's CRF"
     )
     sidecars: tuple[Sidecar, ...] = Field(
         default=(), description="subtitles that are placed beside the rendition"
@@ -172,7 +172,7 @@ class Certificate(Frozen):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of all that it states."""
+        """The SHA-256 of its JSON."""
         return sha256_bytes(self.to_json().encode())
 
     @classmethod
@@ -219,7 +219,7 @@ MEANINGS = {
     Gate.H5: "A playlist cannot be read from start to end",
     Gate.T1: "The subtitles for a file beside the video are not the source's",
 }
-"""What it means that a gate did not pass, in words for a person."""
+"""What a failed gate means, for people."""
 ORIGINAL_KEPT = (
     "The new file was discarded and the original is unchanged. Try it once more; if it fails again,"
     " keep the original."
@@ -229,12 +229,10 @@ ORIGINAL_KEPT = (
 def require_passed(
     results: Iterable[GateResult], *, of_set: bool = False, beside: bool = False
 ) -> None:
-    """Require that every required gate passed; a missing gate counts as failed.
+    """Raise VerificationFailed unless every required gate passed; a missing gate counts as failed.
 
-    A rendition of several files (`of_set`) requires the gates of sets as well, and one with subtitles
-    beside it (`beside`) theirs. If a gate has several
-    results, as of several rungs, all of them count: a pass does not undo a failure. Raises
-    VerificationFailed if any required gate did not pass.
+    A set (`of_set`) also requires the gates of sets, and a rendition with subtitles beside it (`beside`)
+    requires T1. If a gate has several results, as of several rungs, every one must pass.
     """
     found = tuple(results)
     required = REQUIRED_OF_SETS if of_set else REQUIRED
@@ -249,7 +247,7 @@ def require_passed(
 
 
 def failure_sentence(result: GateResult) -> str:
-    """Return one sentence about a gate that did not pass: what is wrong, which gate, where."""
+    """Return one sentence about a gate that did not pass: its meaning, its name, the file and the detail."""
     what = MEANINGS.get(result.gate, result.gate.value)
     where = f"{result.gate.name}, {result.file}" if result.file else result.gate.name
     return f"{what} ({where}): {result.detail or result.outcome.value}."

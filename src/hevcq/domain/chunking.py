@@ -44,28 +44,28 @@ def times_sum(ticks: Iterable[int]) -> int:
 
 
 class KeyFrame(Frozen):
-    """A key frame, with the frames presented from it up to the next key frame."""
+    """A key frame, with the frames presented before the next key frame."""
 
     pts: int
     bytes_until_next: int
     frames_until_next: int
-    last_pts: int = Field(default=0, description="of the last frame shown before the next key")
+    last_pts: int = Field(default=0, description="of the last frame before the next key frame")
     times: int = Field(default=0, description="`times_sum` of those frames")
     seek_s: float | None = Field(
         default=None,
-        description="where to enter the file to land on it; of a place on a grid, on the key frame before",
+        description="seek target to start decoding at it; on a ladder's grid: at the key frame before it",
     )
     forced: tuple[int, ...] = Field(
-        default=(), description="of a place on a grid: the output's key frames until the next"
+        default=(), description="on a ladder's grid: the output's key frames before the next entry"
     )
 
 
 class KeyIndex(Frozen):
     """Key frame index of a video, from one pass over its packets. Discarded frames are not counted.
 
-    The first entry of `keys` stands for the first frame presented, which after an edit list need
-    not be a key frame. `end_pts` is the end of the last frame, in ticks. The index of a ladder has the
-    places of its grid for `keys` (`grid.on_grid`).
+    The first entry of `keys` is the first presented frame, which after an edit list need not be a key
+    frame. `end_pts` is the end of the last frame, in ticks. For a ladder, `keys` are the points of its
+    grid (`index_by_grid`).
     """
 
     stream_index: int
@@ -73,9 +73,7 @@ class KeyIndex(Frozen):
     keys: tuple[KeyFrame, ...]
     end_pts: int
     frames: int
-    problem: str = Field(
-        default="", description="why no cut of it would be exact, in a stable word"
-    )
+    problem: str = Field(default="", description="a stable word for why no cut would be exact")
 
     @property
     def tick(self) -> Fraction:
@@ -91,14 +89,14 @@ class Chunk(Frozen):
     end_pts: int | None
     last_pts: int = Field(description="of the last frame in it")
     seek_s: float | None = Field(
-        default=None, description="what to ask for to land on its key frame; None: no seek"
+        default=None, description="seek target to start decoding at its key frame; None: no seek"
     )
     duration_ticks: int = Field(gt=0, description="to the next chunk's start, or the video's end")
     frames: int = Field(gt=0)
     times: int = Field(default=0, description="`times_sum` of its frames")
     cost: float = Field(default=0.0, description="share of the video's expected encoding time")
     forced: tuple[int, ...] = Field(
-        default=(), description="of a ladder: times of the key frames that every rung has, in ticks"
+        default=(), description="of a ladder: the key frames of every rung, in ticks"
     )
 
 
@@ -148,9 +146,9 @@ class SplitPlan(Work):
 
 
 ROUNDS = 4
-"""Chunks that each worker gets where the video is long enough. With recorded costs of real groups of
-pictures, 2 to 256 workers finish within 1.13 of the bound (the largest of all work shared equally and
-the costliest chunk); 6 or 8 rounds, or chunks of equal work, gain nothing."""
+"""Chunks for each worker, if the video is long enough. With recorded costs of real groups of pictures,
+2 to 256 workers finish within 1.13 of the lower bound (the larger of the work divided equally and the
+costliest chunk); 6 or 8 rounds, or chunks of equal work, gain nothing."""
 
 
 def plan_chunks(
@@ -195,7 +193,7 @@ def choose_boundaries(chunking: Chunking, index: KeyIndex, *, workers_hint: int)
 
 
 def _chunk_count(chunking: Chunking, length_s: float, workers: int) -> int:
-    """Return how many chunks there should be: every worker is to get equally many."""
+    """Return the number of chunks, a multiple of the workers if there are more chunks than workers."""
     count = max(2, int(-(-length_s // chunking.target_s)))
     most = max(1, int(length_s / chunking.min_s))
     count = max(count, min(most, ROUNDS * workers))
@@ -240,7 +238,7 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int) -> Chunk:
     frames = sum(key.frames_until_next for key in held)
     size = sum(key.bytes_until_next for key in held)
     all_bytes = sum(key.bytes_until_next for key in index.keys)
-    # A last frame of unknown duration still takes one tick.
+    # A last frame of unknown duration counts as one tick.
     stop = end_pts if end_pts is not None else max(index.end_pts, held[-1].last_pts + 1)
     return Chunk(
         index=number,
@@ -251,24 +249,24 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int) -> Chunk:
         duration_ticks=stop - held[0].pts,
         frames=frames,
         times=sum(key.times for key in held) & ((1 << 64) - 1),
-        # All frames have the same size; a part that was costly for the source's encoder is costly again.
+        # The mean of frames (equal in size) and bytes: what cost the source's encoder much costs much again.
         cost=(frames / index.frames + size / all_bytes) / 2 if size else frames / index.frames,
         forced=tuple(pts for key in held for pts in key.forced),
     )
 
 
 FINEST_TICK = Fraction(1, 1_000_000)
-"""Finest usable time base in seconds: ffmpeg's concat demuxer places parts in microseconds."""
+"""Finest usable time base in seconds: ffmpeg's concat demuxer positions parts in microseconds."""
 _REPEATING = frozenset({"mpeg1video", "mpeg2video", "vc1", "wmv3"})
-"""Codecs whose frames may repeat a field, which shifts the times of later frames."""
+"""Codecs whose frames may repeat a field, which shifts the timestamps of later frames."""
 _UNSEEKABLE = frozenset(
     {"avi", "asf", "rm", "flv", "ogg", "mpeg", "mpegts", "wtv", "dv", "nsv", "swf"}
 )
-"""Demuxers that cannot seek to a key frame by its presentation time, or have no such time."""
+"""Demuxers that cannot seek to a key frame by its presentation timestamp, or have none."""
 
 
 def why_not_split(profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex) -> str:
-    """Return the first reason not to split the video, in a stable word for the log, or ""."""
+    """Return a stable word for the first reason not to split the video, or ""."""
     main = next((s for s in info.streams if s.index == index.stream_index), None)
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
         return "no_video"
@@ -322,10 +320,10 @@ def _by_packets(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:
 def index_by_grid(
     index: KeyIndex, shown: Sequence[int], sizes: Mapping[int, int], ladder: Ladder
 ) -> KeyIndex:
-    """Return the index of the places where a ladder may be cut, in place of the source's key frames.
+    """Return an index with the points where a ladder may be cut instead of the source's key frames.
 
-    `shown` are the times of all pictures in ticks, ascending; `sizes` their bytes in the source. Those
-    that the ladder leaves out are not counted.
+    `shown` are the timestamps of all pictures in ticks, ascending; `sizes` their bytes in the source.
+    Pictures that the ladder leaves out are not counted.
     """
     shown = shown[:: ladder.every]
     if not index.keys or not shown:
@@ -358,11 +356,11 @@ def _within(shown: Sequence[int], forced: Sequence[int], begin: int, end: int) -
 
 
 def forced_key_frames(shown: Sequence[int], tick: Fraction, keyframe_s: float) -> list[int]:
-    """Return the places in `shown` at which a whole encode forces key frames.
+    """Return the indexes in `shown` at which a whole encode forces key frames.
 
-    ffmpeg evaluates `floor(t/keyframe_s)` for each picture in floating point; so does this, because a
-    picture exactly on the grid may be taken for one just before it.
+    Like ffmpeg, this evaluates `floor(t/keyframe_s)` for each picture in floating point, which may round
+    a picture exactly on the grid to just before it.
     """
-    a_tick = tick.numerator / tick.denominator
-    steps = [floor((pts - shown[0]) * a_tick / keyframe_s) for pts in shown]
+    tick_s = tick.numerator / tick.denominator
+    steps = [floor((pts - shown[0]) * tick_s / keyframe_s) for pts in shown]
     return [at for at, step in enumerate(steps) if not at or step > steps[at - 1]]

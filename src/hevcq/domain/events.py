@@ -72,7 +72,7 @@ class JobEvent:
     """A worker's report on a job. `worker` names the slot; `delay_s` is seconds to the next attempt.
 
     `part` is set if the event concerns only one part of a split job. JOB_DONE, JOB_SKIPPED and
-    JOB_BURIED always mean the end of the whole job, and have no `part`.
+    JOB_BURIED always mean the end of the whole job and have no `part`.
     """
 
     kind: WorkerEventName

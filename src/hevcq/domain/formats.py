@@ -1,10 +1,9 @@
-"""State what each video codec, pixel format, container and hardware encoder can carry; name languages.
+"""State what each video codec, pixel format, container and hardware encoder can carry; compare languages.
 
-A pixel format is chosen without loss of bit depth or chroma. The rows of codecs are what the encoders
-of ffmpeg 5.1 accept (`ffmpeg -h encoder=NAME`) and what was read back from their output by ffprobe; a
-test encodes each row.
+The rows of codecs state what the encoders of ffmpeg 5.1 accept (`ffmpeg -h encoder=NAME`) and what
+ffprobe reads back from their output; a test encodes each row.
 
-The encoders of graphics hardware are rows of what ffmpeg 5.1 and the makers document. None was run on
+The rows of hardware encoders follow the documents of ffmpeg 5.1 and the makers. None was run on
 hardware: a trial encode decides on each machine whether a row works there (`ffmpeg.hardware`).
 """
 
@@ -40,13 +39,13 @@ class Container(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VideoFormat:
-    """What an encoder takes and its codec records.
+    """What an encoder accepts and its codec stores.
 
-    `depths` are the most bits per sample by family of pixel formats; `quality` are the ends of the
-    scale of `video.crf`, the better one first, and `judged` the worst value at which sharp detail is
-    still expected. `described` says whether colour tags and range are recorded, `static_hdr` whether
-    an HDR10 mastering display is recorded so that ffmpeg reads it.
-    `presets` are the ends of a preset that is a number; None for one by name, or for no preset.
+    `depths` are the most bits per sample by family of pixel formats. `quality` are the ends of the
+    scale of `video.crf`, the better one first; `judged` is the worst value that should keep sharp
+    detail. `described` says whether the codec stores colour tags and range, `static_hdr` whether it
+    stores an HDR10 mastering display that ffmpeg can read. `presets` are the smallest and the largest
+    numeric preset; None if presets have names or do not exist.
     """
 
     encoder: str
@@ -77,7 +76,7 @@ VIDEO_FORMATS: Mapping[VideoCodec, VideoFormat] = {
         {"420": 10, "422": 10, "444": 10, "gray": 10},
         (0, 51),
         32,
-        # It is written, but ffmpeg 5.1 does not read it.
+        # libx264 writes it, but ffmpeg 5.1 does not read it.
         static_hdr=False,
         legacy_range=frozenset({"420", "422", "444"}),
     ),
@@ -118,10 +117,10 @@ VIDEO_HELD: Mapping[Container, frozenset[VideoCodec]] = {
     Container.AVI: frozenset({VideoCodec.MPEG4}),
     Container.HLS: frozenset({VideoCodec.H264}),
 }
-"""The codecs that a recipe may ask for in a container."""
+"""The codecs that a recipe may choose for a container."""
 
 CONSTANT_RATE = frozenset({Container.OGG, Container.AVI})
-"""Containers that count frames instead of recording times: theirs is one rate for the whole video."""
+"""Containers that count frames instead of storing timestamps, so the whole video has one rate."""
 
 
 def encoder_of(codec: VideoCodec) -> str:
@@ -129,14 +128,14 @@ def encoder_of(codec: VideoCodec) -> str:
 
 
 def encoder_preset(codec: VideoCodec, preset: str) -> str:
-    """Return the preset as the encoder calls it; `medium` is its usual number."""
+    """Return the encoder's name or number for a preset."""
     row = VIDEO_FORMATS[codec]
     return str(row.usual_preset) if row.presets and preset == "medium" else preset
 
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower",
            "veryslow", "placebo")  # fmt: skip
-"""Of libx264 and libx265 (https://x265.readthedocs.io/en/master/presets.html)."""
+"""Presets of libx264 and libx265 (https://x265.readthedocs.io/en/master/presets.html)."""
 
 
 def preset_problem(codec: VideoCodec, preset: str) -> str:
@@ -154,8 +153,8 @@ def preset_problem(codec: VideoCodec, preset: str) -> str:
 
 
 def depth_problem(codec: VideoCodec, pixel_format: str) -> str:
-    """Return why this codec is not made in these samples, or ""."""
-    # H.264 of 10 bits plays almost nowhere, and no hardware decodes it.
+    """Return why hevcq does not encode this codec in this pixel format, or ""."""
+    # 10-bit H.264 plays almost nowhere, and no hardware decodes it.
     deep = codec is not VideoCodec.H264 and VIDEO_FORMATS[codec].depths.get("420", 0) >= 10
     return "" if deep or pixel_format != "yuv420p10" else f"{codec} is not made in {pixel_format}"
 
@@ -168,7 +167,7 @@ def quality_problem(codec: VideoCodec, crf: float) -> str:
 
 
 def keeps_detail(codec: VideoCodec, crf: float) -> bool:
-    """Return whether an encode of this quality is expected to keep sharp detail (gate G8)."""
+    """Return whether an encode at this CRF should keep sharp detail (gate G8)."""
     row = VIDEO_FORMATS[codec]
     better, worse = row.quality
     return crf <= row.judged if better < worse else crf >= row.judged
@@ -225,27 +224,27 @@ Formats that are not listed are refused: alpha, 14 and 16 bits, and any future f
 
 def lossless_pixels(source: str, codec: VideoCodec) -> Pixels | None:
     """Return the encoder's pixel format that holds `source` without loss, or None."""
-    found = PIXEL_FORMATS.get(source)
-    if found is None or found.bits > VIDEO_FORMATS[codec].depths.get(found.family, 0):
+    pixels = PIXEL_FORMATS.get(source)
+    if pixels is None or pixels.bits > VIDEO_FORMATS[codec].depths.get(pixels.family, 0):
         return None
-    return found
+    return pixels
 
 
 def pixels_420(source: str, bits: int = 8) -> Pixels | None:
-    """Return 4:2:0 of so many bits if `source` can be converted to it, else None."""
-    found = PIXEL_FORMATS.get(source)
-    return Pixels("420", bits) if found is not None and found.family != "gray" else None
+    """Return 4:2:0 with so many bits if `source` can be converted to it, else None."""
+    pixels = PIXEL_FORMATS.get(source)
+    return Pixels("420", bits) if pixels is not None and pixels.family != "gray" else None
 
 
 def rgb_matrix(source: str, chosen: Pixels, codec: VideoCodec) -> str:
-    """Return the matrix by which RGB becomes luma and chroma: what players assume without a mark; "" for none."""
+    """Return the matrix to convert RGB to luma and chroma, which players assume without a tag; "" if not RGB."""
     if chosen.family == "gbr" or PIXEL_FORMATS[source].family != "gbr":
         return ""
     return "bt709" if VIDEO_FORMATS[codec].described else "bt601"
 
 
 def keeps_samples(source: str, target: str) -> bool:
-    """Return whether the target holds the samples of the source: no fewer bits, and no less chroma."""
+    """Return whether `target` has the family of `source` and no fewer bits, so that no sample is lost."""
     before, after = PIXEL_FORMATS.get(source), PIXEL_FORMATS.get(target)
     if before is None or after is None:
         return before is after
@@ -257,9 +256,10 @@ def is_full_range(source: str, colour_range: str) -> bool:
 
 
 def reported_pixel_format(chosen: Pixels, codec: VideoCodec, *, full: bool) -> str:
-    """Return ffprobe's name for an encode in this pixel format; full range may have a `yuvj` name.
+    """Return the name that ffprobe reports for an encode in this pixel format.
 
-    libavcodec's H.264 decoder reports yuvj for 4:2:0, 4:2:2 and 4:4:4, its HEVC decoder for 4:2:0.
+    For 8-bit full range libavcodec's H.264 decoder reports a `yuvj` name for 4:2:0, 4:2:2 and 4:4:4,
+    its HEVC decoder for 4:2:0.
     """
     if full and chosen.bits == 8 and chosen.family in VIDEO_FORMATS[codec].legacy_range:
         return chosen.name.replace("yuv", "yuvj")
@@ -268,18 +268,18 @@ def reported_pixel_format(chosen: Pixels, codec: VideoCodec, *, full: bool) -> s
 
 SOFTWARE, AUTO = "software", "auto"
 BETTER_BY = 4
-"""A hardware encoder's quality number for a recipe's `crf`: this much lower, because hardware needs more
-bits for the same quality (Optimisarr's EncoderQualityPolicy.cs takes the same)."""
+"""Subtracted from a recipe's `crf` for a hardware encoder, which needs more bits for the same quality
+(Optimisarr's EncoderQualityPolicy.cs subtracts the same)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The encoders of one interface: the options ahead of the input, and those of the picture.
+    """The encoders of one hardware interface, and ffmpeg's options for them.
 
     `device` are global options, `upload` the last filter, `pixel_formats` the format by bits per
-    sample ("" where the filter sets it), `nodes` the device files, `quality` the option names and
-    values in which `{}` is the quality number, `session_full` fragments of what it prints when it
-    has no more sessions.
+    sample ("" if the filter sets it), `nodes` the device files, `quality` the option names and
+    values in which `{}` is the quality number, `session_full` fragments of its message when no
+    session is left.
     """
 
     device: tuple[str, ...]
@@ -289,8 +289,8 @@ class Family:
     quality: tuple[tuple[str, str], ...]
     session_full: tuple[str, ...] = ()
 
-    def on(self, node: str) -> tuple[str, ...]:
-        """Return the options of `device` for this render node; "" is the first."""
+    def device_options(self, node: str) -> tuple[str, ...]:
+        """Return the `device` options for this render node; "" is the first."""
         return tuple(word.replace(NODE, node or NODE) for word in self.device)
 
 
@@ -330,7 +330,7 @@ FAMILIES: Mapping[str, Family] = {
 }  # fmt: skip
 _CODECS = {"hevc": VideoCodec.HEVC, "h264": VideoCodec.H264, "av1": VideoCodec.AV1}
 _DEEP = frozenset({VideoCodec.HEVC, VideoCodec.AV1})
-"""Codecs that hardware encodes with 10 bits; H.264 nowhere does it."""
+"""Codecs that hardware encodes with 10 bits; no hardware does H.264 so."""
 HARDWARE: Mapping[str, tuple[Family, VideoCodec]] = {
     f"{word}_{family}": (row, codec)
     for family, row in FAMILIES.items()
@@ -339,8 +339,8 @@ HARDWARE: Mapping[str, tuple[Family, VideoCodec]] = {
 """Every encoder by ffmpeg's name, in the order in which `auto` tries them."""
 
 AV1_LARGEST: Mapping[str, int] = {"av1_qsv": 51, "av1_vaapi": 255}
-"""The largest quality number of an AV1 encoder that does not count to 63 as libsvtav1 does: ICQ's, or
-the index of AV1's quantizers (`ffmpeg -h encoder=`, vaapi_encode_av1.c)."""
+"""Largest quality number of AV1 encoders whose scale does not end at 63 like libsvtav1's: ICQ's, or the
+index of AV1's quantizers (`ffmpeg -h encoder=`, vaapi_encode_av1.c)."""
 
 
 def hardware_candidates(wanted: tuple[str, ...], codec: VideoCodec) -> tuple[str, ...]:
@@ -362,7 +362,7 @@ def encoder_problem(wanted: tuple[str, ...], codec: VideoCodec) -> str:
 
 
 def why_unsuited(codec: VideoCodec, pixel_format: str, bits: int) -> str:
-    """Return why hardware does not take these samples, or "": it holds 4:2:0 of 8 bits, or of 10."""
+    """Return why hardware does not encode this pixel format, or ""; it takes 4:2:0 of 8 or 10 bits."""
     if pixel_format not in {"yuv420p", "yuvj420p", "yuv420p10le"}:
         return f"{pixel_format} is not 4:2:0 of 8 or 10 bits"
     if bits > 8 and codec not in _DEEP:
@@ -378,7 +378,7 @@ def quality_options(name: str, crf: float) -> list[tuple[str, str]]:
 
 _LOCAL = re.compile("^q[a-t][a-z]$")
 _MACRO = {"nb": "no", "nn": "no", "cmn": "zh", "yue": "zh"}
-"""Languages that files are marked with as often as with the one that holds them."""
+"""Languages that count as their macrolanguage, because files use either code."""
 _CODES = """
 aar:aa abk:ab afr:af aka:ak alb:sq amh:am ara:ar arg:an arm:hy asm:as ava:av ave:ae aym:ay
 aze:az bak:ba bam:bm baq:eu bel:be ben:bn bis:bi bod:bo bos:bs bre:br bul:bg bur:my cat:ca
@@ -398,11 +398,11 @@ tsn:tn tso:ts tuk:tk tur:tr twi:tw uig:ug ukr:uk urd:ur uzb:uz ven:ve vie:vi vol
 wln:wa wol:wo xho:xh yid:yi yor:yo zha:za zho:zh zul:zu
 """
 TWO_LETTERS = dict(pair.split(":") for pair in _CODES.split())
-"""The shortest tags of languages, which RFC 5646 asks for (ISO 639-1), by ISO 639-2 code; others stay as they are."""
+"""ISO 639-1 code by ISO 639-2 code, since RFC 5646 requires the shortest; languages without one keep theirs."""
 
 
 def bcp47(language: str) -> str:
-    """Return the tag of a language: two letters where it has some, "" if it is not determined."""
+    """Return a language's BCP 47 tag, with two letters if it has them; "" if the language is undetermined."""
     code = language.strip().lower()
     if code in {"", "und", "mis", "mul", "zxx"} or not code.replace("-", "").isalnum():
         return ""
@@ -410,8 +410,10 @@ def bcp47(language: str) -> str:
 
 
 def language_code(word: object) -> str:
-    """Return the shortest code of a language; raise ValueError if it is none. YAML reads Norwegian's `no` as false."""
-    code = "no" if word is False else str(word).strip().lower()
+    """Return a language's shortest code. Raises ValueError if `word` is no language."""
+    code = (
+        "no" if word is False else str(word).strip().lower()
+    )  # YAML reads `no` (Norwegian) as false
     short = TWO_LETTERS.get(code, code)
     if short not in TWO_LETTERS.values() and not re.fullmatch("[a-z]{3}", short):
         raise ValueError(f"{word} is no language of ISO 639, such as en or eng")
@@ -419,9 +421,10 @@ def language_code(word: object) -> str:
 
 
 def comparable_languages(languages: str) -> frozenset[str]:
-    """Return the languages of a track, which ffprobe parts by commas, to be compared; none if it has no mark.
+    """Return a track's languages in comparable form, from ffprobe's comma-separated codes.
 
-    Codes for local use (qaa to qtz) are no mark: broadcasts call the original sound qaa.
+    Undetermined languages and codes for local use (qaa to qtz) do not count: broadcasts mark the
+    original sound as qaa.
     """
     codes = {bcp47(name.strip().partition("-")[0]) for name in languages.split(",")}
     named = (_MACRO.get(code, code) for code in codes if not _LOCAL.match(code))
@@ -429,6 +432,6 @@ def comparable_languages(languages: str) -> frozenset[str]:
 
 
 def in_brackets(languages: str) -> str:
-    """Return the languages of a stream, which ffprobe parts by commas, in brackets behind a space, or ""."""
+    """Return a stream's languages, from ffprobe's comma-separated codes, in brackets after a space, or ""."""
     names = dict.fromkeys(name for name in languages.split(",") if name not in {"", "und"})
     return f" ({', '.join(names)})" if names else ""

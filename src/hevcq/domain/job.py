@@ -1,4 +1,4 @@
-"""Model sources, their jobs for a profile, the tasks in a queue, and what each transition of a job changes."""
+"""Model sources, jobs, tasks and the state transitions of a job."""
 
 from __future__ import annotations
 
@@ -27,11 +27,9 @@ MAX_SIZE = 2**63 - 1
 """Largest file size in bytes, and the largest integer that SQLite stores."""
 MAX_CHUNK = 2**31 - 1
 MAX_NOTICES, MAX_NOTICE = 20, 500
-"""Notices that the record of a job keeps, and characters of each."""
-
-
+"""Most notices in a job's record, and most characters of each."""
 ROUNDED_NS = 2_000_000_000
-"""By how much the file systems of a house round times: FAT to 2 s, SMB to 100 ns."""
+"""Largest rounding of modification times: FAT rounds to 2 s, SMB to 100 ns."""
 ENDS_DIGITS = 32
 
 
@@ -40,21 +38,21 @@ def file_version(size: int, mtime_ns: int, inode: int) -> str:
 
 
 def share_version(size: int, mtime_ns: int, ends: str) -> str:
-    """Return a version that all machines of a share see: `ends` is a digest of the file's ends."""
+    """Return a version that is equal on all machines of a share; `ends` digests the file's first and last bytes."""
     return f"{size}-{mtime_ns // ROUNDED_NS * 2}-{ends[:ENDS_DIGITS]}"
 
 
 def is_same_version(known: str, facts: os.stat_result, ends: Callable[[], str]) -> bool:
     """Return whether a file with this status is the version `known` of a library file.
 
-    `ends` reads the digest of its ends; it is asked only where the version has one.
+    `ends` reads the digest of the file's ends; it is called only if the version contains one.
     """
     size, mtime_ns, inode = facts.st_size, facts.st_mtime_ns, facts.st_ino
     head, _, last = known.rpartition("-")
     if len(last) != ENDS_DIGITS:
         return known == file_version(size, mtime_ns, inode)
     then, _, seconds = head.partition("-")  # a time before 1970 has a minus itself
-    # A time that is rounded up falls into the next step.
+    # A time that was rounded up falls into the next step.
     near = abs(int(seconds) * 1_000_000_000 - mtime_ns // ROUNDED_NS * ROUNDED_NS) <= ROUNDED_NS
     return int(then) == size and near and last == ends()[:ENDS_DIGITS]
 
@@ -62,9 +60,9 @@ def is_same_version(known: str, facts: os.stat_result, ends: Callable[[], str]) 
 class Source(Frozen):
     """One immutable version of an input video.
 
-    On S3 `version` is the version id, or the ETag if there is none; in a library folder it is the
-    size in bytes, the mtime in nanoseconds and the inode, or of a share the mtime in seconds and the digest
-    of the ends. A new upload to a key is a new source.
+    On S3 `version` is the version id, or the ETag if there is none. In a library folder it is the size in
+    bytes, the mtime in nanoseconds and the inode; on a share, the size, the mtime in seconds and the digest
+    of the file's ends. A new upload to a key is a new source.
     """
 
     bucket: str = Field(min_length=1, max_length=255)
@@ -87,11 +85,11 @@ class Source(Frozen):
 
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
-"""What `job_id` makes."""
+"""The form of `job_id`'s results."""
 
 
 def job_id(source: Source, profile: str) -> str:
-    """Return the job's identity, derived from source and profile, so that a repeated event is the same job."""
+    """Return the job's identity; it depends only on source and profile, so repeated events are one job."""
     return _digest(source.bucket, source.key, source.version, profile)
 
 
@@ -116,16 +114,16 @@ class TaskKind(StrEnum):
 
 
 Move = Literal["first", "higher", "lower", "last"]
-"""Where a waiting task can be moved in its queue: higher and lower are steps of its priority."""
+"""Where to move a waiting task in its queue; higher and lower change its priority by one step."""
 
 
 class Task(Frozen):
     """A message in a queue that requests a whole job, or a part of one.
 
     `group` is the fair-share group (SQS's message group id on a standard queue): the tasks of one
-    video share a group, so that they do not delay other videos. `split` names the split of the job
-    that a part belongs to; a part of a split that is not the current one requests no more than
-    the whole job does. `asked` goes with the job, whichever worker takes it over.
+    video share a group, so that they do not delay other videos. `split` names the split that a part
+    belongs to; a part of an outdated split counts as a request for the whole job. `asked` stays with
+    the job whichever worker takes it.
     """
 
     hevcq: Literal[1] = 1
@@ -144,7 +142,7 @@ class Task(Frozen):
 
     @property
     def unit_id(self) -> str:
-        """The ledger's identity of this task's work: the job's, or that of one part."""
+        """The ledger's id for this task: the job's, or that of one part."""
         if self.kind is TaskKind.ENCODE:
             return self.job_id
         return subjob_id(self.job_id, self.split, self.chunk)
@@ -158,7 +156,7 @@ class Task(Frozen):
 
     @classmethod
     def parse(cls, body: str) -> Self:
-        """Parse a message body that hevcq wrote. Raises BadMessage with the reason if it is invalid."""
+        """Parse a message body. Raises BadMessage with the reason if hevcq did not write it."""
         if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
             raise BadMessage(f"The message is over {MAX_BODY_BYTES} bytes.")
         try:
@@ -240,10 +238,9 @@ class Progress(Frozen):
 class RenditionRef(Frozen):
     """The location of a published rendition, and its size in bytes.
 
-    `certificate_sha256` is the digest of its certificate, by which that is known to be ours.
-    `notices` are sentences on what it does not keep of its source, as in its certificate: the
-    first MAX_NOTICES. `target` and `verified` are the quality asked for and measured, in VMAF, if one
-    was searched.
+    `certificate_sha256` is the digest of its certificate, which proves that this farm wrote it.
+    `notices` are the first MAX_NOTICES sentences of its certificate on what it does not keep of its
+    source. `target` and `verified` are the requested and the measured VMAF, if a quality was searched.
     """
 
     key: str
@@ -258,12 +255,12 @@ class RenditionRef(Frozen):
     @field_validator("notices", mode="after")
     @classmethod
     def _few(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # A record of a ledger is small (DynamoDB: 400 KB); the certificate has all of them.
+        # A ledger's record is small (DynamoDB: 400 KB); the certificate has all notices.
         return tuple(each[:MAX_NOTICE] for each in value[:MAX_NOTICES])
 
 
 class Split(Frozen):
-    """The split of a job. Its unique `name` is the plan's digest and the fence at the split.
+    """The split of a job. Its unique `name` combines the plan's digest and the fence at the split.
 
     `frames` and `seconds` describe the video; `plan_sha256` is the digest of the plan's object in
     the store. `announced` means that the tasks of the chunks were sent.
@@ -328,12 +325,12 @@ class JobRecord(Frozen):
 
     @property
     def work_folder(self) -> str:
-        """The key prefix of what the job's present split keeps in the store."""
+        """The key prefix of the objects of the job's split."""
         return work_folder(self.job_id, self.profile)
 
 
 def new_job(source: Source, profile: str, now: float) -> JobRecord:
-    """Return the record of a job that is queued at `now`, in Unix seconds."""
+    """Return the record of a job queued at `now`, in Unix seconds."""
     name, queued = job_id(source, profile), JobState.QUEUED
     return JobRecord(
         job_id=name, source=source, profile=profile, state=queued, created_at=now, updated_at=now
@@ -341,7 +338,7 @@ def new_job(source: Source, profile: str, now: float) -> JobRecord:
 
 
 def new_part(job: JobRecord, part: SubjobOf, now: float) -> JobRecord:
-    """Return the record of a subjob that is queued at `now`, in Unix seconds."""
+    """Return the record of a subjob queued at `now`, in Unix seconds."""
     name = subjob_id(part.job_id, part.split, part.chunk)
     return new_job(job.source, job.profile, now).model_copy(update={"job_id": name, "subjob": part})
 
@@ -382,7 +379,7 @@ def split_progress(job: JobRecord, parts: Sequence[JobRecord]) -> SplitProgress 
 
 
 def _encoded_share(part: JobRecord) -> float:
-    """Return the encoded share of a chunk, 0 to 1. Other phases than ENCODE are short and count as 0."""
+    """Return the encoded share of a chunk, 0 to 1. Phases other than ENCODE are short and count as 0."""
     if part.state is JobState.DONE:
         return 1.0
     encoding = part.progress is not None and part.progress.phase is Phase.ENCODE
@@ -393,14 +390,14 @@ def _encoded_share(part: JobRecord) -> float:
 
 RUNNING = frozenset({JobState.RUNNING})
 HELD = frozenset({JobState.RUNNING, JobState.SPLIT})
-"""States that an attempt ends under its fence: its own, or that of the split it made."""
+"""States that an attempt may end under its fence: RUNNING, or SPLIT if it made the split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values of fields of a `JobRecord`, by name, and in `add` what others count up by.
+    """A conditional change of a JobRecord: new values of fields in `to`, increments of counters in `add`.
 
-    It holds only for a job in one of `states` (none: any) whose fields in `when` have these values.
+    It applies only to a job in one of `states` (empty: any) whose fields have the values in `when`.
     """
 
     states: frozenset[JobState]
@@ -415,18 +412,18 @@ def change_by_attempt(
     add: Mapping[str, int] | None = None,
     states: frozenset[JobState] = RUNNING,
 ) -> Change:
-    """Return a change that only the attempt with this fence may make."""
+    """Return a change that applies only while the attempt with this fence is current."""
     return Change(states, {"fence": fence}, to, add or {})
 
 
 def change_if_unmoved(record: JobRecord, to: Mapping[str, Any]) -> Change:
-    """Return a change of a job that was not moved, claimed or renewed since it was read."""
+    """Return a change that applies only if the job was not moved, claimed or renewed since it was read."""
     seen = {"fence": record.fence, "lease_until": record.lease_until}
     return Change(frozenset({record.state}), seen, to)
 
 
 def released_fields(state: JobState, now: float, **facts: object) -> dict[str, Any]:
-    """Return the fields of a job that nobody holds any more; `now` is Unix seconds."""
+    """Return the fields of a job that no worker holds any more; `now` is Unix seconds."""
     unheld = {"owner": "", "lease_until": 0.0, "progress": None}
     return {"state": state, "updated_at": now, **unheld, **facts}
 
@@ -434,17 +431,17 @@ def released_fields(state: JobState, now: float, **facts: object) -> dict[str, A
 def settled_fields(
     state: JobState, now: float, reason: str = "", failure_class: FailureClass | None = None
 ) -> dict[str, Any]:
-    """Return the fields of a job that is settled."""
+    """Return the fields of a settled job."""
     return released_fields(state, now, finished_at=now, reason=reason, failure_class=failure_class)
 
 
 def decide_claim(
     record: JobRecord, owner: str, lease_s: float, now: float, *, gone: bool
 ) -> Change | None:
-    """Return the claim of a QUEUED or RUNNING job under its next fence, or None while another holds it.
+    """Return the change that claims a QUEUED or RUNNING job under its next fence.
 
-    `gone` is whether the process that holds it is known to have ended. An attempt whose lease ended
-    before it settled the job has vanished, and counts as a crash.
+    None while another owner's lease is alive. `gone` says that the process holding the job is known to
+    have ended. An attempt whose lease ended before it settled the job has vanished, a crash.
     """
     running = record.state is JobState.RUNNING
     vanished = running and (record.lease_until <= now or gone)
@@ -466,7 +463,7 @@ def decide_claim(
 def decide_burial(
     record: JobRecord, reason: str, failure_class: FailureClass, now: float, *, gone: bool = False
 ) -> Change | None:
-    """Return the end of a job that its queue gave up; None if it is settled, split or held."""
+    """Return the change that buries a job its queue gave up; None if it is settled, split or held."""
     held = record.state is JobState.RUNNING and record.lease_until > now and not gone
     if held or record.state is JobState.SPLIT or record.state in SETTLED:
         return None
@@ -474,7 +471,7 @@ def decide_burial(
 
 
 def decide_cancel(record: JobRecord, reason: str, now: float) -> Change | None:
-    """Return the end of a job that a person cancelled; None if it is settled, or a part of one."""
+    """Return the change that cancels a job; None if it is settled or a subjob."""
     if record.state in SETTLED or record.subjob is not None:
         return None
     return change_if_unmoved(
@@ -483,7 +480,7 @@ def decide_cancel(record: JobRecord, reason: str, now: float) -> Change | None:
 
 
 def decide_reopening(record: JobRecord, who: str, why: str, now: float) -> Change | None:
-    """Return the new beginning of a settled job, which keeps its fence; None of any other."""
+    """Return the change that queues a settled job again under its old fence; None if it is not settled."""
     if record.state not in SETTLED:
         return None
     counts = {"failures": 0, "crashes": 0, "suspected_worker_faults": 0}
@@ -493,8 +490,8 @@ def decide_reopening(record: JobRecord, who: str, why: str, now: float) -> Chang
 
 
 def decide_announcement(record: JobRecord, split: str) -> Change | None:
-    """Return the note that the tasks of a split's chunks were sent; None once the job moved on."""
-    made = record.split
-    if record.state is not JobState.SPLIT or made is None or made.name != split:
+    """Return the change that marks a split's tasks as sent; None if the job has another split or none."""
+    current = record.split
+    if record.state is not JobState.SPLIT or current is None or current.name != split:
         return None
-    return change_if_unmoved(record, {"split": made.model_copy(update={"announced": True})})
+    return change_if_unmoved(record, {"split": current.model_copy(update={"announced": True})})

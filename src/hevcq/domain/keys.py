@@ -17,26 +17,26 @@ from hevcq.errors import BadKey
 MAX_KEY_BYTES = 1024
 INBOX = "TODO"
 UPLOADS = "UPLOAD"
-"""The folder of uploads through the page and the API. It is outside the inbox, so that no event and no
-routing encodes what is in it; and a video's record alone decides when its file is deleted."""
+"""The folder of uploads through the page and the API. It is outside the inbox, so no event queues its
+files, and only a video's record decides when its file is deleted."""
 OUTBOX = "DONE"
 WORK = "work"
 SETS = "sets"
-"""The folder below WORK of notes about sets; no job id is so short."""
+"""The folder of notes about sets below WORK; it is too short to be a job id."""
 EVERY_PROFILE = "all"
 MACHINE = "machine."
-"""Starts the component of an upload's key that names the machine (or owner) whose path follows."""
+"""Prefix of the key component that names the machine or owner of the path behind it."""
 LIBRARY_BUCKET = "library"
 MASTER = "master.m3u8"
-"""The name of a set's master playlist, which makes the set visible: it is published last."""
+"""The name of a set's master playlist, which is published last and makes the set visible."""
 SET_EXTENSION = "m3u8"
-"""The extension of a rendition that is a set of files: a folder with its master playlist in it."""
+"""The extension of a rendition that is a set: a folder with its master playlist in it."""
 SET_VERSION = r"[0-9a-f]{8}-[0-9]{1,19}(-[0-9]{1,19})?"
-"""What names of `set_version` look like."""
+"""The form of `set_version`'s results."""
 SET_FOLDER = "set"
-"""The metadata of a master playlist that names the folder of its files."""
+"""The metadata key of a master playlist for the folder of its files."""
 ROOM_IN_SET = 160
-"""Bytes of a key that the names below a set's folder may take."""
+"""Bytes of a key reserved for names below a set's folder."""
 
 
 @lru_cache(maxsize=1024)
@@ -99,15 +99,15 @@ def is_set(key: str) -> bool:
 
 
 def set_version(job_id: str, fence: int, join: int = 0) -> str:
-    """Return the name of the folder of all files of a set but its master playlist.
+    """Return the name of the folder of all files of a set except its master playlist.
 
-    No other attempt writes there, so what a player reads never changes.
+    No other attempt writes there, so files that a player reads never change.
     """
-    return f"{job_id[:8]}-{_attempt(fence, join)}"
+    return f"{job_id[:8]}-{_attempt_name(fence, join)}"
 
 
-def _attempt(fence: int, join: int) -> str:
-    """Return the name of one attempt: joins of a split job share its fence, and have their own."""
+def _attempt_name(fence: int, join: int) -> str:
+    """Return an attempt's name; joins of a split job share its fence, so their own fence is added."""
     return f"{fence}-{join}" if join else f"{fence}"
 
 
@@ -124,11 +124,9 @@ def member_key(master: str, name: str) -> str:
 
 
 def certificate_key(rendition: str, digest: str) -> str:
-    """Return the key of a rendition's certificate, by the certificate's own digest.
+    """Return the key of a rendition's certificate. Raises BadKey if the key is unsafe.
 
-    So a stale worker's certificate never replaces the one that the ledger knows.
-
-    Raises BadKey if the key is unsafe.
+    It contains the certificate's digest, so a stale worker never replaces the one the ledger knows.
     """
     return check_key(_fit_key("", f"{rendition}.{digest[:16]}.certificate.json"))
 
@@ -136,12 +134,10 @@ def certificate_key(rendition: str, digest: str) -> str:
 def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") -> str:
     """Return the inbox key of a library file, from its absolute path (as `os.fspath` gives it).
 
-    `folder` is the routing folder: `all`, or the one profile that the file is for. `namespace` names
-    the machine or owner where several of them share a store, so that the same path on two machines
-    is two keys.
-    Bytes that are not UTF-8 become `%XX` and a literal `%` becomes `%25`, so that two names never
-    collide; a path too long for a key is shortened to a digest of the whole path and its tail. Raises
-    BadKey if the key is unsafe.
+    `folder` is the routing folder: `all`, or the file's only profile. `namespace` names the machine or
+    owner if several share a store, so that one path on two machines gives two keys. Bytes that are not
+    UTF-8 become `%XX` and a literal `%` becomes `%25`, so that two names never collide; a path too long
+    for a key is shortened to a digest of the whole path and its tail. Raises BadKey if the key is unsafe.
     """
     raw = os.fsencode(path)
     text = raw.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
@@ -152,13 +148,13 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") ->
 
 
 def tail_of_key(key: str) -> str:
-    """Return a key without inbox, routing folder and machine: one source may be routed in several ways."""
+    """Return a key without inbox, routing folder and machine, so that one file's keys compare equal."""
     tail = key.split("/", 2)[-1]
     return tail.partition("/")[2] if tail.startswith(MACHINE) else tail
 
 
 def path_of_key(key: str) -> str | None:
-    """Return the path that `key_for_path` made this inbox key of; None for a key of another kind."""
+    """Return the path from which `key_for_path` made this key for all profiles; None for other keys."""
     prefix = f"{INBOX}/{EVERY_PROFILE}/"
     if not key.startswith(prefix) or key.startswith(f"{prefix}{MACHINE}"):
         return None
@@ -176,19 +172,19 @@ def _fit_key(prefix: str, tail: str, kept_free: int = 0) -> str:
 
 
 def set_notes_prefix(profile: str) -> str:
-    """Return the key prefix of the notes of a profile's sets that may have to be removed."""
+    """Return the key prefix of the notes on sets of a profile that may have to be removed."""
     return f"{WORK}/{profile}/{SETS}/"
 
 
 def set_note_key(profile: str, job_id: str, fence: int, join: int = 0) -> str:
-    """Return the key of the note that one attempt writes about the sets it may leave."""
-    return check_key(f"{set_notes_prefix(profile)}{job_id}-{_attempt(fence, join)}.json")
+    """Return the key of the note that an attempt writes about sets it may leave behind."""
+    return check_key(f"{set_notes_prefix(profile)}{job_id}-{_attempt_name(fence, join)}.json")
 
 
 def work_folder(job_id: str, profile: str) -> str:
     """Return the key prefix of all objects that a split job keeps until it ends.
 
-    It begins with the profile, so that a worker's role can be held to its own profile's.
+    It begins with the profile, so that a worker's role can be limited to its own profile's objects.
     """
     return f"{WORK}/{profile}/{job_id}/"
 

@@ -1,7 +1,7 @@
-"""What a farm and a joined machine tell each other: orders to encode, progress, and what was made.
+"""Model the messages between a farm and a joined machine: orders, progress and results.
 
-A joined machine has no access to the farm's database or files. It gets an order, reads its source and
-returns one file, which the farm puts through every gate.
+A joined machine has no access to the farm's database or files. It receives an order, reads its source and
+returns one file, which the farm checks by every gate.
 """
 
 import re
@@ -17,16 +17,16 @@ from hevcq.domain.profile import Profile
 
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 MAX_LINES = 10_000
-"""Arguments, messages and notices of an encode that are taken."""
+"""Most arguments, messages or notices that the farm accepts of one encode."""
 Ticks = Annotated[int, Field(gt=-1 << 62, lt=1 << 62)]
-"""A time of a picture that a machine says, as a database can hold it."""
+"""A picture's timestamp as a machine reports it, within what a database can hold."""
 
 
 class OrderedWork(Frozen):
     """What to encode: a request of ports.encoder without its paths.
 
-    `source_tag` names the version of the source that is served; `chunk` is the number of one chunk of
-    `chunks`, or both are missing.
+    `source_tag` identifies the served version of the source. `chunk` is the number of one of `chunks`;
+    both are None for a whole video.
     """
 
     plan: EncodePlan
@@ -42,14 +42,14 @@ class OrderedWork(Frozen):
 
     @property
     def share(self) -> float:
-        """The part of the source that is encoded, by its frames."""
+        """The share of the source's frames to encode."""
         if self.chunks is None or self.chunk is None:
             return 1.0
         return self.chunks.chunks[self.chunk].frames / self.chunks.frames
 
 
 class Order(Frozen):
-    """Work for a joined machine; without `work` it only tests whether it can make the profile."""
+    """Work for a joined machine; without `work`, a test whether it can encode the profile."""
 
     order_id: str = Field(pattern=r"^[0-9a-f]{16}$")
     profile: Profile
@@ -57,9 +57,9 @@ class Order(Frozen):
 
 
 class MachineFacts(MachineLoad):
-    """What a joined machine says of itself.
+    """What a joined machine reports about itself.
 
-    `build` is a digest of everything its ffmpeg says; `start` differs from one start to the next.
+    `build` is a digest of all that its ffmpeg reports; `start` differs from one start to the next.
     """
 
     version: str = Field(max_length=64)
@@ -71,7 +71,7 @@ class MachineFacts(MachineLoad):
 
 
 class OrderProgress(MachineLoad):
-    """Progress of an order, as ports.encoder.EncodeProgress has it, and how busy the machine is by it."""
+    """Progress of an order with the fields of ports.encoder.EncodeProgress, and the machine's load."""
 
     fraction: float = Field(ge=0, le=1)
     out_time_s: Amount
@@ -81,7 +81,7 @@ class OrderProgress(MachineLoad):
 
 
 class MadeReport(Frozen):
-    """The report of an encode or a chunk, as ports.encoder has it, without what names files."""
+    """The EncodeReport of ports.encoder for an encode or a chunk, without paths."""
 
     arguments: tuple[str, ...] = Field(max_length=MAX_LINES)
     seconds: Amount
@@ -94,7 +94,7 @@ class MadeReport(Frozen):
 
 
 class OrderEnd(Frozen):
-    """The end of an order: what was made, or why nothing was; `stopped` if the machine was."""
+    """The end of an order: the result, or why there is none; `stopped` if the machine was stopped."""
 
     report: MadeReport | None = None
     size: int = Field(default=0, ge=0, description="bytes")
@@ -104,19 +104,19 @@ class OrderEnd(Frozen):
 
 
 class Greeting(MachineFacts):
-    """What a machine sends with its invitation: the name it would like to have."""
+    """What a machine sends with its invitation: its facts and the name it requests."""
 
     name: str = Field(min_length=1, max_length=255)
 
 
 class Joined(Frozen):
-    """What a machine gets for its invitation, once."""
+    """The answer to an invitation, which is valid once."""
 
     name: str
     token: str
 
 
 class OrderHeld(Frozen):
-    """Whether an order stands still, because its job does."""
+    """Whether an order is suspended because its job is."""
 
     held: bool

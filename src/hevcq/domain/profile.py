@@ -50,7 +50,7 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 """The MiB of memory that Fargate offers, by CPU units
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
 _TAKES_PARAMS = frozenset({VideoCodec.HEVC, VideoCodec.H264, VideoCodec.AV1})
-"""Codecs whose parameters an encoder reads from one word; of others they would be options of ffmpeg itself."""
+"""Codecs whose encoder takes its parameters in one option; for others they would be ffmpeg's own options."""
 
 
 class QueueNumbers(Frozen):
@@ -89,7 +89,7 @@ class QueueNumbers(Frozen):
 
     @property
     def heartbeat_s(self) -> int:
-        """Seconds between two extensions of the lease: several may fail before it ends."""
+        """Seconds between two extensions of the lease; several may fail before it ends."""
         return max(1, self.visibility_s // 5)
 
     @property
@@ -168,13 +168,13 @@ class Profile(Frozen):
     @property
     def revision(self) -> str:
         """The recipe's digest of 12 digits; it excludes how the work is divided among workers."""
-        left_out = {"chunking", "queue", "fleet", "description", "subscribe"}
-        left_out |= set() if self.container is Container.HLS else {"hls"}
-        recipe = self.model_dump(mode="json", exclude=left_out)
+        excluded = {"chunking", "queue", "fleet", "description", "subscribe"}
+        excluded |= set() if self.container is Container.HLS else {"hls"}
+        recipe = self.model_dump(mode="json", exclude=excluded)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def with_asked(self, asked: Asked) -> Self:
-        """Return the profile with the CRF or the quality that a command chose for its videos."""
+        """Return the profile with the CRF and the quality that a command chose for its videos."""
         raw, (crf, quality) = self.model_dump(mode="json"), asked
         video = raw["video"] | {"crf": crf, "quality": quality}
         return self.model_validate({**raw, "video": video})
@@ -209,7 +209,7 @@ class Profile(Frozen):
         return self
 
     def _require_ladder(self) -> None:
-        """Require that nothing contradicts the ladder, which has sizes and key frames of its own."""
+        """Raise ValueError if a value contradicts the ladder, which has its own sizes and key frames."""
         video = self.video
         if video.scales or video.keyframe_s is not None:
             raise ValueError(
@@ -228,7 +228,7 @@ class Profile(Frozen):
 
     @property
     def contradiction(self) -> str:
-        """Why this profile encodes nothing, though it can be read; or ""."""
+        """Why this valid profile cannot encode anything, or ""."""
         crf = self.hls.h264_rungs[max(self.hls.h264_rungs)][0]
         if self.container is not Container.HLS or self.video.crf == crf:
             return ""

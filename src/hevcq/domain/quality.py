@@ -1,7 +1,7 @@
-"""Search the CRF at which a video looks as good as was asked: the steps between two measurements.
+"""Search the CRF at which a video reaches the requested quality: choose each next CRF to measure.
 
-Quality is VMAF of the worst twentieth of the frames, which is nearer to what people remember than the
-mean. ab-av1 and Av1an search in the same way, by the mean and by each shot.
+Quality is the VMAF of the worst twentieth of the frames, which matches what people remember better than
+the mean. ab-av1 and Av1an search in the same way, by the mean and by each shot.
 """
 
 import random
@@ -14,40 +14,40 @@ from hevcq.domain.formats import VideoCodec
 from hevcq.domain.model import Frozen
 
 TOLERANCE = 0.5
-"""Points of VMAF by which a probe may miss its target; fewer cost probes that nobody sees."""
+"""VMAF points by which a probe may miss its target; nobody sees a smaller difference."""
 MISSED_BY = 1.5
-"""Points below the target from which a finished video has missed it: other frames were sampled."""
+"""VMAF points below the target at which a finished video counts as missing it: other frames were sampled."""
 MAX_PROBES = 5
 NEAR = 1.0
-"""Points above the target up to which a learned CRF is near enough for fewer probes."""
+"""VMAF points above the target within which a learned CRF ends a search early."""
 LEARNED = 3
-"""Videos of a kind from which the CRF of the next short one is known well enough for two probes."""
+"""Searches for videos of a kind after which two probes suffice for a short one."""
 SHORT_S = 600.0
 SAMPLE_S = 2.0
 EVERY_S = 240.0
 MIN_SAMPLES, MAX_SAMPLES = 4, 16
-"""One sample for so many seconds, within these bounds; of a short video at most a half."""
+"""One sample of SAMPLE_S for every EVERY_S, within these bounds, and at most half of a short video."""
 SIZE_SAMPLES, SIZE_SHARE = 12, 0.15
-"""Samples at the CRF that was found, for the size alone: at most so many, and a share of a short video."""
+"""Most further samples at the chosen CRF, to forecast the size; and most of a short video, as a share."""
 USUAL_PROBES = 3.5
 SAMPLE_WORK, SIZE_WORK = 1.9, 1.5
-"""What a second of a sample costs beside one of the whole encode: it starts anew, and may be measured."""
+"""Cost of a second of a sample, measured or only for the size, relative to one of the whole encode."""
 MOST_WORK = 0.08
-"""Share of a long video's encode that a search with its samples for the size may cost."""
+"""Largest cost of a search with its size samples, as a share of a long video's encode."""
 DRAWS = 200
 POINTS_PER_STEP = 0.9
-"""Points of VMAF that one step of x265's CRF costs about (docs/quality.md, CRF 18 to 30)."""
+"""VMAF points that one step of x265's CRF costs on average (docs/quality.md, CRF 18 to 30)."""
 BEYOND = 1.3
-"""How many times as far as what is missing a next CRF lies: videos differ in what a step is worth."""
+"""Factor by which a next CRF overshoots the estimated step, because the worth of a step varies."""
 NAMES: Mapping[str, float] = {"high": 95.0, "good": 93.0, "small": 90.0}
 
 Asked = tuple[float, float | None]
-"""What a command chose for its videos instead of the profile's: a CRF, and a quality to search it for."""
+"""What a command chose instead of the profile's values: a CRF, and a quality to search from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The CRFs that are searched, the best one first, and how finely."""
+    """The range of CRFs to search, and the step between two of them."""
 
     best: float
     worst: float
@@ -61,7 +61,7 @@ SCALES: Mapping[VideoCodec, Scale] = {
     VideoCodec.VP9: Scale(15, 55, 1),
     VideoCodec.AV1: Scale(15, 60, 1),
 }
-"""Of each codec whose quality can be asked for."""
+"""The scale of each codec for which a quality can be searched."""
 
 
 NOT_SEARCHED = "no quality searched"
@@ -69,17 +69,17 @@ NOT_FOR_HDR = "VMAF is not made for HDR"
 
 
 def not_searched(crf: float, why: str) -> str:
-    """Return the notice on a rendition whose quality VMAF says nothing of."""
+    """Return the notice on a rendition whose quality VMAF cannot measure."""
     return f"CRF {crf:g} is used, and {NOT_SEARCHED}: {why}."
 
 
 def asked_clause(target: float) -> str:
-    """Return the part of a rendition's notice that says which quality it was made for."""
+    """Return the clause of a notice that states the requested quality."""
     return f"{target:g} was asked for"
 
 
 class Probe(Frozen):
-    """A CRF that was tried on samples."""
+    """The result of one CRF on samples."""
 
     crf: float
     vmaf: float = Field(description="of the worst twentieth of the samples' frames")
@@ -87,26 +87,26 @@ class Probe(Frozen):
 
 
 class Aim(Frozen):
-    """The quality that was asked for, and what was found on the way to it, in VMAF."""
+    """The requested quality and the result of its search, in VMAF."""
 
     target: float
-    crf: float = Field(description="that was chosen; none of `probes`: for a second try")
-    sampled: float = Field(description="of the frames that the search saw, at the CRF it chose")
+    crf: float = Field(description="the chosen CRF; if not in `probes`, that of a second try")
+    sampled: float = Field(description="of the search's frames at the CRF that it chose")
     probes: tuple[Probe, ...] = Field(description="the CRFs that were tried, in order")
-    cpu_s: float = Field(default=0.0, description="CPU seconds of the search, and of a first try")
+    cpu_s: float = Field(default=0.0, description="CPU seconds of the search and of a first try")
     verified: float | None = Field(
         default=None,
-        description="of the rendition, in frames that the search never saw; null: not measured",
+        description="of the rendition in frames that the search did not sample; null: not measured",
     )
     within: float | None = Field(
         default=None,
-        description="share by which four of five such forecasts of the size miss at most; null: unknown",
+        description="relative error that four of five such size forecasts stay within; null: unknown",
     )
-    metric: str = Field(description="the model")
+    metric: str = Field(description="VMAF's model")
 
     @property
     def missed(self) -> bool:
-        """Whether the finished video is worse than was asked for."""
+        """Whether the finished video is worse than requested."""
         return self.verified is not None and self.verified < self.target - MISSED_BY
 
     @property
@@ -115,14 +115,14 @@ class Aim(Frozen):
         return self.sampled < self.target - MISSED_BY
 
     def is_unreachable(self, scale: Scale) -> bool:
-        """Whether the best CRF of all was tried in vain, so that nothing is encoded."""
+        """Return whether even the scale's best CRF is not good enough, so that nothing is encoded."""
         return self.out_of_reach and self.crf <= scale.best
 
     @property
     def uncertain_crf(self) -> float | None:
-        """The smallest CRF above the chosen one whose samples reach the target: its lower bound does not."""
-        passed = (each.crf for each in self.probes if each.vmaf >= self.target)
-        return min((crf for crf in passed if crf > self.crf), default=None)
+        """The smallest CRF above the chosen one whose score reaches the target, but not its lower bound."""
+        reaching = (each.crf for each in self.probes if each.vmaf >= self.target)
+        return min((crf for crf in reaching if crf > self.crf), default=None)
 
     @property
     def size(self) -> int | None:
@@ -142,9 +142,9 @@ class Aim(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """One frame of a source and of its rendition, each as a JPEG; `at_s` from the first frame.
+    """One frame of a source and of its rendition as JPEGs, `at_s` seconds after the first frame.
 
-    `name` says which one it is of those all over a video.
+    `name` says which frame of a comparison it is.
     """
 
     at_s: float
@@ -156,10 +156,10 @@ class Still:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How much frames all over a rendition look like their source's.
+    """How similar sampled frames of a rendition are to their source's.
 
-    `frames` are (seconds, score) of those that were measured, `stills` the worst, the median and the
-    best, then the worst of each other place, the worst first.
+    `frames` are (seconds, score) of the measured frames. `stills` are the worst, the median and the best,
+    then the worst of each other sampled place, worst first.
     """
 
     metric: str
@@ -169,27 +169,27 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the samples of one CRF say: `worst` is the 5th percentile, `least` its lower bound."""
+    """The VMAF of one CRF's samples: `worst` is the 5th percentile, `least` its lower bound."""
 
     worst: float
     least: float
 
 
 def sample_count(length_s: float, more: int = 0) -> int:
-    """Return how many samples a video has, and `more` where it is long enough."""
+    """Return how many samples to take, with `more` on top if the video is long enough."""
     count = min(MAX_SAMPLES, max(MIN_SAMPLES, round(length_s / EVERY_S)))
     return max(1, min(count + more, int(length_s / (2 * SAMPLE_S))))
 
 
 def enough_probes(length_s: float, former: int) -> int:
-    """Return how many probes will do once one is good, after searches for so many videos of the kind."""
+    """Return how many probes suffice once one is good, given `former` searches for videos of the kind."""
     if length_s < SHORT_S:
         return 2 if former >= LEARNED else MAX_PROBES
     return max(2, min(MAX_PROBES, int(MOST_WORK * length_s / _work_s(length_s, 1))))
 
 
 def size_samples(length_s: float, probes: float) -> int:
-    """Return how many samples for the size alone a video has after so many probes."""
+    """Return how many samples to take only for the size, after so many probes."""
     left_s = SIZE_SHARE * length_s
     if length_s >= SHORT_S:
         left_s = (MOST_WORK * length_s - _work_s(length_s, probes)) / SIZE_WORK
@@ -203,24 +203,24 @@ def search_share(length_s: float) -> float:
 
 
 def _work_s(length_s: float, probes: float) -> float:
-    """Return the seconds of the whole encode that so many probes cost."""
+    """Return the cost of so many probes, in seconds of the whole encode's video."""
     return probes * SAMPLE_WORK * sample_count(length_s) * min(SAMPLE_S, length_s / 2)
 
 
 def worst_twentieth(frames: Sequence[float]) -> float:
-    """Return the score that a twentieth of the frames do not reach, between its neighbours."""
+    """Return the 5th percentile of the scores, interpolated between two neighbours."""
     ordered = sorted(frames)
-    place = 0.05 * (len(ordered) - 1)
-    below = int(place)
+    rank = 0.05 * (len(ordered) - 1)
+    below = int(rank)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    return ordered[below] + (rank - below) * (ordered[above] - ordered[below])
 
 
 def score_of(samples: Sequence[Sequence[float]]) -> Score:
-    """Return the score of some samples' frames.
+    """Return the score of the samples' frames.
 
-    The lower bound is exceeded with nine draws of ten, if samples are drawn again from these
-    (bootstrap): with few samples that differ it lies far below.
+    Its lower bound is that of nine in ten bootstrap draws of the samples. If few samples differ much, it
+    is far below the score.
     """
     drawing = random.Random(0)  # noqa: S311 - the same video gets the same CRF
     worst = worst_twentieth([frame for sample in samples for frame in sample])
@@ -238,10 +238,10 @@ def search(
     scale: Scale,
     most: int = MAX_PROBES,
 ) -> tuple[float, dict[float, Score]]:
-    """Return the largest CRF that is good enough, and what was tried, `start` first.
+    """Return the largest CRF that is good enough, and the scores of all CRFs tried from `start` on.
 
-    If none of MAX_PROBES is, that is the best one tried; as soon as one is, and no better than needed,
-    `most` are enough. It ends where nothing can be said of a CRF; nothing was tried if that is the first.
+    If none of MAX_PROBES is good enough, return the best one tried. Once a CRF is good enough but hardly
+    better, `most` probes suffice. A CRF that cannot be scored ends the search; the scores may be empty.
     """
     tried: dict[float, Score] = {}
     good: list[float] = []
@@ -259,9 +259,9 @@ def search(
 
 
 def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float:
-    """Return the CRF to try next; one that was tried is the answer: the largest that is good enough.
+    """Return the CRF to try next, or one already tried, which ends the search.
 
-    If none is, that is the best of the scale.
+    That is the largest one that is good enough, or the scale's best if none is.
     """
     goal = target - TOLERANCE
     good = [crf for crf, score in tried.items() if score.least >= goal]
@@ -279,22 +279,22 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
     known = low if low is not None else high
     assert known is not None
     missing = (tried[known].least - goal) / POINTS_PER_STEP
-    # Beyond the target, so that the next two lie on both sides of it.
+    # Overshoot the target, so that two CRFs enclose it.
     far = min(8.0, max(2.0, abs(missing) * BEYOND)) * _steps(scale)
     return round_to_scale(known + (far if low is not None else -far), scale)
 
 
 def better_crf(aim: Aim, scale: Scale) -> float:
-    """Return the CRF for a second try at a video that missed its target: there is no third."""
+    """Return the CRF for the second and last try at a video that missed its target."""
     missing = (aim.target - (aim.verified or 0.0)) / POINTS_PER_STEP
     return round_to_scale(aim.crf - BEYOND * missing * _steps(scale), scale)
 
 
 def _steps(scale: Scale) -> float:
-    """Return how many CRFs of a codec look like one of x265's."""
+    """Return how many CRF steps of a codec correspond to one of x265's."""
     return scale.worst / SCALES[VideoCodec.HEVC].worst
 
 
 def round_to_scale(crf: float, scale: Scale) -> float:
-    """Return the nearest CRF of a scale."""
+    """Return the scale's CRF nearest to `crf`."""
     return min(scale.worst, max(scale.best, round(crf / scale.step) * scale.step))

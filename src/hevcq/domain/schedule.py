@@ -1,7 +1,7 @@
-"""Schedules: weekly windows of local time in which work may run, as instants.
+"""Decide when work may run: weekly windows of local time, pauses and conditions.
 
-At a change of the clock a window never opens twice: of an hour that occurs twice its times are those of
-the first one, and a time that does not exist is as long after the change.
+When clocks change, a window never opens twice: a time that occurs twice means its first occurrence, and
+if 02:00 to 03:00 is skipped, 02:30 means 03:30.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hevcq.domain.model import Frozen
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HORIZON_DAYS = 9
-"""Days around a moment in which its schedule is laid out: more than its week, so that a change
-within the week is seen, and the longest run of touching windows is told from one without an end."""
+"""Days of windows to compute around a moment: more than a week, to find each change within the week, and
+to tell the longest run of touching windows from one without an end."""
 WINDOW = re.compile(r"^(?:(?P<days>[a-z][a-z,\-]*) +)?(?P<start>\S+?)-(?P<end>\S+)$")
 TIME = re.compile(r"^(\d{1,2}):(\d{2})$")
 EXAMPLE = 'for example "Mon-Fri 22:00-06:30", "Sat,Sun 00:00-24:00" or "22:00-06:00"'
@@ -28,9 +28,9 @@ EXAMPLE = 'for example "Mon-Fri 22:00-06:30", "Sat,Sun 00:00-24:00" or "22:00-06
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A span of local time on some weekdays (0 is Monday), in minutes of the day that it starts on.
+    """A span of local time on some weekdays (0 is Monday), in minutes after midnight of its first day.
 
-    `end` is more than `start` and may lie in the next day, up to a day later.
+    `end` is greater than `start` by at most a day, so it may lie in the next day.
     """
 
     days: frozenset[int]
@@ -40,20 +40,14 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Weekly windows in a time zone; without windows it is always open.
-
-    `zone` None is the local time of this machine.
-    """
+    """Weekly windows in a time zone (None: this machine's); without windows it is always open."""
 
     windows: tuple[Window, ...] = ()
     zone: tzinfo | None = None
 
     @classmethod
     def parse(cls, windows: Sequence[str], timezone: str = "") -> Schedule:
-        """Return the schedule of these windows; an empty `timezone` is this machine's local time.
-
-        Raises ValueError with one sentence.
-        """
+        """Parse windows; an empty `timezone` is this machine's. Raises ValueError with one sentence."""
         return cls(tuple(_window(text) for text in windows), _zone(timezone))
 
     def open_at(self, now: float) -> bool:
@@ -61,10 +55,7 @@ class Schedule:
         return not self.windows or any(start <= now < end for start, end in self._spans(now))
 
     def next_change(self, now: float) -> float | None:
-        """Return when the schedule next opens or closes after `now`, in Unix seconds.
-
-        None if it never does.
-        """
+        """Return when the schedule next opens or closes after `now`, in Unix seconds; None if never."""
         if not self.windows:
             return None
         for start, end in self._spans(now):
@@ -75,16 +66,16 @@ class Schedule:
         return None
 
     def _spans(self, now: float) -> list[tuple[float, float]]:
-        """Return the open spans around `now` in order; those that touch are one."""
+        """Return the open spans around `now` in order, with touching spans merged."""
         merged: list[tuple[float, float]] = []
-        for start, end in sorted(self._laid_out(datetime.fromtimestamp(now, self.zone).date())):
+        for start, end in sorted(self._spans_around(datetime.fromtimestamp(now, self.zone).date())):
             if merged and start <= merged[-1][1]:
                 merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
             else:
                 merged.append((start, end))
         return merged
 
-    def _laid_out(self, today: date) -> Iterator[tuple[float, float]]:
+    def _spans_around(self, today: date) -> Iterator[tuple[float, float]]:
         for offset in range(-2, HORIZON_DAYS + 1):
             day = today + timedelta(days=offset)
             for window in self.windows:
@@ -96,7 +87,7 @@ class Schedule:
 
 
 def midnight(now: float, zone: tzinfo | None, days: int = 0) -> float:
-    """Return when the day of `now` began in a zone, or one so many days later (Unix seconds)."""
+    """Return when the day of `now` began in a zone, or the day so many `days` later (Unix seconds)."""
     return _instant(datetime.fromtimestamp(now, zone).date(), days * 1440, zone)
 
 
@@ -158,10 +149,10 @@ def _zone(name: str) -> tzinfo | None:
 
 
 class RunningWork(StrEnum):
-    """What becomes of running work while no new work may begin, the mildest first.
+    """What happens to running work while no new work may begin, the mildest first.
 
-    BORDER: the encodes that run now end, and no further chunk begins. FREEZE: their programs stand
-    still and go on later. STOP: they are stopped and returned to their queue.
+    BORDER: running encodes finish, and no further chunk begins. FREEZE: their programs are suspended
+    and continue later. STOP: they are stopped and returned to their queue.
     """
 
     BORDER = "border"
@@ -188,7 +179,7 @@ class Pause(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Why no work of a profile may begin, and until when (Unix seconds), where that is known."""
+    """Why no work of a profile may begin, and until when (Unix seconds), if known."""
 
     reason: str
     running: RunningWork
@@ -197,7 +188,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """When this machine may work, and what becomes of running work at the end of a window."""
+    """When this machine may work, and what happens to running work at the end of a window."""
 
     schedule: Schedule = field(default_factory=Schedule)
     at_end: RunningWork = RunningWork.BORDER
@@ -208,12 +199,11 @@ def find_closure(
 ) -> Closed | None:
     """Return why no work of `profile` may begin at `now` (Unix seconds), or None if it may.
 
-    `condition` is a sentence about this machine that forbids work. If several things do, the reason
-    is a person's pause before the schedule before the condition, and the strictest decides what
-    becomes of running work.
+    `condition` is a sentence on why this machine may not work. The reason lists pauses first, then the
+    schedule, then the condition. The strictest of them decides what happens to running work.
     """
     zone = hours.schedule.zone
-    found = [
+    closures = [
         Closed(pause_in_words(pause, now, hours.schedule), pause.running, pause.until)
         for pause in pauses
         if pause.applies_to(profile, now)
@@ -221,15 +211,16 @@ def find_closure(
     if not hours.schedule.open_at(now):
         opens = hours.schedule.next_change(now)
         when = f" It opens {local_moment(opens, now, zone)}." if opens is not None else ""
-        found.append(Closed(f"Outside the hours of schedule.windows.{when}", hours.at_end, opens))
+        reason = f"Outside the hours of schedule.windows.{when}"
+        closures.append(Closed(reason, hours.at_end, opens))
     if condition:
-        found.append(Closed(condition, hours.at_end))
-    if not found:
+        closures.append(Closed(condition, hours.at_end))
+    if not closures:
         return None
-    ends = [each.until for each in found]
+    ends = [each.until for each in closures]
     until = None if None in ends else max(end for end in ends if end is not None)
-    strictest = max((each.running for each in found), key=MILDEST_FIRST.index)
-    return Closed(" ".join(each.reason for each in found), strictest, until)
+    strictest = max((each.running for each in closures), key=MILDEST_FIRST.index)
+    return Closed(" ".join(each.reason for each in closures), strictest, until)
 
 
 def pause_in_words(pause: Pause, now: float, schedule: Schedule) -> str:
@@ -240,7 +231,7 @@ def pause_in_words(pause: Pause, now: float, schedule: Schedule) -> str:
 
 
 def local_moment(at: float, now: float, zone: tzinfo | None = None) -> str:
-    """Return a moment in local time: `22:30` today, `Mon 22:30` within a week, else with its date."""
+    """Return a moment in local time: `22:30` today, `Mon 22:30` within six days, else with its date."""
     then, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
     if then.date() == today.date():
         return f"{then:%H:%M}"

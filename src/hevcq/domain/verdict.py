@@ -33,7 +33,7 @@ from hevcq.errors import (
 )
 
 MAX_AWAY_S = 300.0
-"""Seconds after which work goes on at the latest once what holds its source is back."""
+"""Longest delay before a task whose source's storage was away is tried again."""
 
 
 class FailureClass(StrEnum):
@@ -110,7 +110,7 @@ Verdict = Done | Skipped | RetryIn | Bury | Release | Abandon
 
 
 LONGEST_DELAY = 120
-"""What the delay after a failure grows to, over that after the first."""
+"""Largest delay after a failure, as a multiple of the first delay."""
 
 
 class Limits(Frozen):
@@ -175,9 +175,9 @@ def verdict(
     """Decide the verdict on a delivery whose work ended in `error`.
 
     `failures` counts earlier failures of this job; `jitter` is a random number in [0, 1) that
-    spreads the back-off over the upper half of its interval. A full disk, an absent one or an
-    unhealthy worker returns the task uncounted, because the job is not the cause; a disk that stays
-    full backs off by `attempt`, the receives of this message, to stay below the queue's max_receives.
+    spreads the back-off over the upper half of its interval. A full disk, absent storage or an unfit
+    worker returns the task without counting a failure, because the job is not the cause. A disk that
+    stays full backs off by `attempt`, the receives of this message, to stay below max_receives.
     """
     reason, failure_class = sentence(error), classify(error)
     tail = tuple(error.tail) if isinstance(error, EncoderFailed) else ()

@@ -1,7 +1,7 @@
-"""The record of an uploaded video (who owns it, what was made of it, who may see it), and its names and keys.
+"""Model the record of an uploaded video (owner, renditions, visibility), its names, keys and quotas.
 
-Times are seconds since the Unix epoch, sizes are bytes. The ledger stays the truth about jobs; the
-record keeps what outlives it (the ledger forgets ended jobs on AWS) and what it does not know.
+Times are seconds since the Unix epoch, sizes are bytes. The ledger is the truth about jobs. The record
+keeps what the ledger does not know, or forgets (ended jobs on AWS).
 """
 
 import re
@@ -22,8 +22,8 @@ from hevcq.errors import QuotaExceeded
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 VIDEO_ID = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
-"""A ULID (https://github.com/ulid/spec): 48 bits of milliseconds and 80 of chance, in base 32, so
-that ids sort by the time of their creation."""
+"""A ULID (https://github.com/ulid/spec): 48 bits of milliseconds and 80 random bits, in base 32, so
+that ids sort by their time of creation."""
 SLUG = r"^[a-z0-9][a-z0-9-]{0,79}$"
 MAX_TITLE = 200
 MAX_DESCRIPTION = 5_000
@@ -52,22 +52,19 @@ def may_own(owner: str) -> bool:
 def one_line(text: str, most: int) -> str:
     """Return `text` as one line of at most `most` characters, without control characters.
 
-    Titles and file names come from other people: they end in headers, terminals and pages.
+    Titles and file names come from strangers and are shown in headers, terminals and pages.
     """
-    seen = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(seen.split())[:most].strip()
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:most].strip()
 
 
 def parse_tags(words: Iterable[str]) -> tuple[str, ...]:
-    """Return tags that people wrote, each once however it is capitalised, without their `#`.
-
-    A comma stands between two, since the page shows them so.
-    """
-    found = dict[str, str]()
+    """Return the tags in comma-separated texts without their `#`; tags that differ only by case count once."""
+    tags = dict[str, str]()
     for each in ",".join(words).split(","):
         if tag := one_line(each.lstrip("# "), MAX_TAG):
-            found.setdefault(tag.casefold(), tag)
-    return tuple(found.values())[:MAX_TAGS]
+            tags.setdefault(tag.casefold(), tag)
+    return tuple(tags.values())[:MAX_TAGS]
 
 
 def paragraphs(text: str, most: int) -> str:
@@ -78,7 +75,7 @@ def paragraphs(text: str, most: int) -> str:
 
 
 class VideoStatus(StrEnum):
-    """What a video is waiting for."""
+    """The state of a video."""
 
     UPLOADING = "uploading"
     PROCESSING = "processing"
@@ -94,10 +91,10 @@ class Visibility(StrEnum):
 
 
 class Upload(Frozen):
-    """What was declared of the file before its bytes came, and how they come.
+    """What the uploader declared about the file before sending it, and how it is sent.
 
-    `name` is the file's name on the uploader's machine: shown, never used as a path. `media_type`
-    is a claim. `multipart_id` is S3's id of an unfinished multipart upload.
+    `name` is the file's name on the uploader's machine; it is shown and never used as a path.
+    `media_type` is a claim. `multipart_id` is S3's id of an unfinished multipart upload.
     """
 
     name: str = Field(max_length=MAX_FILE_NAME)
@@ -113,9 +110,9 @@ class Upload(Frozen):
 
 
 class VideoRendition(Frozen):
-    """What one profile made of the video, once its job settled. `notices`: see RenditionRef.
+    """The result of one profile's settled job. `notices`: see RenditionRef.
 
-    `personal` is what its tags tell of people, places and devices, by name; None: nobody looked.
+    `personal` names its tags about people, places and devices; None: not examined.
     """
 
     profile: str
@@ -132,7 +129,7 @@ class VideoRendition(Frozen):
 
 
 class Unsent(Frozen):
-    """An end whose event is yet to be sent: when it came, and the next try. Times in Unix seconds."""
+    """A video's end whose event is not sent yet: when it happened, and when to try next."""
 
     at: float
     next_at: float
@@ -140,7 +137,7 @@ class Unsent(Frozen):
 
 
 class Share(Frozen):
-    """On what terms a public video is watched: until when, and after which password (its hash)."""
+    """The terms of a public video: until when it is shared, its password's hash, and downloads."""
 
     ends_at: float | None = None
     password: str = ""
@@ -150,13 +147,13 @@ class Share(Frozen):
 class Video(Frozen):
     """An uploaded video.
 
-    `source` is known once the upload is complete and was checked. `raw_due_at` is when the uploaded
-    file may be deleted, None while it may not; `raw_leaving` says that it is being deleted, so that no
-    job is queued again for it; `raw_deleted_at` when it was. `done_at` is when all renditions were
-    published. `public_tags` is whether its owner shares formats with what their tags tell of people,
-    places and devices, `public_original` whether the uploaded file is shared too. `unsent` is the end
-    whose event is yet to be sent, where the records write none by themselves. `revision` counts the
-    changes: a change is refused if another came first.
+    `source` is set once the upload is complete and checked. `raw_due_at` is when the uploaded file may
+    be deleted, None while it may not; `raw_leaving` says that it is being deleted, so that no job is
+    queued again for it; `raw_deleted_at` when it was. `done_at` is when all renditions were published.
+    `public_tags` says whether the owner also shares renditions with personal tags, `public_original`
+    whether the uploaded file is shared too. `unsent` is the end whose event is not sent yet, if the
+    records do not write events themselves. `revision` counts the changes: a change is refused if another
+    came first.
     """
 
     video_id: str = Field(pattern=VIDEO_ID)
@@ -199,49 +196,49 @@ class Video(Frozen):
 
     @property
     def raw_kept(self) -> bool:
-        """Whether the uploaded file takes space (as declared, while it is still coming)."""
+        """Whether the uploaded file takes space; an unfinished upload takes its declared size."""
         failed_upload = self.status is VideoStatus.FAILED and self.source is None
         return self.raw_deleted_at is None and not failed_upload
 
     @property
     def personal(self) -> tuple[str, ...]:
-        """What its formats tell of people, places and devices, by name."""
-        found = [UNREAD if each.personal is None else each.personal for each in self.made]
-        return tuple(dict.fromkeys(name for names in found for name in names))
+        """Names of its renditions' tags about people, places and devices."""
+        personal = [UNREAD if each.personal is None else each.personal for each in self.made]
+        return tuple(dict.fromkeys(name for names in personal for name in names))
 
     @property
     def made(self) -> tuple[VideoRendition, ...]:
         return tuple(each for each in self.renditions if each.key)
 
     def shares(self, made: VideoRendition) -> bool:
-        """Return whether a rendition may be seen by whoever knows the slug."""
+        """Return whether everyone who knows the slug may see a rendition."""
         public = self.visibility is Visibility.PUBLIC
         return public and (self.public_tags or made.personal == ())
 
     @property
     def charged_bytes(self) -> int:
-        """The bytes that count for quotas: the uploaded file while it is kept, and the renditions."""
+        """The bytes that count for quotas: the uploaded file while kept, and the renditions."""
         raw = self.upload.size if self.raw_kept else 0
         return raw + sum(each.size for each in self.renditions)
 
     @property
     def due_at(self) -> float | None:
-        """When the video wants a look: the end of its upload's time, its jobs, its raw file, its message."""
+        """When the video next needs attention: its upload expires, its jobs run, its file or event is due."""
         if self.status is VideoStatus.UPLOADING:
             return self.upload.expires_at
         if self.status is VideoStatus.PROCESSING:
             return self.created_at
-        wanted = (self.raw_look_at, self.unsent.next_at if self.unsent else None)
-        return min((at for at in wanted if at is not None), default=None)
+        times = (self.raw_look_at, self.unsent.next_at if self.unsent else None)
+        return min((at for at in times if at is not None), default=None)
 
     @property
     def raw_look_at(self) -> float | None:
-        """When it is to be seen whether the uploaded file may go; None if it is gone, or must stay."""
+        """When to check whether the uploaded file may be deleted; None if it is deleted or must stay."""
         return self.raw_due_at if self.raw_deleted_at is None else None
 
     @property
     def search_text(self) -> str:
-        """What a search looks in: title, file name, tags as `#tag` and description, folded."""
+        """The case-folded text for searches: title, file name, tags as `#tag`, and description."""
         tags = " ".join(f"#{tag}" for tag in self.tags)
         return f"{self.title}\n{self.upload.name}\n{tags}\n{self.description}".casefold()
 
@@ -261,7 +258,7 @@ TYPES = {
     ".jpg": "image/jpeg",
     ".json": "application/json",
 }
-"""Media types of what hevcq itself makes; anything else is bytes."""
+"""Media types of the files that hevcq makes; other files are served as OCTETS."""
 OCTETS = "application/octet-stream"
 
 REMEDIES: dict[FailureClass, str] = {
@@ -276,7 +273,7 @@ REMEDIES: dict[FailureClass, str] = {
     FailureClass.DISK: "Ask an operator for free disk space, then retry.",
     FailureClass.NETWORK: "Retry it.",
 }
-"""What the owner of a video can do about a failure, by its class."""
+"""The advice to a video's owner by class of failure."""
 OTHERWISE = "Retry it; if it fails again, tell an operator."
 
 
@@ -285,26 +282,23 @@ def remedy_of(failure_class: FailureClass | None) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Return a file name's suffix in lower case, or "" if it is none that a key should have."""
+    """Return a file name's suffix in lower case, or "" if it is unsafe in a key."""
     suffix = PurePosixPath(name).suffix
     return suffix.lower() if SAFE_SUFFIX.fullmatch(suffix) else ""
 
 
 def raw_key(video: Video) -> str:
-    """Return the key of the uploaded file: nothing in it but a suffix comes from the uploader."""
+    """Return the key of the uploaded file; only its suffix comes from the uploader."""
     return f"{UPLOADS}/{video.video_id}{suffix_of(video.upload.name)}"
 
 
 def output_prefix(video: Video, profile: str) -> str:
-    """Return what the keys of everything that a profile published of the video begin with."""
+    """Return the key prefix of everything that a profile published of the video."""
     return f"{OUTBOX}/{profile}/{UPLOADS}/{video.video_id}"
 
 
 def use_upload_name(video: Video | None, words: str) -> str:
-    """Return a sentence about the uploaded file with its name on its owner's machine.
-
-    Workers know it by a path of the server, which says nothing to whoever uploaded it.
-    """
+    """Replace the server's path of the uploaded file in a sentence by its name on the owner's machine."""
     if video is None:
         return words
     name = one_line(video.upload.name, 100)
@@ -313,8 +307,8 @@ def use_upload_name(video: Video | None, words: str) -> str:
 
 
 def upload_media_type(claim: str, name: str) -> str:
-    """Return the media type to sign an upload for: the claimed or guessed one if it is a video's."""
-    import mimetypes  # of no use to a command that signs no upload
+    """Return the media type to sign an upload for: the claimed or the guessed one, if it is a video's."""
+    import mimetypes  # only commands that sign uploads need it
 
     for each in (claim, mimetypes.guess_type(name)[0] or ""):
         if VIDEO_TYPE.fullmatch(each):
@@ -323,12 +317,12 @@ def upload_media_type(claim: str, name: str) -> str:
 
 
 def media_type(key: str) -> str:
-    """Return the type that a published file is served as, by the suffix that hevcq gave it."""
+    """Return the media type to serve a published file as, by its suffix."""
     return TYPES.get(PurePosixPath(key).suffix.lower(), OCTETS)
 
 
 def download_name(video: Video, profile: str, key: str) -> str:
-    """Return the name under which a rendition is saved: its title, its profile and its suffix."""
+    """Return the name to save a rendition as: title, profile and suffix."""
     stem = re.sub(r'[/\\:*?"<>|]+', "_", one_line(video.title, 120)).strip(". ") or "video"
     return f"{stem} ({profile}){suffix_of(key)}"
 
@@ -343,7 +337,7 @@ def content_disposition(name: str, *, attachment: bool) -> str:
 
 
 def make_slug(title: str, chance: bytes) -> str:
-    """Return the address of a public video: words of its title and 80 random bits."""
+    """Return a slug for a public video: words of its title and 80 random bits."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].strip("-")
     digits = int.from_bytes(chance[:10].rjust(10, b"\0"))
@@ -355,23 +349,23 @@ def make_slug(title: str, chance: bytes) -> str:
 def decide_status(
     profiles: Sequence[str], settled: Sequence[VideoRendition]
 ) -> tuple[VideoStatus, VideoRendition | None]:
-    """Return the state that a checked video has, and the rendition that explains it.
+    """Return the state of a checked video, and the rendition that explains it.
 
     It is processing until every profile's job settled, then failed if any failed. A video that
-    every profile skipped is done, and explained by the first skip.
+    every profile skipped is done; the first skip explains it.
     """
     if {each.profile for each in settled} != set(profiles):
         return VideoStatus.PROCESSING, None
     failed = [each for each in settled if each.state is JobState.DEAD]
     if failed:
         return VideoStatus.FAILED, failed[0]
-    made = any(each.state is JobState.DONE for each in settled)
-    return VideoStatus.DONE, None if made else settled[0]
+    any_done = any(each.state is JobState.DONE for each in settled)
+    return VideoStatus.DONE, None if any_done else settled[0]
 
 
 @dataclass(frozen=True, slots=True)
 class VideoUsage:
-    """What an owner's videos, or all, amount to; `size` is in bytes (`Video.charged_bytes`)."""
+    """Sums over an owner's videos, or all; `size` is in bytes (`Video.charged_bytes`)."""
 
     videos: int = 0
     open_uploads: int = 0
@@ -380,7 +374,7 @@ class VideoUsage:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The most that an owner and the farm may hold; None is no limit. Sizes are bytes."""
+    """Limits for one owner and for the farm; None is no limit. Sizes are bytes."""
 
     owner_size: int | None = None
     owner_open: int | None = None
@@ -394,7 +388,7 @@ QUOTA_REMEDY = "Delete videos you no longer need, or finish or cancel an upload.
 def quota_refusal(
     quota: Quota, owner: VideoUsage, farm: VideoUsage, size: int
 ) -> QuotaExceeded | None:
-    """Return the error of the limit that one more upload of `size` bytes would exceed, or None."""
+    """Return the error for the limit that one more upload of `size` bytes would exceed, or None."""
     problem = ""
     if quota.owner_open is not None and owner.open_uploads >= quota.owner_open:
         problem = (

@@ -178,7 +178,7 @@ def trial_command(tools: FfmpegTools, device: str, output: Path) -> list[str]:
     """Return the command that encodes the trial's frames with the options of a job."""
     family, (name, _, node) = _family(device), device.partition("@")
     command = [tools.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-v", "error", "-y"]
-    command += [*family.on(node), "-f", "lavfi", "-i", CLIP]
+    command += [*family.device_options(node), "-f", "lavfi", "-i", CLIP]
     if family.upload:
         command += ["-vf", family.upload[8]]
     else:

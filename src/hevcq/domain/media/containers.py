@@ -1,4 +1,4 @@
-"""List the containers that are read, choose a rendition's, state the codecs each can hold, and name languages.
+"""List the readable containers, choose a rendition's container, and state what each can hold.
 
 Each table was tested with ffmpeg 5.1 by copying a stream of the codec into the container with
 `-xerror`; see https://ffmpeg.org/ffmpeg-formats.html for the muxers.
@@ -23,7 +23,7 @@ WEBM = "webm"
 OGG = "ogg"
 AVI = "avi"
 HLS = "hls"
-"""No muxer, but a name in the tables of subtitles: a set holds them as files of WebVTT."""
+"""Not a muxer but a key of the subtitle tables: a set holds subtitles as WebVTT files."""
 EXTENSIONS = {MP4: "mp4", MOV: "mov", MATROSKA: "mkv", WEBM: "webm", OGG: "ogv", AVI: "avi"}
 NAMES = {
     MP4: "MP4",
@@ -49,7 +49,7 @@ VIDEO: dict[str, frozenset[str]] = {
     OGG: frozenset({"theora"}),
     AVI: frozenset({"mpeg4"}),
 }
-"""Video codecs that are made or copied into a container; ffmpeg writes AV1 and VP9 into no MOV."""
+"""Video codecs to encode or copy into a container; ffmpeg does not write AV1 or VP9 into MOV."""
 AUDIO: dict[str, frozenset[str]] = {
     MP4: frozenset({"aac", "ac3", "eac3", "alac", "opus", "mp3", "mp2", "dts", "flac"}),
     MOV: frozenset({"aac", "ac3", "eac3", "alac", "mp3", "mp2"}) | (_PCM - {"pcm_f64le"}),
@@ -62,20 +62,20 @@ AUDIO: dict[str, frozenset[str]] = {
     OGG: frozenset({"vorbis"}),
     AVI: frozenset({"mp3"}),
 }
-"""Audio codecs that are copied; not TrueHD in MP4, which is experimental in ffmpeg 5.1, nor AC-3 in
-AVI, whose packets `-xerror` refuses ("Non-monotonous DTS")."""
+"""Audio codecs to copy into a container. Not TrueHD in MP4, which is experimental in ffmpeg 5.1, nor
+AC-3 in AVI, whose packets `-xerror` refuses ("Non-monotonous DTS")."""
 EXPERIMENTAL = frozenset({(MP4, "flac")})
-"""Codecs that ffmpeg 5.1 writes only when experiments are allowed; version 6.0 calls this one stable."""
+"""Codecs that ffmpeg 5.1 writes only with `-strict experimental`; for 6.0 this one is stable."""
 READ_AS = {(MP4, "mp2"): "mp3", (MATROSKA, "mp3"): "mp2"}
-"""Codecs that a container records under another's name: MP4 has one object type for MPEG-1 audio of
-layers 2 and 3, and every decoder of layer 3 decodes layer 2 (ISO/IEC 14496-1, object type 0x6B). Copied
-from there to Matroska it is called layer 3 as well, and ffmpeg's reader finds out which it is."""
+"""Codecs that a container stores under another codec's name. MP4 has one object type for MPEG-1 audio
+layers 2 and 3, and every layer 3 decoder decodes layer 2 (ISO/IEC 14496-1, object type 0x6B). Copied
+from MP4 to Matroska it is labelled layer 3, and ffmpeg's reader detects the actual layer."""
 
 TEXT_SUBTITLES = frozenset(
     {"subrip", "ass", "ssa", "webvtt", "mov_text", "text", "srt", "eia_608", "microdvd", "sami"}
 )
 TELETEXT = "dvb_teletext"
-"""Pages of text and subtitles beside a broadcast, which only transport streams hold."""
+"""Pages of text and subtitles of a broadcast, which only transport streams hold."""
 SUBTITLES: dict[str, frozenset[str]] = {
     MP4: frozenset({"mov_text"}),
     MOV: frozenset({"mov_text"}),
@@ -102,7 +102,7 @@ PICTURES: dict[str, frozenset[str]] = {
 """Codecs of cover art. ffmpeg writes none in MOV; in Matroska it is an attached file."""
 
 CHAPTERED = frozenset({MP4, MOV, MATROSKA, WEBM})
-"""Muxers that write chapters which demuxers read again."""
+"""Muxers whose chapters a demuxer can read."""
 LABELLED = frozenset({MP4, MOV, MATROSKA, WEBM, OGG})
 """Muxers that write the language of a track."""
 MARKS = frozenset(
@@ -119,14 +119,14 @@ FLAGS: dict[str, frozenset[str]] = {
 }
 """Dispositions that a container can store (tested with ffmpeg 5.1)."""
 SAME_MARK = {"captions": "hearing_impaired", "descriptions": "visual_impaired"}
-"""Dispositions that MP4 stores as one mark: a track written with either is read with both (ffmpeg 5.1)."""
+"""Dispositions that MP4 stores as one mark: ffmpeg 5.1 reads a track written with either as both."""
 SEAMLESS = frozenset({OGG, AVI})
-"""Muxers that count samples instead of recording times: sound that begins late is led in by silence, and
-gaps within it are filled."""
+"""Muxers that count samples instead of storing timestamps: a late sound needs leading silence, and its
+gaps must be filled."""
 TAGS: dict[str, frozenset[str]] = {
     AVI: frozenset({"title", "artist", "comment", "copyright", "date", "genre", "album"})
 }
-"""The only tags that a container stores; one that is not listed stores any."""
+"""The only tags that a container stores; a container not listed stores any tag."""
 
 DATA_TAGS: dict[str, frozenset[str]] = {
     MP4: frozenset({"gpmd"}),
@@ -139,7 +139,7 @@ DATA_TAGS: dict[str, frozenset[str]] = {
 """Data tracks that the muxer can copy, by codec tag (GoPro's telemetry)."""
 
 REMADE_TAGS = frozenset({"tmcd", "text"})
-"""Data tracks that the MP4 muxer itself writes again: the time code and the chapter titles."""
+"""Data tracks that the MP4 muxer recreates: the time code and the chapter titles."""
 
 
 def demuxers(info: MediaInfo) -> frozenset[str]:
@@ -154,8 +154,8 @@ def readable(info: MediaInfo) -> bool:
 def target_container(wanted: Container, info: MediaInfo) -> str:
     """Return the muxer of the rendition.
 
-    `source` keeps MP4 and MOV (distinguished by the brand, because they share a demuxer) and gives
-    Matroska for everything else. A file without a brand is QuickTime: it had no brand before MP4
+    `source` keeps MP4 and MOV and makes everything else Matroska. The brand tells MP4 from MOV, which
+    share a demuxer. A file without a brand is QuickTime, which had no brand before MP4
     (https://developer.apple.com/documentation/quicktime-file-format/file_type_compatibility_atom).
     """
     if wanted not in {Container.SOURCE, Container.MKV}:

@@ -2,8 +2,8 @@
 
 No fact depends on a file name's extension. Fractions stay exact as `num/den` strings; times are
 float seconds for display, and integer ticks of the stream's time base where exactness matters.
-The docstrings of MediaInfo and its parts are in the schema that `facts_version` digests: a changed
-one makes every catalog probe its files again.
+`facts_version` digests the schema of MediaInfo with its docstrings: a changed docstring makes every
+catalog probe its files again.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from pydantic import Field
 from hevcq.domain.model import Frozen
 
 UNMARKED_LINES, UNMARKED_RATES = frozenset({480, 486, 576}), (25.0, 30000 / 1001, 30.0)
-"""Lines and frames per second of a video that may be interlaced without a mark: television's."""
+"""Television's lines and frames per second: such a video may be interlaced without a mark."""
 MAX_OFF = 0.005
-"""Share by which a frame rate may differ from television's."""
+"""Relative tolerance for television's frame rates."""
 PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
-"""Codecs that nobody records interlaced video in."""
+"""Codecs in which interlaced video is never recorded."""
 RECORDINGS, LATE_S = frozenset({"mpegts", "mpeg"}), 2.0
-"""Demuxers without a list of streams, and the seconds after which ffmpeg may know nothing of a sound in them."""
+"""Demuxers of files without a list of streams. ffmpeg may miss a sound there that begins after LATE_S."""
 WRITTEN_DOLBY = frozenset({"8.1", "8.4"})
 """Profiles of Dolby Vision that ffmpeg 7.1 and later write."""
 SERVICE_TAGS = ("service_name", "service_provider")
-"""What a broadcast says of the programme: the station."""
+"""Tags of a broadcast that name its station."""
 STILL_S = 0.5
-"""Seconds by which a picture stays longer than most do, if the passage is a still one."""
+"""A picture shown this many seconds longer than the median makes a still passage."""
 DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg", "flv"})
-"""Demuxers of which ffmpeg moves to 0 the first of the streams it maps, else of all (AVFMT_TS_DISCONT)."""
+"""Demuxers (AVFMT_TS_DISCONT) for which ffmpeg shifts the first mapped stream to 0; for others it shifts
+the first of all streams."""
 
 
 def ratio(text: str) -> Fraction:
@@ -101,77 +102,77 @@ class VideoFacts(Frozen):
         default=False, description="whether its pictures are interlaced, though not marked so"
     )
     seen_order: str = Field(
-        default="", description="the field order that its pictures clearly show: tt, bb or empty"
+        default="", description="field order seen in its pictures: tt, bb or empty if unclear"
     )
     telecined: bool = Field(
-        default=False, description="whether its fields repeat as those of a telecine, in samples"
+        default=False, description="whether fields of sampled pictures repeat as in a telecine"
     )
     retimed: tuple[tuple[int, int], ...] = Field(
         default=(),
-        description="pictures, counted from 0, that a decoder gives a wrong time, once it is measured, "
-        "each with the right one in ticks from the first's",
+        description="once measured: pictures, counted from 0, whose decoded timestamp is wrong, each with "
+        "the right one in ticks after the first picture",
     )
     bars: tuple[int, int] = Field(
         default=(0, 0),
-        description="columns at the left and right, and rows at the top and bottom of the upright picture, "
-        "that are black throughout and to be cropped, once measured",
+        description="once measured: black columns on each side, and black rows at top and bottom, to crop "
+        "from the upright picture",
     )
     rotation: int = Field(default=0, description="degrees clockwise to turn for display: 0..359")
     mirrored: bool = False
     turned_by_pictures: bool = Field(
-        default=False, description="whether pictures carry another rotation than the file does"
+        default=False, description="whether pictures state another rotation than the file"
     )
     average_rate: str = Field(default="0/0", description="frames per second, num/den")
     nominal_rate: str = Field(default="0/0", description="frames per second, num/den")
     colour: Colour = Colour()
-    recoloured: bool = Field(default=False, description="whether later pictures have other ones")
+    recoloured: bool = Field(default=False, description="whether the colour tags change later")
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
     dolby_vision: bool = False
     dolby_profile: str = Field(default="", description="such as 5 or 8.4; empty: unknown")
     dolby_base: str = Field(
         default="",
-        description="what a player without Dolby Vision shows: hdr10, hlg, sdr, or empty: nothing true",
+        description="what a player without Dolby Vision shows: hdr10, hlg, sdr; empty: wrong colours",
     )
     dolby_writable: bool = Field(
         default=False,
-        description="Dolby Vision 8.1 or 8.4 in HEVC, which this build of ffmpeg writes as well",
+        description="whether this build of ffmpeg writes its Dolby Vision (8.1 or 8.4 in HEVC)",
     )
     hdr10_plus: bool = False
     closed_captions: bool = False
     stereo_3d: bool = False
     becomes: str = Field(
         default="",
-        description="size, sample aspect and pixels of pictures unlike those that the other facts describe",
+        description="size, sample aspect and pixel format of pictures that the other facts do not describe",
     )
     one_aspect: bool = Field(
         default=False,
-        description="this build of ffmpeg gives every picture its track's aspect, though they differ",
+        description="whether this build of ffmpeg reports the track's aspect for every picture",
     )
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
     cropped: bool = Field(
         default=False,
-        description="Matroska hides a part of it, and ffmpeg takes the shape of the rest for the whole's",
+        description="whether Matroska hides a part of it, so that ffmpeg misreads the picture's shape",
     )
     crop_is_applied: bool = Field(
-        default=False, description="this build of ffmpeg decodes only what the crop leaves"
+        default=False, description="whether this build of ffmpeg applies the crop when it decodes"
     )
 
     @property
     def marked_interlaced(self) -> bool:
-        """Whether the file calls the video interlaced: its frames may then come in two packets."""
+        """Whether the file marks the video as interlaced; a frame may then come in two packets."""
         return self.field_order not in {"", "progressive", "unknown"}
 
     @property
     def interlaced(self) -> bool:
-        """Whether the video is interlaced: it is marked so or not, unless its pictures were seen to differ."""
+        """Whether the video is interlaced: by its pictures if they were examined, else by its mark."""
         return self.interlaced_pictures or (
             self.marked_interlaced and not self.progressive_pictures
         )
 
     @property
     def top_field_first(self) -> bool:
-        """Whether the top field of an interlaced picture is shown first, by sight before mark."""
+        """Whether the top field comes first: as seen in the pictures, else as marked."""
         return (self.seen_order or self.field_order)[-1:] == "t"
 
     @property
@@ -181,7 +182,7 @@ class VideoFacts(Frozen):
 
     @property
     def shapes(self) -> tuple[str, ...]:
-        """The sizes and sample aspects that were seen of its pictures, the lasting one first."""
+        """The sizes and sample aspects of its pictures, those of the other facts first."""
         others = (" ".join(shape.split()[:2]) for shape in self.becomes.split(", ") if shape)
         return (f"{self.width}x{self.height} {self.sample_aspect}", *others)
 
@@ -197,14 +198,15 @@ class AudioFacts(Frozen):
     layout: str = ""
     sample_rate: int
     loudness: float | None = Field(
-        default=None, description="LUFS (EBU R 128) as it is mixed for the rendition, once measured"
+        default=None,
+        description="once measured: LUFS (EBU R 128) in the rendition's channel layout",
     )
-    true_peak: float | None = Field(default=None, description="dBTP, once measured")
-    changes: bool = Field(default=False, description="parts of it have fewer channels")
+    true_peak: float | None = Field(default=None, description="once measured: dBTP")
+    changes: bool = Field(default=False, description="whether parts of it have fewer channels")
 
 
 UNDECODED = frozenset({"", "unknown", "ac4", "apple_apac", "mpegh_3d_audio"})
-"""Codecs without a decoder up to ffmpeg 9 (`ffmpeg -codecs`); older versions know some by their tag only."""
+"""Codecs that no ffmpeg up to version 9 decodes (`ffmpeg -codecs`); older ones know some only by tag."""
 
 
 class Stream(Frozen):
@@ -221,7 +223,7 @@ class Stream(Frozen):
     language: str = ""
     language_tag: str = Field(
         default="",
-        description="the language by BCP 47, where the container says it; of local files",
+        description="BCP 47 language, if the container states one; local files only",
     )
     title: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
@@ -232,12 +234,12 @@ class Stream(Frozen):
 
     @property
     def decodable(self) -> bool:
-        """Whether any ffmpeg decodes the codec."""
+        """Whether a version of ffmpeg decodes the codec."""
         return self.codec not in UNDECODED
 
     @property
     def has_no_picture(self) -> bool:
-        """Whether it is a video track of which no picture could be found, and none is counted."""
+        """Whether this video track contains no decodable picture."""
         return (
             self.kind is StreamKind.VIDEO
             and not self.frames
@@ -246,7 +248,7 @@ class Stream(Frozen):
 
     @property
     def may_be_interlaced(self) -> bool:
-        """Whether its pictures decide if it is interlaced: it is marked so, or of television's size."""
+        """Whether its pictures must be examined: it is marked interlaced, or has television's format."""
         video = self.video
         if video is None or self.has_no_picture or self.kind is not StreamKind.VIDEO:
             return False
@@ -271,20 +273,20 @@ class Chapter(Frozen):
 
 
 CREDENTIALS = "Content Credentials (C2PA)"
-"""The name of a piece of metadata that proves by its hash where the bytes of its own file are from."""
+"""The name of metadata that vouches for its own file's bytes by their hash."""
 KEYED = "QuickTime tag "
-"""How the name of an entry of QuickTime's table begins, before its key."""
+"""Prefix of the name of an entry in QuickTime's metadata table, before its key."""
 
 
 class MetadataItem(Frozen):
-    """A piece of metadata that ffmpeg does not copy as it is."""
+    """A piece of metadata that ffmpeg does not copy unchanged."""
 
     place: str = Field(description="where in the file: file, movie, movie list, track 0, …")
     name: str
     size: int = Field(description="bytes, with its header")
     digest: str
-    reported: bool = Field(default=False, description="whether a tag of ffprobe holds its value")
-    readable: bool = Field(default=True, description="false if it is too large to be carried")
+    reported: bool = Field(default=False, description="whether ffprobe reports its value as a tag")
+    readable: bool = Field(default=True, description="false if it is too large to be copied")
 
 
 class MediaInfo(Frozen):
@@ -302,29 +304,29 @@ class MediaInfo(Frozen):
         default=False, description="whether an MP4's index (moov) comes before its media"
     )
     metadata: tuple[MetadataItem, ...] = Field(
-        default=(), description="beside the tags; read of local files only"
+        default=(), description="metadata other than tags; local files only"
     )
 
     def of_kind(self, kind: StreamKind) -> tuple[Stream, ...]:
         return tuple(stream for stream in self.streams if stream.kind is kind)
 
     def stream(self, index: int) -> Stream:
-        """Return the stream with a number that a plan or a measurement of this file names."""
+        """Return the stream with this index, which must exist."""
         return next(stream for stream in self.streams if stream.index == index)
 
     def is_unsent(self, stream: Stream) -> bool:
-        """Whether a broadcast announces the stream, and nothing of it was found.
+        """Return whether a broadcast announces the stream but none of its packets was found.
 
-        ffprobe gives such a stream the times of the file.
+        ffprobe reports the file's times for such a stream.
         """
         if stream.audio is not None:
             return not stream.audio.sample_rate and not stream.frames
-        same = (stream.start_s, stream.duration_s) == (self.start_s, self.duration_s)
-        return stream.kind is StreamKind.SUBTITLE and same and not stream.frames
+        has_file_times = (stream.start_s, stream.duration_s) == (self.start_s, self.duration_s)
+        return stream.kind is StreamKind.SUBTITLE and has_file_times and not stream.frames
 
     @property
     def late_s(self) -> float:
-        """Seconds into a recording after which its last sound begins, if ffmpeg has to look for it; else 0."""
+        """Seconds into a recording at which its last sound begins, if so late that ffmpeg must search; else 0."""
         begins = [
             s.start_s - (self.start_s or 0.0) for s in self.of_kind(StreamKind.AUDIO) if s.start_s
         ]
@@ -332,16 +334,16 @@ class MediaInfo(Frozen):
         return last if self.format_name in RECORDINGS and last >= LATE_S else 0.0
 
     def origin_s(self, mapped: Collection[int]) -> float:
-        """Return the time that ffmpeg moves to 0 when it maps the streams with these indexes."""
+        """Return the timestamp, in seconds, that ffmpeg shifts to 0 when it maps these stream indexes."""
         begins = [s.start_s for s in self.streams if s.index in mapped and s.start_s is not None]
         start = self.start_s or 0.0
         return max(start, min(begins)) if begins and self.format_name in DISCONTINUOUS else start
 
 
 class Gaps(Frozen):
-    """What is missing from the even rate of a track: how many packets, and when the first one, in seconds.
+    """How many packets are missing from a track's even rate, and at which second the first one is.
 
-    `certain` where no other packet is off that rate; cameras that keep no exact time leave pictures out.
+    `certain` means that no other packet is off that rate. Cameras without exact timing skip pictures.
     """
 
     count: int
@@ -359,7 +361,7 @@ class TrackMeasure(Frozen):
     tiny: int = Field(
         default=0,
         exclude=True,
-        description="packets of `packets` that may hold no picture at all, by their size; not stored",
+        description="packets so small that they may hold no picture, within `packets`; not stored",
     )
     first_pts_s: float | None = None
     last_pts_s: float | None = Field(default=None, description="start of the last-shown packet")
@@ -372,32 +374,32 @@ class TrackMeasure(Frozen):
         default=(),
         exclude=True,
         repr=False,
-        description="of every frame of a video, in ticks and order; empty if any has none; not stored",
+        description="timestamps of all video frames in ticks, in order; empty if one has none; not stored",
     )
     sizes: tuple[int, ...] = Field(
         default=(),
         exclude=True,
         repr=False,
-        description="bytes of the frames of `times`, where a search reads them; not stored",
+        description="bytes of the frames of `times`, if a quality search needs them; not stored",
     )
     monotonic_dts: bool = True
     discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
     digest: str = Field(default="", description="of the packets' bytes in order; empty: unknown")
     content: str = Field(
         default="",
-        description="of the same bytes wherever packets begin; PCM and PGS only, else empty",
+        description="digest of the same bytes, independent of packet borders; PCM and PGS only",
     )
     retimed: tuple[tuple[int, int], ...] = Field(
-        default=(), description="pictures that a decoder gives a wrong time; see VideoFacts"
+        default=(), description="pictures whose decoded timestamp is wrong; see VideoFacts"
     )
     gaps: Gaps | None = Field(default=None, exclude=True, description="None: no gap; not stored")
     keys_s: tuple[float, ...] = Field(
-        default=(), exclude=True, description="times of key frames, a thousand at most; not stored"
+        default=(), exclude=True, description="times of at most 1,000 key frames; not stored"
     )
 
     @property
     def has_still_passages(self) -> bool:
-        """Whether a picture stays much longer than most do, as in recordings of slides or a desktop.
+        """Whether a picture stays much longer than the median, as in recordings of slides or a desktop.
 
         False if the times are unknown.
         """
@@ -409,16 +411,16 @@ class TrackMeasure(Frozen):
 
     @property
     def shown_s(self) -> float:
-        """Seconds from when the first picture is shown to when the last is; 0 if unknown."""
+        """Seconds from the first picture's timestamp to the last one's; 0 if unknown."""
         return (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
 
     @property
     def rate(self) -> float:
-        """Pictures per second, in the mean; 0 if the times are unknown."""
+        """Mean pictures per second; 0 if the times are unknown."""
         return (self.packets - 1) / self.shown_s if self.packets > 1 and self.shown_s > 0 else 0.0
 
     def keep_every(self, every: int) -> TrackMeasure:
-        """Return the track with the first of each `every` pictures alone."""
+        """Return the track with only the first of each `every` pictures."""
         if every == 1 or self.first_pts_s is None or self.last_pts_s is None:
             return self
         kept, last_s = -(-self.packets // every), self.last_pts_s
@@ -427,12 +429,12 @@ class TrackMeasure(Frozen):
             last_s -= (self.times[-1] - times[-1]) * self.tick_s
         elif self.rate:
             last_s -= (self.packets - 1) % every / self.rate
-        found = {"packets": kept, "times": times, "sizes": (), "last_pts_s": last_s}
-        return self.model_copy(update=found)
+        changes = {"packets": kept, "times": times, "sizes": (), "last_pts_s": last_s}
+        return self.model_copy(update=changes)
 
     @property
     def tick_s(self) -> float:
-        """Seconds of one of the ticks of `times`; 1 where one frame says nothing of them."""
+        """Duration in seconds of one tick of `times`; 1 if a single frame leaves it unknown."""
         return self.shown_s / (self.times[-1] - self.times[0] or 1) or 1.0
 
 
@@ -443,57 +445,55 @@ class Measurement(Frozen):
     errors: tuple[str, ...] = Field(default=(), description="error-level lines of the pass")
     seconds: float = Field(default=0.0, description="wall time the pass took")
     notices: tuple[str, ...] = Field(
-        default=(), description="what of the source is left out, found by measuring; for people"
+        default=(), description="sentences for people on what the measuring left out of the source"
     )
     bars: tuple[int, int, int] | None = Field(
-        default=None, description="of a video: its index, columns and rows; see VideoFacts"
+        default=None, description="a video's index and its black columns and rows; see VideoFacts"
     )
     loudness: tuple[tuple[int, float, float], ...] = Field(
-        default=(), description="of sounds: their index, LUFS and dBTP; see AudioFacts"
+        default=(), description="index, LUFS and dBTP of each measured sound; see AudioFacts"
     )
     changing: tuple[tuple[int, int, str], ...] = Field(
         default=(),
-        description="sounds whose channels change: index, the most of them, their layout",
+        description="sounds whose channels change: index, largest channel count and its layout",
     )
     captions: tuple[str, ...] | None = Field(
         default=None,
-        description="channels of closed captions that hold text, such as CC1; empty: not looked for",
+        description="channels of closed captions that hold text, such as CC1; null: not looked for",
     )
 
     def track(self, index: int) -> TrackMeasure | None:
         return next((track for track in self.tracks if track.index == index), None)
 
     def late_streams(self, info: MediaInfo) -> tuple[int, ...]:
-        """Return the indexes of the streams that the facts do not have: they begin after what was probed."""
-        known = {stream.index for stream in info.streams}
-        return tuple(t.index for t in self.tracks if t.index not in known and t.packets)
+        """Return the indexes of streams that begin after the probed part, so that `info` lacks them."""
+        probed = {stream.index for stream in info.streams}
+        return tuple(t.index for t in self.tracks if t.index not in probed and t.packets)
 
     def add_to(self, info: MediaInfo) -> MediaInfo:
-        """Return the facts with what measuring alone shows; unchanged if it shows nothing."""
-        found = {track.index: track for track in self.tracks if track.retimed}
+        """Return the facts with what only measuring shows; the same object if it shows nothing."""
         packets = {t.index: t.packets for t in self.tracks if t.packets}
-        late = {s.index for s in info.streams if info.is_unsent(s)} & packets.keys()
-        heard: dict[int, dict[str, object]] = {
+        video_facts: dict[int, dict[str, object]] = {
+            track.index: {"retimed": track.retimed} for track in self.tracks if track.retimed
+        }
+        if self.bars is not None:
+            video_facts.setdefault(self.bars[0], {})["bars"] = self.bars[1:]
+        audio_facts: dict[int, dict[str, object]] = {
             index: {"channels": channels, "layout": layout, "changes": True}
             for index, channels, layout in self.changing
         }
         for index, loudness, peak in self.loudness:
-            heard.setdefault(index, {}).update(loudness=loudness, true_peak=peak)
-        if not found and not late and not heard and self.bars is None:
-            return info
-        streams = []
+            audio_facts.setdefault(index, {}).update(loudness=loudness, true_peak=peak)
+        changes: dict[int, dict[str, object]] = {}
         for stream in info.streams:
-            if stream.index in late:
-                stream = stream.model_copy(update={"frames": packets[stream.index]})  # noqa: PLW2901
-            track, video = found.get(stream.index), stream.video
-            if track is not None and video is not None:
-                shown = video.model_copy(update={"retimed": track.retimed})
-                stream = stream.model_copy(update={"video": shown})  # noqa: PLW2901
-            if stream.video is not None and self.bars is not None and stream.index == self.bars[0]:
-                cut = stream.video.model_copy(update={"bars": self.bars[1:]})
-                stream = stream.model_copy(update={"video": cut})  # noqa: PLW2901
-            if stream.audio is not None and stream.index in heard:
-                audio = stream.audio.model_copy(update=heard[stream.index])
-                stream = stream.model_copy(update={"audio": audio})  # noqa: PLW2901
-            streams.append(stream)
-        return info.model_copy(update={"streams": tuple(streams)})
+            change = changes.setdefault(stream.index, {})
+            if info.is_unsent(stream) and stream.index in packets:
+                change["frames"] = packets[stream.index]
+            if stream.video is not None and stream.index in video_facts:
+                change["video"] = stream.video.model_copy(update=video_facts[stream.index])
+            if stream.audio is not None and stream.index in audio_facts:
+                change["audio"] = stream.audio.model_copy(update=audio_facts[stream.index])
+        if not any(changes.values()):
+            return info
+        streams = tuple(s.model_copy(update=changes[s.index]) for s in info.streams)
+        return info.model_copy(update={"streams": streams})

@@ -185,7 +185,7 @@ def source_input(location: str, info: MediaInfo, kept: Collection[int] = ()) -> 
 def _device(plan: EncodePlan) -> tuple[str, ...]:
     """Return the options that open the device of a hardware encoder."""
     encoder = plan.video.encoder
-    return HARDWARE[encoder][0].on(plan.video.node) if encoder in HARDWARE else ()
+    return HARDWARE[encoder][0].device_options(plan.video.node) if encoder in HARDWARE else ()
 
 
 def chunks_input(video: JoinedVideo) -> list[str]:
