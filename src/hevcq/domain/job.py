@@ -337,7 +337,7 @@ def new_job(source: Source, profile: str, now: float) -> JobRecord:
     )
 
 
-def new_part(job: JobRecord, part: SubjobOf, now: float) -> JobRecord:
+def new_subjob(job: JobRecord, part: SubjobOf, now: float) -> JobRecord:
     """Return the record of a subjob queued at `now`, in Unix seconds."""
     name = subjob_id(part.job_id, part.split, part.chunk)
     return new_job(job.source, job.profile, now).model_copy(update={"job_id": name, "subjob": part})

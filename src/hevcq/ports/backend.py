@@ -1,4 +1,4 @@
-"""The ports of one backend, opened together; which machines encode, and what joins one to a farm."""
+"""The ports of one backend, opened together, and the ports of the machines that encode for it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:  # orders bring plans and certificates, which most commands ne
     from hevcq.domain.orders import MachineFacts, Order, OrderEnd, OrderProgress
 
 SILENT_S = 60.0
-"""Age of a sign of life from which a process counts as gone: twelve signs were missed."""
+"""Age of the last sign of life at which a process counts as gone: it missed twelve."""
 
 
 class WorkerFacts(MachineLoad):
-    """What a process says of itself and its machine.
+    """What a process reports about itself and its machine.
 
-    `encoders` passed a self-test here; `waits` are the reasons for which no work begins.
+    `encoders` passed a self-test there; `waits` are the reasons why no work begins.
     """
 
     machine: str
@@ -61,7 +61,7 @@ class WorkerJob(Frozen):
 
 
 class WorkerProcess(Frozen):
-    """A process that encodes, or that ended because it cannot; `seen_s` seconds ago was its last sign of life."""
+    """A process that encodes, or ended because it cannot; its last sign of life is `seen_s` seconds old."""
 
     owner: str
     facts: WorkerFacts
@@ -76,13 +76,13 @@ class WorkerProcess(Frozen):
 
     @property
     def joined(self) -> bool:
-        """Whether it works by a token, without a share: its owner is the farm's process that serves it."""
+        """Whether it joined by a token, without a share; `owner` is then the farm's process that serves it."""
         return ":@" in self.owner
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a sign of life is answered: who drained the machine, and a newer hevcq that works elsewhere."""
+    """The answer to a sign of life: who drained the machine, and a newer hevcq that runs elsewhere."""
 
     drained_by: str = ""
     newer: str = ""
@@ -94,13 +94,13 @@ class Machines(ABC):
 
     @abstractmethod
     def tell(self, owner: str, facts: WorkerFacts) -> Answer:
-        """Note a sign of life; the first one forgets dead processes of the same machine."""
+        """Record a sign of life; the first one removes dead processes of the same machine."""
 
     @abstractmethod
     def leave(self, owner: str, broken: WorkerFacts | None = None) -> None:
-        """Forget a process that ends; one that is `broken` stays in the list with its reason.
+        """Remove a process that ends; a `broken` one stays in the list with its reason.
 
-        A drained machine stays in the list too, and drained, until it is resumed or removed.
+        A drained machine stays in the list, still drained, until it is resumed or removed.
         """
 
     @abstractmethod
@@ -109,31 +109,31 @@ class Machines(ABC):
 
     @abstractmethod
     def drain(self, name: str, by: str) -> bool:
-        """Let a machine or an owner take no new work, or with `by` empty work again; False if unknown."""
+        """Stop a machine or an owner from taking new work, or end that if `by` is empty; False if unknown."""
 
     @abstractmethod
     def remove(self, name: str) -> bool:
-        """Forget a machine or an owner; False if it is unknown. Whoever is alive there comes back by its next sign."""
+        """Remove a machine or an owner; False if unknown. A live process returns with its next sign of life."""
 
 
 def minor(version: str) -> tuple[int, ...]:
-    """Return the first two numbers of a version: those of one minor version work together."""
+    """Return a version's first two numbers; releases of one minor version work together."""
     return tuple(int(word) for word in version.split(".")[:2] if word.isdigit())
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Hold the queues by profile name, with their ledger, store and task publisher.
+    """The queues by profile name, with their ledger, store and task publisher.
 
     `owner` names this process in leases. `close` closes connections and stops threads; it may be
     called twice.
     `announces_uploads`: accepting a source already queues it (S3 notifications).
     `external_dlq`: the queue service itself moves a message to the dead-letter queue after too many
     receives, without the ledger (SQS).
-    `database` names the database that several machines share; "" where none does.
-    `namespace` returns the name that this machine's uploads have in their keys; "" where no other
-    machine shares the store. `common` returns the name of a path that all machines of the database know it
-    by. `machines` knows who works; None where only the cloud does (ECS).
+    `database` names the database that several machines share; "" if there is none.
+    `namespace` returns this machine's name in the keys of its uploads; "" if no other machine shares the
+    store. `common` returns the path by which all machines of the database know a file. `machines`
+    lists the machines at work; None if only the cloud knows them (ECS).
     """
 
     owner: str
@@ -152,9 +152,9 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """An order with what only the farm knows: `source` to serve, and where the made file goes.
+    """An order with what only the farm knows: the `source` to serve, and the `target` of the result.
 
-    No more than `most_bytes` are taken.
+    The farm accepts at most `most_bytes`.
     """
 
     order: Order
@@ -164,13 +164,13 @@ class Errand:
 
 
 def source_tag(source: Path) -> str:
-    """Return what changes when a file is replaced or written to. Raises OSError."""
-    seen = source.stat()
-    return f"{seen.st_ino:x}-{seen.st_size:x}-{seen.st_mtime_ns:x}"
+    """Return a tag that changes when a file is replaced or written to. Raises OSError."""
+    status = source.stat()
+    return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
 
 
 class Machine(Protocol):
-    """A joined machine as the farm sees it; `name` is for people, `facts` what it last said of itself."""
+    """A joined machine as the farm sees it; `name` is for people, `facts` are its last report."""
 
     name: str
     facts: MachineFacts
@@ -180,11 +180,11 @@ class Machine(Protocol):
     ) -> OrderEnd:
         """Wait until the machine has carried out an order; return its answer.
 
-        Raises Stopped once `stop` is set, or the machine is gone; LimitExceeded after `max_seconds`.
+        Raises Stopped once `stop` is set or the machine is gone, and LimitExceeded after `max_seconds`.
         """
 
     def complain(self, reason: str) -> None:
-        """Note that what it made is not usable; after several in a row it gets no more orders."""
+        """Record that its result is unusable; after several in a row it gets no more orders."""
 
     def praise(self) -> None:
-        """Note that what it made passed every gate."""
+        """Record that its result passed every gate."""

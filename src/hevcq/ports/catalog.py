@@ -1,21 +1,21 @@
-"""Values of the catalog (`sql/catalog.py`): probe cache, digests and placements of library folders;
-ports of events and of a sync.
+"""Values of the catalog (`sql/catalog.py`), of a sync and of events; the port of a receiver.
 
-A placement records which rendition belongs at which path. The catalog is local to this machine with
-every backend. Beside it is the health of files: which bytes each had when it was read whole.
+The catalog is local to this machine with every backend: probe results, digests, placements (which
+rendition belongs at which path) and the health of files (their bytes when they were last read whole).
 
-A path on the server of a sync is relative to the account's root, decoded, with `/` between its parts.
+A path on a sync's server is relative to the account's root, decoded, with `/` between its parts.
 Bytes of names that are not UTF-8 are lone surrogates, as in the paths of `os`.
 
-Jobs and placements write their events in the transaction that changes them. On AWS the log holds what
-happened to the machine's libraries. A receiver is who is notified, over the network.
+Jobs and placements write their events in the transaction that changes them. On AWS the log holds only
+events of the machine's libraries. A receiver gets messages about events over the network.
 """
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from hevcq.errors import HevcqError
 class Fingerprint:
     """Identify the content of a path at the time of a scan (gate G0).
 
-    `size` is in bytes, `mtime_ns` in nanoseconds since the Unix epoch. An `inode` of 0 is of a file on
-    a share, where other machines may see another number, and another time by up to ROUNDED_NS.
+    `size` is in bytes, `mtime_ns` in nanoseconds since the Unix epoch. An `inode` of 0 means a share,
+    where other machines may see another inode, and a time that differs by up to ROUNDED_NS.
     """
 
     size: int
@@ -40,7 +40,7 @@ class Fingerprint:
 class HashedFile:
     """The digest of a file with this fingerprint and change time (nanoseconds since the Unix epoch).
 
-    `certificate` is the SHA-256 of the content of a certificate that the gates proved again, or "".
+    `certificate` is the SHA-256 of a certificate that the gates proved again, or "".
     """
 
     fingerprint: Fingerprint
@@ -51,10 +51,10 @@ class HashedFile:
 
 @dataclass(frozen=True, slots=True)
 class LivedTime:
-    """The seconds that this machine has lived through as far as it was seen, and the last look.
+    """The seconds that this machine was seen running, and the readings of the last look.
 
-    `highest_wall` is in seconds since the Unix epoch, `uptime_s` in seconds since the start of the
-    machine that `boot` identifies.
+    `highest_wall` is in seconds since the Unix epoch, `uptime_s` in seconds since the start that
+    `boot` identifies.
     """
 
     total_s: float
@@ -91,7 +91,7 @@ class Placement:
     """Where one job's rendition goes in the library, and whether it is there.
 
     `keep_days` is in days, `updated_at` in Unix seconds. `retained` is where a replaced original is
-    kept, or of a waiting placement where an earlier command put the rendition.
+    kept; for a waiting placement, where an earlier command put the rendition.
     """
 
     job_id: str
@@ -111,13 +111,12 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class EncodeCost:
-    """What one encode is and took, for the forecast; not yet finished, it took nothing.
+    """The work and the cost of one encode, for the forecast; the cost is 0 until it finishes.
 
-    `megapixels` is the sum over all frames of the target picture; sizes are in bytes, `cpu_s` without
-    what a search for a quality and the gates took. Not stored:
-    `most`, the largest size that the rendition can have (its source's, as a larger one is not kept;
-    of a ladder, its rungs'), and `usual`, what a ladder usually takes (0: what the table says), and
-    `search`, the CPU of a search for a quality as a share of the encode's.
+    `megapixels` is the sum over all frames of the target picture; sizes are in bytes; `cpu_s` excludes
+    a quality search and the gates. Not stored: `most`, the largest possible size of the rendition (its
+    source's, as a larger one is not kept; for a ladder, its rungs'); `usual`, a ladder's usual size (0:
+    use the table); and `search`, the CPU of a quality search as a share of the encode's.
     """
 
     profile: str
@@ -133,25 +132,25 @@ class EncodeCost:
 
 
 class Depth(StrEnum):
-    """How a video is read: its packets and sound, or every picture too; stable words."""
+    """How a video is checked: by its packets and sound, or by every picture too; stable words."""
 
     DEMUX = "demux"
     DECODE = "decode"
 
 
 class Health(StrEnum):
-    """What a whole read found; stable words."""
+    """The result of reading a file whole; stable words."""
 
     SOUND = "sound"
     DAMAGED = "damaged"
     ROTTEN = "rotten"
-    """Other bytes than at the last check, though neither time nor size changed."""
+    """The bytes differ from those of the last check, though time and size do not."""
     UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where damage is: seconds from the start, byte in the file, and what ffmpeg says there."""
+    """A place of damage: seconds from the start, byte offset in the file, and ffmpeg's message."""
 
     time_s: float | None
     byte: int | None
@@ -162,8 +161,8 @@ class Spot:
 class Checked:
     """The last whole read of one file; `at` is in Unix seconds.
 
-    `sha256` is that of the bytes first read with this fingerprint, "" where they could not be read;
-    a file that rots keeps it, so that a copy that is put back is recognised.
+    `sha256` is that of the bytes first read with this fingerprint, "" if they could not be read. A
+    rotten file keeps it, so that a restored copy is recognised.
     """
 
     path: Path
@@ -180,8 +179,8 @@ class Checked:
 class RemoteFile:
     """One version of a file on a server; `size` is in bytes, `modified` in Unix seconds.
 
-    `etag` is opaque and without quotes, "" where the server has none. `checksums` are those that the
-    server states, by their names in lower case (`sha1`).
+    `etag` is opaque and without quotes, "" if the server sends none. `checksums` are the server's, by
+    their lower-case names (`sha1`).
     """
 
     path: str
@@ -192,13 +191,13 @@ class RemoteFile:
 
     @property
     def version(self) -> str:
-        """What changes with the file's bytes: the ETag, else the time of the last change."""
+        """A word that changes with the file's bytes: the ETag, else the modification time."""
         return self.etag or f"modified-{self.modified}"
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFolder:
-    """What is in one folder. `refused` are names that no honest server sends, as it sent them."""
+    """The content of one folder. `refused` are unsafe names, as the server sent them."""
 
     folders: tuple[str, ...] = ()
     files: tuple[RemoteFile, ...] = ()
@@ -214,7 +213,7 @@ class Body:
 
 
 class Removal(StrEnum):
-    """What became of a conditional delete."""
+    """The result of a conditional delete."""
 
     REMOVED = "removed"
     CHANGED = "changed"
@@ -226,7 +225,7 @@ class Removal(StrEnum):
 class SyncEntry:
     """One version of a file on the server, first seen at `since` (Unix seconds).
 
-    `sha256` is "" and `target` None until it has landed: is there, durable, with the bytes that came.
+    `sha256` is "" and `target` None until it has landed: the received bytes are durable at `target`.
     """
 
     path: str
@@ -239,7 +238,7 @@ class SyncEntry:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Bytes that came to `target`, or were about to (not `landed`) when the process ended."""
+    """Bytes received at `target`, or about to be (not `landed`) when the process ended."""
 
     sha256: str
     size: int
@@ -269,22 +268,21 @@ EVENTS: Mapping[str, str] = {
 }
 """Every event, and the title of its messages."""
 INGEST_ENDED = "batch.finished"
-"""The event whose single ones are the history of ingests: kept for good, as the daily sums are."""
+"""The event that makes the history of ingests; each one is kept for good, like the daily sums."""
 USUAL_EVENTS = (
     "batch.finished", "job.failed", "video.damaged", "worker.unfit", "disk.low",
     "originals.expiring",
 )  # fmt: skip
-"""The events of which a person is notified unless the settings say otherwise."""
+"""The events that a receiver gets unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
     """One event: `name` is one of EVENTS, `at` in Unix seconds, sizes in bytes.
 
-    `source` is the key or path of the source, or whom an event of the machine is about. `path` is
-    where the rendition is, in the library `root`. `video_id` is of an uploaded video, whose title is the
-    source. `target` and `verified` are the quality of a rendition that was asked for and measured.
-    `seq` is 0 until it is in the log.
+    `source` is the source's key or path, an uploaded video's title, or the subject of a machine's event.
+    `path` is the rendition's, in the library `root`. `target` and `verified` are the requested and the
+    measured quality of the rendition. `seq` is 0 until the event is in the log.
     """
 
     name: str
@@ -307,9 +305,10 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How far one reader is. `tries` failed since the last success, and `next_at` is the next try.
+    """The position of one reader of the event log.
 
-    `problem` is what went wrong last, or "". Times in Unix seconds.
+    `tries` failed since the last success, `next_at` is the next try, and `problem` is the last error or
+    "". Times in Unix seconds.
     """
 
     name: str
@@ -322,7 +321,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class DayKey:
-    """What one daily sum is about; `day` counts days since 1970 in UTC, `codec` is the source's."""
+    """The key of one daily sum; `day` counts days since 1970 in UTC, `codec` is the source's."""
 
     day: int
     name: str
@@ -336,7 +335,7 @@ class DayKey:
 class DaySum:
     """The number of events, their bytes before and after, and CPU seconds.
 
-    `scored` of them have a quality asked for and measured; `target` and `verified` are their sums.
+    `scored` of them have a requested and a measured quality, whose sums are `target` and `verified`.
     """
 
     count: int = 0
@@ -348,27 +347,18 @@ class DaySum:
     verified: float = 0.0
 
     def __add__(self, other: DaySum) -> DaySum:
-        """Return both together."""
-        return DaySum(
-            self.count + other.count,
-            self.before + other.before,
-            self.after + other.after,
-            self.cpu_s + other.cpu_s,
-            self.scored + other.scored,
-            self.target + other.target,
-            self.verified + other.verified,
-        )
+        return DaySum(*map(operator.add, astuple(self), astuple(other)))
 
 
 RETRIES_S = (60.0, 3600.0)
-"""Seconds until the second and the third try to send a message; then it is given up."""
+"""Seconds before the second and the third try to send a message, which is the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event in words and as data; `message_id` stays the same when it is sent again.
+    """One event in words and as data; a repeated message keeps its `message_id`.
 
-    `at` is Unix seconds, `path` where the video is, if the event is about one.
+    `at` is Unix seconds; `path` is the video's, if the event is about one.
     """
 
     message_id: str
@@ -381,14 +371,14 @@ class Message:
 
 
 class NotDelivered(HevcqError):
-    """A receiver did not take a message; the words say why."""
+    """A receiver did not accept a message; the text says why."""
 
 
 class Receiver(ABC):
-    """One receiver of messages. `name` is shown to people, and names no secret.
+    """One receiver of messages. `name` is shown to people and contains no secret.
 
-    `identity` is the same as long as messages go to the same place. `most` messages are handed over
-    at once, at least `every_s` seconds apart; `daily_at` (minutes after midnight, local time) gathers
+    `identity` stays the same while messages go to the same place. At most `most` messages are delivered
+    at once, at least `every_s` seconds apart; `daily_at` (minutes after midnight, local time) collects
     those of a day instead.
     """
 
@@ -400,13 +390,12 @@ class Receiver(ABC):
     daily_at: int | None = None
 
     def wants(self, event: str) -> bool:
-        """Return whether it wants this event."""
         return event in self.events
 
     @abstractmethod
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Hand over the messages, all or none. Raises NotDelivered."""
+        """Deliver the messages, all or none. Raises NotDelivered."""
 
     def test(self, message: Message) -> None:
-        """Hand over a test message, or see that the receiver answers. Raises NotDelivered."""
+        """Deliver a test message, or check that the receiver answers. Raises NotDelivered."""
         self.deliver([message])

@@ -21,9 +21,9 @@ UNMEASURED = Measurement(tracks=())
 
 
 class StopEvent(threading.Event):
-    """The stop of one delivery, which may also freeze its programs.
+    """The stop of one delivery, which may also suspend its programs.
 
-    While `held`, running programs stand still, and no limit of their time runs. `held_s` counts the
+    While `held`, running programs are suspended, and their time limits do not run. `held_s` counts the
     seconds of earlier holds. One thread writes both.
     """
 
@@ -46,14 +46,14 @@ class EncodeProgress:
 
 
 OnPlace = Callable[[int, int], None]
-"""Called with how many places of a video were looked at, and of how many."""
+"""Called with the number of sampled places done, and of all."""
 
 
 class FramePairs(ABC):
     """The frames of a rendition beside its source's, scored by VMAF or SSIM.
 
-    `name` is the metric's. `lasting` says that the files are those of the request, and no copies which
-    are gone later. `folder` is for scratch files. Both raise WorkerUnfit, LimitExceeded or Stopped.
+    `lasting` says that the files are those of the request, not copies that are removed later. `folder` is
+    for scratch files. `compare` and `around` raise WorkerUnfit, LimitExceeded or Stopped.
     """
 
     @property
@@ -69,13 +69,13 @@ class FramePairs(ABC):
     def compare(
         self, folder: Path, *, on_place: OnPlace, stop: threading.Event
     ) -> Comparison | None:
-        """Score frames all over the rendition, and show some (see `Comparison`); None if none can be read."""
+        """Score frames sampled over the whole rendition (see `Comparison`); None if none can be read."""
 
     @abstractmethod
     def around(
         self, at_s: float, count: int, folder: Path, *, stop: threading.Event
     ) -> Sequence[Still]:
-        """Show at most `count` frames from `at_s` seconds after the first one on; () if none can be read."""
+        """Return at most `count` frames from `at_s` seconds after the first one; () if none can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,9 @@ class EncodeRequest:
     """A request to encode `location` (a path or URL) to `output`, which must not exist yet.
 
     `source_size` is in bytes; `max_seconds` limits the wall time; `threads` 0 leaves the number to
-    the encoder. For a ladder `output` is a folder: `measured` is then needed, and `version` names the
-    folder in it that holds everything but the master playlist, so that a later set of the same video
-    shares no name with it. `on_share` is called with the share of a search that is about done, 0 to 1.
+    the encoder. For a ladder `output` is a folder, `measured` is required, and `version` names the folder
+    in it that holds everything but the master playlist, so that a later set of the same video shares no
+    name with it. `on_share` is called with the approximate share of a search that is done, 0 to 1.
     """
 
     profile: Profile
@@ -102,9 +102,9 @@ class EncodeRequest:
     on_share: Callable[[float], object] | None = None
 
     def to_verify(self, report: EncodeReport) -> VerifyRequest:
-        """Return what the gates need of what was made."""
-        made = {field.name: getattr(self, field.name) for field in fields(self)}
-        return VerifyRequest(**made, report=report)
+        """Return the request to verify this encode's result."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return VerifyRequest(**values, report=report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,11 @@ class SetFile:
 class EncodeReport:
     """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1).
 
-    `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video,
-    `levels` files with how loud each encoded sound is over time; whoever owns the output's folder
-    removes them with it. `device` is the hardware encoder that was used, "" for software. `files`
-    are those of a set, the master playlist last; `notices` say what it leaves out. `first_pts` and
-    `last_pts` are those of a chunk, in ticks of the source's time base.
+    `thumbnails` are files with a thumbnail of every encoded picture, one file for each encoded video.
+    `levels` are files with the loudness of each encoded sound over time. Both are removed with the
+    output's folder. `device` is the hardware encoder, "" for software. `files` are those of a set, the
+    master playlist last; `notices` say what it leaves out. `first_pts` and `last_pts` are a chunk's, in
+    ticks of the source's time base.
     """
 
     arguments: tuple[str, ...]
@@ -142,7 +142,7 @@ class EncodeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest(EncodeRequest):
-    """The inputs of the gates: the request of an encode, and what it made."""
+    """The input of the gates: the request of an encode, and its report."""
 
     report: EncodeReport
 
@@ -150,14 +150,14 @@ class VerifyRequest(EncodeRequest):
 COPIED_AS = "recording"
 """The name, without its suffix, of the copy that `trim_recording` writes."""
 TRIMMED = frozenset({"mpegts", "mpeg"})
-"""Containers of recordings, which an encode trims to whole pictures and gives one clock."""
+"""Containers of recordings, which are trimmed to complete pictures on one clock before an encode."""
 SpareFolder = Callable[[int], AbstractContextManager[Path]]
-"""Creates an empty folder for so many bytes, removed afterwards; raises DiskFull."""
+"""Creates an empty folder for so many bytes and removes it afterwards; raises DiskFull."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrimmedSource:
-    """A copy of a recording: its whole pictures only, on one clock; `notices` say what was changed."""
+    """A copy of a recording with only complete pictures on one clock; `notices` say what was changed."""
 
     path: Path
     notices: tuple[str, ...]
@@ -165,7 +165,7 @@ class TrimmedSource:
 
 @dataclass(frozen=True, slots=True)
 class TextTrack:
-    """A subtitle track: `content` is WebVTT, `language` a tag of BCP 47 or "", `title` the file's."""
+    """A subtitle track: `content` is WebVTT, `language` a BCP 47 tag or "", `title` the track's."""
 
     content: str
     language: str = ""
@@ -175,7 +175,7 @@ class TextTrack:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What samples say of a whole rendition: bytes, their standard error as a share, and its CPU seconds."""
+    """A whole rendition's size in bytes as forecast from samples, its relative standard error, and its CPU."""
 
     size: float
     error: float
@@ -183,7 +183,7 @@ class Estimate:
 
     @property
     def within(self) -> float:
-        """The share by which four of five such forecasts of the size miss at most."""
+        """The relative error that four of five such size forecasts stay within."""
         return 1.28 * self.error
 
 
@@ -212,7 +212,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def write_test_clip(self, target: Path) -> None:
-        """Write one second of generated picture and sound to `target`, worth encoding by any profile.
+        """Write one second of generated picture and sound to `target`, which any profile encodes.
 
         Raises WorkerUnfit if the encoder cannot.
         """
@@ -224,7 +224,7 @@ class Encoder(ABC):
     def cut_sample(
         self, location: str, target: Path, *, at_s: float, seconds: float, stop: threading.Event
     ) -> None:
-        """Copy some seconds of picture and sound, from the key frame before `at_s`, to a new Matroska file.
+        """Copy `seconds` of picture and sound, from the key frame before `at_s`, to a new Matroska file.
 
         Raises SourceUnreadable if there is nothing to copy.
         """
@@ -233,7 +233,7 @@ class Encoder(ABC):
     def texts(
         self, location: str, *, stop: threading.Event
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
-        """Return the subtitles of a video that are text, for a browser to show, and its chapters.
+        """Return a video's text subtitles, for a browser to show, and its chapters.
 
         Raises Stopped, TransientError or PermanentError if they cannot be read.
         """
@@ -249,7 +249,7 @@ class Encoder(ABC):
         return ()
 
     def build(self) -> str:
-        """Return a text that differs once the programs were replaced. Raises WorkerUnfit."""
+        """Return a text that changes when the programs are replaced. Raises WorkerUnfit."""
         return self.version()
 
     def self_test(
@@ -257,8 +257,8 @@ class Encoder(ABC):
     ) -> None:
         """Encode and verify one second of test picture and sound, as a job of this profile would.
 
-        `folder` is empty. A pass is remembered with the build and the profile's revision; `again`
-        tests in spite of it. Raises WorkerUnfit with the reason, in one sentence, or Stopped.
+        `folder` is empty. A pass is remembered by the build and the profile's revision; `again` tests
+        nevertheless. Raises WorkerUnfit with the reason in one sentence, or Stopped.
         """
 
     def proven(self, profiles: Iterable[Profile]) -> tuple[Profile, ...]:
@@ -274,7 +274,7 @@ class Encoder(ABC):
         *,
         stop: threading.Event,
     ) -> TrimmedSource | None:
-        """Write the whole pictures of a recording, with one clock, to `folder`; None if it has both.
+        """Write a copy of a recording with only complete pictures on one clock; None if it needs none.
 
         Raises MediaRefused if its clock jumps and the parts cannot be put on one clock, SourceDamaged,
         DiskFull, or OSError if the source cannot be read.
@@ -284,14 +284,14 @@ class Encoder(ABC):
     def probe(self, location: str, *, stop: threading.Event, quick: bool = False) -> MediaInfo:
         """Probe a file and return its typed facts.
 
-        `quick` takes the first pictures of an MP4 or MOV for all of them, in half the time; in other
-        files, which are often recordings, pictures spread over the video are always looked at.
+        `quick` examines only the first pictures of an MP4 or MOV, in half the time. In other files,
+        which are often recordings, it always examines pictures spread over the video.
         Raises SourceUnreadable if it is not media (or a playlist, text or empty file), SourceGone,
         Unavailable, or WorkerUnfit if the programs themselves fail.
         """
 
     def look(self, location: str, *, stop: threading.Event) -> tuple[MediaInfo, Measurement | None]:
-        """Probe a file; measure it too, and decode its sound, where that takes no further program.
+        """Probe a file; also measure it and decode its sound, if that needs no further program.
 
         Raises what `probe` raises.
         """
@@ -314,26 +314,26 @@ class Encoder(ABC):
         stop: threading.Event,
         looked: Measurement | None = None,
     ) -> Measurement:
-        """Check the source as the profile asks, and return its measurement; `looked` is that of `look`.
+        """Check the source as the profile says, and return its measurement; `looked` is `look`'s.
 
         Raises SourceDamaged with the evidence if packets are missing, timestamps do not match the
-        header or decoding fails, MediaRefused if an edit list hides much of it and the profile does
-        not drop that, and what `measure` raises.
+        header or decoding fails; MediaRefused if an edit list hides much of it and the profile does
+        not drop that; and what `measure` raises.
         """
 
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
-        """Return where in a damaged file the damage is, as far as a decode of it all can find it."""
+        """Return the damaged places of a file that a full decode finds."""
         return ()
 
     def find_quality(
         self, request: EncodeRequest, *, stop: threading.Event, exact: bool = False
     ) -> Aim | str:
-        """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
+        """Search the CRF at which the video reaches `video.quality`, by encoding samples.
 
-        `request.output` is a scratch file, which is gone afterwards. With `exact` more samples follow
-        until its size is known within 10 %, or all of a short one. Returns a clause instead, why it is
-        not searched, for a video to which that does not apply. Raises what `encode` raises, and
-        WorkerUnfit if nothing here measures quality. The default is an encoder that measures none.
+        `request.output` is a scratch file, removed afterwards. With `exact`, more samples follow until
+        the size is known within 10 %, or the whole of a short video. Returns a clause on why there is no
+        search if quality does not apply to the video. Raises what `encode` raises, and WorkerUnfit if
+        quality cannot be measured here. The default is an encoder that measures none.
         """
         return "this encoder measures no quality"
 
@@ -344,12 +344,12 @@ class Encoder(ABC):
         *,
         stop: threading.Event,
     ) -> Estimate | None:
-        """Encode at most `count` samples, and say what the whole would be; None if that cannot be said.
+        """Encode at most `count` samples, and forecast the whole rendition; None if that is impossible.
 
-        Fewer will do once they say enough, and a short video is encoded whole. Where the source is not
-        measured yet, it is, and a quality that the profile asks for is searched. The time is kept to
-        within a sample. `request.output` is a scratch file, which is gone afterwards. Raises what
-        `encode` raises.
+        It stops early once the samples suffice, and encodes a short video whole. It measures the source
+        if it is not measured yet, and searches the profile's quality if it has one. It exceeds
+        `max_seconds` by at most one sample. `request.output` is a scratch file, removed afterwards.
+        Raises what `encode` raises.
         """
         return None
 
@@ -358,11 +358,11 @@ class Encoder(ABC):
         raise NotImplementedError
 
     def require_metric(self, profile: Profile) -> None:
-        """Raise WorkerUnfit if the profile asks for a quality, and nothing here measures it."""
+        """Raise WorkerUnfit if the profile has a quality that cannot be measured here."""
         return
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:
-        """Return the quality of a rendition in places that `find_quality` did not see; None if unknown.
+        """Return a rendition's quality at places that `find_quality` did not sample; None if unknown.
 
         Raises WorkerUnfit.
         """
@@ -389,9 +389,8 @@ class Encoder(ABC):
     ) -> KeyIndex:
         """Read the packets of the first video stream once, without decoding, and index its key frames.
 
-        Those of a `ladder` are the places where its segments begin. Raises
-        SourceUnreadable if there is no such stream or it cannot be opened, SourceGone, Unavailable or
-        Stopped.
+        For a `ladder`, index the points where its segments may begin. Raises SourceUnreadable if there is
+        no such stream or it cannot be opened, SourceGone, Unavailable or Stopped.
         """
 
     @abstractmethod
@@ -406,12 +405,12 @@ class Encoder(ABC):
     ) -> EncodeReport:
         """Encode the video frames of one chunk, and nothing else, to `request.output`.
 
-        `request` is that of the whole job except for its output; progress is that of the chunk. Of a
-        ladder the output holds every rung, as streams of one file, which is decoded for only once.
-        Compares frames and times of the encoded chunk with the plan, and removes the output on any
-        error. Raises what `encode` raises, and PartUnfit if the encoded chunk differs from the plan
-        or the encode reported an error: the chunk is then encoded again, and if that does not help,
-        the video is encoded whole.
+        `request` is the whole job's except for its output; progress is the chunk's. For a ladder the
+        output holds every rung as streams of one file, so that the source is decoded once. Compares
+        frames and timestamps of the encoded chunk with the plan, and removes the output on any error.
+        Raises what `encode` raises, and PartUnfit if the encoded chunk differs from the plan or the
+        encode reported an error: the chunk is then encoded again, and if that does not help, the video
+        is encoded whole.
         """
 
     @abstractmethod
@@ -426,9 +425,9 @@ class Encoder(ABC):
     ) -> EncodeReport:
         """Join the chunk files, in the plan's order, with the source's other streams in `request.output`.
 
-        Copies the pictures; everything else is made as by `encode`.
-        The report's frames are those of the video. Removes the output on any error. Raises what
-        `encode` raises, and PartUnfit if a chunk is missing or does not match the others.
+        Copies the pictures; handles all other streams as `encode` does. The report's frames are the
+        video's. Removes the output on any error. Raises what `encode` raises, and PartUnfit if a chunk is
+        missing or does not match the others.
         """
 
     @abstractmethod
@@ -437,8 +436,8 @@ class Encoder(ABC):
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output, cheapest first, up to the first that fails.
 
-        Of a set G1 to G8 run over each rung, and H1 to H5 over the whole.
+        For a set, G1 to G8 run over each rung, and H1 to H5 over the whole set.
 
         Raises WorkerUnfit if the programs themselves fail, LimitExceeded past `max_seconds`, and
-        SourceDamaged if a sound that was copied does not decode in the source either.
+        SourceDamaged if a copied sound does not decode in the source either.
         """

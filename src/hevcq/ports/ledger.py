@@ -1,5 +1,5 @@
-"""The ledger port: the state of every job, changed only by conditional transitions; beside it the
-subjobs of split jobs, the content that is known not to be worth encoding, and pauses."""
+"""The ledger port: the state of every job, changed only by conditional transitions. It also holds
+the subjobs of split jobs, content known not to be worth encoding, and pauses."""
 
 import json
 from abc import ABC, abstractmethod
@@ -57,35 +57,33 @@ class Granted:
 
 
 Claim = Granted | JobRecord
-"""The answer to a claim: granted, or else the record that it met. A settled job: acknowledge the delivery.
-A running one: another worker holds a live lease, so retry later. A split one: make sure that the tasks
-of its subjobs were sent."""
-
-
+"""The answer to a claim: granted, or else the job's record. If that is settled, acknowledge the delivery.
+If it is running, another worker holds a live lease, so retry later. If it is split, make sure that the
+tasks of its subjobs were sent."""
 MODELS = ("progress", "rendition", "split", "subjob")
-"""Fields of a record that a backend keeps as JSON."""
+"""Fields of a record that a backend stores as JSON."""
 
 
-def kept_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of a record as a row or an item holds them: models as JSON, the source's each by itself."""
-    kept: dict[str, Any] = {}
+def stored_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's fields as a row or an item stores them: MODELS as JSON, the source by its fields."""
+    stored: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, Source):
-            kept |= dict(value)
+            stored |= dict(value)
         else:
-            kept[name] = value.model_dump_json() if isinstance(value, BaseModel) else value
-    return kept
+            stored[name] = value.model_dump_json() if isinstance(value, BaseModel) else value
+    return stored
 
 
-def kept_record(held: Mapping[str, Any]) -> JobRecord:
-    """Return the record of a row or an item that holds `kept_fields`; other names are passed over."""
-    fields = {name: held[name] for name in JobRecord.model_fields if held.get(name) is not None}
+def read_record(row: Mapping[str, Any]) -> JobRecord:
+    """Return the record in a row or an item of `stored_fields`; other columns are ignored."""
+    fields = {name: row[name] for name in JobRecord.model_fields if row.get(name) is not None}
     fields |= {name: json.loads(fields[name]) for name in MODELS if name in fields}
-    source = {name: held[name] for name in Source.model_fields}
+    source = {name: row[name] for name in Source.model_fields}
     return JobRecord.model_validate({**fields, "source": source})
 
 
-def part_ids(job: JobRecord | None) -> list[str]:
+def subjob_ids(job: JobRecord | None) -> list[str]:
     """Return the ids of the subjobs of a SPLIT job, chunks in order and the join last; else none."""
     if job is None or job.state is not JobState.SPLIT or job.split is None:
         return []
@@ -96,11 +94,11 @@ def part_ids(job: JobRecord | None) -> list[str]:
 
 DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
 MAX_COUNTED = 5_000
-"""Records that are read to count causes where the backend cannot count by itself."""
+"""Most records to read for a count of causes, if the backend cannot count by itself."""
 
 
 class ListOrder(StrEnum):
-    """What a listing begins with: by the last change, by the source's key, or by its size."""
+    """The order of a listing: by the last change, by the source's key, or by its size."""
 
     NEWEST = "newest"
     OLDEST = "oldest"
@@ -115,10 +113,10 @@ class JobFilter:
     """Select jobs: a record matches if it meets every given condition.
 
     `updated_after` is in Unix seconds, `larger_than` in bytes of the source. An empty `states` matches
-    every state, and an empty `key_prefixes` every key. `text` is part of a path in any case, `cause` why a
-    job failed, `codec` the source's: a backend that cannot look for them, or not exactly, yields other jobs
-    too. `before` is the time and the id of the job that a page of a listing ended with: what follows it there. If that
-    job has moved since, jobs of its time may come again.
+    every state, and an empty `key_prefixes` every key. `text` is a part of the path, ignoring case; `cause`
+    is why a job failed; `codec` is the source's. A backend that cannot search these exactly yields other
+    jobs too. `before` is the cursor of a page: the time and the id of the last job of the page before. If
+    that job has moved since, jobs of its time may be repeated.
     """
 
     states: frozenset[JobState] = field(default_factory=frozenset)
@@ -134,7 +132,7 @@ class JobFilter:
     order: ListOrder = ListOrder.NEWEST
 
     def matches(self, record: JobRecord) -> bool:
-        """Return whether the record meets every given condition."""
+        """Return whether the record meets every condition but `text`, `cause`, `codec` and `before`."""
         key = record.source.key
         return (
             (not self.states or record.state in self.states)
@@ -181,9 +179,9 @@ class Ledger(ABC):
     orders: frozenset[ListOrder] = frozenset({ListOrder.NEWEST})
     """What a listing can be sorted by."""
     searches: bool = False
-    """Whether a listing reads no jobs in vain for its `text` and `cause`."""
+    """Whether a listing finds `text` and `cause` by an index, without reading other jobs."""
     pauses_read_every_s: float = 0.0
-    """Seconds that a worker may use the pauses it read, set by the cost of a read on this backend."""
+    """Seconds that a worker may reuse the pauses it read, set by the cost of a read on this backend."""
     progress_every_s: float = 5.0
     """Minimum seconds between two progress records within one phase, set by the cost of a write
     on this backend: at 5 s, a one-hour job costs 720 writes. A chunk reads its job's record at the
@@ -200,20 +198,20 @@ class Ledger(ABC):
     def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:
         """Change a job or subjob; return False if the conditions of the change do not hold.
 
-        What is not `durable` survives a kill of every process, and may be lost in a power cut.
+        A change that is not `durable` survives a kill of every process but may be lost in a power cut.
         """
 
     @abstractmethod
     def decide(
         self, job_id: str, decision: Callable[[JobRecord], Change | None], *, durable: bool = True
     ) -> bool:
-        """Change a job or subjob as `decision` says of its record, which is then still the same.
+        """Apply the change that `decision` returns for the record, if the record is still the same then.
 
-        It may be asked again. Return whether anything was changed: False also if there is no such job.
+        `decision` may be called again. Return whether a change was made; False also for an unknown job.
         """
 
     def has_ended(self, owner: str) -> bool:
-        """Return whether a lease's owner is known to have ended, so that nobody waits for its end."""
+        """Return whether a lease's owner is known to have ended, so that its lease need not expire."""
         return False
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
@@ -222,11 +220,11 @@ class Ledger(ABC):
         Not durable by itself: a power cut may undo it, but never after something was published under
         it. A publication is a durable commit to the same log, and so is the start of the encode.
         """
-        found = self.claim_subjob(job_id(source, profile), owner=owner, lease_s=lease_s)
-        while found is None:
+        claim = self.claim_subjob(job_id(source, profile), owner=owner, lease_s=lease_s)
+        while claim is None:
             (job,) = self.register(source, [profile])
-            found = self.claim_subjob(job.job_id, owner=owner, lease_s=lease_s)
-        return found
+            claim = self.claim_subjob(job.job_id, owner=owner, lease_s=lease_s)
+        return claim
 
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
         """Try to claim a subjob, as `claim` does a job; None if there is no such subjob.
@@ -236,14 +234,14 @@ class Ledger(ABC):
         claims: list[Claim] = []
 
         def decision(record: JobRecord) -> Change | None:
-            claim, change = self._claimed(record, owner, lease_s)
+            claim, change = self._decide_claim(record, owner, lease_s)
             claims.append(claim)
             return change
 
         self.decide(subjob_id, decision, durable=False)
         return claims[-1] if claims else None
 
-    def _claimed(
+    def _decide_claim(
         self, record: JobRecord, owner: str, lease_s: float
     ) -> tuple[Claim, Change | None]:
         if record.state in SETTLED | {JobState.SPLIT}:
@@ -272,9 +270,9 @@ class Ledger(ABC):
     def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
         """Record the digest of the certificate that this attempt is about to publish.
 
-        It is in the job's record until another attempt certifies, also after a reopening: so a later
-        attempt knows a certificate of this farm. It is there for whoever sees the publication, which
-        makes it durable.
+        It stays in the job's record until another attempt certifies, even after a reopening, so that a
+        later attempt recognises this farm's certificate. The publication makes it durable, so whoever
+        sees the publication also finds the digest.
         """
         to = {"certificate_sha256": certificate_sha256}
         self._change(job_id, change_by_attempt(fence, to, states=HELD), durable=False)
@@ -356,12 +354,12 @@ class Ledger(ABC):
         """Yield the matching records page by page, in one of `orders`."""
 
     def causes(self, wanted: JobFilter) -> dict[FailureClass | None, int]:
-        """Return how many of the matching jobs failed of what, MAX_COUNTED at most."""
+        """Count the matching jobs, at most MAX_COUNTED of them, by their class of failure."""
         return Counter(job.failure_class for job in islice(self.jobs(wanted), MAX_COUNTED))
 
     @abstractmethod
     def note_letter(self, job_id: str) -> None:
-        """Record, until it is reopened, that the dead letter of a DEAD job is in its queue."""
+        """Record that the dead letter of a DEAD job is in its queue, until the job is reopened."""
 
     @abstractmethod
     def has_letter(self, job_id: str) -> bool:
@@ -372,23 +370,26 @@ class Ledger(ABC):
         """Return the number of jobs by profile and state."""
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """RUNNING to SPLIT: QUEUED subjobs for chunks of so many `frames`, and for the join, exist
-        when it returns; those of earlier splits are of no more use. The lease ends."""
+        """Move the job from RUNNING to SPLIT, and end its lease.
+
+        It adds a QUEUED subjob for each chunk, of so many `frames`, and for the join. Subjobs of earlier
+        splits become invalid.
+        """
         chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
         parts = [
             SubjobOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
             for chunk, held in chunks
         ]
-        none = {"reason": "", "failure_class": None}
-        to = released_fields(JobState.SPLIT, self.clock.now(), split=split, **none)
+        cleared = {"reason": "", "failure_class": None}
+        to = released_fields(JobState.SPLIT, self.clock.now(), split=split, **cleared)
         if not self.add_parts(job_id, change_by_attempt(fence, to), parts):
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     @abstractmethod
     def add_parts(self, job_id: str, change: Change, parts: Sequence[SubjobOf]) -> bool:
-        """Add QUEUED subjobs and split their job by `change`; return False if that does not hold.
+        """Add QUEUED subjobs and split their job by `change`; return False if that does not apply.
 
-        They and the split exist together or not at all, for every reader.
+        For every reader, the subjobs and the split exist together or not at all.
         """
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
@@ -396,9 +397,9 @@ class Ledger(ABC):
         self.decide(job_id, lambda record: decide_announcement(record, split))
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        """SPLIT to QUEUED: encode the job whole from now on because of `reason`; no failure counts.
+        """Move the job from SPLIT to QUEUED, to be encoded whole because of `reason`; count no failure.
 
-        Raises StaleFence unless the job is SPLIT under that very fence.
+        Raises StaleFence unless the job is SPLIT under exactly that fence.
         """
         why = {"reason": reason, "failure_class": None, "do_not_split_reason": reason}
         to = released_fields(JobState.QUEUED, self.clock.now(), split=None, **why)

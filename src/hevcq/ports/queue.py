@@ -110,29 +110,29 @@ class Queue(ABC):
         """
 
     def prefer(self, job_id: str) -> None:
-        """Let this process receive the job's tasks first; ignored by a backend that cannot choose."""
+        """Make this process receive the job's tasks first; ignored by a backend that cannot choose."""
 
     asked: Asked | None = None
-    """What this process chose for the jobs that it queues, which go with it. It then receives the
-    preferred ones alone: its recipe is not that of the others'."""
+    """The CRF and quality for the jobs that this process queues. If set, the process receives only its
+    preferred jobs, because other jobs have another recipe."""
 
     ordered: bool = False
     """Whether `move` has an effect on this backend."""
 
     def move(self, tasks: Sequence[Task], where: Move) -> set[str]:
-        """Move waiting tasks, which keep their own order; return the ids of the jobs that moved.
+        """Move waiting tasks, keeping their order; return the ids of the jobs that moved.
 
         They are received before all others (first), after all that wait now (last), or, until they are
-        moved again, before or after all tasks of the priority that they had (higher, lower).
+        moved again, before or after all tasks of their former priority (higher, lower).
         """
         return set()
 
     def waiting(self) -> Sequence[str]:
-        """Return the ids of the jobs that wait, in their order; of a long queue only the first, for a page."""
+        """Return the ids of the waiting jobs in order; of a long queue only the first, for a page."""
         return ()
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Register `wake`, to be called whenever a message may have become ready; consumers poll as well."""
+        """Register `wake`, to be called whenever a message may have become ready; consumers also poll."""
 
     def wake(self) -> None:
         """Wake the waiting consumers of this process, for example to let them see their `stop`."""

@@ -88,7 +88,7 @@ class Store(ABC):
         """
 
     def follow(self, source: Source, path: Path) -> None:
-        """Note that the library file of a linked source is at `path` now; ignored for any other file."""
+        """Record that the library file of a linked source moved to `path`; ignored for any other file."""
 
     @abstractmethod
     def check(self, source: Source) -> None:

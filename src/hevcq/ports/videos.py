@@ -1,4 +1,4 @@
-"""The ports of the page: records of uploaded videos, where their bytes land, and who may sign in."""
+"""The ports of the page: records and files of uploaded videos, and accounts."""
 
 import os
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ MAX_PAGE = 200
 
 
 class VideoOrder(StrEnum):
-    """What a list of videos can be sorted by: `SIZE` is the uploaded file's, largest first."""
+    """The order of a list of videos; `SIZE` is the uploaded file's, largest first."""
 
     NEWEST = "newest"
     NAME = "name"
@@ -26,10 +26,10 @@ class VideoOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VideoFilter:
-    """Select videos: of an owner (None: all), in some states (empty: all), that a text occurs in.
+    """Select videos by owner (None: all), by states (empty: all) and by a text they contain.
 
-    `before` is the cursor of the page before: the id of its last video or, sorted by anything but
-    the time, how many came before. `limit` is 1 to MAX_PAGE.
+    `before` is the cursor of the page before: the id of its last video or, if not sorted by time, the
+    number of videos so far. `limit` is 1 to MAX_PAGE.
     """
 
     owner: str | None = None
@@ -47,7 +47,7 @@ class VideoFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Videos, in the order asked for, and the cursor of the next page, "" at the end."""
+    """Videos in the requested order, and the cursor of the next page, "" at the end."""
 
     videos: tuple[Video, ...]
     cursor: str
@@ -59,7 +59,7 @@ class VideoRecords(ABC):
     - A change holds only against the revision it was made from; the loser gets Conflict.
     - Quotas are checked in the transaction that creates the record, so that requests at the same
       time cannot exceed them together.
-    - A page of the newest, a search by slug and a look for what is due scan nothing.
+    - A page of the newest, a search by slug and a search for due videos use an index.
     - Every method may raise StorageError or Unavailable.
     """
 
@@ -85,7 +85,7 @@ class VideoRecords(ABC):
 
     @abstractmethod
     def delete(self, video: Video) -> None:
-        """Remove the record of `video.revision`. Raises Conflict as `update`; gone is no conflict."""
+        """Remove the record of `video.revision`. Raises Conflict as `update`, but not if it is gone."""
 
     @abstractmethod
     def page(self, wanted: VideoFilter) -> Page:
@@ -99,7 +99,7 @@ class VideoRecords(ABC):
     def due(self, now: float) -> Iterator[Video]:
         """Yield the videos whose `due_at` is at `now` (Unix seconds) or before, page by page.
 
-        They may be changed meanwhile.
+        The caller may change them meanwhile.
         """
 
     @abstractmethod
@@ -125,8 +125,8 @@ class UploadWay:
 class ByteReceiver:
     """The open file of an upload while one client appends to it. Not thread-safe.
 
-    Every method raises DiskFull, StorageError or Unavailable. What need not outlive a crash of this
-    machine is not `durable`.
+    Every method raises DiskFull, StorageError or Unavailable. Without `durable`, bytes may be lost if
+    the machine crashes.
     """
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
@@ -146,7 +146,7 @@ class ByteReceiver:
                 left = left[written:]
 
     def sync(self) -> int:
-        """Make what came durable, and return how many bytes that is."""
+        """Make the received bytes durable, and return their number."""
         if self._durable:
             with file_errors("written", self._path):
                 os.fdatasync(self._file.fileno())
@@ -165,8 +165,8 @@ class ByteReceiver:
 class VideoFiles(ABC):
     """Keep uploaded files apart from the inbox, so that none is encoded before it was checked.
 
-    - Only `complete` makes a source of an upload; it compares size and owner with the record.
-    - Nothing here changes a record.
+    - Only `complete` turns an upload into a source; it compares size and owner with the record.
+    - No method changes a record.
     - Every method may raise StorageError or Unavailable.
     """
 
@@ -175,75 +175,75 @@ class VideoFiles(ABC):
 
     @abstractmethod
     def prepare(self, video: Video) -> str:
-        """Make room for an upload, once or again; return what to keep as its `multipart_id`, or ""."""
+        """Prepare the storage of an upload; may be repeated. Return its `multipart_id`, or ""."""
 
     @abstractmethod
     def way(self, video: Video) -> UploadWay:
-        """Return how the client sends the bytes; signed URLs are made anew each time."""
+        """Return how the client sends the bytes, with newly signed URLs."""
 
     def part_url(self, video: Video, number: int) -> str:
         """Return the signed URL of one part (1 to 10,000). Raises BadUpload."""
         raise BadUpload("This upload is not sent in parts.")
 
     def received_parts(self, video: Video) -> Mapping[int, int]:
-        """Return the sizes of the parts that came, by number."""
+        """Return the sizes of the received parts, by number."""
         return {}
 
     def receive(self, video: Video) -> AbstractContextManager[ByteReceiver]:
         """Open the upload for appending, for one client at a time.
 
-        Raises Conflict while another process has it open, BadUpload where bytes go elsewhere.
+        Raises Conflict while another process has it open, and BadUpload if bytes go elsewhere.
         """
         raise BadUpload("The bytes of this upload go to the address it was given.")
 
     @abstractmethod
     def received_bytes(self, video: Video) -> int:
-        """Return how many bytes of an unfinished upload came, durable or not."""
+        """Return how many bytes of an unfinished upload were received, durable or not."""
 
     @abstractmethod
     def complete(self, video: Video) -> Source | int:
-        """Check the upload and pin it, without reading its bytes. May be repeated.
+        """Check the upload and pin it as a source, without reading its bytes. May be repeated.
 
-        Returns the number of bytes that came so far while more may follow. Raises BadUpload if what came
-        is not what was declared, and can never become it.
+        Returns the number of received bytes while more may follow. Raises BadUpload if the upload is not
+        the declared file and cannot become it.
         """
 
     @abstractmethod
     def discard(self, video: Video) -> None:
-        """Remove whatever came of an upload. Raises Conflict while a client is sending."""
+        """Remove the received bytes of an upload. Raises Conflict while a client is sending."""
 
     @abstractmethod
     def delete_raw(self, video: Video) -> None:
-        """Delete the uploaded file of `video.source`; one that is gone is no error.
+        """Delete the uploaded file of `video.source`; a missing file is fine.
 
-        Raises SourceChanged if other bytes are there: those are nobody's to delete.
+        Raises SourceChanged, and deletes nothing, if other bytes are there.
         """
 
     @abstractmethod
     def raw(self, video: Video, *, name: str, media_type: str, attachment: bool) -> Path | str:
-        """Return where the uploaded file of `video.source` is, as `published`.
+        """Return the place of the uploaded file of `video.source`, as `published` does.
 
-        Raises SourceGone or SourceChanged, if it can tell.
+        Raises SourceGone or SourceChanged if the backend can tell.
         """
 
     @abstractmethod
     def published(self, key: str, *, name: str, media_type: str, attachment: bool) -> Path | str:
-        """Return where a published file is: its path, or a signed address that serves it.
+        """Return the place of a published file: its path, or a signed address that serves it.
 
-        An address serves it under `name` and as `media_type`, whatever was claimed of the file.
+        An address serves it under `name` and as `media_type`, whatever the uploader claimed.
         """
 
     def origins(self) -> tuple[str, ...]:
-        """Return the origins of elsewhere, such as `https://bucket.example`, that pages send to and play from."""
+        """Return other origins, such as `https://bucket.example`, that pages send to and play from."""
         return ()
 
     def refusals(self, origin: str) -> Iterator[str]:
-        """Yield what a page at `origin` is not allowed to do there, asked as a browser does."""
+        """Yield what those origins do not allow a page at `origin` to do, asking as a browser does."""
         yield from ()
 
 
 class AccountKind(StrEnum):
-    """What a row is about: a user, a program's token, a session that was signed out of, the sign-in token."""
+    """The kind of a row: a user, a program's token, a signed-out session, or the sign-in token."""
 
     USER = "users"
     PROGRAM = "tokens"
@@ -254,14 +254,14 @@ class AccountKind(StrEnum):
 class Accounts(ABC):
     """Rows about who may use the page, by kind and key. tests/contracts checks this specification:
 
-    - What a call put or removed, every server sees when the call returns.
-    - Rows that are put at the same time are all kept.
-    - A row is JSON, and what people type is in it as a digest only.
+    - Every server sees a row that was put or removed when the call returns.
+    - Rows put at the same time are all kept.
+    - A row is JSON, and contains secrets that people type only as digests.
     - Every method may raise StorageError or Unavailable.
     """
 
     where: str = ""
-    """Where the rows are, for messages."""
+    """The place of the rows, for messages."""
 
     @abstractmethod
     def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
@@ -280,11 +280,11 @@ class Accounts(ABC):
         *,
         expires_at: float | None = None,
     ) -> bool:
-        """Add or replace a row, which may be forgotten after `expires_at`; return whether it is new."""
+        """Add or replace a row, which may be removed after `expires_at`; return whether it is new."""
 
     @abstractmethod
     def remove(self, kind: AccountKind, key: str) -> bool:
         """Remove a row; return whether there was one."""
 
     def forget(self, kind: AccountKind, now: float) -> None:
-        """Forget rows whose time ended before `now` (Unix seconds)."""
+        """Remove rows that expired before `now` (Unix seconds)."""

@@ -12,7 +12,7 @@ from hevcq.domain.job import (
     SubjobOf,
     job_id,
     new_job,
-    new_part,
+    new_subjob,
     subjob_id,
 )
 from hevcq.domain.schedule import Pause
@@ -88,7 +88,7 @@ class MemoryLedger(Ledger):
                 if other.subjob is not None and other.subjob.job_id == job_id:
                     del self._records[name]
             for part in parts:
-                made = new_part(record, part, now)
+                made = new_subjob(record, part, now)
                 self._records[made.job_id] = made
             return True
 

@@ -16,7 +16,7 @@ from hevcq.domain.job import (
     SubjobOf,
     decide_reopening,
     new_job,
-    new_part,
+    new_subjob,
 )
 from hevcq.domain.schedule import Pause, RunningWork
 from hevcq.domain.verdict import FailureClass
@@ -25,9 +25,9 @@ from hevcq.ports.ledger import (
     Ledger,
     ListOrder,
     Remembered,
-    kept_fields,
-    kept_record,
-    part_ids,
+    read_record,
+    stored_fields,
+    subjob_ids,
 )
 from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
@@ -39,7 +39,7 @@ COLUMNS = sql.COLUMNS.split(", ")
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
     """Return the record of a row selected as COLUMNS."""
-    return kept_record(dict(zip(COLUMNS, row, strict=True)))
+    return read_record(dict(zip(COLUMNS, row, strict=True)))
 
 
 def find_job(connection: Connection, name: str) -> JobRecord | None:
@@ -51,7 +51,7 @@ def find_job(connection: Connection, name: str) -> JobRecord | None:
 def insert_job(connection: Connection, job: JobRecord) -> bool:
     """Insert the record of a new job or subjob unless there is one; return whether it was inserted."""
     parent = "" if job.subjob is None else job.subjob.job_id
-    values = {**kept_fields(dict(job)), "parent": parent}
+    values = {**stored_fields(dict(job)), "parent": parent}
     return connection.execute(sql.INSERT_JOB, values).rowcount == 1
 
 
@@ -66,7 +66,7 @@ def ensured_job(connection: Connection, source: Source, profile: str, now: float
 
 def change_job(connection: Connection, job_id: str, change: Change) -> bool:
     """Make a change within the caller's transaction; return False if its conditions do not hold."""
-    columns = kept_fields(change.to)
+    columns = stored_fields(change.to)
     added = [f"{name} = {name} + {more}" for name, more in change.add.items()]
     parts = ", ".join([*(f"{name} = :{name}" for name in columns), *added])
     states = ", ".join(f"'{state}'" for state in sorted(change.states))
@@ -139,7 +139,7 @@ class SqlLedger(Ledger):
                 return False
             connection.execute(sql.DELETE_SUBJOBS, (job_id,))
             for part in parts:
-                insert_job(connection, new_part(job, part, change.to["updated_at"]))
+                insert_job(connection, new_subjob(job, part, change.to["updated_at"]))
             return True
 
         return self._database.write(work)
@@ -150,7 +150,7 @@ class SqlLedger(Ledger):
     def subjobs(self, job_id: str) -> list[JobRecord]:
         rows = self._database.rows(sql.SUBJOBS, (job_id,))
         found = {part.job_id: part for part in map(job_record, rows)}
-        return [found[name] for name in part_ids(self.get(job_id)) if name in found]
+        return [found[name] for name in subjob_ids(self.get(job_id)) if name in found]
 
     def forget_subjobs(self, job_id: str) -> None:
         """Delete the subjobs, not durably: rows that a power cut restores are harmless."""

@@ -45,10 +45,10 @@ from hevcq.domain.job import (
     decide_reopening,
     job_id,
     new_job,
-    new_part,
+    new_subjob,
 )
 from hevcq.domain.schedule import Pause
-from hevcq.ports.ledger import Claim, Ledger, Remembered, part_ids
+from hevcq.ports.ledger import Claim, Ledger, Remembered, subjob_ids
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
@@ -150,13 +150,13 @@ class DynamoLedger(JobTable, Ledger):
         if job is None or job.state not in change.states or job.fence != change.when["fence"]:
             return False
         for part in parts:
-            made = new_part(job, part, self.clock.now())
+            made = new_subjob(job, part, self.clock.now())
             # One that exists stays: the name of a split is never used twice.
             self.create(item_of(made, self.pk_of(made.job_id)))
         return self.apply(job_id, change)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        names = part_ids(self.get(job_id))
+        names = subjob_ids(self.get(job_id))
         return self.read([{"pk": text(self.pk_of(name))} for name in names])
 
     def pauses(self) -> tuple[Pause, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState, is_subjob
-from hevcq.ports.ledger import kept_fields, kept_record
+from hevcq.ports.ledger import read_record, stored_fields
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -100,7 +100,7 @@ def attributes_of(
     """
     names = {"updated_at": moved_at(job_id), "key": source_key(job_id)}
     found = {
-        names.get(name, name): _attribute(value) for name, value in kept_fields(fields).items()
+        names.get(name, name): _attribute(value) for name, value in stored_fields(fields).items()
     }
     if "state" not in fields or "updated_at" not in fields:
         return found
@@ -135,7 +135,7 @@ def item_of(job: JobRecord, pk: str) -> dict[str, Any]:
 def record_of(item: Item) -> JobRecord:
     held: dict[str, Any] = {name: next(iter(value.values())) for name, value in item.items()}
     name = held["job_id"]
-    return kept_record({**held, "key": held[source_key(name)], "updated_at": held[moved_at(name)]})
+    return read_record({**held, "key": held[source_key(name)], "updated_at": held[moved_at(name)]})
 
 
 def string(item: Item, name: str) -> str:
