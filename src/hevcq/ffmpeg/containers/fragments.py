@@ -1,8 +1,8 @@
 """Read fragmented MP4 of one track: its codec as HLS names it, and where each fragment is.
 
-Box layouts: ISO/IEC 14496-12 (moof, tfhd, tfdt, trun), 14496-15 (avcC, hvcC), 14496-1 (esds); names
-of codecs: RFC 6381 and ISO/IEC 14496-15, annex E. Unlike the reading of metadata this is strict:
-what does not fit raises ValueError, because playlists are written from it.
+Box layouts: ISO/IEC 14496-12 (moof, tfhd, tfdt, trun), 14496-15 (avcC, hvcC), 14496-1 (esds). Codec names: RFC 6381
+and ISO/IEC 14496-15, annex E. Playlists are written from the result, so an unexpected box raises ValueError,
+unlike in the readers of metadata.
 """
 
 import struct
@@ -17,21 +17,20 @@ from hevcq.ffmpeg.containers.mp4 import Box, children
 
 _NOT_SYNC = 0x00010000
 """The flag of a sample that depends on others (14496-12, 8.8.3.1)."""
-_MOST_FRAGMENT_BYTES = 1 << 22
-"""Largest moof in bytes: one of 10 s at 240 frames a second has 40 KiB."""
+_MAX_BOX_BYTES = 1 << 22
+"""Largest box that is read; the moof of 10 s at 240 frames a second has 40 KiB."""
 _IDR = {"avc1": frozenset({5}), "hvc1": frozenset({19, 20})}
-"""Types of NAL units that are pictures from which decoding may start with nothing before them."""
+"""NAL unit types of IDR pictures: decoding may start there without anything before them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """One moof with its media. Offsets and sizes in bytes of the file, times in ticks.
+    """One moof with its media. Places are bytes of the file, times are in ticks.
 
-    `decoded` is the decoding time of the first sample and `shown` its presentation time, as the edit
-    list shifts it; `last_shown` is when its last picture begins, and `shown_end` when that ends, by the
-    shortest length of its samples, since uneven times do not say how long the last one stays. `duration`
-    is the sum of the samples' decoding times. `first_end` is where the first sample ends, `time_at` where
-    its time is stored.
+    `decoded` is the decoding time of the first sample, `shown` its presentation time, shifted by the edit list.
+    `last_shown` is when the last picture begins, and `shown_end` when it ends: uneven times do not tell how long it
+    stays, so the shortest sample counts. `duration` is the sum of the samples' durations. The first sample is at
+    `first_at` to `first_end`; `time_at` is where the decoding time is stored.
     """
 
     start: int
@@ -50,7 +49,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class FragmentedFile:
-    """A fragmented MP4 of one track; everything before `head` (bytes) is its initialization."""
+    """A fragmented MP4 of one track; its first `head` bytes are the initialization."""
 
     size: int
     head: int
@@ -73,7 +72,7 @@ class FragmentedFile:
 def read_fragments(path: Path) -> FragmentedFile:
     """Read a fragmented MP4 of one track.
 
-    Raises ValueError if it is none, or has bytes between or after its fragments; OSError.
+    Raises ValueError if it is none, or has bytes between or after its fragments, and OSError.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -82,22 +81,23 @@ def read_fragments(path: Path) -> FragmentedFile:
             if not boxes or boxes[-1].end != size:
                 raise ValueError("it ends in the middle of a box")
             index = _index(file, _only(boxes, b"moov"))
-            found = tuple(_fragments(file, boxes, index))
+            fragments = tuple(_fragments(file, boxes, index))
         except (struct.error, IndexError) as error:
             raise ValueError("a box is cut short") from error
-    if not found:
+    if not fragments:
         raise ValueError("it has no fragments")
-    if found[-1].end != size or any(one.end != other.start for one, other in pairwise(found)):
+    gaps = any(one.end != other.start for one, other in pairwise(fragments))
+    if gaps or fragments[-1].end != size:
         raise ValueError("it has bytes that belong to no fragment")
-    return replace(index.file, size=size, head=found[0].start, fragments=found)
+    return replace(index.file, size=size, head=fragments[0].start, fragments=fragments)
 
 
-def delay(path: Path, found: FragmentedFile, ticks: int) -> FragmentedFile:
-    """Let every fragment be shown `ticks` later, in the file itself; return what it then holds.
+def delay_fragments(path: Path, file: FragmentedFile, ticks: int) -> FragmentedFile:
+    """Shift the times of all fragments by `ticks`, in the file at `path` itself; return its new content.
 
-    ffmpeg can only write an edit list with a gap, which browsers ignore: the picture would come early.
+    ffmpeg can only write an edit list with a gap. Browsers ignore that, and the picture would come early.
     """
-    later = tuple(
+    fragments = tuple(
         replace(
             f,
             decoded=f.decoded + ticks,
@@ -105,17 +105,17 @@ def delay(path: Path, found: FragmentedFile, ticks: int) -> FragmentedFile:
             last_shown=f.last_shown + ticks,
             shown_end=f.shown_end + ticks,
         )
-        for f in found.fragments
+        for f in file.fragments
     )
-    with path.open("r+b") as file:
-        for fragment in later:
-            file.seek(fragment.time_at)
-            file.write(struct.pack(">Q", fragment.decoded))
-    return replace(found, fragments=later)
+    with path.open("r+b") as target:
+        for fragment in fragments:
+            target.seek(fragment.time_at)
+            target.write(struct.pack(">Q", fragment.decoded))
+    return replace(file, fragments=fragments)
 
 
 def starts_with_idr(file: BinaryIO, fragment: Fragment, codec: str) -> bool:
-    """Return whether the first picture of a fragment is an IDR picture: nothing before it is needed."""
+    """Whether the first picture of a fragment is an IDR picture."""
     types = _IDR.get(codec[:4])
     if types is None:
         return False
@@ -124,29 +124,30 @@ def starts_with_idr(file: BinaryIO, fragment: Fragment, codec: str) -> bool:
     at = 0
     while at + 5 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
-        kind = data[at + 4] & 0x1F if codec.startswith("avc1") else data[at + 4] >> 1 & 0x3F
-        picture = kind in range(1, 6) if codec.startswith("avc1") else kind < 32
-        if picture:
+        is_avc = codec.startswith("avc1")
+        kind = data[at + 4] & 0x1F if is_avc else data[at + 4] >> 1 & 0x3F
+        if kind in (range(1, 6) if is_avc else range(32)):  # a picture
             return kind in types
         at += 4 + length
     return False
 
 
 def _only(boxes: list[Box], kind: bytes) -> Box:
-    found = [box for box in boxes if box.kind == kind]
-    if len(found) != 1:
-        raise ValueError(f"it has {len(found)} {kind.decode('latin-1')} boxes, not one")
-    return found[0]
+    matches = [box for box in boxes if box.kind == kind]
+    if len(matches) != 1:
+        raise ValueError(f"it has {len(matches)} {kind.decode('latin-1')} boxes, not one")
+    return matches[0]
 
 
 def _inside(file: BinaryIO, box: Box, *path: bytes) -> Box:
+    """Return the box at the end of a path of kinds below `box`; each must be there once."""
     for kind in path:
         box = _only(list(children(file, box.payload, box.end)), kind)
     return box
 
 
 def _payload(file: BinaryIO, box: Box) -> bytes:
-    if box.end - box.payload > _MOST_FRAGMENT_BYTES:
+    if box.end - box.payload > _MAX_BOX_BYTES:
         raise ValueError(f"its {box.kind.decode('latin-1')} box is too large")
     file.seek(box.payload)
     return file.read(box.end - box.payload)
@@ -154,7 +155,7 @@ def _payload(file: BinaryIO, box: Box) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _FragmentIndex:
-    """What the index says: the file's facts, and of its samples the edit in ticks and the defaults."""
+    """The index: the file's facts, the edit list's shift in ticks, and default duration, size and flags of samples."""
 
     file: FragmentedFile
     edit: int
@@ -184,7 +185,7 @@ def _index(file: BinaryIO, moov: Box) -> _FragmentIndex:
 
 
 def _edit(file: BinaryIO, moov: Box) -> int:
-    """Return by how many ticks the edit list shows every sample earlier: one edit, as players know it."""
+    """Return by how many ticks the edit list shows every sample earlier; players support one edit only."""
     track = _inside(file, moov, b"trak")
     lists = [box for box in children(file, track.payload, track.end) if box.kind == b"edts"]
     if not lists:
@@ -223,9 +224,9 @@ def hevc_name(record: bytes) -> str:
 
 
 def _aac(esds: bytes) -> tuple[str, int]:
-    """Return the name and the channels of AAC, given its elementary stream descriptor.
+    """Return codec name and channels of AAC from its elementary stream descriptor.
 
-    The sample entry says two channels whatever there are (14496-14, 5.6.1).
+    The sample entry always says two channels (14496-14, 5.6.1).
     """
     at, end = 4, len(esds)
     kind = 0
@@ -237,7 +238,7 @@ def _aac(esds: bytes) -> tuple[str, int]:
             size = size << 7 | byte & 0x7F
             if not byte & 0x80:
                 break
-        if tag == 3:  # ES_Descriptor: its id and flags come before its children
+        if tag == 3:  # ES_Descriptor: id and flags stand before its children
             at += 3
         elif tag == 4:  # DecoderConfigDescriptor
             kind, at = esds[at], at + 13
@@ -250,19 +251,19 @@ def _aac(esds: bytes) -> tuple[str, int]:
 
 
 def _ac3(box: bytes) -> tuple[str, int]:
-    """Return the name and the channels of AC-3, given its dac3 (ETSI TS 102 366, F.4)."""
+    """Return codec name and channels of AC-3 from its dac3 box (ETSI TS 102 366, F.4)."""
     return "ac-3", _AC3_CHANNELS[box[1] >> 3 & 7] + (box[1] >> 2 & 1)
 
 
 def _eac3(box: bytes) -> tuple[str, int]:
-    """Return the name and the channels of E-AC-3, given its dec3 (ETSI TS 102 366, F.6)."""
+    """Return codec name and channels of E-AC-3 from its dec3 box (ETSI TS 102 366, F.6)."""
     return "ec-3", _AC3_CHANNELS[box[3] >> 1 & 7] + (box[3] & 1)
 
 
 _AC3_CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)
-"""Channels of AC-3 by its mode (acmod), without that of low frequencies."""
+"""Channels of AC-3 by its mode (acmod), without the low-frequency channel."""
 _SOUNDS = {b"mp4a": (b"esds", _aac), b"ac-3": (b"dac3", _ac3), b"ec-3": (b"dec3", _eac3)}
-"""Sample entries of sounds: the box with the decoder's configuration, and what reads it."""
+"""Sample entries of sounds: the box with the decoder's configuration, and its reader."""
 
 
 def _fragments(file: BinaryIO, boxes: list[Box], index: _FragmentIndex) -> Iterator[Fragment]:
@@ -307,16 +308,16 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, index: _FragmentIndex) -> F
 def _defaults(header: bytes, index: _FragmentIndex) -> tuple[int, int, int]:
     flags = int.from_bytes(header[1:4], "big")
     at = 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
-    found = list(index.defaults)
-    for place, mark in enumerate((0x8, 0x10, 0x20)):
-        if flags & mark:
-            (found[place],) = struct.unpack_from(">I", header, at)
+    values = list(index.defaults)
+    for number, flag in enumerate((0x8, 0x10, 0x20)):
+        if flags & flag:
+            (values[number],) = struct.unpack_from(">I", header, at)
             at += 4
-    return found[0], found[1], found[2]
+    return values[0], values[1], values[2]
 
 
 class _Run:
-    """The samples of a fragment, added up."""
+    """The sums, and the first sample, of a fragment's run of samples."""
 
     def __init__(self, run: bytes, defaults: tuple[int, int, int]) -> None:
         flags = int.from_bytes(run[1:4], "big")

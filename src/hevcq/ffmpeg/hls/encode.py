@@ -22,7 +22,7 @@ from hevcq.domain.planning.encode_plan import (
 )
 from hevcq.domain.planning.ladder import rungs_worth_keeping
 from hevcq.errors import EncoderFailed
-from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
+from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay_fragments, read_fragments
 from hevcq.ffmpeg.hls.command import (
     SetPaths,
     encoded_sounds_of,
@@ -182,7 +182,7 @@ class _Package:
         begins = (source.first_pts_s if source is not None else None) or 0.0
         late = max(0.0, begins - request.info.origin_s(self._plan.mapped))
         ticks = round(late * content.timescale)
-        return delay(path, content, ticks) if ticks else content
+        return delay_fragments(path, content, ticks) if ticks else content
 
     def _sound(self, name: str, track: StreamPlan) -> FragmentedFile:
         path = self._paths.sound(name)

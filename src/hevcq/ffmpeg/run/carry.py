@@ -24,7 +24,7 @@ from hevcq.domain.planning.metadata import (
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
-from hevcq.ffmpeg.containers.mp4 import Box, Found, children, metadata
+from hevcq.ffmpeg.containers.mp4 import Box, MetadataBox, children, metadata
 from hevcq.ffmpeg.inputs import display_name, is_url
 from hevcq.ports.encoder import EncodeRequest
 
@@ -85,7 +85,7 @@ class _Index:
         return not any(mine) and all(track == _Track() for track in self.tracks)
 
     @classmethod
-    def planned(cls, plan: EncodePlan, info: MediaInfo, found: Sequence[Found]) -> Self:
+    def planned(cls, plan: EncodePlan, info: MediaInfo, found: Sequence[MetadataBox]) -> Self:
         def of(place: str) -> list[bytes]:
             return [piece.box for piece in found if piece.item.place == place]
 
@@ -98,7 +98,7 @@ class _Index:
         return cls(of("movie"), entries, of("index"), tracks, is_whole)
 
 
-def _wanted(location: str, plan: EncodePlan, info: MediaInfo) -> list[Found]:
+def _wanted(location: str, plan: EncodePlan, info: MediaInfo) -> list[MetadataBox]:
     wanted = {
         (item.place, item.digest) for item in carried_metadata(plan.muxer, info, plan.streams)
     }
