@@ -21,7 +21,7 @@ from hevcq.errors import EncoderStalled, LimitExceeded, Stopped, WorkerUnfit
 from hevcq.ffmpeg.process import child
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import (
-    MAX_LINE,
+    MAX_LINE_BYTES,
     ChildLimits,
     ChildWatchdog,
     LineSplitter,
@@ -394,11 +394,11 @@ def test_a_deadline_holds_to_the_second():
 def test_a_line_without_an_end_comes_in_pieces_and_an_empty_one_is_not_kept():
     seen: list[str] = []
     split = LineSplitter(seen.append)
-    split.feed(b"x" * MAX_LINE)
+    split.feed(b"x" * MAX_LINE_BYTES)
     assert seen == []
     split.feed(b"y\nz\n")
-    split.feed(b"w" * (MAX_LINE + 1))
-    assert [len(line) for line in seen] == [MAX_LINE + 1, 1, MAX_LINE + 1]
+    split.feed(b"w" * (MAX_LINE_BYTES + 1))
+    assert [len(line) for line in seen] == [MAX_LINE_BYTES + 1, 1, MAX_LINE_BYTES + 1]
     tail = Tail()
     tail.feed(b"\n \none\r\n")
     assert tail.lines() == ("one",)

@@ -1,10 +1,10 @@
-"""Run child processes within limits; the only module that starts one.
+"""Run child processes within limits. No other module starts a process.
 
-A child gets its own session, a closed stdin, a clean environment, limits, and a sandbox. A thread
-that gave up the rights for it starts it and waits (see `sandbox`); one loop in the calling thread
-drains both pipes, so no pipe can fill up. However the call ends, the whole process group is killed,
-the child is reaped and the thread ends. A child also dies with this process, even by SIGKILL, where
-util-linux's setpriv is installed (see `_with_death_signal`).
+A child gets its own session, a closed stdin, a clean environment, limits, and a sandbox. A thread of its own gives
+up rights, starts the child and waits (see `sandbox`). One loop in the calling thread drains both pipes, so no pipe
+can fill up. However the call ends, the whole process group is killed, the child is reaped and the thread ends.
+Where util-linux's setpriv is installed, a child also dies if this process dies, even by SIGKILL (see
+`_with_death_signal`).
 """
 
 from __future__ import annotations
@@ -53,27 +53,27 @@ KILL_WAIT_S = 10.0
 """Seconds that a killed child may stay in an uninterruptible system call before it is abandoned."""
 READ_BYTES = 65_536
 EXTERNAL_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Signals that come from outside: where hevcq itself ends a child, the call raises."""
+"""Exit signals sent from outside: when hevcq itself ends a child, the call raises instead of returning."""
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "HOME": "/nonexistent",
-    # SVT-AV1 1.4 reports its settings as errors would be, past ffmpeg's -loglevel.
+    # SVT-AV1 1.4 prints its settings like errors, ignoring ffmpeg's -loglevel.
     "SVT_LOG": "1",
 }
-"""The environment of a child: no credentials, and messages in English; see also `Access.relay`."""
+"""A child's environment: no credentials, and messages in English; see also `Access.relay`."""
 STARTER = "hevcq-start"
-"""How the shell calls itself in a message; see `_with_death_signal`."""
+"""The shell's name in its error messages; see `_with_death_signal`."""
 
 _CLOCK = SystemClock()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The exit of a child; a negative `returncode` is the signal that ended it. Times in seconds.
+    """The result of a child; a negative `returncode` is the signal that ended it. Times in seconds.
 
-    `stdout` is empty if a callback received it. `stderr` holds the last lines, up to 32 KiB; if any
-    were dropped, the first line says how many.
+    `stdout` is empty if a callback received it. `stderr` holds the last lines, up to 32 KiB; if lines were dropped,
+    the first one says how many.
     """
 
     returncode: int
@@ -106,15 +106,14 @@ def run_child(
 ) -> Finished:
     """Run a program to its end in the calling thread.
 
-    `on_line` receives each line of stdout at once (otherwise stdout is returned whole). `deadline_s`
-    limits the wall time. `check` is called about twice a second; an error that it or `on_line`
-    raises ends the child and is passed on.
+    `on_line` receives each line of stdout at once; without it stdout is returned whole. `deadline_s` limits the
+    wall time. `check` is called about twice a second; an error that it or `on_line` raises ends the child and is
+    raised here.
 
-    Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout,
-    EncoderStalled when it uses no CPU time for `limits.idle_s` seconds,
-    WorkerUnfit when the program cannot be started, MediaRefused when its command is longer than the
-    system allows (it contains the video's labels), and OutOfMemory or EncoderFailed when it was
-    killed from outside: its output until then says nothing about the video.
+    Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout, EncoderStalled
+    when the child uses no CPU time for `limits.idle_s` seconds, WorkerUnfit when the program cannot be started,
+    MediaRefused when the command is longer than the system allows (it contains the video's labels), and OutOfMemory
+    or EncoderFailed when the child was killed from outside: its output until then says nothing about the video.
     """
     whole, lines = bytearray(), LineSplitter(on_line or (lambda _line: None))
 
@@ -144,10 +143,7 @@ def stream_child(
     deadline_s: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
-    """Run a program like `run_child`, but pass stdout to `on_chunk` in pieces of at most 64 KiB.
-
-    Raises what `run_child` and `on_chunk` raise.
-    """
+    """Run a program like `run_child`, but pass stdout to `on_chunk` in pieces of at most 64 KiB."""
     if stop.is_set():
         raise Stopped
     child = start_child(argv, limits, on_chunk)
@@ -171,6 +167,7 @@ def stream_child(
 
 
 def _require_own_end(child: Child) -> None:
+    """Raise OutOfMemory or EncoderFailed if a signal from outside ended the child."""
     kind, why = EncoderFailed, ""
     if child.returncode == -signal.SIGKILL:
         why = f"{child.name} was killed from outside; memory had not run out."
@@ -190,7 +187,7 @@ def _supervise(child: Child, stop: threading.Event, watch: ChildWatchdog) -> Non
         if stop.is_set():
             raise Stopped
         if child.hold(is_held(stop)):
-            watch.stand_still()
+            watch.suspend()
         else:
             watch.check_now()
     child.end_group()
@@ -235,7 +232,7 @@ class Child:
             self.exited = os.waitid(os.P_PID, self.pid, _PEEK) is not None
 
     def hold(self, held: bool) -> bool:  # noqa: FBT001 - a state
-        """Stop the whole process group as SIGSTOP does, or let it go on; return `held`."""
+        """Stop the whole process group by SIGSTOP, or let it continue; return `held`."""
         if held is not self._held:
             self._held = held
             self._signal(signal.SIGSTOP if held else signal.SIGCONT)
@@ -251,7 +248,7 @@ class Child:
         """End the whole process group: TERM, wait, KILL; read the remaining output, and reap."""
         if not self.exited:
             self._signal(signal.SIGTERM)
-            self.hold(False)  # a stopped process gets no SIGTERM before it goes on
+            self.hold(False)  # a stopped process receives SIGTERM only when it continues
             self._wait(TERM_GRACE_S, lambda: self.exited)
         # The leader is alive or a zombie until it is reaped below, so its PID cannot be reused yet.
         self._signal(signal.SIGKILL)
@@ -300,7 +297,7 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class _Starter:
-    """Starts a child in a confined thread, which waits: the child's death signal is bound to it."""
+    """Starts a child in a confined thread, which then waits, because the child's death signal is bound to it."""
 
     def __init__(self, command: Sequence[str], program: str, access: Access) -> None:
         self._command, self._program, self._access = command, program, access
@@ -340,12 +337,12 @@ class _Starter:
                 env={**ENVIRONMENT, **self._access.environment()},
                 start_new_session=True,
             )
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that asked
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             self._answer.put(error)
             return
         self._answer.put(popen)
         self._over.wait()
-        if self._is_interrupted:  # it may have started after this thread ended, and gets no signal
+        if self._is_interrupted:  # nobody received the child, so nobody else would end it
             with popen:
                 popen.kill()
 
@@ -375,13 +372,12 @@ def start_child(
 
 
 def _with_death_signal(program: str) -> list[str]:
-    """Return the command prefix with which the kernel kills the program when this process dies.
+    """Return the program with a prefix that lets the kernel kill it when this process dies.
 
-    setpriv (util-linux) sets the parent-death signal and execs. If this process dies before that, the
-    signal never comes; so a shell then looks whether its parent is still this process before it
-    execs the program. Costs about 1 ms per start. Without setpriv the child gets no such signal and
-    ends by its own limits. (man 2 prctl, PR_SET_PDEATHSIG; the signal is bound to the thread that
-    started the child.)
+    setpriv (util-linux) sets the parent-death signal and execs. If this process dies before that, the signal never
+    comes; so a shell checks that its parent is still this process before it execs the program. This costs about
+    1 ms per start. Without setpriv the child gets no such signal and ends by its own limits. (man 2 prctl,
+    PR_SET_PDEATHSIG; the signal is bound to the thread that started the child.)
     """
     setpriv, shell = _found("setpriv"), _found("sh")
     if setpriv is None:
@@ -410,9 +406,9 @@ COMMAND_TIMEOUT_S = 20.0
 
 
 def run_command(argv: list[str]) -> int:
-    """Run a program of the settings with a clean environment; return its exit code.
+    """Run a program that the settings name, with a clean environment; return its exit code.
 
-    Raises WorkerUnfit if it cannot be started, LimitExceeded if it does not end in time.
+    Raises WorkerUnfit if it cannot be started, and LimitExceeded if it does not end in time.
     """
     limits = ChildLimits(access=Access(confined=False))
     done = run_child(argv, stop=threading.Event(), limits=limits, deadline_s=COMMAND_TIMEOUT_S)

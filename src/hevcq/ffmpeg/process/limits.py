@@ -1,4 +1,4 @@
-"""Limit a child's resources from outside, keep its output within bounds, and watch it for stalls."""
+"""Limit a child's resources from outside, bound the output that is kept, and detect stalls."""
 
 import contextlib
 import os
@@ -18,20 +18,19 @@ from hevcq.util.clock import Clock
 OPEN_FILES = 256
 """Descriptors that a child may have; ffmpeg needs about ten."""
 MORE_THREADS = 4096
-"""Threads and processes that there may be besides those of the whole system when a child starts.
+"""Threads and processes of the user above those of the whole system when a child starts.
 
-The kernel counts all of the user's, so a number of its own would stop ffmpeg on a busy desktop.
-Does not bind root."""
+The kernel counts all threads of the user, so a fixed limit would stop ffmpeg on a busy desktop. It does not limit
+root."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
     """The resource limits of a child; None means no limit.
 
-    `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest
-    file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it), `idle_s` the
-    seconds it may run without using any (see `output.ChildWatchdog`), `access` what it may read,
-    write and connect to.
+    `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest file that it may
+    write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above them), `idle_s` the seconds it may run without
+    using CPU time (see `ChildWatchdog`), `access` what it may read, write and connect to.
     """
 
     nice: int = 0
@@ -43,20 +42,20 @@ class ChildLimits:
 
     def apply(self, pid: int) -> None:
         """Set the limits from outside: code between fork and exec is unsafe in a threaded process."""
-        mib = self.memory_mib * 2**20 if self.memory_mib is not None else None
-        wanted = (
-            (resource.RLIMIT_AS, mib, 0),
+        memory_bytes = self.memory_mib * 2**20 if self.memory_mib is not None else None
+        resources = (
+            (resource.RLIMIT_AS, memory_bytes, 0),
             (resource.RLIMIT_FSIZE, self.output_bytes, 0),
             (resource.RLIMIT_CPU, self.cpu_s, 5),
             (resource.RLIMIT_CORE, 0, 0),
             (resource.RLIMIT_NOFILE, OPEN_FILES, 0),
-            (resource.RLIMIT_NPROC, _most_threads(), 0),
+            (resource.RLIMIT_NPROC, _max_threads(), 0),
         )
         with contextlib.suppress(ProcessLookupError):
             if self.nice:
                 now = os.getpriority(os.PRIO_PROCESS, pid)
                 os.setpriority(os.PRIO_PROCESS, pid, min(19, now + self.nice))
-            for kind, value, slack in wanted:
+            for kind, value, slack in resources:
                 if value is not None:
                     _, hard = resource.prlimit(pid, kind)
                     top = value + slack
@@ -64,8 +63,8 @@ class ChildLimits:
                     resource.prlimit(pid, kind, (min(value, top), top))
 
 
-def _most_threads() -> int | None:
-    """Return the limit on the user's threads; None if the system does not say how many there are.
+def _max_threads() -> int | None:
+    """Return the limit on the user's threads; None if the system does not tell how many there are.
 
     (man 5 proc: the fourth field of loadavg is <running>/<all> threads of the machine.)
     """
@@ -78,7 +77,7 @@ def _most_threads() -> int | None:
 
 NO_LIMITS = ChildLimits()
 NICE = 10
-"""Niceness of a child that processes a video: whoever works at this machine goes first."""
+"""Niceness of a child that processes a video: people's own programs on this machine go first."""
 
 
 def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
@@ -92,10 +91,10 @@ def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
 
 TAIL_BYTES = 32_768
 """Bytes of stderr that are kept."""
-MAX_LINE = 65_536
-"""Bytes; a longer line is passed on in pieces."""
+MAX_LINE_BYTES = 65_536
+"""A longer line is passed on in pieces."""
 MAX_STDOUT_BYTES = 64 * 2**20
-"""Most bytes of stdout that are returned whole."""
+"""Largest stdout that is returned whole."""
 
 
 class LineSplitter:
@@ -109,7 +108,7 @@ class LineSplitter:
         *whole, self._rest = (self._rest + chunk).split(b"\n")
         for line in whole:
             self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
-        if len(self._rest) > MAX_LINE:
+        if len(self._rest) > MAX_LINE_BYTES:
             self.close()
 
     def close(self) -> None:
@@ -154,15 +153,15 @@ class Tail:
 CHECK_S = 0.5
 """Seconds between two checks of a child."""
 AFTER_HOLD_S = 60.0
-"""Seconds that a child which stood still gets until its progress is checked again."""
+"""Seconds until the progress of a child that was held is checked again."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class StallWatchdog:
     """Raises EncoderStalled when a state has not changed for `limit_s` seconds.
 
-    The state is anything comparable: output time, frame count, CPU time, and at the end the file,
-    which is still being written while `-movflags faststart` moves the index to the front.
+    A state is anything comparable: output time, frame count, CPU time, and at the end the file's size, which still
+    changes while `-movflags faststart` moves the index to the front.
     """
 
     def __init__(self, limit_s: float, clock: Clock) -> None:
@@ -172,7 +171,7 @@ class StallWatchdog:
         self._moved_at = clock.monotonic()
 
     def check(self, state: object, what: str) -> None:
-        """Compare `state` with the last one; raise EncoderStalled with `what` as the start of its message."""
+        """Compare `state` with the last one; raise EncoderStalled with a message that starts with `what`."""
         now = self._clock.monotonic()
         if state != self._seen:
             self._seen, self._moved_at = state, now
@@ -181,10 +180,10 @@ class StallWatchdog:
 
 
 class ChildWatchdog:
-    """Ends a child early by raising an error.
+    """Raises an error when a child exceeds its limits.
 
-    `deadline_s` limits its wall time, `idle_s` the time it may run without using CPU time: a child
-    that is stopped, deadlocked or waiting for a dead disk uses none. `check` is the caller's own check.
+    `deadline_s` limits its wall time, `idle_s` the time it may run without using CPU time: a child that is stopped,
+    deadlocked or waiting for a dead disk uses none. `check` is the caller's own check.
     """
 
     def __init__(
@@ -200,20 +199,20 @@ class ChildWatchdog:
         self._name, self._pid, self._clock = name, pid, clock
         self._started = clock.monotonic()
         self._next_check = self._started + CHECK_S
-        self._looked = self._started
+        self._last_look = self._started
         self._deadline_s, self._check = deadline_s, check
         self._idle = None if idle_s is None else StallWatchdog(idle_s, clock)
 
-    def stand_still(self) -> None:
-        """Let no limit run while the child is held, nor for some time after it goes on."""
+    def suspend(self) -> None:
+        """Stop the clock of the deadline while the child is held; check its progress AFTER_HOLD_S later."""
         now = self._clock.monotonic()
-        self._started += now - max(self._looked, self._started)
-        self._looked = now
+        self._started += now - max(self._last_look, self._started)
+        self._last_look = now
         self._next_check = now + AFTER_HOLD_S
 
     def check_now(self) -> None:
         """Check the limits now; raise LimitExceeded, EncoderStalled, or what `check` raises."""
-        now = self._looked = self._clock.monotonic()
+        now = self._last_look = self._clock.monotonic()
         if self._deadline_s is not None and now - self._started >= self._deadline_s:
             raise LimitExceeded(f"{self._name} ran for longer than {self._deadline_s:.0f} s.")
         if now < self._next_check:
@@ -228,10 +227,10 @@ class ChildWatchdog:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Return what a process and all its threads have used, or None if it cannot be looked at.
+    """Return the CPU time of a process and all its threads, or None if it cannot be read.
 
-    (man 5 proc_pid_stat: utime and stime, fields 14 and 15; the second field is a name in brackets that
-    may contain anything.)
+    (man 5 proc_pid_stat: utime and stime, fields 14 and 15; the second field is a name in brackets that may
+    contain anything.)
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -245,5 +244,5 @@ def is_held(stop: threading.Event) -> bool:
 
 
 def held_s(stop: threading.Event) -> float:
-    """Return for how many seconds the programs that obey `stop` stood still until now."""
+    """Return for how many seconds the programs that obey `stop` have been held until now."""
     return stop.held_s if isinstance(stop, StopEvent) else 0.0

@@ -1,11 +1,10 @@
 """Confine ffmpeg: decide what a child may read, write and connect to, and limit the thread that starts it.
 
-ffmpeg parses whatever strangers put into a video. A flaw in one of its decoders must not give away
-the worker's keys, other people's videos, or the network. Limits are inherited, and cannot be set in
-a child between fork and exec without unsafe code in a threaded process; so a thread of its own gives
-up the rights and starts the child (about 0.3 ms). Landlock names the files, folders and ports that are
-left (https://docs.kernel.org/userspace-api/landlock.html), seccomp the system calls that are forbidden
-(https://docs.kernel.org/userspace-api/seccomp_filter.html); neither needs root.
+ffmpeg parses whatever strangers put into a video. A flaw in one of its decoders must not expose the worker's keys,
+other people's videos, or the network. A child inherits the limits of the thread that starts it, and setting them
+between fork and exec is unsafe in a threaded process. So a thread of its own gives up rights and starts the child
+(about 0.3 ms). Landlock allows files, folders and ports (https://docs.kernel.org/userspace-api/landlock.html),
+seccomp forbids system calls (https://docs.kernel.org/userspace-api/seccomp_filter.html); neither needs root.
 """
 
 import contextlib
@@ -28,35 +27,34 @@ PROGRAMS = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store",
     "/gnu/store", "/home/linuxbrew/.linuxbrew", "/etc/alternatives",
 )  # fmt: skip
-"""Folders of programs, libraries and fonts, of which a child may read and start everything."""
+"""Folders of programs, libraries and fonts; a child may read and start everything in them."""
 DATA = (
     "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/fonts", "/etc/localtime", "/dev/zero",
     "/dev/random", "/dev/urandom", "/sys/devices/system",
 )  # fmt: skip
-"""What the C library and the encoders ask of the system."""
+"""What the C library and the encoders read of the system."""
 PROCESSES = "/proc"
-"""libnuma, and so x265, needs /proc/self/status, and a rule cannot name the process that is yet to
-be. Landlock itself keeps closed what is secret of other processes: environment, memory, files."""
+"""libnuma, and so x265, needs /proc/self/status, and a rule cannot name a process that does not exist yet. Landlock
+itself protects the secrets of other processes: environment, memory, files."""
 NEEDED = frozenset({1, 2})
-"""Capabilities that a child of root keeps, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: to read videos
-and write to scratch folders of other users."""
+"""Capabilities that a child of root keeps, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: to read other users' videos,
+and to write to their scratch folders."""
 OF_DEVICES = ("/sys", "/etc/OpenCL", "/etc/vulkan", "/etc/nvidia")
 """What the drivers of graphics hardware read."""
 DRIVERS = ("LIBVA_DRIVER_NAME", "LIBVA_DRIVERS_PATH")
-"""Variables by which a person chooses the driver of VAAPI."""
+"""Environment variables that choose the driver of VAAPI."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """What a child may use besides programs and libraries: by default nothing.
 
-    `reads` are files (or folders) that exist; `writes` are existing files it may overwrite; it can
-    create none. `relay` is the address of the local proxy with its secret,
-    `http://user:secret@127.0.0.1:port`: the child gets it by its environment, which unlike its
-    arguments only its own user can read, and may connect to that port. `devices` are device files
-    (or folders of them) it may control, for a hardware encoder, with what the system says of devices;
-    `drivers` are variables (of DRIVERS) that choose its driver.
-    `confined` False means no sandbox at all.
+    `reads` are existing files or folders. `writes` are existing files that it may overwrite; it can create none.
+    `relay` is the address of the local proxy with its secret, `http://user:secret@127.0.0.1:port`; the child may
+    connect to that port, and gets the address in its environment, which only its own user can read, unlike its
+    arguments. `devices` are device files, or folders of them, that a hardware encoder may control; the system's
+    information about devices comes with them. `drivers` are variables of DRIVERS. `confined` False means no
+    sandbox at all.
     """
 
     reads: tuple[str, ...] = ()
@@ -75,9 +73,9 @@ NOTHING = Access()
 
 
 def confine_thread(access: Access, program: str) -> None:
-    """Take from the calling thread, for good, what a child with this access does not need.
+    """Take from the calling thread, for good, every right that a child with this access does not need.
 
-    What the kernel does not know is left out. Raises OSError if it refuses what it knows.
+    Protections that the kernel lacks are left out. Raises OSError if the kernel refuses one that it has.
     """
     if not access.confined:
         return
@@ -111,7 +109,7 @@ def _libraries(program: str) -> list[str]:
 
 
 def protections() -> tuple[list[str], list[str]]:
-    """Return what this system keeps ffmpeg from, and what it cannot keep it from, with the reason."""
+    """Return what this system protects from ffmpeg, and what it cannot protect, with what it would need."""
     landlocked, filtered = landlock_version(), seccomp_available()
     kept, open_ = [], []
     for what, held, needs in (
@@ -128,15 +126,15 @@ def protections() -> tuple[list[str], list[str]]:
 
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
-"""Numbers of the system calls, the same on every processor but Alpha."""
+"""Numbers of the system calls, the same on every processor except Alpha."""
 VERSION_FLAG = 1
 PATH_BENEATH, NET_PORT = 1, 2
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 TRUNCATE, IOCTL_DEVICE = 1 << 14, 1 << 15
 ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEVICE
-"""Rights that a rule for a file may grant; the others are of folders."""
+"""Rights that a rule for a file may grant; the others are for folders."""
 FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""Number of known rights on files for each version; 16 since version 5."""
+"""Number of rights on files in each version; 16 since version 5."""
 BIND_TCP, CONNECT_TCP = 1 << 0, 1 << 1
 SINCE_NETWORK, SINCE_SCOPES = 4, 6
 ABSTRACT_SOCKETS, SIGNALS = 1 << 0, 1 << 1
@@ -153,8 +151,8 @@ def landlock_version() -> int:
 def allow_only(rights: Iterable[tuple[str, int]], *, ports: Iterable[int] = ()) -> None:
     """Allow the calling thread these files and folders, each with its rights, and nothing else.
 
-    A path that does not exist is left out. `ports` are the TCP ports it may connect to, where the
-    kernel can tell them apart. There is no way back. Raises OSError if the kernel refuses.
+    Missing paths are left out. `ports` are the TCP ports that it may connect to, if the kernel can filter ports.
+    There is no way back. Raises OSError if the kernel refuses.
     """
     known = landlock_version()
     handled = (1 << FS_RIGHTS.get(known, 16)) - 1
@@ -199,17 +197,17 @@ FILTER_MODE = 2
 LOAD, AND, JUMP_EQUAL, JUMP_FROM, JUMP_SET, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 """Instructions of the filter language: 32-bit load, and, jump if equal, at least or set, return."""
 NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
-"""Offsets in bytes in what the filter sees of a call; of an argument its lower half."""
+"""Offsets in bytes in the filter's view of a call: its number, the architecture, the lower half of two arguments."""
 ALLOW = 0x7FFF_0000
 DENY = 0x0005_0000 | errno.EACCES
 UNKNOWN_CALL = 0x0005_0000 | errno.ENOSYS
 FOREIGN = 0x4000_0000
-"""Numbers from here on are of x32, a second set of calls on x86-64."""
+"""Numbers from this on belong to x32, a second set of calls on x86-64."""
 IPV4, STREAM, KIND_OF_SOCKET = 2, 1, 0xF
 NAMESPACES = 0x7E02_0000
-"""The flags of clone that make a namespace."""
+"""The flags of clone that create a namespace."""
 NEW_CALLS = (*range(425, 434), 438, 440, 442, 443, 448, 452, 463, 466)
-"""The same numbers everywhere: io_uring, mounts, pidfd_getfd, process_madvise, quotactl_fd,
+"""Denied calls with the same number on all processors: io_uring, mounts, pidfd_getfd, process_madvise, quotactl_fd,
 process_mrelease, fchmodat2, setxattrat, removexattrat."""
 
 
@@ -217,9 +215,9 @@ process_mrelease, fchmodat2, setxattrat, removexattrat."""
 class Processor:
     """The numbers of the system calls on one kind of processor.
 
-    `denied` is ptrace, process_vm_readv and _writev, kcmp, perf_event_open, bpf, userfaultfd, the
-    keyring's three, mount, umount2, pivot_root, chroot, unshare, setns, open_by_handle_at; then
-    what changes modes, owners, times and attributes of files.
+    `denied` is ptrace, process_vm_readv and _writev, kcmp, perf_event_open, bpf, userfaultfd, the three of the
+    keyring, mount, umount2, pivot_root, chroot, unshare, setns, open_by_handle_at; then the calls that change
+    modes, owners, times and attributes of files.
     """
 
     architecture: int
@@ -248,20 +246,18 @@ def seccomp_available() -> bool:
     """Whether this kernel and processor can filter system calls."""
     if platform.machine() not in PROCESSORS or sys.maxsize < 2**32:
         return False
-    # Without a filter to read, a kernel that has filters answers EFAULT, another EINVAL.
+    # Given no filter, a kernel with seccomp answers EFAULT, another one EINVAL.
     prctl(SET_SECCOMP, FILTER_MODE, check=False)
     return ctypes.get_errno() == errno.EFAULT
 
 
 def deny_calls(*, ipv4: bool = False) -> None:
-    """Forbid the calling thread for good the system calls that ffmpeg never needs.
+    """Forbid the calling thread, for good, the system calls that ffmpeg never needs.
 
-    They are answered with "permission denied": sockets, looking into other processes, owners, modes and
-    times of files (Landlock has no rule for them), namespaces and mounts, and io_uring, which would do any
-    of it past the filter. A list of what is forbidden, not of what is allowed: a new libc or decoder must
-    not break. `ipv4` leaves the thread TCP sockets over IPv4.
-
-    Raises OSError if the kernel refuses.
+    They fail with "permission denied": sockets, access to other processes, owners, modes and times of files
+    (Landlock has no rule for them), namespaces and mounts, and io_uring, which would bypass the filter. The list
+    names forbidden calls, not allowed ones, so that a new libc or decoder does not break. `ipv4` still allows TCP
+    sockets over IPv4. Raises OSError if the kernel refuses.
     """
     program = build_filter(PROCESSORS[platform.machine()], ipv4=ipv4)
     code = ctypes.create_string_buffer(program, len(program))
