@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -325,7 +325,7 @@ class FfmpegEncoder(Encoder):
         with (
             new_output(request),
             extracted_covers(job) as covers,
-            self._captions(request, stop) as captions,
+            extracted_captions(self._tools, request, stop) as captions,
         ):
             command = encode_command(self._tools, request, covers, captions)
             thumbnails, levels = thumbnail_files(request), level_files(request)
@@ -336,13 +336,6 @@ class FfmpegEncoder(Encoder):
             report = run_with_progress(job, command, request.duration_s, on_progress, reads=reads)
             _carry_metadata(request)
             return replace(report, thumbnails=thumbnails, levels=levels)
-
-    def _captions(
-        self, request: EncodeRequest, stop: threading.Event
-    ) -> AbstractContextManager[list[Path]]:
-        if not request.plan.captions:
-            return nullcontext([])
-        return extracted_captions(self._tools, request, stop)
 
     def keyframes(
         self,
@@ -392,7 +385,7 @@ class FfmpegEncoder(Encoder):
         with (
             new_output(request),
             extracted_covers(job) as covers,
-            self._captions(request, stop) as captions,
+            extracted_captions(self._tools, request, stop) as captions,
         ):
             report = join(job, chunk_plan, chunk_files, covers, captions, on_progress)
             _carry_metadata(request)

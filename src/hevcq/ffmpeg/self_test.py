@@ -119,17 +119,15 @@ def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
                 deadline_s=SELF_TEST_S,
             )
         except LimitExceeded as error:
-            raise _broken_tool(command[0], str(error)) from error
+            raise _unfit(f"{command[0]} cannot read a test picture", str(error)) from error
         if ended.returncode != 0 or answer not in ended.stdout:
             reason = ended.stderr[-1] if ended.stderr else ended.ending
-            raise _broken_tool(command[0], reason)
+            raise _unfit(f"{command[0]} cannot read a test picture", reason)
 
 
-def _broken_tool(program: str, why: str) -> WorkerUnfit:
-    return WorkerUnfit(
-        f"{program} cannot read a test picture on this machine: {why}.",
-        remedy=f"See `hevcq doctor`. {INSTALL}",
-    )
+def _unfit(problem: str, why: str) -> WorkerUnfit:
+    remedy = f"See `hevcq doctor`. {INSTALL}"
+    return WorkerUnfit(f"{problem} on this machine: {why}.", remedy=remedy)
 
 
 BOX = (480, 270)
@@ -250,11 +248,7 @@ def write_test_clip(tools: FfmpegTools, target: Path) -> None:
     try:
         ended = run_child(command, stop=threading.Event(), limits=limits, deadline_s=SELF_TEST_S)
     except (EncoderFailed, LimitExceeded) as error:
-        raise _no_clip(str(error)) from error
+        raise _unfit("ffmpeg cannot make a test clip", str(error)) from error
     if ended.returncode != 0:
-        raise _no_clip(ended.stderr[-1] if ended.stderr else ended.ending)
-
-
-def _no_clip(why: str) -> WorkerUnfit:
-    remedy = f"See `hevcq doctor`. {INSTALL}"
-    return WorkerUnfit(f"ffmpeg cannot make a test clip on this machine: {why}", remedy=remedy)
+        why = ended.stderr[-1] if ended.stderr else ended.ending
+        raise _unfit("ffmpeg cannot make a test clip", why)
