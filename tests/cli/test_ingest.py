@@ -10,7 +10,7 @@ import pytest
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.ingest import named_libraries
 from hevcq.errors import UsageError
-from hevcq.library.scanning.probe_files import probe_files
+from hevcq.library.scanning.scan import probe_files
 from hevcq.settings.libraries import KEEP_DAYS, Library
 from hevcq.usecases.ingest.request import IngestRequest
 

@@ -12,7 +12,7 @@ from hevcq.domain.job import Source, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.library.filesystem import FileSystem, fingerprint_of
 from hevcq.library.place import certificate_of
-from hevcq.library.replacement.journal import Replacement
+from hevcq.library.replacement.refusals import Replacement
 
 ORIGINAL = b"the original clip, every byte of it. " * 40
 RENDITION = b"the rendition, smaller. " * 20

@@ -12,8 +12,14 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceAway
 from hevcq.library.own_files import reserve_libraries
-from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
-from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
+from hevcq.library.scanning.scan import (
+    PROBES_PER_SLOT,
+    Filter,
+    FoundFile,
+    Rejected,
+    find,
+    probe_files,
+)
 from hevcq.library.scanning.watch_folder import (
     LOCAL,
     LOOK_S,

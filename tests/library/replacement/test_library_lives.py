@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, invariant, rule, run_state_machine_as_te
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.place import ToPlace, place
-from hevcq.library.replacement.journal import Replacement
+from hevcq.library.replacement.refusals import Replacement
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.scanning.scan import FoundFile, find

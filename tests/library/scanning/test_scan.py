@@ -10,8 +10,15 @@ import pytest
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, WorkerUnfit
 from hevcq.library.place import certificate_of
-from hevcq.library.scanning.probe_files import FoundVideo, probe_files
-from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, RejectionCause, find
+from hevcq.library.scanning.scan import (
+    Filter,
+    FoundFile,
+    FoundVideo,
+    Rejected,
+    RejectionCause,
+    find,
+    probe_files,
+)
 from hevcq.library.scanning.watch_folder import LOCAL, file_system_of
 from support.catalog import new_catalog
 from support.clips import ManualClock

@@ -11,7 +11,7 @@ from hevcq.domain.events import IngestEvent
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, rendition_key
 from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.library.scanning.probe_files import FoundVideo
+from hevcq.library.scanning.scan import FoundVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import SpareFolder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hevcq.domain.media.facts import AudioFacts, MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.library.scanning.probe_files import FoundVideo
+from hevcq.library.scanning.scan import FoundVideo
 from hevcq.ports.catalog import Fingerprint
 from support.fakes.encoder import plain_plan
 

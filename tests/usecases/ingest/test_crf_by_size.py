@@ -16,7 +16,7 @@ from hevcq.cli.output.ingest_report import sampled
 from hevcq.domain.events import EventName
 from hevcq.domain.profile import Profile
 from hevcq.errors import DiskFull, SourceDamaged, Stopped, UsageError, WorkerUnfit
-from hevcq.library.scanning.probe_files import FoundVideo
+from hevcq.library.scanning.scan import FoundVideo
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.usecases.ingest.crf_by_size import (

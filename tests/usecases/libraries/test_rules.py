@@ -12,8 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from hevcq.domain.job import RenditionRef, Source, job_id
-from hevcq.library.scanning.probe_files import FoundVideo
-from hevcq.library.scanning.scan import FoundFile, Rejected
+from hevcq.library.scanning.scan import FoundFile, FoundVideo, Rejected
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
 from hevcq.settings.libraries import Library, Rule

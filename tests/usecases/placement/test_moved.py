@@ -12,8 +12,7 @@ import pytest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile
-from hevcq.library.scanning.probe_files import probe_files
-from hevcq.library.scanning.scan import find
+from hevcq.library.scanning.scan import find, probe_files
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item

@@ -1,6 +1,6 @@
-"""List the readable containers, choose a rendition's container, and state what each can hold.
+"""List file suffixes and readable containers, choose a rendition's container, and state what each can hold.
 
-Each table was tested with ffmpeg 5.1 by copying a stream of the codec into the container with
+Each table of codecs was tested with ffmpeg 5.1 by copying a stream of the codec into the container with
 `-xerror`; see https://ffmpeg.org/ffmpeg-formats.html for the muxers.
 """
 
@@ -15,6 +15,29 @@ READABLE = frozenset(
     }
 )  # fmt: skip
 """Demuxers that read exactly one file: no playlist, pattern, device or filter."""
+
+_VIDEO_SUFFIXES = (
+    "360 3g2 3gp amv asf avi divx dv dvr-ms evo f4v flv gxf h264 h265 hevc insv ivf lrv m1v m2p m2t "
+    "m2ts m2v m4v mjpeg mjpg mkv mod mov mp4 mp4v mpe mpeg mpg mpv mts mxf nsv nut nuv obu ogm ogv "
+    "pmp qt rm rmvb rv tod tp trp ts vob vro webm wm wmv wtv xvid y4m"
+)
+VIDEO_SUFFIXES = frozenset(_VIDEO_SUFFIXES.split())
+"""File suffixes that a scan probes: those of ffmpeg's video demuxers
+(https://ffmpeg.org/ffmpeg-formats.html) and of cameras and recorders."""
+_OTHERS = (
+    "7z aac ac3 ape ass aup bak bif bmp bz2 cbr cbz cr2 cr3 csv db dmg dng doc docx dts epub exe flac "
+    "gif gz heic htm html idx jar jpeg jpg json log lrf m3u m3u8 m4a m4b mka mks mobi mp2 mp3 msi nef "
+    "nfo odt oga ogg opus par2 pdf png pptx psd rar raw sqlite srt ssf ssa sub sup tar tgz thm tif "
+    "tiff torrent txt vtt wav webp wma wv xlsx xml xz zip"
+)
+OTHER_SUFFIXES = frozenset(_OTHERS.split())
+"""File suffixes that never belong to videos; a scan ignores them silently."""
+_UNFINISHED = (
+    "!qb !ut aria2 bc! crdownload download fdmdownload filepart opdownload part partial td tmp"
+    " unfinished ytdl"
+)
+UNFINISHED_SUFFIXES = frozenset(_UNFINISHED.split())
+"""Suffixes that browsers, torrent and file-transfer programs append to a file until it is complete."""
 
 MP4 = "mp4"
 MOV = "mov"

@@ -1,4 +1,4 @@
-"""Check that an original may be replaced; record the swaps and undos of a library root.
+"""Record the swaps and undos of a library root, and the originals that a user restored.
 
 `<root>/.hevcq/journal/<job id>.json` is a swap under way, `<job id>.undo.json` an undo under way;
 `<root>/.hevcq/kept/<job id>.json` is a finished swap whose original is kept. A record is committed
@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +19,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hevcq.domain.certificate import Certificate, Gate, require_passed
-from hevcq.domain.planning.metadata import ACCEPT_LOSS
-from hevcq.errors import StorageError, SwapRefused, VerificationFailed
+from hevcq.errors import StorageError
 from hevcq.library.filesystem import (
     FileSystem,
-    fingerprint_of,
     has_subseconds,
     is_behind_link,
     make_folders,
     open_regular,
     record_names,
-    same_bytes,
     temp_of,
     write_durably,
 )
-from hevcq.library.own_files import case_twin, is_own, kept_folder, own_folder, require_own_folders
+from hevcq.library.own_files import is_own, kept_folder, own_folder, require_own_folders
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -325,126 +320,3 @@ def _read_note(path: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
-
-
-@dataclass(frozen=True, slots=True)
-class Replacement:
-    """One original to replace. `fingerprint` is from the scan; `keep_days` counts from the swap.
-
-    `target` is in the same folder as `source`, and the same path unless the suffix changes.
-    An infinite `keep_days` keeps the original until the swap is undone.
-    """
-
-    source: Path
-    target: Path
-    fingerprint: Fingerprint
-    certificate: Certificate
-    keep_days: float
-
-
-def require_single_link(source: Path, facts: os.stat_result) -> None:
-    """Raise SwapRefused if the file with this status has hard links besides `source`."""
-    if facts.st_nlink > 1:
-        raise SwapRefused(
-            f"{printable(source)} has {facts.st_nlink} names (hard links), so replacing one"
-            " would save nothing.",
-            remedy="Remove the other names, or encode beside it.",
-        )
-
-
-def require_replaceable(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
-    """Return the original's status. Raises SwapRefused with the first reason to refuse, and OSError."""
-    _require_proof(change)
-    _require_one_folder_below(root, change)
-    facts = require_unchanged(fs, change.source, change.fingerprint)
-    _require_no_link(root, change)
-    require_single_link(change.source, facts)
-    _require_free_target(fs, change, facts)
-    return facts
-
-
-def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.stat_result:
-    """Return the original's status. Raises SwapRefused unless it is the file that was scanned (gate G0)."""
-    facts = fs.lstat(source)
-    if facts is None:
-        raise SwapRefused(f"{printable(source)} no longer exists, so there is nothing to replace.")
-    if stat.S_ISLNK(facts.st_mode):
-        raise SwapRefused(f"{printable(source)} is a symbolic link; only real files are replaced.")
-    if not stat.S_ISREG(facts.st_mode):
-        raise SwapRefused(f"{printable(source)} is not a regular file.")
-    if not same_bytes(fingerprint_of(facts), seen):
-        raise SwapRefused(
-            f"{printable(source)} changed since it was scanned ({Gate.G0.name}); it was left as it is.",
-            remedy="Run the same command again to encode it as it is now.",
-        )
-    return facts
-
-
-def _require_proof(change: Replacement) -> None:
-    proof = change.certificate
-    try:
-        require_passed(proof.gates)
-    except VerificationFailed as error:
-        raise SwapRefused(
-            f"The certificate does not prove the rendition of {printable(change.source)}: {error}"
-        ) from error
-    if proof.losses:
-        raise SwapRefused(
-            f"{printable(change.source)} is not replaced, its rendition lacks: {', '.join(proof.losses)}.",
-            remedy=f"Keep both files, or {ACCEPT_LOSS}.",
-        )
-    if proof.source.size != change.fingerprint.size:
-        raise SwapRefused(
-            f"The certificate is for another source: {proof.source.size} bytes, but"
-            f" {printable(change.source)} has {change.fingerprint.size}."
-        )
-    if proof.rendition_size >= change.fingerprint.size:
-        raise SwapRefused(
-            f"The rendition of {printable(change.source)} is not smaller ({proof.rendition_size} bytes,"
-            f" the original has {change.fingerprint.size}), so replacing it would save nothing.",
-            remedy="Set gates.minimum_saving in the profile to skip such videos, or encode beside them.",
-        )
-
-
-def _require_one_folder_below(root: Path, change: Replacement) -> None:
-    if root not in change.source.parents:
-        raise SwapRefused(
-            f"{printable(change.source)} is not below the library root {printable(root)}."
-        )
-    if change.target.parent != change.source.parent:
-        raise SwapRefused(
-            f"{printable(change.target)} is in another folder than {printable(change.source)}, so it cannot"
-            " replace it."
-        )
-
-
-def _require_no_link(root: Path, change: Replacement) -> None:
-    folder = change.source.parent
-    # A record with a path outside the root would be rejected later, so an undo would be impossible.
-    if is_behind_link(folder, root):
-        raise SwapRefused(
-            f"{printable(folder)} is behind a link, so it is not below {printable(root)}; it was"
-            " left unchanged.",
-            remedy="Pass the folder itself.",
-        )
-
-
-def _require_free_target(fs: FileSystem, change: Replacement, facts: os.stat_result) -> None:
-    source, target = change.source, change.target
-    if target == source:
-        return
-    there = fs.lstat(target)
-    same = there is not None and os.path.samestat(there, facts)
-    if same or target.name.casefold() == source.name.casefold():
-        raise SwapRefused(
-            f"{printable(target)} and {printable(source)} differ only by case or are one file, so one would"
-            " overwrite the other.",
-            remedy="Rename the original so that its suffix is in lower case.",
-        )
-    twin = case_twin(target.name, fs.names(target.parent))
-    if there is not None or twin is not None:
-        other = target if there is not None else target.with_name(str(twin))
-        raise SwapRefused(
-            f"{printable(other)} already exists and is another file than {printable(source)}.",
-            remedy="Move or rename one of them.",
-        )

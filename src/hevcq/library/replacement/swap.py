@@ -5,7 +5,6 @@ A Swap is for one library root. It may be killed at any system call between a re
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,13 @@ from hevcq.library.place import Check, Fetch, ToPlace, holds_rendition, staged, 
 from hevcq.library.replacement.journal import (
     Journal,
     Record,
-    Replacement,
     forget_undone,
+)
+from hevcq.library.replacement.refusals import (
+    Replacement,
+    require_certified_source,
     require_replaceable,
+    require_untouched,
 )
 from hevcq.library.replacement.retention import (
     Expired,
@@ -172,7 +175,7 @@ class Swap:
     def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
         before = require_replaceable(self._fs, self.root, change)
         rendition = ToPlace(self.root, change.source, change.target, change.certificate)
-        self._require_certified_source(change)
+        require_certified_source(self._fs, change)
         with staged(rendition, lambda _, path: fetch(path), self._fs, check) as (new, notices):
             # Read again here: bytes have been seen to change between a verdict and a swap.
             if not holds_rendition(self._fs, new, change.certificate):
@@ -181,7 +184,7 @@ class Swap:
                     remedy="Run the same command again.",
                 )
             with root_lock(self.root, self._fs):
-                _require_untouched(change, before, require_replaceable(self._fs, self.root, change))
+                require_untouched(change, before, require_replaceable(self._fs, self.root, change))
                 record = self._record(change, new, fingerprint_of(before))
                 self._carry_out(record)
                 forget_undone(self._fs, self.root, record)
@@ -218,14 +221,6 @@ class Swap:
         if record is None:
             raise UndoRefused(f"No original of job {job_id} is kept in {printable(self.root)}.")
         return record
-
-    def _require_certified_source(self, change: Replacement) -> None:
-        if self._fs.digest(change.source) != change.certificate.source_sha256:
-            raise SwapRefused(
-                f"{printable(change.source)} is not the file that was encoded (its SHA-256 differs,"
-                f" {Gate.G0.name}); it was left as it is.",
-                remedy="Run the same command again to encode it as it is now.",
-            )
 
     def _record(self, change: Replacement, new: Path, seen: Fingerprint) -> Record:
         now, proof = self._clock.now(), change.certificate
@@ -298,16 +293,6 @@ class Swap:
             outcome, reason = RecoveryOutcome.STUCK, str(error)
         self._log.warning("swap_settled", job=job_id, undo=undo, outcome=outcome.value)
         return Recovery(job_id, source, undo, outcome, reason)
-
-
-def _require_untouched(change: Replacement, before: os.stat_result, now: os.stat_result) -> None:
-    """Raise SwapRefused if the file was written to: size and mtime can be reset, ctime cannot."""
-    if now.st_ctime_ns != before.st_ctime_ns:
-        raise SwapRefused(
-            f"{printable(change.source)} was modified while it was being replaced ({Gate.G0.name});"
-            " it was left as it is.",
-            remedy="Run the same command again.",
-        )
 
 
 def _as_refusal(source: Path, error: OSError) -> HevcqError:

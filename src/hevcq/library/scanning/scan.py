@@ -1,28 +1,39 @@
-"""Find candidate video files below library roots, filtered by gitignore patterns."""
+"""Find video files below library roots: select candidates by name, then probe each changed one once.
 
+Which suffixes belong to videos stands in `domain.media.containers`.
+"""
+
+import itertools
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from hevcq.domain.keys import MASTER
-from hevcq.errors import UsageError
-from hevcq.library.filesystem import fingerprint_of
+from hevcq.domain.media.containers import OTHER_SUFFIXES, UNFINISHED_SUFFIXES, VIDEO_SUFFIXES
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.errors import (
+    HevcqError,
+    Interruption,
+    MediaRefused,
+    SourceDamaged,
+    SourceUnreadable,
+    UsageError,
+    WorkerUnfit,
+)
+from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.library.own_files import Certificates, holds_own_set, is_own
 from hevcq.ports.catalog import Fingerprint
+from hevcq.sql.catalog import Catalog
+from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.text import printable
 
 Matcher = Callable[[str], bool]
-_ENDINGS = (
-    "!qb !ut aria2 bc! crdownload download fdmdownload filepart opdownload part partial td tmp"
-    " unfinished ytdl"
-)
-UNFINISHED_SUFFIXES = frozenset(_ENDINGS.split())
-"""What browsers, torrent and file-transfer programs append to a file until it is complete."""
 _INNER = frozenset({"temp", "tmp"})
-"""The same before the video's suffix, as yt-dlp writes it: `name.temp.mp4`."""
+"""Marks of an unfinished file before its suffix, as yt-dlp writes them: `name.temp.mp4`."""
 _COMPANIONS = (".aria2", ".part", ".st", ".!qB")
 """Endings of the file that a program keeps beside an incomplete one."""
 
@@ -65,22 +76,6 @@ def _as_gitignore(pattern: str) -> str:
     return f"{'!' * negated}{body}"
 
 
-_SUFFIXES = (
-    "360 3g2 3gp amv asf avi divx dv dvr-ms evo f4v flv gxf h264 h265 hevc insv ivf lrv m1v m2p m2t "
-    "m2ts m2v m4v mjpeg mjpg mkv mod mov mp4 mp4v mpe mpeg mpg mpv mts mxf nsv nut nuv obu ogm ogv "
-    "pmp qt rm rmvb rv tod tp trp ts vob vro webm wm wmv wtv xvid y4m"
-)
-VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
-"""Suffixes that are probed: those of ffmpeg's video demuxers
-(https://ffmpeg.org/ffmpeg-formats.html) and of cameras and recorders."""
-_OTHERS = (
-    "7z aac ac3 ape ass aup bak bif bmp bz2 cbr cbz cr2 cr3 csv db dmg dng doc docx dts epub exe flac "
-    "gif gz heic htm html idx jar jpeg jpg json log lrf m3u m3u8 m4a m4b mka mks mobi mp2 mp3 msi nef "
-    "nfo odt oga ogg opus par2 pdf png pptx psd rar raw sqlite srt ssf ssa sub sup tar tgz thm tif "
-    "tiff torrent txt vtt wav webp wma wv xlsx xml xz zip"
-)
-OTHER_SUFFIXES = frozenset(_OTHERS.split())
-"""Suffixes of files that are never videos; a scan ignores them silently."""
 LARGE = 10 * 1024 * 1024
 """Bytes from which a scan mentions a file of an unknown suffix: it may be a video or a disc image."""
 
@@ -126,9 +121,6 @@ SYSTEM_FOLDERS = frozenset(
     ("#recycle", "@recycle", "$recycle.bin", "@eadir", "#snapshot", "lost+found")
 ) | {"system volume information"}
 """Recycle bins, previews and snapshots that NAS systems and Windows keep in shared folders; lower case."""
-LEFT_OUT = (
-    "Bins, previews and snapshots of a NAS or Windows are left out; name the folder to take it."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +138,16 @@ class Filter:
 
 @dataclass(slots=True)
 class _Walk:
+    """The walk of all `roots`, at present below `root`; folders and files in `seen_…` were yielded."""
+
+    roots: frozenset[Path]
     root: Path
     include: Matcher | None
     exclude: Matcher
     skip: frozenset[Path]
-    certificates: Certificates
-    seen: set[tuple[int, int]] = field(default_factory=set)
+    certificates: Certificates = field(default_factory=Certificates)
+    seen_folders: set[tuple[int, int]] = field(default_factory=set)
+    seen_root_files: set[Path] = field(default_factory=set)
 
 
 def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[FoundFile | Rejected]:
@@ -160,26 +156,18 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[FoundF
     A root is a folder or one file; a file's root is its folder, and it is found whatever its suffix.
     Nested roots yield each file once. No path raises: an unreadable one becomes a Rejected.
     """
-    rules = chosen if chosen is not None else Filter()
-    seen: set[tuple[int, int]] = set()
-    single: set[Path] = set()
-    certificates = Certificates()
+    rules = chosen or Filter()
     places = [_resolve_root(given) for given in roots]
+    walk = _Walk(
+        roots=frozenset(places),
+        root=Path(),
+        include=matcher(rules.include) if rules.include else None,
+        exclude=matcher(rules.exclude),
+        skip=frozenset(Path(os.path.realpath(folder)) for folder in rules.skip),
+    )
     for place in places:
-        walk = _Walk(
-            root=place,
-            include=matcher(rules.include) if rules.include else None,
-            exclude=matcher(rules.exclude),
-            skip=frozenset(Path(os.path.realpath(folder)) for folder in rules.skip),
-            certificates=certificates,
-            seen=seen,
-        )
-        yield from _scan_root(walk, single, frozenset(places))
-
-
-def readable(path: Path) -> bool:
-    """Return whether this process's effective user may read the file."""
-    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+        walk.root = place
+        yield from _scan_root(walk)
 
 
 def _resolve_root(given: Path) -> Path:
@@ -187,10 +175,7 @@ def _resolve_root(given: Path) -> Path:
     return Path(os.path.realpath(given.parent)) / given.name if given.name else given.resolve()
 
 
-def _scan_root(
-    walk: _Walk, single: set[Path], named: frozenset[Path]
-) -> Iterator[FoundFile | Rejected]:
-    """Yield the paths below one root; `named` are all roots, `single` the root files yielded."""
+def _scan_root(walk: _Walk) -> Iterator[FoundFile | Rejected]:
     try:
         facts = walk.root.stat()
     except OSError as error:
@@ -199,24 +184,24 @@ def _scan_root(
     if stat.S_ISDIR(facts.st_mode):
         walk.root = Path(os.path.realpath(walk.root))
         for item in _scan_folder(walk, walk.root, ""):
-            if item.path not in named:
+            if item.path not in walk.roots:
                 yield item
-            elif item.path not in single and isinstance(item, FoundFile):
-                single.add(item.path)
+            elif item.path not in walk.seen_root_files and isinstance(item, FoundFile):
+                walk.seen_root_files.add(item.path)
                 yield item
         return
     path, walk.root = walk.root, walk.root.parent
-    if path not in single:
-        single.add(path)
+    if path not in walk.seen_root_files:
+        walk.seen_root_files.add(path)
         yield _check_file(path, walk)
 
 
 def _scan_folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Rejected]:
     try:
         facts = folder.stat()
-        if (facts.st_dev, facts.st_ino) in walk.seen:
+        if (facts.st_dev, facts.st_ino) in walk.seen_folders:
             return
-        walk.seen.add((facts.st_dev, facts.st_ino))
+        walk.seen_folders.add((facts.st_dev, facts.st_ino))
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
@@ -253,7 +238,8 @@ def _reject_system_folder(entry: os.DirEntry[str]) -> Iterator[Rejected]:
         return
     names = (name for _, _, files in os.walk(entry.path) for name in files)
     if any(_suffix(name) in VIDEO_SUFFIXES for name in names):
-        yield Rejected(Path(entry.path), RejectionCause.SYSTEM_FOLDER, LEFT_OUT)
+        sentence = "Bins, previews and snapshots of a NAS or Windows are left out; name the folder to take it."
+        yield Rejected(Path(entry.path), RejectionCause.SYSTEM_FOLDER, sentence)
 
 
 def _check_entry(
@@ -346,29 +332,22 @@ def _check_file(path: Path, walk: _Walk) -> FoundFile | Rejected:
         facts = os.lstat(path)
     except OSError as error:
         return _reject_unopened(path, error)
-    problem = _find_problem(path, facts)
-    if problem is not None:
-        return Rejected(path, *problem)
-    return FoundFile(path, walk.root, fingerprint_of(facts))
-
-
-def _find_problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | None:
     name = printable(path)
     if stat.S_ISLNK(facts.st_mode):
-        return (
-            RejectionCause.LINK,
-            f"{name} is a symbolic link; pass the file it points to instead.",
-        )
+        sentence = f"{name} is a symbolic link; pass the file it points to instead."
+        return Rejected(path, RejectionCause.LINK, sentence)
     if not stat.S_ISREG(facts.st_mode):
-        return RejectionCause.NOT_A_FILE, f"{name} is not a regular file."
+        return Rejected(path, RejectionCause.NOT_A_FILE, f"{name} is not a regular file.")
     if facts.st_size == 0:
-        return RejectionCause.EMPTY, f"{name} is empty; copy it here again."
-    if not readable(path):
-        return (
-            RejectionCause.UNREADABLE,
-            f"{name} cannot be read: give this user read permission.",
-        )
-    return None
+        return Rejected(path, RejectionCause.EMPTY, f"{name} is empty; copy it here again.")
+    return _reject_unreadable(path) or FoundFile(path, walk.root, fingerprint_of(facts))
+
+
+def _reject_unreadable(path: Path) -> Rejected | None:
+    if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    sentence = f"{printable(path)} cannot be read: give this user read permission."
+    return Rejected(path, RejectionCause.UNREADABLE, sentence)
 
 
 def _reject_unopened(path: Path, error: OSError) -> Rejected:
@@ -386,3 +365,129 @@ def unfinished_by_name(name: str, beside: Collection[str]) -> bool:
     if len(parts) > 2 and parts[-2] in _INNER:
         return True
     return any(f"{name}{ending}" in beside for ending in _COMPANIONS)
+
+
+BATCH = 500
+"""Files per catalog query: well below SQLite's 32,766 variables
+(https://www.sqlite.org/limits.html)."""
+KEEP_EVERY_S = 2.0
+"""Seconds between two writes of probe results to the catalog."""
+PROBES_PER_SLOT = 2
+"""Files probed at once for each slot of this machine."""
+LASTING = (SourceUnreadable, SourceDamaged, MediaRefused)
+"""Errors caused by the file's content: the same bytes are not probed again."""
+
+Inspect = Callable[[Path], MediaInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVideo(FoundFile):
+    """A file that is a video, with its facts."""
+
+    info: MediaInfo
+
+
+def probe_files(
+    found: Iterable[FoundFile | Rejected],
+    catalog: Catalog,
+    inspect: Inspect,
+    *,
+    threads: int,
+    batch: int = BATCH,
+    clock: Clock | None = None,
+) -> Iterator[FoundVideo | Rejected]:
+    """Yield each file with its media info, or its rejection, in the order of `found`.
+
+    `inspect` probes one path and raises a HevcqError. It is called from `threads` threads, only for
+    bytes that the catalog does not know. Up to `batch` files are looked up together. The results are
+    cached every KEEP_EVERY_S seconds, so that a kill loses no more than that.
+
+    Raises Interruption or WorkerUnfit from `inspect`, after the results so far are cached; any other
+    error rejects only that file.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="probe") as pool:
+        remaining = iter(found)
+        while items := list(itertools.islice(remaining, batch)):
+            yield from _probe_batch(items, catalog, inspect, pool, clock or SystemClock())
+
+
+def _probe_batch(
+    batch: list[FoundFile | Rejected],
+    catalog: Catalog,
+    inspect: Inspect,
+    pool: ThreadPoolExecutor,
+    clock: Clock,
+) -> Iterator[FoundVideo | Rejected]:
+    files = [item for item in batch if isinstance(item, FoundFile)]
+    cached = catalog.cached([item.path for item in files]) if files else {}
+    known = {
+        item.path: entry[1]
+        for item in files
+        if (entry := cached.get(item.path)) and same_bytes(entry[0], item.fingerprint)
+    }
+    unknown = [item for item in files if item.path not in known]
+    futures = {item.path: pool.submit(_probe_file, item, inspect) for item in unknown}
+    unsaved: list[tuple[Path, Fingerprint, MediaInfo | str]] = []
+    due = clock.monotonic() + KEEP_EVERY_S
+    try:
+        for item in batch:
+            if isinstance(item, Rejected):
+                yield item
+            elif item.path in futures:
+                result = futures[item.path].result()
+                if isinstance(result, FoundVideo):
+                    unsaved.append((item.path, item.fingerprint, result.info))
+                elif result.cause is RejectionCause.NOT_VIDEO:
+                    unsaved.append((item.path, item.fingerprint, result.reason))
+                if unsaved and clock.monotonic() >= due:
+                    catalog.cache(unsaved)
+                    unsaved.clear()
+                    due = clock.monotonic() + KEEP_EVERY_S
+                yield result
+            else:
+                yield _as_result(item, known[item.path])
+    finally:
+        for future in futures.values():
+            future.cancel()
+        if unsaved:
+            catalog.cache(unsaved)
+
+
+def _as_result(item: FoundFile, facts: MediaInfo | str) -> FoundVideo | Rejected:
+    if isinstance(facts, str):
+        return Rejected(item.path, RejectionCause.NOT_VIDEO, facts)
+    return FoundVideo(item.path, item.root, item.fingerprint, facts)
+
+
+def _probe_file(item: FoundFile, inspect: Inspect) -> FoundVideo | Rejected:
+    try:
+        info = inspect(item.path)
+    except (Interruption, WorkerUnfit):
+        raise
+    except HevcqError as error:
+        return _reject_changed(item) or _reject_unprobed(item, error)
+    return _reject_changed(item) or _as_result(item, info)
+
+
+def _reject_unprobed(item: FoundFile, error: HevcqError) -> Rejected:
+    if not isinstance(error, LASTING):
+        # Not caused by the content (a busy disk, a killed child): probe again next time.
+        return Rejected(item.path, RejectionCause.UNREADABLE, str(error))
+    return _reject_unreadable(item.path) or Rejected(
+        item.path, RejectionCause.NOT_VIDEO, str(error)
+    )
+
+
+def _reject_changed(item: FoundFile) -> Rejected | None:
+    """Return a rejection if the file changed since the scan, which makes the probe result invalid."""
+    try:
+        now = fingerprint_of(os.lstat(item.path))
+    except OSError:
+        sentence = f"{printable(item.path)} was removed while it was being probed."
+        return Rejected(item.path, RejectionCause.GONE, sentence)
+    if same_bytes(now, item.fingerprint):
+        return None
+    sentence = (
+        f"{printable(item.path)} is still being written; it is queued once it stops changing."
+    )
+    return Rejected(item.path, RejectionCause.GROWING, sentence)

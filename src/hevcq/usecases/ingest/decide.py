@@ -18,7 +18,7 @@ from hevcq.domain.quality import NOT_SEARCHED, asked_clause, search_share
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
 from hevcq.library.own_files import shown_path
-from hevcq.library.scanning.probe_files import FoundVideo
+from hevcq.library.scanning.scan import FoundVideo
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range, total, wall, work_of
 from hevcq.usecases.ingest.request import Destination

@@ -12,8 +12,14 @@ from functools import lru_cache
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.schedule import Schedule, local_moment, midnight
-from hevcq.library.scanning.probe_files import FoundVideo
-from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
+from hevcq.library.scanning.scan import (
+    FoundFile,
+    FoundVideo,
+    Matcher,
+    Rejected,
+    RejectionCause,
+    matcher,
+)
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.settings.libraries import Library, Rule
 from hevcq.sql.catalog import Catalog

@@ -21,9 +21,9 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, SwapRefused
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes, size_of
 from hevcq.library.own_files import Certificates
-from hevcq.library.replacement.journal import UndoneOriginals, require_single_link
-from hevcq.library.scanning.probe_files import FoundVideo
-from hevcq.library.scanning.scan import PROBLEMS, Rejected, RejectionCause
+from hevcq.library.replacement.journal import UndoneOriginals
+from hevcq.library.replacement.refusals import require_no_hard_links
+from hevcq.library.scanning.scan import PROBLEMS, FoundVideo, Rejected, RejectionCause
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.usecases.context import Ports, placing
 from hevcq.usecases.ingest.decide import (
@@ -390,7 +390,7 @@ def _replacement_refusal(source: Path, plan: Plan) -> str:
             f" {ACCEPT_LOSS}."
         )
     try:
-        require_single_link(source, source.lstat())
+        require_no_hard_links(source, source.lstat())
     except SwapRefused as refused:
         return str(refused)
     except OSError:

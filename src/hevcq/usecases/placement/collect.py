@@ -39,7 +39,8 @@ from hevcq.library.place import (
     place_sidecars,
     remove_sidecars,
 )
-from hevcq.library.replacement.journal import Record, Replacement
+from hevcq.library.replacement.journal import Record
+from hevcq.library.replacement.refusals import Replacement
 from hevcq.library.replacement.retention import DAY_S
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, LivedTime, Mode, Placement, PlacementState
