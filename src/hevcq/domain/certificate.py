@@ -234,10 +234,10 @@ def require_passed(
     A set (`of_set`) also requires the gates of sets, and a rendition with subtitles beside it (`beside`)
     requires T1. If a gate has several results, as of several rungs, every one must pass.
     """
-    found = tuple(results)
+    every = tuple(results)
     required = REQUIRED_OF_SETS if of_set else REQUIRED
     for gate in (*required, Gate.T1) if beside else required:
-        mine = [result for result in found if result.gate is gate]
+        mine = [result for result in every if result.gate is gate]
         if not mine:
             raise VerificationFailed(f"The check {gate.value} did not run.")
         for result in mine:
@@ -259,11 +259,11 @@ def why_keep_original(results: Iterable[GateResult]) -> str | None:
     None means only that no gate objects; `require_passed` checks that all gates ran. Raises
     VerificationFailed if a gate failed or was UNKNOWN, which takes precedence over every other result.
     """
-    found = tuple(results)
-    for result in found:
+    every = tuple(results)
+    for result in every:
         if result.has_failed:
             raise VerificationFailed(failure_sentence(result), remedy=ORIGINAL_KEPT)
-    for result in found:
+    for result in every:
         if result.outcome is Outcome.NOT_SMALLER:
             return result.detail or "The rendition is not smaller by the profile's minimum."
     return None

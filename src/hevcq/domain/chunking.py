@@ -217,7 +217,7 @@ def chunks_at(
     if not places or places[0] != 0 or list(places) != sorted(set(places)):
         raise ValueError(f"chunks begin at 0 and rise, not at {places}")
     spans = pairwise([*places, len(index.keys)])
-    chunks = [_chunk(index, span, number) for number, span in enumerate(spans)]
+    chunks = [_make_chunk(index, span, number) for number, span in enumerate(spans)]
     threads = profile.bounds.threads
     boundaries = [chunk.start_pts for chunk in chunks]
     return ChunkPlan(
@@ -230,7 +230,7 @@ def chunks_at(
     )
 
 
-def _chunk(index: KeyIndex, span: tuple[int, int], number: int) -> Chunk:
+def _make_chunk(index: KeyIndex, span: tuple[int, int], number: int) -> Chunk:
     """Return the chunk of the key frames from `span[0]` to `span[1]` (exclusive)."""
     begin, end = span
     held = index.keys[begin:end]
@@ -271,9 +271,9 @@ def why_not_split(profile: Profile, info: MediaInfo, plan: EncodePlan, index: Ke
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
         return "no_video"
     rows = (
-        *_by_choice(profile, index),
-        *_by_picture(main.codec, main.video, plan),
-        *_by_packets(info, index),
+        *_choice_reasons(profile, index),
+        *_picture_reasons(main.codec, main.video, plan),
+        *_packet_reasons(info, index),
     )
     return next((word for holds, word in rows if holds), "")
 
@@ -282,7 +282,7 @@ Row = tuple[object, str]
 """Whether a video must stay whole for this reason, and the stable word for it."""
 
 
-def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[Row]:
+def _choice_reasons(profile: Profile, index: KeyIndex) -> Iterator[Row]:
     chunking, mode = profile.chunking, profile.chunking.mode
     yield mode is ChunkMode.OFF, "mode_off"
     yield profile.video.encoder != (SOFTWARE,), "hardware"  # one video has one encoder
@@ -294,7 +294,7 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[Row]:
     yield length < max(auto, 2 * chunking.min_s), "too_short"
 
 
-def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row]:
+def _picture_reasons(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row]:
     target = plan.video
     fields = video.marked_interlaced or target.deinterlace
     yield fields, "interlaced"  # a cut could part a pair of fields
@@ -311,7 +311,7 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row
     yield len(encoded) > 1, "more_videos"
 
 
-def _by_packets(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:
+def _packet_reasons(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:
     yield _UNSEEKABLE.intersection(info.format_name.split(",")), "container"
     yield index.problem, index.problem
     yield index.tick < FINEST_TICK, "fine_time_base"
@@ -344,13 +344,15 @@ def index_by_grid(
                 last_pts=held[-1],
                 times=times_sum(held),
                 seek_s=index.keys[decoded_from].seek_s if decoded_from > 0 else None,
-                forced=_within(shown, forced, begin, end),
+                forced=_forced_between(shown, forced, begin, end),
             )
         )
     return index.model_copy(update={"keys": tuple(keys), "frames": len(shown)})
 
 
-def _within(shown: Sequence[int], forced: Sequence[int], begin: int, end: int) -> tuple[int, ...]:
+def _forced_between(
+    shown: Sequence[int], forced: Sequence[int], begin: int, end: int
+) -> tuple[int, ...]:
     first, last = bisect_left(forced, begin), bisect_left(forced, end)
     return tuple(shown[place] for place in forced[first:last])
 

@@ -203,17 +203,17 @@ def _formats() -> dict[str, Pixels]:
         "gbr": ["gbrp", "rgb24", "bgr24", "0rgb", "rgb0", "0bgr", "bgr0"],
         "gray": ["gray"],
     }
-    found = {name: Pixels(family, 8) for family, names in same.items() for name in names}
+    formats = {name: Pixels(family, 8) for family, names in same.items() for name in names}
     for end in ("le", "be"):
         for family, base in (("420", "yuv420p"), ("422", "yuv422p"), ("444", "yuv444p"),
                              ("gbr", "gbrp"), ("gray", "gray")):  # fmt: skip
-            found |= {f"{base}{bits}{end}": Pixels(family, bits) for bits in (10, 12)}
-            found[f"{base}9{end}"] = Pixels(family, 10)
-        found[f"p010{end}"] = Pixels("420", 10)
-        found[f"p210{end}"] = Pixels("422", 10)
-        found[f"p410{end}"] = Pixels("444", 10)
-        found |= {f"yuv440p{bits}{end}": Pixels("444", bits) for bits in (10, 12)}
-    return found
+            formats |= {f"{base}{bits}{end}": Pixels(family, bits) for bits in (10, 12)}
+            formats[f"{base}9{end}"] = Pixels(family, 10)
+        formats[f"p010{end}"] = Pixels("420", 10)
+        formats[f"p210{end}"] = Pixels("422", 10)
+        formats[f"p410{end}"] = Pixels("444", 10)
+        formats |= {f"yuv440p{bits}{end}": Pixels("444", bits) for bits in (10, 12)}
+    return formats
 
 
 PIXEL_FORMATS = _formats()

@@ -418,8 +418,8 @@ def change_by_attempt(
 
 def change_if_unmoved(record: JobRecord, to: Mapping[str, Any]) -> Change:
     """Return a change that applies only if the job was not moved, claimed or renewed since it was read."""
-    seen = {"fence": record.fence, "lease_until": record.lease_until}
-    return Change(frozenset({record.state}), seen, to)
+    unmoved = {"fence": record.fence, "lease_until": record.lease_until}
+    return Change(frozenset({record.state}), unmoved, to)
 
 
 def released_fields(state: JobState, now: float, **facts: object) -> dict[str, Any]:

@@ -130,12 +130,12 @@ class Aim(Frozen):
         return next((each.size for each in self.probes if each.crf == self.crf), None)
 
     def in_words(self) -> str:
-        seen = self.sampled if self.verified is None else self.verified
+        score = self.sampled if self.verified is None else self.verified
         how = "of sampled frames" if self.verified is not None else "of the frames tried"
         first = not self.probes or self.crf in {each.crf for each in self.probes}
         second = "" if first else " at the second try"
         return (
-            f"{'Only quality' if self.missed else 'Quality'} {seen:.1f} (VMAF of the worst twentieth"
+            f"{'Only quality' if self.missed else 'Quality'} {score:.1f} (VMAF of the worst twentieth"
             f" {how}; {asked_clause(self.target)}), CRF {self.crf:g}{second}."
         )
 
@@ -276,12 +276,12 @@ def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float
         return round_to_scale(
             low + share * (high - low), Scale(low + scale.step, high - scale.step, scale.step)
         )
-    known = low if low is not None else high
-    assert known is not None
-    missing = (tried[known].least - goal) / POINTS_PER_STEP
+    nearest = low if low is not None else high
+    assert nearest is not None
+    missing = (tried[nearest].least - goal) / POINTS_PER_STEP
     # Overshoot the target, so that two CRFs enclose it.
     far = min(8.0, max(2.0, abs(missing) * BEYOND)) * _steps(scale)
-    return round_to_scale(known + (far if low is not None else -far), scale)
+    return round_to_scale(nearest + (far if low is not None else -far), scale)
 
 
 def better_crf(aim: Aim, scale: Scale) -> float:

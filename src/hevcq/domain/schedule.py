@@ -97,19 +97,19 @@ def _instant(day: date, minutes: int, zone: tzinfo | None) -> float:
 
 
 def _window(text: str) -> Window:
-    found = WINDOW.match(" ".join(text.lower().split()))
-    if found is None:
+    match = WINDOW.match(" ".join(text.lower().split()))
+    if match is None:
         raise ValueError(f"{text!r} is not a window of time; write {EXAMPLE}")
-    days = _days(found["days"], text)
-    start, end = _minutes(found["start"], text), _minutes(found["end"], text)
+    days = _days(match["days"], text)
+    start, end = _minutes(match["start"], text), _minutes(match["end"], text)
     if start in (end, 1440):
         raise ValueError(f"{text!r} starts when it ends; a whole day is written 00:00-24:00")
     return Window(days, start, end if end > start else end + 1440)
 
 
 def _minutes(text: str, window: str) -> int:
-    found = TIME.match(text)
-    hours, minutes = (int(found[1]), int(found[2])) if found else (99, 0)
+    match = TIME.match(text)
+    hours, minutes = (int(match[1]), int(match[2])) if match else (99, 0)
     if minutes > 59 or hours * 60 + minutes > 1440:
         raise ValueError(
             f"{text!r} in {window!r} is not a time from 00:00 to 24:00; write {EXAMPLE}"
@@ -173,8 +173,8 @@ class Pause(Frozen):
     running: RunningWork = RunningWork.BORDER
 
     def applies_to(self, profile: str, now: float) -> bool:
-        ended = self.until is not None and now >= self.until
-        return not ended and self.profile in ("", profile)
+        has_ended = self.until is not None and now >= self.until
+        return not has_ended and self.profile in ("", profile)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,15 +151,15 @@ def staged(
 def _collect(temp: Path, proof: Certificate, fetch: FetchFile, fs: FileSystem) -> list[Path]:
     """Fetch and check every file of a rendition; return their paths. `temp` is a folder for a set."""
     master = MASTER if proof.files else ""
-    wanted = {each.name: (each.size, each.sha256) for each in proof.files}
-    wanted[master] = (proof.rendition_size, proof.rendition_sha256)
+    certified = {each.name: (each.size, each.sha256) for each in proof.files}
+    certified[master] = (proof.rendition_size, proof.rendition_sha256)
     if proof.files:
         fs.mkdir(temp)
-        for name in wanted:
+        for name in certified:
             make_folders(fs, (temp / name).parent)
-    for name, digest in _fetch_files(temp, wanted, fetch):
-        _require_certified(temp / name, digest, wanted[name], proof, fs)
-    return [temp / name for name in wanted]
+    for name, digest in _fetch_files(temp, certified, fetch):
+        _require_certified(temp / name, digest, certified[name], proof, fs)
+    return [temp / name for name in certified]
 
 
 def _fetch_files(temp: Path, names: Iterable[str], fetch: FetchFile) -> Iterator[tuple[str, str]]:
@@ -293,8 +293,8 @@ def _copy_metadata(source: Path, files: list[Path], fs: FileSystem) -> tuple[str
     gone = f"{printable(source)} is gone, so its times and permissions were not preserved."
     notices: dict[str, None] = {}
     for path in files:
-        found = (gone,) if fs.lstat(source) is None else fs.copy_metadata(source, path)
-        notices |= dict.fromkeys(found)
+        lost = (gone,) if fs.lstat(source) is None else fs.copy_metadata(source, path)
+        notices |= dict.fromkeys(lost)
         fs.fsync_file(path)
     return tuple(notices)
 
@@ -329,8 +329,8 @@ def _temps_of_note(home: Path, note: bytes | None) -> list[Path]:
     except (ValueError, RecursionError):
         return []
     names = noted if isinstance(noted, list) else []
-    found = [_own_temp(home, name) for name in names if isinstance(name, str)]
-    return [path for path in found if path is not None]
+    temps = [_own_temp(home, name) for name in names if isinstance(name, str)]
+    return [path for path in temps if path is not None]
 
 
 def _own_temp(home: Path, relative: str) -> Path | None:
@@ -352,8 +352,8 @@ def find_earlier_sets(
         return {}
     versions = {name for name in fs.names(folder) if is_set_version(name)} - _versions(proof)
     jobs = {name[:8] for name in versions}
-    found = Certificates((home,)).of_job_prefixes(target, jobs) if versions else ()
-    return {path: each for path, each in found if _is_earlier_set(proof, each, versions)}
+    certificates = Certificates((home,)).of_job_prefixes(target, jobs) if versions else ()
+    return {path: each for path, each in certificates if _is_earlier_set(proof, each, versions)}
 
 
 def _is_earlier_set(proof: Certificate, other: Certificate, versions: set[str]) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find, unfinished_by_name
+from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find, is_unfinished_by_name
 from hevcq.library.scanning.watch_folder import Watch, open_for_writing
 from support.clips import ManualClock
 
@@ -54,7 +54,7 @@ def test_a_file_that_is_open_for_writing_is_not_complete_however_still_it_is(tmp
     ],
 )
 def test_names_of_unfinished_files_are_known(name, beside, *, unfinished):
-    assert unfinished_by_name(name, beside) is unfinished
+    assert is_unfinished_by_name(name, beside) is unfinished
 
 
 def test_an_unfinished_video_is_reported_and_taken_once_it_is_renamed(tmp_path):

@@ -39,8 +39,8 @@ the first of all streams."""
 def ratio(text: str) -> Fraction:
     """Return the value of `num/den` or `num:den`; 0 if it is unknown."""
     num, _, den = text.replace(":", "/").partition("/")
-    known = num.isdigit() and (den or "1").isdigit() and int(den or 1)
-    return Fraction(int(num), int(den or 1)) if known else Fraction(0)
+    is_known = num.isdigit() and (den or "1").isdigit() and int(den or 1)
+    return Fraction(int(num), int(den or 1)) if is_known else Fraction(0)
 
 
 class StreamKind(StrEnum):
@@ -177,8 +177,8 @@ class VideoFacts(Frozen):
 
     @property
     def has_wrong_field_order(self) -> bool:
-        seen = self.seen_order if self.marked_interlaced else ""
-        return bool(seen) and seen[-1] != self.field_order[-1:]
+        pictures_order = self.seen_order if self.marked_interlaced else ""
+        return bool(pictures_order) and pictures_order[-1] != self.field_order[-1:]
 
     @property
     def shapes(self) -> tuple[str, ...]:
@@ -233,7 +233,7 @@ class Stream(Frozen):
     digest: str = Field(default="", description="of an attachment's bytes; empty for other kinds")
 
     @property
-    def decodable(self) -> bool:
+    def is_decodable(self) -> bool:
         """Whether a version of ffmpeg decodes the codec."""
         return self.codec not in UNDECODED
 

@@ -180,13 +180,13 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
     mixed = f" of {channels} channels" if channels > 2 else ""
     words = "stereo" if kept == 2 else "mono"
     surround, low = _surround(profile, stream), _low(profile, stream)
-    found = {SURROUND: surround, LOW: low}
+    groups = {SURROUND: surround, LOW: low}
     also = "" if surround is None else surround.notice
     return decided.model_copy(
         update={
             "channels": kept,
             "bit_rate": kbps * 1000,
-            "also": {group: made for group, made in found.items() if made is not None},
+            "also": {group: made for group, made in groups.items() if made is not None},
             "notice": f"Stream {stream.index}: audio in {stream.codec}{mixed} becomes AAC {words} at "
             f"{kbps} kbit/s{clipping_clause(stream)}{also}.",
         }

@@ -271,10 +271,10 @@ def personal_names(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, 
     kept = {track.source_index for track in streams if track.position is not None}
     held = [stream for stream in info.streams if stream.index in kept]
     tags = [name.lower() for each in (info.tags, *(s.tags for s in held)) for name in each]
-    found = [_short_name(name) for name in tags if name.partition("-")[0] not in _IMPERSONAL]
-    found += ["recorded data" for stream in held if stream.kind is StreamKind.DATA]
+    names = [_short_name(name) for name in tags if name.partition("-")[0] not in _IMPERSONAL]
+    names += ["recorded data" for stream in held if stream.kind is StreamKind.DATA]
     items = (item for item in carried_metadata(muxer, info, streams) if not item.reported)
-    return tuple(dict.fromkeys([*sorted(found), *(item.name for item in items)]))[:_MOST_NAMED]
+    return tuple(dict.fromkeys([*sorted(names), *(item.name for item in items)]))[:_MOST_NAMED]
 
 
 def _short_name(name: str) -> str:
@@ -348,10 +348,10 @@ def missing_metadata(
     gone += [
         name for name in itunes_differences(muxer, source, output, streams)[0] if name not in gone
     ]
-    found = {name.lower() for name in file_tags(muxer, output)}
+    output_names = {name.lower() for name in file_tags(muxer, output)}
     names = {name.lower() for name in source.tags} - _NO_LOSS
     names &= TAGS.get(muxer, names)
-    return gone + [f"the tag {name}" for name in sorted(names - found)]
+    return gone + [f"the tag {name}" for name in sorted(names - output_names)]
 
 
 def itunes_differences(

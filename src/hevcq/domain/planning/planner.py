@@ -120,9 +120,9 @@ def _is_streamable(profile: Profile, info: MediaInfo, main: Stream) -> bool:
     target = plan_video(profile, main, containers.MP4)
     if isinstance(target, Refuse) or target.video is None or main.video is None:
         return False
-    facts, made = main.video, target.video
-    same_picture = (facts.pixel_format, main.codec) == (made.pixel_format, made.codec)
-    plain = not (facts.interlaced or made.scale or made.pad_right or made.pad_bottom)
+    facts, goal = main.video, target.video
+    same_picture = (facts.pixel_format, main.codec) == (goal.pixel_format, goal.codec)
+    plain = not (facts.interlaced or goal.scale or goal.pad_right or goal.pad_bottom)
     sounds = all(s.codec in STREAMED_AUDIO for s in info.of_kind(StreamKind.AUDIO))
     is_mp4 = containers.target_container(Container.SOURCE, info) == containers.MP4
     return is_mp4 and info.index_first and same_picture and plain and sounds
@@ -194,8 +194,8 @@ def _replacement_losses(
 
 def _caption_channels(profile: Profile, main: Stream) -> tuple[str, ...]:
     """Return CC1 if captions become text; only a measurement shows the other channels."""
-    wanted = main.video is not None and captions_become_text(profile, main.video)
-    return ("CC1",) if wanted else ()
+    become_text = main.video is not None and captions_become_text(profile, main.video)
+    return ("CC1",) if become_text else ()
 
 
 def _refuse_captions(muxer: str) -> Refuse:
@@ -262,9 +262,9 @@ def _notices(
     *,
     texts: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    found = [stream.notice for stream in streams if stream.notice]
+    notices = [stream.notice for stream in streams if stream.notice]
     if any(item.name == CREDENTIALS for item in info.metadata):
-        found.append(metadata.UNCREDITED)
+        notices.append(metadata.UNCREDITED)
     for stream in streams:
         source = info.stream(stream.source_index).video
         if stream.video is None or source is None:
@@ -272,8 +272,8 @@ def _notices(
         details = (*_change_notices(stream.video, source), *_field_notices(stream.video, source))
         details += tuple(_loss_notices(stream.video, source, as_text=bool(texts)))
         texts = ()  # only the first video's captions become text
-        found += [f"Stream {stream.source_index}: {words}." for words in details]
-    return tuple(found)
+        notices += [f"Stream {stream.source_index}: {words}." for words in details]
+    return tuple(notices)
 
 
 def _change_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:

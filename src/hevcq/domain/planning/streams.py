@@ -166,7 +166,7 @@ def drop_undecodable(
 
 def _why_undecodable(stream: Stream) -> str:
     """Return why ffmpeg cannot decode a sound, or ""."""
-    if stream.decodable:
+    if stream.is_decodable:
         return ""
     named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or stream.codec)
     return f"audio in {named}, which ffmpeg cannot decode"
@@ -266,10 +266,10 @@ def _plan_gain(profile: Profile, facts: AudioFacts | None) -> tuple[float | None
     gain = round(min(gain, room), 1)
     if facts.loudness <= SILENT or (abs(gain) < LEAST_GAIN and not limited):
         return 0.0, ""
-    made = "louder" if gain > 0 else "quieter"
+    direction = "louder" if gain > 0 else "quieter"
     if abs(gain) < LEAST_GAIN:
         return 0.0, f" stays at {facts.loudness:.1f} LUFS{limited}"
-    return gain, f" is made {abs(gain):.1f} dB {made}, from {facts.loudness:.1f} LUFS{limited}"
+    return gain, f" is made {abs(gain):.1f} dB {direction}, from {facts.loudness:.1f} LUFS{limited}"
 
 
 def encoded_layout(facts: AudioFacts) -> str:

@@ -63,8 +63,8 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
             policy="video",
             detail=f"Stream {stream.index} is a video in a codec that ffmpeg does not know.",
         )
-    refused = _refused_as_is(profile, facts) or Refuse.combine(
-        _refused_by_policy(profile, facts, stream.codec)
+    refused = _refuse_as_is(profile, facts) or Refuse.combine(
+        _refuse_by_policy(profile, facts, stream.codec)
     )
     if refused is not None:
         return refused
@@ -80,7 +80,7 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
     return _target(profile, facts, chosen).model_copy(update=more)
 
 
-def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
+def _refuse_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
     size = f"{facts.width}x{facts.height}"
     smallest = VIDEO_FORMATS[profile.video.codec].smallest
     if facts.width < smallest or facts.height < smallest:
@@ -113,7 +113,7 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
         why += "which cannot be carried; say it in the file's header instead."
     if why:
         return Refuse(policy="video", detail=why)
-    return _refused_dolby(facts)
+    return _refuse_dolby(facts)
 
 
 def can_fit_sizes(facts: VideoFacts) -> bool:
@@ -122,7 +122,7 @@ def can_fit_sizes(facts: VideoFacts) -> bool:
     return same and not facts.rotation and not facts.mirrored
 
 
-def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Iterator[Refuse]:
+def _refuse_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Iterator[Refuse]:
     """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
     lost = facts.dolby_vision and not _keeps_dolby(profile, facts)
@@ -138,7 +138,7 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts, codec: str) -> Itera
             detail="The picture is HDR10 in H.264, whose mastering display ffmpeg does not read; set "
             "policies.hdr to convert to map its tones to SDR.",
         )
-    refusal = _refused_hdr(profile, facts)
+    refusal = _refuse_hdr(profile, facts)
     if refusal is not None:
         yield refusal
     if facts.interlaced and (facts.rotation or facts.mirrored):
@@ -410,7 +410,7 @@ def _keeps_dolby(profile: Profile, facts: VideoFacts) -> bool:
     return facts.dolby_writable and can_write and not altered and not is_invalid
 
 
-def _refused_dolby(facts: VideoFacts) -> Refuse | None:
+def _refuse_dolby(facts: VideoFacts) -> Refuse | None:
     """Refuse Dolby Vision without a usable base layer, whatever the policy."""
     if not facts.dolby_vision or facts.dolby_base:
         return None
@@ -436,7 +436,7 @@ def _dolby_name(facts: VideoFacts) -> str:
     return f"Dolby Vision{profile}"
 
 
-def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
+def _refuse_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
     """Refuse an HDR picture that the profile cannot keep intact."""
     if facts.colour.transfer not in HDR_TRANSFERS or profile.policies.hdr == "convert":
         return None

@@ -329,7 +329,7 @@ def _streams_to_decode(
     with_picture = profile.gates.preflight is Preflight.DECODE
     if not with_picture and (sound_decoded or RAGGED.intersection(info.format_name.split(","))):
         return ()
-    sounds = (s.index for s in info.of_kind(StreamKind.AUDIO) if s.decodable)
+    sounds = (s.index for s in info.of_kind(StreamKind.AUDIO) if s.is_decodable)
     maps = tuple(word for index in sounds for word in ("-map", f"0:{index}"))
     return ("-map", "0:v?", *maps) if with_picture else maps
 

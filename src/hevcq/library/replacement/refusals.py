@@ -144,8 +144,8 @@ def _require_free_target(fs: FileSystem, change: Replacement, facts: os.stat_res
     source, target = change.source, change.target
     if target == source:
         return
-    there = fs.lstat(target)
-    same = there is not None and os.path.samestat(there, facts)
+    existing = fs.lstat(target)
+    same = existing is not None and os.path.samestat(existing, facts)
     if same or target.name.casefold() == source.name.casefold():
         raise SwapRefused(
             f"{printable(target)} and {printable(source)} differ only by case or are one file, so one would"
@@ -153,8 +153,8 @@ def _require_free_target(fs: FileSystem, change: Replacement, facts: os.stat_res
             remedy="Rename the original so that its suffix is in lower case.",
         )
     twin = case_twin(target.name, fs.names(target.parent))
-    if there is not None or twin is not None:
-        other = target if there is not None else target.with_name(str(twin))
+    if existing is not None or twin is not None:
+        other = target if existing is not None else target.with_name(str(twin))
         raise SwapRefused(
             f"{printable(other)} already exists and is another file than {printable(source)}.",
             remedy="Move or rename one of them.",

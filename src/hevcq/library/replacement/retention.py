@@ -53,8 +53,8 @@ class Renditions:
         if self._listed is None:
             self._listed = self._list()
         sha256 = record.rendition_sha256
-        found = [p for p in self._listed.get(record.rendition_size, ()) if p != record.target]
-        for path in sorted(found, key=lambda path: (path.name != record.target.name, path)):
+        candidates = [p for p in self._listed.get(record.rendition_size, ()) if p != record.target]
+        for path in sorted(candidates, key=lambda path: (path.name != record.target.name, path)):
             if (path, sha256) not in self._places and self._fs.digest(path) == sha256:
                 self._places.add((path, sha256))
                 return path
@@ -79,8 +79,8 @@ class Renditions:
         if facts is None or facts.st_mtime_ns != record.fingerprint.mtime_ns:
             return False
         proofs = Certificates().of_rendition(record.target, facts.st_size)  # of a second swap
-        known = {record.source_sha256, *(proof.rendition_sha256 for proof in proofs)}
-        return self._fs.digest(record.target) not in known
+        expected = {record.source_sha256, *(proof.rendition_sha256 for proof in proofs)}
+        return self._fs.digest(record.target) not in expected
 
     def _disk_away(self, record: Record) -> str:
         """Return a sentence that the rendition's disk may not be mounted, or "".

@@ -73,7 +73,7 @@ class Steps:
         Raises SwapRefused if another file is at the original's path, OSError if a call fails.
         """
         fs = self._fs
-        record = self._newest(record)
+        record = self._reload(record)
         if self.is_original(record, record.source):
             self._drop_second_names(record)
         elif (holder := self._holder(record)) is not None:
@@ -122,7 +122,7 @@ class Steps:
                 RecoveryOutcome.ROLLED_BACK,
                 f"{printable(record.source)} is as it was before the swap.",
             )
-        self._keep(record)
+        self._keep_original(record)
         return RecoveryOutcome.HELD, (
             f"Another file is at {printable(record.source)}; the original is kept, and"
             " `hevcq undo` restores it once that file is moved away."
@@ -220,7 +220,7 @@ class Steps:
 
     def _finish(self, record: Record) -> None:
         write_certificate(self._fs, self._certificate(record), record.certificate.encode())
-        self._keep(record)
+        self._keep_original(record)
 
     def drop_certificate(self, record: Record) -> None:
         """Remove the rendition's certificate; safe to repeat. Raises OSError."""
@@ -233,7 +233,7 @@ class Steps:
         sizes = record.rendition_size, record.fingerprint.size
         return certificate_path(self._journal.root, record.rendition_sha256, sizes, record.job_id)
 
-    def _keep(self, record: Record) -> None:
+    def _keep_original(self, record: Record) -> None:
         """Move the original to `retained`, remove its other names, and commit."""
         fs = self._fs
         if record.aside is not None and fs.lstat(record.aside) is not None:
@@ -319,7 +319,7 @@ class Steps:
                 return path
         return None
 
-    def _newest(self, record: Record) -> Record:
+    def _reload(self, record: Record) -> Record:
         return (
             self._journal.find_under_way(record.job_id)
             or self._journal.find(record.job_id)

@@ -246,7 +246,7 @@ def _check_entry(
     entry: os.DirEntry[str], walk: _Walk, relative: str, names: set[str]
 ) -> FoundFile | Rejected | None:
     path = Path(entry.path)
-    if unfinished_by_name(entry.name, names):
+    if is_unfinished_by_name(entry.name, names):
         return _reject_unfinished(path, walk, relative)
     if entry.is_symlink() and _leads_to_folder(entry):
         if walk.include is not None and not walk.include(relative):
@@ -357,7 +357,7 @@ def _reject_unopened(path: Path, error: OSError) -> Rejected:
     return Rejected(path, RejectionCause.UNREADABLE, sentence)
 
 
-def unfinished_by_name(name: str, beside: Collection[str]) -> bool:
+def is_unfinished_by_name(name: str, beside: Collection[str]) -> bool:
     """Return whether its name, or the other names of its folder (`beside`), show that a file is unfinished."""
     parts = name.lower().split(".")
     if len(parts) > 1 and parts[-1] in UNFINISHED_SUFFIXES:

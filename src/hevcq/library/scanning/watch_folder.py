@@ -165,15 +165,15 @@ class Watch:
             return []
         self._last = began
         self.signal.clear()
-        found = {each.path: each for each in self._look() if isinstance(each, FoundFile)}
-        marks = {path: each.fingerprint for path, each in found.items()}
+        files = {each.path: each for each in self._look() if isinstance(each, FoundFile)}
+        marks = {path: each.fingerprint for path, each in files.items()}
         now = self._clock.monotonic()
         self._took_s = now - began
         ready = self._settling.observe(marks, now)
         busy = self._busy(ready) if ready else ()
         for path in busy:
             self._settling.restart(path, marks[path], now)
-        return [found[path] for path in ready if path not in busy]
+        return [files[path] for path in ready if path not in busy]
 
     def _is_old(self, fingerprint: Fingerprint) -> bool:
         """Return whether a file is older than the settling time; a camera's future date never is."""
