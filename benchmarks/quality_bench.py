@@ -30,7 +30,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import MISSED_BY, SCALES, Aim, better_crf, worst_twentieth
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.verify.quality import metric_program, vmaf
+from hevcq.ffmpeg.verify.quality import measure_vmaf, metric_program
 from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from hevcq.settings.profile_files import installed_folder, load_profile
 from hevcq.util.clock import SystemClock
@@ -124,7 +124,7 @@ def one(source: Path, profile: Profile, folder: Path, metric: str) -> Row:
         row["verified"] = verified
     row |= _facts(request, report)
     files, target = (request.output, source), request.plan.video
-    frames, _ = vmaf(TOOLS, request, target, files, (metric, STOP))
+    frames, _ = measure_vmaf(TOOLS, request, target, files, (metric, STOP))
     return row | {"p5": round(worst_twentieth(frames), 2)}
 
 

@@ -23,8 +23,8 @@ from hevcq.ffmpeg.command.build import (
     JoinedVideo,
     base_command,
     chunk_options,
+    dolby_vision_option,
     encode_command,
-    marking,
     microseconds,
     source_input,
 )
@@ -62,7 +62,13 @@ def chunk_command(
     trim = trim_filter(plan, chunk)
     for name, value in chunk_options(target, profile, tick=plan.tick, threads=threads, trim=trim):
         command += [f"{name}:0", value]
-    return [*command, *marking(request.plan), "-f", CHUNK_MUXER, f"file:{request.output}"]
+    return [
+        *command,
+        *dolby_vision_option(request.plan),
+        "-f",
+        CHUNK_MUXER,
+        f"file:{request.output}",
+    ]
 
 
 def chunk_threads(request: EncodeRequest) -> int:

@@ -12,7 +12,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import is_url
-from hevcq.ffmpeg.run.runner import most_bytes
+from hevcq.ffmpeg.run.runner import max_output_bytes
 from hevcq.ports.backend import Errand, Machine, source_tag
 from hevcq.ports.encoder import (
     EncodeProgress,
@@ -129,7 +129,7 @@ class DelegatingEncoder(FfmpegEncoder):
             on_progress(EncodeProgress(**progress.model_dump(exclude=set(progress.load_facts()))))
 
         try:
-            errand = Errand(order, source, arrived, most_bytes(request))
+            errand = Errand(order, source, arrived, max_output_bytes(request))
             answer = self._machine.carry_out(errand, pass_on, stop)
             reason = answer.reason or _transfer_problem(arrived, answer)
             if reason or answer.report is None:

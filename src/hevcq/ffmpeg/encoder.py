@@ -72,7 +72,7 @@ from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from hevcq.ffmpeg.hardware import Devices
-    from hevcq.ffmpeg.verify.quality import Learned
+    from hevcq.ffmpeg.verify.quality import LearnedCrfs
 
 MIN_LEFT_S = 1.0
 """Shortest time in seconds for a forecast's quality search, even when reading the file used up its time limit."""
@@ -231,7 +231,7 @@ class FfmpegEncoder(Encoder):
         """Return the aim, or why none was searched, and the samples' estimate of the whole at its CRF."""
         from hevcq.ffmpeg.verify import quality
 
-        reason = quality.why_not(request)
+        reason = quality.reason_not_searched(request)
         if reason:
             return reason, None
         require_encoder_support(self._help, request.plan)
@@ -245,10 +245,10 @@ class FfmpegEncoder(Encoder):
         return aim, estimated
 
     @cached_property
-    def _learned(self) -> Learned:
-        from hevcq.ffmpeg.verify.quality import Learned
+    def _learned(self) -> LearnedCrfs:
+        from hevcq.ffmpeg.verify.quality import LearnedCrfs
 
-        return Learned(self._passes)
+        return LearnedCrfs(self._passes)
 
     def estimate(
         self, request: EncodeRequest, count: int, *, stop: threading.Event
@@ -276,12 +276,14 @@ class FfmpegEncoder(Encoder):
 
     def frame_pairs(self, request: VerifyRequest, *, stop: threading.Event) -> FramePairs:
         from hevcq.ffmpeg.verify.compare import MeasuredPairs
-        from hevcq.ffmpeg.verify.quality import tracks
+        from hevcq.ffmpeg.verify.quality import compared_tracks
 
         metric = ""
         with suppress(WorkerUnfit):
             metric = self._metric
-        return MeasuredPairs(self._tools, request, metric, *tracks(self._tools, request, stop))
+        return MeasuredPairs(
+            self._tools, request, metric, *compared_tracks(self._tools, request, stop)
+        )
 
     def require_metric(self, profile: Profile) -> None:
         if profile.video.quality is not None:

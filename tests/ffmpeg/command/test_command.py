@@ -124,11 +124,7 @@ def test_a_relay_is_opened_as_the_local_service_it_is_and_broken_by_what_breaks_
                 "sidedata=delete:type=MASTERING_DISPLAY_METADATA,sidedata=delete:type=CONTENT_LIGHT_LEVEL"
             ),
         ),
-        (
-            video(321, 241),
-            profile(),
-            "pad=322:242:0:0,fillborders=right=1:bottom=1:mode=smear",
-        ),
+        (video(321, 241), profile(), "pad=322:242:0:0,fillborders=right=1:bottom=1:mode=smear"),
         (
             video(1440, 1080, sample_aspect="4:3", field_order="bb"),
             profile("720p"),

@@ -13,7 +13,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import VideoRecipe
 from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.command.filters import fit_filter, picture_filter, steady_filters
+from hevcq.ffmpeg.command.filters import decoding_options, fit_filter, picture_filter
 from support.media_facts import audio, media, profile, video
 from support.rendition import ENCODER
 
@@ -48,7 +48,7 @@ def test_each_picture_keeps_its_shape_between_black_bars(tmp_path, one_aspect):
     assert any("is fitted into 64x48 4:3, undistorted" in notice for notice in plan.notices)
 
     squeezed = "setsar=1," if one_aspect else ""
-    command = ["ffmpeg", "-v", "error", *steady_filters(info), "-i", str(source), "-vf"]
+    command = ["ffmpeg", "-v", "error", *decoding_options(info), "-i", str(source), "-vf"]
     command += [f"{squeezed}{picture_filter(plan.video)},format=gray", "-fps_mode", "passthrough"]
     done = subprocess.run(
         [*command, "-f", "rawvideo", "-"], check=True, capture_output=True, timeout=60

@@ -22,12 +22,7 @@ def recipe(**changes: object) -> Profile:
     policies = {"cover_art": "drop", "extra_video": "drop"}
     policies |= changes.pop("policies", {})
     rungs = changes.get("h264_rungs", RUNGS)
-    hls = {
-        "h264_rungs": rungs,
-        "hevc_rungs": {90: (28, 200)},
-        "segment_s": 2,
-        **changes,
-    }
+    hls = {"h264_rungs": rungs, "hevc_rungs": {90: (28, 200)}, "segment_s": 2, **changes}
     return Profile(
         name="hls",
         description="for tests",

@@ -6,21 +6,8 @@ from fractions import Fraction
 
 from ffmpeg.hls.reading import listed, ranges, variants
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
-from hevcq.ffmpeg.hls.playlists import (
-    Master,
-    Rendition,
-    Variant,
-    master_playlist,
-    media_playlist,
-)
-from hevcq.ffmpeg.hls.segments import (
-    Rates,
-    Segment,
-    frame_rate,
-    key_frames,
-    rates,
-    video_segments,
-)
+from hevcq.ffmpeg.hls.playlists import Master, Rendition, Variant, master_playlist, media_playlist
+from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, key_frames, rates, video_segments
 
 
 def content(*times: float, end: float, scale: int = 1000) -> FragmentedFile:
@@ -31,7 +18,7 @@ def content(*times: float, end: float, scale: int = 1000) -> FragmentedFile:
             start=700 + 100 * n, end=800 + 100 * n, decoded=at, shown=at,
             last_shown=after - scale // 25, shown_end=after, duration=after - at,
             samples=round((after - at) / scale * 25), first_at=720 + 100 * n,
-            first_end=750 + 100 * n, sync=True, time_at=0,
+            first_end=750 + 100 * n, sync=True, time_at=0
         )
         for n, (at, after) in enumerate(itertools.pairwise(ticks))
     )  # fmt: skip
@@ -89,12 +76,7 @@ def test_a_media_playlist_lists_ranges():
     )
     keys = media_playlist("v720.mp4", 700, key_frames(made), keys=True)
     assert "\n#EXT-X-I-FRAMES-ONLY\n" in keys
-    assert ranges(keys) == [
-        (700, 750),
-        (800, 850),
-        (900, 950),
-        (1000, 1050),
-    ]
+    assert ranges(keys) == [(700, 750), (800, 850), (900, 950), (1000, 1050)]
 
 
 def variant(**own: object) -> Variant:
@@ -115,7 +97,9 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages():
     texts = [Rendition(f"a1-2/text{n}.m3u8", "", "en", forced=n == 2) for n in (1, 2)]
     data = [("com.apple.hls.title", "VALUE", "Ein Titel")]
     hdr = variant(codec="hvc1.2.4.L120.B0", range="smpte2084", rate=23.976)
-    text = master_playlist(Master([variant(), hdr], {"sound": sounds}, texts, data, alone="sound"))
+    text = master_playlist(
+        Master([variant(), hdr], {"sound": sounds}, texts, data, audio_only_group="sound")
+    )
     assert text.splitlines()[3:10] == [
         '#EXT-X-SESSION-DATA:DATA-ID="com.apple.hls.title",VALUE="Ein Titel"',
         (

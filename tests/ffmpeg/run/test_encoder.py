@@ -194,8 +194,7 @@ def test_a_program_that_is_too_old_makes_a_worker_unfit(tmp_path, number):
 
 
 INFO = media(video(), audio())
-
-
+IN_URL = "of a URL: "
 URL = "relay+http://127.0.0.1:9/video.mp4?secret"
 
 
@@ -232,15 +231,28 @@ def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
         ("[in#0/mpegts @ 0x5] [error] Error during demuxing: Input/output error", Unavailable),
         ("[in#1 @ 0x5] [error] Error opening input: No such file or directory", EncoderFailed),
         ("[out#0 @ 0x5] [error] Error opening output: No such file or directory", EncoderFailed),
+        (f"{IN_URL}[http @ 0x1] [error] HTTP error 404 Not Found", SourceGone),
+        (f"{IN_URL}[error] video.mp4: Server returned 403 Forbidden", Unavailable),
+        (f"{IN_URL}[http @ 0x1] [error] HTTP error 503 Slow Down", Unavailable),
+        (
+            f"{IN_URL}[tcp @ 0x1] [error] Connection to tcp://127.0.0.1:9 failed: Connection refused",
+            Unavailable,
+        ),
+        (
+            f"{IN_URL}[http @ 0x1] [error] Stream ends prematurely at 1234, should be 99999",
+            Unavailable,
+        ),
     ],
 )
-def test_one_line_one_error(line, kind):
-    found = ending(line)
+def test_one_line_one_error_and_no_signature_in_any_sentence(line, kind):
+    location = URL if line.startswith(IN_URL) else "/in/video.mp4"
+    found = ending(line.removeprefix(IN_URL), location=location)
 
     assert type(found) is kind
     sentence = str(found)
     assert "video.mp4" in sentence or kind is WorkerUnfit
     assert "\n" not in sentence
+    assert "secret" not in sentence
 
 
 def test_a_connection_that_broke_for_good_is_no_damage_although_ffmpeg_ends_well():
@@ -279,24 +291,6 @@ def test_signals(returncode, kind, words):
 
     assert type(found) is kind
     assert words in str(found)
-
-
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        ("[http @ 0x1] [error] HTTP error 404 Not Found", SourceGone),
-        ("[error] video.mp4: Server returned 403 Forbidden", Unavailable),
-        ("[http @ 0x1] [error] HTTP error 503 Slow Down", Unavailable),
-        ("[tcp @ 0x1] [error] Connection to tcp://127.0.0.1:9 failed: Connection refused",
-         Unavailable),
-        ("[http @ 0x1] [error] Stream ends prematurely at 1234, should be 99999", Unavailable),
-    ],
-)  # fmt: skip
-def test_endings_of_a_url_and_no_signature_in_any_sentence(line, kind):
-    found = ending(line, location=URL)
-
-    assert type(found) is kind
-    assert "secret" not in str(found)
 
 
 def test_an_exit_of_0_is_no_failure_unless_the_source_complained():

@@ -9,7 +9,8 @@ import pytest
 from benchmarks.fidelity import ordinary
 
 from ffmpeg.verify import conftest
-from hevcq.domain.certificate import Gate, GateResult, Outcome
+from ffmpeg.verify.conftest import complaints
+from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.metadata import found_mark
 from support.media_facts import profile
@@ -68,11 +69,6 @@ def encoded(name: str, source: Path, folder: Path, **parts: Any) -> Made:
     place = folder / name
     place.mkdir(exist_ok=True)
     return Made(conftest.encoded(source, place, profile(name, **changed)).request)
-
-
-def complaints(results: tuple[GateResult, ...]) -> list[str]:
-    fine = {Outcome.PASSED, Outcome.OFF}
-    return [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in fine]
 
 
 @pytest.fixture

@@ -5,37 +5,20 @@ import pytest
 from hevcq.ffmpeg.run.runner import ProgressReader
 from hevcq.ports.encoder import EncodeProgress
 
-FIRST = """\
-frame=0
-fps=0.00
-stream_0_0_q=0.0
-bitrate=N/A
-total_size=N/A
-out_time_us=N/A
-out_time_ms=N/A
-out_time=N/A
-dup_frames=0
-drop_frames=0
-speed=N/A
-progress=continue"""
-MIDDLE = """\
-frame=120
-fps=59.31
-stream_0_0_q=29.8
-bitrate= 512.3kbits/s
-total_size=262192
-out_time_us=5000000
-out_time_ms=5000000
-out_time=00:00:05.000000
-dup_frames=0
-drop_frames=0
-speed=2.47x
-progress=continue"""
+FIRST = (
+    "frame=0|fps=0.00|stream_0_0_q=0.0|bitrate=N/A|total_size=N/A|out_time_us=N/A|out_time_ms=N/A|"
+    "out_time=N/A|dup_frames=0|drop_frames=0|speed=N/A|progress=continue"
+)
+MIDDLE = (
+    "frame=120|fps=59.31|stream_0_0_q=29.8|bitrate= 512.3kbits/s|total_size=262192|"
+    "out_time_us=5000000|out_time_ms=5000000|out_time=00:00:05.000000|dup_frames=0|drop_frames=0|"
+    "speed=2.47x|progress=continue"
+)
 END = MIDDLE.replace("=continue", "=end").replace("5000000", "9990000").replace("120", "240")
 
 
 def read(reader: ProgressReader, block: str) -> EncodeProgress:
-    states = [state for line in block.splitlines() if (state := reader.feed(line)) is not None]
+    states = [state for line in block.split("|") if (state := reader.feed(line)) is not None]
     assert len(states) == 1
     return states[0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.certificate import GateResult
+from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.planning.encode_plan import EncodePlan, revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -54,6 +54,12 @@ def make_source(folder: Path, name: str, *, picture: str = "", extra: tuple[str,
         "-crf", "14", "-pix_fmt", "yuv420p", "-c:a", "aac", "-c:s", text, *extra, target,
     )  # fmt: skip
     return target
+
+
+def complaints(results: tuple[GateResult, ...]) -> list[str]:
+    """Return gate and detail of every result that did not pass."""
+    fine = {Outcome.PASSED, Outcome.OFF}
+    return [f"{r.gate.value}: {r.file}{r.detail}" for r in results if r.outcome not in fine]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hevcq.ffmpeg.command.thumbnails import (
     CHROMA_CELLS,
     FRAMES,
     LUMA_CELLS,
-    RAW,
+    RAW_OUTPUT,
     RECORD_BYTES,
     WIDTH,
     output_graph,
@@ -143,7 +143,7 @@ def film() -> Path:
 
 def thumbnails(path: Path, spoil: str = "") -> bytes:
     graph = ",".join(filter(None, [spoil, output_graph()]))
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-filter:v", graph, *RAW]
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-filter:v", graph, *RAW_OUTPUT]
     done = subprocess.run([*command, "pipe:1"], check=True, timeout=120, stdout=subprocess.PIPE)
     return done.stdout
 

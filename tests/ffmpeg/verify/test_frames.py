@@ -11,7 +11,7 @@ from ffmpeg.verify.conftest import Pair, ffmpeg, pair_once
 from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.formats import VideoCodec, keeps_detail
-from hevcq.ffmpeg.command.thumbnails import CELLS, RAW, RECORD_BYTES, output_graph
+from hevcq.ffmpeg.command.thumbnails import CELLS, RAW_OUTPUT, RECORD_BYTES, output_graph
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 
 PIXELS = 1280 * 720
@@ -202,7 +202,7 @@ def test_a_thumbnail_holds_exact_means_of_large_pictures(size):
     inputs = "".join(f"[p{level}]" for level in levels)
     pictures = ";".join([*map(flat.format, levels), f"{inputs}concat=n={len(levels)}"])
     command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", pictures]
-    command += ["-filter:v", output_graph(), *RAW, "pipe:1"]
+    command += ["-filter:v", output_graph(), *RAW_OUTPUT, "pipe:1"]
     made = subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
 
     assert len(made) == len(levels) * RECORD_BYTES

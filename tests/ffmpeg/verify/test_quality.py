@@ -12,11 +12,7 @@ from hevcq.domain.quality import LEARNED, Aim, Score
 from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.verify.quality import (
-    Learned,
-    metric_program,
-    why_not,
-)
+from hevcq.ffmpeg.verify.quality import LearnedCrfs, metric_program, reason_not_searched
 from hevcq.ports.encoder import UNMEASURED, EncodeRequest
 from hevcq.util.clock import SystemClock
 
@@ -99,10 +95,10 @@ def test_after_its_time_a_search_begins_no_further_probe(pair, tmp_path):
 def test_what_searches_found_is_kept_over_restarts_by_kind(tmp_path):
     folder = tmp_path / "cache"
     for number in range(12):
-        Learned(folder).note("crfs-a-480", 20.0 + number)
+        LearnedCrfs(folder).note("crfs-a-480", 20.0 + number)
 
-    assert list(Learned(folder).crfs("crfs-a-480")) == [20.0 + n for n in range(3, 12)]
-    assert not Learned(folder).crfs("crfs-b-480")
+    assert list(LearnedCrfs(folder).crfs("crfs-a-480")) == [20.0 + n for n in range(3, 12)]
+    assert not LearnedCrfs(folder).crfs("crfs-b-480")
 
 
 def test_a_video_that_is_worse_scores_lower_in_the_same_places(pair, tmp_path):
@@ -151,7 +147,7 @@ def test_what_vmaf_says_nothing_of_is_not_searched(pair, tmp_path, change, said)
     plan = request.plan.model_copy(update={"streams": (kept, *others)})
     measured = request.measured if change else UNMEASURED
 
-    assert said in why_not(replace(request, plan=plan, measured=measured))
+    assert said in reason_not_searched(replace(request, plan=plan, measured=measured))
 
 
 def test_without_a_program_that_measures_the_worker_says_what_to_install(monkeypatch):

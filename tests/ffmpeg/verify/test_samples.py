@@ -20,14 +20,14 @@ from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.run.runner import FfmpegRun
 from hevcq.ffmpeg.verify import samples
 from hevcq.ffmpeg.verify.samples import (
-    ENOUGH,
-    GROUP_FRAMES,
+    MAX_GROUP_FRAMES,
     SAMPLE_S,
-    WARM,
+    TARGET_ERROR,
+    WARM_UP_FRAMES,
     Sample,
+    add_samples,
+    extrapolate,
     places_by_bytes,
-    refined,
-    whole_of,
 )
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from hevcq.util.clock import SystemClock
@@ -105,10 +105,7 @@ def test_the_size_of_the_whole_is_foretold_by_its_samples(folder):
 @pytest.mark.media
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [
-        ("small.mp4", {"duration_s": None}),
-        ("small.mp4", {"video": {"encoder": "auto"}}),
-    ],
+    [("small.mp4", {"duration_s": None}), ("small.mp4", {"video": {"encoder": "auto"}})],
     ids=["unknown length", "a device may encode it"],
 )
 def test_nothing_is_foretold_of_what_cannot_be_sampled(folder, name, parts):
@@ -149,15 +146,15 @@ def sample(size: int, key: int = 900, frames: tuple[int, int] = (0, 0), **parts:
 def test_the_size_of_the_whole_is_that_of_its_frames_and_of_the_sound(tmp_path):
     made = [sample(100, 900, cpu_s=1), sample(120, 700, cpu_s=2), Sample()]
 
-    whole = whole_of(job(tmp_path), made)
+    whole = extrapolate(job(tmp_path), made)
 
-    keys = 6000 / GROUP_FRAMES
+    keys = 6000 / MAX_GROUP_FRAMES
     assert whole is not None
     assert whole.size == pytest.approx(6000 * 110 + keys * (800 - 110) + 100_000)
-    assert 0 < whole.error < whole_of(job(tmp_path), made[:1]).error
+    assert 0 < whole.error < extrapolate(job(tmp_path), made[:1]).error
     assert whole.cpu_s == 300
-    assert whole_of(job(tmp_path), [Sample([900] * WARM)]) is None
-    assert whole_of(job(tmp_path), []) is None
+    assert extrapolate(job(tmp_path), [Sample([900] * WARM_UP_FRAMES)]) is None
+    assert extrapolate(job(tmp_path), []) is None
 
 
 def sample_of(sizes: Sequence[int], begin: int, **parts: Any) -> Sample:
@@ -176,7 +173,7 @@ def test_four_of_five_forecasts_miss_by_no_more_than_they_say(tmp_path):
         request = job(tmp_path, before)
         begins = [round(at * 10) for at in islice(places_by_bytes(request.measured.track(0)), 10)]
 
-        whole = whole_of(
+        whole = extrapolate(
             request, [sample_of(after, begin, by_time=0, by_bytes=1) for begin in begins]
         )
 
@@ -196,16 +193,16 @@ class Trials:
         request = replace(job(tmp_path, before), duration_s=length_s)
         tools = replace(ENCODER._tools, clock=self.clock)
         self.job = FfmpegRun(tools, request, threading.Event(), Pass.MIDSTREAM)
-        monkeypatch.setattr(samples, "sized", self.sized)
+        monkeypatch.setattr(samples, "encode_for_size", self.encode_for_size)
 
-    def sized(self, _job: FfmpegRun, at: float, seconds: float = SAMPLE_S) -> Sample:
+    def encode_for_size(self, _job: FfmpegRun, at: float, seconds: float = SAMPLE_S) -> Sample:
         self.clock.advance(self.took_s * seconds / SAMPLE_S)
         self.encoded.append((at, seconds))
         return replace(sample_of(self.after, round(at * 10)), seconds=seconds)
 
     def forecast(self, most: int = 99, time_s: float = 600.0) -> Estimate | None:
-        made = refined(self.job, [], most, self.clock.monotonic() + time_s)
-        return whole_of(self.job.request, made)
+        made = add_samples(self.job, [], most, self.clock.monotonic() + time_s)
+        return extrapolate(self.job.request, made)
 
 
 @pytest.mark.parametrize(("most", "time_s", "made"), [(3, 600.0, 3), (99, 4.0, 4), (99, 0.0, 1)])
@@ -216,7 +213,7 @@ def test_samples_end_with_their_number_or_the_time(tmp_path, monkeypatch, most, 
 
     assert len(trials.encoded) == made
     assert whole is not None
-    assert whole.within > ENOUGH
+    assert whole.within > TARGET_ERROR
 
 
 @pytest.mark.parametrize(("time_s", "whole"), [(600.0, True), (9.0, False)])

@@ -42,23 +42,21 @@ def counted(index, kind, packets, *, first=0.0, last=9.96, end=10.0, **more):
     )
 
 
-def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", frames=0):
+def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", frames=0, **target):
+    """Return the problems of two measurements; `target` changes what the picture is to become."""
     streams = streams or (clip(), sound())
     kept = [
         StreamPlan(
-            source_index=0, kind=StreamKind.VIDEO, action=Action.ENCODE, position=0, video=TARGET
+            source_index=0, kind=StreamKind.VIDEO, action=Action.ENCODE, position=0,
+            video=TARGET.model_copy(update=target),
         )
-    ]
+    ]  # fmt: skip
     if len(streams) > 1:
         kept.append(
             StreamPlan(source_index=1, kind=streams[1].kind, action=second, position=1, codec="aac")
         )
     plan = EncodePlan(
-        profile="p",
-        revision="r",
-        muxer="matroska",
-        extension="mkv",
-        streams=tuple(kept),
+        profile="p", revision="r", muxer="matroska", extension="mkv", streams=tuple(kept)
     )
     info = MediaInfo(format_name=form, streams=streams)
     return time_problems(
@@ -67,57 +65,54 @@ def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", f
 
 
 V = counted(0, StreamKind.VIDEO, 250)
-
-
 A = counted(1, StreamKind.AUDIO, 470, bytes=1000, digest="0123abcd")
+FULL_RATE = {"deinterlace": True, "field_rate": True}
 
 
 def test_equal_tracks_have_no_problem():
     assert compare((V, A), (V, A), frames=250) == []
 
 
-@pytest.mark.parametrize("packets", [249, 251, 125])
-def test_one_frame_more_or_less_is_a_problem(packets):
-    assert "the source 250" in compare((V, A), (counted(0, StreamKind.VIDEO, packets), A))[0]
-
-
-def test_two_fields_may_become_one_frame_but_only_of_an_interlaced_source():
-    half = counted(0, StreamKind.VIDEO, 125)
-    assert compare((V,), (half,), streams=(clip(field_order="tt"),)) == []
-    assert compare((V,), (half,), streams=(clip(),)) != []
-    assert (
-        compare((V,), (counted(0, StreamKind.VIDEO, 124),), streams=(clip(field_order="tt"),)) != []
-    )
-
-
 @pytest.mark.parametrize(
-    ("frames", "good"), [(500, True), (248, False), (499, False), (502, False)]
+    ("frames", "field_order", "target", "good"),
+    [
+        (249, "", {}, False),
+        (251, "", {}, False),
+        (125, "", {}, False),
+        (125, "tt", {}, True),
+        (124, "tt", {}, False),
+        (500, "bb", FULL_RATE, True),
+        (248, "bb", FULL_RATE, False),
+        (499, "bb", FULL_RATE, False),
+        (502, "bb", FULL_RATE, False),
+        (125, "", {"every": 2}, True),
+    ],
 )
-def test_each_field_becomes_a_frame_at_full_rate(monkeypatch, frames, good):
-    full_rate = TARGET.model_copy(update={"deinterlace": True, "field_rate": True})
-    monkeypatch.setitem(globals(), "TARGET", full_rate)
-    made = counted(0, StreamKind.VIDEO, frames)
+def test_each_frame_becomes_as_many_as_are_planned(frames, field_order, target, good):
+    """Two fields stored apart may become one frame, and at full rate each field becomes one."""
+    made, picture = counted(0, StreamKind.VIDEO, frames), clip(field_order=field_order)
 
-    assert (compare((V,), (made,), streams=(clip(field_order="bb"),)) == []) is good
+    problems = compare((V,), (made,), streams=(picture,), **target)
+
+    assert good or f"it has {frames} frames, the source 250" in problems[0]
+    assert (problems == []) is good
 
 
-def test_every_second_of_an_odd_number_of_frames_is_one_more_than_half(monkeypatch):
-    monkeypatch.setitem(globals(), "TARGET", TARGET.model_copy(update={"every": 2}))
+def test_every_second_of_an_odd_number_of_frames_is_one_more_than_half():
     source, made = (counted(0, StreamKind.VIDEO, n, last=5.0, end=5.02) for n in (251, 126))
-    assert compare((source,), (made,), streams=(clip(),)) == []
+    assert compare((source,), (made,), streams=(clip(),), every=2) == []
 
 
 @pytest.mark.parametrize(
     ("frames", "good"), [(74, True), (76, True), (81, True), (82, True), (84, False), (73, False)]
 )
-def test_at_an_even_rate_the_last_picture_may_be_held_for_a_mean_frame(monkeypatch, frames, good):
+def test_at_an_even_rate_the_last_picture_may_be_held_for_a_mean_frame(frames, good):
     """A cut of a phone's video: how long its last picture stays is not stored."""
     rate = 24000 / 1001
-    monkeypatch.setitem(globals(), "TARGET", TARGET.model_copy(update={"rate": "24000/1001"}))
     source = counted(0, StreamKind.VIDEO, 13, last=3.123, end=3.125)
     made = counted(0, StreamKind.VIDEO, frames, last=(frames - 1) / rate, end=frames / rate)
 
-    assert (compare((source,), (made,), streams=(clip(),)) == []) is good
+    assert (compare((source,), (made,), streams=(clip(),), rate="24000/1001") == []) is good
 
 
 def shown_at(*times: int) -> TrackMeasure:
@@ -143,9 +138,9 @@ FIELDS = (0, 20, 40, 60, 80, 100, 120, 140)
     ],
     ids=["same", "late", "fields", "a field late", "beyond", "full rate", "fields kept", "even"],
 )
-def test_each_frame_is_shown_when_the_sources_is(monkeypatch, before, after, changes, problems):
-    monkeypatch.setitem(globals(), "TARGET", TARGET.model_copy(update=changes))
-    found = compare((shown_at(*before),), (shown_at(*after),), streams=(clip(field_order="tt"),))
+def test_each_frame_is_shown_when_the_sources_is(before, after, changes, problems):
+    picture = clip(field_order="tt")
+    found = compare((shown_at(*before),), (shown_at(*after),), streams=(picture,), **changes)
 
     assert [each.partition(": ")[2] for each in found] == problems
 
@@ -160,66 +155,53 @@ def test_a_shift_of_everything_is_no_problem():
     assert "starts at" in compare((moved(V), A), (V, A))[0]
 
 
-def test_discarded_packets_may_stay_or_go_but_no_other():
-    source = A.model_copy(update={"packets": 468, "discarded": 2})
-    for packets in (468, 469, 470):
-        assert compare((V, source), (V, A.model_copy(update={"packets": packets}))) == []
-    for packets in (467, 471):
-        made = A.model_copy(update={"packets": packets})
-        assert f"{packets} data packets, the source 468" in compare((V, source), (V, made))[0]
+def stored(late_s: float) -> dict[str, float]:
+    return {"first_stored_s": late_s, "last_stored_s": 9.96 + late_s}
 
 
-def test_other_bytes_in_as_many_packets_are_other_packets():
-    made = A.model_copy(update={"digest": "0123abce"})
-    assert "its bytes are not those of the source" in compare((V, A), (V, made))[0]
-    unknown = A.model_copy(update={"digest": ""})
-    assert "its bytes could not be compared" in compare((V, A), (V, unknown))[0]
-    # In a transport stream each AAC packet has a header, which other containers leave out.
-    assert compare((V, A), (V, made), form="mpegts") == []
+HIDDEN = {"packets": 468, "discarded": 2}
+PCM = {"packets": 50, "content": "a:9"}
+OTHER, CONVERTED = {"digest": "0123abce"}, {"second": Action.CONVERT}
+SOUNDS = {
+    "hidden packets are left out": (HIDDEN, {"packets": 468}, {}, ""),
+    "one hidden packet is shown": (HIDDEN, {"packets": 469}, {}, ""),
+    "all hidden packets are shown": (HIDDEN, {"packets": 470}, {}, ""),
+    "a shown packet is lost": (HIDDEN, {"packets": 467}, {}, "467 data packets, the source 468"),
+    "a packet too many": (HIDDEN, {"packets": 471}, {}, "471 data packets, the source 468"),
+    "other bytes": ({}, OTHER, {}, "its bytes are not those of the source"),
+    "unknown bytes": ({}, {"digest": ""}, {}, "its bytes could not be compared"),
+    "ADTS headers are left out": ({}, OTHER, {"form": "mpegts"}, ""),
+    "PCM in other packets": (PCM, PCM | {"packets": 48}, {}, ""),
+    "PCM in other packets of AVI": (PCM, PCM | {"packets": 48}, {"form": "avi"}, ""),
+    "other PCM": (PCM, PCM | {"content": "b:9"}, {}, "its content is not that of the source"),
+    "hidden PCM": (
+        PCM | {"discarded": 1},
+        PCM | {"packets": 48, "content": "b:9"},
+        {},
+        "48 data packets, the source 50",
+    ),
+    "a little late": (stored(0), stored(0.01), {}, ""),
+    "late": (stored(0), stored(0.05), {}, "s too late for the picture"),
+    "early": (stored(0), stored(-0.05), {}, "s too early for the picture"),
+    "encoded with padding": ({}, {"packets": 480, "end_s": 10.1}, CONVERTED, ""),
+    "encoded in part": ({}, {"packets": 480, "end_s": 9.5}, CONVERTED, "ends at 0:00:09.500"),
+    "empty": ({}, {"packets": 0}, {}, "audio track 1 is empty"),
+    "of unknown end": ({}, {"end_s": None}, {}, "the time at which it ends is unknown"),
+    "decoded backwards": ({}, {"monotonic_dts": False}, {}, "go backwards"),
+}
 
 
-@pytest.mark.parametrize("form", ["mov,mp4", "avi"])
-def test_pcm_is_compared_by_its_samples_whatever_its_packets(form):
-    def pcm(packets, content, **more):
-        return counted(1, StreamKind.AUDIO, packets, content=content, **more)
+@pytest.mark.parametrize(("before", "after", "options", "problem"), SOUNDS.values(), ids=SOUNDS)
+def test_a_sound_keeps_its_packets_its_bytes_and_its_place(before, after, options, problem):
+    source, made = A.model_copy(update=before), A.model_copy(update=after)
 
-    assert compare((V, pcm(50, "a:9")), (V, pcm(48, "a:9")), form=form) == []
-    other = compare((V, pcm(50, "a:9")), (V, pcm(50, "b:9")), form=form)
-    assert other == ["audio track 1: it was copied, but its content is not that of the source"]
-    hidden = pcm(48, "b:9", discarded=0)
-    assert compare((V, pcm(50, "a:9", discarded=1)), (V, hidden), form=form) == [
-        "audio track 1: it was copied, but has 48 data packets, the source 50"
-    ]
+    problems = compare((V, source), (V, made), **options)
+
+    assert len(problems) == bool(problem)
+    assert problem in "".join(problems)
 
 
-@pytest.mark.parametrize(("late_s", "said"), [(0.01, False), (0.05, True), (-0.05, True)])
-def test_a_copied_sound_that_is_moved_against_the_picture_is_a_problem(late_s, said):
-    stored = {"first_stored_s": 0.0, "last_stored_s": 9.96}
-    moved = {name: time + late_s for name, time in stored.items()}
-    before, after = (A.model_copy(update=times) for times in (stored, moved))
-
-    assert bool(compare((V, before), (V, after))) is said
-
-
-def test_an_encoded_sound_is_held_to_its_end():
-    made = A.model_copy(update={"packets": 480, "end_s": 10.1})
-    assert compare((V, A), (V, made), second=Action.CONVERT) == []
-    early = A.model_copy(update={"packets": 480, "end_s": 9.5})
-    assert "ends at 0:00:09.500" in compare((V, A), (V, early), second=Action.CONVERT)[0]
-
-
-def test_an_empty_or_missing_track_is_a_problem():
+def test_a_missing_track_and_a_picture_without_times_are_problems():
     assert "audio track 1 is empty" in compare((V, A), (V,))[0]
-    assert "audio track 1 is empty" in compare((V, A), (V, A.model_copy(update={"packets": 0})))[0]
-
-
-def test_times_that_nobody_knows_are_a_problem():
-    made = A.model_copy(update={"end_s": None})
-    assert "the time at which it ends is unknown" in compare((V, A), (V, made))[0]
     unknown = V.model_copy(update={"first_pts_s": None})
     assert compare((V, A), (unknown, A)) == ["the video has no times that could be compared"]
-
-
-def test_decoding_times_that_go_back_are_a_problem():
-    made = A.model_copy(update={"monotonic_dts": False})
-    assert "go backwards" in compare((V, A), (V, made))[0]

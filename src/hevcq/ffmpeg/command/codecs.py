@@ -1,4 +1,4 @@
-"""Describe the differences between the video encoders in one table, each row with its manual."""
+"""Describe how the video encoders differ, in one table; each row links the encoder's manual."""
 
 import re
 from collections.abc import Callable
@@ -12,29 +12,29 @@ from hevcq.domain.planning.encode_plan import VideoTarget
 Params = dict[str, str]
 
 
-def _by_name(preset: str, crf: str) -> list[tuple[str, str]]:
+def _preset_and_crf(preset: str, crf: str) -> list[tuple[str, str]]:
     return [("-preset", preset), ("-crf", crf)]
 
 
-def _own_threads(count: int) -> tuple[Params, list[tuple[str, str]]]:
-    return {}, [("-threads", str(count))]
-
-
-def _no_threads(_count: int) -> tuple[Params, list[tuple[str, str]]]:
+def _ignore_threads(_count: int) -> tuple[Params, list[tuple[str, str]]]:
     return {}, []
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
-    """One video encoder: the ffmpeg option of its parameters, and the names of its settings.
+class EncoderTraits:
+    """How one video encoder is told its settings.
 
-    `quality` returns the ffmpeg options for a preset and a `crf`, `threads` its parameters and
-    ffmpeg options for a number of threads. `mastering` and `light` are "" where static HDR metadata
-    cannot be set.
+    `quality(preset, crf)` returns ffmpeg options. `threads(count)` returns parameters of the encoder
+    and ffmpeg options. `option` is the ffmpeg option that takes a list of the encoder's own parameters,
+    "" if there is none; `base` are parameters that are always set. `mastering` and `light` name the
+    parameters of static HDR metadata; "" if it cannot be set.
     """
 
     quality: Callable[[str, str], list[tuple[str, str]]]
-    threads: Callable[[int], tuple[Params, list[tuple[str, str]]]] = _own_threads
+    threads: Callable[[int], tuple[Params, list[tuple[str, str]]]] = lambda count: (
+        {},
+        [("-threads", str(count))],
+    )
     option: str = ""
     base: Params = field(default_factory=dict)
     mastering: str = ""
@@ -42,92 +42,91 @@ class Codec:
 
 
 FULL_HD = 1920 * 1088
-GROUP = "240"
-"""Most frames from one key frame to the next, where the encoder's own default is far from it."""
-CODECS: dict[str, Codec] = {
+MAX_GROUP_FRAMES = "240"
+"""Largest distance of key frames in frames, for encoders whose own default is far from it."""
+ENCODERS: dict[str, EncoderTraits] = {
     # https://x265.readthedocs.io/en/stable/cli.html
-    "libx265": Codec(
+    "libx265": EncoderTraits(
         option="-x265-params",
         # x265 writes to stderr by itself, ignoring ffmpeg's -loglevel.
         base={"log-level": "error"},
         threads=lambda count: ({"pools": str(count)}, []),
         mastering="master-display",
         light="max-cll",
-        quality=_by_name,
+        quality=_preset_and_crf,
     ),
     # https://www.videolan.org/developers/x264.html and `x264 --fullhelp`
-    "libx264": Codec(
-        option="-x264-params",
-        quality=_by_name,
-    ),
+    "libx264": EncoderTraits(option="-x264-params", quality=_preset_and_crf),
     # https://trac.ffmpeg.org/wiki/Encode/VP9: without `-b:v 0` the quality is capped at 200 kb/s.
-    "libvpx-vp9": Codec(
+    "libvpx-vp9": EncoderTraits(
         quality=lambda preset, crf: [
             *(("-deadline", "good"), ("-cpu-used", preset), ("-row-mt", "1")),
-            *(("-crf", crf), ("-b", "0"), ("-g", GROUP)),
-        ],
+            *(("-crf", crf), ("-b", "0"), ("-g", MAX_GROUP_FRAMES)),
+        ]
     ),
     # https://gitlab.com/AOMediaCodec/SVT-AV1/-/blob/master/Docs/Parameters.md
-    "libsvtav1": Codec(
+    "libsvtav1": EncoderTraits(
         option="-svtav1-params",
-        # More than 240 is refused, which headers of phones' clocks say; frames keep their own times.
+        # SVT-AV1 refuses more than 240, which the headers of some phones claim. Timestamps do not change.
         base={"fps-num": "60", "fps-denom": "1"},
         threads=lambda count: ({"lp": str(count)}, []),
         mastering="mastering-display",
         light="content-light",
-        quality=lambda preset, crf: [*_by_name(preset, crf), ("-g", GROUP)],
+        quality=lambda preset, crf: [*_preset_and_crf(preset, crf), ("-g", MAX_GROUP_FRAMES)],
     ),
     # https://trac.ffmpeg.org/wiki/TheoraVorbisEncodingGuide
-    "libtheora": Codec(
-        threads=_no_threads,
-        quality=lambda _preset, crf: [("-q", crf), ("-g", GROUP)],
+    "libtheora": EncoderTraits(
+        threads=_ignore_threads,
+        quality=lambda _preset, crf: [("-q", crf), ("-g", MAX_GROUP_FRAMES)],
     ),
     # https://trac.ffmpeg.org/wiki/Encode/MPEG-4; B-frames would shift AVI's decoding times.
-    "mpeg4": Codec(
-        quality=lambda _preset, crf: [("-q", crf), ("-bf", "0"), ("-g", GROUP)],
+    "mpeg4": EncoderTraits(
+        quality=lambda _preset, crf: [("-q", crf), ("-bf", "0"), ("-g", MAX_GROUP_FRAMES)]
     ),
 }
 
 
-def of_encoder(name: str) -> Codec:
-    """Return the row of an encoder; one of hardware has no parameters besides its quality."""
+def encoder_traits(name: str) -> EncoderTraits:
+    """Return the traits of an encoder by name. Hardware encoders have no parameters but their quality."""
     if name not in HARDWARE:
-        return CODECS[name]
-    return Codec(
-        threads=_no_threads,
-        quality=lambda _preset, crf: quality_options(name, float(crf)),
+        return ENCODERS[name]
+    return EncoderTraits(
+        threads=_ignore_threads, quality=lambda _preset, crf: quality_options(name, float(crf))
     )
 
 
 def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threads: int) -> Params:
-    """Return the encoder's parameters; those of the profile (`own`) take precedence.
+    """Return the encoder's parameters. Those of the profile (`own`) take precedence.
 
-    `threads` is a number of threads; 0 leaves it to the encoder.
+    `threads` is the number of threads; with 0 the encoder decides.
     """
-    codec = of_encoder(target.encoder)
+    codec = encoder_traits(target.encoder)
     if target.encoder in HARDWARE:
         return {}
     params = dict(codec.base)
     if threads:
         params |= codec.threads(threads)[0]
     if target.mastering_display is not None:
-        written = _in_decimals if target.encoder == "libsvtav1" else _in_steps
-        params[codec.mastering] = _mastering(target.mastering_display, written)
+        is_decimal = target.encoder == "libsvtav1"
+        params[codec.mastering] = _mastering(target.mastering_display, is_decimal=is_decimal)
     if target.light_level is not None:
         light = target.light_level
         params[codec.light] = f"{light.max_content},{light.max_average}"
     if target.dolby_vision and target.encoder == "libx265":
-        # Demanded by Dolby Vision: the most that its levels allow up to 1080p, and from there to 4K.
+        # Dolby Vision demands a limit: the largest of its levels for up to 1080p, and for up to 4K.
         most = "20000" if target.width * target.height <= FULL_HD else "40000"
         params |= {"vbv-maxrate": most, "vbv-bufsize": most}
     return params | {name: str(value) for name, value in own.items()}
 
 
-def _mastering(display: MasteringDisplay, written: Callable[[str, int], str]) -> str:
-    """Return ST 2086 metadata as encoders take it; `written` says a value, given its steps in a unit."""
+def _mastering(display: MasteringDisplay, *, is_decimal: bool) -> str:
+    """Format ST 2086 metadata: as decimals, or in units of 1/50000 and, for luminance, of 1/10000 cd/m²."""
 
     def pair(one: str, other: str, steps: int = 50_000) -> str:
-        return f"({written(one, steps)},{written(other, steps)})"
+        values = Fraction(one), Fraction(other)
+        if is_decimal:
+            return "({:.5f},{:.5f})".format(*map(float, values))
+        return "({},{})".format(*(round(value * steps) for value in values))
 
     return (
         f"G{pair(display.green_x, display.green_y)}B{pair(display.blue_x, display.blue_y)}"
@@ -136,23 +135,13 @@ def _mastering(display: MasteringDisplay, written: Callable[[str, int], str]) ->
     )
 
 
-def _in_steps(value: str, steps: int) -> str:
-    """Write a value as x265 and x264 take it: in units of 1/50000, and of 1/10000 cd/m²."""
-    return str(round(Fraction(value) * steps))
-
-
-def _in_decimals(value: str, _steps: int) -> str:
-    """Write a value as SVT-AV1 takes it, without a comma."""
-    return f"{float(Fraction(value)):.5f}"
-
-
-def marks_range(target: VideoTarget) -> bool:
-    """Return whether full range must be marked: the encoder takes no pixel format that says so."""
+def needs_range_mark(target: VideoTarget) -> bool:
+    """Whether full range needs a mark of its own, because the encoder takes no full-range pixel format."""
     return target.colour.range == "pc" and not VIDEO_FORMATS[VideoCodec(target.codec)].legacy_range
 
 
-def hardware_format(target: VideoTarget) -> list[tuple[str, str]]:
-    """Return the pixel format to hand to the encoder; hardware surfaces get theirs by the upload."""
+def pixel_format_option(target: VideoTarget) -> list[tuple[str, str]]:
+    """Return the option of the encoder's pixel format; the upload filter sets that of hardware surfaces."""
     if target.encoder not in HARDWARE:
         return [("-pix_fmt", coded_pixel_format(target))]
     name = HARDWARE[target.encoder][0].pixel_formats[target.bit_depth]
@@ -160,8 +149,8 @@ def hardware_format(target: VideoTarget) -> list[tuple[str, str]]:
 
 
 def coded_pixel_format(target: VideoTarget) -> str:
-    """Return the `-pix_fmt` value: full range needs its legacy name, or swscale compresses the range."""
+    """Return the `-pix_fmt` value; full range needs its legacy name, or swscale compresses the range."""
     named = re.fullmatch(r"yuv4(20|22|44)p", target.pixel_format)
-    if target.colour.range == "pc" and named and not marks_range(target):
+    if target.colour.range == "pc" and named and not needs_range_mark(target):
         return target.pixel_format.replace("yuv", "yuvj")
     return target.pixel_format

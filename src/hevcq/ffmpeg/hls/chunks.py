@@ -1,8 +1,8 @@
-"""Encode all rungs of a chunk of a ladder with one decode, and join such chunks to a set.
+"""Encode all rungs of a ladder's chunk with one decode, and join the chunks to a set.
 
-A chunk is one file with a stream for each rung, so it is stored, found again and replaced like the
-chunk of any other video. The join copies each stream to its rung's file; everything else of the set
-is made from the source, as by a whole encode.
+A chunk is one file with a stream for each rung, so it is stored and replaced like a chunk of any other
+video. The join copies each stream to its rung's file. It makes everything else of the set from the
+source, like a whole encode.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from hevcq.ffmpeg.chunking import (
 from hevcq.ffmpeg.command.build import (
     CHUNK_MUXER,
     QUEUE_PACKETS,
-    RISING,
+    RISING_DTS,
     JoinedVideo,
     base_command,
     chunks_input,
@@ -30,29 +30,22 @@ from hevcq.ffmpeg.command.build import (
 )
 from hevcq.ffmpeg.command.filters import picture_filter
 from hevcq.ffmpeg.hls.command import (
-    BARE,
     FRAGMENTS,
-    SetPaths,
-    fed,
+    NO_METADATA,
+    feed_options,
     ladder_in,
     rung_options,
     set_paths,
     side_outputs,
-    thumbnail_graph,
-    written,
+    thumbnail_only_graph,
 )
-from hevcq.ffmpeg.hls.encode import new_folder, packaged
-from hevcq.ffmpeg.hls.storyboard import Images
+from hevcq.ffmpeg.hls.encode import new_set_files, package_set
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ports.encoder import (
-    EncodeReport,
-    EncodeRequest,
-    OnProgress,
-)
+from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 MIN_SCALE = 10_000
-"""The time scale that ffmpeg gives an MP4 track is its time base's, doubled until it is this fine."""
+"""ffmpeg gives an MP4 track the time scale of its time base, doubled until it reaches this value."""
 
 
 def rungs_command(
@@ -60,29 +53,29 @@ def rungs_command(
 ) -> list[str]:
     """Return the command that encodes the frames of one chunk in every rung, from time 0.
 
-    Key frames are forced at the times of the plan, because the expression of a whole encode counts
-    from the start of the video.
+    Key frames are forced at the plan's times: the expression of a whole encode counts from the start of
+    the video.
     """
     rungs, threads = ladder_in(request.plan).rungs, chunk_threads(request)
     command = chunk_input(tools, request, plan, chunk)
     trim = trim_filter(plan, chunk)
     chains = [",".join(filter(None, [trim, picture_filter(rung.target)])) for rung in rungs]
     graphs = [f"{chain}[{rung.name}]" for chain, rung in zip(chains, rungs, strict=True)]
-    command += fed(rungs, plan.stream_index, graphs)
+    command += feed_options(rungs, plan.stream_index, graphs)
     for number, rung in enumerate(rungs):
         command += ["-map", f"[{rung.name}]"]
         for name, value in rung_options(request, rung, threads):
-            words = ",".join(_moments(plan, chunk)) if name == "-force_key_frames" else value
+            words = ",".join(_forced_times(plan, chunk)) if name == "-force_key_frames" else value
             command += [f"{name}:{number}", words]
     command += ["-map_metadata", "-1", "-map_chapters", "-1"]
     command += ["-max_muxing_queue_size", QUEUE_PACKETS]
     return [*command, "-f", CHUNK_MUXER, f"file:{request.output}"]
 
 
-def _moments(plan: ChunkPlan, chunk: Chunk) -> Iterator[str]:
+def _forced_times(plan: ChunkPlan, chunk: Chunk) -> Iterator[str]:
     """Yield the times of a chunk's key frames in seconds, rounded down to ffmpeg's microseconds.
 
-    Rounded up, the picture itself would come before its time, and the next one would be the key.
+    With a time that is rounded up, the frame itself would come before it, and the next frame be the key.
     """
     for pts in chunk.forced:
         moment = int((pts - chunk.start_pts) * plan.tick * 1_000_000)
@@ -92,39 +85,42 @@ def _moments(plan: ChunkPlan, chunk: Chunk) -> Iterator[str]:
 def encode_rungs(
     job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
 ) -> EncodeReport:
-    """Encode one chunk of a ladder to `job.request.output`.
-
-    Raises what `chunking.encode.encode_chunk` raises.
-    """
+    """Encode one chunk of a ladder to `job.request.output`. Raises what `chunking.encode_chunk` raises."""
     command = rungs_command(job.tools, job.request, plan, chunk)
     report = run_chunk(job, command, plan, chunk, on_progress)
     rungs = ladder_in(job.request.plan).rungs
     return checked_chunk(job, report, plan, chunk, streams=len(rungs))
 
 
-def join_command(job: FfmpegRun, paths: SetPaths, video: JoinedVideo, tick: Fraction) -> list[str]:
-    """Return the command that writes every rung from its chunks, and all else from the source.
+def join_command(job: FfmpegRun, video: JoinedVideo, tick: Fraction) -> list[str]:
+    """Return the command that writes every rung from its chunks, and everything else from the source.
 
-    The thumbnails of gate G8 come from a decode of the source from its start, so that what a chunk's
-    decoder got wrong in the middle is seen. `tick` is the seconds of one unit of the chunks' times.
+    The thumbnails for gate G8 come from a decode of the source from its start, so that they show what a
+    chunk's decoder got wrong midstream. `tick` is the chunks' time base in seconds.
     """
-    request = job.request
+    request, paths = job.request, set_paths(job.request)
     rungs, threads = ladder_in(request.plan).rungs, request.threads
     command = base_command(job.tools, threads or request.profile.bounds.threads)
     command += source_input(request.location, request.info, request.plan.mapped)
     command += chunks_input(video)
     stream = request.plan.main_video.source_index
-    command += fed(rungs, stream, [thumbnail_graph(rung) for rung in rungs])
+    command += feed_options(rungs, stream, [thumbnail_only_graph(rung) for rung in rungs])
     for number, rung in enumerate(rungs):
-        command += ["-map", f"1:{number}", "-c:0", "copy", f"{RISING[0]}:0", RISING[1]]
+        command += ["-map", f"1:{number}", "-c:0", "copy", f"{RISING_DTS[0]}:0", RISING_DTS[1]]
         command += ["-tag:0", rung.target.tag]
-        command += ["-disposition:0", "0", "-video_track_timescale", str(_scale(tick, rung)), *BARE]
+        command += [
+            "-disposition:0",
+            "0",
+            "-video_track_timescale",
+            str(_scale(tick, rung)),
+            *NO_METADATA,
+        ]
         command += ["-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
-    return [*command, *side_outputs(request, paths)]
+    return [*command, *side_outputs(request)]
 
 
 def _scale(tick: Fraction, rung: Rung) -> int:
-    """Return the time scale of a rung's file, as a whole encode gives it."""
+    """Return the time scale that a whole encode gives a rung's file."""
     scale = (tick / rung.target.frames_per_frame).denominator
     while scale < MIN_SCALE:
         scale *= 2
@@ -132,22 +128,14 @@ def _scale(tick: Fraction, rung: Rung) -> int:
 
 
 def join_set(
-    job: FfmpegRun,
-    plan: ChunkPlan,
-    chunk_files: Sequence[Path],
-    on_progress: OnProgress,
+    job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path], on_progress: OnProgress
 ) -> EncodeReport:
     """Join the chunks of a ladder to the set in the request's folder; see ports.encoder.
 
     Raises PartUnfit for a chunk that does not fit, and EncoderFailed.
     """
-    request, paths = job.request, set_paths(job.request)
-    with chunk_listing(job, plan, chunk_files) as path, new_folder(request.output, paths):
-        files = written(request, paths)
-        for file in files:
-            create_output(file)
-        command = join_command(job, paths, JoinedVideo(path, Fraction(0)), plan.tick)
-        report = run_with_progress(
-            job, command, request.duration_s, on_progress, reads=[path, *chunk_files], writes=files
-        )
-        return packaged(request, paths, report, Images(job.tools, request.profile, job.stop))
+    with chunk_listing(job, plan, chunk_files) as path, new_set_files(job.request) as files:
+        command = join_command(job, JoinedVideo(path, Fraction(0)), plan.tick)
+        reads, length_s = [path, *chunk_files], job.request.duration_s
+        report = run_with_progress(job, command, length_s, on_progress, reads=reads, writes=files)
+        return package_set(job, report)

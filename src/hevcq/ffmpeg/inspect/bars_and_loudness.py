@@ -17,8 +17,8 @@ from hevcq.domain.planning.streams import SILENT
 from hevcq.domain.profile import Profile
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.build import source_input
-from hevcq.ffmpeg.command.filters import steady_filters
-from hevcq.ffmpeg.command.levels import mixed_for
+from hevcq.ffmpeg.command.filters import decoding_options
+from hevcq.ffmpeg.command.levels import mix_filters
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, with_read_access
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -54,7 +54,7 @@ def find_bars(
     size = (facts.height, facts.width) if turned else (facts.width, facts.height)
     length = info.duration_s or 0.0
     moments = [length * (n + 0.5) / PLACES for n in range(PLACES)]
-    opened = [*steady_filters(info), *input_options(location)]
+    opened = [*decoding_options(info), *input_options(location)]
 
     def bars(seek: tuple[str, ...], frames: tuple[str, ...]) -> Bars | None:
         words = [*seek, *opened, "-map", f"0:{index}", *frames, "-vf", EDGES]
@@ -138,7 +138,7 @@ def measure_source_loudness(
         return  # it is not encoded
     for track in plan.encoded(StreamKind.AUDIO):
         source = info.stream(track.source_index)
-        filters = f"{mixed_for(track, source, plan)},{METER}"
+        filters = f"{mix_filters(track, source, plan)},{METER}"
         opened = source_input(location, info, plan.mapped)
         words = [*opened, *_meter_options(source.index, filters)]
         loudness = measure_loudness(tools, location, words, profile, stop)

@@ -44,7 +44,7 @@ from hevcq.ffmpeg.inspect.measure import EVEN_AUDIO_CODECS, LIMITS, display_span
 from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.messages import damaged, decode_errors, message_text
+from hevcq.ffmpeg.run.messages import damage_error, decode_errors, message_text
 
 _DOLBY_CONTAINERS = frozenset({Container.SOURCE, Container.MP4, Container.MKV})
 """Containers into which AC-3 and E-AC-3 can be copied."""
@@ -341,7 +341,7 @@ def _require_no_errors(location: str, errors: tuple[str, ...]) -> None:
         raise Unavailable(
             f"{display_name(location)} could not be read to its end: {message_text(errors[0])}."
         )
-    raise damaged(location, errors[0], len(errors) - 1)
+    raise damage_error(location, errors[0], len(errors) - 1)
 
 
 def decode_errors_of(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.errors import EncoderFailed, LimitExceeded
-from hevcq.ffmpeg.command.filters import uncropped
+from hevcq.ffmpeg.command.filters import uncropped_options
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
@@ -169,7 +169,7 @@ def _detection_command(
         at = length * (place + 0.5) / places if places > 1 else 0.0
         seek = ["-noaccurate_seek", "-ss", f"{at:.3f}"] if at else []
         # In a rotated picture the fields would be columns, which idet does not detect.
-        command += ["-noautorotate", *uncropped(info), *seek, *input_options(location)]
+        command += ["-noautorotate", *uncropped_options(info), *seek, *input_options(location)]
     graph = ";".join(
         f"[{place}:{stream.index}]trim=end_frame={frames},idet{threshold}[f{place}]"
         for place in range(places)

@@ -1,4 +1,4 @@
-"""Run ffmpeg over one video within the profile's bounds, follow its progress, and raise the error of its exit."""
+"""Run ffmpeg on one video within the profile's bounds, follow its progress, and raise what its exit means."""
 
 import contextlib
 import threading
@@ -36,20 +36,20 @@ from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, exit_error, split_messag
 from hevcq.ports.encoder import EncodeProgress, EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
-"""Bytes that an output may have beyond a multiple of its source."""
+"""Bytes that an output may have beyond a multiple of its source's."""
 MAX_OUTPUT_RATIO, MAX_LADDER_RATIO = 2.0, 8.0
-"""An output larger than this share of the source (plus the slack) ends the encode; a ladder is several."""
-NOT_SOURCE_FAULTS = (
+"""Multiple of the source's size at which an output, plus the slack, ends the encode. A ladder has several."""
+RECOGNISED_BY_TEXT = (
     DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
 )  # fmt: skip
-"""Errors that are recognised by ffmpeg's messages and are not caused by the video's content."""
+"""Errors that ffmpeg's messages reveal and that the video's content does not cause."""
 NEARLY_DONE = 0.97
-"""Fraction from which changes of the file count as progress: the index is moved to the front."""
+"""Fraction of the encode from which a change of the file is progress: ffmpeg moves the index to the front."""
 
 
 @dataclass(frozen=True, slots=True)
 class FfmpegRun:
-    """The request that a command belongs to, and the kind of run, which decides what lines are known."""
+    """The request of a command, and the kind of run, which decides which messages are harmless."""
 
     tools: FfmpegTools
     request: EncodeRequest
@@ -69,9 +69,9 @@ def new_output(request: EncodeRequest) -> Iterator[None]:
 
 
 def create_output(path: Path) -> None:
-    """Create the empty file that ffmpeg then overwrites: it may create none itself.
+    """Create the empty file that ffmpeg will overwrite, because its sandbox lets it create none.
 
-    What else goes wrong is left to ffmpeg to say. Raises EncoderFailed, or DiskFull.
+    Raises EncoderFailed if it exists, and DiskFull. ffmpeg itself reports any other problem.
     """
     try:
         path.touch(exist_ok=False)
@@ -106,20 +106,20 @@ def run_bounded(
     on_line: Callable[[str], None] | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
-    """Run one command within the profile's bounds, which reads the source and `reads`.
+    """Run one command within the profile's bounds.
 
-    It may overwrite `writes`, which exist, and create no file.
+    It may read the source and `reads`, and overwrite `writes`, which exist. It can create no file.
 
     Raises the error that its exit means (see `exit_error`), LimitExceeded, EncoderStalled or Stopped.
     """
     request = job.request
     thumbnails = int((request.duration_s or 0.0) * MAX_RATE) * RECORD_BYTES
-    largest = max(most_bytes(request), thumbnails)
+    largest = max(max_output_bytes(request), thumbnails)
     access = access_to(job.tools, request.location, *(str(path) for path in reads), writes=writes)
     limits = replace(limits_of(request.profile.bounds, output_bytes=largest), access=access)
     encoder = request.plan.video.encoder
     if encoder in HARDWARE:
-        # A driver maps the device's memory, far more than it uses.
+        # No memory limit: a driver maps the device's memory, far more than it uses.
         nodes = HARDWARE[encoder][0].nodes
         reached = replace(access, devices=nodes, drivers=job.tools.drivers)
         limits = replace(limits, access=reached, memory_mib=None)
@@ -137,25 +137,27 @@ def run_bounded(
     except EncoderFailed as error:
         if error.returncode is None:  # it stalled
             raise
-        # Killed from outside: raised again with the video's name and the command.
-        starved = isinstance(error, OutOfMemory)
-        problem = _exit_problem(job, command, error.returncode, error.tail, starved=starved)
+        # Killed from outside: raise it again with the video's name and the command.
+        memory_ran_out = isinstance(error, OutOfMemory)
+        problem = _error_of_exit(
+            job, command, error.returncode, error.tail, memory_ran_out=memory_ran_out
+        )
         raise problem or error from error
-    problem = _exit_problem(job, command, finished.returncode, finished.stderr)
+    problem = _error_of_exit(job, command, finished.returncode, finished.stderr)
     if problem is not None:
         raise problem
     return replace(finished, stderr=without_secrets(finished.stderr, request.location))
 
 
-def _exit_problem(
+def _error_of_exit(
     job: FfmpegRun,
     command: list[str],
     returncode: int,
     stderr: tuple[str, ...],
     *,
-    starved: bool = True,
+    memory_ran_out: bool = True,
 ) -> HevcqError | None:
-    """Return the error that an exit means, without secrets in its text; None for success."""
+    """Return the error that an exit means, without secrets in its text; None after success."""
     location = job.request.location
     ended = FfmpegExit(
         command=without_secrets(command, location),
@@ -164,19 +166,19 @@ def _exit_problem(
         returncode=returncode,
         stderr=without_secrets(stderr, location),
         ffmpeg_pass=job.ffmpeg_pass,
-        memory_ran_out=starved,
+        memory_ran_out=memory_ran_out,
     )
     problem = exit_error(ended)
-    if returncode > 0 and isinstance(problem, NOT_SOURCE_FAULTS):
+    if returncode > 0 and isinstance(problem, RECOGNISED_BY_TEXT):
         return exit_error(replace(ended, source_texts=_source_texts(job)))
     return problem
 
 
 def _source_texts(job: FfmpegRun) -> frozenset[str]:
-    """Return the texts that ffprobe prints when it only opens the source, as `split_messages` does.
+    """Return the messages that ffprobe prints when it only opens the source, as `split_messages` splits them.
 
-    A tag may read like an error of this machine, line breaks included. Called only after a failure;
-    empty if the source cannot be opened.
+    A tag may read like an error of this machine, and even contain line breaks. Called only after a
+    failure; empty if the source cannot be opened.
     """
     location = job.request.location
     argv = [job.tools.ffprobe, *QUIET[-2:], *input_options(location)]
@@ -190,7 +192,7 @@ def _source_texts(job: FfmpegRun) -> frozenset[str]:
     except (EncoderFailed, LimitExceeded):
         return frozenset()
     lines = without_secrets(opened.stderr, location) if opened.returncode == 0 else ()
-    return frozenset(split_messages(lines, location)[::2])  # the others are separators
+    return frozenset(split_messages(lines, location)[::2])  # every second part is a separator
 
 
 def run_with_progress(
@@ -204,21 +206,20 @@ def run_with_progress(
 ) -> EncodeReport:
     """Run a command that prints its progress; end it if it stalls or its output grows too large.
 
-    `duration_s` is the expected output time in seconds, `reads` are files it reads besides the
-    source, `writes` those it writes if they are not the output and its thumbnails. Raises what
-    `run_bounded` raises.
+    `duration_s` is the expected length of the output. The command also reads `reads`, and overwrites
+    `writes`, by default the request's output, thumbnails and levels. Raises what `run_bounded` raises.
     """
     request, reader = job.request, ProgressReader(duration_s)
-    name, most = display_name(request.location), most_bytes(request)
+    name, max_bytes = display_name(request.location), max_output_bytes(request)
     stall = StallWatchdog(request.profile.bounds.stall_s, job.tools.clock)
 
     def on_line(line: str) -> None:
         state = reader.feed(line)
         if state is None:
             return
-        if state.size > most:
+        if state.size > max_bytes:
             raise LimitExceeded(
-                f"The rendition of {name} grew past {most >> 20} MiB, far above its source."
+                f"The rendition of {name} grew past {max_bytes >> 20} MiB, far above its source."
             )
         on_progress(state)
 
@@ -226,8 +227,8 @@ def run_with_progress(
         last, written = reader.last, None
         if last.fraction >= NEARLY_DONE:
             with contextlib.suppress(OSError):
-                found = request.output.stat()
-                written = (found.st_size, found.st_mtime_ns)
+                facts = request.output.stat()
+                written = (facts.st_size, facts.st_mtime_ns)
         stall.check((last.out_time_s, last.frame, written), f"ffmpeg made no progress on {name}")
 
     written = tuple(writes) or (request.output, *thumbnail_files(request), *level_files(request))
@@ -242,20 +243,20 @@ def run_with_progress(
     )
 
 
-def most_bytes(request: EncodeRequest) -> int:
-    """Return the largest size in bytes that the output may have."""
+def max_output_bytes(request: EncodeRequest) -> int:
+    """Return the size in bytes that the output may reach."""
     ratio = MAX_OUTPUT_RATIO if request.plan.ladder is None else MAX_LADDER_RATIO
     return int(request.source_size * ratio) + OUTPUT_SLACK
 
 
 SPEED_AFTER_S = 2.0
-"""Seconds of output before which ffmpeg's speed mostly measures the filling of its buffers."""
+"""Seconds of output until which ffmpeg's speed mostly shows how it fills its buffers."""
 
 
 class ProgressReader:
-    """Collects lines into blocks, which end with `progress=continue` or `progress=end`.
+    """Reads ffmpeg's progress lines; a block of them ends with `progress=continue` or `progress=end`.
 
-    `duration_s` is the expected output time in seconds.
+    `duration_s` is the expected length of the output.
     """
 
     def __init__(self, duration_s: float | None) -> None:
@@ -264,28 +265,26 @@ class ProgressReader:
         self.last = EncodeProgress(fraction=0.0, out_time_s=0.0, frame=0, speed=None, size=0)
 
     def feed(self, line: str) -> EncodeProgress | None:
-        """Parse one line; return the progress if it ends a block. Values never decrease."""
+        """Parse one line; return the progress if the line ends a block. Values never decrease."""
         key, equals, value = line.strip().partition("=")
         if not equals or not key or " " in key:
             return None
         if key != "progress":
             self._block[key] = value.strip()
             return None
-        self.last = self._state(ended=value.strip() == "end")
+        block, last, has_ended = self._block, self.last, value.strip() == "end"
         self._block = {}
-        return self.last
-
-    def _state(self, *, ended: bool) -> EncodeProgress:
-        out_time = max(self.last.out_time_s, _number(self._block.get("out_time_us")) / 1e6)
-        speed = _number(self._block.get("speed", "").rstrip("x"))
-        share = out_time / self._duration_s if self._duration_s is not None else 0.0
-        return EncodeProgress(
-            fraction=1.0 if ended else min(1.0, max(self.last.fraction, share)),
-            out_time_s=out_time,
-            frame=max(self.last.frame, int(_number(self._block.get("frame")))),
-            speed=(speed or None) if ended or out_time >= SPEED_AFTER_S else None,
-            size=max(self.last.size, int(_number(self._block.get("total_size")))),
+        out_time_s = max(last.out_time_s, _number(block.get("out_time_us")) / 1e6)
+        speed = _number(block.get("speed", "").rstrip("x"))
+        share = out_time_s / self._duration_s if self._duration_s is not None else 0.0
+        self.last = EncodeProgress(
+            fraction=1.0 if has_ended else min(1.0, max(last.fraction, share)),
+            out_time_s=out_time_s,
+            frame=max(last.frame, int(_number(block.get("frame")))),
+            speed=(speed or None) if has_ended or out_time_s >= SPEED_AFTER_S else None,
+            size=max(last.size, int(_number(block.get("total_size")))),
         )
+        return self.last
 
 
 def _number(text: str | None) -> float:

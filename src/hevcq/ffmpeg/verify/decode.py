@@ -1,4 +1,4 @@
-"""Gate G4: decode the whole output; the same decode yields the thumbnails that G8 judges."""
+"""Gate G4: decode the whole output. The same decode makes the thumbnails and levels that G8 judges."""
 
 import tempfile
 import threading
@@ -12,13 +12,9 @@ from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.build import source_input
-from hevcq.ffmpeg.command.filters import uncropped
+from hevcq.ffmpeg.command.filters import uncropped_options
 from hevcq.ffmpeg.command.levels import output_levels, source_levels
-from hevcq.ffmpeg.command.thumbnails import (
-    output_graph,
-    source_graph,
-    thumbnail_output,
-)
+from hevcq.ffmpeg.command.thumbnails import output_graph, source_graph, thumbnail_output
 from hevcq.ffmpeg.inputs import (
     DOLBY_OPTION,
     FINE_TICK,
@@ -34,105 +30,86 @@ from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_erro
 from hevcq.ports.encoder import VerifyRequest
 
 ONE_THREAD_PIXELS = 640 * 480
-"""Pictures up to which one thread decodes: of 360 lines each further one adds a fifth of CPU time, and
-one alone decodes them 40 times as fast as they play."""
-ALONE = "dovi_rpu=compression=none,filter_units=pass_types=62"
-"""Leave each picture's metadata alone of a stream (HEVC's NAL type 62), written in one way: by its contents
-two differ then, and not by what writes them."""
+"""Frame size up to which one thread decodes. In 360p each further thread adds a fifth to the CPU time, and
+one thread decodes 40 times as fast as the video plays."""
+ONLY_RPU = "dovi_rpu=compression=none,filter_units=pass_types=62"
+"""Keep only each frame's Dolby Vision metadata (HEVC's NAL type 62), in one normal form, so that two differ by
+their content and not by the program that wrote them."""
 _DISPLAY = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
-REWRITTEN = [
+AS_HEVC = [
     *("-vf", "scale=64:64", "-fps_mode", "passthrough", "-c", "libx265", "-preset", "ultrafast"),
     *(DOLBY_OPTION, "1", "-x265-params"),
     f"log-level=error:bframes=0:vbv-maxrate=20000:vbv-bufsize=20000:{_DISPLAY}",
 ]
-"""Decode, and encode pictures of a stamp's size: each one's metadata is written as HEVC then, which AV1
-wraps in another way. x265 asks for a rate and, of films, for a display."""
-Metadata = Sequence[tuple[int, str]]
-"""The time of each picture that has some, and its digest, by time."""
-EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
+"""Encode the frames as tiny HEVC pictures, which rewrites AV1's form of the metadata as HEVC's. x265 needs a
+rate for it and, of films, a mastering display."""
+DolbyMetadata = Sequence[tuple[int, str]]
+"""Time and metadata digest of each frame that has Dolby Vision metadata, by time."""
 MAX_LEVEL_BYTES = 1 << 30
-"""Size up to which a file of levels is written: a day of 5.1."""
+"""Largest level file: one day of 5.1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """Where the thumbnails of one video stream of the output go as it is decoded."""
+class ThumbnailSink:
+    """Receives the thumbnails of one video stream of the output while it is decoded."""
 
     stream: int
     on_bytes: Callable[[bytes], None]
     rate: str = ""
-    """Frame rate at which repeated pictures, which the file leaves out, are put back."""
+    """Frame rate at which the repeated frames that the file leaves out are restored; "" for none."""
     pixels: int = 0
-    """Pixels of a picture; 0 if they are not known."""
+    """Pixels of a frame; 0 if unknown."""
 
 
 def decode_problems(
     tools: FfmpegTools,
     request: VerifyRequest,
     stop: threading.Event,
-    decoded: Decoded | None,
-    *,
-    deadline_s: float,
+    thumbnails: ThumbnailSink | None,
     levels: Sequence[tuple[Stream, Path]] | None = (),
 ) -> list[str]:
-    """G4: decode all video and audio of the output; every error line is a problem.
+    """G4: decode all video and audio of the output, and return the error lines.
 
-    The levels of some of its sounds are written on the way, to files that exist. With None for them
-    nothing is decoded but the video of the thumbnails.
+    The same run writes thumbnails, and the levels of the given sounds to files that exist. With `levels`
+    None it decodes only the video of the thumbnails.
 
-    With x265's `hash=1` (encoder_params) each picture carries its MD5, and the decoder compares it:
-    a single flipped bit in any picture is found. Without it most flips in HEVC decode to a wrong
-    picture without an error.
+    With x265's `hash=1` (encoder_params) each frame carries its MD5 and the decoder compares it, which
+    finds a single flipped bit. Without it most flipped bits in HEVC decode to a wrong picture without
+    an error.
     """
+    is_small = thumbnails is not None and 0 < thumbnails.pixels <= ONE_THREAD_PIXELS
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror", "-y",
-        "-err_detect:v", "crccheck", *_threads(decoded),
-        *uncropped(request.info), *input_options(str(request.output)),
+        # Handing out slices of thumbnails to more threads costs more than to filter them.
+        "-err_detect:v", "crccheck", "-filter_threads", "1", *(["-threads", "1"] if is_small else []),
+        *uncropped_options(request.info), *input_options(str(request.output)),
     ]  # fmt: skip
     if levels is not None:
-        # Not for sound: in a container's ticks short packets (TrueHD: 0.8 ms) have equal times, a line each.
-        argv += [
-            *EVERYTHING,
-            "-fps_mode",
-            "passthrough",
-            "-enc_time_base:v",
-            FINE_TICK,
-            "-f",
-            "null",
-            "-",
-        ]
-    if decoded is not None:
-        argv += thumbnail_output(decoded.stream, output_graph(decoded.rate), "pipe:1")
+        # Of video only: short sound packets (TrueHD: 0.8 ms) would have equal times, and a line for each.
+        argv += ["-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough"]
+        argv += ["-enc_time_base:v", FINE_TICK, "-f", "null", "-"]
+    if thumbnails is not None:
+        argv += thumbnail_output(thumbnails.stream, output_graph(thumbnails.rate), "pipe:1")
     argv += [word for stream, path in levels or () for word in output_levels(stream, path)]
     done = stream_child(
         argv,
         stop=stop,
-        limits=_writing(tools, request, str(request.output), [path for _, path in levels or ()]),
-        on_chunk=decoded.on_bytes if decoded is not None else lambda _chunk: None,
-        deadline_s=deadline_s,
+        limits=_write_limits(
+            tools, request, str(request.output), [path for _, path in levels or ()]
+        ),
+        on_chunk=thumbnails.on_bytes if thumbnails is not None else lambda _chunk: None,
+        deadline_s=request.max_seconds,
     )
     return list(decode_errors(done.stderr, done.returncode))
 
 
-def _threads(decoded: Decoded | None) -> list[str]:
-    """Return how many threads decode and filter; slices of thumbnails cost more to hand out than to filter."""
-    small = decoded is not None and 0 < decoded.pixels <= ONE_THREAD_PIXELS
-    return ["-filter_threads", "1", *(["-threads", "1"] if small else [])]
-
-
 @contextmanager
 def source_thumbnails(
-    tools: FfmpegTools,
-    request: VerifyRequest,
-    kept: StreamPlan,
-    stop: threading.Event,
-    *,
-    deadline_s: float,
+    tools: FfmpegTools, request: VerifyRequest, kept: StreamPlan, stop: threading.Event
 ) -> Iterator[Callable[[int], bytes]]:
-    """Yield a reader of the thumbnails of the source's pictures.
+    """Yield a reader of the source's thumbnails.
 
-    They are those that the encode wrote, or else the source is decoded for them: no encode is known
-    when two files are compared.
+    The encode wrote them. When two files are compared there was no encode, so the source is decoded.
     """
     place = request.plan.encoded(StreamKind.VIDEO).index(kept)
     files: tuple[Path, ...] = request.report.thumbnails
@@ -152,7 +129,7 @@ def source_thumbnails(
             stop=stop,
             limits=with_read_access(limits_of(request.profile.bounds), tools, request.location),
             on_chunk=file.write,
-            deadline_s=deadline_s,
+            deadline_s=request.max_seconds,
         )
         require_success(argv, done, request, request.location)
         file.seek(0)
@@ -161,9 +138,9 @@ def source_thumbnails(
 
 @contextmanager
 def new_level_files(count: int, written: Sequence[Path] = ()) -> Iterator[list[Path]]:
-    """Yield so many empty files for levels, and remove them at the end.
+    """Yield `count` empty level files, and remove them at the end.
 
-    Beside those that the encode has written: the system's own folder may lie in memory.
+    They are beside those that the encode has `written`: the system's folder may be in memory.
     """
     place = written[0].parent if written else None
     with tempfile.TemporaryDirectory(prefix="hevcq-levels-", dir=place) as folder:
@@ -174,18 +151,16 @@ def new_level_files(count: int, written: Sequence[Path] = ()) -> Iterator[list[P
 
 
 @contextmanager
-def level_files_of(
+def source_level_files(
     tools: FfmpegTools,
     request: VerifyRequest,
     tracks: Sequence[StreamPlan],
     written: Sequence[Path],
     stop: threading.Event,
-    *,
-    deadline_s: float,
 ) -> Iterator[Sequence[Path]]:
-    """Yield the files of levels of the source's sounds: those that the encode has `written`, or new ones.
+    """Yield the level files of the source's sounds: those that the encode has `written`, or new ones.
 
-    No encode is known when two files are compared.
+    When two files are compared there was no encode, so the source is decoded.
     """
     if len(written) == len(tracks) and all(path.is_file() for path in written):
         yield written
@@ -197,13 +172,13 @@ def level_files_of(
         ]  # fmt: skip
         for track, path in zip(tracks, paths, strict=True):
             argv += source_levels(track, request.plan, request.info, path)
-        limits = _writing(tools, request, request.location, paths)
-        done = run_child(argv, stop=stop, limits=limits, deadline_s=deadline_s)
+        limits = _write_limits(tools, request, request.location, paths)
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
         require_success(argv, done, request, request.location)
         yield paths
 
 
-def _writing(
+def _write_limits(
     tools: FfmpegTools, request: VerifyRequest, location: str, paths: Sequence[Path]
 ) -> ChildLimits:
     limits = limits_of(request.profile.bounds, output_bytes=MAX_LEVEL_BYTES if paths else 0)
@@ -213,7 +188,7 @@ def _writing(
 def require_success(
     argv: Sequence[str], done: Finished, request: VerifyRequest, location: str
 ) -> None:
-    """Raise what a failed decode of `location` means: half a comparison proves nothing."""
+    """Raise the error of a failed decode of `location`: half a comparison proves nothing."""
     if done.returncode == 0:
         return
     ended = FfmpegExit(
@@ -228,12 +203,12 @@ def require_success(
         raise error
 
 
-def metadata_of(
+def dolby_metadata(
     tools: FfmpegTools, location: str, stream: Stream, profile: Profile, stop: threading.Event
-) -> Metadata | None:
-    """Return the metadata of a stream's pictures; None if it cannot be read."""
-    how = REWRITTEN if stream.codec == VideoCodec.AV1 else ["-c", "copy"]
-    words = [*input_options(location), "-map", f"0:{stream.index}", *how, "-bsf", ALONE]
+) -> DolbyMetadata | None:
+    """Return the Dolby Vision metadata of a stream's frames; None if it cannot be read."""
+    how = AS_HEVC if stream.codec == VideoCodec.AV1 else ["-c", "copy"]
+    words = [*input_options(location), "-map", f"0:{stream.index}", *how, "-bsf", ONLY_RPU]
     words += ["-f", "framehash", "-hash", "md5", "-"]
     done = run_filters(tools, location, words, profile, stop)
     if done.returncode != 0:
@@ -246,10 +221,11 @@ def metadata_of(
     return sorted((int(row[2]), row[5].strip()) for row in rows)
 
 
-def dolby_problem(before: Metadata | None, after: Metadata | None, frames: int) -> str:
-    """Return how the metadata of a rendition of so many frames differs from its source's, or "".
+def dolby_problem(before: DolbyMetadata | None, after: DolbyMetadata | None, frames: int) -> str:
+    """Return how the metadata of a rendition with `frames` frames differs from its source's, or "".
 
-    An edit list hides pictures at both ends, which are before 0 there, or are left over.
+    An edit list may hide frames of the source at both ends. Hidden ones at the start have times below 0;
+    at the end more are left.
     """
     if before is None or after is None:
         return "its Dolby Vision metadata cannot be read"
@@ -260,7 +236,7 @@ def dolby_problem(before: Metadata | None, after: Metadata | None, frames: int) 
         return (
             f"{len(shown)} frames of the source have Dolby Vision metadata, and {frames} of its own"
         )
-    for number, ((_, made), wanted) in enumerate(zip(after, shown, strict=False)):
-        if made != wanted:
+    for number, ((_, made), source) in enumerate(zip(after, shown, strict=False)):
+        if made != source:
             return f"the Dolby Vision metadata of frame {number} is not the source's"
     return ""

@@ -1,10 +1,10 @@
 """Judge the picture by the thumbnails of every frame of source and rendition. Pure.
 
-Each frame is compared with its own source frame and with that frame's neighbours; colours are
-fitted over seconds; sharp detail is added up over the whole video. What is wrong in a small place
-only is left to `cells`. The limits are from 17 clips
-(animation, people, phones, grain, dark, static, black and white, fades) encoded at CRF 20, 28 and
-36 and then damaged; docs/reliability/damage.md has the figures on both sides of each limit.
+Each frame is compared with its source frame and with that frame's neighbours. Colours are fitted over
+seconds, and sharp detail is summed over the whole video. `cells` finds faults in a small area. The limits
+are from 17 clips (animation, people, phones, grain, dark, static, black and white, fades) that were
+encoded at CRF 20, 28 and 36, and then damaged; docs/reliability/damage.md has the figures on both sides of
+each limit.
 """
 
 import hashlib
@@ -26,69 +26,70 @@ from hevcq.ffmpeg.verify.cells import (
 
 COLOURS = 3 * CELLS
 MAX_RMS = 12.0
-"""Luma difference of a frame (root mean square over its cells, in 8-bit steps) that is a wrong
-picture whatever the source shows; honest ones reach 2.3."""
+"""Luma difference of a frame (root mean square over its cells, in 8-bit steps) above which it is a wrong
+picture, whatever the source shows. Honest frames reach 2.3."""
 MAX_RMS_UNLIKE = 4.0
-"""The same for a frame that differs from its source by more than half of what the source varies."""
+"""The same for a frame whose squared difference is more than half of the source's own variance."""
 MAX_CELL = 32.0
-"""Largest difference of one cell; honest ones reach 8."""
+"""Largest difference of one cell; honest frames reach 8."""
 NOISE_STEPS = 60.0
-"""Noise per pixel, in steps, that an encoder may remove; a cell's mean holds it divided by the root
-of its pixels. Added to the limits of a frame, where it counts only for very small pictures."""
+"""Noise per pixel, in steps, that an encoder may remove. A cell's mean holds it divided by the root of its
+number of pixels. It is added to the limits of a frame, and matters only for very small pictures."""
 MAX_LUMA, MAX_CHROMA = 2.0, 2.5
-"""Mean absolute difference over a segment; honest ones reach 0.9 and 1.1."""
+"""Mean absolute difference over a segment; honest encodes reach 0.9 and 1.1."""
 MAX_LEVEL = 1.25
-"""Mean luma difference over a segment that is explained by brightness and contrast: 7 % darker has 2
-to 17, honest encodes 0.75 at most."""
+"""Luma difference over a segment that brightness and contrast explain: 7 % darker has 2 to 17, honest
+encodes 0.75 at most."""
 SPECKS, SPECK_SHARE = 15.0, 0.4
-"""Strength of sharp detail, in steps, above which an encoder turns grey what it cannot keep of black and
-white specks, and how much of what is above may become a shift of brightness towards grey: lavfi's
-`life` has 20 to 23 and shifts by 2.1 to 3.9 at CRF 30; noise of 30 levels has 14, text 8, cameras 1 to 4."""
+"""Strength of sharp detail, in steps, above which an encoder blurs black and white specks to grey, and the
+share of the excess by which brightness may shift towards grey. lavfi's `life` has 20 to 23 and shifts by 2.1
+to 3.9 at CRF 30; noise of 30 levels has 14, text 8, cameras 1 to 4."""
 MAX_ANGLE = 0.1
 """Turn of the hue in radians: 12 degrees are 0.2, honest encodes reach 0.06."""
 MIN_COLOURS = 2.0
 """Spread of chroma, in steps, below which a turn of the hue is neither measured nor visible."""
 MAX_MATRIX = 0.5
-"""Mean luma difference explained by chroma alone: colours that were converted by another matrix. Honest
-ones reach 0.48 at CRF 34 of preset ultrafast, another matrix has 0.55 and more."""
+"""Luma difference that chroma alone explains: colours converted by a wrong matrix. Honest encodes reach 0.48
+at CRF 34 of preset ultrafast, a wrong matrix has 0.55 and more."""
 MATRIX_SHARE, MATRIX_STRENGTH = 0.6, 0.08
-"""Least share of the luma difference that chroma must explain, and of the chroma that is found in luma:
+"""Smallest share of the luma difference that chroma must explain, and of chroma that must appear in luma:
 BT.601 taken for BT.709 has 0.24."""
 MIN_MOTION = 0.5
 """Difference of neighbouring source frames (root mean square, in steps) from which they can be told apart."""
 MIN_STEP = 4
-"""Largest difference of a cell to the neighbour, in steps, from which one frame alone counts as it: in
-dark fades of 2 steps x265 keeps a frame as it was. By 3 nothing honest was refused either, but a
-margin stays."""
+"""Largest difference, in steps, of a cell to the neighbouring frame's from which a single frame can be taken
+for that neighbour: in dark fades of 2 steps x265 repeats a frame. With 3 no honest encode was refused either;
+4 leaves a margin."""
 MISPLACED, MISPLACED_OVER_NOISE = 0.8, 1.0
-"""Share of the way from a frame to its neighbour, and that way as a multiple of the coding noise, from
-which the rendition shows the neighbour: honest frames reach 0.5 of the noise at that share."""
+"""Share of the way from a frame to its neighbour, and the length of this way as a multiple of the coding
+noise, from which the rendition shows the neighbour. At that share honest frames reach 0.5 of the noise."""
 COARSE = 0.1
-"""Added to that multiple for each step of noise of a small picture: of 64x48 pixels at CRF 30 (13
-steps) an honest encoder keeps a frame at 1.4 of the noise, a doubled one has 3 and more."""
+"""Added to that multiple for each step of noise of a small picture. In 64x48 pixels at CRF 30 (13 steps) an
+honest encoder repeats a frame at 1.4 of the noise; a doubled frame has 3 and more."""
 RUN_SHARE, RUN_OVER_NOISE = 0.55, 0.85
 RUN_WINDOW, RUN_FRAMES = 12, 6
-"""Of so many frames so many are nearer to the same neighbour, if what follows a dropped frame is early."""
+"""After a dropped frame all following ones are early: of RUN_WINDOW frames, RUN_FRAMES are nearer to the same
+neighbour."""
 MIN_KEPT = 0.16
-"""The least share of sharp detail that must be left: half resolution keeps 0.13 at most, CRF 28 0.27 and
-more even of grain."""
+"""Smallest share of sharp detail that must be left. Half resolution keeps 0.13 at most, CRF 28 0.27 and more,
+even of grain."""
 MAX_GREY, MIN_TINT = -0.75, 0.8
-"""Change of the strength of colour, and the chroma in steps from which it is judged."""
+"""Change of the strength of colour that is a loss, and the chroma in steps from which it is judged."""
 SEGMENT_FRAMES = 96
 """Frames whose colours are fitted together."""
 FIT_EVERY, MIN_FITTED = 6, 4
-"""Of so many frames one is fitted, and fewer than four prove nothing. Not the first: SVT-AV1 makes it
-of several pictures, and in a fade it is off by 2 steps."""
+"""Every sixth frame is fitted, and fewer than four prove nothing. The first is not fitted: SVT-AV1 makes it of
+several frames, and in a fade it is off by 2 steps."""
 
 Plane = list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFacts:
-    """What the comparison found: frames compared, digest of the rendition's thumbnails, differences.
+    """The result of the comparison: number of frames, digest of the rendition's thumbnails, differences.
 
-    `mean` and `worst` are luma differences in 8-bit steps; `detail` is the share of sharp detail
-    that is left (1.0 if the source has none to speak of).
+    `mean` and `worst` are luma differences in 8-bit steps. `detail` is the share of sharp detail that is
+    left (1.0 if the source has hardly any).
     """
 
     frames: int
@@ -100,7 +101,7 @@ class PictureFacts:
 
 @dataclass(slots=True)
 class _Segment:
-    """Sums over the fitted frames of a segment: products of colours, and of colours and differences."""
+    """Sums over a segment's fitted frames: products of planes, and of planes with differences."""
 
     first: int = 0
     frames: int = 0
@@ -113,12 +114,12 @@ class _Segment:
 
 
 class FrameComparison:
-    """Compares thumbnails frame by frame as the rendition is decoded.
+    """Compares thumbnails frame by frame while the rendition is decoded.
 
-    `read` returns the next bytes of the source's thumbnails. `pixels` is the size of the picture;
-    sharp detail is judged if the encode was to keep it. If the rendition leaves out repeated pictures,
-    its last one is held to the source's end (`holds_last`): it must be what the source still shows.
-    `when` names the time of a frame by its number, or is empty.
+    `read` returns the next bytes of the source's thumbnails. `pixels` is the number of pixels of the
+    picture. `judges_detail` says that the encode should keep sharp detail. With `holds_last` the rendition
+    leaves out repeated frames, and its last frame must look like all further frames of the source. `when`
+    formats the time of a frame number, or returns "".
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class FrameComparison:
 
     @property
     def frames(self) -> int:
-        """The frames compared so far."""
+        """The number of frames compared so far."""
         return self._frames
 
     def feed(self, chunk: bytes) -> None:
@@ -163,25 +164,25 @@ class FrameComparison:
             self._frame(data[begin : begin + RECORD_BYTES])
 
     def close(self) -> str:
-        """Compare what is left; return the first problem found, as a clause, or ""."""
+        """Judge the end of the video; return the first problem as a clause, or ""."""
         while self._holds_last and self._last and not self._problem and self._is_ahead():
             self._frame(self._last, held=True)
         self._end_segment()
         if not self._problem and (problem := self._cells.close()):
-            self._note(f"{problem} up to {self._named(self._frames - 1)}")
+            self._note_problem(f"{problem} up to {self._frame_name(self._frames - 1)}")
         if not self._problem and len(self._source()) == RECORD_BYTES:
-            self._note(f"the picture ends after {self._frames} frames, before the source's")
+            self._note_problem(f"the picture ends after {self._frames} frames, before the source's")
         if not self._problem and self._rest:
-            self._note("the decoded pictures end inside a frame")
+            self._note_problem("the decoded pictures end inside a frame")
         if not self._problem and self._judges_detail and self.detail < self._least_kept():
-            self._note(
+            self._note_problem(
                 f"only {self.detail:.0%} of the source's sharp detail is left: it is blurred"
             )
         return self._problem
 
     @property
     def detail(self) -> float:
-        """The share of the source's sharp detail that is left."""
+        """The share of the source's sharp detail that is left; 1.0 if the source has hardly any."""
         source, made = self._cells.source_detail, self._cells.kept_detail
         if source < MIN_DETAIL * TOP_CELLS * max(1, self._frames):
             return 1.0
@@ -192,17 +193,16 @@ class FrameComparison:
         return MIN_TEXT_KEPT if is_text else MIN_KEPT
 
     def facts(self) -> PictureFacts:
-        """Return what was found."""
         mean = self._total / max(1, self._frames)
         return PictureFacts(
             self._frames, self._digest.hexdigest(), mean, self._worst, min(1.0, self.detail)
         )
 
-    def _named(self, frame: int) -> str:
+    def _frame_name(self, frame: int) -> str:
         at = self._when(frame)
         return f"frame {frame} (at {at})" if at else f"frame {frame}"
 
-    def _note(self, problem: str) -> None:
+    def _note_problem(self, problem: str) -> None:
         self._problem = self._problem or problem
 
     def _source(self) -> bytes:
@@ -212,7 +212,7 @@ class FrameComparison:
         return self._read(RECORD_BYTES)
 
     def _is_ahead(self) -> bool:
-        """Return whether the source has another frame."""
+        """Whether the source has another frame; reads it."""
         self._ahead = self._ahead or self._read(RECORD_BYTES)
         return len(self._ahead) == RECORD_BYTES
 
@@ -223,16 +223,18 @@ class FrameComparison:
             return
         source = self._source()
         if len(source) != RECORD_BYTES:
-            self._note(f"the picture has more frames than the {self._frames} that were encoded")
+            self._note_problem(
+                f"the picture has more frames than the {self._frames} that were encoded"
+            )
             return
         self._ahead = self._read(RECORD_BYTES)
         off = list(map(sub, made[:COLOURS], source[:COLOURS]))
         self._judge_alone(source, off)
         self._judge_place(source, off)
         self._collect(source, off)
-        # A picture that is held has the cells of one place, the source those of the next.
+        # A held frame repeats the cells of one block, while the source's frame has those of the next.
         if not held and not self._problem and (problem := self._cells.compare(source, made)):
-            self._note(f"{problem} in the pictures up to {self._named(self._frames)}")
+            self._note_problem(f"{problem} in the pictures up to {self._frame_name(self._frames)}")
         self._frames += 1
         if self._segment.frames >= SEGMENT_FRAMES:
             self._end_segment()
@@ -250,17 +252,17 @@ class FrameComparison:
         varies = sum(map(mul, plane, plane)) - total * total / CELLS
         unlike = squares > 0.5 * varies
         if rms > MAX_RMS + self._slack or (unlike and rms > MAX_RMS_UNLIKE + self._slack):
-            self._note(
-                f"{self._named(self._frames)} is another picture than the source's"
+            self._note_problem(
+                f"{self._frame_name(self._frames)} is another picture than the source's"
                 f" (brightness off by {rms:.1f} of 255)"
             )
         elif cell > MAX_CELL + 3 * self._slack:
-            self._note(
-                f"{self._named(self._frames)} differs in one area by {cell} of 255 (brightness or colour)"
+            self._note_problem(
+                f"{self._frame_name(self._frames)} differs in one area by {cell} of 255 (brightness or colour)"
             )
 
     def _judge_place(self, source: bytes, off: Plane) -> None:
-        """Look whether the frame is rather the one before or after its own."""
+        """Check whether the frame shows the source's previous or next frame instead of its own."""
         behind, self._step = self._step, ([], 0)
         if len(self._ahead) == RECORD_BYTES:
             ahead = list(map(sub, self._ahead[:COLOURS], source[:COLOURS]))
@@ -271,7 +273,7 @@ class FrameComparison:
             if energy < MIN_MOTION * MIN_MOTION * COLOURS:
                 continue
             if 1.01 * noise < RUN_SHARE * RUN_SHARE * energy:
-                continue  # too little is off to reach as far as that (Cauchy and Schwarz)
+                continue  # the difference is too small to reach that share (Cauchy-Schwarz)
             share = direction * sum(map(mul, off, step)) / energy
             if share < RUN_SHARE:
                 continue
@@ -291,8 +293,8 @@ class FrameComparison:
 
     def _misplaced(self, frame: int, direction: int) -> None:
         word = "before" if direction < 0 else "after"
-        self._note(
-            f"{self._named(frame)} shows the source's frame {word} it: one was dropped or doubled"
+        self._note_problem(
+            f"{self._frame_name(frame)} shows the source's frame {word} it: one was dropped or doubled"
         )
 
     def _collect(self, source: bytes, off: Plane) -> None:
@@ -331,13 +333,13 @@ class FrameComparison:
         part, self._segment = self._segment, _Segment(first=self._frames)
         if part.frames and not self._problem:
             for problem in _segment_problems(part, self._slack / 2):
-                self._note(f"{problem} from {self._named(part.first)} on")
+                self._note_problem(f"{problem} from {self._frame_name(part.first)} on")
                 return
 
 
 def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     luma, blue, red = (value / part.frames for value in part.absolute)
-    greyed = _greyed(part)
+    greyed = _greying_allowance(part)
     if luma > MAX_LUMA + slack + greyed:
         yield f"brightness is off by {luma:.1f} of 255"
     if max(blue, red) > MAX_CHROMA + slack:
@@ -346,49 +348,52 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
         return
     mean = [[value / part.fitted for value in row] for row in part.products]
     answers = [[value / part.fitted for value in row] for row in part.answers]
-    fits = [solved([row[:] for row in mean], row[:]) for row in answers]
-    level = _level(mean, answers[0], fits[0])
+    fits = [solve_fit([row[:] for row in mean], row[:]) for row in answers]
+    level = _level_change(mean, answers[0], fits[0])
     if level > MAX_LEVEL + slack / 2 + greyed:
         yield f"brightness or contrast is off by {level:.1f} of 255"
-    by_chroma = min(_explained(mean, fits[0]), math.sqrt(part.squares / part.fitted))
+    by_chroma = min(_chroma_explained(mean, fits[0]), math.sqrt(part.squares / part.fitted))
     strength = math.hypot(fits[0][2], fits[0][3])
     if strength > MATRIX_STRENGTH and by_chroma > max(MAX_MATRIX, MATRIX_SHARE * luma):
         yield "colours were converted by another matrix than the source's"
     for plane in (2, 3):
         if mean[plane][plane] > MIN_TINT**2 and fits[plane - 1][plane] < MAX_GREY:
             yield "colour is lost"
-    angle = _turn(mean, answers, fits)
+    angle = _hue_turn(mean, answers, fits)
     if angle > MAX_ANGLE:
         yield f"the hue is turned by {math.degrees(angle):.0f} degrees"
 
 
-def _greyed(part: _Segment) -> float:
-    """Return by how many steps luma may be nearer to grey because the source is made of specks."""
+def _greying_allowance(part: _Segment) -> float:
+    """Return by how many steps luma may shift towards grey because the source consists of specks."""
     strength = 2 * math.sqrt(part.detail / (CELLS * part.frames))
     to_grey = part.answers[0][1] < 0
     return SPECK_SHARE * max(0.0, strength - SPECKS) if to_grey else 0.0
 
 
-def _level(mean: list[list[float]], answer: list[float], fit: list[float]) -> float:
-    """Return the luma difference, root mean square, that brightness and contrast explain.
+def _level_change(mean: list[list[float]], answer: list[float], fit: list[float]) -> float:
+    """Return the root mean square of the luma difference that brightness and contrast explain.
 
-    Where colours follow luma (a sky and a meadow) the fit sets one against the other, and finds both in
-    pictures that hardly differ. So it must be seen by brightness and contrast alone too. Of another
-    matrix, which colours alone cannot tell from brightness, no more is believed than there is.
+    Two fits must agree, so the smaller one counts. Where colours follow luma (a sky and a meadow) the full
+    fit sets them against each other, and finds changes in frames that hardly differ. The fit of brightness
+    and contrast alone takes a wrong matrix for a change of brightness.
     """
-    alone = solved([row[:2] for row in mean[:2]], answer[:2])
+    alone = solve_fit([row[:2] for row in mean[:2]], answer[:2])
     return min(
         math.sqrt(max(0.0, offset**2 + 2 * offset * gain * mean[0][1] + gain**2 * mean[1][1]))
         for offset, gain in (alone, fit[:2])
     )
 
 
-def _turn(mean: list[list[float]], answers: list[list[float]], fits: list[list[float]]) -> float:
+def _hue_turn(
+    mean: list[list[float]], answers: list[list[float]], fits: list[list[float]]
+) -> float:
     """Return the turn of the hue in radians; 0.0 where there is too little colour to tell.
 
-    A turn moves each chroma plane by the other, in opposite directions, and by the same share where
-    colours are strong as where they are faint. The fit alone takes a faint tint that is flattened beside
-    a strong colour for one, the turn that fits best alone an uneven loss of colour; so both must see it.
+    A turn adds to each chroma plane a share of the other one, with opposite signs, and the same share for
+    strong and for faint colours. Two estimates must agree, so the smaller one counts. The fit takes a faint
+    tint that is flattened beside a strong colour for a turn; the best single angle takes an uneven loss of
+    colour for one.
     """
     varied = sum(mean[plane][plane] - mean[0][plane] ** 2 for plane in (2, 3))
     if math.sqrt(max(0.0, varied / 2)) <= MIN_COLOURS:
@@ -400,15 +405,15 @@ def _turn(mean: list[list[float]], answers: list[list[float]], fits: list[list[f
     return min(abs(best), abs(fitted)) if best * fitted > 0 else 0.0
 
 
-def _explained(mean: list[list[float]], fit: list[float]) -> float:
-    """Return the luma difference, root mean square, that a fit explains by the two chroma planes."""
+def _chroma_explained(mean: list[list[float]], fit: list[float]) -> float:
+    """Return the root mean square of the luma difference that a fit explains by the chroma planes."""
     blue, red = fit[2], fit[3]
     square = blue**2 * mean[2][2] + 2 * blue * red * mean[2][3] + red**2 * mean[3][3]
     return math.sqrt(max(0.0, square))
 
 
-def solved(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """Solve the normal equations of a fit, damped so that planes that hardly vary explain nothing."""
+def solve_fit(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """Solve the normal equations of a fit, damped so that planes which hardly vary explain nothing."""
     size = len(right)
     for row in range(size):
         matrix[row][row] += 0.25 if row else 1e-6

@@ -1,9 +1,9 @@
-"""Encode some seconds of a video before all of it, and say what the whole comes to.
+"""Estimate size and CPU time of a rendition by encoding samples of the video.
 
-The source says how much happens where: its frames' bytes, which cost one read of the file, lead the way.
-Samples begin where they fall in its bytes rather than in its time, each becomes so many times as large as
-its source, and the mean of that is the whole's (Hansen and Hurwitz, 1943). That needs half the samples that
-as good a forecast needs by their mean alone.
+The sizes of the source's frames, which cost one read of the file, show where the video is complex. So a
+place is sampled with a probability proportional to the source's bytes there. The mean ratio of a sample's
+size to its source's is then the ratio of the whole (Hansen and Hurwitz, 1943). This needs half the samples
+of an equally good estimate from evenly chosen places.
 """
 
 import math
@@ -35,34 +35,34 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import EncodeRequest, Estimate
 
-WARM = 8
-"""Frames of a sample that lean on its own key frame, which the whole has elsewhere: they say nothing of it."""
-GROUP_FRAMES = 250
-"""Frames from one key frame to the next of the rendition at most, as the encoders have it."""
+WARM_UP_FRAMES = 8
+"""First frames of a sample that are not counted: its own key frame shapes them, and the whole has none there."""
+MAX_GROUP_FRAMES = 250
+"""Largest distance of the rendition's key frames in frames, by the encoders' default."""
 UNKNOWN_SOUND = 64_000
-"""Bits a second of a channel whose rate the header does not say."""
+"""Bits per second assumed for a channel of a sound whose header names no bit rate."""
 USUAL_SPREAD = 0.5
-"""Share by which one more sample would differ from the others: few may be alike by chance."""
-EDGES = 0.04
-"""Standard error that no number of samples takes away: each begins and ends somewhere (docs/quality.md)."""
-ENOUGH = 0.1
-"""Share by which four of five forecasts miss at most, at which no more is sampled."""
-FEW, USUAL = 4, 12
-"""Samples whose spread says how many are needed, and how many mostly are."""
-FLOOR = 0.1
-"""Share of its mean frame by which the source's frames count for more: a still picture has none to speak of."""
+"""Relative difference assumed for one more sample, because a few samples may be alike by chance."""
+EDGE_ERROR = 0.04
+"""Relative standard error that more samples do not reduce: every sample has two ends (docs/quality.md)."""
+TARGET_ERROR = 0.1
+"""Relative error that four of five estimates stay below. Once it is reached no more samples are taken."""
+FEW_SAMPLES, USUAL_SAMPLES = 4, 12
+"""Samples from which their spread tells how many are needed, and how many are assumed before."""
+WEIGHT_FLOOR = 0.1
+"""Share of the mean frame's size that is added to each frame's weight: a still picture has hardly any bytes."""
 GOLDEN = (5**0.5 - 1) / 2
-SHORT_ENCODE = 1.5
-"""How many times as much CPU a second of a sample takes as one of the whole (docs/quality.md)."""
+SHORT_ENCODE_COST = 1.5
+"""CPU time of a second of a sample, as a multiple of a second of the whole encode (docs/quality.md)."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """What a sample came to: the bytes of its frames in the order shown, and CPU seconds.
+    """The result of a sample: the bytes of its frames in presentation order, and CPU seconds.
 
-    `keys` are the numbers of its key frames, `frames` those of the first of its source's frames and the
-    one behind the last; (0, 0): unknown. Its place was drawn so often by the time, and by the source's
-    bytes. `scores` are VMAF of each frame, where it was measured.
+    `keys` are the numbers of its key frames. `frames` is the half-open range of its frames in the source;
+    (0, 0) if unknown. `by_time` and `by_bytes` count how often its place was drawn evenly in time, and by
+    the source's bytes. `scores` are the VMAF of its frames, if measured.
     """
 
     sizes: Sequence[int] = ()
@@ -77,37 +77,35 @@ class Sample:
 
 
 def sample_times(length_s: float, count: int) -> list[float]:
-    """Return where samples begin, in seconds from the first frame: the middle first, then to both sides."""
+    """Return where samples begin, in seconds from the first frame: from the middle outwards."""
     share = length_s / count
     begins = [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
     return sorted(begins, key=lambda at: abs(at - begins[count // 2]))
 
 
 def _may_be_sampled(job: FfmpegRun) -> bool:
-    """Return whether a piece of the video is encoded like all of it."""
+    """Whether a part of the video can be encoded exactly as in the whole."""
     request = job.request
     return (
         request.profile.video.encoder == (SOFTWARE,)
         and request.plan.ladder is None
         and not request.plan.video.rate
-        # Its fields are counted from the first frame of the file.
+        # Inverse telecine counts fields from the first frame of the file.
         and not request.plan.video.telecine
         and not request.plan.video.retimed
         and request.plan.main_video.action is not Action.COPY
     )
 
 
-def sized(job: FfmpegRun, at: float, seconds: float = SAMPLE_S) -> Sample:
-    """Encode one sample for its size alone. Raises what an encode raises."""
+def encode_for_size(job: FfmpegRun, at: float, seconds: float = SAMPLE_S) -> Sample:
+    """Encode one sample to learn its size. Raises what an encode raises."""
     output = job.request.output
     try:
         create_output(output)
         video = job.request.plan.main_video.source_index
         command = sample_command(job, at, output, ["-map", f"0:{video}"], seconds)
         report = run_with_progress(job, command, seconds, lambda _: None, writes=(output,))
-        found = packet_sizes(job, output, at, seconds)
-        found.cpu_s = report.cpu_s
-        return found
+        return replace(packet_sizes(job, output, at, seconds), cpu_s=report.cpu_s)
     finally:
         output.unlink(missing_ok=True)
 
@@ -115,19 +113,19 @@ def sized(job: FfmpegRun, at: float, seconds: float = SAMPLE_S) -> Sample:
 def sample_command(
     job: FfmpegRun, at: float, sample: Path, pictures: Sequence[str], seconds: float = SAMPLE_S
 ) -> list[str]:
-    """Return the command that encodes a sample as all of the video would be, from so many seconds on.
+    """Return the command that encodes `seconds` of the video from `at` on, with the options of the whole.
 
-    `pictures` maps them, and the filters are its own if it begins with a graph.
+    `pictures` are the options that map the video. If they are a filter graph, it has all filters.
     """
     request, video = job.request, job.request.plan.main_video
     threads = request.threads or request.profile.bounds.threads
     target = video.video or request.plan.video
     stream = request.info.stream(video.source_index)
-    # To the very frame: else several samples would begin at one key frame.
-    early, trim = _early(request, at), begin_filter(request, at, seconds)
-    begin = (stream.start_s or 0.0) + at - early
+    margin_s, trim = _seek_margin_s(request, at), sample_trim_filter(request, at, seconds)
+    begin = (stream.start_s or 0.0) + at - margin_s
+    # Seek to the exact frame, or several samples could begin at the same key frame.
     seek = [each for each in seek_options(begin) if each != "-noaccurate_seek"]
-    command = [*base_command(job.tools, threads), *seek, "-t", f"{early + seconds:g}"]
+    command = [*base_command(job.tools, threads), *seek, "-t", f"{margin_s + seconds:g}"]
     command += [*source_input(request.location, request.info), *pictures]
     options = chunk_options(target, request.profile, tick=stream.tick, threads=threads, trim=trim)
     unset = {"-tag", "-filter" if pictures[0] == "-filter_complex" else ""}
@@ -136,135 +134,135 @@ def sample_command(
     return command
 
 
-def begin_filter(request: EncodeRequest, at: float, seconds: float = SAMPLE_S) -> str:
-    """Return the filter that drops what comes before a sample in a file that is entered early."""
-    early = _early(request, at)
+def sample_trim_filter(request: EncodeRequest, at: float, seconds: float = SAMPLE_S) -> str:
+    """Return the filter that drops the frames decoded before a sample's start."""
+    margin_s = _seek_margin_s(request, at)
     # ffmpeg counts its own duration (-t) from the first frame that can be decoded.
-    return f"trim=start={early - 0.001:.3f}:duration={seconds:g}" if early else "null"
+    return f"trim=start={margin_s - 0.001:.3f}:duration={seconds:g}" if margin_s else "null"
 
 
-def _early(request: EncodeRequest, at: float) -> float:
-    """Return the seconds before a sample at which its file is entered: no index leads to a key frame."""
+def _seek_margin_s(request: EncodeRequest, at: float) -> float:
+    """Return how many seconds before a sample decoding starts: a file without an index of key frames needs some."""
     demuxer = request.info.format_name.partition(",")[0]
     return min(at, PREROLL_S) if demuxer in UNINDEXED_FORMATS else 0.0
 
 
 def estimate(job: FfmpegRun, count: int) -> Estimate | None:
-    """Encode samples; see `Encoder.estimate`."""
+    """Estimate the rendition from at most `count` samples; see `Encoder.estimate`."""
     request, length_s = job.request, job.request.duration_s
     if not length_s or not _may_be_sampled(job) or len(request.plan.encoded(StreamKind.VIDEO)) > 1:
         return None
     until = job.tools.clock.monotonic() + request.max_seconds
-    return whole_of(request, refined(job, (), max(1, count), until))
+    return extrapolate(request, add_samples(job, (), max(1, count), until))
 
 
-def refined(job: FfmpegRun, made: Sequence[Sample], most: int, until: float) -> list[Sample]:
-    """Return some samples and at most so many more: until they say enough, or the time is over.
+def add_samples(job: FfmpegRun, former: Sequence[Sample], most: int, until: float) -> list[Sample]:
+    """Return the `former` samples and at most `most` more, until the estimate is good or the time is over.
 
-    Where as many as are still needed would cost what the whole does, and there is time, it is encoded whole.
+    The whole video is encoded instead if that costs no more than the missing samples, and there is time.
     """
-    found, clock, length_s = (
-        [replace(each) for each in made],
-        job.tools.clock,
-        job.request.duration_s,
-    )
-    took_s, failed = 0.0, 0
+    samples, clock = [replace(each) for each in former], job.tools.clock
+    length_s, took_s, failures = job.request.duration_s, 0.0, 0
     assert length_s is not None
-    for at, by_bytes in _places(job, made, most):
-        if by_bytes and (drawn := _at(job, found, at)) is not None:
+    for at, by_bytes in _sample_places(job, former, most):
+        if by_bytes and (drawn := _overlapping_sample(job, samples, at)) is not None:
             drawn.by_bytes += 1
             continue
-        known = whole_of(job.request, found)
-        missing = most - (len(found) - len(made))
-        if known is not None:
-            if known.within <= ENOUGH:
+        count, estimated = len(samples), extrapolate(job.request, samples)
+        missing = most - (count - len(former))
+        if estimated is not None:
+            if estimated.within <= TARGET_ERROR:
                 break
-            # The error shrinks with the root of the samples; that of few says little.
-            needed = len(found) * (known.within / ENOUGH) ** 2 if len(found) >= FEW else USUAL
-            missing = min(missing, math.ceil(needed) - len(found))
+            # The error shrinks with the root of the number of samples; that of a few tells little.
+            error = estimated.within / TARGET_ERROR
+            needed = count * error**2 if count >= FEW_SAMPLES else USUAL_SAMPLES
+            missing = min(missing, math.ceil(needed) - count)
         left_s = until - clock.monotonic()
-        if missing <= 0 or (found and left_s <= 0):
+        if missing <= 0 or (samples and left_s <= 0):
             break
-        # The first sample says how long the whole takes.
-        short = length_s <= SHORT_ENCODE * SAMPLE_S * missing
-        in_time = length_s < 3 * SAMPLE_S or 0 < took_s * length_s < left_s * SAMPLE_S
+        is_short = length_s <= SHORT_ENCODE_COST * SAMPLE_S * missing
+        # The sample before shows how long the whole would take.
+        has_time = length_s < 3 * SAMPLE_S or 0 < took_s * length_s < left_s * SAMPLE_S
         began = clock.monotonic()
         try:
-            if short and in_time:
-                found.append(sized(job, 0.0, length_s + SAMPLE_S))
+            if is_short and has_time:
+                samples.append(encode_for_size(job, 0.0, length_s + SAMPLE_S))
                 break
-            one = sized(job, at)
-            found.append(replace(one, by_time=int(not by_bytes), by_bytes=int(by_bytes)))
+            sample = encode_for_size(job, at)
+            samples.append(replace(sample, by_time=int(not by_bytes), by_bytes=int(by_bytes)))
         except OutOfMemory:
             raise
         except (EncoderFailed, LimitExceeded, PermanentError):
-            failed += 1
-            if failed > len(found):
+            failures += 1
+            if failures > len(samples):
                 break
         took_s = clock.monotonic() - began
-    return found
+    return samples
 
 
-def _places(job: FfmpegRun, made: Sequence[Sample], most: int) -> Iterator[tuple[float, bool]]:
-    """Yield where samples may begin, and whether that is by the source's bytes."""
-    track = _source(job.request)
+def _sample_places(
+    job: FfmpegRun, former: Sequence[Sample], most: int
+) -> Iterator[tuple[float, bool]]:
+    """Yield where samples may begin, and whether the source's bytes chose the place."""
+    track = _source_with_sizes(job.request)
     length_s = job.request.duration_s or 0.0
     if track is not None:
         yield from ((at, True) for at in places_by_bytes(track))
-    elif not made:
+    elif not former:
         count = max(1, min(most, int(length_s / (2 * SAMPLE_S))))
         yield from ((at, False) for at in sample_times(length_s, count))
 
 
-def _source(request: EncodeRequest) -> TrackMeasure | None:
-    """Return the source's picture, if the bytes of its frames are known."""
+def _source_with_sizes(request: EncodeRequest) -> TrackMeasure | None:
+    """Return the source's main video track, if the sizes of its frames are known."""
     track = request.measured.track(request.plan.main_video.source_index)
     return track if track is not None and any(track.sizes) else None
 
 
 def places_by_bytes(track: TrackMeasure) -> Iterator[float]:
-    """Yield where samples may begin, each byte of the source as likely; twice where there are many.
+    """Yield where samples may begin; every byte of the source is equally likely.
 
-    Multiples of the golden section lie evenly, however many there are.
+    Multiples of the golden section are evenly spread, however many are taken.
     """
     last_s = track.shown_s - SAMPLE_S
     mean = fmean(track.sizes)
-    before = list(accumulate(_likelier(size, mean) for size in track.sizes))
+    before = list(accumulate(_selection_weight(size, mean) for size in track.sizes))
     for turn in range(math.ceil(2 * max(0.0, last_s) / SAMPLE_S) + 1):
         number = bisect_left(before, (0.5 + turn * GOLDEN) % 1 * before[-1])
         shown_s = (track.times[number] - track.times[0]) * track.tick_s
-        # Anywhere within the sample: that frame is often a key frame, and those come at an even pace.
+        # Put the frame anywhere within the sample: it is often a key frame, and those are evenly spaced.
         yield max(0.0, min(shown_s - (1.0 + turn * 2**0.5) % SAMPLE_S, last_s))
 
 
-def _at(job: FfmpegRun, found: Sequence[Sample], at: float) -> Sample | None:
-    """Return the sample that overlaps with one from there on: what it says need not be encoded again."""
-    track = _source(job.request)
+def _overlapping_sample(job: FfmpegRun, samples: Sequence[Sample], at: float) -> Sample | None:
+    """Return a sample that overlaps with one that would begin at `at`: it counts again instead."""
+    track = _source_with_sizes(job.request)
     assert track is not None
     number = number_at(track, at)
-    overlapping = (e for e in found if abs(e.frames[0] - number) < e.frames[1] - e.frames[0])
+    overlapping = (e for e in samples if abs(e.frames[0] - number) < e.frames[1] - e.frames[0])
     return next(overlapping, None)
 
 
-def _likelier(size: float, mean: float) -> float:
-    """Return how much more often frames of a size are sampled than those of the mean size."""
-    return (size / mean + FLOOR) / (1 + FLOOR)
+def _selection_weight(size: float, mean: float) -> float:
+    """Return how many times as likely a frame of this size is sampled as one of the mean size."""
+    return (size / mean + WEIGHT_FLOOR) / (1 + WEIGHT_FLOOR)
 
 
-def whole_of(request: EncodeRequest, made: Sequence[Sample]) -> Estimate | None:
-    """Return what some samples say of the whole rendition, with as many cuts as are in them."""
-    made, length_s = [each for each in made if len(each.sizes) > WARM], request.duration_s
-    if not (made and length_s):
+def extrapolate(request: EncodeRequest, samples: Sequence[Sample]) -> Estimate | None:
+    """Estimate the whole rendition from samples, with as many scene cuts per frame as they have."""
+    length_s = request.duration_s
+    samples = [each for each in samples if len(each.sizes) > WARM_UP_FRAMES]
+    if not (samples and length_s):
         return None
-    sounds = sum(_others(request)) * length_s / 8
-    for each in made:
+    sounds = sum(_other_bit_rates(request)) * length_s / 8
+    for each in samples:
         if each.seconds > length_s:
             return Estimate(sum(each.sizes) + sounds, 0.0, each.cpu_s)
-    total, parts = _parts(request, made)
+    total, parts = _sample_ratios(request, samples)
     weights = [weight for _, _, weight in parts]
     became = sum(size * weight for size, _, weight in parts)
     ratio = became / (sum(source * weight for _, source, weight in parts) or 1.0)
-    draws = [each.by_time + each.by_bytes for each in made]
+    draws = [each.by_time + each.by_bytes for each in samples]
     misses = [
         (size - ratio * source) * weight / drawn**0.5
         for (size, source, weight), drawn in zip(parts, draws, strict=True)
@@ -272,55 +270,58 @@ def whole_of(request: EncodeRequest, made: Sequence[Sample]) -> Estimate | None:
     spread = math.hypot(USUAL_SPREAD, *(miss * sum(draws) / (became or 1.0) for miss in misses))
 
     def mean(values: Sequence[float]) -> float:
-        """Return a mean over time, whichever way the samples were chosen."""
+        """Return the mean over time, corrected for how the samples were chosen."""
         return sum(map(math.prod, zip(values, weights, strict=True))) / sum(weights)
 
-    seconds = mean([min(each.seconds, length_s) for each in made])
-    frames = length_s / seconds * mean([len(each.sizes) for each in made])
-    # Each sample begins with a key frame anyway.
-    cuts = mean([(len(each.keys) - 1) / (len(each.sizes) - 1) for each in made])
-    # Key frames where no cut is for so long, if cuts come by chance.
-    keys = frames * cuts / math.expm1(GROUP_FRAMES * cuts) if cuts else frames / GROUP_FRAMES
-    key = mean([each.sizes[0] - fmean(each.sizes[1:]) for each in made])
+    seconds = mean([min(each.seconds, length_s) for each in samples])
+    frames = length_s / seconds * mean([len(each.sizes) for each in samples])
+    # Every sample begins with a key frame, cut or not.
+    cuts = mean([(len(each.keys) - 1) / (len(each.sizes) - 1) for each in samples])
+    # The key frames that the encoder adds between cuts, if cuts come at random.
+    keys = (
+        frames * cuts / math.expm1(MAX_GROUP_FRAMES * cuts) if cuts else frames / MAX_GROUP_FRAMES
+    )
+    key = mean([each.sizes[0] - fmean(each.sizes[1:]) for each in samples])
     size = ratio * total + max(1.0, keys) * key + sounds
-    cpu_s = length_s * mean([each.cpu_s for each in made]) / (SHORT_ENCODE * seconds)
-    unseen = max(0.0, 1 - SAMPLE_S * len(made) / length_s)
-    return Estimate(size, math.hypot(EDGES, spread / sum(draws) * unseen**0.5), cpu_s)
+    cpu_s = length_s * mean([each.cpu_s for each in samples]) / (SHORT_ENCODE_COST * seconds)
+    unseen = max(0.0, 1 - SAMPLE_S * len(samples) / length_s)
+    return Estimate(size, math.hypot(EDGE_ERROR, spread / sum(draws) * unseen**0.5), cpu_s)
 
 
-def _parts(
-    request: EncodeRequest, made: Sequence[Sample]
+def _sample_ratios(
+    request: EncodeRequest, samples: Sequence[Sample]
 ) -> tuple[float, Sequence[tuple[float, float, float]]]:
-    """Return what the whole source counts, and of each sample: bytes of a frame, what its source counts, weight.
+    """Return the source's total, and for each sample: bytes of a frame, its source's measure, and its weight.
 
-    The source counts its bytes, or its frames where those are unknown. A sample weighs less the likelier
-    its place was, over all the ways in which the places were chosen (Veach's balance heuristic).
+    The source is measured in bytes, or in frames where sizes are unknown. The likelier a sample's place
+    was, over both ways of choosing places, the smaller its weight (Veach's balance heuristic).
     """
-    track = _source(request)
-    if track is None or not all(begin < end for begin, end in (e.frames for e in made)):
-        frames = (request.duration_s or 0.0) * sum(len(each.sizes) for each in made)
-        frames /= sum(min(each.seconds, request.duration_s or 0.0) for each in made)
-        return frames, [(fmean(each.sizes[WARM:]), 1.0, 1.0) for each in made]
+    track = _source_with_sizes(request)
+    if track is None or not all(begin < end for begin, end in (e.frames for e in samples)):
+        frames = (request.duration_s or 0.0) * sum(len(each.sizes) for each in samples)
+        frames /= sum(min(each.seconds, request.duration_s or 0.0) for each in samples)
+        return frames, [(fmean(each.sizes[WARM_UP_FRAMES:]), 1.0, 1.0) for each in samples]
     mean, parts = fmean(track.sizes), list[tuple[float, float, float]]()
-    by_time, by_bytes = (sum(each.by_time for each in made), sum(each.by_bytes for each in made))
-    for each in made:
+    by_time = sum(each.by_time for each in samples)
+    by_bytes = sum(each.by_bytes for each in samples)
+    for each in samples:
         begin, end = each.frames
         source = fmean(track.sizes[begin:end])
-        likely = by_time + by_bytes * _likelier(source, mean)
-        # Of the source all frames count: its key frames may lie at the pace of the samples.
-        counted = fmean(each.sizes[WARM:]) * len(each.sizes) / (end - begin)
+        likely = by_time + by_bytes * _selection_weight(source, mean)
+        # All of the source's frames count: its key frames may be as far apart as the samples.
+        counted = fmean(each.sizes[WARM_UP_FRAMES:]) * len(each.sizes) / (end - begin)
         parts.append((counted, source, (each.by_time + each.by_bytes) / likely))
     return float(sum(track.sizes)), parts
 
 
 def number_at(track: TrackMeasure, at: float) -> int:
-    """Return which frame is shown at so many seconds from the first one."""
-    found = bisect_left(track.times, track.times[0] + at / track.tick_s)
-    return min(max(found, 0), len(track.times) - 1)
+    """Return the number of the frame that is shown `at` seconds after the first one."""
+    number = bisect_left(track.times, track.times[0] + at / track.tick_s)
+    return min(number, len(track.times) - 1)
 
 
-def _others(request: EncodeRequest) -> Iterator[float]:
-    """Yield the bits a second of the other tracks, as measured, or else as far as the header says."""
+def _other_bit_rates(request: EncodeRequest) -> Iterator[float]:
+    """Yield the bits per second of the other tracks: measured if copied, or else planned or from the header."""
     streams = {each.index: each for each in request.info.streams}
     for kept in request.plan.kept:
         source, track = streams[kept.source_index], request.measured.track(kept.source_index)
@@ -334,16 +335,14 @@ def _others(request: EncodeRequest) -> Iterator[float]:
 
 
 def packet_sizes(job: FfmpegRun, sample: Path, at: float, seconds: float = SAMPLE_S) -> Sample:
-    """Return the packets' sizes of a sample, and which frames of the source it is of."""
-    found = Sample(seconds=seconds)
+    """Return a sample with the sizes of its packets and the range of its frames in the source."""
     track = job.request.measured.track(job.request.plan.main_video.source_index)
+    frames, packets = (0, 0), list[tuple[int, int, bool]]()
     if track is not None and track.sizes:
-        found.frames = number_at(track, at), number_at(track, at + seconds)
+        frames = number_at(track, at), number_at(track, at + seconds)
 
-    packets = list[tuple[int, int, bool]]()
-
-    def line(text: str) -> None:
-        fields = parse_fields(text)
+    def on_line(line: str) -> None:
+        fields = parse_fields(line)
         shown, size, flags = (fields.get(n, "") for n in ("pts", "size", "flags"))
         if size.isdigit() and shown.isdigit():
             packets.append((int(shown), int(size), "K" in flags))
@@ -357,10 +356,13 @@ def packet_sizes(job: FfmpegRun, sample: Path, at: float, seconds: float = SAMPL
         argv,
         stop=job.stop,
         limits=with_read_access(PROBE_LIMITS, job.tools, path),
-        on_line=line,
+        on_line=on_line,
         deadline_s=PROBE_DEADLINE_S,
     )
     packets.sort()
-    found.sizes = [size for _, size, _ in packets]
-    found.keys = [number for number, (_, _, key) in enumerate(packets) if key]
-    return found
+    return Sample(
+        sizes=[size for _, size, _ in packets],
+        keys=[number for number, (_, _, key) in enumerate(packets) if key],
+        frames=frames,
+        seconds=seconds,
+    )
