@@ -28,8 +28,8 @@ from hevcq.ffmpeg.hls.command import set_command
 from hevcq.ffmpeg.hls.segments import video_segments
 from hevcq.ffmpeg.hls.verify import MediaFile, StoredSet, alignment_problems, read_set
 from hevcq.ffmpeg.process.child import Finished
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
-from support.clips import media_clip
+from hevcq.ports.encoder import EncodeRequest, StopEvent, VerifyRequest
+from support.clips import ManualClock, media_clip
 from support.media_facts import MKV, audio, media, video
 from support.rendition import TOOLS
 
@@ -247,6 +247,24 @@ def test_a_playlist_that_players_read_otherwise_is_refused(
     ended = Finished(code, out, lines, 0, 0)
     monkeypatch.setattr(verify, "run_child", lambda *_, **__: ended)
     assert refusal(made.judge()) == (Gate.H5, f"v180.m3u8 reads as {why}, not 150 packets")
+
+
+def test_time_for_which_programs_stand_still_is_not_taken_from_a_set(made, monkeypatch):
+    clock, stop, left = ManualClock(), StopEvent(), []
+
+    def hold(gates: object, playlist: Path) -> str:
+        clock.advance(5000)
+        stop.held_s += 5000
+        return counted(gates, playlist)
+
+    monkeypatch.setattr(verify._SetGates, "_count_packets", hold)
+    monkeypatch.setattr(verify, "verify", lambda _, rung, *__: left.append(rung.max_seconds) or ())
+    tools = replace(TOOLS, clock=clock)
+
+    results = verify.verify_set(tools, made.request, lambda _: None, stop)
+
+    assert complaints(results) == []
+    assert left == [made.request.max_seconds] * 3
 
 
 def test_a_sound_of_another_kind_is_refused(made, monkeypatch):

@@ -39,7 +39,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ffmpeg.verify.decode import decode_problems, new_level_files, source_level_files
-from hevcq.ffmpeg.verify.gates import Judgement, judgement, verify
+from hevcq.ffmpeg.verify.gates import Judgement, in_time, judgement, verify
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S, PADDING_SAMPLES
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
@@ -63,13 +63,13 @@ class _SetGates:
     request: VerifyRequest
     on_progress: OnProgress
     stop: threading.Event
-    began: float = field(init=False)
+    in_time: Callable[[], VerifyRequest] = field(init=False)
     stored: StoredSet = field(init=False)
     sound_info: MediaInfo = field(init=False)
     """Facts of the sound that is judged; its gate G2 probes them."""
 
     def __post_init__(self) -> None:
-        self.began = self.tools.clock.monotonic()
+        self.in_time = in_time(self.request, self.tools.clock, self.stop)
 
     def results(self) -> Iterator[GateResult]:
         """Yield the results up to the first gate that does not pass."""
@@ -161,7 +161,7 @@ class _SetGates:
                 plan=rung_plan(self.request.plan, rung),
                 info=bare_info(self.request.info, self.request.plan.main_video.source_index),
                 output=media.path,
-                max_seconds=self._in_time().max_seconds,
+                max_seconds=self.in_time().max_seconds,
                 report=replace(self.request.report, thumbnails=thumbnails),
             )
             for result in verify(self.tools, request, on_progress, self.stop):
@@ -207,13 +207,13 @@ class _SetGates:
         return Outcome.PASSED, ""
 
     def _sound_decodes(self, media: MediaFile, paths: Sequence[Path]) -> Judgement:
-        request = replace(self._in_time(), output=media.path)
+        request = replace(self.in_time(), output=media.path)
         levels = [(self.sound_info.streams[0], path) for path in paths]
         return judgement(decode_problems(self.tools, request, self.stop, None, levels))
 
     def _sound_likeness(self, track: StreamPlan, files: tuple[Path, Path | None]) -> Judgement:
         """Compare a sound's levels with its source's, which the encode wrote (None: decode the source)."""
-        request, (made, encoded) = self._in_time(), files
+        request, (made, encoded) = self.in_time(), files
         source = request.info.stream(track.source_index)
         # ffmpeg moves a file that begins before 0 to 0, as AAC with its priming does.
         moved_s = -(self.sound_info.start_s or 0.0) - levels_delay_s(source)
@@ -224,11 +224,6 @@ class _SetGates:
         if problem:
             return Outcome.FAILED, f"it {problem}"
         return Outcome.PASSED, "its sound compared throughout"
-
-    def _in_time(self) -> VerifyRequest:
-        """Return the request with the seconds that are left."""
-        spent = self.tools.clock.monotonic() - self.began
-        return replace(self.request, max_seconds=max(1.0, self.request.max_seconds - spent))
 
 
 MAX_EARLY_S = 2

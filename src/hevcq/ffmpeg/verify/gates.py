@@ -40,6 +40,7 @@ from hevcq.ffmpeg.verify.streams import (
 )
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
+from hevcq.util.clock import Clock
 from hevcq.util.text import counted, timecode
 
 Judgement = tuple[Outcome, str]
@@ -102,6 +103,22 @@ def _summary(facts: PictureFacts) -> str:
     )
 
 
+def in_time(
+    request: VerifyRequest, clock: Clock, stop: threading.Event
+) -> Callable[[], VerifyRequest]:
+    """Return a function that returns the request with the seconds that are left of `max_seconds`.
+
+    They run from now on, except while programs are suspended.
+    """
+    began, held_before = clock.monotonic(), held_s(stop)
+
+    def request_in_time() -> VerifyRequest:
+        spent = clock.monotonic() - began - (held_s(stop) - held_before)
+        return replace(request, max_seconds=max(1.0, request.max_seconds - spent))
+
+    return request_in_time
+
+
 @dataclass(slots=True)
 class _Gates:
     """One method for each gate. Each keeps what later gates need."""
@@ -110,8 +127,7 @@ class _Gates:
     request: VerifyRequest
     on_progress: OnProgress
     stop: threading.Event
-    began: float = field(init=False)
-    held_before: float = field(init=False)
+    in_time: Callable[[], VerifyRequest] = field(init=False)
     output: MediaInfo = field(init=False)
     probed_measure: Measurement | None = field(init=False, default=None)
     made: Measurement = field(init=False)
@@ -119,7 +135,7 @@ class _Gates:
     compared: list[tuple[str, PictureFacts]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.began, self.held_before = self.tools.clock.monotonic(), held_s(self.stop)
+        self.in_time = in_time(self.request, self.tools.clock, self.stop)
 
     def clean_encode(self) -> Judgement:
         """G1: require an encode without error-level lines, except known harmless ones."""
@@ -243,7 +259,7 @@ class _Gates:
     def _decode_output(self, levels: Sequence[tuple[Stream, Path]]) -> list[str]:
         videos = self.request.plan.encoded(StreamKind.VIDEO)
         if not videos:
-            problems = decode_problems(self.tools, self._in_time(), self.stop, None, levels)
+            problems = decode_problems(self.tools, self.in_time(), self.stop, None, levels)
             self._report_progress(1.0)
             return problems
         for number, kept in enumerate(videos):
@@ -256,7 +272,7 @@ class _Gates:
 
     def _sound_problems(self, made: Sequence[Path]) -> Iterator[str]:
         """Yield how the encoded sounds differ from the source's."""
-        request, sounds = self._in_time(), self.request.plan.encoded(StreamKind.AUDIO)
+        request, sounds = self.in_time(), self.request.plan.encoded(StreamKind.AUDIO)
         moved_s, levels = self._picture_shift_s(), request.report.levels
         with source_level_files(self.tools, request, sounds, levels, self.stop) as files:
             for kept, before, after in zip(sounds, files, made, strict=True):
@@ -306,7 +322,7 @@ class _Gates:
         def when(frame: int) -> str:
             return timecode(times[frame] * float(stream.tick)) if frame < len(times) else ""
 
-        with source_thumbnails(self.tools, self._in_time(), kept, self.stop) as read:
+        with source_thumbnails(self.tools, self.in_time(), kept, self.stop) as read:
             crf = video.crf if target.crf is None else target.crf
             comparison = FrameComparison(
                 read,
@@ -323,7 +339,7 @@ class _Gates:
 
             rate = target.rate if leaves_repeats else ""
             sink = ThumbnailSink(stream.index, on_bytes, rate, pixels)
-            problems = decode_problems(self.tools, self._in_time(), self.stop, sink, levels)
+            problems = decode_problems(self.tools, self.in_time(), self.stop, sink, levels)
             self.compared.append((comparison.close(), comparison.facts()))
         return problems
 
@@ -352,9 +368,3 @@ class _Gates:
             if problem:
                 return Outcome.FAILED, problem + in_ogg
         return Outcome.PASSED, "; ".join(_summary(facts) for _, facts in self.compared)
-
-    def _in_time(self) -> VerifyRequest:
-        """Return the request with the seconds that are left."""
-        stood_still = held_s(self.stop) - self.held_before
-        spent = self.tools.clock.monotonic() - self.began - stood_still
-        return replace(self.request, max_seconds=max(1.0, self.request.max_seconds - spent))
