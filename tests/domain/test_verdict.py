@@ -90,31 +90,20 @@ def test_every_error_that_is_raised_has_a_row():
 
 
 @pytest.mark.parametrize("kind", TABLE, ids=lambda k: k.__name__)
-def test_each_error_has_the_class_and_first_verdict_of_the_table(kind):
+def test_each_error_has_the_class_and_the_first_and_last_verdict_of_the_table(kind):
     how, failure_class = TABLE[kind]
     error = kind("It broke.")
 
-    decided = verdict(error, failures=0, limits=LIMITS, jitter=0.5)
+    first, last = (verdict(error, failures=n, limits=LIMITS, jitter=0.5) for n in (0, 2))
 
     assert (handling(error), classify(error)) == (how, failure_class)
-    assert "It broke." in decided.reason
-    assert isinstance(decided, {NEVER: Bury, LATER: RetryIn, BACK: Release, OFF: Abandon}[how])
-    if isinstance(decided, (Bury, RetryIn)):
-        assert decided.failure_class is failure_class
-    if isinstance(decided, RetryIn):
-        assert decided.seconds == 22.5
-
-
-@pytest.mark.parametrize("kind", TABLE, ids=lambda k: k.__name__)
-def test_the_last_failure_that_is_allowed_buries_only_what_counts(kind):
-    how, failure_class = TABLE[kind]
-
-    decided = verdict(kind("It broke."), failures=2, limits=LIMITS, jitter=0.0)
-
-    buried = how in {Handling.NEVER_AGAIN, Handling.LATER}
-    assert isinstance(decided, Bury) is buried
-    if buried:
-        assert decided.failure_class is failure_class
+    assert "It broke." in first.reason
+    assert isinstance(first, {NEVER: Bury, LATER: RetryIn, BACK: Release, OFF: Abandon}[how])
+    if isinstance(first, RetryIn):
+        assert first.seconds == 22.5
+    assert isinstance(last, Bury) is (how in {NEVER, LATER})
+    for decided in (first, last):
+        assert getattr(decided, "failure_class", failure_class) is failure_class
 
 
 def test_a_dead_letter_of_the_encoder_carries_its_last_lines():

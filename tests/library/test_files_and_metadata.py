@@ -35,23 +35,19 @@ def way(request, monkeypatch):
     WAYS[request.param](monkeypatch)
 
 
-def test_a_rename_never_overwrites_in_any_of_its_ways(tmp_path, way):
-    (tmp_path / "old").write_bytes(b"old")
-    (tmp_path / "new").write_bytes(b"new")
+@pytest.mark.parametrize("link", [False, True])
+def test_a_rename_never_overwrites_a_file_or_a_dangling_link_in_any_of_its_ways(
+    tmp_path, way, *, link
+):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"old")
+    new.symlink_to("nowhere") if link else new.write_bytes(b"new")
 
     with pytest.raises(FileExistsError):
-        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+        FileSystem().rename_new(old, new)
 
-    assert (tmp_path / "old").read_bytes() == b"old"
-    assert (tmp_path / "new").read_bytes() == b"new"
-
-
-def test_a_rename_never_takes_a_dangling_links_place(tmp_path, way):
-    (tmp_path / "old").write_bytes(b"old")
-    (tmp_path / "new").symlink_to("nowhere")
-
-    with pytest.raises(FileExistsError):
-        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+    assert old.read_bytes() == b"old"
+    assert new.is_symlink() if link else new.read_bytes() == b"new"
 
 
 def answers_late(monkeypatch, where, name: str, number: int):

@@ -93,12 +93,6 @@ def test_rgb_stays_or_becomes_luma_and_chroma_by_the_matrix_that_players_take(
     assert not made.limit_range
 
 
-@pytest.mark.parametrize("source", ["yuva420p", "rgba", "yuv420p16le", "pal8", "", "made_up"])
-def test_what_the_encoder_would_lose_is_refused(source):
-    for name in ("hevc", "1080p"):
-        assert refused(name, video(pixel_format=source)) == "video.pixel_format"
-
-
 def test_odd_sides_gain_an_edge_only_where_chroma_needs_it():
     padded = target("hevc", video(321, 241))
     assert (padded.width, padded.height) == (322, 242)
@@ -387,10 +381,30 @@ def test_fields_that_are_turned_are_refused(facts):
         (video(becomes="720x576 64:45 yuv422p"), "video"),
         (video(becomes="720x576 64:45 yuv420p", rotation=90), "video"),
         (video(codec="unknown"), "video"),
+        *(
+            (video(pixel_format=lossy), "video.pixel_format")
+            for lossy in ("yuva420p", "rgba", "yuv420p16le", "pal8", "", "made_up")
+        ),
     ],
 )
-def test_pictures_that_cannot_be(stream, policy):
-    assert refused("hevc", stream) == policy
+@pytest.mark.parametrize("name", ["hevc", "1080p"])
+def test_a_picture_that_cannot_be_encoded_without_an_unnamed_loss_is_refused(name, stream, policy):
+    assert refused(name, stream) == policy
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({}, (720, 576)),
+        ({"sample_aspect": "64:45"}, (1024, 576)),
+        ({"sample_aspect": "64:45", "rotation": 90}, (576, 1024)),
+        ({"rotation": 180}, (720, 576)),
+        ({"sample_aspect": "0:1"}, (720, 576)),
+        ({"sample_aspect": "1:0"}, (720, 576)),
+    ],
+)
+def test_a_picture_is_shown_upright_with_square_pixels(facts, shown):
+    assert video(720, 576, **facts).video.display_size == shown
 
 
 def test_a_picture_that_changes_its_size_is_fitted_into_the_largest():
