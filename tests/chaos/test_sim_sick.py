@@ -13,7 +13,7 @@ from chaos.sim.sched import Process
 from chaos.sim.threads import cooperative
 from chaos.sim.world import World
 from hevcq.domain.job import JobState, Task
-from hevcq.worker.admission import SICK_AFTER
+from hevcq.worker.admission import OUT_OF_SERVICE_AFTER_JOBS
 from hevcq.worker.slot import SlotOutcome
 
 JOBS, SECONDS = 120, 600.0
@@ -95,6 +95,6 @@ def test_a_sickness_that_no_trial_shows_takes_the_worker_out_and_costs_no_job_an
     assert lost == 0
     # The others may be busy, so that it meets a job once more that it gave back.
     met = [record.fence - 1 for record in one_sick.records if record.fence > 1]
-    assert len(met) == SICK_AFTER
+    assert len(met) == OUT_OF_SERVICE_AFTER_JOBS
     assert [w.outcome for w in one_sick.workers] == [SlotOutcome.UNFIT, *[SlotOutcome.STOPPED] * 3]
     assert {record.state for record in one_sick.records} == {JobState.DONE}

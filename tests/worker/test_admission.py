@@ -24,7 +24,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.schedule import Hours, Pause, RunningWork, Schedule
 from hevcq.errors import DiskFull, Stopped, Unavailable, WorkerUnfit
 from hevcq.util.signals import StopSignals
-from hevcq.worker.admission import RETEST_S, Admission, Scratch, SelfTests
+from hevcq.worker.admission import RETEST_AFTER_S, Admission, Scratch, SelfTests
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.pool import WorkerPool
 from hevcq.worker.slot import Slot, SlotOutcome
@@ -88,12 +88,12 @@ def test_closed_hours_hold_work_back_until_the_window_opens(farm):
 
 def test_a_machine_that_was_drained_takes_nothing_until_it_is_resumed(farm):
     out = ["Drained by anna."]
-    farm.with_context(admission=Admission(farm.ledger, farm.clock, out=lambda: out[0]))
+    farm.with_context(admission=Admission(farm.ledger, farm.clock, withdrawn=lambda: out[0]))
     source, slot = farm.submit(), slot_of(farm)
 
     assert slot.step() is False
     assert farm.record(source).fence == 0
-    assert farm.context.closed("hevc").running is RunningWork.BORDER, "what runs is finished"
+    assert farm.context.why_closed("hevc").running is RunningWork.BORDER, "what runs is finished"
     out[0] = ""
     assert slot.step() is True
     assert farm.state(source) is JobState.DONE
@@ -275,18 +275,18 @@ def test_its_jobs_wait_unclaimed_and_nothing_is_encoded(bench):
         record = bench.farm.record(source)
         assert (record.state, record.fence, record.failures) == (JobState.QUEUED, 0, 0)
     assert bench.farm.queue.depth().ready == 2
-    assert bench.farm.context.closed("hevc").reason == BROKEN
+    assert bench.farm.context.why_closed("hevc").reason == BROKEN
     assert bench.reports == [{"hevc": BROKEN}]
 
 
 def test_they_go_on_once_ffmpeg_is_another_build(bench):
     source = bench.farm.submit()
     bench.slot.step()
-    bench.self_tests.look_again()
+    bench.self_tests.retest_failed()
     assert bench.tests == 1
 
     bench.build = "2"
-    bench.self_tests.look_again()
+    bench.self_tests.retest_failed()
 
     assert bench.tests == 2
     assert bench.reports[-1] == {}
@@ -299,25 +299,25 @@ def test_the_same_build_is_tested_again_after_a_while(bench):
     bench.slot.step()
     bench.broken.clear()
 
-    bench.farm.clock.advance(RETEST_S - 1)
-    bench.self_tests.look_again()
-    assert bench.farm.context.closed("hevc") is not None
+    bench.farm.clock.advance(RETEST_AFTER_S - 1)
+    bench.self_tests.retest_failed()
+    assert bench.farm.context.why_closed("hevc") is not None
     bench.farm.clock.advance(1)
-    bench.self_tests.look_again()
+    bench.self_tests.retest_failed()
 
-    assert bench.farm.context.closed("hevc") is None
+    assert bench.farm.context.why_closed("hevc") is None
 
 
 def test_what_may_pass_at_any_moment_is_asked_again_at_the_next_look(bench):
     bench.error = DiskFull("The scratch folder is full.")
     bench.farm.submit()
     bench.slot.step()
-    assert bench.farm.context.closed("hevc").reason == "The scratch folder is full."
+    assert bench.farm.context.why_closed("hevc").reason == "The scratch folder is full."
 
     bench.broken.clear()
-    bench.self_tests.look_again()
+    bench.self_tests.retest_failed()
 
-    assert bench.farm.context.closed("hevc") is None
+    assert bench.farm.context.why_closed("hevc") is None
 
 
 def test_a_stop_in_a_test_gives_the_job_back_and_blames_nobody(bench):
@@ -327,7 +327,7 @@ def test_a_stop_in_a_test_gives_the_job_back_and_blames_nobody(bench):
     shut = bench.self_tests.require(bench.farm.profile, stop)
 
     assert shut is not None
-    assert bench.farm.context.closed("hevc") is None
+    assert bench.farm.context.why_closed("hevc") is None
     assert bench.farm.state(source) is JobState.QUEUED
 
 

@@ -193,7 +193,7 @@ class IngestApplication:
             return
         sessions = [folder.session for folder in self._folders]
         left = set[str]().union(*(each.tracker.profiles for each in sessions))
-        problems = [self._workers.unfit(name) for name in left]
+        problems = [self._workers.why_unfit(name) for name in left]
         if problems and all(problems) and not any(each.enqueuer.busy for each in sessions):
             raise WorkerUnfit(" ".join(problems))
 

@@ -152,7 +152,7 @@ class App:
         keep = self.settings.min_free_mib << 20
         with (
             closing(Scratch(self.settings.scratch, self.clock)) as own,
-            own.spare("check", needed_bytes + keep) as folder,
+            own.job("check", min_free_bytes=needed_bytes + keep) as folder,
         ):
             yield folder
 

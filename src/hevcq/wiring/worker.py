@@ -22,7 +22,7 @@ from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import watched_events
-from hevcq.worker.admission import AGAIN_EVERY_S, Admission, Scratch, SelfTests
+from hevcq.worker.admission import RETEST_CHECK_S, Admission, Scratch, SelfTests
 from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import (
@@ -146,7 +146,7 @@ def admission(
     watching.append(periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
 
     tests = SelfTests(encoder or app.encoder, scratch.job, app.clock, lambda: app.profiles, report)
-    watching.append(periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
+    watching.append(periodic("hevcq-self-test", tests.retest_failed, app.clock, RETEST_CHECK_S))
     pauses = app.worker_backend.ledger
     return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests, out)
 

@@ -1,11 +1,11 @@
-"""Admit work or hold it back, and test profiles before their first job.
+"""Admit work or hold it back, take a machine that keeps failing out of service, keep the scratch folder.
 
-Admission is asked before every receive, and by the pool for the work that runs. What it knows of the
-pauses is at most `Ledger.pauses_read_every_s` seconds old. A profile is tested before its first job
-with a build of ffmpeg, and its jobs wait in their queue if it fails: they would fail one after another.
-A failed one is tested again once ffmpeg or the recipe is another, and now and then.
+Slots ask the admission before every receive, and the pool asks it about running work. Its pauses are
+at most `Ledger.pauses_read_every_s` seconds old. ffmpeg must pass a self-test of a profile before the
+first job. If it fails, the profile's jobs wait in their queue, where otherwise one after another would
+fail; it is tested again once ffmpeg or the recipe changed, and every RETEST_AFTER_S seconds.
 
-Unfinished encodes are in a locked folder per process, which is swept once that is dead:
+Each process keeps unfinished encodes in a locked folder of its own, which others sweep after its death:
 
     <scratch>/hevcq-<pid>-<n>.lock   held (flock) by its process as long as that lives
     <scratch>/hevcq-<pid>-<n>/       its jobs' folders
@@ -51,9 +51,9 @@ from hevcq.util.log import get_logger
 class Admission:
     """Decide for each profile whether its work may begin now. Safe to use from any thread.
 
-    `hours` returns the hours in force; `condition` returns a sentence while this machine forbids
-    work, else "", and `out` one while it takes no new work. All must be quick. `self_tests` knows the
-    profiles that ffmpeg cannot make here.
+    `hours` returns the hours in force. `condition` returns why this machine forbids work now, and
+    `withdrawn` why it takes no new work; both return "" if nothing does. All three must be quick.
+    `self_tests` knows the profiles that ffmpeg cannot make here.
     """
 
     def __init__(
@@ -63,98 +63,98 @@ class Admission:
         hours: Callable[[], Hours] = Hours,
         condition: Callable[[], str] = lambda: "",
         self_tests: SelfTests | None = None,
-        out: Callable[[], str] = lambda: "",
+        withdrawn: Callable[[], str] = lambda: "",
     ) -> None:
         self._pauses, self._clock, self._self_tests = pauses, clock, self_tests
-        self._hours, self._condition, self._out = hours, condition, out
+        self._hours, self._condition, self._withdrawn = hours, condition, withdrawn
         self._lock = threading.Lock()
         self._read_at: float | None = None
-        self._known: tuple[Pause, ...] = ()
-        self._unread = ""
+        self._last_pauses: tuple[Pause, ...] = ()
+        self._read_problem = ""
         self._reasons: dict[str, str] = {}
         self._logged: set[str] = set()
 
-    def closed(self, profile: str, *, now: bool = False) -> Closed | None:
-        """Return why no work of this profile may begin, or None; with `now` the pauses are read anew.
+    def why_closed(self, profile: str, *, now: bool = False) -> Closed | None:
+        """Return why no work of this profile may begin, or None; `now` reads the pauses again first.
 
-        A failed read leaves what was known: the receive that follows meets the same failure.
+        If that fails, the last known pauses stay in force: the next receive meets the same failure.
         """
         with self._lock:
-            self._read(now=now)
+            self._read_pauses(now=now)
             at, hours = self._clock.now(), self._hours()
-            found = find_closure(profile, self._known, hours, at, self._condition())
-            if found is None and (reason := self._out()):
-                found = Closed(reason, RunningWork.BORDER)
-            if found is None and self._self_tests is not None:
-                found = self._self_tests.closed(profile)
-            self._log_change(profile, found)
-        return found
+            reason = find_closure(profile, self._last_pauses, hours, at, self._condition())
+            if reason is None and (sentence := self._withdrawn()):
+                reason = Closed(sentence, RunningWork.BORDER)
+            if reason is None and self._self_tests is not None:
+                reason = self._self_tests.why_closed(profile)
+            self._log_change(profile, reason)
+        return reason
 
-    def unfit(self, profile: str) -> str:
-        """Return why ffmpeg cannot make this profile here, as far as it was tested, or ""."""
-        found = None if self._self_tests is None else self._self_tests.closed(profile)
-        return "" if found is None else found.reason
+    def why_unfit(self, profile: str) -> str:
+        """Return why ffmpeg failed this profile's self-test, or "" if it passed or was not tested."""
+        failure = None if self._self_tests is None else self._self_tests.why_closed(profile)
+        return "" if failure is None else failure.reason
 
     def require_tested(self, profile: Profile, stop: threading.Event) -> Closed | None:
-        """Let ffmpeg prove that it can make this profile, once; return why its job must wait, or None.
+        """Run this profile's self-test unless it passed before; return why its job must wait, or None.
 
         Takes one to three seconds at the first job with a build of ffmpeg, and no time after a pass.
         """
         return None if self._self_tests is None else self._self_tests.require(profile, stop)
 
-    def _read(self, *, now: bool) -> None:
-        at, every = self._clock.monotonic(), self._pauses.pauses_read_every_s
-        if not now and self._read_at is not None and at - self._read_at < every:
+    def _read_pauses(self, *, now: bool) -> None:
+        at, every_s = self._clock.monotonic(), self._pauses.pauses_read_every_s
+        if not now and self._read_at is not None and at - self._read_at < every_s:
             return
         self._read_at = at
         try:
-            self._known, self._unread = self._pauses.pauses(), ""
+            self._last_pauses, self._read_problem = self._pauses.pauses(), ""
         except HevcqError as error:
-            # Once an outage: it is read every few seconds.
-            if str(error) != self._unread:
+            # Logged once per outage, although the pauses are read every few seconds.
+            if str(error) != self._read_problem:
                 get_logger().info("pauses_not_read", reason=str(error))
-            self._unread = str(error)
+            self._read_problem = str(error)
 
-    def _log_change(self, profile: str, found: Closed | None) -> None:
-        """Log a change once, though every profile meets it: the reason names its profile."""
-        before, reason = self._reasons.get(profile, ""), found.reason if found is not None else ""
+    def _log_change(self, profile: str, closed: Closed | None) -> None:
+        """Log each reason once when it begins and ends, even if it holds back several profiles."""
+        before, reason = self._reasons.get(profile, ""), closed.reason if closed is not None else ""
         if reason == before:
             return
         self._reasons[profile] = reason
-        ended = before in self._logged
+        was_logged = before in self._logged
         self._logged.discard(before)
-        if found is not None and reason not in self._logged:
+        if closed is not None and reason not in self._logged:
             self._logged.add(reason)
-            get_logger().warning("work_paused", reason=reason, running=found.running.value)
-        elif found is None and ended:
+            get_logger().warning("work_paused", reason=reason, running=closed.running.value)
+        elif closed is None and was_logged:
             get_logger().info("work_goes_on", was=before)
 
 
-AGAIN_EVERY_S = 5.0
-"""Seconds between looks whether ffmpeg or a recipe was replaced."""
-RETEST_S = 120.0
-"""Seconds after which a failed profile is tested again all the same: its library may have been mended."""
+RETEST_CHECK_S = 5.0
+"""Seconds between checks whether ffmpeg or a recipe of a failed profile changed."""
+RETEST_AFTER_S = 120.0
+"""Seconds after which a failed profile is tested again unchanged: a library of ffmpeg may be repaired."""
 STOPPED = Closed("The self-test of ffmpeg was stopped.", RunningWork.BORDER)
 
 
-Identity = tuple[str, str]
-"""A revision of a profile, and a build of ffmpeg."""
+TestedPair = tuple[str, str]
+"""A revision of a profile and a build of ffmpeg, the subjects of a self-test."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a profile cannot be made, and by which recipe and build; `at` is in monotonic seconds."""
+    """A failed self-test at `at` (monotonic seconds); `tested` None lets the next check repeat it."""
 
     problem: str
-    known: Identity | None
+    tested: TestedPair | None
     at: float
 
 
 class SelfTests:
-    """What each profile's self-test said; safe to use from any thread.
+    """Run and remember each profile's self-test. Safe to use from any thread.
 
-    `folder` makes an empty folder for a test. `profiles` returns those in force, by name. `report` is
-    called with all problems by profile whenever they change.
+    `folder` makes an empty folder for a test. `profiles` returns the profiles in force, by name.
+    `report` gets all problems by profile whenever they change.
     """
 
     def __init__(
@@ -168,33 +168,35 @@ class SelfTests:
         self._encoder, self._folder, self._clock = encoder, folder, clock
         self._profiles, self._report = profiles, report
         self._failures: dict[str, _Failure] = {}
-        self._testing, self._never = threading.Lock(), threading.Event()
+        self._testing, self._no_stop = threading.Lock(), threading.Event()
 
-    def closed(self, profile: str) -> Closed | None:
-        """Return why work of this profile waits, or None; what runs goes on to its end."""
-        failed = self._failures.get(profile)
-        return Closed(failed.problem, RunningWork.BORDER) if failed is not None else None
+    def why_closed(self, profile: str) -> Closed | None:
+        """Return why new work of this profile waits, or None; running work goes on to its end."""
+        failure = self._failures.get(profile)
+        return Closed(failure.problem, RunningWork.BORDER) if failure is not None else None
 
     def require(self, profile: Profile, stop: threading.Event) -> Closed | None:
-        """Test a profile before a job of it begins; return why the job must wait, or None."""
+        """Test a profile before its job begins; return why the job must wait, or None."""
         with self._testing:
             if profile.name not in self._failures and not self._test(profile, stop):
                 return STOPPED
-        return self.closed(profile.name)
+        return self.why_closed(profile.name)
 
-    def look_again(self) -> None:
-        """Test failed profiles again for which there is a reason."""
-        known = self._profiles()
-        for name, failed in list(self._failures.items()):
-            profile, old = known.get(name), self._clock.monotonic() - failed.at >= RETEST_S
-            if profile is not None and (old or self._identity(profile) != failed.known):
+    def retest_failed(self) -> None:
+        """Test failed profiles again if ffmpeg or the recipe changed, or RETEST_AFTER_S is over."""
+        profiles = self._profiles()
+        for name, failure in list(self._failures.items()):
+            profile, age_s = profiles.get(name), self._clock.monotonic() - failure.at
+            if profile is not None and (
+                age_s >= RETEST_AFTER_S or self._pair(profile) != failure.tested
+            ):
                 with self._testing:
-                    self._test(profile, self._never)
+                    self._test(profile, self._no_stop)
 
     def _test(self, profile: Profile, stop: threading.Event) -> bool:
-        """Test a profile and note the result; return whether there is one."""
+        """Test a profile and note the result; return False if `stop` ended the test."""
         log, problem = get_logger(profile=profile.name), ""
-        known: Identity | None = self._identity(profile)
+        tested: TestedPair | None = self._pair(profile)
         try:
             with self._folder("self-test") as folder:
                 self._encoder.self_test(profile, folder, stop=stop)
@@ -203,66 +205,63 @@ class SelfTests:
         except WorkerUnfit as error:
             problem = str(error)
         except HevcqError as error:  # such as a full disk, which may pass at any moment
-            problem, known = str(error), None
+            problem, tested = str(error), None
         except Exception as error:
             log.exception("self_test_broke")
             problem = f"The self-test of the profile {profile.name} broke: {error!r}."
         before = self._failures.get(profile.name)
         if problem:
-            self._failures[profile.name] = _Failure(problem, known, self._clock.monotonic())
+            self._failures[profile.name] = _Failure(problem, tested, self._clock.monotonic())
         else:
             self._failures.pop(profile.name, None)
         if problem != (before.problem if before is not None else ""):
             log.warning("self_test", reason=problem or "It passes now.")
-            self._report({name: each.problem for name, each in self._failures.items()})
+            self._report({name: failure.problem for name, failure in self._failures.items()})
         return True
 
-    def _identity(self, profile: Profile) -> Identity:
+    def _pair(self, profile: Profile) -> TestedPair:
         try:
             return profile.revision, self._encoder.build()
         except HevcqError as error:
             return profile.revision, str(error)
 
 
-SICK_AFTER = 5
-"""Different jobs that must fail in a row, in ways that do not point at their source, before the
-worker stops: five such videos in a row mean a broken encoder rather than broken videos. A worker
-whose encoder fails its self-test right after the first failure stops at once. If the self-test
-passes, each of these failures is suspected to be the worker's and returns uncounted while its
-message has receives to spare. So neither costs a job an attempt."""
+OUT_OF_SERVICE_AFTER_JOBS = 5
+"""Different jobs that must fail in a row before the worker is taken out of service. Only failures that
+do not point at the source count: five such videos in a row mean a broken encoder, not broken videos. If
+the encoder fails its self-test after the first of them, the worker stops at once. If it passes, each
+failure is suspected to be the worker's and returns uncounted while its message has receives to spare.
+Neither way costs a job an attempt."""
 SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
 """The failure classes that may be this machine's fault."""
 
 
 class CircuitBreaker:
-    """Count different jobs that failed in a row; shared by all slots of a process.
+    """Take this machine out of service when different jobs fail in a row; all its slots share it."""
 
-    After `sick_after` such jobs the worker counts as unfit.
-    """
-
-    def __init__(self, sick_after: int = SICK_AFTER) -> None:
-        self._sick_after = sick_after
+    def __init__(self, max_failing_jobs: int = OUT_OF_SERVICE_AFTER_JOBS) -> None:
+        self._max_failing_jobs = max_failing_jobs
         self._failing: set[str] = set()
         self._lock = threading.Lock()
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         with self._lock:
             self._failing.clear()
 
-    def doubtful(self, job_id: str, failure_class: FailureClass, *, first: bool) -> bool:
-        """Return whether this job's failure may be the worker's fault; call it before `failed`.
+    def may_be_worker_fault(self, job_id: str, failure_class: FailureClass, *, first: bool) -> bool:
+        """Return whether this job's failure may be the worker's fault; call before `record_failure`.
 
-        It may be if no failure of the job was suspected before (`first`): a worker that has just
-        become unfit shows no other failure, so another worker tries too. Later it may be if another
-        job failed here too and none succeeded in between. The caller must limit how often it acts
-        on this, so that a video that always breaks the encoder still ends.
+        It may be if no failure of the job was suspected before (`first`), so that another worker
+        tries too: a worker that has just become unfit has no other failure to show. Later it may be
+        if another job failed here too and none succeeded in between. The caller must limit how often
+        it acts on this, so that a video that always breaks the encoder still ends.
         """
         with self._lock:
             others = bool(self._failing - {job_id})
         return failure_class in SUSPECT and (first or others)
 
-    def failed(self, job_id: str, failure_class: FailureClass) -> bool:
-        """Record a failure; return whether this worker is unfit.
+    def record_failure(self, job_id: str, failure_class: FailureClass) -> bool:
+        """Record a failure; return whether this machine must go out of service.
 
         Repeated failures of one job count once: they are that job's problem.
         """
@@ -270,13 +269,13 @@ class CircuitBreaker:
             return False
         with self._lock:
             self._failing.add(job_id)
-            return len(self._failing) >= self._sick_after
+            return len(self._failing) >= self._max_failing_jobs
 
 
 UNUSABLE = frozenset(
     {errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 )
-"""Errors of a folder that this worker may not write, or that has no locks."""
+"""Error numbers of a folder that this worker may not write to, or that supports no locks."""
 _LOCK_NAME = re.compile(r"hevcq-\d+-\d+\.lock")
 
 
@@ -288,38 +287,33 @@ class Scratch:
         self._opening = threading.Lock()
         self._numbers = itertools.count(1)
         self._lock: int | None = None
-        self._mine: Path | None = None
+        self._own_folder: Path | None = None
 
     @property
     def folder(self) -> Path:
         return self._folder
 
     @contextmanager
-    def job(self, name: str) -> Iterator[Path]:
+    def job(self, name: str, *, min_free_bytes: int = 0) -> Iterator[Path]:
         """Create an empty folder for one job; remove it with all its content afterwards.
 
-        Raises DiskFull, Unavailable, or WorkerUnfit if this worker can never write there.
+        Raises DiskFull (also if fewer than `min_free_bytes` are free), Unavailable, or WorkerUnfit if
+        this worker can never write there.
         """
-        with _translated(self._folder):
+        if min_free_bytes and self.free_bytes() < min_free_bytes:
+            raise DiskFull(
+                f"The scratch folder {self._folder} has less than {min_free_bytes >> 20} MiB free.",
+                remedy="Free some, or set scratch_dir to a folder on another disk.",
+            )
+        with _scratch_errors(self._folder):
             # A unique name: a slot that lost its lease may still be ending its encode of this job
             # while another begins it, and neither may touch the other's files.
-            folder = self._own() / f"{name}-{next(self._numbers)}"
+            folder = self._open_own_folder() / f"{name}-{next(self._numbers)}"
             folder.mkdir()
         try:
             yield folder
         finally:
             _remove(folder)
-
-    @contextmanager
-    def spare(self, name: str, least: int) -> Iterator[Path]:
-        """Create an empty folder as `job` does. Raises DiskFull unless `least` bytes are free."""
-        if self.free_bytes() < least:
-            raise DiskFull(
-                f"The scratch folder {self._folder} has less than {least >> 20} MiB free.",
-                remedy="Free some, or set `scratch` to a folder on another disk.",
-            )
-        with self.job(name) as folder:
-            yield folder
 
     def sweep(self) -> int:
         """Remove the folders of dead processes; return their number.
@@ -330,9 +324,9 @@ class Scratch:
         if not self._folder.is_dir():
             return 0
         began = self._clock.monotonic()
-        with _translated(self._folder):
+        with _scratch_errors(self._folder):
             for lock in sorted(self._folder.iterdir()):
-                if _LOCK_NAME.fullmatch(lock.name) and self._swept(lock):
+                if _LOCK_NAME.fullmatch(lock.name) and self._sweep_if_dead(lock):
                     removed += 1
         if removed:
             seconds = round(self._clock.monotonic() - began, 3)
@@ -344,36 +338,36 @@ class Scratch:
 
         Raises DiskFull, Unavailable or WorkerUnfit.
         """
-        with _translated(self._folder):
+        with _scratch_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             return shutil.disk_usage(self._folder).free
 
     def total_bytes(self) -> int:
         """Return the size of the scratch folder's file system in bytes; raises like `free_bytes`."""
-        with _translated(self._folder):
+        with _scratch_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             return shutil.disk_usage(self._folder).total
 
     def close(self) -> None:
         """Remove this process's folder and release its lock; idempotent."""
         with self._opening:
-            lock, mine = self._lock, self._mine
-            self._lock = self._mine = None
-        if lock is None or mine is None:
+            lock, own_folder = self._lock, self._own_folder
+            self._lock = self._own_folder = None
+        if lock is None or own_folder is None:
             return
-        _remove(mine)
+        _remove(own_folder)
         # Unlink while the lock is held: a sweep that opened the file meanwhile sees that it is gone.
-        mine.with_name(f"{mine.name}.lock").unlink(missing_ok=True)
+        own_folder.with_name(f"{own_folder.name}.lock").unlink(missing_ok=True)
         os.close(lock)
 
-    def _own(self) -> Path:
+    def _open_own_folder(self) -> Path:
         with self._opening:
-            if self._mine is None:
+            if self._own_folder is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._lock, self._mine = self._locked_folder()
-            return self._mine
+                self._lock, self._own_folder = self._create_locked_folder()
+            return self._own_folder
 
-    def _locked_folder(self) -> tuple[int, Path]:
+    def _create_locked_folder(self) -> tuple[int, Path]:
         number = 0
         while True:
             number += 1
@@ -384,16 +378,16 @@ class Scratch:
                 continue
             if lock is None:
                 continue  # A sweep locked the file between its creation and this lock.
-            mine = path.with_suffix("")
-            mine.mkdir(exist_ok=True)
-            return lock, mine
+            own_folder = path.with_suffix("")
+            own_folder.mkdir(exist_ok=True)
+            return lock, own_folder
 
-    def _swept(self, path: Path) -> bool:
+    def _sweep_if_dead(self, path: Path) -> bool:
         lock = file_lock.take_over(path)
         if lock is None:
             return False
         try:
-            # The lock file goes last: the next sweep continues one that is killed here.
+            # The lock file goes last, so that the next sweep continues if this one is killed.
             _remove(path.with_suffix(""))
             path.unlink(missing_ok=True)
             return True
@@ -402,7 +396,7 @@ class Scratch:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder; log what cannot be removed and leave it to the next sweep."""
+    """Remove a folder; log a failure, and leave the rest to the next sweep."""
     with contextlib.suppress(FileNotFoundError):
         try:
             shutil.rmtree(folder)
@@ -413,20 +407,17 @@ def _remove(folder: Path) -> None:
 
 
 @contextmanager
-def _translated(folder: Path) -> Iterator[None]:
+def _scratch_errors(folder: Path) -> Iterator[None]:
+    """Translate OSError: WorkerUnfit if this worker can never write in the folder."""
     try:
         yield
     except OSError as error:
-        raise _named(folder, error) from error
-
-
-def _named(folder: Path, error: OSError) -> HevcqError:
-    if error.errno in UNUSABLE:
-        return WorkerUnfit(
-            f"The scratch folder {folder} cannot be used: {error.strerror}.",
-            remedy="Correct its permissions, or choose another on a local disk with scratch_dir.",
-        )
-    return file_error(error, "used as the scratch folder", folder)
+        if error.errno in UNUSABLE:
+            raise WorkerUnfit(
+                f"The scratch folder {folder} cannot be used: {error.strerror}.",
+                remedy="Correct its permissions, or choose another on a local disk with scratch_dir.",
+            ) from error
+        raise file_error(error, "used as the scratch folder", folder) from error
 
 
 def sha256_file(

@@ -44,7 +44,7 @@ from hevcq.worker.delivery.claim import (
     ClaimedTask,
     LedgerTransitions,
     WorkerContext,
-    belongs,
+    is_current_part,
 )
 from hevcq.worker.delivery.job import Job, Made, Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
@@ -86,7 +86,7 @@ class Subjob(Job):
         except HevcqError as error:
             get_logger(job=self._job.job_id).debug("job_not_read", reason=str(error))
             return
-        if job is None or not belongs(job, self._task):
+        if job is None or not is_current_part(job, self._task):
             self._lease.end(Superseded())
 
     def _run(self) -> Verdict:
@@ -180,7 +180,7 @@ def end_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
     try:
         end.record(decided)
     except StaleFence:
-        job = end.seen()
+        job = end.read()
         mine = job is not None and job.state is JobState.DEAD and job.reason == decided.reason
         return decided if mine else Done()
     get_logger(job=job_id).warning("split_job_buried", reason=decided.reason)
@@ -293,7 +293,7 @@ class ChunkJob(Subjob):
                 f"{chunk.frames} from {chunk.start_pts} to {chunk.last_pts}.",
                 index=chunk.index,
             )
-        self._context.breaker.succeeded()
+        self._context.breaker.record_success()
         # The source may have been replaced while it was read; these are then not its frames.
         self._context.retry_control_call(lambda: self._store.check(self._source))
 

@@ -389,7 +389,7 @@ class EncodeJob(Job):
         request = self._request(work, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, work.duration_s)
         made = encoder.encode(request, on_progress=on_progress, stop=stop)
-        self._context.breaker.succeeded()
+        self._context.breaker.record_success()
         self._lease.check()
         return made
 

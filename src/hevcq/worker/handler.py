@@ -40,8 +40,8 @@ from hevcq.worker.delivery.claim import (
     ObsoleteTask,
     WorkerContext,
     claim_task,
-    combined,
-    delay,
+    combine_verdicts,
+    delay_of,
     settle,
 )
 from hevcq.worker.delivery.job import Job, decide, emit_settled, emit_started, is_unfit
@@ -133,7 +133,7 @@ class Handler:
                 decided = self._record(job, decided)
                 emit_settled(context, job.claimed, decided, job.part, job.rendition)
                 verdicts.append(decided)
-            verdict = combined(verdicts)
+            verdict = combine_verdicts(verdicts)
         if lease.lost:
             verdict = Abandon(reason=str(lease.cause))
         settle(context, queue, delivery, verdict)
@@ -241,7 +241,7 @@ class Handler:
             attempt=delivery.attempt,
         )
         log = get_logger(job=task.job_id)
-        log.warning("job_not_claimed", reason=str(cause), delay_s=delay(decided))
+        log.warning("job_not_claimed", reason=str(cause), delay_s=delay_of(decided))
         # An invalid message says nothing about the job it names: that job has its own message.
         if isinstance(decided, Bury) and not isinstance(cause, BadMessage):
             try:

@@ -235,17 +235,17 @@ class WorkerPool:
 
     def why_paused(self, profile: str) -> str:
         """Return why no work of this profile begins, or ""."""
-        closed = self._context.closed(profile)
+        closed = self._context.why_closed(profile)
         if closed is not None:
             return closed.reason
         return self._context.disk_shortage() or next(
             filter(None, (w.full for w in self.workers)), ""
         )
 
-    def unfit(self, profile: str) -> str:
+    def why_unfit(self, profile: str) -> str:
         """Return why ffmpeg cannot make this profile here, as far as it was tested, or ""."""
         admission = self._context.admission
-        return "" if admission is None else admission.unfit(profile)
+        return "" if admission is None else admission.why_unfit(profile)
 
     def state(self) -> PoolState:
         now = self._context.clock.monotonic()

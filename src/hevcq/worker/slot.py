@@ -106,7 +106,7 @@ class Slot:
         """Carry out on the running job what the admission says; wake the slot once work may begin."""
         at = self._serving
         if at is not None:
-            self._handler.obey(self._context.closed(at.profile.name))
+            self._handler.obey(self._context.why_closed(at.profile.name))
         elif self._shut_out and self._open():
             self._wake.set()
 
@@ -191,7 +191,7 @@ class Slot:
 
     def _may_ask(self, served: ProfileQueue) -> bool:
         """Return whether the admission lets work of this queue begin."""
-        return not self._context.full() and self._context.closed(served.profile.name) is None
+        return not self._context.full() and self._context.why_closed(served.profile.name) is None
 
     def _open(self) -> bool:
         return any(self._may_ask(served) for served in self._queues)
@@ -210,7 +210,7 @@ class Slot:
         if self._stop.is_set():
             served.queue.release(delivery)
             return None
-        shut = self._context.closed(served.profile.name, now=True)
+        shut = self._context.why_closed(served.profile.name, now=True)
         if shut is None:
             if not delivery.tasks:
                 return found

@@ -150,10 +150,10 @@ class StubEncoder(FakeEncoder):
 class Trusting(CircuitBreaker):
     """Never takes the worker for sick: many videos here fail on purpose, and one by one."""
 
-    def doubtful(self, *_facts: object, **_named: object) -> bool:
+    def may_be_worker_fault(self, *_facts: object, **_named: object) -> bool:
         return False
 
-    def failed(self, *_facts: object) -> bool:
+    def record_failure(self, *_facts: object) -> bool:
         return False
 
 

@@ -123,8 +123,8 @@ def test_parts_that_never_fit_have_the_video_encoded_whole(farm, step, index):
 def test_a_chunk_sent_back_by_a_worker_in_doubt_does_not_go_round_for_ever(farm):
     source = farm.split()
     # Other workers make the chunk again, so nothing that succeeds here takes the doubt away.
-    farm.context.breaker.failed("another", FailureClass.ENCODER)
-    farm.context.breaker.succeeded = lambda: None
+    farm.context.breaker.record_failure("another", FailureClass.ENCODER)
+    farm.context.breaker.record_success = lambda: None
     farm.encoder.errors["join"] = [PartUnfit("never", index=2)] * 99
 
     record = farm.until_settled(source, rounds=100)

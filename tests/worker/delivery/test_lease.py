@@ -367,17 +367,17 @@ def test_a_worker_that_fails_its_trial_leaves_at_once_and_the_job_pays_nothing(f
 
 @pytest.mark.parametrize("failure_class", list(FailureClass))
 def test_only_failures_that_may_be_the_machines_make_it_sick(failure_class):
-    fitness = CircuitBreaker(sick_after=2)
-    fitness.failed("a", failure_class)
+    fitness = CircuitBreaker(max_failing_jobs=2)
+    fitness.record_failure("a", failure_class)
 
-    assert fitness.failed("b", failure_class) is (failure_class in SUSPECT)
+    assert fitness.record_failure("b", failure_class) is (failure_class in SUSPECT)
 
 
 def test_a_success_in_between_shows_that_the_worker_can_encode():
-    fitness = CircuitBreaker(sick_after=2)
-    fitness.failed("a", FailureClass.ENCODER)
-    fitness.succeeded()
+    fitness = CircuitBreaker(max_failing_jobs=2)
+    fitness.record_failure("a", FailureClass.ENCODER)
+    fitness.record_success()
 
-    assert not fitness.failed("b", FailureClass.ENCODER)
-    assert not fitness.failed("b", FailureClass.ENCODER), "the same job counts once"
-    assert fitness.failed("c", FailureClass.ENCODER)
+    assert not fitness.record_failure("b", FailureClass.ENCODER)
+    assert not fitness.record_failure("b", FailureClass.ENCODER), "the same job counts once"
+    assert fitness.record_failure("c", FailureClass.ENCODER)

@@ -13,7 +13,7 @@ from hevcq.usecases.operations.reprocess import JobResult, cancel
 from hevcq.worker.delivery.claim import (
     ClaimedTask,
     LedgerTransitions,
-    combined,
+    combine_verdicts,
     send_afresh,
     settle,
 )
@@ -43,7 +43,7 @@ ABANDON = Abandon(reason="lost")
     ],
 )
 def test_a_delivery_goes_only_when_nothing_in_it_waits(verdicts, expected):
-    assert combined(verdicts) == expected
+    assert combine_verdicts(verdicts) == expected
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, assert_never
 
 from hevcq.domain.events import JobEvent, OnEvent, WorkerEventName
@@ -66,11 +67,11 @@ class WorkerContext:
 
     `min_free_bytes` stay free on the disks of scratch and store. `threads` is the encoder's thread
     count if the profile sets none. `random` returns numbers in [0, 1). `slots_per_job` returns how
-    many slots may share a video of a profile. With `sweep_on_start`, a start removes what killed
-    workers left in the store for split videos. `admission` says whether work may begin (None:
-    always). `full` says whether slots that are free take nothing all the same. `notify` is called with an
-    event of this machine and its reason. `label` tells the slots of a joined machine apart from this
-    process's own.
+    many slots may share a video of a profile. With `sweep_on_start`, a start removes the objects of
+    split videos that killed workers left in the store. `admission` says whether work may begin (None:
+    always). While `full` returns True, free slots receive nothing. `notify` is called with the name of
+    an event of this machine and its reason. `label` distinguishes the slots of a joined machine from
+    this process's own.
     """
 
     backend: Backend
@@ -91,38 +92,40 @@ class WorkerContext:
     notify: Callable[[str, str], None] = lambda _event, _reason: None
     label: str = ""
 
-    def closed(self, profile: str, *, now: bool = False) -> Closed | None:
-        """Return why no work of this profile may begin, or None; see `admission`."""
-        return None if self.admission is None else self.admission.closed(profile, now=now)
+    def why_closed(self, profile: str, *, now: bool = False) -> Closed | None:
+        """Return why no work of this profile may begin, or None; see `Admission.why_closed`."""
+        return None if self.admission is None else self.admission.why_closed(profile, now=now)
 
     def require_tested(self, profile: Profile, stop: threading.Event) -> Closed | None:
-        """Return why ffmpeg cannot make this profile here, or None; see `admission`."""
+        """Return why ffmpeg cannot make this profile here, or None; see `Admission.require_tested`."""
         return None if self.admission is None else self.admission.require_tested(profile, stop)
 
     def emit(self, event: JobEvent) -> None:
-        """Pass an event to the display; log its exceptions, which must not break the work."""
+        """Pass an event to the display; log the display's exceptions, which must not break the work."""
         try:
             self.on_event(event)
         except Exception:  # noqa: BLE001 - a display may raise anything
             get_logger(job=event.job_id).exception("observer_failed", event_kind=event.kind.value)
 
     def retry_control_call(self, action: Callable[[], Result]) -> Result:
-        """Call an idempotent `action` until it is answered; return its result.
+        """Call an idempotent `action` until the service answers; return its result.
 
         Raises the error of the last attempt. A stop does not shorten the waits, because a stop needs
         these calls to release work.
         """
 
-        def note(error: Exception, attempt: int) -> None:
+        def log_retry(error: Exception, attempt: int) -> None:
             get_logger().info("call_repeated", reason=str(error), attempt=attempt)
 
-        again = (Unavailable, DatabaseBusy)
-        return retry_control_call(action, self.clock, self.random, retryable=again, on_retry=note)
+        retryable = (Unavailable, DatabaseBusy)
+        return retry_control_call(
+            action, self.clock, self.random, retryable=retryable, on_retry=log_retry
+        )
 
     def require_scratch(self) -> None:
-        """Raise WorkerUnfit if the disk is smaller than `min_free_bytes`: no work could ever begin.
+        """Raise WorkerUnfit if the scratch disk is smaller than `min_free_bytes`: no work could ever begin.
 
-        A disk that is only full now may become free again.
+        A disk that is only full now may have space again later.
         """
         total = self.scratch.total_bytes()
         if total < self.min_free_bytes:
@@ -146,7 +149,7 @@ class WorkerContext:
             )
 
     def disk_shortage(self) -> str:
-        """Return a sentence that says why new work must wait for disk space, or an empty string."""
+        """Return why new work must wait for disk space, or ""."""
         free = {"scratch folder": self.scratch.free_bytes()}
         store = self.backend.store.free_bytes()
         if store is not None:
@@ -183,7 +186,7 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class ObsoleteTask:
-    """A task whose job ended or continues without it. `part` is the subjob's record, if any is left."""
+    """A task whose job ended or continues without it. `part` is the subjob's record, if it still exists."""
 
     job: JobRecord
     part: JobRecord | None
@@ -197,33 +200,33 @@ def claim_task(
     Raises BadMessage for a subjob without a split, and the errors of the ledger.
     """
     if task.kind is TaskKind.ENCODE:
-        return _job(context, worker, task, delivery, profile)
+        return _claim_job(context, worker, task, delivery, profile)
     if not task.split or (task.kind is TaskKind.CHUNK) != (task.chunk is not None):
         raise BadMessage(f"The task of the kind {task.kind.value!r} does not say which part it is.")
     ledger = context.backend.ledger
     job = context.retry_control_call(lambda: ledger.get(task.job_id))
-    if job is None or not belongs(job, task):
-        if job is not None and _superfluous(context, job, task, delivery):
+    if job is None or not is_current_part(job, task):
+        if job is not None and _is_superfluous(context, job, task, delivery):
             part = context.retry_control_call(lambda: ledger.get(task.unit_id))
-            if not _given_up(job) or not _given_up(part):
+            if not _was_given_up_by_queue(job) or not _was_given_up_by_queue(part):
                 return ObsoleteTask(job, part)
-        return _job(context, worker, task.as_whole_job(), delivery, profile)
+        return _claim_job(context, worker, task.as_whole_job(), delivery, profile)
     lease_s = float(profile.queue.visibility_s)
     sent = context.clock.monotonic()
     claim = context.retry_control_call(
-        lambda: context.backend.ledger.claim_subjob(task.unit_id, owner=worker, lease_s=lease_s)
+        lambda: ledger.claim_subjob(task.unit_id, owner=worker, lease_s=lease_s)
     )
     return ObsoleteTask(job, None) if claim is None else ClaimResult(task, claim, sent, job)
 
 
-def belongs(job: JobRecord, task: Task) -> bool:
-    """Return whether a part is of the job's present split."""
+def is_current_part(job: JobRecord, task: Task) -> bool:
+    """Return whether the task is a part of the job's current split."""
     split = job.split
     return job.state is JobState.SPLIT and split is not None and split.name == task.split
 
 
-def _given_up(record: JobRecord | None) -> bool:
-    """Return whether the queue, and no worker, gave the record up: its message is no duplicate."""
+def _was_given_up_by_queue(record: JobRecord | None) -> bool:
+    """Return whether the queue and no worker gave the job or subjob up: its message is no duplicate."""
     return (
         record is not None
         and record.state is JobState.DEAD
@@ -231,57 +234,57 @@ def _given_up(record: JobRecord | None) -> bool:
     )
 
 
-def _superfluous(context: WorkerContext, job: JobRecord, task: Task, delivery: Delivery) -> bool:
+def _is_superfluous(context: WorkerContext, job: JobRecord, task: Task, delivery: Delivery) -> bool:
     """Return whether the job certainly does not need this subjob's message.
 
     The worker of a job that is RUNNING under a live lease holds the job's message. That may be this
-    very message, redelivered shortly before its lease ended; only a first delivery certainly is
-    not. The same holds for a job that died as a whole: a subjob of an older split may have asked
-    for the whole job, and its message becomes the dead letter if a kill prevented the burial.
+    very message, redelivered shortly before its lease ended; only a first delivery certainly is a
+    different one. The same holds for a job that died as a whole: a subjob of an older split may have
+    asked for the whole job, and its message becomes the dead letter if a kill prevented the burial.
     """
     if job.state in SETTLED:
         died_whole = job.split is None or job.split.name != task.split
-        asked = died_whole and delivery.attempt > 1
-        return not (job.state is JobState.DEAD and (delivery.from_dlq or asked))
+        may_have_asked = died_whole and delivery.attempt > 1
+        return not (job.state is JobState.DEAD and (delivery.from_dlq or may_have_asked))
     if job.state is JobState.SPLIT:
         return job.split is not None and job.split.announced
-    live = job.state is JobState.RUNNING and job.lease_until > context.clock.now()
-    return live and delivery.attempt == 1
+    is_leased = job.state is JobState.RUNNING and job.lease_until > context.clock.now()
+    return is_leased and delivery.attempt == 1
 
 
-def _job(
+def _claim_job(
     context: WorkerContext, worker: str, task: Task, delivery: Delivery, profile: Profile
 ) -> ClaimResult:
     """Claim the whole job.
 
-    A redriven dead letter (by `hevcq redrive` or in the service's console) reopens its dead job
-    first: acknowledged as settled, it would be lost untried. So does any message of a job that the
-    queue gave up: such a message looks unchanged after a redrive.
+    A dead letter that was redriven (by `hevcq redrive` or in the service's console) first reopens its
+    dead job; otherwise it would be acknowledged as settled, and lost untried. Every message of a job
+    that the queue gave up does the same: after a redrive such a message looks unchanged.
     """
     lease_s, ledger = float(profile.queue.visibility_s), context.backend.ledger
 
-    def once() -> ClaimResult:
+    def claim_once() -> ClaimResult:
         sent = context.clock.monotonic()
         claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
-        ended = claim if isinstance(claim, JobRecord) else None
-        dead = ended is not None and ended.state is JobState.DEAD
-        if dead and (delivery.from_dlq or _given_up(ended)):
+        record = claim if isinstance(claim, JobRecord) else None
+        is_dead = record is not None and record.state is JobState.DEAD
+        if is_dead and (delivery.from_dlq or _was_given_up_by_queue(record)):
             ledger.reopen(task.job_id, who=worker, why="its dead letter was moved back")
             claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
         return ClaimResult(task, claim, sent)
 
     # The same owner may claim again, so a claim whose reply was lost is repeated.
-    return context.retry_control_call(once)
+    return context.retry_control_call(claim_once)
 
 
 P = ParamSpec("P")
 
 
 class LedgerTransitions:
-    """Write the end of one attempt under its fence.
+    """Write the end of one attempt to the ledger, under its fence.
 
     Every method raises StaleFence if this attempt no longer owns the job, and Unavailable or
-    StorageError if the ledger did not answer any call: the state is then unknown.
+    StorageError if the ledger did not answer any call, so that the state is unknown.
     """
 
     def __init__(self, context: WorkerContext, lease: Lease, fence: Fence) -> None:
@@ -301,22 +304,20 @@ class LedgerTransitions:
         self._move(JobState.QUEUED, self._ledger.abandon_split, reason)
 
     def record(self, decided: Verdict) -> None:
-        """Write a verdict; the job itself wrote DONE."""
+        """Write a verdict, except Done: the job itself wrote DONE."""
         match decided:
             case Skipped():
                 self._move(JobState.SKIPPED, self._ledger.skip, decided.reason)
-            case RetryIn():
-                why = decided.reason, decided.failure_class
-                self._move(JobState.QUEUED, self._ledger.fail, *why)
-            case Bury():
-                why = decided.reason, decided.failure_class
-                self._move(JobState.DEAD, self._ledger.bury, *why)
+            case RetryIn(reason=reason, failure_class=failure_class):
+                self._move(JobState.QUEUED, self._ledger.fail, reason, failure_class)
+            case Bury(reason=reason, failure_class=failure_class):
+                self._move(JobState.DEAD, self._ledger.bury, reason, failure_class)
             case Release():
                 fault = decided.suspected_worker_fault
                 self._interrupt(decided.reason, suspected_worker_fault=fault)
             case Abandon():
-                # The lease is lost. If the fence is still valid, the next claim would else find the
-                # job RUNNING with an expired lease, and count a crash that never happened.
+                # The lease is lost. If the fence is still valid, queue the job: otherwise the next claim
+                # would find it RUNNING with an expired lease, and count a crash that never happened.
                 try:
                     self._interrupt(decided.reason)
                 except HevcqError as error:
@@ -327,7 +328,7 @@ class LedgerTransitions:
                 assert_never(decided)
 
     def _interrupt(self, reason: str, *, suspected_worker_fault: bool = False) -> None:
-        """Queue the job again; count no failure, only a suspected worker fault."""
+        """Queue the job again without counting a failure, at most a suspected worker fault."""
         self._move(
             JobState.QUEUED,
             self._ledger.interrupt,
@@ -343,50 +344,49 @@ class LedgerTransitions:
         **named: P.kwargs,
     ) -> None:
         self._lease.drop()
-        attempts, stale = 0, None
+        calls, stale = 0, None
 
-        def attempt() -> None:
-            nonlocal attempts, stale
-            attempts += 1
+        def call() -> None:
+            nonlocal calls, stale
+            calls += 1
             try:
                 action(self._fence.job_id, self._fence.number, *args, **named)
             except StaleFence as error:
-                if attempts == 1:
+                if calls == 1:
                     raise
                 stale = error
 
-        self._context.retry_control_call(attempt)
-        # A stale fence after an unanswered attempt: that attempt may itself have ended the fence.
-        if stale is not None and not self._arrived(goal):
+        self._context.retry_control_call(call)
+        if stale is None:
+            return
+        # After a call without an answer the fence may be stale because that call took effect.
+        record = self._ledger.get(self._fence.job_id)
+        if record is None or (record.state, record.fence) != (goal, self._fence.number):
             raise stale
 
-    def seen(self) -> JobRecord | None:
+    def read(self) -> JobRecord | None:
         return self._context.retry_control_call(lambda: self._ledger.get(self._fence.job_id))
 
-    def _arrived(self, goal: JobState) -> bool:
-        record = self._ledger.get(self._fence.job_id)
-        return record is not None and record.state is goal and record.fence == self._fence.number
 
-
-def combined(verdicts: Sequence[Verdict]) -> Verdict:
+def combine_verdicts(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict on a delivery with several tasks.
 
-    Its message may be removed only once all are settled: waiting tasks keep it; else it is buried
-    if a task is dead, and done otherwise. A redelivery finds the finished tasks settled.
+    Its message may be removed only once all tasks are settled. So a waiting task keeps it; otherwise
+    a dead task buries it. A redelivery finds the finished tasks settled.
     """
     for verdict in verdicts:
         if isinstance(verdict, Abandon):
             return verdict
     waiting = [v for v in verdicts if isinstance(v, (RetryIn, Release))]
     if waiting:
-        return max(waiting, key=delay)
+        return max(waiting, key=delay_of)
     dead = [v for v in verdicts if isinstance(v, Bury)]
     if dead:
         return dead[0]
     return verdicts[0] if len(verdicts) == 1 else Done()
 
 
-def delay(decided: Verdict) -> float:
+def delay_of(decided: Verdict) -> float:
     if isinstance(decided, RetryIn):
         return decided.seconds
     return decided.delay_s if isinstance(decided, Release) else 0.0
@@ -395,43 +395,41 @@ def delay(decided: Verdict) -> float:
 def settle(context: WorkerContext, queue: Queue, delivery: Delivery, decided: Verdict) -> bool:
     """Ack, release or bury the delivery; do nothing if the work was abandoned.
 
-    Returns whether that took effect. If the queue does not answer, the message stays hidden until
-    its deadline and is redelivered; its tasks are then found settled, so nothing is lost.
+    Return whether the queue did it. If the queue does not answer, the message stays hidden until its
+    deadline. The redelivery then finds its tasks settled, so nothing is lost.
     """
     match decided:
         case Abandon():
             return False
         case Done() | Skipped():
-            return _carry(context, "ack", delivery, lambda: queue.ack(delivery))
+            return _call_queue(context, "ack", delivery, lambda: queue.ack(delivery))
         case Release() if decided.afresh:
-            return _carry(context, "send-afresh", delivery, lambda: send_afresh(queue, delivery))
+            resend = partial(send_afresh, queue, delivery)
+            return _call_queue(context, "send-afresh", delivery, resend)
         case RetryIn() | Release():
-            seconds = delay(decided)
-            return _carry(
-                context, "release", delivery, lambda: queue.release(delivery, delay_s=seconds)
-            )
+            release = partial(queue.release, delivery, delay_s=delay_of(decided))
+            return _call_queue(context, "release", delivery, release)
         case Bury():
-            buried = _carry(
-                context, "bury-delivery", delivery, lambda: queue.bury(delivery, decided)
-            )
-            if buried:
+            bury = partial(queue.bury, delivery, decided)
+            is_buried = _call_queue(context, "bury-delivery", delivery, bury)
+            if is_buried:
                 _note_letters(context, delivery)
-            return buried
+            return is_buried
         case _:
             assert_never(decided)
 
 
 def send_afresh(queue: Queue, delivery: Delivery) -> bool:
-    """Put a new message with the same tasks in place of this one.
+    """Replace this message by a new one with the same tasks.
 
-    In this order a kill between the two leaves a message too many, which finds its job held or done.
+    It is sent first: a kill in between leaves one message too many, which finds its job held or done.
     """
     queue.send(delivery.tasks)
     return queue.ack(delivery)
 
 
 def _note_letters(context: WorkerContext, delivery: Delivery) -> None:
-    """Record the dead letter with its jobs, so that a duplicate of the message leaves no other."""
+    """Record in the ledger that the jobs have a dead letter, so that a duplicate message adds no other."""
     for job in {task.job_id for task in delivery.tasks}:
         try:
             context.backend.ledger.note_letter(job)
@@ -440,7 +438,7 @@ def _note_letters(context: WorkerContext, delivery: Delivery) -> None:
             get_logger(job=job).info("letter_not_noted", reason=str(error))
 
 
-def _carry(
+def _call_queue(
     context: WorkerContext, step: str, delivery: Delivery, action: Callable[[], bool]
 ) -> bool:
     log = get_logger(queue=delivery.queue, message=delivery.message_id, attempt=delivery.attempt)

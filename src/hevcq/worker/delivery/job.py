@@ -67,7 +67,7 @@ from hevcq.worker.delivery.claim import (
     ClaimedTask,
     LedgerTransitions,
     WorkerContext,
-    delay,
+    delay_of,
 )
 
 ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
@@ -96,12 +96,12 @@ def emit_settled(
     log = _log(claimed)
     speak = log.warning if kind in {EventName.JOB_BURIED, EventName.JOB_RETRY} else log.info
     named = failure_class.value if failure_class else None
-    speak(kind.value, reason=reason, failure_class=named, delay_s=delay(decided))
+    speak(kind.value, reason=reason, failure_class=named, delay_s=delay_of(decided))
     event = claimed.event(
         kind,
         reason=reason,
         failure_class=failure_class,
-        delay_s=delay(decided),
+        delay_s=delay_of(decided),
         rendition=rendition if kind is EventName.JOB_DONE else None,
         part="" if kind in ENDS else part,
     )
@@ -370,7 +370,7 @@ def decide(
     spare = delivery.attempt < profile.queue.max_receives - profile.queue.max_failures
     check = partial(context.retry_control_call, lambda: store.check(source))
     cause = _blame_source(check, cause, spare=spare)
-    doubtful = not job.sent_back and context.breaker.doubtful(
+    doubtful = not job.sent_back and context.breaker.may_be_worker_fault(
         claimed.task.job_id, classify(cause), first=not job.granted.suspected_worker_faults
     )
     cause = _blame_worker(context, cause, claimed)
@@ -456,7 +456,7 @@ def _blame_worker(context: WorkerContext, error: Exception, claimed: ClaimedTask
     """Return WorkerUnfit instead of `error` if this worker is to blame and not the job."""
     blame = _self_tested(context, error, claimed)
     later = handling(blame) is Handling.LATER
-    if later and context.breaker.failed(claimed.task.job_id, classify(error)):
+    if later and context.breaker.record_failure(claimed.task.job_id, classify(error)):
         return WorkerUnfit(
             "Different jobs failed here one after another, so this worker takes no more.",
             remedy=f"See `hevcq doctor`. The last error was: {error}",
