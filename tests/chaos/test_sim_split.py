@@ -112,7 +112,7 @@ def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
 
 def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     """Parts are looked up by their number alone, as if a job had only ever one split."""
-    collected = chunking.JoinJob._collected
+    download = chunking.JoinJob._download_chunk
 
     def any_split(self, part, folder):
         if part.subjob.chunk == 0:
@@ -124,9 +124,9 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
                     update={"key": oldest.key, "sha256": oldest.sha256}
                 )
                 part = part.model_copy(update={"rendition": there})
-        return collected(self, part, folder)
+        return download(self, part, folder)
 
-    monkeypatch.setattr(chunking.JoinJob, "_collected", any_split)
+    monkeypatch.setattr(chunking.JoinJob, "_download_chunk", any_split)
     monkeypatch.setattr(chunking, "sweep", lambda *_a, **_n: None)
 
     _broken("splits in one video", first=18)

@@ -164,7 +164,7 @@ def held(farm: Farm) -> tuple[threading.Event, threading.Event]:
 
 
 def end(farm: Farm, pool: WorkerPool) -> None:
-    pool.ask()
+    pool.ask_to_stop()
     while not pool.stopped:
         farm.clock.advance(1)
         threading.Event().wait(0.002)

@@ -21,7 +21,7 @@ def test_bound_names_are_on_every_line_of_the_context_and_on_none_after_it():
     stream = io.StringIO()
     log.configure("info", "json", stream)
 
-    with log.bound(job="j1"):
+    with log.bind(job="j1"):
         log.get_logger(slot=2).info("claimed")
     log.get_logger().info("idle")
 

@@ -51,7 +51,7 @@ def pause(farm: Farm, running: RunningWork = RunningWork.BORDER, **how) -> None:
 def ended(pool: WorkerPool, encode: Encode, farm: Farm) -> None:
     """Stop a pool whatever it does."""
     encode.finish.set()
-    pool.insist()
+    pool.interrupt()
     drive(farm, 60, lambda: pool.stopped)
     pool.finish()
 

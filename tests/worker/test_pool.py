@@ -19,7 +19,7 @@ def test_asked_to_stop_the_running_job_ends_within_its_grace_and_nothing_new_is_
     pool, encode = started(farm)
     second = farm.submit("b.mp4")
 
-    pool.ask()
+    pool.ask_to_stop()
     drive(farm, 5)
     encode.finish.set()
     pool._threads[0].join(20)
@@ -35,7 +35,7 @@ def test_when_the_grace_is_over_the_work_goes_back_at_once_and_uncounted(farm):
     source = farm.submit()
     pool, _encode = started(farm, grace_s=20)
 
-    pool.ask()
+    pool.ask_to_stop()
     drive(farm, 19)
     assert farm.queue.depth().ready == 0
     drive(farm, 20)
@@ -84,7 +84,7 @@ def test_a_slot_that_dies_is_noticed_and_the_others_go_on(farm):
 
     assert isinstance(pool.error, ZeroDivisionError)
     assert not pool.stopped
-    pool.ask()
+    pool.ask_to_stop()
     drive(farm, 30)
     assert pool.finish() is SlotOutcome.BROKEN
 
@@ -102,7 +102,7 @@ def test_a_slot_that_hangs_does_not_keep_the_process_for_ever(farm):
     farm.encoder.during["encode"] = hang
     farm.pool.start()
     assert entered.wait(10)
-    farm.pool.ask()
+    farm.pool.ask_to_stop()
     drive(farm, 60)
 
     assert farm.pool.stopped

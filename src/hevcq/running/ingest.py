@@ -252,8 +252,8 @@ class IngestApplication:
         if self._workers is None:
             return None
         if not asked and not any(folder.session.open for folder in self._folders):
-            self._workers.let_end(self._signals.insisted, self._wake, self._emit_waiting)
-        return self._workers.end(self._signals.insisted, self._wake)
+            self._workers.drain(self._signals.insisted, self._wake, self._emit_waiting)
+        return self._workers.stop(self._signals.insisted, self._wake)
 
     def _worker_event(self, event: JobEvent) -> None:
         if event.kind is EventName.JOB_PROGRESS and event.progress is not None:

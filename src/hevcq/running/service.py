@@ -294,7 +294,7 @@ class Service:
             each.folder.end()
         error = None
         if self._workers is not None:
-            error = self._workers.end(self._signals.insisted, self._wake)
+            error = self._workers.stop(self._signals.insisted, self._wake)
         for each in self._opened.values():
             if not self._signals.insisted.is_set():
                 each.folder.session.tracker.step(self._signals.insisted)

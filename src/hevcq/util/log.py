@@ -1,6 +1,6 @@
 """Configure structlog once; other modules only get a logger and bind names to it.
 
-Each log event is a stable snake_case name with job, profile, attempt and source bound once.
+Each log event has a stable snake_case name; job, profile, attempt and source are bound to it once.
 Logs go to stderr, as readable lines or as JSON; stdout is reserved for data.
 The first logger imports structlog: the import takes 0.1 s, and most commands log nothing.
 """
@@ -39,24 +39,24 @@ def configure(
 ) -> None:
     """Configure logging for this process.
 
-    `level` is one of LEVELS; `style` is "console" or "json"; `stream` defaults to stderr. A line of
-    the console that a display shows as well, which `shown` says of it, is left out.
+    `level` is one of LEVELS; `style` is "console" or "json"; `stream` defaults to stderr. The console
+    style leaves out each line for which `shown` returns True: a display shows its event as well.
     """
     out = stream if stream is not None else sys.stderr
     _postponed[:] = [partial(_set_up, LEVELS[level], style, out, shown)]
     if "structlog" in sys.modules:  # a module may already have a logger
-        _catch_up()
+        _apply_postponed()
 
 
 def get_logger(**names: object) -> FilteringBoundLogger:
     import structlog
 
-    _catch_up()
+    _apply_postponed()
     logger: FilteringBoundLogger = structlog.get_logger(**names)
     return logger
 
 
-def _catch_up() -> None:
+def _apply_postponed() -> None:
     for set_up in _postponed:
         set_up()
     _postponed.clear()  # last, so that no thread logs before; configuring twice is harmless
@@ -65,7 +65,7 @@ def _catch_up() -> None:
 def _set_up(level: int, style: str, out: TextIO, shown: Callable[[EventDict], bool] | None) -> None:
     import structlog
 
-    def unless_shown(_logger: object, _method: str, line: EventDict) -> EventDict:
+    def drop_shown(_logger: object, _method: str, line: EventDict) -> EventDict:
         if shown is not None and shown(line):
             raise structlog.DropEvent
         return line
@@ -83,7 +83,7 @@ def _set_up(level: int, style: str, out: TextIO, shown: Callable[[EventDict], bo
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            *([] if style == "json" else [unless_shown, _for_terminals]),
+            *([] if style == "json" else [drop_shown, _escape_for_terminal]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -92,10 +92,10 @@ def _set_up(level: int, style: str, out: TextIO, shown: Callable[[EventDict], bo
     )
 
 
-def _for_terminals(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Escape what would break a line or control a terminal: names of files and addresses are strangers'.
+def _escape_for_terminal(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Escape characters that would break a line or control a terminal, as an untrusted file name may.
 
-    JSON escapes them itself, and structlog all values that are not text.
+    The JSON renderer escapes text itself, and structlog escapes all values that are not text.
     """
     for name, value in line.items():
         if isinstance(value, str):
@@ -104,11 +104,10 @@ def _for_terminals(_logger: object, _method: str, line: EventDict) -> EventDict:
     return line
 
 
-def bound(**names: object) -> AbstractContextManager[None]:
+def bind(**names: object) -> AbstractContextManager[None]:
     """Return a context manager that adds `names` to every line of this thread.
 
-    A new thread starts without names, so a helper thread must run in a copy of its parent's
-    context.
+    A new thread starts without names; to inherit them, run it in a copy of its parent's context.
     """
     import structlog
 

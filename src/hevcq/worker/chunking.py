@@ -1,11 +1,11 @@
 """The parts of a split video: encode a chunk; join the chunks into one rendition, verified like any other.
 
-A chunk is written first, then the ledger: a kill between them leaves an object that nothing refers to,
-and costs the chunk's encode.
+A chunk is stored first, then recorded in the ledger: a kill in between leaves an unused object, and
+costs the chunk's encode.
 
-A subjob, a chunk or the join, has its own record, lease and counts, so that it is retried alone. Its job
-ends only when the subjob is given up for good, and only once: first the subjob becomes DEAD, then the job,
-then the delivery is buried. After a kill in between, the subjob's next delivery continues.
+A subjob (a chunk or the join) has its own record, lease and counts, so that it is retried alone. Only a
+subjob that is given up for good ends its job, and only once: first the subjob becomes DEAD, then the
+job, then the delivery is buried. After a kill in between, the subjob's next delivery continues.
 """
 
 from abc import abstractmethod
@@ -46,7 +46,7 @@ from hevcq.worker.delivery.claim import (
     WorkerContext,
     is_current_part,
 )
-from hevcq.worker.delivery.job import Job, Made, Reporter
+from hevcq.worker.delivery.job import Job, Reporter, VerifiedEncode
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.encode_job import PLAN, enqueue_chunks, subjob_task, sweep
 from hevcq.worker.publish import adopt, publish
@@ -72,15 +72,14 @@ class Subjob(Job):
         self._end = LedgerTransitions(
             context, claimed.lease, Fence(self._ledger, split_job.job_id, split_job.fence)
         )
-        self._unfit = False
+        self._encode_whole = False
 
     def _reporter(self) -> Reporter:
-        return Reporter(
-            self._context, self.claimed, label(self._task, self._split), self._require_wanted
-        )
+        part = label(self._task, self._split)
+        return Reporter(self._context, self.claimed, part, self._end_if_superseded)
 
-    def _require_wanted(self) -> None:
-        """End the work once its job continues without it."""
+    def _end_if_superseded(self) -> None:
+        """End the work if its job ended or continues without it."""
         try:
             job = self._ledger.get(self._job.job_id)
         except HevcqError as error:
@@ -91,20 +90,20 @@ class Subjob(Job):
 
     def _run(self) -> Verdict:
         try:
-            return self._run_part(self._video())
+            return self._run_part(self._read_plan())
         except HevcqError as error:
-            self._unfit = self._lease.cause is None and self._is_unfit(error)
+            self._encode_whole = self._lease.cause is None and self._may_succeed_whole(error)
             raise
 
     @abstractmethod
     def _run_part(self, video: SplitPlan) -> Verdict: ...
 
-    def _is_unfit(self, error: HevcqError) -> bool:
-        """Return whether the video is to be encoded whole, not given up, if this error persists."""
+    def _may_succeed_whole(self, error: HevcqError) -> bool:
+        """Return whether the video is to be encoded whole instead of given up if this error persists."""
         return isinstance(error, PartUnfit)
 
     def record(self, verdict: Verdict) -> Verdict:
-        """Write the verdict on the subjob, and on its job if that ends; return the delivery's verdict.
+        """Write the verdict on the subjob, and on the job if it ends; return the delivery's verdict.
 
         Raises StaleFence if this attempt no longer owns the subjob, and Unavailable or
         StorageError if the ledger does not answer.
@@ -113,13 +112,13 @@ class Subjob(Job):
         if isinstance(decided, (Bury, RetryIn)):
             decided = decided.model_copy(update={"reason": f"{self.part}: {decided.reason}"})
         match decided:
-            case Bury() if self._unfit:
-                return self._give_up(decided)
+            case Bury() if self._encode_whole:
+                return self._abandon_split(decided)
             case Bury():
                 self.transitions.record(decided)
-                ended = end_job(self._end, self._job.job_id, decided)
+                decided_for_delivery = bury_job(self._end, self._job.job_id, decided)
                 sweep(self._context, self._job, forget=False)
-                return ended
+                return decided_for_delivery
             case Skipped():
                 self._end.record(decided)
                 sweep(self._context, self._job)
@@ -129,8 +128,8 @@ class Subjob(Job):
                 self.transitions.record(decided)
         return decided
 
-    def _give_up(self, decided: Bury) -> Verdict:
-        """Abandon the split: this delivery returns and has the video encoded whole."""
+    def _abandon_split(self, decided: Bury) -> Verdict:
+        """Abandon the split: this delivery returns, and then the video is encoded whole."""
         get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
         self.transitions.record(Release(reason=decided.reason))
         try:
@@ -140,13 +139,10 @@ class Subjob(Job):
         sweep(self._context, self._job)
         return Release(reason=decided.reason)
 
-    def _video(self) -> SplitPlan:
-        """Read the split's plan.
-
-        Raises PartUnfit if it is not the one whose SHA-256 the ledger has.
-        """
+    def _read_plan(self) -> SplitPlan:
+        """Read the split's plan. Raises PartUnfit if its SHA-256 is not the ledger's."""
         key = self._work_key(PLAN)
-        content = self._context.retry_control_call(lambda: self._small(key))
+        content = self._context.retry_control_call(lambda: self._read_object(key))
         if sha256_bytes(content) != self._split.plan_sha256:
             raise PartUnfit("The plan of the split video is not the one that was made.")
         return SplitPlan.parse(content)
@@ -154,7 +150,7 @@ class Subjob(Job):
     def _work_key(self, name: str) -> str:
         return work_key(self._job.work_folder, self._split.name, name)
 
-    def _small(self, key: str) -> bytes:
+    def _read_object(self, key: str) -> bytes:
         try:
             with self._store.open(key) as stream:
                 content = stream.read(MAX_PLAN_BYTES + 1)
@@ -171,7 +167,7 @@ def label(task: Task, split: Split) -> str:
     return f"Chunk {task.chunk + 1} of {split.chunks}"
 
 
-def end_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
+def bury_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
     """Bury a split job because a subjob is dead; return the verdict on the subjob's delivery.
 
     If several subjobs die, the one whose reason the job records becomes the dead letter; the others
@@ -181,8 +177,8 @@ def end_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
         end.record(decided)
     except StaleFence:
         job = end.read()
-        mine = job is not None and job.state is JobState.DEAD and job.reason == decided.reason
-        return decided if mine else Done()
+        is_ours = job is not None and job.state is JobState.DEAD and job.reason == decided.reason
+        return decided if is_ours else Done()
     get_logger(job=job_id).warning("split_job_buried", reason=decided.reason)
     return decided
 
@@ -192,14 +188,14 @@ def settle_ended_subjob(
 ) -> Verdict:
     """Return the verdict on a delivery whose subjob ended earlier while its job is still split.
 
-    A kill may have interrupted its predecessor before it sent the join or buried the job.
+    A kill may have interrupted the previous delivery before it sent the join or buried the job, so
+    this one does that.
     """
     if part.state is JobState.DEAD:
         end = LedgerTransitions(
             context, lease, Fence(context.backend.ledger, job.job_id, job.fence)
         )
-        why = part.failure_class or FailureClass.INTERNAL
-        return end_job(end, job.job_id, Bury(reason=part.reason, failure_class=why))
+        return bury_job(end, job.job_id, _burial_of(part))
     send_join(context, task)
     return Done()
 
@@ -217,9 +213,12 @@ def settle_obsolete_subjob(
     if job.reason == part.reason and not context.retry_control_call(
         lambda: ledger.has_letter(job.job_id)
     ):
-        why = part.failure_class or FailureClass.INTERNAL
-        return Bury(reason=part.reason, failure_class=why)
+        return _burial_of(part)
     return Done()
+
+
+def _burial_of(part: JobRecord) -> Bury:
+    return Bury(reason=part.reason, failure_class=part.failure_class or FailureClass.INTERNAL)
 
 
 def chunks_of(context: WorkerContext, job_id: str) -> list[JobRecord]:
@@ -240,30 +239,27 @@ def send_join(context: WorkerContext, task: Task) -> None:
 
 class ChunkJob(Subjob):
     def _run_part(self, video: SplitPlan) -> Verdict:
-        chunk = self._chunk(video)
-        made, cpu_s = self._made(video, chunk)
-        self.transitions.complete(made, cpu_s=cpu_s)
-        send_join(self._context, self._task)
-        return Done()
-
-    def _chunk(self, video: SplitPlan) -> Chunk:
         number = self._task.chunk
         if number is None or number >= len(video.chunks.chunks):
             raise PartUnfit(f"The video's plan has no chunk {number}.", index=number)
-        return video.chunks.chunks[number]
+        rendition, cpu_s = self._encode_and_publish(video, video.chunks.chunks[number])
+        self.transitions.complete(rendition, cpu_s=cpu_s)
+        send_join(self._context, self._task)
+        return Done()
 
-    def _made(self, video: SplitPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
+    def _encode_and_publish(self, video: SplitPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
+        """Encode and publish one chunk; return its reference and its CPU time in seconds."""
         with self._context.scratch.job(self._task.unit_id) as folder:
             share = int(self._source.size * chunk.frames / video.chunks.frames)
             copied = share if self._store.free_bytes() is None else 0
             self._context.require_free_space(copied + share, self.part)
             output = folder / chunk_name(chunk.index)
             source, stop = self._source, self._lease.stop
-            streamed = self._store.stream(source, folder, moved=lambda _n: None, stop=stop)
-            # Only the ranges that are read; the output is valid once this ends without an error.
-            with streamed as found:
-                report = self._encode(video, chunk, found.location, output)
-            self._require_ours(chunk, report)
+            stream = self._store.stream(source, folder, moved=lambda _n: None, stop=stop)
+            # It fetches only the ranges that are read; the output is valid if it ends without an error.
+            with stream as streamed:
+                report = self._encode(video, chunk, streamed.location, output)
+            self._require_planned(chunk, report)
             return self._publish(chunk, output), report.cpu_s
 
     def _encode(self, video: SplitPlan, chunk: Chunk, location: str, output: Path) -> EncodeReport:
@@ -280,21 +276,20 @@ class ChunkJob(Subjob):
         self._lease.check()
         return report
 
-    def _require_ours(self, chunk: Chunk, report: EncodeReport) -> None:
-        """Check the chunk and its source.
+    def _require_planned(self, chunk: Chunk, report: EncodeReport) -> None:
+        """Raise PartUnfit unless the chunk has exactly the planned frames.
 
-        Raises PartUnfit unless the frames are exact, and SourceChanged or SourceGone unless the source
-        is the queued one.
+        Raises SourceChanged or SourceGone unless the source is still the queued version.
         """
-        made = report.frames, report.first_pts, report.last_pts
-        if made != (chunk.frames, chunk.start_pts, chunk.last_pts):
+        frames, first, last = report.frames, report.first_pts, report.last_pts
+        if (frames, first, last) != (chunk.frames, chunk.start_pts, chunk.last_pts):
             raise PartUnfit(
-                f"Chunk {chunk.index} has {made[0]} frames from {made[1]} to {made[2]}, not "
+                f"Chunk {chunk.index} has {frames} frames from {first} to {last}, not "
                 f"{chunk.frames} from {chunk.start_pts} to {chunk.last_pts}.",
                 index=chunk.index,
             )
         self._context.breaker.record_success()
-        # The source may have been replaced while it was read; these are then not its frames.
+        # If the source was replaced while it was read, the chunk may have frames of another video.
         self._context.retry_control_call(lambda: self._store.check(self._source))
 
     def _publish(self, chunk: Chunk, output: Path) -> RenditionRef:
@@ -316,17 +311,17 @@ class ChunkJob(Subjob):
 
 
 class JoinJob(Subjob):
-    """Join the chunks of one split; one attempt. Its end ends the job."""
+    """One attempt to join the chunks of one split. Its end ends the job."""
 
-    def _is_unfit(self, error: HevcqError) -> bool:
+    def _may_succeed_whole(self, error: HevcqError) -> bool:
         # A video that fails a gate when joined may pass when encoded whole: blame the cuts first.
         return isinstance(error, (PartUnfit, VerificationFailed))
 
     def _run_part(self, video: SplitPlan) -> Verdict:
         chunks = chunks_of(self._context, self._job.job_id)
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
-            # A chunk is encoded again. Its task may have been lost with the join that requeued it;
-            # the subjob that completes the set sends another join.
+            # A chunk is to be encoded again. Its task may have been lost when the join that requeued it
+            # was killed, so send it; the subjob that completes the set sends another join.
             enqueue_chunks(self._context, self._task.as_whole_job(), self._split)
             self.transitions.record(Release(reason="A chunk is not done yet."))
             return Done()
@@ -348,31 +343,28 @@ class JoinJob(Subjob):
             sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
             self._context.require_free_space(copied + 2 * sizes, self.part)
             self._report.phase(Phase.FETCH)
-            files = [self._collected(part, folder) for part in chunks]
+            files = [self._download_chunk(part, folder) for part in chunks]
             with self._fetched(folder) as (_path, location):
-                made = self._prove(video, location, files, chunks)
-            return made if isinstance(made, Skipped) else self._publish(video, made)
+                encode = self._join_and_verify(video, location, files, chunks)
+            return encode if isinstance(encode, Skipped) else self._publish(video, encode)
 
-    def _collected(self, part: JobRecord, folder: Path) -> Path:
-        """Download one chunk.
-
-        Raises PartUnfit, and requeues the chunk, if it is gone or has other bytes.
-        """
-        number, there = _number(part), part.rendition
+    def _download_chunk(self, part: JobRecord, folder: Path) -> Path:
+        """Download one chunk; if it is gone or has other bytes, requeue it and raise PartUnfit."""
+        number, stored = _chunk_number(part), part.rendition
         target = folder / chunk_name(number)
         problem = "has no object"
-        if there is not None:
+        if stored is not None:
             try:
-                sha256 = self._store.collect(there.key, target, stop=self._lease.stop)
+                sha256 = self._store.collect(stored.key, target, stop=self._lease.stop)
                 self._lease.check()
-                if sha256 == there.sha256:
+                if sha256 == stored.sha256:
                     return target
                 problem = "has other bytes than were recorded"
             except SourceGone:
                 problem = "is gone from the store"
-        raise self._again(number, f"Chunk {number + 1} {problem}.")
+        raise self._requeue_chunk(number, f"Chunk {number + 1} {problem}.")
 
-    def _again(self, number: int, reason: str) -> PartUnfit:
+    def _requeue_chunk(self, number: int, reason: str) -> PartUnfit:
         """Requeue one chunk, and return the error that ends this join.
 
         The join counts the failure, which limits this loop. The object is deleted first, because an equal
@@ -389,7 +381,7 @@ class JoinJob(Subjob):
         self.sent_back = True
         return PartUnfit(reason, index=number)
 
-    def _joined(
+    def _join_files(
         self, video: SplitPlan, location: str, files: list[Path], output: Path
     ) -> EncodeReport:
         self._report.phase(Phase.JOIN)
@@ -401,7 +393,7 @@ class JoinJob(Subjob):
         except PartUnfit as error:
             if error.index is None or self._lease.cause is not None:
                 raise
-            raise self._again(error.index, str(error)) from error
+            raise self._requeue_chunk(error.index, str(error)) from error
         self._lease.check()
         if report.frames != video.chunks.frames:
             raise PartUnfit(
@@ -413,47 +405,47 @@ class JoinJob(Subjob):
     def _version(self) -> str:
         return set_version(self._job.job_id, self._job.fence, self.claimed.fence.number)
 
-    def _prove(
+    def _join_and_verify(
         self, video: SplitPlan, location: str, files: list[Path], chunks: list[JobRecord]
-    ) -> Made | Skipped:
+    ) -> VerifiedEncode | Skipped:
+        """Join and verify; the report's times then include those of the chunks."""
         output = files[0].parent / f"rendition.{video.plan.extension}"
-        joined = self._joined(video, location, files, output)
-        made = self._proved(video, location, output, joined)
-        if isinstance(made, Skipped):
-            return made
-        cpu_s = made.report.cpu_s + sum(part.cpu_s or 0.0 for part in chunks)
-        seconds = made.report.seconds + sum(_took_s(part) for part in chunks)
-        report = replace(made.report, seconds=seconds, cpu_s=cpu_s)
-        return replace(made, report=report, join=self.claimed.fence.number)
+        joined = self._join_files(video, location, files, output)
+        encode = self._verify(video, location, output, joined)
+        if isinstance(encode, Skipped):
+            return encode
+        cpu_s = encode.report.cpu_s + sum(part.cpu_s or 0.0 for part in chunks)
+        seconds = encode.report.seconds + sum(_work_seconds(part) for part in chunks)
+        report = replace(encode.report, seconds=seconds, cpu_s=cpu_s)
+        return replace(encode, report=report, join=self.claimed.fence.number)
 
-    def _publish(self, video: SplitPlan, made: Made) -> Done:
+    def _publish(self, video: SplitPlan, encode: VerifiedEncode) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
         claimed = ClaimedTask(self._task, video.recipe, self._lease, job, self.claimed.worker)
         try:
-            rendition = publish(self._context, claimed, made, self._report)
+            rendition = publish(self._context, claimed, encode, self._report)
         except StaleFence as refused:
-            self._require_replaceable(made, refused)
+            self._require_replaceable(encode, refused)
             raise
-        return self._complete(rendition, made.report.cpu_s)
+        return self._complete(rendition, encode.report.cpu_s)
 
-    def _require_replaceable(self, made: Made, refused: StaleFence) -> None:
+    def _require_replaceable(self, encode: VerifiedEncode, refused: StaleFence) -> None:
         """Raise PartUnfit if an earlier join of this split published a set that was not adopted.
 
-        All joins have the job's fence, and no two sets the same bytes: only a whole encode, which has a
-        fence of its own, can replace it. Were this attempt a stale one, the ledger would refuse that.
+        All joins have the job's fence, and no two sets the same bytes. So only a whole encode, which has
+        a fence of its own, can replace that set. If this attempt is stale, the ledger refuses that too.
         """
         job = self._context.retry_control_call(lambda: self._ledger.get(self._job.job_id))
-        mine = job is not None and (job.state, job.fence) == (JobState.SPLIT, self._job.fence)
-        if made.members and mine:
-            raise PartUnfit(f"{made.key} holds a set of an earlier join that is not intact.") from (
-                refused
-            )
+        is_current = job is not None and (job.state, job.fence) == (JobState.SPLIT, self._job.fence)
+        if encode.members and is_current:
+            problem = f"{encode.key} holds a set of an earlier join that is not intact."
+            raise PartUnfit(problem) from refused
 
 
-def _number(part: JobRecord) -> int:
+def _chunk_number(part: JobRecord) -> int:
     return part.subjob.chunk if part.subjob is not None and part.subjob.chunk is not None else 0
 
 
-def _took_s(part: JobRecord) -> float:
-    """Return how long a chunk was in work, in seconds."""
+def _work_seconds(part: JobRecord) -> float:
+    """Return how many seconds a chunk was in work."""
     return max(0.0, (part.finished_at or 0.0) - (part.started_at or part.finished_at or 0.0))

@@ -1,4 +1,4 @@
-"""Encode one job: from its source to a published rendition, or split it if that pays.
+"""Encode one job from its source to a published rendition, after a trial encode; or split it if that pays.
 
 The order of a split, and what a kill after each step leaves:
 
@@ -36,24 +36,24 @@ from hevcq.ports.encoder import EncodeReport
 from hevcq.util.log import get_logger
 from hevcq.worker.admission import sha256_file
 from hevcq.worker.delivery.claim import ClaimedTask, WorkerContext
-from hevcq.worker.delivery.job import Job, Made
+from hevcq.worker.delivery.job import Job, VerifiedEncode
 from hevcq.worker.publish import adopt, publish
 
 PLAN = "plan.json"
-LATER_S = 5.0
-"""Seconds before a split that could not be announced is tried again."""
+ANNOUNCE_RETRY_S = 5.0
+"""Seconds before the chunks of a split are sent again, if the queue did not answer."""
 
 
 def split_video(
     context: WorkerContext, job: Job, work: Work, location: str
 ) -> Done | Release | None:
-    """Split a job's video into chunks for many workers if it can be cut, else return None.
+    """Split a job's video into chunks for many workers; return None if it cannot be cut.
 
     Release means that the job is split but its chunks are not queued yet. Raises StaleFence if
     this attempt no longer owns the job, and Unavailable or StorageError if store or ledger does not
     answer.
     """
-    chunks = _planned(context, job.claimed, work, location)
+    chunks = _plan_split(context, job.claimed, work, location)
     if chunks is None:
         return None
     claimed, task = job.claimed, job.claimed.task
@@ -81,13 +81,14 @@ def split_video(
     except (TransientError, StorageError) as error:
         # The job is already split, so this must not count as a failure.
         log.warning("split_not_announced", reason=str(error))
-        return Release(reason=str(error), delay_s=LATER_S)
+        return Release(reason=str(error), delay_s=ANNOUNCE_RETRY_S)
     return Done()
 
 
-def _planned(
+def _plan_split(
     context: WorkerContext, claimed: ClaimedTask, work: Work, location: str
 ) -> ChunkPlan | None:
+    """Return the plan of the video's chunks, or None if it is to be encoded whole."""
     ledger, job_id = context.backend.ledger, claimed.task.job_id
     job = context.retry_control_call(lambda: ledger.get(job_id))
     if job is not None and job.do_not_split_reason:
@@ -97,32 +98,32 @@ def _planned(
     stop, ladder = claimed.lease.stop, work.plan.ladder
     index = context.encoder.keyframes(location, work.info, stop=stop, ladder=ladder)
     slots = context.slots_per_job(work.recipe)
-    made = plan_chunks(work.recipe, work.info, work.plan, index, workers_hint=slots)
-    if isinstance(made, str):
-        get_logger(job=job_id).info("video_whole", why=made)
+    plan = plan_chunks(work.recipe, work.info, work.plan, index, workers_hint=slots)
+    if isinstance(plan, str):
+        get_logger(job=job_id).info("video_whole", why=plan)
         return None
-    return made
+    return plan
 
 
 def enqueue_chunks(
     context: WorkerContext, task: Task, split: Split, order: Sequence[int] = ()
 ) -> None:
-    """Send the tasks of the queued subjobs of a split; duplicates are harmless.
+    """Send the tasks of a split's queued chunks, or of its join if all chunks are done; may be repeated.
 
     `order` lists chunk numbers; by default they go in the order of the video. All tasks of a video
     share its fair-share group, so that short jobs get through between them.
     """
-    subjobs = context.backend.ledger
-    parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
-    waiting = [p.subjob.chunk for p in parts if p.subjob and p.state is JobState.QUEUED]
-    chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
+    ledger = context.backend.ledger
+    parts = context.retry_control_call(lambda: ledger.subjobs(task.job_id))
+    queued = [p.subjob.chunk for p in parts if p.subjob and p.state is JobState.QUEUED]
+    chunks = [chunk for chunk in order or range(split.chunks) if chunk in queued]
     tasks = [subjob_task(task, split.name, chunk) for chunk in chunks]
     done = sum(p.state is JobState.DONE for p in parts)
-    if parts and done == len(parts) - 1 and None in waiting:
+    if parts and done == len(parts) - 1 and None in queued:
         tasks = [subjob_task(task, split.name, None)]
     if tasks:
         context.retry_control_call(lambda: context.backend.queues[task.profile].send(tasks))
-    context.retry_control_call(lambda: subjobs.mark_enqueued(task.job_id, split.name))
+    context.retry_control_call(lambda: ledger.mark_enqueued(task.job_id, split.name))
 
 
 def subjob_task(task: Task, split: str, chunk: int | None) -> Task:
@@ -140,29 +141,29 @@ def subjob_task(task: Task, split: str, chunk: int | None) -> Task:
 def sweep(context: WorkerContext, ended: JobRecord, *, forget: bool = True) -> None:
     """Remove the objects and subjob records of an ended split job; leave failures to a later sweep.
 
-    The job is read after the listing: it may have been queued and split again since it ended, and
-    the objects of that split are then known to be in use.
+    The job is read after the objects are listed: it may have been queued and split again since it
+    ended, and the new split's objects are then known to be in use.
 
     `forget` must be False for a dead job, which keeps the records: if a kill prevented the burial of
-    a subjob's delivery, its record marks the next delivery as one to bury.
+    a subjob's delivery, its record makes the next delivery bury it.
     """
     store, ledger = context.backend.store, context.backend.ledger
     try:
-        kept = list(store.list(ended.work_folder))
-        job = ledger.get(ended.job_id) if kept else None
-        for stored in kept:
-            if not _in_use(job, parse_work_key(stored.key)[1]):
+        objects = list(store.list(ended.work_folder))
+        job = ledger.get(ended.job_id) if objects else None
+        for stored in objects:
+            if not _is_in_use(job, parse_work_key(stored.key)[1]):
                 store.delete(stored.key)
         if forget:
-            context.backend.ledger.forget_subjobs(ended.job_id)
+            ledger.forget_subjobs(ended.job_id)
     except HevcqError as error:
         get_logger(job=ended.job_id).info("work_not_swept", reason=str(error))
 
 
 def sweep_leftovers(context: WorkerContext) -> None:
-    """Remove the objects of ended jobs and of abandoned splits, which a kill leaves.
+    """Remove the objects that a kill left of ended jobs and abandoned splits.
 
-    Called at the start of a worker whose store has no expiry of its own.
+    Called at the start of a worker whose store does not expire objects itself.
     """
     store, ledger = context.backend.store, context.backend.ledger
     jobs: dict[str, JobRecord | None] = {}
@@ -173,16 +174,16 @@ def sweep_leftovers(context: WorkerContext) -> None:
                 continue
             if job_id not in jobs:
                 jobs[job_id] = ledger.get(job_id)
-            if not _in_use(jobs[job_id], split):
+            if not _is_in_use(jobs[job_id], split):
                 store.delete(stored.key)
         for job_id, job in jobs.items():
             if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
-                context.backend.ledger.forget_subjobs(job_id)
+                ledger.forget_subjobs(job_id)
     except HevcqError as error:
         get_logger().info("leftovers_not_swept", reason=str(error))
 
 
-def _in_use(job: JobRecord | None, split: str) -> bool:
+def _is_in_use(job: JobRecord | None, split: str) -> bool:
     if job is None:
         return False
     if job.state is JobState.SPLIT:
@@ -191,14 +192,14 @@ def _in_use(job: JobRecord | None, split: str) -> bool:
     return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")
 
 
-TOO_LARGE = 0.2
-"""Share of the source by which the forecast of a search must be too large: twice its error."""
-SAMPLED_FROM_S = 600.0
-"""Length of a video from which some seconds of it are encoded first."""
-MIN_SAMPLES, MAX_SAMPLES, SAMPLE_EVERY_S = 3, 5, 200.0
-"""Samples that call a video too large: one for so many seconds, within these bounds."""
-SAMPLE_MARGIN = 0.1
-"""Share of the source by which they must be too large."""
+TRIAL_MIN_VIDEO_S = 600.0
+"""Length from which a video gets a trial encode: samples of it are encoded before the whole."""
+TRIAL_MIN_SAMPLES, TRIAL_MAX_SAMPLES, TRIAL_SAMPLE_EVERY_S = 3, 5, 200.0
+"""Samples of a trial encode: one for each so many seconds of video, within these bounds."""
+TRIAL_THRESHOLD = 0.1
+"""Share of the source by which a trial encode must miss the minimum saving, to keep the original."""
+SEARCH_THRESHOLD = 0.2
+"""The same for the forecast of a quality search: twice its error."""
 
 
 class EncodeJob(Job):
@@ -210,34 +211,36 @@ class EncodeJob(Job):
         return verdict if self.is_split else super().record(verdict)
 
     def _run(self) -> Done | Skipped | Release:
-        """Work until the rendition is published, the video is split, or there is nothing to do."""
+        """Publish the rendition, split the video, or skip it."""
         self._report.phase(Phase.FETCH)
         with self._context.scratch.job(self._task.job_id) as folder:
             self._require_room()
             with self._fetched(folder) as (path, location):
-                decided = self._decide(path, location, folder)
-            if not isinstance(decided, Made):
-                return decided
-            rendition = publish(self._context, self.claimed, decided, self._report)
+                outcome = self._plan_and_encode(path, location, folder)
+            if not isinstance(outcome, VerifiedEncode):
+                return outcome
+            rendition = publish(self._context, self.claimed, outcome, self._report)
         # Publish, then complete: a kill between the two leaves a rendition that the next attempt
         # adopts. The other order could leave a DONE job without a rendition.
-        aim = decided.plan.aim
-        return self._complete(rendition, decided.report.cpu_s + (aim.cpu_s if aim else 0.0))
+        aim = outcome.plan.aim
+        return self._complete(rendition, outcome.report.cpu_s + (aim.cpu_s if aim else 0.0))
 
-    def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
+    def _plan_and_encode(
+        self, path: Path, location: str, folder: Path
+    ) -> VerifiedEncode | Done | Skipped | Release:
         self._report.phase(Phase.PROBE)
-        info, looked = self._context.encoder.look(location, stop=self._lease.stop)
+        info, first_look = self._context.encoder.look(location, stop=self._lease.stop)
         plan = self._context.plan(self._profile, info)
         if isinstance(plan, Skip):
             return Skipped(reason=f"{plan.reason.value}: {plan.detail}")
         if isinstance(plan, Refuse):
             raise MediaRefused(f"{plan.detail} ({plan.policy})")
         sha256 = sha256_file(path, self._lease.check)
-        known = self._context.retry_control_call(
+        earlier_skip = self._context.retry_control_call(
             lambda: self._ledger.recall(sha256, self._profile.name, self._profile.revision)
         )
-        if known is not None:
-            return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
+        if earlier_skip is not None:
+            return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {earlier_skip.reason}")
         self._lease.check()
         work = Work.model_construct(  # each part was checked when it was made
             recipe=self._profile,
@@ -246,13 +249,17 @@ class EncodeJob(Job):
             plan=plan,
             duration_s=info.duration_s,
         )
-        work, used = self._trimmed(work, location, folder)
-        # No other worker has a trimmed copy, so it is not split; nor was it looked at.
-        own = used == location
-        return self._fulfil(work, used, folder, looked if own else None, may_split=own)
+        work, input_location = self._trim_recording(work, location, folder)
+        # No other worker has a trimmed copy, so it is not split; and `look` did not see it.
+        is_whole = input_location == location
+        first_look = first_look if is_whole else None
+        return self._encode_measured(work, input_location, folder, first_look, may_split=is_whole)
 
-    def _trimmed(self, work: Work, location: str, folder: Path) -> tuple[Work, str]:
-        """Return the work on a recording's whole pictures only, and their file; the digest stays."""
+    def _trim_recording(self, work: Work, location: str, folder: Path) -> tuple[Work, str]:
+        """Cut a recording's incomplete pictures off; return the work on the rest, and its location.
+
+        The digest stays the source's.
+        """
         encoder, stop = self._context.encoder, self._lease.stop
         trimmed = encoder.trim_recording(location, work.info, folder, stop=stop)
         if trimmed is None:
@@ -261,64 +268,67 @@ class EncodeJob(Job):
         plan = self._context.plan(self._profile, info)
         if not isinstance(plan, EncodePlan):
             raise MediaRefused(f"{plan.detail} (the recording's whole pictures alone)")
-        # What ffmpeg's copy has lost already forbids a replacement as much as what the encode loses.
+        # What ffmpeg's copy lost forbids a replacement as much as what the encode loses.
         losses = tuple(dict.fromkeys((*work.plan.losses, *plan.losses)))
         plan = plan.with_notices(*trimmed.notices).model_copy(update={"losses": losses})
         return work.model_copy(update={"info": info, "plan": plan}), str(trimmed.path)
 
-    def _fulfil(
+    def _encode_measured(
         self,
         work: Work,
         location: str,
         folder: Path,
-        looked: Measurement | None,
+        first_look: Measurement | None,
         *,
         may_split: bool,
-    ) -> Made | Done | Skipped | Release:
+    ) -> VerifiedEncode | Done | Skipped | Release:
+        """Adopt an earlier rendition, or measure the source and skip, split or encode it."""
         earlier = adopt(self._context, self._lease, self._task, work, self._key(work))
         if earlier is not None:
             return self._complete(*earlier)
         self._report.phase(Phase.PREFLIGHT)
         measured = self._context.encoder.preflight(
-            location, work.info, self._profile, stop=self._lease.stop, looked=looked
+            location, work.info, self._profile, stop=self._lease.stop, looked=first_look
         )
-        decided = work.info, work.plan
-        info, plan = revise_plan(self._context.plan, self._profile, decided, measured)
+        planned = work.info, work.plan
+        info, plan = plan_measured(self._context.plan, self._profile, planned, measured)
         facts = {"info": info, "plan": plan, "measured": measured}
         work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
-        work = self._aimed(work, location, folder)
+        work = self._search_quality(work, location, folder)
         if self._profile.subtitles.beside:
             request = self._request(work, location, folder / "text")
-            found = self._context.encoder.read_sidecars(request, stop=self._lease.stop)
-            work = work.model_copy(
-                update={"plan": work.plan.model_copy(update={"sidecars": found})}
-            )
-        ended: Done | Skipped | Release | None
-        ended = self._not_worth(work) or self._sampled(work, location, folder)
-        if ended is None and may_split and self._may_pay(work.duration_s):
-            ended = split_video(self._context, self, work, location)
-            if ended is not None:
+            sidecars = self._context.encoder.read_sidecars(request, stop=self._lease.stop)
+            plan = work.plan.model_copy(update={"sidecars": sidecars})
+            work = work.model_copy(update={"plan": plan})
+        outcome: Done | Skipped | Release | None
+        outcome = self._skip_after_search(work) or self._trial_encode(work, location, folder)
+        if outcome is None and may_split and self._may_split_pay(work.duration_s):
+            outcome = split_video(self._context, self, work, location)
+            if outcome is not None:
                 self.is_split = True
-                self._notice(plan.notices)
-        if ended is not None:
-            return ended
-        made = self._made(work, location, folder / f"rendition.{plan.extension}")
-        aim = made.plan.aim if isinstance(made, Made) else None
+                self._emit_notices(plan.notices)
+        return outcome or self._encode_and_verify(work, location, folder)
+
+    def _encode_and_verify(
+        self, work: Work, location: str, folder: Path
+    ) -> VerifiedEncode | Skipped:
+        """Encode the whole video; once more with a better CRF if it misses the quality that was searched."""
+        output = folder / f"rendition.{work.plan.extension}"
+        encode = self._verify(work, location, output, self._encode(work, location, output))
+        aim = encode.plan.aim if isinstance(encode, VerifiedEncode) else None
         scale = SCALES[self._profile.video.codec]
-        if not isinstance(made, Made) or aim is None or not aim.missed or aim.crf <= scale.best:
-            return made
-        made.file.unlink()
-        # Frames that the search did not see were worse: once more, better by more than that.
-        spent = {"cpu_s": aim.cpu_s + made.report.cpu_s, "verified": None}
-        again = aim.model_copy(update={"crf": better_crf(aim, scale), **spent})
-        work = work.model_copy(update={"plan": work.plan.with_aim(again)})
-        return self._made(work, location, folder / f"better.{plan.extension}")
+        if isinstance(encode, Skipped) or aim is None or not aim.missed or aim.crf <= scale.best:
+            return encode
+        encode.file.unlink()
+        # Frames outside the samples were worse, so the next CRF is better by more than was missing.
+        spent = {"cpu_s": aim.cpu_s + encode.report.cpu_s, "verified": None}
+        next_aim = aim.model_copy(update={"crf": better_crf(aim, scale), **spent})
+        work = work.model_copy(update={"plan": work.plan.aimed(next_aim)})
+        output = folder / f"better.{work.plan.extension}"
+        return self._verify(work, location, output, self._encode(work, location, output))
 
-    def _made(self, work: Work, location: str, output: Path) -> Made | Skipped:
-        return self._proved(work, location, output, self._encode(work, location, output))
-
-    def _aimed(self, work: Work, location: str, folder: Path) -> Work:
-        """Return the work with the CRF that reaches the profile's quality, or with why that is not searched."""
+    def _search_quality(self, work: Work, location: str, folder: Path) -> Work:
+        """Return the work with the CRF that reaches the profile's quality, or a notice why none was searched."""
         if work.recipe.video.quality is None:
             return work
         self._report.phase(Phase.SEARCH)
@@ -329,42 +339,43 @@ class EncodeJob(Job):
         aim = self._context.encoder.find_quality(request, stop=self._lease.stop)
         self._lease.check()
         if isinstance(aim, str):
-            said = not_searched(work.recipe.video.crf, aim)
-            return work.model_copy(update={"plan": work.plan.with_notices(said)})
-        return work.model_copy(update={"plan": work.plan.with_aim(aim)})
+            notice = not_searched(work.recipe.video.crf, aim)
+            return work.model_copy(update={"plan": work.plan.noting(notice)})
+        return work.model_copy(update={"plan": work.plan.aimed(aim)})
 
-    def _not_worth(self, work: Work) -> Skipped | None:
-        """Remember that the quality is out of reach, or takes far too much, by the search's samples."""
+    def _skip_after_search(self, work: Work) -> Skipped | None:
+        """Skip the video if the search's samples put its quality out of reach or make it far too large."""
         aim, saving = work.plan.aim, work.recipe.gates.minimum_saving
         if aim is None or saving is None:
             return None
         share = (aim.size or 0) / max(1, self._source.size)
-        if share > 1 - saving + TOO_LARGE:
+        if share > 1 - saving + SEARCH_THRESHOLD:
             quality = f", for VMAF {aim.target:g}"
             return self._remember_skip(
                 work, too_large_sentence(share, saving, about="about ", quality=quality)
             )
-        if not aim.is_unreachable(SCALES[work.recipe.video.codec]):
-            return None  # perhaps in reach of a better CRF than the few that were tried
-        said = f"Original kept: VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was"
-        return self._remember_skip(work, f"{said} tried, gives {aim.sampled:.1f} in samples.")
+        if not aim.is_beyond(SCALES[work.recipe.video.codec]):
+            return None  # a better CRF than the few that were tried may reach it
+        tried = f"Original kept: VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was"
+        return self._remember_skip(work, f"{tried} tried, gives {aim.sampled:.1f} in samples.")
 
-    def _sampled(self, work: Work, location: str, folder: Path) -> Skipped | None:
-        """Encode some seconds of a long video first; return None unless the whole is bound to be too large.
+    def _trial_encode(self, work: Work, location: str, folder: Path) -> Skipped | None:
+        """Encode samples of a long video; skip it if they forecast a rendition beyond TRIAL_THRESHOLD.
 
-        The first sample alone is half a percent of ten minutes, and enough for one that shrinks. Where a
-        quality was searched, its samples have said it.
+        The first sample alone is half a percent of ten minutes, and enough for a video that shrinks.
+        Where a quality was searched, its samples have shown the size.
         """
         length_s, saving = work.duration_s or 0.0, work.recipe.gates.minimum_saving
-        if length_s < SAMPLED_FROM_S or saving is None or work.plan.aim is not None:
+        if length_s < TRIAL_MIN_VIDEO_S or saving is None or work.plan.aim is not None:
             return None
         request = self._request(work, location, folder / "sample.mkv")
-        several, share = min(MAX_SAMPLES, max(MIN_SAMPLES, int(length_s / SAMPLE_EVERY_S))), 0.0
-        for count in (1, several):
+        samples = max(TRIAL_MIN_SAMPLES, int(length_s / TRIAL_SAMPLE_EVERY_S))
+        share = 0.0
+        for count in (1, min(TRIAL_MAX_SAMPLES, samples)):
             whole = self._context.encoder.estimate(request, count, stop=self._lease.stop)
             self._lease.check()
             share = whole.size / max(1, self._source.size) if whole else 0.0
-            if whole is None or share * (1 - whole.error) <= 1 - saving + SAMPLE_MARGIN:
+            if whole is None or share * (1 - whole.error) <= 1 - saving + TRIAL_THRESHOLD:
                 return None
         return self._remember_skip(work, too_large_sentence(share, saving, about="about "))
 
@@ -373,7 +384,7 @@ class EncodeJob(Job):
         self.rendition = rendition
         return Done()
 
-    def _may_pay(self, duration_s: float | None) -> bool:
+    def _may_split_pay(self, duration_s: float | None) -> bool:
         """Return whether a split may pay: an index of key frames costs a pass over all packets."""
         chunking = self._profile.chunking
         if chunking.mode is ChunkMode.AUTO:
@@ -384,17 +395,17 @@ class EncodeJob(Job):
     def _encode(self, work: Work, location: str, output: Path) -> EncodeReport:
         encoder, stop = self._context.encoder, self._lease.stop
         self._require_room()
-        self._notice(work.plan.notices)
+        self._emit_notices(work.plan.notices)
         self._report.phase(Phase.ENCODE)
         request = self._request(work, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, work.duration_s)
-        made = encoder.encode(request, on_progress=on_progress, stop=stop)
+        report = encoder.encode(request, on_progress=on_progress, stop=stop)
         self._context.breaker.record_success()
         self._lease.check()
-        return made
+        return report
 
     def _require_room(self) -> None:
-        """Raise DiskFull unless another file of the source's size fits on the disk.
+        """Raise DiskFull unless one more file of the source's size fits on the disk.
 
         Called before the fetch, which may copy the source, and again before the encode, whose
         output is normally no larger than its source.

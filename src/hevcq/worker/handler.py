@@ -71,7 +71,7 @@ class DeliveryResult:
 
 
 class Handler:
-    """Process the deliveries of one slot, one at a time. `worker` names the slot in leases."""
+    """Process the deliveries of one slot, one at a time. `worker` is the slot's name in claims."""
 
     def __init__(self, context: WorkerContext, worker: str) -> None:
         self.worker = worker
@@ -90,7 +90,7 @@ class Handler:
             lease.end(Stopped())
 
     def obey(self, closed: Closed | None) -> None:
-        """Carry out on the running job what a closed queue (None: an open one) asks of it."""
+        """Freeze, stop or resume the running job as its closed queue (None: open queue) demands."""
         with self._guard:
             lease = self._lease
         if lease is None:
@@ -110,15 +110,15 @@ class Handler:
         """
         context, queue, profile = self._context, profile_queue.queue, profile_queue.profile
         self._unfit = None
-        verdict = parsed_verdict(delivery)
+        verdict = reject_unreadable(delivery)
         if verdict is not None:
             settle(context, queue, delivery, verdict)
             return DeliveryResult(verdict)
         verdicts: list[Verdict] = []
         # Leaving the block joins the heartbeat: one still in flight would hide the message again.
-        with self._leased(profile_queue, delivery) as lease:
+        with self._hold_lease(profile_queue, delivery) as lease:
             for task in delivery.tasks:
-                # A process that asks for its own jobs has a recipe for them, the latest one.
+                # A process that queued jobs with CRF or quality of its own has the latest recipe itself.
                 asked = None if queue.asked else task.asked
                 job = self._claim(task, delivery, lease, profile, asked)
                 if not isinstance(job, Job):
@@ -140,8 +140,8 @@ class Handler:
         return DeliveryResult(verdict, self._unfit)
 
     @contextmanager
-    def _leased(self, profile_queue: ProfileQueue, delivery: Delivery) -> Iterator[Lease]:
-        """Hold a lease on the delivery; a heartbeat extends it and is joined on exit."""
+    def _hold_lease(self, profile_queue: ProfileQueue, delivery: Delivery) -> Iterator[Lease]:
+        """Hold a lease on the delivery, which a heartbeat extends; join the heartbeat on exit."""
         context, profile = self._context, profile_queue.profile
         lease = Lease(profile_queue.queue, delivery, profile.queue, context.clock, context.random)
         with self._guard:
@@ -168,37 +168,35 @@ class Handler:
         """Claim a task in the ledger; return its job, or a verdict if this worker must not run it."""
         try:
             lease.check()
-            profile = _chosen(profile, asked) if asked else profile
-            found = claim_task(self._context, self.worker, task, delivery, profile)
-            if isinstance(found, ObsoleteTask):
-                return settle_obsolete_subjob(self._context, task, found.job, found.part)
-            if isinstance(found.claim, JobRecord) and found.claim.state is not JobState.RUNNING:
-                return self._ended(found, found.claim, lease)
+            profile = _apply_chosen(profile, asked) if asked else profile
+            result = claim_task(self._context, self.worker, task, delivery, profile)
+            if isinstance(result, ObsoleteTask):
+                return settle_obsolete_subjob(self._context, task, result.job, result.part)
+            if isinstance(result.claim, JobRecord) and result.claim.state is not JobState.RUNNING:
+                return self._verdict_on_ended(result, result.claim, lease)
         except Exception as error:  # noqa: BLE001 - classified, once
-            return self._unclaimed(error, task, delivery, lease, profile)
-        if isinstance(found.claim, JobRecord):
-            return self._held(found.claim, delivery, profile)
-        fence = Fence(self._context.backend.ledger, found.task.unit_id, found.claim.fence)
-        lease.hold(fence, claimed_at=found.sent)
-        claimed = ClaimedTask(found.task, profile, lease, fence, self.worker)
-        return self._job_of(claimed, found.claim, found.job)
-
-    def _job_of(self, claimed: ClaimedTask, granted: Granted, split_job: JobRecord | None) -> Job:
-        if split_job is None:
-            return EncodeJob(self._context, claimed, granted)
+            return self._verdict_on_unclaimed(error, task, delivery, lease, profile)
+        if isinstance(result.claim, JobRecord):
+            return self._verdict_on_held(result.claim, delivery, profile)
+        fence = Fence(self._context.backend.ledger, result.task.unit_id, result.claim.fence)
+        lease.hold(fence, claimed_at=result.sent)
+        claimed = ClaimedTask(result.task, profile, lease, fence, self.worker)
+        if result.job is None:
+            return EncodeJob(self._context, claimed, result.claim)
         kind = JoinJob if claimed.task.chunk is None else ChunkJob
-        return kind(self._context, claimed, granted, split_job)
+        return kind(self._context, claimed, result.claim, result.job)
 
-    def _ended(self, found: ClaimResult, record: JobRecord, lease: Lease) -> Verdict:
+    def _verdict_on_ended(self, result: ClaimResult, record: JobRecord, lease: Lease) -> Verdict:
+        """Return the verdict on a message whose job was split, or whose job or subjob ended earlier."""
         if record.state is JobState.SPLIT:
             if record.split is not None and not record.split.announced:
-                enqueue_chunks(self._context, found.task, record.split)
+                enqueue_chunks(self._context, result.task, record.split)
             return Done()
-        if found.job is not None:
-            return settle_ended_subjob(self._context, lease, found.task, found.job, record)
-        return self._settled_earlier(record)
+        if result.job is not None:
+            return settle_ended_subjob(self._context, lease, result.task, result.job, record)
+        return self._verdict_on_ended_job(record)
 
-    def _settled_earlier(self, job: JobRecord) -> Verdict:
+    def _verdict_on_ended_job(self, job: JobRecord) -> Verdict:
         """Return the verdict on a message whose job ended earlier.
 
         A dead job's message is buried unless the job has its dead letter: a kill may have prevented
@@ -224,10 +222,10 @@ class Handler:
             get_logger().error("verdict_not_recorded", reason=str(error), verdict=str(decided))
             return Abandon(reason=str(error))
 
-    def _unclaimed(
+    def _verdict_on_unclaimed(
         self, error: Exception, task: Task, delivery: Delivery, lease: Lease, profile: Profile
     ) -> Verdict:
-        """Return the verdict on a task whose claim raised: its job never began, so it has not failed."""
+        """Return the verdict on a task whose claim raised `error`: its job never began, so it did not fail."""
         if not isinstance(error, HevcqError):
             get_logger(job=task.job_id).exception("claim_broke")
         cause = lease.cause or error
@@ -255,23 +253,24 @@ class Handler:
                 log.warning("verdict_not_recorded", reason=str(unrecorded))
         return decided
 
-    def _held(self, job: JobRecord, delivery: Delivery, profile: Profile) -> Release:
+    def _verdict_on_held(self, job: JobRecord, delivery: Delivery, profile: Profile) -> Release:
         """Return a Release until the other worker's lease may have ended.
 
-        A live worker always has more than half of its lease left. Less is left by a dead one: its
-        message is visible again just before its claim ends, which was made one call later. Each
-        look costs this message a receive, and a live worker may be busy for hours: doubling the
-        delay keeps a duplicate from exhausting max_receives.
+        A live worker always has more than half of its lease left. A dead one has less: it claimed one
+        call after the receive, so its message is visible again just before its claim ends. Each
+        receive counts, and a live worker may be busy for hours. So the delay doubles, to keep a
+        duplicate message from exhausting max_receives.
         """
-        left = max(1.0, job.lease_until - self._context.clock.now())
-        if left <= profile.queue.visibility_s / 2:
-            return Release(reason="Another worker held the job.", delay_s=left)
-        doubled = profile.queue.visibility_s * 2.0 ** min(delivery.attempt - 1, 16)
-        seconds = min(MAX_HELD_DELAY_S, max(left, doubled)) * (0.9 + self._context.random() / 10)
-        return Release(reason="Another worker holds the job.", delay_s=seconds)
+        left_s = max(1.0, job.lease_until - self._context.clock.now())
+        if left_s <= profile.queue.visibility_s / 2:
+            return Release(reason="Another worker held the job.", delay_s=left_s)
+        doubled_s = profile.queue.visibility_s * 2.0 ** min(delivery.attempt - 1, 16)
+        delay_s = min(MAX_HELD_DELAY_S, max(left_s, doubled_s))
+        jitter = 0.9 + self._context.random() / 10
+        return Release(reason="Another worker holds the job.", delay_s=delay_s * jitter)
 
 
-def parsed_verdict(delivery: Delivery) -> Verdict | None:
+def reject_unreadable(delivery: Delivery) -> Verdict | None:
     """Return the verdict on a message that holds no task of this farm, else None."""
     log = get_logger(queue=delivery.queue, message=delivery.message_id)
     if delivery.problem:
@@ -283,8 +282,11 @@ def parsed_verdict(delivery: Delivery) -> Verdict | None:
     return None
 
 
-def _chosen(profile: Profile, asked: Asked) -> Profile:
-    """Return the profile with what a command chose. Raises MediaRefused if the profile may not have it now."""
+def _apply_chosen(profile: Profile, asked: Asked) -> Profile:
+    """Return the profile with the CRF and quality that a command chose.
+
+    Raises MediaRefused if the profile, which may have changed since, does not allow them.
+    """
     try:
         return profile.with_asked(asked)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Run N slots as threads of one process, watch them, and stop them in the order of `signals`."""
+"""Run N slots as threads of one process, watch them, and stop them in the order that `util.signals` lists."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ from hevcq.worker.monitoring.watchers import PoolState, Watcher
 from hevcq.worker.slot import Slot, SlotOutcome
 
 WATCH_S = 0.25
-"""Seconds between checks of slots that work: a pause or a cancelled job acts on them that soon."""
+"""Seconds between checks of working slots, so the delay until a pause or a cancelled job takes effect."""
 IDLE_WATCH_S = 1.0
-"""Seconds between checks of slots that all wait. A signal ends the wait at once."""
+"""Seconds between checks if all slots wait. A signal ends the wait at once."""
 STOP_POLL_S = 0.1
 """Seconds between checks of stopping slots, so that a second signal acts at once."""
-ANNOUNCED_AFTER_S = 1.0
+ANNOUNCE_AFTER_S = 1.0
 """Seconds after which a wait for running jobs is announced."""
 CHILD_END_S = 30.0
 """Seconds that interrupted work may take to end: a child process gets SIGTERM and some seconds,
@@ -29,13 +29,13 @@ then SIGKILL; a heartbeat in flight waits for its reply."""
 
 
 class WorkerPool:
-    """Run `slots` slots, each an encode at a time, over the queues of the served profiles.
+    """Run `slots` slots over the queues of the served profiles; each slot encodes one job at a time.
 
-    A stop gives running jobs `grace_s` seconds; `poll_s` is the seconds between polls of empty
-    queues; several slots ask half as often each.
+    A stop gives running jobs `grace_s` seconds. `poll_s` is the seconds between polls of empty
+    queues; several slots poll half as often each.
 
-    Call `run` from a main thread that has nothing else to do, or `start`, `ask`, `step` and
-    `stopped` from one with a display. `error` is why the pool ended early, or None.
+    A main thread that has nothing else to do calls `run`; one with a display calls `start`, `step`,
+    `ask_to_stop` and `stopped`. `error` is why the pool ended early, or None.
     """
 
     def __init__(
@@ -54,28 +54,28 @@ class WorkerPool:
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
-        self.workers = [self._worker(queues, slot) for slot in range(slots)]
+        self.workers = [self._make_slot(queues, slot) for slot in range(slots)]
         self._threads = [
             threading.Thread(
-                target=self._slot, args=(worker,), name=f"hevcq-slot-{slot}", daemon=True
+                target=self._run_slot, args=(worker,), name=f"hevcq-slot-{slot}", daemon=True
             )
             for slot, worker in enumerate(self.workers)
         ]
 
-    def _worker(self, queues: Sequence[ProfileQueue], slot: int) -> Slot:
+    def _make_slot(self, queues: Sequence[ProfileQueue], slot: int) -> Slot:
         # Each slot has its own owner name, so that two slots never share one claim.
         handler = Handler(
             self._context, f"{self._context.backend.owner}{self._context.label}:{slot}"
         )
-        # Each slot starts with a different queue: fair even with fewer slots than queues.
+        # Each slot starts with a different queue, which is fair even with fewer slots than queues.
         first = slot % len(queues)
-        turned = [*queues[first:], *queues[:first]]
+        rotated = [*queues[first:], *queues[:first]]
         # Several slots share the polling. A message of this process wakes them all at once.
         poll_s = self._poll_s * min(self._slots, 2)
-        return Slot(self._context, handler, turned, poll_s=poll_s)
+        return Slot(self._context, handler, rotated, poll_s=poll_s)
 
     def start(self) -> None:
-        """Sweep what dead processes left, check the encoder, and start the slots.
+        """Sweep the files of dead processes, check the encoder, and start the slots.
 
         Raises WorkerUnfit, before any message is received, if the encoder does not run or the
         scratch disk is too small for any work.
@@ -95,7 +95,7 @@ class WorkerPool:
         self._notify_watchers()
 
     def run(self, signals: StopSignals, drained: Callable[[], bool] = lambda: False) -> SlotOutcome:
-        """Work until a stop is requested, `drained` says so, or no work is possible; return the outcome."""
+        """Work until a stop is requested, `drained` returns True, or no work is possible; return the outcome."""
         try:
             self.start()
         except WorkerUnfit as error:
@@ -103,67 +103,66 @@ class WorkerPool:
             return SlotOutcome.UNFIT
         while not self.stopped:
             if signals.asked.is_set() or drained():
-                self.ask()
+                self.ask_to_stop()
             if signals.insisted.is_set():
-                self.insist()
+                self.interrupt()
             self.step()
             watch_s = IDLE_WATCH_S if self.idle else WATCH_S
-            self._context.clock.wait(self._next_word(signals), watch_s)
+            self._context.clock.wait(self._next_signal(signals), watch_s)
         return self.finish()
 
-    def let_end(
+    def drain(
         self, insisted: threading.Event, wake: threading.Event, on_wait: Callable[[], None]
     ) -> None:
-        """Let running jobs end and begin none; return early if `insisted`.
+        """Stop receiving, and let running jobs end, however long they take; return early if `insisted`.
 
-        `on_wait` is called once if that takes long; `wake` cuts the pause between two looks short.
+        `on_wait` is called once if that takes long; `wake` ends the pause between two checks.
+        `stop` may follow.
         """
         clock, announced = self._context.clock, False
-        self.drain()
+        self._stop_receiving()
         since = clock.monotonic()
         while not self.stopped and not insisted.is_set():
             self.step()
-            if not announced and clock.monotonic() - since > ANNOUNCED_AFTER_S:
+            if not announced and clock.monotonic() - since > ANNOUNCE_AFTER_S:
                 announced = True
                 on_wait()
             clock.wait(wake, STOP_POLL_S)
             wake.clear()
 
-    def end(self, insisted: threading.Event, wake: threading.Event) -> BaseException | None:
-        """Let running jobs end within the grace, or at once when `insisted`; return `error`."""
-        self.ask()
+    def stop(self, insisted: threading.Event, wake: threading.Event) -> BaseException | None:
+        """Let running jobs end within the grace period, or at once when `insisted`; return `error`."""
+        self.ask_to_stop()
         while not self.stopped:
             if insisted.is_set():
-                self.insist()
+                self.interrupt()
             self.step()
             self._context.clock.wait(wake, STOP_POLL_S)
             wake.clear()
         self.finish()
         return self.error
 
-    def _next_word(self, signals: StopSignals) -> threading.Event:
-        """Return the event still to wait for; waiting for one already set would be a busy loop."""
+    def _next_signal(self, signals: StopSignals) -> threading.Event:
+        """Return the event to wait for: to wait for one that is already set would be a busy loop."""
         if not signals.asked.is_set():
             return signals.asked
         return threading.Event() if signals.insisted.is_set() else signals.insisted
 
-    def drain(self) -> None:
-        """Stop receiving, and let running jobs end, however long they take; `ask` may follow."""
+    def _stop_receiving(self) -> None:
         self._stop.set()
         for worker in self.workers:
             worker.wake()
 
-    def ask(self) -> None:
+    def ask_to_stop(self) -> None:
         """Stop receiving, and let running jobs end within the grace period."""
         if self._asked_at is None:
             self._asked_at = self._context.clock.monotonic()
-            self._stop.set()
-            for worker in self.workers:
-                worker.wake()
+            self._stop_receiving()
             get_logger().info("stop_asked", grace_s=self._grace_s)
 
-    def insist(self) -> None:
-        self.ask()
+    def interrupt(self) -> None:
+        """Stop receiving, and end running jobs at once."""
+        self.ask_to_stop()
         if not self._interrupted:
             self._interrupted = True
             get_logger().info("stop_insisted")
@@ -171,19 +170,22 @@ class WorkerPool:
                 worker.interrupt()
 
     def step(self) -> bool:
-        """Check the slots: enforce the end of the grace period, and stop an unfit pool.
+        """Check the slots, stop an unfit pool, and enforce the end of the grace period.
 
-        Return whether they go on.
+        Return whether the slots go on.
         """
         for slot, (worker, thread) in enumerate(zip(self.workers, self._threads, strict=True)):
-            if worker.outcome in {SlotOutcome.UNFIT, SlotOutcome.BROKEN} or self._died(
-                worker, thread
-            ):
-                self._lost_slot(slot, worker)
+            has_died = (
+                worker.outcome is SlotOutcome.RUNNING
+                and thread.ident is not None
+                and not thread.is_alive()
+            )
+            if has_died or worker.outcome in {SlotOutcome.UNFIT, SlotOutcome.BROKEN}:
+                self._report_lost_slot(slot, worker)
             worker.obey_admission()
         now = self._context.clock.monotonic()
         if self._asked_at is not None and now - self._asked_at >= self._grace_s:
-            self.insist()
+            self.interrupt()
         self._notify_watchers()
         return self.error is None and not self.stopped
 
@@ -194,18 +196,18 @@ class WorkerPool:
     @property
     def stopped(self) -> bool:
         """Whether no slot runs any more, or one still hangs long after the stop."""
-        if not self._alive():
+        if not self._running_slots():
             return True
-        asked = self._asked_at
-        bound = self._grace_s + CHILD_END_S
-        return asked is not None and self._context.clock.monotonic() - asked > bound
+        asked_at = self._asked_at
+        limit_s = self._grace_s + CHILD_END_S
+        return asked_at is not None and self._context.clock.monotonic() - asked_at > limit_s
 
-    def _alive(self) -> list[str]:
+    def _running_slots(self) -> list[str]:
         return [thread.name for thread in self._threads if thread.is_alive()]
 
     def finish(self) -> SlotOutcome:
         """Remove the scratch folder of a `stopped` pool; return why the pool ended."""
-        hanging = self._alive()
+        hanging = self._running_slots()
         if hanging:
             # Its delivery returns after its deadline; the next sweep removes its folder.
             get_logger().error("slots_hang", slots=hanging)
@@ -221,13 +223,10 @@ class WorkerPool:
         return SlotOutcome.STOPPED
 
     def change_profiles(self, profiles: Mapping[str, Profile], queues: Mapping[str, Queue]) -> None:
-        """Let jobs that begin from now on follow these profiles, by name; running ones keep theirs.
-
-        The queues of profiles that are new are served, too.
-        """
+        """Use these profiles (by name) for the next jobs, and serve new ones; running jobs keep theirs."""
         for served in self._served:
             served.profile = profiles.get(served.profile.name, served.profile)
-        new = profiles.keys() - {each.profile.name for each in self._served}
+        new = profiles.keys() - {served.profile.name for served in self._served}
         more = [ProfileQueue(profiles[name], queues[name]) for name in sorted(new)]
         self._served += tuple(more)
         for worker in self.workers:
@@ -243,7 +242,7 @@ class WorkerPool:
         )
 
     def why_unfit(self, profile: str) -> str:
-        """Return why ffmpeg cannot make this profile here, as far as it was tested, or ""."""
+        """Return why ffmpeg failed this profile's self-test, or "" if it passed or was not tested."""
         admission = self._context.admission
         return "" if admission is None else admission.why_unfit(profile)
 
@@ -251,7 +250,7 @@ class WorkerPool:
         now = self._context.clock.monotonic()
         return PoolState(
             slots=self._slots,
-            alive=len(self._alive()),
+            alive=len(self._running_slots()),
             handled=sum(worker.handled for worker in self.workers),
             oldest_poll_s=max(
                 (now - worker.last_poll for worker in self.workers if not worker.busy), default=0.0
@@ -265,39 +264,31 @@ class WorkerPool:
             return
         state = self.state()
         for watcher in self._watchers:
-            self._guarded(watcher, partial(watcher.observe, state))
+            self._call_watcher(watcher, partial(watcher.observe, state))
 
     def _close_watchers(self) -> None:
         for watcher in self._watchers:
-            self._guarded(watcher, watcher.close)
+            self._call_watcher(watcher, watcher.close)
 
     @staticmethod
-    def _guarded(watcher: Watcher, action: Callable[[], None]) -> None:
+    def _call_watcher(watcher: Watcher, action: Callable[[], None]) -> None:
         try:
             action()
         except Exception:  # noqa: BLE001 - a broken watcher must not break the work
             get_logger().exception("watcher_failed", watcher=type(watcher).__name__)
 
-    def _slot(self, worker: Slot) -> None:
+    def _run_slot(self, worker: Slot) -> None:
         try:
             worker.run(self._stop)
         except Exception:  # noqa: BLE001 - nothing above a thread catches
             get_logger().exception("slot_broke")
 
-    @staticmethod
-    def _died(worker: Slot, thread: threading.Thread) -> bool:
-        return (
-            worker.outcome is SlotOutcome.RUNNING
-            and thread.ident is not None
-            and (not thread.is_alive())
-        )
-
-    def _lost_slot(self, slot: int, worker: Slot) -> None:
-        """Report a lost slot once; stop the pool if the slot is unfit, as the machine then is too."""
+    def _report_lost_slot(self, slot: int, worker: Slot) -> None:
+        """Report a lost slot once; stop the pool if the slot is unfit, since the machine then is too."""
         if slot in self._reported:
             return
         self._reported.add(slot)
         self.error = self.error or worker.error or HevcqError("A worker slot ended by itself.")
         get_logger().error("slot_lost", slot=slot, outcome=worker.outcome.value)
         if worker.outcome is SlotOutcome.UNFIT:
-            self.ask()
+            self.ask_to_stop()

@@ -1,10 +1,10 @@
 """Publish a verified rendition with its certificate, or adopt one that an earlier attempt published.
 
 The certificate is written first. A rendition of another video under the same name is never replaced.
-The files of a set go to a folder that is this attempt's own, the master playlist that names it last:
-readers see the old set, the new one or none. A note in the store names each folder that may be left
-over, before there is anything in it: by a kill, a lost race or a new set. It is read once players
-that hold an old playlist had time to end.
+The files of a set go to a folder of this attempt's own. The master playlist, which names that folder,
+goes last: readers see the old set, the new one or none. A kill, a lost race or a new set may leave a
+folder over. So before anything is written to a folder, a note in the store names it; the sweep reads
+the note once players that hold an old playlist had time to end.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -57,21 +57,21 @@ from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.worker.admission import sha256_file
 from hevcq.worker.delivery.claim import ClaimedTask, WorkerContext
-from hevcq.worker.delivery.job import Made, Reporter
+from hevcq.worker.delivery.job import Reporter, VerifiedEncode
 from hevcq.worker.delivery.lease import Lease
 
 SWEEP_EVERY_S = 3600.0
 GRACE_S = 24 * 3600.0
 """Seconds that a replaced set stays, for players that hold its playlists."""
-FOR_EVER = "public, max-age=31536000, immutable"
+CACHE_FOR_EVER = "public, max-age=31536000, immutable"
 """How long players may keep a file that never changes under its name."""
-A_MINUTE = "max-age=60"
+CACHE_A_MINUTE = "max-age=60"
 """How long players may keep the master playlist, which a new set replaces."""
 MAX_NOTE_BYTES = 1 << 16
 
 
 class _SetNote(Frozen):
-    """What to look at later: the folders `versions` beside the master playlist at the key `master`.
+    """What the sweep checks later: the folders `versions` beside the master playlist at the key `master`.
 
     `noted_at` is in seconds since the Unix epoch.
     """
@@ -86,7 +86,7 @@ class _SetNote(Frozen):
 class SetPublication:
     """The publication of one set by one attempt, from `folder`; its master playlist goes last.
 
-    `join` is the join's own fence, if the video was split; else 0.
+    `join` is the fence of the join if the video was split, else 0.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class SetPublication:
         self._replaced: tuple[str, ...] = ()
 
     def certify(self, files: Iterable[SetFile]) -> tuple[CertifiedFile, ...]:
-        """Hash the set's files; return what the certificate says of them.
+        """Hash the set's files; return their entries in the certificate.
 
-        Raises LeaseLost or Stopped, VerificationFailed if one is not in this attempt's own folder,
+        Raises LeaseLost or Stopped, VerificationFailed if a file is not in this attempt's own folder,
         and Unavailable if one is missing.
         """
         for file in files:
@@ -125,38 +125,33 @@ class SetPublication:
                 sha256=proof.sha256,
                 job_id=self._job_id,
                 fence=self._fence,
-                metadata={
-                    "job": self._job_id,
-                    "fence": str(self._fence),
-                    "profile": self._claimed.profile.name,
-                    "sha256": proof.sha256,
-                },
+                metadata=_metadata(self._claimed, proof.sha256),
                 stop=self._claimed.lease.stop,
-                recheck=_refuse_stranger,
+                recheck=_refuse_foreign_file,
                 content_type=file.content_type,
-                cache_control=FOR_EVER,
+                cache_control=CACHE_FOR_EVER,
             )
 
     def master(self, publication: Publication) -> Publication:
         """Return the publication of the master playlist, which notes the set that it replaces."""
 
-        def recheck(there: StoredObject) -> None:
-            publication.recheck(there)
-            found = there.metadata.get(SET_FOLDER, "")
-            if found and found != self._version:
-                self._replaced = (found,)
-                self._note(self._version, found)
+        def recheck(present: StoredObject) -> None:
+            publication.recheck(present)
+            version = present.metadata.get(SET_FOLDER, "")
+            if version and version != self._version:
+                self._replaced = (version,)
+                self._note(self._version, version)
 
         return replace(
             publication,
             metadata={**publication.metadata, SET_FOLDER: self._version},
             recheck=recheck,
             content_type="application/vnd.apple.mpegurl",
-            cache_control=A_MINUTE,
+            cache_control=CACHE_A_MINUTE,
         )
 
-    def done(self) -> None:
-        """Let the grace of a replaced set begin; log errors, for the new one is published."""
+    def finish(self) -> None:
+        """Begin the grace period of a replaced set; only log errors, since the new set is published."""
         try:
             if self._replaced:
                 self._note(*self._replaced)
@@ -184,16 +179,16 @@ class SetPublication:
         )
 
 
-def _refuse_stranger(there: StoredObject) -> None:
+def _refuse_foreign_file(present: StoredObject) -> None:
     """Raise NeedsReview: only this attempt may write in its folder."""
     raise NeedsReview(
-        f"{there.key} holds a file of another job, which was left as it is.",
+        f"{present.key} holds a file of another job, which was left as it is.",
         remedy="Look at that object; remove its folder, then redrive.",
     )
 
 
 def require_intact(store: Store, certificate: Certificate, check: Callable[[], None]) -> None:
-    """Read every file of a published set back but its master playlist.
+    """Read back every file of a published set except its master playlist.
 
     Raises VerificationFailed if one has other bytes than certified, SourceGone if it is missing.
     """
@@ -207,13 +202,13 @@ def sweep_sets(backend: Backend, clock: Clock, profiles: Iterable[str]) -> None:
     """Remove the replaced and unfinished sets whose grace is over; leave failures to a later sweep."""
     for profile in profiles:
         try:
-            for noted in list(backend.store.list(set_notes_prefix(profile))):
-                _sweep(backend, noted.key, clock.now() - GRACE_S)
+            for stored in list(backend.store.list(set_notes(profile))):
+                _sweep_noted(backend, stored.key, clock.now() - GRACE_S)
         except HevcqError as error:
             get_logger().info("sets_not_swept", profile=profile, reason=str(error))
 
 
-def _sweep(backend: Backend, key: str, before: float) -> None:
+def _sweep_noted(backend: Backend, key: str, before: float) -> None:
     with backend.store.open(key) as stream:
         content = stream.read(MAX_NOTE_BYTES)
     try:
@@ -221,29 +216,29 @@ def _sweep(backend: Backend, key: str, before: float) -> None:
     except ValidationError as error:
         get_logger().warning("set_note_unreadable", key=key, reason=str(error))
         return
-    if note.noted_at <= before and _remove(backend, note):
+    if note.noted_at <= before and _remove_unused_folders(backend, note):
         backend.store.delete(key)
 
 
-def _remove(backend: Backend, note: _SetNote) -> bool:
+def _remove_unused_folders(backend: Backend, note: _SetNote) -> bool:
     """Remove the note's folders but the one in use; return False if its attempt is still publishing."""
     job = backend.ledger.get(note.job_id)
     at_work = {JobState.RUNNING, JobState.SPLIT}
     if job is not None and job.state in at_work and job.fence == note.fence:
         return False
-    # After the ledger: what this attempt published before it ended is visible now.
-    seen = backend.store.stat(note.master)
-    used = "" if seen is None else seen.metadata.get(SET_FOLDER, "")
-    gone = {version for version in note.versions if version != used and is_set(note.master)}
-    for version in sorted(gone):
+    # Read after the ledger: a playlist that this attempt published before it ended is visible by now.
+    master = backend.store.stat(note.master)
+    used = "" if master is None else master.metadata.get(SET_FOLDER, "")
+    unused = {version for version in note.versions if version != used and is_set(note.master)}
+    for version in sorted(unused):
         for stored in list(backend.store.list(f"{note.master.removesuffix(MASTER)}{version}/")):
             backend.store.delete(stored.key)
-    if gone:
-        _remove_certificates(backend.store, note, gone)
+    if unused:
+        _remove_certificates(backend.store, note, unused)
     return True
 
 
-def _remove_certificates(store: Store, note: _SetNote, gone: set[str]) -> None:
+def _remove_certificates(store: Store, note: _SetNote, removed: set[str]) -> None:
     """Remove the certificates of removed folders, which a killed attempt left or a new set replaced."""
     for stored in list(store.list(f"{note.master}.")):
         if not stored.key.endswith(".certificate.json"):
@@ -252,9 +247,9 @@ def _remove_certificates(store: Store, note: _SetNote, gone: set[str]) -> None:
             try:
                 proof = Certificate.read(stream)
             except VerificationFailed:
-                continue  # not known to be one of these
+                continue  # perhaps of another set
         folders = {file.name.partition("/")[0] for file in proof.files}
-        if proof.job_id == note.job_id and folders and folders <= gone:
+        if proof.job_id == note.job_id and folders and folders <= removed:
             store.delete(stored.key)
 
 
@@ -263,25 +258,25 @@ def adopt(
 ) -> tuple[RenditionRef, float] | None:
     """Return the rendition visible at `key` and its CPU seconds if this job published it, else None.
 
-    It counts only with a valid certificate of the same job, source bytes, recipe and encoder
-    build whose digest the ledger has, and with its own bytes read back and hashed; otherwise the
-    video is encoded again. Raises NeedsReview if `key` holds the rendition of another video. A
-    crash between publishing and completing leaves such a finished rendition.
+    A crash between publishing and completing leaves such a finished rendition. It counts only with a
+    valid certificate of the same job, source bytes, recipe and encoder build whose digest the ledger
+    has, and only if its own bytes, read back, have the certified hash. Otherwise the video is encoded
+    again. Raises NeedsReview if `key` holds the rendition of another video.
     """
     store = context.backend.store
-    seen = context.retry_control_call(lambda: store.stat(key))
-    if seen is None or not seen.metadata.get("certificate"):
+    present = context.retry_control_call(lambda: store.stat(key))
+    if present is None or not present.metadata.get("certificate"):
         return None
-    if seen.metadata.get("job") != task.job_id:
-        require_own_place(context, seen, task, work.source_sha256)
+    if present.metadata.get("job") != task.job_id:
+        require_own_place(context, present, task, work.source_sha256)
         return None
-    name = seen.metadata["certificate"]
+    name = present.metadata["certificate"]
     try:
-        certificate = _proof(context, name)
+        certificate = _read_certificate(context, name)
         job = context.retry_control_call(lambda: context.backend.ledger.get(task.job_id))
         if job is None or not job.certified(certificate.digest):
             raise VerificationFailed("the ledger does not know its certificate")
-        if not _same_work(certificate, task, work, context.encoder.version()):
+        if not _is_same_work(certificate, task, work, context.encoder.version()):
             return None
         with store.open(key) as stream:
             sha256, size = sha256_stream(stream, lease.check)
@@ -290,8 +285,8 @@ def adopt(
     except (BadKey, SourceGone, VerificationFailed) as error:
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason=str(error))
         return None
-    there = certificate.rendition_key, certificate.rendition_sha256, certificate.rendition_size
-    if there != (seen.key, sha256, size):
+    certified = certificate.rendition_key, certificate.rendition_sha256, certificate.rendition_size
+    if certified != (present.key, sha256, size):
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason="other bytes")
         return None
     return _reference(certificate, name), certificate.cpu_s
@@ -311,36 +306,36 @@ def _reference(certificate: Certificate, name: str) -> RenditionRef:
 
 
 def require_own_place(
-    context: WorkerContext, seen: StoredObject, task: Task, source_sha256: str
+    context: WorkerContext, present: StoredObject, task: Task, source_sha256: str
 ) -> None:
-    """Raise NeedsReview if the visible object is the rendition of another video.
+    """Raise NeedsReview if the object `present` is the rendition of another video.
 
     Uploads to the inbox itself, to `all/` and to the profile's folder share one rendition name.
     The rendition of a new upload to the same key replaces the earlier one. In a library every
     path has a name of its own.
     """
-    if task.source.bucket == LIBRARY_BUCKET or seen.metadata.get("job") == task.job_id:
+    if task.source.bucket == LIBRARY_BUCKET or present.metadata.get("job") == task.job_id:
         return
     try:
-        proof = _proof(context, seen.metadata.get("certificate", ""))
+        proof = _read_certificate(context, present.metadata.get("certificate", ""))
     except (BadKey, SourceGone, VerificationFailed):
         return
-    there, ours = proof.source, task.source
-    if (there.bucket, there.key) == (ours.bucket, ours.key) or proof.source_sha256 == source_sha256:
+    other, ours = proof.source, task.source
+    if (other.bucket, other.key) == (ours.bucket, ours.key) or proof.source_sha256 == source_sha256:
         return
     raise NeedsReview(
-        f"{seen.key} holds the rendition of {there.key}, which is another video of that name; it was"
+        f"{present.key} holds the rendition of {other.key}, which is another video of that name; it was"
         " left as it is.",
         remedy=f"Give {ours.key} another name, or remove that rendition, then redrive.",
     )
 
 
-def _proof(context: WorkerContext, name: str) -> Certificate:
+def _read_certificate(context: WorkerContext, name: str) -> Certificate:
     with context.backend.store.open(name) as stream:
         return Certificate.read(stream)
 
 
-def _same_work(certificate: Certificate, task: Task, work: Work, encoder: str) -> bool:
+def _is_same_work(certificate: Certificate, task: Task, work: Work, encoder: str) -> bool:
     return (
         certificate.job_id == task.job_id
         and certificate.source == task.source
@@ -352,7 +347,7 @@ def _same_work(certificate: Certificate, task: Task, work: Work, encoder: str) -
 
 
 def publish(
-    context: WorkerContext, claimed: ClaimedTask, made: Made, report: Reporter
+    context: WorkerContext, claimed: ClaimedTask, encode: VerifiedEncode, report: Reporter
 ) -> RenditionRef:
     """Publish the rendition and its certificate; return the reference to both.
 
@@ -365,35 +360,35 @@ def publish(
     context.retry_control_call(lambda: context.backend.store.check(claimed.task.source))
     seconds = context.clock.monotonic() - began
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
-    gates = (unchanged, *made.gates)
-    require_passed(gates, of_set=bool(made.members), beside=bool(made.plan.sidecars))
+    gates = (unchanged, *encode.gates)
+    require_passed(gates, of_set=bool(encode.members), beside=bool(encode.plan.sidecars))
     files = None
-    if made.members:
-        files = SetPublication(context, claimed, made.key, made.file.parent, made.join)
-    certificate = _certificate(context, claimed, made, gates, files)
+    if encode.members:
+        files = SetPublication(context, claimed, encode.key, encode.file.parent, encode.join)
+    certificate = _certificate(context, claimed, encode, gates, files)
     sha256, job, fence = certificate.rendition_sha256, claimed.task.job_id, claimed.fence.number
-    name = certificate_key(made.key, certificate.digest)
+    name = certificate_key(encode.key, certificate.digest)
     claimed.lease.check()
-    # Its digest first, so that the next attempt knows it; then the certificate, so that a rendition
-    # is never visible without it.
+    # The digest first, so that the next attempt knows the certificate; then the certificate, so that no
+    # rendition is ever visible without one.
     ledger, content = context.backend.ledger, certificate.to_json().encode()
     context.retry_control_call(lambda: ledger.certify(job, fence, certificate.digest))
     context.retry_control_call(
         lambda: context.backend.store.put(name, content, metadata={"job": job})
     )
     publication = Publication(
-        key=made.key,
-        file=made.file,
+        key=encode.key,
+        file=encode.file,
         sha256=sha256,
         job_id=job,
         fence=fence,
-        metadata=_metadata(claimed, sha256, name),
+        metadata=_metadata(claimed, sha256, revision=claimed.profile.revision, certificate=name),
         stop=claimed.lease.stop,
-        recheck=lambda there: _recheck(context, claimed, made, there),
+        recheck=lambda present: _recheck(context, claimed, encode, present),
     )
     try:
         _publish_all(context, claimed.lease, publication, files)
-    except PermanentError:  # refused for good: nobody will see what it certifies
+    except PermanentError:  # refused for good, so the certified rendition will never be visible
         with suppress(HevcqError):
             context.backend.store.delete(name)
         raise
@@ -403,23 +398,25 @@ def publish(
 def _publish_all(
     context: WorkerContext, lease: Lease, publication: Publication, files: SetPublication | None
 ) -> None:
-    for each in () if files is None else files.members():
-        _publish(context, each)
     if files is not None:
+        for member in files.members():
+            _publish_object(context, member)
         publication = files.master(publication)
     # Last check before publication; the fence guards against changes during it.
     lease.check()
-    _publish(context, publication)
+    _publish_object(context, publication)
     if files is not None:
-        files.done()
+        files.finish()
 
 
-def _recheck(context: WorkerContext, claimed: ClaimedTask, made: Made, there: StoredObject) -> None:
+def _recheck(
+    context: WorkerContext, claimed: ClaimedTask, encode: VerifiedEncode, present: StoredObject
+) -> None:
     context.retry_control_call(lambda: context.backend.store.check(claimed.task.source))
-    require_own_place(context, there, claimed.task, made.source_sha256)
+    require_own_place(context, present, claimed.task, encode.source_sha256)
 
 
-def _publish(context: WorkerContext, publication: Publication) -> None:
+def _publish_object(context: WorkerContext, publication: Publication) -> None:
     store = context.backend.store
     try:
         store.publish(publication)
@@ -428,9 +425,9 @@ def _publish(context: WorkerContext, publication: Publication) -> None:
         raise
     except Unavailable:
         # The reply may be lost although the rendition is visible.
-        seen = context.retry_control_call(lambda: store.stat(publication.key))
-        ours = seen is not None and seen.metadata.get("job") == publication.job_id
-        if seen is None or not ours or seen.sha256 != publication.sha256:
+        present = context.retry_control_call(lambda: store.stat(publication.key))
+        is_ours = present is not None and present.metadata.get("job") == publication.job_id
+        if present is None or not is_ours or present.sha256 != publication.sha256:
             raise
         get_logger(job=publication.job_id).info("publish_reply_lost", key=publication.key)
 
@@ -438,10 +435,10 @@ def _publish(context: WorkerContext, publication: Publication) -> None:
 def _require_granted(context: WorkerContext, publication: Publication, refused: StaleFence) -> None:
     """Raise NeedsReview if the ledger cannot have granted the fence that outranks ours.
 
-    While the ledger says that ours is the last one granted, no current attempt has a later fence,
-    and every retry would be refused alike. Only a whole job publishes once per fence; an earlier
-    join may have used the fence of a split one. If the ledger's answer is stale, it refuses the
-    burial.
+    While the ledger says that ours is the last fence granted, no current attempt has a later one, and
+    the store would refuse every retry alike. Only a whole job publishes once per fence; an earlier
+    join may have used the fence of a split job. If the ledger's answer is stale, the ledger refuses
+    the burial.
     """
     job = context.retry_control_call(lambda: context.backend.ledger.get(publication.job_id))
     if job is None or (job.state, job.fence) != (JobState.RUNNING, publication.fence):
@@ -456,45 +453,44 @@ def _require_granted(context: WorkerContext, publication: Publication, refused: 
 def _certificate(
     context: WorkerContext,
     claimed: ClaimedTask,
-    made: Made,
+    encode: VerifiedEncode,
     gates: tuple[GateResult, ...],
     files: SetPublication | None,
 ) -> Certificate:
-    sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
+    sha256 = sha256_file(encode.file, claimed.lease.check, missing=Unavailable)
     return Certificate(
         job_id=claimed.task.job_id,
         fence=claimed.fence.number,
         source=claimed.task.source,
-        source_sha256=made.source_sha256,
-        rendition_key=made.key,
+        source_sha256=encode.source_sha256,
+        rendition_key=encode.key,
         rendition_sha256=sha256,
-        rendition_size=made.file.stat().st_size,
-        files=() if files is None else files.certify(made.members),
+        rendition_size=encode.file.stat().st_size,
+        files=() if files is None else files.certify(encode.members),
         profile=claimed.profile.name,
         revision=claimed.profile.revision,
         ffmpeg=context.encoder.version(),
-        arguments=made.report.arguments,
-        device=made.report.device,
+        arguments=encode.report.arguments,
+        device=encode.report.device,
         gates=gates,
-        notices=made.plan.notices,
-        personal=made.plan.personal,
-        losses=made.plan.losses,
-        quality=made.plan.aim,
-        sidecars=made.plan.sidecars,
+        notices=encode.plan.notices,
+        personal=encode.plan.personal,
+        losses=encode.plan.losses,
+        quality=encode.plan.aim,
+        sidecars=encode.plan.sidecars,
         hevcq_version=__version__,
         made_at=context.clock.now(),
-        encode_s=made.report.seconds,
-        verify_s=made.verify_s,
-        cpu_s=made.report.cpu_s,
+        encode_s=encode.report.seconds,
+        verify_s=encode.verify_s,
+        cpu_s=encode.report.cpu_s,
     )
 
 
-def _metadata(claimed: ClaimedTask, sha256: str, certificate: str) -> dict[str, str]:
+def _metadata(claimed: ClaimedTask, sha256: str, **more: str) -> dict[str, str]:
     return {
         "job": claimed.task.job_id,
         "fence": str(claimed.fence.number),
         "profile": claimed.profile.name,
-        "revision": claimed.profile.revision,
         "sha256": sha256,
-        "certificate": certificate,
+        **more,
     }

@@ -58,16 +58,16 @@ def cooperative(sched: Scheduler) -> Iterator[None]:
 
     modules, before = (heartbeat, lease, loop, pool), threading
     stop_event = lease.StopEvent
-    watch, idle, poll = pool.WATCH_S, pool.IDLE_WATCH_S, loop.POLL_WAIT_S
+    watch, idle, poll = pool.WATCH_S, pool.IDLE_WATCH_S, loop.LONG_POLL_S
     for module in modules:
         module.threading = SimThreading(sched)
     lease.StopEvent = lambda: SimEvent(sched)
     # Idle looks cost real time and no virtual one: a world of hours needs few of them.
-    pool.WATCH_S = pool.IDLE_WATCH_S = loop.POLL_WAIT_S = 600.0
+    pool.WATCH_S = pool.IDLE_WATCH_S = loop.LONG_POLL_S = 600.0
     try:
         yield
     finally:
         for module in modules:
             module.threading = before
         lease.StopEvent = stop_event
-        pool.WATCH_S, pool.IDLE_WATCH_S, loop.POLL_WAIT_S = watch, idle, poll
+        pool.WATCH_S, pool.IDLE_WATCH_S, loop.LONG_POLL_S = watch, idle, poll

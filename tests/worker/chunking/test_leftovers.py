@@ -81,7 +81,7 @@ def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
         farm.with_context(sweep_on_start=sweep_on_start)
         pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)])
         pool.start()
-        pool.insist()
+        pool.interrupt()
         for thread in pool._threads:
             thread.join(20)
 

@@ -8,7 +8,7 @@ import pytest
 from hevcq.errors import DiskFull, Unavailable
 from hevcq.ports.backend import Answer, Machines, WorkerFacts
 from hevcq.worker.monitoring.watchers import (
-    AFTER_DEFECT_S,
+    AFTER_ERROR_S,
     Background,
     PoolState,
     Presence,
@@ -103,13 +103,13 @@ def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys, e
     beside = Background("tidy", step, clock)
     beside.wake()
     clock.until_waiting()
-    clock.advance(AFTER_DEFECT_S - 1)
+    clock.advance(AFTER_ERROR_S - 1)
     clock.until_waiting()
     assert len(seen) == 1
     clock.advance(1)
 
     assert done.wait(30)
-    assert seen[1] - seen[0] == AFTER_DEFECT_S
+    assert seen[1] - seen[0] == AFTER_ERROR_S
     beside.close()
     told = capsys.readouterr()
     assert "background_failed" in told.out + told.err

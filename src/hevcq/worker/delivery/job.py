@@ -1,9 +1,9 @@
-"""The base class of encode, chunk and join jobs, their events, and what a failure means.
+"""The base class of encode, chunk and join jobs, their events, and whose fault a failure is.
 
 A job is one attempt at a claimed task. `run` does the work and returns a verdict or raises;
 `record` writes the verdict to the ledger. `decide` classifies an error once, and blames the source,
-the job or this worker: a worker at fault stops, and its jobs are not charged; a source that changed
-or disappeared while it was read is no failure of the job. The rest is in `worker/handler.py`.
+the job or this worker. A worker at fault goes out of service, and its jobs are not charged. A source
+that changed or disappeared while it was read is no failure of the job. `worker/handler.py` calls these.
 """
 
 import re
@@ -90,13 +90,13 @@ def emit_settled(
     rendition: RenditionRef | None,
 ) -> None:
     """Report the verdict on a job, or on a subjob that did not end its job."""
-    kind, reason, failure_class = _facts(decided)
+    kind, reason, failure_class = _event_facts(decided)
     if kind is EventName.JOB_DONE and rendition is None:
         kind = EventName.PART_DONE if part else EventName.JOB_SPLIT
     log = _log(claimed)
-    speak = log.warning if kind in {EventName.JOB_BURIED, EventName.JOB_RETRY} else log.info
-    named = failure_class.value if failure_class else None
-    speak(kind.value, reason=reason, failure_class=named, delay_s=delay_of(decided))
+    write = log.warning if kind in {EventName.JOB_BURIED, EventName.JOB_RETRY} else log.info
+    class_name = failure_class.value if failure_class else None
+    write(kind.value, reason=reason, failure_class=class_name, delay_s=delay_of(decided))
     event = claimed.event(
         kind,
         reason=reason,
@@ -118,7 +118,7 @@ def _log(claimed: ClaimedTask) -> FilteringBoundLogger:
     )
 
 
-def _facts(decided: Verdict) -> tuple[WorkerEventName, str, FailureClass | None]:
+def _event_facts(decided: Verdict) -> tuple[WorkerEventName, str, FailureClass | None]:
     match decided:
         case Done():
             return EventName.JOB_DONE, "", None
@@ -144,19 +144,19 @@ class Reporter:
         context: WorkerContext,
         claimed: ClaimedTask,
         part: str = "",
-        require_wanted: Callable[[], None] = lambda: None,
+        after_write: Callable[[], None] = lambda: None,
     ) -> None:
-        """`part` labels a subjob; `require_wanted` is called after each progress in the ledger."""
+        """`part` labels a subjob; `after_write` is called after each write of progress to the ledger."""
         self._context, self._claimed, self._part = context, claimed, part
         self._lease, self._fence = claimed.lease, claimed.fence
-        self._require_wanted = require_wanted
+        self._after_write = after_write
         self._written: tuple[Phase | None, float] = (None, 0.0)
 
     def phase(self, phase: Phase) -> None:
         self._report(Progress(phase=phase))
 
     def moved(self, phase: Phase, total: int) -> Callable[[int], None]:
-        """Return a callback for a transfer of `total` bytes that takes the bytes moved so far."""
+        """Return a callback that takes the bytes moved so far, of a transfer of `total` bytes."""
         return lambda moved: self.percent(phase, 100 * moved / total if total else 100.0)
 
     def encoding(self, phase: Phase, expected_s: float | None) -> OnProgress:
@@ -201,14 +201,14 @@ class Reporter:
             get_logger(job=self._claimed.task.job_id).debug(
                 "progress_not_written", reason=str(error)
             )
-        self._require_wanted()
+        self._after_write()
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """An encode that is not yet published, with its gate results; `verify_s` in seconds.
+class VerifiedEncode:
+    """An encode that passed its gates and is not yet published; `verify_s` in seconds.
 
-    For a set, `file` is the master playlist. `join` is the fence of the join that made it, if one did.
+    For a set, `file` is the master playlist. `join` is the fence of the join that made it, else 0.
     """
 
     key: str
@@ -229,9 +229,8 @@ class Job(ABC):
     """One attempt at a claimed task: from its source to a verdict in the ledger.
 
     `rendition` is set once the job is complete. `part` labels a chunk or a join for people, and is
-    empty for a whole video. `sent_back` says that a join requeued a chunk: the join returns in a
-    new message, whose attempt number starts again, so only the ledger's failure count limits this
-    loop.
+    empty for a whole video. `sent_back` says that a join requeued a chunk. The join then returns in a
+    new message whose attempt number starts again, so only the ledger's failure count limits that loop.
     """
 
     part = ""
@@ -271,7 +270,7 @@ class Job(ABC):
         self.transitions.record(verdict)
         return verdict
 
-    def _notice(self, notices: tuple[str, ...]) -> None:
+    def _emit_notices(self, notices: tuple[str, ...]) -> None:
         for sentence in notices:
             self._context.emit(self.claimed.event(EventName.JOB_NOTICE, reason=sentence))
 
@@ -282,10 +281,10 @@ class Job(ABC):
         Raises Unavailable if the store handed out no local file.
         """
         moved = self._report.moved(Phase.FETCH, self._source.size)
-        with self._store.fetch(self._source, folder, moved=moved, stop=self._lease.stop) as found:
-            if found.path is None:
+        with self._store.fetch(self._source, folder, moved=moved, stop=self._lease.stop) as fetched:
+            if fetched.path is None:
                 raise Unavailable("The store handed out no local file to read the source from.")
-            yield found.path, found.location
+            yield fetched.path, fetched.location
 
     def _request(self, work: Work, location: str, output: Path) -> EncodeRequest:
         return EncodeRequest(
@@ -304,17 +303,20 @@ class Job(ABC):
 
     @property
     def _version(self) -> str:
-        """The folder of this attempt, if it makes a set."""
+        """The name of this attempt's folder, if it makes a set."""
         return set_version(self._task.job_id, self.claimed.fence.number)
 
     def _key(self, work: Work) -> str:
         return rendition_key(self._source.key, work.recipe.name, work.plan.extension)
 
-    def _proved(
+    def _verify(
         self, work: Work, location: str, output: Path, report: EncodeReport
-    ) -> Made | Skipped:
-        """Run the gates over what was made; return it, or remember that the original is kept."""
-        self._notice(report.notices)
+    ) -> VerifiedEncode | Skipped:
+        """Run the gates over an encode. Return it, or Skipped if the original is to be kept.
+
+        Raises VerificationFailed if a gate fails.
+        """
+        self._emit_notices(report.notices)
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
@@ -326,10 +328,9 @@ class Job(ABC):
             return self._remember_skip(work, reason)
         plan = work.plan.with_notices(*report.notices)
         if plan.aim is not None:
-            verified = encoder.check_quality(request, stop=stop)
-            plan = plan.with_verified_quality(verified)
+            plan = plan.verified(encoder.check_quality(request, stop=stop))
         verify_s = self._context.clock.monotonic() - began
-        return Made(
+        return VerifiedEncode(
             key=self._key(work),
             file=output / MASTER if report.files else output,
             source_sha256=work.source_sha256,
@@ -340,9 +341,9 @@ class Job(ABC):
         )
 
     def _remember_skip(self, work: Work, reason: str) -> Skipped:
-        """Record that these bytes are not worth encoding, then skip.
+        """Record that these bytes are not worth encoding, then skip them.
 
-        In this order a kill between the two costs no second encode.
+        Recorded first, so that a kill in between costs no second encode.
         """
         sha256, recipe = work.source_sha256, work.recipe
         self._context.retry_control_call(
@@ -364,13 +365,13 @@ def decide(
     the job, and an unfit worker before both.
     """
     claimed, profile = job.claimed, job.claimed.profile
-    cause = claimed.lease.cause or _named(context, error, claimed)
+    cause = claimed.lease.cause or _name_source(context, error, claimed)
     source, store = claimed.task.source, context.backend.store
     # With too few receives to spare, the queue would give the job up before max_failures is reached.
-    spare = delivery.attempt < profile.queue.max_receives - profile.queue.max_failures
+    has_spare = delivery.attempt < profile.queue.max_receives - profile.queue.max_failures
     check = partial(context.retry_control_call, lambda: store.check(source))
-    cause = _blame_source(check, cause, spare=spare)
-    doubtful = not job.sent_back and context.breaker.may_be_worker_fault(
+    cause = _blame_source(check, cause, has_spare=has_spare)
+    is_suspect = not job.sent_back and context.breaker.may_be_worker_fault(
         claimed.task.job_id, classify(cause), first=not job.granted.suspected_worker_faults
     )
     cause = _blame_worker(context, cause, claimed)
@@ -378,17 +379,12 @@ def decide(
     if not isinstance(cause, HevcqError):
         get_logger(job=claimed.task.job_id).exception("job_broke", exc_info=cause)
     limits, jitter = profile.queue.limits, context.random()
-    decided = verdict(
-        cause,
-        failures=job.granted.failures,
-        limits=limits,
-        jitter=jitter,
-        attempt=delivery.attempt,
-    )
-    if isinstance(cause, (Paused, SourceAway)) and not spare:
-        # A job that is stopped every night, or waits for a disk, must not run out of receives by that.
+    failures, attempt = job.granted.failures, delivery.attempt
+    decided = verdict(cause, failures=failures, limits=limits, jitter=jitter, attempt=attempt)
+    if isinstance(cause, (Paused, SourceAway)) and not has_spare:
+        # Being stopped every night, or waiting for a disk, must not use up a job's receives.
         decided = Release(reason=str(cause), afresh=True)
-    if doubtful and spare and isinstance(decided, (RetryIn, Bury)):
+    if is_suspect and has_spare and isinstance(decided, (RetryIn, Bury)):
         # The delay keeps this worker from being the first to receive the job again.
         decided = Release(
             reason=f"Perhaps this worker's fault: {decided.reason}",
@@ -398,10 +394,10 @@ def decide(
     return decided, unfit
 
 
-def _named(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
-    """Return the error with the source's key in place of paths in the scratch folder.
+def _name_source(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+    """Put the source's key in place of its path in the scratch folder; return the error.
 
-    Such a path says nothing to a person, and is gone when the dead letter is read.
+    Such a path says nothing to a person, and no longer exists when the dead letter is read.
     """
     if not isinstance(error, HevcqError):
         return error
@@ -411,63 +407,64 @@ def _named(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Ex
     copied = re.compile(rf"{below}{COPIED_AS}\.[a-z]+\b")
     other = re.compile(rf"{below}([^/\s'\":,;]+)")
 
-    def named(text: str) -> str:
-        for of_source in fetched, copied:
-            text = of_source.sub(lambda _found: source.key, text)
+    def replace_paths(text: str) -> str:
+        for pattern in fetched, copied:
+            text = pattern.sub(lambda _match: source.key, text)
         return other.sub(r"the temporary file \1", text)
 
-    error.message = named(error.message)
+    error.message = replace_paths(error.message)
     error.args = (error.message, *error.args[1:])
     if isinstance(error, EncoderFailed):
-        error.tail = tuple(named(line) for line in error.tail)
+        error.tail = tuple(replace_paths(line) for line in error.tail)
     return error
 
 
 def is_unfit(error: Exception) -> bool:
-    """Return whether an error means that this machine must take no more work: it is unfit."""
-    sick = isinstance(error, (WorkerUnfit, StorageError))
-    return sick and not isinstance(error, DatabaseBusy)
+    """Return whether an error means that this machine must go out of service."""
+    is_lasting = isinstance(error, (WorkerUnfit, StorageError))
+    return is_lasting and not isinstance(error, DatabaseBusy)
 
 
-def _blame_source(check: Callable[[], None], error: Exception, *, spare: bool) -> Exception:
-    """Return what became of the source instead of an `error` that it may have caused.
+def _blame_source(check: Callable[[], None], error: Exception, *, has_spare: bool) -> Exception:
+    """Return the error of the source instead of an `error` that its change may have caused.
 
-    `check` examines the source in its store and raises if it changed, is gone, or is away with all
-    that lies beside it. A file that is overwritten or removed while it is read seems damaged or fails
-    a gate; its owner must not get such a report about an intact video. A store that did not answer and
-    still does not is in an outage, which no job is charged for while its message has receives to spare.
+    `check` examines the source in its store. It raises if the source changed, is gone, or is away with
+    its whole disk or store. A file that is overwritten or removed during the read seems damaged or
+    fails a gate; its owner must not get such a report about an intact video. A store that did not
+    answer and still does not has an outage, which costs no job an attempt while its message
+    `has_spare` receives.
     """
     if handling(error) not in SOURCE_SUSPECT:
         return error
     try:
         check()
-    except (SourceGone, SourceChanged, SourceAway) as became:
-        became.__cause__ = error
-        return became
-    except HevcqError as unknown:
-        silent = type(error) is type(unknown) is Unavailable
-        if silent and spare and not isinstance(unknown.__cause__, OSError):
-            return SourceAway(str(unknown))
-        get_logger().info("source_not_asked", reason=str(unknown))
+    except (SourceGone, SourceChanged, SourceAway) as source_error:
+        source_error.__cause__ = error
+        return source_error
+    except HevcqError as check_error:
+        is_silent = type(error) is type(check_error) is Unavailable
+        if is_silent and has_spare and not isinstance(check_error.__cause__, OSError):
+            return SourceAway(str(check_error))
+        get_logger().info("source_not_asked", reason=str(check_error))
     return error
 
 
 def _blame_worker(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
     """Return WorkerUnfit instead of `error` if this worker is to blame and not the job."""
-    blame = _self_tested(context, error, claimed)
-    later = handling(blame) is Handling.LATER
-    if later and context.breaker.record_failure(claimed.task.job_id, classify(error)):
+    blamed = _blame_encoder(context, error, claimed)
+    may_pass_later = handling(blamed) is Handling.LATER
+    if may_pass_later and context.breaker.record_failure(claimed.task.job_id, classify(error)):
         return WorkerUnfit(
             "Different jobs failed here one after another, so this worker takes no more.",
             remedy=f"See `hevcq doctor`. The last error was: {error}",
         )
-    return blame
+    return blamed
 
 
-def _self_tested(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+def _blame_encoder(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
     """Return WorkerUnfit if the encoder fails its self-test after a failure that it may have caused.
 
-    So not even the first job on an unfit worker is charged for its fault.
+    So even the first job that fails on an unfit worker is not charged.
     """
     if handling(error) is Handling.LATER and classify(error) in SUSPECT:
         try:
@@ -478,6 +475,6 @@ def _self_tested(context: WorkerContext, error: Exception, claimed: ClaimedTask)
         except WorkerUnfit as unfit:
             get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
             return unfit
-        except HevcqError as unknown:
-            get_logger().info("trial_ended", reason=str(unknown))
+        except HevcqError as test_error:
+            get_logger().info("trial_ended", reason=str(test_error))
     return error

@@ -47,7 +47,7 @@ class Fence:
 
 
 class Lease:
-    """The right to work on `delivery`; `stop` is set once the work must end, and `cause` says why.
+    """The right to work on `delivery`. Once the work must end, `stop` is set and `cause` says why.
 
     One thread works and calls `check`; another calls `beat` periodically. Times are monotonic
     seconds of `clock`.
@@ -81,13 +81,13 @@ class Lease:
     @property
     def cause(self) -> HevcqError | None:
         """Why the work must end, or None while it may go on."""
-        self._notice()
+        self._end_if_expired()
         return self._cause
 
     @property
     def lost(self) -> bool:
         """Whether the lease expired or was taken over: nothing may be published or settled."""
-        self._notice()
+        self._end_if_expired()
         return self._lost
 
     @property
@@ -111,12 +111,13 @@ class Lease:
 
     @property
     def _frozen_s(self) -> float:
+        """Seconds in which the work was frozen so far."""
         at = self._frozen_at
-        now = 0.0 if at is None else self._clock.monotonic() - at
-        return self.stop.held_s + now
+        current_s = 0.0 if at is None else self._clock.monotonic() - at
+        return self.stop.held_s + current_s
 
     def freeze(self) -> None:
-        """Let the programs of this work stand still; the lease is kept alive."""
+        """Suspend the programs of this work, and keep the lease alive."""
         if self._frozen_at is None:
             self._frozen_at = self._clock.monotonic()
             self.stop.held = True
@@ -138,7 +139,7 @@ class Lease:
             raise self.cause
 
     def hold(self, fence: Fence, *, claimed_at: float) -> None:
-        """Renew this claim too from now on; `claimed_at` is a time *before* the claim was sent."""
+        """From now on renew this claim too; `claimed_at` is the time *before* the claim was sent."""
         with self._beating:
             self._fence_until = claimed_at + self._numbers.visibility_s
             self._fence = fence
@@ -146,27 +147,27 @@ class Lease:
     def drop(self) -> None:
         """Stop renewing the claim, before its end state is written.
 
-        Waits for a heartbeat in flight, which would otherwise find the job settled, take that for a
-        stale fence and give up a valid lease.
+        Waits for a heartbeat in flight. Otherwise that would find the job settled, take this for a
+        stale fence, and give up a valid lease.
         """
         with self._beating:
             self._fence, self._fence_until = None, math.inf
 
     def end(self, cause: HevcqError) -> None:
         """End the work for `cause`; the first cause wins, but a lost lease outranks all others."""
-        lost = isinstance(cause, (LeaseLost, StaleFence))
+        loses_lease = isinstance(cause, (LeaseLost, StaleFence))
         with self._deciding:
-            if self._cause is None or (lost and not self._lost):
+            if self._cause is None or (loses_lease and not self._lost):
                 self._cause = cause
-            self._lost = self._lost or lost
+            self._lost = self._lost or loses_lease
         self.stop.set()
 
     def beat(self, now: float) -> float:
         """Extend the lease once; return the seconds until the next call.
 
         `now` is monotonic seconds. An unanswered extension is retried soon while time remains. After
-        max_job_s the work must end, and the lease is extended for only one visibility timeout more:
-        a hanging worker must not hold a job for ever.
+        max_job_s the work must end, and the lease is extended for one more visibility timeout only, so
+        that a hanging worker does not hold a job for ever.
         """
         with self._beating:
             overtime = now - self._began - self._frozen_s - self._numbers.max_job_s
@@ -183,25 +184,25 @@ class Lease:
                 self.end(error)
             except (TransientError, StorageError) as error:
                 self._log.warning("heartbeat_failed", reason=str(error))
-                return self._soon(self._retry.wait_s(0, self._random))
-        return self._soon(float(self._numbers.heartbeat_s))
+                return self._cap_at_deadline(self._retry.wait_s(0, self._random))
+        return self._cap_at_deadline(float(self._numbers.heartbeat_s))
 
     def _extend(self) -> None:
         visibility = self._numbers.visibility_s
         self._queue_until = self._queue.extend(self.delivery, visibility)
         if self._fence is not None:
-            # The lease counts from before the request: the reply may be slow.
+            # The lease counts from before the request, because the reply may be slow.
             sent = self._clock.monotonic()
             self._fence.ledger.renew(
                 self._fence.job_id, self._fence.number, lease_s=float(visibility)
             )
             self._fence_until = sent + visibility
 
-    def _soon(self, seconds: float) -> float:
-        """Return `seconds`, or the seconds to the deadline if fewer, so that the deadline is noticed."""
+    def _cap_at_deadline(self, seconds: float) -> float:
+        """Return `seconds`, at most those until the deadline, so that the heartbeat notices it."""
         return max(0.01, min(seconds, self.deadline - self._clock.monotonic()))
 
-    def _notice(self) -> None:
+    def _end_if_expired(self) -> None:
         if not self._lost and self._clock.monotonic() >= self.deadline:
             self.end(LeaseLost("The lease ran out before it could be extended."))
 
@@ -246,8 +247,8 @@ class Heartbeat:
     def join(self) -> None:
         """End the thread and wait up to `JOIN_S` for it.
 
-        A heartbeat in flight could undo a settlement (hide a message that was just released), so
-        one that does not return loses the lease, and nothing is settled.
+        A heartbeat in flight could undo a settlement: it would hide a message that was just released.
+        So one that does not return loses the lease, and nothing is settled.
         """
         self._over.set()
         self._thread.join(JOIN_S)

@@ -1,12 +1,12 @@
 """The metrics of a worker: names, meanings and values, for Prometheus and for CloudWatch.
 
-Prometheus reads them over HTTP. CloudWatch gets lines in its embedded metric format (EMF): a line holds
-the values of one set of labels since the last line, that is the increase of counters, all values of
-summaries, the current value of gauges.
+Prometheus reads them over HTTP. CloudWatch gets lines in its embedded metric format (EMF). A line holds
+the values of one set of labels since the last line: the increase of counters, all values of summaries,
+the current value of gauges.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
-docs/farm/metrics.md shows the table. prometheus_client is imported only where values are kept: a worker
-without metrics starts faster.
+docs/farm/metrics.md shows the table. prometheus_client is imported only if metrics are exported, so that
+a worker without them starts faster.
 """
 
 import json
@@ -44,7 +44,7 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `rollups` are shorter label lists under which CloudWatch stores it too."""
+    """One metric. CloudWatch stores it under `labels`, and also under each shorter list in `rollups`."""
 
     name: str
     kind: Kind
@@ -112,9 +112,9 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
 class Metrics:
-    """The values of METRICS, in a registry that Prometheus reads. Every method is thread-safe.
+    """The values of METRICS, in a registry that Prometheus reads; with `emf` also for EMF lines.
 
-    With `emf` also what `lines` tells.
+    Every method is thread-safe.
     """
 
     def __init__(self, *, emf: bool = False) -> None:
@@ -124,14 +124,14 @@ class Metrics:
         self.registry: CollectorRegistry = library.CollectorRegistry()
         self._library, self._emf, self._guard = library, emf, threading.Lock()
         self._objects: dict[str, Any] = {}
-        self._untold: dict[str, dict[Labels, list[float]]] = defaultdict(dict)
+        self._unwritten: dict[str, dict[Labels, list[float]]] = defaultdict(dict)
 
     def _series(self, metric: Metric, labels: Labels) -> Any:
-        """Return the library's object, made with the first value: until then nothing is exposed."""
+        """Return the library's object, created by the first value: until then nothing is exposed."""
         if metric.name not in self._objects:
-            made = getattr(self._library, metric.kind.title())
+            create = getattr(self._library, metric.kind.title())
             names = [label.lower() for label in metric.labels]
-            self._objects[metric.name] = made(
+            self._objects[metric.name] = create(
                 metric.exposed, metric.meaning, names, registry=self.registry
             )
         series = self._objects[metric.name]
@@ -144,16 +144,16 @@ class Metrics:
             getattr(self._series(metric, labels), SETTERS[metric.kind])(value)
             if not self._emf:
                 return
-            before = self._untold[name].get(labels, [])
+            before = self._unwritten[name].get(labels, [])
             if metric.kind == "summary":
-                self._untold[name][labels] = [*before, value]
+                self._unwritten[name][labels] = [*before, value]
             else:
                 total = sum(before) if metric.kind == "counter" else 0.0
-                self._untold[name][labels] = [total + value]
+                self._unwritten[name][labels] = [total + value]
 
     def forget(self, name: str, labels: Labels) -> None:
         with self._guard, suppress(KeyError):
-            del self._untold[name][labels]
+            del self._unwritten[name][labels]
         with self._guard, suppress(KeyError):
             self._objects[name].remove(*labels)
 
@@ -162,18 +162,18 @@ class Metrics:
         groups: dict[Any, dict[Metric, list[float]]] = defaultdict(dict)
         with self._guard:
             for name, metric in METRICS.items():
-                for labels, values in self._untold[name].items():
-                    named = tuple(zip(metric.labels, labels, strict=True))
-                    groups[named, metric.rollups][metric] = values
+                for values_of_labels, values in self._unwritten[name].items():
+                    labels = tuple(zip(metric.labels, values_of_labels, strict=True))
+                    groups[labels, metric.rollups][metric] = values
                 if metric.kind != "gauge":
-                    self._untold[name] = {}
-        for (named, rollups), values_of in groups.items():
+                    self._unwritten[name] = {}
+        for (labels, rollups), values_of in groups.items():
             for start in range(0, max(map(len, values_of.values())), MAX_VALUES):
                 part = {k: v[start : start + MAX_VALUES] for k, v in values_of.items()}
-                yield _line(dict(named), rollups, {k: v for k, v in part.items() if v}, now)
+                yield _emf_line(dict(labels), rollups, {k: v for k, v in part.items() if v}, now)
 
 
-def _line(
+def _emf_line(
     labels: Mapping[str, str],
     rollups: tuple[tuple[str, ...], ...],
     values_of: dict[Metric, list[float]],
@@ -194,10 +194,9 @@ def _line(
 
 
 class Exposition:
-    """Serve the metrics at `address`, a host:port (port 0 picks a free one).
+    """Serve the metrics over HTTP at `address`, a host:port (port 0 picks a free one), until `close`.
 
-    Daemon threads answer from construction to `close`. Raises ConfigError if the address cannot be
-    listened on.
+    Raises ConfigError if nothing can listen at the address.
     """
 
     def __init__(self, address: str, metrics: Metrics) -> None:
@@ -245,7 +244,10 @@ REPORT_EVERY_S = 60.0
 
 @dataclass(slots=True)
 class _Attempt:
-    """A running attempt: seconds by phase, and the last speed that ffmpeg reported (1 is real time)."""
+    """A running attempt: seconds by phase, and the last speed that ffmpeg reported (1 is real time).
+
+    `since` is the monotonic time in seconds at which the current phase began.
+    """
 
     since: float
     phase: Phase | None = None
@@ -261,7 +263,7 @@ class _Attempt:
 
 
 class EventMeter:
-    """Feed `metrics`. Every method may be called from any thread and never blocks."""
+    """Record job events and states in `metrics`. Every method may be called from any thread, and is quick."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self.metrics, self._clock = metrics, clock
@@ -269,20 +271,20 @@ class EventMeter:
         self._attempts: dict[tuple[str, str], _Attempt] = {}
 
     def note(self, event: JobEvent) -> None:
-        now, who = self._clock.monotonic(), (event.worker, event.job_id)
+        now, key = self._clock.monotonic(), (event.worker, event.job_id)
         if event.kind in ENDS:
             with self._guard:
-                attempt = self._attempts.pop(who, None) or _Attempt(now)
+                attempt = self._attempts.pop(key, None) or _Attempt(now)
             attempt.enter(None, now)
-            self._ended(event, attempt)
+            self._record_end(event, attempt)
             return
         with self._guard:
             if event.kind is EventName.JOB_STARTED:
-                self._attempts[who] = _Attempt(now)
-            running = self._attempts.get(who)
+                self._attempts[key] = _Attempt(now)
+            running = self._attempts.get(key)
             if event.kind in {EventName.JOB_SPLIT, EventName.PART_DONE}:
                 # The attempt ended, but the job did not.
-                self._attempts.pop(who, None)
+                self._attempts.pop(key, None)
                 return
             if running is not None and event.progress is not None:
                 running.enter(event.progress.phase, now)
@@ -304,16 +306,16 @@ class EventMeter:
             else:
                 self.metrics.record(name, (profile,), value)
 
-    def _ended(self, event: JobEvent, attempt: _Attempt) -> None:
+    def _record_end(self, event: JobEvent, attempt: _Attempt) -> None:
         profile = event.profile
-        named = event.failure_class.value if event.failure_class is not None else NO_CLASS
-        self.metrics.record("JobsEnded", (profile, ENDS[event.kind], named), 1)
+        class_name = event.failure_class.value if event.failure_class is not None else NO_CLASS
+        self.metrics.record("JobsEnded", (profile, ENDS[event.kind], class_name), 1)
         if event.kind is EventName.JOB_ABANDONED:
             self.metrics.record("LeasesLost", (profile,), 1)
         if event.kind is EventName.JOB_DONE:
-            self._done(event, attempt, profile)
+            self._record_done(event, attempt, profile)
 
-    def _done(self, event: JobEvent, attempt: _Attempt, profile: str) -> None:
+    def _record_done(self, event: JobEvent, attempt: _Attempt, profile: str) -> None:
         for phase, seconds in attempt.seconds.items():
             self.metrics.record("PhaseSeconds", (profile, phase.value), seconds)
         encode = attempt.seconds.get(Phase.ENCODE, 0.0)
@@ -328,7 +330,7 @@ class EventMeter:
 
 
 class MetricsReport:
-    """Count the queues and write the lines every REPORT_EVERY_S seconds; a watcher.
+    """A watcher that counts the queues and writes the lines every REPORT_EVERY_S seconds.
 
     It runs in a thread of its own because a queue may be slow to answer.
     """

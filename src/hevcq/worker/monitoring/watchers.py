@@ -1,4 +1,4 @@
-"""Watch a pool: its state, its sign of life, steps in threads beside it, and its protection from scale-in."""
+"""Watch a pool: its state and sign of life, background threads, and protection from scale-in."""
 
 import math
 import os
@@ -26,9 +26,9 @@ from hevcq.util.processes import Processes, node
 class PoolState:
     """The state of a pool.
 
-    `slots`, `alive` and `busy` count slots, `handled` counts deliveries. `oldest_poll_s` is the
-    seconds since the slowest idle slot last got an answer from a queue. `stopping` says that a stop
-    was requested.
+    `slots`, `alive` and `busy` count slots, `handled` counts deliveries. `oldest_poll_s` is the longest
+    time in seconds since an idle slot last got an answer from a queue. `stopping` says that a stop was
+    requested.
     """
 
     slots: int
@@ -50,9 +50,9 @@ class Watcher(Protocol):
 
 
 class SignOfLife:
-    """Write the state of the pool into its process's row now and then.
+    """Write the state of the pool into its process's row every EVERY_S seconds.
 
-    A row that grows old means a loop that hangs.
+    If the row grows old, the pool's loop hangs.
     """
 
     def __init__(self, processes: Processes, clock: Clock) -> None:
@@ -71,15 +71,15 @@ class SignOfLife:
 
 CLOSE_S = 10.0
 """Seconds that a stopping worker waits for each of these threads."""
-AFTER_DEFECT_S = 60.0
-"""Seconds to wait after a step that raised: a defect, but the work goes on without it."""
+AFTER_ERROR_S = 60.0
+"""Seconds until the next call of a step that raised; the other work goes on meanwhile."""
 
 
 class Background:
-    """Call `step` in a thread when woken, and again after the seconds that it returned; a watcher.
+    """A watcher that calls `step` in a thread: when woken, and again after the seconds that it returned.
 
-    The first `wake` starts the thread. After `close` the step runs one last time if `at_end`; one that
-    still hangs after `CLOSE_S` seconds is abandoned.
+    The first `wake` starts the thread. After `close` the step runs one last time if `at_end`; a step
+    that still hangs after `CLOSE_S` seconds is abandoned.
     """
 
     def __init__(
@@ -117,17 +117,16 @@ class Background:
             self._clock.wait(self._woken, wait_s)
             self._woken.clear()
             if self._at_end or not self._over.is_set():
-                wait_s = self._guarded()
+                wait_s = self._try_step()
 
-    def _guarded(self) -> float:
+    def _try_step(self) -> float:
         try:
             return self._step()
-        except HevcqError as error:  # asked again; a service that is away or full is no defect
+        except HevcqError as error:  # no defect: a service may be away or full for a while
             get_logger().warning("background_failed", thread=self._name, reason=str(error))
-            return AFTER_DEFECT_S
         except Exception:  # noqa: BLE001 - a background step must not end the process
             get_logger().exception("background_failed", thread=self._name)
-            return AFTER_DEFECT_S
+        return AFTER_ERROR_S
 
 
 def periodic(
@@ -152,10 +151,10 @@ def periodic(
 
 
 class Presence:
-    """Keep this process's row in the list of machines; a watcher, in a thread of its own.
+    """A watcher that keeps this process's row in the list of machines, in a thread of its own.
 
-    `facts` returns what it says of itself; must be quick. `reason` is why this machine takes no new
-    work: somebody drained it, or a newer hevcq works beside it.
+    `facts` returns the row, and must be quick. `reason` returns why this machine takes no new work:
+    somebody drained it, or a newer hevcq works beside it.
     """
 
     def __init__(
@@ -172,7 +171,7 @@ class Presence:
         self._thread.close()
         try:
             self._machines.leave(self._owner)
-        except HevcqError as error:  # it grows old
+        except HevcqError as error:  # the row grows old instead
             get_logger().info("not_signed_off", reason=str(error))
 
     def reason(self) -> str:
@@ -181,10 +180,10 @@ class Presence:
     def tell(self) -> None:
         facts = self._facts()
         answer = self._machines.tell(self._owner, facts)
-        self._reason = why_out(facts, answer)
+        self._reason = why_withdrawn(facts, answer)
 
 
-def why_out(facts: WorkerFacts, answer: Answer) -> str:
+def why_withdrawn(facts: WorkerFacts, answer: Answer) -> str:
     """Return why a machine takes no new work, or ""."""
     if answer.drained_by:
         return (
@@ -201,7 +200,7 @@ def why_out(facts: WorkerFacts, answer: Answer) -> str:
 PROTECT_S = 3600.0
 """Seconds after which a protection expires if this process dies without ending it."""
 RENEW_S = 1200.0
-"""Seconds between renewals while work goes on: two renewals may fail."""
+"""Seconds between renewals during work, so that two renewals may fail."""
 RETRY_S = 15.0
 """Seconds before a failed request is repeated."""
 
@@ -217,7 +216,7 @@ class Protection(Protocol):
 
 
 class ScaleInGuard:
-    """Protect from the first busy slot until no slot is busy; a watcher.
+    """A watcher that protects this ECS task from scale-in while a slot is busy.
 
     A thread of its own sends the requests, so an agent that does not answer delays nothing.
     """
@@ -225,7 +224,7 @@ class ScaleInGuard:
     def __init__(self, protection: Protection, clock: Clock) -> None:
         self._protection, self._clock = protection, clock
         self._busy = False
-        self._maybe_on = False
+        self._may_be_protected = False
         self._due = -math.inf
         self._thread = Background("hevcq-scale-in", self.step, clock)
 
@@ -242,31 +241,31 @@ class ScaleInGuard:
     def step(self) -> float:
         now = self._clock.monotonic()
         if now >= self._due:
-            self._due = now + self._ask()
+            self._due = now + self._send_request()
         return self._due - now
 
-    def _ask(self) -> float:
+    def _send_request(self) -> float:
         if self._busy:
-            # A request whose answer was lost may have been granted, so it must be ended later.
-            began, self._maybe_on = not self._maybe_on, True
+            # A request without an answer may have been granted, so it must be ended later.
+            is_first, self._may_be_protected = not self._may_be_protected, True
             if not self._protection.protect(PROTECT_S):
                 return RETRY_S
-            if began:
+            if is_first:
                 get_logger().info("scale_in_protected", seconds=PROTECT_S)
             return RENEW_S
-        if self._maybe_on:
+        if self._may_be_protected:
             if not self._protection.release():
                 return RETRY_S
-            self._maybe_on = False
+            self._may_be_protected = False
             get_logger().info("scale_in_allowed")
         return RENEW_S
 
 
 def worker_facts(encoder: Encoder, capacity: Capacity, scratch: Path) -> WorkerFacts:
-    """Return what this process says of its machine."""
+    """Return this process's row in the list of machines."""
     try:
         ffmpeg = encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
-    except HevcqError:  # which ends the worker, and is said then
+    except HevcqError:  # it also ends the worker, which reports it
         ffmpeg = ""
     return WorkerFacts(
         machine=node(),
@@ -279,13 +278,15 @@ def worker_facts(encoder: Encoder, capacity: Capacity, scratch: Path) -> WorkerF
 
 
 def load_now(scratch: Path) -> MachineLoad:
-    """Return how busy this machine is, and what it has left, also beside the scratch folder."""
+    """Return this machine's load, memory, and free space on the disk of the scratch folder."""
     memory = psutil.virtual_memory()
     try:
-        left = free_disk_bytes(scratch)
+        scratch_free = free_disk_bytes(scratch)
     except OSError:
-        left = None
-    load = round(os.getloadavg()[0], 2)
+        scratch_free = None
     return MachineLoad(
-        load=load, memory=memory.total, memory_free=memory.available, scratch_free=left
+        load=round(os.getloadavg()[0], 2),
+        memory=memory.total,
+        memory_free=memory.available,
+        scratch_free=scratch_free,
     )
