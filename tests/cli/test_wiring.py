@@ -14,7 +14,7 @@ from hevcq.usecases.operations.pausing import SPENT_EVERY_S
 from hevcq.usecases.placement.originals import FIRST_S
 from hevcq.util.signals import StopSignals
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import build_pool, watchers
+from hevcq.wiring.worker import build_pool, process_watchers
 from hevcq.worker.monitoring.watchers import Background
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
@@ -107,7 +107,7 @@ def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path, monkeyp
     freed, clock = threading.Event(), ManualClock()
     monkeypatch.setattr("hevcq.wiring.worker.free_due", lambda _ports: freed.set())
     app = App(Settings(data_dir=tmp_path / "data"), clock)
-    (upkeep,) = (each for each in watchers(app) if isinstance(each, Background))
+    (upkeep,) = (each for each in process_watchers(app) if isinstance(each, Background))
 
     upkeep.observe(None)  # type: ignore[arg-type]
     clock.until_waiting()

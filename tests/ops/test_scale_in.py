@@ -12,7 +12,7 @@ from hevcq.backends.aws.clients import TaskProtection
 from hevcq.domain.job import JobState
 from hevcq.settings.model import Settings
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import watchers
+from hevcq.wiring.worker import process_watchers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import PROTECT_S, RENEW_S, RETRY_S, PoolState, ScaleInGuard
 from hevcq.worker.pool import WorkerPool
@@ -213,7 +213,7 @@ def test_an_agent_that_is_not_there_fails_no_job(farm):
 
 def names(tmp_path) -> list[str]:
     with closing(App(Settings(data_dir=tmp_path))) as app:
-        return [type(w).__name__ for w in watchers(app)]
+        return [type(w).__name__ for w in process_watchers(app)]
 
 
 @pytest.mark.parametrize("uri", ["ftp://nowhere", "file:///etc/passwd", "169.254.170.2/api"])

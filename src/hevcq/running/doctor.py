@@ -25,26 +25,26 @@ from hevcq.wiring.app import App
 from hevcq.wiring.contexts import event_log, open_remote, receivers
 
 MAX_SKEW_S = 5.0
-"""Largest difference of file times and this machine's clock: leases compare wall times."""
+"""Largest accepted difference between file times and this machine's clock: leases compare wall times."""
 MIB = 1024 * 1024
 
 
 def machine_checks(app: App) -> Iterator[Check]:
-    """Yield every check but those of the page."""
+    """Yield every check except the web page's."""
     settings = app.settings
     yield Check(Area.CONFIG, "profiles", lambda: _profiles(app))
     yield Check(Area.CONFIG, "schedule", lambda: _schedule(app))
-    for name, look in app.encoder.checks().items():
-        yield Check(Area.ENCODER, name, look)
+    for name, check in app.encoder.checks().items():
+        yield Check(Area.ENCODER, name, check)
     if not settings.on_aws:
-        for used in _used(app):
-            yield Check(Area.ENCODER, f"profile {used.name}", partial(_self_test, app, used))
+        for profile in _used_profiles(app):
+            yield Check(Area.ENCODER, f"profile {profile.name}", partial(_self_test, app, profile))
         yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", app))
     if settings.backend == "postgres":
         yield Check(Area.FOLDER, "names", lambda: _one_name(app))
     for share in settings.paths:
-        look = partial(lambda name: share_words(app.catalog, name), share)
-        yield Check(Area.FOLDER, f"paths {share}", look)
+        check = partial(lambda name: share_words(app.catalog, name), share)
+        yield Check(Area.FOLDER, f"paths {share}", check)
     for library in settings.libraries:
         yield Check(Area.FOLDER, f"library {library.name}", partial(library_words, library))
     yield Check(Area.FOLDER, "scratch", lambda: _folder("scratch", app))
@@ -54,7 +54,9 @@ def machine_checks(app: App) -> Iterator[Check]:
         yield Check(Area.FARM, "queues", lambda: _queues(app))
     for sync in settings.sync:
         yield Check(Area.SYNC, f"sync {sync.name}", partial(sync_words, sync, open_remote))
-    yield Check(Area.MESSAGES, "messages", lambda: _messages(app))
+    yield Check(
+        Area.MESSAGES, "messages", lambda: check_receivers(lambda: event_log(app), receivers(app))
+    )
 
 
 def _one_name(app: App) -> str:
@@ -63,31 +65,31 @@ def _one_name(app: App) -> str:
 
 
 def _profiles(app: App) -> str:
-    known, usual = app.profiles, app.settings.ingest.profiles
+    profiles, default = app.profiles, app.settings.ingest.profiles
     if not app.settings.on_aws:  # a farm may be for uploads only
-        IngestRequest(()).chosen_profiles(known, usual)
-    for each in app.settings.libraries:
-        library_request(each).chosen_profiles(known, usual)
-    return ", ".join(sorted(known))
+        IngestRequest(()).chosen_profiles(profiles, default)
+    for library in app.settings.libraries:
+        library_request(library).chosen_profiles(profiles, default)
+    return ", ".join(sorted(profiles))
 
 
-def _used(app: App) -> list[Profile]:
-    """Return the profiles that this machine encodes by, as far as its settings and its queues say."""
-    settings, known, used = app.settings, dict[str, Profile](), set[str]()
-    with suppress(HevcqError):  # the checks of the profiles and of the database say it
-        known = dict(app.profiles)
+def _used_profiles(app: App) -> list[Profile]:
+    """Return the profiles that this machine's settings name or its queue has jobs of."""
+    settings, profiles, used = app.settings, dict[str, Profile](), set[str]()
+    with suppress(HevcqError):  # the checks of the profiles and the database report it
+        profiles = dict(app.profiles)
         if settings.has_page:
-            used |= {name for name, profile in known.items() if profile.subscribe}
+            used |= {name for name, profile in profiles.items() if profile.subscribe}
         counts = app.backend.ledger.counts()
         used |= {name for (name, state), count in counts.items() if count and state not in SETTLED}
     used |= {*settings.ingest.profiles}
-    for each in settings.libraries:
-        used |= {*each.profiles, *each.chosen}
-    return [known[name] for name in sorted(used & known.keys())]
+    for library in settings.libraries:
+        used |= {*library.chosen}
+    return [profiles[name] for name in sorted(used & profiles.keys())]
 
 
 def _schedule(app: App) -> str:
-    """Say whether the hours are open. Raises ConfigError if the gate command cannot be run."""
+    """Return whether work may run now, and until when. Raises ConfigError if the gate command is missing."""
     settings, now = app.settings.schedule, app.clock.now()
     command = shlex.split(settings.gate_command)[:1]
     if command and shutil.which(command[0]) is None:
@@ -164,10 +166,10 @@ def _database(app: App) -> str:
 
 
 def _queues(app: App) -> str:
-    """Raise the error of the first profile whose queue is missing; the others go on without it."""
+    """Raise the error of the first profile whose queue is missing."""
     try:
         queues = app.backend.queues
-    except HevcqError:  # the check of the database says it
+    except HevcqError:  # the check of the database reports it
         return ""
     for name in app.profiles:
         _ = queues[name]
@@ -179,11 +181,7 @@ def _self_test(app: App, profile: Profile) -> str:
         try:
             app.encoder.version()
             folder = stack.enter_context(app.scratch(0))
-        except HevcqError:  # the checks of ffmpeg and of the folder say it
+        except HevcqError:  # the checks of ffmpeg and the folder report it
             return ""
         app.encoder.self_test(profile, folder, stop=threading.Event())
     return "one second of picture and sound was encoded and verified"
-
-
-def _messages(app: App) -> str:
-    return check_receivers(lambda: event_log(app), receivers(app))

@@ -1,4 +1,4 @@
-"""One folder or library of an ingest: its session, scan and watch, and what it may queue."""
+"""Ingest one folder or library: scan and watch it, plan its files, queue what its rules allow now."""
 
 import os
 import threading
@@ -57,16 +57,16 @@ from hevcq.util.text import printable
 from hevcq.wiring.app import App
 
 RESCAN_S = 3600.0
-"""Seconds between scans of a library whose changes are reported: an event may be lost."""
+"""Seconds between scans of a library whose changes the system reports, since an event may be lost."""
 
 UNUSABLE_AGAIN_S = 7 * 86_400.0
-"""Seconds in which a service that starts anew does not report a file again that cannot be encoded."""
+"""Seconds before a restarted service reports a file again that cannot be encoded."""
 
 
 class FolderIngest:
-    """One request of an ingest, without workers; `stop` ends its scans and uploads.
+    """The ingest of one request, without workers; `stop` ends its scans and uploads.
 
-    Call `recover` and `plan`, then `start`, and `step` until nothing is open; `end` and `finish` last.
+    Call `recover`, `plan` and `start`, then `step` until it returns False, and `end` last.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class FolderIngest:
         """Build the session; raise UsageError, ConfigError, WorkerUnfit (no ffmpeg) or StorageError."""
         self._app, self.request, self._emit, self._stop = app, request, emit, stop
         self.profiles = request.chosen_profiles(app.profiles, app.settings.ingest.profiles)
-        where = request.destination(self.profiles)
-        self._output = where.output
+        destination = request.destination(self.profiles)
+        self._output = destination.output
         app.encoder.version()
         require_shares(app.catalog, request.roots)
         self._ports, self._summary = app.ports, summary
-        self.session = self._build_session(where)
-        self._chosen = self._filter(where)
+        self.session = self._build_session(destination)
+        self._filter = self._build_filter(destination)
         self.feed = self._build_feed(request.library)
         self._planned: Sequence[Item] = ()
         self._watch: Watch | None = None
@@ -99,28 +99,31 @@ class FolderIngest:
         zone = app.settings.schedule.timezone
         return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock, zone))
 
-    def _build_session(self, where: Destination) -> Ingest:
+    def _build_session(self, destination: Destination) -> Ingest:
         app, profiles = self._app, self.profiles
         local = not app.settings.on_aws
-        if not self.request.collect_only:  # nothing would come of uploads without a queue
+        if (
+            not self.request.collect_only
+        ):  # a missing queue must be found before anything is uploaded
             _ = [app.backend.queues[profile.name] for profile in profiles]
         fleets = [profile.fleet for profile in profiles]
         subscribed = {each.name for each in app.profiles.values() if each.subscribe}
         rates = learned_rates(app.catalog, profiles)
-        known = app.catalog, app.backend.ledger, app.encoder, app.profiles, app.scratch
-        proofs = Proofs(*known, stop=self._stop, verify_before_replace=not local)
+        ports = app.catalog, app.backend.ledger, app.encoder, app.profiles, app.scratch
+        proofs = Proofs(*ports, stop=self._stop, verify_before_replace=not local)
+        finish = self._source_finisher()
         return Ingest(
             self._ports,
-            Collector(self._ports, proofs, discard=local, mark_source_finished=self._finish()),
+            Collector(self._ports, proofs, discard=local, mark_source_finished=finish),
             proofs,
             self._emit,
             roots=self.request.roots,
             free_bytes=self.request.free_bytes,
             budget_s=self.request.budget_s,
             max_cpu_s=self.request.max_cost / app.settings.prices.cost(1.0),
-            refine=self._refine(where.mode),
+            refine=self._build_refine(destination.mode),
             profiles=tuple(profiles),
-            where=where,
+            where=destination,
             planner=make_plan,
             rates=rates,
             cores=app.capacity.cores
@@ -131,12 +134,12 @@ class FolderIngest:
             uploads=1 if local else UPLOADS,
             separate_keys=app.backend.announces_uploads
             and {profile.name for profile in profiles} != subscribed,
-            accept=self._acceptance(rates),
+            accept=self._build_acceptance(rates),
             summary=self._summary,
         )
 
-    def _finish(self) -> Callable[[Source], bool]:
-        """Return what marks a source as finished, where that is asked for."""
+    def _source_finisher(self) -> Callable[[Source], bool]:
+        """Return the function that tags a finished source if the settings ask for it (aws.tag_done)."""
         app = self._app
         if not app.settings.aws.tag_done:
             return lambda _source: False
@@ -144,79 +147,78 @@ class FolderIngest:
 
         return SourceFinisher(app.backend, app.profiles, app.catalog)
 
-    def _refine(self, mode: Mode) -> Refine | None:
+    def _build_refine(self, mode: Mode) -> Refine | None:
         app, request = self._app, self.request
-        here = app.encoder, app.scratch, app.clock, self._stop, self._emit
-        sampling = Sampling(*here, request.sample_s, app.capacity.cores)
+        ports = app.encoder, app.scratch, app.clock, self._stop, self._emit
+        sampling = Sampling(*ports, request.sample_s, app.capacity.cores)
         if not (request.fit_bytes or request.half):
             return sampling if request.sample_s else None
         profile = profile_to_fit(self.profiles)
         return Fitting(sampling, profile, request.fit_bytes, mode, app.aim_profiles)
 
-    def _acceptance(self, rates: Costs) -> Accept | None:
+    def _build_acceptance(self, rates: Costs) -> Accept | None:
         library = self.request.library
         if library is None:
             return None
-        usual = frozenset(library.profiles or self._app.settings.ingest.profiles)
-        return Acceptance(library, usual, rates)
+        profiles = frozenset(library.profiles or self._app.settings.ingest.profiles)
+        return Acceptance(library, profiles, rates)
 
-    def _filter(self, where: Destination) -> Filter:
+    def _build_filter(self, destination: Destination) -> Filter:
         settings = self._app.settings
-        outputs = [each.output for each in settings.libraries if each.output is not None]
-        mine = [where.output] if where.output is not None else []
+        outputs = [destination.output, *(library.output for library in settings.libraries)]
         return Filter(
             include=self.request.include,
             exclude=self.request.exclude,
-            skip=[settings.data_dir, settings.scratch, *mine, *outputs],
+            skip=[settings.data_dir, settings.scratch, *filter(None, outputs)],
         )
 
-    def hold(self, held: ExitStack) -> None:
-        """Keep hevcq of another data folder or database out of this library while `held` is open.
+    def lock(self, locks: ExitStack) -> None:
+        """Keep hevcq with another data folder or database out of this library while `locks` is open.
 
-        Raises Unavailable if there is one already.
+        Raises Unavailable if one is at work here already.
         """
         roots = self.request.roots
         folders = [root if root.is_dir() else root.parent for root in roots]
         homes = folders if self._output is None else [self._output]
-        data_dir, farm_id = self._app.settings.data_dir, self._app.catalog.database.farm_id
-        where = "of PostgreSQL" if farm_id else f"{os.uname().nodename}:{data_dir}"
-        there = [home for home in homes if home.is_dir() and home != home.parent]
-        held.enter_context(reserve_libraries(there, farm_id or data_folder_id(data_dir), where))
+        data_dir, house = self._app.settings.data_dir, self._app.catalog.database.house
+        holder = "of PostgreSQL" if house else f"{os.uname().nodename}:{data_dir}"
+        present = [home for home in homes if home.is_dir() and home != home.parent]
+        locks.enter_context(reserve_libraries(present, house or data_folder_id(data_dir), holder))
 
     def recover(self) -> None:
         folders = recovery_folders(self._app.catalog, self.request.roots, self._output)
         recover(self._ports, folders, self._emit)
 
     def plan(self) -> IngestPlan:
-        """Return what there is to do with what a scan finds.
+        """Scan the folder; return the plan of its files.
 
         Starts listening to the folders if they are to be watched. Raises Stopped if asked to stop.
         """
         if self.request.watch:
             self._start_watching()
-        found = self._watch.first() if self._watch is not None else self._scan()
-        plan = self._plan_of(found)
+        files = self._watch.first() if self._watch is not None else self._scan()
+        plan = self._plan_files(files)
         self._require_roots(plan)
         self._planned = plan.items
         return plan
 
     def _require_roots(self, plan: IngestPlan) -> None:
-        """Raise SourceAway if a folder went away as a whole while it was scanned."""
+        """Raise SourceAway if a whole root folder disappeared during the scan."""
         unreadable = [item.path for item in plan.of(Disposition.UNREADABLE)]
-        gone = [path for path in unreadable if not os.path.lexists(path)]
+        missing = [path for path in unreadable if not os.path.lexists(path)]
         for root in self.request.roots:
-            if any(root in path.parents for path in gone) and not _holds_anything(root):
+            if any(root in path.parents for path in missing) and not _holds_anything(root):
                 raise SourceAway(
                     f"The folder {printable(root)} went away during the scan; nothing was queued.",
                     remedy="Mount its disk, and run the same command again.",
                 )
 
     def _scan(self) -> Iterator[FoundFile | Rejected]:
-        found = find(list(self.request.roots), self._chosen)
+        files = find(list(self.request.roots), self._filter)
         library = self.request.library
         if library is not None and library.min_age:
-            return old_enough(found, library.min_age, self._app.clock.now())
-        return found
+            return old_enough(files, library.min_age, self._app.clock.now())
+        return files
 
     def _start_watching(self) -> None:
         library = self.request.library
@@ -227,17 +229,17 @@ class FolderIngest:
         )
         self._watch.listen(self.request.roots)
 
-    def _plan_of(self, found: Iterable[FoundFile | Rejected]) -> IngestPlan:
+    def _plan_files(self, files: Iterable[FoundFile | Rejected]) -> IngestPlan:
         app, stop = self._app, self._stop
 
         def probe(path: Path) -> MediaInfo:
             return app.encoder.probe(str(path), stop=stop, quick=True)
 
         threads = PROBES_PER_SLOT * app.capacity.slots
-        return self.session.plan(probe_files(found, app.catalog, probe, threads=threads), stop)
+        return self.session.plan(probe_files(files, app.catalog, probe, threads=threads), stop)
 
     def start(self) -> None:
-        """Queue what was planned, in the background; a library's items wait for their turn."""
+        """Queue the planned items in the background; a library's items wait for their turn."""
         self._queue(self._planned)
         self._planned = ()
         self.session.start(self._uploads_end)
@@ -250,55 +252,56 @@ class FolderIngest:
             self.feed.add(items)
 
     def step(self) -> bool:
+        """Queue new files and follow the queued ones once; return whether anything is still to do."""
         if self.request.no_wait:
             self.session.enqueuer.raise_error()
-            return self.session.enqueuer.busy or self._waiting
+            return self.session.enqueuer.busy or self._has_waiting
         self._queue_new()
         still_open = self.session.step(self._stop)
-        return still_open or self._watch is not None or self._waiting
+        return still_open or self._watch is not None or self._has_waiting
 
     @property
-    def _waiting(self) -> bool:
+    def _has_waiting(self) -> bool:
         return self.feed is not None and self.feed.waiting > 0
 
     def _queue_new(self) -> None:
         new = self._watch.step() if self._watch is not None else []
         if not new:
             return
-        plan = self._plan_of(new)
+        plan = self._plan_files(new)
         self._summary.add_planned(plan)
         self.report_unusable(plan)
         follows = self.session.tracker.follows
-        # A job that ended meanwhile, and is about to be put in place, looks like one left behind.
+        # A job that ended meanwhile and is about to be put in place looks like an abandoned one.
         self._queue([item for item in plan.items if not follows(item.job_id)])
 
-    def note_unusable(self, plan: IngestPlan) -> list[Item]:
-        """Record an event of each file that cannot be encoded; return those not recorded in a week."""
-        found = plan.of(Disposition.REFUSE, Disposition.UNREADABLE)
-        if not found:
+    def record_unusable(self, plan: IngestPlan) -> list[Item]:
+        """Record an event for each file that cannot be encoded; return those with none in the last week."""
+        unusable = plan.of(Disposition.REFUSE, Disposition.UNREADABLE)
+        if not unusable:
             return []
         from hevcq.ports.catalog import Happened
         from hevcq.wiring.contexts import event_log
 
         log, now = event_log(self._app), self._app.clock.now()
         new = []
-        for item in found:
+        for item in unusable:
             profile = item.profile.name if item.profile else ""
-            what = Happened(
+            event = Happened(
                 "video.unusable", now, profile=profile, source=str(item.path), reason=item.reason
             )
-            if log.add(what, unless_within_s=UNUSABLE_AGAIN_S):
+            if log.add(event, unless_within_s=UNUSABLE_AGAIN_S):
                 new.append(item)
         return new
 
     def report_unusable(self, plan: IngestPlan, *, once: bool = False) -> None:
-        """Record and emit each file that cannot be encoded; with `once`, none that was recorded before."""
-        new = self.note_unusable(plan)
+        """Record and emit each file that cannot be encoded; with `once`, none recorded in the last week."""
+        new = self.record_unusable(plan)
         for item in new if once else plan.of(Disposition.REFUSE, Disposition.UNREADABLE):
             self.session.tracker.tell(EventName.FILE_UNUSABLE, item, reason=item.reason)
 
-    def leave_what_may_not_begin(self) -> None:
-        """Count as skipped what the library may not begin now, unless it is watched: then it waits."""
+    def skip_disallowed(self) -> None:
+        """Count the items that the library may not begin now as skipped; a watched library keeps them waiting."""
         if self.feed is None or self._watch is not None or not self.feed.waiting:
             return
         reason = self.feed.why_not()
@@ -311,13 +314,13 @@ class FolderIngest:
         if self._watch is not None:
             self._watch.stop()
         self.session.enqueuer.join()
-        left = self.feed.drop() if self.feed is not None and self._watch is None else ()
-        for item in left:
+        remaining = self.feed.drop() if self.feed is not None and self._watch is None else ()
+        for item in remaining:
             self._summary.add(IngestResult(item, IngestOutcome.OPEN, NOT_QUEUED))
 
 
 def _holds_anything(folder: Path) -> bool:
-    """Return whether a folder is there and no empty mount point."""
+    """Return whether a folder exists and is not empty, as a mount point without its disk is."""
     try:
         return any(folder.iterdir())
     except OSError:
@@ -325,8 +328,8 @@ def _holds_anything(folder: Path) -> bool:
 
 
 def _rescan_s(library: Library) -> float:
-    """Return the seconds between scans of a library in which nothing is reported to change."""
+    """Return the seconds between scans of a library while the system reports no change in it."""
     if file_system_of(library.path) not in LOCAL:
         return SHARE_RESCAN_S
-    matures_s = library.min_age  # which no event announces
-    return min(RESCAN_S, max(SHARE_RESCAN_S, matures_s)) if matures_s else RESCAN_S
+    min_age_s = library.min_age  # no event announces that a file has reached it
+    return min(RESCAN_S, max(SHARE_RESCAN_S, min_age_s)) if min_age_s else RESCAN_S

@@ -1,4 +1,4 @@
-"""An ingest as one application, with workers beside it and an orderly stop; submitting one video."""
+"""Run an ingest with its workers, and stop both in order; submit one video."""
 
 import os
 import threading
@@ -34,19 +34,18 @@ from hevcq.worker.pool import WorkerPool
 LOCAL_POLL_S = 0.5
 """Longest time in seconds between reads of this machine's ledger."""
 FIRST_POLL_S = 0.01
-"""Seconds between looks whether the first video is queued."""
-PAUSE_EVERY_S = 1.0
-"""Seconds between looks whether work is held back; on AWS each is a read of the ledger."""
-FLEET_PAUSE_EVERY_S = 30.0
+"""Seconds between checks whether the first video is queued."""
+PAUSE_CHECK_S, FLEET_PAUSE_CHECK_S = 1.0, 30.0
+"""Seconds between checks whether work is paused; on AWS each check reads the ledger."""
 FLEET_POLL_S = 3.0
 """Seconds between reads of a fleet's ledger: each costs read units, and jobs take minutes."""
 
 
 class IngestApplication:
-    """Runs ingest requests on an opened app, in either way of running.
+    """Run ingest requests on an opened app, embedded or on AWS.
 
     Call `recover`, `plan` and `work` in this order, or `recover` and `collect_finished`. Events go
-    to `emit`; `summary` counts what became of each job. `signals.asked` stops it in order, and
+    to `emit`; `summary` counts the results of the jobs. `signals.asked` stops it in order, and
     `signals.insisted` at once.
     """
 
@@ -61,28 +60,29 @@ class IngestApplication:
         self._app, self._emit, self._signals = app, emit, signals
         self.summary = IngestSummary()
         self._folders = [
-            FolderIngest(app, each, emit, signals.asked, self.summary) for each in requests
+            FolderIngest(app, request, emit, signals.asked, self.summary) for request in requests
         ]
         for profile in () if app.settings.on_aws else self._profiles:
             app.encoder.require_metric(profile)
-        self._no_wait = any(each.no_wait for each in requests)
+        self._no_wait = any(request.no_wait for request in requests)
         self._wake = threading.Event()
         self._workers: WorkerPool | None = None
-        self._paused, self._next_look = "", app.clock.monotonic()
+        self._pause_reason, self._next_pause_check = "", app.clock.monotonic()
 
     @property
     def _profiles(self) -> list[Profile]:
-        return list({each.name: each for one in self._folders for each in one.profiles}.values())
+        profiles = {each.name: each for folder in self._folders for each in folder.profiles}
+        return list(profiles.values())
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep hevcq with another data folder out of these libraries.
+    def lock(self) -> Iterator[None]:
+        """Keep hevcq with another data folder or database out of these libraries.
 
-        Raises Unavailable if there is one already.
+        Raises Unavailable if one is at work here already.
         """
-        with ExitStack() as held:
+        with ExitStack() as locks:
             for folder in self._folders:
-                folder.hold(held)
+                folder.lock(locks)
             yield
 
     def recover(self) -> None:
@@ -90,29 +90,29 @@ class IngestApplication:
             folder.recover()
 
     def plan(self) -> IngestPlan:
-        """Return what there is to do with what a scan finds.
+        """Scan the folders; return the plan of their files.
 
         Starts listening to the folders if they are to be watched. Raises Stopped if asked to stop.
         """
         plans = [folder.plan() for folder in self._folders]
         if len(plans) == 1:
             return plans[0]
-        outputs = [each.output for each in plans if each.output is not None]
+        outputs = [plan.output for plan in plans if plan.output is not None]
         return IngestPlan(
-            items=tuple(item for each in plans for item in each.items),
-            forecast=total(each.forecast for each in plans),
-            cpu=total(each.cpu for each in plans),
+            items=tuple(item for plan in plans for item in plan.items),
+            forecast=total(plan.forecast for plan in plans),
+            cpu=total(plan.cpu for plan in plans),
             output=total(outputs) if outputs else None,
-            sampled=sum(each.sampled for each in plans),
+            sampled=sum(plan.sampled for plan in plans),
         )
 
-    def only_news(self, plan: IngestPlan, *, quiet: bool) -> IngestPlan:
-        """Record what cannot be encoded. If `quiet`, return the plan with old failures as skipped.
+    def record_failures(self, plan: IngestPlan, *, hide_old: bool) -> IngestPlan:
+        """Record the files that cannot be encoded. With `hide_old`, return old failures as skipped.
 
-        Old is what failed in an earlier run, or was refused by one within a week.
+        A failure is old if an earlier run failed, or refused the file within a week.
         """
-        new = {id(item) for item in self._folders[0].note_unusable(plan)}
-        if not quiet:
+        new = {id(item) for item in self._folders[0].record_unusable(plan)}
+        if not hide_old:
             return plan
         items = [
             replace(item, disposition=Disposition.SKIP)
@@ -123,11 +123,11 @@ class IngestApplication:
         return replace(plan, items=tuple(items))
 
     def work(self, items: Sequence[Item]) -> None:
-        """Queue what was planned, the `items`, and follow it to its end, or until asked to stop.
+        """Queue the planned `items`, and follow them to their end, or until asked to stop.
 
-        Raises what ended the intake or the workers before their time, after all has stopped.
+        If the enqueuing or the workers fail, stops everything and raises their error.
         """
-        feeds = [each.feed for each in self._folders if each.feed is not None]
+        feeds = [folder.feed for folder in self._folders if folder.feed is not None]
         try:
             self._start(items)
             while self._step():
@@ -148,25 +148,24 @@ class IngestApplication:
         return FLEET_POLL_S if self._app.settings.on_aws else LOCAL_POLL_S
 
     def _start(self, items: Sequence[Item]) -> None:
-        """Queue the items in the background, and start workers where they belong."""
+        """Queue the items in the background; start workers here if this machine is to encode them."""
         self._require_cap()
         for folder in self._folders:
             folder.start()
         watch = any(folder.request.watch for folder in self._folders)
-        live = any(item.disposition in TO_PROCESS for item in items)
-        if not self._app.settings.on_aws and not self._no_wait and (live or watch):
+        has_work = any(item.disposition in TO_PROCESS for item in items)
+        if not self._app.settings.on_aws and not self._no_wait and (has_work or watch):
             names = [profile.name for profile in self._profiles]
-            self._workers = build_pool(self._app, names, on_event=self._worker_event)
-            self._await_first()
+            self._workers = build_pool(self._app, names, on_event=self._on_worker_event)
+            self._wait_for_first()
             self._workers.start()
 
-    def _await_first(self) -> None:
-        """Wait a second for a first queued item, or the workers would begin with what others left."""
+    def _wait_for_first(self) -> None:
+        """Wait at most a second for a queued item, so that workers do not begin with older jobs."""
         sessions = [folder.session for folder in self._folders]
         for _ in range(round(1 / FIRST_POLL_S)):
-            if any(each.tracker.open for each in sessions) or not any(
-                each.enqueuer.busy for each in sessions
-            ):
+            is_queued = any(session.tracker.open for session in sessions)
+            if is_queued or not any(session.enqueuer.busy for session in sessions):
                 return
             self._app.clock.wait(self._signals.asked, FIRST_POLL_S)
 
@@ -176,7 +175,7 @@ class IngestApplication:
         if self._workers is not None and not self._workers.step():
             return False
         self._require_cap()
-        hand_out_to(self._folders, self._app, no_wait=self._no_wait)
+        queue_next_items(self._folders, self._app, no_wait=self._no_wait)
         if not self._no_wait:
             self._report_pause()
         still_open = [folder.step() for folder in self._folders]
@@ -184,16 +183,16 @@ class IngestApplication:
         return any(still_open)
 
     def _require_cap(self) -> None:
-        if self._app.settings.on_aws:  # elsewhere the workers look
+        if self._app.settings.on_aws:  # elsewhere the workers check the cap
             self._app.daily_cap.require()
 
     def _require_fit(self) -> None:
-        """Raise WorkerUnfit if nothing is left but what ffmpeg cannot make here; it stays queued."""
+        """Raise WorkerUnfit if only jobs remain that ffmpeg cannot encode here; they stay queued."""
         if self._workers is None or any(folder.request.watch for folder in self._folders):
             return
         sessions = [folder.session for folder in self._folders]
-        left = set[str]().union(*(each.tracker.profiles for each in sessions))
-        problems = [self._workers.why_unfit(name) for name in left]
+        remaining = set[str]().union(*(session.tracker.profiles for session in sessions))
+        problems = [self._workers.why_unfit(name) for name in remaining]
         if problems and all(problems) and not any(each.enqueuer.busy for each in sessions):
             raise WorkerUnfit(" ".join(problems))
 
@@ -203,26 +202,26 @@ class IngestApplication:
             reasons = [self._workers.why_paused(name) for name in names]
         else:
             now = self._app.clock.now()
-            shut = why_closed(self._app.backend.ledger, names, self._app.hours, now)
-            reasons = [each.reason for each in shut for _ in each.profiles]
-        every = len(reasons) == len(names) and all(reasons)
-        return " ".join(dict.fromkeys(reasons)) if every else ""
+            closed = why_closed(self._app.backend.ledger, names, self._app.hours, now)
+            reasons = [each.reason for each in closed for _ in each.profiles]
+        all_paused = len(reasons) == len(names) and all(reasons)
+        return " ".join(dict.fromkeys(reasons)) if all_paused else ""
 
     def _report_pause(self) -> None:
-        """Say that work is held back, or that it goes on; look now and then."""
+        """Check now and then whether all work is paused; emit an event when that changes."""
         now = self._app.clock.monotonic()
-        if now < self._next_look:
+        if now < self._next_pause_check:
             return
-        self._next_look = now + (
-            FLEET_PAUSE_EVERY_S if self._app.settings.on_aws else PAUSE_EVERY_S
-        )
+        on_aws = self._app.settings.on_aws
+        self._next_pause_check = now + (FLEET_PAUSE_CHECK_S if on_aws else PAUSE_CHECK_S)
         reason = self._why_paused()
-        if reason != self._paused:
-            self._paused = reason
+        if reason != self._pause_reason:
+            self._pause_reason = reason
             name = EventName.PAUSED if reason else EventName.RESUMED
-            self._say(name, reason.removeprefix("Paused ") or "Resumed.")  # shown behind "Paused: "
+            # The display shows it behind "Paused: ".
+            self._emit_words(name, reason.removeprefix("Paused ") or "Resumed.")
 
-    def _say(self, name: EventName, words: str) -> None:
+    def _emit_words(self, name: EventName, words: str) -> None:
         self._emit(IngestEvent(event=name, at=self._app.clock.now(), reason=words))
 
     def _end(self) -> None:
@@ -231,7 +230,7 @@ class IngestApplication:
         try:
             if asked:
                 self._emit_stopping()
-        finally:  # also if emitting fails, work returns to its queue
+        finally:  # work must return to its queue even if emitting fails
             error = self._stop(asked=asked)
         for folder in self._folders:
             if not self._no_wait and not self._signals.insisted.is_set():
@@ -255,9 +254,9 @@ class IngestApplication:
             self._workers.drain(self._signals.insisted, self._wake, self._emit_waiting)
         return self._workers.stop(self._signals.insisted, self._wake)
 
-    def _worker_event(self, event: JobEvent) -> None:
+    def _on_worker_event(self, event: JobEvent) -> None:
         if event.kind is EventName.JOB_PROGRESS and event.progress is not None:
-            # A chunk's progress is not its video's, which the ledger adds up.
+            # The progress of a chunk is not its video's; the ledger adds those up.
             for folder in () if event.part else self._folders:
                 folder.session.tracker.note(event.job_id, event.progress)
         else:
@@ -265,37 +264,37 @@ class IngestApplication:
 
     def _emit_waiting(self) -> None:
         words = "Done here. An encode of another folder is finishing; Ctrl-C stops it."
-        self._say(EventName.STOPPING, words)
+        self._emit_words(EventName.STOPPING, words)
 
     def _emit_stopping(self) -> None:
         grace = self._app.settings.stop_grace_s
         words = f"Stopping: encodes get {grace:.0f} s to finish. Ctrl-C again to stop now."
         if not any(folder.session.tracker.open for folder in self._folders):
             words = "Stopping."
-        self._say(EventName.STOPPING, words)
+        self._emit_words(EventName.STOPPING, words)
 
 
-def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> None:
-    """Queue the next items of libraries, as far as there is room; all of them with `no_wait`."""
-    feeding = {id(each.feed): each for each in folders if each.feed is not None}
-    if not feeding:
+def queue_next_items(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> None:
+    """Queue the next items of libraries while the queue has room; with `no_wait`, all of them."""
+    by_feed = {id(folder.feed): folder for folder in folders if folder.feed is not None}
+    if not by_feed:
         return
-    feeds = [each.feed for each in feeding.values() if each.feed is not None]
+    feeds = [folder.feed for folder in folders if folder.feed is not None]
     most = most_queued(app.capacity.slots if not app.settings.on_aws else None)
-    ahead = sum(one.session.enqueuer.left + one.session.tracker.open for one in folders)
-    room = sum(each.waiting for each in feeds)
-    for feed, items in hand_out(feeds, room if no_wait else min(room, most - ahead)):
-        feeding[id(feed)].session.queue(items)
-    for folder in feeding.values():
-        folder.leave_what_may_not_begin()
+    queued = sum(each.session.enqueuer.left + each.session.tracker.open for each in folders)
+    waiting = sum(feed.waiting for feed in feeds)
+    for feed, items in hand_out(feeds, waiting if no_wait else min(waiting, most - queued)):
+        by_feed[id(feed)].session.queue(items)
+    for folder in by_feed.values():
+        folder.skip_disallowed()
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a video for one profile; `job` is "" where there is none.
+    """The result of submitting a video for one profile; `job` is "" if there is none.
 
-    `result`: queue (now), join (queued before), done, collect (not yet in place), skip, refuse, failed,
-    unreadable, or on AWS the job's state. `reason` says why.
+    `result` is queue (now), join (queued before), done, collect (not yet in place), skip, refuse,
+    failed, unreadable, or on AWS the job's state. `reason` says why.
     """
 
     profile: str
@@ -305,10 +304,11 @@ class Submitted:
 
 
 def submit_path(app: App, text: str, profiles: Sequence[str]) -> list[Submitted]:
-    """Queue a file of a library by its rules, for these of its profiles (none: all); a job stays as it is.
+    """Queue a file of a library by its rules, for these of its profiles (none: all).
 
-    Only what the library itself would make is queued, so that whoever looks after it puts it in place.
-    Raises UsageError for a path outside of the libraries, NoSuchVideo, UnknownProfile, ConfigError.
+    An existing job stays as it is. Only renditions that the library itself would make are queued, so
+    that the library's service puts them in place. Raises UsageError for a path outside of the
+    libraries, NoSuchVideo, UnknownProfile, ConfigError.
     """
     if "\0" in text or encodable(text) != text or not text.startswith("/"):
         raise UsageError("The path must be a whole one, from / on.")
@@ -323,8 +323,8 @@ def submit_path(app: App, text: str, profiles: Sequence[str]) -> list[Submitted]
     if not real.is_file():
         raise NoSuchVideo(f"There is no file {printable(text)}.")
     request = _file_request(library, real)
-    usual = app.settings.ingest.profiles
-    offered = [each.name for each in request.chosen_profiles(app.profiles, usual)]
+    default = app.settings.ingest.profiles
+    offered = [profile.name for profile in request.chosen_profiles(app.profiles, default)]
     if other := [name for name in profiles if name not in offered]:
         raise UsageError(
             f"The library {library.name} does not make {other[0]}, only {', '.join(offered)}.",
@@ -335,19 +335,19 @@ def submit_path(app: App, text: str, profiles: Sequence[str]) -> list[Submitted]
         request = replace(request, library=chosen)
     queued: dict[str, str] = {}
 
-    def note(event: IngestEvent) -> None:
+    def remember_job(event: IngestEvent) -> None:
         if event.event is EventName.JOB_QUEUED and event.profile and event.job:
             queued[event.profile] = event.job
 
-    ingest = IngestApplication(app, [request], note, StopSignals())
-    with ingest.in_use():
+    ingest = IngestApplication(app, [request], remember_job, StopSignals())
+    with ingest.lock():
         items = ingest.plan().items
         ingest.work(items)
     return [_submitted(item, queued) for item in items]
 
 
 def _file_request(library: Library, real: Path) -> IngestRequest:
-    """Return the request for one file: of a mirror, its own folder there."""
+    """Return the request for one file; in a mirror its output is the folder of that name there."""
     request = replace(library_request(library, no_wait=True), roots=(real,), include=())
     if request.output is None:
         return request
@@ -369,10 +369,9 @@ def submit_key(app: App, key: str, profiles: Sequence[str]) -> list[Submitted]:
     """
     if not app.settings.on_aws:
         raise UsageError("A key names an object in S3, and this farm is not on AWS; send a path.")
-    found = (each for each in app.backend.store.sources(key) if each.key == key)
-    source = next(found, None)
+    source = next((each for each in app.backend.store.sources(key) if each.key == key), None)
     if source is None:
         raise NoSuchVideo(f"There is no object {printable(key)} in the input bucket.")
-    wanted = profiles or [name for name, each in app.profiles.items() if each.subscribe]
-    jobs = app.backend.task_publisher.publish(source, list(wanted), announced=False)
+    chosen = profiles or [name for name, each in app.profiles.items() if each.subscribe]
+    jobs = app.backend.task_publisher.publish(source, list(chosen), announced=False)
     return [Submitted(job.profile, job.state.value, job.job_id, job.reason) for job in jobs]

@@ -1,4 +1,4 @@
-"""Let joined machines work for this farm, and let this machine work for the farm that it joined."""
+"""Run slots for machines that joined this farm, and carry out orders of a farm that this machine joined."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ JOINED_FILE = "joined.json"
 class JoinedMachines:
     """The machines that poll this process, each with slots of its own for the jobs it encodes.
 
-    A machine gets one slot more than it encodes at a time: while what it made is verified here, it
-    has the next order. Of a split video it gets no chunk in advance. Thread-safe.
+    A machine gets one slot more than it encodes at a time, so that it has the next order while its
+    last encode is verified here. Of a split video it gets no chunk in advance. Thread-safe.
     """
 
     def __init__(self, app: App, open_pool: OpenPool | None = None) -> None:
@@ -62,9 +62,9 @@ class JoinedMachines:
                 machine = self._machines[name] = JoinedMachine(name, facts, self._app.clock)
             machine.greet(facts)
             thread = self._threads.get(name)
-            idle = thread is None or not thread.is_alive()
-            if idle and not machine.refused and not self.closing:
-                self._open(machine)
+            has_slots = thread is not None and thread.is_alive()
+            if not has_slots and not machine.refused and not self.closing:
+                self._open_slots(machine)
         return machine
 
     def find(self, name: str) -> JoinedMachine | None:
@@ -72,7 +72,7 @@ class JoinedMachines:
             return self._machines.get(name)
 
     def close_soon(self) -> None:
-        """Open no more slots, answer polls at once, and let running orders go back to their queue."""
+        """Open no more slots, answer polls at once, and return running orders to their queue."""
         with self._lock:
             self.closing = True
             for signals in self._signals.values():
@@ -80,14 +80,13 @@ class JoinedMachines:
                 signals.ask()
 
     def close(self) -> None:
-        """End the slots."""
         self.close_soon()
         with self._lock:
             threads = list(self._threads.values())
         for thread in threads:
             thread.join(END_S)
 
-    def _open(self, machine: JoinedMachine) -> None:
+    def _open_slots(self, machine: JoinedMachine) -> None:
         signals = self._signals[machine.name] = StopSignals()
         run = partial(self._run, machine, signals)
         thread = threading.Thread(target=run, name=f"hevcq-machine-{machine.name}", daemon=True)
@@ -97,46 +96,46 @@ class JoinedMachines:
     def _run(self, machine: JoinedMachine, signals: StopSignals) -> None:
         try:
             pool = self._open_pool(self._app, machine, self)
-            self._tell()
+            self._write_count()
             get_logger().info("machine_joined", machine=machine.name, slots=machine.facts.slots)
             pool.run(signals, lambda: machine.gone or bool(machine.refused))
-            self._sign_off(machine)
+            self._record_end(machine)
             if pool.error is not None:
                 get_logger().error("machine_ended", machine=machine.name, reason=str(pool.error))
         except Exception:  # noqa: BLE001 - nothing above a thread catches
             get_logger().exception("machine_broke", machine=machine.name)
         finally:
-            self._tell(ended=machine.name)
+            self._write_count(ended=machine.name)
 
-    def _tell(self, ended: str = "") -> None:
-        """Say in this process's row how many machines work by it."""
+    def _write_count(self, ended: str = "") -> None:
+        """Write into this process's row how many machines work through it, without the one that `ended`."""
         with self._lock:
             alive = [n for n, each in self._threads.items() if each.is_alive() and n != ended]
         self._app.processes.tell(joined=len(alive))
 
-    def _sign_off(self, machine: JoinedMachine) -> None:
-        """Leave in the list of machines why this one gets nothing more."""
+    def _record_end(self, machine: JoinedMachine) -> None:
+        """Record in the list of machines why this one gets no more orders."""
         backend, why = self._app.worker_backend, machine.refused or "It no longer answers."
         if backend.machines is not None and not self.closing:
-            broken = _facts(self._app, machine).model_copy(update={"waits": (why,)})
-            backend.machines.leave(f"{backend.owner}:@{machine.name}", broken)
+            facts = _facts(self._app, machine).model_copy(update={"waits": (why,)})
+            backend.machines.leave(f"{backend.owner}:@{machine.name}", facts)
 
-    def alike(self, ffmpeg: str) -> int:
+    def slots_with(self, ffmpeg: str) -> int:
         """Return how many encodes the machines with this ffmpeg run at a time: they share long videos."""
         with self._lock:
-            found = [each for each in self._machines.values() if not each.gone]
-        return sum(each.facts.slots for each in found if each.facts.ffmpeg == ffmpeg)
+            present = [each for each in self._machines.values() if not each.gone]
+        return sum(each.facts.slots for each in present if each.facts.ffmpeg == ffmpeg)
 
 
 def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> WorkerPool:
-    """Return the slots of one machine: everything but the encode is done here.
+    """Return the pool of one machine's slots. The machine only encodes; all other steps run here.
 
-    Sets for streaming are encoded here too: their many files go by no way yet.
+    HLS sets are encoded here too, because nothing transfers their many files yet.
     """
     from hevcq.domain.planning.planner import make_plan
     from hevcq.domain.profile import Container
     from hevcq.ffmpeg.delegated import DelegatingEncoder
-    from hevcq.wiring.contexts import watched_events
+    from hevcq.wiring.contexts import pool_events
     from hevcq.wiring.worker import admission
     from hevcq.worker.admission import Scratch
     from hevcq.worker.delivery.claim import WorkerContext
@@ -145,52 +144,55 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
     from hevcq.worker.pool import WorkerPool
 
     settings, backend, label = app.settings, app.worker_backend, f":@{machine.name}"
-    encoder = app.new_encoder(DelegatingEncoder).with_machine(machine)
-    scratch, events = Scratch(settings.scratch, app.clock), watched_events(app)
+    encoder = app.new_encoder(DelegatingEncoder).led_by(machine)
+    scratch, events = Scratch(settings.scratch, app.clock), pool_events(app)
     assert backend.machines is not None, "on AWS nobody joins"
-    said = partial(_facts, app, machine)
-    presence = Presence(backend.machines, f"{backend.owner}{label}", said, app.clock)
-    watching: list[Watcher] = [presence]
+    facts = partial(_facts, app, machine)
+    presence = Presence(backend.machines, f"{backend.owner}{label}", facts, app.clock)
+    watchers: list[Watcher] = [presence]
     context = WorkerContext(
         backend=backend,
         encoder=encoder,
-        admission=admission(app, scratch, watching, presence.reason, machine.note_unfit, encoder),
+        admission=admission(app, scratch, watchers, presence.reason, machine.note_unfit, encoder),
         notify=events.notify if events else lambda _event, _reason: None,
         plan=make_plan,
         scratch=scratch,
         clock=app.clock,
         min_free_bytes=settings.min_free_mib << 20,
-        slots_per_job=lambda _profile: machines.alike(app.encoder.version()),
+        slots_per_job=lambda _profile: machines.slots_with(app.encoder.version()),
         full=lambda: machine.full,
         label=label,
     )
-    made_there = [each for each in app.profiles.values() if each.container is not Container.HLS]
-    served = [ProfileQueue(each, backend.queues[each.name]) for each in made_there]
+    served = [
+        ProfileQueue(profile, backend.queues[name])
+        for name, profile in app.profiles.items()
+        if profile.container is not Container.HLS
+    ]
     slots, grace_s = machine.facts.slots + 1, settings.stop_grace_s
-    return WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
+    return WorkerPool(context, served, watchers, slots=slots, grace_s=grace_s)
 
 
 def _facts(app: App, machine: JoinedMachine) -> WorkerFacts:
-    """Return what the list of machines says of one that joined."""
+    """Return the row of a joined machine in the list of machines."""
     from hevcq.domain.formats import encoder_of
     from hevcq.ports.backend import WorkerFacts
 
-    said, unfit = machine.facts, machine.unfit
+    facts, unfit = machine.facts, machine.unfit
     able = [each for each in app.profiles.values() if machine.passed(each.name)]
     return WorkerFacts(
         machine=machine.name,
-        version=said.version,
-        ffmpeg=said.ffmpeg.removeprefix("ffmpeg version ").partition(" ")[0],
-        cores=said.cores,
-        slots=said.slots,
+        version=facts.version,
+        ffmpeg=facts.ffmpeg.removeprefix("ffmpeg version ").partition(" ")[0],
+        cores=facts.cores,
+        slots=facts.slots,
         encoders=tuple(sorted({encoder_of(each.video.codec) for each in able})),
         waits=tuple(dict.fromkeys([*machine.trouble(), *unfit.values()])),
-        **said.load_facts(),
+        **facts.left(),
     )
 
 
 class Membership(Frozen):
-    """The farm that this machine joined, as its data folder keeps it: the token is a secret."""
+    """The farm that this machine joined, as stored in its data folder; the token is a secret."""
 
     address: str
     name: str
@@ -209,9 +211,9 @@ def membership(data_dir: Path) -> Membership | None:
 
 
 def join(app: App, line: str, echo: Callable[[str], None]) -> Membership:
-    """Exchange an invitation for a token of this machine's own, and keep it.
+    """Exchange the invitation in `line` for this machine's own token, and store that.
 
-    Raises UsageError for what is no invitation, AccessDenied for one that was used or ended,
+    Raises UsageError if `line` holds no invitation, AccessDenied if that was used or has expired,
     WorkerUnfit if ffmpeg or the version of hevcq does not fit.
     """
     from hevcq.remotes.farm import HttpFarm, require_private
@@ -235,34 +237,34 @@ def join(app: App, line: str, echo: Callable[[str], None]) -> Membership:
             "This invitation was used already, or its hour is over.",
             remedy="`hevcq workers invite` there prints another.",
         ) from error
-    made = Membership(address=address, name=joined.name, token=joined.token)
+    farm = Membership(address=address, name=joined.name, token=joined.token)
     file = app.settings.data_dir / JOINED_FILE
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(file, made.model_dump_json(), 0o600)
+        write_durably(file, farm.model_dump_json(), 0o600)
     except OSError as error:
         raise StorageError(f"Cannot write {file}: {error.strerror}.") from error
     echo(f"Joined {address} as {joined.name}.")
-    return made
+    return farm
 
 
 def _own_address() -> str:
-    """Return this machine's address in its network; nothing is sent. Raises ConfigError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+    """Return this machine's address in its network; sends nothing. Raises ConfigError without a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            asked.connect(("192.0.2.1", 9))
+            probe.connect(("192.0.2.1", 9))
         except OSError as error:
             raise ConfigError(
                 "This machine has no network.", remedy="Say --address http://NAME:PORT."
             ) from error
-        return str(asked.getsockname()[0])
+        return str(probe.getsockname()[0])
 
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def page_address(web: WebSettings) -> str:
-    """Return how other machines reach the page. Raises ConfigError if none does."""
+    """Return the page's address for other machines. Raises ConfigError if they cannot reach it."""
     if web.url:
         return web.url
     if web.host in LOOPBACK:
@@ -275,22 +277,21 @@ def page_address(web: WebSettings) -> str:
 
 
 def machine_facts(app: App) -> MachineFacts:
-    """Return what this machine says of itself. Raises WorkerUnfit if ffmpeg does not run."""
-    here = app.capacity
+    """Return the facts that this machine sends to a farm. Raises WorkerUnfit if ffmpeg does not run."""
     return MachineFacts(
         version=__version__,
         ffmpeg=app.encoder.version(),
         build=hashlib.sha256(app.encoder.build().encode()).hexdigest(),
         start=secrets.token_hex(8),
-        slots=min(64, here.slots),
-        cores=here.cores,
+        slots=min(64, app.capacity.slots),
+        cores=app.capacity.cores,
     )
 
 
 def work_for_farm(
     app: App, farm: Membership, signals: StopSignals, echo: Callable[[str], None]
 ) -> None:
-    """Carry out the farm's orders until a stop signal. Raises what ended it before."""
+    """Carry out the farm's orders until a stop signal. Raises the error that ended the work earlier."""
     from hevcq.remotes.farm import HttpFarm, require_private
     from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
     from hevcq.worker.admission import Scratch
@@ -312,12 +313,12 @@ def work_for_farm(
         )
         worker = JoinedWorker(ports, facts, signals.asked)
         worker.start()
-        grace_s: float | None = None
+        grace_ends_at: float | None = None
         while worker.running:
-            if signals.asked.is_set() and grace_s is None:
-                grace_s = app.clock.monotonic() + app.settings.stop_grace_s
-            late = grace_s is not None and app.clock.monotonic() > grace_s
-            if late or signals.insisted.is_set():
+            if signals.asked.is_set() and grace_ends_at is None:
+                grace_ends_at = app.clock.monotonic() + app.settings.stop_grace_s
+            is_over = grace_ends_at is not None and app.clock.monotonic() > grace_ends_at
+            if is_over or signals.insisted.is_set():
                 worker.interrupt()
             app.clock.wait(threading.Event(), 0.1)
     if isinstance(worker.error, AccessDenied):

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 SomeEncoder = TypeVar("SomeEncoder", bound="FfmpegEncoder")
 
 SHOWN = ("libraries", "ingest", "sync", "schedule", "notify", "webhook", "media_server")
-"""Settings that the page shows, and uses anew once it changed them."""
+"""Settings that the page shows, and that take effect at once when it changes them."""
 
 
 class App:
-    """Everything that use cases need, opened on first use and closed together.
+    """Everything that use cases need: each property opens on its first use, and `close` closes all.
 
-    Opening a property raises ConfigError, StorageError or Unavailable.
+    Opening one raises ConfigError, StorageError or Unavailable.
     """
 
     def __init__(
@@ -56,50 +56,53 @@ class App:
 
     @cached_property
     def profiles(self) -> dict[str, Profile]:
-        """Every profile by name; on AWS those that have a queue there. Change none but by `adopt_profiles`."""
+        """Every profile by name; on AWS those that have a queue there. Only `adopt_profiles` changes it."""
         return read_profiles(self.settings)
 
     @property
     def settings_file(self) -> SettingsFile:
-        """The settings file of this machine, to be changed."""
+        """The settings file of this machine, for changes."""
         from hevcq.settings.loader import own_file
         from hevcq.usecases.settings.changes import SettingsFile
 
         return SettingsFile(own_file(self._config), self.settings.data_dir, self.clock)
 
     def adopt_settings(self, new: Settings, names: Iterable[str] = SHOWN) -> None:
-        """Use these settings from now on; the others are in use by what is open."""
+        """Use the settings `names` of `new` from now on; the others stay, because open parts use them."""
         self.settings = self.settings.model_copy(update={n: getattr(new, n) for n in names})
 
     def adopt_saved(self) -> None:
-        """Use what the settings file and the profiles' folder say now."""
+        """Use the present content of the settings file and the profiles' folder."""
         self.adopt_settings(self.settings_file.settings())
         self.adopt_profiles(read_profiles(self.settings))
 
-    def adopt_profiles(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
-        """Use changed and new profiles from now on; return their names, and those that need a new start.
+    def adopt_profiles(self, profiles: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
+        """Use changed and new profiles from now on; return their names, and those that need a restart.
 
-        One that is gone or has other numbers of its queue needs one, and on AWS, where each has its
-        queue by Terraform, one that is new.
+        A removed profile and one with other queue numbers need a restart. So does a new one on AWS,
+        where Terraform makes each profile's queue.
         """
-        known, adopted = self.profiles, list[str]()
-        new = found.keys() - known.keys()
-        later = sorted((known.keys() - found.keys()) | (new if self.settings.on_aws else set()))
-        for name in found.keys() & known.keys():
-            if found[name] != known[name]:
-                (adopted if found[name].queue == known[name].queue else later).append(name)
+        present, adopted = self.profiles, list[str]()
+        new = profiles.keys() - present.keys()
+        later = sorted(
+            (present.keys() - profiles.keys()) | (new if self.settings.on_aws else set())
+        )
+        for name in profiles.keys() & present.keys():
+            if profiles[name] != present[name]:
+                (adopted if profiles[name].queue == present[name].queue else later).append(name)
         if not self.settings.on_aws:
             for name in new:
-                self._sql.open_queue(found[name])
+                self._sql.open_queue(profiles[name])
             adopted += new
-        known.update({name: found[name] for name in adopted})  # in place: others hold it too
+        # In place, because others hold the same dictionary.
+        present.update({name: profiles[name] for name in adopted})
         return sorted(adopted), sorted(later)
 
-    def aim_profiles(self, *found: Profile) -> None:
-        """Use recipes of this command's own; what others queued is left to be made by theirs."""
-        self.adopt_profiles({**self.profiles, **{each.name: each for each in found}})
-        for each in found:
-            self.backend.queues[each.name].asked = each.video.crf, each.video.quality
+    def aim_profiles(self, *profiles: Profile) -> None:
+        """Use this command's own recipes for the jobs it queues; jobs of others keep theirs."""
+        self.adopt_profiles({**self.profiles, **{each.name: each for each in profiles}})
+        for profile in profiles:
+            self.backend.queues[profile.name].asked = profile.video.crf, profile.video.quality
 
     @cached_property
     def _sql(self) -> SqlBackend:
@@ -109,7 +112,7 @@ class App:
             return open_sql(self.settings, self.profiles, self.clock)
         opened = open_sql(self.settings, self.profiles, self.clock, self._bucket)
         try:
-            self._bucket.prove()  # refuses one that is another's or whose server keeps no conditions
+            self._bucket.prove()  # refuses another farm's bucket, and a server without conditional writes
         except BaseException:
             opened.close()
             raise
@@ -123,7 +126,7 @@ class App:
 
     @cached_property
     def processes(self) -> Processes:
-        """The rows of the processes of this data folder, this one's included."""
+        """The rows of this data folder's processes, including this one's."""
         if not self.settings.on_aws:
             return self._sql.processes
         from hevcq.util.processes import FOLDER, Processes
@@ -143,9 +146,9 @@ class App:
 
     @contextmanager
     def scratch(self, needed_bytes: int) -> Iterator[Path]:
-        """Create an empty folder in the scratch folder, and remove it afterwards; raise DiskFull if it is full.
+        """Create an empty folder in the scratch folder, and remove it afterwards.
 
-        A worker's sweep removes what a kill leaves.
+        Raises DiskFull unless `needed_bytes` are free. If it is left by a kill, a worker sweeps it.
         """
         from hevcq.worker.admission import Scratch
 
@@ -207,7 +210,7 @@ class App:
 
     @cached_property
     def _clients(self) -> Clients:
-        """The AWS clients of what no worker needs."""
+        """The AWS clients of parts that no worker needs."""
         from hevcq.backends.aws.clients import make_clients
 
         return make_clients(self.settings.aws)
@@ -239,10 +242,11 @@ class App:
         return capacity(self.settings.workers)
 
     def slots_per_job(self, profile: Profile) -> int:
-        """Return how many slots may share a video: this process's, all machines' of a server, or the fleet's.
+        """Return how many slots may share a video: this process's, all of a PostgreSQL farm, or the fleet's.
 
         A video's chunks add to the queue's depth, which scales the fleet up to `fleet.max_tasks` tasks
-        of one slot each. With one slot in all, nothing is split. Chunks of another ffmpeg do not fit.
+        of one slot each. If there is only one slot, no video is split. Machines with another ffmpeg do
+        not count, because its chunks do not fit.
         """
         if self.settings.on_aws:
             return profile.fleet.max_tasks
@@ -272,7 +276,7 @@ class App:
 
     @property
     def hours(self) -> Hours:
-        """When this machine may work; a fleet's workers have their own settings."""
+        """The hours in which this machine may work; a fleet's workers have their own settings."""
         from hevcq.domain.schedule import Hours
 
         return self.settings.schedule.hours() if not self.settings.on_aws else Hours()
@@ -291,7 +295,7 @@ class App:
 
     @cached_property
     def daily_cap(self) -> DailyCap:
-        """What pauses all work once the settings' dollars for a day are spent."""
+        """The check that pauses all work once the settings' dollars for a day are spent."""
         from hevcq.usecases.operations.pausing import DailyCap
         from hevcq.usecases.operations.status import encoded_since
 
@@ -320,7 +324,7 @@ class App:
 
 
 def migration(settings: Settings, to: str) -> AbstractContextManager[Migration]:
-    """Open what moves the records of the data folder to another engine; see `backends.sql.migrate`."""
+    """Open the migration of the data folder's records to another engine; see `backends.sql.migrate`."""
     from hevcq.backends.sql.migrate import open_migration
 
     return open_migration(settings, to, SystemClock())

@@ -1,4 +1,4 @@
-"""Open what some use cases need: uploaded videos, syncs, the event log, and receivers of events."""
+"""Open the parts of an app that only some use cases need: uploads, syncs, the event log and its receivers."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def video_farm(app: App) -> VideoFarm:
 
 
 @contextmanager
-def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[SyncPorts]:
-    """Open one sync and close it afterwards; only one process at a time has it open.
+def open_sync(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[SyncPorts]:
+    """Open the ports of one sync, and close them afterwards; only one process at a time has them open.
 
-    Raises ConfigError, StorageError, or Unavailable if another process has it open.
+    Raises ConfigError, StorageError, or Unavailable if another process has them open.
     """
     from hevcq.sql.catalog import SyncJournal
     from hevcq.usecases.context import alone
@@ -57,8 +57,8 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
         f"Another process is busy with the sync {sync.name}.", remedy="Let it end first."
     )
     fs = app.library_ports.files(stop)
-    here = alone(app.settings.data_dir / f"sync-{sync.name}.lock", busy)
-    with here, fs.lock(f"sync {sync.name}", busy):
+    own_lock = alone(app.settings.data_dir / f"sync-{sync.name}.lock", busy)
+    with own_lock, fs.lock(f"sync {sync.name}", busy):
         remote = open_remote(sync)
         try:
             yield SyncPorts(
@@ -75,10 +75,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
 
 
 def open_remote(sync: SyncSettings) -> WebDavRemote:
-    """Open the server of a sync; asks it nothing yet.
-
-    Raises ConfigError if the password cannot be read.
-    """
+    """Return the server of a sync; sends no request yet. Raises ConfigError if the password cannot be read."""
     from hevcq.remotes.webdav import WebDavRemote
 
     return WebDavRemote(sync.url, sync.user, sync.password(), sync.ca_file)
@@ -90,24 +87,24 @@ def event_log(app: App) -> EventLog:
 
 def roll_up(app: App, log: EventLog) -> RollUp:
     def root(path: Path) -> Path | None:
-        found = library_of(app.settings.libraries, path)
-        return None if found is None else found.path
+        library = library_of(app.settings.libraries, path)
+        return None if library is None else library.path
 
     return RollUp(log, app.catalog, root)
 
 
-def gathered(app: App) -> EventLog:
-    """Return the event log with everything summed up that is known now. Raises StorageError, Unavailable."""
+def up_to_date_log(app: App) -> EventLog:
+    """Return the event log with all events so far gathered and summed. Raises StorageError, Unavailable."""
     log = event_log(app)
-    gather = _gather(app, log)
+    gather = _gatherer(app, log)
     if gather is not None:
         gather()
     roll_up(app, log).step()
     return log
 
 
-def _gather(app: App, log: EventLog) -> Callable[[], int] | None:
-    """Return what reads the ends of jobs from a fleet's ledger; None where jobs write their events."""
+def _gatherer(app: App, log: EventLog) -> Callable[[], int] | None:
+    """Return a function that reads the ends of jobs from a fleet's ledger; None where jobs write events."""
     if not app.settings.on_aws:
         return None
     return partial(gather_ends, log, app.backend.ledger, app.clock)
@@ -117,42 +114,43 @@ def event_watch(app: App) -> EventWatch:
     from hevcq.usecases.event_dispatch import BatchWatch, Dispatcher, EventWatch
     from hevcq.usecases.placement.originals import expiring
 
-    log, found = event_log(app), receivers(app)
-    gather = _gather(app, log)
-    if gather is not None:  # before the receivers begin: they get nothing of the past
+    log, all_receivers = event_log(app), receivers(app)
+    gather = _gatherer(app, log)
+    if gather is not None:  # before the receivers begin, so that they get no past events
         gather()
     ends = gather or BatchWatch(log, app.worker_backend.ledger, app.clock).step
-    summed = roll_up(app, log).step  # last: it forgets what is old
-    if not found:
-        return EventWatch(log, app.clock, [ends, summed])
-    sender = Dispatcher(log, found, app.clock, app.settings.schedule.hours().schedule.zone)
-    tasks = [ends, sender.step, summed]
+    sums = roll_up(app, log).step  # last, because it deletes old events
+    if not all_receivers:
+        return EventWatch(log, app.clock, [ends, sums])
+    zone = app.settings.schedule.hours().schedule.zone
+    dispatcher = Dispatcher(log, all_receivers, app.clock, zone)
+    tasks = [ends, dispatcher.step, sums]
     return EventWatch(log, app.clock, tasks, partial(expiring, app.library_ports))
 
 
-def watched_events(app: App) -> EventWatch | None:
-    """Return what sends the events of a pool; None for a fleet's worker, which notifies nobody and keeps no log."""
+def pool_events(app: App) -> EventWatch | None:
+    """Return the event watch of a pool; None for a fleet's worker without receivers, which keeps no log."""
     settings = app.settings
-    receives = settings.notify or settings.webhook or settings.media_server
-    return event_watch(app) if not settings.on_aws or receives else None
+    has_receivers = settings.notify or settings.webhook or settings.media_server
+    return event_watch(app) if not settings.on_aws or has_receivers else None
 
 
 def video_messages(app: App) -> Callable[[Happened], bool] | None:
-    """Return what reports the ends of videos where their records are shared by several servers.
+    """Return a function that sends the ends of videos whose records several servers share (on AWS).
 
-    None if the event log does (a data folder), or nobody wants to know. Raises ConfigError.
+    None if the event log does that (in a data folder), or no receiver wants them. Raises ConfigError.
     """
     from hevcq.usecases.event_dispatch import DirectDispatcher
 
     if not app.settings.on_aws:
         return None
     ends = ("video.ready", "video.failed")
-    found = [each for each in receivers(app) if any(map(each.wants, ends))]
-    return DirectDispatcher(found) if found else None
+    interested = [each for each in receivers(app) if any(map(each.wants, ends))]
+    return DirectDispatcher(interested) if interested else None
 
 
 def notify_now(app: App) -> None:
-    """Send at the end of a command what happened in it; never raises a HevcqError."""
+    """Send a command's events at its end; never raises a HevcqError."""
     try:
         event_watch(app).step()
     except HevcqError as error:
@@ -160,9 +158,9 @@ def notify_now(app: App) -> None:
 
 
 def receivers(app: App) -> list[Receiver]:
-    """Return all receivers.
+    """Return all receivers of events.
 
-    Raises ConfigError if a secret cannot be read, an address is none, or a package is missing.
+    Raises ConfigError if a secret cannot be read, an address is invalid, or a package is missing.
     """
     settings = app.settings
     if not (settings.notify or settings.webhook or settings.media_server):
@@ -173,9 +171,9 @@ def receivers(app: App) -> list[Receiver]:
 
 
 def try_receiver(app: App, number: int) -> tuple[str, str]:
-    """Send a test to one of all receivers, by its number; return its name, and why it failed or ""."""
+    """Send a test message to the receiver with this number; return its name, and why it failed or ""."""
     from hevcq.usecases.event_dispatch import try_receivers
 
-    one = receivers(app)[number]
-    ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())
+    receiver = receivers(app)[number]
+    ((name, problem),) = try_receivers(event_log(app), [receiver], (), app.clock.now())
     return name, problem

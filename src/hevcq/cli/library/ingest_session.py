@@ -56,7 +56,7 @@ class Session:
         ingest = self._ingest
         with self._signals, ExitStack() as held:
             if not self._dry:  # recovery changes files
-                held.enter_context(ingest.in_use())
+                held.enter_context(ingest.lock())
                 ingest.recover()
             with self._display:
                 first = ingest.plan()
@@ -77,7 +77,7 @@ class Session:
 
     def collect(self) -> ExitCode:
         """Put finished renditions in place, without queueing or waiting."""
-        with self._signals, self._display, self._ingest.in_use():
+        with self._signals, self._display, self._ingest.lock():
             self._ingest.recover()
             self._ingest.collect_finished()
         if not self._summary.results:
@@ -86,7 +86,7 @@ class Session:
 
     def _announce(self, first: IngestPlan) -> Sequence[Item]:
         if not self._dry:
-            first = self._ingest.only_news(first, quiet=self._cli.quiet)
+            first = self._ingest.record_failures(first, hide_old=self._cli.quiet)
         self._summary.add_planned(first)
         if self._dry:
             return first.items

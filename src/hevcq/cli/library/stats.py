@@ -16,7 +16,7 @@ from hevcq.errors import UsageError
 from hevcq.usecases import stats as sums
 from hevcq.usecases.stats import Line, Originals, Report
 from hevcq.util.text import counted, duration, size
-from hevcq.wiring.contexts import gathered
+from hevcq.wiring.contexts import up_to_date_log
 
 WIDTH = 80
 FEW_DAYS = 45
@@ -45,7 +45,7 @@ def stats(
     with cli_of(ctx).app() as app:
         now = app.clock.now()
         first = sums.FIRST if since is None else sums.since_of(since, now)
-        log, last = gathered(app), sums.day_of(now)
+        log, last = up_to_date_log(app), sums.day_of(now)
         library = sums.library_names(app.settings)
         if as_csv:
             found = sums.rows(log, first, last)

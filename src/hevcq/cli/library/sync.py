@@ -19,7 +19,7 @@ from hevcq.usecases.sync.session import Synced, SyncSession
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import printable, size
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import opened
+from hevcq.wiring.contexts import open_sync
 
 SHOWN_EVERY_S = 0.5
 SILENT = frozenset({"waiting", "known"})
@@ -77,7 +77,7 @@ def _run(
             break
         shown.begin(each)
         try:
-            with opened(shown.app, each, stop) as ports:
+            with open_sync(shown.app, each, stop) as ports:
                 session = SyncSession(ports, each, shown.on_file, shown.notice, shown.progress)
                 session.dry_run = dry_run
                 session.run()

@@ -21,7 +21,7 @@ from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.usecases.stats import Savings, savings
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.wiring.contexts import gathered
+from hevcq.wiring.contexts import up_to_date_log
 
 router = new_router()
 OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
@@ -193,4 +193,4 @@ def _known(call: Call, name: str | None) -> str:
 @router.get("/savings")
 def show_savings(call: Operates) -> Savings:
     """Sum up what was saved in the last days, by day (UTC): bytes of sources and of their renditions."""
-    return savings(gathered(call.app), call.app.profiles, call.app.clock.now())
+    return savings(up_to_date_log(call.app), call.app.profiles, call.app.clock.now())

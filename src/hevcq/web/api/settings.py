@@ -36,7 +36,7 @@ from hevcq.usecases.settings.profiles import (
 from hevcq.usecases.stats import DAYS, LibraryShown, libraries_of
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.wiring.contexts import gathered, open_remote, try_receiver
+from hevcq.wiring.contexts import open_remote, try_receiver, up_to_date_log
 
 router = new_router()
 Table = Annotated[dict[str, Any], Body()]
@@ -52,7 +52,7 @@ HOURS_BY_FILE = frozenset({"gate_command"})
 def list_libraries(call: Operates) -> list[LibraryShown]:
     """List the libraries of this machine with their state, and what the last 30 days made of each."""
     app = call.app
-    return list(libraries_of(app.settings, gathered(app), app.clock.now(), DAYS))
+    return list(libraries_of(app.settings, up_to_date_log(app), app.clock.now(), DAYS))
 
 
 @router.put("/libraries/{name}")

@@ -30,7 +30,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import OperatorRoute, of_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import gathered
+from hevcq.wiring.contexts import up_to_date_log
 
 MAX_RUNNING = 50
 MAX_LETTERS = 50
@@ -100,7 +100,7 @@ def board(request: Request) -> Response:
     app = services_of(request).app
     # Letters that a service made by itself are recorded first, as `hevcq status` does.
     ExpiredMessages(app.backend, most=MAX_LETTERS).check()
-    saved = savings(gathered(app), app.profiles, app.clock.now())
+    saved = savings(up_to_date_log(app), app.profiles, app.clock.now())
     return page(
         request,
         "board.html",
@@ -158,7 +158,7 @@ def libraries(request: Request) -> Response:
     A page of its own, not a part of the board: a file server that is gone lets its folders hang.
     """
     app = services_of(request).app
-    log, now = gathered(app), app.clock.now()
+    log, now = up_to_date_log(app), app.clock.now()
     shown = libraries_of(app.settings, log, now, DAYS)
     before = whole(request.query_params.get("before", "")) or 0
     found = unsound(app)

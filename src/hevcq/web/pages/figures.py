@@ -21,7 +21,7 @@ from hevcq.util.text import duration, size
 from hevcq.web.rendering import page
 from hevcq.web.services import OperatorRoute, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import gathered
+from hevcq.wiring.contexts import up_to_date_log
 
 SPANS = {"30d": "30 days", "90d": "90 days", "1y": "a year", "all": "all time"}
 DEFAULT_SPAN = "30d"
@@ -39,7 +39,7 @@ def routes() -> Sequence[BaseRoute]:
 def figures(request: Request) -> Response:
     app = services_of(request).app
     span, first, last = _span(request, app)
-    made = stats.report(gathered(app), first, last, stats.library_names(app.settings))
+    made = stats.report(up_to_date_log(app), first, last, stats.library_names(app.settings))
     return page(
         request,
         "figures.html",
@@ -80,7 +80,7 @@ def figures_csv(request: Request) -> Response:
     """Answer with the daily sums, as `hevcq libraries stats --csv` prints them."""
     app = services_of(request).app
     span, first, last = _span(request, app)
-    found = stats.rows(gathered(app), first, last)
+    found = stats.rows(up_to_date_log(app), first, last)
     out = io.StringIO()
     names = stats.library_names(app.settings)
     csv.writer(out).writerows([stats.CSV_COLUMNS, *stats.csv_rows(found, names)])
