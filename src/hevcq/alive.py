@@ -1,7 +1,7 @@
-"""`hevcq-health [DATA_DIR]`: whether the workers of this container or machine are well.
+"""`hevcq-health [DATA_DIR]`: check whether the workers of this container or machine are well.
 
-Exits 0 or 1 with one sentence, and 2 if it is called wrongly. It loads nothing but the standard
-library where HEVCQ_DATA_DIR is set, so that it is quick beside encodes that use every core.
+Exits 0 or 1 with one sentence, and 2 if it is called wrongly. With HEVCQ_DATA_DIR set it loads only
+the standard library, so that it is quick beside encodes that use every core.
 """
 
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.util.clock import SystemClock
-from hevcq.util.processes import node, rows
+from hevcq.util.processes import live_rows, node
 
 USAGE = "usage: hevcq-health [DATA_DIR]"
 EVERY_S = 5.0
 """Seconds between two signs of life of a worker, in its row of `<data_dir>/processes`. Their times are
-seconds of the monotonic clock, which all processes of a machine share and wall time corrections do
-not move."""
+seconds of the monotonic clock: all processes of a machine share it, and corrections of the wall time do
+not move it."""
 STALE_S = 120.0
-"""Age in seconds from which a row means a hanging process: a busy CPU does not miss 24 writes."""
+"""Age in seconds from which a row means a hanging process: even a busy CPU does not miss 24 writes."""
 MAX_POLL_S = 300.0
 """Longest time in seconds without an answer from a queue while all slots are idle: 15 long polls."""
 
@@ -28,13 +28,13 @@ def main() -> int:
     """Check the workers of the data folder in the arguments or settings; return the exit code."""
     arguments = sys.argv[1:]
     if len(arguments) > 1 or any(word.startswith("-") for word in arguments):
-        helped = arguments in (["-h"], ["--help"])
-        return _print(f"{USAGE}\n{__doc__}" if helped else USAGE, 0 if helped else 2)
+        asks_help = arguments in (["-h"], ["--help"])
+        return _print(f"{USAGE}\n{__doc__}" if asks_help else USAGE, 0 if asks_help else 2)
     folder = data_dir(arguments)
     if folder is None:
         return 1
-    well, sentence = examine(folder, SystemClock().monotonic())
-    return _print(sentence, 0 if well else 1)
+    is_well, sentence = check_workers(folder, SystemClock().monotonic())
+    return _print(sentence, 0 if is_well else 1)
 
 
 def data_dir(arguments: Sequence[str]) -> Path | None:
@@ -62,28 +62,28 @@ def _print(sentence: str, code: int) -> int:
     return code
 
 
-def examine(data_dir: Path, now: float) -> tuple[bool, str]:
+def check_workers(data_dir: Path, now: float) -> tuple[bool, str]:
     """Return whether every worker of this machine or container is well, and a sentence about them.
 
     `now` is in seconds of the monotonic clock.
     """
-    workers = [row for row in rows(data_dir) if row.get("slots") and row.get("node") == node()]
+    workers = [row for row in live_rows(data_dir) if row.get("slots") and row.get("node") == node()]
     if not workers:
         return False, f"No worker of this machine runs with the data folder {data_dir}."
     for row in workers:
-        if trouble := judge(row, now):
-            return False, f"Worker {row['pid']} is not well: {trouble}."
+        if problem := problem_of(row, now):
+            return False, f"Worker {row['pid']} is not well: {problem}."
     busy, handled = sum(row["busy"] for row in workers), sum(row["handled"] for row in workers)
     waiting = sorted({why for row in workers for why in row.get("unfit", {}).values()})
     words = [f"{len(workers)} well: {busy} jobs running, {handled} handled.", *waiting]
     return True, " ".join(words)
 
 
-def judge(row: Mapping[str, Any], now: float) -> str:
-    """Return a sentence about the fault of a worker, or an empty string if it is well.
+def problem_of(row: Mapping[str, Any], now: float) -> str:
+    """Return what is wrong with a worker, or "" if it is well.
 
-    `now` is in seconds of the monotonic clock. A long encode is never a fault: killing its worker
-    would only lose the work, and the time limits of the encode end one that hangs.
+    `now` is in seconds of the monotonic clock. A long encode is no problem: killing its worker would
+    only lose the work, and its time limits end an encode that hangs.
     """
     age = now - row["at"]
     if age > STALE_S:

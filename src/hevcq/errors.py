@@ -1,6 +1,7 @@
-"""Every error hevcq raises on purpose, in one tree; an adapter translates foreign errors into it.
+"""Every error that hevcq raises on purpose, in one tree; adapters translate foreign errors into it.
 
-An error carries data; its message is one sentence that says what, which file, and what to do.
+An error carries data. Its message is one sentence about the problem and the file, its remedy another
+about what to do.
 """
 
 import errno
@@ -220,7 +221,7 @@ class UndoRefused(LibraryError):
 
 @contextmanager
 def file_errors(what: str, path: Path) -> Iterator[None]:
-    """Translate OSError inside the block; `what` ends the sentence "… cannot be <what>"."""
+    """Translate OSError inside the block; `what` completes the sentence "… cannot be <what>"."""
     try:
         yield
     except OSError as error:
@@ -228,7 +229,7 @@ def file_errors(what: str, path: Path) -> Iterator[None]:
 
 
 def file_error(error: OSError, what: str, path: Path) -> HevcqError:
-    """Return hevcq's error for a failed step on a file of the data folder or a target."""
+    """Return the HevcqError for a failed step on a file of the data folder or a target."""
     why = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in {errno.EEXIST, errno.ENOTDIR}:
         why = "it, or a folder above it, is a file"

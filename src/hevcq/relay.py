@@ -1,11 +1,11 @@
-"""Serve a source that is elsewhere to ffmpeg over HTTP on 127.0.0.1, as a proxy with a secret password.
+"""Serve a remote source to ffmpeg over HTTP on 127.0.0.1, as a proxy with a secret password.
 
-Only the ranges that are read are fetched, each once, into a sparse file. ffmpeg gets neither
-credentials nor a signed URL, and needs no protocol but plain HTTP to this machine. As a proxy,
+Only the ranges that ffmpeg reads are fetched, each once, into a sparse file. ffmpeg gets neither
+credentials nor a signed URL, and needs no protocol but plain HTTP to this machine. It is a proxy
 because ffmpeg takes a proxy's password from its environment, which only its own user can read, but a
-URL from its arguments, which everybody on the machine can. It takes a connection that ends early for
-the end of the video (exit status 0 and a short output), so the proxy records each error, and leaving
-the context raises it.
+URL from its arguments, which everybody on the machine can read. ffmpeg takes a connection that ends
+early for the end of the video (exit status 0 and a short output). So the proxy records each error, and
+leaving the context raises it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from hevcq.errors import DiskFull, Unavailable, is_full
 from hevcq.ports.store import PROXY_SCHEME, PROXY_USER, Write
 
 Fetch = Callable[[int, int, Write], None]
-"""Read the source from one offset to another, and pass on its bytes with their offset, each once."""
+"""Read the source from one offset to another, and give `Write` each byte once, with its offset."""
 BLOCK_BYTES = 256 * 1024
 """Bytes of a fetch; at 30 ms a request sequential reads are 8 MB/s, and an encode reads less."""
 SEND_BYTES = 32 * 1024
-"""Bytes of the send buffer: all of it is wasted when ffmpeg seeks elsewhere."""
+"""Bytes of the send buffer, all wasted when ffmpeg seeks elsewhere."""
 SILENCE_S = 600.0
-"""Seconds after which a connection that is not read from is closed."""
+"""Seconds after which a connection is closed if nothing is read from it."""
 _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 
 
 class SparseFile:
-    """The bytes of a source of `size` bytes that were fetched so far; it goes when it is closed.
+    """The bytes fetched so far of a source of `size` bytes; `close` removes them.
 
-    Nobody reads or writes while it is closed: the number of its file may be another's then.
+    A lock keeps reads and writes apart from `close`: then another file may get its descriptor's number.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -52,9 +52,9 @@ class SparseFile:
         os.truncate(self._file.fileno(), size)
 
     def read(self, at: int, count: int, fetch: Fetch) -> bytes:
-        """Return up to `count` bytes from offset `at`, at least one; b"" at the end of the source.
+        """Return 1 to `count` bytes from offset `at`; b"" at the end of the source.
 
-        Raises what `fetch` raises.
+        Raises the errors of `fetch`.
         """
         end, first = min(self.size, at + count), at // BLOCK_BYTES
         if at >= end:
@@ -82,24 +82,22 @@ class SparseFile:
 def serve(folder: Path, size: int, fetch: Fetch, name: str) -> Iterator[str]:
     """Serve a source of `size` bytes inside the context as a file of this name; yield its location.
 
-    What was fetched so far is in `folder`, in a file without a name.
-
-    Leaving the context raises the error of a failed read, DiskFull among them: the reader has then
-    seen only part of the source.
+    The fetched bytes are in `folder`, in a file without a name. Leaving the context raises the error of
+    a failed read, such as DiskFull: the reader then saw only part of the source.
     """
     file = SparseFile(folder, size)
     server = _Server(file, fetch, f"/{name}")
     try:
         with closing(file), server.running():
             yield f"{PROXY_SCHEME}{server.url.removeprefix('http://')}?{server.password}"
-            # Read here: errors of answers that nobody waits for after this do not matter.
-            failed = server.failure
+            # Read before the server closes: later errors concern answers that nobody waits for.
+            failure = server.failure
     except BaseException as error:
         if server.failure is None:
             raise
         raise server.failure from error
-    if failed is not None:
-        raise failed
+    if failure is not None:
+        raise failure
 
 
 class _Server(ThreadingHTTPServer):
@@ -111,11 +109,11 @@ class _Server(ThreadingHTTPServer):
         self.failure: BaseException | None = None
         self.size, self._file, self._fetch, self._lock = file.size, file, fetch, threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_port}{place}"
-        known = base64.b64encode(f"{PROXY_USER}:{self.password}".encode())
-        self.authorization = b"Basic " + known
+        credentials = base64.b64encode(f"{PROXY_USER}:{self.password}".encode())
+        self.authorization = b"Basic " + credentials
 
     def read(self, at: int, count: int) -> bytes:
-        """Read as the file does, by one connection at a time; after a failure raise it again."""
+        """Read from the file for one connection at a time; after a failure raise that again."""
         with self._lock:
             if self.failure is not None:
                 raise self.failure
@@ -172,9 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, 0)
             return
         size = self.server.size
-        asked = _RANGE.match(self.headers.get("Range", "bytes=0-"))
-        at = int(asked[1]) if asked else size
-        end = min(size, int(asked[2]) + 1) if asked and asked[2] else size
+        match = _RANGE.match(self.headers.get("Range", "bytes=0-"))
+        at = int(match[1]) if match else size
+        end = min(size, int(match[2]) + 1) if match and match[2] else size
         if at >= end:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{size}")

@@ -10,7 +10,7 @@ import pytest
 
 from hevcq import alive
 from hevcq.util.clock import SystemClock
-from hevcq.util.processes import FOLDER, Processes, read
+from hevcq.util.processes import FOLDER, Processes, read_row
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import PoolState, SignOfLife
 from hevcq.worker.pool import WorkerPool
@@ -28,7 +28,7 @@ def row(folder: Path, clock: ManualClock, **facts: object) -> Processes:
 
 
 def asked(folder: Path, clock: ManualClock) -> tuple[bool, str]:
-    return alive.examine(folder, clock.monotonic())
+    return alive.check_workers(folder, clock.monotonic())
 
 
 LATE = alive.MAX_POLL_S + 1
@@ -89,7 +89,7 @@ def test_a_row_that_cannot_be_read_is_no_worker(tmp_path, content):
     file = tmp_path / FOLDER / f"{process.owner}.alive"
     file.write_text(content, encoding="latin-1")
 
-    assert read(file) == {}
+    assert read_row(file) == {}
     assert not asked(tmp_path, ManualClock())[0]
 
 
@@ -99,14 +99,14 @@ def test_a_row_is_written_every_few_seconds_and_may_become_shorter(tmp_path):
     sign, file = SignOfLife(process, clock), tmp_path / FOLDER / f"{process.owner}.alive"
     sign.observe(WELL)
     sign.observe(PoolState(2, 2, 8, 1.0))
-    assert read(file)["handled"] == 7
+    assert read_row(file)["handled"] == 7
 
     clock.advance(alive.EVERY_S)
     sign.observe(PoolState(2, 2, 8, 1.0))
-    assert read(file)["handled"] == 8
+    assert read_row(file)["handled"] == 8
     process.tell(waiting=[{"reason": "x" * 200}])
     process.tell(waiting=[])
-    assert (read(file)["waiting"], read(file)["handled"]) == ([], 8)
+    assert (read_row(file)["waiting"], read_row(file)["handled"]) == ([], 8)
 
 
 def test_a_watcher_that_breaks_does_not_break_the_pool(tmp_path):

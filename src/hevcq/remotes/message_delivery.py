@@ -24,9 +24,9 @@ from hevcq.settings.web import (
     MediaServerSettings,
     NotifySettings,
     WebhookSettings,
+    check_signing_secret,
     path_of,
-    revealed,
-    signing_secret,
+    read_secret,
 )
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable, reason_of
@@ -260,7 +260,7 @@ def people(one: NotifySettings) -> Receiver:
 
 
 def _webhook(one: WebhookSettings, clock: Clock) -> Receiver:
-    secret = _secret(one.secret, "[[webhook]] secret", signing_secret)
+    secret = _secret(one.secret, "[[webhook]] secret", check_signing_secret)
     name = one.name or one.url.split("://")[1].split("/")[0]
     return Webhook(name, one.url, secret, frozenset(one.events), clock)
 
@@ -274,7 +274,7 @@ def _media_server(one: MediaServerSettings) -> Receiver:
 def _secret(secret: SecretStr, name: str, read: Callable[[str], str] = str) -> str:
     """Return a secret, of the settings or of the file that they name. Raises ConfigError."""
     try:
-        return read(revealed(secret))
+        return read(read_secret(secret))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{name}: {printable(path_of(secret) or 'it')} {reason_of(error)}."

@@ -180,10 +180,10 @@ class FolderIngest:
         roots = self.request.roots
         folders = [root if root.is_dir() else root.parent for root in roots]
         homes = folders if self._output is None else [self._output]
-        data_dir, house = self._app.settings.data_dir, self._app.catalog.database.house
-        holder = "of PostgreSQL" if house else f"{os.uname().nodename}:{data_dir}"
+        data_dir, farm_id = self._app.settings.data_dir, self._app.catalog.database.farm_id
+        holder = "of PostgreSQL" if farm_id else f"{os.uname().nodename}:{data_dir}"
         present = [home for home in homes if home.is_dir() and home != home.parent]
-        locks.enter_context(reserve_libraries(present, house or data_folder_id(data_dir), holder))
+        locks.enter_context(reserve_libraries(present, farm_id or data_folder_id(data_dir), holder))
 
     def recover(self) -> None:
         folders = recovery_folders(self._app.catalog, self.request.roots, self._output)

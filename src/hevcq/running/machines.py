@@ -144,7 +144,7 @@ def machine_pool(app: App, machine: JoinedMachine, machines: JoinedMachines) -> 
     from hevcq.worker.pool import WorkerPool
 
     settings, backend, label = app.settings, app.worker_backend, f":@{machine.name}"
-    encoder = app.new_encoder(DelegatingEncoder).led_by(machine)
+    encoder = app.new_encoder(DelegatingEncoder).with_machine(machine)
     scratch, events = Scratch(settings.scratch, app.clock), pool_events(app)
     assert backend.machines is not None, "on AWS nobody joins"
     facts = partial(_facts, app, machine)
@@ -187,7 +187,7 @@ def _facts(app: App, machine: JoinedMachine) -> WorkerFacts:
         slots=facts.slots,
         encoders=tuple(sorted({encoder_of(each.video.codec) for each in able})),
         waits=tuple(dict.fromkeys([*machine.trouble(), *unfit.values()])),
-        **facts.left(),
+        **facts.load_facts(),
     )
 
 

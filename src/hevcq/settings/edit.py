@@ -1,7 +1,7 @@
 """Change one table of the settings file, and nothing else in it: comments and layout stay.
 
-Only the lines of that table are written anew, and the whole is read back before it takes the old
-file's place: it must be valid, and say what was wanted and nothing else.
+Only the lines of that table are rewritten. The new text is parsed before it replaces the file: it must
+be valid, and differ from the old one by exactly that change.
 """
 
 import os
@@ -24,8 +24,8 @@ CHANGED = "The settings file was changed meanwhile; nothing was saved."
 LOOK_AGAIN = "Look at it again, and repeat your change."
 BY_HAND = "Edit the file by hand."
 _HEADER = re.compile(r"\s*\[")
-_ASIDE = re.compile(r"\s*(#.*)?$")
-"""A line that is empty or a comment: before the next table, it belongs to that one."""
+_EMPTY_OR_COMMENT = re.compile(r"\s*(#.*)?$")
+"""Such lines just before a table belong to that table."""
 
 
 def read_text(file: Path) -> str:
@@ -36,78 +36,85 @@ def read_text(file: Path) -> str:
         raise ConfigError(f"Cannot read the settings file {file}: {reason_of(error)}.") from error
 
 
-def parsed(file: Path, text: str) -> dict[str, Any]:
+def parse_settings(file: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"Cannot read the settings file {file}: {reason_of(error)}.") from error
 
 
-def changed(file: Path, text: str, key: str, before: Table | None, after: Table | None) -> str:
-    """Return the text in which the table `before` of `key` is `after`.
+def replace_table(
+    file: Path, text: str, key: str, before: Table | None, after: Table | None
+) -> str:
+    """Return the text in which `after` replaces the table `before` of `key`.
 
-    None is a table that is not there. `key` is one of LISTS (`[[key]]`), else a section (`[key]`).
-    Raises Conflict if there is no table like `before`, or one already like a new `after`, and
-    ConfigError if it cannot be changed here.
+    `before` None adds a table, `after` None removes it. `key` is one of LISTS (`[[key]]`), else a
+    section (`[key]`). Raises Conflict if no table equals `before`, or one already equals the added
+    `after`, and ConfigError if the text is written in a way that this cannot change.
     """
-    raw, listed = parsed(file, text), key in LISTS
-    there, known = raw.get(key), before if listed else before or {}
-    tables = (there if isinstance(there, list) else []) if listed else [there or {}]
-    if known not in tables if known is not None else after in tables:
+    raw, listed = parse_settings(file, text), key in LISTS
+    value, old = raw.get(key), before if listed else before or {}
+    tables = (value if isinstance(value, list) else []) if listed else [value or {}]
+    if old not in tables if old is not None else after in tables:
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
-    at = len(tables) if known is None else tables.index(known)
-    left = [*tables[:at], *([] if after is None else [after]), *tables[at + 1 :]]
-    wanted = {name: value for name, value in raw.items() if name != key}
-    if left:
-        wanted[key] = left if listed else left[0]
+    at = len(tables) if old is None else tables.index(old)
+    new_tables = [*tables[:at], *([] if after is None else [after]), *tables[at + 1 :]]
+    expected = {name: table for name, table in raw.items() if name != key}
+    if new_tables:
+        expected[key] = new_tables if listed else new_tables[0]
     lines = text.splitlines(keepends=True)
-    spans = _spans(lines, key, listed=listed)
+    spans = _table_spans(lines, key, listed=listed)
     if before is None or (not listed and key not in raw):
-        new = _written("", key, {}, after or {}, listed=listed)
-        made = f"{text.rstrip()}\n\n{new}" if text.strip() else new
+        new_lines = _rewrite_table("", key, {}, after or {}, listed=listed)
+        new_text = f"{text.rstrip()}\n\n{new_lines}" if text.strip() else new_lines
     else:
         start, end = spans[at] if at < len(spans) else (0, 0)
-        old = "".join(lines[start:end])
-        new = "" if after is None else _written(old, key, before, after, listed=listed)
-        made = "".join([*lines[:start], new, *lines[end:]])
-    if not _says(made, wanted):
+        old_lines = "".join(lines[start:end])
+        new_lines = ""
+        if after is not None:
+            new_lines = _rewrite_table(old_lines, key, before, after, listed=listed)
+        new_text = "".join([*lines[:start], new_lines, *lines[end:]])
+    if not _parses_to(new_text, expected):
         brackets = f"[[{key}]]" if listed else f"[{key}]"
         raise ConfigError(f"{key} in {file} is not written as {brackets}.", remedy=BY_HAND)
-    return made
+    return new_text
 
 
-def _says(text: str, wanted: Table) -> bool:
+def _parses_to(text: str, expected: Table) -> bool:
     try:
-        return tomllib.loads(text) == wanted
+        return tomllib.loads(text) == expected
     except tomllib.TOMLDecodeError:
         return False
 
 
-def _spans(lines: list[str], key: str, *, listed: bool) -> list[tuple[int, int]]:
-    """Return the lines of each table of `key`, with its own tables, up to what belongs to the next."""
+def _table_spans(lines: list[str], key: str, *, listed: bool) -> list[tuple[int, int]]:
+    """Return (start, end) of the lines of each table of `key`, with its subtables.
+
+    Comments and empty lines before the next table are not included.
+    """
     name = rf"\s*\"?{key}\"?\s*"
     first = re.compile(rf"\s*\[\[{name}\]\]" if listed else rf"\s*\[{name}\]")
     own = re.compile(rf"\s*\[\[?{name}\.")
     headers = [number for number, line in enumerate(lines) if _HEADER.match(line)]
-    found = []
+    spans = []
     for start in headers:
         if not first.match(lines[start]):
             continue
         end = next((n for n in headers if n > start and not own.match(lines[n])), len(lines))
-        while _ASIDE.match(lines[end - 1]):
+        while _EMPTY_OR_COMMENT.match(lines[end - 1]):
             end -= 1
-        found.append((start, end))
-    return found
+        spans.append((start, end))
+    return spans
 
 
-def _written(text: str, key: str, before: Table, after: Table, *, listed: bool) -> str:
-    """Return the lines of one table after the change; what did not change stays as it is written."""
+def _rewrite_table(text: str, key: str, before: Table, after: Table, *, listed: bool) -> str:
+    """Return the lines of one table after the change; unchanged values stay as they are written."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     try:
         document: Any = tomlkit.parse(text)
-    except TOMLKitError:  # no table, only a line that looks like one's
+    except TOMLKitError:  # not a table, only a line that looks like a header
         return text
     if not text and listed:
         document.append(key, tomlkit.aot())
@@ -121,12 +128,11 @@ def _written(text: str, key: str, before: Table, after: Table, *, listed: bool) 
         del table[name]
     for name, value in after.items():
         if name not in before or before[name] != value:
-            table[name] = _item(value)
-    made = tomlkit.dumps(document)
-    return made if made.endswith("\n") else f"{made}\n"
+            table[name] = _toml_item(value)
+    return tomlkit.dumps(document).removesuffix("\n") + "\n"
 
 
-def _item(value: object) -> Any:
+def _toml_item(value: object) -> Any:
     import tomlkit
 
     if not (isinstance(value, list) and value and isinstance(value[0], Mapping)):
@@ -140,9 +146,9 @@ def _item(value: object) -> Any:
 
 
 def write(file: Path, text: str) -> None:
-    """Let a whole new text take the place of the settings file, or make one; a link stays a link.
+    """Replace the whole settings file, or create it; a link stays a link.
 
-    Raises ConfigError, and nothing has changed, if it is no valid settings file or cannot be written.
+    Raises ConfigError and changes nothing if the text is not valid or the file cannot be written.
     """
     file = Path(os.path.realpath(file))  # a link in a folder of dotfiles stays a link
     temp: Path | None = None

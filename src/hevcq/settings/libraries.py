@@ -1,4 +1,4 @@
-"""The folders of this machine: `[[libraries]]` with their rules, and `[[sync]]` with other servers.
+"""Settings of media folders: `[[libraries]]` with their rules, and `[[sync]]` with accounts elsewhere.
 
 Durations, sizes and rates are written with a unit; values are seconds, bytes and bytes a second.
 """
@@ -30,14 +30,14 @@ from hevcq.util.text import printable, reason_of
 KEEP_DAYS = 30.0
 """Days that a replaced original is kept unless the library or --keep-originals says otherwise."""
 NAME = re.compile(r"[^\W_][\w .-]{0,62}")
-"""A library's name: it is typed on the command line and is in statistics, never a path."""
+"""A library's name: people type it on the command line and read it in statistics; it is never a path."""
 
 
 class Rule(Frozen):
-    """One rule of a library: where all its conditions hold, the video is skipped or gets a profile.
+    """One rule of a library: if all its conditions hold, the video is skipped or gets a profile.
 
-    Limits are inclusive. A condition on what a file does not say (a bit rate without a duration)
-    does not hold.
+    Limits are inclusive. A condition on a missing fact does not hold, as on the bit rate of a file
+    without a duration.
     """
 
     codec: Names = Field(
@@ -127,37 +127,38 @@ class Library(Frozen):
     @property
     def chosen(self) -> Names:
         """Every profile that the library or one of its rules names."""
-        named = (*self.profiles, *(rule.profile for rule in self.rules if rule.profile))
-        return tuple(dict.fromkeys(named))
+        names = (*self.profiles, *(rule.profile for rule in self.rules if rule.profile))
+        return tuple(dict.fromkeys(names))
 
 
-def overlap(folder: Path, known: Sequence[Library]) -> str:
+def overlap(folder: Path, libraries: Sequence[Library]) -> str:
     """Return why a folder cannot be a library beside these, or ""."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are kept
-    for each in known:
-        if each.path == folder:
-            return f"{printable(folder)} is the library {each.name} already."
-        if folder.is_relative_to(each.path) or each.path.is_relative_to(folder):
-            where = "within" if folder.is_relative_to(each.path) else "the parent of"
+    for library in libraries:
+        name, path = library.name, library.path
+        if path == folder:
+            return f"{printable(folder)} is the library {name} already."
+        if folder.is_relative_to(path) or path.is_relative_to(folder):
+            where = "within" if folder.is_relative_to(path) else "the parent of"
             return (
-                f"{printable(folder)} is {where} the library {each.name} ({printable(each.path)})."
+                f"{printable(folder)} is {where} the library {name} ({printable(path)})."
                 " Libraries must be separate folders."
             )
     return ""
 
 
 def refuse_conflicts(libraries: Sequence[Library]) -> None:
-    """Raise ValueError if two libraries share a name, or a folder is within another's."""
-    for number, one in enumerate(libraries):
+    """Raise ValueError if two libraries share a name, or one's folder is within another's."""
+    for number, library in enumerate(libraries):
         others = libraries[:number]
-        if one.name.casefold() in {each.name.casefold() for each in others}:
-            raise ValueError(f"holds two libraries named {one.name!r}; rename one")
-        if words := overlap(one.path, others):
+        if library.name.casefold() in {each.name.casefold() for each in others}:
+            raise ValueError(f"holds two libraries named {library.name!r}; rename one")
+        if words := overlap(library.path, others):
             raise ValueError(f"cannot all be there: {words.rstrip('.')}")
 
 
 def library_of(libraries: Sequence[Library], path: Path) -> Library | None:
-    """Return the library that holds the file at `path`, as named or with links resolved."""
+    """Return the library whose folder holds `path`, as it is named or with its links resolved."""
     return next(
         (
             each
@@ -215,23 +216,23 @@ class SyncSettings(Frozen):
     @field_validator("folders", mode="after")
     @classmethod
     def _inside(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        found = tuple(dict.fromkeys(folder.strip("/") for folder in value))
-        for folder in found:
+        folders = tuple(dict.fromkeys(folder.strip("/") for folder in value))
+        for folder in folders:
             parts = folder.split("/") if folder else []
             if any(part in {"", ".", ".."} or not part.isprintable() for part in parts):
                 raise ValueError("must be folders of the account such as InstantUpload/Camera")
-        return found
+        return folders
 
     @field_validator("target", "settle", mode="before")
     @classmethod
-    def _said(cls, value: object) -> object:
-        """Nothing is no folder, and no duration: a file that still grows must not be fetched."""
+    def _not_empty(cls, value: object) -> object:
+        """Refuse "", which would be the current folder, or 0 s: a growing file must not be fetched."""
         if value == "":
             raise ValueError("must not be empty")
         return value
 
     def may_run(self, now: float, timezone: str) -> bool:
-        """Return whether `now` (Unix seconds) is within its schedule."""
+        """Return whether `now` (Unix seconds) is within the sync's schedule."""
         return Schedule.parse(self.schedule, timezone).open_at(now)
 
     def password(self) -> str:

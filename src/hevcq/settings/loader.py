@@ -2,8 +2,8 @@
 
 Layers, strongest first: flags, `HEVCQ_*` variables (`HEVCQ_AWS__REGION` is `aws.region`), one TOML
 file, defaults. The file is `--config FILE`, else `HEVCQ_CONFIG`, else `hevcq.toml` in the user's
-config folder; one in the current folder, which may have come with a download, is never read.
-Unknown keys are refused with the nearest right name. Relative paths in a file are relative to the
+config folder. A file in the current folder is never read, because it may have come with a download.
+An error about an unknown key names the nearest known one. Relative paths in a file are relative to the
 file's folder; `~` is the home folder.
 """
 
@@ -33,7 +33,7 @@ PREFIX = "HEVCQ_"
 OTHER_VARIABLES = ("HEVCQ_CONFIG", "HEVCQ_PROFILES")
 """Variables that are not settings: the settings file, and the profiles of workers/run.py."""
 TEST_PREFIXES = ("HEVCQ_TEST_", "HEVCQ_CRASH_")
-"""Variables of the fault campaign; they are never settings."""
+"""Variables of the tests, which are never settings."""
 DEFAULT = "default"
 
 
@@ -50,21 +50,21 @@ class Loaded:
 
 
 Flags = Mapping[str, tuple[str, object]]
-"""By dotted key: a flag as the person wrote it, and its value."""
+"""For each dotted key the flag as the person wrote it, and its value."""
 
 
 def load(flags: Flags | None = None, *, config: Path | None = None) -> Loaded:
     """Return the checked settings of all layers.
 
-    Raises ConfigError naming the key, where it was set, what is wrong and the nearest right name.
+    Raises ConfigError naming the key, where it was set, what is wrong and the nearest known key.
     """
-    file = own_file(config)
-    if not file.is_file() and file != _usual_file():
+    file = settings_path(config)
+    if not file.is_file() and file != _default_file():
         raise ConfigError(f"No such settings file: {file}.")
-    given = [(key, value, f"flag {name}") for key, (name, value) in (flags or {}).items()]
+    flag_layer = [(key, value, f"flag {name}") for key, (name, value) in (flags or {}).items()]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for key, value, origin in [*_from_file(file), *_from_environment(), *given]:
+    for key, value, origin in [*_from_file(file), *_from_environment(), *flag_layer]:
         *sections, name = key.split(".")
         table = values
         for section in sections:
@@ -73,24 +73,24 @@ def load(flags: Flags | None = None, *, config: Path | None = None) -> Loaded:
 
     def origin_of(place: tuple[int | str, ...]) -> str:
         key = ".".join(map(str, place))
-        whole = (each for each in origins if each == key or each.startswith(f"{place[0]}."))
-        return origins[str(place[0]) if str(place[0]) in origins else next(whole)]
+        keys = (each for each in origins if each == key or each.startswith(f"{place[0]}."))
+        return origins[str(place[0]) if str(place[0]) in origins else next(keys)]
 
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"Invalid settings: {explain(error, Settings, origin_of)}.") from error
-    everything = {key: origins.get(key, DEFAULT) for key, _ in leaves(Settings)}
-    return Loaded(settings, everything, file if file.is_file() else None)
+    all_origins = {key: origins.get(key, DEFAULT) for key, _ in leaves(Settings)}
+    return Loaded(settings, all_origins, file if file.is_file() else None)
 
 
-def own_file(config: Path | None) -> Path:
-    """Return the settings file of the person, who need not have one: the named one, else the user's."""
+def settings_path(config: Path | None) -> Path:
+    """Return the path of the settings file, which need not exist: `config`, HEVCQ_CONFIG or the user's."""
     named = config or (Path(os.environ["HEVCQ_CONFIG"]) if os.environ.get("HEVCQ_CONFIG") else None)
-    return (named or _usual_file()).expanduser().absolute()
+    return (named or _default_file()).expanduser().absolute()
 
 
-def _usual_file() -> Path:
+def _default_file() -> Path:
     return Path(platformdirs.user_config_dir("hevcq", appauthor=False)) / "hevcq.toml"
 
 
@@ -108,27 +108,27 @@ def _from_file(file: Path) -> Layer:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"Cannot read the settings file {file}: {reason_of(error)}.") from error
-    known = dict(leaves(Settings))
-    for key, value in _flat(raw):
-        if (top := key.split(".")[0]) in known and top != key:
+    fields = dict(leaves(Settings))
+    for key, value in _flatten(raw):
+        if (top := key.split(".")[0]) in fields and top != key:
             raise ConfigError(f"{top} in {file} is a list: write [[{top}]], with two brackets.")
-        if any(each.startswith(f"{key}.") for each in known):
+        if any(each.startswith(f"{key}.") for each in fields):
             raise ConfigError(f"{key} in {file} is a table: write [{key}].")
-        kind = known[key].annotation if key in known else None
-        program = key in PROGRAMS and "/" in str(value)
-        yield key, _from_folder(value, Path if program else kind, file.parent), f"file {file}"
+        kind = fields[key].annotation if key in fields else None
+        is_program = key in PROGRAMS and "/" in str(value)
+        yield key, _resolve_paths(value, Path if is_program else kind, file.parent), f"file {file}"
 
 
-def _flat(raw: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(raw: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in raw.items():
         if isinstance(value, Mapping) and f"{prefix}{name}" not in TABLES:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _from_folder(value: object, kind: Any, folder: Path) -> object:
-    """Resolve paths in a file relative to the file, not to the current folder; also in its tables."""
+def _resolve_paths(value: object, kind: Any, folder: Path) -> object:
+    """Resolve a value's paths, also those in tables, relative to the folder of the settings file."""
     if isinstance(value, str) and value and "Path" in str(kind):
         return str(folder / Path(value).expanduser())
     model = next(iter(get_args(kind)), None)
@@ -136,7 +136,7 @@ def _from_folder(value: object, kind: Any, folder: Path) -> object:
         return value
     kinds = {name: field.annotation for name, field in model.model_fields.items()}
     return [
-        {key: _from_folder(part, kinds.get(key), folder) for key, part in each.items()}
+        {key: _resolve_paths(part, kinds.get(key), folder) for key, part in each.items()}
         if isinstance(each, Mapping)
         else each
         for each in value
@@ -148,7 +148,7 @@ def _from_environment() -> Layer:
     for name, text in sorted(os.environ.items()):
         upper = name.upper()
         if upper in keys:
-            yield keys[upper], _listed(name, text), f"environment {name}"
+            yield keys[upper], _parse_json(name, text), f"environment {name}"
         elif (
             upper.startswith(PREFIX)
             and upper not in OTHER_VARIABLES
@@ -159,8 +159,8 @@ def _from_environment() -> Layer:
             raise ConfigError(f"Unknown setting {name}.", remedy=remedy)
 
 
-def _listed(name: str, text: str) -> object:
-    """Return a table, or a list of tables or words, that a variable holds as JSON, and other text as it is."""
+def _parse_json(name: str, text: str) -> object:
+    """Return the list or table that a variable holds as JSON; return other text as it is."""
     if not text.startswith(("[", "{")):
         return text
     try:
@@ -186,7 +186,7 @@ _TYPES = {
     "dict": "a table",
 }
 _USERINFO = re.compile(r"//[^/\s]*@")
-"""User and password in an address: they are not repeated in an error."""
+"""User and password in an address, which no error repeats."""
 
 
 def explain(
@@ -194,24 +194,24 @@ def explain(
     model: type[BaseModel],
     origin: Callable[[tuple[int | str, ...]], str] = lambda _place: "",
 ) -> str:
-    """Return each problem as where it is and what is wrong, in one line.
+    """Return all problems in one line, each with its key and what is wrong.
 
-    `origin` names the place in the sources of the value at a location.
+    `origin` returns where the value at a location of the model came from.
     """
     lines = []
     for problem in error.errors(include_url=False):
         place = problem["loc"]
         if problem["type"] == "extra_forbidden":
-            text = f"{_words(place)} is unknown; {hint(place, model)}"
+            text = f"{_describe_place(place)} is unknown; {hint(place, model)}"
         else:
-            text = f"{_words(place)} {_problem(problem)}".strip()
+            text = f"{_describe_place(place)} {_describe_problem(problem)}".strip()
         came_from = origin(place)
         lines.append(f"{text} ({came_from})" if came_from else text)
     return "; ".join(lines)
 
 
 def problems_of(model: type[BaseModel], values: Mapping[str, object]) -> dict[str, str]:
-    """Return what is wrong with each key of a table, such as `rules-0-codec`; "" is the whole table.
+    """Return the problem of each wrong key of a table, such as `rules-0-codec`; "" is the whole table.
 
     The value of a secret is not repeated.
     """
@@ -219,13 +219,12 @@ def problems_of(model: type[BaseModel], values: Mapping[str, object]) -> dict[st
     try:
         model.model_validate(values)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        return {
-            "-".join(map(str, each["loc"])): _problem(each).partition(
-                ", got " if secret & set(each["loc"]) else "\n"
-            )[0]
-            for each in found
-        }
+        problems = {}
+        for problem in error.errors(include_url=False):
+            end = ", got " if secret & set(problem["loc"]) else "\n"
+            key = "-".join(map(str, problem["loc"]))
+            problems[key] = _describe_problem(problem).partition(end)[0]
+        return problems
     return {}
 
 
@@ -240,12 +239,13 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def did_you_mean(wrong: str, known: Iterable[str], otherwise: str) -> str:
-    """Return the nearest right name as a question, or what to say where none is near."""
+    """Return the known name nearest to a wrong one as a question, or `otherwise` if none is near."""
     near = difflib.get_close_matches(wrong, sorted(known), n=1)
     return f"Did you mean {near[0]!r}?" if near else otherwise
 
 
 def hint(place: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    """Return the key nearest to the unknown one at `place`, or all keys of its section."""
     section, above = model, ""
     for part in place[:-1]:
         if isinstance(part, int):
@@ -268,8 +268,8 @@ def _model(annotation: Any, *, lists: bool = True) -> type[BaseModel] | None:
     return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 
-def _words(place: tuple[int | str, ...]) -> str:
-    """Return where a value is: `aws.table`, or in the second of a list `libraries no. 2: place`."""
+def _describe_place(place: tuple[int | str, ...]) -> str:
+    """Return the place of a value, as `aws.table` or, in a list, `libraries no. 2: place`."""
     text = ""
     for part in place:
         joined = f".{part}" if text and not text.endswith(":") else f" {part}"
@@ -277,8 +277,8 @@ def _words(place: tuple[int | str, ...]) -> str:
     return text.strip().removesuffix(":")
 
 
-def _problem(problem: ErrorDetails) -> str:
-    """Return what is wrong with a value, to follow its key: `must be at least 0, got -1`."""
+def _describe_problem(problem: ErrorDetails) -> str:
+    """Return what is wrong with a value, to be written after its key: `must be at least 0, got -1`."""
     kind, got = problem["type"], f", got {_USERINFO.sub('//…@', repr(problem.get('input')))}"
     if kind == "missing":
         return "is missing"

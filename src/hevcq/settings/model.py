@@ -1,4 +1,4 @@
-"""Settings: one frozen model, read once at the edge; flags > HEVCQ_* > hevcq.toml > defaults."""
+"""Every setting with its default, in one frozen model; flags > HEVCQ_* > hevcq.toml > defaults."""
 
 import shlex
 from pathlib import Path
@@ -27,28 +27,26 @@ from hevcq.settings.web import (
 )
 
 PROGRAMS = frozenset({"ffmpeg"})
-"""Settings that name a program: with a `/` a path, else a name looked up in PATH."""
-
-
+"""Settings that name a program: a path if there is a `/` in it, else a name to look up in PATH."""
 TABLES = frozenset({"paths"})
-"""Settings that are a table whose keys a person chooses."""
+"""Settings that are a table with keys of the user's choice."""
 
 
-def _folder(value: object) -> object:
-    """Refuse an empty name, which would be the current folder, wherever that happens to be."""
+def _refuse_empty(value: object) -> object:
+    """Refuse an empty name, which would mean the current folder."""
     if value == "":
         raise ValueError("must name a folder")
     return value
 
 
 Folder = Annotated[
-    Path, BeforeValidator(_folder), AfterValidator(lambda path: path.expanduser().absolute())
+    Path, BeforeValidator(_refuse_empty), AfterValidator(lambda path: path.expanduser().absolute())
 ]
 MaybeFolder = Annotated[Folder | None, BeforeValidator(lambda value: value or None)]
 
 
 class AwsSettings(Frozen):
-    """Where the farm is on AWS; `terraform output` prints these ready to paste."""
+    """The AWS resources of the farm; `terraform output` prints them ready to paste."""
 
     region: str = Field(default="", description="AWS region; empty: from the AWS configuration")
     endpoint_url: str = Field(default="", description="endpoint of an emulator; empty: AWS")
@@ -107,14 +105,14 @@ class S3Settings(Frozen):
 
     @field_validator("bucket", mode="after")
     @classmethod
-    def _somewhere(cls, value: str, info: ValidationInfo) -> str:
+    def _needs_endpoint(cls, value: str, info: ValidationInfo) -> str:
         if value and not info.data.get("endpoint_url"):
             raise ValueError("needs s3.endpoint_url, the address of its server")
         return value
 
 
 class PriceSettings(Frozen):
-    """What encoding costs, in US dollars, on AWS by default; say what your region or your power asks."""
+    """What encoding costs in US dollars: on AWS by default, else by your region's or your power's prices."""
 
     vcpu_hour: float = Field(
         default=0.0494,
@@ -130,17 +128,17 @@ class PriceSettings(Frozen):
 
     @property
     def source(self) -> str:
-        """Return where the price is from, and of when; see docs/farm/cost.md."""
+        """The source and date of the price; see docs/farm/cost.md."""
         ours = self.vcpu_hour == type(self).model_fields["vcpu_hour"].default
         return "Fargate x86 on demand in us-east-1, April 2026" if ours else "your prices.vcpu_hour"
 
     def cost(self, cpu_s: float) -> float:
-        """Return what so many CPU seconds cost."""
+        """Return the cost of so many CPU seconds in dollars."""
         return cpu_s / 3600 * self.vcpu_hour
 
 
 class ScheduleSettings(Frozen):
-    """When work may run. Without any of these it always may."""
+    """When work may run; by default always."""
 
     # A variable may say `Mon-Fri 22:00-06:30; Sat,Sun 00:00-24:00`.
     windows: Windows = Field(
@@ -186,7 +184,7 @@ class ScheduleSettings(Frozen):
 
 
 class IngestSettings(Frozen):
-    """What `hevcq ingest` makes of a library."""
+    """What `hevcq ingest` makes of a folder."""
 
     profiles: Names = Field(
         default=("hevc",),
@@ -195,7 +193,7 @@ class IngestSettings(Frozen):
 
     @field_validator("profiles", mode="after")
     @classmethod
-    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("must name at least one profile")
         return value
@@ -328,7 +326,7 @@ class Settings(Frozen):
     @field_validator("paths", mode="after")
     @classmethod
     def _one_name_each(cls, value: dict[Path, Path], info: ValidationInfo) -> dict[Path, Path]:
-        """Refuse folders by which one file would have two names."""
+        """Refuse folders that would give one file two names."""
         if value and info.data.get("backend") != "postgres":
             raise ValueError('only works with backend = "postgres"')
         for name, folder in value.items():
@@ -357,7 +355,7 @@ class Settings(Frozen):
 
     @property
     def uploads_direct(self) -> bool:
-        """Whether browsers send videos straight to a bucket."""
+        """Whether browsers upload videos directly to a bucket."""
         return self.on_aws or bool(self.s3.bucket)
 
     @property

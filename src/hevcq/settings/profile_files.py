@@ -1,4 +1,4 @@
-"""Read profile files: `<name>.yaml` becomes a checked Profile."""
+"""Find and read profile files: `<name>.yaml` becomes a validated Profile."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,18 +16,18 @@ from hevcq.util.text import reason_of
 
 
 def installed_folder() -> Path:
-    """Return the folder of the profiles that come with hevcq: packaged, or the checkout's."""
+    """Return the folder of the profiles that come with hevcq: the package's, or the checkout's."""
     packaged = Path(__file__).resolve().parents[1] / "workers"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "workers"
 
 
 def user_folder() -> Path:
-    """Return the folder of a person's own profiles, whether it exists or not."""
+    """Return the folder of the user's own profiles, which need not exist."""
     return Path(platformdirs.user_config_dir("hevcq", appauthor=False)) / "profiles"
 
 
 def profile_folder(settings: Settings) -> Path:
-    """Return the folder that profiles are read from: configured, the person's own, or installed."""
+    """Return the folder to read profiles from: the configured one, the user's own, or the installed one."""
     own = user_folder()
     if settings.profiles_dir is not None:
         return settings.profiles_dir
@@ -35,7 +35,7 @@ def profile_folder(settings: Settings) -> Path:
 
 
 def copy_profiles(source: Path, target: Path) -> Iterator[tuple[Path, bool]]:
-    """Copy each profile file that is not there yet; yield its path, and whether it is new.
+    """Copy each profile file that the target lacks; yield every target path, and whether it is new.
 
     Raises ConfigError if the target cannot be written.
     """
@@ -73,10 +73,10 @@ def load_profile(path: Path) -> Profile:
     return profile
 
 
-def aiming_at(profile: Profile, quality: str) -> Profile:
-    """Return a profile that searches its CRF for a quality: a number of VMAF, or a name of NAMES.
+def with_quality(profile: Profile, quality: str) -> Profile:
+    """Return the profile with a quality to search the CRF for: a VMAF score, or a name of NAMES.
 
-    Raises UsageError saying what is wrong.
+    Raises UsageError if the profile does not allow it.
     """
     raw = profile.model_dump(mode="json")
     target = NAMES.get(quality, quality)
@@ -90,10 +90,7 @@ def aiming_at(profile: Profile, quality: str) -> Profile:
 
 
 def read_yaml(text: str, name: str = "This") -> dict[str, Any]:
-    """Return the mapping of a profile's text; a key given twice, which YAML forbids, is an error too.
-
-    Raises ConfigError.
-    """
+    """Return the mapping in a profile's text. Raises ConfigError, also for a key that is given twice."""
     import yaml
 
     class Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -120,26 +117,26 @@ def read_yaml(text: str, name: str = "This") -> dict[str, Any]:
 
 def load_profiles(folder: Path) -> dict[str, Profile]:
     """Read every `*.yaml` of a folder, by name; raise ConfigError if there is none."""
-    found = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
-    if not found:
+    profiles = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
+    if not profiles:
         raise ConfigError(f"No profiles (*.yaml) in {folder}.")
-    return found
+    return profiles
 
 
 def read_profiles(settings: Settings) -> dict[str, Profile]:
-    """Read the profiles of a farm, by name: on AWS those that have a queue there. Raises ConfigError."""
-    found = load_profiles(profile_folder(settings))
+    """Return the profiles of a farm by name; on AWS those that have a queue there. Raises ConfigError."""
+    profiles = load_profiles(profile_folder(settings))
     if not settings.on_aws:
-        return found
-    named = settings.aws.profiles
+        return profiles
+    names = settings.aws.profiles
     deployed = {
         name: profile
-        for name, profile in found.items()
-        if (name in named if named else profile.fleet.deployed)
+        for name, profile in profiles.items()
+        if (name in names if names else profile.fleet.deployed)
     }
-    if named and not deployed:
+    if names and not deployed:
         raise ConfigError(
-            f"aws.profiles names none of the profiles here: {', '.join(found)}.",
+            f"aws.profiles names none of the profiles here: {', '.join(profiles)}.",
             remedy="Correct it, or set profiles_dir to the folder that has them.",
         )
     if beside := [name for name, profile in deployed.items() if profile.subtitles.beside]:
@@ -151,7 +148,7 @@ def read_profiles(settings: Settings) -> dict[str, Profile]:
 
 
 def pick(profiles: Mapping[str, Profile], names: list[str]) -> list[Profile]:
-    """Return the named profiles; raise UnknownProfile with the nearest right name."""
+    """Return the named profiles; raise UnknownProfile with the nearest known name."""
     for name in names:
         if name not in profiles:
             every = f"Available: {', '.join(sorted(profiles))}."

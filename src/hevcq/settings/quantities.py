@@ -1,4 +1,4 @@
-"""Read durations, past times, sizes, rates and lists that a person wrote; each has a type for settings."""
+"""Parse durations, past times, sizes, rates and lists as people write them, each with a type for settings."""
 
 import contextlib
 import re
@@ -28,13 +28,13 @@ _BYTE_RATES = {
 }
 
 
-def _amount(text: str, units: Mapping[str, int], wanted: str) -> int:
-    found = re.fullmatch(_NUMBER + r"([a-z/]+)", text.strip().lower())
-    if found is None or found[2] not in units:
+def _parse_amount(text: str, units: Mapping[str, int], expected: str) -> int:
+    match = re.fullmatch(_NUMBER + r"([a-z/]+)", text.strip().lower())
+    if match is None or match[2] not in units:
         if not text.strip():
             return 0
-        raise ValueError(f"must be {wanted}")
-    return int(float(found[1]) * units[found[2]])
+        raise ValueError(f"must be {expected}")
+    return int(float(match[1]) * units[match[2]])
 
 
 def seconds(text: str) -> float:
@@ -49,7 +49,7 @@ def seconds(text: str) -> float:
 
 
 def past_time(text: str, now: float) -> float:
-    """Return the time that `text` means; it and `now` are wall seconds.
+    """Return the time that `text` means, as Unix seconds like `now`.
 
     A duration (`90m`, `12h`, `2d`, `1w`) counts back from now; an ISO date or time is local unless it
     names a zone. Raises UsageError.
@@ -68,7 +68,7 @@ def past_time(text: str, now: float) -> float:
 
 def size_bytes(text: str) -> int:
     """Return a size such as `500MiB` or `2GB` in bytes; 0 if empty. Raises ValueError."""
-    return _amount(text, _SIZES, "a size such as '500MiB' or '2GB'")
+    return _parse_amount(text, _SIZES, "a size such as '500MiB' or '2GB'")
 
 
 def bytes_per_second(text: str) -> int:
@@ -76,7 +76,9 @@ def bytes_per_second(text: str) -> int:
 
     Raises ValueError.
     """
-    return _amount(text, _BYTE_RATES | _BIT_RATES, "a rate such as '4M' (a second) or '8Mbps'")
+    return _parse_amount(
+        text, _BYTE_RATES | _BIT_RATES, "a rate such as '4M' (a second) or '8Mbps'"
+    )
 
 
 def saving(text: str) -> float:
@@ -84,10 +86,10 @@ def saving(text: str) -> float:
 
     Raises ValueError.
     """
-    share = re.fullmatch(_NUMBER + "%", text.strip())
-    if share and float(share[1]) < 100:
-        return float(share[1]) / 100
-    return _amount(text, _SIZES, "a size or a share, such as '500MiB' or '20%'")
+    percent = re.fullmatch(_NUMBER + "%", text.strip())
+    if percent and float(percent[1]) < 100:
+        return float(percent[1]) / 100
+    return _parse_amount(text, _SIZES, "a size or a share, such as '500MiB' or '20%'")
 
 
 def share(text: str) -> Fraction:
@@ -99,9 +101,9 @@ def share(text: str) -> Fraction:
 
 
 def address(value: str) -> str:
-    """Return an address without a `/` at its end.
+    """Return an HTTP address without a `/` at its end.
 
-    Raises ValueError if it is none for HTTP, or holds a user or password.
+    Raises ValueError if it is not one, or holds a user or password.
     """
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -112,7 +114,7 @@ def address(value: str) -> str:
 
 
 def names(text: str, between: str = ",") -> tuple[str, ...]:
-    """Return the words of a text with `between` between them, each once."""
+    """Return the words of a text that `between` separates, each once."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(between) if word.strip()))
 
 
@@ -124,15 +126,15 @@ def first_line(path: Path) -> str:
     return line
 
 
-def _read(read: Callable[[str], object]) -> BeforeValidator:
-    return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
+def _parse(parse: Callable[[str], object]) -> BeforeValidator:
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
 Address = Annotated[str, AfterValidator(address)]
-Duration = Annotated[float, _read(seconds)]
-ByteSize = Annotated[int, _read(size_bytes)]
-Rate = Annotated[int, _read(bytes_per_second)]
-Saving = Annotated[float, _read(saving)]
+Duration = Annotated[float, _parse(seconds)]
+ByteSize = Annotated[int, _parse(size_bytes)]
+Rate = Annotated[int, _parse(bytes_per_second)]
+Saving = Annotated[float, _parse(saving)]
 # A variable may say `hevc,720p`; a file gives a list.
-Names = Annotated[tuple[str, ...], _read(names)]
-Windows = Annotated[tuple[str, ...], _read(lambda text: names(text, ";"))]
+Names = Annotated[tuple[str, ...], _parse(names)]
+Windows = Annotated[tuple[str, ...], _parse(lambda text: names(text, ";"))]

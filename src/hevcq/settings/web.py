@@ -14,10 +14,9 @@ from hevcq.ports.catalog import EVENTS, USUAL_EVENTS
 from hevcq.settings.quantities import Address, Names, address, first_line
 
 GIB = 1 << 30
-"""Bytes of a GiB, in which people think of videos."""
 DAY_S = 86_400.0
 TOKEN_DAYS, MAX_TOKEN_DAYS = 90, 3650
-"""Days that a program's token is valid unless somebody says otherwise, and at most."""
+"""Days that a program's token is valid by default, and at most."""
 
 
 class OidcSettings(Frozen):
@@ -139,13 +138,13 @@ EVERY = tuple(name for name in EVENTS if name != "test")
 
 
 def _events(names: Iterable[str]) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(names))
-    if "*" in found:
+    events = tuple(dict.fromkeys(names))
+    if "*" in events:
         return EVERY
-    for name in found:
+    for name in events:
         if name not in EVENTS:
             raise ValueError(f"holds {name!r}, which is no event; events are {', '.join(EVENTS)}")
-    return found
+    return events
 
 
 Events = Annotated[tuple[str, ...], AfterValidator(_events)]
@@ -195,7 +194,7 @@ class WebhookSettings(Frozen):
     @classmethod
     def _secret(cls, value: SecretStr) -> SecretStr:
         if not path_of(value):
-            signing_secret(value.get_secret_value())
+            check_signing_secret(value.get_secret_value())
         return value
 
 
@@ -219,8 +218,8 @@ class MediaServerSettings(Frozen):
         return value
 
 
-def signing_secret(secret: str) -> str:
-    """Return a secret of Standard Webhooks as it is. Raises ValueError if it is none."""
+def check_signing_secret(secret: str) -> str:
+    """Return `secret`. Raises ValueError unless it is a secret of Standard Webhooks."""
     if SECRET.fullmatch(secret) is None:
         raise ValueError("must be whsec_ and at least 24 random bytes in base64")
     return secret
@@ -232,7 +231,7 @@ def path_of(secret: SecretStr) -> str:
     return text if text.startswith(("/", "~/")) else ""
 
 
-def revealed(secret: SecretStr) -> str:
-    """Return a secret, or the first line of its file. Raises OSError or ValueError."""
+def read_secret(secret: SecretStr) -> str:
+    """Return a secret, or the first line of the file that it names. Raises OSError or ValueError."""
     path = path_of(secret)
     return first_line(Path(path)) if path else secret.get_secret_value()

@@ -26,11 +26,11 @@ class Clock(ABC):
         """Return monotonic seconds since an arbitrary start."""
 
     def uptime(self) -> float:
-        """Return monotonic seconds that also count while the machine sleeps, if the system has them."""
+        """Return monotonic seconds that include the machine's sleep, if the system counts those."""
         return self.monotonic()
 
     def boot(self) -> str:
-        """Return what identifies this start of the machine, or "" where nothing does."""
+        """Return an id of this boot of the machine, or "" if the system has none."""
         return ""
 
     @abstractmethod
@@ -54,7 +54,7 @@ class SystemClock(Clock):
         return time.monotonic() if source is None else time.clock_gettime(source)
 
     def boot(self) -> str:
-        """Return the kernel's id of this start; containers share their host's."""
+        """Return the kernel's id of this boot; containers share their host's."""
         try:
             return BOOT_ID.read_text(encoding="ascii").strip()
         except OSError:

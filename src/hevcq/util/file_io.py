@@ -1,7 +1,7 @@
 """Take SHA-256 digests, make files and their names durable, replace a file in one atomic step.
 
-A digest is one sequential, interruptible read. The bytes of a file and its directory entry are durable
-only after an fsync of each (https://man7.org/linux/man-pages/man2/fsync.2.html).
+A digest is one sequential, interruptible read. The bytes of a file and its directory entry are each
+durable only after an fsync (https://man7.org/linux/man-pages/man2/fsync.2.html).
 """
 
 import hashlib
@@ -16,7 +16,7 @@ quickly, and large enough that the calls cost nothing compared with the digest."
 
 
 ENDS_BYTES = 256 * 1024
-"""Bytes at each end of a file that pin it: the tables of a video are at one of its ends."""
+"""Bytes at each end of a file that identify it: a video's tables are at one of its ends."""
 
 
 class Readable(Protocol):
@@ -53,10 +53,7 @@ def sha256_file(path: Path, check: Callable[[], None]) -> str:
 
 
 def sha256_ends(descriptor: int) -> str:
-    """Return the hexadecimal SHA-256 of the first and the last ENDS_BYTES of an open file.
-
-    Raises OSError.
-    """
+    """Return the hexadecimal SHA-256 of an open file's first and last ENDS_BYTES. Raises OSError."""
     last = max(0, os.fstat(descriptor).st_size - ENDS_BYTES)
     return sha256_bytes(
         os.pread(descriptor, ENDS_BYTES, 0) + os.pread(descriptor, ENDS_BYTES, last)
@@ -64,10 +61,7 @@ def sha256_ends(descriptor: int) -> str:
 
 
 def fsync_file(path: Path) -> None:
-    """Make the bytes of a file, or the names in a folder, durable.
-
-    Raises OSError.
-    """
+    """Make the bytes of a file, or the names in a folder, durable. Raises OSError."""
     _fsync(path, os.O_RDONLY)
 
 
@@ -82,9 +76,8 @@ def fsync_folder(folder: Path) -> None:
 def replace_durably(temp: Path, path: Path) -> None:
     """Rename the complete file `temp` to `path`, atomically and durably.
 
-    `temp` must be in the folder of `path`. Its bytes are made durable before the rename, and the
-    name before this returns: a power cut leaves either the old or the new file complete.
-    Raises OSError.
+    `temp` must be in the folder of `path`. Its bytes are durable before the rename, and the new name
+    before this returns. So a power cut leaves either the old or the new file, complete. Raises OSError.
     """
     fsync_file(temp)
     temp.rename(path)

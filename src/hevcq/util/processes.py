@@ -1,4 +1,4 @@
-"""The processes of a data folder: each has a row of facts in a file that it holds locked.
+"""The processes of a data folder: each writes a row of facts into a file that it keeps locked.
 
 A process id proves nothing: ids are reused and differ between containers. A lock held through an
 open file ends exactly when its process does, however it ended.
@@ -6,8 +6,8 @@ open file ends exactly when its process does, however it ended.
 A process that died while another one lived, or while memory ran out, may have been killed by its job.
 One that ended with all others (kill -9 of the whole program, a restart of the machine) was not.
 
-Also what the kernel is asked about processes: whether it killed some because memory ran out, to keep
-others of the same user from reading this one's keys, and the calls of the sandbox.
+Also calls to the kernel about processes: did it kill some because memory ran out; let no other process
+of this user read this one's keys; and those of the sandbox.
 """
 
 import ctypes
@@ -46,7 +46,7 @@ SUFFIX = ".alive"
 REAP_INTERVAL_S = 0.5
 """Seconds between checks of the others: a death is noticed within this plus one poll interval."""
 MAX_READS = 3
-"""Reads of a row that is being written."""
+"""Attempts to read a row, which its process may be writing."""
 Row = Mapping[str, Any]
 
 
@@ -63,8 +63,8 @@ class Processes:
     ) -> None:
         """Write the row. Raises OSError.
 
-        Where machines may share the folder, a lock proves nothing about the process of another one:
-        many network file systems keep locks to themselves.
+        With `shared`, several machines may use the folder. Then a lock proves nothing about another
+        machine's process, because many network file systems do not share locks.
         """
         self._folder, self._clock, self._interval_s = folder, clock, interval_s
         self._shared = shared
@@ -80,9 +80,9 @@ class Processes:
         self._here_before = set(self._owners())
 
     def tell(self, **facts: object) -> None:
-        """Add facts to this process's row, in place of those of the same names.
+        """Add facts to this process's row, or replace those of the same names.
 
-        A row that cannot be written grows old: that is what others see.
+        If the row cannot be written, others see it grow old.
         """
         with self._writing:
             if self._descriptor is None or facts.items() <= self._row.items():
@@ -94,9 +94,9 @@ class Processes:
                 os.pwrite(self._descriptor, content, 0)
 
     def close(self, *, forget: bool = False) -> None:
-        """Release the lock; others may free at once what this process still holds.
+        """Release the lock; others may then free everything that this process still holds.
 
-        `forget` also removes the row; only if this process holds no delivery, lease or version.
+        `forget` also removes the row; only for a process that holds no delivery, lease or version.
         """
         with self._writing:
             if self._descriptor is not None:
@@ -105,36 +105,36 @@ class Processes:
                 os.close(self._descriptor)
                 self._descriptor = None
 
-    def dead(self, owner: str) -> bool:
-        """Return whether the owner is known to be gone; an unknown name is not.
+    def is_dead(self, owner: str) -> bool:
+        """Return whether the owner has certainly ended; False for an unknown name.
 
-        The row of a dead owner stays until `reap` has freed what it held, so a missing row
-        means "freed already, or never one of ours": then the lease's own deadline decides.
+        The row of a dead owner stays until `reap` has freed what it held. So a missing row means
+        "freed already, or never one of ours", and the lease's own deadline decides.
         """
         match = OWNER.match(owner)
-        if match is None or match.group() == self.owner or self._elsewhere(match.group()):
+        if match is None or match.group() == self.owner or self._is_elsewhere(match.group()):
             return False
         try:
             return not file_lock.is_locked(self._path(match.group()))
         except OSError:
             return False
 
-    def _elsewhere(self, owner: str) -> bool:
-        row = read(self._path(owner)) if self._shared else {}
+    def _is_elsewhere(self, owner: str) -> bool:
+        row = read_row(self._path(owner)) if self._shared else {}
         return bool(row) and row.get("boot") != self._clock.boot() and row.get("node") != node()
 
     def dead_owners(self) -> list[str]:
-        """Return the owners whose row is there and unlocked."""
+        """Return the owners that have a row whose lock is free."""
         owners = self._owners()
-        dead = [owner for owner in owners if self.dead(owner)]
+        dead = [owner for owner in owners if self.is_dead(owner)]
         self._seen_alive.update(set(owners) - set(dead) - {self.owner})
         return dead
 
     def reap(self, free: Callable[[str, bool], None], *, now: bool = False) -> None:
-        """Call `free` for each dead owner, then forget it; at most every `interval_s` unless `now`.
+        """Call `free` for each dead owner, then remove its row; at most every `interval_s` unless `now`.
 
-        `free` also gets whether the owner died alone: then its jobs may have killed it. If this
-        process dies in between, the owner is found and freed again.
+        The second argument of `free` is whether the owner died alone, so that a job may have killed it.
+        If this process dies in between, another one frees the owner again.
         """
         if not now and self._clock.monotonic() < self._next_reap:
             return
@@ -152,13 +152,13 @@ class Processes:
     def _died_alone(self, owner: str) -> bool:
         """Return whether this process outlived the owner, or memory ran out meanwhile.
 
-        It outlived whoever came after it, even between two looks, and whoever it saw alive.
+        It outlived every owner that came after it, even between two checks, and every one it saw alive.
         """
         if owner not in self._here_before or owner in self._seen_alive:
             return True
-        row, boot = read(self._path(owner)), self._clock.boot()
-        same_start = "boot" in row and row["boot"] == boot
-        return same_start and (oom_kills() or 0) > row["oom_kills"]
+        row, boot = read_row(self._path(owner)), self._clock.boot()
+        is_same_boot = "boot" in row and row["boot"] == boot
+        return is_same_boot and (oom_kills() or 0) > row["oom_kills"]
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}{SUFFIX}"
@@ -167,17 +167,18 @@ class Processes:
         return [path.stem for path in self._folder.glob(f"*{SUFFIX}")]
 
 
-def rows(data_dir: Path) -> Iterator[Row]:
+def live_rows(data_dir: Path) -> Iterator[Row]:
+    """Yield the rows of the processes that live."""
     for path in (data_dir / FOLDER).glob(f"*{SUFFIX}"):
         try:
             if file_lock.is_locked(path):
-                yield read(path)
+                yield read_row(path)
         except OSError:
-            continue  # it has just ended
+            continue  # its process has just ended
 
 
-def read(path: Path) -> Row:
-    """Return a row; empty if it cannot be read."""
+def read_row(path: Path) -> Row:
+    """Return the row in a file, empty if it cannot be read."""
     for _ in range(MAX_READS):
         try:
             row = json.loads(path.read_bytes())

@@ -3,7 +3,7 @@
 Each call has one layer of retries. A worker retries its control calls (queue, ledger and small
 requests to the store) with `CONTROL_CALL`, so its AWS clients send each request once. The clients
 of commands and of bulk transfers rely on the retries of botocore alone. PostgreSQL is the exception:
-for some seconds the database looks for a new connection itself, below whoever retries the call.
+below such a retry, the database itself tries for some seconds to connect again.
 """
 
 import threading
@@ -16,7 +16,7 @@ from hevcq.util.clock import Clock
 Result = TypeVar("Result")
 
 MAX_DOUBLINGS = 32
-"""Failures after which a wait stops growing: 2**1024 overflows a float."""
+"""Failures after which a wait stops doubling: 2**1024 overflows a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def retry_control_call(
     # Imported here: it takes some 50 ms, and many commands make no control call.
     import tenacity
 
-    def noted(state: tenacity.RetryCallState) -> None:
+    def report_error(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
         if isinstance(error, Exception):
             on_retry(error, state.attempt_number)
@@ -78,7 +78,7 @@ def retry_control_call(
         stop=tenacity.stop_after_attempt(policy.attempts),
         wait=lambda state: policy.wait_s(state.attempt_number - 1, random),
         sleep=pause,
-        before_sleep=noted,
+        before_sleep=report_error,
         reraise=True,
     )
     return retrying(call)

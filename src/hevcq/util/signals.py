@@ -1,6 +1,6 @@
-"""Handle stop signals, of which the first asks and the second insists; tell systemd how the service is.
+"""Handle stop signals (the first asks, the second insists), and report the service's state to systemd.
 
-The order of a stop, carried out by `pool.WorkerPool.run`:
+The order of a stop, carried out by `worker.pool.WorkerPool`:
 
 1. receive nothing new (`asked`);
 2. let running jobs end within the grace period, their heartbeats alive;
@@ -39,13 +39,13 @@ class StopSignals:
     """
 
     def __init__(self, reload: threading.Event | None = None) -> None:
-        """Create it; with `reload`, SIGHUP sets that, and asks for a stop only if its terminal went."""
+        """With `reload`, SIGHUP sets that event, and asks for a stop only if the terminal was closed."""
         self._reload = reload
         self.asked = threading.Event()
         self.insisted = threading.Event()
         self.received: int | None = None
         self._before: dict[signal.Signals, signal._HANDLER] = {}
-        self._words: SimpleQueue[int] = SimpleQueue()
+        self._numbers: SimpleQueue[int] = SimpleQueue()
         self._terminals: list[int] = []
         self._listener = threading.Thread(target=self._listen, name="hevcq-signals", daemon=True)
 
@@ -68,49 +68,47 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
-        self._words.put(0)
+        self._numbers.put(0)
         self._listener.join()
 
     def ask(self) -> None:
+        """Ask for a stop; the second call insists."""
         if self.asked.is_set():
             self.insisted.set()
         self.asked.set()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self._words.put(number)
+        self._numbers.put(number)
 
     def _listen(self) -> None:
-        while number := self._words.get():
-            # A closed terminal is none: then SIGHUP is no wish to reload.
-            there = all(os.isatty(each) for each in self._terminals)
-            if number == signal.SIGHUP and self._reload is not None and there:
+        while number := self._numbers.get():
+            # After the terminal was closed, SIGHUP means that, and no wish to reload.
+            is_open = all(os.isatty(each) for each in self._terminals)
+            if number == signal.SIGHUP and self._reload is not None and is_open:
                 self._reload.set()
                 continue
             self.received = number
             if number == signal.SIGHUP:
-                self._leave_terminals()
+                self._redirect_terminals()
             self.ask()
 
-    def _leave_terminals(self) -> None:
-        """Redirect terminals to the null device: they are gone, and a failed write would end the stop."""
-        nothing = os.open(os.devnull, os.O_WRONLY)
+    def _redirect_terminals(self) -> None:
+        """Redirect output from the closed terminal to the null device: a failed write would end the stop."""
+        null = os.open(os.devnull, os.O_WRONLY)
         for number in self._terminals:
-            os.dup2(nothing, number)
-        os.close(nothing)
+            os.dup2(null, number)
+        os.close(null)
 
 
 BEATS = 3.0
-"""Signs of life in one watchdog interval: one that is late must not end the service."""
+"""Signs of life in one watchdog interval, so that one late sign does not end the service."""
 
 
 class Notifier:
-    """Sends states to systemd; without an address it does nothing. A lost state is no error."""
+    """Send states to systemd; without an address it does nothing. A lost state is no error."""
 
     def __init__(self, address: str, watchdog_s: float, clock: Clock) -> None:
-        """Create a notifier.
-
-        `watchdog_s` is the interval in which systemd wants a sign of life, 0: none.
-        """
+        """`watchdog_s` is the interval in which systemd expects a sign of life; 0: none."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._every_s, self._clock = watchdog_s / BEATS, clock
         self._due = clock.monotonic()
@@ -126,13 +124,13 @@ class Notifier:
         self._send("STOPPING=1")
 
     def status(self, words: str) -> None:
-        """Set the line that `systemctl status` shows, if it is another one now."""
+        """Set the line that `systemctl status` shows, if it changed."""
         if words != self._status:
             self._status = words
             self._send(f"STATUS={' '.join(words.split())}")
 
     def alive(self) -> None:
-        """Give a sign of life if one is due. To be called from the loop whose hang is to be seen."""
+        """Give a sign of life if one is due. Call it in the loop that must not hang."""
         now = self._clock.monotonic()
         if self._every_s > 0 and now >= self._due:
             self._due = now + self._every_s
@@ -141,13 +139,13 @@ class Notifier:
     def _send(self, state: str) -> None:
         if not self._address:
             return
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as way:
-            way.sendto(state.encode(), self._address)
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(state.encode(), self._address)
 
 
 def notifier_of(variables: Mapping[str, str], pid: int, clock: Clock) -> Notifier:
-    """Return the notifier that these environment variables ask for, for the process `pid`."""
+    """Return the notifier for the process `pid`, as systemd's environment variables configure it."""
     microseconds = variables.get("WATCHDOG_USEC", "")
-    mine = variables.get("WATCHDOG_PID", str(pid)) == str(pid)
-    watchdog_s = int(microseconds) / 1e6 if mine and microseconds.isdigit() else 0.0
+    is_for_us = variables.get("WATCHDOG_PID", str(pid)) == str(pid)
+    watchdog_s = int(microseconds) / 1e6 if is_for_us and microseconds.isdigit() else 0.0
     return Notifier(variables.get("NOTIFY_SOCKET", ""), watchdog_s, clock)

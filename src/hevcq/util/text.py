@@ -1,4 +1,4 @@
-"""Write for people: untrusted file names and the system's errors on one line, counts, sizes."""
+"""Write values as text for people: file names, errors, counts, sizes, times, durations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def printable(value: object) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why a step failed, for a sentence: one line, without `[Errno 2]` and the path."""
+    """Return an error's reason for use in a sentence: one line, without `[Errno 2]` and the path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".")
@@ -45,12 +45,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def whole(text: str) -> int | None:
-    """Return a whole number of at most 18 digits, which other people wrote, or None."""
+    """Return untrusted text as a whole number of at most 18 digits, or None if it is not one."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
 def ago(then: float | None, now: float) -> str:
-    """Return how long ago a wall time was, `5 minutes ago`; empty for None."""
+    """Return how long before `now` the wall time `then` was: `5 minutes ago`; empty for None."""
     import humanize  # here: a worker's imports go without it
 
     if then is None:
@@ -82,8 +82,8 @@ def duration_range(low: float, high: float) -> str:
     if least == "0 s":
         return f"up to {most}"
     number, _, unit = least.partition(" ")
-    same = unit == most.partition(" ")[2] and " " not in unit
-    return f"{number if same else least} to {most}"
+    is_same_unit = unit == most.partition(" ")[2] and " " not in unit
+    return f"{number if is_same_unit else least} to {most}"
 
 
 def webvtt_time(seconds: float | Fraction) -> str:
@@ -92,7 +92,7 @@ def webvtt_time(seconds: float | Fraction) -> str:
 
 
 def timecode(seconds: float | Fraction, decimals: int = 1) -> str:
-    """Return a place in a video, `0:12:34.5` (hours, minutes, seconds)."""
+    """Return a time in a video as hours, minutes and seconds: `0:12:34.5`."""
     ticks = round(abs(seconds) * 10**decimals)
     minutes, left = divmod(ticks, 60 * 10**decimals)
     rest = f"{left / 10**decimals:0{3 + decimals if decimals else 2}.{decimals}f}"
@@ -100,7 +100,7 @@ def timecode(seconds: float | Fraction, decimals: int = 1) -> str:
 
 
 def lateness(seconds: float, decimals: int) -> str:
-    """Return a difference of times in words: `0.250 s too late`, `0.0400 s too early`."""
+    """Return a time difference in words: `0.250 s too late`, `0.0400 s too early`."""
     return f"{abs(seconds):.{decimals}f} s too {'late' if seconds > 0 else 'early'}"
 
 

@@ -62,10 +62,10 @@ class App:
     @property
     def settings_file(self) -> SettingsFile:
         """The settings file of this machine, for changes."""
-        from hevcq.settings.loader import own_file
+        from hevcq.settings.loader import settings_path
         from hevcq.usecases.settings.changes import SettingsFile
 
-        return SettingsFile(own_file(self._config), self.settings.data_dir, self.clock)
+        return SettingsFile(settings_path(self._config), self.settings.data_dir, self.clock)
 
     def adopt_settings(self, new: Settings, names: Iterable[str] = SHOWN) -> None:
         """Use the settings `names` of `new` from now on; the others stay, because open parts use them."""

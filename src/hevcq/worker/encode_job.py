@@ -291,7 +291,7 @@ class EncodeJob(Job):
             location, work.info, self._profile, stop=self._lease.stop, looked=first_look
         )
         planned = work.info, work.plan
-        info, plan = plan_measured(self._context.plan, self._profile, planned, measured)
+        info, plan = revise_plan(self._context.plan, self._profile, planned, measured)
         facts = {"info": info, "plan": plan, "measured": measured}
         work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
         work = self._search_quality(work, location, folder)
@@ -323,7 +323,7 @@ class EncodeJob(Job):
         # Frames outside the samples were worse, so the next CRF is better by more than was missing.
         spent = {"cpu_s": aim.cpu_s + encode.report.cpu_s, "verified": None}
         next_aim = aim.model_copy(update={"crf": better_crf(aim, scale), **spent})
-        work = work.model_copy(update={"plan": work.plan.aimed(next_aim)})
+        work = work.model_copy(update={"plan": work.plan.with_aim(next_aim)})
         output = folder / f"better.{work.plan.extension}"
         return self._verify(work, location, output, self._encode(work, location, output))
 
@@ -340,8 +340,8 @@ class EncodeJob(Job):
         self._lease.check()
         if isinstance(aim, str):
             notice = not_searched(work.recipe.video.crf, aim)
-            return work.model_copy(update={"plan": work.plan.noting(notice)})
-        return work.model_copy(update={"plan": work.plan.aimed(aim)})
+            return work.model_copy(update={"plan": work.plan.with_notices(notice)})
+        return work.model_copy(update={"plan": work.plan.with_aim(aim)})
 
     def _skip_after_search(self, work: Work) -> Skipped | None:
         """Skip the video if the search's samples put its quality out of reach or make it far too large."""
@@ -354,7 +354,7 @@ class EncodeJob(Job):
             return self._remember_skip(
                 work, too_large_sentence(share, saving, about="about ", quality=quality)
             )
-        if not aim.is_beyond(SCALES[work.recipe.video.codec]):
+        if not aim.is_unreachable(SCALES[work.recipe.video.codec]):
             return None  # a better CRF than the few that were tried may reach it
         tried = f"Original kept: VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was"
         return self._remember_skip(work, f"{tried} tried, gives {aim.sampled:.1f} in samples.")

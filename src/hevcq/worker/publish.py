@@ -202,7 +202,7 @@ def sweep_sets(backend: Backend, clock: Clock, profiles: Iterable[str]) -> None:
     """Remove the replaced and unfinished sets whose grace is over; leave failures to a later sweep."""
     for profile in profiles:
         try:
-            for stored in list(backend.store.list(set_notes(profile))):
+            for stored in list(backend.store.list(set_notes_prefix(profile))):
                 _sweep_noted(backend, stored.key, clock.now() - GRACE_S)
         except HevcqError as error:
             get_logger().info("sets_not_swept", profile=profile, reason=str(error))

@@ -10,7 +10,7 @@ from standardwebhooks import WebhookVerificationError
 
 from hevcq.ports.catalog import Message, NotDelivered
 from hevcq.remotes.message_delivery import Webhook
-from hevcq.settings.web import signing_secret
+from hevcq.settings.web import check_signing_secret
 from hevcq.util.clock import SystemClock
 from support.standin import WebhookTaker, running
 
@@ -61,4 +61,4 @@ def test_a_server_that_is_not_there_has_not_taken_it():
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AAAA", "abc", f"whsec_{'!' * 40}"])
 def test_a_secret_that_is_none_is_refused(secret):
     with pytest.raises(ValueError, match="must be whsec_"):
-        signing_secret(secret)
+        check_signing_secret(secret)

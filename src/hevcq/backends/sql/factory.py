@@ -329,7 +329,7 @@ def open_backend(
     backend = Backend(
         owner=processes.owner,
         queues=queues,
-        ledger=SqlLedger(database, clock, dead=processes.dead),
+        ledger=SqlLedger(database, clock, dead=processes.is_dead),
         store=store,
         task_publisher=SqlTaskPublisher(database, clock, queues),
         close=lambda: _close(database, processes, store),

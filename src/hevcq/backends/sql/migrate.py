@@ -24,7 +24,7 @@ from hevcq.sql.database import Connection, Database
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import fsync_folder, replace_durably
-from hevcq.util.processes import rows as living
+from hevcq.util.processes import live_rows
 from hevcq.util.text import counted, printable
 
 LOCAL = ("file", "hashed_file", "lived", "kept_original", "encode_cost")
@@ -95,7 +95,7 @@ class Migration:
             )
 
     def _require_alone(self, ask_target: Callable[[str], tuple[Any, ...] | None]) -> None:
-        if next(living(self.data_dir), None) is not None:
+        if next(live_rows(self.data_dir), None) is not None:
             raise UsageError(f"hevcq runs on {printable(self.data_dir)}: stop it first.")
         for database, ask in ((self.source, self.source.row), (self.target, ask_target)):
             others = ask(CONNECTED) if database.shared else None

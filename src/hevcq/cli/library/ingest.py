@@ -310,12 +310,12 @@ def _aim(app: App, profiles: Sequence[str] | None, wanted: str | None) -> None:
     """Let the profiles of this run search their CRF for a quality. Raises UsageError, ConfigError."""
     if wanted is None:
         return
-    from hevcq.settings.profile_files import aiming_at, pick
+    from hevcq.settings.profile_files import pick, with_quality
 
     if app.settings.on_aws:
         raise UsageError("--quality is for this machine; on aws set video.quality in the profile.")
     named = pick(app.profiles, list(profiles or app.settings.ingest.profiles))
-    app.aim_profiles(*(aiming_at(each, wanted) for each in named))
+    app.aim_profiles(*(with_quality(each, wanted) for each in named))
 
 
 def _log_level(cli: Cli, shown: Cli) -> dict[str, tuple[str, object]]:

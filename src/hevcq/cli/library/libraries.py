@@ -9,7 +9,7 @@ from hevcq.cli.context import AsJson, PlainCommand, ProfileNames, cli_of, curren
 from hevcq.cli.library.stats import stats
 from hevcq.cli.output import render
 from hevcq.errors import UsageError
-from hevcq.settings.loader import own_file
+from hevcq.settings.loader import settings_path
 from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.usecases.context import count_videos, folder_state, watching
 from hevcq.usecases.settings.changes import SettingsFile
@@ -70,7 +70,7 @@ def add(
     if not folder.is_dir():
         raise UsageError(f"No such folder: {printable(path)}.")
     settings = cli.loaded().settings
-    file = SettingsFile(own_file(cli.config), settings.data_dir, SystemClock())
+    file = SettingsFile(settings_path(cli.config), settings.data_dir, SystemClock())
     values: dict[str, object] = {
         "name": name or free_name(folder, settings.libraries),
         "path": str(folder),

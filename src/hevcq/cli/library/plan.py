@@ -18,7 +18,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import SCALES, Aim
 from hevcq.errors import PermanentError, TransientError, UsageError
-from hevcq.settings.profile_files import aiming_at, pick
+from hevcq.settings.profile_files import pick, with_quality
 from hevcq.usecases.compare import curve_svg
 from hevcq.usecases.plan_one_file import plan_one_file, search_quality
 from hevcq.util.text import counted, printable, size, timecode
@@ -99,7 +99,7 @@ def _search_all(
     as_json: bool,
 ) -> ExitCode:
     quality, svg = wanted
-    asked = [aiming_at(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
+    asked = [with_quality(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
     pairs = list(product(files, asked))
     if svg is not None and len(pairs) > 1:
         raise UsageError("--svg draws one search: name one FILE, and one --profile.")

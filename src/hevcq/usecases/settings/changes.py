@@ -15,9 +15,9 @@ from hevcq.settings.edit import (
     CHANGED,
     LOOK_AGAIN,
     Table,
-    changed,
-    parsed,
+    parse_settings,
     read_text,
+    replace_table,
     write,
 )
 from hevcq.settings.libraries import Library
@@ -64,7 +64,7 @@ class SettingsFile:
 
     def raw(self) -> dict[str, Any]:
         """Return what the file says, unchecked. Raises ConfigError."""
-        return parsed(self.file, read_text(self.file))
+        return parse_settings(self.file, read_text(self.file))
 
     def digest(self) -> str:
         """Return a mark of the file's content, which a form sends back. Raises ConfigError."""
@@ -85,7 +85,7 @@ class SettingsFile:
     def _make(self, change: SettingsChange) -> None:
         if change.place != PROFILE:
             text = read_text(self.file)
-            made = changed(self.file, text, change.place, change.before, change.after)
+            made = replace_table(self.file, text, change.place, change.before, change.after)
             write(self.file, made)
             return
         before, after = change.before or {}, change.after or {}

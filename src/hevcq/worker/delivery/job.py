@@ -328,7 +328,7 @@ class Job(ABC):
             return self._remember_skip(work, reason)
         plan = work.plan.with_notices(*report.notices)
         if plan.aim is not None:
-            plan = plan.verified(encoder.check_quality(request, stop=stop))
+            plan = plan.with_verified_quality(encoder.check_quality(request, stop=stop))
         verify_s = self._context.clock.monotonic() - began
         return VerifiedEncode(
             key=self._key(work),
