@@ -10,11 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from hevcq.util.file_io import (
-    READ_BYTES,
-    replace_durably,
-    sha256_file,
-)
+from hevcq.util.file_io import READ_BYTES, replace_durably, sha256_file
 from hevcq.util.file_lock import LocksUnsupported, acquire, is_locked, take_over, try_acquire
 
 

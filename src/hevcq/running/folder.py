@@ -44,11 +44,7 @@ from hevcq.usecases.ingest.library_rules import (
     old_enough,
 )
 from hevcq.usecases.ingest.request import Destination, IngestRequest
-from hevcq.usecases.ingest.session import (
-    Accept,
-    Ingest,
-    Refine,
-)
+from hevcq.usecases.ingest.session import Accept, Ingest, Refine
 from hevcq.usecases.ingest.track import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.originals import recover, recovery_folders

@@ -12,13 +12,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import NoSuchVideo, UsageError, WorkerUnfit
 from hevcq.running.folder import FolderIngest
 from hevcq.settings.libraries import Library, library_of
-from hevcq.usecases.ingest.decide import (
-    NOT_INGESTED,
-    TO_PROCESS,
-    Disposition,
-    IngestPlan,
-    Item,
-)
+from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import total
 from hevcq.usecases.ingest.library_rules import hand_out, listed, most_queued
 from hevcq.usecases.ingest.request import IngestRequest, library_request

@@ -11,15 +11,7 @@ from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Asked
 from hevcq.domain.schedule import Closed, RunningWork
-from hevcq.domain.verdict import (
-    Abandon,
-    Bury,
-    Done,
-    FailureClass,
-    Release,
-    Verdict,
-    verdict,
-)
+from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, Verdict, verdict
 from hevcq.errors import (
     BadMessage,
     HevcqError,
