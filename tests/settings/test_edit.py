@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import ConfigError, Conflict
-from hevcq.settings.edit import changed, read_text, write
+from hevcq.settings.edit import read_text, replace_table, write
 from hevcq.settings.loader import load
 
 MINE = "# mine\nworkers = 1   # the other core is mine\n\n[ingest]\nprofiles = ['hevc']\n"
@@ -13,7 +13,7 @@ TV = {"name": "tv", "path": "/m/tv", "keep_originals": 3, "place": "replace"}
 
 
 def append_table(file: Path, key: str, values: dict[str, object]) -> None:
-    write(file, changed(file, read_text(file), key, None, values))
+    write(file, replace_table(file, read_text(file), key, None, values))
 
 
 def test_comments_and_layout_stay_and_the_tables_follow(tmp_path):
@@ -107,7 +107,7 @@ HAND_B = {"name": "b", "path": "/m/b", "profiles": ["hevc"], "note": "[[librarie
 def test_a_change_of_one_table_leaves_every_other_line_as_it_was(tmp_path):
     file, after = tmp_path / "hevcq.toml", {**HAND_TV, "min_age": "7d", "path": "/m/shows"}
 
-    text = changed(file, HAND, "libraries", HAND_TV, after)
+    text = replace_table(file, HAND, "libraries", HAND_TV, after)
 
     head, tail = HAND.split('path = "/m/tv"\n')
     assert text.startswith(head + 'path = "/m/shows"\n')
@@ -120,8 +120,8 @@ def test_rules_are_written_as_tables_and_taken_away_again(tmp_path):
     bare = {"name": "b", "path": "/b"}
     ruled = {**bare, "rules": [RULE, {"max_height": 480, "profile": "av1"}], "settle": "5m"}
 
-    with_rules = changed(file, text, "libraries", bare, ruled)
-    again = changed(file, with_rules, "libraries", ruled, bare)
+    with_rules = replace_table(file, text, "libraries", bare, ruled)
+    again = replace_table(file, with_rules, "libraries", ruled, bare)
 
     assert with_rules.count("[[libraries.rules]]") == 2
     assert again.strip() == text.strip()
@@ -130,21 +130,21 @@ def test_rules_are_written_as_tables_and_taken_away_again(tmp_path):
 def test_a_table_that_only_looks_like_one_is_left_to_the_person(tmp_path):
     """The last library holds a line that looks like a header, in a text of several lines."""
     with pytest.raises(ConfigError, match="by hand"):
-        changed(tmp_path / "hevcq.toml", HAND, "libraries", HAND_B, {**HAND_B, "path": "/c"})
+        replace_table(tmp_path / "hevcq.toml", HAND, "libraries", HAND_B, {**HAND_B, "path": "/c"})
 
 
 def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path):
     file = tmp_path / "hevcq.toml"
     windows = {"windows": ["22:00-06:00"]}
 
-    text = changed(file, MINE, "schedule", {}, windows)
-    later = changed(file, text, "schedule", windows, {**windows, "timezone": "Europe/Berlin"})
+    text = replace_table(file, MINE, "schedule", {}, windows)
+    later = replace_table(file, text, "schedule", windows, {**windows, "timezone": "Europe/Berlin"})
 
     assert text == MINE + '\n[schedule]\nwindows = ["22:00-06:00"]\n'
     assert later == text + 'timezone = "Europe/Berlin"\n'
-    assert changed(file, text, "schedule", windows, None).rstrip() == MINE.rstrip()
+    assert replace_table(file, text, "schedule", windows, None).rstrip() == MINE.rstrip()
 
 
 def test_what_changed_meanwhile_is_not_overwritten(tmp_path):
     with pytest.raises(Conflict, match="nothing was saved"):
-        changed(tmp_path / "hevcq.toml", HAND, "libraries", {"name": "tv"}, None)
+        replace_table(tmp_path / "hevcq.toml", HAND, "libraries", {"name": "tv"}, None)
