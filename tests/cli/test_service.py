@@ -21,7 +21,7 @@ from hevcq.domain.schedule import DAYS
 from hevcq.errors import ConfigError, SourceAway
 from hevcq.library.own_files import reserve_libraries
 from hevcq.running.folder import FolderIngest
-from hevcq.running.service import LOOK_S, Outlets, Service
+from hevcq.running.service import FOLDER_CHECK_S, Outlets, Service
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import ScheduleSettings, Settings
 from hevcq.settings.web import WebSettings
@@ -144,7 +144,7 @@ class House:
         return step
 
     def time_passes(self, _house: House) -> None:
-        self.clock.ahead += LOOK_S + 1
+        self.clock.ahead += FOLDER_CHECK_S + 1
 
 
 def library(folder: Path, name: str, **keys: object) -> Library:

@@ -22,7 +22,7 @@ from hevcq.sql.catalog import Catalog
 from hevcq.sql.postgres import PostgresDatabase
 from hevcq.usecases.context import LibraryPorts
 from hevcq.util.clock import SystemClock
-from hevcq.wiring.contexts import opened
+from hevcq.wiring.contexts import open_sync
 from support.library import ORIGINAL, RENDITION, video
 from support.postgres import own_server
 
@@ -237,7 +237,7 @@ def test_a_sync_whose_lock_was_lost_lands_nothing_more(dsn, database, tmp_path, 
     part, landed = tmp_path / "part", tmp_path / "landed"
     part.write_bytes(b"video")
 
-    with opened(app, SimpleNamespace(name="phone"), threading.Event()) as ports:
+    with open_sync(app, SimpleNamespace(name="phone"), threading.Event()) as ports:
         cut(dsn)
         with pytest.raises(Unavailable):
             ports.fs.rename_new(part, landed)
