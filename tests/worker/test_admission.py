@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import Mock
@@ -72,11 +71,9 @@ def test_nothing_begins_while_work_is_paused_and_it_does_once_that_ends(farm):
 
 
 def test_closed_hours_hold_work_back_until_the_window_opens(farm):
-    source, slot = farm.submit(), slot_of(farm)
     hours = Hours(Schedule.parse(["22:00-06:00"], "UTC"))  # the test's clock begins at 22:13
-    admission = Admission(farm.ledger, farm.clock, lambda: hours)
-    farm.with_context(admission=admission)
-    slot = slot_of(farm)
+    farm.with_context(admission=Admission(farm.ledger, farm.clock, lambda: hours))
+    source, slot = farm.submit(), slot_of(farm)
     farm.clock.advance(8 * 3600)
     assert slot.step() is False
     farm.clock.advance(15.7 * 3600)
@@ -86,15 +83,20 @@ def test_closed_hours_hold_work_back_until_the_window_opens(farm):
     assert farm.state(source) is JobState.DONE
 
 
-def test_a_machine_that_was_drained_takes_nothing_until_it_is_resumed(farm):
-    out = ["Drained by anna."]
-    farm.with_context(admission=Admission(farm.ledger, farm.clock, withdrawn=lambda: out[0]))
+@pytest.mark.parametrize("is_full", [False, True], ids=["drained", "full"])
+def test_a_machine_that_was_drained_or_is_full_takes_nothing_until_that_ends(farm, is_full):
+    reason = ["Drained by anna."]
+    if is_full:
+        farm.with_context(full=lambda: bool(reason[0]))
+    else:
+        admission = Admission(farm.ledger, farm.clock, withdrawn=lambda: reason[0])
+        farm.with_context(admission=admission)
+        assert admission.why_closed("hevc").running is RunningWork.BORDER, "what runs is finished"
     source, slot = farm.submit(), slot_of(farm)
 
     assert slot.step() is False
     assert farm.record(source).fence == 0
-    assert farm.context.why_closed("hevc").running is RunningWork.BORDER, "what runs is finished"
-    out[0] = ""
+    reason[0] = ""
     assert slot.step() is True
     assert farm.state(source) is JobState.DONE
 
@@ -423,26 +425,12 @@ def test_a_sweep_that_comes_between_making_and_locking_a_file_is_survived(scratc
         assert folder.is_dir()
 
 
-Usage = namedtuple("Usage", "total used free")
-
-
-GIB = 1 << 30
-
-
-def disk(monkeypatch: pytest.MonkeyPatch, *, total: int, free: int) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(total, total - free, free))
-
-
-def pool_of(farm: Farm, slots: int = 2) -> WorkerPool:
-    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], slots=slots)
-
-
 def test_a_disk_on_which_no_work_could_ever_begin_takes_the_worker_out(tmp_path, monkeypatch):
     farm = Farm(tmp_path)
-    farm.with_context(min_free_bytes=GIB)
-    source = farm.submit()
-    disk(monkeypatch, total=GIB // 2, free=GIB // 2)
-    pool = pool_of(farm)
+    farm.with_context(min_free_bytes=1 << 30)
+    source, usage = farm.submit(), Mock(total=512 << 20, free=512 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)])
 
     assert pool.run(StopSignals()) is SlotOutcome.UNFIT
     assert isinstance(pool.error, WorkerUnfit)

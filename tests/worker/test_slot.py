@@ -63,19 +63,6 @@ def test_several_queues_take_turns_however_full_one_of_them_is(farm):
     assert order == ["1080p", "720p", "hevc", "1080p", "720p", "hevc", "hevc", "hevc", "hevc"]
 
 
-def test_slot_takes_nothing_while_its_machine_is_full(farm):
-    farm.submit()
-    full = [True]
-    farm.with_context(full=lambda: full[0])
-    worker = worker_of(farm)
-
-    assert worker.step() is False
-    assert farm.queue.depth().ready == 1
-
-    full[0] = False
-    assert worker.step() is True
-
-
 def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
     farm.clock.auto = False
     served = many(farm)
@@ -285,15 +272,17 @@ def test_a_lease_lost_after_the_failure_was_recorded_leaves_the_message_to_its_n
     assert farm.queue.settled == []
 
 
-def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):
+ENDED = "encode/ledger.complete:after"
+
+
+@pytest.mark.parametrize(("lost_at", "published"), [("encode/store.put:after", 0), (ENDED, 1)])
+def test_a_lease_lost_before_publishing_or_settling_does_neither(farm, lost_at, published):
     farm.submit()
-    proven = "encode/store.put:after"
-    farm.come_to(lambda point: farm.clock.advance(400) if point == proven else None)
+    farm.come_to(lambda point: farm.clock.advance(400) if point == lost_at else None)
 
-    handled = farm.handle()
+    assert isinstance(farm.handle().verdict, Abandon)
 
-    assert isinstance(handled.verdict, Abandon)
-    assert farm.store.published == []
+    assert len(farm.store.published) == published
     assert farm.queue.settled == []
 
 
@@ -393,23 +382,12 @@ def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
     assert farm.encoder.calls.count("encode") == 3
 
 
-ENDED = "encode/ledger.complete:after"
-
-
 def test_a_heartbeat_behind_the_written_end_keeps_the_lease_that_settles(farm):
     farm.submit()
     farm.come_to(lambda at: farm.lease.beat(farm.clock.monotonic()) if at == ENDED else None)
 
     assert farm.handle().verdict == Done()
     assert farm.queue.settled == [("ack", "m1")]
-
-
-def test_who_lost_the_lease_behind_the_written_end_settles_nothing(farm):
-    farm.submit()
-    farm.come_to(lambda at: farm.clock.advance(400) if at == ENDED else None)
-
-    assert isinstance(farm.handle().verdict, Abandon)
-    assert farm.queue.settled == []
 
 
 @pytest.mark.parametrize("error", [ConfigError("no such queue"), AccessDenied("denied")])
