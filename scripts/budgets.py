@@ -37,7 +37,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
     "src/hevcq/cli/main.py": "the entry point of the program",
     "src/hevcq/domain/model.py": "the base of every model",
-    "src/hevcq/util/svg.py": "the drawings that pages and the terminal share",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

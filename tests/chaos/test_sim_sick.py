@@ -13,7 +13,7 @@ from chaos.sim.sched import Process
 from chaos.sim.threads import cooperative
 from chaos.sim.world import World
 from hevcq.domain.job import JobState, Task
-from hevcq.worker.admission import OUT_OF_SERVICE_AFTER_JOBS
+from hevcq.worker.out_of_service import OUT_OF_SERVICE_AFTER_JOBS
 from hevcq.worker.slot import SlotOutcome
 
 JOBS, SECONDS = 120, 600.0

@@ -23,8 +23,9 @@ from hevcq.domain.job import JobState
 from hevcq.domain.schedule import Hours, Pause, RunningWork, Schedule
 from hevcq.errors import DiskFull, Stopped, Unavailable, WorkerUnfit
 from hevcq.util.signals import StopSignals
-from hevcq.worker.admission import RETEST_AFTER_S, Admission, Scratch, SelfTests
+from hevcq.worker.admission import Admission, Scratch
 from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.out_of_service import RETEST_AFTER_S, SelfTests
 from hevcq.worker.pool import WorkerPool
 from hevcq.worker.slot import Slot, SlotOutcome
 from support.clips import ManualClock

@@ -21,7 +21,7 @@ from hevcq.usecases.placement.originals import FIRST_S, LOOK_EVERY_S, free_due
 from hevcq.util.log import get_logger
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import pool_events
-from hevcq.worker.admission import RETEST_CHECK_S, Admission, Scratch, SelfTests
+from hevcq.worker.admission import Admission, Scratch
 from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import (
@@ -33,6 +33,7 @@ from hevcq.worker.monitoring.watchers import (
     periodic,
     worker_facts,
 )
+from hevcq.worker.out_of_service import RETEST_CHECK_S, SelfTests
 from hevcq.worker.pool import WorkerPool
 from hevcq.worker.publish import SWEEP_EVERY_S, sweep_sets
 

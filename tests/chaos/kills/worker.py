@@ -26,9 +26,10 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
 from hevcq.util.signals import StopSignals
-from hevcq.worker.admission import CircuitBreaker, Scratch
+from hevcq.worker.admission import Scratch
 from hevcq.worker.delivery.claim import WorkerContext
 from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.out_of_service import CircuitBreaker
 from hevcq.worker.pool import WorkerPool
 from support.fakes.crashing import Calls
 from support.fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed

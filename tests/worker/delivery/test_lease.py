@@ -24,8 +24,9 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ports.ledger import Granted
-from hevcq.worker.admission import SUSPECT, CircuitBreaker, sha256_file
+from hevcq.worker.admission import sha256_file
 from hevcq.worker.delivery.lease import Fence, Lease
+from hevcq.worker.out_of_service import SUSPECT, CircuitBreaker
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.fakes.farm import Farm

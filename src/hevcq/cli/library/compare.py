@@ -20,8 +20,7 @@ from hevcq.usecases.verify_files import (
     read_certificate,
     rendition_at,
 )
-from hevcq.util.svg import points_svg
-from hevcq.util.text import counted, printable, size, timecode
+from hevcq.util.text import counted, points_svg, printable, size, timecode
 
 
 def compare(

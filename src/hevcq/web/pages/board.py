@@ -23,8 +23,7 @@ from hevcq.usecases.operations.status import (
     state_of,
 )
 from hevcq.usecases.stats import DAYS, Savings, libraries_of, savings
-from hevcq.util.svg import bars_svg
-from hevcq.util.text import size, whole
+from hevcq.util.text import bars_svg, size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left

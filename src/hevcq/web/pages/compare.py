@@ -16,7 +16,7 @@ from hevcq.errors import UsageError
 from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.compare import ACCEPTED, Look, accept, curve_svg, require_comparable
 from hevcq.usecases.placement.undo import UndoResult, undo
-from hevcq.util.svg import points_svg
+from hevcq.util.text import points_svg
 from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.pages.jobs import certificate_of

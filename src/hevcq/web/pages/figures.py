@@ -16,8 +16,7 @@ from starlette.routing import BaseRoute
 
 from hevcq.usecases import stats
 from hevcq.usecases.stats import Line, Report
-from hevcq.util.svg import bars_svg
-from hevcq.util.text import duration, size
+from hevcq.util.text import bars_svg, duration, size
 from hevcq.web.rendering import page
 from hevcq.web.services import OperatorRoute, services_of
 from hevcq.wiring.app import App

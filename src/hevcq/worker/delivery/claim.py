@@ -55,8 +55,9 @@ from hevcq.util.capacity import disk_shortage
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.retry import retry_control_call
-from hevcq.worker.admission import Admission, CircuitBreaker, Scratch
+from hevcq.worker.admission import Admission, Scratch
 from hevcq.worker.delivery.lease import Fence, Heartbeat, Lease
+from hevcq.worker.out_of_service import CircuitBreaker
 
 Result = TypeVar("Result")
 

@@ -62,8 +62,8 @@ from hevcq.ports.encoder import (
 from hevcq.ports.ledger import Granted
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
-from hevcq.worker.admission import SUSPECT
 from hevcq.worker.delivery.claim import ClaimedTask, LedgerTransitions, WorkerContext, delay_of
+from hevcq.worker.out_of_service import SUSPECT
 
 ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
 """The events that end the whole job, even if a subjob caused them."""
