@@ -429,8 +429,8 @@ def test_a_sweep_that_comes_between_making_and_locking_a_file_is_survived(scratc
 def test_a_disk_on_which_no_work_could_ever_begin_takes_the_worker_out(tmp_path, monkeypatch):
     farm = Farm(tmp_path)
     farm.with_context(min_free_bytes=1 << 30)
-    source, usage = farm.submit(), Mock(total=512 << 20, free=512 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    source, size = farm.submit(), 512 << 20
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: (size, 0, size))
     pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)])
 
     assert pool.run(StopSignals()) is SlotOutcome.UNFIT

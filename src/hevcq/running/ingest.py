@@ -122,12 +122,13 @@ class IngestApplication:
         If the enqueuing or the workers fail, stops everything and raises their error.
         """
         feeds = [folder.feed for folder in self._folders if folder.feed is not None]
+        poll_s = FLEET_POLL_S if self._app.settings.on_aws else LOCAL_POLL_S
         try:
             self._start(items)
             while self._step():
                 if feeds:
                     self._app.processes.tell(waiting=listed(feeds))
-                self._app.clock.wait(self._wake, self._poll_s())
+                self._app.clock.wait(self._wake, poll_s)
                 self._wake.clear()
         finally:
             self._app.processes.tell(waiting=[])
@@ -137,9 +138,6 @@ class IngestApplication:
         for folder in self._folders:
             folder.session.collect_finished(self._signals.asked)
         self.summary.interrupted = self._signals.asked.is_set()
-
-    def _poll_s(self) -> float:
-        return FLEET_POLL_S if self._app.settings.on_aws else LOCAL_POLL_S
 
     def _start(self, items: Sequence[Item]) -> None:
         """Queue the items in the background; start workers here if this machine is to encode them."""

@@ -187,19 +187,17 @@ class Scratch:
         return removed
 
     def free_bytes(self) -> int:
-        """Return the free bytes of the scratch folder's file system.
-
-        Raises DiskFull, Unavailable or WorkerUnfit.
-        """
-        with _scratch_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            return shutil.disk_usage(self._folder).free
+        """Return the free bytes of the scratch folder's disk. Raises DiskFull, Unavailable or WorkerUnfit."""
+        return self._disk_usage()[2]
 
     def total_bytes(self) -> int:
-        """Return the size of the scratch folder's file system in bytes; raises like `free_bytes`."""
+        """Return the size of the scratch folder's disk in bytes; raises like `free_bytes`."""
+        return self._disk_usage()[0]
+
+    def _disk_usage(self) -> tuple[int, int, int]:
         with _scratch_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            return shutil.disk_usage(self._folder).total
+            return shutil.disk_usage(self._folder)
 
     def close(self) -> None:
         """Remove this process's folder and release its lock; idempotent."""

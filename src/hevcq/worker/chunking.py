@@ -69,14 +69,11 @@ class Subjob(Job):
         self._job, self._split = split_job, split_job.split
         super().__init__(context, claimed, granted)
         self.part = label(claimed.task, self._split)
+        self._report = Reporter(context, claimed, self.part, self._end_if_superseded)
         self._end = LedgerTransitions(
             context, claimed.lease, Fence(self._ledger, split_job.job_id, split_job.fence)
         )
         self._encode_whole = False
-
-    def _reporter(self) -> Reporter:
-        part = label(self._task, self._split)
-        return Reporter(self._context, self.claimed, part, self._end_if_superseded)
 
     def _end_if_superseded(self) -> None:
         """End the work if its job ended or continues without it."""

@@ -65,7 +65,7 @@ from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask, LedgerTransitions, WorkerContext, delay_of
 from hevcq.worker.out_of_service import SUSPECT
 
-ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
+JOB_ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
 """The events that end the whole job, even if a subjob caused them."""
 
 
@@ -98,7 +98,7 @@ def emit_settled(
         failure_class=failure_class,
         delay_s=delay_of(decided),
         rendition=rendition if kind is EventName.JOB_DONE else None,
-        part="" if kind in ENDS else part,
+        part="" if kind in JOB_ENDS else part,
     )
     context.emit(event)
 
@@ -239,10 +239,7 @@ class Job(ABC):
         self._lease, self._source = claimed.lease, claimed.task.source
         self._store, self._ledger = context.backend.store, context.backend.ledger
         self.transitions = LedgerTransitions(context, claimed.lease, claimed.fence)
-        self._report = self._reporter()
-
-    def _reporter(self) -> Reporter:
-        return Reporter(self._context, self.claimed)
+        self._report = Reporter(context, claimed)
 
     def run(self) -> Verdict:
         """Check that the source is still the queued version, then do the work.

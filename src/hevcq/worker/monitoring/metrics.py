@@ -221,7 +221,7 @@ class Exposition:
         self._server.server_close()
 
 
-ENDS = {
+ATTEMPT_ENDS = {
     EventName.JOB_DONE: "done",
     EventName.JOB_SKIPPED: "skipped",
     EventName.JOB_RETRY: "retry",
@@ -272,7 +272,7 @@ class EventMeter:
 
     def note(self, event: JobEvent) -> None:
         now, key = self._clock.monotonic(), (event.worker, event.job_id)
-        if event.kind in ENDS:
+        if event.kind in ATTEMPT_ENDS:
             with self._guard:
                 attempt = self._attempts.pop(key, None) or _Attempt(now)
             attempt.enter(None, now)
@@ -309,7 +309,7 @@ class EventMeter:
     def _record_end(self, event: JobEvent, attempt: _Attempt) -> None:
         profile = event.profile
         class_name = event.failure_class.value if event.failure_class is not None else NO_CLASS
-        self.metrics.record("JobsEnded", (profile, ENDS[event.kind], class_name), 1)
+        self.metrics.record("JobsEnded", (profile, ATTEMPT_ENDS[event.kind], class_name), 1)
         if event.kind is EventName.JOB_ABANDONED:
             self.metrics.record("LeasesLost", (profile,), 1)
         if event.kind is EventName.JOB_DONE:
