@@ -1,4 +1,4 @@
-"""Check the budgets of the house: of each part (room, file, function) and of the whole.
+"""Check the size budgets of each room, file and function, and of the whole.
 
 Run as `python scripts/budgets.py`; prints each total beside its budget and each breach, and exits 1
 if there is a breach.

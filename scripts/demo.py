@@ -1,8 +1,7 @@
-"""The demo: take or make a few clips, ingest them, and show what came of it.
+"""The demo: take or make a few clips, ingest them, and show the results.
 
-Run by `make demo` (see scripts/demo.sh). With --media the person's own folder is ingested; its
-files are only read. Else a few small real clips beside the checkout are taken, where there are
-any, and otherwise three are generated.
+Run by `make demo` (see scripts/demo.sh). With --media it ingests that folder, whose files are
+only read; else a few small real clips beside the checkout, or three generated ones if there are none.
 """
 
 import argparse

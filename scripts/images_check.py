@@ -94,7 +94,7 @@ def make_base() -> None:
 
 
 def build(dockerfile: str, tag: str, **arguments: str) -> None:
-    """Build one image; what it prints is shown if it fails."""
+    """Build one image; its output is shown if it fails."""
     print(f"build {dockerfile}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         command = ["buildah", "bud", "--isolation", "chroot", "--network", "host"]
@@ -123,7 +123,7 @@ def registry_settings(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 class Image:
-    """A mounted image, and what its configuration says."""
+    """A mounted image and its configuration."""
 
     def __init__(self, root: Path, name: str) -> None:
         said = json.loads(call(["buildah", "inspect", "--type", "image", name]))
@@ -245,7 +245,7 @@ class Home:
         call(["kill", "-s", name, self.pid()])
 
     def wait(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait until something holds; end with all that was said if it never does."""
+        """Wait until a condition holds; if it never does, exit with all logs."""
         ends = time.monotonic() + HOME_ENDS_S
         while not holds() and self.process.poll() is None and time.monotonic() < ends:
             time.sleep(0.2)
@@ -256,7 +256,7 @@ class Home:
 
 @contextmanager
 def at_home(image: Image) -> Iterator[Home]:
-    """Run the home image with a library of two clips; what still runs at the end is killed."""
+    """Run the home image with a library of two clips; kill what still runs at the end."""
     scratch = CACHE / "scratch"
     scratch.chmod(0o755)
     os.chown(scratch, 0, 0)
@@ -316,7 +316,7 @@ def check_page(home: Home) -> None:
 
 
 def check_owners(home: Home) -> None:
-    """Check that all that was made belongs to the user and group that were asked for."""
+    """Check that all created files belong to the configured user and group."""
     status = Path(f"/proc/{home.pid()}/status").read_text()
     require(f"Uid:\t{OWNER}\t{OWNER}\t{OWNER}" in status, f"it runs as user {OWNER}")
     made = [path for top in (home.media, home.data) for path in top.rglob("*")]
@@ -332,14 +332,14 @@ def size_of(image: Image) -> int:
 
 
 def require(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
-    """Print what holds, or end with what does not."""
+    """Print a condition that holds; exit with one that does not."""
     print("ok    " if holds else "WRONG ", what.strip(), flush=True)
     if not holds:
         raise SystemExit(1)
 
 
 def call(command: Sequence[str], *, check: bool = True) -> str:
-    """Run a command and return its output; end with all it printed if it fails."""
+    """Run a command and return its output; if it fails, exit with everything it printed."""
     ran = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=ROOT, errors="replace"
     )

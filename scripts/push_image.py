@@ -78,7 +78,7 @@ def push(wanted: argparse.Namespace, root: Path) -> str:
 
 
 def commands(engine: str, image: str, platforms: Sequence[str], base: str) -> list[list[str]]:
-    """Return what the engine is told: one image, or one for each processor under one name."""
+    """Return the engine's commands: for one image, or for one of each processor under one name."""
     options = ["--platform", ",".join(platforms), "-f", DOCKERFILE]
     options += ["--build-arg", f"REVISION={image.rpartition(':')[2]}"]
     if base:
@@ -121,7 +121,7 @@ def _commit(root: Path) -> str:
 
 
 def _in_the_image(root: Path) -> list[str]:
-    """Return what the image is made of: the Dockerfile, and what it copies from the checkout."""
+    """Return the files that the image is made of: the Dockerfile, and those it copies from the checkout."""
     found = [DOCKERFILE, ".dockerignore"]
     for line in (root / DOCKERFILE).read_text(encoding="utf-8").splitlines():
         if line.startswith("COPY ") and "--from=" not in line:

@@ -1,4 +1,4 @@
-"""Check that one version is named everywhere, or print what the changelog says of it.
+"""Check that the same version is named everywhere, or print its section of the changelog.
 
 python scripts/release.py check [TAG]   a line for each place that differs, and exit code 1
 python scripts/release.py notes         the changelog's section, for the page of the release
@@ -23,7 +23,7 @@ NAMING = ("Makefile", "docker/*", "docs/**/*.md", "README.md")
 
 
 def version(root: Path = ROOT) -> str:
-    """Return the version of the package, from which wheel and `hevcq --version` have it."""
+    """Return the version of the package, which the wheel and `hevcq --version` use too."""
     found = VERSION.search((root / "src/hevcq/__init__.py").read_text(encoding="utf-8"))
     return found.group(1) if found else ""
 
@@ -48,7 +48,7 @@ def differences(tag: str = "", root: Path = ROOT) -> Iterator[str]:
 
 
 def notes(root: Path = ROOT) -> str:
-    """Return what the changelog says of this version, without its heading."""
+    """Return the changelog's section of this version, without the heading."""
     text = _changelog(root)
     for found in HEADING.finditer(text):
         if found["version"] == version(root):

@@ -1,9 +1,9 @@
-"""Take the farm down in an order that fails before it harms.
+"""Take the farm down in an order that fails before it does harm.
 
-Run by `make destroy`. Looks first what still holds something: videos, messages, tasks, job records.
-Without a word about them it stops there, and nothing has changed. `DATA=keep` leaves buckets and job
-records in the account, with their protections; `DATA=delete` deletes everything, once the farm's
-name was typed (or given as CONFIRM=name).
+Run by `make destroy`. First lists everything that the farm still holds: videos, messages, tasks, job
+records. Unless DATA says what to do with them, it stops there and changes nothing. `DATA=keep` leaves
+buckets and job records in the account, with their protections. `DATA=delete` deletes everything, once
+the farm's name was typed (or given as CONFIRM=name).
 """
 
 import argparse
@@ -25,7 +25,7 @@ FARM = "module.farm"
 GUARDS = tuple(
     f"{FARM}.module.{name}.terraform_data.guard" for name in ("data_guard", "teardown_guard")
 )
-"""The later one knows the whole farm; an apply that failed midway has made the first one only."""
+"""The later one knows the whole farm; an apply that failed midway made the first one only."""
 KEPT = (f"{FARM}.module.storage.", f"{FARM}.module.ledger.")
 PAGE = f"{FARM}.module.web[0]"
 USERS = f"{PAGE}.aws_cognito_user_pool.this"
@@ -61,7 +61,7 @@ class Farm:
         return self._session.client(service)  # type: ignore[call-overload]
 
     def holdings(self) -> Iterator[Holding]:
-        """Yield all that is still there, most precious first."""
+        """Yield everything that the farm still holds, most precious first."""
         yield from self._bucket("input_bucket", "uploads, some of them perhaps the only copy")
         yield from self._bucket("output_bucket", "renditions and certificates")
         for profile, urls in self.names.get("queues", {}).items():
@@ -78,7 +78,7 @@ class Farm:
                 yield Holding(
                     f"service {service}: {len(tasks)} running workers of {profile}", False
                 )
-        if groups := [name for name, _ in self.attached()]:
+        if groups := [name for name, _ in self.policy_holders()]:
             yield Holding(f"operator policy: attached to {', '.join(groups)}", False)
 
     def _bucket(self, name: str, what: str) -> Iterator[Holding]:
@@ -104,7 +104,7 @@ class Farm:
 
     @property
     def page(self) -> bool:
-        """Whether the farm has the page; one that was applied before does not say."""
+        """Whether the farm has the page; a farm of an older version does not say."""
         return bool(self.names.get("videos_table"))
 
     def _table(self, name: str, what: str) -> Iterator[Holding]:
@@ -123,8 +123,8 @@ class Farm:
         listed = pages.paginate(cluster=self.names["cluster"], serviceName=service)
         return [arn for page in listed for arn in page["taskArns"]]
 
-    def attached(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Yield who has the operator policy, and what takes it away again."""
+    def policy_holders(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield each holder of the operator policy, and a function that detaches it."""
         iam, arn = self.client("iam"), self.names.get("operator_policy", "")
         if not arn:
             return
@@ -136,14 +136,14 @@ class Farm:
                 named = {"PolicyArn": arn, f"{kind}Name": name}
                 yield f"the {kind.lower()} {name}", partial(detach, **named)
 
-    def empty_hands(self) -> None:
-        """Stop the workers and take the operator policy from whoever has it: both hold a destroy up."""
+    def stop_workers(self) -> None:
+        """Stop the workers and detach the operator policy from its holders: both block a destroy."""
         ecs, cluster = self.client("ecs"), self.names.get("cluster", "")
         for service in self.names.get("services", {}).values():
             ecs.update_service(cluster=cluster, service=service, desiredCount=0)
             for task in self.tasks(service):
                 ecs.stop_task(cluster=cluster, task=task, reason="the farm is taken down")
-        for _, detach in self.attached():
+        for _, detach in self.policy_holders():
             detach()
 
 
@@ -165,7 +165,7 @@ class Terraform:
         self.name = name
 
     def names(self) -> dict[str, Any]:
-        """Return what the guards in the state know of the farm; raise Refused if there is none."""
+        """Return the farm's names from the guards in the state; raise Refused if it has no guard."""
         done = subprocess.run(
             [*self._command, "show", "-json"], capture_output=True, text=True, check=False
         )
@@ -189,20 +189,20 @@ class Terraform:
         environment = {**os.environ, "HEVCQ_TEARDOWN": self.name}
         subprocess.run([*self._command, *arguments], env=environment, check=True)
 
-    def known(self, *places: str) -> list[str]:
+    def in_state(self, *places: str) -> list[str]:
         """Return those of the modules and resources that are in the state."""
         listed = subprocess.run(
             [*self._command, "state", "list"], capture_output=True, text=True, check=True
         )
         return [each.rstrip(".") for each in places if each in listed.stdout]
 
-    def forget(self, *places: str) -> None:
-        """Take modules and resources out of the state, so that a destroy leaves them where they are."""
-        if known := self.known(*places):
-            self.run("state", "rm", *known)
+    def remove_from_state(self, *places: str) -> None:
+        """Remove modules and resources from the state, so that a destroy leaves them in the account."""
+        if present := self.in_state(*places):
+            self.run("state", "rm", *present)
 
     def change(self, action: str, *flags: str) -> None:
-        """Apply or destroy without asking: the person was asked already."""
+        """Apply or destroy without asking, since the person has confirmed already."""
         self.run(action, "-input=false", "-auto-approve", NO_IMAGE, *self._more, *flags)
 
 
@@ -241,17 +241,17 @@ def take_down(wanted: argparse.Namespace) -> None:
     if data and not wanted.data:
         raise Refused(WHAT_NOW)
     _confirm(terraform.name, wanted)
-    farm.empty_hands()
+    farm.stop_workers()
     # AWS deletes a load balancer of the page only once its protection is lifted, too.
     protected = [f"{FARM}.module.registry.", f"{PAGE}.aws_lb.this"]
     if wanted.data == "keep":
-        terraform.forget(*KEPT, *PAGE_KEPT)
+        terraform.remove_from_state(*KEPT, *PAGE_KEPT)
     else:
         protected += [f"{FARM}.module.ledger.", *PAGE_KEPT]
         # Only if something is to be deleted: else a bucket that got a video meanwhile refuses to go.
         if data:
             protected.append(f"{FARM}.module.storage.aws_s3_bucket.this")
-    if targets := [f"-target={each}" for each in terraform.known(*protected)]:
+    if targets := [f"-target={each}" for each in terraform.in_state(*protected)]:
         terraform.change("apply", "-var=force_destroy=true", *targets)
     terraform.change("destroy")
     _say_what_is_left(farm, wanted)

@@ -28,7 +28,7 @@ def table() -> str:
 
 
 def filled(page: str) -> str:
-    """Return the page with its table anew."""
+    """Return the page with its table up to date."""
     head, _, rest = page.partition(START)
     _, _, tail = rest.partition(END)
     return f"{head}{START}{table()}\n{END}{tail}"

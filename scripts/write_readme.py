@@ -16,7 +16,7 @@ TARGET = ROOT / "README.md"
 
 
 def filled(readme: str) -> str:
-    """Return the README with its generated parts anew."""
+    """Return the README with its generated parts up to date."""
     parts = {
         "help": f"```text\n{help_text().rstrip()}\n```",
         "exits": table(),
