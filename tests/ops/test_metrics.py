@@ -23,7 +23,7 @@ from hevcq.util import log
 from hevcq.util.log import get_logger
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.metrics import (
-    ENDS,
+    ATTEMPT_ENDS,
     METRICS,
     EventMeter,
     Exposition,
@@ -121,14 +121,14 @@ def test_a_finished_job_is_its_phases_speed_bytes_and_overhead():
     assert seen['hevcq_rendition_bytes_total{profile="hevc"}'] == 400
 
 
-@pytest.mark.parametrize("kind", list(ENDS))
+@pytest.mark.parametrize("kind", list(ATTEMPT_ENDS))
 def test_every_end_is_counted_by_its_name_and_class(kind):
     farm = Metered()
     farm.event(EventName.JOB_STARTED)
     farm.event(kind, failure_class=FailureClass.DAMAGED)
 
     (line,) = [line for line in farm.lines() if "JobsEnded" in line]
-    assert (line["End"], line["Class"], line["JobsEnded"]) == (ENDS[kind], "damaged", 1)
+    assert (line["End"], line["Class"], line["JobsEnded"]) == (ATTEMPT_ENDS[kind], "damaged", 1)
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "hevcq"
     assert line["_aws"]["Timestamp"] == round(farm.clock.now() * 1000)
@@ -142,7 +142,7 @@ def test_every_kind_of_event_that_ends_an_attempt_is_an_end():
     # A video that was shared out, and a chunk that is done, are no end of a job.
     shared = {EventName.JOB_SPLIT, EventName.PART_DONE}
 
-    assert set(get_args(WorkerEventName)) - going_on - shared == set(ENDS)
+    assert set(get_args(WorkerEventName)) - going_on - shared == set(ATTEMPT_ENDS)
 
 
 def test_an_attempt_that_failed_leaves_nothing_for_the_next_one():
