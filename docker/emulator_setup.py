@@ -11,7 +11,7 @@ from typing import Any
 
 from hevcq.backends.aws.clients import (
     MAX_WAIT_S,
-    RETENTION_S,
+    MESSAGE_RETENTION_S,
     Clients,
     make_clients,
     translate_errors,
@@ -123,7 +123,7 @@ def _queues(clients: Clients, name: str, profile: Profile, topic: str) -> None:
         name,
         {
             "VisibilityTimeout": str(numbers.visibility_s),
-            "MessageRetentionPeriod": str(RETENTION_S),
+            "MessageRetentionPeriod": str(MESSAGE_RETENTION_S),
             "ReceiveMessageWaitTimeSeconds": str(MAX_WAIT_S),
             "RedrivePolicy": json.dumps(
                 {"deadLetterTargetArn": dead, "maxReceiveCount": numbers.max_receives}

@@ -210,7 +210,7 @@ def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
     settings = Settings(backend="postgres", data_dir=folder / "data", s3=s3)
     clock, shared = ManualClock(), database(SystemClock())
     bucket = CompatibleStore(settings, clock, clients)
-    bucket.write("of this farm")
+    bucket.write_mark("of this farm")
     if address not in _proven:
         bucket.prove()
         _proven.add(address)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hevcq.backends.aws.clients import RETENTION_S
+from hevcq.backends.aws.clients import MESSAGE_RETENTION_S
 from hevcq.backends.aws.dynamodb.schema import INDEXES, NUMBERS, TTL
 from hevcq.domain.keys import INBOX, WORK
 from hevcq.settings.model import AwsSettings, Settings
@@ -53,7 +53,7 @@ def look(found: Any, path: str) -> Any:
 EACH_PROFILE: list[tuple[str, str, Any]] = [
     # A task waits, is given up and is kept as the profile says.
     ("aws_sqs_queue.this", "visibility_timeout_seconds", lambda p: p.queue.visibility_s),
-    ("aws_sqs_queue.this", "message_retention_seconds", RETENTION_S),
+    ("aws_sqs_queue.this", "message_retention_seconds", MESSAGE_RETENTION_S),
     ("aws_sqs_queue.this", "receive_wait_time_seconds", 20),
     ("aws_sqs_queue.this", "sqs_managed_sse_enabled", True),
     ("aws_sqs_queue.dead_letters", "message_retention_seconds", LONGEST_S),
@@ -261,7 +261,7 @@ def test_no_upload_ends_but_a_finished_one_and_no_rendition_but_a_replaced_one(r
     uploads = list(rules(planned(changed), "input").values())
     (finished,) = [rule for rule in uploads if rule["days"] or rule["former"]]
     (work,) = [rule for rule in made if rule["days"]]
-    waits_s = 2 * RETENTION_S  # a chunk's task, and the join's
+    waits_s = 2 * MESSAGE_RETENTION_S  # a chunk's task, and the join's
 
     assert (finished["prefix"], finished["tags"]) == ("", [("hevcq", "done")])
     assert finished["former"] == [30]

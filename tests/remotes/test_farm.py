@@ -20,7 +20,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.relay import SparseFile
-from hevcq.remotes.farm import AGAIN_S, AWAY_S, UNENCRYPTED, HttpFarm, require_private
+from hevcq.remotes.farm import MAX_OUTAGE_S, RETRY_S, UNENCRYPTED, HttpFarm, require_safe_address
 from support.clips import ManualClock
 from support.orders import new_order
 
@@ -60,7 +60,7 @@ def test_fetch_resumes_where_the_connection_broke_however_often(tmp_path):
 
     assert (tmp_path / "source").read_bytes() == SOURCE
     assert asked == [f"bytes={begin}-10239" for begin in range(0, len(SOURCE), 100)]
-    assert len(asked) * AGAIN_S > AWAY_S
+    assert len(asked) * RETRY_S > MAX_OUTAGE_S
 
 
 def test_fetch_is_given_up_when_the_farm_stays_away(tmp_path):
@@ -167,11 +167,11 @@ def named(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 def test_https_needs_no_warning_and_http_at_home_one(monkeypatch):
-    assert require_private("https://farm.example") == ""
+    assert require_safe_address("https://farm.example") == ""
     named(monkeypatch, "192.168.1.5")
-    assert require_private("http://nas:8790") == UNENCRYPTED
+    assert require_safe_address("http://nas:8790") == UNENCRYPTED
     named(monkeypatch, "127.0.0.1")
-    assert require_private("http://127.0.0.1:8790") == ""
+    assert require_safe_address("http://127.0.0.1:8790") == ""
 
 
 @pytest.mark.parametrize("addresses", [("93.184.216.34",), ("192.168.1.5", "93.184.216.34")])
@@ -179,13 +179,13 @@ def test_http_to_a_public_address_is_refused(monkeypatch, addresses):
     named(monkeypatch, *addresses)
 
     with pytest.raises(UsageError, match="public address"):
-        require_private("http://farm.example")
+        require_safe_address("http://farm.example")
 
 
 @pytest.mark.parametrize("line", ["", "nas:8790", "ftp://nas", "http://"])
 def test_what_is_no_address_is_refused(line):
     with pytest.raises(UsageError, match="no address"):
-        require_private(line)
+        require_safe_address(line)
 
 
 def test_a_write_that_is_under_way_ends_before_its_file_is_closed(tmp_path, monkeypatch):

@@ -242,7 +242,7 @@ def test_an_address_that_cannot_be_read_is_refused_alone_and_a_weak_etag_is_none
     content = f'<d:multistatus xmlns:d="DAV:">{row(href)}{row("/dav/a.mp4")}</d:multistatus>'
     answer = httpx2.Response(207, stream=httpx2.ByteStream(content.encode()))
     with closing(reported(answer)) as remote:
-        remote._found = True
+        remote._is_located = True
         found = remote.folder("")
     assert [(file.path, file.etag) for file in found.files] == [("a.mp4", "")]
     assert found.refused == (href,)

@@ -1,4 +1,4 @@
-"""Reach the farm that this machine joined, by HTTPS: orders, sources by ranges, resumable uploads."""
+"""The HTTPS client of a machine that joined a farm: orders, sources by ranges, resumable uploads."""
 
 import ipaddress
 import socket
@@ -36,13 +36,13 @@ from hevcq.util.log import get_logger
 
 API = "/api/v1/joined/"
 TIMEOUT = http.Timeout(30.0, connect=10.0)
-"""Seconds; a poll is answered after 20 at the latest."""
+"""Seconds; the farm answers a poll within 20."""
 PART_BYTES = 16 << 20
-"""Bytes of one request of an upload: what proxies let through."""
-AGAIN_S = 3.0
-AWAY_S = 240.0
-"""Seconds without progress after which a transfer is given up; the farm gave up its order before, and
-ffmpeg does not give up a read from the local proxy yet."""
+"""Bytes of one upload request, which proxies accept."""
+RETRY_S = 3.0
+MAX_OUTAGE_S = 240.0
+"""Seconds without progress after which a transfer fails. The farm has given up the order by then, and
+ffmpeg still waits for the local proxy."""
 UNENCRYPTED = (
     "This connection is not encrypted: whoever can listen on this network can see the videos and take"
     " the machine's token. For more than a network at home, put TLS before the farm's page."
@@ -50,10 +50,10 @@ UNENCRYPTED = (
 
 
 class HttpFarm:
-    """The farm at `address`, as a joined machine sees it; `token` is this machine's, or its invitation.
+    """The farm at `address`. `token` is this machine's token or its invitation.
 
-    Every method raises Unavailable if it does not answer, AccessDenied if the machine was removed, and
-    WorkerUnfit, with the reason, if the farm takes nothing from it.
+    Every method raises Unavailable if the farm does not answer, AccessDenied if the machine was removed,
+    and WorkerUnfit, with the reason, if the farm accepts no work from it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class HttpFarm:
         self._client = http.Client(
             base_url=address + API,
             timeout=TIMEOUT,
-            verify=ssl.create_default_context(),  # what this system trusts, a CA of one's own included
+            verify=ssl.create_default_context(),  # the system's certificates, with a private CA
             transport=transport,
             trust_env=False,
             follow_redirects=False,
@@ -75,17 +75,17 @@ class HttpFarm:
         )
 
     def join(self, greeting: Greeting) -> Joined:
-        """Exchange the invitation for a token of this machine's own."""
-        got = self._asked("POST", "join", content=greeting.model_dump_json())
-        return Joined.model_validate_json(got.content)
+        """Exchange the invitation for this machine's token."""
+        response = self._request("POST", "join", content=greeting.model_dump_json())
+        return Joined.model_validate_json(response.content)
 
     def poll(self, facts: MachineFacts) -> Order | None:
-        """Wait some seconds for an order; return None if there is none."""
-        got = self._asked("POST", "poll", content=facts.model_dump_json())
-        if got.status_code == 204:
+        """Wait some seconds for an order; return None if none comes."""
+        response = self._request("POST", "poll", content=facts.model_dump_json())
+        if response.status_code == 204:
             return None
         try:
-            return Order.model_validate_json(got.content)
+            return Order.model_validate_json(response.content)
         except ValueError as error:
             raise WorkerUnfit(
                 "The farm sent an order that this hevcq cannot read.",
@@ -93,18 +93,18 @@ class HttpFarm:
             ) from error
 
     def beat(self, order: Order, progress: OrderProgress | None) -> tuple[bool, bool]:
-        """Tell that the order is worked on; return whether it is still wanted, and whether it is held."""
+        """Send a heartbeat for an order; return whether it is still wanted, and whether it is paused."""
         content = "" if progress is None else progress.model_dump_json()
         try:
-            got = self._asked("POST", f"orders/{order.order_id}/beat", content=content)
+            response = self._request("POST", f"orders/{order.order_id}/beat", content=content)
         except SourceGone:
             return False, False
-        return True, OrderHeld.model_validate_json(got.content).held
+        return True, OrderHeld.model_validate_json(response.content).held
 
     def fetch(self, order: Order, target: Path, stop: threading.Event) -> None:
-        """Append what is missing of the source to `target`.
+        """Append the missing bytes of the source to `target`.
 
-        Raises Stopped, SourceGone if the order is no longer wanted or its source changed, DiskFull.
+        Raises Stopped, DiskFull, and SourceGone if the order is no longer wanted or its source changed.
         """
         size = order.work.source_size if order.work else 0
         with target.open("ab") as file:
@@ -122,9 +122,9 @@ class HttpFarm:
     def read(
         self, order: Order, span: tuple[int, int], write: Write, stop: threading.Event
     ) -> None:
-        """Read the bytes of `span` (start, end) of the source; pass them on with their offset, each once.
+        """Read the bytes of `span` (start, end) of the source; pass each once to `write`, with its offset.
 
-        Raises Stopped, SourceGone as `fetch` does.
+        Raises Stopped and SourceGone as `fetch` does.
         """
         at, end = span
 
@@ -137,31 +137,34 @@ class HttpFarm:
                     write(at, block)
                     at += len(block)
 
-        self._persist(rest, lambda: at, stop)
+        self._retry(rest, lambda: at, stop)
 
     def _blocks(self, order: Order, at: int, end: int) -> Iterator[bytes]:
-        """Yield the bytes from `at` to `end` of the source, as far as the connection lasts."""
+        """Yield the bytes from `at` to `end` of the source until the connection ends."""
         headers, left = {"Range": f"bytes={at}-{end - 1}"}, end - at
         path = f"orders/{order.order_id}/source"
-        with _translated(self.address), self._client.stream("GET", path, headers=headers) as got:
-            if got.status_code != 206:
-                got.read()
-            _require_well(got)
-            span = got.headers.get("content-range", "").partition("/")[0]
-            if got.status_code != 206 or span != f"bytes {at}-{end - 1}":
+        with (
+            _translate_errors(self.address),
+            self._client.stream("GET", path, headers=headers) as response,
+        ):
+            if response.status_code != 206:
+                response.read()
+            _raise_refusal(response)
+            span = response.headers.get("content-range", "").partition("/")[0]
+            if response.status_code != 206 or span != f"bytes {at}-{end - 1}":
                 raise Unavailable("The farm, or a proxy before it, serves no ranges.")
-            for block in got.iter_bytes():
+            for block in response.iter_bytes():
                 yield block[:left]
                 left -= len(block)
 
     def put(self, order: Order, file: Path, stop: threading.Event) -> None:
-        """Send the file, from where an earlier attempt broke off. Raises Stopped, SourceGone."""
+        """Send the file; resume where an earlier attempt broke off. Raises Stopped, SourceGone."""
         path, size, offset = f"orders/{order.order_id}/made", file.stat().st_size, -1
         with file.open("rb") as content:
 
             def rest() -> None:
                 nonlocal offset
-                offset = int(self._asked("HEAD", path).headers["upload-offset"])
+                offset = int(self._request("HEAD", path).headers["upload-offset"])
                 while offset < size:
                     if stop.is_set():
                         raise Stopped
@@ -169,30 +172,30 @@ class HttpFarm:
                     kind = "application/offset+octet-stream"
                     headers = {"Content-Type": kind, "Upload-Offset": str(offset)}
                     part = content.read(PART_BYTES)
-                    got = self._asked("PATCH", path, content=part, headers=headers)
-                    offset = int(got.headers["upload-offset"])
+                    response = self._request("PATCH", path, content=part, headers=headers)
+                    offset = int(response.headers["upload-offset"])
 
-            self._persist(rest, lambda: offset, stop)
+            self._retry(rest, lambda: offset, stop)
 
     def answer(self, order: Order, answer: OrderEnd) -> None:
-        """End the order. One that is no longer wanted is no error."""
+        """End the order; do nothing if it is no longer wanted."""
         path, content = f"orders/{order.order_id}/answer", answer.model_dump_json()
 
         def once() -> None:
-            self._asked("POST", path, content=content)
+            self._request("POST", path, content=content)
 
         with suppress(SourceGone):
             if answer.stopped:
                 once()
             else:
-                self._persist(once, lambda: 0, threading.Event())
+                self._retry(once, lambda: 0, threading.Event())
 
-    def _persist(
+    def _retry(
         self, step: Callable[[], None], moved: Callable[[], int], stop: threading.Event
     ) -> None:
-        """Repeat `step` while the farm is away; raise its error after AWAY_S without a change of `moved`.
+        """Repeat `step` while the farm does not answer; give up after MAX_OUTAGE_S without a change of `moved`.
 
-        Raises Stopped.
+        Raises Stopped, and the error of the last attempt.
         """
         since, before = self._clock.monotonic(), moved()
         while True:
@@ -204,29 +207,29 @@ class HttpFarm:
                 now = self._clock.monotonic()
                 if moved() != before:
                     since, before = now, moved()
-                if now - since > AWAY_S:
+                if now - since > MAX_OUTAGE_S:
                     raise
                 get_logger().info("transfer_repeated", reason=str(error))
-                if self._clock.wait(stop, AGAIN_S):
+                if self._clock.wait(stop, RETRY_S):
                     raise Stopped from error
             else:
                 return
 
-    def _asked(
+    def _request(
         self,
         method: str,
         path: str,
         content: str | bytes = b"",
         headers: dict[str, str] | None = None,
     ) -> http.Response:
-        with _translated(self.address):
-            got = self._client.request(method, path, content=content, headers=headers)
-        _require_well(got)
-        return got
+        with _translate_errors(self.address):
+            response = self._client.request(method, path, content=content, headers=headers)
+        _raise_refusal(response)
+        return response
 
 
 @contextmanager
-def _translated(address: str) -> Iterator[None]:
+def _translate_errors(address: str) -> Iterator[None]:
     try:
         yield
     except http.HTTPError as error:
@@ -234,16 +237,16 @@ def _translated(address: str) -> Iterator[None]:
         raise Unavailable(f"The farm at {address} does not answer: {why}.") from error
 
 
-def _require_well(got: http.Response) -> None:
-    """Raise what an answer says, if it is no success."""
-    if got.is_success:
+def _raise_refusal(response: http.Response) -> None:
+    """Raise the error of an answer unless it is a success."""
+    if response.is_success:
         return
     try:
-        said = got.json()
-        words = str(said.get("title") or said.get("detail") or "")
+        problem = response.json()
+        words = str(problem.get("title") or problem.get("detail") or "")
     except (ValueError, AttributeError):
         words = ""
-    match got.status_code:
+    match response.status_code:
         case 401:
             raise AccessDenied("The farm does not know this token.")
         case 403 | 426:
@@ -253,13 +256,15 @@ def _require_well(got: http.Response) -> None:
         case 413 | 507:
             raise DiskFull(words or "The farm takes no file of this size.")
         case _:
-            raise Unavailable(f"The farm answers {got.status_code}{': ' if words else '.'}{words}")
+            raise Unavailable(
+                f"The farm answers {response.status_code}{': ' if words else '.'}{words}"
+            )
 
 
-def require_private(address: str) -> str:
-    """Return what a person must know of this connection, or "".
+def require_safe_address(address: str) -> str:
+    """Return a warning if a connection to the address is unencrypted, or "".
 
-    Raises UsageError for an address that is none, and for http to a public one.
+    Raises UsageError if it is no address, and for http to a public address.
     """
     parts = urlsplit(address)
     if parts.scheme == "https" and parts.hostname:
@@ -270,10 +275,10 @@ def require_private(address: str) -> str:
             remedy="Copy the line that `hevcq workers invite` prints.",
         )
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
     except OSError as error:
         raise Unavailable(f"There is no machine named {parts.hostname}.") from error
-    ips = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    ips = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in addresses]
     if not all(ip.is_private for ip in ips):
         raise UsageError(
             f"{parts.hostname} is a public address, and http is not encrypted.",

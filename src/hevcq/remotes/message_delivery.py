@@ -69,8 +69,8 @@ class Webhook(Receiver):
     def deliver(self, messages: Sequence[Message]) -> None:
         for message in messages:
             at, now = message.data.get("at"), datetime.fromtimestamp(self._clock.now(), UTC)
-            told = {"type": message.event, "timestamp": at, "data": message.data}
-            body = json.dumps(told, ensure_ascii=False)
+            content = {"type": message.event, "timestamp": at, "data": message.data}
+            body = json.dumps(content, ensure_ascii=False)
             headers = {
                 "content-type": "application/json",
                 "webhook-id": message.message_id,
@@ -82,26 +82,22 @@ class Webhook(Receiver):
 
 MAX_MESSAGES = 500
 MAX_LINES = 40
-"""Lines of one message; the rest is counted."""
+"""Maximum lines of one message; further lines are only counted."""
 EVERY_S = 60.0
-"""Seconds between two messages to people, at least."""
+"""Minimum seconds between two messages to people."""
 
 
 class People(Receiver):
-    """Send to one address of apprise: messages that wait as one, equal lines once with their number."""
+    """Send to one apprise address: waiting messages together, and each repeated line once with its count."""
 
     def __init__(
-        self,
-        name: str,
-        url: str,
-        events: frozenset[str],
-        daily_at: int | None = None,
-    ) -> None:  # fmt: skip
+        self, name: str, url: str, events: frozenset[str], daily_at: int | None = None
+    ) -> None:
         """Raise ConfigError if apprise does not know the address."""
         scheme, _, rest = url.partition("://")
-        if not rest:  # the first line of a file, of which nothing is shown
+        if not rest:  # the content of a secret file, which no error may show
             raise ConfigError("The file that url of [[notify]] names holds no address.")
-        with warnings.catch_warnings(action="ignore"):  # of what apprise itself imports
+        with warnings.catch_warnings(action="ignore"):  # from modules that apprise imports
             import apprise
 
             self._apprise = apprise.Apprise()
@@ -115,36 +111,38 @@ class People(Receiver):
         self.identity = f"notify:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        title, body = self.composed(messages)
+        title, body = compose(messages)
         if not self._apprise.notify(title=f"hevcq: {title}", body=body):
             raise NotDelivered(f"{self.name} did not take the message; the log may say why.")
 
-    def composed(self, messages: Sequence[Message]) -> tuple[str, str]:
-        lines = Counter(f"{each.title}: {each.text}" for each in messages)
-        shown = [f"{line} (×{n})" if n > 1 else line for line, n in lines.items()][:MAX_LINES]
-        if len(lines) > MAX_LINES:
-            shown.append(f"… and {len(lines) - MAX_LINES} more")
-        if len(messages) == 1:
-            return messages[0].title, shown[0]
-        titles = Counter(each.title for each in messages)
-        title = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in titles.items())
-        return title, "\n".join(shown)
+
+def compose(messages: Sequence[Message]) -> tuple[str, str]:
+    """Return the title and the body of one message that stands for all."""
+    lines = Counter(f"{message.title}: {message.text}" for message in messages)
+    shown = [f"{line} (×{n})" if n > 1 else line for line, n in lines.items()][:MAX_LINES]
+    if len(lines) > MAX_LINES:
+        shown.append(f"… and {len(lines) - MAX_LINES} more")
+    if len(messages) == 1:
+        return messages[0].title, shown[0]
+    titles = Counter(message.title for message in messages)
+    title = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in titles.items())
+    return title, "\n".join(shown)
 
 
-CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})
-"""The events after which a media server has something to read again."""
+REFRESH_EVENTS = frozenset({"video.replaced", "video.undone", "video.placed"})
+"""The events after which a media server must read a file again."""
 
 
 class MediaServer(Receiver):
-    """One media server. `paths` are pairs of a folder here and the same as the server sees it."""
+    """One media server. `paths` are pairs of a local folder and its path on the server."""
 
     about = "/api/v3/system/status"
-    """What needs the key, and changes nothing."""
+    """An address that needs the key and changes nothing."""
     key_header, key_form = "x-api-key", "{}"
 
     def __init__(self, url: str, key: str, paths: Sequence[tuple[str, str]] = ()) -> None:
         self.name = f"{type(self).__name__.lower()} {url}"
-        self.events, self._url = CHANGED, url
+        self.events, self._url = REFRESH_EVENTS, url
         self._headers = {self.key_header: self.key_form.format(key)}
         self.identity = f"media:{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
         self._paths = tuple(paths)
@@ -153,27 +151,27 @@ class MediaServer(Receiver):
         """Let the server read each video's folder or file again. Raises NotDelivered."""
         for message in messages:
             if message.path is not None:
-                self.refresh(self.there(str(message.path)))
+                self.refresh(self.remote_path(str(message.path)))
 
-    def there(self, path: str) -> str:
-        """Return a path of this machine as the server sees it."""
-        for here, there in self._paths:
-            if path == here or path.startswith(f"{here.rstrip('/')}/"):
-                return there.rstrip("/") + path[len(here.rstrip("/")) :]
+    def remote_path(self, path: str) -> str:
+        """Return the server's path of a local path."""
+        for local, remote in self._paths:
+            if path == local or _below(path, local):
+                return remote.rstrip("/") + path[len(local.rstrip("/")) :]
         return path
 
     def refresh(self, path: str) -> None:
-        """Let the server read this file again; nothing happens if it is in none of its libraries."""
+        """Let the server read this file again; do nothing if it is in none of its libraries."""
         raise NotImplementedError
 
     def test(self, _message: Message) -> None:
-        """See that the server answers and takes the key. Raises NotDelivered."""
+        """Check that the server answers and accepts the key. Raises NotDelivered."""
         self._call("GET", self.about)
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
-        sent = {"accept": "application/json", "content-type": "application/json", **self._headers}
+        headers = {"accept": "application/json", "content-type": "application/json"}
         content = b"" if body is None else json.dumps(body).encode()
-        answer = ask(method, f"{self._url}{path}", sent, content)
+        answer = ask(method, f"{self._url}{path}", {**headers, **self._headers}, content)
         try:
             return json.loads(answer) if answer else None
         except ValueError as error:
@@ -202,15 +200,15 @@ class Plex(MediaServer):
         for section in self._sections():
             places = [str(place.get("path", "")) for place in section.get("Location", [])]
             if any(_below(path, place) for place in places):
-                asked = urlencode({"path": folder}, quote_via=quote)
+                query = urlencode({"path": folder}, quote_via=quote)
                 number = quote(str(section.get("key", "")), safe="")
-                address = f"{self._url}/library/sections/{number}/refresh?{asked}"
+                address = f"{self._url}/library/sections/{number}/refresh?{query}"
                 ask("GET", address, self._headers)
 
     def _sections(self) -> list[dict[str, Any]]:
-        found = self._call("GET", self.about)
-        sections = found.get("MediaContainer", {}).get("Directory", [])
-        return [each for each in sections if isinstance(each, dict)]
+        listing = self._call("GET", self.about)
+        sections = listing.get("MediaContainer", {}).get("Directory", [])
+        return [section for section in sections if isinstance(section, dict)]
 
 
 class Sonarr(MediaServer):
@@ -220,10 +218,10 @@ class Sonarr(MediaServer):
 
     def refresh(self, path: str) -> None:
         """Rescan every series or video whose folder holds the file."""
-        for each in self._call("GET", f"/api/v3/{self.things}") or []:
-            if _below(path, str(each.get("path", ""))):
-                asked = {"name": self.command, self.member: each["id"]}
-                self._call("POST", "/api/v3/command", asked)
+        for entry in self._call("GET", f"/api/v3/{self.things}") or []:
+            if _below(path, str(entry.get("path", ""))):
+                command = {"name": self.command, self.member: entry["id"]}
+                self._call("POST", "/api/v3/command", command)
 
 
 class Radarr(Sonarr):
@@ -242,37 +240,37 @@ def _below(path: str, folder: str) -> bool:
 
 
 def receivers_of(settings: Settings, clock: Clock) -> list[Receiver]:
-    """Return all receivers.
+    """Return all receivers of the settings.
 
-    Raises ConfigError if a secret cannot be read, an address is none, or a package is missing.
+    Raises ConfigError if a secret cannot be read, an address is invalid, or a package is missing.
     """
     return [
-        *(people(one) for one in settings.notify),
-        *(_webhook(one, clock) for one in settings.webhook),
-        *(_media_server(one) for one in settings.media_server),
+        *(people(notify) for notify in settings.notify),
+        *(_webhook(webhook, clock) for webhook in settings.webhook),
+        *(_media_server(server) for server in settings.media_server),
     ]
 
 
-def people(one: NotifySettings) -> Receiver:
-    """Return who is notified by an address of apprise. Raises ConfigError if apprise does not know it."""
-    url = _secret(one.url, "[[notify]] url")
-    return People(one.name, url, frozenset(one.events), one.daily_at)
+def people(settings: NotifySettings) -> Receiver:
+    """Return the receiver of a [[notify]]. Raises ConfigError if apprise does not know its address."""
+    url = _secret(settings.url, "[[notify]] url")
+    return People(settings.name, url, frozenset(settings.events), settings.daily_at)
 
 
-def _webhook(one: WebhookSettings, clock: Clock) -> Receiver:
-    secret = _secret(one.secret, "[[webhook]] secret", check_signing_secret)
-    name = one.name or one.url.split("://")[1].split("/")[0]
-    return Webhook(name, one.url, secret, frozenset(one.events), clock)
+def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
+    secret = _secret(settings.secret, "[[webhook]] secret", check_signing_secret)
+    name = settings.name or settings.url.split("://")[1].split("/")[0]
+    return Webhook(name, settings.url, secret, frozenset(settings.events), clock)
 
 
-def _media_server(one: MediaServerSettings) -> Receiver:
-    key = _secret(one.key, "[[media_server]] key")
-    pairs = [pair.partition("=")[::2] for pair in one.paths]
-    return KINDS[one.kind](one.url, key, pairs)
+def _media_server(settings: MediaServerSettings) -> Receiver:
+    key = _secret(settings.key, "[[media_server]] key")
+    pairs = [pair.partition("=")[::2] for pair in settings.paths]
+    return KINDS[settings.kind](settings.url, key, pairs)
 
 
 def _secret(secret: SecretStr, name: str, read: Callable[[str], str] = str) -> str:
-    """Return a secret, of the settings or of the file that they name. Raises ConfigError."""
+    """Return a secret from the settings, or from the file that they name. Raises ConfigError."""
     try:
         return read(read_secret(secret))
     except (OSError, ValueError) as error:

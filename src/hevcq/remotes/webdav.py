@@ -1,7 +1,7 @@
-"""Implement the remote port over WebDAV: list, read and delete one version of a file.
+"""List, read and delete files of a WebDAV server, one version at a time.
 
-Every request that depends on a version says so with `If-Match`. No redirect is followed, because the
-password goes with each request.
+Every request that depends on a version has an `If-Match`. No redirect is followed, because each request
+carries the password.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 TIMEOUT = http.Timeout(60.0, connect=15.0)
 LISTING_BYTES = 256 * 1024 * 1024
-"""Largest listing that is read: about 300,000 files in one folder."""
+"""Maximum size of a listing: about 300,000 files in one folder."""
 NEXTCLOUD = "remote.php/dav/files"
 PROBE_PREFIX = ".hevcq-probe-"
 PROBE_BYTES = b"hevcq tries here whether this server honours If-Match; this file may be deleted.\n"
-WRONG = "hevcq-not-the-version"
+WRONG_ETAG = "hevcq-not-the-version"
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _COUNT = re.compile(r"[0-9]{1,19}")
 _BUSY = {
@@ -50,11 +50,11 @@ _BUSY = {
 
 
 class WebDavRemote:
-    """Files of one WebDAV account, read and removed one version at a time.
+    """The files of one WebDAV account.
 
-    The address may be that of a Nextcloud itself. Every method raises Unavailable if the server does not
-    answer, is busy or has a file locked, and ConfigError if it does not accept the user or the
-    password, which is in no error and no log line.
+    `url` may also be the address of a Nextcloud. Every method raises Unavailable if the server does not
+    answer, is busy or has locked a file, and ConfigError if it does not accept the user or the password.
+    No error and no log line contains the password.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class WebDavRemote:
         self._client = http.Client(
             auth=(user, password) if user else None,
             timeout=TIMEOUT,
-            verify=_trust(ca_file),
+            verify=_tls_context(ca_file),
             transport=transport,
-            trust_env=False,  # no password from a .netrc, no proxy that nobody configured here
+            trust_env=False,  # no password from a .netrc, no proxy from the environment
             follow_redirects=False,
             headers={"User-Agent": "hevcq", "Accept-Encoding": "identity"},
         )
-        self._found = False
+        self._is_located = False
 
     @property
     def account(self) -> str:
-        """The address without its scheme, and the user: the same whatever the settings call them."""
+        """Identifies the account whatever its name in the settings: address without scheme, and user."""
         parts = urlsplit(self._url)
         return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}|{self._user}"
 
@@ -89,39 +89,41 @@ class WebDavRemote:
         return printable(urlsplit(self._base).netloc)
 
     def folder(self, path: str) -> RemoteFolder:
-        """List one folder, not what is below it. Raises UsageError if there is none."""
-        response = self._propfind(path, "1")
-        if response is None:
+        """List one folder without its subfolders' content. Raises UsageError if it does not exist."""
+        listing = self._propfind(path, "1")
+        if listing is None:
             raise UsageError(
                 f"{self.server} has no folder {printable(path) or '/'}.",
                 remedy="Check `folders` and `url` of this sync.",
             )
-        root = parts_of(urlsplit(self._base).path) or ()
-        asked = tuple(part for part in path.split("/") if part)
-        return folder_of(response, root, asked)
+        root = path_parts(urlsplit(self._base).path) or ()
+        folder = tuple(part for part in path.split("/") if part)
+        return parse_listing(listing, root, folder)
 
     def stat(self, path: str) -> RemoteFile | None:
-        """Return the file that is at a path now, or None."""
-        response = self._propfind(path, "0")
-        if response is None:
+        """Return the file at a path, or None."""
+        listing = self._propfind(path, "0")
+        if listing is None:
             return None
-        root, asked = parts_of(urlsplit(self._base).path) or (), tuple(path.split("/"))
-        found = (props for _, parts, props in resources(response, root) if parts == asked)
-        return next((_file(props, asked) for props in found if not _is_folder(props)), None)
+        root, asked = path_parts(urlsplit(self._base).path) or (), tuple(path.split("/"))
+        for _, parts, properties in iterate_resources(listing, root):
+            if parts == asked and not _is_folder(properties):
+                return _file(properties, asked)
+        return None
 
     @contextlib.contextmanager
     def read(self, file: RemoteFile, start: int) -> Iterator[Body]:
         """Open this version of a file by If-Match, from byte `start` on.
 
-        The body may start earlier (at 0) where the server cannot send a part. Raises SourceChanged
-        if the server has another version, SourceGone if it has none, SourceUnreadable if it refuses.
-        A body that ends early or is too long is the caller's to find.
+        The body starts at 0 if the server cannot send a part. Raises SourceChanged if the server has
+        another version, SourceGone if it has none, SourceUnreadable if it refuses. The caller must check
+        the length of the body.
         """
         headers = _if_match(file.etag)
         if start:
             headers["Range"] = f"bytes={start}-"
         with self._open("GET", self._address(file.path), headers) as response:
-            begin = self._begin(response, file, start)
+            begin = self._body_start(response, file, start)
             yield Body(begin, self._blocks(response))
 
     def remove(self, file: RemoteFile) -> Removal:
@@ -136,64 +138,61 @@ class WebDavRemote:
                 return Removal.CHANGED
             case _ if 200 <= status < 300:
                 return Removal.REMOVED
-        self._refuse_if_busy(status)
+        self._raise_if_busy(status)
         return Removal.REFUSED
 
     def unsafe_to_remove(self, folders: Sequence[str], token: str, target: Path) -> str:
         """Return why the server might delete a version that it was not asked to, or "".
 
-        It is tried on a small file made in each of `folders`, whose name holds `token`: a delete of a wrong
-        version must answer 412, that of the right one 2xx. If that file appears in or above `target`, the
-        server would delete what landed. Raises Unavailable if the file could not be made for want of space.
+        This creates a small file in each of `folders`, with `token` in its name, and deletes it: with a
+        wrong version the server must answer 412, with the right one 2xx. If the file appears in or above
+        `target`, the server would also delete fetched files. Raises Unavailable if the server has no space.
         """
-        tried = (self._unsafe_in(folder, token, target) for folder in folders)
-        return next(filter(None, tried), "")
+        flaws = (self._deletion_flaw(folder, token, target) for folder in folders)
+        return next(filter(None, flaws), "")
 
-    def _unsafe_in(self, folder: str, token: str, target: Path) -> str:
+    def _deletion_flaw(self, folder: str, token: str, target: Path) -> str:
         path = "/".join(part for part in (folder, f"{PROBE_PREFIX}{token}.txt") if part)
         status = self._status("PUT", path, {}, PROBE_BYTES)
         if not 200 <= status < 300:
-            self._refuse_if_busy(status)
+            self._raise_if_busy(status)
             return f"it allows no file to be made in {printable(folder) or '/'} (HTTP {status})"
-        own = _appears(path, target.resolve())
-        made = self.stat(path)
-        if own or made is None or not made.etag:
+        in_storage = _is_visible_in(path, target.resolve())
+        probe = self.stat(path)
+        if in_storage or probe is None or not probe.etag:
             self._status("DELETE", path, {})
-            return (
-                f"{printable(target)} is in the server's own storage"
-                if own
-                else "it gives no ETags"
-            )
-        status = self._status("DELETE", path, _if_match(WRONG))
+            storage = f"{printable(target)} is in the server's own storage"
+            return storage if in_storage else "it gives no ETags"
+        status = self._status("DELETE", path, _if_match(WRONG_ETAG))
         if status != 412:
             self._status("DELETE", path, {})
             if 200 <= status < 300 or status == 404:
                 return "it deletes a file whatever version was asked for (it ignores If-Match)"
             return f"it does not delete a file by its ETag (HTTP {status})"
-        removed = self._status("DELETE", path, _if_match(made.etag))
+        status = self._status("DELETE", path, _if_match(probe.etag))
         if self.stat(path) is None:
             return ""
-        return f"it does not delete a file by its own ETag (HTTP {removed})"
+        return f"it does not delete a file by its own ETag (HTTP {status})"
 
     def close(self) -> None:
         """Close connections; may be called twice."""
         self._client.close()
 
     def _propfind(self, path: str, depth: str) -> bytes | None:
-        self._find_root()
+        self._locate_root()
         address = self._address(path)
-        if depth == "1":  # servers send who leaves out the slash of a folder to it
+        if depth == "1":  # servers redirect a folder's address without a slash
             address = f"{address.rstrip('/')}/"
         headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
         with self._open("PROPFIND", address, headers, REQUEST) as response:
             if response.status_code in {404, 410}:
                 return None
             if response.status_code != 207:
-                self._refuse_if_busy(response.status_code)
-                elsewhere = printable(response.headers.get("Location", ""))
+                self._raise_if_busy(response.status_code)
+                location = printable(response.headers.get("Location", ""))
                 raise ConfigError(
                     f"{self.server} did not list {printable(path) or '/'} (HTTP {response.status_code}"
-                    f"{', it redirects to ' if elsewhere else ''}{elsewhere}).",
+                    f"{', it redirects to ' if location else ''}{location}).",
                     remedy="Is `url` the address of a Nextcloud, or of a WebDAV folder?",
                 )
             return self._content(response)
@@ -206,32 +205,32 @@ class WebDavRemote:
                 raise Unavailable(f"{self.server} sent a listing without end.")
         return bytes(content)
 
-    def _find_root(self) -> None:
-        if self._found:
+    def _locate_root(self) -> None:
+        """Use a Nextcloud's WebDAV address if the given address serves no WebDAV itself."""
+        if self._is_located:
             return
-        base = self._base
-        if "/remote.php/" not in base and self._user:
-            inside = f"{base}{NEXTCLOUD}/{quote(self._user, safe='')}/"
-            with self._open("PROPFIND", base, {"Depth": "0"}, REQUEST) as plain:
-                listed = plain.status_code == 207
-            if not listed:
-                with self._open("PROPFIND", inside, {"Depth": "0"}, REQUEST) as there:
-                    if there.status_code == 207:
-                        self._base = inside
-        self._found = True
+        if "/remote.php/" not in self._base and self._user:
+            nextcloud = f"{self._base}{NEXTCLOUD}/{quote(self._user, safe='')}/"
+            if not self._lists(self._base) and self._lists(nextcloud):
+                self._base = nextcloud
+        self._is_located = True
+
+    def _lists(self, address: str) -> bool:
+        with self._open("PROPFIND", address, {"Depth": "0"}, REQUEST) as response:
+            return bool(response.status_code == 207)
 
     def _address(self, path: str) -> str:
         return self._base + quote(path, safe="/", errors="surrogateescape")
 
-    def _begin(self, response: http.Response, file: RemoteFile, start: int) -> int:
-        """Return where the body starts; raise if it is not one of this version."""
+    def _body_start(self, response: http.Response, file: RemoteFile, start: int) -> int:
+        """Return at which byte the body starts; raise if it is not of this version."""
         status, name = response.status_code, printable(file.path)
         if status in {404, 410}:
             raise SourceGone(f"{name} is no longer on {self.server}.")
         if status in {412, 416}:
             raise SourceChanged(f"{name} was changed on {self.server} meanwhile.")
         if status not in {200, 206}:
-            self._refuse_if_busy(status)
+            self._raise_if_busy(status)
             raise SourceUnreadable(f"{self.server} refuses to send {name} (HTTP {status}).")
         etag = plain_etag(response.headers.get("ETag"))
         if file.etag and etag and etag != file.etag:
@@ -257,9 +256,9 @@ class WebDavRemote:
 
     def _blocks(self, response: http.Response) -> Iterator[bytes]:
         try:
-            yield from response.iter_raw()  # as it comes: what waits in a buffer is lost by a cut
+            yield from response.iter_raw()  # unbuffered: a broken connection would lose a buffer
         except http.HTTPError as error:
-            raise Unavailable(f"{self.server} broke the connection: {_why(error)}.") from error
+            raise Unavailable(f"{self.server} broke the connection: {_describe(error)}.") from error
 
     def _status(
         self, method: str, path: str, headers: Mapping[str, str], content: bytes = b""
@@ -269,11 +268,7 @@ class WebDavRemote:
 
     @contextlib.contextmanager
     def _open(
-        self,
-        method: str,
-        address: str,
-        headers: Mapping[str, str],
-        content: bytes = b"",
+        self, method: str, address: str, headers: Mapping[str, str], content: bytes = b""
     ) -> Iterator[http.Response]:
         try:
             request = self._client.build_request(
@@ -281,7 +276,7 @@ class WebDavRemote:
             )
             response = self._client.send(request, stream=True)
         except (http.HTTPError, http.InvalidURL, ssl.SSLError) as error:
-            raise Unavailable(f"{self.server} does not answer: {_why(error)}.") from error
+            raise Unavailable(f"{self.server} does not answer: {_describe(error)}.") from error
         try:
             if response.status_code == 401:
                 raise ConfigError(
@@ -293,27 +288,28 @@ class WebDavRemote:
         finally:
             response.close()
 
-    def _refuse_if_busy(self, status: int) -> None:
+    def _raise_if_busy(self, status: int) -> None:
         if status in _BUSY or status >= 500:
             raise Unavailable(f"{self.server} {_BUSY.get(status, 'has an error')} (HTTP {status}).")
 
 
-def _appears(path: str, target: Path) -> bool:
-    """Return whether a file of the server is at its place in the target, or in a folder above."""
+def _is_visible_in(path: str, target: Path) -> bool:
+    """Return whether a file of the server appears at its path below the target, or in a folder above."""
     parts = path.split("/")
-    inside = [target.joinpath(*parts[start:]) for start in range(len(parts))]
-    return any(map(os.path.lexists, [*inside, *(up / parts[-1] for up in target.parents)]))
+    below = [target.joinpath(*parts[start:]) for start in range(len(parts))]
+    above = [parent / parts[-1] for parent in target.parents]
+    return any(map(os.path.lexists, [*below, *above]))
 
 
 def _if_match(version: str) -> dict[str, str]:
     return {"If-Match": f'"{version}"'} if version else {}
 
 
-def _why(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return printable(reason_of(error)) or type(error).__name__
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext | bool:
     if ca_file is None:
         return True
     try:
@@ -336,10 +332,10 @@ _STATUS = re.compile(r"HTTP/\S+ (\d{3})")
 
 
 def plain_etag(value: str | None) -> str:
-    """Return an ETag without quotes, weakness mark and the suffix of a compressing proxy.
+    """Return an ETag without quotes, weak mark and the suffix of a compressing proxy, or "".
 
-    Servers differ: one property is unquoted while the header is quoted, Apache's mod_deflate adds
-    `-gzip`, nginx marks as weak what it compresses. What cannot be sent back in a header is none.
+    Servers differ: the property may be unquoted while the header is quoted, Apache's mod_deflate adds
+    `-gzip`, and nginx marks compressed answers as weak. An ETag that no header can contain counts as none.
     """
     text = (value or "").strip().removeprefix("W/").strip('"')
     for suffix in ("-gzip", ";gzip", "-br", "--gzip"):
@@ -348,57 +344,51 @@ def plain_etag(value: str | None) -> str:
     return text if plain else ""
 
 
-def parts_of(address: str) -> tuple[str, ...] | None:
-    """Return the decoded parts of an address's path, or None if one of them is not a name.
+def path_parts(address: str) -> tuple[str, ...] | None:
+    """Return the decoded parts of an address's path, or None if one of them is no file name.
 
-    Parts are decoded after they are split, so that `%2F` cannot make two of one.
+    Parts are split before they are decoded, so that `%2F` does not split a part.
     """
-    parts = tuple(
-        unquote(part, errors="surrogateescape") for part in address.split("/") if part != ""
-    )
-    return (
-        None if any(part in {".", ".."} or "/" in part or "\0" in part for part in parts) else parts
-    )
+    parts = tuple(unquote(part, errors="surrogateescape") for part in address.split("/") if part)
+    unsafe = any(part in {".", ".."} or "/" in part or "\0" in part for part in parts)
+    return None if unsafe else parts
 
 
-def folder_of(content: bytes, root: tuple[str, ...], asked: tuple[str, ...]) -> RemoteFolder:
-    """Return the listing of the folder `asked` (parts below `root`).
-
-    Raises Unavailable if the content is not a multistatus.
-    """
+def parse_listing(content: bytes, root: tuple[str, ...], folder: tuple[str, ...]) -> RemoteFolder:
+    """Return the listing of `folder` (parts below `root`). Raises Unavailable if it is no WebDAV listing."""
     folders: list[str] = []
     files: dict[str, RemoteFile] = {}
     refused: list[str] = []
-    for address, parts, found in resources(content, root):
-        if parts == asked:
+    for address, parts, properties in iterate_resources(content, root):
+        if parts == folder:
             continue
-        if parts is None or parts[:-1] != asked:
+        if parts is None or parts[:-1] != folder:
             refused.append(address)
-        elif _is_folder(found):
+        elif _is_folder(properties):
             folders.append("/".join(parts))
-        elif (file := _file(found, parts)) is not None:
+        elif (file := _file(properties, parts)) is not None:
             files[file.path] = file
     return RemoteFolder(tuple(dict.fromkeys(folders)), tuple(files.values()), tuple(refused))
 
 
 Listed = tuple[str, tuple[str, ...] | None, "dict[str, Element]"]
-"""An address, the parts of its path below the root (None: it is not below), and its properties."""
+"""An address, the parts of its path below the root (None: it is outside), and its properties."""
 
 
-def resources(content: bytes, root: tuple[str, ...]) -> Iterator[Listed]:
+def iterate_resources(content: bytes, root: tuple[str, ...]) -> Iterator[Listed]:
     for response in _parse(content).iter(f"{DAV}response"):
         address = (response.findtext(f"{DAV}href") or "").strip()
-        parts = _path_of(address)
+        parts = _href_parts(address)
         if parts is None or parts[: len(root)] != root:
             yield address, None, {}
             continue
         yield address, parts[len(root) :], _properties(response)
 
 
-def _path_of(address: str) -> tuple[str, ...] | None:
+def _href_parts(address: str) -> tuple[str, ...] | None:
     try:
-        return parts_of(urlsplit(address).path)
-    except ValueError:  # such as a bracket that is not closed in the host
+        return path_parts(urlsplit(address).path)
+    except ValueError:  # for instance an unclosed bracket in the host
         return None
 
 
@@ -416,38 +406,38 @@ def _parse(content: bytes) -> Element:
 
 
 def _properties(response: Element) -> dict[str, Element]:
-    found: dict[str, Element] = {}
+    properties: dict[str, Element] = {}
     for propstat in response.findall(f"{DAV}propstat"):
         status = _STATUS.match((propstat.findtext(f"{DAV}status") or "").strip())
         if status is not None and status[1] == "200":
             for prop in propstat.iterfind(f"{DAV}prop/*"):
-                found[prop.tag] = prop
-    return found
+                properties[prop.tag] = prop
+    return properties
 
 
-def _is_folder(found: dict[str, Element]) -> bool:
-    kind = found.get(f"{DAV}resourcetype")
+def _is_folder(properties: dict[str, Element]) -> bool:
+    kind = properties.get(f"{DAV}resourcetype")
     return kind is not None and kind.find(f"{DAV}collection") is not None
 
 
-def _file(found: dict[str, Element], parts: tuple[str, ...]) -> RemoteFile | None:
-    """Return the file, or None without a length: it cannot be known to have come whole."""
-    length = _text(found, f"{DAV}getcontentlength")
+def _file(properties: dict[str, Element], parts: tuple[str, ...]) -> RemoteFile | None:
+    """Return the file, or None if it has no length: its fetch could not be checked."""
+    length = _text(properties, f"{DAV}getcontentlength")
     if not (length.isascii() and length.isdigit() and len(length) < 19) or not parts:
         return None
-    version = _text(found, f"{DAV}getetag")
+    version = _text(properties, f"{DAV}getetag")
     return RemoteFile(
         path="/".join(parts),
         size=int(length),
-        # A weak one may stay while the bytes change.
+        # A weak ETag may stay the same while the bytes change.
         etag="" if version.startswith("W/") else plain_etag(version),
-        modified=_time(_text(found, f"{DAV}getlastmodified")),
-        checksums=_checksums(found.get(f"{OC}checksums")),
+        modified=_time(_text(properties, f"{DAV}getlastmodified")),
+        checksums=_checksums(properties.get(f"{OC}checksums")),
     )
 
 
-def _text(found: dict[str, Element], tag: str) -> str:
-    prop = found.get(tag)
+def _text(properties: dict[str, Element], tag: str) -> str:
+    prop = properties.get(tag)
     return "" if prop is None else (prop.text or "").strip()
 
 
@@ -459,7 +449,7 @@ def _time(text: str) -> float | None:
 
 
 def _checksums(prop: Element | None) -> tuple[tuple[str, str], ...]:
-    """Read `<oc:checksum>SHA1:… MD5:…</oc:checksum>`, what the uploader wrote of the bytes."""
+    """Parse the checksums that the uploader stated: `<oc:checksum>SHA1:… MD5:…</oc:checksum>`."""
     words = "" if prop is None else " ".join(prop.itertext())
     pairs = (word.partition(":") for word in words.split())
     return tuple(

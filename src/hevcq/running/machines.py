@@ -216,11 +216,11 @@ def join(app: App, line: str, echo: Callable[[str], None]) -> Membership:
     Raises UsageError if `line` holds no invitation, AccessDenied if that was used or has expired,
     WorkerUnfit if ffmpeg or the version of hevcq does not fit.
     """
-    from hevcq.remotes.farm import HttpFarm, require_private
+    from hevcq.remotes.farm import HttpFarm, require_safe_address
 
     address, _, invitation = line.partition("#")
     address = address.rstrip("/")
-    warning = require_private(address)
+    warning = require_safe_address(address)
     if not invitation:
         raise UsageError(
             "The address has no invitation after a #.",
@@ -292,12 +292,12 @@ def work_for_farm(
     app: App, farm: Membership, signals: StopSignals, echo: Callable[[str], None]
 ) -> None:
     """Carry out the farm's orders until a stop signal. Raises the error that ended the work earlier."""
-    from hevcq.remotes.farm import HttpFarm, require_private
+    from hevcq.remotes.farm import HttpFarm, require_safe_address
     from hevcq.usecases.machines.joined import JoinedPorts, JoinedWorker
     from hevcq.worker.admission import Scratch
     from hevcq.worker.monitoring.watchers import load_now
 
-    require_private(farm.address)
+    require_safe_address(farm.address)
     facts = machine_facts(app)
     with closing(Scratch(app.settings.scratch, app.clock)) as scratch:
         scratch.sweep()

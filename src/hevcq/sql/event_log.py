@@ -7,13 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hevcq.ports.catalog import (
-    INGEST_ENDED,
-    DayKey,
-    DaySum,
-    Happened,
-    Reader,
-)
+from hevcq.ports.catalog import INGEST_ENDED, DayKey, DaySum, Happened, Reader
 from hevcq.sql.database import Connection, Database, flatten
 from hevcq.util.clock import Clock
 from hevcq.util.text import encodable

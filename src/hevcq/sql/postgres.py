@@ -22,14 +22,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, errors, pq
 
-from hevcq.errors import (
-    ConfigError,
-    DatabaseBusy,
-    DiskFull,
-    HevcqError,
-    StorageError,
-    Unavailable,
-)
+from hevcq.errors import ConfigError, DatabaseBusy, DiskFull, HevcqError, StorageError, Unavailable
 from hevcq.sql.database import SCHEMA, SCHEMA_VERSION, SKIP_LOCKED, Database, T, Values, Work
 from hevcq.sql.postgres_locks import hold_lock
 from hevcq.util.clock import Clock, SystemClock

@@ -11,13 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from hevcq.errors import (
-    DatabaseBusy,
-    DiskFull,
-    HevcqError,
-    StorageError,
-    file_errors,
-)
+from hevcq.errors import DatabaseBusy, DiskFull, HevcqError, StorageError, file_errors
 from hevcq.sql.database import SCHEMA, SCHEMA_VERSION, Database, T, Work
 from hevcq.util import file_lock
 from hevcq.util.file_io import replace_durably

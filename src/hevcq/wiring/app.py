@@ -112,7 +112,7 @@ class App:
             return open_sql(self.settings, self.profiles, self.clock)
         opened = open_sql(self.settings, self.profiles, self.clock, self._bucket)
         try:
-            self._bucket.prove()  # refuses another farm's bucket, and a server without conditional writes
+            self._bucket.require_conditions()  # refuses another farm's bucket, and a server without conditional writes
         except BaseException:
             opened.close()
             raise

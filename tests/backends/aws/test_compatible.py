@@ -33,18 +33,18 @@ def settings(folder: Path, name: str = "farm") -> Settings:
 
 
 def test_a_server_that_keeps_every_condition_is_used(bucket):
-    bucket.write("ours")
+    bucket.write_mark("ours")
 
-    bucket.prove()
+    bucket.require_conditions()
 
-    assert bucket.read() == "ours"
+    assert bucket.read_mark() == "ours"
     assert not clients().s3.list_multipart_uploads(Bucket="farm").get("Uploads")
 
 
 @pytest.mark.parametrize("operation", IGNORED)
 def test_a_server_that_ignores_a_condition_is_refused_by_its_name(bucket, operation):
     header, words = IGNORED[operation]
-    bucket.write("ours")
+    bucket.write_mark("ours")
     events, name = clients().s3.meta.events, f"before-sign.s3.{operation}"
 
     def drop(request, **_more: object) -> None:
@@ -53,19 +53,19 @@ def test_a_server_that_ignores_a_condition_is_refused_by_its_name(bucket, operat
     events.register(name, drop)
     try:
         with pytest.raises(ConfigError, match=words):
-            bucket.prove()
+            bucket.require_conditions()
     finally:
         events.unregister(name, drop)
 
-    assert bucket.read() == "ours", "what was there is there, whatever the server ignores"
+    assert bucket.read_mark() == "ours", "what was there is there, whatever the server ignores"
 
 
 def test_the_mark_of_another_farm_stays(bucket):
-    bucket.write("theirs")
+    bucket.write_mark("theirs")
 
-    bucket.write("ours")
+    bucket.write_mark("ours")
 
-    assert bucket.read() == "theirs"
+    assert bucket.read_mark() == "theirs"
     assert bucket.stat(MARK) is not None
 
 
@@ -73,7 +73,7 @@ def test_a_bucket_that_is_not_there_is_named(bucket, tmp_path):
     other = CompatibleStore(settings(tmp_path, "typo"), ManualClock(), clients())
 
     with pytest.raises(ConfigError, match="typo"):
-        other.read()
+        other.read_mark()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from contracts.backends import PROFILES
-from hevcq.backends.aws.clients import RETENTION_S
+from hevcq.backends.aws.clients import MESSAGE_RETENTION_S
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
@@ -112,7 +112,7 @@ def waiting(farm, *, begun: bool = False) -> Source:
 def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun):
     source = waiting(farm, begun=begun)
     assert missing(farm) == [], "it is on its way, as far as anybody knows"
-    farm.clock.advance(RETENTION_S + 301)
+    farm.clock.advance(MESSAGE_RETENTION_S + 301)
 
     assert [each.result for each in missing(farm, dry_run=True)] == [JobResult.WOULD_QUEUE]
     assert [each.result for each in missing(farm)] == [JobResult.QUEUED]
@@ -126,12 +126,12 @@ def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm):
     source = waiting(farm, begun=True)
     ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
     name = job_id(source, "hevc")
-    farm.clock.advance(RETENTION_S + 1)
+    farm.clock.advance(MESSAGE_RETENTION_S + 1)
     ledger.renew(name, 1, lease_s=300)
     assert not task_publisher.message_expired(ledger.get(name))
 
     ledger.skip(name, 1, "not worth it")
-    farm.clock.advance(RETENTION_S + 1)
+    farm.clock.advance(MESSAGE_RETENTION_S + 1)
 
     assert not task_publisher.message_expired(ledger.get(name))
     assert task_publisher.requeue(ledger.get(name), who="me", why="again")

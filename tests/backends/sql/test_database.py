@@ -17,7 +17,7 @@ import pytest
 from backends.sql.notes import ADD, notes
 from contracts.backends import source, task
 from hevcq.backends.sql import files
-from hevcq.backends.sql.factory import free_owner, holds, open_catalog
+from hevcq.backends.sql.factory import free_owner, holds_work, open_catalog
 from hevcq.domain.job import job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
@@ -298,7 +298,7 @@ def test_a_dead_owner_frees_its_own_leases_and_no_namesakes(opener, folder, cloc
     ledger, database = opened.backend.ledger, SqliteDatabase(folder / DATABASE)
     claim(opened, owner)
 
-    assert holds(database, "w1") is freed
+    assert holds_work(database, "w1") is freed
     free_owner(database, "w1")
 
     assert (ledger.get(JOB).lease_until <= clock.now()) is freed

@@ -79,7 +79,7 @@ def test_a_sweep_leaves_what_a_process_published_whose_name_begins_alike(store, 
 def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
     store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(files, "link", lambda source, target: False)
+    monkeypatch.setattr(files, "hard_link", lambda source, target: False)
     publish(store, tmp_path / "x")
     assert read(store) == OLD
     assert not (tmp_path / "x").exists()
@@ -91,7 +91,7 @@ def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
 
 
 def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "link", lambda source, target: False)
+    monkeypatch.setattr(files, "hard_link", lambda source, target: False)
     (tmp_path / "x").write_bytes(NEW)
 
     with pytest.raises(StorageError, match="does not have the bytes"):
@@ -251,7 +251,7 @@ def publish(folder, step):
     store = open_sql(Settings(data_dir=folder / "data"), PROFILES, SystemClock()).backend.store
     file = folder / "encode"
     file.write_bytes(content)
-    for owner, name in ((files, "link"), (file_io, "fsync_file"), (SqliteDatabase, "write"), (Path, "unlink"),
+    for owner, name in ((files, "hard_link"), (file_io, "fsync_file"), (SqliteDatabase, "write"), (Path, "unlink"),
                         (Path, "mkdir"), (Path, "write_text")):
         numbered(owner, name)
     left = step
@@ -349,7 +349,7 @@ def test_a_zombie_that_loses_at_the_last_moment_leaves_nothing(
     store, folder, tmp_path, monkeypatch
 ):
     publish(store, tmp_path / "x", NEW, fence=2)
-    monkeypatch.setattr(store, "_find", lambda key: None)
+    monkeypatch.setattr(store, "_visible", lambda key: None)
 
     with pytest.raises(StaleFence, match="too late"):
         publish(store, tmp_path / "y", OLD, fence=1)

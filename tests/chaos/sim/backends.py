@@ -7,7 +7,7 @@ from chaos.sim.parts import MemPath
 from chaos.sim.sched import SimClock
 from hevcq.backends.sql.factory import free_owner
 from hevcq.backends.sql.ledger import SqlLedger
-from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher, job_of, send
+from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher, job_id_of, send
 from hevcq.backends.sql.statements import PEEK
 from hevcq.sql.database import Database
 from support.fakes.ledger import MemoryLedger
@@ -177,7 +177,7 @@ class SqlSide(Side):
 
     def has_message(self, queue: SqlQueue, job_id: str) -> bool:
         rows = self._database.rows("SELECT body FROM message WHERE queue = ?", (queue.name,))
-        return any(job_of(body) == job_id for (body,) in rows)
+        return any(job_id_of(body) == job_id for (body,) in rows)
 
     def died(self, machine) -> None:
         """The next process that looks around frees what the dead one held."""

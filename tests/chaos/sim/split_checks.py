@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from chaos.sim.checks import CALLED, Checks, _name, _same, require
-from hevcq.backends.sql.queue import job_of
+from hevcq.backends.sql.queue import job_id_of
 from hevcq.domain.job import ALLOWED, JobRecord, JobState, TaskKind, is_subjob, subjob_id
 from hevcq.domain.keys import parse_work_key
 from hevcq.domain.verdict import FailureClass
@@ -63,7 +63,7 @@ class QueueChecks(Checks):
     def _passed(self, waiting: dict[str, Counter[str]], queue: str, video: str) -> None:
         """Count what goes before a job that could be received, and never was."""
         rows = self._world.side._database.rows(READY, (queue,)) if waiting else ()
-        ready = {job_of(body) for (body,) in rows}
+        ready = {job_id_of(body) for (body,) in rows}
         for job_id, passed in waiting.items():
             if job_id in ready:
                 passed[video] += 1

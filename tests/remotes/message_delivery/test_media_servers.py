@@ -118,5 +118,5 @@ def test_a_file_in_none_of_its_libraries_is_no_failure(server, kind):
 
 def test_a_folder_that_only_begins_alike_keeps_its_path(server):
     found = made(server, "jellyfin")
-    assert found.there("/media/a.mp4") == "/data/a.mp4"
-    assert found.there("/media2/a.mp4") == "/media2/a.mp4"
+    assert found.remote_path("/media/a.mp4") == "/data/a.mp4"
+    assert found.remote_path("/media2/a.mp4") == "/media2/a.mp4"

@@ -30,6 +30,7 @@ resource "aws_dynamodb_table" "this" {
     }
   }
 
+  # hevcq.backends.aws.dynamodb.schema sets how long each record is kept.
   ttl {
     attribute_name = "expires_at"
     enabled        = true

@@ -1,4 +1,4 @@
-"""The clients of a process: boto3 with timeouts, retries and region; its exceptions as hevcq's errors."""
+"""Create the AWS clients of a process, translate their exceptions, and protect the ECS task."""
 
 from __future__ import annotations
 
@@ -72,10 +72,9 @@ _CODES: tuple[tuple[str, type[HevcqError], str], ...] = (
 CODES: Mapping[str, tuple[type[HevcqError], str]] = {
     code: (kind, meaning) for codes, kind, meaning in _CODES for code in codes.split()
 }
-"""Maps a service's error code to hevcq's error and its meaning. S3 answers 403 for a missing key
-if the caller may not list the bucket (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html),
-so a denial is retried a bounded number of times. Other codes (throttling, 5xx, new ones) become
-Unavailable: an unknown code never means success."""
+"""Maps a service's error code to hevcq's error and its meaning. S3 answers 403 for a missing key if the
+caller may not list the bucket (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html), so a
+denial is retried a bounded number of times. Other codes (throttling, 5xx, new ones) become Unavailable."""
 
 _SIGN_IN = "Sign in again (`aws sso login`), or look at AWS_PROFILE."
 _REACH = "Look at this machine's network, aws.region and aws.endpoint_url."
@@ -86,7 +85,7 @@ REMEDIES: Mapping[str, str] = {
     _DENIED: "Look at the policies of whoever asked: `terraform output operator_policy_arn` is what "
     "people need, a worker's role comes with `terraform apply`.",
 }
-"""What to do, by the meaning of an error code."""
+"""The remedy for each meaning of an error code."""
 
 
 def code_of(error: BaseException | None) -> str:
@@ -100,10 +99,10 @@ def code_of(error: BaseException | None) -> str:
 def translate_errors(
     what: str, also: Mapping[str, tuple[type[HevcqError], str]] | None = None
 ) -> Iterator[None]:
-    """Translate any error of botocore raised inside the context into a HevcqError.
+    """Translate botocore's errors within the context into a HevcqError.
 
-    `what` names the attempted action, such as "read key 'a'". `also` overrides CODES. Raises what
-    CODES says, ConfigError for credentials and region, else Unavailable.
+    `what` describes the action, such as "read key 'a'". `also` overrides CODES. Raises the error of CODES,
+    ConfigError for credentials and region, and otherwise Unavailable.
     """
     try:
         yield
@@ -132,8 +131,8 @@ def translate_errors(
         ) from error
 
 
-RETENTION_S = 864_000
-"""How long SQS keeps a waiting task, as Terraform tells it."""
+MESSAGE_RETENTION_S = 864_000
+"""Seconds that SQS keeps a waiting message, as Terraform configures it."""
 MAX_WAIT_S = 20
 """Seconds of SQS's longest long poll
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html)."""
@@ -141,16 +140,16 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
 CONTROL_CONNECT_TIMEOUT_S = 3
 CONTROL_READ_TIMEOUT_S = 6
-"""Seconds for a worker's control calls, which AWS answers within milliseconds. Short, so that three
-attempts fit into the time that a lease and a stop leave for them: see `util.retry`."""
+"""Seconds for a worker's control calls, which AWS answers within milliseconds. Three attempts must fit
+into the time that a lease and a stop leave for them: see `util.retry`."""
 CONTROL_ATTEMPT_S = CONTROL_CONNECT_TIMEOUT_S + CONTROL_READ_TIMEOUT_S
-"""Seconds that one attempt of a control call takes at most, once credentials are loaded."""
+"""Maximum seconds of one attempt of a control call, once credentials are loaded."""
 POLL_READ_TIMEOUT_S = MAX_WAIT_S + 15
 """Seconds, longer than the poll itself: a message sent to a client that has hung up stays hidden until
-its visibility timeout and has used up a receive (https://github.com/aws/aws-sdk-js/issues/3227)."""
+its visibility timeout and costs a receive (https://github.com/aws/aws-sdk-js/issues/3227)."""
 S3_READ_TIMEOUT_S = 60
 ATTEMPTS = 3
-"""Attempts of botocore at a request that the caller does not retry."""
+"""botocore's attempts at a request that the caller does not retry."""
 POOL = 32
 """Connections per client: more than PARTS_AT_A_TIME for each of a few slots."""
 
@@ -159,9 +158,9 @@ POOL = 32
 class Clients:
     """The clients of one process. Thread-safe.
 
-    `polls` is an SQS client without retries: a ReceiveMessage that timed out may have received
-    messages, and a retry would receive others. `control` is an S3 client for small requests.
-    `emulated` says that an endpoint override is set.
+    `polls` is an SQS client without retries: a ReceiveMessage that timed out may have received messages,
+    and a retry would receive others. `control` is an S3 client for small requests. `emulated` tells
+    whether an endpoint override is set.
     """
 
     s3: S3Client
@@ -181,8 +180,8 @@ class Clients:
 def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clients:
     """Create the clients. Raises ConfigError if there is no region or there are no credentials.
 
-    With `caller_retries`, as in a worker, the clients of queue and ledger and the S3 client
-    `control` send each request once; bulk transfers always leave retries to botocore.
+    With `caller_retries`, as in a worker, the clients of queue and ledger and the S3 client `control` send
+    each request once. botocore always retries bulk transfers.
     """
     with translate_errors("start a session"):
         session = boto3.Session(region_name=settings.region or None)
@@ -209,19 +208,19 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
 
 
 def _s3_style(settings: AwsSettings) -> dict[str, Any]:
-    """Return how S3 is addressed, and how links are signed.
+    """Return the options for addressing S3 and signing links.
 
-    By itself botocore signs links to the global endpoint, which redirects to buckets of other regions,
-    as no page's policy allows; and in us-east-1 by a version that signs no length.
+    By default botocore signs links to the global endpoint, which redirects to other regions; a page's
+    content policy forbids that. In us-east-1 its default signature does not cover the length.
     """
     style = "path" if settings.endpoint_url else "virtual"
     regional = {"addressing_style": style, "us_east_1_regional_endpoint": "regional"}
-    wanted: dict[str, Any] = {"s3": regional, "signature_version": "s3v4"}
-    if settings.endpoint_url:  # other servers store a checksum that trails the body as part of it
-        wanted |= dict.fromkeys(
+    options: dict[str, Any] = {"s3": regional, "signature_version": "s3v4"}
+    if settings.endpoint_url:  # other servers store a trailing checksum as part of the body
+        options |= dict.fromkeys(
             ("request_checksum_calculation", "response_checksum_validation"), "when_required"
         )
-    return wanted
+    return options
 
 
 def _config(
@@ -249,7 +248,7 @@ _log = get_logger()
 
 
 class TaskProtection:
-    """Turns the protection of this task on and off; a failure never fails a job.
+    """Switches the scale-in protection of this ECS task; a failure never fails a job.
 
     `agent_uri` is the container's ECS_AGENT_URI. Raises ConfigError if it is no http URL.
     """
@@ -270,11 +269,11 @@ class TaskProtection:
         """End the protection; return whether it is off."""
         return self._put({"ProtectionEnabled": False}) is False
 
-    def _put(self, wanted: dict[str, object]) -> bool | None:
-        """Return the state that the agent reports, or None after logging a warning."""
+    def _put(self, request: dict[str, object]) -> bool | None:
+        """Send a request; return the state that the agent reports, or None after logging a warning."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         try:
-            body = json.dumps(wanted)
+            body = json.dumps(request)
             headers = {"Content-Type": "application/json"}
             connection.request("PUT", self._path, body=body, headers=headers)
             answer = json.loads(connection.getresponse().read(65_536))

@@ -1,4 +1,4 @@
-"""Open the AWS backend, whose resources must all exist, or a bucket on a server that keeps conditions."""
+"""Open the AWS backend, whose resources must exist, or a bucket on an S3-compatible server."""
 
 from __future__ import annotations
 
@@ -44,23 +44,20 @@ from hevcq.util.log import get_logger
 from hevcq.util.retry import RetryPolicy, retry_control_call
 
 MACHINE_FILE = "machine"
-"""The file in the data folder that keeps this machine's name in the keys of uploads."""
-MISSING: dict[str, tuple[type[HevcqError], str]] = {
+"""The file in the data folder with this machine's name, which is part of the keys of its uploads."""
+MISSING_CODES: dict[str, tuple[type[HevcqError], str]] = {
     "404": (ConfigError, "there is none of that name"),
     "301": (ConfigError, "it is in another region"),
     "NotFound": (ConfigError, "there is none of that name"),
     "InvalidParameter": (ConfigError, "that is not the ARN of a topic"),
 }
-
 NO_QUEUE = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
-UNSEEN = "or you do not have access to it"
+UNSEEN_QUEUE = "or you do not have access to it"
 """Part of SQS's message for a queue whose URL the caller may not look up
 (https://github.com/spring-attic/spring-cloud-aws/pull/417)."""
-
-
-START = RetryPolicy(attempts=5, base_s=1.0, cap_s=8.0)
-"""For the checks of a worker that starts: a throttled request or a reset connection passes in seconds."""
-ONCE = RetryPolicy(attempts=1, base_s=0.0, cap_s=0.0)
+STARTUP_RETRIES = RetryPolicy(attempts=5, base_s=1.0, cap_s=8.0)
+"""For the checks of a starting worker: throttling or a reset connection passes within seconds."""
+NO_RETRY = RetryPolicy(attempts=1, base_s=0.0, cap_s=0.0)
 
 
 def buckets_of(aws: AwsSettings) -> Buckets:
@@ -77,12 +74,11 @@ def open_aws(
 ) -> Backend:
     """Open the backend on AWS, with one queue for each profile.
 
-    Resources that the role may not inspect (another profile's queue, the topic) are checked at
-    first use. A profile whose queue is missing while others are there is left out and logged; asking
-    for its queue raises ConfigError. `clients` are closed with the backend only if they were created
-    here. With `caller_retries` (see `make_clients`) an AWS that does not answer is asked again. Raises
-    ConfigError if a credential, the region, a bucket, every queue, the topic or the table is missing,
-    Unavailable if AWS does not answer.
+    Resources that the role may not inspect (another profile's queue, the topic) are checked at first
+    use. A profile without a queue is left out and logged, and asking for its queue raises ConfigError.
+    Passed `clients` are not closed with the backend. With `caller_retries` (see `make_clients`) the
+    checks are repeated while AWS does not answer. Raises ConfigError if a credential, the region, a
+    bucket, every queue, the topic or the table is missing, Unavailable if AWS does not answer.
     """
     aws = settings.aws
     if not aws.input_bucket:
@@ -104,7 +100,7 @@ def open_aws(
 
     try:
         check = partial(_check, used, aws, buckets, queues, ledger)
-        _persist(check, clock, START if caller_retries else ONCE)
+        _check_with_retry(check, clock, STARTUP_RETRIES if caller_retries else NO_RETRY)
     except BaseException:
         if clients is None:
             used.close()
@@ -124,20 +120,20 @@ def open_aws(
     )
 
 
-def _persist(check: Callable[[], None], clock: Clock, policy: RetryPolicy) -> None:
-    def tell(error: Exception, attempt: int) -> None:
+def _check_with_retry(check: Callable[[], None], clock: Clock, policy: RetryPolicy) -> None:
+    def report(error: Exception, attempt: int) -> None:
         get_logger().warning("aws_not_ready", reason=str(error), attempt=attempt)
 
     retry_control_call(
-        check, clock, random.random, retryable=(Unavailable,), on_retry=tell, policy=policy
+        check, clock, random.random, retryable=(Unavailable,), on_retry=report, policy=policy
     )
 
 
 def machine_name(data_dir: Path) -> str:
-    """Return the name of this machine in the keys of its uploads, kept in `data_dir` from its first use.
+    """Return this machine's name in the keys of its uploads; the first call stores it in `data_dir`.
 
-    It belongs to the data folder, whose catalog says where the renditions go; a host name alone
-    is neither unique nor kept by a container. Raises ConfigError if it cannot be kept.
+    It belongs to the data folder, whose catalog knows where the renditions belong. A host name is not
+    unique, and a container does not keep it. Raises ConfigError if the name cannot be stored.
     """
     path = data_dir / MACHINE_FILE
     host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")[:40]
@@ -165,11 +161,11 @@ def machine_name(data_dir: Path) -> str:
     return name
 
 
-class _Queues(dict[str, SqsQueue]):
-    """The queues that are there, by profile; one that is missing raises ConfigError when asked for."""
+class _QueuesByProfile(dict[str, SqsQueue]):
+    """The existing queues by profile; asking for a missing one raises ConfigError."""
 
-    def __init__(self, found: Mapping[str, SqsQueue]) -> None:
-        super().__init__(found)
+    def __init__(self, queues: Mapping[str, SqsQueue]) -> None:
+        super().__init__(queues)
         self._missing: dict[str, ConfigError] = {}
 
     def __missing__(self, profile: str) -> SqsQueue:
@@ -178,10 +174,10 @@ class _Queues(dict[str, SqsQueue]):
         raise KeyError(profile)
 
     def check(self) -> None:
-        """Leave out the profiles without a queue; raise ConfigError if none has one, Unavailable."""
+        """Leave out profiles without a queue. Raises ConfigError if no profile has one, Unavailable."""
         for name, queue in list(self.items()):
             try:
-                with _allowed_to_fail():
+                with _ignore_denial():
                     queue.check()
             except ConfigError as error:
                 if code_of(error.__cause__) not in NO_QUEUE:
@@ -197,48 +193,39 @@ class _Queues(dict[str, SqsQueue]):
 
 def _queues(
     clients: Clients, aws: AwsSettings, profiles: Mapping[str, Profile], clock: Clock
-) -> _Queues:
-    known = frozenset(profiles)
-    found = {
-        name: SqsQueue(
-            clients,
-            aws.queue_prefix,
-            profile,
-            Recipient(
-                profile=name, subscribed=profile.subscribe, known=known, bucket=aws.input_bucket
-            ),
-            clock,
-        )
-        for name, profile in profiles.items()
-    }
-    return _Queues(found)
+) -> _QueuesByProfile:
+    known, queues = frozenset(profiles), {}
+    for name, profile in profiles.items():
+        recipient = Recipient(name, profile.subscribe, known, aws.input_bucket)
+        queues[name] = SqsQueue(clients, aws.queue_prefix, profile, recipient, clock)
+    return _QueuesByProfile(queues)
 
 
 def _check(
     clients: Clients,
     aws: AwsSettings,
     buckets: Buckets,
-    queues: _Queues,
+    queues: _QueuesByProfile,
     ledger: DynamoLedger,
 ) -> None:
     for bucket in dict.fromkeys((buckets.input, buckets.output)):
-        with _allowed_to_fail(), translate_errors(f"find the bucket {bucket}", MISSING):
+        with _ignore_denial(), translate_errors(f"find the bucket {bucket}", MISSING_CODES):
             clients.s3.head_bucket(Bucket=bucket)
     queues.check()
     if aws.topic_arn:
-        with _allowed_to_fail(), translate_errors(f"find the topic {aws.topic_arn}", MISSING):
+        with _ignore_denial(), translate_errors(f"find the topic {aws.topic_arn}", MISSING_CODES):
             clients.sns.get_topic_attributes(TopicArn=aws.topic_arn)
-    with _allowed_to_fail():
+    with _ignore_denial():
         ledger.check()
 
 
 @contextmanager
-def _allowed_to_fail() -> Iterator[None]:
-    """Ignore a denial: the role of one profile's worker may inspect few other resources."""
+def _ignore_denial() -> Iterator[None]:
+    """Ignore a denial: a worker's role may inspect few resources besides its own."""
     try:
         yield
     except ConfigError as error:
-        if UNSEEN not in str(error.__cause__):
+        if UNSEEN_QUEUE not in str(error.__cause__):
             raise
     except Unavailable as error:
         if code_of(error.__cause__) not in DENIED:
@@ -246,15 +233,15 @@ def _allowed_to_fail() -> Iterator[None]:
 
 
 MARK = "hevcq-files"
-"""The object that says whose renditions the bucket has; the probe writes it again, byte by byte."""
-OTHER = {"IfMatch": '"00000000000000000000000000000000"'}
-UNKNOWN = {"NotImplemented": (UsageError, "the server has no such condition")}
+"""The object with the mark of the bucket's database. `require_conditions` rewrites its same bytes."""
+WRONG_ETAG = {"IfMatch": '"00000000000000000000000000000000"'}
+UNSUPPORTED = {"NotImplemented": (UsageError, "the server has no such condition")}
 
 
 class CompatibleStore(S3Store):
-    """A bucket on an S3-compatible server: its renditions and uploads, and the mark of its database.
+    """A bucket on an S3-compatible server, with renditions, uploads, and the mark of its database.
 
-    It links sources from the library that it is put `beside`; others are uploads in the bucket.
+    Sources are files of the library store passed to `beside`, or uploads in the bucket.
     """
 
     _library: Store
@@ -262,9 +249,9 @@ class CompatibleStore(S3Store):
     def __init__(self, settings: Settings, clock: Clock, clients: Clients | None = None) -> None:
         s3 = settings.s3
         with translate_errors("start a session"):
-            region = boto3.Session().region_name or "us-east-1"  # what servers expect by default
-        where = AwsSettings(region=region, endpoint_url=s3.endpoint_url)
-        self._clients = clients if clients is not None else make_clients(where)
+            region = boto3.Session().region_name or "us-east-1"  # the default of such servers
+        aws = AwsSettings(region=region, endpoint_url=s3.endpoint_url)
+        self._clients = clients if clients is not None else make_clients(aws)
         self.bucket, self.where = s3.bucket, f"the bucket {s3.bucket} of {s3.endpoint_url}"
         buckets, client = Buckets(s3.bucket, s3.bucket), self._clients.s3
         notes = settings.data_dir / "uploads"
@@ -275,7 +262,7 @@ class CompatibleStore(S3Store):
         self._clients.close()
 
     def beside(self, library: Store) -> Store:
-        """Link sources from `library` from now on; return this store."""
+        """Take sources from the store `library` from now on; return this store."""
         self._library = library
         return self
 
@@ -311,32 +298,31 @@ class CompatibleStore(S3Store):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         return (found for found in super().list(prefix) if found.key != MARK)
 
-    def read(self) -> str:
-        """Return the mark, "" if there is none. Raises ConfigError if there is no such bucket."""
-        with translate_errors(f"find {self.where}", MISSING):
+    def read_mark(self) -> str:
+        """Return the mark, or "". Raises ConfigError if the bucket does not exist."""
+        with translate_errors(f"find {self.where}", MISSING_CODES):
             self._clients.s3.head_bucket(Bucket=self.bucket)
         if self.stat(MARK) is None:
             return ""
         with self.open(MARK) as file:
             return file.read().decode("utf-8", "replace")
 
-    def write(self, mark: str) -> None:
-        """Mark the bucket, unless another database was first: then its mark stays."""
-        if self.read():  # asked first: the server may ignore the condition
+    def write_mark(self, mark: str) -> None:
+        """Mark the bucket unless it carries the mark of another database."""
+        if self.read_mark():  # asked first: the server may ignore the condition
             return
         with suppress(SourceChanged), translate_errors(f"mark {self.where}"):
             self._put(mark.encode(), IfNoneMatch="*")
 
-    def prove(self) -> None:
-        """Raise ConfigError if the server ignores a condition on which a rendition depends.
+    def require_conditions(self) -> None:
+        """Raise ConfigError if the server ignores a condition that protects renditions.
 
-        Each request has to be refused; one that is not writes the bytes that are there already.
+        The server must refuse each request; if it does not, the request writes the same bytes again.
         """
         with self.open(MARK) as file:
             content = file.read()
-        ignored = [
-            name for name, call in self._conditions(content) if not self._refuses(name, call)
-        ]
+        requests = self._conditional_requests(content)
+        ignored = [name for name, call in requests if not self._is_refused(name, call)]
         if ignored:
             raise ConfigError(
                 f"{self.where[0].upper()}{self.where[1:]} ignores {'; '.join(ignored)}: of two workers, one"
@@ -344,19 +330,19 @@ class CompatibleStore(S3Store):
                 remedy="Use a server that keeps these conditions, such as a current MinIO or Ceph, or share"
                 " a folder (postgres.files_dir).",
             )
-        if self.read().encode() != content:
+        if self.read_mark().encode() != content:
             raise StorageError(f"{self.where} does not give back the bytes that were written.")
 
-    def _conditions(self, content: bytes) -> Iterator[tuple[str, Callable[[], object]]]:
+    def _conditional_requests(self, content: bytes) -> Iterator[tuple[str, Callable[[], object]]]:
         read = partial(self._clients.s3.get_object, Bucket=self.bucket, Key=MARK)
-        yield "If-Match when reading", partial(read, IfMatch=OTHER["IfMatch"])
-        for name, condition in (("If-None-Match", {"IfNoneMatch": "*"}), ("If-Match", OTHER)):
+        yield "If-Match when reading", partial(read, IfMatch=WRONG_ETAG["IfMatch"])
+        for name, condition in (("If-None-Match", {"IfNoneMatch": "*"}), ("If-Match", WRONG_ETAG)):
             yield f"{name} when writing", partial(self._put, content, **condition)
-            yield f"{name} when joining parts", partial(self._join, content, condition)
+            yield f"{name} when joining parts", partial(self._complete_parts, content, condition)
 
-    def _refuses(self, name: str, call: Callable[[], object]) -> bool:
+    def _is_refused(self, name: str, call: Callable[[], object]) -> bool:
         try:
-            with translate_errors(f"try {name} with {self.where}", UNKNOWN):
+            with translate_errors(f"try {name} with {self.where}", UNSUPPORTED):
                 call()
         except SourceChanged:
             return True
@@ -369,16 +355,14 @@ class CompatibleStore(S3Store):
             Bucket=self.bucket, Key=MARK, Body=content, ChecksumAlgorithm="SHA256", **condition
         )
 
-    def _join(self, content: bytes, condition: dict[str, Any]) -> None:
+    def _complete_parts(self, content: bytes, condition: dict[str, Any]) -> None:
         s3: Any = self._clients.s3
         place = {"Bucket": self.bucket, "Key": MARK}
-        begun = s3.create_multipart_upload(**place)["UploadId"]
+        place["UploadId"] = s3.create_multipart_upload(**place)["UploadId"]
         try:
-            part = s3.upload_part(**place, UploadId=begun, PartNumber=1, Body=content)
+            part = s3.upload_part(**place, PartNumber=1, Body=content)
             parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-            s3.complete_multipart_upload(
-                **place, UploadId=begun, MultipartUpload=parts, **condition
-            )
+            s3.complete_multipart_upload(**place, MultipartUpload=parts, **condition)
         finally:
-            with suppress(ClientError):  # joined after all, or gone with the refusal
-                s3.abort_multipart_upload(**place, UploadId=begun)
+            with suppress(ClientError):  # it was completed, or removed with the refusal
+                s3.abort_multipart_upload(**place)

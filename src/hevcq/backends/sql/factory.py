@@ -1,4 +1,4 @@
-"""Open the backend of one machine, or of several that share a PostgreSQL server; know which of them work."""
+"""Open the backend of one machine, or of several machines that share a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from hevcq.sql.postgres import PostgresDatabase
 
 
-# A new process of a machine takes no work where none of the others may.
-TELL = """INSERT INTO worker (owner, machine, version, seen_at, drained_by, facts)
+# A new process on a machine that is being drained is drained as well.
+UPSERT_WORKER = """INSERT INTO worker (owner, machine, version, seen_at, drained_by, facts)
 VALUES (:owner, :machine, :version, :now,
 COALESCE((SELECT MIN(drained_by) FROM worker WHERE machine = :machine), ''), :facts)
 ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at, facts = excluded.facts, ended = 0
@@ -57,20 +57,22 @@ FORGET_DEAD = """DELETE FROM worker WHERE machine = :machine AND owner <> :owner
 AND (ended = 1 OR seen_at <= :alive_since)"""
 OTHER_VERSIONS = """SELECT version, machine FROM worker
 WHERE version <> :version AND ended = 0 AND seen_at > :alive_since"""
-LEAVE = "DELETE FROM worker WHERE owner = ? AND drained_by = ''"
-END = "UPDATE worker SET ended = 1, facts = ? WHERE owner = ?"
-ALL = """SELECT owner, seen_at, drained_by, ended, facts FROM worker ORDER BY machine, owner"""
-RUNNING = f"SELECT {sql.COLUMNS} FROM job WHERE state = 'running' AND lease_until > ?"  # noqa: S608
+DELETE_WORKER = "DELETE FROM worker WHERE owner = ? AND drained_by = ''"
+MARK_ENDED = "UPDATE worker SET ended = 1, facts = ? WHERE owner = ?"
+SELECT_WORKERS = (
+    """SELECT owner, seen_at, drained_by, ended, facts FROM worker ORDER BY machine, owner"""
+)
+SELECT_RUNNING = f"SELECT {sql.COLUMNS} FROM job WHERE state = 'running' AND lease_until > ?"  # noqa: S608
 DRAIN = "UPDATE worker SET drained_by = ? WHERE ? IN (machine, owner)"
 REMOVE = "DELETE FROM worker WHERE ? IN (machine, owner)"
 
 
 class SqlMachines(Machines):
-    """The table `worker`."""
+    """The processes of all machines, in the table `worker`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
-        self._known: set[str] = set()
+        self._told: set[str] = set()
 
     def tell(self, owner: str, facts: WorkerFacts) -> Answer:
         def work(connection: Connection) -> Answer:
@@ -82,9 +84,9 @@ class SqlMachines(Machines):
                 "now": now,
                 "facts": facts.model_dump_json(),
             }
-            (drained_by,) = connection.execute(TELL, values).fetchone()
+            (drained_by,) = connection.execute(UPSERT_WORKER, values).fetchone()
             values = {**values, "alive_since": now - SILENT_S}
-            if owner not in self._known:
+            if owner not in self._told:
                 connection.execute(FORGET_DEAD, values)
             others = connection.execute(OTHER_VERSIONS, values).fetchall()
             newest = max(others, key=lambda row: minor(row[0]), default=("", ""))
@@ -92,23 +94,24 @@ class SqlMachines(Machines):
             return Answer(drained_by, *newer)
 
         answer = self._database.write(work, durable=False, exclusive=False)
-        self._known.add(owner)
+        self._told.add(owner)
         return answer
 
     def leave(self, owner: str, broken: WorkerFacts | None = None) -> None:
         if broken is not None:
             self.tell(owner, broken)
-            self._database.change(END, (broken.model_dump_json(), owner), exclusive=False)
-        elif not self._database.change(LEAVE, (owner,), exclusive=False):
+            self._database.change(MARK_ENDED, (broken.model_dump_json(), owner), exclusive=False)
+        elif not self._database.change(DELETE_WORKER, (owner,), exclusive=False):
             self._database.change("UPDATE worker SET ended = 1 WHERE owner = ?", (owner,))
 
     def processes(self) -> list[WorkerProcess]:
         now, jobs = self._clock.now(), defaultdict[str, list[WorkerJob]](list)
-        for record in map(job_record, self._database.rows(RUNNING, (now,))):
-            jobs[record.owner.rpartition(":")[0]].append(WorkerJob.of(record))  # without the slot
+        for record in map(job_record, self._database.rows(SELECT_RUNNING, (now,))):
+            owner = record.owner.rpartition(":")[0]  # without the slot
+            jobs[owner].append(WorkerJob.of(record))
         processes = []
-        for owner, seen_at, drained_by, ended, text in self._database.rows(ALL):
-            with suppress(ValidationError):  # of another hevcq
+        for owner, seen_at, drained_by, ended, text in self._database.rows(SELECT_WORKERS):
+            with suppress(ValidationError):  # facts of another version
                 facts = WorkerFacts.model_validate_json(text)
                 processes.append(
                     WorkerProcess(
@@ -132,61 +135,59 @@ class SqlMachines(Machines):
 OBJECTS = "objects"
 FILES_MARK = "hevcq-files"
 MOVED = "moved"
-"""The file in a data folder whose records went to a server; the word before a server's mark whose
-records went to a data folder. Used on, they would be a second farm for the same libraries."""
+"""Marks migrated records: the name of a file in the data folder, or the prefix of the server's mark. If
+they were used again, there would be two farms for the same libraries."""
 CATALOG = "catalog.db"
-"""What this machine knows of files, where the database is on a server."""
+"""The file name of this machine's own database when the shared one is on a server."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlBackend:
-    """The ports of one database, with the catalog and the videos in it."""
+    """A backend on one database, with the catalog and the video records in it."""
 
     backend: Backend
     catalog: Catalog
     database: Database
     processes: Processes
     open_queue: Callable[[Profile], None]
-    """Opens the queue of a profile that is new."""
+    """Opens the queue of a new profile."""
 
     @property
     def videos(self) -> VideoRecords:
         return SqlVideoRecords(self.database)
 
     def with_store(self, beside: Callable[[Store], Store]) -> SqlBackend:
-        """Return the same backend with the store that `beside` makes of its own."""
-        backend = replace(self.backend, store=beside(self.backend.store))
-        return replace(self, backend=backend)
+        """Return this backend with the store that `beside` builds on the present one."""
+        return replace(self, backend=replace(self.backend, store=beside(self.backend.store)))
 
     def close(self) -> None:
-        """Let this process's row go and close the database; may be called twice."""
+        """Release this process's lock and close the database; may be called twice."""
         self.backend.close()
         self.catalog.close()
 
 
-class Holder(Protocol):
-    """Where the renditions of a server's database are: a folder, or a bucket.
-
-    `write` marks it for a database, `read` returns the mark or "".
-    """
+class MarkedStorage(Protocol):
+    """The folder or bucket with the renditions of a server's database, whose mark it carries."""
 
     where: str
 
-    def read(self) -> str: ...
-    def write(self, mark: str) -> None: ...
+    def read_mark(self) -> str:
+        """Return the mark, or "" if there is none."""
+
+    def write_mark(self, mark: str) -> None: ...
 
 
-class FolderHolder:
+class MarkedFolder:
     """A folder that each machine mounts."""
 
     def __init__(self, folder: Path) -> None:
         self._mark, self.where = folder / FILES_MARK, printable(folder)
 
-    def read(self) -> str:
+    def read_mark(self) -> str:
         with file_errors("read", self._mark):
             return self._mark.read_text("utf-8") if self._mark.is_file() else ""
 
-    def write(self, mark: str) -> None:
+    def write_mark(self, mark: str) -> None:
         with file_errors("written", self._mark):
             write_durably(self._mark, mark)
 
@@ -195,26 +196,24 @@ def open_sql(
     settings: Settings,
     profiles: Mapping[str, Profile],
     clock: Clock,
-    holder: Holder | None = None,
+    storage: MarkedStorage | None = None,
 ) -> SqlBackend:
-    """Open or create what the settings name, and free what dead processes of this machine held.
+    """Open or create the backend of the settings, and free the work of this machine's dead processes.
 
-    A new folder gets mode 0700. With a server `holder` has the renditions, by default `files_dir`. Raises
-    StorageError (also if renditions exist without the database that names them), DatabaseBusy,
+    A new folder gets mode 0700. `storage` holds the renditions of a server's database, by default the
+    folder `files_dir`. Raises StorageError (also if renditions exist without their database), DatabaseBusy,
     ConfigError, DiskFull or Unavailable.
     """
     folder, files = settings.data_dir.absolute(), settings.files_dir
-    for each in (folder, files):
-        with file_errors("created", each):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_folders(folder, files)
     if settings.backend == "postgres":
-        shared = open_postgres(settings, clock, holder=holder)
+        shared = open_postgres(settings, clock, storage=storage)
         local = SqliteDatabase(folder / CATALOG)
         return open_backend(folder, files, profiles, shared.clock, shared, local)
     if (folder / MOVED).exists():
-        raise _moved(f"in {printable(folder)}", "postgres")
+        raise _moved_error(f"in {printable(folder)}", "postgres")
     if not (folder / DATABASE).exists():
-        refuse_orphans(folder, str(folder / DATABASE))
+        refuse_orphaned_renditions(folder, str(folder / DATABASE))
     return open_backend(folder, files, profiles, clock, SqliteDatabase(folder / DATABASE))
 
 
@@ -222,11 +221,14 @@ def open_postgres(
     settings: Settings,
     clock: Clock,
     *,
-    alone: bool = True,
-    holder: Holder | None = None,
+    for_migration: bool = False,
+    storage: MarkedStorage | None = None,
 ) -> PostgresDatabase:
-    """Open the server's tables; unless not `alone` (a migration), make none beside renditions of other
-    ones, and use none whose records were moved."""
+    """Open the server's database, or create it.
+
+    Unless `for_migration`, refuse to create it if `files_dir` has renditions of another database, and to
+    open one whose records were migrated.
+    """
     try:
         from hevcq.sql.postgres import PostgresDatabase
     except ImportError as error:
@@ -237,54 +239,58 @@ def open_postgres(
     database = PostgresDatabase(
         settings.postgres.dsn.get_secret_value(),
         clock,
-        before_create=lambda: refuse_orphans(files, "of postgres.dsn") if alone else None,
+        before_create=lambda: (
+            None if for_migration else refuse_orphaned_renditions(files, "of postgres.dsn")
+        ),
     )
-    # A scan names files by what a link in their folder's place leads to.
-    mounts = {name: Path(os.path.realpath(here)) for name, here in settings.paths.items()}
+    # A scan resolves symbolic links in the paths of files.
+    mounts = {name: Path(os.path.realpath(local)) for name, local in settings.paths.items()}
     database.paths = PathMap(mounts)
     try:
-        for name, here in mounts.items():
-            if (other := database.paths.common_path(here)) != name:
+        for name, local in mounts.items():
+            if (other := database.paths.common_path(local)) != name:
                 raise ConfigError(
-                    f"`paths` gives {printable(here)} two names, {printable(name)} and {printable(other)}.",
+                    f"`paths` gives {printable(local)} two names, {printable(name)} and {printable(other)}.",
                     remedy="Keep the one by which the other machines know it.",
                 )
-        _require_same_files(database, holder or FolderHolder(files), alone=alone)
+        _require_same_mark(database, storage or MarkedFolder(files), for_migration=for_migration)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _require_same_files(database: PostgresDatabase, holder: Holder, *, alone: bool) -> None:
-    """Raise ConfigError if it does not hold the database's renditions, as a folder before its mount.
+def _require_same_mark(
+    database: PostgresDatabase, storage: MarkedStorage, *, for_migration: bool
+) -> None:
+    """Raise ConfigError if storage and database have different marks, as before a folder is mounted.
 
-    The first machine marks it.
+    The first machine marks both.
     """
 
-    def work(connection: Connection) -> tuple[str]:
-        (known,) = connection.execute(sql.FILES_MARK).fetchone()
-        if not known:
-            known = secrets.token_hex(16)
-            holder.write(known)
-            connection.execute(sql.MARK_FILES, (known,))
-        return (known,)
+    def work(connection: Connection) -> str:
+        (mark,) = connection.execute(sql.FILES_MARK).fetchone()
+        if not mark:
+            mark = secrets.token_hex(16)
+            storage.write_mark(mark)
+            connection.execute(sql.MARK_FILES, (mark,))
+        return str(mark)
 
-    # A writer waits for the others: only whoever is first has to be one.
-    known = (database.row(sql.FILES_MARK) or ("",))[0] or database.write(work)[0]
-    if known.startswith(MOVED):
-        if alone:
-            raise _moved(f"of {database.where}", "embedded")
-        known = known.removeprefix(MOVED)
-    database.farm_id = known
-    if holder.read() != known:
+    # Only the first machine needs to write, and so to wait for other writers.
+    mark = (database.row(sql.FILES_MARK) or ("",))[0] or database.write(work)
+    if mark.startswith(MOVED):
+        if not for_migration:
+            raise _moved_error(f"of {database.where}", "embedded")
+        mark = mark.removeprefix(MOVED)
+    database.farm_id = mark
+    if storage.read_mark() != mark:
         raise ConfigError(
-            f"{holder.where} is not what holds the renditions of {database.where}.",
+            f"{storage.where} is not what holds the renditions of {database.where}.",
             remedy="Mount the right folder and set postgres.files_dir to it, or correct [s3].",
         )
 
 
-def _moved(where: str, to: str) -> ConfigError:
+def _moved_error(where: str, to: str) -> ConfigError:
     return ConfigError(
         f"The records {where} were moved by `hevcq config migrate`, or that was interrupted.",
         remedy=f'Set backend = "{to}"; if nothing is there, run `hevcq config migrate --to {to}` again.',
@@ -299,7 +305,7 @@ def open_backend(
     database: Database,
     local: Database | None = None,
 ) -> SqlBackend:
-    """Open the ports on a database, with this machine's `folder` and the `files` of all."""
+    """Open the ports on a database. `folder` is this machine's; the machines share the folder `files`."""
     with file_errors("written", folder / FOLDER):
         processes = Processes(folder / FOLDER, clock, shared=local is not None)
     store = FileStore(files / OBJECTS, database, clock, owner=processes.owner)
@@ -310,22 +316,23 @@ def open_backend(
         store.sweep(owner)
 
     def wake(name: str) -> None:
-        for queue in list(queues.values()):  # one may be opened meanwhile
+        for queue in list(queues.values()):  # another thread may open a queue
             if name in {queue.name, ""}:
                 queue.notify()
 
     database.wake = wake
     reap = partial(processes.reap, free)
     reap(now=True)
-    recall_too_late(database, clock.now(), _longest_delay_s(profiles))
-    store.tidy()
+    recall_excessive_delays(database, profiles, clock.now())
+    store.remove_discarded()
 
-    def open_queue(each: Profile) -> None:
-        made = SqlQueue(each.name, database, clock, each.queue, owner=processes.owner, reap=reap)
-        queues[each.name] = made
+    def open_queue(profile: Profile) -> None:
+        queues[profile.name] = SqlQueue(
+            profile.name, database, clock, profile.queue, owner=processes.owner, reap=reap
+        )
 
-    for each in profiles.values():
-        open_queue(each)
+    for profile in profiles.values():
+        open_queue(profile)
     backend = Backend(
         owner=processes.owner,
         queues=queues,
@@ -341,24 +348,25 @@ def open_backend(
     return SqlBackend(backend, catalog, database, processes, open_queue)
 
 
-def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
-    delays = [LONGEST_DELAY * profile.queue.backoff_base_s for profile in profiles.values()]
-    return max([*delays, float(MAX_VISIBILITY_S)])
-
-
 def _close(database: Database, processes: Processes, store: FileStore) -> None:
-    tidy = False
-    with suppress(HevcqError):  # Closed already, or damaged: the next start looks after it.
-        tidy = not store.unfinished and not holds(database, processes.owner)
-    processes.close(forget=tidy)
+    is_clean = False
+    with suppress(HevcqError):  # closed already, or damaged: the next start cleans up
+        is_clean = not store.unfinished and not holds_work(database, processes.owner)
+    processes.close(forget=is_clean)
     database.close()
 
 
 def open_catalog(path: Path, clock: Clock) -> Catalog:
     """Open or create a catalog in its own database file, for the AWS backend."""
-    with file_errors("created", path.parent):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_folders(path.parent)
     return Catalog(SqliteDatabase(path.absolute()), clock)
+
+
+def create_folders(*folders: Path) -> None:
+    """Create missing folders for the user alone (mode 0700)."""
+    for folder in folders:
+        with file_errors("created", folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def free_owner(
@@ -366,8 +374,8 @@ def free_owner(
 ) -> None:
     """Return a dead process's messages to their queues and end its leases, in one transaction.
 
-    If it died alone, the next claim of each of its jobs counts a crash. Else its jobs were
-    interrupted at `now` (wall seconds), and that receive of their messages does not count.
+    If only this process died, the next claim of each of its jobs counts a crash. Otherwise its jobs were
+    interrupted at `now` (wall seconds), and this receive of their messages does not count.
     """
 
     def work(connection: Connection) -> None:
@@ -377,31 +385,34 @@ def free_owner(
         else:
             connection.execute(sql.INTERRUPT_MESSAGES, (owner,))
             connection.execute(sql.INTERRUPT_JOBS, {"owner": owner, "now": now})
-        connection.execute(LEAVE, (owner,))
+        connection.execute(DELETE_WORKER, (owner,))
 
     database.write(work)
 
 
-def recall_too_late(database: Database, now: float, longest_s: float) -> None:
-    """Make delayed messages due whose time is further away than any delay: the clock was set back.
+def recall_excessive_delays(
+    database: Database, profiles: Mapping[str, Profile], now: float
+) -> None:
+    """Make messages due that are delayed for longer than any delay of these profiles.
 
-    `now` is in wall seconds, `longest_s` the longest delay. Otherwise a delay that was set while the
-    clock ran 60 days ahead would last for 60 days.
+    Then the clock was set back: a delay set while it ran 60 days ahead would last for 60 days. `now` is
+    in wall seconds.
     """
-    last = now + longest_s
-    if database.row(sql.TOO_LATE, (last,)) is not None:
-        database.write(lambda c: c.execute(sql.RECALL_TOO_LATE, (now, last)))
+    delays = (LONGEST_DELAY * profile.queue.backoff_base_s for profile in profiles.values())
+    last = now + max([*delays, float(MAX_VISIBILITY_S)])
+    if database.row(sql.EXCESSIVE_DELAY, (last,)) is not None:
+        database.write(lambda c: c.execute(sql.RECALL_EXCESSIVE_DELAYS, (now, last)))
 
 
-def holds(database: Database, owner: str) -> bool:
+def holds_work(database: Database, owner: str) -> bool:
     """Return whether the owner still holds a delivery or a lease."""
     queued = database.row(sql.HELD_BY, (owner,))
     running = database.row(sql.LEASED_BY, {"owner": owner})
     return queued is not None or running is not None
 
 
-def refuse_orphans(folder: Path, where: str) -> None:
-    """Raise StorageError if renditions are in the folder of a database that is not there."""
+def refuse_orphaned_renditions(folder: Path, where: str) -> None:
+    """Raise StorageError if a folder holds renditions although its database is missing."""
     objects = folder / OBJECTS
     if objects.is_dir() and any(objects.iterdir()):
         raise damage_error(Path(where), "it is missing, but renditions are in its folder")

@@ -1,7 +1,7 @@
-"""Follow sources to their library files, and link or copy a whole file into place.
+"""Record library files as sources, find them again, and link or copy a file into place.
 
-A source is a library file, which is never copied or changed: it is linked by its path and pinned by size,
-modification time and inode, where machines share it by a digest of its ends in place of the inode.
+A source is a library file that is never copied or changed. It is recorded by its path and pinned by size,
+modification time and inode; where machines share it, a digest of its ends replaces the inode.
 """
 
 import errno
@@ -46,7 +46,7 @@ FIND_SOURCE = "SELECT path, device FROM source WHERE source_id = ?"
 FIND_ROOT = "SELECT root FROM placement WHERE source = ? ORDER BY seq DESC LIMIT 1"
 
 
-def link(source: Path, target: Path) -> bool:
+def hard_link(source: Path, target: Path) -> bool:
     """Create a hard link; return False if the file systems cannot.
 
     Raises FileExistsError if `target` exists.
@@ -61,10 +61,10 @@ def link(source: Path, target: Path) -> bool:
 
 
 def copy_new(source: Path, target: Path, *, stop: threading.Event) -> None:
-    """Copy to the new name `target`, which appears only complete and durable.
+    """Copy a file to the new path `target`, which appears only when it is complete and durable.
 
-    Until then the copy has a hidden name beside it, which the next attempt at this target removes.
-    Raises FileExistsError if `target` exists.
+    Meanwhile the copy has a hidden name beside it, which the next attempt removes. Raises FileExistsError
+    if `target` exists.
     """
     part = target.with_name(f".hevcq-{sha256_bytes(os.fsencode(target))[:16]}.part")
     part.unlink(missing_ok=True)
@@ -72,10 +72,10 @@ def copy_new(source: Path, target: Path, *, stop: threading.Event) -> None:
         with source.open("rb", buffering=0) as inp, part.open("xb", buffering=0) as out:
             _transfer(inp.fileno(), out.fileno(), stop)
             os.fsync(out.fileno())
-        if not link(part, target):
+        if not hard_link(part, target):
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-            part.rename(target)  # A file system without links: the best it can do.
+            part.rename(target)  # not atomic with the check, but this file system has no links
     finally:
         part.unlink(missing_ok=True)
 
@@ -86,7 +86,7 @@ def _transfer(source: int, target: int, stop: threading.Event) -> None:
         _check_stop(stop)
         if in_kernel:
             try:
-                # Shares the blocks where the file system can.
+                # Shares the blocks if the file system can.
                 step = os.copy_file_range(source, target, BLOCK * 4, done, done)
             except OSError as error:
                 if error.errno not in CANNOT_COPY_RANGE:
@@ -101,15 +101,14 @@ def _transfer(source: int, target: int, stop: threading.Event) -> None:
 
 
 def place_new(source: Path, target: Path, *, stop: threading.Event) -> str:
-    """Link or copy `source` to the new name `target`; return the SHA-256 read back from there.
+    """Link or copy `source` to the new path `target`; return the SHA-256 read back from there.
 
-    Raises LibraryError if `target` exists, DiskFull, StorageError or Stopped; then nothing new
-    is at `target`.
+    Raises LibraryError if `target` exists, DiskFull, StorageError or Stopped, and leaves no new file.
     """
     _check_stop(stop)
     with file_errors("written", target):
         try:
-            if not link(source, target):
+            if not hard_link(source, target):
                 copy_new(source, target, stop=stop)
         except FileExistsError as error:
             raise LibraryError(
@@ -130,26 +129,26 @@ def _check_stop(stop: threading.Event) -> None:
 
 
 def link_source(database: Database, path: Path, key: str) -> Source:
-    """Link the file at `path`; raise SourceGone or SourceUnreadable if it cannot be read."""
+    """Record the file at `path` as a source. Raises SourceGone or SourceUnreadable."""
     check_key(key)
     path = path.absolute()
     raw = database.paths.unambiguous_path(path)
-    with _opened(path) as (facts, descriptor):
+    with _open_source(path) as (facts, descriptor):
         if database.shared:
             ends = sha256_ends(descriptor)
             version = share_version(facts.st_size, facts.st_mtime_ns, ends)
         else:
             version = file_version(facts.st_size, facts.st_mtime_ns, facts.st_ino)
     source = Source(bucket=LIBRARY_BUCKET, key=key, version=version, size=facts.st_size)
-    # Not durable by itself: the publisher's commit that queues the source carries it along.
+    # Not durable by itself: the commit that queues the source makes it durable.
     database.change(LINK_SOURCE, (source.source_id, raw, facts.st_dev), durable=False)
     return source
 
 
 def follow_source(database: Database, source: Source, path: Path) -> None:
-    """Link a source to the new path of its file; do nothing if the file there is another one."""
+    """Record the new path of a source's file; do nothing if the file there is another one."""
     try:
-        same = source.bucket == LIBRARY_BUCKET and _is_same(source, path.absolute())
+        same = source.bucket == LIBRARY_BUCKET and _is_current(source, path.absolute())
     except PermanentError:
         return
     if same:
@@ -157,11 +156,10 @@ def follow_source(database: Database, source: Source, path: Path) -> None:
 
 
 def source_path(database: Database, source: Source) -> Path:
-    """Return the source's file after checking that it is still the same version.
+    """Return the path of a source after checking that its file is still the same version.
 
-    Raises SourceGone, SourceAway if the whole folder that was ingested is not there,
-    SourceChanged or SourceUnreadable. The device number is recorded but not compared: it may
-    change when the machine starts again.
+    Raises SourceGone, SourceAway if the whole ingested folder is missing, SourceChanged or
+    SourceUnreadable. The device number is not compared, because a reboot may change it.
     """
     row = None
     if source.bucket == LIBRARY_BUCKET:
@@ -172,41 +170,41 @@ def source_path(database: Database, source: Source) -> Path:
         )
     path = database.paths.local_path(row[0])
     try:
-        same = _is_same(source, path)
+        same = _is_current(source, path)
     except SourceGone as gone:
         _require_root(database, path, device=row[1])
-        _require_right_folder(database, path)
+        _require_mapping(database, path)
         raise gone from None
     if not same:
-        _require_right_folder(database, path)
+        _require_mapping(database, path)
         raise SourceChanged(
             f"The source {printable(path)} was replaced or written to since it was queued."
         )
     return path
 
 
-def _is_same(source: Source, path: Path) -> bool:
-    """Return whether the file at `path` is this version. Raises what a file that cannot be read does."""
-    with _opened(path) as (facts, descriptor):
+def _is_current(source: Source, path: Path) -> bool:
+    """Return whether the file at `path` is this version of the source. Raises as `_open_source`."""
+    with _open_source(path) as (facts, descriptor):
         return is_same_version(source.version, facts, lambda: sha256_ends(descriptor))
 
 
-def _require_right_folder(database: Database, path: Path) -> None:
-    """Raise SourceAway for a file in a mapped folder where no other video is as it was recorded either.
+def _require_mapping(database: Database, path: Path) -> None:
+    """Raise SourceAway if a file is in a mapped folder that holds no other recorded video either.
 
-    Perhaps the setting leads to other bytes: no job is ended by that.
+    The setting `paths` may lead to another folder, and that must not end a job.
     """
-    found = database.paths.mapping_of(path)
-    if found is not None and not holds_recorded_video(database, found[0], except_for=path):
+    mapping = database.paths.mapping_of(path)
+    if mapping is not None and not holds_recorded_video(database, mapping[0], except_for=path):
         raise SourceAway(
-            f"{printable(path)} is not the queued video, and nothing shows that {printable(found[1])} is"
-            f" {printable(found[0])}.",
+            f"{printable(path)} is not the queued video, and nothing shows that {printable(mapping[1])} is"
+            f" {printable(mapping[0])}.",
             remedy="Correct the setting `paths` on this machine, or ingest that folder again.",
         )
 
 
 def _require_root(database: Database, path: Path, device: int) -> None:
-    """Raise SourceAway if the ingested folder of a missing file is missing, or an empty mount point."""
+    """Raise SourceAway if the ingested folder of a missing file is missing or an empty mount point."""
     row = database.row(FIND_ROOT, (database.paths.stored_path(path),))
     if row is None:
         return
@@ -225,10 +223,10 @@ def _require_root(database: Database, path: Path, device: int) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[os.stat_result, int]]:
+def _open_source(path: Path) -> Iterator[tuple[os.stat_result, int]]:
     """Open a source; yield its status and descriptor. Raises SourceGone, SourceUnreadable or Unavailable."""
     try:
-        # Opening proves the right to read; O_NONBLOCK, so that a named pipe cannot hang us.
+        # Opening proves the right to read. O_NONBLOCK keeps a named pipe from blocking.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise _source_error(error, path) from error

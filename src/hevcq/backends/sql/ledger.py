@@ -1,11 +1,11 @@
-"""Implement the ledger port in SQLite: each call is one transaction."""
+"""Implement the ledger port in SQL: each call is one transaction."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
-from hevcq.backends.sql.statements import conditions, job_rows
+from hevcq.backends.sql.statements import filter_condition, job_rows
 from hevcq.domain.job import (
     Change,
     JobRecord,
@@ -33,41 +33,41 @@ from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
 READ_EVERY_S = 0.25
-"""A read is one lookup in a table of few rows, so a worker may do it often."""
+"""Seconds between two reads of the pauses: each is one lookup in a small table."""
 COLUMNS = sql.COLUMNS.split(", ")
 
 
 def job_record(row: tuple[Any, ...]) -> JobRecord:
-    """Return the record of a row selected as COLUMNS."""
+    """Return the record in a row of COLUMNS."""
     return read_record(dict(zip(COLUMNS, row, strict=True)))
 
 
 def find_job(connection: Connection, name: str) -> JobRecord | None:
     """Return the record of a job id, or None if it is unknown."""
-    row = connection.execute(sql.BY_ID, (name,)).fetchone()
+    row = connection.execute(sql.SELECT_JOB, (name,)).fetchone()
     return None if row is None else job_record(row)
 
 
 def insert_job(connection: Connection, job: JobRecord) -> bool:
-    """Insert the record of a new job or subjob unless there is one; return whether it was inserted."""
+    """Insert the record of a new job or subjob unless it exists; return whether it was inserted."""
     parent = "" if job.subjob is None else job.subjob.job_id
     values = {**stored_fields(dict(job)), "parent": parent}
     return connection.execute(sql.INSERT_JOB, values).rowcount == 1
 
 
-def ensured_job(connection: Connection, source: Source, profile: str, now: float) -> JobRecord:
+def ensure_job(connection: Connection, source: Source, profile: str, now: float) -> JobRecord:
     """Return the job's record, inserting it first if it is unknown. `now` is Unix time."""
     job = new_job(source, profile, now)
     insert_job(connection, job)
-    found = find_job(connection, job.job_id)
-    assert found is not None
-    return found
+    record = find_job(connection, job.job_id)
+    assert record is not None
+    return record
 
 
 def change_job(connection: Connection, job_id: str, change: Change) -> bool:
-    """Make a change within the caller's transaction; return False if its conditions do not hold."""
+    """Apply a change within the caller's transaction; return False if its conditions do not hold."""
     columns = stored_fields(change.to)
-    added = [f"{name} = {name} + {more}" for name, more in change.add.items()]
+    added = [f"{name} = {name} + {amount}" for name, amount in change.add.items()]
     parts = ", ".join([*(f"{name} = :{name}" for name in columns), *added])
     states = ", ".join(f"'{state}'" for state in sorted(change.states))
     seen = "".join(f" AND {name} = :seen_{name}" for name in change.when)
@@ -83,8 +83,8 @@ def change_job(connection: Connection, job_id: str, change: Change) -> bool:
 
 def reopen(connection: Connection, job_id: str, who: str, why: str, now: float) -> bool:
     """Reopen a job within the caller's transaction; return False if it is not settled."""
-    found = find_job(connection, job_id)
-    change = None if found is None else decide_reopening(found, who, why, now)
+    job = find_job(connection, job_id)
+    change = None if job is None else decide_reopening(job, who, why, now)
     if change is None or not change_job(connection, job_id, change):
         return False
     connection.execute(sql.FORGET_INTERRUPTIONS, (job_id,))
@@ -108,7 +108,7 @@ class SqlLedger(Ledger):
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
         now = self.clock.now()
         return self._database.write(
-            lambda c: [ensured_job(c, source, profile, now) for profile in profiles]
+            lambda c: [ensure_job(c, source, profile, now) for profile in profiles]
         )
 
     def apply(self, job_id: str, change: Change, *, durable: bool = True) -> bool:
@@ -124,8 +124,8 @@ class SqlLedger(Ledger):
         """Read and change the record in one transaction."""
 
         def work(connection: Connection) -> bool:
-            found = find_job(connection, job_id)
-            change = None if found is None else decision(found)
+            job = find_job(connection, job_id)
+            change = None if job is None else decision(job)
             return change is not None and change_job(connection, job_id, change)
 
         return self._database.write(work, durable=durable)
@@ -148,16 +148,16 @@ class SqlLedger(Ledger):
         return self._dead(owner)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        rows = self._database.rows(sql.SUBJOBS, (job_id,))
-        found = {part.job_id: part for part in map(job_record, rows)}
-        return [found[name] for name in subjob_ids(self.get(job_id)) if name in found]
+        rows = self._database.rows(sql.SELECT_SUBJOBS, (job_id,))
+        parts = {part.job_id: part for part in map(job_record, rows)}
+        return [parts[name] for name in subjob_ids(self.get(job_id)) if name in parts]
 
     def forget_subjobs(self, job_id: str) -> None:
         """Delete the subjobs, not durably: rows that a power cut restores are harmless."""
         self._database.change(sql.DELETE_SUBJOBS_UNLESS_SPLIT, {"job_id": job_id}, durable=False)
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Record the job's progress, but for a fetch: sources are linked, so it ends before it is read."""
+        """Record progress, except of a fetch: a linked source is fetched at once."""
         if progress.phase is not Phase.FETCH:
             super().progress(job_id, fence, progress)
 
@@ -169,26 +169,23 @@ class SqlLedger(Ledger):
         return self._database.read(lambda c: find_job(c, job_id))
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Page by what is sorted by and seq, with one index scan per state, and merge the pages.
-
-        A job that changes during the listing may appear at its old position or not at all.
-        """
+        """Read page by page. A job that changes meanwhile may appear at its old position or not at all."""
         for row in job_rows(self._database, wanted):
             yield job_record(row[2:])
 
     def causes(self, wanted: JobFilter) -> dict[FailureClass | None, int]:
-        found: Counter[FailureClass | None] = Counter()
+        causes: Counter[FailureClass | None] = Counter()
         for state in wanted.states or [None]:
-            where, bound = conditions(wanted, state)
-            counted = (
+            where, bound = filter_condition(wanted, state)
+            statement = (
                 f"SELECT failure_class, COUNT(*) FROM job WHERE {where} GROUP BY failure_class"  # noqa: S608
             )
-            for name, count in self._database.rows(counted, bound):
-                found[FailureClass(name) if name else None] += count
-        return found
+            for name, count in self._database.rows(statement, bound):
+                causes[FailureClass(name) if name else None] += count
+        return causes
 
     def note_letter(self, job_id: str) -> None:
-        """Do nothing: the letters are rows beside the jobs."""
+        """Do nothing: `has_letter` looks into the table of dead letters."""
 
     def has_letter(self, job_id: str) -> bool:
         return self._database.row(sql.HAS_LETTER, (job_id,)) is not None

@@ -1,10 +1,10 @@
-"""Move the records of a data folder to PostgreSQL, or back: every row, in one transaction of the target.
+"""Move the records of a data folder to PostgreSQL, or back: all rows in one transaction of the target.
 
-The source is only read, and marked, so that nothing opens it any more. Triggers of the target are off
-meanwhile: what they would write is copied too.
+The source is only read, and then marked so that nothing opens it any more. The target's triggers are off
+during the copy, because the rows that they would write are copied too.
 """
 
-# ruff: noqa: S608 - statements are put together from the names of the schema only
+# ruff: noqa: S608 - statements are built from names of the schema only
 
 import filecmp
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
-from hevcq.backends.sql.factory import CATALOG, MOVED, OBJECTS, open_postgres
+from hevcq.backends.sql.factory import CATALOG, MOVED, OBJECTS, create_folders, open_postgres
 from hevcq.errors import ConfigError, StorageError, Unavailable, UsageError, file_errors
 from hevcq.settings.model import Settings
 from hevcq.sql.database import Connection, Database
@@ -27,24 +27,26 @@ from hevcq.util.file_io import fsync_folder, replace_durably
 from hevcq.util.processes import live_rows
 from hevcq.util.text import counted, printable
 
-LOCAL = ("file", "hashed_file", "lived", "kept_original", "encode_cost")
-"""What is true of this machine alone: beside a server it is in the data folder's catalog."""
-LEFT = ("worker",)
-"""Who worked; the next start says it anew."""
+LOCAL_TABLES = ("file", "hashed_file", "lived", "kept_original", "encode_cost")
+"""Tables that concern one machine only: with a server they are in the data folder's own database."""
+SKIPPED_TABLES = ("worker",)
+"""Each process inserts its own row when it starts."""
 FOLDERS = (OBJECTS, "videos")
-NAMES = (
+SELECT_TABLE_NAMES = (
     "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1"
 )
-COLUMNS = "SELECT name, type = 'INTEGER' AND pk = 1 AND \"notnull\" = 0 FROM pragma_table_info(?)"
-RUNNING = "SELECT COUNT(*) FROM job WHERE state = 'running' AND lease_until > ?"
-CONNECTED = """SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'hevcq'
+SELECT_COLUMNS = (
+    "SELECT name, type = 'INTEGER' AND pk = 1 AND \"notnull\" = 0 FROM pragma_table_info(?)"
+)
+COUNT_RUNNING = "SELECT COUNT(*) FROM job WHERE state = 'running' AND lease_until > ?"
+COUNT_CONNECTED = """SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'hevcq'
 AND datname = current_database() AND pid <> pg_backend_pid()"""
-TRIGGERS = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+SELECT_TRIGGERS = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the schema; `serial` is the column that numbers its rows, or ""."""
+    """A table of the schema; `serial` is its auto-numbered column, or ""."""
 
     name: str
     columns: tuple[str, ...]
@@ -62,7 +64,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What moves from where to where: `here` are this machine's records, `shared` all others."""
+    """The two sides of a migration. `here` are this machine's tables, `shared` all others."""
 
     source: Database
     source_here: Database
@@ -75,16 +77,16 @@ class Migration:
     clock: Clock
 
     def counts(self) -> dict[str, int]:
-        """Return the rows of each table that has any."""
-        tables = [(self.source, each) for each in self.shared]
-        tables += [(self.source_here, each) for each in self.here]
-        found = {table.name: _count(database, table) for database, table in tables}
-        return {name: count for name, count in found.items() if count}
+        """Return the number of rows of each table that has any."""
+        tables = [(self.source, table) for table in self.shared]
+        tables += [(self.source_here, table) for table in self.here]
+        counts = {table.name: _count(database, table) for database, table in tables}
+        return {name: count for name, count in counts.items() if count}
 
     def require_still(self) -> None:
-        """Raise UsageError while a hevcq works on either side, or if the target holds records."""
+        """Raise UsageError if a hevcq works on either side, or if the target has records."""
         self._require_alone(self.target.row)
-        running = self.source.row(RUNNING, (self.clock.now(),))
+        running = self.source.row(COUNT_RUNNING, (self.clock.now(),))
         if running and running[0]:
             raise UsageError(f"{counted(running[0], 'job')} still run: let them end, or wait.")
         filled = [each.name for each in self.shared if _count(self.target, each)]
@@ -94,36 +96,36 @@ class Migration:
                 remedy="Move it away, or use an empty database.",
             )
 
-    def _require_alone(self, ask_target: Callable[[str], tuple[Any, ...] | None]) -> None:
+    def _require_alone(self, query_target: Callable[[str], tuple[Any, ...] | None]) -> None:
         if next(live_rows(self.data_dir), None) is not None:
             raise UsageError(f"hevcq runs on {printable(self.data_dir)}: stop it first.")
-        for database, ask in ((self.source, self.source.row), (self.target, ask_target)):
-            others = ask(CONNECTED) if database.shared else None
+        for database, query in ((self.source, self.source.row), (self.target, query_target)):
+            others = query(COUNT_CONNECTED) if database.shared else None
             if others and others[0]:
                 raise UsageError(
                     f"Another hevcq uses {database.where}: stop it on every machine first."
                 )
 
     def run(self) -> None:
-        """Link the files, and copy and compare all rows; raise StorageError if they differ."""
+        """Link the files, then copy and compare all rows; raise StorageError if they differ."""
         link_files(*self.files)
 
         def copy(connection: Connection) -> None:
             with _without_triggers(connection, self.shared, server=self.target.shared):
                 for table in self.shared:
                     _copy(self.source, connection, table)
-                    _carry_number(self.source, connection, table, server=self.target.shared)
+                    _continue_numbers(self.source, connection, table, server=self.target.shared)
             if self.target_here is self.target:
                 self._copy_here(connection)
             else:
                 self.target_here.write(self._copy_here)
-            self._require_alone(lambda asked: connection.execute(asked).fetchone())
+            self._require_alone(lambda statement: connection.execute(statement).fetchone())
             self._mark(moved=True)  # before the commit: a kill must not leave two farms
 
         try:
             self.target.write(copy)
         except Unavailable:
-            raise  # whether it was committed is unknown
+            raise  # it may have been committed
         except BaseException:
             self._mark(moved=False)
             raise
@@ -131,7 +133,7 @@ class Migration:
             (self.data_dir / MOVED).unlink(missing_ok=True)
 
     def _mark(self, *, moved: bool) -> None:
-        """Let nothing use the records of the source any more, or again."""
+        """Mark the records of the source as moved, or take the mark back."""
         if self.source.shared:
             mark = self.source.farm_id
             self.source.change(sql.MARK_FILES, (f"{MOVED}{mark}" if moved else mark,))
@@ -152,9 +154,9 @@ class Migration:
 
 @contextmanager
 def open_migration(settings: Settings, to: str, clock: Clock) -> Iterator[Migration]:
-    """Open both sides; raise ConfigError or UsageError if there is nothing to move, or no way to."""
+    """Open both sides. Raises ConfigError or UsageError if the settings allow no migration."""
     folder = settings.data_dir.absolute()
-    there = settings.model_copy(update={"backend": "postgres"})
+    on_server = settings.model_copy(update={"backend": "postgres"})
     if to == "postgres" and not (folder / DATABASE).exists():
         raise UsageError(f"{printable(folder)} has no records of the embedded backend.")
     if settings.paths:
@@ -163,61 +165,60 @@ def open_migration(settings: Settings, to: str, clock: Clock) -> Iterator[Migrat
     if settings.s3.bucket:
         remedy = "Take [s3] out to migrate to a folder; what is in a bucket stays there."
         raise UsageError("Records of renditions in a bucket are not migrated.", remedy=remedy)
-    if not there.postgres.dsn.get_secret_value():
+    if not settings.postgres.dsn.get_secret_value():
         remedy = "Set it in the settings file, also where PGHOST names the server."
         raise ConfigError("postgres.dsn is empty.", remedy=remedy)
-    for each in (folder, there.files_dir):
-        with file_errors("created", each):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files_dir = on_server.files_dir
+    create_folders(folder, files_dir)
     with ExitStack() as opened:
-        server = open_postgres(there, clock, alone=False)
+        server = open_postgres(on_server, clock, for_migration=True)
         opened.callback(server.close)
         embedded = SqliteDatabase(folder / DATABASE)
         opened.callback(embedded.close)
         local = SqliteDatabase(folder / CATALOG)
         opened.callback(local.close)
-        tables = [_table(embedded, name) for (name,) in embedded.rows(NAMES)]
+        tables = [_table(embedded, name) for (name,) in embedded.rows(SELECT_TABLE_NAMES)]
         sides: tuple[Database, Database, Database, Database] = embedded, embedded, server, local
         if to == "embedded":
             sides = server, local, embedded, embedded
         yield Migration(
             *sides,
-            shared=tuple(each for each in tables if each.name not in LOCAL + LEFT),
-            here=tuple(each for each in tables if each.name in LOCAL),
-            files=(folder, there.files_dir) if to == "postgres" else (there.files_dir, folder),
+            shared=tuple(each for each in tables if each.name not in LOCAL_TABLES + SKIPPED_TABLES),
+            here=tuple(each for each in tables if each.name in LOCAL_TABLES),
+            files=(folder, files_dir) if to == "postgres" else (files_dir, folder),
             data_dir=folder,
             clock=clock if to == "postgres" else server.clock,
         )
 
 
 def link_files(source: Path, target: Path) -> None:
-    """Give the renditions and uploads a second name below `target`, or copy them to another disk."""
+    """Link the renditions below `target`, and copy uploads and what cannot be linked."""
     if source.absolute() == target.absolute():
         return
-    for path in (each for name in FOLDERS for each in sorted((source / name).rglob("*"))):
-        place = target / path.relative_to(source)
-        with file_errors("written", place):
+    for path in (file for name in FOLDERS for file in sorted((source / name).rglob("*"))):
+        copy = target / path.relative_to(source)
+        with file_errors("written", copy):
             if path.is_dir():
-                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+                copy.mkdir(mode=0o700, parents=True, exist_ok=True)
                 continue
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if place.exists() and filecmp.cmp(path, place, shallow=False):
+            copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if copy.exists() and filecmp.cmp(path, copy, shallow=False):
                 continue
             if OBJECTS in path.relative_to(source).parts:  # an upload may still grow
                 with suppress(OSError):
-                    os.link(path, place)
+                    os.link(path, copy)
                     continue
-            part = place.with_name(f"{place.name}.part")
+            part = copy.with_name(f"{copy.name}.part")
             shutil.copy2(path, part)
-            replace_durably(part, place)
-            if not filecmp.cmp(path, place, shallow=False):
-                raise StorageError(f"{printable(place)} was not written whole.")
+            replace_durably(part, copy)
+            if not filecmp.cmp(path, copy, shallow=False):
+                raise StorageError(f"{printable(copy)} was not written whole.")
 
 
 def _table(database: Database, name: str) -> Table:
-    found = database.rows(COLUMNS, (name,))
-    serial = next((column for column, numbers in found if numbers), "")
-    return Table(name, tuple(column for column, _ in found), serial)
+    columns = database.rows(SELECT_COLUMNS, (name,))
+    serial = next((column for column, is_serial in columns if is_serial), "")
+    return Table(name, tuple(column for column, _ in columns), serial)
 
 
 def _count(database: Database, table: Table) -> int:
@@ -226,21 +227,23 @@ def _count(database: Database, table: Table) -> int:
 
 
 def _copy(source: Database, connection: Connection, table: Table) -> None:
-    """Copy the rows of a table, read them back, and raise StorageError unless they are the same."""
+    """Copy the rows of a table and read them back; raise StorageError if they differ."""
     rows = source.rows(table.select)
     connection.executemany(table.insert, rows)
-    back = connection.execute(table.select).fetchall()
-    if (len(rows), _digest(rows)) != (len(back), _digest(back)):
+    copied = connection.execute(table.select).fetchall()
+    if (len(rows), _digest(rows)) != (len(copied), _digest(copied)):
         raise StorageError(
-            f"{table.name}: {len(back)} rows came back of {len(rows)}, or others; nothing is moved."
+            f"{table.name}: {len(copied)} rows came back of {len(rows)}, or others; nothing is moved."
         )
 
 
 def _digest(rows: Iterable[Sequence[Any]]) -> int:
-    """Return a digest of rows in any order. PostgreSQL keeps no NUL in a text."""
+    """Return a digest of rows that ignores their order. PostgreSQL stores no NUL in a text."""
     total = 0
     for row in rows:
-        plain = [each.replace("\0", "\ufffd") if isinstance(each, str) else each for each in row]
+        plain = [
+            value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in row
+        ]
         total ^= int.from_bytes(blake2b(repr(plain).encode("utf-8", "replace")).digest(), "big")
     return total
 
@@ -257,16 +260,18 @@ def _without_triggers(
         for table in tables:
             connection.execute(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
         return
-    triggers = connection.execute(TRIGGERS).fetchall()
+    triggers = connection.execute(SELECT_TRIGGERS).fetchall()
     for name, _ in triggers:
         connection.execute(f"DROP TRIGGER {name}")
     yield
-    for _, made in triggers:
-        connection.execute(made)
+    for _, create in triggers:
+        connection.execute(create)
 
 
-def _carry_number(source: Database, connection: Connection, table: Table, *, server: bool) -> None:
-    """Let the next row get the number it would have got: readers remember the last they saw."""
+def _continue_numbers(
+    source: Database, connection: Connection, table: Table, *, server: bool
+) -> None:
+    """Continue the row numbers of the source, because readers remember the last number they read."""
     if not table.serial:
         return
     counted_by = (
@@ -281,6 +286,6 @@ def _carry_number(source: Database, connection: Connection, table: Table, *, ser
         connection.execute("SELECT setval(CAST(? AS regclass), ?)", (name, max(1, number)))
         return
     connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
-    made = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table.name,))
-    if "AUTOINCREMENT" in made.fetchone()[0]:
+    create = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table.name,))
+    if "AUTOINCREMENT" in create.fetchone()[0]:
         connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table.name, number))

@@ -1,11 +1,11 @@
-"""Implement the queue and the task publisher in SQLite: a claim is one transaction, an ack is durable.
+"""Implement the queue and the task publisher in SQL: a claim is one transaction, an ack is durable.
 
-Fair share: each message is assigned to a round ("turn") when it is sent. A task without a group
-and the first task of a group join the round after the one being served; each further task of a
-group joins the round after that of its predecessor. Rounds are served in order, and messages within
-a round in the order of sending. A new task thus waits for the served round and at most one more
-task of each group, never for a whole video. The served round gets no new messages and earlier rounds are not
-reopened, so no task starves. Joins are served before all rounds. A claim still reads only the head of one index.
+Fair share: each message is assigned to a round ("turn") when it is sent. A task without a group and
+the first task of a group join the round after the served one; each further task of a group joins the
+round after its predecessor's. Rounds are served in order, and messages within a round in the order of
+sending. So a new task waits for the served round and for at most one more task of each group, never
+for a whole video. The served round gets no new messages and earlier rounds are not reopened, so no
+task starves. Joins are served before all rounds. A claim reads only the head of one index.
 """
 
 import json
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
-from hevcq.backends.sql.ledger import change_job, ensured_job, find_job, insert_job, reopen
+from hevcq.backends.sql.ledger import change_job, ensure_job, find_job, insert_job, reopen
 from hevcq.domain.job import (
     JobRecord,
     JobState,
@@ -34,77 +34,77 @@ from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
 PAGE = 200
-SLICE_S = 0.5
-"""Maximum seconds a consumer waits before it checks `stop` and messages of other processes."""
+POLL_S = 0.5
+"""Maximum seconds that a consumer waits before it checks `stop` and messages of other processes."""
 
-Outgoing = tuple[str, str, bool]
+OutgoingMessage = tuple[str, str, bool]
 """A message to send: its body, its group, and whether it is served before all rounds."""
 
 
-def outgoing(tasks: Sequence[Task]) -> list[Outgoing]:
+def to_messages(tasks: Sequence[Task]) -> list[OutgoingMessage]:
     return [(task.body(), task.group, task.kind is TaskKind.JOIN) for task in tasks]
 
 
 def send(
     connection: Connection,
     queue: str,
-    messages: Sequence[Outgoing],
+    messages: Sequence[OutgoingMessage],
     *,
     now: float,
     delay_s: float = 0.0,
 ) -> None:
     """Insert messages, each in its fair-share round, visible after `delay_s` seconds.
 
-    The parts of a video whose task was moved have the place of that task, or a better one.
+    The parts of a video whose task was moved inherit that task's round; a join keeps an earlier one.
     """
-    joining = _served(connection, queue) + 1
-    held = connection.execute(sql.MOVED_IN_HAND, (queue,)).fetchall()
-    moved = {job_of(body): turn for turn, body in held}
+    next_turn = _served_turn(connection, queue) + 1
+    in_flight = connection.execute(sql.SELECT_MOVED_IN_FLIGHT, (queue,)).fetchall()
+    moved = {job_id_of(body): turn for turn, body in in_flight}
     last: dict[str, int] = {}
     state = sql.DELAYED if delay_s > 0 else sql.READY
     rows = []
     for body, group, first in messages:
-        turn = sql.FIRST if first else joining
-        if (place := moved.get(job_of(body)) if moved else None) is not None:
-            turn = min(turn, place) if first else place
+        turn = sql.FIRST_TURN if first else next_turn
+        if (moved_to := moved.get(job_id_of(body)) if moved else None) is not None:
+            turn = min(turn, moved_to) if first else moved_to
         elif group and not first:
             if group not in last:
-                found = connection.execute(sql.LAST_OF_GROUP, (queue, group)).fetchone()[0]
-                last[group] = found or 0
-            turn = last[group] = max(joining, last[group] + 1)
+                (last_turn,) = connection.execute(sql.LAST_OF_GROUP, (queue, group)).fetchone()
+                last[group] = last_turn or 0
+            turn = last[group] = max(next_turn, last[group] + 1)
         rows.append((queue, state, turn, now + max(0.0, delay_s), group, now, body))
     connection.executemany(sql.INSERT_MESSAGE, rows)
 
 
-def _served(connection: Connection, queue: str) -> int:
-    """Return the served round, which is the round of the first message that was never claimed.
+def _served_turn(connection: Connection, queue: str) -> int:
+    """Return the served round: that of the first message that was never claimed.
 
-    A returned message keeps its old round. New messages must not join that round, or they would
-    overtake all messages sent since. Those of a lower priority wait behind all rounds.
+    A returned message keeps its old round. New messages must not join it, or they would overtake all
+    messages sent since. Messages of a lower priority do not count.
     """
     served = 0
-    for turn, attempts in connection.execute(sql.HEAD, (queue, sql.MAX_RETURNED_SCANNED)):
+    for turn, attempts in connection.execute(sql.SERVED_TURNS, (queue, sql.MAX_RETURNED_SCANNED)):
         served = turn
         if attempts == 0:
             break
     return served
 
 
-def job_of(body: str) -> str:
-    """Return the job id in a message body, or an empty string if it cannot be read."""
+def job_id_of(body: str) -> str:
+    """Return the job id in a message body, or "" if the body cannot be parsed."""
     task = Task.parse_or_none(body)
     return task.job_id if task is not None else ""
 
 
-class _Exhausted(Exception):
-    """A message is to be buried, which its claim must decide alone."""
+class _ReceivesExhausted(Exception):
+    """A claim meets a message that must be buried, which needs an exclusive transaction."""
 
 
 class SqlQueue(Queue):
-    """The queue of one profile. Visibility depends on wall time, since processes share the table.
+    """The queue of one profile. Visibility depends on wall time, because processes share the table.
 
-    `owner` marks the messages this process has received; `reap` is called often and releases those
-    of dead processes.
+    `owner` marks the messages that this process holds; `reap` is called often and frees the messages of
+    dead processes.
     """
 
     ordered = True
@@ -132,32 +132,32 @@ class SqlQueue(Queue):
             self._preferred.add(job_id)
 
     def move(self, tasks: Sequence[Task], where: Move) -> set[str]:
-        """Give messages a round below FIRST or after every other, or the same one of another priority."""
+        """Move waiting messages before or behind all others, or by one step of priority."""
         jobs = {task.job_id for task in tasks}
 
         def work(connection: Connection) -> list[Any]:
-            chosen = connection.execute(sql.WITH_A_CHOICE, (self.name, '%,"asked":[%')).fetchall()
             bodies = [task.body() for task in tasks]
-            bodies += [body for (body,) in chosen if job_of(body) in jobs]
-            low, high = connection.execute(sql.ROUNDS, (self.name,)).fetchone()
+            rows = connection.execute(sql.SELECT_WITH_CHOICES, (self.name, '%,"asked":[%'))
+            bodies += [body for (body,) in rows if job_id_of(body) in jobs]
+            low, high = connection.execute(sql.TURN_RANGE, (self.name,)).fetchone()
             factor, turn = {
-                "first": (0, min(sql.FIRST, low or 0) - 1),
+                "first": (0, min(sql.FIRST_TURN, low or 0) - 1),
                 "higher": (1, -sql.PRIORITY),
                 "lower": (1, sql.PRIORITY),
                 "last": (0, (high or 0) + 1),
             }[where]
             moved = []
-            for start in range(0, len(bodies), sql.MOVED_AT_ONCE):
-                part = bodies[start : start + sql.MOVED_AT_ONCE]
-                part += part[-1:] * (sql.MOVED_AT_ONCE - len(part))
+            for start in range(0, len(bodies), sql.MOVE_BATCH):
+                part = bodies[start : start + sql.MOVE_BATCH]
+                part += part[-1:] * (sql.MOVE_BATCH - len(part))
                 moved += connection.execute(sql.MOVE, (factor, turn, self.name, *part)).fetchall()
             return moved
 
-        return {job_of(body) for (body,) in self._database.write(work)}
+        return {job_id_of(body) for (body,) in self._database.write(work)}
 
     def waiting(self) -> list[str]:
         rows = self._database.rows(sql.FIRST_IN_ORDER, (self.name,))
-        return list(dict.fromkeys(job_of(body) for _, body in rows))
+        return list(dict.fromkeys(job_id_of(body) for _, body in rows))
 
     def listen(self, wake: Callable[[], None]) -> None:
         self._listeners.append(wake)
@@ -167,7 +167,7 @@ class SqlQueue(Queue):
         for task in tasks:
             if task.profile != self.name:
                 raise BadMessage(f"A task of {task.profile!r} does not belong in {self.name!r}.")
-        batch, now = outgoing(tasks), self._clock.now()
+        batch, now = to_messages(tasks), self._clock.now()
         self._database.write(lambda c: send(c, self.name, batch, now=now, delay_s=delay_s))
         self.notify(len(batch))
 
@@ -185,7 +185,7 @@ class SqlQueue(Queue):
             self._condition.notify_all()
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
-        """Claim ready messages at once, or else wait for a notification, a deadline or the next poll."""
+        """Claim ready messages, or wait for a notification, a deadline or the next poll."""
         end, notified, waited = self._clock.monotonic() + wait_s, False, False
         self._database.listen()
         while True:
@@ -196,17 +196,17 @@ class SqlQueue(Queue):
                 seen = self._notifications
             ready, due = (True, None) if notified else self._peek()
             if ready or (due is not None and due <= self._clock.now()):
-                found = self._claim(limit)
-                if found:
-                    return found
+                deliveries = self._claim(limit)
+                if deliveries:
+                    return deliveries
             left = end - self._clock.monotonic()
             if stop.is_set() or left <= 0 or limit < 1:
                 return []
             waited, notified = True, not notified and self._wait(seen, left, due)
 
     def _wait(self, seen: int, left: float, due: float | None) -> bool:
-        """Wait for a notification or a deadline; return whether one came, to save a query."""
-        pause = min(left, SLICE_S)
+        """Wait for a notification or a deadline; return whether a notification came."""
+        pause = min(left, POLL_S)
         if due is not None:
             pause = min(pause, max(0.0, due - self._clock.now()))
         with self._condition:
@@ -220,40 +220,40 @@ class SqlQueue(Queue):
         return bool(ready), due
 
     def _claim(self, limit: int) -> list[Delivery]:
-        def work(connection: Connection, *, alone: bool = False) -> list[Delivery]:
+        def work(connection: Connection, *, may_bury: bool = False) -> list[Delivery]:
             now = self._clock.now()
-            kept: list[Delivery] = []
-            while len(kept) < limit:
-                taken = self._take(connection, limit - len(kept), now, deadline)
+            claimed: list[Delivery] = []
+            while len(claimed) < limit:
+                taken = self._take(connection, limit - len(claimed), now, deadline)
                 if not taken:
                     break
-                for one in taken:
-                    if one.attempt > self._numbers.max_receives:
-                        if not alone:
-                            raise _Exhausted
-                        _bury_exhausted(connection, one, now)
+                for delivery in taken:
+                    if delivery.attempt <= self._numbers.max_receives:
+                        claimed.append(delivery)
+                    elif may_bury:
+                        _bury_exhausted(connection, delivery, now)
                     else:
-                        kept.append(one)
-            return kept
+                        raise _ReceivesExhausted
+            return claimed
 
         deadline = self._clock.monotonic() + self._numbers.visibility_s
-        # Not durable: after a power cut the message is simply received again.
+        # Not durable: after a power cut the message is received again.
         try:
             return self._database.write(work, durable=False, exclusive=False)
-        except _Exhausted:  # whether its job dies with it is decided by other rows
-            return self._database.write(partial(work, alone=True), durable=False)
+        except _ReceivesExhausted:  # other rows decide whether its job dies too
+            return self._database.write(partial(work, may_bury=True), durable=False)
 
     def _take(
         self, connection: Connection, limit: int, now: float, deadline: float
     ) -> list[Delivery]:
-        """Make due messages ready, then claim some in order, hidden until the visibility timeout.
+        """Make due messages ready, then claim some in order and hide them for the visibility timeout.
 
-        If a message of a preferred job is ready, only the first such message is claimed.
+        If messages of preferred jobs are ready, only the first of them is claimed.
         """
         due = (self.name, now, max(sql.MAX_DUE_PER_CLAIM, limit))
         connection.execute(sql.MAKE_READY, due)
         until = now + self._numbers.visibility_s
-        first = self._first_preferred(connection)
+        first = self._find_preferred(connection)
         if first is not None:
             rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()
         elif self.asked:
@@ -263,12 +263,12 @@ class SqlQueue(Queue):
             rows = connection.execute(sql.CLAIM, values).fetchall()
         return [self._delivery(row, deadline) for row in sorted(rows, key=lambda row: row[1::-1])]
 
-    def _first_preferred(self, connection: Connection) -> int | None:
+    def _find_preferred(self, connection: Connection) -> int | None:
         with self._condition:
             preferred = frozenset(self._preferred)
         waiting = sql.ALL_IN_ORDER if self.asked else sql.IN_ORDER
         rows = connection.execute(waiting, (self.name,)) if preferred else ()
-        return next((number for number, body in rows if job_of(body) in preferred), None)
+        return next((number for number, body in rows if job_id_of(body) in preferred), None)
 
     def _delivery(self, row: tuple[Any, ...], deadline: float) -> Delivery:
         number, _turn, attempts, sent_at, body = row
@@ -307,10 +307,10 @@ class SqlQueue(Queue):
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
         state = sql.DELAYED if delay_s > 0 else sql.READY
         visible_at = self._clock.now() + max(0.0, delay_s)
-        given = self._change(sql.RELEASE, (state, visible_at, *_receipt(delivery)))
-        if given:
+        released = self._change(sql.RELEASE, (state, visible_at, *_receipt(delivery)))
+        if released:
             self.notify()
-        return given
+        return released
 
     def bury(self, delivery: Delivery, why: Bury) -> bool:
         receipt, now = _receipt(delivery), self._clock.now()
@@ -320,7 +320,7 @@ class SqlQueue(Queue):
         return self._database.change(statement, values, durable=durable, exclusive=False) == 1
 
     def depth(self) -> QueueDepth:
-        """Count by index; the oldest is the head of the queue, so its age is approximate."""
+        """Count messages by an index. The age is that of the queue's head, which may not be the oldest."""
         now = self._clock.now()
         (row,) = self._database.rows(sql.COUNT, (self.name, now))
         ready, due, held, delayed, dead, *heads = row
@@ -331,57 +331,53 @@ class SqlQueue(Queue):
     def dead_letters(self, job_id: str | None = None) -> Iterator[DeadLetter]:
         """Page through the dead letters by id, so that they can be purged during the listing."""
         values: dict[str, Any] = {"queue": self.name, "after": 0, "job": job_id, "page": PAGE}
-        while rows := self._database.rows(sql.LETTERS, values):
+        while rows := self._database.rows(sql.SELECT_LETTERS, values):
             for row in rows:
                 yield _letter(self.name, row)
             values["after"] = rows[-1][0]
 
     def purge(self, letter: DeadLetter) -> bool:
-        return self._change(sql.PURGE, (int(letter.letter_id), self.name))
+        return self._change(sql.DELETE_LETTER, (int(letter.letter_id), self.name))
 
 
 def _receipt(delivery: Delivery) -> tuple[int, int]:
-    """Return the message's number and the attempt that this receive is."""
-    number, _, held = delivery.receipt.partition(":")
-    return int(number), int(held)
+    """Return the message number and the attempt of a delivery."""
+    number, _, attempt = delivery.receipt.partition(":")
+    return int(number), int(attempt)
 
 
 def _bury(connection: Connection, receipt: tuple[int, int], why: Bury, now: float) -> bool:
     """Move a received message to the dead letters; return False if the receipt is stale."""
-    row = connection.execute(sql.REMOVE, receipt).fetchone()
+    row = connection.execute(sql.DELETE_HELD, receipt).fetchone()
     if row is None:
         return False
     queue, body, attempts, group = row
-    tail = json.dumps(list(why.tail))
-    letter = (queue, body, job_of(body), why.reason, why.failure_class, attempts, tail, group, now)
-    connection.execute(sql.INSERT_DEAD_LETTER, letter)
+    cause = (why.reason, why.failure_class, attempts, json.dumps(list(why.tail)))
+    connection.execute(sql.INSERT_DEAD_LETTER, (queue, body, job_id_of(body), *cause, group, now))
     return True
 
 
-def _bury_exhausted(connection: Connection, taken: Delivery, now: float) -> None:
-    """Bury a message that reached the receive limit; this receive is not counted.
+def _bury_exhausted(connection: Connection, delivery: Delivery, now: float) -> None:
+    """Bury a message that reached the receive limit, and its job with it; do not count this receive.
 
-    Its job dies with it. While a worker holds a lease on the job, the message waits for its end: nobody
-    else would end a job whose worker died in between. The message of a subjob ends the job likewise if
-    the job still has this split. That of a done job leaves no dead letter.
+    While a worker holds a lease on the job, the message waits for the lease's end: if the worker dies
+    meanwhile, nothing else would end the job. The message of a subjob also ends the job, if the job still
+    has this split. A message of a done job leaves no dead letter.
     """
-    number, received, task = (
-        int(taken.message_id),
-        taken.attempt - 1,
-        Task.parse_or_none(taken.body),
-    )
-    connection.execute(sql.UNCOUNT, (received, received, number))
-    held = find_job(connection, task.unit_id) if task else None
-    if held is not None and held.state is JobState.RUNNING and held.lease_until > now:
-        connection.execute(sql.RELEASE, (sql.DELAYED, held.lease_until, number, received))
+    number, received = int(delivery.message_id), delivery.attempt - 1
+    task = Task.parse_or_none(delivery.body)
+    connection.execute(sql.SET_ATTEMPTS, (received, received, number))
+    unit = find_job(connection, task.unit_id) if task else None
+    if unit is not None and unit.state is JobState.RUNNING and unit.lease_until > now:
+        connection.execute(sql.RELEASE, (sql.DELAYED, unit.lease_until, number, received))
         return
     reason = f"Received {received} times without being settled."
     why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
     _bury(connection, (number, received), why, now)
     if task is None:
         return
-    found = find_job(connection, task.job_id)
-    change = decide_burial(found, reason, why.failure_class, now) if found else None
+    job = find_job(connection, task.job_id)
+    change = decide_burial(job, reason, why.failure_class, now) if job else None
     if change is not None:
         change_job(connection, task.job_id, change)
     values = {"job_id": task.job_id, "reason": reason, "class": why.failure_class, "now": now}
@@ -405,12 +401,10 @@ def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:
 
 
 class SqlTaskPublisher(TaskPublisher):
-    """Insert jobs and messages atomically, then wake the consumers of the queues."""
+    """Insert jobs and messages in one transaction, then wake the consumers of the queues."""
 
     def __init__(self, database: Database, clock: Clock, queues: Mapping[str, SqlQueue]) -> None:
-        self._database = database
-        self._clock = clock
-        self._queues = queues
+        self._database, self._clock, self._queues = database, clock, queues
 
     def publish(
         self,
@@ -419,9 +413,9 @@ class SqlTaskPublisher(TaskPublisher):
         *,
         announced: bool,  # noqa: ARG002 - files send no notifications, so tasks are always sent
     ) -> list[JobRecord]:
-        """Insert the missing jobs, each with a task."""
+        """Insert each missing job together with its task."""
         for profile in profiles:
-            self._known(profile)
+            self._queue_of(profile)
         now = self._clock.now()
         new: list[str] = []
 
@@ -431,19 +425,19 @@ class SqlTaskPublisher(TaskPublisher):
                 if insert_job(connection, new_job(source, profile, now)):
                     new.append(profile)
                     asked = self._queues[profile].asked
-                    task = outgoing([Task(source=source, profile=profile, asked=asked)])
+                    task = to_messages([Task(source=source, profile=profile, asked=asked)])
                     send(connection, profile, task, now=now)
-            return [ensured_job(connection, source, profile, now) for profile in profiles]
+            return [ensure_job(connection, source, profile, now) for profile in profiles]
 
-        found = self._database.write(work)
+        jobs = self._database.write(work)
         for profile in new:
             self._queues[profile].notify()
-        return found
+        return jobs
 
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
         """Reopen the job and send its task in one transaction; return False if it is not settled."""
-        queue, now = self._known(job.profile), self._clock.now()
-        task = outgoing([Task(source=job.source, profile=job.profile, asked=queue.asked)])
+        queue, now = self._queue_of(job.profile), self._clock.now()
+        task = to_messages([Task(source=job.source, profile=job.profile, asked=queue.asked)])
 
         def work(connection: Connection) -> bool:
             if not reopen(connection, job.job_id, who, why, now):
@@ -456,7 +450,7 @@ class SqlTaskPublisher(TaskPublisher):
             queue.notify()
         return sent
 
-    def _known(self, profile: str) -> SqlQueue:
+    def _queue_of(self, profile: str) -> SqlQueue:
         if profile not in self._queues:
             raise UnknownProfile(
                 f"There is no queue for the profile {profile!r}.",

@@ -1,9 +1,9 @@
-"""Every SQL statement of jobs, messages and pauses, and which rows a listing or search of jobs reads.
+"""The SQL statements of jobs, messages and pauses, and the queries of a job listing or search.
 
-A row of `job` is a job, or a subjob of a split job: one chunk, or the join. Each transition is one UPDATE
-conditional on the old state. Listings and searches read a page at a time.
+A row of `job` is a job, or a subjob of a split job: a chunk or the join. Each transition is one UPDATE
+conditional on the old state. Listings and searches read page by page.
 """
-# ruff: noqa: S608 - statements are put together from constants only
+# ruff: noqa: S608 - statements are built from constants only
 
 import heapq
 import string
@@ -22,10 +22,10 @@ COLUMNS = (
     "created_at, updated_at, started_at, finished_at, cpu_s, split, subjob, do_not_split_reason, "
     "certificate_sha256"
 )
-BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"
+SELECT_JOB = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"
 INSERT_JOB = f"""INSERT INTO job ({COLUMNS}, parent)
 VALUES (:{COLUMNS.replace(", ", ", :")}, :parent) ON CONFLICT (job_id) DO NOTHING"""
-# Not if the subjob is done or under a live lease: then the message was a duplicate.
+# Unless the subjob is done or leased: then the message was a duplicate.
 BURY_SPLIT_JOB = """UPDATE job SET state = 'dead', reason = :reason, failure_class = :class,
 finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND state = 'split' AND json_extract(split, '$.name') = :split
@@ -35,28 +35,29 @@ DELETE_SUBJOBS = "DELETE FROM job WHERE parent <> '' AND parent = ?"
 # A late cleanup may run after the job was requeued and split again.
 DELETE_SUBJOBS_UNLESS_SPLIT = """DELETE FROM job WHERE parent <> '' AND parent = :job_id
 AND NOT EXISTS (SELECT 1 FROM job AS whole WHERE whole.job_id = :job_id AND whole.state = 'split')"""
-SUBJOBS = f"SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ?"
-PLACE = "SELECT seq, key, size FROM job WHERE job_id = ?"
+SELECT_SUBJOBS = f"SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ?"
+SELECT_CURSOR = "SELECT seq, key, size FROM job WHERE job_id = ?"
 
-# What a start that frees dead processes counts, beside the record of the job.
+# Interruptions are counted in columns outside the job's record, when a start frees dead processes.
 FORGET_INTERRUPTIONS = "UPDATE job SET place = '', interruptions = 0 WHERE job_id = ?"
-RUNNING_OF = """state = 'running'
+RUN_BY_OWNER = """state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
-"""Jobs that a process runs: its owners are its name, or begin with it and a colon."""
-END_LEASES = f"UPDATE job SET lease_until = 0 WHERE {RUNNING_OF}"
-LEASED_BY = f"SELECT 1 FROM job WHERE {RUNNING_OF} LIMIT 1"
+"""The running jobs of a process: their owner is its name, or begins with its name and a colon."""
+END_LEASES = f"UPDATE job SET lease_until = 0 WHERE {RUN_BY_OWNER}"
+LEASED_BY = f"SELECT 1 FROM job WHERE {RUN_BY_OWNER} LIMIT 1"
 MAX_INTERRUPTIONS = 200
-"""Interruptions from which on each counts as a crash: a job that ends the program each time would else
-be tried for ever."""
+"""From this number on an interruption counts as a crash. Otherwise a job that ends the program at each
+attempt would be tried for ever."""
 PERCENT = "CAST(json_extract(progress, '$.percent') AS REAL)"
-AT = f"json_extract(progress, '$.phase') || ' ' || CAST({PERCENT} AS INTEGER)"
-# Of all numbers in the assignments SQLite takes the old values.
+REACHED = f"json_extract(progress, '$.phase') || ' ' || CAST({PERCENT} AS INTEGER)"
+# All columns on the right sides have their old values. A second interruption at the same progress counts
+# as a crash.
 INTERRUPT_JOBS = f"""UPDATE job SET state = 'queued', owner = '', lease_until = 0,
 crashes = crashes + CASE WHEN interruptions >= {MAX_INTERRUPTIONS}
-OR ({PERCENT} >= 1 AND place = {AT}) THEN 1 ELSE 0 END,
-place = CASE WHEN {PERCENT} >= 1 THEN {AT} ELSE place END,
+OR ({PERCENT} >= 1 AND place = {REACHED}) THEN 1 ELSE 0 END,
+place = CASE WHEN {PERCENT} >= 1 THEN {REACHED} ELSE place END,
 interruptions = interruptions + 1, progress = NULL, failure_class = NULL, updated_at = :now,
-reason = 'Interrupted: hevcq or the machine ended while this ran.' WHERE {RUNNING_OF}"""
+reason = 'Interrupted: hevcq or the machine ended while this ran.' WHERE {RUN_BY_OWNER}"""
 HAS_LETTER = "SELECT 1 FROM dead_letter WHERE job_id = ? LIMIT 1"
 COUNTS = "SELECT profile, state, count FROM job_count WHERE count > 0"
 REMEMBER = upsert(
@@ -80,23 +81,23 @@ MAX_DUE_PER_CLAIM = 128
 MAX_RETURNED_SCANNED = 64
 """Maximum number of returned messages that a send skips to find the served round; bounds its cost."""
 
-FIRST = 0
-"""The round of joins, served before any other: a join needs nothing but its own video's chunks, which
-are all done, and frees their space."""
+FIRST_TURN = 0
+"""The round of joins, which are served first: all chunks of the video are done, and joining them frees
+their space."""
 PRIORITY = 2**32
-"""Rounds between a message's round and its place one priority lower: all rounds of one come first."""
-HEAD = f"""SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND turn > 0
+"""Number of rounds in one priority: all rounds of a higher priority come first."""
+SERVED_TURNS = f"""SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND turn > 0
 AND turn < {PRIORITY} ORDER BY turn LIMIT ?"""
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
-MOVED_IN_HAND = f"""SELECT turn, body FROM message WHERE queue = ? AND state = 1
+SELECT_MOVED_IN_FLIGHT = f"""SELECT turn, body FROM message WHERE queue = ? AND state = 1
 AND (turn < 0 OR turn >= {PRIORITY})"""
-"""What consumers hold that was moved: the tasks that they send for its job keep its place."""
-ROUNDS = "SELECT MIN(turn), MAX(turn) FROM message WHERE queue = ? AND state <> 1"
-WITH_A_CHOICE = "SELECT body FROM message WHERE queue = ? AND state <> 1 AND body LIKE ?"
-"""What a command chose for its jobs is in their message, so its text does not follow from the job."""
-MOVED_AT_ONCE = 100
+"""Messages in flight whose priority was changed: tasks that are sent for their jobs inherit it."""
+TURN_RANGE = "SELECT MIN(turn), MAX(turn) FROM message WHERE queue = ? AND state <> 1"
+SELECT_WITH_CHOICES = "SELECT body FROM message WHERE queue = ? AND state <> 1 AND body LIKE ?"
+"""Messages that contain options of a command: such a body cannot be derived from the job."""
+MOVE_BATCH = 100
 MOVE = f"""UPDATE message SET turn = turn * ? + ? WHERE queue = ? AND state <> 1
-AND body IN ({", ".join("?" * MOVED_AT_ONCE)}) RETURNING body"""
+AND body IN ({", ".join("?" * MOVE_BATCH)}) RETURNING body"""
 INSERT_MESSAGE = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
 MAKE_READY = f"""WITH due AS (SELECT id FROM message WHERE queue = ? AND state > 0
@@ -109,25 +110,27 @@ visible_at = ? WHERE id IN (SELECT id FROM head) RETURNING id, turn, attempts, s
 CLAIM_ONE = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
 visible_at = ? WHERE id = ? AND state = 0 RETURNING id, turn, attempts, sent_at, body"""
 MAX_LOOKED_AT = 5000
-"""Maximum number of waiting messages that a claim reads to find one of a preferred job, about 50 ms;
-beyond it the usual order decides."""
+"""Maximum number of waiting messages that a claim searches for a preferred job, which takes about 50 ms.
+Beyond it the usual order decides."""
 ALL_IN_ORDER = "SELECT id, body FROM message WHERE queue = ? AND state = 0 ORDER BY turn, id"
 IN_ORDER = f"{ALL_IN_ORDER} LIMIT {MAX_LOOKED_AT}"
 FIRST_IN_ORDER = f"{ALL_IN_ORDER} LIMIT 100"
 FREE_MESSAGES = """UPDATE message SET state = 0, held = NULL, owner = ''
 WHERE state > 0 AND state = 1 AND owner = ?"""
-# Never back to 0: a first delivery is known to be no duplicate.
+# Never back to 0: attempt 1 means that the message is no duplicate.
 INTERRUPT_MESSAGES = """UPDATE message SET state = 0, held = NULL, owner = '',
 attempts = CASE WHEN attempts > 1 THEN attempts - 1 ELSE 1 END WHERE state > 0 AND state = 1 AND owner = ?"""
-TOO_LATE = "SELECT 1 FROM message WHERE state = 2 AND visible_at > ? LIMIT 1"
-RECALL_TOO_LATE = "UPDATE message SET visible_at = ? WHERE state = 2 AND visible_at > ?"
+EXCESSIVE_DELAY = "SELECT 1 FROM message WHERE state = 2 AND visible_at > ? LIMIT 1"
+RECALL_EXCESSIVE_DELAYS = "UPDATE message SET visible_at = ? WHERE state = 2 AND visible_at > ?"
 HELD_BY = "SELECT 1 FROM message WHERE state > 0 AND state = 1 AND owner = ? LIMIT 1"
 EXTEND = "UPDATE message SET state = 1, visible_at = ?, owner = ? WHERE id = ? AND held = ?"
 ACK = "DELETE FROM message WHERE id = ? AND held = ?"
 RELEASE = """UPDATE message SET state = ?, visible_at = ?, held = NULL, owner = ''
 WHERE id = ? AND held = ?"""
-UNCOUNT = "UPDATE message SET attempts = ?, held = ? WHERE id = ?"
-REMOVE = """DELETE FROM message WHERE id = ? AND held = ? RETURNING queue, body, attempts, grp"""
+SET_ATTEMPTS = "UPDATE message SET attempts = ?, held = ? WHERE id = ?"
+DELETE_HELD = (
+    """DELETE FROM message WHERE id = ? AND held = ? RETURNING queue, body, attempts, grp"""
+)
 INSERT_DEAD_LETTER = """INSERT INTO dead_letter
 (queue, body, job_id, reason, failure_class, attempts, tail, grp, buried_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -143,18 +146,19 @@ COUNT = """SELECT
 (SELECT COUNT(*) FROM dead_letter WHERE queue = ?1),
 (SELECT sent_at FROM message WHERE queue = ?1 AND state = 0 ORDER BY turn, id LIMIT 1),
 (SELECT sent_at FROM message WHERE queue = ?1 AND state > 0 ORDER BY visible_at LIMIT 1)"""
-LETTERS = """SELECT id, body, reason, failure_class, attempts, tail, buried_at FROM dead_letter
+SELECT_LETTERS = """SELECT id, body, reason, failure_class, attempts, tail, buried_at FROM dead_letter
 WHERE queue = :queue AND id > :after AND (:job IS NULL OR job_id = :job)
 ORDER BY id LIMIT :page"""
 FILES_MARK = "SELECT files FROM hevcq_schema"
 MARK_FILES = "UPDATE hevcq_schema SET files = ?"
-PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"
+DELETE_LETTER = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"
 
 
-SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 PAGE, PART = 200, 64
 MAX_NAMED = 3_000
-"""Jobs whose path fits a search that are sorted by themselves; of more, a walk through all meets one soon."""
+"""Up to this many jobs that match a search are selected and sorted. More matches are found sooner by
+walking through all jobs in order."""
 MAX_SEQ = 2**63 - 1
 ORDERS = {
     ListOrder.NEWEST: ("updated_at", "DESC"),
@@ -165,49 +169,52 @@ ORDERS = {
     ListOrder.SMALLEST: ("size", "ASC"),
 }
 INBOX_OF_ALL = f"{INBOX}/{EVERY_PROFILE}"
+DIED_OF_CAUSE = "state = 'dead' AND COALESCE(failure_class, 'internal') = :cause"
 AMONG = f"seq IN ({', '.join(f':n{number}' for number in range(PART))})"
-"""Always as many names, as a statement is kept by its text."""
+"""Always the same number of placeholders, because statements are cached by their text."""
 Row = tuple[Any, ...]
-"""The value that is sorted by, seq and the values of COLUMNS."""
+"""The value of the sort column, `seq`, and the values of COLUMNS."""
 
 
-def job_rows(database: Database, wanted: JobFilter) -> Iterator[Row]:
-    """Yield the rows of matching jobs in the wanted order."""
-    by, way = ORDERS[wanted.order]
-    # A walk in the order of the paths reads the index that a search for a path reads anyway.
-    in_turn = by == "key" and bool(wanted.text)
-    found = _named(database, wanted) if wanted.text and not in_turn else None
-    if found is not None:
-        return found
-    alone = by == "updated_at" or in_turn
-    every: list[JobState | None] = [None] if alone else list(JobState)
-    states: list[JobState | None] = list(wanted.states) or every
-    walks = [_walked(database, wanted, state) for state in states]
+def job_rows(database: Database, query: JobFilter) -> Iterator[Row]:
+    """Yield the rows of matching jobs in the order of the query."""
+    by, way = ORDERS[query.order]
+    # A walk in the order of the paths reads the same index as a search for a path.
+    by_path = by == "key" and bool(query.text)
+    rows = _search_paths(database, query) if query.text and not by_path else None
+    if rows is not None:
+        return rows
+    one_index = by == "updated_at" or by_path
+    every: list[JobState | None] = [None] if one_index else list(JobState)
+    states: list[JobState | None] = list(query.states) or every
+    walks = [_walk_index(database, query, state) for state in states]
     return heapq.merge(*walks, reverse=way == "DESC", key=lambda item: item[:2])
 
 
-def _walked(database: Database, wanted: JobFilter, state: JobState | None) -> Iterator[Row]:
-    """Yield the rows of matching jobs in `state`, or in any, in the wanted order."""
-    by, way = ORDERS[wanted.order]
-    where, bound = conditions(wanted, state)
-    bound |= _place(database, wanted)
+def _walk_index(database: Database, query: JobFilter, state: JobState | None) -> Iterator[Row]:
+    """Yield the rows of matching jobs in `state` (None: in any state), in the order of the query."""
+    by, way = ORDERS[query.order]
+    where, bound = filter_condition(query, state)
+    bound |= _cursor_values(database, query)
     statement = f"SELECT {by}, seq, {COLUMNS} FROM job WHERE {where}{{}} ORDER BY {by} {way}, seq {way} LIMIT {PAGE}"
     while True:
-        rows = database.rows(statement.format(_beyond(by, way) if "seq" in bound else ""), bound)
+        rows = database.rows(
+            statement.format(_after_cursor(by, way) if "seq" in bound else ""), bound
+        )
         yield from rows
         if len(rows) < PAGE:
             return
         bound |= {"sorted": rows[-1][0], "seq": rows[-1][1]}
 
 
-def _named(database: Database, wanted: JobFilter) -> Iterator[Row] | None:
-    """Return the rows of jobs whose path fits the text, in the wanted order; None of more than MAX_NAMED."""
-    by, way = ORDERS[wanted.order]
-    like, values = like_text(wanted.text)
-    where, bound = conditions(replace(wanted, text=""), None)
-    bound |= _place(database, wanted) | values
-    beyond = _beyond(by, way) if "seq" in bound else ""
-    # The row without a state is how many paths fit; of too many no job is read.
+def _search_paths(database: Database, query: JobFilter) -> Iterator[Row] | None:
+    """Return the rows of jobs whose path matches the text, in order; None if more than MAX_NAMED match."""
+    by, way = ORDERS[query.order]
+    like, values = path_condition(query.text)
+    where, bound = filter_condition(replace(query, text=""), None)
+    bound |= _cursor_values(database, query) | values
+    beyond = _after_cursor(by, way) if "seq" in bound else ""
+    # The row without a state counts the matching paths; no job is read if they are too many.
     fitting = f"""WITH named (n) AS MATERIALIZED (SELECT seq FROM job WHERE {like} LIMIT {MAX_NAMED + 1})
         SELECT NULL, COUNT(*), NULL FROM named UNION ALL
         SELECT {by}, seq, state FROM named CROSS JOIN job
@@ -215,86 +222,79 @@ def _named(database: Database, wanted: JobFilter) -> Iterator[Row] | None:
     rows = database.rows(fitting, bound)
     if any(row[2] is None and row[1] > MAX_NAMED for row in rows):
         return None
-    states = wanted.states or frozenset(JobState)
-    kept = [row[:2] for row in rows if row[2] in states]
-    return _whole(database, by, sorted(kept, reverse=way == "DESC"))
+    states = query.states or frozenset(JobState)
+    matches = [row[:2] for row in rows if row[2] in states]
+    return _read_rows(database, by, sorted(matches, reverse=way == "DESC"))
 
 
-def _whole(database: Database, by: str, found: Sequence[Row]) -> Iterator[Row]:
+def _read_rows(database: Database, by: str, matches: Sequence[Row]) -> Iterator[Row]:
     statement = f"SELECT {by}, seq, {COLUMNS} FROM job WHERE {AMONG}"
-    for start in range(0, len(found), PART):
-        part = found[start : start + PART]
+    for start in range(0, len(matches), PART):
+        part = matches[start : start + PART]
         among = {f"n{number}": part[number % len(part)][1] for number in range(PART)}
         rows = {row[1]: row for row in database.rows(statement, among)}
         yield from (rows[seq] for _, seq in part if seq in rows)
 
 
-def _beyond(by: str, way: str) -> str:
+def _after_cursor(by: str, way: str) -> str:
     return f" AND ({by}, seq) {'<' if way == 'DESC' else '>'} (:sorted, :seq)"
 
 
-def _place(database: Database, wanted: JobFilter) -> dict[str, Any]:
-    """Return the values of the job that a listing goes on after, none where it begins."""
-    by, way = ORDERS[wanted.order]
-    at, job_id = wanted.before or (0.0, "")
-    there = database.row(PLACE, (job_id,)) if job_id else None
-    if there is not None:
-        seq, key, size = there
+def _cursor_values(database: Database, query: JobFilter) -> dict[str, Any]:
+    """Return the sort values of the job after which the listing continues; none for its first page."""
+    by, way = ORDERS[query.order]
+    at, job_id = query.before or (0.0, "")
+    row = database.row(SELECT_CURSOR, (job_id,)) if job_id else None
+    if row is not None:
+        seq, key, size = row
         return {"sorted": {"key": key, "size": size}.get(by, at), "seq": seq}
-    known = bool(job_id) and by == "updated_at"
-    return {"sorted": at, "seq": MAX_SEQ if way == "DESC" else -1} if known else {}
+    has_time = bool(job_id) and by == "updated_at"
+    return {"sorted": at, "seq": MAX_SEQ if way == "DESC" else -1} if has_time else {}
 
 
-def conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[str, Any]]:
-    """Return the condition of a listing, and its values."""
+def filter_condition(query: JobFilter, state: JobState | None) -> tuple[str, dict[str, Any]]:
+    """Return the condition of a listing or search, and its values."""
     parts, values = ["parent = ''"], dict[str, Any]()
-    if wanted.text:  # first: it needs no more than an index has
-        like, texts = like_text(wanted.text)
+    if query.text:  # first, because an index alone answers it
+        like, texts = path_condition(query.text)
         parts.insert(0, like)
         values |= texts
-    if state is not None:
-        parts.append("state = :state")
-        values["state"] = state
-    if wanted.profile is not None:
-        parts.append("profile = :profile")
-        values["profile"] = wanted.profile
-    if wanted.source_key is not None:
-        parts.append("key = :key")
-        values["key"] = wanted.source_key
+    for condition, name, value in (
+        ("state = :state", "state", state),
+        ("profile = :profile", "profile", query.profile),
+        ("key = :key", "key", query.source_key),
+        ("updated_at > :after", "after", query.updated_after),
+        ("size > :larger", "larger", query.larger_than or None),
+        (DIED_OF_CAUSE, "cause", query.cause),
+    ):
+        if value is not None:
+            parts.append(condition)
+            values[name] = value
     below = []
-    for number, prefix in enumerate(wanted.key_prefixes):
+    for number, prefix in enumerate(query.key_prefixes):
         name = f":prefix{number}"
         below.append(f"(key >= {name} AND substr(key, 1, length({name})) = {name})")
         values[name[1:]] = prefix
     if below:
         parts.append(f"({' OR '.join(below)})")
-    if wanted.updated_after is not None:
-        parts.append("updated_at > :after")
-        values["after"] = wanted.updated_after
-    if wanted.larger_than:
-        parts.append("size > :larger")
-        values["larger"] = wanted.larger_than
-    if wanted.cause is not None:
-        parts.append("state = 'dead' AND COALESCE(failure_class, 'internal') = :cause")
-        values["cause"] = wanted.cause
     return " AND ".join(parts), values
 
 
-def like_text(text: str) -> tuple[str, dict[str, str]]:
-    """Return the condition that a key holds a text, and its values; `%` is written otherwise in keys.
+def path_condition(text: str) -> tuple[str, dict[str, str]]:
+    """Return the condition that a key contains a text, and its values. Keys encode `%`.
 
-    LIKE ignores the case of ASCII; other letters are found as typed, small, large or with capitals,
-    where what is ASCII fits.
+    LIKE ignores case in ASCII only. So the ASCII parts must match, and the other letters as typed, in
+    lower case, in upper case or in title case.
     """
-    plain = "".join(each if each.isascii() else "%" for each in text)
+    plain = "".join(letter if letter.isascii() else "%" for letter in text)
     forms = () if text.isascii() else (text, text.lower(), text.upper(), text.title())
-    # Every key of a library begins with an inbox: what that holds, such as "all", is looked for behind it.
+    # Every key of a library begins with an inbox: a text in its name, such as "all", must not match there.
     start = "_" * len(INBOX_OF_ALL) if text.lower() in f"{INBOX_OF_ALL}/".lower() else ""
     values: dict[str, str] = {}
-    for form in dict.fromkeys(form.translate(SMALL) for form in (plain, *forms)):
+    for form in dict.fromkeys(form.translate(ASCII_LOWER) for form in (plain, *forms)):
         literal = form.replace("!", "!!").replace("_", "!_")
         values[f"text{len(values)}"] = f"{start}%{literal}%"
-    # Without an escape SQLite compares a tenth faster; PostgreSQL takes a backslash for one.
+    # SQLite compares a tenth faster without ESCAPE; PostgreSQL's default escape is a backslash.
     escape = " ESCAPE '!'" if set(text) & set("!_\\") else ""
     first, *others = (f"key LIKE :{name}{escape}" for name in values)
     return f"{first} AND ({' OR '.join(others)})" if others else first, values

@@ -1,8 +1,8 @@
-"""Implement the store port: immutable version folders, and one database row that names the visible one.
+"""Implement the store port: immutable version folders, and one row that names the visible version.
 
 The bytes of an object are in `objects/<2 hex>/<sha256 of the key>/<version>/data`. They are durable
-before the row in `object` names their version: that one commit, conditional on the fence, is the
-publication. Readers follow the row.
+before the row in `object` names their version: that commit, conditional on the fence, publishes the
+object. Readers follow the row.
 """
 
 import json
@@ -53,16 +53,14 @@ FORGET = "DELETE FROM discarded WHERE version = ?"
 GRANTED = "SELECT fence FROM job WHERE job_id = ?"
 NAMED = "SELECT 1 FROM object WHERE key = ? AND version = ?"
 VERSIONS = "SELECT version FROM object WHERE version >= ? || '-' AND version < ? || '.'"
-"""Versions of a process; '.' is the character after '-'."""
-
-
+"""The published versions of a process; '.' is the character after '-'."""
 Visible = tuple[StoredObject, str, int]
-"""A visible object, with the job and fence that published it."""
+"""A visible object, and the job and fence that published it."""
 
 
-def stale(there: Visible, publication: Publication) -> bool:
+def is_stale(publication: Publication, visible: Visible) -> bool:
     """Return whether the same job already published under the same or a later fence."""
-    _, job_id, fence = there
+    _, job_id, fence = visible
     return job_id == publication.job_id and fence >= publication.fence
 
 
@@ -72,7 +70,7 @@ def visible_object(connection: Connection, key: str) -> Visible | None:
 
 
 def stored_object(row: tuple[Any, ...]) -> StoredObject:
-    """Return the object of a row that was selected as COLUMNS."""
+    """Return the object in a row of COLUMNS."""
     key, version, size, sha256, metadata, modified_at = row
     return StoredObject(key, version, size, sha256, json.loads(metadata), modified_at)
 
@@ -80,7 +78,7 @@ def stored_object(row: tuple[Any, ...]) -> StoredObject:
 def make_visible(
     connection: Connection, stored: StoredObject, job_id: str, fence: int
 ) -> str | None:
-    """Make a version visible; return the previous one, recorded as discarded."""
+    """Make a version visible; discard the previous version and return it."""
     old = discard_object(connection, stored.key)
     metadata = json.dumps(dict(stored.metadata), sort_keys=True)
     head = (stored.key, stored.version, stored.size, stored.sha256, metadata)
@@ -89,7 +87,7 @@ def make_visible(
 
 
 def discard_object(connection: Connection, key: str) -> str | None:
-    """Remove the row of `key`; return its version, recorded as discarded."""
+    """Delete the row of `key`, record its version as discarded and return it."""
     row = connection.execute(DELETE, (key,)).fetchone()
     if row is None:
         return None
@@ -98,8 +96,10 @@ def discard_object(connection: Connection, key: str) -> str | None:
 
 
 class FileStore(Store):
-    """Sources linked from the library, renditions in `folder`. Versions are named by `owner`, so
-    that a sweep can tell the leftovers of a dead process from the work of a live one."""
+    """Sources are library files, renditions are in `folder`.
+
+    The name of a version begins with its `owner`, so that a sweep finds the leftovers of a dead process.
+    """
 
     def __init__(self, folder: Path, database: Database, clock: Clock, *, owner: str) -> None:
         self._folder = folder
@@ -114,7 +114,7 @@ class FileStore(Store):
 
     @property
     def unfinished(self) -> bool:
-        """Whether this process left versions that it neither published nor removed."""
+        """Whether this process has versions that it neither published nor removed."""
         return bool(self._unfinished)
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
@@ -151,7 +151,7 @@ class FileStore(Store):
             with file_errors("read", data):
                 return data.open("rb")
 
-        return self._reading(key, work)
+        return self._read_visible(key, work)
 
     @contextmanager
     def stream_published(
@@ -169,31 +169,31 @@ class FileStore(Store):
                 data.stat()
             return data
 
-        path = self._reading(check_key(key), work)
+        path = self._read_visible(check_key(key), work)
         yield Input(location=str(path), path=path)
 
     def publish(self, publication: Publication) -> StoredObject:
-        """Bring the bytes into a version folder, then name it in one conditional commit.
+        """Store the bytes in a version folder, then make it visible by one conditional commit.
 
-        Raises StaleFence also if the ledger has granted the job a later fence, visible or not.
+        Also raises StaleFence if the ledger has granted the job a later fence, published or not.
         """
         key = check_key(publication.key)
-        there = self._find(key)
-        if there is not None:
-            if stale(there, publication):
-                return self._already_published(there, publication)
-            publication.recheck(there[0])
+        current = self._visible(key)
+        if current is not None:
+            if is_stale(publication, current):
+                return self._already_published(current, publication)
+            publication.recheck(current[0])
         version = self._new_version(key)
         data = version / "data"
         try:
             with file_errors("published", publication.file):
                 size = self._store_bytes(publication, data)
-            stored = self._stored(key, version.name, size, publication)
+            stored = self._describe(key, version.name, size, publication)
             visible, old = self._commit(stored, publication)
         except BaseException:
             self._withdraw(key, version)
             raise
-        with suppress(OSError):  # Already published; the scratch folder is swept later.
+        with suppress(OSError):  # it is published, and the scratch folder is swept later
             publication.file.unlink(missing_ok=True)
         if visible is stored:
             self._unfinished.discard(version.name)
@@ -202,8 +202,8 @@ class FileStore(Store):
         self._discard(key, old)
         return visible
 
-    def _already_published(self, there: Visible, publication: Publication) -> StoredObject:
-        stored, _, fence = there
+    def _already_published(self, visible: Visible, publication: Publication) -> StoredObject:
+        stored, _, fence = visible
         if stored.sha256 != publication.sha256:
             raise StaleFence(
                 f"{publication.key!r} was published under fence {fence}; "
@@ -215,15 +215,15 @@ class FileStore(Store):
     def _commit(
         self, stored: StoredObject, publication: Publication
     ) -> tuple[StoredObject, str | None]:
-        """Return the visible object and the previous version."""
+        """Make the object visible; return the visible object and the previous version."""
 
         def work(connection: Connection) -> tuple[StoredObject, str | None]:
-            there = visible_object(connection, stored.key)
-            if there is not None and stale(there, publication):
-                return self._already_published(there, publication), None
+            current = visible_object(connection, stored.key)
+            if current is not None and is_stale(publication, current):
+                return self._already_published(current, publication), None
             job = connection.execute(GRANTED, (publication.job_id,)).fetchone()
             if job is not None and job[0] > publication.fence:
-                # Ledger and store are one database: a zombie's rendition is never seen at all.
+                # Ledger and store share the database, so a zombie's rendition never becomes visible.
                 raise StaleFence(f"The job of {stored.key!r} went on under fence {job[0]}.")
             return stored, make_visible(connection, stored, publication.job_id, publication.fence)
 
@@ -232,12 +232,12 @@ class FileStore(Store):
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
         version = self._new_version(check_key(key))
         digest = sha256_bytes(content)
-        wanted = Publication(key, version / "data", digest, "", 0, metadata)
+        publication = Publication(key, version / "data", digest, "", 0, metadata)
         try:
-            with file_errors("written", wanted.file):
-                wanted.file.write_bytes(content)
-                _make_durable(wanted.file)
-            stored = self._stored(key, version.name, len(content), wanted)
+            with file_errors("written", publication.file):
+                publication.file.write_bytes(content)
+                _make_durable(publication.file)
+            stored = self._describe(key, version.name, len(content), publication)
             old = self._database.write(lambda c: make_visible(c, stored, "", 0))
         except BaseException:
             self._withdraw(key, version)
@@ -247,8 +247,8 @@ class FileStore(Store):
         return stored
 
     def stat(self, key: str) -> StoredObject | None:
-        found = self._find(check_key(key))
-        return None if found is None else found[0]
+        visible = self._visible(check_key(key))
+        return None if visible is None else visible[0]
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         after = ""
@@ -267,62 +267,62 @@ class FileStore(Store):
         return old is not None
 
     def collect(self, key: str, target: Path, *, stop: threading.Event) -> str:
-        return self._reading(key, lambda data: files.place_new(data, target, stop=stop))
+        return self._read_visible(key, lambda data: files.place_new(data, target, stop=stop))
 
-    def _reading(self, key: str, work: Callable[[Path], T]) -> T:
-        """Run `work` on the visible bytes, again if they were replaced before it opened them."""
+    def _read_visible(self, key: str, work: Callable[[Path], T]) -> T:
+        """Run `work` on the visible bytes; repeat it if they were replaced before it opened them."""
         while True:
-            version = self._expect(key).version
-            data = self._version(key, version) / "data"
+            version = self._require_object(key).version
+            data = self._version_folder(key, version) / "data"
             try:
                 return work(data)
             except Unavailable as error:
-                if self._expect(key).version != version:
+                if self._require_object(key).version != version:
                     continue
                 if self._folder.is_dir() and not os.path.lexists(data):
-                    # Not a file system that will answer later: a backup restored in part.
+                    # The file system answers, so the file is lost: a backup was restored in part.
                     raise SourceGone(f"{data} is missing from the data folder.") from error
                 raise
 
     def free_bytes(self) -> int | None:
-        """Return what an unprivileged process may still write."""
+        """Return how many bytes an unprivileged process may still write."""
         with file_errors("looked at", self._folder):
             facts = os.statvfs(self._folder)
         return facts.f_bavail * facts.f_frsize
 
-    def tidy(self) -> None:
-        """Remove replaced or deleted versions that were left behind."""
+    def remove_discarded(self) -> None:
+        """Remove the files of replaced and deleted versions that a kill left behind."""
         for key, version in self._database.rows(DISCARDED):
             self._discard(key, version)
 
     def sweep(self, owner: str) -> None:
         """Remove the versions that a dead process left unpublished."""
-        named = {row[0] for row in self._database.rows(VERSIONS, (owner, owner))}
+        published = {row[0] for row in self._database.rows(VERSIONS, (owner, owner))}
         for version in self._folder.glob(f"??/*/{owner}-*"):
-            if version.name not in named:
+            if version.name not in published:
                 shutil.rmtree(version, ignore_errors=True)
                 _prune(version.parent)
 
-    def _find(self, key: str) -> Visible | None:
+    def _visible(self, key: str) -> Visible | None:
         return self._database.read(lambda c: visible_object(c, key))
 
-    def _expect(self, key: str) -> StoredObject:
-        found = self.stat(key)
-        if found is None:
+    def _require_object(self, key: str) -> StoredObject:
+        stored = self.stat(key)
+        if stored is None:
             raise SourceGone(f"There is no object {key!r}.")
-        return found
+        return stored
 
-    def _version(self, key: str, version: str) -> Path:
+    def _version_folder(self, key: str, version: str) -> Path:
         digest = sha256_bytes(key.encode())
         return self._folder / digest[:2] / digest / version
 
     def _new_version(self, key: str) -> Path:
-        folder = self._version(key, f"{self._owner}-{secrets.token_hex(6)}")
+        folder = self._version_folder(key, f"{self._owner}-{secrets.token_hex(6)}")
         self._unfinished.add(folder.name)
         with file_errors("created", folder):
             while True:
                 try:
-                    # Never the store's own folder: a share that went away is not made anew.
+                    # Never create the store's own folder: an unmounted share must not be replaced.
                     folder.parent.parent.mkdir(mode=0o700, exist_ok=True)
                     folder.parent.mkdir(mode=0o700, exist_ok=True)
                     folder.mkdir(mode=0o700)
@@ -332,7 +332,9 @@ class FileStore(Store):
                     continue  # another thread pruned the empty parent just now
                 return folder
 
-    def _stored(self, key: str, version: str, size: int, publication: Publication) -> StoredObject:
+    def _describe(
+        self, key: str, version: str, size: int, publication: Publication
+    ) -> StoredObject:
         metadata = dict(publication.metadata)
         for name in metadata:
             if not WORD.fullmatch(name):
@@ -341,7 +343,7 @@ class FileStore(Store):
 
     def _store_bytes(self, publication: Publication, data: Path) -> int:
         file = publication.file
-        if not files.link(file, data):
+        if not files.hard_link(file, data):
             files.copy_new(file, data, stop=publication.stop)
             if sha256_file(data, lambda: None) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
@@ -351,24 +353,24 @@ class FileStore(Store):
     def _discard(self, key: str, version: str | None) -> None:
         if version is not None:
             self._remove(key, version)
-            with suppress(HevcqError):  # The note stays, and the next start heeds it.
+            with suppress(HevcqError):  # the row stays, and the next start removes the version
                 self._database.change(FORGET, (version,), durable=False)
 
     def _withdraw(self, key: str, version: Path) -> None:
-        """Remove a version after a failure, unless it became the visible one all the same.
+        """Remove a version after a failure, unless it became visible nevertheless.
 
-        A commit may go through and still raise (an interrupt, a failing disk); where that is
-        unknown, the folder stays for the sweep after this process.
+        A commit may succeed and still raise (an interrupt, a failing disk). If the outcome is unknown, the
+        folder stays until a sweep after the end of this process.
         """
         with suppress(HevcqError):
-            # On a server a commit may still be going on: it ends before whoever asks as a writer.
+            # A server may still be committing: an exclusive write waits until it has ended.
             ask = self._database.write if self._database.shared else self._database.read
             if ask(lambda c: c.execute(NAMED, (key, version.name)).fetchone()) is None:
                 self._remove(key, version.name)
             self._unfinished.discard(version.name)
 
     def _remove(self, key: str, version: str) -> None:
-        folder = self._version(key, version)
+        folder = self._version_folder(key, version)
         shutil.rmtree(folder, ignore_errors=True)
         _prune(folder.parent)
         self._unfinished.discard(version)
@@ -380,7 +382,7 @@ def _make_durable(data: Path) -> None:
 
 
 def _prune(folder: Path) -> None:
-    """Remove the folders of a key that are empty now."""
+    """Remove the empty folders of a key."""
     for empty in (folder, folder.parent):
         try:
             empty.rmdir()

@@ -1,6 +1,6 @@
-"""The records of uploaded videos and the accounts of the page in SQL; uploaded files in a folder.
+"""The records of uploaded videos and the page's accounts in SQL, and uploaded files in a folder.
 
-A file's size in the folder is the truth about its upload.
+The size of a file in the folder tells how much of its upload arrived.
 """
 
 import heapq
@@ -23,14 +23,7 @@ from hevcq.domain.videos import (
     quota_refusal,
     raw_key,
 )
-from hevcq.errors import (
-    BadUpload,
-    Conflict,
-    PermanentError,
-    SourceChanged,
-    SourceGone,
-    file_errors,
-)
+from hevcq.errors import BadUpload, Conflict, PermanentError, SourceChanged, SourceGone, file_errors
 from hevcq.ports.store import Store
 from hevcq.ports.videos import (
     MAX_PAGE,
@@ -82,12 +75,12 @@ class SqlVideoRecords(VideoRecords):
             owner, farm = _usage(connection, video.owner), _usage(connection, None)
             if refusal := quota_refusal(quota, owner, farm, video.charged_bytes):
                 raise refusal
-            connection.execute(ADD, (video.video_id, *_values(video)))
+            connection.execute(ADD, (video.video_id, *_row(video)))
 
         self._database.write(work)
 
     def get(self, video_id: str) -> Video | None:
-        return self._one(GET, video_id)
+        return self._find(GET, video_id)
 
     def update(self, video: Video) -> Video:
         new = video.model_copy(update={"revision": video.revision + 1})
@@ -95,9 +88,9 @@ class SqlVideoRecords(VideoRecords):
         def work(connection: Connection) -> bool:
             if new.slug is not None:
                 other = connection.execute(BY_SLUG, (new.slug,)).fetchone()
-                if other is not None and _read(other[0]).video_id != new.video_id:
+                if other is not None and _video_in(other[0]).video_id != new.video_id:
                     return False
-            values = (*_values(new), video.video_id, video.revision)
+            values = (*_row(new), video.video_id, video.revision)
             return connection.execute(CHANGE, values).rowcount == 1
 
         if not self._database.write(work):
@@ -110,47 +103,49 @@ class SqlVideoRecords(VideoRecords):
             raise Conflict(f"The video {video.video_id} was changed meanwhile.")
 
     def page(self, wanted: VideoFilter) -> Page:
-        """Merge the rows of each state, newest first; each is a walk along one index.
+        """Merge the rows of each state, newest first; each state is a walk along one index.
 
-        Another order reads all that match.
+        Any other order reads all matching rows.
         """
         limit = max(1, min(wanted.limit, MAX_PAGE))
         newest = wanted.order is VideoOrder.NEWEST
-        walks = [[each] for each in wanted.in_order] if newest else [wanted.in_order]
+        walks = [[state] for state in wanted.in_order] if newest else [wanted.in_order]
 
         def work(connection: Connection) -> list[tuple[str, str]]:
-            rows = [connection.execute(*_select(wanted, each, limit + 1)) for each in walks]
+            rows = [
+                connection.execute(*_select_page(wanted, states, limit + 1)) for states in walks
+            ]
             return list(islice(heapq.merge(*rows, reverse=True), limit + 1))
 
-        found = self._database.read(work)
-        videos = tuple(_read(record) for _, record in found[:limit])
+        rows = self._database.read(work)
+        videos = tuple(_video_in(record) for _, record in rows[:limit])
         last = videos[-1].video_id if newest and videos else str(int(wanted.before or 0) + limit)
-        return Page(videos, last if len(found) > limit else "")
+        return Page(videos, last if len(rows) > limit else "")
 
     def by_slug(self, slug: str) -> Video | None:
-        found = self._one(BY_SLUG, slug)
-        return found if found is not None and found.visibility is Visibility.PUBLIC else None
+        video = self._find(BY_SLUG, slug)
+        return video if video is not None and video.visibility is Visibility.PUBLIC else None
 
     def due(self, now: float) -> Iterator[Video]:
         after: dict[str, Any] = {"now": now, "due_at": float("-inf"), "video_id": ""}
         while rows := self._database.rows(DUE, after):
-            yield from (_read(row[2]) for row in rows)
+            yield from (_video_in(row[2]) for row in rows)
             after.update(due_at=rows[-1][0], video_id=rows[-1][1])
 
     def usage(self, owner: str | None = None) -> VideoUsage:
         return self._database.read(lambda connection: _usage(connection, owner))
 
-    def _one(self, sql: str, value: str) -> Video | None:
+    def _find(self, sql: str, value: str) -> Video | None:
         row = self._database.row(sql, (value,))
-        return None if row is None else _read(row[0])
+        return None if row is None else _video_in(row[0])
 
 
-def _select(
+def _select_page(
     wanted: VideoFilter, states: Sequence[VideoStatus], limit: int
 ) -> tuple[str, list[Any]]:
     newest = wanted.order is VideoOrder.NEWEST
     where = [f"status IN ({', '.join('?' * len(states))})"]
-    values: list[Any] = [each.value for each in states]
+    values: list[Any] = [state.value for state in states]
     for condition, value in (
         ("owner = ?", wanted.owner),
         ("video_id < ?", (newest and wanted.before) or None),
@@ -161,9 +156,9 @@ def _select(
             values.append(value)
     order = f"ORDER BY {ORDERS[wanted.order]}"
     skipped = 0 if newest else int(wanted.before or 0)
-    # By id first: an index has all that is asked, and reading whole records costs many times as much.
-    found = f"FROM video WHERE {' AND '.join(where)} {order} LIMIT {limit} OFFSET {skipped}"
-    ids = f"SELECT video_id {found}"
+    # The inner query needs an index only; reading whole records costs many times as much.
+    page = f"FROM video WHERE {' AND '.join(where)} {order} LIMIT {limit} OFFSET {skipped}"
+    ids = f"SELECT video_id {page}"
     return f"SELECT video_id, record FROM video WHERE video_id IN ({ids}) {order}", values  # noqa: S608
 
 
@@ -173,7 +168,7 @@ def _usage(connection: Connection, owner: str | None) -> VideoUsage:
     return VideoUsage() if row is None else VideoUsage(*row)
 
 
-def _values(video: Video) -> tuple[Any, ...]:
+def _row(video: Video) -> tuple[Any, ...]:
     return (
         video.owner,
         video.status.value,
@@ -186,7 +181,7 @@ def _values(video: Video) -> tuple[Any, ...]:
     )
 
 
-def _read(record: str) -> Video:
+def _video_in(record: str) -> Video:
     return Video.model_validate_json(record)
 
 
@@ -198,7 +193,7 @@ FORGET_ACCOUNTS = "DELETE FROM accounts WHERE kind = ? AND expires_at < ?"
 
 
 class SqlAccounts(Accounts):
-    """Store the rows in a database that somebody else closes."""
+    """Store accounts as rows in a database, which the caller closes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -208,8 +203,8 @@ class SqlAccounts(Accounts):
         return {key: json.loads(row) for key, row in self._database.rows(ALL_ACCOUNTS, (kind,))}
 
     def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
-        found = self._database.row(ONE_ACCOUNT, (kind, key))
-        return None if found is None else dict(json.loads(found[0]))
+        stored = self._database.row(ONE_ACCOUNT, (kind, key))
+        return None if stored is None else dict(json.loads(stored[0]))
 
     def put(
         self,
@@ -221,9 +216,9 @@ class SqlAccounts(Accounts):
     ) -> bool:
 
         def work(connection: Connection) -> bool:
-            known = connection.execute(ONE_ACCOUNT, (kind, key)).fetchone()
+            previous = connection.execute(ONE_ACCOUNT, (kind, key)).fetchone()
             connection.execute(PUT_ACCOUNT, (kind, key, json.dumps(dict(row)), expires_at))
-            return known is None
+            return previous is None
 
         return self._database.write(work)
 
@@ -235,7 +230,7 @@ class SqlAccounts(Accounts):
 
 
 class FolderVideoFiles(VideoFiles):
-    """One file for each upload, named by its id. A lock file beside it names the one who writes."""
+    """One file for each upload, named by its id. Whoever writes it holds the lock file beside it."""
 
     receives = True
 
@@ -255,7 +250,7 @@ class FolderVideoFiles(VideoFiles):
 
     @contextmanager
     def receive(self, video: Video) -> Iterator[ByteReceiver]:
-        with self._alone(video), closing(ByteReceiver(self._path(video))) as receiver:
+        with self._upload_lock(video), closing(ByteReceiver(self._path(video))) as receiver:
             yield receiver
 
     def received_bytes(self, video: Video) -> int:
@@ -268,23 +263,25 @@ class FolderVideoFiles(VideoFiles):
 
     def complete(self, video: Video) -> Source | int:
         """Compare the file's size with the declared one, make it durable and link it as a source."""
-        path, size, came = self._path(video), video.upload.size, self.received_bytes(video)
-        if came < size:
-            return came
-        if came > size:
-            raise BadUpload(f"{came:,} bytes came where {size:,} were declared.")
-        with self._alone(video), file_errors("written", path):
+        path, size, received = self._path(video), video.upload.size, self.received_bytes(video)
+        if received < size:
+            return received
+        if received > size:
+            raise BadUpload(f"{received:,} bytes came where {size:,} were declared.")
+        with self._upload_lock(video), file_errors("written", path):
             fsync_file(path)
         with suppress(FileNotFoundError):
-            self._lock(video).unlink()
-        return self._store.accept(path, raw_key(video), moved=_ignore, stop=threading.Event())
+            self._lock_path(video).unlink()
+        return self._store.accept(
+            path, raw_key(video), moved=lambda _count: None, stop=threading.Event()
+        )
 
     def discard(self, video: Video) -> None:
         if not self._folder.is_dir():
             return
-        with self._alone(video):
+        with self._upload_lock(video):
             self._unlink(video)
-            self._lock(video).unlink(missing_ok=True)
+            self._lock_path(video).unlink(missing_ok=True)
 
     def delete_raw(self, video: Video) -> None:
         if video.source is None:
@@ -308,8 +305,8 @@ class FolderVideoFiles(VideoFiles):
         return self._path(video)
 
     def published(self, key: str, **_shown: object) -> Path:
-        with self._store.stream_published(key, self._folder, stop=threading.Event()) as there:
-            return Path(there.location)
+        with self._store.stream_published(key, self._folder, stop=threading.Event()) as file:
+            return Path(file.location)
 
     def _unlink(self, video: Video) -> None:
         path = self._path(video)
@@ -318,8 +315,8 @@ class FolderVideoFiles(VideoFiles):
             fsync_folder(self._folder)
 
     @contextmanager
-    def _alone(self, video: Video) -> Iterator[None]:
-        lock = self._lock(video)
+    def _upload_lock(self, video: Video) -> Iterator[None]:
+        lock = self._lock_path(video)
         with file_errors("opened", lock):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = file_lock.try_acquire(lock)
@@ -333,9 +330,5 @@ class FolderVideoFiles(VideoFiles):
     def _path(self, video: Video) -> Path:
         return self._folder / raw_key(video).rpartition("/")[2]
 
-    def _lock(self, video: Video) -> Path:
+    def _lock_path(self, video: Video) -> Path:
         return self._folder / f".{video.video_id}.lock"
-
-
-def _ignore(_count: int) -> None:
-    """Nothing is transferred: the file is linked."""

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.dynamodb.schema import (
-    RECORD_KEPT_S,
+    JOB_RETENTION_S,
     TTL,
     job_pk,
     text,
@@ -108,7 +108,7 @@ def test_an_ended_record_expires_and_a_reopened_one_does_not(farm, ledger):
     claim(ledger)
     assert TTL not in item(farm)
     ledger.bury(JOB, 1, "why", FailureClass.DAMAGED)
-    assert float(item(farm)[TTL]["N"]) == int(farm.clock.now()) + RECORD_KEPT_S
+    assert float(item(farm)[TTL]["N"]) == int(farm.clock.now()) + JOB_RETENTION_S
 
     assert ledger.reopen(JOB, who="me", why="fixed") is True
 
@@ -277,10 +277,10 @@ def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledg
     seen = ledger.get(JOB)
     farm.clock.advance(100)
 
-    ledger.sent_anew(seen)
+    ledger.mark_resent(seen)
 
     moved = ledger.get(JOB)
     assert moved == seen.model_copy(update={"updated_at": seen.updated_at + 100})
     ledger.complete(JOB, 1, REF, cpu_s=1.0)
-    ledger.sent_anew(moved)
+    ledger.mark_resent(moved)
     assert ledger.get(JOB).state is JobState.DONE

@@ -69,7 +69,7 @@ def test_every_write_of_a_workers_life_is_below_its_profile(ledger, db):
 
 def test_a_job_is_found_by_its_id_alone(farm, ledger):
     ledger.register(SOURCE, ["720p", "hevc"])
-    ledger._known.clear()
+    ledger._profile_by_job.clear()
 
     for profile in ("720p", "hevc"):
         name = job_id(SOURCE, profile)

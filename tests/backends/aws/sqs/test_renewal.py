@@ -2,7 +2,7 @@
 
 import pytest
 
-from hevcq.backends.aws.clients import RETENTION_S
+from hevcq.backends.aws.clients import MESSAGE_RETENTION_S
 from hevcq.backends.aws.sqs import queue as renewal
 from hevcq.domain.job import Source, Task
 from support.aws.breaking import refusal
@@ -37,17 +37,17 @@ def served(farm, queue, *, days: float, each_day: int) -> list[str]:
 def test_a_backlog_of_twice_the_retention_loses_nothing(farm, queue):
     keys = [f"TODO/all/{n}.mp4" for n in range(COUNT)]
     queue.send([task(key) for key in keys])
-    days = 2 * RETENTION_S / DAY
+    days = 2 * MESSAGE_RETENTION_S / DAY
 
     found = served(farm, queue, days=days + 4, each_day=2)
 
     assert sorted(found) == sorted(keys)
-    assert len(found) / 2 * DAY > RETENTION_S
+    assert len(found) / 2 * DAY > MESSAGE_RETENTION_S
 
 
 def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue):
     queue.send([task(f"TODO/all/{n}.mp4", group="video") for n in range(4)])
-    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
+    farm.clock.advance(MESSAGE_RETENTION_S * renewal.RENEW_AFTER_SHARE + 1)
 
     (first,) = take(queue, 1)
     rest = take(queue, 10)
@@ -68,12 +68,12 @@ def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue):
 
 def test_old_messages_are_renewed_though_a_younger_one_cannot_be_given_back(farm, queue):
     queue.send([task(f"TODO/all/{n}.mp4") for n in range(3)])
-    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
+    farm.clock.advance(MESSAGE_RETENTION_S * renewal.RENEW_AFTER_SHARE + 1)
     queue.send([task("TODO/all/young.mp4")])
     queue._renewal._sqs.plan["change_message_visibility"] = [BUSY]
 
     queue.ack(take(queue, 1)[0])
-    farm.clock.advance(RETENTION_S * (1 - renewal.SHARE))
+    farm.clock.advance(MESSAGE_RETENTION_S * (1 - renewal.RENEW_AFTER_SHARE))
 
     assert {d.tasks[0].source.key for d in take(queue)} == {
         "TODO/all/1.mp4", "TODO/all/2.mp4", "TODO/all/young.mp4"
@@ -99,7 +99,7 @@ def in_part(real, **asked):
 )
 def test_an_error_while_renewing_loses_nothing_and_stops_nobody(farm, queue, call, answer):
     queue.send([task(f"TODO/all/{n}.mp4") for n in range(5)])
-    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
+    farm.clock.advance(MESSAGE_RETENTION_S * renewal.RENEW_AFTER_SHARE + 1)
     queue._renewal._sqs.plan[call] = [answer] * 9
 
     (first,) = take(queue, 1)

@@ -1,7 +1,7 @@
-"""Read an S3 object pinned to one version: whole into a file, by ranges for ffmpeg, or as a stream.
+"""Read one version of an S3 object: whole into a file, by ranges for ffmpeg, or as a stream.
 
-A broken range is resumed where it broke. A byte that cannot be read is an error, never shorter or
-different content.
+A broken range is resumed where it broke. A byte that cannot be read is an error: content is never
+shorter or different.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 READ_BYTES = 1 * MIB
 PART_ATTEMPTS = 4
-"""Attempts at one range, each resumed where the one before broke off."""
+"""Attempts at one range; each resumes where the previous one broke off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +71,17 @@ def download(s3: S3Client, job: Download, path: Path, meter: Meter) -> None:
 def fetch_span(
     s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
 ) -> None:
-    """Read the bytes of `span` (start, end) and pass them to `write` with their offset, each once.
+    """Read the bytes of `span` (start, end) and pass each once to `write`, with its offset.
 
-    A broken stream is resumed where it broke, and an answer with other bytes than those asked for is
-    asked for again. Raises SourceChanged or SourceGone if the object is no longer the pinned one, and
-    Unavailable.
+    A broken stream is resumed where it broke; an answer with the wrong bytes is requested again. Raises
+    SourceChanged or SourceGone if the object is no longer the pinned one, and Unavailable.
     """
     at, end = span
     for left in reversed(range(PART_ATTEMPTS)):
-        asked = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
+        request = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
         gone = {"InvalidRange": (SourceGone, "it has become shorter")}
         with translate_errors(f"read {job.key!r}", gone):
-            answer = s3.get_object(**asked, **job.pins)  # type: ignore[arg-type]
+            answer = s3.get_object(**request, **job.pins)  # type: ignore[arg-type]
         try:
             with closing(answer["Body"]) as body:
                 _require_range(answer, job, at, end)
@@ -98,7 +97,7 @@ def fetch_span(
 
 
 def _blocks(body: Any, count: int, key: str) -> Iterator[bytes]:
-    """Yield at most `count` bytes, block by block, as far as the connection lasts."""
+    """Yield at most `count` bytes, block by block, until the connection ends."""
     while count > 0:
         with translate_errors(f"read {key!r}"):
             content = body.read(min(READ_BYTES, count))
@@ -109,9 +108,9 @@ def _blocks(body: Any, count: int, key: str) -> Iterator[bytes]:
 
 
 def _require_range(answer: Mapping[str, Any], job: Download, start: int, end: int) -> None:
-    """Raise Unavailable unless status, range, length, ETag and version are those of the request.
+    """Raise Unavailable unless status, range, length, ETag and version fit the request.
 
-    Status 200 is right only where the whole object was asked for.
+    Status 200 fits only a request for the whole object.
     """
     status, span = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
     partial = (HTTPStatus.PARTIAL_CONTENT, f"bytes {start}-{end - 1}/{job.size}")
@@ -127,10 +126,7 @@ def _require_range(answer: Mapping[str, Any], job: Download, start: int, end: in
 
 
 def write_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
-    """Write `content` at byte offset `at` of the file descriptor `handle`, and count its bytes.
-
-    Raises Stopped once the transfer is to stop.
-    """
+    """Write `content` at byte offset `at` of the descriptor `handle` and count it. Raises Stopped."""
     view = memoryview(content)
     while view:
         written = os.pwrite(handle, view, at)
@@ -140,10 +136,10 @@ def write_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
 
 @contextmanager
 def serve_object(s3: S3Client, job: Download, path: Path, meter: Meter) -> Iterator[str]:
-    """Serve the object by ranges, as a file with the name of `path` and in its folder: see `relay.serve`.
+    """Serve the object by ranges under the folder and name of `path`; see `relay.serve`.
 
-    Leaving the context raises SourceGone, SourceChanged, DiskFull, Unavailable or Stopped after a
-    failed read.
+    After a failed read, leaving the context raises SourceGone, SourceChanged, DiskFull, Unavailable or
+    Stopped.
     """
 
     def fetch(start: int, end: int, write: Write) -> None:
@@ -164,8 +160,8 @@ def serve_object(s3: S3Client, job: Download, path: Path, meter: Meter) -> Itera
 class ObjectReader(io.RawIOBase):
     """A stream of the bytes of one pinned object; each read is one range, resumed where it breaks.
 
-    Reads raise SourceGone or SourceChanged if the object is no longer the pinned one, and
-    Unavailable when a range breaks too often or the server answers with other bytes.
+    Reads raise SourceGone or SourceChanged if the object is no longer the pinned one, and Unavailable
+    if a range breaks too often or the server answers with the wrong bytes.
     """
 
     def __init__(self, s3: S3Client, job: Download) -> None:

@@ -1,4 +1,4 @@
-"""The store port over S3: sources in the input bucket, renditions in the output bucket."""
+"""Implement the store port over S3: sources in the input bucket, renditions in the output bucket."""
 
 from __future__ import annotations
 
@@ -43,40 +43,40 @@ if TYPE_CHECKING:
 
 
 CONFLICTS = RetryPolicy(attempts=9, base_s=0.2, cap_s=30.0, jitter=0.0)
-"""Looks at the object, with a write between each two. This is no retry of a request."""
-UNDECIDED = frozenset({"ConditionalRequestConflict", "NoSuchUpload"})
-"""Error codes that leave open whose write is visible; it may be ours, whose answer was lost."""
+"""Attempts of read and conditional write. This is no retry of a failed request."""
+UNDECIDED_CODES = frozenset({"ConditionalRequestConflict", "NoSuchUpload"})
+"""Error codes after which it is unknown whose write is visible; it may be ours, with a lost answer."""
 
 
 def publish(s3: S3Client, bucket: str, clock: Clock, publication: Publication) -> StoredObject:
-    """Upload the file unless it is already there; delete it once the object is confirmed.
+    """Upload the file unless it is published already; delete it once the object is confirmed.
 
-    The object carries its job, fence and SHA-256. The visible object decides the condition: none
-    (If-None-Match) or exactly the object that was read (If-Match), so that of two workers one
-    write wins and the other reads again. The same read recovers from a lost answer. Raises
-    StaleFence, VerificationFailed if the file does not match its SHA-256, Stopped, Unavailable, also
-    after too many conflicts.
+    The object's metadata holds job, fence and SHA-256. The write is conditional on the object that was
+    read before: on its absence (If-None-Match) or its ETag (If-Match). So of two workers one write wins
+    and the other reads again; the same read recovers from a lost answer. Raises StaleFence,
+    VerificationFailed if the file does not match its SHA-256, Stopped, and Unavailable, also after too
+    many conflicts.
     """
     meter = Meter(lambda _total: None, publication.stop)
     if sha256_file(publication.file, meter.check) != publication.sha256:
         raise VerificationFailed(f"{publication.file} is not the file that was verified.")
     conflict: HevcqError | None = None
     for attempt in range(CONFLICTS.attempts):
-        there = find_object(s3, bucket, publication.key, unknown_is_absent=True)
-        if there is not None:
-            if _is_ours(there, publication):
+        current = find_object(s3, bucket, publication.key, unknown_is_absent=True)
+        if current is not None:
+            if _is_ours(current, publication):
                 publication.file.unlink(missing_ok=True)
-                return object_metadata.stored(publication.key, there)
-            publication.recheck(object_metadata.stored(publication.key, there))
-        conflict = _upload(s3, bucket, publication, there, meter)
+                return object_metadata.stored(publication.key, current)
+            publication.recheck(object_metadata.stored(publication.key, current))
+        conflict = _upload(s3, bucket, publication, current, meter)
         if isinstance(conflict, Unavailable):
             clock.wait(publication.stop, CONFLICTS.wait_s(attempt, lambda: 1.0))
     raise Unavailable(f"{publication.key!r} is being written by others.") from conflict
 
 
-def _is_ours(there: HeadObjectOutputTypeDef, publication: Publication) -> bool:
-    """Return whether the visible object is this rendition; raise StaleFence if it is newer."""
-    metadata = object_metadata.unpack(there["Metadata"])
+def _is_ours(current: HeadObjectOutputTypeDef, publication: Publication) -> bool:
+    """Return whether the visible object is this rendition. Raises StaleFence if it is newer."""
+    metadata = object_metadata.unpack(current["Metadata"])
     if metadata.get(object_metadata.JOB) != publication.job_id:
         return False
     if metadata.get(object_metadata.SHA256) == publication.sha256:
@@ -91,37 +91,37 @@ def _upload(
     s3: S3Client,
     bucket: str,
     publication: Publication,
-    there: HeadObjectOutputTypeDef | None,
+    current: HeadObjectOutputTypeDef | None,
     meter: Meter,
 ) -> HevcqError | None:
-    """Upload the file on condition that `there` is still what is visible; return a conflict."""
+    """Upload the file on condition that `current` is still visible; return the conflict, if any."""
     own = {
         object_metadata.JOB: publication.job_id,
         object_metadata.FENCE: str(publication.fence),
         object_metadata.SHA256: publication.sha256,
     }
     kind = publication.content_type or mimetypes.guess_type(publication.key)[0]
-    described: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "Metadata": object_metadata.pack({**publication.metadata, **own}),
-        "ContentType": kind or object_metadata.OCTETS,
+        "ContentType": kind or OCTETS,
     }
     if publication.cache_control:
-        described["CacheControl"] = publication.cache_control
+        attributes["CacheControl"] = publication.cache_control
     job = FileUpload(
         bucket=bucket,
         key=publication.key,
         path=publication.file,
         size=publication.file.stat().st_size,
-        described=described,
-        condition={"IfNoneMatch": "*"} if there is None else {"IfMatch": there["ETag"]},
+        attributes=attributes,
+        condition={"IfNoneMatch": "*"} if current is None else {"IfMatch": current["ETag"]},
     )
     try:
         upload(s3, job, meter)
     except (SourceChanged, SourceGone) as error:
-        # 412: another writer came between read and call; 404: the object to replace is gone.
+        # 412: another worker wrote in between; 404: the object to replace is gone.
         return error
     except Unavailable as error:
-        if code_of(error.__cause__) not in UNDECIDED:
+        if code_of(error.__cause__) not in UNDECIDED_CODES:
             raise
         return error
     return None
@@ -146,9 +146,8 @@ class S3Store(Store):
 
     A source must be the newest object at its key: a later upload supersedes it even in a versioned
     bucket, so that an old rendition never overwrites a newer one. `reused` holds the ids of sources
-    whose bytes were already in the bucket, for which S3 sends no event. `notes` is the folder that keeps
-    what uploads were begun. `control` sends head, put and delete requests where the caller retries
-    them itself.
+    whose bytes were already in the bucket, for which S3 sends no event. The folder `notes` keeps the ids
+    of unfinished uploads. `control` sends head, put and delete requests, which the caller may retry.
     """
 
     def __init__(
@@ -166,7 +165,7 @@ class S3Store(Store):
         self._control, self._notes, self._tag_done = control, notes, tag_done
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        """Upload a file to the input bucket, unless its key has the same bytes; see `transfer`."""
+        """Upload a file to the input bucket unless its key holds the same bytes; see `transfer`."""
         check_key(key)
         meter = Meter(moved, stop)
         try:
@@ -175,14 +174,14 @@ class S3Store(Store):
         except OSError as error:
             raise SourceGone(f"{path} cannot be read: {error.strerror}.") from error
 
-        def unchanged() -> None:
+        def require_unchanged() -> None:
             now = path.stat()
             if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise SourceChanged(f"{path} changed while it was read.")
 
         present = self._uploaded_before(key, sha256, before.st_size)
         if present is not None:
-            unchanged()
+            require_unchanged()
             meter.add(before.st_size)
             self.unmark_source_finished(present)
             self.reused.add(present.source_id)
@@ -192,37 +191,37 @@ class S3Store(Store):
             key=key,
             path=path,
             size=before.st_size,
-            described={
+            attributes={
                 "Metadata": {object_metadata.SHA256: sha256},
                 "ContentType": mimetypes.guess_type(path.name)[0] or OCTETS,
             },
-            unchanged=unchanged,
+            require_unchanged=require_unchanged,
             notes=self._notes,
         )
         return self._source(key, upload(self._s3, job, meter), before.st_size)
 
     def _uploaded_before(self, key: str, sha256: str, size: int) -> Source | None:
         """Return the source with these bytes at the key, or None."""
-        there = self._head(self._buckets.input, key)
-        if there is None or there["ContentLength"] != size:
+        current = self._head(self._buckets.input, key)
+        if current is None or current["ContentLength"] != size:
             return None
-        if object_metadata.unpack(there["Metadata"]).get(object_metadata.SHA256) != sha256:
+        if object_metadata.unpack(current["Metadata"]).get(object_metadata.SHA256) != sha256:
             return None
-        return self._source(key, there, size)
+        return self._source(key, current, size)
 
     def _source(self, key: str, answer: Mapping[str, Any], size: int) -> Source:
         version = object_metadata.version_of(answer)
         return Source(bucket=self._buckets.input, key=key, version=version, size=size)
 
     def _head(self, bucket: str, key: str) -> HeadObjectOutputTypeDef | None:
-        # An input is never taken for gone on a guess: its job would be buried.
+        # An input whose existence is unknown must not count as absent: its job would be buried.
         mine = bucket == self._buckets.output and not key.startswith(INPUTS)
         return find_object(self._control, bucket, key, unknown_is_absent=mine)
 
     def check(self, source: Source) -> None:
-        self._newest(source)
+        self._require_newest(source)
 
-    def _newest(self, source: Source) -> HeadObjectOutputTypeDef:
+    def _require_newest(self, source: Source) -> HeadObjectOutputTypeDef:
         head = self._head(source.bucket, source.key)
         if head is None:
             raise SourceGone(f"{source.key} is no longer in the bucket {source.bucket}.")
@@ -234,43 +233,43 @@ class S3Store(Store):
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
         """Download the source into `scratch`; check its size, and its SHA-256 if it is known."""
-        head = self._newest(source)
-        path = _place_of(source, scratch)
-        wanted = Download(source.bucket, source.key, source.size, object_metadata.pinned(head))
+        head = self._require_newest(source)
+        path = _scratch_path(source, scratch)
+        job = Download(source.bucket, source.key, source.size, object_metadata.pins_of(head))
         try:
-            self._download(wanted, path, Meter(moved, stop), head)
+            self._download(job, path, Meter(moved, stop), head)
             yield Input(location=str(path), path=path)
         finally:
             path.unlink(missing_ok=True)
 
     def _download(
-        self, wanted: Download, path: Path, meter: Meter, head: HeadObjectOutputTypeDef
+        self, job: Download, path: Path, meter: Meter, head: HeadObjectOutputTypeDef
     ) -> str:
-        """Download an object; return its SHA-256, or "" if none is stated to compare it with."""
-        download(self._s3, wanted, path, meter)
-        known = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, "")
-        if known and sha256_file(path, meter.check) != known:
-            raise Unavailable(f"The bytes of {wanted.key!r} arrived with another SHA-256.")
-        return known
+        """Download an object; return its SHA-256, checked, or "" if its metadata has none."""
+        download(self._s3, job, path, meter)
+        sha256 = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, "")
+        if sha256 and sha256_file(path, meter.check) != sha256:
+            raise Unavailable(f"The bytes of {job.key!r} arrived with another SHA-256.")
+        return sha256
 
     @contextmanager
     def stream(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
         """Serve the source by ranges through the local proxy, pinned to its version."""
-        pins = object_metadata.pinned(self._newest(source))
-        wanted = Download(source.bucket, source.key, source.size, pins)
-        path = _place_of(source, scratch)
+        pins = object_metadata.pins_of(self._require_newest(source))
+        job = Download(source.bucket, source.key, source.size, pins)
+        path = _scratch_path(source, scratch)
         meter = Meter(moved, stop)
-        with serve_object(self._s3, wanted, path, meter) as location:
+        with serve_object(self._s3, job, path, meter) as location:
             yield Input(location=location, path=None)
 
     def open(self, key: str) -> BinaryIO:
-        """Stream a published object from one version, a range of OPEN_BYTES at a time."""
+        """Stream one version of a published object, in ranges of OPEN_BYTES."""
         head = self._published(key)
-        pins = object_metadata.pinned(head)
-        wanted = Download(self._buckets.output, key, head["ContentLength"], pins)
-        return cast(BinaryIO, io.BufferedReader(ObjectReader(self._s3, wanted), OPEN_BYTES))
+        pins = object_metadata.pins_of(head)
+        job = Download(self._buckets.output, key, head["ContentLength"], pins)
+        return cast(BinaryIO, io.BufferedReader(ObjectReader(self._s3, job), OPEN_BYTES))
 
     @contextmanager
     def stream_published(
@@ -278,17 +277,17 @@ class S3Store(Store):
     ) -> Iterator[Input]:
         """Serve the object by ranges through the local proxy, pinned to its bytes by the ETag.
 
-        Not by the version: who reads what is published need not be allowed to read former versions.
+        It is not pinned by its version, because readers may lack the right to read versions.
         """
         if stop.is_set():
             raise Stopped
         head = self._published(key)
         pins = {"IfMatch": head["ETag"]}
-        wanted = Download(self._buckets.output, key, head["ContentLength"], pins)
+        job = Download(self._buckets.output, key, head["ContentLength"], pins)
         path = scratch / f"{sha256_bytes(key.encode())[:32]}.part"
         path.unlink(missing_ok=True)
         meter = Meter(lambda _n: None, stop)
-        with serve_object(self._s3, wanted, path, meter) as location:
+        with serve_object(self._s3, job, path, meter) as location:
             yield Input(location=location, path=None)
 
     def _published(self, key: str) -> HeadObjectOutputTypeDef:
@@ -322,11 +321,11 @@ class S3Store(Store):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield objects in key order; each costs a HeadObject, because listings carry no metadata."""
         pages = self._s3.get_paginator("list_objects_v2")
-        found = iter(pages.paginate(Bucket=self._buckets.output, Prefix=prefix))
+        listing = iter(pages.paginate(Bucket=self._buckets.output, Prefix=prefix))
         with ThreadPoolExecutor(HEADS_AT_A_TIME, thread_name_prefix="s3-head") as pool:
             while True:
                 with translate_errors(f"list {prefix!r} in the bucket {self._buckets.output}"):
-                    page = next(found, None)
+                    page = next(listing, None)
                 if page is None:
                     return
                 keys: builtins.list[str] = [entry["Key"] for entry in page.get("Contents", [])]
@@ -373,11 +372,11 @@ class S3Store(Store):
         digest = sha256_bytes(os.fsencode(target))[:16]
         part = target.parent / f".hevcq-{digest}-{os.getpid()}-{threading.get_ident()}.part"
         part.unlink(missing_ok=True)
-        wanted = Download(
-            self._buckets.output, key, head["ContentLength"], object_metadata.pinned(head)
+        job = Download(
+            self._buckets.output, key, head["ContentLength"], object_metadata.pins_of(head)
         )
         try:
-            sha256 = self._download(wanted, part, meter, head) or sha256_file(part, meter.check)
+            sha256 = self._download(job, part, meter, head) or sha256_file(part, meter.check)
             fsync_file(part)
             os.link(part, target)
         finally:
@@ -389,7 +388,7 @@ class S3Store(Store):
         return None
 
 
-def _place_of(source: Source, scratch: Path) -> Path:
+def _scratch_path(source: Source, scratch: Path) -> Path:
     """Return the path of a source in `scratch`, and remove the file of an earlier attempt."""
     suffix = Path(source.key).suffix
     path = scratch / (source.source_id + (suffix if SAFE_SUFFIX.match(suffix) else ""))

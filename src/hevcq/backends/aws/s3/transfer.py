@@ -1,8 +1,8 @@
-"""Upload whole files: in parallel parts, stoppable, with checksums, resumed after a kill or an outage.
+"""Upload files in parallel parts, with checksums; uploads can be stopped, and resumed after a kill.
 
-An upload is invisible before its last call. S3 keeps the parts of one that was cut off; its id is noted in
-a folder of this machine, under a name that holds the digest of the file, so it is resumed for the same
-bytes only. What nobody resumes is aborted by the bucket's lifecycle rule.
+An upload is invisible before its last call. S3 keeps the parts of an interrupted upload. Its id is in a
+note in a folder of this machine, whose name includes the digest of the file, so that it is resumed for
+the same bytes only. The bucket's lifecycle rule aborts uploads that nobody resumes.
 """
 
 from __future__ import annotations
@@ -33,21 +33,18 @@ MAX_PARTS = 10_000
 """S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PARTS_AT_A_TIME = 4
 """Parts of one file in flight: at most 64 MiB of memory."""
-UNUSABLE = frozenset(
+RESTART_CODES = frozenset(
     {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest"}
 )
-"""Error codes after which an upload starts again: it is gone, or its parts are wrong."""
+"""Error codes after which an upload must start anew: it is gone, or its parts are wrong."""
 
 Parts = Mapping[int, Mapping[str, Any]]
-"""The parts that S3 has, by number, as ListParts describes them."""
+"""The parts that S3 holds, by number, as ListParts describes them."""
 
 
 @dataclass(slots=True)
 class Meter:
-    """Counts the bytes of one transfer, and aborts it once `stop` is set. Thread-safe.
-
-    `total` is the number of bytes moved so far.
-    """
+    """Counts the bytes of one transfer in `total`, and aborts it once `stop` is set. Thread-safe."""
 
     moved: Transferred
     stop: threading.Event
@@ -74,17 +71,17 @@ class Meter:
 class FileUpload:
     """A file of `size` bytes to upload. `condition` holds IfNoneMatch or IfMatch for the last call.
 
-    `unchanged` is called before that call and raises if the file has changed. `described` holds the
-    other arguments, such as Metadata and ContentType. With `notes`, a folder, a part that arrived is
-    not sent again by a later attempt at the same bytes.
+    `require_unchanged` is called before that call and raises if the file has changed. `attributes` holds
+    other arguments, such as Metadata and ContentType. With a folder `notes`, a later attempt at the same
+    bytes sends only the missing parts.
     """
 
     bucket: str
     key: str
     path: Path
     size: int
-    described: Mapping[str, Any]
-    unchanged: Callable[[], None] = lambda: None
+    attributes: Mapping[str, Any]
+    require_unchanged: Callable[[], None] = lambda: None
     condition: Mapping[str, Any] = field(default_factory=dict)
     notes: Path | None = None
 
@@ -94,16 +91,16 @@ class FileUpload:
 
     @property
     def note(self) -> Path | None:
-        """The file that keeps the id of an upload of exactly these bytes, in parts of this size."""
+        """The file with the id of an earlier upload of exactly these bytes, in parts of this size."""
         if self.notes is None:
             return None
-        facts = (self.bucket, self.key, self.described["Metadata"][SHA256], part_bytes(self.size))
+        facts = (self.bucket, self.key, self.attributes["Metadata"][SHA256], part_bytes(self.size))
         name = "\0".join(map(str, facts)).encode("utf-8", "surrogatepass")
         return self.notes / hashlib.sha256(name).hexdigest()[:32]
 
 
 def part_bytes(size: int, smallest: int | None = None) -> int:
-    """Return the part size in bytes for a file of `size` bytes; `smallest`: PART_BYTES by default."""
+    """Return the part size in bytes for a file of `size` bytes, at least `smallest` or PART_BYTES."""
     least = -(-size // MAX_PARTS)
     return max(PART_BYTES if smallest is None else smallest, -(-least // MIB) * MIB)
 
@@ -111,65 +108,65 @@ def part_bytes(size: int, smallest: int | None = None) -> int:
 def upload(s3: S3Client, job: FileUpload, meter: Meter) -> Mapping[str, Any]:
     """Upload a file and return S3's last answer; S3 checks each part by SHA-256.
 
-    After an error nothing is left but the parts that `job.notes` keep for another attempt. Raises
+    After an error only the parts of an upload with a note stay, for another attempt. Raises
     SourceChanged, Stopped, Unavailable.
     """
     meter.check()
-    described = {**job.described, "ChecksumAlgorithm": "SHA256"}
+    attributes = {**job.attributes, "ChecksumAlgorithm": "SHA256"}
     if job.size <= PART_BYTES:
         content = job.path.read_bytes()
-        job.unchanged()
+        job.require_unchanged()
         with translate_errors(f"write {job.key!r} to the bucket {job.bucket}"):
-            put = s3.put_object(**job.place, **described, **job.condition, Body=content)
+            put = s3.put_object(**job.place, **attributes, **job.condition, Body=content)
         meter.count(len(content))
         return put
     note = job.note
-    upload_id, there = _begun(s3, job, note)
+    upload_id, present = _find_unfinished(s3, job, note)
     try:
         if not upload_id:
             with translate_errors(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
-                upload_id = s3.create_multipart_upload(**job.place, **described)["UploadId"]
+                upload_id = s3.create_multipart_upload(**job.place, **attributes)["UploadId"]
             if note is not None:
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_text(upload_id, encoding="ascii")
-        answer = _send_parts(s3, job, upload_id, meter, there)
+        answer = _send_parts(s3, job, upload_id, meter, present)
     except BaseException as error:
-        resumable = code_of(error.__cause__) not in UNUSABLE and not isinstance(
+        resumable = code_of(error.__cause__) not in RESTART_CODES and not isinstance(
             error, SourceChanged
         )
         if upload_id and (note is None or not resumable):
             _abort(s3, job, upload_id)
-            _forget(note)
+            _delete_note(note)
         raise
-    _forget(note)
+    _delete_note(note)
     return answer
 
 
-def _forget(note: Path | None) -> None:
+def _delete_note(note: Path | None) -> None:
     if note is not None:
         note.unlink(missing_ok=True)
 
 
-def _begun(s3: S3Client, job: FileUpload, note: Path | None) -> tuple[str, Parts]:
-    """Return the id of the upload to continue and the parts that S3 has of it; "" if there is none."""
+def _find_unfinished(s3: S3Client, job: FileUpload, note: Path | None) -> tuple[str, Parts]:
+    """Return the id of the upload to resume and the parts that S3 holds; "" if there is none."""
     if note is None or not note.exists() or not (upload_id := note.read_text(encoding="ascii")):
         return "", {}
     try:
         with translate_errors(f"list the parts of {job.key!r}"):
             pages = s3.get_paginator("list_parts").paginate(**job.place, UploadId=upload_id)
-            there = {part["PartNumber"]: part for page in pages for part in page.get("Parts", [])}
+            present = {part["PartNumber"]: part for page in pages for part in page.get("Parts", [])}
     except Unavailable as error:
-        if code_of(error.__cause__) in UNUSABLE:  # the bucket's rule aborted it
+        if code_of(error.__cause__) in RESTART_CODES:  # the bucket's rule aborted it
             return "", {}
         raise
-    get_logger().info("upload_resumed", key=job.key, parts=len(there))
-    return upload_id, there
+    get_logger().info("upload_resumed", key=job.key, parts=len(present))
+    return upload_id, present
 
 
 def _send_parts(
-    s3: S3Client, job: FileUpload, upload_id: str, meter: Meter, there: Parts
+    s3: S3Client, job: FileUpload, upload_id: str, meter: Meter, present: Parts
 ) -> Mapping[str, Any]:
-    """Send the parts that are not `there` yet, then complete the upload by one call."""
+    """Send the parts that are not `present`, then complete the upload by one call."""
     step = part_bytes(job.size)
 
     def send(number: int) -> dict[str, Any]:
@@ -177,9 +174,9 @@ def _send_parts(
         with job.path.open("rb") as file:
             file.seek((number - 1) * step)
             content = file.read(step)
-        part: Mapping[str, Any] = there.get(number, {})
+        part: Mapping[str, Any] = present.get(number, {})
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        if not _is_of(part, content, digest):
+        if not _has_content(part, content, digest):
             with translate_errors(f"write part {number} of {job.key!r}"):
                 part = s3.upload_part(
                     **job.place,
@@ -194,15 +191,15 @@ def _send_parts(
 
     parts = run_parallel(send, range(1, -(-job.size // step) + 1))
     meter.check()
-    job.unchanged()
+    job.require_unchanged()
     with translate_errors(f"complete the upload of {job.key!r}"):
         return s3.complete_multipart_upload(
             **job.place, **job.condition, UploadId=upload_id, MultipartUpload={"Parts": parts}
         )
 
 
-def _is_of(part: Mapping[str, Any], content: bytes, digest: str) -> bool:
-    """Return whether S3 has these bytes as this part: by SHA-256, or by MD5 where it states no other."""
+def _has_content(part: Mapping[str, Any], content: bytes, digest: str) -> bool:
+    """Return whether a part on S3 has this content, by its SHA-256, or else by its MD5."""
     if "ChecksumSHA256" in part or not part:
         return part.get("ChecksumSHA256") == digest
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -215,7 +212,7 @@ def _abort(s3: S3Client, job: FileUpload, upload_id: str) -> None:
         with translate_errors(f"abort the upload of {job.key!r}"):
             s3.abort_multipart_upload(**job.place, UploadId=upload_id)
     except HevcqError as error:
-        # Already gone, or S3 is unreachable: the bucket's lifecycle rule removes it later.
+        # It is gone already, or the bucket's lifecycle rule will abort it.
         get_logger().info("multipart_not_aborted", key=job.key, why=str(error))
 
 

@@ -1,8 +1,8 @@
 """The dead-letter queues of a profile: send, list and delete dead letters on SQS.
 
-SQS cannot list messages without receiving them, so listed letters are hidden and then released.
+SQS can list messages only by receiving them, so listed letters are hidden and then released.
 
-A message that hevcq buried carries the original body and the reason as JSON (`DeadLetterBody`). A
+A message that hevcq buried contains the original body and the reason as JSON (`DeadLetterBody`). A
 message that SQS's redrive policy or SNS put into a dead-letter queue is the original body itself.
 """
 
@@ -35,10 +35,10 @@ UNDELIVERED = "-subscription-dlq"
 HIDE_S = 60
 """Seconds that a listed letter stays hidden if this process dies before it releases it."""
 SCAN_WAIT_S = 1
-"""On AWS a short poll asks only some of the servers and may miss letters; a poll with any wait asks
-all of them. An emulator is one server and answers at once."""
+"""On AWS a poll without a wait asks only some of the servers and may miss letters; a poll with any wait
+asks all of them. An emulator is one server and answers at once."""
 QUIET_BATCHES = 3
-"""Consecutive batches without a new letter that end a listing: letters reappear after HIDE_S."""
+"""Consecutive batches without a new letter after which a listing ends: letters reappear after HIDE_S."""
 BATCH = 10
 """SQS's largest batch, for receives and sends."""
 MARKER = "hevcq_dead_letter"
@@ -50,7 +50,7 @@ ROOM_BYTES = MAX_BODY_BYTES - 6 * (MAX_REASON + MAX_TAIL) - 4_096
 
 
 class QueueUrls:
-    """The queue `name`, its dead-letter queue and the dead-letter queue of its SNS subscription."""
+    """The URLs of the queue `name`, its dead-letter queue and that of its SNS subscription."""
 
     def __init__(self, sqs: SQSClient, name: str) -> None:
         self.name = name
@@ -74,10 +74,9 @@ class QueueUrls:
 
     @property
     def undelivered(self) -> str:
-        """The URL of the subscription's dead-letter queue, or "" if there is none.
+        """The URL of the subscription's dead-letter queue, or "" if there is none or access is denied.
 
-        It is "" as well where access is denied: a worker counts only its own dead letters, an
-        operator counts all. Raises Unavailable.
+        A worker, which has no access, counts only its own dead letters. Raises Unavailable.
         """
         try:
             return self._url(self.name + UNDELIVERED)
@@ -115,7 +114,7 @@ class QueueUrls:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedLetter:
-    """A letter that this process has received; hidden until `hidden_until` (monotonic seconds)."""
+    """A letter that this process has received and hides until `hidden_until` (monotonic seconds)."""
 
     url: str
     receipt: str
@@ -123,9 +122,9 @@ class ReceivedLetter:
 
 
 class DeadLetterQueue:
-    """The dead letters of one profile's queue, from every source.
+    """The dead letters of one profile's queue.
 
-    They were buried with a reason, moved by SQS after too many receives, or not deliverable by SNS.
+    hevcq buried them with a reason, SQS moved them after too many receives, or SNS could not deliver them.
     """
 
     def __init__(
@@ -148,15 +147,15 @@ class DeadLetterQueue:
             self._sqs.send_message(QueueUrl=self._urls.dead, MessageBody=body)
 
     def letters(self, job_id: str | None) -> Iterator[DeadLetter]:
-        """Yield each letter, or those of a job, once; release those still hidden at the end.
+        """Yield each letter (of the job, if one is given) once; release the hidden letters at the end.
 
         Raises ConfigError if there is no dead-letter queue, Unavailable.
         """
         self.release_all()
         try:
-            for dead in chain.from_iterable(self._scan()):
-                if job_id is None or (dead.task is not None and dead.task.job_id == job_id):
-                    yield dead
+            for letter in chain.from_iterable(self._scan()):
+                if job_id is None or (letter.task is not None and letter.task.job_id == job_id):
+                    yield letter
         finally:
             self.release_all()
 
@@ -168,13 +167,13 @@ class DeadLetterQueue:
                 batch = self._receive(url)
                 if not batch:
                     break
-                fresh = [dead for dead in batch if dead.letter_id not in seen]
+                fresh = [letter for letter in batch if letter.letter_id not in seen]
                 quiet = 0 if fresh else quiet + 1
-                seen.update(dead.letter_id for dead in fresh)
-                yield sorted(fresh, key=lambda dead: dead.buried_at)
+                seen.update(letter.letter_id for letter in fresh)
+                yield sorted(fresh, key=lambda letter: letter.buried_at)
 
     def _receive(self, url: str) -> list[DeadLetter]:
-        asked = self._clock.monotonic()
+        asked_at = self._clock.monotonic()
         with translate_errors(f"read the dead letters of {self._urls.name}"):
             answer = self._sqs.receive_message(
                 QueueUrl=url,
@@ -184,19 +183,19 @@ class DeadLetterQueue:
                 MessageSystemAttributeNames=["SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
-        found = answer.get("Messages", [])
-        for message in found:
+        messages = answer.get("Messages", [])
+        for message in messages:
             self._received[message["MessageId"]] = ReceivedLetter(
-                url, message["ReceiptHandle"], asked + HIDE_S
+                url, message["ReceiptHandle"], asked_at + HIDE_S
             )
-        return [self._parsed(message, url) for message in found]
+        return [self._parse(message, url) for message in messages]
 
-    def _parsed(self, message: MessageTypeDef, url: str) -> DeadLetter:
+    def _parse(self, message: MessageTypeDef, url: str) -> DeadLetter:
         text = message["Body"]
         sent_at = int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000
         letter = decode(text)
         if letter is None:
-            reason, failure_class, attempts = self._unexplained(message, url)
+            reason, failure_class, attempts = self._infer_reason(message, url)
             tail: tuple[str, ...] = ()
             body = text
         else:
@@ -214,7 +213,7 @@ class DeadLetterQueue:
             task=self._task_of(body),
         )
 
-    def _unexplained(self, message: MessageTypeDef, url: str) -> tuple[str, FailureClass, int]:
+    def _infer_reason(self, message: MessageTypeDef, url: str) -> tuple[str, FailureClass, int]:
         if url != self._urls.dead:
             error: Any = message.get("MessageAttributes", {}).get("ErrorMessage", {})
             why = error.get("StringValue", "SNS gave no reason")
@@ -226,7 +225,7 @@ class DeadLetterQueue:
     def purge(self, letter_id: str) -> bool:
         """Delete one letter; return False if it is gone. Raises ConfigError, Unavailable.
 
-        Other letters met in the scan stay hidden, so that purging a list scans the queue once.
+        Letters received while searching stay hidden, so that purging a list scans the queue once.
         """
         letter = self._received.get(letter_id)
         if letter is None or letter.hidden_until <= self._clock.monotonic():
@@ -242,17 +241,17 @@ class DeadLetterQueue:
     def release_all(self) -> None:
         """Make every received letter visible again at once. Raises Unavailable."""
         now = self._clock.monotonic()
-        hidden = [each for each in list(self._received.values()) if each.hidden_until > now]
+        hidden = [letter for letter in list(self._received.values()) if letter.hidden_until > now]
         self._received.clear()
-        for url in {each.url for each in hidden}:
+        for url in {letter.url for letter in hidden}:
             entries: list[Any] = [
-                {"Id": str(n), "ReceiptHandle": each.receipt, "VisibilityTimeout": 0}
-                for n, each in enumerate(hidden)
-                if each.url == url
+                {"Id": str(n), "ReceiptHandle": letter.receipt, "VisibilityTimeout": 0}
+                for n, letter in enumerate(hidden)
+                if letter.url == url
             ]
             for start in range(0, len(entries), BATCH):
                 with translate_errors(f"release dead letters of {self._urls.name}"):
-                    # An entry that fails is visible already, or will be after HIDE_S.
+                    # A failed entry is visible already, or will be after HIDE_S.
                     self._sqs.change_message_visibility_batch(
                         QueueUrl=url, Entries=entries[start : start + BATCH]
                     )
@@ -261,7 +260,7 @@ class DeadLetterQueue:
 class DeadLetterBody(Frozen):
     """The JSON body of a dead letter: the original message and the reason for its burial.
 
-    Of a body that leaves no room for the rest, which is none of ours, `body` is the head.
+    `body` is cut if the original leaves no room for the rest; no message of hevcq is so long.
     """
 
     hevcq_dead_letter: Literal[1] = 1
@@ -278,8 +277,8 @@ def encode(delivery: Delivery, why: Bury, now: float) -> str:
 
     `now` is Unix seconds.
     """
-    known = decode(delivery.body)
-    body = _clean(delivery.body if known is None else known.body)
+    earlier = decode(delivery.body)
+    body = _clean(delivery.body if earlier is None else earlier.body)
     if len(json.dumps(body, ensure_ascii=False).encode("utf-8")) > ROOM_BYTES:
         body = body[: ROOM_BYTES // 6]
     letter = DeadLetterBody(

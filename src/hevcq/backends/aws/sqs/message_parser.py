@@ -1,6 +1,6 @@
-"""Parse the body of an SQS message into tasks, or into the reason why it has none.
+"""Parse the body of an SQS message into tasks, or into the reason why it contains none.
 
-Pure and total: any text gives a ParsedMessage, never an exception. It understands hevcq's own tasks,
+Any text yields a ParsedMessage, never an exception. The parser understands hevcq's own tasks,
 S3 event notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
 either of them inside an SNS envelope, and dead letters that SQS moved back to the queue.
 """
@@ -19,11 +19,11 @@ from hevcq.domain.keys import INBOX, is_routed_to
 from hevcq.errors import BadMessage
 
 EVENT_MAJOR = "2"
-"""AWS asks to compare the major version for equality and to ignore unknown fields."""
+"""AWS asks readers to require an equal major version and to ignore unknown fields."""
 MAX_LAYERS = 4
 """Dead letters and SNS envelopes around one message: deeper nesting is forged."""
 MAX_RECORDS = 1_000
-NOT_OURS = "not for this profile"
+OTHER_PROFILE = "not for this profile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """What a message asks of one profile; the fields mean what they mean in `Delivery`."""
+    """The tasks of a message for one profile. The fields have the meaning that they have in `Delivery`."""
 
     tasks: tuple[Task, ...] = ()
     ignored: str = ""
@@ -65,38 +65,38 @@ def _parse(body: str, recipient: Recipient, layers: int) -> ParsedMessage:
         raise BadMessage(f"The message is over {MAX_BODY_BYTES} bytes.")
     if layers == 0:
         raise BadMessage("The message is wrapped too many times.")
-    found = _mapping(body)
-    if dead_letters.MARKER in found:
+    message = _json_object(body)
+    if dead_letters.MARKER in message:
         inner = dead_letters.decode(body)
         if inner is None:
             raise BadMessage("The message is marked as a dead letter, but is not a whole one.")
         return _parse(inner.body, recipient, layers - 1)
-    if "hevcq" in found:
+    if "hevcq" in message:
         return _task(Task.parse(body), recipient)
-    if "Records" in found:
-        return _records(found["Records"], recipient)
-    if found.get("Event") == "s3:TestEvent":
+    if "Records" in message:
+        return _records(message["Records"], recipient)
+    if message.get("Event") == "s3:TestEvent":
         return ParsedMessage(ignored="s3:TestEvent")
-    return _from_sns(found, recipient, layers)
+    return _from_sns(message, recipient, layers)
 
 
-def _from_sns(found: Mapping[str, Any], recipient: Recipient, layers: int) -> ParsedMessage:
-    kind, message = str(found.get("Type")), found.get("Message")
+def _from_sns(message: Mapping[str, Any], recipient: Recipient, layers: int) -> ParsedMessage:
+    kind, body = str(message.get("Type")), message.get("Message")
     if kind in {"SubscriptionConfirmation", "UnsubscribeConfirmation"}:
         return ParsedMessage(ignored=f"sns {kind}")
-    if kind == "Notification" and isinstance(message, str):
-        return _parse(message, recipient, layers - 1)
+    if kind == "Notification" and isinstance(body, str):
+        return _parse(body, recipient, layers - 1)
     raise BadMessage("The message is neither a hevcq task, an S3 event nor an SNS notification.")
 
 
-def _mapping(body: str) -> Mapping[str, Any]:
+def _json_object(body: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(body)
+        message = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadMessage("The message is not JSON.") from error
-    if not isinstance(found, dict):
+    if not isinstance(message, dict):
         raise BadMessage("The message is not a JSON object.")
-    return found
+    return message
 
 
 def _task(task: Task, recipient: Recipient) -> ParsedMessage:
@@ -104,7 +104,7 @@ def _task(task: Task, recipient: Recipient) -> ParsedMessage:
     if task.profile == recipient.profile:
         return ParsedMessage(tasks=(task,))
     if task.profile in recipient.known:
-        return ParsedMessage(ignored=f"{NOT_OURS}: a task of {task.profile}")
+        return ParsedMessage(ignored=f"{OTHER_PROFILE}: a task of {task.profile}")
     raise BadMessage(f"The task is for the profile {task.profile!r}, which does not exist.")
 
 
@@ -119,18 +119,18 @@ def _records(records: object, recipient: Recipient) -> ParsedMessage:
     tasks: dict[str, Task] = {}
     ignored: list[str] = []
     for record in records:
-        found = _record(record, recipient)
-        if isinstance(found, Task):
-            tasks.setdefault(found.job_id, found)
-        elif found not in ignored:
-            ignored.append(found)
+        result = _record(record, recipient)
+        if isinstance(result, Task):
+            tasks.setdefault(result.job_id, result)
+        elif result not in ignored:
+            ignored.append(result)
     return ParsedMessage(
         tasks=tuple(tasks.values()), ignored="" if tasks else "; ".join(ignored)[:500]
     )
 
 
 def _record(record: object, recipient: Recipient) -> Task | str:
-    """Return the task of one record, or the reason why it has none."""
+    """Return the task of one record, or the reason why it is ignored."""
     if not isinstance(record, dict) or record.get("eventSource") != "aws:s3":
         raise BadMessage("The event has a record that is not from S3.")
     version, name = record.get("eventVersion"), record.get("eventName")
@@ -141,23 +141,23 @@ def _record(record: object, recipient: Recipient) -> Task | str:
     name = name.removeprefix("s3:")
     if name.partition(":")[0] != "ObjectCreated":
         return f"event {name[:80]}"
-    bucket, thing = _place(record)
+    bucket, s3_object = _bucket_and_object(record)
     _check_bucket(bucket, recipient)
-    return _created(bucket, thing, recipient)
+    return _task_of_upload(bucket, s3_object, recipient)
 
 
-def _place(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _bucket_and_object(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     where = record.get("s3")
     bucket = where.get("bucket") if isinstance(where, dict) else None
     name = bucket.get("name") if isinstance(bucket, dict) else None
-    thing = where.get("object") if isinstance(where, dict) else None
-    if not isinstance(name, str) or not isinstance(thing, dict):
+    s3_object = where.get("object") if isinstance(where, dict) else None
+    if not isinstance(name, str) or not isinstance(s3_object, dict):
         raise BadMessage("The event has a record without bucket and object.")
-    return name, thing
+    return name, s3_object
 
 
-def _created(bucket: str, thing: Mapping[str, Any], recipient: Recipient) -> Task | str:
-    key = _key(thing.get("key"))
+def _task_of_upload(bucket: str, s3_object: Mapping[str, Any], recipient: Recipient) -> Task | str:
+    key = _key(s3_object.get("key"))
     if key.endswith("/"):
         return "folder marker"
     if not key.startswith(f"{INBOX}/"):
@@ -165,12 +165,12 @@ def _created(bucket: str, thing: Mapping[str, Any], recipient: Recipient) -> Tas
     if not is_routed_to(
         key, recipient.profile, subscribed=recipient.subscribed, known=recipient.known
     ):
-        return NOT_OURS
-    size = thing.get("size")
+        return OTHER_PROFILE
+    size = s3_object.get("size")
     if isinstance(size, bool) or not isinstance(size, int):
         raise BadMessage("The event has an object without a size.")
     try:
-        source = Source(bucket=bucket, key=key, version=_version(thing), size=size)
+        source = Source(bucket=bucket, key=key, version=_version(s3_object), size=size)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise BadMessage(f"The event has an object that cannot be used: {first['msg']}.") from error
@@ -178,7 +178,7 @@ def _created(bucket: str, thing: Mapping[str, Any], recipient: Recipient) -> Tas
 
 
 def _key(raw: object) -> str:
-    """Decode the key of an event, which is form-encoded: "+" is a space, "/" may be encoded."""
+    """Decode the key of an event, which is form-encoded: "+" is a space, and "/" may be encoded."""
     if not isinstance(raw, str):
         raise BadMessage("The event has an object without a key.")
     try:
@@ -189,12 +189,12 @@ def _key(raw: object) -> str:
     return key
 
 
-def _version(thing: Mapping[str, Any]) -> str:
+def _version(s3_object: Mapping[str, Any]) -> str:
     """Return the version id, or else the ETag.
 
     In a bucket without versioning every object has the version id "null".
     """
-    for value in (thing.get("versionId"), thing.get("eTag")):
+    for value in (s3_object.get("versionId"), s3_object.get("eTag")):
         if isinstance(value, str) and value.strip('"') and value != "null":
             return value.strip('"')
     raise BadMessage("The event has an object without version id and ETag.")

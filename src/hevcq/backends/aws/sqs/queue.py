@@ -1,8 +1,8 @@
-"""The queue port over SQS: `<prefix><profile>` and its dead letters in `<prefix><profile>-dlq`.
+"""Implement the queue port over SQS: `<prefix><profile>`, and dead letters in `<prefix><profile>-dlq`.
 
-SQS may accept a receipt handle although the message was delivered to another consumer since: an
-old handle can extend or release the new owner's message. So SQS does not show that a lease is lost,
-and the receipts of this process have deadlines of their own.
+SQS may accept an old receipt handle after the message was delivered to another consumer: it can extend
+or release the new owner's message. So SQS does not show that a lease is lost, and this process keeps a
+deadline for each of its receipts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.clients import MAX_WAIT_S, RETENTION_S, Clients, translate_errors
+from hevcq.backends.aws.clients import MAX_WAIT_S, MESSAGE_RETENTION_S, Clients, translate_errors
 from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import BATCH, HIDE_S, DeadLetterQueue, QueueUrls
 from hevcq.domain.job import Task, TaskKind
@@ -30,66 +30,66 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 CAP_MARGIN_S = 30
-"""Seconds kept free below the 12 hours that SQS counts from the receive on its own clock: a request
-past the remainder is an error there and is not clamped."""
+"""Safety margin below the 12 hours that SQS counts from the receive on its own clock, in seconds. SQS
+refuses a request beyond them and does not shorten it."""
 
 
 @dataclass(slots=True)
 class LiveReceipt:
-    """The times of one receipt in monotonic seconds: its receive, and its current deadline."""
+    """The times of one receipt in monotonic seconds: its receive and its current deadline."""
 
     received_at: float
     deadline: float
 
     @property
     def latest_end(self) -> float:
-        """The monotonic time in seconds past which SQS grants no extension."""
+        """The latest time, in monotonic seconds, up to which SQS extends a receipt."""
         return self.received_at + MAX_VISIBILITY_S - CAP_MARGIN_S
 
 
 MAX_DELAY_S = 900
 """SQS's longest delay of a new message."""
-GONE: Mapping[str, tuple[type[HevcqError], str]] = {
-    "InvalidParameterValue": (LeaseLost, "the receipt is stale or at the 12 hour limit"),
+STALE: Mapping[str, tuple[type[HevcqError], str]] = {
+    "InvalidParameterValue": (LeaseLost, "the receipt is stale or at the 12 hour limit")
 }
-"""Another answer of SQS to a visibility call that comes too late."""
+"""SQS's other answer to a visibility call that comes too late."""
 
 _log = get_logger()
 
 
-SHARE = 0.5
-"""Share of RETENTION_S after which a waiting message is sent anew."""
-BATCHES = 50
-"""Batches of ten that one look replaces at most, so that it takes seconds."""
-LOOK_EVERY_S = 3600.0
-"""Seconds after a look that found nothing old: each look costs the first message one receive."""
+RENEW_AFTER_SHARE = 0.5
+"""Share of MESSAGE_RETENTION_S after which a waiting message is replaced by a copy."""
+MAX_BATCHES = 50
+"""Maximum batches of ten that one check replaces, so that it takes seconds."""
+CHECK_EVERY_S = 3600.0
+"""Seconds until the next check after one that found no old message: it costs the first one a receive."""
 
 
 class Renewal:
-    """Send messages anew that have waited for long, before SQS deletes them.
+    """Replaces messages that have waited long by copies, before SQS deletes them.
 
-    SQS deletes a message RETENTION_S after it was sent, whatever waits before it, and no call
-    extends that. A worker that receives a message of half that age therefore replaces the ones behind
-    it by copies: three requests for ten messages, once in half a retention time. Jobs are known by
-    their content, so a copy whose original survived is only a duplicate.
+    SQS deletes a message MESSAGE_RETENTION_S after it was sent, however long the queue is, and no call
+    extends that. So a worker that receives a message of half that age replaces the messages behind it:
+    three requests for ten messages, once in half a retention time. Jobs are identified by their content,
+    so if an original survives, its copy is only a duplicate.
     """
 
     def __init__(self, sqs: SQSClient, urls: QueueUrls, clock: Clock) -> None:
         self._sqs, self._urls, self._clock = sqs, urls, clock
-        self._next_look = float("-inf")
+        self._next_check = float("-inf")
 
     def check(self, received: Sequence[MessageTypeDef]) -> None:
-        """Renew what waits if one of the `received` messages is old; log errors, raise none."""
-        if self._clock.monotonic() < self._next_look or not any(map(self._is_old, received)):
+        """Renew waiting messages if one of the `received` is old. Errors are logged, not raised."""
+        if self._clock.monotonic() < self._next_check or not any(map(self._is_old, received)):
             return
         renewed = 0
         try:
-            # One message first: usually nothing behind a retried one is old.
-            for limit in (1, *[BATCH] * BATCHES):
-                count, more = self._renew(limit)
+            # First a single message: behind a retried message usually none is old.
+            for limit in (1, *[BATCH] * MAX_BATCHES):
+                count, all_old = self._renew(limit)
                 renewed += count
-                if not more:
-                    self._next_look = self._clock.monotonic() + LOOK_EVERY_S
+                if not all_old:
+                    self._next_check = self._clock.monotonic() + CHECK_EVERY_S
                     break
         except HevcqError as error:
             _log.warning("messages_not_renewed", queue=self._urls.name, reason=str(error))
@@ -98,10 +98,10 @@ class Renewal:
 
     def _is_old(self, message: MessageTypeDef) -> bool:
         sent_at = int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000
-        return 0 < sent_at < self._clock.now() - RETENTION_S * SHARE
+        return 0 < sent_at < self._clock.now() - MESSAGE_RETENTION_S * RENEW_AFTER_SHARE
 
     def _renew(self, limit: int) -> tuple[int, bool]:
-        """Replace the old ones of the next messages; return how many, and whether all were old."""
+        """Replace the old among the next messages; return how many, and whether all were old."""
         url = self._urls.main
         with translate_errors(f"renew the messages of {self._urls.name}"):
             answer = self._sqs.receive_message(
@@ -112,15 +112,15 @@ class Renewal:
                 MessageSystemAttributeNames=["SentTimestamp", "MessageGroupId"],
                 MessageAttributeNames=["All"],
             )
-            found = answer.get("Messages", [])
-            old = [message for message in found if self._is_old(message)]
+            messages = answer.get("Messages", [])
+            old = [message for message in messages if self._is_old(message)]
             renewed = self._replace(url, old)
-            for message in found:
+            for message in messages:
                 if message not in old:
                     self._sqs.change_message_visibility(
                         QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
                     )
-            return renewed, 0 < len(found) == len(old)
+            return renewed, 0 < len(messages) == len(old)
 
     def _replace(self, url: str, old: Sequence[MessageTypeDef]) -> int:
         if not old:
@@ -128,10 +128,10 @@ class Renewal:
         sent = self._sqs.send_message_batch(
             QueueUrl=url, Entries=[_copy(n, message) for n, message in enumerate(old)]
         )
-        # Only what is certainly there anew; the rest comes back by itself.
+        # Delete only originals whose copy was sent; the others become visible again by themselves.
         entries: Any = [
-            {"Id": each["Id"], "ReceiptHandle": old[int(each["Id"])]["ReceiptHandle"]}
-            for each in sent.get("Successful", [])
+            {"Id": copy["Id"], "ReceiptHandle": old[int(copy["Id"])]["ReceiptHandle"]}
+            for copy in sent.get("Successful", [])
         ]
         if entries:
             self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
@@ -139,23 +139,21 @@ class Renewal:
 
 
 def _copy(number: int, message: MessageTypeDef) -> Any:
-    group = message.get("Attributes", {}).get("MessageGroupId")
-    copy = {"Id": str(number), "MessageBody": message["Body"]}
-    attributes = message.get("MessageAttributes")
-    return (
-        copy
-        | ({"MessageGroupId": group} if group else {})
-        | ({"MessageAttributes": attributes} if attributes else {})
-    )
+    optional = {
+        "MessageGroupId": message.get("Attributes", {}).get("MessageGroupId"),
+        "MessageAttributes": message.get("MessageAttributes"),
+    }
+    present = {name: value for name, value in optional.items() if value}
+    return {"Id": str(number), "MessageBody": message["Body"], **present}
 
 
 class SqsQueue(Queue):
     """One profile's queue on SQS.
 
-    A receipt is stale past its deadline, whatever SQS says. A receive never takes
-    more than `limit` messages, because the visibility timeout of buffered messages would run out.
-    Acknowledgements are not batched: jobs take minutes, and `ack` promises that the delete has
-    happened. URLs are looked up at first use, so that a worker needs rights on its own queue only.
+    A receipt is stale past its deadline, whatever SQS answers. A receive takes at most `limit` messages,
+    because the visibility timeout of buffered messages would run out. Acknowledgements are not batched:
+    jobs take minutes, and `ack` promises that the message is deleted. URLs are looked up at first use, so
+    that a worker needs rights on its own queue only.
     """
 
     long_poll_s = float(MAX_WAIT_S)
@@ -182,7 +180,7 @@ class SqsQueue(Queue):
         _ = self._urls.main, self._urls.dead
 
     def close(self) -> None:
-        """Release the dead letters that an unfinished listing still hides."""
+        """Release the dead letters that an unfinished listing hides."""
         try:
             self._dlq.release_all()
         except Unavailable as error:
@@ -193,7 +191,12 @@ class SqsQueue(Queue):
         delay = min(MAX_DELAY_S, math.ceil(delay_s))
         for start in range(0, len(tasks), BATCH):
             entries = [
-                {"Id": str(n), "MessageBody": task.body(), "DelaySeconds": delay, **_group(task)}
+                {
+                    "Id": str(n),
+                    "MessageBody": task.body(),
+                    "DelaySeconds": delay,
+                    **_group_attribute(task),
+                }
                 for n, task in enumerate(tasks[start : start + BATCH])
             ]
             self._send_batch(entries)
@@ -212,14 +215,13 @@ class SqsQueue(Queue):
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Receive at most `limit` (and 10) deliveries, waiting up to `wait_s` (and 20) seconds.
 
-        A running poll is never cancelled, because SQS would still hand out its messages: a stop
-        waits for it. It is never retried automatically either (see `Clients.polls`). Raises
-        Unavailable.
+        A running poll is never cancelled, because SQS would still deliver its messages: a stop waits for
+        it. It is never retried automatically either (see `Clients.polls`). Raises Unavailable.
         """
         if limit < 1 or stop.is_set():
             return []
         wait = min(MAX_WAIT_S, max(0, math.ceil(wait_s)))
-        asked = self._clock.monotonic()
+        asked_at = self._clock.monotonic()
         with translate_errors(f"receive from the queue {self._urls.name}"):
             answer = self._polls.receive_message(
                 QueueUrl=self._urls.main,
@@ -229,20 +231,20 @@ class SqsQueue(Queue):
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
         now = self._clock.monotonic()
-        # SQS handed the messages out at the end of the poll at the latest. Any time beyond it was
-        # spent on the way back, while the visibility timeout was already running.
-        handed_out = min(now, asked + wait)
+        # SQS delivered the messages at the latest at the end of the poll. Any time beyond it was spent
+        # on the way back, while the visibility timeout was already running.
+        received_at = min(now, asked_at + wait)
         messages = answer.get("Messages", [])
-        found = [self._delivery(message, handed_out, now) for message in messages]
+        deliveries = [self._delivery(message, received_at, now) for message in messages]
         self._renewal.check(messages)
-        return found
+        return deliveries
 
-    def _delivery(self, message: MessageTypeDef, handed_out: float, now: float) -> Delivery:
+    def _delivery(self, message: MessageTypeDef, received_at: float, now: float) -> Delivery:
         handle, body = message["ReceiptHandle"], message["Body"]
-        receipt = LiveReceipt(received_at=handed_out, deadline=handed_out + self._visibility_s)
-        for old, each in list(self._receipts.items()):
-            if each.deadline <= now:
-                self._receipts.pop(old, None)
+        receipt = LiveReceipt(received_at=received_at, deadline=received_at + self._visibility_s)
+        for old_handle, old in list(self._receipts.items()):
+            if old.deadline <= now:
+                self._receipts.pop(old_handle, None)
         self._receipts[handle] = receipt
         parsed = message_parser.parse(body, self._recipient)
         facts = message.get("Attributes", {})
@@ -261,12 +263,12 @@ class SqsQueue(Queue):
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Hide the delivery for `seconds` from now, at most until the end of its 12 hours."""
+        """Hide the message for `seconds` from now, at most until the end of its 12 hours."""
         now = self._clock.monotonic()
         receipt = self._receipts.get(delivery.receipt)
         if receipt is None or receipt.deadline <= now:
             raise LeaseLost(f"The receipt of the message {delivery.message_id} is stale.")
-        # Grants the remainder, so that a worker with long heartbeats keeps its job to the end.
+        # Grants what is left of the 12 hours, so that a worker with long heartbeats keeps its job.
         whole = min(math.ceil(seconds), math.floor(receipt.latest_end - now))
         if whole < 1:
             raise LeaseLost(
@@ -281,11 +283,9 @@ class SqsQueue(Queue):
         return receipt.deadline
 
     def _hide(self, delivery: Delivery, seconds: int) -> None:
-        with translate_errors(f"extend the message {delivery.message_id}", GONE):
+        with translate_errors(f"extend the message {delivery.message_id}", STALE):
             self._sqs.change_message_visibility(
-                QueueUrl=self._urls.main,
-                ReceiptHandle=delivery.receipt,
-                VisibilityTimeout=seconds,
+                QueueUrl=self._urls.main, ReceiptHandle=delivery.receipt, VisibilityTimeout=seconds
             )
 
     def ack(self, delivery: Delivery) -> bool:
@@ -294,35 +294,35 @@ class SqsQueue(Queue):
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
         """Make the message visible after `delay_s`, at the latest at the end of its 12 hours."""
 
-        def carry_out(receipt: LiveReceipt) -> None:
+        def act(receipt: LiveReceipt) -> None:
             room = math.floor(receipt.latest_end - self._clock.monotonic())
             self._hide(delivery, max(0, min(math.ceil(delay_s), room)))
 
-        return self._settle(delivery, carry_out)
+        return self._settle(delivery, act)
 
     def bury(self, delivery: Delivery, why: Bury) -> bool:
-        """Send a dead letter, then delete the message; False if the receipt is stale.
+        """Send a dead letter, then delete the message; return False if the receipt is stale.
 
-        A kill between the two leaves both, and nothing is lost. Raises Unavailable if the dead letter
-        could not be sent.
+        A kill in between leaves both, and nothing is lost. Raises Unavailable if the dead letter could not
+        be sent.
         """
         if not self._settle(delivery, lambda _receipt: self._dlq.send(delivery, why)):
             return False
         try:
             self._delete(delivery)
         except (Unavailable, LeaseLost) as error:
-            # It is a dead letter already; its message is redelivered and found to be settled.
+            # The dead letter exists; the message is delivered again and found to be settled.
             _log.warning("buried_but_not_deleted", message=delivery.message_id, why=str(error))
         return True
 
-    def _settle(self, delivery: Delivery, carry_out: Callable[[LiveReceipt], None]) -> bool:
+    def _settle(self, delivery: Delivery, act: Callable[[LiveReceipt], None]) -> bool:
         """Settle a delivery once; after an error the receipt stays live for another attempt."""
-        # Of two threads that settle it, only one gets it.
+        # If two threads settle the delivery, only one gets the receipt.
         receipt = self._receipts.pop(delivery.receipt, None)
         if receipt is None or receipt.deadline <= self._clock.monotonic():
             return False
         try:
-            carry_out(receipt)
+            act(receipt)
         except LeaseLost:
             return False
         except HevcqError:
@@ -331,11 +331,11 @@ class SqsQueue(Queue):
         return True
 
     def _delete(self, delivery: Delivery) -> None:
-        with translate_errors(f"delete the message {delivery.message_id}", GONE):
+        with translate_errors(f"delete the message {delivery.message_id}", STALE):
             self._sqs.delete_message(QueueUrl=self._urls.main, ReceiptHandle=delivery.receipt)
 
     def depth(self) -> QueueDepth:
-        """Count messages; the numbers of SQS are estimates without an age."""
+        """Count messages; SQS only estimates their number and gives no age."""
         ready, in_flight, delayed = self._urls.counts(self._urls.main)
         return QueueDepth(
             ready=ready,
@@ -347,9 +347,8 @@ class SqsQueue(Queue):
     def dead_letters(self, job_id: str | None = None) -> Iterator[DeadLetter]:
         """Yield each dead letter once, roughly oldest first (SQS keeps no order).
 
-        Listed letters are hidden from others and released when the iteration ends. Purge inside the
-        iteration, because a letter listed earlier has to be searched for again. Raises ConfigError,
-        Unavailable.
+        Listed letters are hidden from others and released when the iteration ends. Purge within the
+        iteration: a letter listed earlier must be searched again. Raises ConfigError, Unavailable.
         """
         return self._dlq.letters(job_id)
 
@@ -361,12 +360,12 @@ class SqsQueue(Queue):
         return tasks[0] if len(tasks) == 1 else None
 
 
-def _group(task: Task) -> dict[str, str]:
+def _group_attribute(task: Task) -> dict[str, str]:
     """Return the fair-share group: SQS accepts 128 ASCII characters without spaces
     (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html)."""
     if not task.group:
         return {}
     plain = task.group.isascii() and task.group.isprintable() and " " not in task.group
     group = task.group if plain else hashlib.sha256(task.group.encode()).hexdigest()
-    # A group of its own is a quiet one, which SQS delivers before the chunks of busy groups.
+    # A join has its own group, which SQS delivers before the chunks of busy groups.
     return {"MessageGroupId": f"{group[:120]}-join" if task.kind is TaskKind.JOIN else group}

@@ -1,8 +1,8 @@
-"""Let browsers send uploads straight to the input bucket, by URLs that allow exactly one upload.
+"""Let browsers send uploads directly to the input bucket, by URLs that allow exactly one upload.
 
-The server begins a multipart upload, so that no client names the owner or the type, and signs each
-part with its length. `complete` ends the upload, and with it every address that was signed for it,
-and looks again at what is there.
+The server begins a multipart upload, so that no client chooses the owner or the type, and signs the URL
+of each part with its length. `complete` ends the upload, which invalidates its URLs, and then checks the
+object.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 PART_BYTES = 64 * MIB
-VALID_S = 3600
-"""Seconds that the address of an upload is valid: S3 asks when a request begins."""
-LINK_S = 6 * 3600
-"""Seconds that a link to a stored file is valid: longer than anybody watches."""
+UPLOAD_URL_S = 3600
+"""Seconds that the URL of a part is valid; S3 checks it when a request begins."""
+DOWNLOAD_URL_S = 6 * 3600
+"""Seconds that a link to a stored file is valid, longer than anybody watches."""
 PREFLIGHT_S = 10
-"""Seconds for an answer about CORS."""
+"""Timeout of a CORS preflight request in seconds."""
 OWNER = "owner"
 MAX_HEADER = 1_000
-GONE = frozenset({"NoSuchUpload", "404", "NotFound"})
+GONE_CODES = frozenset({"NoSuchUpload", "404", "NotFound"})
 
 
 class S3VideoFiles(VideoFiles):
@@ -66,37 +66,39 @@ class S3VideoFiles(VideoFiles):
     def way(self, video: Video) -> UploadWay:
         part = part_bytes(video.upload.size, PART_BYTES)
         parts = math.ceil(video.upload.size / part)
-        return UploadWay("parts", part_size=part, parts=parts, valid_s=VALID_S)
+        return UploadWay("parts", part_size=part, parts=parts, valid_s=UPLOAD_URL_S)
 
     def part_url(self, video: Video, number: int) -> str:
         way = self.way(video)
         if not 1 <= number <= way.parts:
             raise BadUpload(f"The parts of this upload are 1 to {way.parts}.")
         last = video.upload.size - way.part_size * (way.parts - 1)
-        wanted = {
+        parameters = {
             **self._place(video),
             "UploadId": video.upload.multipart_id,
             "PartNumber": number,
             "ContentLength": last if number == way.parts else way.part_size,
         }
         with translate_errors(f"sign a part of the upload {video.video_id}"):
-            return self._s3.generate_presigned_url("upload_part", wanted, ExpiresIn=VALID_S)
+            return self._s3.generate_presigned_url(
+                "upload_part", parameters, ExpiresIn=UPLOAD_URL_S
+            )
 
     def received_parts(self, video: Video) -> Mapping[int, int]:
         return {part["PartNumber"]: part["Size"] for part in self._parts(video) or []}
 
     def received_bytes(self, video: Video) -> int:
-        return _sum(self._parts(video) or [])
+        return _total_bytes(self._parts(video) or [])
 
     def complete(self, video: Video) -> Source | int:
-        """Join the parts, then compare size and owner of the object and pin it."""
+        """Complete the upload, then check size and owner of the object and pin its version."""
         parts = self._parts(video)
-        if parts is not None:  # else completed before, or aborted: the object decides
-            numbers, came = {part["PartNumber"] for part in parts}, _sum(parts)
-            if numbers != set(range(1, self.way(video).parts + 1)) or came < video.upload.size:
-                return came
-            _require_size(came, video)
-            self._join(video, parts)
+        if parts is not None:  # otherwise it was completed or aborted, and the object decides
+            numbers, received = {part["PartNumber"] for part in parts}, _total_bytes(parts)
+            if numbers != set(range(1, self.way(video).parts + 1)) or received < video.upload.size:
+                return received
+            _require_size(received, video)
+            self._complete_upload(video, parts)
         head = find_object(self._s3, self._buckets.input, raw_key(video), unknown_is_absent=False)
         if head is None:
             return 0
@@ -110,17 +112,17 @@ class S3VideoFiles(VideoFiles):
             size=video.upload.size,
         )
 
-    def _join(self, video: Video, parts: Sequence[Any]) -> None:
-        named: Any = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+    def _complete_upload(self, video: Video, parts: Sequence[Any]) -> None:
+        etags: Any = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
         with translate_errors(f"complete the upload {video.video_id}"):
             self._s3.complete_multipart_upload(
                 **self._place(video),
                 UploadId=video.upload.multipart_id,
-                MultipartUpload={"Parts": named},
+                MultipartUpload={"Parts": etags},
             )
 
     def _parts(self, video: Video) -> list[Any] | None:
-        """Return the parts that came, or None if the multipart upload is over."""
+        """Return the parts that arrived, or None if the multipart upload was completed or aborted."""
         try:
             with translate_errors(f"list the parts of {video.video_id}"):
                 pages = self._s3.get_paginator("list_parts").paginate(
@@ -128,7 +130,7 @@ class S3VideoFiles(VideoFiles):
                 )
                 return [part for page in pages for part in page.get("Parts", [])]
         except HevcqError as error:
-            if code_of(error.__cause__) in GONE:
+            if code_of(error.__cause__) in GONE_CODES:
                 return None
             raise
 
@@ -140,14 +142,14 @@ class S3VideoFiles(VideoFiles):
                         **self._place(video), UploadId=video.upload.multipart_id
                     )
             except HevcqError as error:
-                if code_of(error.__cause__) not in GONE:
+                if code_of(error.__cause__) not in GONE_CODES:
                     raise
         self._delete_versions(video)
 
     def delete_raw(self, video: Video) -> None:
-        """Delete every version of the object, if the newest is the source's.
+        """Delete every version of the object if the newest is the source's.
 
-        A marker left by a plain delete would keep the bytes, and their price, for ever.
+        A plain delete would only add a marker, and the bytes would be paid for for ever.
         """
         if video.source is None:
             return
@@ -163,14 +165,15 @@ class S3VideoFiles(VideoFiles):
                 Bucket=bucket, Prefix=key
             )
             for page in pages:
-                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-                for each in found:
-                    if each["Key"] == key:
-                        self._s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
+                for version in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                    if version["Key"] == key:
+                        self._s3.delete_object(
+                            Bucket=bucket, Key=key, VersionId=version["VersionId"]
+                        )
 
     @contextmanager
     def _unversioned(self, key: str) -> Iterator[None]:
-        """Delete the one object of a key where the server knows no versions (R2, Garage)."""
+        """Delete the only object of a key if the server has no versions (R2, Garage)."""
         try:
             yield
         except ClientError as error:
@@ -193,13 +196,15 @@ class S3VideoFiles(VideoFiles):
     def _signed(
         self, place: Mapping[str, Any], name: str, media_type: str, *, attachment: bool
     ) -> str:
-        wanted = {
+        parameters = {
             **place,
             "ResponseContentType": media_type,
             "ResponseContentDisposition": content_disposition(name, attachment=attachment),
         }
         with translate_errors(f"sign a link to {place['Key']!r}"):
-            url = self._s3.generate_presigned_url("get_object", wanted, ExpiresIn=LINK_S)
+            url = self._s3.generate_presigned_url(
+                "get_object", parameters, ExpiresIn=DOWNLOAD_URL_S
+            )
         if not url:
             raise Unavailable("S3 signed no link.")
         return url
@@ -209,12 +214,11 @@ class S3VideoFiles(VideoFiles):
 
     def refusals(self, origin: str) -> Iterator[str]:
         upload, play = self._addresses()
-        asked = (
+        for method, header, address, bucket in (
             ("PUT", "", upload, self._buckets.input),
             ("GET", "range", play, self._buckets.output),
-        )
-        for method, header, address, bucket in asked:
-            if not _allowed(origin, method, header, address):
+        ):
+            if not _is_allowed(origin, method, header, address):
                 what = "play videos of" if header else "send videos to"
                 yield (
                     f"Browsers may not {what} the bucket {bucket} from pages at {origin}: its CORS"
@@ -222,7 +226,7 @@ class S3VideoFiles(VideoFiles):
                 )
 
     def _addresses(self) -> tuple[str, str]:
-        """Return the addresses of an upload and of a published file, unsigned."""
+        """Return the unsigned URLs of an upload and of a published file."""
         keys = ((self._buckets.input, f"{UPLOADS}/cors"), (self._buckets.output, f"{OUTBOX}/cors"))
         with translate_errors("find the addresses of the buckets"):
             upload, play = (
@@ -235,14 +239,14 @@ class S3VideoFiles(VideoFiles):
         return {"Bucket": self._buckets.input, "Key": raw_key(video)}
 
 
-def _sum(parts: Iterable[Any]) -> int:
+def _total_bytes(parts: Iterable[Any]) -> int:
     return sum(part["Size"] for part in parts)
 
 
-def _require_size(came: int, video: Video) -> None:
-    """Raise BadUpload unless as many bytes came as were declared."""
-    if came != video.upload.size:
-        raise BadUpload(f"{came:,} bytes came where {video.upload.size:,} were declared.")
+def _require_size(received: int, video: Video) -> None:
+    """Raise BadUpload unless the declared number of bytes arrived."""
+    if received != video.upload.size:
+        raise BadUpload(f"{received:,} bytes came where {video.upload.size:,} were declared.")
 
 
 def _origin(address: str) -> str:
@@ -250,8 +254,8 @@ def _origin(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _allowed(origin: str, method: str, header: str, address: str) -> bool:
-    """Return whether a preflight request is answered with this origin. Raises Unavailable."""
+def _is_allowed(origin: str, method: str, header: str, address: str) -> bool:
+    """Return whether the answer to a preflight request allows this origin. Raises Unavailable."""
     headers = {"Origin": origin, "Access-Control-Request-Method": method}
     if header:
         headers["Access-Control-Request-Headers"] = header
@@ -269,6 +273,6 @@ def _allowed(origin: str, method: str, header: str, address: str) -> bool:
 
 
 def owner_value(video: Video) -> str:
-    """Return the owner as a header's value; S3 keeps 2 KB of metadata, so a long one is a digest."""
+    """Return the owner as a header value. S3 allows 2 KB of metadata, so a long name becomes a digest."""
     quoted = quote(video.owner, safe="")
     return quoted if len(quoted) <= MAX_HEADER else sha256_bytes(quoted.encode())

@@ -1,10 +1,10 @@
-"""The records of uploaded videos, and the accounts of the page, in one DynamoDB table.
+"""The records of uploaded videos, and the page's accounts, in one DynamoDB table.
 
-Its own table, because only the web service writes it: workers know nothing of owners. One item a
-video, `video#<id>`, with the record as JSON and beside it what the indexes need: `by_owner`
-(owner and state, then id) and `by_status` (state, then id) list, `by_due` finds what wants a look,
-`by_slug` what is public. Sums for quotas are items, `usage#farm` and `usage#owner#<id>`; they are
-changed in the transaction that changes the video.
+The table is separate because only the web service writes it: workers know nothing of owners. A video is
+an item `video#<id>` that holds the record as JSON and the attributes of the indexes: `by_owner` (owner
+and state, then id) and `by_status` (state, then id) serve listings, `by_due` finds videos that are due
+for work, `by_slug` finds public videos. Sums for quotas are the items `usage#farm` and
+`usage#owner#<id>`, which change in the transaction that changes the video.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.clients import translate_errors
-from hevcq.backends.aws.dynamodb.job_table import new_token, pages, read_item, read_items
-from hevcq.backends.aws.dynamodb.schema import TTL, Item, float_of, number, string, text
+from hevcq.backends.aws.dynamodb.job_table import new_token, query_pages, read_item, read_items
+from hevcq.backends.aws.dynamodb.schema import TTL, Item, number, read_number, read_text, text
 from hevcq.domain.videos import (
     QUOTA_REMEDY,
     Quota,
@@ -28,23 +28,14 @@ from hevcq.domain.videos import (
     quota_refusal,
 )
 from hevcq.errors import Conflict, QuotaExceeded, Unavailable
-from hevcq.ports.videos import (
-    MAX_PAGE,
-    AccountKind,
-    Accounts,
-    Page,
-    VideoFilter,
-    VideoRecords,
-)
+from hevcq.ports.videos import MAX_PAGE, AccountKind, Accounts, Page, VideoFilter, VideoRecords
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-TRIES = 8
-"""Attempts of a transaction that met another one at the same sums."""
-FAILED, CONFLICT = "ConditionalCheckFailed", "TransactionConflict"
-
-
+TRANSACTION_TRIES = 8
+"""Attempts of a transaction that conflicts with others on the same sums."""
+CONDITION_FAILED, CONFLICT = "ConditionalCheckFailed", "TransactionConflict"
 BY_OWNER = "by_owner"
 BY_STATUS = "by_status"
 BY_DUE = "by_due"
@@ -52,7 +43,7 @@ BY_SLUG = "by_slug"
 DUE = "due"
 WORDS = "words"
 MAX_WORDS = 1_000
-"""Characters of a video that a search sees: they are written to two indexes with each change."""
+"""Characters of a video's text that a search covers: each change writes them to two indexes."""
 INDEXES: dict[str, tuple[list[str], list[str]]] = {
     BY_OWNER: (["owner_status", "video_id"], [WORDS]),
     BY_STATUS: (["status", "video_id"], [WORDS]),
@@ -62,7 +53,7 @@ INDEXES: dict[str, tuple[list[str], list[str]]] = {
 """Keys and projected attributes of each index, as Terraform makes them."""
 NUMBERS = frozenset({"due_at"})
 """Keys that hold numbers; all others are strings."""
-FARM = "usage#farm"
+FARM_PK = "usage#farm"
 
 
 def video_pk(video_id: str) -> str:
@@ -70,7 +61,7 @@ def video_pk(video_id: str) -> str:
 
 
 def usage_pk(owner: str | None) -> str:
-    return FARM if owner is None else f"usage#owner#{owner}"
+    return FARM_PK if owner is None else f"usage#owner#{owner}"
 
 
 def owner_status(owner: str, status: VideoStatus) -> str:
@@ -96,20 +87,20 @@ def item_of(video: Video) -> dict[str, Any]:
 
 
 def video_of(item: Item) -> Video:
-    return Video.model_validate_json(string(item, "record"))
+    return Video.model_validate_json(read_text(item, "record"))
 
 
 class DynamoVideoRecords(VideoRecords):
     """One item for each video. A write is one transaction of the item and the sums that it changes.
 
-    By its token a request that botocore repeats after a lost answer takes effect once.
+    A token makes a request that botocore repeats after a lost answer take effect once.
     """
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._db, self._table = client, table
 
     def create(self, video: Video, quota: Quota) -> None:
-        """Put the item and add to the sums, on condition that they leave room for it."""
+        """Put the item and add to the sums, on condition that the quotas allow it."""
         put = {
             "Put": {
                 "TableName": self._table,
@@ -118,11 +109,11 @@ class DynamoVideoRecords(VideoRecords):
             }
         }
         size = video.charged_bytes
-        sums = self._sums(video.owner, 1, int(video.open), size, quota)
-        refused = self._transact([put, *sums], f"add the video {video.video_id}")
-        if refused[0]:
+        sums = self._sum_updates(video.owner, 1, int(video.open), size, quota)
+        failed = self._transact([put, *sums], f"add the video {video.video_id}")
+        if failed[0]:
             raise Conflict(f"There is a video {video.video_id} already.")
-        if any(refused):
+        if any(failed):
             owner, farm = self.usage(video.owner), self.usage()
             refusal = quota_refusal(quota, owner, farm, size)
             raise refusal or QuotaExceeded("A limit is reached.", remedy=QUOTA_REMEDY)
@@ -133,10 +124,10 @@ class DynamoVideoRecords(VideoRecords):
 
     def update(self, video: Video) -> Video:
         """Put the item on condition of its revision, and change the sums by the difference."""
-        changed = f"The video {video.video_id} was changed meanwhile."
+        conflict = Conflict(f"The video {video.video_id} was changed meanwhile.")
         before = self.get(video.video_id)
         if before is None or before.revision != video.revision:
-            raise Conflict(changed)
+            raise conflict
         new = video.model_copy(update={"revision": video.revision + 1})
         if new.slug is not None and new.slug != before.slug:
             taken = self._by_slug(new.slug)
@@ -151,14 +142,14 @@ class DynamoVideoRecords(VideoRecords):
             }
         }
         size, opened = new.charged_bytes - before.charged_bytes, int(new.open) - int(before.open)
-        sums = self._sums(new.owner, 0, opened, size) if size or opened else []
+        sums = self._sum_updates(new.owner, 0, opened, size) if size or opened else []
         if any(self._transact([put, *sums], f"change the video {video.video_id}")):
-            raise Conflict(changed)
+            raise conflict
         return new
 
     def delete(self, video: Video) -> None:
-        """Delete the item on condition of its revision, and take it from the sums."""
-        gone = {
+        """Delete the item on condition of its revision, and subtract it from the sums."""
+        delete = {
             "Delete": {
                 "TableName": self._table,
                 "Key": {"pk": text(video_pk(video.video_id))},
@@ -169,50 +160,51 @@ class DynamoVideoRecords(VideoRecords):
         before = self.get(video.video_id)
         if before is None:
             return
-        sums = self._sums(before.owner, -1, -int(before.open), -before.charged_bytes)
-        refused = before.revision != video.revision or any(
-            self._transact([gone, *sums], f"delete the video {video.video_id}")
+        sums = self._sum_updates(before.owner, -1, -int(before.open), -before.charged_bytes)
+        failed = before.revision != video.revision or any(
+            self._transact([delete, *sums], f"delete the video {video.video_id}")
         )
-        if refused and self.get(video.video_id) is not None:
+        if failed and self.get(video.video_id) is not None:
             raise Conflict(f"The video {video.video_id} was changed meanwhile.")
 
     def page(self, wanted: VideoFilter) -> Page:
-        """Merge the entries of each state, newest first, and read the videos themselves.
+        """Merge the index entries of each state, newest first, and read the videos themselves.
 
-        The indexes lag: what has left its state or is gone is left out.
+        The indexes lag: a video that was deleted or has left its state is left out.
         """
         limit = max(1, min(wanted.limit, MAX_PAGE))
-        streams = [self._listed(wanted, status, limit + 1) for status in wanted.in_order]
-        merged = heapq.merge(*streams, key=lambda entry: string(entry, "video_id"), reverse=True)
-        ids = list(dict.fromkeys(string(e, "video_id") for e in islice(merged, limit + 1)))
+        streams = [self._entries(wanted, status, limit + 1) for status in wanted.in_order]
+        merged = heapq.merge(*streams, key=lambda entry: read_text(entry, "video_id"), reverse=True)
+        ids = list(dict.fromkeys(read_text(e, "video_id") for e in islice(merged, limit + 1)))
         states = frozenset(wanted.in_order)
-        found = [video for video in self._read(ids[:limit]) if video.status in states]
-        return Page(tuple(found), ids[limit - 1] if len(ids) > limit else "")
+        videos = [video for video in self._read_videos(ids[:limit]) if video.status in states]
+        return Page(tuple(videos), ids[limit - 1] if len(ids) > limit else "")
 
     def by_slug(self, slug: str) -> Video | None:
-        """Find the id in the index, then read the video itself, which decides."""
-        found = self._by_slug(slug)
-        return found if found is not None and found.visibility is Visibility.PUBLIC else None
+        video = self._by_slug(slug)
+        return video if video is not None and video.visibility is Visibility.PUBLIC else None
 
     def due(self, now: float) -> Iterator[Video]:
         entries = self._query(BY_DUE, DUE, "due_at <= :order", number(now), forward=True)
         while page := list(islice(entries, 100)):
-            ids = [string(entry, "pk").partition("#")[2] for entry in page]
-            yield from (v for v in self._read(ids) if v.due_at is not None and v.due_at <= now)
+            ids = [read_text(entry, "pk").partition("#")[2] for entry in page]
+            yield from (
+                v for v in self._read_videos(ids) if v.due_at is not None and v.due_at <= now
+            )
 
     def usage(self, owner: str | None = None) -> VideoUsage:
-        item = self._item(usage_pk(owner))
-        found = [int(float_of(item or {}, name) or 0) for name in ("videos", "open", "bytes")]
-        return VideoUsage(*found)
+        item = self._item(usage_pk(owner)) or {}
+        return VideoUsage(*(int(read_number(item, n) or 0) for n in ("videos", "open", "bytes")))
 
     def _by_slug(self, slug: str) -> Video | None:
+        """Find the video by the index, which lags, and read it to make sure."""
         for entry in self._query(BY_SLUG, slug):
-            found = self.get(string(entry, "pk").partition("#")[2])
-            if found is not None and found.slug == slug:
-                return found
+            video = self.get(read_text(entry, "pk").partition("#")[2])
+            if video is not None and video.slug == slug:
+                return video
         return None
 
-    def _listed(self, wanted: VideoFilter, status: VideoStatus, limit: int) -> Iterator[Item]:
+    def _entries(self, wanted: VideoFilter, status: VideoStatus, limit: int) -> Iterator[Item]:
         index = BY_STATUS if wanted.owner is None else BY_OWNER
         value = status.value if wanted.owner is None else owner_status(wanted.owner, status)
         order = ("video_id < :order", text(wanted.before)) if wanted.before else ("", None)
@@ -235,39 +227,39 @@ class DynamoVideoRecords(VideoRecords):
             asked["FilterExpression"] = f"contains({WORDS}, :words)"
             asked["ExpressionAttributeValues"][":words"] = text(how["words"])
         elif index in {BY_OWNER, BY_STATUS}:
-            asked["Limit"] = MAX_PAGE + 1  # a merge of the states reads a page of each
-        return pages(self._db, asked, f"list the videos in {self._table}")
+            asked["Limit"] = MAX_PAGE + 1  # the merge reads one page of each state
+        return query_pages(self._db, asked, f"list the videos in {self._table}")
 
-    def _read(self, ids: Sequence[str]) -> list[Video]:
-        """Return the videos that exist by consistent reads, in this order."""
+    def _read_videos(self, ids: Sequence[str]) -> list[Video]:
+        """Return the existing videos by consistent reads, in the order of their ids."""
         keys = [video_pk(video_id) for video_id in ids]
-        found = read_items(self._db, self._table, keys, f"read the videos in {self._table}")
-        return [video_of(found[key]) for key in keys if key in found]
+        items = read_items(self._db, self._table, keys, f"read the videos in {self._table}")
+        return [video_of(items[key]) for key in keys if key in items]
 
     def _item(self, pk: str) -> Item | None:
         return read_item(self._db, self._table, pk, f"read {pk.partition('#')[0]} in {self._table}")
 
-    def _sums(
+    def _sum_updates(
         self, owner: str, videos: int, opened: int, size: int, quota: Quota | None = None
     ) -> list[dict[str, Any]]:
-        """Return the changes of an owner's sums and the farm's, each if it stays within its limits."""
-        most = quota or Quota()
+        """Return the updates of the owner's and the farm's sums, on condition of their quotas."""
+        limits = quota or Quota()
         amounts = {"videos": videos, "open": opened, "bytes": size}
+        owner_limits = {"bytes": limits.owner_size, "open": limits.owner_open}
+        farm_limits = {"bytes": limits.farm_size, "open": limits.farm_open}
         return [
-            self._sum(
-                usage_pk(owner), amounts, {"bytes": most.owner_size, "open": most.owner_open}
-            ),
-            self._sum(FARM, amounts, {"bytes": most.farm_size, "open": most.farm_open}),
+            self._sum_update(usage_pk(owner), amounts, owner_limits),
+            self._sum_update(FARM_PK, amounts, farm_limits),
         ]
 
-    def _sum(
+    def _sum_update(
         self, pk: str, amounts: Mapping[str, int], limits: Mapping[str, int | None]
     ) -> dict[str, Any]:
-        conditions, values = [], {f":{name}": number(more) for name, more in amounts.items()}
-        for name, most in limits.items():
-            if most is None:
+        conditions, values = [], {f":{name}": number(amount) for name, amount in amounts.items()}
+        for name, limit in limits.items():
+            if limit is None:
                 continue
-            room = most - amounts[name]
+            room = limit - amounts[name]
             values[f":room_{name}"] = number(room)
             absent = f"attribute_not_exists(#{name}) OR " if room >= 0 else ""
             conditions.append(f"({absent}#{name} <= :room_{name})")
@@ -283,11 +275,11 @@ class DynamoVideoRecords(VideoRecords):
         return {"Update": update}
 
     def _transact(self, items: Sequence[Any], what: str) -> list[bool]:
-        """Write all or nothing; return which conditions failed (none: it is written).
+        """Write all items or none; return for each item whether its condition failed.
 
-        Sums are shared, so a transaction may meet another; it is then sent again.
+        Sums are shared, so a transaction may conflict with another; then it is sent again.
         """
-        for _ in range(TRIES):
+        for _ in range(TRANSACTION_TRIES):
             with translate_errors(what):
                 try:
                     self._db.transact_write_items(
@@ -295,8 +287,8 @@ class DynamoVideoRecords(VideoRecords):
                     )
                 except self._db.exceptions.TransactionCanceledException as error:
                     reasons = [r.get("Code", "") for r in error.response["CancellationReasons"]]
-                    if FAILED in reasons:
-                        return [reason == FAILED for reason in reasons]
+                    if CONDITION_FAILED in reasons:
+                        return [reason == CONDITION_FAILED for reason in reasons]
                     if CONFLICT not in reasons:
                         raise
                 else:
@@ -305,18 +297,18 @@ class DynamoVideoRecords(VideoRecords):
 
 
 LISTED = frozenset({AccountKind.USER, AccountKind.PROGRAM})
-"""Kinds that are listed; the index holds no sessions, of which there are many."""
+"""Kinds that can be listed; the index leaves out sessions, because there are many."""
 
 
 class DynamoAccounts(Accounts):
-    """Items `web#<kind>#<key>`, in the index `by_status` under `web#<kind>`; time to live removes them."""
+    """Items `web#<kind>#<key>`, in the index `by_status` under `web#<kind>`; they may have a time to live."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._db, self._table = client, table
         self.where = f"the table {table}"
 
     def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
-        """Find the keys in the index, then read each row, which decides."""
+        """Find the keys in the index, which lags, and read each row to make sure."""
         asked = {
             "TableName": self._table,
             "IndexName": BY_STATUS,
@@ -324,14 +316,16 @@ class DynamoAccounts(Accounts):
             "ExpressionAttributeNames": {"#status": "status"},
             "ExpressionAttributeValues": {":kind": text(_kind(kind))},
         }
-        keys = [string(item, "video_id") for item in pages(self._db, asked, f"list the {kind}")]
+        keys = [
+            read_text(item, "video_id") for item in query_pages(self._db, asked, f"list the {kind}")
+        ]
         rows = {key: self.get(kind, key) for key in keys}
         return {key: row for key, row in rows.items() if row is not None}
 
     def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
-        pk = string(_key(kind, key), "pk")
+        pk = read_text(_key(kind, key), "pk")
         item = read_item(self._db, self._table, pk, "look up who is asking")
-        return None if item is None else _row(item)
+        return None if item is None else dict(json.loads(read_text(item, "row")))
 
     def put(
         self,
@@ -364,9 +358,3 @@ def _kind(kind: AccountKind) -> str:
 
 def _key(kind: AccountKind, key: str) -> dict[str, Any]:
     return {"pk": text(f"{_kind(kind)}#{key}")}
-
-
-def _row(item: Item) -> Mapping[str, Any]:
-    found = json.loads(string(item, "row"))
-    assert isinstance(found, dict)
-    return found
