@@ -7,6 +7,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import MESSAGE_RETENTION_S
+from hevcq.backends.aws.dynamodb.schema import job_pk, text
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
@@ -156,8 +157,9 @@ def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_for
     jobs = list(farm.backend.ledger.jobs(JobFilter(states=frozenset({JobState.DONE}))))
     assert len(jobs) == 2
     for job in jobs:  # as the table does half a year after the job ended
-        pk = {"pk": {"S": f"job#{job.job_id}"}}
+        pk = {"pk": text(job_pk(job.job_id, job.profile))}
         farm.clients.dynamodb.delete_item(TableName=farm.settings.aws.table, Key=pk)
+    assert list(farm.backend.ledger.jobs(JobFilter())) == []
 
     assert missing(farm) == []
 

@@ -115,7 +115,10 @@ def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(path, database):
+def test_a_long_lock_of_another_process_is_reported_and_an_error_and_nothing_is_lost(
+    path, database, monkeypatch, capsys
+):
+    monkeypatch.setattr(sqlite_module, "REPORT_WAIT_AFTER_S", 0.1)
     with raw(path) as hog:
         hog.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseBusy, match="locked by another process"):
@@ -123,6 +126,7 @@ def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(path, da
         assert notes(database) == [], "reading never waits"
         hog.execute("ROLLBACK")
 
+    assert capsys.readouterr().out.count(f"locked the database {path}") == 1
     database.change(ADD, ("later",))
     assert notes(database) == ["later"]
 
@@ -161,21 +165,6 @@ def test_each_code_of_sqlite_has_its_error(path, code, kind):
 
     assert type(translate_error(error, path)) is kind
     assert str(path) in str(translate_error(error, path))
-
-
-def test_a_locked_database_is_reported_once_a_wait(path, monkeypatch, capsys):
-    monkeypatch.setattr(sqlite_module, "REPORT_WAIT_AFTER_S", 0.1)
-    SqliteDatabase(path).close()
-    database = SqliteDatabase(path, lock_wait_s=0.3)
-    with raw(path) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DatabaseBusy):
-            database.change("DELETE FROM message")
-        assert database.rows("SELECT count(*) FROM message") == [(0,)]
-        other.execute("ROLLBACK")
-    assert capsys.readouterr().out.count(f"locked the database {path}") == 1
-    database.change("DELETE FROM message")
-    database.close()
 
 
 def test_work_that_raises_undoes_its_own_changes_only(database):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import PROFILES, source
-from hevcq.backends.sql.factory import open_sql
+from contracts.backends import source
 from hevcq.domain.job import RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import (
@@ -19,24 +18,15 @@ from hevcq.ports.catalog import (
     Placement,
     PlacementState,
 )
-from hevcq.settings.model import Settings
 from hevcq.sql.event_log import EventLog
-from support.clips import ManualClock
 
 RENDITION = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
 VIDEO = Path("/lib/a\udcff.mp4")
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def opened(tmp_path, clock):
-    found = open_sql(Settings(data_dir=tmp_path), PROFILES, clock)
-    yield found
-    found.close()
+def opened(opener):
+    return opener()
 
 
 @pytest.fixture

@@ -131,32 +131,15 @@ def split_job(backend):
     return first.job_id, first.model_copy(update=facts)
 
 
-def give_up(backend, clock, dead: int = 1) -> None:
-    for _ in range(MAX_RECEIVES):
-        assert len(take(backend.queues["hevc"])) == 1
-        clock.advance(VISIBILITY_S + 1)
-    assert take(backend.queues["hevc"]) == []
-    assert backend.queues["hevc"].depth().dead == dead
-
-
-def test_a_chunks_message_that_is_given_up_buries_the_split_job(opener, clock):
-    backend = opener().backend
-    job, chunk = split_job(backend)
-    backend.queues["hevc"].send([chunk])
-
-    give_up(backend, clock)
-
-    record = backend.ledger.get(job)
-    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
-
-
-@pytest.mark.parametrize("case", ["done", "held", "older"])
-def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, case):
+@pytest.mark.parametrize("case", ["waits", "done", "held", "older"])
+def test_a_chunks_message_that_is_given_up_buries_the_split_job_only_if_it_needs_it(
+    opener, clock, case
+):
     backend = opener().backend
     job, chunk = split_job(backend)
     if case == "older":
         chunk = chunk.model_copy(update={"split": "digest-0"})
-    else:
+    elif case != "waits":
         long = 100 * VISIBILITY_S
         fence = backend.ledger.claim_subjob(chunk.unit_id, owner="b", lease_s=long).fence
         if case == "done":
@@ -164,9 +147,17 @@ def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, ca
             backend.ledger.complete(chunk.unit_id, fence, made, cpu_s=1.0)
     backend.queues["hevc"].send([chunk])
 
-    give_up(backend, clock, dead=case != "held")
+    for _ in range(MAX_RECEIVES):
+        assert len(take(backend.queues["hevc"])) == 1
+        clock.advance(VISIBILITY_S + 1)
+    assert take(backend.queues["hevc"]) == []
 
-    assert backend.ledger.get(job).state is JobState.SPLIT
+    assert backend.queues["hevc"].depth().dead == (case != "held")
+    record = backend.ledger.get(job)
+    buried = (JobState.DEAD, FailureClass.RECEIVES)
+    assert (record.state, record.failure_class) == (
+        buried if case == "waits" else (JobState.SPLIT, None)
+    )
 
 
 def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue):

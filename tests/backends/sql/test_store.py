@@ -4,7 +4,6 @@ A publication is one commit: whatever happens around it, a reader sees the old o
 """
 
 import errno
-import hashlib
 import os
 import subprocess
 import sys
@@ -375,18 +374,12 @@ def test_a_zombie_publishes_nothing_once_the_job_was_claimed_again(tmp_path, ope
     assert isinstance(later, Granted)
 
     with pytest.raises(StaleFence):
-        backend.store.publish(publication(tmp_path, name, early.fence, b"too late"))
+        publish(backend.store, tmp_path / "encode", job_id=name, fence=early.fence)
 
     assert backend.store.stat("DONE/a") is None
-    seen = backend.store.publish(publication(tmp_path, name, later.fence, b"in time"))
+    seen = publish(backend.store, tmp_path / "encode", NEW, job_id=name, fence=later.fence)
     assert backend.store.stat("DONE/a") == seen
     assert [seen.version] == [path.name for path in (tmp_path.rglob("objects/??/*/*"))]
-
-
-def publication(folder: Path, job: str, fence: int, content: bytes) -> Publication:
-    file = folder / "encode"
-    file.write_bytes(content)
-    return Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), job, fence)
 
 
 def test_a_job_that_gets_done_after_the_last_receive_leaves_no_letter(opener, clock):

@@ -2,38 +2,24 @@
 
 import pytest
 
-from contracts.backends import PROFILES
-from hevcq.backends.aws.dynamodb.schema import (
-    JOB_RETENTION_S,
-    TTL,
-    job_pk,
-    text,
-)
+from hevcq.backends.aws.dynamodb.schema import JOB_RETENTION_S, TTL, job_pk, text
 from hevcq.domain.job import JobState, RenditionRef, Source, Split, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.ledger import Granted, JobFilter
 from support.aws.breaking import refusal
-from support.aws.moto_server import make_farm
 from support.aws.values import Killed
 
 pytestmark = pytest.mark.aws
-
-
 SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
-
-
 JOB = job_id(SOURCE, "hevc")
-
-
 REF = RenditionRef(key="DONE/hevc/a.mp4", size=1, sha256="0" * 64, certificate_key="c")
 
 
 @pytest.fixture
-def farm():
-    found = make_farm(PROFILES)
-    yield found
-    found.backend.close()
+def farm(farm):
+    farm.clock.auto = False
+    return farm
 
 
 def claim(ledger, owner: str = "w", lease_s: float = 60):
@@ -51,32 +37,18 @@ def sent_again(real, **asked):
     return real(**asked)
 
 
-def test_a_transition_whose_answer_was_lost_counts_as_made(ledger):
-    claim(ledger)
+def test_a_write_whose_answer_was_lost_counts_as_made_once(ledger):
+    ledger.db.plan["update_item"] = [sent_again] * 3
+
+    assert claim(ledger) == Granted(fence=1, failures=0, crashes=0)
+    assert claim(ledger, "other").state is JobState.RUNNING
+    ledger.fail(JOB, 1, "why", FailureClass.ENCODER)
+    assert ledger.get(JOB).failures == 1
+    fence = claim(ledger).fence
     ledger.db.plan["update_item"] = [sent_again]
-
-    ledger.complete(JOB, 1, REF, cpu_s=2.5)
-
+    ledger.complete(JOB, fence, REF, cpu_s=2.5)
     record = ledger.get(JOB)
     assert (record.state, record.rendition, record.cpu_s) == (JobState.DONE, REF, 2.5)
-
-
-def test_a_failure_whose_answer_was_lost_is_counted_once(ledger):
-    claim(ledger)
-    ledger.db.plan["update_item"] = [sent_again]
-
-    ledger.fail(JOB, 1, "why", FailureClass.ENCODER)
-
-    assert ledger.get(JOB).failures == 1
-
-
-def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger):
-    ledger.db.plan["update_item"] = [sent_again]
-
-    granted = claim(ledger)
-
-    assert granted == Granted(fence=1, failures=0, crashes=0)
-    assert claim(ledger, "other").state is JobState.RUNNING
 
 
 @pytest.mark.parametrize("write", ["put_item", "update_item"])
@@ -223,15 +195,9 @@ def split_named(name: str) -> Split:
     return Split(name=name, chunks=3, frames=120, seconds=4.8, plan_sha256="0" * 64)
 
 
-def claimed(ledger) -> int:
-    granted = ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
-    assert isinstance(granted, Granted)
-    return granted.fence
-
-
 @pytest.mark.parametrize("number", range(4))
 def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(ledger, number):
-    fence = claimed(ledger)
+    fence = claim(ledger).fence
     ledger.db.plan["put_item"] = [None] * number + [Killed()]
 
     with pytest.raises(Killed):
@@ -244,12 +210,12 @@ def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(l
 
 
 def test_a_split_that_took_the_place_of_another_meanwhile_is_not_marked_as_sent(ledger):
-    fence = claimed(ledger)
+    fence = claim(ledger).fence
     ledger.split(JOB, fence, split_named("s-1"), FRAMES)
 
     def split_anew(real, **asked):
         ledger.abandon_split(JOB, fence, "why")
-        ledger.split(JOB, claimed(ledger), split_named("s-2"), FRAMES)
+        ledger.split(JOB, claim(ledger).fence, split_named("s-2"), FRAMES)
         return real(**asked)
 
     ledger.db.plan["update_item"] = [split_anew]
