@@ -186,3 +186,19 @@ def planned(plan: dict[str, Any]) -> list[dict[str, Any]]:
 def _unknown(change: dict[str, Any]) -> list[str]:
     unknown = change["change"]["after_unknown"]
     return [name for name in ("id", "arn", "cluster") if unknown.get(name) is True]
+
+
+def assert_schema(
+    table: dict[str, Any], indexes: dict[str, tuple[list[str], list[str]]], numbers: frozenset[str]
+) -> None:
+    """Require that a planned table has the keys and indexes that its records ask for."""
+    keys = {"pk", *(key for keys, _ in indexes.values() for key in keys)}
+    kinds = {key: "N" if key in numbers else "S" for key in keys}
+    assert {a["name"]: a["type"] for a in table["attribute"]} == kinds
+    assert indexes == {
+        i["name"]: (
+            [key for key in (i["hash_key"], i["range_key"]) if key],
+            sorted(i["non_key_attributes"] or []),
+        )
+        for i in table["global_secondary_index"]
+    }

@@ -20,6 +20,7 @@ from infra.terraform import (
     SCALED_TO,
     VARIABLES,
     Terraform,
+    assert_schema,
     deployed,
     need_terraform,
     planned,
@@ -349,17 +350,7 @@ def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources):
     table = one(resources, "aws_dynamodb_table.this")
 
     assert table["hash_key"] == "pk"
-    keys = {"pk", *(key for keys, _ in INDEXES.values() for key in keys)}
-    kinds = {key: "N" if key in NUMBERS else "S" for key in keys}
-    assert {a["name"]: a["type"] for a in table["attribute"]} == kinds
-    made = {
-        i["name"]: (
-            [key for key in (i["hash_key"], i["range_key"]) if key],
-            sorted(i["non_key_attributes"] or []),
-        )
-        for i in table["global_secondary_index"]
-    }
-    assert made == INDEXES
+    assert_schema(table, INDEXES, NUMBERS)
     for index in table["global_secondary_index"]:
         whole = "INCLUDE" if INDEXES[index["name"]][1] else "KEYS_ONLY"
         assert index["projection_type"] == whole

@@ -12,7 +12,7 @@ from hevcq.domain.keys import certificate_key
 from hevcq.domain.videos import UPLOADS
 from hevcq.settings.model import AwsSettings, PriceSettings, Settings
 from hevcq.settings.web import OidcSettings, WebSettings
-from infra.terraform import INFRA, OTHERS, SECRET, WEB, planned
+from infra.terraform import INFRA, OTHERS, SECRET, WEB, assert_schema, planned
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -77,17 +77,7 @@ def test_the_table_of_videos_is_the_one_that_the_records_ask_for(both):
     table = only(both, "aws_dynamodb_table", "videos")
 
     assert table["name"] == AwsSettings(table="hevcq").videos
-    keys = {"pk", *(key for keys, _ in INDEXES.values() for key in keys)}
-    kinds = {key: "N" if key in NUMBERS else "S" for key in keys}
-    assert {a["name"]: a["type"] for a in table["attribute"]} == kinds
-    made = {
-        i["name"]: (
-            [key for key in (i["hash_key"], i["range_key"]) if key],
-            sorted(i["non_key_attributes"] or []),
-        )
-        for i in table["global_secondary_index"]
-    }
-    assert made == INDEXES
+    assert_schema(table, INDEXES, NUMBERS)
 
 
 def test_the_way_in_is_tls_at_the_load_balancer_alone(both):

@@ -123,30 +123,19 @@ def test_upload_asks_for_the_offset_after_a_lost_answer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "error"),
+    ("answer", "error", "words"),
     [
-        (401, AccessDenied),
-        (403, WorkerUnfit),
-        (426, WorkerUnfit),
-        (413, DiskFull),
-        (503, Unavailable),
+        (http.Response(401), AccessDenied, "token"),
+        (http.Response(403), WorkerUnfit, "takes nothing"),
+        (http.Response(426, json={"title": "This farm has hevcq 9."}), WorkerUnfit, "hevcq 9"),
+        (http.Response(413), DiskFull, "size"),
+        (http.Response(503), Unavailable, "503"),
+        (http.Response(200, json={"argv": ["rm"]}), WorkerUnfit, "cannot read"),
     ],
 )
-def test_refusals_of_a_poll(status, error):
-    with pytest.raises(error):
-        farm(lambda _r: http.Response(status)).poll(FACTS)
-
-
-def test_refusal_says_the_farms_words():
-    answer = http.Response(426, json={"title": "This farm has hevcq 9."})
-
-    with pytest.raises(WorkerUnfit, match="hevcq 9"):
+def test_refusals_of_a_poll(answer, error, words):
+    with pytest.raises(error, match=words):
         farm(lambda _r: answer).poll(FACTS)
-
-
-def test_unreadable_order_is_refused():
-    with pytest.raises(WorkerUnfit, match="cannot read"):
-        farm(lambda _r: http.Response(200, json={"argv": ["rm"]})).poll(FACTS)
 
 
 def test_beat_tells_whether_the_order_is_wanted_and_held():

@@ -59,16 +59,14 @@ def test_lists_a_folder_with_what_tells_versions_apart(server, remote):
     assert body(remote, file) == (0, b"12345")
 
 
-def test_reads_from_the_middle(server, remote):
-    server.put("Camera/a", b"0123456789")
-    assert body(remote, only(remote), 4) == (4, b"456789")
-
-
-def test_a_server_without_ranges_starts_at_the_beginning(server, remote):
+@pytest.mark.parametrize(
+    ("faults", "found"), [([], (4, b"456789")), ([without("Range")], (0, b"0123456789"))]
+)
+def test_reads_from_the_middle_if_the_server_has_ranges(server, remote, faults, found):
     server.put("Camera/a", b"0123456789")
     file = only(remote)
-    server.faults.append(without("Range"))
-    assert body(remote, file, 4) == (0, b"0123456789")
+    server.faults += faults
+    assert body(remote, file, 4) == found
 
 
 def test_a_changed_file_is_not_read(server, remote):

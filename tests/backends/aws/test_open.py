@@ -22,17 +22,9 @@ from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.model import Settings
 from hevcq.usecases.operations.status import overview
 from support.aws.breaking import Breaking, broken, refusal
-from support.aws.moto_server import make_farm
 from support.clips import ManualClock
 
 pytestmark = pytest.mark.aws
-
-
-@pytest.fixture
-def farm():
-    found = make_farm(PROFILES)
-    yield found
-    found.backend.close()
 
 
 def reopened(farm, **changes):

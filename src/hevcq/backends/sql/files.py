@@ -83,7 +83,7 @@ def copy_new(source: Path, target: Path, *, stop: threading.Event) -> None:
 def _transfer(source: int, target: int, stop: threading.Event) -> None:
     size, done, in_kernel = os.fstat(source).st_size, 0, True
     while done < size:
-        _check_stop(stop)
+        check_stop(stop)
         if in_kernel:
             try:
                 # Shares the blocks if the file system can.
@@ -105,7 +105,7 @@ def place_new(source: Path, target: Path, *, stop: threading.Event) -> str:
 
     Raises LibraryError if `target` exists, DiskFull, StorageError or Stopped, and leaves no new file.
     """
-    _check_stop(stop)
+    check_stop(stop)
     with file_errors("written", target):
         try:
             if not hard_link(source, target):
@@ -117,13 +117,13 @@ def place_new(source: Path, target: Path, *, stop: threading.Event) -> str:
         try:
             file_io.fsync_file(target)
             file_io.fsync_file(target.parent)
-            return sha256_file(target, lambda: _check_stop(stop))
+            return sha256_file(target, lambda: check_stop(stop))
         except BaseException:
             target.unlink(missing_ok=True)
             raise
 
 
-def _check_stop(stop: threading.Event) -> None:
+def check_stop(stop: threading.Event) -> None:
     if stop.is_set():
         raise Stopped
 

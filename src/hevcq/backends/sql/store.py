@@ -23,7 +23,6 @@ from hevcq.errors import (
     HevcqError,
     SourceGone,
     StaleFence,
-    Stopped,
     StorageError,
     Unavailable,
     UsageError,
@@ -118,8 +117,7 @@ class FileStore(Store):
         return bool(self._unfinished)
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        if stop.is_set():
-            raise Stopped
+        files.check_stop(stop)
         source = files.link_source(self._database, path, key)
         moved(source.size)
         return source
@@ -139,8 +137,7 @@ class FileStore(Store):
         moved: Transferred,
         stop: threading.Event,
     ) -> Iterator[Input]:
-        if stop.is_set():
-            raise Stopped
+        files.check_stop(stop)
         path = files.source_path(self._database, source)
         moved(source.size)
         yield Input(location=str(path), path=path)
@@ -161,8 +158,7 @@ class FileStore(Store):
         *,
         stop: threading.Event,
     ) -> Iterator[Input]:
-        if stop.is_set():
-            raise Stopped
+        files.check_stop(stop)
 
         def work(data: Path) -> Path:
             with file_errors("read", data):

@@ -6,28 +6,15 @@ from backends.aws.dynamodb.test_dynamodb import JOB, REF, SOURCE
 from hevcq.domain.job import JobState, Phase, Progress, Split, job_id, subjob_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted
-from support.aws.breaking import Breaking
 
 pytestmark = pytest.mark.aws
 SPLIT = Split(name="digest-2", chunks=2, frames=20, seconds=1.0, plan_sha256="0" * 64)
 
 
-@pytest.fixture
-def db(farm):
-    return Breaking(farm.clients.dynamodb)
-
-
-@pytest.fixture
-def ledger(farm, db):
-    found = farm.backend.ledger
-    found.db = db
-    return found
-
-
-def written(db) -> set[str]:
+def written(ledger) -> set[str]:
     """Return the keys of all writes."""
     keys = set()
-    for name, asked in db.calls:
+    for name, asked in ledger.db.calls:
         if name in {"put_item", "update_item", "delete_item"}:
             keys.add((asked.get("Item") or asked["Key"])["pk"]["S"])
     return keys
@@ -60,14 +47,14 @@ def live(ledger) -> None:
     assert ledger.recall("ab" * 32, "hevc", "r1").reason == "no smaller"
 
 
-def test_every_write_of_a_workers_life_is_below_its_profile(ledger, db):
+def test_every_write_of_a_workers_life_is_below_its_profile(ledger):
     live(ledger)
 
-    assert len(written(db)) > 4
-    assert {key for key in written(db) if not key.startswith("hevc#")} == set()
+    assert len(written(ledger)) > 4
+    assert {key for key in written(ledger) if not key.startswith("hevc#")} == set()
 
 
-def test_a_job_is_found_by_its_id_alone(farm, ledger):
+def test_a_job_is_found_by_its_id_alone(ledger):
     ledger.register(SOURCE, ["720p", "hevc"])
     ledger._profile_by_job.clear()
 

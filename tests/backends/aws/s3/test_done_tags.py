@@ -8,7 +8,7 @@ import pytest
 from contracts.backends import PROFILES
 from hevcq.backends.aws.factory import open_aws
 from hevcq.backends.aws.s3.metadata import MAX_TAGS
-from hevcq.domain.job import JobState, Source
+from hevcq.domain.job import JobState, Source, job_id
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.reprocess import (
     ReprocessRequest,
@@ -27,15 +27,12 @@ DONE = {"hevcq": "done"}
 
 
 @pytest.fixture
-def farm():
+def farm(farm):
     """A farm whose daily task tags; two profiles want every upload."""
-    found = make_farm(PROFILES)
-    found.clock.auto = True
-    aws = found.settings.aws.model_copy(update={"tag_done": True})
-    settings = found.settings.model_copy(update={"aws": aws})
-    found.backend = open_aws(settings, PROFILES, found.clock, found.clients)
-    yield found
-    found.backend.close()
+    aws = farm.settings.aws.model_copy(update={"tag_done": True})
+    settings = farm.settings.model_copy(update={"aws": aws})
+    farm.backend = open_aws(settings, PROFILES, farm.clock, farm.clients)
+    return farm
 
 
 class Shift(FakeWorker):
@@ -79,12 +76,6 @@ def test_the_last_profile_to_end_well_tags_the_upload(farm, tmp_path):
     assert tags(farm, source) == DONE
 
 
-def farm_job(source: Source, profile: str) -> str:
-    from hevcq.domain.job import job_id
-
-    return job_id(source, profile)
-
-
 def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_path):
     known = {**PROFILES, "720p": PROFILES["720p"].model_copy(update={"subscribe": False})}
     source, shift = upload(farm), Shift(farm, tmp_path, known)
@@ -101,7 +92,7 @@ def test_a_rendition_that_is_not_what_its_job_says_keeps_the_upload(farm, tmp_pa
     source, shift = upload(farm), Shift(farm, tmp_path)
     shift.daily = list
     shift.do("hevc", "720p")
-    key = farm.backend.ledger.get(farm_job(source, "hevc")).rendition.key
+    key = farm.backend.ledger.get(job_id(source, "hevc")).rendition.key
     farm.clients.s3.put_object(Bucket="out", Key=key, Body=b"something else")
 
     assert list(finished_since(farm.backend, PROFILES, farm.clock.now() - 86_400)) == []
@@ -179,7 +170,7 @@ def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path):
     source, shift = upload(farm, Tagging="team=news"), Shift(farm, tmp_path)
     shift.do("hevc", "720p")
 
-    (again,) = reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me"))
+    (again,) = reprocess(farm.backend, ReprocessRequest([job_id(source, "hevc")], who="me"))
 
     assert again.result == "queued"
     assert tags(farm, source) == {"team": "news", "hevcq": "again"}
@@ -208,7 +199,7 @@ def test_without_the_setting_no_tag_is_read_or_written(tmp_path):
         source = upload(farm)
         with iam.recorded(farm.clients.s3, farm.clients.control) as calls:
             Shift(farm, tmp_path).do("hevc", "720p")
-            list(reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me")))
+            list(reprocess(farm.backend, ReprocessRequest([job_id(source, "hevc")], who="me")))
         assert {name for _, name, _ in calls} & {"GetObjectTagging", "PutObjectTagging"} == set()
         assert tags(farm, source) == {}
     finally:
@@ -223,7 +214,7 @@ def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path):
     with iam.recorded(farm.clients.s3, farm.clients.control, farm.clients.dynamodb) as calls:
         daily()
     with iam.recorded(farm.clients.s3, farm.clients.control) as more:
-        list(reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me")))
+        list(reprocess(farm.backend, ReprocessRequest([job_id(source, "hevc")], who="me")))
 
     used = {grant for call in calls for grant in iam.needed(*call)}
     assert ("s3:PutObjectVersionTagging", f"input:{KEY}") in used

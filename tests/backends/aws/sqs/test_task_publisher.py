@@ -4,12 +4,10 @@ import threading
 
 import pytest
 
-from contracts.backends import PROFILES
 from hevcq.domain.job import Source, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from support.aws.breaking import Breaking, refusal
-from support.aws.moto_server import make_farm
 from support.aws.values import Killed
 
 pytestmark = pytest.mark.aws
@@ -18,13 +16,11 @@ BOTH = ["hevc", "720p"]
 
 
 @pytest.fixture
-def farm():
-    found = make_farm(PROFILES)
-    for queue in found.backend.queues.values():
-        queue._sqs = Breaking(found.clients.sqs)
-    found.backend.ledger.db = Breaking(found.clients.dynamodb)
-    yield found
-    found.backend.close()
+def farm(farm):
+    for queue in farm.backend.queues.values():
+        queue._sqs = Breaking(farm.clients.sqs)
+    farm.backend.ledger.db = Breaking(farm.clients.dynamodb)
+    return farm
 
 
 def ready(farm) -> list[int]:

@@ -91,25 +91,15 @@ class QueueUrls:
                 self._urls[name] = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
         return self._urls[name]
 
-    def counts(self, url: str) -> tuple[int, int, int]:
+    def counts(self, url: str) -> list[int]:
         """Return the approximate numbers of visible, hidden and delayed messages.
 
         Raises ConfigError if the queue is gone, Unavailable.
         """
+        names: Any = [f"ApproximateNumberOfMessages{end}" for end in ("", "NotVisible", "Delayed")]
         with translate_errors(f"count the messages of {url.rpartition('/')[2]}"):
-            answer = self._sqs.get_queue_attributes(
-                QueueUrl=url,
-                AttributeNames=[
-                    "ApproximateNumberOfMessages",
-                    "ApproximateNumberOfMessagesNotVisible",
-                    "ApproximateNumberOfMessagesDelayed",
-                ],
-            )["Attributes"]
-        return (
-            int(answer["ApproximateNumberOfMessages"]),
-            int(answer["ApproximateNumberOfMessagesNotVisible"]),
-            int(answer["ApproximateNumberOfMessagesDelayed"]),
-        )
+            answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+        return [int(answer["Attributes"][name]) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,36 +181,35 @@ class DeadLetterQueue:
         return [self._parse(message, url) for message in messages]
 
     def _parse(self, message: MessageTypeDef, url: str) -> DeadLetter:
-        text = message["Body"]
-        sent_at = int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000
-        letter = decode(text)
-        if letter is None:
-            reason, failure_class, attempts = self._infer_reason(message, url)
-            tail: tuple[str, ...] = ()
-            body = text
-        else:
-            reason, failure_class, attempts = letter.reason, letter.failure_class, letter.attempts
-            tail, body, sent_at = letter.tail, letter.body, letter.buried_at
+        letter = decode(message["Body"]) or self._explain(message, url)
         return DeadLetter(
             letter_id=message["MessageId"],
             queue=self._profile.name,
-            body=body,
-            reason=reason,
-            failure_class=failure_class,
-            attempts=attempts,
-            tail=tail,
-            buried_at=sent_at,
-            task=self._task_of(body),
+            body=letter.body,
+            reason=letter.reason,
+            failure_class=letter.failure_class,
+            attempts=letter.attempts,
+            tail=letter.tail,
+            buried_at=letter.buried_at,
+            task=self._task_of(letter.body),
         )
 
-    def _infer_reason(self, message: MessageTypeDef, url: str) -> tuple[str, FailureClass, int]:
+    def _explain(self, message: MessageTypeDef, url: str) -> DeadLetterBody:
+        """Return the letter for a message that SQS or SNS put into a dead-letter queue."""
+        receives, failure_class = self._profile.queue.max_receives, FailureClass.RECEIVES
+        reason = f"Given up by the queue after {receives} receives."
         if url != self._urls.dead:
             error: Any = message.get("MessageAttributes", {}).get("ErrorMessage", {})
             why = error.get("StringValue", "SNS gave no reason")
-            return f"SNS could not deliver it: {why}.", FailureClass.NETWORK, 0
-        receives = self._profile.queue.max_receives
-        reason = f"Given up by the queue after {receives} receives."
-        return reason, FailureClass.RECEIVES, receives
+            reason = f"SNS could not deliver it: {why}."
+            receives, failure_class = 0, FailureClass.NETWORK
+        return DeadLetterBody(
+            reason=reason,
+            failure_class=failure_class,
+            attempts=receives,
+            buried_at=int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000,
+            body=message["Body"],
+        )
 
     def purge(self, letter_id: str) -> bool:
         """Delete one letter; return False if it is gone. Raises ConfigError, Unavailable.
