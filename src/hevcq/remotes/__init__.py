@@ -1,1 +1,1 @@
-"""Everything that speaks to other people's servers."""
+"""Clients of other servers: WebDAV, the farm that a machine joined, receivers of messages."""

@@ -1,1 +1,1 @@
-"""The SQLite file of a data folder, and what this machine keeps in it with every backend."""
+"""SQLite and PostgreSQL behind one interface, and the catalog, events and sync journal on it."""

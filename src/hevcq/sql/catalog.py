@@ -173,7 +173,7 @@ class Catalog:
             self._database.write(lambda c: c.executemany(RECORD_PLACEMENT, rows))
 
     def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
-        """Insert or overwrite what a job's encode cost. May be lost in a power cut."""
+        """Insert or overwrite the cost of a job's encode. A power cut may lose it."""
         stored = dataclasses.astuple(cost)[:-3]  # not `most`, `usual` and `search`
         values = (job_id, self._clock.now(), *stored)
         self._local.change(RECORD_COST, values, durable=False)

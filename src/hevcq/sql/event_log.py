@@ -66,8 +66,8 @@ class EventLog:
 
         def work(connection: Connection) -> bool:
             since = happened.at - unless_within_s
-            found = connection.execute(RECENT, (happened.name, os.fsencode(happened.source), since))
-            if unless_within_s > 0 and found.fetchone() is not None:
+            key = (happened.name, os.fsencode(happened.source), since)
+            if unless_within_s > 0 and connection.execute(RECENT, key).fetchone() is not None:
                 return False
             connection.execute(INSERT_EVENT, self._row(happened))
             return True

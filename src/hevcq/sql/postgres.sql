@@ -1,5 +1,5 @@
--- What PostgreSQL needs beside the tables of schema.sql: functions that SQLite has, triggers, and
--- the marks of commits. hevcq.sql.postgres makes it all in one transaction.
+-- What PostgreSQL needs in addition to schema.sql: functions that SQLite has, triggers, and marks of
+-- commits. hevcq.sql.postgres creates all in one transaction.
 
 CREATE FUNCTION json_extract(doc text, path text) RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT doc::json #>> string_to_array(substr(path, 3), '.') $$;
@@ -8,18 +8,18 @@ $$ SELECT jsonb_set(doc::jsonb, string_to_array(substr(path, 3), '.'), value::js
 CREATE FUNCTION instr(whole text, part text) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT strpos(whole, part) $$;
 
--- A claim reads the head of one index, whatever waits behind it; SQLite's ends with the id anyway.
+-- A claim reads the head of one index, however long the queue is. SQLite's index ends with the id anyway.
 DROP INDEX message_ready;
 CREATE INDEX message_ready ON message (queue, turn, id) WHERE state = 0;
 
--- The number of the last transaction that each connection committed: where the answer to a COMMIT
--- was lost, it says whether there was one.
+-- The number of the last transaction that each connection committed: if the answer to a COMMIT is lost,
+-- it shows whether the transaction was committed.
 CREATE TABLE commit_mark (
   session TEXT   NOT NULL PRIMARY KEY,
   number  BIGINT NOT NULL,
   at      DOUBLE PRECISION NOT NULL
 );
--- files: what the file in files_dir says, so that no other folder is taken for it.
+-- files: the mark in files_dir, so that no other folder is used in its place.
 CREATE TABLE hevcq_schema (version INTEGER NOT NULL, files TEXT NOT NULL DEFAULT '');
 
 CREATE FUNCTION tell_queue() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -68,7 +68,7 @@ END $$;
 CREATE TRIGGER video_changed AFTER INSERT OR UPDATE OR DELETE ON video
 FOR EACH ROW EXECUTE FUNCTION sum_video();
 
--- Readers go on after the last number they saw: numbers must become visible in their order.
+-- Readers continue after the last number they read, so numbers must become visible in order.
 CREATE FUNCTION order_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock(1751479907, hashtext(TG_TABLE_SCHEMA));

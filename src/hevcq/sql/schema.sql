@@ -1,11 +1,10 @@
--- The tables of the data folder's database. A change of them takes a new number in
--- database.SCHEMA_VERSION; a folder with another number is refused. Triggers: sqlite.sql, postgres.sql.
+-- The tables of a database. Raise database.SCHEMA_VERSION with every change; a database of another
+-- version is refused. Triggers: sqlite.sql, postgres.sql.
 
 -- Waiting and held messages of every profile queue.
--- state: 0 ready, 1 in flight, 2 delayed. visible_at: wall seconds when 1 or 2 is ready again.
--- held: the attempt that holds the message, NULL when nobody does (never taken, or given back).
--- turn: the fair-share round it is delivered in. AUTOINCREMENT: an id in an old receipt is never
--- given to another message.
+-- state: 0 ready, 1 in flight, 2 delayed. visible_at: wall seconds when a message in state 1 or 2 is
+-- ready again. held: the attempt that holds the message, or NULL. turn: its fair-share round.
+-- AUTOINCREMENT: an id in an old receipt never names another message.
 CREATE TABLE message (
   id         INTEGER PRIMARY KEY AUTOINCREMENT,
   queue      TEXT    NOT NULL,
@@ -19,7 +18,7 @@ CREATE TABLE message (
   sent_at    REAL    NOT NULL,
   body       TEXT    NOT NULL
 );
--- Partial, so that a claim reads the head of one small tree whatever waits behind it.
+-- Partial, so that a claim reads the head of a small index, however long the queue is.
 CREATE INDEX message_ready  ON message (queue, turn)       WHERE state = 0;
 CREATE INDEX message_hidden ON message (queue, visible_at) WHERE state > 0;
 CREATE INDEX message_group  ON message (queue, grp, turn)  WHERE grp <> '';
@@ -40,10 +39,10 @@ CREATE INDEX dead_letter_queue ON dead_letter (queue);
 CREATE INDEX dead_letter_job   ON dead_letter (job_id);
 
 -- The ledger: the fields of domain.job.JobRecord, with progress, rendition, split and subjob as JSON.
--- Times are wall seconds. parent: the job a subjob belongs to, '' for a job. A subjob is claimed, renewed
--- and ended by the same statements; it is in no listing and no count. interruptions: attempts that ended
--- with the whole program (kill -9, power cut), no crash of the job. place: phase and percent at which
--- the last one ended, if known; the same one twice is a crash.
+-- Times are wall seconds. parent: the job of a subjob, or ''. A subjob is claimed, renewed and ended by
+-- the same statements, but is in no listing and no count. interruptions: attempts that ended with the
+-- whole program (kill -9, power cut), which are no crash of the job. place: phase and percent at which the
+-- last interruption happened, if known; the same place twice is a crash.
 CREATE TABLE job (
   seq           INTEGER PRIMARY KEY,
   job_id        TEXT    NOT NULL UNIQUE,
@@ -78,16 +77,16 @@ CREATE TABLE job (
 );
 CREATE INDEX job_updated ON job (updated_at);
 CREATE INDEX job_state   ON job (state, updated_at);
--- For a person who sorts a list; unlike the state and the time, size and key never change.
+-- For sorted lists. Size and key never change, unlike state and time.
 CREATE INDEX job_size    ON job (state, size);
 CREATE INDEX job_place   ON job (state, key);
--- Counting jobs reads this index alone, and so must not meet subjobs in it.
+-- Counts of jobs read this index only, so it must not contain subjobs.
 CREATE INDEX job_profile ON job (profile, state, updated_at, parent) WHERE parent = '';
 CREATE INDEX job_key     ON job (key);
 CREATE INDEX job_parent  ON job (parent) WHERE parent <> '';
 
--- The number of jobs by profile and state, kept in the transaction of each change, so that a status
--- does not read the whole table. Subjobs (those with a parent) are not counted.
+-- The number of jobs by profile and state, updated in the transaction of each change, so that `status`
+-- does not read the whole table. Subjobs are not counted.
 CREATE TABLE job_count (
   profile TEXT    NOT NULL,
   state   TEXT    NOT NULL,
@@ -104,14 +103,14 @@ CREATE TABLE remembered (
   PRIMARY KEY (source_sha256, profile, revision)
 ) WITHOUT ROWID;
 
--- Library files that are linked as sources, never copied. path: the name's raw bytes.
+-- Library files that serve as sources. path: the raw bytes of the path.
 CREATE TABLE source (
   source_id   TEXT    PRIMARY KEY,
   path        BLOB    NOT NULL,
   device      INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Visible objects: this row is the publication, the bytes are in objects/<2 hex>/<64 hex>/<version>/.
+-- Visible objects. A row publishes the version whose bytes are in objects/<2 hex>/<64 hex>/<version>/.
 CREATE TABLE object (
   key         TEXT    PRIMARY KEY,
   version     TEXT    NOT NULL,
@@ -123,14 +122,13 @@ CREATE TABLE object (
   modified_at REAL    NOT NULL
 ) WITHOUT ROWID;
 
--- Versions that no row of `object` names any more, until their bytes are removed: whoever replaced
--- or deleted them may die before that.
+-- Replaced and deleted versions whose bytes must still be removed: the process may die before that.
 CREATE TABLE discarded (
   version TEXT PRIMARY KEY,
   key     TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- The catalog: what scans learned. facts: which version of the facts `info` holds.
+-- The catalog: results of scans. facts: the version of the facts in `info`.
 CREATE TABLE file (
   path     BLOB    NOT NULL UNIQUE,
   size     INTEGER NOT NULL,
@@ -142,7 +140,7 @@ CREATE TABLE file (
   problem  TEXT
 );
 
--- The catalog: which rendition belongs at which path.
+-- The catalog: the path at which each rendition belongs.
 CREATE TABLE placement (
   seq        INTEGER PRIMARY KEY,
   job_id     TEXT    NOT NULL UNIQUE,
@@ -166,11 +164,11 @@ CREATE INDEX placement_updated ON placement (updated_at);
 CREATE INDEX placement_state   ON placement (state, updated_at);
 CREATE INDEX placement_source  ON placement (source);
 CREATE INDEX placement_target  ON placement (target);
--- A video that was renamed or moved is recognised by size and modification time.
+-- Finds a renamed or moved video by size and modification time.
 CREATE INDEX placement_bytes   ON placement (size, mtime_ns);
 
--- Digests of renditions in place, valid while the file's status is as it was then.
--- certificate: SHA-256 of what a certificate states, if the gates proved it again.
+-- Digests of renditions, valid while the file's status is unchanged.
+-- certificate: SHA-256 of a certificate's statements, if the gates proved them again.
 CREATE TABLE hashed_file (
   path        BLOB    NOT NULL PRIMARY KEY,
   size        INTEGER NOT NULL,
@@ -182,7 +180,7 @@ CREATE TABLE hashed_file (
   certificate TEXT    NOT NULL
 ) WITHOUT ROWID;
 
--- The catalog: what each encode took, which the forecast of the next ones learns from.
+-- The catalog: the cost of each encode, on which forecasts are based.
 CREATE TABLE encode_cost (
   job_id      TEXT    PRIMARY KEY,
   at          REAL    NOT NULL,
@@ -196,8 +194,8 @@ CREATE TABLE encode_cost (
 ) WITHOUT ROWID;
 CREATE INDEX encode_cost_profile ON encode_cost (profile, at);
 
--- The time lived through, as far as seen, because the clock alone deletes no original.
--- One row: seconds so far; the highest wall time, uptime and start of the machine last seen.
+-- Lived time: how long hevcq has seen this machine run. The wall clock alone deletes no original.
+-- One row: the seconds so far, and the highest wall time, uptime and boot id last seen.
 CREATE TABLE lived (
   id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
   total_s      REAL    NOT NULL,
@@ -206,13 +204,13 @@ CREATE TABLE lived (
   boot         TEXT    NOT NULL
 );
 
--- Since which of those seconds a job's original is kept.
+-- The lived time at which a job's original began to be kept.
 CREATE TABLE kept_original (
   job_id  TEXT NOT NULL PRIMARY KEY,
   since_s REAL NOT NULL
 ) WITHOUT ROWID;
 
--- Uploaded videos. record: the whole record as JSON; the columns beside it are what is looked for.
+-- Uploaded videos. record: the whole record as JSON; the other columns serve searches.
 CREATE TABLE video (
   video_id TEXT    PRIMARY KEY,
   owner    TEXT    NOT NULL,
@@ -229,7 +227,7 @@ CREATE INDEX video_status ON video (status, video_id);
 CREATE UNIQUE INDEX video_slug ON video (slug) WHERE slug IS NOT NULL;
 CREATE INDEX video_due ON video (due_at, video_id) WHERE due_at IS NOT NULL;
 
--- Sums for quotas, kept in the transaction of each change. scope: 'farm', or 'owner:' and its id.
+-- Sums for quotas, updated in the transaction of each change. scope: 'farm', or 'owner:' and its id.
 CREATE TABLE video_usage (
   scope  TEXT    PRIMARY KEY,
   videos INTEGER NOT NULL,
@@ -250,8 +248,8 @@ CREATE TABLE sync_entry (
   PRIMARY KEY (account, path)
 ) WITHOUT ROWID;
 
--- Bytes that came from an account, so that the same bytes never land twice.
--- landed is 0 from just before they get their name until the landing is recorded.
+-- Bytes that arrived from an account, so that the same bytes never land twice.
+-- landed is 0 from just before the file gets its name until the landing is recorded.
 CREATE TABLE sync_arrival (
   account TEXT    NOT NULL,
   sha256  TEXT    NOT NULL,
@@ -261,8 +259,8 @@ CREATE TABLE sync_arrival (
   PRIMARY KEY (account, sha256)
 ) WITHOUT ROWID;
 
--- Pauses that a person set, read by every worker before it receives.
--- profile: '' for all. since, until: wall seconds; until is NULL without an end.
+-- Pauses, which every worker reads before it receives.
+-- profile: '' for all. since, until: wall seconds; until is NULL if the pause has no end.
 CREATE TABLE pause (
   profile TEXT NOT NULL PRIMARY KEY,
   by      TEXT NOT NULL,
@@ -271,9 +269,9 @@ CREATE TABLE pause (
   running TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- The processes that encode: each renews its row now and then, and removes it at its end. machine: the
--- host's name. seen_at: its last sign of life. drained_by: who told the machine to take no new work.
--- ended: it could not go on, `facts` say why. facts: JSON.
+-- The processes that encode: each renews its row regularly and deletes it at its end. machine: the host
+-- name. seen_at: its last sign of life. drained_by: the person who drained the machine.
+-- ended: it stopped, and `facts` (JSON) may say why.
 CREATE TABLE worker (
   owner      TEXT    NOT NULL PRIMARY KEY,
   machine    TEXT    NOT NULL,
@@ -284,9 +282,8 @@ CREATE TABLE worker (
   facts      TEXT    NOT NULL
 ) WITHOUT ROWID;
 
--- What happened, in order, for messages and statistics. Triggers write it in the transaction
--- of what it tells of. source: a source's key, or whom the event is about; source, path, root: raw
--- bytes.
+-- Events in order, for messages and statistics. Triggers insert an event in the transaction of its cause.
+-- source: a source's key, or the subject of the event; source, path, root: raw bytes.
 CREATE TABLE event (
   seq           INTEGER PRIMARY KEY AUTOINCREMENT,
   at            REAL    NOT NULL,
@@ -308,8 +305,8 @@ CREATE TABLE event (
 CREATE INDEX event_of_machine ON event (name, source, at) WHERE job_id = '';
 CREATE INDEX event_of_one_job ON event (job_id, seq) WHERE job_id <> '';
 
--- How far each reader of the events is: the receivers of messages, and the statistics.
--- busy_until: while one process works for it. next_at: its next try.
+-- How far each reader has read the events: the receivers of messages, and the statistics.
+-- busy_until: until then one process has claimed the reader. next_at: its next try.
 CREATE TABLE event_reader (
   name       TEXT    NOT NULL PRIMARY KEY,
   seq        INTEGER NOT NULL,
@@ -320,8 +317,8 @@ CREATE TABLE event_reader (
   problem    TEXT    NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
--- The statistics: one row a day and kind. day: days since 1970 in UTC. target, verified: sums of the
--- qualities asked for and measured, of the `scored` events that have both.
+-- The statistics: one row for each day and kind. day: days since 1970 in UTC. target, verified: sums of
+-- the requested and the measured qualities of the `scored` events, which have both.
 CREATE TABLE history (
   day           INTEGER NOT NULL,
   name          TEXT    NOT NULL,
@@ -339,8 +336,8 @@ CREATE TABLE history (
   PRIMARY KEY (day, name, root, profile, codec, failure_class)
 ) WITHOUT ROWID;
 
--- The last whole read of each file of a library. sha256: of the bytes first read with this size and
--- time; another one at a later read is bit rot. spots: where damage is, as JSON. Paths are raw bytes.
+-- The last check of each library file. sha256: of the bytes first read with this size and time; another
+-- digest at a later check means bit rot. spots: the places of damage, as JSON. Paths are raw bytes.
 CREATE TABLE health (
   path     BLOB    NOT NULL PRIMARY KEY,
   size     INTEGER NOT NULL,
@@ -355,13 +352,13 @@ CREATE TABLE health (
   spots    TEXT    NOT NULL
 ) WITHOUT ROWID;
 
--- Rounds that were begun and not ended: the next run goes on with them.
+-- Unfinished rounds of checks, which the next run continues.
 CREATE TABLE health_round (
   round TEXT NOT NULL PRIMARY KEY,
   at    REAL NOT NULL
 ) WITHOUT ROWID;
 
--- Who may use the page: users, programs' tokens, sessions that were signed out of, the sign-in token.
+-- Accounts of the page: users, tokens of programs, ended sessions, the sign-in token.
 CREATE TABLE accounts (
   kind TEXT NOT NULL,
   key TEXT NOT NULL,

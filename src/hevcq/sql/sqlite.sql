@@ -1,7 +1,7 @@
--- The triggers of a SQLite database, beside the tables of schema.sql.
+-- The triggers of a SQLite database, in addition to schema.sql.
 
--- A search and a sorted list read these alone, not the records. PostgreSQL holds no words so long in an
--- index, and keeps long records aside by itself.
+-- Searches and sorted lists read these indexes only, not the records. PostgreSQL cannot index words of
+-- this length, and stores long records separately anyway.
 DROP INDEX video_owner;
 CREATE INDEX video_owner ON video (owner, status, video_id, words, bytes);
 DROP INDEX video_status;
@@ -65,7 +65,7 @@ BEGIN
     (SELECT output_size FROM encode_cost WHERE job_id = NEW.job_id)));
 END;
 
--- Uploaded videos tell when they are ready or failed, in the transaction that notes it.
+-- Insert an event when an uploaded video is ready or failed, in the same transaction.
 CREATE TRIGGER event_of_video AFTER UPDATE OF status ON video
 WHEN NEW.status <> OLD.status AND NEW.status IN ('done', 'failed')
 BEGIN

@@ -1,1 +1,1 @@
-"""The embedded way of running: SQLite and plain files in one data folder, no server, no network."""
+"""The ports on SQLite (one data folder, no server) or PostgreSQL, with plain files."""

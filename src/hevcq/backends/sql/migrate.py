@@ -89,7 +89,7 @@ class Migration:
         running = self.source.row(COUNT_RUNNING, (self.clock.now(),))
         if running and running[0]:
             raise UsageError(f"{counted(running[0], 'job')} still run: let them end, or wait.")
-        filled = [each.name for each in self.shared if _count(self.target, each)]
+        filled = [table.name for table in self.shared if _count(self.target, table)]
         if filled:
             raise UsageError(
                 f"{self.target.where} holds records already ({', '.join(filled)}); they are not mixed.",
@@ -183,8 +183,8 @@ def open_migration(settings: Settings, to: str, clock: Clock) -> Iterator[Migrat
             sides = server, local, embedded, embedded
         yield Migration(
             *sides,
-            shared=tuple(each for each in tables if each.name not in LOCAL_TABLES + SKIPPED_TABLES),
-            here=tuple(each for each in tables if each.name in LOCAL_TABLES),
+            shared=tuple(t for t in tables if t.name not in LOCAL_TABLES + SKIPPED_TABLES),
+            here=tuple(t for t in tables if t.name in LOCAL_TABLES),
             files=(folder, files_dir) if to == "postgres" else (files_dir, folder),
             data_dir=folder,
             clock=clock if to == "postgres" else server.clock,
@@ -192,7 +192,7 @@ def open_migration(settings: Settings, to: str, clock: Clock) -> Iterator[Migrat
 
 
 def link_files(source: Path, target: Path) -> None:
-    """Link the renditions below `target`, and copy uploads and what cannot be linked."""
+    """Link the renditions below `target`; copy uploads, and files that cannot be linked."""
     if source.absolute() == target.absolute():
         return
     for path in (file for name in FOLDERS for file in sorted((source / name).rglob("*"))):

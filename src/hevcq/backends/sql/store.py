@@ -132,7 +132,7 @@ class FileStore(Store):
     def fetch(
         self,
         source: Source,
-        scratch: Path,  # noqa: ARG002 - a linked source needs no room of its own
+        scratch: Path,  # noqa: ARG002 - the source is a file on this machine
         *,
         moved: Transferred,
         stop: threading.Event,

@@ -1,4 +1,4 @@
-"""Read and write what S3 knows of an object: existence, version, metadata and tags.
+"""Existence, version, metadata and tags of an object on S3.
 
 S3 answers 404 for a missing key only to a caller with an unconditional s3:ListBucket, otherwise 403
 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html). A worker's role may list only its

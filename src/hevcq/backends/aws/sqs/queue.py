@@ -62,7 +62,7 @@ RENEW_AFTER_SHARE = 0.5
 MAX_BATCHES = 50
 """Maximum batches of ten that one check replaces, so that it takes seconds."""
 CHECK_EVERY_S = 3600.0
-"""Seconds until the next check after one that found no old message: it costs the first one a receive."""
+"""Seconds until the next check after one without old messages: a check costs a message one receive."""
 
 
 class Renewal:
@@ -268,7 +268,7 @@ class SqsQueue(Queue):
         receipt = self._receipts.get(delivery.receipt)
         if receipt is None or receipt.deadline <= now:
             raise LeaseLost(f"The receipt of the message {delivery.message_id} is stale.")
-        # Grants what is left of the 12 hours, so that a worker with long heartbeats keeps its job.
+        # Grants the rest of the 12 hours, so that a worker with long heartbeats keeps its job.
         whole = min(math.ceil(seconds), math.floor(receipt.latest_end - now))
         if whole < 1:
             raise LeaseLost(

@@ -213,7 +213,7 @@ class DynamoVideoRecords(VideoRecords):
     def _query(
         self, index: str, value: str, order: str = "", bound: Any = None, **how: Any
     ) -> Iterator[Item]:
-        asked: dict[str, Any] = {
+        query: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": index,
             "KeyConditionExpression": "#key = :key" + (f" AND {order}" if order else ""),
@@ -222,13 +222,13 @@ class DynamoVideoRecords(VideoRecords):
             "ScanIndexForward": bool(how.get("forward")),
         }
         if bound is not None:
-            asked["ExpressionAttributeValues"][":order"] = bound
+            query["ExpressionAttributeValues"][":order"] = bound
         if how.get("words"):
-            asked["FilterExpression"] = f"contains({WORDS}, :words)"
-            asked["ExpressionAttributeValues"][":words"] = text(how["words"])
+            query["FilterExpression"] = f"contains({WORDS}, :words)"
+            query["ExpressionAttributeValues"][":words"] = text(how["words"])
         elif index in {BY_OWNER, BY_STATUS}:
-            asked["Limit"] = MAX_PAGE + 1  # the merge reads one page of each state
-        return query_pages(self._db, asked, f"list the videos in {self._table}")
+            query["Limit"] = MAX_PAGE + 1  # the merge reads one page of each state
+        return query_pages(self._db, query, f"list the videos in {self._table}")
 
     def _read_videos(self, ids: Sequence[str]) -> list[Video]:
         """Return the existing videos by consistent reads, in the order of their ids."""
@@ -309,7 +309,7 @@ class DynamoAccounts(Accounts):
 
     def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
         """Find the keys in the index, which lags, and read each row to make sure."""
-        asked = {
+        query = {
             "TableName": self._table,
             "IndexName": BY_STATUS,
             "KeyConditionExpression": "#status = :kind",
@@ -317,7 +317,7 @@ class DynamoAccounts(Accounts):
             "ExpressionAttributeValues": {":kind": text(_kind(kind))},
         }
         keys = [
-            read_text(item, "video_id") for item in query_pages(self._db, asked, f"list the {kind}")
+            read_text(item, "video_id") for item in query_pages(self._db, query, f"list the {kind}")
         ]
         rows = {key: self.get(kind, key) for key in keys}
         return {key: row for key, row in rows.items() if row is not None}
