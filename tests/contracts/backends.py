@@ -212,7 +212,7 @@ def _beside(folder: Path, address: str, name: str, clients: Clients) -> World:
     bucket = CompatibleStore(settings, clock, clients)
     bucket.write_mark("of this farm")
     if address not in _proven:
-        bucket.prove()
+        bucket.require_conditions()
         _proven.add(address)
     data = settings.data_dir
     opened = open_backend(data, data, PROFILES, clock, shared).with_store(bucket.beside)
