@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import UsageError
-from hevcq.usecases.context import require_seen, roots_of, subfolders
+from hevcq.usecases.context import require_browsable, roots_of, subfolders
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_what_is_not_to_be_seen_is_refused(media, tmp_path, asked):
     (tmp_path / "secret").mkdir()
 
     with pytest.raises(UsageError):
-        require_seen(media / asked, [media], media / "own")
+        require_browsable(media / asked, [media], media / "own")
 
 
 def test_a_root_of_the_system_shows_none_of_its_folders():
@@ -47,7 +47,7 @@ def test_a_root_of_the_system_shows_none_of_its_folders():
         each.name for each in subfolders(Path("/"), [Path("/")], Path("/nowhere"))
     }
     with pytest.raises(UsageError):
-        require_seen(Path("/etc"), [Path("/")], Path("/nowhere"))
+        require_browsable(Path("/etc"), [Path("/")], Path("/nowhere"))
 
 
 def test_without_a_setting_home_and_disks_are_roots_but_no_mounts_of_the_system(

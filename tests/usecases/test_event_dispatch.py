@@ -14,7 +14,7 @@ from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.event_dispatch import BUSY_S, READER, BatchWatch, Dispatcher, message_of
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.placement.originals import expiring
+from hevcq.usecases.placement.originals import expiring_soon
 from hevcq.util.clock import EARLIEST
 from support.clips import ManualClock
 from support.ingest.run import Bench
@@ -192,11 +192,11 @@ def test_originals_whose_time_ends_soon_are_announced(tmp_path):
     bench, told = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=30.0)), []
     bench.clock.jump_wall(EARLIEST)
     for name in ("a.mp4", "b.mp4"):
-        told.append(expiring(bench.ports))
+        told.append(expiring_soon(bench.ports))
         bench.place(bench.video(name, name.encode() * 50))
-        told.append(expiring(bench.ports))
+        told.append(expiring_soon(bench.ports))
         bench.clock.advance(28 * 86_400.0)
-    told.append(expiring(bench.ports))
+    told.append(expiring_soon(bench.ports))
 
     assert [words.partition(" will")[0] for words in told] == [
         "",

@@ -19,7 +19,7 @@ from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, queue_next_items
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import read_profiles
-from hevcq.usecases.context import FolderState, alone, folder_state
+from hevcq.usecases.context import FolderState, folder_state, hold_lock_file
 from hevcq.usecases.ingest.library_rules import listed
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.track import IngestSummary
@@ -101,7 +101,7 @@ class Service:
             f"A hevcq service is at work with the data folder {printable(data_dir)} already.",
             remedy="Stop it first, or use another data folder.",
         )
-        with alone(data_dir / "service.lock", busy):
+        with hold_lock_file(data_dir / "service.lock", busy):
             self._run()
 
     def _run(self) -> None:

@@ -1,7 +1,7 @@
-"""Read videos whole and say which are damaged, or rot: other bytes, though time and size are the same.
+"""Read videos whole to find damage and bit rot: other bytes, though time and size are the same.
 
-Each file is read once for its digest, at the rate that is allowed. ffmpeg reads it too, unless it read
-the very same bytes before and as deeply. So the first run is the long one.
+Each file is read once for its digest, at a limited rate. ffmpeg reads it too, unless it has read the same
+bytes before, at the same depth. So only the first run takes long.
 """
 
 import hashlib
@@ -33,24 +33,24 @@ from hevcq.ports.encoder import TRIMMED
 from hevcq.sql.catalog import HealthRecords
 from hevcq.sql.event_log import EventLog
 from hevcq.usecases.context import Tools
-from hevcq.util.text import printable, reason_of, timecode
+from hevcq.util.text import counted, printable, reason_of, timecode
 
 READ = 1 << 20
 RAGGED = frozenset({"mpeg"})
 AS_RECORDED = "Only its ends or joints are ragged, as those of recordings are."
 RAGGED_S = 1.5
-"""Seconds at the start of a recording that no encode trims in which pictures may lack what was before them."""
+"""Seconds at the start of an untrimmed recording in which frames may lack their reference frames."""
 ROTTEN = (
     "Its bytes changed, though neither time nor size did: bit rot. Put a copy back; "
     "if you changed it on purpose, `touch` it."
 )
-JUDGED = frozenset({Health.SOUND, Health.DAMAGED})
-"""What ffmpeg found of bytes, which it would find again."""
+REPEATABLE = frozenset({Health.SOUND, Health.DAMAGED})
+"""Results that ffmpeg would give again for the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """A file that is to be read, or a path that cannot be."""
+class _File:
+    """A file to read, or a path that cannot be read (`problem`)."""
 
     path: Path
     fingerprint: Fingerprint
@@ -59,9 +59,10 @@ class _Due:
 
 @dataclass
 class VideoCheck:
-    """One run over some folders: `share` of all bytes, those first whose last check is longest ago.
+    """One run over some folders: reads `share` of all bytes, files with the oldest check first.
 
-    `bytes_s` limits the reading on average; 0 does not. `total` is known once `run` yields its first file.
+    `bytes_s` limits the average bytes per second (0: no limit). `total` is set before `run` yields its
+    first file.
     """
 
     tools: Tools
@@ -74,10 +75,10 @@ class VideoCheck:
     bytes_s: float = 0.0
     on_file: Callable[[int, int, Path], None] = lambda _number, _total, _path: None
     on_checked: Callable[[Checked, Checked | None], None] = lambda _now, _before: None
-    """Called with what is found of a file, and was found before, just before it is recorded."""
+    """Called with a file's result and its former result, just before the result is recorded."""
     total: int = 0
     earlier: list[Checked] = field(default_factory=list)
-    """The checks of the interrupted run, for the report."""
+    """The results of the interrupted run, for the report."""
 
     def __post_init__(self) -> None:
         self._pace = Pace(self.tools.clock, self.stop, self.bytes_s)
@@ -85,14 +86,14 @@ class VideoCheck:
         self._records = HealthRecords(self.tools.catalog.database)
 
     def run(self) -> Generator[Checked, None, None]:
-        """Read what is due, and yield each file once it is recorded.
+        """Read the files that are due; yield each result once it is recorded.
 
-        Raises Stopped, WorkerUnfit or StorageError; the next run of the same request goes on there.
+        Raises Stopped, WorkerUnfit or StorageError; the next run of the same request resumes there.
         """
-        self.tools.encoder.version()  # no file is blamed for an ffmpeg that is not there
-        files = sorted(self._found(), key=lambda each: os.fsencode(each.path))
+        self.tools.encoder.version()  # a missing ffmpeg must not count as damage
+        files = sorted(self._list_files(), key=lambda each: os.fsencode(each.path))
         known = dict(self._records.checked([each.path for each in files]))
-        key = self._round()
+        key = self._round_key()
         began = self._records.round_began(key)
         if began is None:
             began = self.tools.clock.now()
@@ -101,7 +102,8 @@ class VideoCheck:
         self.total = len(due)
         for number, each in enumerate(due, 1):
             before = known.get(each.path)
-            if before is not None and before.at >= began and _unchanged(before, each):
+            unchanged = before is not None and same_bytes(before.fingerprint, each.fingerprint)
+            if before is not None and before.at >= began and unchanged:
                 self.earlier.append(before)
                 continue
             self.on_file(number, self.total, each.path)
@@ -112,28 +114,28 @@ class VideoCheck:
                 yield checked
         self._records.end_round(key)
 
-    def _round(self) -> str:
-        """Return what identifies the same request: whoever gives it again goes on with it."""
+    def _round_key(self) -> str:
+        """Return a key of this request, by which the next run of the same request resumes it."""
         facts = sorted(self.roots), self._depth, self.share, self.include, self.exclude
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
-    def _found(self) -> Iterator[_Due]:
-        """Yield every video below the roots, renditions too, and what cannot be read as one."""
+    def _list_files(self) -> Iterator[_File]:
+        """Yield every video below the roots, including renditions and unreadable files."""
         for item in find(self.roots, Filter(include=self.include, exclude=self.exclude)):
             if isinstance(item, FoundFile):
-                yield _Due(item.path, item.fingerprint)
+                yield _File(item.path, item.fingerprint)
             elif item.cause is RejectionCause.OWN_RENDITION or item.cause in PROBLEMS:
                 yield from _rejected(item)
 
     def _due(
-        self, files: Sequence[_Due], known: dict[Path, Checked], began: float
-    ) -> Iterator[_Due]:
-        """Yield the share of the bytes whose last check is longest ago; what this round read counts."""
+        self, files: Sequence[_File], known: dict[Path, Checked], began: float
+    ) -> Iterator[_File]:
+        """Yield files with the oldest check until `share` of all bytes is reached; this round's files count."""
         if self.share >= 1:
             yield from files
             return
 
-        def last(each: _Due) -> float:
+        def last(each: _File) -> float:
             before = known.get(each.path)
             return 0.0 if before is None else before.at
 
@@ -146,34 +148,37 @@ class VideoCheck:
             room -= each.fingerprint.size
             yield each
 
-    def _check(self, due: _Due, before: Checked | None) -> Checked | None:
-        """Read one file; None if it is gone or changed meanwhile, which a later run looks at."""
-        now, depth = self.tools.clock.now(), self._depth
-        fresh = Checked(due.path, due.fingerprint, "", depth, Health.UNREADABLE, due.problem, now)
-        if due.problem:
+    def _check(self, file: _File, before: Checked | None) -> Checked | None:
+        """Read one file; None if it was deleted or changed meanwhile, which leaves it to a later run."""
+        now, path = self.tools.clock.now(), file.path
+        fresh = Checked(
+            path, file.fingerprint, "", self._depth, Health.UNREADABLE, file.problem, now
+        )
+        if file.problem:
             return fresh
         try:
-            digest = self._digest(due.path)
-            after = fingerprint_of(due.path.lstat())
+            digest = self._digest(path)
+            after = fingerprint_of(path.lstat())
         except FileNotFoundError:
             return None
-        except OSError as error:  # a disk that cannot return its bytes (EIO) is the worst of all
-            why = f"{printable(due.path)} cannot be read: {reason_of(error)}."
-            return replace(fresh, detail=why, sha256=before.sha256 if before is not None else "")
-        if not same_bytes(after, due.fingerprint):
+        except OSError as error:  # the disk cannot return its bytes (EIO)
+            return replace(
+                fresh, detail=_unreadable(path, error), sha256=before.sha256 if before else ""
+            )
+        if not same_bytes(after, file.fingerprint):
             return None
         return self._compared(replace(fresh, sha256=digest), before)
 
     def _compared(self, fresh: Checked, before: Checked | None) -> Checked:
-        """Compare the digest with that of the same file earlier; let ffmpeg read what is new."""
+        """Compare the digest with the file's former one; let ffmpeg read bytes that it has not read yet."""
         same_file = before is not None and same_bytes(before.fingerprint, fresh.fingerprint)
         if before is not None and before.sha256 and same_file:
             if fresh.sha256 != before.sha256:
                 return replace(fresh, sha256=before.sha256, health=Health.ROTTEN, detail=ROTTEN)
             as_deep = before.depth is Depth.DECODE or fresh.depth is Depth.DEMUX
-            if as_deep and before.health in JUDGED:
+            if as_deep and before.health in REPEATABLE:
                 return replace(before, at=fresh.at)
-        return self._judged(fresh)
+        return self._decoded(fresh)
 
     def _digest(self, path: Path) -> str:
         digest = hashlib.sha256()
@@ -184,21 +189,21 @@ class VideoCheck:
                 digest.update(block)
         return digest.hexdigest()
 
-    def _judged(self, fresh: Checked) -> Checked:
-        """Let ffmpeg read the file whole, and return what it found."""
+    def _decoded(self, fresh: Checked) -> Checked:
+        """Let ffmpeg read the file whole; return its result."""
         info: MediaInfo | None = None
         try:
             try:
                 info = self.tools.encoder.probe(str(fresh.path), stop=self.stop)
                 self._preflight(fresh, str(fresh.path), info)
             except SourceDamaged as error:
-                return self._as_recorded(fresh, info, error)
+                return self._judge_trimmed(fresh, info, error)
         except SourceUnreadable as error:
             return replace(fresh, health=Health.UNREADABLE, detail=error.message)
         except (Interruption, WorkerUnfit):
             raise
         except MediaRefused:
-            pass  # a policy of encodes, no damage
+            pass  # refused by a policy for encodes, which is no damage
         except HevcqError as error:
             return replace(fresh, health=Health.UNREADABLE, detail=str(error), sha256="")
         finally:
@@ -209,10 +214,12 @@ class VideoCheck:
         profile, stop = _profile(fresh.depth), self.stop
         self.tools.encoder.preflight(location, info, profile, stop=stop)
 
-    def _as_recorded(self, fresh: Checked, info: MediaInfo | None, error: SourceDamaged) -> Checked:
-        """Judge a recording without its ragged ends and joints, by the copy that an encode makes.
+    def _judge_trimmed(
+        self, fresh: Checked, info: MediaInfo | None, error: SourceDamaged
+    ) -> Checked:
+        """Judge a recording by the trimmed copy that an encode would use, without ragged ends and joints.
 
-        What no encode would accept stays damaged. Raises DiskFull if there is no room for the copy.
+        A file that no encode would accept stays damaged. Raises DiskFull without room for the copy.
         """
         if info is None or info.format_name not in TRIMMED:
             return self._damaged(fresh, info, error)
@@ -224,18 +231,19 @@ class VideoCheck:
             except (MediaRefused, SourceDamaged):
                 return self._damaged(fresh, info, error)
             except OSError as problem:
-                why = f"{printable(fresh.path)} cannot be read: {reason_of(problem)}."
-                return replace(fresh, detail=why, sha256="")
+                return replace(fresh, detail=_unreadable(fresh.path, problem), sha256="")
             if copy is None:
                 return self._damaged(fresh, info, error)
-            self._pace.spend(2 * fresh.fingerprint.size)  # it was read, and is read again
+            self._pace.spend(
+                2 * fresh.fingerprint.size
+            )  # one read to copy it, one to check the copy
             try:
-                made = encoder.probe(str(copy.path), stop=stop)
-                self._preflight(fresh, str(copy.path), made)
-            except (SourceDamaged, SourceUnreadable) as found:
-                what = found.message.partition(" is damaged: ")[2]
+                copy_info = encoder.probe(str(copy.path), stop=stop)
+                self._preflight(fresh, str(copy.path), copy_info)
+            except (SourceDamaged, SourceUnreadable) as damage:
+                what = damage.message.partition(" is damaged: ")[2]
                 detail = f"{printable(fresh.path)} is damaged: {what}" if what else error.message
-                # Bytes are counted in the copy, which has fewer.
+                # Byte offsets in the copy are not those of the file.
                 spots = tuple(replace(spot, byte=None) for spot in self._spots(copy.path))
                 return replace(fresh, health=Health.DAMAGED, detail=detail, spots=spots)
         return replace(fresh, health=Health.SOUND, detail=" ".join(copy.notices) or AS_RECORDED)
@@ -255,24 +263,27 @@ class VideoCheck:
         except Interruption:
             raise
         except HevcqError:
-            return ()  # that it is damaged is known; where is not
+            return ()  # damaged, at unknown places
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{printable(path)} cannot be read: {reason_of(error)}."
 
 
 def unsound(tools: Tools) -> list[Checked]:
-    """Return what was found damaged, rotten or unreadable, latest first, and is still the same file."""
-    return [each for each in HealthRecords(tools.catalog.database).unsound() if _is_there(each)]
+    """Return the damaged, rotten or unreadable files that have not changed since, latest check first."""
+    return [each for each in HealthRecords(tools.catalog.database).unsound() if _is_same(each)]
 
 
 def where(spots: Sequence[Spot]) -> str:
-    """Return where the damage is, as `at 0:00:12.4 (byte 123)`; "" if that is not known."""
+    """Return the places of damage, such as `at 0:00:12.4 (byte 123)`; "" if unknown."""
     return ", ".join(_place(spot) for spot in spots if spot.time_s is not None or spot.byte)
 
 
 def summary(checked: Sequence[Checked]) -> str:
-    """Return the counts as a sentence."""
     counts = Counter(each.health for each in checked)
     by_health = [f"{counts[health]:,} {health.value}" for health in Health if counts[health]]
-    files = "1 file" if len(checked) == 1 else f"{len(checked):,} files"
+    files = counted(len(checked), "file")
     return f"{files} read: {', '.join(by_health)}." if checked else "No file was due."
 
 
@@ -284,7 +295,7 @@ def _place(spot: Spot) -> str:
     return f"at {time} ({byte})" if byte else f"at {time}"
 
 
-def _is_there(checked: Checked) -> bool:
+def _is_same(checked: Checked) -> bool:
     try:
         return same_bytes(fingerprint_of(checked.path.lstat()), checked.fingerprint)
     except OSError:
@@ -295,21 +306,17 @@ def _at_start(spot: Spot, start: float) -> bool:
     return spot.time_s is not None and spot.time_s - start < RAGGED_S
 
 
-def _rejected(item: Rejected) -> Iterator[_Due]:
-    """Yield a rendition or a problem; of a set, the files that its playlists name."""
+def _rejected(item: Rejected) -> Iterator[_File]:
+    """Yield an own rendition or an unreadable path; for a set, its MP4 files."""
     own = item.cause is RejectionCause.OWN_RENDITION
     is_set = own and item.path.name == MASTER
     for path in item.path.parent.rglob("*.mp4") if is_set else [item.path]:
         with suppress(OSError):
-            yield _Due(path, fingerprint_of(path.lstat()), "" if own else item.reason)
-
-
-def _unchanged(before: Checked, due: _Due) -> bool:
-    return same_bytes(before.fingerprint, due.fingerprint)
+            yield _File(path, fingerprint_of(path.lstat()), "" if own else item.reason)
 
 
 def _profile(depth: Depth) -> Profile:
-    """Return a profile that asks for nothing but the check of a source."""
+    """Return a profile that only checks a source."""
     preflight = Preflight.DECODE if depth is Depth.DECODE else Preflight.DEMUX
     return Profile(
         name="check",
@@ -322,11 +329,11 @@ def _profile(depth: Depth) -> Profile:
 
 TOLD = "video.damaged"
 TOLD_ONCE_S = 86400.0
-"""Seconds within which a file is reported once: a kill between report and record repeats it."""
+"""Seconds within which a file is reported only once."""
 
 
 def report(log: EventLog, checked: Checked, before: Checked | None) -> None:
-    """Add an event of a newly damaged file; a kill before it is recorded reports twice instead of never."""
+    """Add an event for a newly damaged file; a kill before it is recorded repeats the event."""
     known = before is not None and before.health is checked.health
     changed = before is not None and before.fingerprint != checked.fingerprint
     if checked.health is Health.SOUND or (known and not changed):

@@ -1,4 +1,4 @@
-"""Show a job's rendition beside its source, frame on frame: one comparison at a time, kept as files."""
+"""Show a job's rendition beside its source, frame by frame: one comparison at a time, kept as files."""
 
 import json
 import os
@@ -21,15 +21,15 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import printable, size
 
 FRAMES = 24
-"""Frames that are shown around a place."""
+"""Frames shown around a moment of the video."""
 MAX_WAITING = 8
 MAX_OF_ONE = 3
-"""Comparisons that one person may have open, so that others find a place."""
+"""Comparisons that one person may have open."""
 MAX_PROBLEMS = 100
 MAX_KEPT = 20
-"""Comparisons that are kept: some 15 MB each of 1080p."""
+"""Comparisons that are kept, some 15 MB each for 1080p."""
 CHILD_S = 600.0
-"""Seconds that one program of a comparison may take."""
+"""Most seconds for one program of a comparison."""
 ACCEPTED = "Accepted by "
 GONE = {
     PlacementState.EXPIRED: "The original of {} is deleted, so there is nothing to compare with.",
@@ -39,14 +39,14 @@ GONE = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is wanted of a finished job: the worst frames, or those around `at_s` seconds."""
+    """A requested comparison of a finished job: its worst frames, or those around `at_s` seconds."""
 
     job: JobRecord
     at_s: float | None = None
 
     @property
     def name(self) -> str:
-        """The name of its folder: of these bytes, at this place to the millisecond."""
+        """The name of its folder, made of the job, the rendition's digest and the moment in milliseconds."""
         rendition = self.job.rendition
         place = "worst" if self.at_s is None else f"{round(self.at_s * 1000)}"
         return f"{self.job.job_id}-{rendition.sha256[:12] if rendition else ''}-{place}"
@@ -54,8 +54,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class ShownFrames:
-    """How far a look is: `problem` says why it failed, `frames` are (seconds, score), `shown` those with
-    pictures, which are asked for by their number, with a name. Sizes in bytes; `waiting`: what is done now."""
+    """The state of a comparison. `frames` are (seconds, score) of all compared frames, `shown` are (seconds,
+    score, name) of those with pictures, which are fetched by index. `sizes` are in bytes; `waiting` is
+    the current step, `problem` why the comparison failed."""
 
     metric: str = ""
     frames: Sequence[tuple[float, float]] = ()
@@ -66,7 +67,7 @@ class ShownFrames:
 
 
 def require_comparable(job: JobRecord) -> None:
-    """Raise UsageError unless the job has one file that can be shown beside its source."""
+    """Raise UsageError unless the job has a rendition of one file."""
     if job.state is not JobState.DONE or job.rendition is None:
         raise UsageError("There is no rendition to compare yet.")
     if job.rendition.key.endswith(".m3u8"):
@@ -77,28 +78,28 @@ def require_comparable(job: JobRecord) -> None:
 def files_of(
     job: JobRecord, tools: Tools, folder: Path, stop: threading.Event
 ) -> Iterator[tuple[Path, Path]]:
-    """Yield a job's source and rendition as files: in the library, where they are, else of the store.
+    """Yield a job's source and rendition as files, from the library if they are placed, else from the store.
 
-    Raises SourceGone if one is gone, and what the store raises.
+    Raises SourceGone if a file is gone, and what the store raises.
     """
     require_comparable(job)
     assert job.rendition is not None
     placement = tools.catalog.placement(job.job_id)
     if placement is not None and placement.state not in UNPLACED:
-        yield _placed(placement)
+        yield _placed_files(placement)
         return
     with ExitStack() as stack:
         fetched = tools.backend.store.fetch(job.source, folder, moved=lambda _: None, stop=stop)
         source = stack.enter_context(fetched)
         streamed = tools.backend.store.stream_published(job.rendition.key, folder, stop=stop)
-        made = stack.enter_context(streamed).path
-        if made is None:
-            made = folder / "rendition"
-            tools.backend.store.collect(job.rendition.key, made, stop=stop)
-        yield source.path or Path(source.location), made
+        rendition = stack.enter_context(streamed).path
+        if rendition is None:
+            rendition = folder / "rendition"
+            tools.backend.store.collect(job.rendition.key, rendition, stop=stop)
+        yield source.path or Path(source.location), rendition
 
 
-def _placed(placement: Placement) -> tuple[Path, Path]:
+def _placed_files(placement: Placement) -> tuple[Path, Path]:
     name = printable(placement.source)
     replaced = placement.state is PlacementState.REPLACED
     source = placement.retained if replaced else placement.source
@@ -111,9 +112,9 @@ def _placed(placement: Placement) -> tuple[Path, Path]:
 
 
 def accept(job_id: str, ports: LibraryPorts, who: str) -> bool:
-    """Note that a person saw a replaced video's rendition and keeps it; False if it is not replaced.
+    """Record that a person accepts a replaced video's rendition; return False if it is not replaced.
 
-    Its original stays until its retention ends.
+    The original stays until its retention ends.
     """
     with placing(ports) as require:
         placement = ports.catalog.placement(job_id)
@@ -125,19 +126,19 @@ def accept(job_id: str, ports: LibraryPorts, who: str) -> bool:
 
 
 class Comparisons:
-    """Compares one pair at a time in a thread of its own, and keeps what it showed in `folder`."""
+    """Compares one pair at a time in its own thread, and keeps the results in `folder`."""
 
     def __init__(self, tools: Tools, folder: Path) -> None:
         self._tools, self._folder = tools, folder
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
         self._asked: dict[str, tuple[str, Future[str]]] = {}
-        """Who asked for each look, and why it failed, or ""."""
+        """For each look, who asked for it, and its problem or ""."""
         self._now = ""
         self._last: tuple[str, FramePairs] | None = None
 
     def ask(self, look: Look, who: str) -> None:
-        """Compare for this person, unless it is shown or asked for. Raises UsageError if too many wait."""
+        """Queue a comparison unless it is queued or done already. Raises UsageError if too many wait."""
         require_comparable(look.job)
         with self._lock:
             open_now = {name: by for name, (by, asked) in self._asked.items() if not asked.done()}
@@ -149,10 +150,10 @@ class Comparisons:
             ended = [name for name in self._asked if name not in open_now]
             for name in [look.name, *ended[:-MAX_PROBLEMS]]:
                 self._asked.pop(name, None)
-            self._asked[look.name] = who, self._pool.submit(self._problem, look)
+            self._asked[look.name] = who, self._pool.submit(self._try_compare, look)
 
     def shown(self, look: Look) -> ShownFrames | None:
-        """Return how far a look is; None if nobody asked for it."""
+        """Return the state of a comparison; None if nobody asked for it."""
         with self._lock:
             _, asked = self._asked.get(look.name, ("", None))
         if asked is not None and not asked.done():
@@ -170,16 +171,13 @@ class Comparisons:
             return b""
 
     def close(self) -> None:
-        """End what runs; what waits is dropped."""
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
 
     def join(self) -> None:
-        """Wait until everything that was asked for is shown or failed."""
         wait([asked for _, asked in self._asked.values()])
 
-    def _problem(self, look: Look) -> str:
-        """Compare; return why that failed, or ""."""
+    def _try_compare(self, look: Look) -> str:
         self._now = "Reading both files"
         try:
             self._compare(look)
@@ -201,20 +199,20 @@ class Comparisons:
         with tools.scratch(0) as folder, files_of(job, tools, folder, stop) as (source, made):
             sizes = source.stat().st_size, made.stat().st_size
             with self._pairs(job, tools, (source, made), folder) as pairs:
-                found = _found(pairs, look, folder, on_place, stop)
-        if found is None or not found.stills:
+                comparison = _compared(pairs, look, folder, on_place, stop)
+        if comparison is None or not comparison.stills:
             raise SourceUnreadable("No frame can be compared there.")
-        self._keep(look.name, found, sizes)
+        self._keep(look.name, comparison, sizes)
 
     @contextmanager
     def _pairs(
         self, job: JobRecord, tools: Tools, files: tuple[Path, Path], folder: Path
     ) -> Iterator[FramePairs]:
-        """Yield the frames of both files; those of the last pair, if it is still the same."""
+        """Yield the frame pairs of both files; those of the last comparison if the files are the same."""
         source, made = files
-        seen = [(each.stat().st_mtime_ns, each.stat().st_size) for each in files]
-        same = f"{job.job_id} {source} {made} {seen}"
-        if self._last is not None and self._last[0] == same:
+        facts = [(each.stat().st_mtime_ns, each.stat().st_size) for each in files]
+        identity = f"{job.job_id} {source} {made} {facts}"
+        if self._last is not None and self._last[0] == identity:
             yield self._last[1]
             return
         profile = tools.profiles.get(job.profile)
@@ -225,23 +223,23 @@ class Comparisons:
             tools.encoder, request, stop=self._stop, scratch=tools.scratch, child_s=CHILD_S
         )
         with opened as pairs:
-            # A recording is compared by a copy, which is gone afterwards, as a file in `folder` is.
+            # A recording's trimmed copy and files in `folder` are deleted afterwards.
             if pairs.lasting and folder not in {*source.parents, *made.parents}:
-                self._last = (same, pairs)
+                self._last = (identity, pairs)
             yield pairs
 
-    def _keep(self, name: str, found: Comparison, sizes: tuple[int, int]) -> None:
-        """Write what is shown in one step, and delete the oldest of too many."""
+    def _keep(self, name: str, comparison: Comparison, sizes: tuple[int, int]) -> None:
+        """Write a comparison in one step, and delete the oldest ones beyond MAX_KEPT."""
         place, temp = self._folder / name, self._folder / f".{name}"
         shutil.rmtree(temp, ignore_errors=True)
         temp.mkdir(parents=True)
-        for number, still in enumerate(found.stills):
+        for number, still in enumerate(comparison.stills):
             (temp / f"{number}-source.jpg").write_bytes(still.source)
             (temp / f"{number}-made.jpg").write_bytes(still.made)
         facts = {
-            "metric": found.metric,
-            "frames": found.frames,
-            "shown": [(still.at_s, still.score, still.name) for still in found.stills],
+            "metric": comparison.metric,
+            "frames": comparison.frames,
+            "shown": [(still.at_s, still.score, still.name) for still in comparison.stills],
             "sizes": sizes,
         }
         (temp / "shown.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -260,7 +258,7 @@ class Comparisons:
             return None
 
 
-def _found(
+def _compared(
     pairs: FramePairs, look: Look, folder: Path, on_place: OnPlace, stop: threading.Event
 ) -> Comparison | None:
     if look.at_s is None:
@@ -274,14 +272,12 @@ WIDTH, HEIGHT, EDGE = 640, 360, 60
 
 
 def unsure(aim: Aim) -> str:
-    """Return why the largest CRF above the target is not the chosen one."""
-    return (
-        f"CRF {aim.uncertain_crf:g} is not chosen: its samples differ, so the whole may score less."
-    )
+    """Return why the largest CRF that scored above the target was not chosen."""
+    return f"CRF {aim.unsure:g} is not chosen: its samples differ, so the whole may score less."
 
 
 def curve_svg(aim: Aim) -> str:
-    """Return the curve as a picture: bytes to the right, VMAF up, and the target as a line."""
+    """Return a search as a drawing: bytes on the x axis, VMAF on the y axis, the target as a line."""
     known = sorted((each for each in aim.probes if each.size), key=lambda each: each.size or 0)
     right = max((each.size or 0 for each in known), default=1) * 1.05
     low = min([aim.target, *(each.vmaf for each in known)]) - 1

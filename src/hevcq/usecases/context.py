@@ -1,4 +1,4 @@
-"""The ports that use cases share, the locks of a data folder, and the state of library folders."""
+"""The ports that use cases share, the locks of a data folder, the state of library folders, and browsing."""
 
 import os
 import secrets
@@ -47,13 +47,13 @@ class LibraryPorts:
 
 @dataclass(frozen=True)
 class Ports(LibraryPorts):
-    """The same with the queues, the ledger and the store."""
+    """LibraryPorts with the queues, the ledger and the store."""
 
     backend: Backend
 
 
 class Tools(Protocol):
-    """What a use case works with on this machine, each opened on first use."""
+    """The tools of a use case on this machine, each opened on first use."""
 
     clock: Clock
 
@@ -67,7 +67,7 @@ class Tools(Protocol):
     def profiles(self) -> Mapping[str, Profile]: ...
 
     def scratch(self, needed_bytes: int) -> AbstractContextManager[Path]:
-        """Create an empty folder, and remove it afterwards; raise DiskFull if the disk is full."""
+        """Create an empty folder with `needed_bytes` free; remove it on leaving. Raises DiskFull."""
 
 
 PLACING_LOCK = "placing.lock"
@@ -76,37 +76,40 @@ IDENTITY = "id"
 
 
 def data_folder_id(data_dir: Path) -> str:
-    """Return the identity of a data folder: the same for all who use it, under whatever path.
+    """Return the identity of a data folder, which is the same under every path of the folder.
 
     Raises Unavailable if the folder is not writable.
     """
     path = data_dir / IDENTITY
-    with placement_lock(data_dir):
+    with _placement_lock_file(data_dir):
         try:
-            found = path.read_text(encoding="ascii").strip()
+            identity = path.read_text(encoding="ascii").strip()
         except (OSError, ValueError):
-            found = ""
-        if not found.isalnum():
-            found = secrets.token_hex(16)
-            file_io.write_durably(path, found)
-    return found
+            identity = ""
+        if not identity.isalnum():
+            identity = secrets.token_hex(16)
+            file_io.write_durably(path, identity)
+    return identity
 
 
 @contextmanager
 def placing(ports: LibraryPorts) -> Iterator[Callable[[], None]]:
-    """Hold the placement lock of the data folder, and of all machines that share its placements.
+    """Hold the placement lock of the data folder and of all machines that share its placements.
 
     Read and write a placement's state inside it, so that a placement finished by another process is
-    never set back. Yield what raises Unavailable if the lock was lost: call it before each write. Raises
-    Unavailable if the folder is not writable or the database is away.
+    never set back. It yields a function that raises Unavailable if the lock was lost: call it before each
+    write. Raises Unavailable if the folder is not writable or the database is away.
     """
-    with placement_lock(ports.data_dir), ports.catalog.database.lock(PLACING) as require:
+    with (
+        _placement_lock_file(ports.data_dir),
+        ports.catalog.database.lock(PLACING) as require,
+    ):
         yield require
 
 
 @contextmanager
-def placement_lock(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder's placement lock; the system releases it when the holder dies.
+def _placement_lock_file(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder's lock file, which the system releases when the holder dies.
 
     Raises Unavailable if the folder is not writable.
     """
@@ -125,8 +128,8 @@ def placement_lock(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path, refusal: HevcqError) -> Iterator[None]:
-    """Hold the lock file at `path`; raise `refusal` if another process does, StorageError for the disk's."""
+def hold_lock_file(path: Path, refusal: HevcqError) -> Iterator[None]:
+    """Hold the lock file at `path`. Raises `refusal` if another process holds it, StorageError on disk errors."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = file_lock.try_acquire(path)
@@ -145,10 +148,10 @@ REMEDY = "Mount it, or correct the path or its permissions."
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """What is known of a library without opening a video; `free` is in bytes, None: unknown.
+    """The state of a library's folder; no video is opened. `free` is in bytes (None: unknown).
 
-    `problem` is why nothing can be ingested, or ""; `identity` is another one once another disk or
-    folder is at the path, on which nothing is watched yet.
+    `problem` is why nothing can be ingested, or "". `identity` changes when another disk or folder
+    appears at the path, which must then be watched anew.
     """
 
     problem: str
@@ -158,7 +161,7 @@ class FolderState:
 
 
 def folder_state(library: Library) -> FolderState:
-    """Return the state of a library's folder, and of the folder of its renditions."""
+    """Return the state of a library's folder and of the folder of its renditions."""
     problem, home = _problem(library), library.output or library.path
     try:
         free: int | None = free_disk_bytes(home)
@@ -200,16 +203,16 @@ def _read_only(path: Path) -> bool:
 
 
 def library_words(library: Library) -> str:
-    """Return what `hevcq doctor` says of a library. Raises StorageError for one that cannot be used."""
+    """Return a library's state as `hevcq doctor` prints it. Raises StorageError if it cannot be used."""
     state = folder_state(library)
     if state.problem:
         raise StorageError(state.problem, remedy=REMEDY)
     free = "unknown" if state.free is None else size(state.free)
-    return f"{printable(library.path)}: {free} free, {watching(state)}"
+    return f"{printable(library.path)}: {free} free, {watch_words(state)}"
 
 
 def share_words(catalog: Catalog, name: Path) -> str:
-    """Return what `hevcq doctor` says of a folder of `paths`.
+    """Return the state of a folder of the setting `paths`, as `hevcq doctor` prints it.
 
     Raises StorageError if it cannot be read, or holds none of the videos that are recorded in it.
     """
@@ -219,20 +222,23 @@ def share_words(catalog: Catalog, name: Path) -> str:
         raise StorageError(f"{shown} is not there, where {called} should be here.", remedy=REMEDY)
     if not os.access(here, os.R_OK | os.X_OK):
         raise StorageError(f"{shown} cannot be read by this user.", remedy=REMEDY)
-    known = holds_recorded_video(catalog.database, name)
-    if known is False:
+    has_videos = shows_itself(catalog.database, name)
+    if has_videos is False:
         raise StorageError(
             f"{shown} has none of the videos that were last queued in {called}: it is another folder.",
             remedy="Correct the setting `paths` on this machine, or mount the right share there.",
         )
     rights = "" if os.access(here, os.W_OK) else ", read-only: nothing is put in place from here"
-    return f"{called} is {shown}{', with its videos' if known else ''}{rights}"
+    return f"{called} is {shown}{', with its videos' if has_videos else ''}{rights}"
 
 
 def require_one_name(catalog: Catalog) -> None:
-    """Raise ConfigError if other machines record videos by a link of this one: they would be encoded twice."""
-    if (found := find_linked_folder(catalog.database)) is not None:
-        link, real = map(printable, found)
+    """Raise ConfigError if other machines record videos by a path that is a symbolic link on this one.
+
+    Each such video would be encoded twice.
+    """
+    if (paths := linked(catalog.database)) is not None:
+        link, real = map(printable, paths)
         raise ConfigError(
             f"{link} is a link to {real} here, and other machines know videos by the link's name: each would"
             " be encoded twice.",
@@ -241,19 +247,19 @@ def require_one_name(catalog: Catalog) -> None:
 
 
 def require_shares(catalog: Catalog, paths: Iterable[Path] | None = None) -> None:
-    """Raise StorageError if the folders of `paths` that these are in (all) are not what they should be.
+    """Check the folders of the setting `paths` that hold these paths (None: all folders).
 
-    Raises ConfigError if videos have two names here.
+    Raises StorageError as `share_words` does, and ConfigError as `require_one_name` does.
     """
     require_one_name(catalog)
-    known = catalog.database.paths
-    used = map(known.mapping_of, paths) if paths is not None else known.folders.items()
+    shares = catalog.database.paths
+    used = map(shares.folder_of, paths) if paths is not None else shares.folders.items()
     for name, _here in filter(None, used):
         share_words(catalog, name)
 
 
-def watching(state: FolderState) -> str:
-    """Return how new files are found there."""
+def watch_words(state: FolderState) -> str:
+    """Return how new files in a library's folder are noticed."""
     kind = state.file_system or "unknown file system"
     if state.file_system in LOCAL:
         return f"new files are seen at once ({kind})"
@@ -261,7 +267,7 @@ def watching(state: FolderState) -> str:
 
 
 def count_videos(path: Path, skip: Path) -> tuple[int, int]:
-    """Return the number of video files below a folder by their names, and their bytes."""
+    """Return the number and the bytes of files below a folder that are videos by their names."""
     sizes = [
         each.fingerprint.size
         for each in find([path], Filter(skip=[skip]))
@@ -272,7 +278,7 @@ def count_videos(path: Path, skip: Path) -> tuple[int, int]:
 
 _TOP = "bin boot dev etc lib lib32 lib64 libx32 proc run sbin snap sys tmp usr var"
 SYSTEM = frozenset(Path("/", name) for name in _TOP.split())
-"""Folders of the system, which hold no videos of a person."""
+"""Folders of the system, which hold nobody's videos."""
 DISKS = (Path("/run/media"), Path("/var/media"))
 """Where desktops mount disks inside folders of the system."""
 MAX_SHOWN = 1000
@@ -280,7 +286,7 @@ MAX_SHOWN = 1000
 
 @dataclass(frozen=True, slots=True)
 class SubFolder:
-    """A folder that is shown; `closed` says why it can be neither opened nor chosen, or is ""."""
+    """A folder in a listing; `closed` is why it can be neither opened nor chosen, or ""."""
 
     name: str
     path: Path
@@ -289,46 +295,47 @@ class SubFolder:
 
 
 def roots_of(configured: Sequence[str], mounts: Iterable[str] | None = None) -> list[Path]:
-    """Return where browsing begins: the configured folders, else home and the mounted disks."""
+    """Return the folders where browsing begins: the configured ones, else home and the mounted disks."""
     if configured:
         return [Path(os.path.abspath(Path(each).expanduser())) for each in configured]  # noqa: PTH100 - links are kept
-    found = [] if Path.home() == Path("/") else [Path.home()]
-    for each in sorted(set(_mounts() if mounts is None else mounts)):
-        place = Path(each)
-        ours = place != Path("/") and not _of_system(place, Path("/"))
-        if (ours or any(place.is_relative_to(disk) for disk in DISKS)) and place.is_dir():
-            found.append(place)
-    return [each for each in dict.fromkeys(found) if not _hidden(each.name)]
+    roots = [] if Path.home() == Path("/") else [Path.home()]
+    for mount in map(Path, sorted(set(_mounts() if mounts is None else mounts))):
+        ours = mount != Path("/") and not _is_of_system(mount, Path("/"))
+        if (ours or any(mount.is_relative_to(disk) for disk in DISKS)) and mount.is_dir():
+            roots.append(mount)
+    return [root for root in dict.fromkeys(roots) if not _is_hidden(root.name)]
 
 
 def subfolders(folder: Path, roots: Sequence[Path], own: Path) -> list[SubFolder]:
-    """Return the folders in `folder`, sorted; hidden ones, the system's and hevcq's `own` are left out.
+    """Return the folders in `folder`, sorted, without hidden ones, the system's and hevcq's `own`.
 
-    A link is shown, and closed where it leads out of the roots.
-    Raises UsageError if the folder may not be seen or cannot be read.
+    A link is listed; it is closed if it leads out of the roots.
+    Raises UsageError if the folder may not be browsed or cannot be read.
     """
-    require_seen(folder, roots, own)
-    found = []
+    require_browsable(folder, roots, own)
+    listed = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = Path(entry.path)
-                if _hidden(entry.name) or path in SYSTEM or path == own or not _is_folder(entry):
+                if _is_hidden(entry.name) or path in SYSTEM or path == own or not _is_folder(entry):
                     continue
-                found.append(SubFolder(entry.name, path, entry.is_symlink(), _closed(path, roots)))
-                if len(found) >= MAX_SHOWN:
+                listed.append(
+                    SubFolder(entry.name, path, entry.is_symlink(), _why_closed(path, roots))
+                )
+                if len(listed) >= MAX_SHOWN:
                     break
     except OSError as error:
         raise UsageError(f"Cannot read {printable(folder)}: {reason_of(error)}.") from error
-    return sorted(found, key=lambda each: each.name.casefold())
+    return sorted(listed, key=lambda each: each.name.casefold())
 
 
-def require_seen(folder: Path, roots: Sequence[Path], own: Path) -> None:
+def require_browsable(folder: Path, roots: Sequence[Path], own: Path) -> None:
     """Raise UsageError unless the folder is below a root, as named and with its links resolved."""
     root = next((each for each in roots if folder.is_relative_to(each)), None)
     real = Path(os.path.realpath(folder))
-    outside = root is None or ".." in folder.parts or not _within(real, roots)
-    if root is None or outside or _of_system(folder, root) or real.is_relative_to(own):
+    outside = root is None or ".." in folder.parts or not _is_within(real, roots)
+    if root is None or outside or _is_of_system(folder, root) or real.is_relative_to(own):
         raise UsageError(
             f"{printable(folder)} is not among the folders that this page may see.",
             remedy="The setting web.browse names them.",
@@ -337,8 +344,8 @@ def require_seen(folder: Path, roots: Sequence[Path], own: Path) -> None:
         raise UsageError(f"No such folder: {printable(folder)}.")
 
 
-def _closed(path: Path, roots: Sequence[Path]) -> str:
-    if not _within(Path(os.path.realpath(path)), roots):
+def _why_closed(path: Path, roots: Sequence[Path]) -> str:
+    if not _is_within(Path(os.path.realpath(path)), roots):
         return "leads out of the folders that this page may see"
     if not os.access(path, os.R_OK | os.X_OK):
         return "cannot be read by this user"
@@ -349,17 +356,17 @@ def _closed(path: Path, roots: Sequence[Path]) -> str:
     return ""
 
 
-def _within(real: Path, roots: Sequence[Path]) -> bool:
+def _is_within(real: Path, roots: Sequence[Path]) -> bool:
     return any(real.is_relative_to(os.path.realpath(root)) for root in roots)
 
 
-def _of_system(path: Path, root: Path) -> bool:
-    """Return whether a folder below `root`, or one that holds it, is hidden or the system's."""
+def _is_of_system(path: Path, root: Path) -> bool:
+    """Return whether a folder or a parent of it, both below `root`, is hidden or the system's."""
     below = [path, *path.parents][: len(path.parts) - len(root.parts)]
-    return any(each in SYSTEM or _hidden(each.name) for each in below)
+    return any(each in SYSTEM or _is_hidden(each.name) for each in below)
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 

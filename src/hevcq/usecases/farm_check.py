@@ -1,4 +1,4 @@
-"""What a check of the doctor is, those of syncs and secrets, and a one-second clip through each profile of a farm."""
+"""Run checks of `hevcq doctor`: the frame for all of them, syncs, and a test clip through each profile of a farm."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHERS = 0o077
 
 
 class Area(StrEnum):
-    """What a finding is about; the exit code depends on it."""
+    """The subject of a finding; the exit code depends on it."""
 
     CONFIG = "configuration"
     ENCODER = "ffmpeg"
@@ -45,9 +45,9 @@ class Area(StrEnum):
 
 
 class Check(NamedTuple):
-    """One line of `hevcq doctor`: `look` returns what it found, or raises an error with a remedy.
+    """One line of `hevcq doctor`: `look` returns its finding, or raises an error with a remedy.
 
-    Nothing is said of a check that finds "".
+    An empty finding is not printed.
     """
 
     area: Area
@@ -65,7 +65,6 @@ class Finding:
 
 
 def wrong(area: Area, name: str, error: HevcqError) -> Finding:
-    """Return the finding that a check met this error."""
     return Finding(area, name, ok=False, detail=error.message, remedy=error.remedy)
 
 
@@ -87,7 +86,10 @@ def examined(checks: Iterable[Check]) -> Iterator[Finding]:
 
 
 def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], WebDavRemote]) -> str:
-    """Return what a sync would do; makes a probe file if it moves. Raises HevcqError if it would not run."""
+    """Return what a sync would do. Raises HevcqError if it would not run.
+
+    For a sync that moves files, it tries a deletion on the server with a file of its own.
+    """
     if not (sync.target.is_dir() and os.access(sync.target, os.W_OK | os.X_OK)):
         raise StorageError(
             f"There is no writable folder {printable(sync.target)}.",
@@ -115,11 +117,11 @@ def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], WebDavR
 
 
 FOLDER = "hevcq-doctor"
-"""The folder of the clips below `TODO/<profile>/` and `DONE/<profile>/`; the operator policy allows to
-delete renditions there and nowhere else."""
+"""The folder of the clips below `TODO/<profile>/` and `DONE/<profile>/`; the operator policy allows
+deleting renditions only there."""
 POLL_S = 2.0
 FLEET_TIMEOUT_S, LOCAL_TIMEOUT_S = 1200.0, 120.0
-"""A fleet may have to start from zero after a quiet spell; workers of this machine run or do not."""
+"""A fleet may have to start from zero; workers of this machine run already or never will."""
 
 
 REMEDIES = {
@@ -128,18 +130,18 @@ REMEDIES = {
     "worker": "Look at the service's events, then at the workers' log (docs/farm/operations.md).",
     "publish": "Look at the output bucket, and at the workers' permission to write there.",
 }
-"""What to look at, by where a clip stopped."""
+"""Remedies by the stage at which a clip stopped."""
 LOCAL_WORKER = "Start one with `hevcq worker`, or look at its log."
 
 
 def check_farm(tools: Tools, token: str) -> Iterator[Finding]:
-    """Yield a finding for each profile, as soon as its clip has ended or the time is over.
+    """Yield a finding for each profile, as soon as its clip has ended or timed out.
 
-    `token` makes the keys of this run its own.
+    `token` makes the keys of this run unique.
 
-    Removes what the check left, also when the iteration ends early: renditions and dead letters are
-    deleted, unfinished jobs cancelled, and the upload is marked as finished, so that it expires (no
-    code of hevcq deletes an upload). Raises no HevcqError.
+    In the end, even if the iteration stops early, renditions and dead letters are deleted, unfinished
+    jobs cancelled, and the upload is marked as finished so that it expires (no code of hevcq deletes
+    an upload). Raises no HevcqError.
     """
     sent: list[JobRecord] = []
     with tempfile.TemporaryDirectory(prefix="hevcq-doctor-") as folder:
@@ -186,7 +188,7 @@ def _watch(tools: Tools, waiting: list[JobRecord]) -> Iterator[Finding]:
                 record = tools.backend.ledger.get(one.job_id)
                 if not late and (record is None or record.state not in SETTLED):
                     continue
-                yield _judged(tools, one.profile, record, waited)
+                yield _finding(tools, one.profile, record, waited)
             except HevcqError as error:
                 if not late:
                     continue
@@ -196,8 +198,7 @@ def _watch(tools: Tools, waiting: list[JobRecord]) -> Iterator[Finding]:
             tools.clock.wait(never, POLL_S)
 
 
-def _judged(tools: Tools, name: str, record: JobRecord | None, waited: float) -> Finding:
-    """Return the finding about a clip that has ended, or has had its time."""
+def _finding(tools: Tools, name: str, record: JobRecord | None, waited: float) -> Finding:
     if record is None:
         return _stopped(name, "queue", "the ledger forgot its job.")
     published = record.progress is not None and record.progress.phase is Phase.PUBLISH
@@ -226,14 +227,14 @@ def _judged(tools: Tools, name: str, record: JobRecord | None, waited: float) ->
 
 
 def _published(tools: Tools, name: str, record: JobRecord, waited: float) -> Finding:
-    made = record.rendition
-    there = tools.backend.store.stat(made.key) if made else None
-    if made is None or there is None or there.sha256 != made.sha256:
+    ref = record.rendition
+    stored = tools.backend.store.stat(ref.key) if ref else None
+    if ref is None or stored is None or stored.sha256 != ref.sha256:
         return _stopped(name, "publish", "its job is done, and its rendition is not there.")
-    with tools.backend.store.open(made.certificate_key) as stream:
-        served = Certificate.read(stream).hevcq_version
+    with tools.backend.store.open(ref.certificate_key) as stream:
+        version = Certificate.read(stream).hevcq_version
     done = f"encoded, verified and published in {waited:.0f} s"
-    detail = f"{done} ({made.size} bytes) by hevcq {served}"
+    detail = f"{done} ({ref.size} bytes) by hevcq {version}"
     return Finding(Area.FARM, f"farm: {name}", ok=True, detail=detail)
 
 
@@ -245,7 +246,7 @@ def _stopped(name: str, stage: str, why: str, remedy: str = "") -> Finding:
 
 
 def _tidy(tools: Tools, one: JobRecord) -> Iterator[str]:
-    """Remove what a clip left; yield what could not be removed."""
+    """Remove a clip's traces; yield the errors."""
     backend, store = tools.backend, tools.backend.store
     try:
         record = backend.ledger.get(one.job_id)

@@ -1,7 +1,7 @@
-"""Set hevcq up from the page: what was answered so far, and the settings that it becomes.
+"""Set hevcq up from the page: keep the answers, and turn them into settings.
 
-The answers are in a file of the data folder, so that a server that was killed goes on at the same
-screen. Nothing but the sign-in changes before the last step, and after it the file says so for ever.
+The answers are in a file of the data folder, so that a killed server resumes at the same screen. Only the
+sign-in changes before the last screen; after it the file says for ever that setup is done.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ SCREENS = ("password", "folders", "output", "hours", "sample")
 DONE = "done"
 FILE = "first-run.json"
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-"""Of the code: none looks like another."""
+"""The letters of the code; no two look alike."""
 CODE_LENGTH = 10
 NIGHT = "22:00-07:00"
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The screen to go on at, and what was answered; `code` is the digest of the code."""
+    """The screen to resume at, and the answers; `code` is the digest of the code."""
 
     screen: str = SCREENS[0]
     code: str = ""
@@ -57,17 +57,17 @@ class FirstRun:
         self._file = data_dir / FILE
 
     def read(self) -> Answers | None:
-        """Return the answers so far, or None where hevcq is set up or was never begun here."""
+        """Return the answers so far; None if setup is done or never began here."""
         try:
             if not self._file.exists():
                 return None
             facts = json.loads(self._file.read_bytes())
-            found = Answers(**{**facts, **{n: tuple(facts[n]) for n in ("folders", "hours")}})
+            answers = Answers(**{**facts, **{n: tuple(facts[n]) for n in ("folders", "hours")}})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise StorageError(
                 f"Cannot read {self._file}: {reason_of(error)}.", remedy="Delete it to begin again."
             ) from error
-        return None if found.screen == DONE else found
+        return None if answers.screen == DONE else answers
 
     @property
     def begun(self) -> bool:
@@ -75,7 +75,7 @@ class FirstRun:
         return self._file.exists()
 
     def begin(self, *, password: bool) -> str:
-        """Open the screens, or go on; return a new code as long as the password is not chosen, else ""."""
+        """Open or resume the screens; return a new code until the password is chosen, then ""."""
         answers = self.read() or Answers(screen=SCREENS[0] if password else SCREENS[1])
         if answers.screen != SCREENS[0]:
             self.keep(answers)
@@ -89,12 +89,12 @@ class FirstRun:
         put_text(self._file, json.dumps(asdict(answers)), 0o600)
 
     def close(self) -> None:
-        """Close the screens for ever, and forget the answers."""
+        """Close the screens for ever, and delete the answers."""
         self.keep(Answers(screen=DONE))
 
 
 def code_is(answers: Answers, given: str) -> bool:
-    """Return whether a person typed the code, in whatever case and grouping."""
+    """Return whether `given` is the code, in any case and grouping."""
     plain = "".join(letter for letter in given.upper() if letter.isalnum())
     return bool(answers.code) and hmac.compare_digest(answers.code, _digest(plain))
 
@@ -104,22 +104,22 @@ def _digest(code: str) -> str:
 
 
 def reached(answers: Answers, screen: str) -> bool:
-    """Return whether a screen may be shown: those before are answered, the sign-in is not seen twice."""
+    """Return whether a screen may be shown: all before it are answered, and the sign-in only once."""
     if screen not in SCREENS:
         return False
-    now, wanted = SCREENS.index(answers.screen), SCREENS.index(screen)
-    return wanted <= now and (wanted > 0 or now == 0)
+    now, index = SCREENS.index(answers.screen), SCREENS.index(screen)
+    return index <= now and (index > 0 or now == 0)
 
 
-def further(answers: Answers, screen: str, **facts: Any) -> Answers:
-    """Return the answers with those of a screen; a screen reached before stays reached."""
+def with_answers(answers: Answers, screen: str, **facts: Any) -> Answers:
+    """Add a screen's answers and open the next screen; screens opened before stay open."""
     after = SCREENS[min(SCREENS.index(screen) + 1, len(SCREENS) - 1)]
     furthest = max(answers.screen, after, key=SCREENS.index)
     return replace(answers, screen=furthest, **facts)
 
 
 def with_folder(answers: Answers, folder: Path, known: Iterable[Library]) -> Answers:
-    """Add a folder. Raises UsageError if it is within another one's, or holds it."""
+    """Add a folder. Raises UsageError if it overlaps a library or a chosen folder."""
     if str(folder) in answers.folders:
         raise UsageError(f"{printable(folder)} is chosen already.")
     chosen = [
@@ -131,7 +131,7 @@ def with_folder(answers: Answers, folder: Path, known: Iterable[Library]) -> Ans
 
 
 def windows(choice: str, start: str, end: str, days: str) -> tuple[str, ...]:
-    """Return the windows of a choice: always, night or window. Raises UsageError."""
+    """Return the schedule's windows for a choice: always, night or window. Raises UsageError."""
     if choice == "always":
         return ()
     text = NIGHT if choice == "night" else f"{days} {start}-{end}".strip()
@@ -143,12 +143,12 @@ def windows(choice: str, start: str, end: str, days: str) -> tuple[str, ...]:
 
 
 def tables(answers: Answers, file: SettingsFile) -> list[dict[str, Any]]:
-    """Return the library of each chosen folder as the settings file will hold it.
+    """Return the library of each chosen folder as a table of the settings file.
 
-    A folder that is a library already, because a kill came between, is left out.
+    Folders that are libraries already, because a kill came between, are left out.
     """
     known = list(file.settings().libraries)
-    made = []
+    new = []
     for each in map(Path, answers.folders):
         if any(each == library.path for library in known):
             continue
@@ -164,12 +164,11 @@ def tables(answers: Answers, file: SettingsFile) -> list[dict[str, Any]]:
         if answers.hours:
             table["schedule"] = list(answers.hours)
         known.append(Library(name=name, path=each))
-        made.append(table)
-    return made
+        new.append(table)
+    return new
 
 
 def require_tables(answers: Answers, file: SettingsFile, profiles: Mapping[str, Profile]) -> None:
-    """Raise UsageError for what the settings would refuse."""
     for table in tables(answers, file):
         require_valid(library_problems(file, table, profiles))
 

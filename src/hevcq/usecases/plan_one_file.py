@@ -21,23 +21,23 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import encodable, printable
 
 SEARCH_S = 3600.0
-"""Seconds that one sample of a search may take."""
+"""Most seconds for one sample of a quality search."""
 
 
 def plan_one_file(info: MediaInfo, profile: Profile) -> dict[str, Any]:
-    """Return a profile's plan for a file that was probed as `info`, in its JSON form."""
-    named = {"profile": profile.name, "revision": profile.revision}
+    """Return a profile's plan for a file with the facts `info`, as JSON values."""
+    head = {"profile": profile.name, "revision": profile.revision}
     plan = make_plan(profile, info)
     match plan:
         case Skip():
-            why = {"reason": plan.reason.value, "detail": plan.detail}
-            return {**named, "action": "skip", **why}
+            reason = plan.reason.value
+            return {**head, "action": "skip", "reason": reason, "detail": plan.detail}
         case Refuse():
-            return {**named, "action": "refuse", "reason": plan.policy, "detail": plan.detail}
-    shown = plan.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
+            return {**head, "action": "refuse", "reason": plan.policy, "detail": plan.detail}
+    values = plan.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
     if plan.ladder is not None:
-        shown["rungs"] = [_rung(rung, info) for rung in plan.ladder.rungs]
-    return {**named, "action": "encode", **shown}
+        values["rungs"] = [_rung(rung, info) for rung in plan.ladder.rungs]
+    return {**head, "action": "encode", **values}
 
 
 def search_quality(
@@ -48,16 +48,16 @@ def search_quality(
     stop: threading.Event,
     on_share: Callable[[float], object],
 ) -> Aim | str:
-    """Search the CRF of the quality that the profile asks for, as a worker does; or return why not.
+    """Search the CRF for the profile's quality as a worker does; return why it cannot be searched, if so.
 
-    Samples are written to `folder`; `on_share` is called with the share that is about done. Raises
-    UsageError if the profile makes nothing of this file, and what `find_quality` and a pre-flight raise.
+    Samples are written to `folder`; `on_share` gets the approximate share of the search that is done. Raises
+    UsageError if the profile does not encode this file, and what `find_quality` and a pre-flight raise.
     """
-    request = _requested(encoder, location, profile, folder, stop, SEARCH_S)
+    request = _encode_request(encoder, location, profile, folder, stop, SEARCH_S)
     return encoder.find_quality(replace(request, on_share=on_share), stop=stop, exact=True)
 
 
-def _requested(
+def _encode_request(
     encoder: Encoder,
     location: str,
     profile: Profile,
@@ -65,9 +65,9 @@ def _requested(
     stop: threading.Event,
     max_seconds: float,
 ) -> EncodeRequest:
-    """Return the request that encodes a file into `folder`, as a worker's job would begin it."""
+    """Return the request of an encode into `folder`, as a worker would make it."""
     info = encoder.probe(location, stop=stop)
-    plan = _planned(profile, info)
+    plan = _require_plan(profile, info)
     measured = encoder.preflight(location, info, profile, stop=stop)
     info, plan = revise_plan(make_plan, profile, (info, plan), measured)
     return EncodeRequest(
@@ -83,7 +83,7 @@ def _requested(
     )
 
 
-def _planned(profile: Profile, info: MediaInfo) -> EncodePlan:
+def _require_plan(profile: Profile, info: MediaInfo) -> EncodePlan:
     plan = make_plan(profile, info)
     if not isinstance(plan, EncodePlan):
         raise UsageError(plan.detail, remedy="Choose another video to try it on.")
@@ -103,16 +103,16 @@ def _rung(rung: Rung, info: MediaInfo) -> dict[str, Any]:
 
 SAMPLE_S = 10.0
 MAX_FOUND, OFFERED = 200, 12
-"""Videos that are looked at, and offered of them: a whole library would take minutes."""
+"""Videos that are listed to choose from, and the most that are offered; a whole library takes minutes."""
 MAX_S = 900.0
-"""Seconds that the sample's encode may take: some encoders need a minute a second on small machines."""
+"""Most seconds for the sample's encode: some encoders need a minute per second on small machines."""
 ROOM = 512 << 20
-"""Bytes of scratch space for a sample, what is made of it, and the pictures between."""
+"""Bytes of scratch space for a sample, its rendition and the compared pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class TriedSample:
-    """The sizes in bytes, and compared frames; `problem` says which check did not pass, or is ""."""
+    """The result of a test encode: sizes in bytes and compared frames. `problem`: the failed check, or ""."""
 
     name: str
     before: int
@@ -123,9 +123,9 @@ class TriedSample:
 
 
 def videos_in(folders: Sequence[Path], skip: Path) -> list[tuple[str, int]]:
-    """Return the largest of the first videos below some folders, with their bytes."""
-    found = (each for each in find(folders, Filter(skip=[skip])) if isinstance(each, FoundFile))
-    largest = sorted(islice(found, MAX_FOUND), key=lambda each: -each.fingerprint.size)
+    """Return the paths and bytes of the largest among the first videos below some folders."""
+    videos = (each for each in find(folders, Filter(skip=[skip])) if isinstance(each, FoundFile))
+    largest = sorted(islice(videos, MAX_FOUND), key=lambda each: -each.fingerprint.size)
     named = [(str(each.path), each.fingerprint.size) for each in largest]
     return [(name, size) for name, size in named if encodable(name) == name][:OFFERED]
 
@@ -139,15 +139,15 @@ def try_sample(
     on_progress: OnProgress,
     stop: threading.Event,
 ) -> TriedSample:
-    """Encode some seconds from the middle of a video, check and compare them.
+    """Encode SAMPLE_S seconds from the middle of a video, check and compare them.
 
-    A cut from the middle may begin with frames whose references are gone: then it is the beginning.
-    Raises UsageError if the profile makes nothing of this video, and what an encode raises.
+    A sample from the middle may begin with frames whose reference frames are missing; then the video's
+    beginning is used. Raises UsageError if the profile does not encode this video, and what an encode raises.
     """
     if profile.container is Container.HLS:
         raise UsageError("A sample shows one file, and this profile makes a set of several.")
     info = encoder.probe(str(source), stop=stop)
-    _planned(profile, info)
+    _require_plan(profile, info)
     length = info.duration_s or 0.0
     damage = SourceUnreadable("No sample could be cut.")
     for at_s in dict.fromkeys((max(0.0, (length - SAMPLE_S) / 2), 0.0)):
@@ -155,14 +155,14 @@ def try_sample(
             sample = folder / "sample.mkv"
             encoder.cut_sample(str(source), sample, at_s=at_s, seconds=SAMPLE_S, stop=stop)
             try:
-                return _tried(encoder, source.name, sample, profile, on_progress, stop)
+                return _encode_sample(encoder, source.name, sample, profile, on_progress, stop)
             except (SourceDamaged, SourceUnreadable, MediaRefused) as error:
                 words = error.message.replace(str(sample), printable(source.name))
                 damage = SourceUnreadable(words, remedy="Choose another video to try it on.")
     raise damage
 
 
-def _tried(
+def _encode_sample(
     encoder: Encoder,
     name: str,
     sample: Path,
@@ -170,7 +170,7 @@ def _tried(
     on_progress: OnProgress,
     stop: threading.Event,
 ) -> TriedSample:
-    request = _requested(encoder, str(sample), profile, sample.parent, stop, MAX_S)
+    request = _encode_request(encoder, str(sample), profile, sample.parent, stop, MAX_S)
     report = encoder.encode(request, on_progress=on_progress, stop=stop)
     check = request.to_verify(report)
     gates = encoder.verify(check, on_progress=lambda _progress: None, stop=stop)
@@ -190,7 +190,7 @@ def _tried(
 
 
 class Trial:
-    """The test encode under way, or its result, of the profile `profile`; there is one at a time."""
+    """The test encode that is running, or the result of the last one; only one runs at a time."""
 
     def __init__(self) -> None:
         self._stop, self._lock = threading.Event(), threading.Lock()
@@ -203,7 +203,7 @@ class Trial:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, encoder: Encoder, video: Path, profile: Profile, scratch: SpareFolder) -> None:
-        """Begin a test encode, unless one runs."""
+        """Start a test encode in a thread, unless one is running."""
         with self._lock:
             if self.running:
                 return
@@ -214,7 +214,6 @@ class Trial:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop the test encode that runs."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(10)
@@ -229,6 +228,6 @@ class Trial:
             )
         except HevcqError as error:
             self.problem = str(error)
-        except Exception as error:  # noqa: BLE001 - who waits must hear that it ended
+        except Exception as error:  # noqa: BLE001 - the page that waits must see that it ended
             get_logger().error("sample_failed", reason=f"{type(error).__name__}: {error}")
             self.problem = "The test encode failed; the log says why."

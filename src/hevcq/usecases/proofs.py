@@ -1,9 +1,9 @@
-"""Decide whether a rendition still is what its certificate proves, by looking at no more than needed.
+"""Decide whether a rendition still is what its certificate proves, reading no more than needed.
 
-A rendition is hashed once; the digest is remembered by the file's fingerprint and change time, which
-no program can set back. A certificate that this farm wrote (the ledger has its digest), or that was
-checked on this machine before (the catalog has it), then counts as it is; any other counts only after
-the gates have compared rendition and source again.
+A rendition is hashed once; the catalog keeps the digest with the file's fingerprint and change time,
+which no program can set back. A certificate is trusted if this farm wrote it (the ledger has its
+digest) or this machine checked it before (the catalog has it). Any other certificate is trusted only
+after the gates have compared rendition and source again.
 """
 
 import os
@@ -48,10 +48,10 @@ AGAIN = "move it away, then encode it again with `hevcq retry`."
 
 @dataclass(frozen=True)
 class Proofs:
-    """What it takes to check a proof; `stop` interrupts hashing and gates.
+    """Checks certificates; `stop` interrupts hashing and gates.
 
-    With `verify_before_replace` the ledger's word does not suffice to replace an original: a worker
-    of a fleet that was taken over writes to the fleet's ledger.
+    With `verify_before_replace` the gates run again before an original is replaced: a fleet's ledger
+    is not enough, because a worker that was taken over can write to it.
     """
 
     catalog: Catalog
@@ -63,7 +63,7 @@ class Proofs:
     verify_before_replace: bool = False
 
     def why_not_proven(self, proof: Certificate, source: Path, rendition: Path) -> str:
-        """Return why `rendition` does not count as the certified one, or "".
+        """Return why `proof` does not prove that `rendition` was made from `source`, or "".
 
         Raises OSError, Stopped, and WorkerUnfit or a TransientError if it could not be checked now.
         """
@@ -72,9 +72,9 @@ class Proofs:
         bad = self._bad_file(proof, rendition) if same else name
         if bad:
             return f"{bad} was damaged or changed since its certificate was made; {AGAIN}"
-        if not self._made_of(proof, source):
+        if not self._is_source_unchanged(proof, source):
             return f"{name} was made of other bytes than {printable(source)} has now; {AGAIN}"
-        if self._is_ours(proof, rendition):
+        if self._is_trusted(proof, rendition):
             return ""
         why = self.why_gates_fail(proof, source, rendition)
         if why:
@@ -107,25 +107,18 @@ class Proofs:
         """
         if placement.state is not PlacementState.PLACED or not placement.sha256:
             return ""
-        facts = os.lstat(placement.target)
-        name = printable(placement.target)
-        if self.digest(placement.target) == placement.sha256:
-            name = self._changed_file(placement, facts.st_size)
-            if not name:
-                return ""
-        return f"{name} was damaged or changed since it was put there; {AGAIN}"
-
-    def _changed_file(self, placement: Placement, size: int) -> str:
-        """Return a file of the set at a placement's target that is not as certified, or ""."""
-        if shown_path(placement.target) == placement.target:
-            return ""
-        for proof in Certificates().of_rendition(placement.target, size):
-            if proof.rendition_sha256 == placement.sha256 and proof.job_id == placement.job_id:
-                return self._bad_file(proof, placement.target)
-        return ""
+        target, size = placement.target, os.lstat(placement.target).st_size
+        bad = printable(target)
+        if self.digest(target) == placement.sha256:
+            mine = placement.sha256, placement.job_id
+            is_set = shown_path(target) != target
+            proofs = Certificates().of_rendition(target, size) if is_set else ()
+            proof = next((p for p in proofs if (p.rendition_sha256, p.job_id) == mine), None)
+            bad = "" if proof is None else self._bad_file(proof, target)
+        return f"{bad} was damaged or changed since it was put there; {AGAIN}" if bad else ""
 
     def _bad_file(self, proof: Certificate, rendition: Path) -> str:
-        """Return the set's folder, with a file that is missing or has other bytes, in words; or ""."""
+        """Return in words which file of a set is missing or has other bytes than certified, or ""."""
         for file in proof.files:
             path = rendition.parent / file.name
             place = f"{printable(rendition.parent)} (its file {printable(path.name)})"
@@ -137,35 +130,35 @@ class Proofs:
         return ""
 
     def remember(self, rendition: Path, sha256: str, certificate: str) -> None:
-        """Remember that `rendition` holds the bytes of a certificate that counts, by both digests."""
+        """Record that `rendition` has the bytes of a trusted certificate, with the digests of both."""
         self._note(rendition, os.lstat(rendition), sha256, certificate)
 
     def digest(self, path: Path) -> str:
-        """Return the SHA-256 of a regular file; a file that has not changed is not read again.
+        """Return the SHA-256 of a regular file; an unchanged file is not read again.
 
         Raises OSError or Stopped.
         """
         before = os.lstat(path)
-        seen = self.catalog.hashed(path)
-        if seen is not None and _same(seen, before):
-            return seen.sha256
+        hashed = self.catalog.hashed(path)
+        if hashed is not None and _is_unchanged(hashed, before):
+            return hashed.sha256
         sha256 = FileSystem(self.stop).digest(path)
-        if _same(_hashed(before, sha256, ""), os.lstat(path)):
+        if _is_unchanged(_hashed(before, sha256, ""), os.lstat(path)):
             self._note(path, before, sha256, "")
         return sha256
 
-    def _made_of(self, proof: Certificate, source: Path) -> bool:
-        """Return whether the source has the certified bytes; one as it was then is not read."""
+    def _is_source_unchanged(self, proof: Certificate, source: Path) -> bool:
+        """Return whether the source has the certified bytes; it is not read if its version is the same."""
         with os.fdopen(open_regular(source), "rb", buffering=0) as reading:
             number = reading.fileno()
             if is_same_version(proof.source.version, os.fstat(number), lambda: sha256_ends(number)):
                 return True
         return self.digest(source) == proof.source_sha256
 
-    def _is_ours(self, proof: Certificate, rendition: Path) -> bool:
-        """Return whether this farm wrote exactly this certificate, or checked it here before."""
-        seen = self.catalog.hashed(rendition)
-        if seen is not None and seen.certificate == proof.digest:
+    def _is_trusted(self, proof: Certificate, rendition: Path) -> bool:
+        """Return whether this farm wrote exactly this certificate, or this machine checked it before."""
+        hashed = self.catalog.hashed(rendition)
+        if hashed is not None and hashed.certificate == proof.digest:
             return True
         job = self.ledger.get(proof.job_id)
         return job is not None and job.certified(proof.digest)
@@ -178,14 +171,15 @@ def _hashed(facts: os.stat_result, sha256: str, certificate: str) -> HashedFile:
     return HashedFile(fingerprint_of(facts), facts.st_ctime_ns, sha256, certificate)
 
 
-def _same(seen: HashedFile, now: os.stat_result) -> bool:
+def _is_unchanged(hashed: HashedFile, now: os.stat_result) -> bool:
     """Return whether a file is unchanged: size and mtime can be set back, the change time cannot."""
-    return same_bytes(seen.fingerprint, fingerprint_of(now)) and seen.ctime_ns == now.st_ctime_ns
+    same = same_bytes(hashed.fingerprint, fingerprint_of(now))
+    return same and hashed.ctime_ns == now.st_ctime_ns
 
 
 class TargetState(StrEnum):
-    """What is at a target; TWIN is the rendition of another video of that name, FORMER that of what
-    the source held earlier, LINKED a library whose records are behind a symbolic link."""
+    """The file at a target: TWIN is the rendition of another video with the same name, FORMER the rendition
+    of the source's earlier content. LINKED: the library's records are behind a symbolic link."""
 
     FREE = "free"
     OURS = "ours"
@@ -198,10 +192,10 @@ class TargetState(StrEnum):
 
 @dataclass(frozen=True)
 class OwnRenditions:
-    """The renditions of one scan: the one place that says whether a file is ours and sound.
+    """The renditions of one scan; the only place that decides whether a file is ours and sound.
 
-    Certificates decide it, so that an ingest with an empty data folder finds earlier renditions,
-    also in a library that was moved. `paths` are the renditions that the scan saw, by size in bytes.
+    Certificates decide, so an ingest with an empty data folder finds earlier renditions, even in a
+    library that was moved. `paths` are the renditions that the scan saw, by size in bytes.
     """
 
     proofs: Proofs
@@ -209,10 +203,10 @@ class OwnRenditions:
     paths: Mapping[int, Sequence[Path]] = field(default_factory=dict)
 
     def state(self, target: Path, source: Path, size: int) -> TargetState:
-        """Return what is at `target`, for the rendition of `source` with `size` bytes.
+        """Return the state of `target` for the rendition of `source`, which has `size` bytes.
 
-        OURS needs a valid certificate that names this rendition's size and this source; `why_not`
-        then compares the bytes.
+        OURS means a valid certificate names this rendition's size and this source; `why_not_proven`
+        compares the bytes.
         """
         if not os.access(nearest_existing(target.parent), os.W_OK | os.X_OK):
             return TargetState.READ_ONLY
@@ -229,11 +223,11 @@ class OwnRenditions:
             return TargetState.FORMER
         # The same name may be this video before its folder was moved.
         names = {PurePosixPath(proof.source.key).name for proof in proofs}
-        other = proofs and self._key_of(source).name not in names
-        return TargetState.TWIN if other else TargetState.STRANGER
+        twin = proofs and self._key_of(source).name not in names
+        return TargetState.TWIN if twin else TargetState.STRANGER
 
-    def why_not(self, target: Path, source: Path, size: int) -> str:
-        """Return why no certificate proves the file at `target` for a `source` of `size` bytes, or "".
+    def why_not_proven(self, target: Path, source: Path, size: int) -> str:
+        """Return why no certificate proves `target` as the rendition of `source` (`size` bytes), or "".
 
         Raises Stopped, and WorkerUnfit or a TransientError if it could not be checked now.
         """
@@ -248,21 +242,21 @@ class OwnRenditions:
             why = f"{printable(target)} cannot be read: {(error.strerror or str(error)).lower()}."
         return why
 
-    def of(self, source: Path, size: int, profile: str) -> Path | None:
-        """Return the sound rendition of a source with `size` bytes that has another name, or None.
+    def find_renamed(self, source: Path, size: int, profile: str) -> Path | None:
+        """Return the sound rendition of a source with `size` bytes under another name, or None.
 
-        A source that is still at its old path was copied, and its copy gets a rendition of its own.
+        If the certified source is still at its old path, `source` is a copy and gets its own rendition.
         """
         for proof in self.certificates.of_source(source, size):
-            mine = proof.profile == profile and not self._still_there(proof, source)
+            mine = proof.profile == profile and not self._is_copy(proof, source)
             if mine and self._is_source(proof, source, size):
-                place = self.find(proof.rendition_size, proof.rendition_sha256)
-                if place is not None and not self.proofs.why_not_proven(proof, source, place):
-                    return place
+                path = self.find(proof.rendition_size, proof.rendition_sha256)
+                if path is not None and not self.proofs.why_not_proven(proof, source, path):
+                    return path
         return None
 
     def find(self, size: int, sha256: str) -> Path | None:
-        """Return where a rendition of `size` bytes with this digest is, or None. Raises Stopped."""
+        """Return the path of a rendition with this size in bytes and digest, or None. Raises Stopped."""
         for path in self.paths.get(size, ()):
             with suppress(OSError):
                 if self.proofs.digest(path) == sha256:
@@ -270,10 +264,10 @@ class OwnRenditions:
         return None
 
     def _is_source(self, proof: Certificate, source: Path, size: int) -> bool:
-        """Return whether a certificate is of a rendition of the file at `source` with `size` bytes.
+        """Return whether a certificate's source is the file at `source` with `size` bytes.
 
-        By its path in the library, else by its modification time to the nanosecond, else by its SHA-256,
-        for which the file is read.
+        The path in the library decides, else the modification time in nanoseconds, else the SHA-256,
+        which needs reading the file.
         """
         if proof.source.size != size:
             return False
@@ -281,8 +275,8 @@ class OwnRenditions:
             return True
         try:
             version = _LIBRARY_VERSION.fullmatch(proof.source.version)
-            made = 0 if version is None else int(version[1])
-            if has_subseconds(made) and made == source.lstat().st_mtime_ns:
+            mtime_ns = 0 if version is None else int(version[1])
+            if is_fine_time(mtime_ns) and mtime_ns == source.lstat().st_mtime_ns:
                 return True
             return FileSystem().digest(source) == proof.source_sha256
         except OSError:
@@ -292,9 +286,9 @@ class OwnRenditions:
         """Return whether a certificate's source was at this path."""
         return tail_of_key(proof.source.key) == tail_of_key(str(self._key_of(source)))
 
-    def _still_there(self, proof: Certificate, path: Path) -> bool:
-        """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
-        old = self._paths.local_path(unquote_to_bytes(f"/{tail_of_key(proof.source.key)}"))
+    def _is_copy(self, proof: Certificate, path: Path) -> bool:
+        """Return whether a certificate's source is still at its old path, so that `path` is a copy."""
+        old = self._paths.here(unquote_to_bytes(f"/{tail_of_key(proof.source.key)}"))
         return old != path and size_of(old) == proof.source.size
 
     def _key_of(self, source: Path) -> PurePosixPath:

@@ -1,6 +1,7 @@
-"""Report what was saved when, from daily sums: so years of events take little space."""
+"""Add up events by day, and report from these sums what was saved when: years take little space."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,7 @@ from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.event_log import EventLog
-from hevcq.usecases.context import FolderState, LibraryPorts, folder_state, watching
+from hevcq.usecases.context import FolderState, LibraryPorts, folder_state, watch_words
 from hevcq.usecases.placement.originals import kept_originals
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
@@ -33,11 +34,11 @@ CSV_COLUMNS: list[object] = [
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a report: the renditions that were made, several of a video with several profiles.
+    """One line of a report: the renditions made, one for each profile of a video.
 
-    Sizes in bytes, each source once a rendition; `saved` is what the renditions are smaller by (negative:
-    larger), whatever became of the originals. `target` and `verified` are the mean VMAF asked for and
-    measured, of the `scored` renditions that have both.
+    Sizes are in bytes, and a source counts once for each rendition. `saved` is how much smaller the
+    renditions are (negative: larger), whether originals were kept or not. `target` and `verified` are the
+    mean requested and measured VMAF of the `scored` renditions that have both.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Originals:
-    """The originals kept now: their number, bytes, and when the first and the last go (Unix seconds)."""
+    """The originals kept now: their number, bytes, and when the first and the last expire (Unix seconds)."""
 
     count: int = 0
     size: int = 0
@@ -64,9 +65,9 @@ class Originals:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What happened from `since` to `until`, both included, in UTC.
+    """The sums from `since` to `until`, both included, in UTC.
 
-    `freed` is the bytes that replacements saved on disk, less those of originals put back.
+    `freed` is the bytes that replacements saved on disk, less those of restored originals.
     """
 
     since: date
@@ -99,7 +100,7 @@ def day_of(at: float) -> date:
 
 
 def since_of(text: str, now: float) -> date:
-    """Return the first day that `90d`, `8w`, `6m`, `2y` or `2026-01-31` names. Raises UsageError."""
+    """Return the day that `90d`, `8w`, `6m`, `2y` (before now) or `2026-01-31` means. Raises UsageError."""
     span = re.fullmatch(r"(\d{1,4})([dwmy])", text.strip().lower())
     today = day_of(now)
     try:
@@ -116,22 +117,22 @@ def rows(log: EventLog, since: date, until: date) -> list[tuple[DayKey, DaySum]]
 
 
 def report(log: EventLog, since: date, until: date, library: Callable[[DayKey], str]) -> Report:
-    """Return the report from one day to another; `library` names the library of a sum.
+    """Return the report from one day to another; `library` returns the library's name for a sum.
 
     Raises StorageError.
     """
-    found = rows(log, since, until)
+    sums = rows(log, since, until)
     named = {
-        name: [(key, value) for key, value in found if key.name == name]
+        name: [(key, value) for key, value in sums if key.name == name]
         for name in ("job.skipped", "job.retry", "job.failed", "video.replaced", "video.undone")
     }
     counts = {name: sum(value.count for _, value in those) for name, those in named.items()}
-    failures: dict[str, int] = {}
+    failures = Counter[str]()
     for key, value in named["job.failed"]:
-        failures[key.failure_class] = failures.get(key.failure_class, 0) + value.count
-    (total,) = _lines(found, lambda _key: "all") or (Line("all"),)
+        failures[key.failure_class] += value.count
+    (total,) = _lines(sums, lambda _key: "all") or (Line("all"),)
     return Report(
-        since=_day(found[0][0]) if found else since,
+        since=_day(sums[0][0]) if sums else since,
         until=until,
         total=total,
         skipped=counts["job.skipped"],
@@ -140,16 +141,15 @@ def report(log: EventLog, since: date, until: date, library: Callable[[DayKey], 
         undone=counts["video.undone"],
         freed=_saved(named["video.replaced"]) - _saved(named["video.undone"]),
         failures=dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
-        days=_lines(found, lambda key: _day(key).isoformat()),
-        months=_lines(found, lambda key: _day(key).isoformat()[:7]),
-        libraries=_largest_first(_lines(found, library)),
-        profiles=_largest_first(_lines(found, lambda key: key.profile)),
-        codecs=_largest_first(_lines(found, lambda key: key.codec or "unknown")),
+        days=_lines(sums, lambda key: _day(key).isoformat()),
+        months=_lines(sums, lambda key: _day(key).isoformat()[:7]),
+        libraries=_largest_first(_lines(sums, library)),
+        profiles=_largest_first(_lines(sums, lambda key: key.profile)),
+        codecs=_largest_first(_lines(sums, lambda key: key.codec or "unknown")),
     )
 
 
-def csv_rows(found: Rows, library: Callable[[DayKey], str]) -> list[list[object]]:
-    """Return the daily sums as rows of CSV_COLUMNS."""
+def csv_rows(sums: Rows, library: Callable[[DayKey], str]) -> list[list[object]]:
     return [
         [
             _day(key).isoformat(),
@@ -165,24 +165,24 @@ def csv_rows(found: Rows, library: Callable[[DayKey], str]) -> list[list[object]
             value.scored,
             *_means(value),
         ]
-        for key, value in found
+        for key, value in sums
     ]
 
 
 def _means(value: DaySum) -> tuple[float, float]:
-    """Return the mean quality asked for and measured, 0 without any."""
+    """Return the mean requested and measured VMAF; 0 without scored renditions."""
     count = max(1, value.scored)
     return round(value.target / count, 2), round(value.verified / count, 2)
 
 
 def library_names(settings: Settings) -> Callable[[DayKey], str]:
-    """Return what names the library of a daily sum; a folder without one is named by its path."""
+    """Return a function that returns the library's name for a daily sum, or the folder's path."""
     names = {Path("-"): "uploads"} | {each.path: each.name for each in settings.libraries}
     return lambda key: printable(names.get(key.root, key.root))
 
 
 def originals_now(ports: LibraryPorts) -> Originals:
-    """Return the originals that replacements keep now. Raises StorageError and OSError."""
+    """Return the kept originals of all libraries. Raises StorageError and OSError."""
     kept = list(kept_originals(ports))
     ends = [each.record.expires_at for each in kept if each.record.expires_at is not None]
     size = sum(each.size for each in kept)
@@ -197,24 +197,20 @@ def _saved(those: Rows) -> int:
     return sum(value.before - value.after for _, value in those)
 
 
-def _lines(found: Rows, name_of: Callable[[DayKey], str]) -> tuple[Line, ...]:
-    """Return a line for each name, in the order of names: of encodes, and of failures."""
-    done: dict[str, DaySum] = {}
-    failed: dict[str, int] = {}
-    for key, value in found:
+def _lines(sums: Rows, name_of: Callable[[DayKey], str]) -> tuple[Line, ...]:
+    """Return a line of done and failed jobs for each name, sorted by name."""
+    done, failed = defaultdict[str, DaySum](DaySum), Counter[str]()
+    for key, value in sums:
         if key.name == "job.done":
-            name = name_of(key)
-            done[name] = done.get(name, DaySum()) + value
+            done[name_of(key)] += value
         elif key.name == "job.failed":
-            name = name_of(key)
-            failed[name] = failed.get(name, 0) + value.count
+            failed[name_of(key)] += value.count
     lines = []
     for name in sorted({*done, *failed}):
-        value = done.get(name, DaySum())
-        hours = value.cpu_s / 3600
-        made = (value.count, value.before, value.after, value.before - value.after, hours)
-        quality = (value.scored, *_means(value))
-        lines.append(Line(name, *made, failed.get(name, 0), *quality))
+        value = done[name]
+        saved, hours = value.before - value.after, value.cpu_s / 3600
+        made = (value.count, value.before, value.after, saved, hours)
+        lines.append(Line(name, *made, failed[name], value.scored, *_means(value)))
     return tuple(lines)
 
 
@@ -229,7 +225,7 @@ DAYS = 30
 class Savings:
     """Bytes of sources and of their renditions, and the bytes saved each day, oldest first.
 
-    `freed` is the bytes that replacements saved on disk, less those of originals put back.
+    `freed` is as in Report.
     """
 
     jobs: int
@@ -240,14 +236,13 @@ class Savings:
 
     @property
     def saved(self) -> int:
-        """Bytes that the renditions are smaller by."""
         return self.before - self.after
 
 
 def savings(log: EventLog, profiles: Mapping[str, Profile], now: float) -> Savings:
-    """Return the savings of the last DAYS days, of profiles that must save space.
+    """Return the savings of the last DAYS days by profiles that must save space.
 
-    A rendition for streaming is made beside its source and saves nothing, so it isn't counted.
+    A rendition for streaming is made beside its source and saves nothing, so it does not count.
     """
     counted = {
         name for name, profile in profiles.items() if profile.gates.minimum_saving is not None
@@ -266,7 +261,7 @@ def savings(log: EventLog, profiles: Mapping[str, Profile], now: float) -> Savin
 
 @dataclass(frozen=True, slots=True)
 class LibraryShown:
-    """A library as it is shown; `line` is of the days that were asked for."""
+    """A library in a list; `line` has the sums of the requested days."""
 
     library: Library
     state: FolderState
@@ -280,12 +275,12 @@ def libraries_of(
 ) -> Sequence[LibraryShown]:
     """Return every library of the settings, with the sums of the last `days` days.
 
-    Looks at each folder, so a file server that is gone lets it hang. Raises StorageError.
+    It reads each folder, so it hangs if a file server is gone. Raises StorageError.
     """
     names = {library.path: library.name for library in settings.libraries}
     last = day_of(now)
-    made = report(log, last - timedelta(days=days), last, lambda key: names.get(key.root, ""))
-    lines = {line.name: line for line in made.libraries}
+    sums = report(log, last - timedelta(days=days), last, lambda key: names.get(key.root, ""))
+    lines = {line.name: line for line in sums.libraries}
     return [
         _shown(settings, library, lines.get(library.name, Line(library.name)))
         for library in settings.libraries
@@ -294,7 +289,7 @@ def libraries_of(
 
 def _shown(settings: Settings, library: Library, line: Line) -> LibraryShown:
     state = folder_state(library)
-    watched = "not watched" if not library.watch else watching(state)
+    watched = "not watched" if not library.watch else watch_words(state)
     return LibraryShown(
         library, state, watched, library.profiles or tuple(settings.ingest.profiles), line
     )
@@ -304,42 +299,32 @@ READER = "statistics"
 DAY_S = 86_400
 PAGE = 1000
 KEPT_S = 7 * DAY_S
-"""Seconds that single events are kept for receivers that cannot be reached; ends of ingests for good."""
-COUNTED = frozenset(
-    {
-        "job.done",
-        "job.skipped",
-        "job.retry",
-        "job.failed",
-        "video.placed",
-        "video.replaced",
-        "video.undone",
-        "video.expired",
-    }
-)
+"""Seconds for which events are kept for receivers that cannot be reached; ends of ingests stay for ever."""
+JOB_ENDS = frozenset({"job.done", "job.skipped", "job.retry", "job.failed"})
+COUNTED = JOB_ENDS | {"video.placed", "video.replaced", "video.undone", "video.expired"}
 
 LibraryRoot = Callable[[Path], Path | None]
 
 
 class RollUp:
-    """Add new events to the daily sums. `library_root` returns the library folder that holds a file."""
+    """Adds new events to the daily sums. `library_root` returns the library folder that holds a file."""
 
     def __init__(self, log: EventLog, catalog: Catalog, library_root: LibraryRoot) -> None:
         self._log, self._catalog, self._library_root = log, catalog, library_root
 
     def step(self) -> int:
-        """Sum up everything new, then forget old events; return how many were read.
+        """Add all new events to the sums, then delete old events; return how many events were read.
 
-        Two processes at once add nothing twice: the sums move with the reader. Raises StorageError.
+        The reader's position and the sums change in one transaction, so two processes add nothing twice.
+        Raises StorageError.
         """
         read = 0
         reader = self._log.reader(READER, from_start=True)
         while page := self._log.after(reader.seq, PAGE):
-            sums: dict[DayKey, DaySum] = {}
+            sums = defaultdict[DayKey, DaySum](DaySum)
             for event in page:
                 if event.name in COUNTED:
-                    key = self._key(event)
-                    sums[key] = sums.get(key, DaySum()) + _sum(event)
+                    sums[self._key(event)] += _sum(event)
             reader = replace(reader, seq=page[-1].seq)
             self._log.roll_up(reader, sums.items())
             reader = self._log.reader(READER)
@@ -349,7 +334,7 @@ class RollUp:
         return read
 
     def _key(self, event: Happened) -> DayKey:
-        source, root = self._placed(event)
+        source, root = self._source_and_root(event)
         return DayKey(
             day=int(event.at // DAY_S),
             name=event.name,
@@ -359,25 +344,25 @@ class RollUp:
             failure_class=event.failure_class,
         )
 
-    def _placed(self, event: Happened) -> tuple[Path | None, Path]:
-        """Return an event's source in a library, None for an upload, and the library's folder.
+    def _source_and_root(self, event: Happened) -> tuple[Path | None, Path]:
+        """Return an event's source in a library (None for an upload), and the library's folder.
 
-        A key does not always give the path, and never a fleet's: the placement of this machine does.
+        This machine's placement has the path; a key does not always, and a fleet's never.
         """
         placement = self._catalog.placement(event.job_id) if event.job_id else None
         source = source_path(event) if placement is None else placement.source
-        if source is not None and (found := self._library_root(source)) is not None:
-            return source, found
+        if source is not None and (root := self._library_root(source)) is not None:
+            return source, root
         root = event.root or (placement.root if placement is not None else Path("-"))
         return source, root
 
     def _codec(self, source: Path | None, size: int | None) -> str:
-        """Return the codec of the source of `size` bytes as it was last probed, or "".
+        """Return the codec of the source with `size` bytes as last probed, or "".
 
         A rendition that replaced it has another size, and may have been probed since.
         """
-        known = {} if source is None else self._catalog.codecs([source])
-        return next((codec or "" for (_, each), codec in known.items() if size in {None, each}), "")
+        codecs = {} if source is None else self._catalog.codecs([source])
+        return next((codec or "" for (_, n), codec in codecs.items() if size in {None, n}), "")
 
 
 def source_path(event: Happened) -> Path | None:
@@ -398,15 +383,15 @@ def _sum(event: Happened) -> DaySum:
 LEDGER_READER = "ledger"
 BUSY_S = 300.0
 OVERLAP_S = 3600.0
-"""Seconds read again each time: indexes lag, and clocks of workers differ."""
+"""Seconds before the last poll that are read again, because indexes lag and clocks of workers differ."""
 EVERY_S = 60.0
-"""Least seconds between two looks: each costs queries."""
+"""Least seconds between two polls, because each costs queries."""
 
 
 def gather_ends(log: EventLog, ledger: Ledger, clock: Clock) -> int:
-    """Add an event for each job that ended since the last look, if it is time; return how many.
+    """Add an event for each job that ended since the last poll, if EVERY_S have passed; return how many.
 
-    The first look takes all that are kept. Raises StorageError, Unavailable.
+    The first poll reads all ended jobs that the ledger has. Raises StorageError, Unavailable.
     """
     now = clock.now()
     if now - log.reader(LEDGER_READER).sent_at < EVERY_S:
@@ -415,11 +400,9 @@ def gather_ends(log: EventLog, ledger: Ledger, clock: Clock) -> int:
     if reader is None:
         return 0
     since = reader.sent_at - OVERLAP_S if reader.sent_at else 0.0
-    wanted = JobFilter(states=SETTLED, updated_after=since or None)
-    found = sorted(map(_happened, ledger.jobs(wanted)), key=lambda each: each.at)
-    added = 0
-    for start in range(0, len(found), PAGE):
-        added += log.add_missing(found[start : start + PAGE])
+    jobs = ledger.jobs(JobFilter(states=SETTLED, updated_after=since or None))
+    ends = sorted(map(_happened, jobs), key=lambda end: end.at)
+    added = sum(log.add_missing(ends[n : n + PAGE]) for n in range(0, len(ends), PAGE))
     log.end(replace(reader, sent_at=now))
     return added
 

@@ -34,7 +34,7 @@ NO_LOG = "not checked: without a certificate there is no encode log"
 
 @dataclass(frozen=True, slots=True)
 class VerifyFilesRequest:
-    """The files to compare; `certificate` is the one beside the rendition, if any."""
+    """The files to compare; `certificate` is the rendition's, if it has one."""
 
     source: Path
     rendition: Path
@@ -54,7 +54,6 @@ class VerifyFilesReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every gate could be checked."""
         return all(result.outcome is not Outcome.UNKNOWN for result in self.gates)
 
     @property
@@ -68,29 +67,32 @@ class VerifyFilesReport:
 
 
 def read_certificate(rendition: Path, source: Path | None = None) -> Certificate | None:
-    """Return the rendition's certificate, or None where there is none in its library or beside it.
+    """Return the rendition's certificate from its library or beside it, or None.
 
-    It is looked for by the size of the rendition, then by that of the source: a rendition that was
-    cut short since must not pass for one without a certificate.
+    It is searched by the rendition's size, then by the source's: a rendition that was cut short must
+    not count as one without a certificate.
 
-    Raises UsageError if it cannot be read, VerificationFailed if it is not whole.
+    Raises UsageError if it cannot be read, VerificationFailed if it is damaged.
     """
-    place, known = Path(os.path.realpath(rendition)), Certificates()
+    place, certificates = Path(os.path.realpath(rendition)), Certificates()
     size = _size(place) if place.is_file() else 0
-    paths = [*sorted(_beside(rendition)), *known.paths_of_rendition(place, size)]
-    found = [_read(path) for path in paths]
-    if not found and source is not None and source.is_file():
-        made = (proof for proof in known.of_source(place, _size(source)))
+    paths = [*sorted(_beside(rendition)), *certificates.paths_of_rendition(place, size)]
+    proofs = [_read(path) for path in paths]
+    if not proofs and source is not None and source.is_file():
         name = (place.parent.name if place.name == MASTER else place.stem).casefold()
-        found = [p for p in made if name.endswith((f".{p.profile}", f".{p.profile}{SET_SUFFIX}"))]
-    if len(found) > 1:
+        proofs = [
+            proof
+            for proof in certificates.of_source(place, _size(source))
+            if name.endswith((f".{proof.profile}", f".{proof.profile}{SET_SUFFIX}"))
+        ]
+    if len(proofs) > 1:
         digest = sha256(place, threading.Event())
-        found = [proof for proof in found if proof.rendition_sha256 == digest] or found
-    return found[0] if found else None
+        proofs = [proof for proof in proofs if proof.rendition_sha256 == digest] or proofs
+    return proofs[0] if proofs else None
 
 
 def rendition_at(path: Path) -> Path:
-    """Return the rendition that a person names: of a set's folder, the master playlist in it."""
+    """Return the rendition at a path that a person typed: for a set's folder, its master playlist."""
     return path / MASTER if (path / MASTER).is_file() else path
 
 
@@ -102,7 +104,7 @@ def _read(path: Path) -> Certificate:
 
 
 def _beside(rendition: Path) -> list[Path]:
-    """Find `<name>.certificate.json`, or `<name>.<digest>.certificate.json` as stores name it."""
+    """Return the files `<name>.certificate.json`, or `<name>.<digest>.certificate.json` as in a store."""
     folder = rendition.parent
     if not folder.is_dir():
         return []
@@ -117,18 +119,21 @@ def verify_files(
     stop: threading.Event,
     scratch: SpareFolder,
 ) -> VerifyFilesReport:
-    """Check the certificate's digests (where there is one), then run gates G1 to G8.
+    """Check the certificate's digests (if there is one), then run gates G1 to G8.
 
-    A recording is judged by the copy with whole pictures and one clock of which an encode is made,
-    in a folder of `scratch`.
+    For a recording, the source is its trimmed copy with whole pictures and one clock, as for an encode;
+    it is made in a folder of `scratch`.
 
-    Raises UsageError when the profile would not encode this source, SourceUnreadable or
-    SourceDamaged when the source itself is not whole, and DiskFull without room for the copy.
+    Raises UsageError if the profile would not encode this source, SourceUnreadable or
+    SourceDamaged if the source itself is damaged, and DiskFull without room for the copy.
     """
-    with _opened(encoder, request, stop, scratch) as subject:
-        check, notices = _check(encoder, request, subject, stop)
-        results = _verified(encoder, check, request, stop)
-    gates = [*_digests(request, stop), *(_honest(result, request) for result in results)]
+    with _open_source(encoder, request, stop, scratch) as subject:
+        check, notices = _prepare(encoder, request, subject, stop)
+        results = _run_gates(encoder, check, request, stop)
+    gates = [
+        *_digests(request, stop),
+        *(_with_certified_log(result, request) for result in results),
+    ]
     return VerifyFilesReport(tuple(gates), notices)
 
 
@@ -141,28 +146,28 @@ def frame_pairs(
     scratch: SpareFolder,
     child_s: float = math.inf,
 ) -> Iterator[FramePairs]:
-    """Yield the frames of two files to compare; a program takes at most `child_s` seconds.
+    """Yield the frames of both files for comparison; each program takes at most `child_s` seconds.
 
-    Raises what `verify_files` raises, also of a set of files.
+    Raises what `verify_files` raises, and UsageError for a set of files.
     """
     if request.rendition.name == MASTER:
         raise UsageError(
             f"{printable(request.rendition)} is a set of files; compare needs one file."
         )
-    with _opened(encoder, request, stop, scratch) as subject:
-        check, _ = _check(encoder, request, subject, stop)
+    with _open_source(encoder, request, stop, scratch) as subject:
+        check, _ = _prepare(encoder, request, subject, stop)
         bounded = replace(check, max_seconds=min(child_s, check.max_seconds))
         yield encoder.frame_pairs(bounded, stop=stop)
 
 
 @contextmanager
-def _opened(
+def _open_source(
     encoder: Encoder, request: VerifyFilesRequest, stop: threading.Event, scratch: SpareFolder
 ) -> Iterator[tuple[str, MediaInfo, EncodePlan]]:
-    """Yield the source's location, facts and plan: of a recording, those of its trimmed copy."""
+    """Yield the location, facts and plan of the source, or of its trimmed copy if it is a recording."""
     location = str(request.source)
     info = encoder.probe(location, stop=stop)
-    plan = _planned(request, info)
+    plan = _require_plan(request, info)
     if info.format_name not in TRIMMED:
         yield location, info, plan
         return
@@ -174,7 +179,7 @@ def _opened(
         if copy is not None:
             location = str(copy.path)
             info = encoder.probe(location, stop=stop)
-            plan = _planned(request, info).with_notices(*copy.notices)
+            plan = _require_plan(request, info).noting(*copy.notices)
         try:
             yield location, info, plan
         except SourceDamaged as error:
@@ -182,7 +187,7 @@ def _opened(
             raise SourceDamaged(words, remedy=error.remedy) from error
 
 
-def _planned(request: VerifyFilesRequest, info: MediaInfo) -> EncodePlan:
+def _require_plan(request: VerifyFilesRequest, info: MediaInfo) -> EncodePlan:
     plan = make_plan(request.profile, info)
     if isinstance(plan, EncodePlan):
         return plan
@@ -192,13 +197,12 @@ def _planned(request: VerifyFilesRequest, info: MediaInfo) -> EncodePlan:
     )
 
 
-def _check(
+def _prepare(
     encoder: Encoder,
     request: VerifyFilesRequest,
     subject: tuple[str, MediaInfo, EncodePlan],
     stop: threading.Event,
 ) -> tuple[VerifyRequest, tuple[str, ...]]:
-    """Return what the gates judge by, and the notices of its plan."""
     location, info, plan = subject
     measured = encoder.preflight(location, info, request.profile, stop=stop)
     info, plan = revise_plan(make_plan, request.profile, (info, plan), measured)
@@ -216,13 +220,13 @@ def _check(
     return check, plan.notices
 
 
-def _verified(
+def _run_gates(
     encoder: Encoder,
     check: VerifyRequest,
     request: VerifyFilesRequest,
     stop: threading.Event,
 ) -> tuple[GateResult, ...]:
-    """Run the gates of one file, or those of a set that is named by its master playlist."""
+    """Run the gates of one file, or of a set, which is named by its master playlist."""
     folder = request.rendition.parent
     of_set = request.rendition.name == MASTER
     if of_set != (check.plan.ladder is not None):
@@ -243,8 +247,8 @@ def _verified(
     return encoder.verify(whole, on_progress=lambda _: None, stop=stop)
 
 
-def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:
-    """Take G1 from the certificate, the only record of the encode's error lines."""
+def _with_certified_log(result: GateResult, request: VerifyFilesRequest) -> GateResult:
+    """Return a gate's result; G1's comes from the certificate, the only record of the encode's log."""
     if result.gate is not Gate.G1:
         return result
     if request.certificate is None:
@@ -259,14 +263,13 @@ def _digests(request: VerifyFilesRequest, stop: threading.Event) -> Iterator[Gat
     certificate = request.certificate
     if certificate is None:
         return
-    wanted = [
+    folder = request.rendition.parent
+    certified = [
         (Gate.G0, request.source, certificate.source_sha256, ""),
         (Gate.G9, request.rendition, certificate.rendition_sha256, ""),
+        *((Gate.G9, folder / f.name, f.sha256, Path(f.name).name) for f in certificate.files),
     ]
-    for each in certificate.files:
-        path = request.rendition.parent / each.name
-        wanted.append((Gate.G9, path, each.sha256, path.name))
-    for gate, path, digest, file in wanted:
+    for gate, path, digest, file in certified:
         same = (not file or path.is_file()) and sha256(path, stop) == digest
         words = f"digest {'matches' if same else 'differs from'} the certificate"
         detail = words if file else f"{path.name}: {words}"

@@ -21,7 +21,7 @@ from hevcq.errors import HevcqError
 from hevcq.running.machines import JoinedMachines
 from hevcq.usecases.compare import Comparisons
 from hevcq.usecases.videos.playback import Pictures, TextReader
-from hevcq.usecases.videos.uploads import EVERY_AWS_S, EVERY_S, look_after
+from hevcq.usecases.videos.uploads import EVERY_AWS_S, EVERY_S, process_due
 from hevcq.util.log import get_logger
 from hevcq.web import joined, media, uploads
 from hevcq.web.api.openapi import API
@@ -198,7 +198,7 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
     stop, send = threading.Event(), made.state.send_event
 
     def look() -> None:
-        look_after(video_farm(app), send)
+        process_due(video_farm(app), send)
         if app.settings.on_aws:
             app.daily_cap.check()
 

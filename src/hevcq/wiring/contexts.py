@@ -50,14 +50,14 @@ def open_sync(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[S
     Raises ConfigError, StorageError, or Unavailable if another process has them open.
     """
     from hevcq.sql.catalog import SyncJournal
-    from hevcq.usecases.context import alone
+    from hevcq.usecases.context import hold_lock_file
     from hevcq.usecases.sync.move import SyncPorts
 
     busy = Unavailable(
         f"Another process is busy with the sync {sync.name}.", remedy="Let it end first."
     )
     fs = app.library_ports.files(stop)
-    own_lock = alone(app.settings.data_dir / f"sync-{sync.name}.lock", busy)
+    own_lock = hold_lock_file(app.settings.data_dir / f"sync-{sync.name}.lock", busy)
     with own_lock, fs.lock(f"sync {sync.name}", busy):
         remote = open_remote(sync)
         try:
@@ -112,7 +112,7 @@ def _gatherer(app: App, log: EventLog) -> Callable[[], int] | None:
 
 def event_watch(app: App) -> EventWatch:
     from hevcq.usecases.event_dispatch import BatchWatch, Dispatcher, EventWatch
-    from hevcq.usecases.placement.originals import expiring
+    from hevcq.usecases.placement.originals import expiring_soon
 
     log, all_receivers = event_log(app), receivers(app)
     gather = _gatherer(app, log)
@@ -125,7 +125,7 @@ def event_watch(app: App) -> EventWatch:
     zone = app.settings.schedule.hours().schedule.zone
     dispatcher = Dispatcher(log, all_receivers, app.clock, zone)
     tasks = [ends, dispatcher.step, sums]
-    return EventWatch(log, app.clock, tasks, partial(expiring, app.library_ports))
+    return EventWatch(log, app.clock, tasks, partial(expiring_soon, app.library_ports))
 
 
 def pool_events(app: App) -> EventWatch | None:

@@ -28,7 +28,7 @@ from hevcq.usecases.videos.uploads import (
     UploadRequest,
     complete_upload,
     delete_raw,
-    look_after,
+    process_due,
     request_upload,
 )
 from support.aws.emulator import KEYS
@@ -145,7 +145,7 @@ def test_an_unfinished_upload_expires_with_its_parts(aws, farm):
     video = request(farm)
     send(farm, video, CLIP[:3])
     aws.clock.advance(49 * 3600)
-    look_after(farm)
+    process_due(farm)
     after = farm.videos.get(video.video_id)
     assert after.status is VideoStatus.FAILED
     assert aws.clients.s3.list_multipart_uploads(Bucket="uploads").get("Uploads", []) == []
@@ -157,7 +157,7 @@ def test_a_link_has_the_name_and_type_that_hevcq_gives(farm, tmp_path):
     send(farm, video)
     video = complete_upload(farm, video)
     VideoBench(tmp_path, farm).work("hevc")
-    look_after(farm)
+    process_due(farm)
     video = farm.find(video.video_id, OWNER)
     assert video.status is VideoStatus.DONE
     name = video.renditions[0].key.rpartition("/")[2]
@@ -186,17 +186,17 @@ def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(aws
         send(farm, each)
         complete_upload(farm, each)
     VideoBench(tmp_path, farm).work("hevc")
-    look_after(farm)
+    process_due(farm)
     aws.clients.s3.put_object(Bucket="uploads", Key=raw_key(other), Body=CLIP[::-1])
     near = f"{raw_key(video)}.near"
     aws.clients.s3.put_object(Bucket="uploads", Key=near, Body=b"another's")
     aws.clock.advance(6 * 86_400)
-    look_after(farm)
+    process_due(farm)
     assert aws.clients.s3.head_object(Bucket="uploads", Key=raw_key(video))
     aws.clock.advance(2 * 86_400)
     with pytest.raises(SourceChanged):
         delete_raw(farm, farm.find(other.video_id, None))
-    look_after(farm)
+    process_due(farm)
     assert farm.find(video.video_id, None).raw_deleted_at is not None
     left = aws.clients.s3.list_object_versions(Bucket="uploads")
     assert {each["Key"] for each in left["Versions"]} == {raw_key(other), near}

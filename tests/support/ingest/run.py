@@ -18,7 +18,7 @@ from hevcq.ports.encoder import SpareFolder
 from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Publication
 from hevcq.usecases.context import Ports
-from hevcq.usecases.ingest.decide import Item, Known, decide
+from hevcq.usecases.ingest.decide import Item, Recorded, decide
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest
@@ -70,7 +70,7 @@ class Bench:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         found = video(path, root=self.media)
-        return decide(found, HEVC, encode_plan(), Known(), self.where)
+        return decide(found, HEVC, encode_plan(), Recorded(), self.where)
 
     def queue(self, item: Item) -> JobRecord:
         ((item, job),) = self.enqueuer.enqueue([item], NEVER)

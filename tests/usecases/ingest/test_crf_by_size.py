@@ -27,7 +27,7 @@ from hevcq.usecases.ingest.crf_by_size import (
     profile_to_fit,
 )
 from hevcq.usecases.ingest.decide import IngestPlan
-from hevcq.usecases.ingest.forecast import KNOWN_WITHIN, Range
+from hevcq.usecases.ingest.forecast import NARROW, Range
 from hevcq.usecases.ingest.request import Destination
 from support.fakes.backend import HLS
 from support.fakes.encoder import FakeEncoder
@@ -278,10 +278,10 @@ def test_it_ends_as_soon_as_the_sum_is_known(dry):
     plan = dry.plan(seconds=1e6)
 
     assert dry.tries == plan.sampled < 40
-    assert width(plan) <= KNOWN_WITHIN < plain
+    assert width(plan) <= NARROW < plain
     assert plan.output is not None
     half = sum(item.size for item in plan.items) / 2
-    assert sum(plan.output) / 2 == pytest.approx(half, rel=KNOWN_WITHIN)
+    assert sum(plan.output) / 2 == pytest.approx(half, rel=NARROW)
     assert sampled(plan) == f"By samples of {plan.sampled} of 40; {40 - plan.sampled} not needed."
 
 

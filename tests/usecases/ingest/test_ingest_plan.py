@@ -19,7 +19,7 @@ from hevcq.domain.job import JobRecord, JobState, RenditionRef, Source
 from hevcq.domain.planning.encode_plan import Skip, SkipReason
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.ingest import decide as decide_
-from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item, Known, decide, with_forecast
+from hevcq.usecases.ingest.decide import Disposition, Item, Recorded, decide, with_forecast
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import TargetState
@@ -31,8 +31,8 @@ VIDEO = Path("/videos/a.mp4")
 
 
 def settle_targets(items, where, state):
-    targets = decide_.Targets(where, SimpleNamespace(state=state, why_not=lambda *_: ""))
-    return [targets.settled(item) for item in items]
+    targets = decide_.Targets(where, SimpleNamespace(state=state, why_not_proven=lambda *_: ""))
+    return [targets.assign(item) for item in items]
 
 
 def job(state: JobState, reason: str = "") -> JobRecord:
@@ -84,7 +84,7 @@ def free(_target: Path, _source: Path, _size: int) -> TargetState:
     ],
 )
 def test_what_the_ledger_knows_decides(state, placed, expected):
-    known = Known(placement(placed) if placed else None, job(state, "not smaller"))
+    known = Recorded(placement(placed) if placed else None, job(state, "not smaller"))
 
     skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
     undone = placed is PlacementState.UNDONE
@@ -96,7 +96,7 @@ def test_what_the_ledger_knows_decides(state, placed, expected):
 
 
 def test_a_replaced_video_whose_original_was_freed_is_done_though_the_original_came_back():
-    known = Known(placement(PlacementState.EXPIRED, Mode.REPLACE), job(JobState.DONE))
+    known = Recorded(placement(PlacementState.EXPIRED, Mode.REPLACE), job(JobState.DONE))
     found = decide(video(VIDEO), HEVC, encode_plan(), known, Destination(Mode.REPLACE))
     assert found.disposition is Disposition.DONE
 
@@ -116,7 +116,7 @@ def test_a_rendition_of_another_quality_is_told_how_to_be_made_anew(said, again)
         key="k", size=1, sha256="0" * 64, certificate_key="c", notices=(said,) if said else ()
     )
     done = job(JobState.DONE).model_copy(update={"rendition": made})
-    known = Known(placement(PlacementState.PLACED), done)
+    known = Recorded(placement(PlacementState.PLACED), done)
 
     item = decide(video(VIDEO), asked, encode_plan(), known, BESIDE)
 
@@ -125,7 +125,7 @@ def test_a_rendition_of_another_quality_is_told_how_to_be_made_anew(said, again)
 
 
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command():
-    known = Known(placement(PlacementState.WAITING), job(JobState.QUEUED))
+    known = Recorded(placement(PlacementState.WAITING), job(JobState.QUEUED))
     mirror = Destination(Mode.MIRROR, output=Path("/out"))
 
     item = decide(video(VIDEO), HEVC, encode_plan(), known, mirror)
@@ -148,7 +148,7 @@ def test_what_is_in_place_elsewhere_is_put_where_it_is_wanted(where, target):
     made = RenditionRef(key="DONE/hevc/a.mp4", size=7, sha256="0" * 64, certificate_key="x")
     done = job(JobState.DONE).model_copy(update={"rendition": made})
 
-    item = decide(video(VIDEO), HEVC, encode_plan(), Known(placed(made), done), where)
+    item = decide(video(VIDEO), HEVC, encode_plan(), Recorded(placed(made), done), where)
 
     assert (item.disposition, item.target) == (Disposition.COLLECT, Path(target))
     assert item.reason == "Encoded earlier; its rendition is at /videos/a.hevc.mp4."
@@ -159,7 +159,7 @@ def test_what_is_in_place_elsewhere_is_put_where_it_is_wanted(where, target):
 
 def queued(path: str, extension: str = "mkv", where: Destination = BESIDE) -> Item:
     plan = encode_plan(extension=extension)
-    return decide(video(Path(path)), HEVC, plan, Known(), where)
+    return decide(video(Path(path)), HEVC, plan, Recorded(), where)
 
 
 def test_two_sources_with_one_stem_do_not_meet():
@@ -424,7 +424,7 @@ def test_a_plan_names_every_kind_of_loss_in_the_same_order_and_all_videos_if_ask
     ]
 
     for order in (items, items[::-1]):
-        plan = IngestPlan(tuple(order), Range(1.0, 2.0))
+        plan = decide_.IngestPlan(tuple(order), Range(1.0, 2.0))
         assert list(plan_lines(plan, 80, listed=False, every=False)) == [
             "b.mkv, c.mkv and 1 more: Captions are dropped.",
             "c.mkv, d.mkv: Stream 2 is left out.",
@@ -432,7 +432,7 @@ def test_a_plan_names_every_kind_of_loss_in_the_same_order_and_all_videos_if_ask
         ]
         first = next(iter(plan_lines(plan, 80, listed=False, every=True)))
         assert first == "b.mkv, c.mkv, d.mkv: Captions are dropped."
-    alone = IngestPlan((items[0],), Range(1.0, 2.0))
+    alone = decide_.IngestPlan((items[0],), Range(1.0, 2.0))
     assert "d.mkv: Stream 12 is left out. Stream 3 is left out." in plan_lines(
         alone, None, listed=False, every=False
     )

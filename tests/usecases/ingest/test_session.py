@@ -148,9 +148,9 @@ def test_a_copy_of_a_video_that_is_still_there_is_another_video(bench, name):
     placed = [p for p in bench.media.iterdir() if ".hevc" in p.name and p.is_file()]
     ours = OwnRenditions(bench.proofs, Certificates(), {placed[0].stat().st_size: placed})
 
-    assert ours.of(copy, item.size, job.profile) is None
+    assert ours.find_renamed(copy, item.size, job.profile) is None
     item.path.unlink()
-    assert ours.of(copy, item.size, job.profile) == placed[0]
+    assert ours.find_renamed(copy, item.size, job.profile) == placed[0]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
 from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.profile_files import installed_folder, load_profiles
-from hevcq.usecases.ingest.decide import Disposition, Item, Known, decide
+from hevcq.usecases.ingest.decide import Disposition, Item, Recorded, decide
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Range
 from hevcq.usecases.ingest.library_rules import Acceptance, Budget, Feed, fits, hand_out, old_enough
 from hevcq.usecases.ingest.request import Destination
@@ -65,7 +65,7 @@ def planned(tmp_path: Path, profile: str = "hevc") -> tuple[FoundVideo, Item]:
     mark = Fingerprint(1_000_000, int(1e18), 1, 1)
     seen = FoundVideo(tmp_path / "a.mp4", tmp_path, mark, media_info())
     where = Destination(Mode.BESIDE)
-    return seen, decide(seen, PROFILES[profile], encode_plan(profile=profile), Known(), where)
+    return seen, decide(seen, PROFILES[profile], encode_plan(profile=profile), Recorded(), where)
 
 
 def accept(tmp_path: Path, profile: str = "hevc", **keys: object) -> Item | None:

@@ -24,7 +24,7 @@ from hevcq.library.place import FetchFile, ToPlace, place, sweep
 from hevcq.library.scanning.scan import Rejected, RejectionCause, find
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.store import Publication
-from hevcq.usecases.ingest.decide import Item, Known, decide
+from hevcq.usecases.ingest.decide import Item, Recorded, decide
 from hevcq.usecases.placement.collect import library_root_of
 from support.fakes.backend import HEVC, HLS
 from support.fakes.encoder import fake_plan
@@ -43,7 +43,7 @@ class SetBench(Bench):
         path.write_bytes(content)
         found = video(path, root=self.media)
         plan = fake_plan(HLS, media_info())
-        return decide(found, HEVC, plan, Known(), self.where)
+        return decide(found, HEVC, plan, Recorded(), self.where)
 
     def work(self, job: JobRecord, content: bytes = b"small") -> RenditionRef:
         fence = self.claim(job)

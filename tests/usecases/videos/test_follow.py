@@ -8,14 +8,14 @@ from hevcq.domain.videos import VideoStatus, Visibility
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import refresh, rows
-from hevcq.usecases.videos.uploads import look_after
+from hevcq.usecases.videos.uploads import process_due
 from support.videos import CLIP
 
 
 def test_a_video_is_done_when_every_profile_is(bench):
     video = bench.upload()
     bench.work("hevc")
-    look_after(bench.farm)
+    process_due(bench.farm)
     half = bench.now(video)
     assert half.status is VideoStatus.PROCESSING
     assert {row.profile: row.state for row in rows(bench.farm, half)} == {
@@ -24,7 +24,7 @@ def test_a_video_is_done_when_every_profile_is(bench):
     }
 
     bench.work("720p")
-    look_after(bench.farm)
+    process_due(bench.farm)
     done = bench.now(video)
     assert done.status is VideoStatus.DONE
     for row in rows(bench.farm, done):
@@ -42,7 +42,7 @@ def test_jobs_that_were_never_queued_are_queued(bench):
     """A process that dies between accepting and queueing on AWS leaves such a record."""
     video = bench.upload(profiles=("hevc",))
     wider = bench.farm.change(video, profiles=("hevc", "720p"))
-    look_after(bench.farm)
+    process_due(bench.farm)
     assert bench.job(wider, "720p").state is JobState.QUEUED
 
 

@@ -14,7 +14,7 @@ from hevcq.errors import BadUpload, HevcqError, SourceDamaged
 from hevcq.usecases.operations.reprocess import finished_jobs
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import refresh
-from hevcq.usecases.videos.uploads import delete_raw, look_after
+from hevcq.usecases.videos.uploads import delete_raw, process_due
 from support.catalog import new_catalog
 from support.fakes.backend import HLS
 from support.videos import VideoBench
@@ -27,9 +27,9 @@ def later(bench: VideoBench, days: float = KEPT_DAYS + 0.1) -> None:
     """Let the machine live through some days, with looks at its videos."""
     for _ in range(int(days)):
         bench.clock.advance(DAY_S)
-        look_after(bench.farm)
+        process_due(bench.farm)
     bench.clock.advance((days - int(days)) * DAY_S)
-    look_after(bench.farm)
+    process_due(bench.farm)
 
 
 def test_it_goes_when_its_time_is_over_and_the_renditions_stay(bench):
@@ -63,7 +63,7 @@ def test_it_is_kept_from_now_on_where_nobody_knows_since_when(bench):
     video = bench.done()
     bench.farm = replace(bench.farm, catalog=new_catalog(bench.clock))
     bench.clock.advance((KEPT_DAYS + 1) * DAY_S)
-    look_after(bench.farm)
+    process_due(bench.farm)
     assert bench.raw(video).exists()
 
 
@@ -78,13 +78,13 @@ def test_of_a_set_every_file_is_read_back_first(bench):
         content = reading.read()
 
     store.put(rung, b"noise", metadata={})
-    look_after(bench.farm)
-    look_after(bench.farm)
+    process_due(bench.farm)
+    process_due(bench.farm)
     assert bench.raw(video).exists()
     store.put(rung, content, metadata={})
     bench.clock.advance(DAY_S)
-    look_after(bench.farm)
-    look_after(bench.farm)
+    process_due(bench.farm)
+    process_due(bench.farm)
     assert not bench.raw(video).exists()
 
 
@@ -214,7 +214,7 @@ def test_it_stays_while_anything_is_missing(bench, way):
 def test_a_clock_that_was_set_forward_deletes_nothing(bench):
     video = bench.done()
     bench.clock.jump_wall(60 * DAY_S)
-    look_after(bench.farm)
+    process_due(bench.farm)
     later(bench, 2)
     assert bench.raw(video).exists()
 
@@ -273,10 +273,10 @@ def test_a_kill_while_it_goes_is_mended_by_the_next_look(bench):
         raise HevcqError("killed")
 
     files.delete_raw = killed  # type: ignore[method-assign]
-    look_after(bench.farm)
+    process_due(bench.farm)
     assert bench.now(video).raw_leaving
     files.delete_raw = delete  # type: ignore[method-assign]
-    look_after(bench.farm)
+    process_due(bench.farm)
     assert bench.now(video).raw_deleted_at is not None
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.ports.catalog import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.usecases.event_dispatch import DirectDispatcher
-from hevcq.usecases.videos.uploads import SENDING_S, look_after
+from hevcq.usecases.videos.uploads import SENDING_S, process_due
 from support.videos import VideoBench
 
 DAY_S = 86_400.0
@@ -40,7 +40,7 @@ def test_a_video_that_is_ready_is_reported_once(shared):
     assert shared.now(video).unsent is not None
 
     for _ in range(3):
-        look_after(shared.farm, DirectDispatcher([one, other]))
+        process_due(shared.farm, DirectDispatcher([one, other]))
 
     (message,) = one.taken
     assert (message.event, message.text) == ("video.ready", "The garden.")
@@ -57,12 +57,12 @@ def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared):
     for wait_s in (0, *RETRIES_S):
         shared.clock.advance(wait_s)
         assert shared.raw(video).exists(), "a message deletes nothing early"
-        look_after(shared.farm, tell)
+        process_due(shared.farm, tell)
     assert shared.now(video).unsent is None
     assert len(down.errors) == 50 - len(RETRIES_S) - 1
     assert shared.now(video).raw_due_at == video.raw_due_at
     shared.clock.advance(8 * DAY_S)
-    look_after(shared.farm, tell)
+    process_due(shared.farm, tell)
     assert shared.now(video).raw_deleted_at is not None or shared.now(video).raw_due_at is not None
 
 
@@ -73,13 +73,13 @@ def test_one_server_reports_it_and_another_does_if_it_dies(shared):
     one, video = Listener(), shared.done()
 
     def dies(_happened: Happened) -> bool:
-        look_after(shared.farm, DirectDispatcher([one]))  # another server, meanwhile
+        process_due(shared.farm, DirectDispatcher([one]))  # another server, meanwhile
         raise Killed
 
     with pytest.raises(Killed):
-        look_after(shared.farm, dies)
+        process_due(shared.farm, dies)
     assert one.taken == [], "the claim holds"
     shared.clock.advance(SENDING_S)
-    look_after(shared.farm, DirectDispatcher([one]))
+    process_due(shared.farm, DirectDispatcher([one]))
     assert len(one.taken) == 1
     assert shared.now(video).unsent is None

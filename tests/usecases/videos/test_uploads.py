@@ -14,7 +14,7 @@ from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceede
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.playback import Pictures, picture_key
-from hevcq.usecases.videos.uploads import EXPIRE_S, complete_upload, look_after, prolong
+from hevcq.usecases.videos.uploads import EXPIRE_S, complete_upload, process_due, prolong
 from support.fakes.encoder import FakeEncoder
 from support.videos import CLIP, VideoBench
 
@@ -120,19 +120,19 @@ def test_an_unfinished_upload_expires_and_gives_its_room_back(bench):
     video = bench.request()
     bench.send(video, CLIP[:5])
     bench.clock.advance(EXPIRE_S - 1)
-    look_after(bench.farm)
+    process_due(bench.farm)
     assert bench.now(video).status is VideoStatus.UPLOADING
     later = prolong(bench.farm, bench.now(video))  # bytes came
     assert later.upload.expires_at == bench.clock.now() + EXPIRE_S
 
     bench.clock.advance(EXPIRE_S)
-    assert look_after(bench.farm) == 1
+    assert process_due(bench.farm) == 1
     after = bench.now(video)
     assert after.status is VideoStatus.FAILED
     assert after.reason == "The upload was not finished in time."
     assert not bench.raw(video).exists()
     assert bench.farm.videos.usage("ann").size == 0
-    assert look_after(bench.farm) == 0
+    assert process_due(bench.farm) == 0
 
 
 def test_an_upload_without_a_place_for_its_bytes_leaves_no_record(bench):

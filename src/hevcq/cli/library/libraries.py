@@ -11,7 +11,7 @@ from hevcq.cli.output import render
 from hevcq.errors import UsageError
 from hevcq.settings.loader import settings_path
 from hevcq.settings.profile_files import load_profiles, profile_folder
-from hevcq.usecases.context import count_videos, folder_state, watching
+from hevcq.usecases.context import count_videos, folder_state, watch_words
 from hevcq.usecases.settings.changes import SettingsFile
 from hevcq.usecases.settings.libraries import free_name, save_library
 from hevcq.util.clock import SystemClock
@@ -99,7 +99,7 @@ def add(
         return
     videos = counted(count, "video file")
     cli.echo(f"Added library {library.name} to {file.file}.")
-    cli.echo(f"{printable(folder)}: {videos}, {size(total_size)}; {watching(state)}.")
+    cli.echo(f"{printable(folder)}: {videos}, {size(total_size)}; {watch_words(state)}.")
     if state.problem:
         cli.warn(state.problem)
     cli.echo(f"See what would be done: hevcq ingest {_quoted(library.name)} --dry-run")

@@ -304,7 +304,7 @@ def sampled(plan: IngestPlan) -> str:
     if not plan.sampled:
         return f"None of {count:,} could be sampled: the forecast is that of any such video."
     left = count - plan.sampled
-    known = plan.output is not None and plan.output.is_known
+    known = plan.output is not None and plan.output.is_narrow
     why = "not needed" if known else "not in time: a longer --sample narrows the range"
     others = f"; {left:,} {why}" if left else ""
     return f"By samples of {plan.sampled:,} of {count:,}{others}."

@@ -1,4 +1,4 @@
-"""Decide what an ingest does with each file. Pure: all facts are handed in."""
+"""Decide what an ingest does with each file, from facts that are handed in."""
 
 import math
 import shlex
@@ -56,12 +56,12 @@ TO_PROCESS = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file for one profile (None: the file is unusable for any).
+    """One file for one profile (None: no profile can use the file).
 
     `size` is in bytes, `cpu` in CPU seconds, `output` in bytes of the rendition. `moved` is the
-    placement recorded for it under another path; `placement` is the one to record instead, None if
-    the video is queued as a new one. Without `moved`, `placement` is the recorded one, which stays:
-    the item comes from it, not from what this command asks for.
+    placement recorded under the video's former path; `placement` then replaces it, or is None if the
+    video is queued as a new one. Without `moved`, `placement` is the recorded one that made this item,
+    and stays as it is.
     """
 
     path: Path
@@ -82,22 +82,22 @@ class Item:
 
     @property
     def saving(self) -> float:
-        """The bytes that it is expected to save; 0 where nothing is known."""
+        """The bytes that it is expected to save; 0 if unknown."""
         return 0.0 if self.output is None else self.size - (self.output.low + self.output.high) / 2
 
     @property
     def cpu_s(self) -> float:
-        """The CPU seconds that it is expected to take; 0 where nothing is known."""
+        """The CPU seconds that it is expected to take; 0 if unknown."""
         return 0.0 if self.cpu is None else (self.cpu.low + self.cpu.high) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What catalog and ledger record of a video's current bytes for one profile.
+class Recorded:
+    """The records of catalog and ledger for a video's current bytes and one profile.
 
-    `gone`: the rendition is no longer where it was placed. `moved`: the placement as recorded, for a
-    video or a rendition that is at another path now. `changed`: why what is there is no longer the
-    rendition, or "".
+    `gone`: the rendition is no longer where it was placed. `moved`: the placement as recorded, if the
+    video or its rendition has another path now. `changed`: why the file at the target is no longer the
+    placed rendition, or "".
     """
 
     placement: Placement | None = None
@@ -111,15 +111,15 @@ def decide(
     video: FoundVideo,
     profile: Profile,
     plan: Plan,
-    known: Known,
+    recorded: Recorded,
     where: Destination,
     *,
-    asked: bool = False,
+    is_named: bool = False,
 ) -> Item:
     """Return what to do with one video for one profile; the ledger overrides the plan.
 
-    `asked`: the command names the video itself, not only a folder above it. An undone replacement is
-    not repeated unasked; a rendition elsewhere leaves the original alone.
+    `is_named`: the command names the file itself, not only a folder above it. Only then is an undone
+    replacement repeated; a rendition placed elsewhere leaves the original alone anyway.
     """
     item = Item(
         path=video.path,
@@ -129,14 +129,14 @@ def decide(
         profile=profile,
         fingerprint=video.fingerprint,
         info=video.info,
-        moved=known.moved,
-        placement=known.placement if known.moved is not None else None,
+        moved=recorded.moved,
+        placement=recorded.placement if recorded.moved is not None else None,
     )
-    undone = known.placement is not None and known.placement.state is PlacementState.UNDONE
-    wanted = undone and (asked or where.mode is not Mode.REPLACE)
-    again = wanted and known.job is not None and known.job.state is JobState.DONE
-    if known.job is not None and not again:
-        return _from_job(item, known, known.job, plan, where)
+    placement, job = recorded.placement, recorded.job
+    undone = placement is not None and placement.state is PlacementState.UNDONE
+    may_repeat = undone and (is_named or where.mode is not Mode.REPLACE)
+    if job is not None and not (may_repeat and job.state is JobState.DONE):
+        return _from_job(item, recorded, job, plan, where)
     if isinstance(plan, Skip):
         return replace(item, disposition=Disposition.SKIP, reason=plan.detail)
     if isinstance(plan, Refuse):
@@ -147,8 +147,10 @@ def decide(
     return replace(item, plan=plan, target=target)
 
 
-def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Destination) -> Item:
-    placement = known.placement
+def _from_job(
+    item: Item, recorded: Recorded, job: JobRecord, plan: Plan, where: Destination
+) -> Item:
+    placement = recorded.placement
     item = replace(item, job_id=job.job_id, target=placement.target if placement else None)
     if isinstance(plan, EncodePlan):
         item = replace(item, plan=plan)
@@ -165,18 +167,18 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
             words = skip_in_words(job.reason)[1]
             return replace(item, disposition=Disposition.SKIP, reason=words)
         case JobState.DEAD:
-            reason = f"{job.reason} {_what_helps(job)}".strip()
+            reason = f"{job.reason} {_remedy(job)}".strip()
             return replace(item, disposition=Disposition.FAILED, reason=reason)
         case JobState.QUEUED | JobState.RUNNING | JobState.SPLIT:
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
         case JobState.DONE:
-            return _from_done(item, known, job, where)
+            return _from_done(item, recorded, job, where)
         case _:
             assert_never(job.state)
 
 
-def _what_helps(job: JobRecord) -> str:
-    """Return what to do about a failed job: a retry does not help where the fault is in the source."""
+def _remedy(job: JobRecord) -> str:
+    """Return what to do about a failed job; a retry does not help if the source is at fault."""
     again = f"`hevcq retry {job.job_id}`"
     match job.failure_class:
         case FailureClass.DAMAGED:
@@ -189,24 +191,24 @@ def _what_helps(job: JobRecord) -> str:
             return f"Retry with {again}."
 
 
-def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> Item:
-    placement = known.placement
+def _from_done(item: Item, recorded: Recorded, job: JobRecord, where: Destination) -> Item:
+    placement = recorded.placement
     size = None if job.rendition is None else Range(job.rendition.size, job.rendition.size)
     finished = replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE, output=size)
-    if placement is None or placement.state in UNPLACED or _made_again(placement, job):
+    if placement is None or placement.state in UNPLACED or _is_reprocessed(placement, job):
         return finished
     place, name = printable(placement.target), shlex.quote(printable(item.path))
     if placement.state is PlacementState.EXPIRED and placement.mode is not Mode.REPLACE:
-        # What is at its target, if anything, is not of this video.
+        # A file at its target, if any, is not this video's rendition.
         reason = f"{placement.detail} Run `hevcq retry {name}` and this command again.".strip()
         return replace(item, disposition=Disposition.REFUSE, reason=reason)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE
         reason = UNDONE if undone else "Replaced earlier."
-    elif known.gone:
+    elif recorded.gone:
         reason = GONE
-    elif known.changed:
-        return replace(item, disposition=Disposition.REFUSE, reason=known.changed)
+    elif recorded.changed:
+        return replace(item, disposition=Disposition.REFUSE, reason=recorded.changed)
     elif not where.has(placement.mode, placement.target):
         # The request is not fulfilled, so it must not look done.
         if not is_set(str(placement.target)):
@@ -225,16 +227,16 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
 
 
 def _other_quality(item: Item, job: JobRecord) -> str:
-    """Return how to get the quality that is asked for now, if the rendition was made for another."""
-    wanted = item.profile.video.quality if item.profile is not None else None
-    said = " ".join(job.rendition.notices) if job.rendition is not None else ""
-    if wanted is None or asked_clause(wanted) in said or NOT_SEARCHED in said:
+    """Return how to get the requested quality if the rendition was made for another one, or ""."""
+    quality = item.profile.video.quality if item.profile is not None else None
+    notices = " ".join(job.rendition.notices) if job.rendition is not None else ""
+    if quality is None or asked(quality) in notices or NOT_SEARCHED in notices:
         return ""
     name = shlex.quote(printable(item.path))
-    return f"Not made for quality {wanted:g}: run `hevcq retry {name}` and this command again."
+    return f"Not made for quality {quality:g}: run `hevcq retry {name}` and this command again."
 
 
-def _made_again(placement: Placement, job: JobRecord) -> bool:
+def _is_reprocessed(placement: Placement, job: JobRecord) -> bool:
     """Return whether the job was reprocessed after placing, with a different rendition."""
     if placement.state is not PlacementState.PLACED or job.rendition is None:
         return False
@@ -243,42 +245,37 @@ def _made_again(placement: Placement, job: JobRecord) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Gives the items of one ingest targets that clash neither with each other nor with other files."""
+    """Assigns targets to the items of one ingest that clash neither with each other nor with other files."""
 
     where: Destination
-    ours: OwnRenditions
-    taken: dict[str, Path] = field(default_factory=dict)
+    own: OwnRenditions
+    taken: set[str] = field(default_factory=set)
 
-    def settled(self, item: Item) -> Item:
-        """Return the item with its target, or refused.
+    def assign(self, item: Item) -> Item:
+        """Return the item with a free target, or refused.
 
-        If two sources share a target, the later one's keeps the whole source name, also where the
-        first's rendition exists already. A new job whose target is an unrelated file is refused
+        If two sources share a target, the later one's target keeps the whole source name, even if the
+        first one's rendition exists already. A new job whose target is an unrelated file is refused
         before it is encoded.
         """
         if item.disposition not in TO_PROCESS or item.target is None:
             return item
-        settled = _untangled(item, self.where, self.taken)
-        if settled.target is not None:
-            settled = _free(settled, settled.target, self.where, self.ours)
-            if settled.disposition is not Disposition.REFUSE and settled.target is not None:
-                self.taken[_fold(settled.target)] = item.path
-        return settled
-
-
-def _untangled(item: Item, where: Destination, taken: Mapping[str, Path]) -> Item:
-    other = taken.get(_fold(item.target)) if item.target is not None else None
-    if other is None:
+        target = item.target
+        # Names that differ in case only are one on some file systems.
+        if str(target).casefold() in self.taken:
+            longer = _longer_target(item, self.where)
+            if longer is None:
+                reason = NAME_TAKEN.format(printable(target))
+                return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
+            target = longer
+        item = _with_free_target(replace(item, target=target), target, self.where, self.own)
+        if item.disposition is not Disposition.REFUSE and item.target is not None:
+            self.taken.add(str(item.target).casefold())
         return item
-    longer = _longer(item, where)
-    if longer is None:
-        reason = NAME_TAKEN.format(printable(item.target))
-        return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
-    return replace(item, target=longer)
 
 
-def _longer(item: Item, where: Destination) -> Path | None:
-    """Return the target with the whole source name in it, or None if there is no other."""
+def _longer_target(item: Item, where: Destination) -> Path | None:
+    """Return the target with the whole source name in it, or None if there is no such target."""
     if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
         return None
     return where.target(
@@ -286,14 +283,15 @@ def _longer(item: Item, where: Destination) -> Path | None:
     )
 
 
-def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> Item:
-    claim = ours.state(target, item.path, item.size)
-    longer = _longer(item, where) if claim is TargetState.TWIN else None
+def _with_free_target(item: Item, target: Path, where: Destination, own: OwnRenditions) -> Item:
+    """Return the item, DONE if its own rendition is at the target, refused if the target is not free."""
+    state = own.state(target, item.path, item.size)
+    longer = _longer_target(item, where) if state is TargetState.TWIN else None
     if longer is not None and longer != target:
-        return _free(replace(item, target=longer), longer, where, ours)
+        return _with_free_target(replace(item, target=longer), longer, where, own)
     if item.disposition is not Disposition.QUEUE:
         return item
-    match claim:
+    match state:
         case TargetState.READ_ONLY:
             reason = (
                 f"{printable(target.parent)} is not writable; allow this user to write there, or"
@@ -305,7 +303,7 @@ def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> 
                 " the folder itself in its place."
             )
         case TargetState.OURS:
-            reason = ours.why_not(target, item.path, item.size)
+            reason = own.why_not_proven(target, item.path, item.size)
             if not reason:
                 reason = f"Done earlier: {printable(target)} has a certificate."
                 return replace(item, disposition=Disposition.DONE, reason=reason)
@@ -326,16 +324,12 @@ def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> 
     return replace(item, disposition=Disposition.REFUSE, reason=reason)
 
 
-def _fold(path: Path) -> str:
-    """Fold names that are equal on a case-insensitive file system."""
-    return str(path).casefold()
-
-
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What an ingest will do: how long it will take (wall and CPU seconds), and the bytes of its renditions.
+    """What an ingest will do with each item.
 
-    `sampled` is the number of items of which samples were encoded.
+    `forecast` is in wall seconds, `cpu` in CPU seconds, `output` in bytes of all renditions. `sampled` is
+    the number of items from which samples were encoded.
     """
 
     items: tuple[Item, ...]
@@ -346,21 +340,19 @@ class IngestPlan:
 
     def counts(self) -> dict[Disposition, int]:
         """Return the number of items per disposition, in the order of the enum."""
-        found = [item.disposition for item in self.items]
-        return {kind: found.count(kind) for kind in Disposition if kind in found}
+        dispositions = [item.disposition for item in self.items]
+        return {kind: dispositions.count(kind) for kind in Disposition if kind in dispositions}
 
     def of(self, *kinds: Disposition) -> tuple[Item, ...]:
-        """Return the items of these dispositions, in order."""
         return tuple(item for item in self.items if item.disposition in kinds)
 
     @property
     def bytes_to_encode(self) -> int:
-        """Total size of the sources whose renditions `output` estimates, counted once a rendition."""
+        """Total size of the sources whose renditions `output` estimates, once for each rendition."""
         return sum(item.size for item in self.items if item.output is not None)
 
     @property
     def bytes_to_process(self) -> int:
-        """Total size of the sources that need work."""
         return sum({item.path: item.size for item in self.of(*TO_PROCESS)}.values())
 
 
@@ -371,9 +363,9 @@ def with_forecast(
     workers: int,
     machine: float | None = None,
 ) -> IngestPlan:
-    """Return the plan with forecasts for each job and for all of them.
+    """Return a plan of these items, with a forecast for each job and for all of them.
 
-    `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all).
+    `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all cores).
     """
     timed: list[Item] = []
     jobs: dict[str, list[EncodeCost]] = {}
@@ -384,21 +376,21 @@ def with_forecast(
             timed.append(replace(item, cpu=rates.cpu([work]), output=rates.size([work])))
         else:
             timed.append(item)
-    whole = total(rates.cpu(found) for found in jobs.values())
+    whole = total(rates.cpu(works) for works in jobs.values())
     costs = [item.cpu for item in timed if item.cpu is not None]
     finished = [item.output for item in timed if item.cpu is None and item.output is not None]
-    outputs = [*finished, *(rates.size(found) for found in jobs.values())]
+    outputs = [*finished, *(rates.size(works) for works in jobs.values())]
     return IngestPlan(
         items=tuple(timed),
         forecast=wall(costs, whole, cores, workers, machine),
         cpu=whole,
         output=total(outputs) if outputs else None,
-        sampled=sum(work in rates.estimates for found in jobs.values() for work in found),
+        sampled=sum(work in rates.estimates for works in jobs.values() for work in works),
     )
 
 
 def work_ahead(item: Item) -> EncodeCost | None:
-    """Return what an item's encode will cost; None if it has none, or nobody knows how long the video is."""
+    """Return the cost of an item's encode; None if nothing is encoded or the video's length is unknown."""
     waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
     if not (waits and item.plan and item.profile and item.info and item.info.duration_s):
         return None
@@ -409,19 +401,19 @@ def work_ahead(item: Item) -> EncodeCost | None:
 
 
 def most_saving(
-    items: Iterable[Item], wanted: float, budget_s: float, max_cpu_s: float = math.inf
+    items: Iterable[Item], goal: float, budget_s: float, max_cpu_s: float = math.inf
 ) -> list[Item]:
-    """Return items of which those are skipped that are not needed to save `wanted` bytes.
+    """Skip the new items that are not needed to save `goal` bytes; return all items.
 
-    What saves the most bytes for a CPU second is needed first, as long as all takes about `budget_s`
-    CPU seconds, and by the upper ends of the forecasts at most `max_cpu_s`. What runs already counts.
+    Items that save most bytes per CPU second come first, within about `budget_s` CPU seconds and, by the
+    upper ends of the forecasts, at most `max_cpu_s`. Jobs that were queued earlier count too.
     """
-    freed, spent_s, most_s, found, fresh = 0.0, 0.0, 0.0, list[Item](), list[Item]()
+    freed, spent_s, most_s, chosen, fresh = 0.0, 0.0, 0.0, list[Item](), list[Item]()
     for item in items:
         if item.disposition is Disposition.QUEUE and item.cpu is not None:
             fresh.append(item)
         else:
-            found.append(item)
+            chosen.append(item)
             freed += item.saving if item.disposition in TO_PROCESS else 0.0
             spent_s += item.cpu_s
             most_s += item.cpu.high if item.cpu is not None else 0.0
@@ -429,32 +421,31 @@ def most_saving(
         assert item.cpu is not None
         reasons = {
             SAVES_NOTHING: item.saving <= 0,
-            NOT_NEEDED: freed >= wanted,
+            NOT_NEEDED: freed >= goal,
             NOT_WITHIN: spent_s + item.cpu_s > budget_s,
             TOO_DEAR: most_s + item.cpu.high > max_cpu_s,
         }
         reason = next((why for why, holds in reasons.items() if holds), "")
         if reason:
-            found.append(
+            chosen.append(
                 replace(item, disposition=Disposition.SKIP, reason=reason, cpu=None, output=None)
             )
             continue
-        found.append(item)
+        chosen.append(item)
         freed += item.saving
         spent_s += item.cpu_s
         most_s += item.cpu.high
-    return found
+    return chosen
 
 
 def placements_by_source(
     placements: Iterable[Placement],
 ) -> Mapping[tuple[Path, str], list[Placement]]:
-    found: dict[tuple[Path, str], list[Placement]] = {}
+    by_source: dict[tuple[Path, str], list[Placement]] = {}
     for placement in placements:
-        found.setdefault((placement.source, placement.profile), []).append(placement)
-    return found
+        by_source.setdefault((placement.source, placement.profile), []).append(placement)
+    return by_source
 
 
 def by_file(items: Iterable[Item]) -> list[list[Item]]:
-    """Return the items grouped by path, in order."""
     return [list(group) for _, group in groupby(items, key=lambda item: item.path)]

@@ -1,4 +1,4 @@
-"""Enqueue planned files from background threads, while the first ones already encode."""
+"""Enqueue planned files from background threads, while the first files already encode."""
 
 import os
 import queue
@@ -25,7 +25,7 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
 UPLOADS = 4
-"""Files uploaded at a time: enough to fill a line while one of them is slow. Linking needs one."""
+"""Files uploaded at a time: enough to use the connection while one of them is slow. Linking needs one."""
 NOT_QUEUED = "Not queued; run the same command to resume."
 STEP_S = 0.2
 PROGRESS_S = 0.5
@@ -33,18 +33,18 @@ Enqueued = tuple[Item, JobRecord]
 
 
 class Enqueuer:
-    """Queues files one group (one path) at a time in threads, once it is started.
+    """Queues files in threads, one group (the items of one path) at a time.
 
     A placement is durable before its job can start, so that no kill leaves a rendition without a known
-    place. An error of one file is that file's outcome; an error of the data folder ends the threads and
-    is raised by `raise_error` in the caller's.
+    target. An error of one file is that file's outcome; an error of the data folder ends the threads,
+    and `raise_error` raises it in the caller's thread.
     """
 
     def __init__(
         self, ports: Ports, where: Destination, tracker: JobTracker, *, separate_keys: bool = False
     ) -> None:
-        """`separate_keys`: upload once per profile under its own key, because the store's events send a
-        key under `TODO/all/` to every subscribed profile."""
+        """`separate_keys`: upload once per profile, under a key of its own: the store announces a key under
+        `TODO/all/` to every subscribed profile."""
         self._ports, self._where, self._tracker = ports, where, tracker
         self._separate_keys = separate_keys
         self._waiting: queue.Queue[Sequence[Item]] = queue.Queue()
@@ -54,42 +54,44 @@ class Enqueuer:
         self._threads: list[threading.Thread] = []
 
     def enqueue(self, items: Sequence[Item], stop: threading.Event) -> list[Enqueued]:
-        """Enqueue one file for the profiles of its items (all of one path); return its jobs.
+        """Enqueue one file for the profiles of its items, which have one path; return its jobs.
 
         Raises SourceGone, SourceChanged or an error of the store; nothing is queued then.
         """
         if not self._separate_keys:
             return self._enqueue(items, EVERY_PROFILE, stop)
-        wanted = [(item, item.profile.name) for item in items if item.profile is not None]
-        return [each for item, name in wanted for each in self._enqueue([item], name, stop)]
+        named = [(item, item.profile.name) for item in items if item.profile is not None]
+        return [queued for item, name in named for queued in self._enqueue([item], name, stop)]
 
     def _enqueue(self, items: Sequence[Item], folder: str, stop: threading.Event) -> list[Enqueued]:
         path = items[0].path
         backend = self._ports.backend
-        moved = self._progress(items[0])
+        moved = self._upload_progress(items[0])
         key = key_for_path(os.fspath(backend.common(path)), folder, backend.namespace())
         source = backend.store.accept(path, key, moved=moved, stop=stop)
-        self._unchanged(items[0])
+        _require_unchanged(items[0])
         by_profile = {item.profile.name: item for item in items if item.profile is not None}
         with placing(self._ports) as require:
             undone = [n for each in by_profile if self._is_undone(n := job_id(source, each))]
             require()
-            self._note(items, source)
+            self._record_placements(items, source)
             for profile in by_profile:
                 self._prefer(job_id(source, profile), profile)
             jobs = backend.task_publisher.publish(
                 source, list(by_profile), announced=backend.announces_uploads
             )
-            jobs = [self._again(job) if job.job_id in undone else job for job in jobs]
+            jobs = [self._requeue(job) if job.job_id in undone else job for job in jobs]
         return [
             (replace(by_profile[job.profile], job_id=job.job_id), job)
             for job in jobs
             if job.profile in by_profile
         ]
 
-    def _progress(self, item: Item) -> Callable[[int], None]:
-        """Return what tells of an upload twice a second, and at its end if it told before: a link or a
-        short upload shows none."""
+    def _upload_progress(self, item: Item) -> Callable[[int], None]:
+        """Return a callback that emits an upload's progress every PROGRESS_S seconds.
+
+        It emits the end only after an earlier report, so a link or a short upload shows no progress.
+        """
         clock, size, file = self._ports.clock, item.size, replace(item, profile=None)
         last, reported = clock.monotonic(), False
 
@@ -110,7 +112,7 @@ class Enqueuer:
             if job is None:
                 return None
             require()
-            self._note([item], job.source)
+            self._record_placements([item], job.source)
         self._prefer(job.job_id, job.profile)
         task_publisher = self._ports.backend.task_publisher
         if task_publisher.message_expired(job):
@@ -118,16 +120,16 @@ class Enqueuer:
         return job
 
     def _prefer(self, name: str, profile: str) -> None:
-        """Let the workers of this process begin with the job, before what other folders left."""
+        """Let this process's workers take the job before jobs that were queued earlier."""
         queue = self._ports.backend.queues.get(profile)
         if queue is not None:
             queue.prefer(name)
 
-    def _note(self, items: Sequence[Item], source: Source) -> None:
-        notes = [self._placement(item, source) for item in items]
-        self._ports.catalog.record_placements([note for note in notes if note is not None])
+    def _record_placements(self, items: Sequence[Item], source: Source) -> None:
+        placements = [self._new_placement(item, source) for item in items]
+        self._ports.catalog.record_placements([each for each in placements if each is not None])
 
-    def _placement(self, item: Item, source: Source) -> Placement | None:
+    def _new_placement(self, item: Item, source: Source) -> Placement | None:
         """Return the placement to record, or None if the recorded one stays."""
         if item.target is None or item.profile is None or item.fingerprint is None:
             return None
@@ -136,8 +138,8 @@ class Enqueuer:
         name = job_id(source, item.profile.name)
         known = self._ports.catalog.placement(name)
         if known is not None and known.state not in UNPLACED and self._is_done(name):
-            again = item.disposition is Disposition.QUEUE and known.state is PlacementState.UNDONE
-            if not (again or _is_elsewhere(item, known)):
+            undone = item.disposition is Disposition.QUEUE and known.state is PlacementState.UNDONE
+            if not (undone or _is_elsewhere(item, known)):
                 return None
         return Placement(
             job_id=name,
@@ -148,7 +150,7 @@ class Enqueuer:
             mode=self._where.mode,
             target=item.target,
             keep_days=self._where.keep_days,
-            retained=_placed_before(item, known),
+            retained=_earlier_target(item, known),
             sha256=known.sha256 if known is not None else "",
             updated_at=self._ports.clock.now(),
         )
@@ -162,35 +164,19 @@ class Enqueuer:
         undone = known is not None and known.state is PlacementState.UNDONE
         return undone and self._is_done(name)
 
-    def _again(self, job: JobRecord) -> JobRecord:
-        """Queue the job of an undone replacement again; return its new record."""
+    def _requeue(self, job: JobRecord) -> JobRecord:
         backend = self._ports.backend
         backend.task_publisher.requeue(job, who="hevcq ingest", why="named after its undo")
         return backend.ledger.get(job.job_id) or job
 
-    def _unchanged(self, item: Item) -> None:
-        try:
-            now = fingerprint_of(item.path.lstat())
-        except FileNotFoundError as error:
-            raise SourceGone(
-                f"{printable(item.path)} was removed after the scan.",
-                remedy="If you moved it, run hevcq ingest again.",
-            ) from error
-        if item.fingerprint is None or not same_bytes(now, item.fingerprint):
-            raise SourceChanged(
-                f"{printable(item.path)} changed after the scan; it may still be growing.",
-                remedy="Run hevcq ingest again once it is complete.",
-            )
-
     @property
     def left(self) -> int:
-        """Number of files that are still waiting to be queued."""
         with self._lock:
             return self._left
 
     @property
     def busy(self) -> bool:
-        """Whether files are still waiting to be queued."""
+        """Whether files are waiting and the threads still work."""
         with self._lock:
             return self._left > 0 and self._error is None
 
@@ -201,7 +187,7 @@ class Enqueuer:
             raise error
 
     def submit(self, groups: Sequence[Sequence[Item]]) -> None:
-        """Add files, each a group of the items of one path."""
+        """Add files; a group holds the items of one path."""
         with self._lock:
             self._left += len(groups)
         for group in groups:
@@ -217,13 +203,12 @@ class Enqueuer:
             self._threads.append(thread)
 
     def join(self) -> None:
-        """Wait for the threads; call it after `stop` was set or `drain` returned."""
         for thread in self._threads:
             thread.join()
         self._threads.clear()
 
     def leave(self) -> None:
-        """Count what was never queued as open, after the threads have ended."""
+        """Count files that were never queued as open, after the threads have ended."""
         while True:
             try:
                 group = self._waiting.get_nowait()
@@ -251,7 +236,10 @@ class Enqueuer:
         Raises StorageError.
         """
         try:
-            self._queue_group(group, stop)
+            fresh = [item for item in group if not self._adopt(item)]
+            if fresh:
+                for queued in self.enqueue(fresh, stop):
+                    self._tracker.add(*queued)
         except Interruption:
             self._waiting.put(group)
             return
@@ -265,29 +253,37 @@ class Enqueuer:
         with self._lock:
             self._left -= 1
 
-    def _queue_group(self, group: Sequence[Item], stop: threading.Event) -> None:
-        fresh = [item for item in group if item.disposition is Disposition.QUEUE]
-        for item in group:
-            if item.disposition is Disposition.QUEUE:
-                continue
-            job = self.adopt(item)
-            if job is None:
-                fresh.append(item)
-            else:
-                self._tracker.add(item, job)
-        if fresh:
-            for queued in self.enqueue(fresh, stop):
-                self._tracker.add(*queued)
+    def _adopt(self, item: Item) -> bool:
+        """Track the job that an item has already; return whether it has one."""
+        job = None if item.disposition is Disposition.QUEUE else self.adopt(item)
+        if job is not None:
+            self._tracker.add(item, job)
+        return job is not None
+
+
+def _require_unchanged(item: Item) -> None:
+    try:
+        now = fingerprint_of(item.path.lstat())
+    except FileNotFoundError as error:
+        raise SourceGone(
+            f"{printable(item.path)} was removed after the scan.",
+            remedy="If you moved it, run hevcq ingest again.",
+        ) from error
+    if item.fingerprint is None or not same_bytes(now, item.fingerprint):
+        raise SourceChanged(
+            f"{printable(item.path)} changed after the scan; it may still be growing.",
+            remedy="Run hevcq ingest again once it is complete.",
+        )
 
 
 def _is_elsewhere(item: Item, known: Placement) -> bool:
-    """Return whether an earlier command placed the rendition in another place than this one wants."""
+    """Return whether an earlier command placed the rendition at another target than this command wants."""
     collects = item.disposition is Disposition.COLLECT
     return collects and known.state is PlacementState.PLACED and item.target != known.target
 
 
-def _placed_before(item: Item, known: Placement | None) -> Path | None:
-    """Return where an earlier command placed the rendition that waits for another place now."""
+def _earlier_target(item: Item, known: Placement | None) -> Path | None:
+    """Return where an earlier command placed the rendition that now gets another target, or None."""
     if known is None:
         return None
     if known.state in UNPLACED:

@@ -1,4 +1,4 @@
-"""Forecast CPU time, wall time and sizes of jobs: a table times what this machine's own jobs measured."""
+"""Forecast CPU time, wall time and sizes of jobs: a table, corrected by finished jobs of this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fractions import Fraction
 from statistics import fmean, median
 from typing import NamedTuple
 
+from hevcq.domain.formats import PRESETS
 from hevcq.domain.job import MAX_SIZE
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts, ratio
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -32,34 +33,23 @@ MEDIUM = {
 """Megapixels per CPU second by encoder, decode included. Measured with ffmpeg 5.1.9 on Big Buck Bunny
 at 1280x720, CRF 24, on one 2-core x86-64 machine in November 2026; used until enough own jobs are
 known. The last four, at the shipped presets, are in relation to libx265 on the same 5 s."""
-PRESETS = [
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-]
 BY_PRESET = {
     "libx265": (47.0, 26.0, 23.0, 23.0, 18.0, 16.0, 6.9, 1.6, 0.95),
     "libx264": (160.0, 120.0, 80.0, 53.0, 46.0, 35.0, 28.0, 17.0, 12.0),
 }
 """The same by preset, in the order of PRESETS."""
 GATE_SHARE = 0.35
-"""CPU time of pre-flight and gates as a fraction of the encode: the upper end of measurements."""
+"""CPU time of pre-flight and gates as a fraction of the encode's; the upper end of measurements."""
 LADDER_WORK = 1.9
-"""What a pixel of a ladder counts beside one of a single file: its key frames are close together, it
-is packaged, and gates H1 to H5 follow. Fitted to 5 s of 720p and 12 s of 1080p."""
+"""Work for a ladder's pixel relative to a single file's: its key frames are close together, it is
+packaged, and gates H1 to H5 follow. Fitted to 5 s of 720p and 12 s of 1080p."""
 JOB_CPU_S = 0.35
-"""CPU seconds of a job beside its pictures: programs to start, probes."""
+"""CPU seconds of a job beside its frames: starting programs, probing."""
 CPU_BY_DENSITY, SIZE_BY_DENSITY = 0.25, 0.8
-"""Exponents of the source's bits per pixel in the cost and in the size of its rendition: what took
-many bits is hard to encode, and shrinks most. Fitted to clips that were encoded."""
+"""Exponents of the source's bits per pixel in its rendition's cost and size: a source with many bits is
+hard to encode and shrinks most. Fitted to encoded clips."""
 USUAL_DENSITY = 0.15
-"""Bits per pixel at which the table holds."""
+"""Bits per pixel of a source for which the table holds."""
 USUAL_OUTPUT = {
     "libx265": 0.09,
     "libx264": 0.12,
@@ -73,13 +63,13 @@ SPREAD, TABLE_SPREAD, OWN_SPREAD = 0.42, 0.3, 0.2
 """Standard deviations in natural logarithms: of one video around the model, and of all together
 around the table and around the factor of own jobs."""
 SIZE_ERROR, CPU_ERROR = 0.03, 0.15
-"""The same of samples: what all that is forecast from them is wrong by."""
+"""The same for the error that all forecasts from samples share."""
 QUALITY_SPREAD = 0.4
-"""The same of all sizes together where a quality is searched: nobody knows the CRF before."""
+"""The same for all sizes together where a quality is searched, since the CRF is unknown beforehand."""
 DEVIATIONS = 1.45
 """Half a range, in standard deviations: 85 % of a normal distribution, as tails are heavier."""
-KNOWN_WITHIN = 0.1
-"""Half of the range of all sizes, as a share, at which no more is sampled."""
+NARROW = 0.1
+"""Half the width of a range as a share of its middle, at which sampling ends."""
 KEPT_ABOVE = 0.95
 """Share of the source above which a rendition is not kept (the default of gates.minimum_saving)."""
 OWN_ENOUGH = 3
@@ -100,28 +90,30 @@ class Range(NamedTuple):
 
     @property
     def middle(self) -> float:
-        """What is as likely too little as too much: the ends are as many times above and below it."""
+        """The geometric mean of both ends."""
         return math.sqrt(self.low * self.high)
 
     @property
-    def is_known(self) -> bool:
-        """Whether it is so narrow that no more samples are needed."""
-        return self.high - self.low <= KNOWN_WITHIN * (self.high + self.low)
+    def is_narrow(self) -> bool:
+        """Whether no more samples are needed."""
+        return self.high - self.low <= NARROW * (self.high + self.low)
+
+    def rounded(self, digits: int | None = None) -> tuple[float, float]:
+        return round(self.low, digits), round(self.high, digits)
 
 
 NOTHING = Range(0.0, 0.0)
 
 
 def total(ranges: Iterable[Range]) -> Range:
-    """Return the range from the sum of the lows to the sum of the highs."""
-    found = list(ranges)
-    return Range(sum(each.low for each in found), sum(each.high for each in found))
+    lows, highs = zip(NOTHING, *ranges, strict=True)
+    return Range(sum(lows), sum(highs))
 
 
 class Factor(NamedTuple):
-    """What encodes of a profile take over the table: CPU seconds, and bytes (None: by the table).
+    """Corrects the table for one profile: factors of CPU seconds and of bytes (None: as in the table).
 
-    `spread` and `shared` are standard deviations of one job, and of all together.
+    `spread` and `shared` are standard deviations, in natural logarithms, of one job and of all together.
     """
 
     cpu: float = 1.0
@@ -132,19 +124,19 @@ class Factor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The factors of profiles by own jobs (medians) or by samples, `estimates` of these very jobs."""
+    """The factor of each profile, from finished jobs (medians) or samples, and `estimates` of sampled jobs."""
 
     factors: Mapping[str, Factor] = field(default_factory=dict)
     estimates: Mapping[EncodeCost, Estimate] = field(default_factory=dict)
 
     @classmethod
     def learned(cls, samples: Iterable[EncodeCost]) -> Costs:
-        """Return the rates of finished jobs; profiles with too few of them keep the table's."""
-        known: dict[str, list[tuple[float, float]]] = {}
+        """Return the factors of finished jobs; a profile with fewer than OWN_ENOUGH keeps the table's values."""
+        ratios: dict[str, list[tuple[float, float]]] = {}
         for job in samples:
             if min(job.megapixels, job.cpu_s, job.output_size) > 0:
-                over_table = job.cpu_s / _encode_cpu(job), job.output_size / _size(job)
-                known.setdefault(job.profile, []).append(over_table)
+                ratio = job.cpu_s / _encode_cpu(job), job.output_size / _size(job)
+                ratios.setdefault(job.profile, []).append(ratio)
         return cls(
             {
                 name: Factor(
@@ -152,19 +144,19 @@ class Costs:
                     median(size for _, size in jobs),
                     shared=OWN_SPREAD,
                 )
-                for name, jobs in known.items()
+                for name, jobs in ratios.items()
                 if len(jobs) >= OWN_ENOUGH
             }
         )
 
     def sampled(self, estimates: Mapping[EncodeCost, Estimate]) -> Costs:
-        """Return the rates that samples of some jobs show for all jobs of their profiles."""
+        """Return these rates with the factors that samples of some jobs give for their profiles."""
         factors = dict(self.factors)
         for name in {job.profile for job in estimates}:
-            found = {job: estimate for job, estimate in estimates.items() if job.profile == name}
-            cpu = sum(each.cpu_s for each in found.values()) / sum(map(_encode_cpu, found))
-            size = sum(estimate.size for estimate in found.values()) / sum(map(_size, found))
-            ratios = [math.log(estimate.size / _size(job)) for job, estimate in found.items()]
+            sampled = {job: estimate for job, estimate in estimates.items() if job.profile == name}
+            cpu = sum(each.cpu_s for each in sampled.values()) / sum(map(_encode_cpu, sampled))
+            size = sum(estimate.size for estimate in sampled.values()) / sum(map(_size, sampled))
+            ratios = [math.log(estimate.size / _size(job)) for job, estimate in sampled.items()]
             mean, root = fmean(ratios), math.sqrt(len(ratios))
             spread = math.hypot(SPREAD, *(each - mean for each in ratios)) / root
             factors[name] = Factor(cpu, size, spread, spread / root)
@@ -172,53 +164,53 @@ class Costs:
 
     def cpu(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the CPU seconds of jobs of one profile, including search and gates."""
-        return self._around(jobs, [self.expected_cpu(job) for job in jobs], CPU_ERROR)
+        return self._range(jobs, [self.expected_cpu(job) for job in jobs], CPU_ERROR)
 
     def expected_cpu(self, job: EncodeCost) -> float:
         """Return the middle of the CPU seconds of a job, including search and gates."""
         factor = self.factors.get(job.profile, Factor())
-        tried = self.estimates.get(job)
-        encode = tried.cpu_s if tried else _encode_cpu(job) * factor.cpu
+        sample = self.estimates.get(job)
+        encode = sample.cpu_s if sample else _encode_cpu(job) * factor.cpu
         return JOB_CPU_S + encode * (1 + job.search) * (1 + GATE_SHARE)
 
     def size(self, jobs: Sequence[EncodeCost]) -> Range:
-        """Return the bytes that take the place of the sources of jobs of one profile."""
+        """Return the bytes of the renditions of one profile's jobs, or of the source where that stays."""
         expected, searches = [self._expected_size(job) for job in jobs], any(e.search for e in jobs)
-        found = self._around(jobs, expected, SIZE_ERROR, QUALITY_SPREAD if searches else 0.0)
+        sizes = self._range(jobs, expected, SIZE_ERROR, QUALITY_SPREAD if searches else 0.0)
         most = float(sum(job.most for job in jobs))
-        return Range(min(found.low, most), min(found.high, most))
+        return Range(min(sizes.low, most), min(sizes.high, most))
 
     def _expected_size(self, job: EncodeCost) -> float:
-        """Return the bytes of a rendition: of a ladder by its rungs, unless own jobs are known.
+        """Return the bytes of a rendition, or of its source if the rendition saves too little to be kept.
 
-        One that saves too little is not kept.
+        Without finished jobs, a ladder's size comes from its rungs.
         """
         own = self.factors.get(job.profile, Factor()).size
         size = _size(job) * own if own else float(job.usual) or _size(job)
         size = self.estimates[job].size if job in self.estimates else size
         return size if size < KEPT_ABOVE * job.most else float(job.most)
 
-    def _around(
+    def _range(
         self,
         jobs: Sequence[EncodeCost],
         expected: Sequence[float],
-        of_trials: float,
-        of_quality: float = 0.0,
+        sample_error: float,
+        quality_spread: float = 0.0,
     ) -> Range:
-        """Return the range of a sum of jobs: what is one job's own evens out, what all share does not."""
+        """Return the range around a sum of jobs: errors of single jobs even out, shared errors do not."""
         whole = sum(expected)
         if whole <= 0:
             return NOTHING
         factor = self.factors.get(jobs[0].profile, Factor())
-        tried = [self.estimates.get(job) for job in jobs]
-        errors = [factor.spread if estimate is None else estimate.error for estimate in tried]
-        alone = math.hypot(*(e * one for e, one in zip(errors, expected, strict=True))) / whole
-        untried = sum(
-            one for one, estimate in zip(expected, tried, strict=True) if estimate is None
+        samples = [self.estimates.get(job) for job in jobs]
+        errors = [factor.spread if sample is None else sample.error for sample in samples]
+        single = math.hypot(*(e * one for e, one in zip(errors, expected, strict=True))) / whole
+        unsampled = sum(one for one, s in zip(expected, samples, strict=True) if s is None)
+        shared = math.hypot(factor.shared, quality_spread) * unsampled / whole
+        is_sampled = any(job.profile == jobs[0].profile for job in self.estimates)
+        half = math.exp(
+            DEVIATIONS * math.hypot(single, shared, sample_error if is_sampled else 0.0)
         )
-        shared = math.hypot(factor.shared, of_quality) * untried / whole
-        known = of_trials if any(job.profile == jobs[0].profile for job in self.estimates) else 0.0
-        half = math.exp(DEVIATIONS * math.hypot(alone, shared, known))
         return Range(whole / half, whole * half)
 
 
@@ -226,7 +218,7 @@ TABLE_ONLY = Costs()
 
 
 def learned_rates(catalog: Catalog, profiles: Iterable[Profile]) -> Costs:
-    """Return rates refined by what the latest encodes of this machine cost."""
+    """Return the rates of the LATEST encodes of each profile on this machine."""
     return Costs.learned(
         cost for profile in profiles for cost in catalog.encode_costs(profile.name, LATEST).values()
     )
@@ -241,10 +233,9 @@ def work_of(
     *,
     keeps_larger: bool = False,
 ) -> EncodeCost:
-    """Return what a job encodes, and what that took if it is finished.
+    """Return a job's work, with the size and CPU seconds that it took if it is finished.
 
-    `keeps_larger`: the profile keeps a rendition that is larger than its source, as those for
-    streaming do.
+    `keeps_larger`: the profile keeps a rendition that is larger than its source, as streaming profiles do.
     """
     seconds = info.duration_s or FALLBACK_SECONDS
     usual, most = 0, MAX_SIZE if keeps_larger else info.size
@@ -286,8 +277,7 @@ def _density(job: EncodeCost) -> float:
 def _pixels(plan: EncodePlan) -> float:
     """Return the pixels of one frame of the rendition.
 
-    The rungs of a ladder are added up, each pixel as LADDER_WORK of them; one of another encoder
-    counts by how much slower that is.
+    For a ladder it is the sum over all rungs, times LADDER_WORK; the rung of a slower encoder counts more.
     """
     if plan.ladder is None:
         return plan.video.width * plan.video.height
@@ -297,9 +287,9 @@ def _pixels(plan: EncodePlan) -> float:
 
 
 def minute_cost(profile: Profile) -> tuple[float, int] | None:
-    """Return CPU seconds and bytes of a minute of 1080p by the table; None if it is not encoded.
+    """Return the table's CPU seconds and bytes for a minute of 1080p; None if the profile does not encode it.
 
-    The minute has 25 frames a second and an ordinary bit rate, in a codec that no recipe skips.
+    The minute has 25 frames a second, USUAL_DENSITY bits per pixel, and a codec that no recipe skips.
     """
     picture = VideoFacts(
         width=1920, height=1080, pixel_format="yuv420p", bit_depth=8, average_rate="25/1"

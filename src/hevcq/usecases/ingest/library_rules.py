@@ -1,7 +1,7 @@
-"""Hand out what libraries have to do: by priority, in each library's order, within its budget.
+"""Apply the rules of libraries, and queue their videos by priority, order and budget.
 
-Only a few jobs are in the queue at a time, so that what is found later in a library of higher priority
-does not wait behind thousands, and a library that closes has nothing more queued.
+Only a few jobs are queued at a time. So a video found later in a library of higher priority does not
+wait behind thousands, and a library whose hours end has no jobs left in the queue.
 """
 
 from collections import deque
@@ -30,9 +30,9 @@ from hevcq.util.text import duration, printable, size
 
 
 def fits(rule: Rule, video: FoundVideo) -> bool:
-    """Return whether all conditions of a rule hold of a video; one on an unknown fact does not.
+    """Return whether a video meets all conditions of a rule; a condition on an unknown fact fails.
 
-    The first video stream is the one that counts.
+    The first video stream counts.
     """
     stream = next(iter(video.info.of_kind(StreamKind.VIDEO)), None)
     codec = "" if stream is None else stream.codec.lower()
@@ -40,8 +40,8 @@ def fits(rule: Rule, video: FoundVideo) -> bool:
         return False
     if rule.path and not _patterns(rule.path)(video.path.relative_to(video.root).as_posix()):
         return False
-    size, seconds_long = video.fingerprint.size, video.info.duration_s or 0.0
-    rate = size / seconds_long if seconds_long > 0 else None
+    size, duration_s = video.fingerprint.size, video.info.duration_s or 0.0
+    rate = size / duration_s if duration_s > 0 else None
     height = stream.video.display_size[1] if stream is not None and stream.video else None
     return all(
         (not least or (value is not None and value >= least))
@@ -61,10 +61,10 @@ def _patterns(patterns: tuple[str, ...]) -> Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """Decides whether an item of a library's plan is encoded; `usual` are its profiles' names.
+    """Applies a library's rules to the items of its plan; `usual` are the names of its own profiles.
 
-    Called with each video and its item for each profile that the library may make. What was queued
-    or done before is kept as it is: rules decide only about new work.
+    It is called for each video and each profile that the library may use. Rules decide only about new
+    work, so items that were queued or done earlier stay as they are.
     """
 
     library: Library
@@ -72,24 +72,25 @@ class Acceptance:
     rates: Costs
 
     def __call__(self, video: FoundVideo, item: Item) -> Item | None:
-        """Return the item, as skipped where a rule or `min_saving` says so; None: not this profile."""
+        """Return the item, skipped if a rule or `min_saving` says so; None if rules choose another profile."""
         profile = item.profile.name if item.profile is not None else ""
         if item.disposition not in {Disposition.QUEUE, Disposition.SKIP, Disposition.REFUSE}:
             return item
         rules = enumerate(self.library.rules, 1)
         number, rule = next((each for each in rules if fits(each[1], video)), (0, None))
-        wanted = frozenset({rule.profile}) if rule is not None and rule.profile else self.usual
-        if profile not in wanted:
+        chosen = frozenset({rule.profile}) if rule is not None and rule.profile else self.usual
+        if profile not in chosen:
             return None
         if rule is not None and rule.skip:
             return _skipped(item, f"Left alone by rule {number} of {self._name}.")
-        return self._worth(item) if item.disposition is Disposition.QUEUE else item
+        return self._require_saving(item) if item.disposition is Disposition.QUEUE else item
 
     @property
     def _name(self) -> str:
         return f"library {printable(self.library.name)}"
 
-    def _worth(self, item: Item) -> Item:
+    def _require_saving(self, item: Item) -> Item:
+        """Return the item, skipped if it is expected to save less than `min_saving`."""
         if not (self.library.min_saving and item.plan and item.profile and item.info):
             return item
         larger, preset = item.profile.gates.minimum_saving is None, item.profile.video.preset
@@ -100,10 +101,10 @@ class Acceptance:
         if expected >= (least * item.size if least < 1 else least):
             return item
         about = size(max(0.0, expected))
-        wanted = f"{least:.0%}" if least < 1 else size(least)
+        limit = f"{least:.0%}" if least < 1 else size(least)
         return _skipped(
             item,
-            f"Expected to save about {about}, less than min_saving = {wanted} of {self._name}.",
+            f"Expected to save about {about}, less than min_saving = {limit} of {self._name}.",
         )
 
 
@@ -112,15 +113,14 @@ def _skipped(item: Item, reason: str) -> Item:
 
 
 def old_enough(
-    found: Iterable[FoundFile | Rejected], least_s: float, now: float
+    scan: Iterable[FoundFile | Rejected], least_s: float, now: float
 ) -> Iterator[FoundFile | Rejected]:
-    """Yield what a scan found, with files changed less than `least_s` (`min_age`) ago as rejected.
+    """Yield the files of a scan; reject those changed less than `least_s` seconds (`min_age`) before `now`.
 
-    `now` is wall seconds. A file of the future (a camera's clock) is as young as can be.
+    `now` is in wall seconds. A file from the future (a camera's clock) counts as young.
     """
-    for each in found:
-        young = isinstance(each, FoundFile) and now - each.fingerprint.mtime_ns / 1e9 < least_s
-        if isinstance(each, FoundFile) and young:
+    for each in scan:
+        if isinstance(each, FoundFile) and now - each.fingerprint.mtime_ns / 1e9 < least_s:
             reason = f"Changed less than {duration(least_s)} ago (min_age); taken later."
             yield Rejected(each.path, RejectionCause.GROWING, reason)
         else:
@@ -128,9 +128,9 @@ def old_enough(
 
 
 QUEUED_AHEAD = 2
-"""Jobs of libraries in the queue beyond two for each slot, so that no slot waits for the next."""
+"""Queued jobs of libraries beyond two for each slot, so that no slot runs dry."""
 FLEET_QUEUED = 1000
-"""Jobs of libraries in a fleet's queue: its depth is what scales the fleet."""
+"""Queued jobs of libraries in a fleet's queue, whose depth scales the fleet."""
 Rows = list[dict[str, object]]
 WhyNot = Callable[[], str]
 """Return why a library may not begin anything now, as one sentence; "" if it may."""
@@ -141,13 +141,13 @@ def _saving_first(group: Sequence[Item]) -> float:
 
 
 def largest_saving_first(items: Sequence[Item]) -> list[Item]:
-    """Return the items in the order of their files' expected saving, those of a file together."""
+    """Return the items ordered by their files' expected saving; items of one file stay together."""
     return [item for group in sorted(by_file(items), key=_saving_first) for item in group]
 
 
 @dataclass(slots=True)
 class Feed:
-    """What waits in one library. Items queued earlier never wait: their jobs exist."""
+    """The new items of one library that wait to be queued. Items with a job never wait."""
 
     library: Library
     why_not: WhyNot = lambda: ""
@@ -155,7 +155,7 @@ class Feed:
     _known: list[Item] = field(default_factory=list)
 
     def add(self, items: Iterable[Item]) -> None:
-        """Add items of a plan; those that need no work are passed on with the known ones."""
+        """Add items of a plan: new ones wait, `take_known` hands out the others."""
         mine = list(items)
         self._known += [each for each in mine if each.disposition is not Disposition.QUEUE]
         fresh = by_file([each for each in mine if each.disposition is Disposition.QUEUE])
@@ -164,51 +164,48 @@ class Feed:
             groups.sort(key=_saving_first)
         self._waiting = deque(groups)
 
-    def known(self) -> list[Item]:
-        """Return, once, the items that need no turn."""
-        found, self._known = self._known, []
-        return found
+    def take_known(self) -> list[Item]:
+        known, self._known = self._known, []
+        return known
 
     @property
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def next_items(self) -> Sequence[Item]:
+    def take_next(self) -> Sequence[Item]:
         return self._waiting.popleft()
 
     def drop(self) -> list[Item]:
-        """Return all that still waits, and forget it."""
         left = [item for group in self._waiting for item in group]
         self._waiting.clear()
         return left
 
 
 def most_queued(slots: int | None) -> int:
-    """Return how many jobs of libraries may be in the queue: for `slots` here, None for a fleet."""
+    """Return how many jobs of libraries may be queued for `slots` worker slots; None means a fleet."""
     return FLEET_QUEUED if slots is None else 2 * slots + QUEUED_AHEAD
 
 
 def hand_out(feeds: Sequence[Feed], room: int) -> list[tuple[Feed, list[Item]]]:
-    """Return what each feed may queue now: what is known already, and up to `room` new jobs.
+    """Return the items that each feed may queue now: its known ones, and up to `room` new jobs in all.
 
-    The highest priority goes first, and takes all the room it can use; among equals the feed that
-    stands first.
+    The feed with the highest priority takes all the room it can use; equal ones go in the given order.
     """
-    given = []
+    shares = []
     for feed in sorted(feeds, key=lambda each: -each.library.priority):
-        items = feed.known()
+        items = feed.take_known()
         room -= sum(1 for item in items if item.disposition in TO_PROCESS)
         while feed.waiting and room > 0 and not feed.why_not():
-            group = feed.next_items()
+            group = feed.take_next()
             items += group
             room -= len(group)
         if items:
-            given.append((feed, items))
-    return given
+            shares.append((feed, items))
+    return shares
 
 
 def listed(feeds: Iterable[Feed]) -> Rows:
-    """Return what waits in these libraries, for the row of this process."""
+    """Return the number of waiting items of each library, as this process's row stores it."""
     return [
         {"library": each.library.name, "waiting": each.waiting, "reason": each.why_not()}
         for each in feeds
@@ -217,14 +214,14 @@ def listed(feeds: Iterable[Feed]) -> Rows:
 
 
 MEASURED_EVERY_S = 30.0
-"""Seconds for which an answer counts: reading it costs a walk over the library's placements."""
+"""Seconds for which an answer is kept: computing it reads all placements of the library."""
 HOUR_S = 3600.0
 
 
 class Budget:
-    """Schedule and budget of one library; call it for why nothing more may begin, or "".
+    """Schedule and daily hours of one library. Calling it returns why no job may begin now, or "".
 
-    `timezone` is that of its schedule; empty: this machine's.
+    `timezone` is that of the schedule; empty means this machine's.
     """
 
     def __init__(
@@ -261,7 +258,7 @@ class Budget:
         return ""
 
     def hours_today(self) -> float:
-        """Return the hours that this library's encodes took since midnight, running ones included."""
+        """Return the hours that this library's encodes took since midnight, including running ones."""
         now = self._clock.now()
         since = midnight(now, self._schedule.zone)
         under = self._library.place_on_disk
@@ -273,8 +270,7 @@ class Budget:
 
 
 def _spent(job: JobRecord, since: float, now: float) -> float:
-    """Return the seconds of a job's encode that are after `since`."""
     if job.started_at is None:
         return 0.0
-    ended = job.finished_at if job.state in SETTLED and job.finished_at is not None else now
-    return max(0.0, ended - max(since, job.started_at))
+    end = job.finished_at if job.state in SETTLED and job.finished_at is not None else now
+    return max(0.0, end - max(since, job.started_at))

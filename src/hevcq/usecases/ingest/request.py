@@ -1,4 +1,4 @@
-"""What an ingest is asked for, and where its renditions go: beside, in a mirrored tree, or in place."""
+"""The request of an ingest, and where its renditions go: beside, in a mirrored tree, or in place."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from hevcq.util.capacity import nearest_existing
 from hevcq.util.text import printable
 
 ROOM_FOR_COMPANIONS = 40
-"""Bytes of a name left for the suffixes of the certificate and temporary files beside it."""
+"""Bytes of a name kept free for the suffixes of the certificate and temporary files beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,18 @@ class Destination:
     keep_days: float = KEEP_DAYS
 
     def has(self, mode: Mode, target: Path) -> bool:
-        """Return whether a rendition placed in `mode` at `target` is where this ingest wants it."""
+        """Return whether a rendition placed in `mode` at `target` is where this ingest would place it."""
         below = self.output is None or self.output in target.parents
         return mode is self.mode and below
 
     def target(
         self, source: Path, root: Path, profile: str, extension: str, *, whole_name: bool = False
     ) -> Path:
-        """Return the path of one rendition; of a set, that of its master playlist in its own folder.
+        """Return the path of a rendition; for a set, that of its master playlist in a folder of its own.
 
         Beside and mirrored it is `<stem>.<profile>.<extension>`; `whole_name` keeps the source's
-        suffix in it (`a.avi.hevc.mkv`), for when `a.avi` and `a.mkv` would meet. A replaced
-        source keeps its name, with the suffix of the new container.
+        suffix in it (`a.avi.hevc.mkv`), so that `a.avi` and `a.mkv` do not clash. A replaced source
+        keeps its name, with the suffix of the new container.
         """
         if self.mode is Mode.REPLACE:
             return source.with_name(_name(_stem(source), f".{_suffix(source, extension)}"))
@@ -56,15 +56,16 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class IngestRequest:
-    """What to ingest and how. `roots` and `output` are absolute, with links in them resolved.
+    """What to ingest and how. `roots` and `output` are absolute, with links resolved.
 
-    `profiles` are names, none meaning those of the setting `ingest.profiles`; `keep_days` is how long a
-    replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `collect_only` only puts
-    in place what is finished. By the forecast `free_bytes` is what is to be saved, `budget_s` the time
-    that may take, and `max_cost` what it may cost on AWS in dollars; `fit_bytes` is what renditions may
-    take, and `half` half of their sources (0: no limit). `sample_s` is the time for samples to narrow
-    the forecast. `watch` stays and ingests new files. `library` is the library of the settings that it
-    comes from, whose rules then choose among `profiles` and those they name.
+    - `profiles`: names; empty means those of the setting `ingest.profiles`.
+    - `keep_days`: days to keep a replaced original; None means KEEP_DAYS.
+    - `no_wait`: only queue. `collect_only`: only put finished renditions in place.
+    - `free_bytes`, `budget_s`, `max_cost`: by the forecast, the bytes to save, and the most seconds and
+      (on AWS) dollars to spend; 0 means no limit.
+    - `fit_bytes`, `half`: choose the CRF so that all renditions fit these bytes, or half of their sources.
+    - `sample_s`: seconds of sampling to narrow the forecast. `watch`: stay and ingest new files.
+    - `library`: the library of the settings to ingest; its rules choose among its profiles and their own.
     """
 
     roots: tuple[Path, ...]
@@ -103,13 +104,13 @@ class IngestRequest:
         self, library: Library, known: Mapping[str, Profile], usual: Sequence[str]
     ) -> list[Profile]:
         names = tuple(dict.fromkeys((*(library.profiles or usual), *library.chosen)))
-        found = _named_profiles(known, names, f"Library {library.name}")
+        profiles = _named_profiles(known, names, f"Library {library.name}")
         if library.place == "replace" and len(library.profiles or usual) != 1:
             raise ConfigError(
                 f"Library {library.name} replaces originals, which needs exactly one profile.",
                 remedy="Set its `profiles` to one name.",
             )
-        return found
+        return profiles
 
     def destination(self, profiles: Sequence[Profile]) -> Destination:
         """Return where renditions go; raise UsageError if these profiles cannot go there."""
@@ -124,19 +125,20 @@ class IngestRequest:
             days = KEEP_DAYS if self.keep_days is None else self.keep_days
             return Destination(Mode.REPLACE, keep_days=days)
         if self.output is not None:
-            return Destination(Mode.MIRROR, output=self._mirror(self.output))
+            self._require_apart(self.output)
+            return Destination(Mode.MIRROR, output=self.output)
         return Destination(Mode.BESIDE)
 
-    def _mirror(self, output: Path) -> Path:
-        if not nearest_existing(output).is_dir():
+    def _require_apart(self, output: Path) -> None:
+        """Raise UsageError unless `output` is a folder that holds no ingested folder."""
+        if not existing(output).is_dir():
             raise UsageError(f"--output {output} is not a folder.")
         for root in self.roots:
-            if root == output or output in root.parents:
+            if root.is_relative_to(output):
                 raise UsageError(
                     f"--output {output} contains the ingested folder {root}; choose another folder, or"
                     " omit --output to put renditions beside their originals."
                 )
-        return output
 
 
 def _named_profiles(
@@ -184,14 +186,14 @@ def _stem(source: Path) -> str:
 
 
 def _suffix(source: Path, extension: str) -> str:
-    """Return the source's own suffix if it means the same container, else `extension`."""
+    """Return the source's own suffix if it stands for the same container, else `extension`."""
     own = source.suffix.removeprefix(".")
     same = {"m4v": "mp4", "qt": "mov"}.get(own.lower(), own.lower())
     return own if same == extension else extension
 
 
 def _name(stem: str, ending: str) -> str:
-    """Return stem and ending; a stem too long for the file system keeps its head and a digest."""
+    """Return stem and ending; a stem too long for the file system is cut and gets a digest."""
     room = MAX_NAME_BYTES - ROOM_FOR_COMPANIONS - len(os.fsencode(ending))
     raw = os.fsencode(stem)
     if len(raw) <= room:

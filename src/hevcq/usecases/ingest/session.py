@@ -1,7 +1,7 @@
 """Run an ingest: plan, enqueue, track each job to its end and put its rendition in place.
 
-Uses ports only, so it is the same on the embedded and the aws backend. The caller runs workers beside
-it, or not, and calls `Ingest.step` until nothing is open.
+It uses ports only, so it is the same on every backend. The caller calls `Ingest.step` until nothing is
+open, and may run workers meanwhile.
 """
 
 import math
@@ -15,8 +15,8 @@ from pathlib import Path
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import LIBRARY_BUCKET
-from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
-from hevcq.domain.planning.metadata import ACCEPT_LOSS, first_names, found_mark
+from hevcq.domain.planning.encode_plan import EncodePlan, Planner
+from hevcq.domain.planning.metadata import ACCEPT_LOSS, found_mark, named
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, SwapRefused
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes, size_of
@@ -33,7 +33,7 @@ from hevcq.usecases.ingest.decide import (
     Disposition,
     IngestPlan,
     Item,
-    Known,
+    Recorded,
     Targets,
     by_file,
     decide,
@@ -43,30 +43,30 @@ from hevcq.usecases.ingest.decide import (
     work_ahead,
 )
 from hevcq.usecases.ingest.enqueue import Enqueuer
-from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
+from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.track import IngestOutcome, IngestSummary, JobTracker, item_event
 from hevcq.usecases.operations.dead_letters import ExpiredMessages, skip_waiting
 from hevcq.usecases.placement.collect import Collected, Collector
-from hevcq.usecases.placement.originals import at_its_new_path, moved_placement
+from hevcq.usecases.placement.originals import moved_placement, relocated
 from hevcq.usecases.proofs import OwnRenditions, Proofs
 from hevcq.util.text import printable
 
 SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
 Refine = Callable[[Sequence[Item], Costs], tuple[Sequence[Item], Costs]]
-"""Return the items, at another CRF maybe, with better rates for their forecast."""
+"""Return the items, perhaps at another CRF, and better rates for their forecast."""
 Accept = Callable[[FoundVideo, Item], Item | None]
-"""Return an item as a library's rules change it, or None if they do not want it."""
+"""Apply a library's rules to an item; return None if they exclude its profile."""
 
 
 @dataclass(eq=False)
 class Ingest:
     """One ingest. Events go to `emit`; `summary` collects the results.
 
-    `cores`, `workers` and `machine` (the cores of one job, None: all) only serve the forecast;
-    `free_bytes` and `budget_s` are as in IngestRequest, `uploads` how many files go in at a time;
-    `separate_keys` is as in `Enqueuer`.
+    Only the forecast uses `cores`, `workers` and `machine` (cores available to one job; None: all).
+    IngestRequest explains `free_bytes` and `budget_s`, `Enqueuer` explains `separate_keys`. `uploads` is
+    the number of files queued at a time.
     """
 
     ports: Ports
@@ -97,79 +97,74 @@ class Ingest:
         if backend.external_dlq:
             names = [profile.name for profile in self.profiles]
             self.tracker.sweep = ExpiredMessages(backend, names).check
-        self.tracker.learn = self._learn
+        self.tracker.on_encoded = self._record_cost
         separate = self.separate_keys
         self.enqueuer = Enqueuer(self.ports, self.where, self.tracker, separate_keys=separate)
 
     def plan(
-        self,
-        found: Iterable[FoundVideo | Rejected],
-        stop: threading.Event | None = None,
+        self, scan: Iterable[FoundVideo | Rejected], stop: threading.Event | None = None
     ) -> IngestPlan:
         """Return what to do with each file of a scan; changes nothing.
 
         Raises Stopped when `stop` is set while a moved file is read.
         """
         self._emit_event(EventName.SCAN_STARTED)
-        known = placements_by_source(self._placements())
-        listed = list(self._listed(found))
-        certificates = Certificates(self.roots)
-        ours = OwnRenditions(self.proofs, certificates, _renditions(listed))
-        items = [item for each in listed for item in self._items(each, known, ours)]
+        placements = placements_by_source(self._placements())
+        files = list(self._report_progress(scan))
+        own = OwnRenditions(self.proofs, Certificates(self.roots), _renditions_by_size(files))
+        items = [item for file in files for item in self._decide(file, placements, own)]
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
-        items.extend(self._left(live))
-        targets = Targets(self.where, ours)
+        items.extend(self._leftovers(live))
+        targets = Targets(self.where, own)
         undone = UndoneOriginals(FileSystem(stop))
         settled: Sequence[Item] = [
-            self._undone(targets.settled(item), undone)
+            self._keep_undone(targets.assign(item), undone)
             if self.where.mode is Mode.REPLACE
-            else self._done_before(targets.settled(item), ours)
+            else self._reuse_certified(targets.assign(item), own)
             for item in items
         ]
         rates, refine = self.rates, self.refine
         settled, rates = refine(settled, rates) if refine else (settled, rates)
         machine = self.cores, self.workers, self.machine
         plan = with_forecast(settled, rates, *machine)
-        if self.free_bytes or self.budget_s or self.max_cpu_s:
-            wanted, budget_s = self.free_bytes or math.inf, self.budget_s * self.cores
-            most_s = self.max_cpu_s or math.inf
-            chosen = most_saving(plan.items, wanted, budget_s or math.inf, most_s)
-            plan = with_forecast(chosen, rates, *machine)
+        limits = self.free_bytes, self.budget_s * self.cores, self.max_cpu_s
+        if any(limits):
+            free, budget_s, max_cpu_s = (limit or math.inf for limit in limits)
+            plan = with_forecast(
+                most_saving(plan.items, free, budget_s, max_cpu_s), rates, *machine
+            )
         for item in plan.items:
             self.emit(planned_event(item, self.ports.clock.now()))
         self._emit_event(
             EventName.PLAN,
             counts={kind.value: count for kind, count in plan.counts().items()},
             size=plan.bytes_to_process,
-            forecast_s=(round(plan.forecast.low, 1), round(plan.forecast.high, 1)),
-            cpu_s=(round(plan.cpu.low, 1), round(plan.cpu.high, 1)),
-            forecast_size=_bytes(plan.output),
+            forecast_s=plan.forecast.rounded(1),
+            cpu_s=plan.cpu.rounded(1),
+            forecast_size=plan.output and plan.output.rounded(),
         )
         return plan
 
-    def _items_of(self, placements: Iterable[Placement]) -> list[Item]:
-        wanted = {profile.name: profile for profile in self.profiles}
-        return [item_of(p, wanted[p.profile]) for p in placements if p.profile in wanted]
+    def _leftovers(self, live: set[str]) -> Iterator[Item]:
+        """Yield jobs of earlier commands below the roots, except those in `live`.
 
-    def _below(self, placement: Placement) -> bool:
-        roots = self.roots
-        return any(placement.source == root or root in placement.source.parents for root in roots)
-
-    def _left(self, live: set[str]) -> Iterator[Item]:
-        """Yield what earlier commands left below the roots and this scan does not explain.
-
-        A finished rendition not in place, whose source is gone: it was moved, or a kill came between a
-        replace and its record. And a waiting job whose video is another one now: no worker can do it.
+        These are finished renditions that are not in place although their source is gone (moved, or a
+        kill came between a replacement and its record), and queued jobs whose file was replaced by
+        another one: no worker can encode it.
         """
-        again = [p for p in self.collector.made_again() if self._below(p)]
-        waiting = self._items_of(self._placements(UNPLACED))
-        for item in (*sorted(waiting, key=lambda item: item.path), *self._items_of(again)):
+        profiles = {profile.name: profile for profile in self.profiles}
+        again = [p for p in self.collector.reprocessed() if self._is_in_roots(p.source)]
+        waiting = sorted(self._placements(UNPLACED), key=lambda placement: placement.source)
+        for placement in (*waiting, *again):
+            if placement.profile not in profiles:
+                continue
+            item = item_of(placement, profiles[placement.profile])
             job = self.ports.backend.ledger.get(item.job_id)
             if job is None or item.job_id in live:
                 continue
             if job.state is JobState.DONE:
                 yield replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE)
-            elif job.state is JobState.QUEUED and _is_another_file(item):
+            elif job.state is JobState.QUEUED and _is_file_replaced(item):
                 yield replace(
                     item,
                     disposition=Disposition.SKIP,
@@ -178,9 +173,12 @@ class Ingest:
                     placement=None,
                 )
 
+    def _is_in_roots(self, path: Path) -> bool:
+        return any(path.is_relative_to(root) for root in self.roots)
+
     def collect_finished(self, stop: threading.Event) -> None:
-        """Put finished renditions in place once; others stay queued, unmentioned."""
-        for item in self._left(set()):
+        """Put finished renditions in place, once; leave all other jobs alone."""
+        for item in self._leftovers(set()):
             job = self.ports.backend.ledger.get(item.job_id)
             collects = item.disposition is Disposition.COLLECT
             if job is not None and collects and not stop.is_set():
@@ -189,8 +187,8 @@ class Ingest:
         self.tracker.leave()
 
     def queue(self, items: Sequence[Item]) -> None:
-        """Hand the items that need work to the enqueuer, and record what was moved."""
-        self._follow(items)
+        """Hand the items that need work to the enqueuer, and record the new paths of moved videos."""
+        self._record_moves(items)
         self.enqueuer.submit(by_file(item for item in items if item.disposition in TO_PROCESS))
 
     def start(self, stop: threading.Event) -> None:
@@ -211,7 +209,7 @@ class Ingest:
         return self.enqueuer.busy or self.tracker.open > 0
 
     def finish(self, *, queued: bool = False) -> None:
-        """Count what is left open, after every thread has ended.
+        """Count the jobs that are still open, after every thread has ended.
 
         With `queued` (--no-wait), open jobs count as queued, not as unfinished.
         """
@@ -222,82 +220,84 @@ class Ingest:
             self.tracker.leave()
 
     def _placements(self, states: frozenset[PlacementState] = frozenset()) -> list[Placement]:
-        found: dict[str, Placement] = {}
+        by_job: dict[str, Placement] = {}
         for root in self.roots:
             for placement in self.ports.catalog.placements(states=states, under=root):
-                found.setdefault(placement.job_id, placement)
-        return list(found.values())
+                by_job.setdefault(placement.job_id, placement)
+        return list(by_job.values())
 
-    def _listed(self, found: Iterable[FoundVideo | Rejected]) -> Iterator[FoundVideo | Rejected]:
+    def _report_progress(
+        self, scan: Iterable[FoundVideo | Rejected]
+    ) -> Iterator[FoundVideo | Rejected]:
+        """Yield the files of a scan, and emit how many there are every SCAN_REPORT_S seconds."""
         due = self.ports.clock.monotonic()
-        for number, each in enumerate(found, 1):
-            yield each
+        for number, file in enumerate(scan, 1):
+            yield file
             if self.ports.clock.monotonic() >= due:
                 due = self.ports.clock.monotonic() + SCAN_REPORT_S
                 self._emit_event(EventName.SCAN_PROGRESS, counts={"files": number})
 
-    def _items(
+    def _decide(
         self,
-        found: FoundVideo | Rejected,
-        known: Mapping[tuple[Path, str], list[Placement]],
-        ours: OwnRenditions,
-    ) -> list[Item]:
-        if isinstance(found, Rejected):
-            if found.cause is RejectionCause.OWN_RENDITION:
-                return []
-            kind = Disposition.UNREADABLE if found.cause in PROBLEMS else Disposition.SKIP
-            size = size_of(found.path)
-            return [Item(path=found.path, size=size, disposition=kind, reason=found.reason)]
-        items = []
+        file: FoundVideo | Rejected,
+        placements: Mapping[tuple[Path, str], list[Placement]],
+        own: OwnRenditions,
+    ) -> Iterator[Item]:
+        """Yield an item for each profile that a library's rules allow; one for a rejected file."""
+        if isinstance(file, Rejected):
+            if file.cause is not RejectionCause.OWN_RENDITION:
+                kind = Disposition.UNREADABLE if file.cause in PROBLEMS else Disposition.SKIP
+                size = size_of(file.path)
+                yield Item(path=file.path, size=size, disposition=kind, reason=file.reason)
+            return
         for profile in self.profiles:
-            here = known.get((found.path, profile.name), [])
-            facts = self._known(found, here, ours) or self._moved(found, profile.name)
-            facts = self._compared(facts)
-            plan = self.planner(profile, found.info)
-            asked = found.path in self.roots
-            item = decide(found, profile, plan, facts, self.where, asked=asked)
+            recorded = self._find_recorded(
+                file, placements.get((file.path, profile.name), []), own
+            ) or self._find_moved(file, profile.name)
+            recorded = self._compare_rendition(recorded)
+            plan = self.planner(profile, file.info)
+            is_named = file.path in self.roots
+            item = decide(file, profile, plan, recorded, self.where, is_named=is_named)
             replaces = self.where.mode is Mode.REPLACE
-            reason = _replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
+            reason = _replacement_refusal(file.path, item.plan) if replaces and item.plan else ""
             if reason and item.disposition in TO_PROCESS:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
-            accept = self.accept
-            accepted = item if accept is None else accept(found, item)
-            items += [] if accepted is None else [accepted]
-        return items
+            accepted = item if self.accept is None else self.accept(file, item)
+            if accepted is not None:
+                yield accepted
 
-    def _known(
-        self, video: FoundVideo, placements: Sequence[Placement], ours: OwnRenditions
-    ) -> Known | None:
-        """Return what is known of a video at its path, and where its placed rendition is now."""
+    def _find_recorded(
+        self, video: FoundVideo, placements: Sequence[Placement], own: OwnRenditions
+    ) -> Recorded | None:
+        """Return the placement and job of the file at this path, and where its rendition is now."""
         for placement in placements:
             if not same_bytes(placement.fingerprint, video.fingerprint):
                 continue
             job = self.ports.backend.ledger.get(placement.job_id)
             if os.path.lexists(placement.target):
-                return Known(placement, job)
-            there = None
+                return Recorded(placement, job)
+            target = None
             if placement.state is PlacementState.PLACED and job is not None and job.rendition:
-                there = ours.find(job.rendition.size, placement.sha256)
-            if there is None:
-                return Known(placement, job, gone=True)
-            return Known(replace(placement, target=there), job, moved=placement)
+                target = own.find(job.rendition.size, placement.sha256)
+            if target is None:
+                return Recorded(placement, job, gone=True)
+            return Recorded(replace(placement, target=target), job, moved=placement)
         return None
 
-    def _moved(self, video: FoundVideo, profile: str) -> Known:
-        """Return what is known of a video that was renamed, moved or copied while its job waits."""
-        was = moved_placement(self.ports.catalog, video.path, video.fingerprint, profile)
-        job = None if was is None else self.ports.backend.ledger.get(was.job_id)
-        if was is None or job is None:
-            return Known()
-        copied = not same_bytes(was.fingerprint, video.fingerprint)
+    def _find_moved(self, video: FoundVideo, profile: str) -> Recorded:
+        """Return the placement and job of a video that was renamed, moved or copied while its job waits."""
+        former = moved_placement(self.ports.catalog, video.path, video.fingerprint, profile)
+        job = None if former is None else self.ports.backend.ledger.get(former.job_id)
+        if former is None or job is None:
+            return Recorded()
+        copied = not same_bytes(former.fingerprint, video.fingerprint)
         if copied and job.state is JobState.QUEUED and job.source.bucket == LIBRARY_BUCKET:
-            return Known(moved=was)  # the job's own file is gone: queue the copy
-        here = at_its_new_path(was, video.path, video.root, video.fingerprint)
-        return Known(here, job, moved=was)
+            return Recorded(moved=former)  # the job's own file is gone: queue the copy
+        placement = relocated(former, video.path, video.root, video.fingerprint)
+        return Recorded(placement, job, moved=former)
 
-    def _undone(self, item: Item, undone: UndoneOriginals) -> Item:
-        """Return an item to replace as done if a person brought its original back, unless he names the
-        file itself now: nothing is replaced a second time unasked."""
+    def _keep_undone(self, item: Item, undone: UndoneOriginals) -> Item:
+        """Mark the item DONE if the user undid its replacement, unless the command names this file."""
         mark, profile = item.fingerprint, item.profile
         due = item.disposition in {Disposition.QUEUE, Disposition.COLLECT}
         if not due or item.path in self.roots or mark is None or profile is None:
@@ -306,27 +306,27 @@ class Ingest:
             return item
         return replace(item, disposition=Disposition.DONE, reason=UNDONE)
 
-    def _done_before(self, item: Item, ours: OwnRenditions) -> Item:
-        """Return an item to encode as done if this library has its rendition under another name.
+    def _reuse_certified(self, item: Item, own: OwnRenditions) -> Item:
+        """Mark a new item DONE if this library has its rendition under another name.
 
-        By the certificates alone: the library may have been moved, and the data folder be another one.
+        Certificates alone decide, because the library may have been moved and the data folder replaced.
         """
         if item.disposition is not Disposition.QUEUE or item.profile is None:
             return item
-        place = ours.of(item.path, item.size, item.profile.name)
-        if place is None:
+        rendition = own.find_renamed(item.path, item.size, item.profile.name)
+        if rendition is None:
             return item
-        reason = f"Done earlier: {printable(place)}."
-        return replace(item, disposition=Disposition.DONE, reason=reason, target=place)
+        reason = f"Done earlier: {printable(rendition)}."
+        return replace(item, disposition=Disposition.DONE, reason=reason, target=rendition)
 
-    def _follow(self, items: Sequence[Item]) -> None:
+    def _record_moves(self, items: Sequence[Item]) -> None:
         """Record the new paths of moved videos, and let their jobs read from there."""
         moved = [(item, item.moved) for item in items if item.moved is not None]
         if not moved:
             return
         catalog, backend = self.ports.catalog, self.ports.backend
         with placing(self.ports) as require:
-            for item, was in moved:
+            for item, former in moved:
                 require()
                 if item.placement is not None:
                     catalog.record_placements([item.placement])
@@ -335,29 +335,28 @@ class Ingest:
                         backend.store.follow(job.source, item.path)
                     continue
                 words = item.reason or f"Queued anew as {printable(item.path)}."
-                job = backend.ledger.get(was.job_id)
+                job = backend.ledger.get(former.job_id)
                 if job is not None and job.state is JobState.QUEUED:
-                    # What it asks for is done or gone, so it is no failure.
+                    # Its work is done or its file is gone: no failure.
                     skip_waiting(backend, job.source, job.profile, words)
-                over = replace(was, state=PlacementState.EXPIRED, detail=words)
-                catalog.record_placements([over])
+                expired = replace(former, state=PlacementState.EXPIRED, detail=words)
+                catalog.record_placements([expired])
 
-    def _compared(self, known: Known) -> Known:
-        """Add why a rendition that is still in place no longer has the bytes that were put there."""
-        placement, job = known.placement, known.job
-        if placement is None or job is None or job.state is not JobState.DONE or known.gone:
-            return known
+    def _compare_rendition(self, recorded: Recorded) -> Recorded:
+        """Say in `changed` if a finished rendition no longer has the bytes that were placed."""
+        placement, job = recorded.placement, recorded.job
+        if placement is None or job is None or job.state is not JobState.DONE or recorded.gone:
+            return recorded
         try:
-            return replace(known, changed=self.proofs.why_changed(placement))
+            changed = self.proofs.why_changed(placement)
         except OSError as error:
             why = (error.strerror or str(error)).lower()
-            return replace(known, changed=f"{printable(placement.target)} cannot be read: {why}.")
+            changed = f"{printable(placement.target)} cannot be read: {why}."
+        return replace(recorded, changed=changed)
 
-    def _learn(self, item: Item, job: JobRecord, done: Collected) -> None:
-        """Record what an encode cost; the forecast alone would miss it."""
-        if item.plan is None or item.profile is None or item.info is None:
-            return
-        if done.cpu_s:
+    def _record_cost(self, item: Item, job: JobRecord, done: Collected) -> None:
+        """Record the cost of an encode for later forecasts; an error loses only that."""
+        if item.plan and item.profile and item.info and done.cpu_s:
             preset = item.profile.video.preset
             cost = work_of(item.plan, preset, item.info, done.size, done.cpu_s)
             with suppress(HevcqError):
@@ -368,23 +367,21 @@ class Ingest:
         self.emit(IngestEvent.model_validate(base | fields))
 
 
-def _renditions(
-    listed: Iterable[FoundVideo | Rejected],
-) -> Mapping[int, list[Path]]:
-    """Return the renditions of hevcq's that a scan found, by size in bytes."""
-    found: dict[int, list[Path]] = {}
-    for each in listed:
-        if isinstance(each, Rejected):
-            if each.cause is RejectionCause.OWN_RENDITION:
-                found.setdefault(size_of(each.path), []).append(each.path)
-        elif found_mark(each.info) is not None:
-            found.setdefault(each.fingerprint.size, []).append(each.path)
-    return found
+def _renditions_by_size(files: Iterable[FoundVideo | Rejected]) -> Mapping[int, list[Path]]:
+    """Return hevcq's own renditions among the scanned files, by size in bytes."""
+    paths: dict[int, list[Path]] = {}
+    for file in files:
+        if isinstance(file, Rejected):
+            if file.cause is RejectionCause.OWN_RENDITION:
+                paths.setdefault(size_of(file.path), []).append(file.path)
+        elif found_mark(file.info) is not None:
+            paths.setdefault(file.fingerprint.size, []).append(file.path)
+    return paths
 
 
-def _replacement_refusal(source: Path, plan: Plan) -> str:
-    """Return why a video cannot be replaced, as far as it is known before encoding; or ""."""
-    if isinstance(plan, EncodePlan) and plan.losses:
+def _replacement_refusal(source: Path, plan: EncodePlan) -> str:
+    """Return why a video cannot be replaced, as far as this is known before encoding; or ""."""
+    if plan.losses:
         return (
             f"A rendition would lack {first_names(plan.losses)}. It is not replaced; encode beside it, or"
             f" {ACCEPT_LOSS}."
@@ -398,7 +395,7 @@ def _replacement_refusal(source: Path, plan: Plan) -> str:
     return ""
 
 
-def _is_another_file(item: Item) -> bool:
+def _is_file_replaced(item: Item) -> bool:
     """Return whether another file is at an item's path now. A missing one may come back with its disk."""
     try:
         now = fingerprint_of(os.lstat(item.path))
@@ -433,11 +430,7 @@ def planned_event(item: Item, now: float) -> IngestEvent:
         size=item.size,
         target=printable(item.target) if item.target else None,
         notices=(item.plan.notices or None) if item.plan else None,
-        cpu_s=(round(item.cpu.low, 1), round(item.cpu.high, 1)) if item.cpu else None,
+        cpu_s=item.cpu and item.cpu.rounded(1),
         search=(work.search or None) if work else None,
-        forecast_size=_bytes(item.output),
+        forecast_size=item.output and item.output.rounded(),
     )
-
-
-def _bytes(found: Range | None) -> tuple[int, int] | None:
-    return None if found is None else (round(found.low), round(found.high))

@@ -1,6 +1,6 @@
-"""Track queued jobs in the ledger to their end, collect each rendition, and sum up what became of them.
+"""Track queued jobs in the ledger to their end, collect each rendition, and sum up the results.
 
-The ledger covers jobs of this process, of others on the same data folder, and of a fleet alike.
+The ledger holds the jobs of this process, of others on the same data folder, and of a fleet alike.
 """
 
 import threading
@@ -22,7 +22,7 @@ from hevcq.util.text import printable
 
 
 class IngestOutcome(StrEnum):
-    """What became of one file for one profile; stable words, the counts of `summary` in `--json`."""
+    """The result for one file and one profile; values are stable: `summary` in `--json` counts them."""
 
     PLACED = "placed"
     EARLIER = "done_earlier"
@@ -49,15 +49,14 @@ PLANNED_OUTCOMES: dict[Disposition, IngestOutcome] = {
     Disposition.FAILED: IngestOutcome.FAILED,
     Disposition.UNREADABLE: IngestOutcome.REFUSED,
 }
-"""The outcome of what is over before anything is queued."""
+"""The outcome of items that are never queued."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
     """One line of the closing table; `seconds` is the wall time of the encode.
 
-    `done` is where its rendition is, `notices` what that lacks of its source that only measuring has
-    shown: the plan did not say it.
+    `done` is where its rendition is. `notices` are the rendition's losses that the plan did not know.
     """
 
     item: Item
@@ -69,18 +68,18 @@ class IngestResult:
 
     @property
     def placed(self) -> Collected | None:
-        """Where the rendition was placed now."""
+        """The rendition if this ingest placed it."""
         return None if self.done is None or self.done.already else self.done
 
     @property
     def saved(self) -> int:
-        """Bytes by which the rendition is smaller; 0 unless it was placed now."""
+        """Bytes by which the rendition is smaller; 0 unless this ingest placed it."""
         return 0 if self.placed is None else max(0, self.item.size - self.placed.size)
 
 
 @dataclass(slots=True)
 class IngestSummary:
-    """Collects results; `interrupted` says that open jobs were left behind on purpose."""
+    """Collects results; `interrupted`: open jobs were left behind on purpose."""
 
     results: list[IngestResult] = field(default_factory=list)
     interrupted: bool = False
@@ -95,30 +94,30 @@ class IngestSummary:
                 self.add(IngestResult(item, outcome, item.reason))
 
     def counts(self) -> dict[IngestOutcome, int]:
-        """Return how many results there are of each outcome, in the order of the enum."""
-        found = [result.outcome for result in self.results]
-        return {outcome: found.count(outcome) for outcome in IngestOutcome if outcome in found}
+        """Return the number of results of each outcome, in the order of the enum."""
+        outcomes = [result.outcome for result in self.results]
+        return {kind: outcomes.count(kind) for kind in IngestOutcome if kind in outcomes}
 
     @property
     def replaced(self) -> list[IngestResult]:
-        """The results whose rendition replaced its original now."""
+        """The results whose rendition replaced its original in this ingest."""
         return [each for each in self.results if each.placed and each.placed.mode is Mode.REPLACE]
 
     @property
     def beside(self) -> list[IngestResult]:
-        """The results placed now beside their originals, or in another folder."""
+        """The results that this ingest placed beside their originals, or in another folder."""
         return [
             each for each in self.results if each.placed and each.placed.mode is not Mode.REPLACE
         ]
 
     @property
     def added(self) -> int:
-        """Bytes of the renditions placed now beside their originals, or in another folder."""
+        """Bytes of the renditions in `beside`."""
         return sum(each.placed.size for each in self.beside if each.placed)
 
     @property
     def saved(self) -> int:
-        """Bytes that the folders hold less once the originals replaced now are gone."""
+        """Bytes that will be free once the originals in `replaced` are deleted."""
         return sum(result.saved for result in self.replaced)
 
     @property
@@ -134,7 +133,7 @@ class IngestSummary:
 
 def item_event(name: EventName, at: float, item: Item, **fields: object) -> IngestEvent:
     """Return an event about an item, `at` in wall seconds; fields that are None are left out."""
-    known = {key: value for key, value in fields.items() if value is not None}
+    given = {key: value for key, value in fields.items() if value is not None}
     base = {
         "event": name,
         "at": at,
@@ -142,18 +141,18 @@ def item_event(name: EventName, at: float, item: Item, **fields: object) -> Inge
         "profile": item.profile.name if item.profile else None,
         "job": item.job_id or None,
     }
-    return IngestEvent.model_validate(base | known)
+    return IngestEvent.model_validate(base | given)
 
 
 SLACK_S = 60.0
-"""Largest clock difference between machines without missing a change."""
+"""Largest difference between the clocks of two machines at which no change is missed."""
 SWEEP_S = 30.0
-"""Seconds between reads of every open job by id, whatever the listing by time returned."""
+"""Seconds between two reads of every open job by id, in addition to the listing by time."""
 WORKED_ON = frozenset({JobState.RUNNING, JobState.SPLIT})
-GO_ON = "Not finished; run the same command to resume."
+NOT_FINISHED = "Not finished; run the same command to resume."
 RETRY_FIRST_S = 0.5
 RETRY_PLACE_S = 5.0
-"""Seconds before a placement is retried that failed for lack of space or of a file system."""
+"""Seconds until the first and each later retry of a placement, after the disk was full or away."""
 
 
 @dataclass(slots=True)
@@ -178,15 +177,15 @@ class JobTracker:
         emit: Listener,
         clock: Clock,
     ) -> None:
-        """Create a tracker of no jobs.
+        """Create a tracker without jobs.
 
-        The attribute `sweep` is called before open jobs are read by id, `learn` with each item that
-        was encoded and put in place; neither may raise.
+        `sweep` is called before open jobs are read by id, `on_encoded` with each item that was encoded
+        and put in place; neither may raise.
         """
         self._ledger, self._collector = ledger, collector
         self.summary, self._emit, self._clock = summary, emit, clock
         self.sweep: Callable[[], object] = lambda: None
-        self.learn: Callable[[Item, JobRecord, Collected], object] = lambda *_: None
+        self.on_encoded: Callable[[Item, JobRecord, Collected], object] = lambda *_: None
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
         self._paused: set[str] = set()
@@ -232,8 +231,10 @@ class JobTracker:
             entry.local = True
             self._progress(entry, progress)
 
-    def leave(self, outcome: IngestOutcome = IngestOutcome.OPEN, reason: str = GO_ON) -> None:
-        """Count every open job as `outcome`: the ingest ends before they do."""
+    def leave(
+        self, outcome: IngestOutcome = IngestOutcome.OPEN, reason: str = NOT_FINISHED
+    ) -> None:
+        """Count every open job as `outcome`, because the ingest ends before they do."""
         with self._lock:
             entries = list(self._open.values())
             self._open.clear()
@@ -245,27 +246,27 @@ class JobTracker:
             open_now = {name: entry.job for name, entry in self._open.items()}
         if not open_now:
             return []
-        found = {name: job for name, job in open_now.items() if job.state in SETTLED}
+        jobs = {name: job for name, job in open_now.items() if job.state in SETTLED}
         if self._clock.monotonic() >= self._next_sweep:
             self._next_sweep = self._clock.monotonic() + SWEEP_S
             self.sweep()
-            asked = set(open_now)
+            to_read = set(open_now)
         else:
-            found.update(self._listed())
+            jobs.update(self._list_active())
             ran = {name for name, job in open_now.items() if job.state in WORKED_ON}
-            asked = ran - found.keys()
-        found.update({n: job for n in asked if (job := self._ledger.get(n)) is not None})
-        return list(found.values())
+            to_read = ran - jobs.keys()
+        jobs.update({n: job for n in to_read if (job := self._ledger.get(n)) is not None})
+        return list(jobs.values())
 
-    def _listed(self) -> dict[str, JobRecord]:
-        """Return running and lately ended jobs: few rows, however many jobs are queued."""
+    def _list_active(self) -> dict[str, JobRecord]:
+        """Return running and recently ended jobs: few rows, however many jobs are queued."""
         running = JobFilter(states=WORKED_ON)
         ended = JobFilter(states=SETTLED, updated_after=max(0.0, self._cursor - SLACK_S))
-        found = {job.job_id: job for job in self._ledger.jobs(running)}
+        jobs = {job.job_id: job for job in self._ledger.jobs(running)}
         for job in self._ledger.jobs(ended):
-            found[job.job_id] = job
+            jobs[job.job_id] = job
             self._cursor = max(self._cursor, job.updated_at)
-        return found
+        return jobs
 
     def _handle(self, entry: _Open, before: JobRecord, stop: threading.Event) -> None:
         job = entry.job
@@ -283,37 +284,35 @@ class JobTracker:
                 self._end(entry, IngestOutcome.FAILED, reason)
                 self.tell(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
             case JobState.QUEUED if job.reason and job.reason != before.reason:
-                self._waiting(entry, job)
+                self._tell_retry(entry, job)
             case JobState.RUNNING:
-                self._running(entry, before)
+                self._tell_running(entry, before)
             case JobState.SPLIT:
-                self._shared(entry)
+                entry.local = False
+                chunks = split_progress(entry.job, self._ledger.subjobs(entry.job.job_id))
+                self._progress(entry, chunks.progress if chunks is not None else None)
             case _:
                 return
 
-    def _waiting(self, entry: _Open, job: JobRecord) -> None:
-        full = job.failure_class is FailureClass.DISK or _speaks_of_a_disk(job.reason)
-        if full and job.reason in self._paused:
-            return
-        if full:
-            self._paused.add(job.reason)
-        name = EventName.PAUSED if full else EventName.JOB_RETRY
-        self.tell(name, entry.item, reason=job.reason)
+    def _tell_retry(self, entry: _Open, job: JobRecord) -> None:
+        """Tell why a job waits; a full or missing disk once, because all its jobs wait for that reason."""
+        words = job.reason.lower()
+        no_disk = job.failure_class is FailureClass.DISK or "space" in words
+        if no_disk or words.startswith("the folder "):
+            if job.reason not in self._paused:
+                self._paused.add(job.reason)
+                self.tell(EventName.PAUSED, entry.item, reason=job.reason)
+        else:
+            self.tell(EventName.JOB_RETRY, entry.item, reason=job.reason)
 
-    def _running(self, entry: _Open, before: JobRecord) -> None:
+    def _tell_running(self, entry: _Open, before: JobRecord) -> None:
         if entry.job.fence != before.fence:
             entry.local = False
-        if entry.job.progress is not None:  # its source was there
+        if entry.job.progress is not None:  # the disk is back
             self._paused.clear()
         # The ledger lags behind this process's own workers: the bar would jump back.
         if not entry.local:
             self._progress(entry, entry.job.progress)
-
-    def _shared(self, entry: _Open) -> None:
-        """Emit one progress for a split video, summed over its chunks."""
-        entry.local = False
-        found = split_progress(entry.job, self._ledger.subjobs(entry.job.job_id))
-        self._progress(entry, found.progress if found is not None else None)
 
     def _progress(self, entry: _Open, progress: Progress | None) -> None:
         if progress is None or entry.shown == progress:
@@ -336,7 +335,7 @@ class JobTracker:
         except Interruption:
             return
         except (DiskFull, Unavailable) as error:
-            # At first another ingest may be placing the same job.
+            # The first time, another ingest may be placing the same job.
             wait = RETRY_PLACE_S if entry.tries else RETRY_FIRST_S
             entry.place_after = self._clock.monotonic() + wait
             entry.tries += 1
@@ -363,14 +362,14 @@ class JobTracker:
             words = f"Already in place: {printable(done.target)}."
             self._end(entry, IngestOutcome.EARLIER, words, done)
             return
-        self.learn(entry.item, entry.job, done)
+        self.on_encoded(entry.item, entry.job, done)
         self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done)
         self.tell(
             EventName.PLACED,
             entry.item,
             target=printable(done.target),
             mode=done.mode.value,
-            notices=(*_only_measured(entry), *done.notices) or None,
+            notices=(*_unplanned_notices(entry), *done.notices) or None,
         )
 
     def _end(
@@ -382,25 +381,19 @@ class JobTracker:
     ) -> None:
         with self._lock:
             self._open.pop(entry.job.job_id, None)
-        notices = () if done is None or done.already else _only_measured(entry)
+        notices = () if done is None or done.already else _unplanned_notices(entry)
         took_s = _seconds(entry.job)
         self.summary.add(IngestResult(entry.item, outcome, reason, done, took_s, notices))
 
     def tell(self, name: EventName, item: Item, **fields: object) -> None:
-        """Emit an event about an item; fields that are None are left out."""
         self._emit(item_event(name, self._clock.now(), item, **fields))
 
 
-def _speaks_of_a_disk(reason: str) -> bool:
-    """Return whether a reason is that of every job of a disk: it is full, or away."""
-    return "space" in reason.lower() or reason.startswith("The folder ")
-
-
-def _only_measured(entry: _Open) -> tuple[str, ...]:
-    """Return the notices of an encode that its plan did not have: the dry run could not show them."""
-    made, plan = entry.job.rendition, entry.item.plan
+def _unplanned_notices(entry: _Open) -> tuple[str, ...]:
+    """Return the notices of a rendition that its plan did not have, so that a dry run could not show them."""
+    rendition, plan = entry.job.rendition, entry.item.plan
     planned = () if plan is None else plan.notices
-    return () if made is None else tuple(each for each in made.notices if each not in planned)
+    return () if rendition is None else tuple(n for n in rendition.notices if n not in planned)
 
 
 def _seconds(job: JobRecord) -> float | None:

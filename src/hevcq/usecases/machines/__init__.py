@@ -1,1 +1,1 @@
-"""Machines that joined a farm without a share: the farm's side, and the joined machine's."""
+"""Machines that joined a farm without a shared folder: the farm's side, and the machine's own side."""

@@ -1,7 +1,7 @@
-"""The farm's side: the machines that poll, and the orders that wait for them or are carried out.
+"""The farm's side: joined machines that poll, and their waiting and running orders.
 
-All of it is in memory: an order lives as long as the job that waits for it, and after a restart a
-machine is told that its order is no longer wanted.
+Everything is in memory. An order lives as long as the job that waits for it; after a restart of the farm,
+a machine hears that its order is no longer wanted.
 """
 
 import threading
@@ -17,22 +17,22 @@ from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
 GONE_S = 60.0
-"""Seconds without a word after which a machine counts as gone, and its orders are given up."""
+"""Seconds of silence after which a machine counts as gone and its orders are given up."""
 LOOK_S = 0.25
-"""Seconds between looks at an order that is carried out."""
+"""Seconds between two checks of a running order."""
 MAX_COMPLAINTS = 3
-"""Unusable results in a row after which a machine gets no more orders until it starts anew."""
+"""Unusable results in a row after which a machine gets no more orders until it restarts."""
 NEARLY = 0.9
-"""Share of a chunk from which on its machine may have the next one."""
+"""Finished share of a chunk from which its machine may get the next chunk."""
 UNKNOWN = "This order is no longer wanted."
 SHARED = "Two machines work by this token: let one of them join anew by an invitation of its own."
 
 
 @dataclass(eq=False, slots=True)
 class Commission:
-    """An errand on its way; `answer` ends it. `heard_at` is when the machine last spoke of it.
+    """An errand given to a machine; `answer` ends it. `heard_at` is when the machine last reported on it.
 
-    Whoever holds `receiving` may write to the file that was made, until it is `closed`.
+    Whoever holds `receiving` may write to the received file, until `closed` is set.
     """
 
     errand: Errand
@@ -54,7 +54,7 @@ class Commission:
         return self.order.work is not None and self.order.work.chunk is not None
 
     def source(self) -> Path:
-        """Return the file to serve. Raises SourceChanged if it is no longer the ordered version."""
+        """Return the source file. Raises SourceChanged if it is no longer the ordered version."""
         source, work = self.errand.source, self.order.work
         if source is None or work is None:
             raise NoSuchVideo(UNKNOWN)
@@ -67,7 +67,7 @@ class Commission:
         return source
 
     def target(self, size: int = 0) -> Path:
-        """Return where its file of `size` bytes arrives. Raises QuotaExceeded if it is too large."""
+        """Return the path for the encoded file of `size` bytes. Raises QuotaExceeded if it is too large."""
         if self.errand.target is None:
             raise NoSuchVideo(UNKNOWN)
         if size > self.errand.most_bytes:
@@ -76,7 +76,7 @@ class Commission:
 
 
 class JoinedMachine:
-    """One machine. Thread-safe: jobs wait for it in threads, and requests come in others."""
+    """One machine. It is thread-safe, because jobs and requests use it in different threads."""
 
     def __init__(self, name: str, facts: MachineFacts, clock: Clock) -> None:
         self.name, self.facts, self._clock = name, facts, clock
@@ -86,7 +86,7 @@ class JoinedMachine:
         self.seen_at = clock.monotonic()
         self._left = False
         self._passed: set[str] = set()
-        self._former: set[str] = set()
+        self._former_starts: set[str] = set()
         self._shared = False
         self.unfit: Mapping[str, str] = {}
 
@@ -96,7 +96,7 @@ class JoinedMachine:
 
     @property
     def refused(self) -> str:
-        """Why it gets no more orders, or ""."""
+        """Why the machine gets no more orders, or ""."""
         with self._lock:
             if self._shared:
                 return SHARED
@@ -106,7 +106,7 @@ class JoinedMachine:
 
     @property
     def full(self) -> bool:
-        """Whether it has as many chunks as it encodes at a time: another one would wait for it alone."""
+        """Whether the machine has as many chunks as slots, so that another chunk would wait."""
         with self._lock:
             chunks = [each for each in self._commissions.values() if each.is_chunk]
         begun = [
@@ -115,21 +115,20 @@ class JoinedMachine:
         return len(begun) >= self.facts.slots
 
     def greet(self, facts: MachineFacts) -> None:
-        """Note a poll. A start that comes back after another one is a second machine with this token."""
+        """Record a poll. A former start that polls again means that two machines share this token."""
         if facts.start != self.facts.start:
-            self._shared = facts.start in self._former
-            self._former.add(self.facts.start)
+            self._shared = facts.start in self._former_starts
+            self._former_starts.add(self.facts.start)
             self.praise()
-            self._take_back()
+            self._requeue()
         self.seen_at, self.facts, self._left = self._clock.monotonic(), facts, False
 
     def note(self, commission: Commission, progress: OrderProgress) -> None:
-        """Note how far an order is, and how busy the machine is meanwhile."""
         commission.progress = progress
         self.facts = self.facts.model_copy(update=progress.load_facts())
 
-    def _take_back(self) -> None:
-        """Let the orders of a machine that starts anew wait again: it forgot them."""
+    def _requeue(self) -> None:
+        """Let all orders wait again, because a restarted machine has forgotten them."""
         with self._lock:
             for each in self._commissions.values():
                 each.taken, each.progress = False, None
@@ -137,7 +136,7 @@ class JoinedMachine:
                     each.errand.target.unlink(missing_ok=True)
 
     def end(self, commission: Commission, answer: OrderEnd) -> None:
-        """Take the answer of an order; a machine that was stopped gives back all of them."""
+        """Record an order's answer; a stopped machine gives back all its orders."""
         self._left = self._left or answer.stopped
         commission.answer = answer
         if commission.order.work is None and answer.report is not None:
@@ -145,7 +144,7 @@ class JoinedMachine:
         commission.ended.set()
 
     def take(self) -> Order | None:
-        """Return the order that has waited longest, which is the machine's from now on, or None."""
+        """Assign the order that has waited longest to the machine, and return it; None if none waits."""
         with self._lock:
             for each in self._commissions.values():
                 if not each.taken:
@@ -154,14 +153,14 @@ class JoinedMachine:
         return None
 
     def find(self, order_id: str) -> Commission:
-        """Return an order that it works on. Raises NoSuchVideo if there is none of this id."""
+        """Return an order that the machine works on. Raises NoSuchVideo for any other id."""
         self.seen_at = self._clock.monotonic()
         with self._lock:
-            found = self._commissions.get(order_id)
-        if found is None or not found.taken:
+            commission = self._commissions.get(order_id)
+        if commission is None or not commission.taken:
             raise NoSuchVideo(UNKNOWN)
-        found.heard_at = self.seen_at
-        return found
+        commission.heard_at = self.seen_at
+        return commission
 
     def carry_out(
         self, errand: Errand, on_progress: Callable[[OrderProgress], None], stop: threading.Event
@@ -170,20 +169,20 @@ class JoinedMachine:
         with self._lock:
             self._commissions[errand.order.order_id] = commission
         try:
-            return self._awaited(commission, on_progress, stop)
+            return self._await_answer(commission, on_progress, stop)
         finally:
             with self._lock:
                 del self._commissions[errand.order.order_id]
-            with commission.receiving:  # whoever still writes to the file has ended
+            with commission.receiving:  # waits until a running upload has ended
                 commission.closed = True
 
-    def _awaited(
+    def _await_answer(
         self,
         commission: Commission,
         on_progress: Callable[[OrderProgress], None],
         stop: threading.Event,
     ) -> OrderEnd:
-        work, told = commission.order.work, None
+        work, reported = commission.order.work, None
         began = self._clock.monotonic()
         while not self._clock.wait(commission.ended, LOOK_S):
             if stop.is_set():
@@ -198,10 +197,10 @@ class JoinedMachine:
             held_s = stop.held_s if isinstance(stop, StopEvent) else 0.0
             if work is not None and self._clock.monotonic() - began - held_s > work.max_seconds:
                 raise LimitExceeded(f"The machine {self.name} did not end in time.")
-            if commission.progress is not told:
-                told = commission.progress
-                if told is not None:
-                    on_progress(told)
+            if commission.progress is not reported:
+                reported = commission.progress
+                if reported is not None:
+                    on_progress(reported)
         answer = commission.answer or OrderEnd(reason="it returned nothing")
         if answer.stopped:
             raise Stopped(f"The machine {self.name} was stopped.")
@@ -216,14 +215,12 @@ class JoinedMachine:
             self._complaints.clear()
 
     def note_unfit(self, problems: Mapping[str, str]) -> None:
-        """Note why it cannot make profiles, by their names."""
         self.unfit = dict(problems)
 
     def passed(self, profile: str) -> bool:
-        """Return whether it proved that it can make a profile."""
+        """Return whether the machine passed the self-test of a profile."""
         return profile in self._passed and profile not in self.unfit
 
     def trouble(self) -> tuple[str, ...]:
-        """Return what its last order failed with, if it did."""
         with self._lock:
             return tuple(self._complaints[-1:])

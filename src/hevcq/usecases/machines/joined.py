@@ -1,4 +1,4 @@
-"""The joined machine's side: take orders, fetch the source, encode, send back what was made."""
+"""The joined machine's side: take orders, fetch the source, encode, send back the result."""
 
 import shutil
 import threading
@@ -39,14 +39,14 @@ from hevcq.util.file_io import sha256_file
 from hevcq.util.log import get_logger
 
 BEAT_S = 5.0
-"""Seconds between two signs of life while an order is worked on."""
+"""Seconds between two heartbeats of an order."""
 AGAIN_S = 5.0
-"""Seconds until a farm that does not answer is asked again."""
+"""Seconds until a farm that does not answer is polled again."""
 
 
 @dataclass(frozen=True)
 class JoinedPorts:
-    """What a joined machine works with; `folder` makes an empty scratch folder by a name, `load` looks anew."""
+    """The tools of a joined machine. `folder` makes an empty scratch folder of a name, `load` measures the load."""
 
     home: HttpFarm
     encoder: Encoder
@@ -59,7 +59,7 @@ class JoinedPorts:
 
 
 class JoinedWorker:
-    """Carry out orders in `facts.slots` threads until `stop`; `error` is what ended it before."""
+    """Carries out orders in `facts.slots` threads until `stop`; `error` is what ended it earlier."""
 
     def __init__(self, ports: JoinedPorts, facts: MachineFacts, stop: threading.Event) -> None:
         self._ports, self._facts, self._stop = ports, facts, stop
@@ -77,13 +77,13 @@ class JoinedWorker:
             thread.start()
 
     def interrupt(self) -> None:
-        """Give up what is worked on; the farm learns of it by an answer, or by the silence."""
+        """Give up the running orders; the farm learns it from an answer, or from silence."""
         self._stop.set()
         self._interrupted.set()
 
     @property
     def running(self) -> bool:
-        """Whether it works, or still asks for orders: after a stop nobody waits for a poll to end."""
+        """Whether an order is running or orders are still polled; after a stop, a pending poll does not count."""
         alive = any(thread.is_alive() for thread in self._threads)
         return alive and (bool(self._busy) or not self._stop.is_set())
 
@@ -100,7 +100,7 @@ class JoinedWorker:
             self._stop.set()
 
     def step(self) -> bool:
-        """Ask for an order, and carry it out; return whether there was one.
+        """Poll for an order and carry it out; return whether there was one.
 
         Raises AccessDenied if this machine was removed, and WorkerUnfit if the farm refuses it.
         """
@@ -122,14 +122,14 @@ class JoinedWorker:
             return False
         self._busy.add(order.order_id)
         try:
-            _Carried(ports, order, self._interrupted).run()
+            _Execution(ports, order, self._interrupted).run()
         finally:
             self._busy.discard(order.order_id)
         return True
 
 
-class _Carried:
-    """One order, from its source to its answer."""
+class _Execution:
+    """Carries out one order, from its source to its answer."""
 
     def __init__(self, ports: JoinedPorts, order: Order, interrupted: threading.Event) -> None:
         self._ports, self._order, self._interrupted = ports, order, interrupted
@@ -138,14 +138,13 @@ class _Carried:
         self._progress: OrderProgress | None = None
 
     def run(self) -> None:
-        """Carry it out while a thread tells the farm so."""
-        beating = threading.Thread(target=self._beat, name="hevcq-order-beat", daemon=True)
-        beating.start()
+        heartbeat = threading.Thread(target=self._beat, name="hevcq-order-beat", daemon=True)
+        heartbeat.start()
         try:
-            answer = self._answered()
+            answer = self._execute()
         finally:
             self._ended.set()
-            beating.join()
+            heartbeat.join()
         if not self._wanted:
             self._ports.echo("The farm no longer wants this order; it is dropped.")
             return
@@ -156,11 +155,11 @@ class _Carried:
         except Unavailable as error:
             self._ports.echo(f"An answer was lost: {error}")
 
-    def _answered(self) -> OrderEnd:
+    def _execute(self) -> OrderEnd:
         try:
             with self._ports.folder(self._order.order_id) as folder:
                 if self._order.work is not None:
-                    return self._made(self._order.work, folder)
+                    return self._encode_and_send(self._order.work, folder)
                 self._ports.encoder.self_test(self._order.profile, folder, stop=self._stop)
                 nothing = MadeReport(arguments=(), seconds=0, cpu_s=0, stderr=(), frames=0)
                 return OrderEnd(report=nothing)
@@ -175,20 +174,20 @@ class _Carried:
             self._ports.echo(f"An order failed: {error}")
             return OrderEnd(reason=str(error)[:4000])
 
-    def _made(self, work: OrderedWork, folder: Path) -> OrderEnd:
+    def _encode_and_send(self, work: OrderedWork, folder: Path) -> OrderEnd:
         ports, output = self._ports, folder / f"made.{work.plan.extension}"
         needed = int(2 * work.source_size * work.share) + ports.min_free_bytes
         if shutil.disk_usage(folder).free < needed:
             raise DiskFull(f"This needs {-(-needed >> 20)} MiB free in the scratch folder.")
-        with self._readable(work, folder) as location:
-            report = self._encoded(work, location, output)
+        with self._open_source(work, folder) as location:
+            report = self._encode(work, location, output)
         ports.home.put(self._order, output, self._stop)
         sha256 = sha256_file(output, self._check)
         return OrderEnd(report=report, size=output.stat().st_size, sha256=sha256)
 
     @contextmanager
-    def _readable(self, work: OrderedWork, folder: Path) -> Iterator[str]:
-        """Yield where the source is: of a chunk, only what the encoder reads of it comes."""
+    def _open_source(self, work: OrderedWork, folder: Path) -> Iterator[str]:
+        """Yield the source's location; for a chunk, only the bytes that the encoder reads are fetched."""
         home, name = self._ports.home, f"source{work.suffix}"
         if work.chunk is None:
             home.fetch(self._order, folder / name, self._stop)
@@ -201,7 +200,7 @@ class _Carried:
         with serve(folder, work.source_size, fetch, name) as location:
             yield location
 
-    def _encoded(self, work: OrderedWork, location: str, output: Path) -> MadeReport:
+    def _encode(self, work: OrderedWork, location: str, output: Path) -> MadeReport:
         encoder = self._ports.encoder
         request = EncodeRequest(
             profile=self._order.profile,
@@ -216,28 +215,28 @@ class _Carried:
             measured=work.measured,
         )
         if work.chunks is None or work.chunk is None:
-            made = encoder.encode(request, on_progress=self._note, stop=self._stop)
+            report = encoder.encode(request, on_progress=self._note_progress, stop=self._stop)
         else:
             chunk = work.chunks.chunks[work.chunk]
-            made = encoder.encode_chunk(
-                request, work.chunks, chunk, on_progress=self._note, stop=self._stop
+            report = encoder.encode_chunk(
+                request, work.chunks, chunk, on_progress=self._note_progress, stop=self._stop
             )
-        return MadeReport(**{name: getattr(made, name) for name in MadeReport.model_fields})
+        return MadeReport(**{name: getattr(report, name) for name in MadeReport.model_fields})
 
-    def _note(self, seen: EncodeProgress) -> None:
-        fraction = min(1.0, max(0.0, seen.fraction))
-        self._progress = OrderProgress(**asdict(replace(seen, fraction=fraction)))
+    def _note_progress(self, progress: EncodeProgress) -> None:
+        fraction = min(1.0, max(0.0, progress.fraction))
+        self._progress = OrderProgress(**asdict(replace(progress, fraction=fraction)))
 
-    def _seen(self) -> OrderProgress | None:
-        told = self._progress
-        return told and told.model_copy(update=self._ports.load().load_facts())
+    def _progress_with_load(self) -> OrderProgress | None:
+        progress = self._progress
+        return progress and progress.model_copy(update=self._ports.load().left())
 
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped
 
     def _beat(self) -> None:
-        """Tell the farm that the order is worked on; stop it once it is no longer wanted."""
+        """Send heartbeats until the order ends; stop it when the farm no longer wants it."""
         clock, due = self._ports.clock, 0.0
         while not clock.wait(self._ended, 0.25):
             if self._interrupted.is_set():
@@ -246,9 +245,10 @@ class _Carried:
                 continue
             due = clock.monotonic() + BEAT_S
             try:
-                wanted, self._stop.held = self._ports.home.beat(self._order, self._seen())
+                progress = self._progress_with_load()
+                wanted, self._stop.held = self._ports.home.beat(self._order, progress)
             except Unavailable:
-                continue  # the farm gives an order up by itself
+                continue  # the farm gives up a silent order by itself
             except WorkerUnfit:
                 wanted = False
             if not wanted:

@@ -1,1 +1,1 @@
-"""Look after jobs: status, cancel, dead letters, reprocess."""
+"""Operate the queues: status, pause, cancel, dead letters, reprocess."""

@@ -1,9 +1,9 @@
-"""List and delete dead letters, and record in the ledger what a queue gave up by itself.
+"""List and delete dead letters, and record in the ledger the jobs whose message a queue gave up.
 
 SQS moves a message that exceeded the receive limit to the dead letters without notice: its job stays
-queued, running under an expired lease, or split. An embedded queue does it in one transaction (see
-`Backend.external_dlq`). The job may have a second message in flight, which reopens it when received
-(`worker/delivery/claim.py`), because no worker ever judged it.
+queued, running under an expired lease, or split. An embedded queue does both in one transaction (see
+`Backend.external_dlq`). The job may have a second message in flight, which reopens the job when received
+(`worker/delivery/claim.py`), because no worker gave a verdict.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from hevcq.util.log import get_logger
 __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
 
 MIN_PREFIX = 6
-"""Characters from which the beginning of a letter's or job's id names it: letters may be numbers."""
+"""Least characters of a prefix of a letter's or job's id; ids of letters may be short numbers."""
 ID_DIGITS = 32
 """Digits of a full job id; fewer are a prefix."""
 
@@ -30,8 +30,8 @@ ID_DIGITS = 32
 class DeadLetterFilter:
     """Which dead letters of which profiles; every given condition must hold.
 
-    `letter` is the id of a letter or of its job, or the beginning of one. `limit` is the largest number
-    of letters; None for all.
+    `letter` is the id of a letter or of its job, or a prefix of one. `limit` is the largest number of
+    letters (None: all).
     """
 
     profiles: Sequence[str] = ()
@@ -40,7 +40,7 @@ class DeadLetterFilter:
     limit: int | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Return whether every given condition but profile and limit holds."""
+        """Return whether every given condition except profile and limit holds."""
         if self.failure_class not in (None, letter.failure_class):
             return False
         ids = [letter.letter_id, letter.task.job_id if letter.task is not None else ""]
@@ -48,32 +48,34 @@ class DeadLetterFilter:
         return begins or self.letter in {"", *ids}
 
 
-def find(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> Iterator[tuple[str, DeadLetter]]:
-    """Yield (profile, dead letter), profile by profile, oldest first, without loading them all."""
-    job_id = wanted.letter if len(wanted.letter) == ID_DIGITS else None
+def find(
+    queues: Mapping[str, Queue], criteria: DeadLetterFilter
+) -> Iterator[tuple[str, DeadLetter]]:
+    """Yield (profile, dead letter), profile by profile, oldest first, without loading all of them."""
+    job_id = criteria.letter if len(criteria.letter) == ID_DIGITS else None
     letters = (
         (name, letter)
-        for name in list(wanted.profiles) or sorted(queues)
+        for name in list(criteria.profiles) or sorted(queues)
         for letter in queues[name].dead_letters(job_id)
-        if wanted.matches(letter)
+        if criteria.matches(letter)
     )
-    return itertools.islice(letters, wanted.limit)
+    return itertools.islice(letters, criteria.limit)
 
 
-def purge(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> int:
-    """Delete dead letters permanently; return how many were still there.
+def purge(queues: Mapping[str, Queue], criteria: DeadLetterFilter) -> int:
+    """Delete dead letters permanently; return how many still existed.
 
     The ledger keeps their jobs as dead, with their reasons.
     """
-    return sum(queues[name].purge(letter) for name, letter in find(queues, wanted))
+    return sum(queues[name].purge(letter) for name, letter in find(queues, criteria))
 
 
 LEASE_S = 60.0
-"""Seconds of the claim under which a waiting job is ended."""
+"""Seconds of the lease under which a queued job is marked as skipped."""
 
 
 def skip_waiting(backend: Backend, source: Source, profile: str, words: str) -> bool:
-    """Let a job that waits end as skipped; return whether it does: a worker may have begun it."""
+    """Mark a queued job as skipped; return False if it could not be claimed, e.g. a worker has it."""
     claim = backend.ledger.claim(source, profile, owner=backend.owner, lease_s=LEASE_S)
     if not isinstance(claim, Granted):
         return False
@@ -82,17 +84,17 @@ def skip_waiting(backend: Backend, source: Source, profile: str, words: str) -> 
 
 
 WORKER_LOOKS_EVERY_S = 900.0
-"""Seconds between a worker's looks for expired messages. A look hides dead letters from others for a
-moment, so it is rare; an ingest that waits for a job looks more often."""
+"""Seconds between a worker's checks for expired messages. A check hides dead letters from others for a
+moment, so it is rare; an ingest that waits for a job checks more often."""
 FULL_CHECK_EVERY = 20
-"""Checks list letters only if their number rose; every FULL_CHECK_EVERY-th lists them anyway, because one
-may have come as another went."""
+"""A check lists letters only if their number rose; every FULL_CHECK_EVERY-th lists them anyway, because
+a new letter and a purged one leave the number unchanged."""
 
 
 class ExpiredMessages:
-    """Looks for what the queues of `profiles` (none: all) gave up; `look` again and again.
+    """Finds the messages that the queues of `profiles` (empty: all) gave up; call `check` regularly.
 
-    At most `most` letters of each queue are listed at a look; None for all.
+    A check lists at most `most` letters of each queue (None: all).
     """
 
     def __init__(
@@ -100,12 +102,12 @@ class ExpiredMessages:
     ) -> None:
         self._backend, self._names = backend, tuple(profiles) or tuple(sorted(backend.queues))
         self._most = most
-        self._looks = 0
+        self._checks = 0
         self._dead: dict[str, int] = {}
-        self._early: dict[str, DeadLetter] = {}
+        self._held: dict[str, DeadLetter] = {}
 
     def check(self) -> int:
-        """Record expired messages; return how many jobs. Errors are logged, and retried next time."""
+        """Record jobs with expired messages; return how many. Errors are logged and retried next time."""
         if not self._backend.external_dlq:
             return 0
         try:
@@ -115,31 +117,30 @@ class ExpiredMessages:
             return 0
 
     def _record_expired(self) -> int:
-        whole, self._looks = self._looks % FULL_CHECK_EVERY == 0, self._looks + 1
-        early, self._early = list(self._early.values()), {}
-        marked = sum(self.note(letter) for letter in early)
+        full, self._checks = self._checks % FULL_CHECK_EVERY == 0, self._checks + 1
+        held, self._held = list(self._held.values()), {}
+        recorded = sum(map(self.record, held))
         for name in self._names:
-            dead = self._backend.queues[name].depth().dead
-            if dead > (0 if whole else self._dead.get(name, 0)):
-                marked += sum(self.note(letter) for letter in self._letters(name))
+            queue = self._backend.queues[name]
+            dead = queue.depth().dead
+            if dead > (0 if full else self._dead.get(name, 0)):
+                # Not filtered by class: to find `most` of it, the listing would pass all others.
+                recorded += sum(
+                    map(self.record, itertools.islice(queue.dead_letters(), self._most))
+                )
             self._dead[name] = dead
-        return marked
-
-    def _letters(self, name: str) -> Iterator[DeadLetter]:
-        # Not selected by class: the listing would pass all others to find `most` of it.
-        found = self._backend.queues[name].dead_letters()
-        return itertools.islice(found, self._most)
+        return recorded
 
     def record_each(
-        self, found: Iterator[tuple[str, DeadLetter]]
+        self, letters: Iterator[tuple[str, DeadLetter]]
     ) -> Iterator[tuple[str, DeadLetter]]:
-        """Yield the letters unchanged, recording the expired ones."""
-        for name, letter in found:
+        """Yield the letters unchanged, and record the jobs of expired ones."""
+        for name, letter in letters:
             if self._backend.external_dlq:
-                self.note(letter)
+                self.record(letter)
             yield name, letter
 
-    def note(self, letter: DeadLetter) -> bool:
+    def record(self, letter: DeadLetter) -> bool:
         """Record a letter's job as dead if its message expired; return whether it was recorded."""
         task = letter.task
         if letter.failure_class is not FailureClass.RECEIVES or task is None:
@@ -151,9 +152,10 @@ class ExpiredMessages:
         if _bury(ledger, job, task, letter.reason):
             get_logger(job=job.job_id).warning("job_given_up", reason=letter.reason)
             return True
-        if _is_held(ledger, job, task):
-            # Its last worker died or is losing it: check again until the lease has expired.
-            self._early[task.unit_id] = letter
+        unit = job if task.kind is TaskKind.ENCODE else ledger.get(task.unit_id)
+        if unit is not None and unit.state is JobState.RUNNING:
+            # Its last worker died or is about to lose its lease: check again until the lease has expired.
+            self._held[task.unit_id] = letter
         return False
 
 
@@ -163,7 +165,7 @@ def _bury(ledger: Ledger, job: JobRecord, task: Task, reason: str) -> bool:
     if job.state is not JobState.SPLIT or job.split is None:
         return False
     if task.kind is TaskKind.ENCODE:
-        # This message was to enqueue the chunks: once they are, it is not needed.
+        # This message was to enqueue the chunks, and is not needed after that.
         return not job.split.announced and _end(ledger, job, reason)
     if job.split.name != task.split:
         return False
@@ -171,7 +173,7 @@ def _bury(ledger: Ledger, job: JobRecord, task: Task, reason: str) -> bool:
     if part is None or part.state in {JobState.DONE, JobState.SKIPPED}:
         return False
     dead = part.state is JobState.DEAD
-    # The subjob first, as workers do it: the next check repairs a kill in between.
+    # The subjob first, as workers do, so that the next check repairs a kill in between.
     dead = dead or ledger.bury_unclaimed(part.job_id, reason, FailureClass.RECEIVES)
     return dead and _end(ledger, job, reason)
 
@@ -182,10 +184,3 @@ def _end(ledger: Ledger, job: JobRecord, reason: str) -> bool:
     except StaleFence:
         return False
     return True
-
-
-def _is_held(ledger: Ledger, job: JobRecord, task: Task) -> bool:
-    if task.kind is TaskKind.ENCODE:
-        return job.state is JobState.RUNNING
-    part = ledger.get(task.unit_id)
-    return part is not None and part.state is JobState.RUNNING

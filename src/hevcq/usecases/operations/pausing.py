@@ -1,4 +1,4 @@
-"""Pause and resume work, ask the gate command of this machine, and say why nothing runs."""
+"""Pause and resume work, run this machine's gate command, and explain why no work begins."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -16,11 +16,11 @@ from hevcq.util.text import printable
 
 MAX_PAUSE_S = 366 * 86400.0
 COMMAND_EVERY_S = 60.0
-"""Seconds between two questions to the gate command."""
+"""Seconds between two runs of the gate command."""
 SPENT_EVERY_S = 300.0
-"""Seconds between two looks at what a day's encodes cost; a look reads each job of the day."""
+"""Seconds between two sums of a day's costs; each reads every job of the day."""
 BY_PRICE = "prices.max_per_day"
-"""Who pauses by a day's price, and where is noted that a person resumed since."""
+"""The author of a pause by the day's price, and the profile of the note that a person resumed since."""
 UNASKED = "Waiting for the first answer of schedule.gate_command."
 
 
@@ -35,75 +35,75 @@ class ClosedStatus:
 
 
 def seconds_of(text: str) -> float:
-    """Return the seconds in `90m`, `2h`, `1d` or `2h30m`. Raises UsageError."""
+    """Return the seconds of `90m`, `2h`, `1d` or `2h30m`. Raises UsageError."""
     try:
-        found = seconds(text)
+        duration_s = seconds(text)
     except ValueError as error:
         raise UsageError(
             f"{text!r} is not a length of time; write 30m, 2h, 1d or 2h30m."
         ) from error
-    if not 0 < found <= MAX_PAUSE_S:
+    if not 0 < duration_s <= MAX_PAUSE_S:
         raise UsageError(f"{text!r} is not between a second and a year.")
-    return found
+    return duration_s
 
 
-def pause(pauses: Ledger, wanted: Pause, for_s: float | None, *, can_freeze: bool = True) -> Pause:
-    """Pause work for so many seconds (None: until resumed); return the pause.
+def pause(ledger: Ledger, request: Pause, for_s: float | None, *, can_freeze: bool = True) -> Pause:
+    """Pause work for `for_s` seconds (None: until resumed); return the pause.
 
-    Raises UsageError if work is to be frozen where it cannot be, StorageError or Unavailable.
+    Raises UsageError if running work cannot be frozen here, StorageError or Unavailable.
     """
-    if wanted.running is RunningWork.FREEZE and not can_freeze:
+    if request.running is RunningWork.FREEZE and not can_freeze:
         raise UsageError(
             "Freezing keeps programs in memory, and is only for work on one machine.",
             remedy="On AWS use --now: a split video loses one chunk at most.",
         )
-    until = None if for_s is None else wanted.since + for_s
-    made = wanted.model_copy(update={"until": until})
-    pauses.pause(made)
-    return made
+    until = None if for_s is None else request.since + for_s
+    bounded = request.model_copy(update={"until": until})
+    ledger.pause(bounded)
+    return bounded
 
 
 def why_closed(
-    pauses: Ledger,
+    ledger: Ledger,
     profiles: Iterable[str],
     hours: Hours,
     now: float,
     condition: str = "",
     unfit: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[ClosedStatus, ...]:
-    """Return why work of these profiles may not begin, profiles with one reason together."""
-    known = pauses.pauses()
+    """Return why work of these profiles may not begin; profiles with the same reason are grouped."""
+    pauses = ledger.pauses()
     reasons: dict[Closed, list[str]] = {}
     for name in profiles:
-        found = find_closure(name, known, hours, now, condition)
-        if found is None and name in unfit:
-            found = Closed(unfit[name], RunningWork.BORDER)
-        if found is not None:
-            reasons.setdefault(found, []).append(name)
+        reason = closed(name, pauses, hours, now, condition)
+        if reason is None and name in unfit:
+            reason = Closed(unfit[name], RunningWork.BORDER)
+        if reason is not None:
+            reasons.setdefault(reason, []).append(name)
     return tuple(
-        ClosedStatus(tuple(names), found.reason, found.running.value, found.until)
-        for found, names in reasons.items()
+        ClosedStatus(tuple(names), reason.reason, reason.running.value, reason.until)
+        for reason, names in reasons.items()
     )
 
 
-def resume(pauses: Ledger, profile: str | None) -> tuple[Pause, ...]:
-    """End the pause of this profile, or with None every pause; return those that had not ended.
+def resume(ledger: Ledger, profile: str | None) -> tuple[Pause, ...]:
+    """End the pause of a profile, or with None every pause; return the pauses that it ended.
 
-    Of one by a day's price a note stays until midnight, as a pause of a profile that no profile can be
-    called: every process's DailyCap leaves the day alone then. Raises StorageError or Unavailable.
+    A pause by the day's price leaves a note until midnight: a pause of the impossible profile name
+    BY_PRICE, which stops every process's DailyCap from pausing again. Raises StorageError or Unavailable.
     """
-    ended = pauses.resume(profile)
+    ended = ledger.resume(profile)
     for each in ended:
         if each.by.startswith(BY_PRICE):
-            pauses.pause(each.model_copy(update={"profile": BY_PRICE}))
+            ledger.pause(each.model_copy(update={"profile": BY_PRICE}))
     return tuple(each for each in ended if each.profile != BY_PRICE)
 
 
 class DailyCap:
-    """Pause all work until midnight once the day's encodes cost `most` dollars; `check` looks, now and then.
+    """Pauses all work until midnight once the day's encodes cost `most` dollars; call `check` regularly.
 
-    `spent` returns what the encodes since a moment cost. A person's pause of all work stays, and where
-    a person resumed, the day is left alone until `most` is another.
+    `spent` returns the cost of the encodes since a moment. A person's pause of all work stays. After a
+    person has resumed work, it does not pause again that day unless `most` changes.
     """
 
     def __init__(
@@ -119,17 +119,17 @@ class DailyCap:
         self._next = 0.0
 
     def check(self) -> None:
-        """Look, if it is time. Raises StorageError or Unavailable, and looks at once when asked again."""
+        """Check the costs every SPENT_EVERY_S seconds. After StorageError or Unavailable, the next call retries."""
         most, now = self._most(), self._clock.now()
         if most is None or self._clock.monotonic() < self._next:
             return
-        self._look(most, now)
+        self._pause_if_spent(most, now)
         self._next = self._clock.monotonic() + SPENT_EVERY_S
 
     def require(self) -> None:
-        """Look, before something is queued; what cannot be looked at counts as spent.
+        """Check the costs before something is queued.
 
-        Raises StorageError or Unavailable, which say so.
+        Raises StorageError or Unavailable if they are unknown, so that nothing is queued.
         """
         try:
             self.check()
@@ -139,19 +139,19 @@ class DailyCap:
                 remedy=error.remedy or "Run the same command again to go on.",
             ) from error
 
-    def _look(self, most: float, now: float) -> None:
-        if self._left_alone(most, now):
+    def _pause_if_spent(self, most: float, now: float) -> None:
+        if self._is_decided(most, now):
             return
         spent = self._spent(midnight(now, self._zone))
-        if spent < most or self._left_alone(most, now):  # a person paused or resumed during the sum
+        if spent < most or self._is_decided(most, now):  # a person paused or resumed during the sum
             return
         reason = f"{BY_PRICE} ({spent:.2f} of {most:g} dollars spent today)"
         until = midnight(now, self._zone, days=1)
         self._pauses.pause(Pause(by=reason, since=now, until=until))
         get_logger().warning("day_is_spent", reason=reason)
 
-    def _left_alone(self, most: float, now: float) -> bool:
-        """Return whether all work is paused, or a person resumed it after so much was spent today."""
+    def _is_decided(self, most: float, now: float) -> bool:
+        """Return whether all work is paused, or a person resumed it after `most` was spent today."""
         return any(
             each.applies_to("", now)
             or (each.profile == BY_PRICE and f" of {most:g} dollars" in each.by)
@@ -167,35 +167,35 @@ EFFECTS: Mapping[RunningWork, str] = {
 
 
 class GateCommand:
-    """Ask the gate command; `reason` says why it forbids work, or is empty.
+    """Runs the gate command; its exit code allows or forbids work on this machine.
 
-    `wanted` returns the command in force; another than before begins anew. Before the first answer
-    work is forbidden, and so it is by a command that cannot be run, whose answer is unknown.
+    `configured` returns the command of the settings. Work is forbidden before the first answer of a
+    command, and while the command cannot be run.
     """
 
-    def __init__(self, wanted: Callable[[], str], ask: Callable[[list[str]], int]) -> None:
-        self._wanted, self._ask = wanted, ask
+    def __init__(self, configured: Callable[[], str], run: Callable[[list[str]], int]) -> None:
+        self._configured, self._run = configured, run
         self._command, self._answer = "", ""
 
     def _current(self) -> str:
-        command = self._wanted()
+        command = self._configured()
         if command != self._command:
             self._command, self._answer = command, UNASKED if command else ""
         return command
 
     def reason(self) -> str:
-        """Return why this machine forbids work, as of its last answer, or ""."""
+        """Return why the command forbids work, by its last answer, or ""."""
         self._current()
         return self._answer
 
     def check(self) -> None:
-        """Ask the command, if one is set."""
+        """Run the command, if one is configured."""
         if command := self._current():
-            self._answer = self._asked(command)
+            self._answer = self._ask(command)
 
-    def _asked(self, command: str) -> str:
+    def _ask(self, command: str) -> str:
         try:
-            code = self._ask(shlex.split(command))
+            code = self._run(shlex.split(command))
         except (HevcqError, OSError) as error:
             get_logger().warning("gate_command_failed", reason=str(error))
             return f"schedule.gate_command cannot be asked: {error}"

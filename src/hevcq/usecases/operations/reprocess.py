@@ -1,7 +1,6 @@
-"""Queue ended jobs again on request, cancel the others, or keep failed videos as they are.
+"""Queue ended jobs again on request, cancel open ones, or keep failed videos as they are.
 
-What is kept as it is becomes a skipped job, which every part of hevcq knows. A file that changed since
-is another video.
+A video that is kept as it is becomes a skipped job. A file that changed since is another video.
 """
 
 import os
@@ -48,7 +47,7 @@ class JobResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """One job and the result; `detail` says why it was not queued, or how it had ended."""
+    """The result for one job; `detail` is why it was not queued, or how it had ended."""
 
     job: JobRecord
     result: JobResult
@@ -59,7 +58,7 @@ class JobChange:
 class ReprocessRequest:
     """What to reprocess: paths, folders, keys (a trailing `/` means all below) or job ids.
 
-    `exact` leaves queued and running jobs unmentioned too.
+    `exact` omits queued and running jobs from the results unless `states` names them.
     """
 
     names: Sequence[str]
@@ -74,7 +73,7 @@ class ReprocessRequest:
 def reprocess(
     backend: Backend, request: ReprocessRequest, catalog: Catalog | None = None
 ) -> Iterator[JobChange]:
-    """Queue each matching job again; a changed source is reported, not queued.
+    """Queue each matching job again; a job with a changed source is reported instead.
 
     A dead job's letter is deleted after the job is queued again.
     """
@@ -85,10 +84,10 @@ def reprocess(
                 continue
             if job.state not in request.states and (request.exact or job.state in SETTLED):
                 continue
-            done = _one(backend, job, request)
-            if job.state is JobState.DEAD and done.result is JobResult.QUEUED:
+            change = _requeue(backend, job, request)
+            if job.state is JobState.DEAD and change.result is JobResult.QUEUED:
                 buried.setdefault(job.profile, set()).add(job.job_id)
-            yield done
+            yield change
     for profile, ids in buried.items():
         for _, letter in find(backend.queues, DeadLetterFilter([profile])):
             if letter.task is not None and letter.task.job_id in ids:
@@ -96,33 +95,33 @@ def reprocess(
 
 
 def redrive(
-    backend: Backend, request: ReprocessRequest, wanted: DeadLetterFilter
+    backend: Backend, request: ReprocessRequest, criteria: DeadLetterFilter
 ) -> Iterator[JobChange]:
     """Queue the jobs of dead letters again, as `reprocess` does, and delete each letter afterwards.
 
-    The letter of a job that ended well stays, and so does one without a readable task. Each task is
-    sent once, so one that fails again at once does not loop. After a kill run it again.
+    The letter stays if its job ended well or its task is unreadable. Each task is sent once, so a task
+    that fails again at once does not loop. After a kill, run it again.
     """
     seen: set[str] = set()
-    for profile, letter in find(backend.queues, wanted):
+    for profile, letter in find(backend.queues, criteria):
         if letter.task is None or letter.task.unit_id in seen:
             continue
         seen.add(letter.task.unit_id)
-        done = _of_letter(backend, letter.task, request)
-        if done.result is JobResult.QUEUED:
+        change = _redrive_task(backend, letter.task, request)
+        if change.result is JobResult.QUEUED:
             backend.queues[profile].purge(letter)
-        yield done
+        yield change
 
 
-def _of_letter(backend: Backend, task: Task, request: ReprocessRequest) -> JobChange:
-    job = backend.ledger.get(task.job_id) or _new(task.source, task.profile)
-    if job.state in WELL:
+def _redrive_task(backend: Backend, task: Task, request: ReprocessRequest) -> JobChange:
+    job = backend.ledger.get(task.job_id) or _new_record(task.source, task.profile)
+    if job.state in ENDED_WELL:
         return _ended(job)
     if job.state is JobState.DEAD:
-        return _one(backend, job, request)
+        return _requeue(backend, job, request)
     if request.dry_run:
         return JobChange(job, JobResult.WOULD_QUEUE)
-    # The job has no other message: SNS or SQS gave this one up, or a kill left its letter.
+    # The job has no other message: SNS or SQS gave up this one, or a kill left its letter.
     backend.queues[task.profile].send([task])
     return JobChange(job, JobResult.QUEUED)
 
@@ -130,22 +129,25 @@ def _of_letter(backend: Backend, task: Task, request: ReprocessRequest) -> JobCh
 def reprocess_missing(
     backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], catalog: Catalog
 ) -> Iterator[JobChange]:
-    """Queue jobs without a rendition: dead ones, done ones whose rendition is neither stored nor in
-    place, and inbox sources without a job of a profile that wants them.
+    """Queue work whose rendition is missing.
 
-    Skipped jobs need none; queued and running ones are in progress, unless their message expired.
+    That is dead jobs, done jobs whose rendition is neither stored nor in place, and inbox sources without
+    a job for a profile that wants them. Skipped jobs need no rendition; queued and running jobs are in
+    progress, unless their message expired.
     """
     for name in request.names:
-        found = [j for j in jobs_named(backend, name, catalog) if _is_missing(backend, catalog, j)]
         ids = [
-            job.job_id for job in found if not request.profiles or job.profile in request.profiles
+            job.job_id
+            for job in jobs_named(backend, name, catalog)
+            if (not request.profiles or job.profile in request.profiles)
+            and _lacks_rendition(backend, catalog, job)
         ]
         yield from reprocess(backend, replace(request, names=ids, profiles=()))
-        for wanted in filters(name, backend):
-            yield from _unknown(backend, request, profiles, wanted)
+        for criteria in filters(name, backend):
+            yield from _queue_unknown(backend, request, profiles, criteria)
 
 
-def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
+def _lacks_rendition(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
     if backend.task_publisher.message_expired(job):
         return True
     if job.state is not JobState.DONE:
@@ -155,19 +157,21 @@ def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
     placement = catalog.placement(job.job_id)
     if placement is None or placement.state in UNPLACED:
         return True
-    # Placed, it left the store; undone or expired, it was so requested.
-    there = placement.state in {PlacementState.PLACED, PlacementState.REPLACED}
-    return there and not os.path.lexists(placement.target)
+    # A placed rendition has left the store; an undone or expired one is gone on request.
+    return placement.state in IN_PLACE and not os.path.lexists(placement.target)
 
 
-def _unknown(
-    backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], wanted: JobFilter
+def _queue_unknown(
+    backend: Backend,
+    request: ReprocessRequest,
+    profiles: Mapping[str, Profile],
+    criteria: JobFilter,
 ) -> Iterator[JobChange]:
-    """Queue sources without job or rendition: their event was lost, or the profile is newer."""
+    """Queue sources without job or rendition, whose event was lost or whose profile is newer."""
     known = frozenset(profiles)
-    places = wanted.key_prefixes or (wanted.source_key or "",)
+    places = criteria.key_prefixes or (criteria.source_key or "",)
     for source in chain.from_iterable(backend.store.sources(place) for place in places):
-        if wanted.source_key not in (None, source.key):
+        if criteria.source_key not in (None, source.key):
             continue
         for name, profile in list(profiles.items()):  # one may be added meanwhile
             if request.profiles and name not in request.profiles:
@@ -176,20 +180,20 @@ def _unknown(
                 continue
             if backend.ledger.get(job_id(source, name)) is not None:
                 continue
-            if not _is_made(backend, source, name):
+            if not _is_published(backend, source, name):
                 yield _publish(backend, source, name, request)
 
 
-def _is_made(backend: Backend, source: Source, profile: str) -> bool:
+def _is_published(backend: Backend, source: Source, profile: str) -> bool:
     """Return whether a rendition of this job is published.
 
     A ledger may expire ended jobs (on AWS after half a year). Queued again, such a job would be encoded
     in vain: its fences restart, and may not replace the existing rendition.
     """
-    wanted = job_id(source, profile)
+    name = job_id(source, profile)
     for extension in sorted({*EXTENSIONS.values(), SET_EXTENSION}):
-        seen = backend.store.stat(rendition_key(source.key, profile, extension))
-        if seen is not None and seen.metadata.get("job") == wanted:
+        stored = backend.store.stat(rendition_key(source.key, profile, extension))
+        if stored is not None and stored.metadata.get("job") == name:
             return True
     return False
 
@@ -198,16 +202,15 @@ def _publish(
     backend: Backend, source: Source, profile: str, request: ReprocessRequest
 ) -> JobChange:
     if request.dry_run:
-        return JobChange(_new(source, profile), JobResult.WOULD_QUEUE, "no job yet")
+        return JobChange(_new_record(source, profile), JobResult.WOULD_QUEUE, "no job yet")
     backend.store.unmark_source_finished(source)
     (job,) = backend.task_publisher.publish(source, [profile], announced=False)
     return JobChange(job, JobResult.QUEUED, "no job yet")
 
 
-def _new(source: Source, profile: str) -> JobRecord:
-    name = job_id(source, profile)
+def _new_record(source: Source, profile: str) -> JobRecord:
     return JobRecord(
-        job_id=name,
+        job_id=job_id(source, profile),
         source=source,
         profile=profile,
         state=JobState.QUEUED,
@@ -219,16 +222,15 @@ def _new(source: Source, profile: str) -> JobRecord:
 def jobs_named(backend: Backend, name: str, catalog: Catalog | None = None) -> Iterator[JobRecord]:
     """Yield the jobs of a path, folder, key or job id, most recently updated first.
 
-    With a catalog, the jobs of videos that were renamed or moved there follow: their keys hold the old
-    path.
+    With a catalog, jobs of videos that were moved to the path follow, whose keys hold the old path.
     """
     record = backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
     if record is not None:
         yield record
         return
     seen: set[str] = set()
-    for wanted in filters(name, backend):
-        for job in backend.ledger.jobs(wanted):
+    for criteria in filters(name, backend):
+        for job in backend.ledger.jobs(criteria):
             seen.add(job.job_id)
             yield job
     if catalog is None or name.startswith(f"{INBOX}/"):
@@ -262,7 +264,7 @@ def _absolute(name: str) -> Path:
     return Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay unresolved
 
 
-def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> JobChange:
+def _requeue(backend: Backend, job: JobRecord, request: ReprocessRequest) -> JobChange:
     if job.state not in SETTLED and not backend.task_publisher.message_expired(job):
         return JobChange(job, JobResult.WAITING, f"it is {job.state.value} already")
     try:
@@ -288,8 +290,8 @@ def cancel(
 ) -> Iterator[JobChange]:
     """Cancel the jobs of paths, folders, keys or job ids, as `reprocess` names them.
 
-    Only the ledger changes. A worker on the job, or on a chunk of it, is refused at its next heartbeat
-    or progress and stops; waiting messages are acknowledged when received.
+    Only the ledger changes. A worker that holds the job or one of its chunks is refused at its next
+    heartbeat or progress report, and stops; waiting messages are acknowledged when received.
     """
     for name in names:
         for job in list(jobs_named(backend, name, catalog)):
@@ -305,7 +307,7 @@ def _cancel_one(backend: Backend, job: JobRecord, who: str, *, dry_run: bool) ->
     if not backend.ledger.cancel(job.job_id, f"Cancelled by {who}."):
         return _ended(backend.ledger.get(job.job_id) or job)
     if job.state is JobState.SPLIT:
-        _clear(backend, job)
+        _delete_chunks(backend, job)
     return JobChange(job, JobResult.CANCELLED)
 
 
@@ -313,32 +315,31 @@ NO_ORDER = "Amazon SQS keeps no order and no priorities, so no job can be moved.
 
 
 def move(backend: Backend, names: Sequence[str], where: Move) -> Iterator[JobChange]:
-    """Move the waiting ones of these jobs, named by their ids, in their queues.
+    """Move the queued ones among these jobs, named by their ids, in their queues.
 
-    Raises UsageError where a queue keeps no order.
+    Raises UsageError if a queue keeps no order.
     """
     named = chain.from_iterable(jobs_named(backend, name) for name in names)
-    found = {
+    queued = {
         job.job_id: job
         for job in named
         if job.state is JobState.QUEUED and job.profile in backend.queues
     }
-    for profile in {job.profile for job in found.values()}:
+    for profile in {job.profile for job in queued.values()}:
         if not backend.queues[profile].ordered:
             raise UsageError(NO_ORDER)
-        mine = [job for job in found.values() if job.profile == profile]
+        mine = [job for job in queued.values() if job.profile == profile]
         tasks = [Task(source=job.source, profile=profile) for job in mine]
         moved = backend.queues[profile].move(tasks, where)
         yield from (JobChange(job, JobResult.MOVED) for job in mine if job.job_id in moved)
 
 
-def _clear(backend: Backend, job: JobRecord) -> None:
-    """Delete a split job's objects from the store; failures are left for a later sweep."""
+def _delete_chunks(backend: Backend, job: JobRecord) -> None:
+    """Delete a split job's chunks from the store; a later sweep deletes those that could not be deleted."""
     try:
         for stored in list(backend.store.list(job.work_folder)):
             backend.store.delete(stored.key)
     except HevcqError as error:
-        # The job is cancelled anyway; go on with the others.
         get_logger(job=job.job_id).warning("work_not_swept", reason=str(error))
 
 
@@ -352,16 +353,18 @@ KEPT = "Kept as it is, as asked."
 def keep_failed(
     backend: Backend, catalog: Catalog, names: Iterable[str], who: str
 ) -> Iterator[JobRecord]:
-    """Let the failed jobs of paths, folders, keys or job ids end as skipped; yield each.
+    """Mark the failed jobs of paths, folders, keys or job ids as skipped; yield each.
 
-    The dead letter goes last, so that one whose job a kill left queued is found again.
+    The dead letter is deleted last, so that a job that a kill left queued is found again by its letter.
     """
     for name in names:
         for job in list(jobs_named(backend, name, catalog)):
             letters = DeadLetterFilter([job.profile], letter=job.job_id)
             known = job.profile in backend.queues
-            left = job.state is JobState.QUEUED and known and any(find(backend.queues, letters))
-            if job.state is not JobState.DEAD and not left:
+            interrupted = (
+                job.state is JobState.QUEUED and known and any(find(backend.queues, letters))
+            )
+            if job.state is not JobState.DEAD and not interrupted:
                 continue
             backend.ledger.reopen(job.job_id, who=who, why="acknowledged")
             words = f"{KEPT} {job.reason.removeprefix(KEPT).strip()}".strip()
@@ -371,7 +374,7 @@ def keep_failed(
                 yield job
 
 
-WELL = frozenset({JobState.DONE, JobState.SKIPPED})
+ENDED_WELL = frozenset({JobState.DONE, JobState.SKIPPED})
 
 
 def finished_jobs(
@@ -379,11 +382,11 @@ def finished_jobs(
     profiles: Mapping[str, Profile],
     record_of: Callable[[str], JobRecord | None],
 ) -> tuple[JobRecord, ...]:
-    """Return the jobs of this source version if all are done or skipped, at least one done; else ().
+    """Return the jobs of this source version if all are done or skipped and at least one is done; else ().
 
-    Every profile that the routing sends the source to must have its job, and so must end the job of
-    any other profile. If all profiles skipped it there is no rendition, and the source may be the
-    only copy: it is not finished. Nor is an upload through the page, whose record decides.
+    Every profile to which the routing sends the source must have a job, and jobs of other profiles must
+    have ended too. If all profiles skipped the source, it may be the only copy and is not finished. An
+    upload through the page is never finished here: its record decides.
     """
     if source.key.startswith(f"{UPLOADS}/"):
         return ()
@@ -394,7 +397,7 @@ def finished_jobs(
             if is_routed_to(source.key, name, subscribed=profile.subscribe, known=known):
                 return ()
             continue
-        if record.state not in WELL:
+        if record.state not in ENDED_WELL:
             return ()
         found.append(record)
     return tuple(found) if any(record.state is JobState.DONE for record in found) else ()
@@ -404,10 +407,10 @@ IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED})
 
 
 class SourceFinisher:
-    """Marks a source as finished; a repetition is harmless, and what fails only keeps it for longer.
+    """Marks a source as finished. Repeating it is harmless; an error only keeps the source for longer.
 
-    With the `catalog` of the machine that took the source in, every rendition must be in its place
-    there; without one, in the store.
+    With the `catalog` of the machine that queued the source, every rendition must be in its place there;
+    without a catalog, in the store.
     """
 
     def __init__(
@@ -416,7 +419,7 @@ class SourceFinisher:
         self._backend, self._profiles, self._catalog = backend, profiles, catalog
 
     def __call__(self, source: Source) -> bool:
-        """Return whether the source is marked now; an error is logged, and it is not."""
+        """Mark the source if it is finished; return whether it was marked. Errors are logged."""
         try:
             jobs = finished_jobs(source, self._profiles, self._backend.ledger.get)
             if not jobs or not all(self._in_place(j) for j in jobs if j.state is JobState.DONE):
@@ -431,20 +434,20 @@ class SourceFinisher:
         if self._catalog is not None:
             placement = self._catalog.placement(job.job_id)
             return placement is not None and placement.state in IN_PLACE
-        made = job.rendition
-        there = self._backend.store.stat(made.key) if made else None
-        return made is not None and there is not None and there.sha256 == made.sha256
+        ref = job.rendition
+        stored = self._backend.store.stat(ref.key) if ref else None
+        return ref is not None and stored is not None and stored.sha256 == ref.sha256
 
 
 def finished_since(
     backend: Backend, profiles: Mapping[str, Profile], since: float
 ) -> Iterator[Source]:
-    """Mark and yield the finished sources that a job of ended well after `since` (Unix seconds).
+    """Mark and yield the finished sources with a job that ended well after `since` (Unix seconds).
 
-    Workers never mark: whoever takes one over could have every original deleted.
+    Workers never mark sources: a worker that was taken over could have every original deleted.
     """
     finish, seen = SourceFinisher(backend, profiles), set[str]()
-    for job in backend.ledger.jobs(JobFilter(states=WELL, updated_after=since)):
+    for job in backend.ledger.jobs(JobFilter(states=ENDED_WELL, updated_after=since)):
         if job.source.source_id not in seen:
             seen.add(job.source.source_id)
             if finish(job.source):

@@ -1,4 +1,4 @@
-"""Overview of queues and ledger, the machines that encode, and jobs as the queue page lists and finds them."""
+"""Overview of queues and ledger, the machines that encode, and lists and searches of jobs."""
 
 import itertools
 import math
@@ -28,10 +28,7 @@ from hevcq.util.text import counted, duration, printable
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """One profile: numbers of messages in its queue, and of its jobs by state.
-
-    `oldest_s` is seconds.
-    """
+    """One profile: the messages in its queue (the oldest waits `oldest_s` seconds), and its jobs by state."""
 
     profile: str
     ready: int
@@ -43,7 +40,6 @@ class QueueStatus:
 
     @property
     def is_used(self) -> bool:
-        """Whether it has or had any work."""
         waiting = self.ready, self.in_flight, self.delayed, self.dead_letters
         return any(waiting) or any(self.jobs.values())
 
@@ -52,8 +48,8 @@ class QueueStatus:
 class RunningStatus:
     """One running job; for a split video also its chunks and how many are done.
 
-    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time. `alive` is whether a worker
-    holds it: one that was killed leaves it running in the ledger until another worker takes it up.
+    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time. `alive` is whether a worker holds
+    the job: after a killed worker it stays running in the ledger until another worker claims it.
     """
 
     job_id: str
@@ -74,8 +70,8 @@ class RunningStatus:
 class Overview:
     """The status at one moment (`at` in wall seconds).
 
-    `workers` is the number of worker processes on this data folder, None for a fleet; `closed` says
-    why work may not begin now.
+    `workers` is the number of worker processes on this data folder, None for a fleet. `closed` is why
+    work may not begin now.
     """
 
     at: float
@@ -89,7 +85,7 @@ class Overview:
 
 
 def workers_running(settings: Settings) -> int | None:
-    """Return the number of worker processes on this data folder; None where others may run."""
+    """Return the number of worker processes on this data folder; None if workers may run elsewhere."""
     if settings.on_aws:
         return None
     here = sum(
@@ -104,15 +100,15 @@ def overview(
 ) -> Overview:
     """Count every queue and state, and list at most `limit` running jobs.
 
-    Hours and `condition` of this machine may hold work back as a pause does, and so may an ffmpeg that
-    cannot make a profile; of a fleet's workers it knows nothing. Raises StorageError or Unavailable.
+    `closed` covers pauses and, except for a fleet, this machine's hours, its `condition` and the profiles
+    that its ffmpeg cannot encode. Raises StorageError or Unavailable.
     """
     counts = backend.ledger.counts()
     queues = []
     for name in sorted({*backend.queues, *(profile for profile, _ in counts)}):
-        # Jobs of a removed profile are still shown.
-        known = name in backend.queues
-        depth = backend.queues[name].depth() if known else QueueDepth(0, 0, 0, 0)
+        # A removed profile has jobs but no queue.
+        has_queue = name in backend.queues
+        depth = backend.queues[name].depth() if has_queue else QueueDepth(0, 0, 0, 0)
         queues.append(
             QueueStatus(
                 profile=name,
@@ -137,7 +133,7 @@ def overview(
 
 
 def encoded_since(ledger: Ledger, since: float) -> float:
-    """Return the CPU seconds of the jobs that were done since then (wall seconds)."""
+    """Return the CPU seconds of the jobs that ended as done since `since` (wall seconds)."""
     done = ledger.jobs(JobFilter(states=frozenset({JobState.DONE}), updated_after=since))
     return sum(job.cpu_s or 0.0 for job in done)
 
@@ -166,7 +162,7 @@ def jobs_of(
 
 
 def reason_in_words(job: JobRecord) -> str:
-    """Return the reason for a job's state, of a finished one what its rendition lacks, or ""."""
+    """Return the reason for a job's state; for a done job, its rendition's notices; or ""."""
     if job.state is JobState.DONE and job.rendition is not None:
         return " ".join(job.rendition.notices)
     from hevcq.domain.planning.encode_plan import skip_in_words
@@ -196,12 +192,12 @@ def _running(backend: Backend, job: JobRecord, now: float) -> RunningStatus:
 
 
 def library_rows(data_dir: Path) -> list[Mapping[str, Any]]:
-    """Return what waits in the libraries that running processes watch."""
+    """Return the waiting videos of libraries, from the rows of the processes that watch them."""
     return [each for row in live_rows(data_dir) for each in row.get("waiting", ())]
 
 
 def library_words(row: Mapping[str, Any]) -> str:
-    """Return what waits in one library, and why: `2 videos waiting; it may run only at night.`"""
+    """Return how many videos wait in a library, and why: `2 videos waiting; it may run only at night.`"""
     name = printable(row["library"])
     why = row["reason"].removeprefix(f"Library {name} ")
     return f"{counted(row['waiting'], 'video')} waiting; " + (
@@ -217,7 +213,7 @@ NONE = "No machine works: start `hevcq worker` or `hevcq service` on one."
 
 
 def machines_of(backend: Backend) -> Machines:
-    """Raise UsageError where only the cloud knows who works."""
+    """Return the list of machines. Raises UsageError on AWS, where ECS has it."""
     if backend.machines is None:
         raise UsageError(ON_AWS)
     return backend.machines
@@ -225,7 +221,6 @@ def machines_of(backend: Backend) -> Machines:
 
 def machines(backend: Backend) -> list[dict[str, object]]:
     """Return every process that encodes, as `hevcq workers --json` prints it."""
-    found = machines_of(backend).processes()
     return [
         {
             "type": "worker",
@@ -236,12 +231,11 @@ def machines(backend: Backend) -> list[dict[str, object]]:
             "joined": each.joined,
             "state": state_of(each),
         }
-        for each in found
+        for each in machines_of(backend).processes()
     ]
 
 
 def state_of(each: WorkerProcess) -> str:
-    """Return in a word or two what a process that encodes does."""
     if each.ended:
         return "drained, stopped" if each.drained_by else "stopped"
     if not each.alive:
@@ -252,42 +246,42 @@ def state_of(each: WorkerProcess) -> str:
 
 
 def drain(backend: Backend, name: str, by: str) -> None:
-    """Let a machine take no new work; with `by` empty let it work again.
+    """Stop a machine from taking new work; an empty `by` lets it work again.
 
-    Raises UsageError for a name that is not in the list.
+    Raises UsageError for an unknown machine.
     """
     _processes_of(backend, name)
     machines_of(backend).drain(name, by)
 
 
 def remove(backend: Backend, name: str) -> None:
-    """Take the processes of a machine that work no more from the list; raise UsageError if all do."""
-    gone = [each for each in _processes_of(backend, name) if not each.alive]
-    if not gone:
+    """Remove a machine's ended processes from the list. Raises UsageError if all of them still work."""
+    ended = [each for each in _processes_of(backend, name) if not each.alive]
+    if not ended:
         raise UsageError(f"{printable(name)} still works: stop hevcq there first.")
-    for each in gone:
+    for each in ended:
         machines_of(backend).remove(each.owner)
 
 
 def _processes_of(backend: Backend, name: str) -> list[WorkerProcess]:
-    found = machines_of(backend).processes()
-    if mine := [each for each in found if each.facts.machine == name]:
+    processes = machines_of(backend).processes()
+    if mine := [each for each in processes if each.facts.machine == name]:
         return mine
-    names = sorted({printable(each.facts.machine) for each in found})
-    there = f"There are: {', '.join(names)}." if names else NONE
-    raise UsageError(f"No machine {printable(name)}. {there}")
+    names = sorted({printable(each.facts.machine) for each in processes})
+    known = f"There are: {', '.join(names)}." if names else NONE
+    raise UsageError(f"No machine {printable(name)}. {known}")
 
 
 MAX_READ = 5_000
-"""Records read for one page: a search for rare words shows what it found in so many, and how to go on."""
+"""Most records read for one page; a search for rare words then shows a part, and how to go on."""
 MAX_LOOKED_UP, AT_ONCE = 300, 50
-"""Records read for a page of one codec, which the catalog is asked for, so many at once."""
+"""The same for a page of one codec, and records for which the catalog is asked at once."""
 UNDER_WAY = frozenset(JobState) - SETTLED
 RETRY_HELPS = frozenset(FailureClass) - {
     FailureClass.DAMAGED, FailureClass.UNREADABLE, FailureClass.UNSUPPORTED, FailureClass.GONE,
     FailureClass.CHANGED, FailureClass.VERIFICATION, FailureClass.REVIEW, FailureClass.MESSAGE,
 }  # fmt: skip
-"""The causes of failures that another try may overcome; the others come back until something changes."""
+"""The causes of failures that a retry may overcome; the others come back until something changes."""
 REMEDIES: dict[FailureClass, str] = {
     FailureClass.DAMAGED: "The file is damaged: replace it by an intact copy, or keep it as it is.",
     FailureClass.UNREADABLE: "It can't be read as a video: remove it, or keep it as it is.",
@@ -309,7 +303,7 @@ OTHERWISE = "Retry it once; if it fails again, keep the file as it is and report
 
 @dataclass(frozen=True, slots=True)
 class FoundJobs:
-    """A page of jobs; `last` is where the next one begins, None at the end. `read` records were looked at."""
+    """A page of jobs, for which `read` records were read; the next page begins after `last` (None: no next)."""
 
     jobs: list[JobRecord] = field(default_factory=list)
     last: tuple[float, str] | None = None
@@ -317,12 +311,12 @@ class FoundJobs:
 
     @property
     def cursor(self) -> str:
-        """`last` as a word, which `place_of` reads again; "" at the end."""
+        """`last` as a string that `parse_cursor` reads; "" at the end."""
         return f"{self.last[0]!r}-{self.last[1]}" if self.last else ""
 
 
-def place_of(cursor: str) -> tuple[float, str] | None:
-    """Return where the page of a cursor begins, None of one that is no cursor."""
+def parse_cursor(cursor: str) -> tuple[float, str] | None:
+    """Return the position of a page's cursor; None if it is invalid."""
     moment, _, job_id = cursor.partition("-")
     try:
         return (float(moment), job_id) if JOB_ID.fullmatch(job_id) else None
@@ -336,83 +330,87 @@ def shown_path(job: JobRecord) -> str:
 
 
 def listed(
-    ledger: Ledger, wanted: JobFilter, limit: int, catalog: Catalog | None = None
+    ledger: Ledger, criteria: JobFilter, limit: int, catalog: Catalog | None = None
 ) -> FoundJobs:
-    """Return a page of at most `limit` jobs in the wanted order; `catalog` knows their codecs.
+    """Return a page of at most `limit` jobs in the order of `criteria`; `catalog` has their codecs.
 
     Raises StorageError or Unavailable.
     """
-    found: list[JobRecord] = []
+    jobs: list[JobRecord] = []
     read, last = 0, None
-    for job, fits in _judged(ledger, wanted, catalog):
-        if len(found) == limit or read == (MAX_LOOKED_UP if wanted.codec else MAX_READ):
-            return FoundJobs(found, last, read)
+    for job, matches in _with_match(ledger, criteria, catalog):
+        if len(jobs) == limit or read == (MAX_LOOKED_UP if criteria.codec else MAX_READ):
+            return FoundJobs(jobs, last, read)
         read, last = read + 1, (job.updated_at, job.job_id)
-        if fits:
-            found.append(job)
-    return FoundJobs(found, None, read)
+        if matches:
+            jobs.append(job)
+    return FoundJobs(jobs, None, read)
 
 
 def changeable(
     ledger: Ledger,
-    wanted: JobFilter,
+    criteria: JobFilter,
     states: frozenset[JobState],
     until: float = math.inf,
     catalog: Catalog | None = None,
 ) -> Iterator[JobRecord]:
-    """Yield the listed jobs in any of these states, newest first, but for those changed after `until`."""
-    within = states & wanted.states if wanted.states else states
+    """Yield the matching jobs in any of these states, newest first, without those changed after `until`."""
+    within = states & criteria.states if criteria.states else states
     if not within:
         return
-    whole = replace(wanted, states=within, order=ListOrder.NEWEST)
-    for job, fits in _judged(ledger, whole, catalog):
-        if job.updated_at <= until and fits:
+    narrowed = replace(criteria, states=within, order=ListOrder.NEWEST)
+    for job, matches in _with_match(ledger, narrowed, catalog):
+        if job.updated_at <= until and matches:
             yield job
 
 
 def causes(
-    ledger: Ledger, wanted: JobFilter, catalog: Catalog | None = None
+    ledger: Ledger, criteria: JobFilter, catalog: Catalog | None = None
 ) -> list[tuple[FailureClass, int]]:
-    """Return how many failed jobs each cause has, the most frequent first; by words of MAX_READ where it must."""
-    whole = replace(wanted, states=frozenset({JobState.DEAD}), cause=None, before=None)
-    if not wanted.codec and (not wanted.text or ledger.searches):
-        counted = Counter[FailureClass]()
-        for cause, count in ledger.causes(whole).items():
-            counted[cause or FailureClass.INTERNAL] += count
-        return counted.most_common()
-    most = MAX_LOOKED_UP if wanted.codec else MAX_READ
-    read = (job for job, fits in islice(_judged(ledger, whole, catalog), most) if fits)
-    return Counter(job.failure_class or FailureClass.INTERNAL for job in read).most_common()
+    """Return the number of failed jobs for each cause, the most frequent first.
+
+    A codec, or words that the ledger cannot search, are counted only in the first records of the list.
+    """
+    dead = replace(criteria, states=frozenset({JobState.DEAD}), cause=None, before=None)
+    if not criteria.codec and (not criteria.text or ledger.searches):
+        counts = Counter[FailureClass]()
+        for cause, count in ledger.causes(dead).items():
+            counts[cause or FailureClass.INTERNAL] += count
+        return counts.most_common()
+    most = MAX_LOOKED_UP if criteria.codec else MAX_READ
+    jobs = (job for job, matches in islice(_with_match(ledger, dead, catalog), most) if matches)
+    return Counter(job.failure_class or FailureClass.INTERNAL for job in jobs).most_common()
 
 
 def may_keep(job: JobRecord) -> bool:
-    """Return whether an operator may keep a failed video as it is: an uploaded one is its owner's."""
+    """Return whether an operator may keep a failed video as it is; an uploaded video is its owner's."""
     return not job.source.key.startswith(f"{UPLOADS}/")
 
 
 def remedy(cause: FailureClass | None) -> str:
-    """Return what an operator can do about a failure of this cause."""
     return "" if cause is None else REMEDIES.get(cause, OTHERWISE)
 
 
-def _judged(
-    ledger: Ledger, wanted: JobFilter, catalog: Catalog | None
+def _with_match(
+    ledger: Ledger, criteria: JobFilter, catalog: Catalog | None
 ) -> Iterator[tuple[JobRecord, bool]]:
-    """Yield the ledger's jobs, each with whether it is wanted; codecs are looked up for many at once."""
-    jobs = ledger.jobs(wanted)
-    if not wanted.codec or catalog is None:
-        yield from ((job, _matches(job, wanted)) for job in jobs)
+    """Yield the ledger's jobs, each with whether it matches; codecs are read in batches of AT_ONCE."""
+    jobs = ledger.jobs(criteria)
+    if not criteria.codec or catalog is None:
+        yield from ((job, _matches(job, criteria)) for job in jobs)
         return
-    here = catalog.database.paths.local_path
-    while part := list(islice(jobs, AT_ONCE)):
-        files = [(here(os.fsencode(shown_path(job))), job.source.size) for job in part]
-        known = catalog.codecs([path for path, _ in files])
-        for job, file in zip(part, files, strict=True):
-            yield job, known.get(file) == wanted.codec and _matches(job, wanted)
+    here = catalog.database.paths.here
+    while batch := list(islice(jobs, AT_ONCE)):
+        files = [(here(os.fsencode(shown_path(job))), job.source.size) for job in batch]
+        codecs = catalog.codecs([path for path, _ in files])
+        for job, file in zip(batch, files, strict=True):
+            yield job, codecs.get(file) == criteria.codec and _matches(job, criteria)
 
 
-def _matches(job: JobRecord, wanted: JobFilter) -> bool:
+def _matches(job: JobRecord, criteria: JobFilter) -> bool:
     cause = job.failure_class or FailureClass.INTERNAL
-    if wanted.cause is not None and (job.state is not JobState.DEAD or cause is not wanted.cause):
+    if criteria.cause is not None and (
+        job.state is not JobState.DEAD or cause is not criteria.cause
+    ):
         return False
-    return wanted.text.casefold() in shown_path(job).casefold()
+    return criteria.text.casefold() in shown_path(job).casefold()

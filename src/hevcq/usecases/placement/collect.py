@@ -1,10 +1,9 @@
 """Put finished renditions in place: verify the certificate, place or swap, clean up.
 
-The time for which an original was kept counts by what this machine has lived through: its clock alone
-deletes none. A board without a battery starts in 1970, and a typing error puts a clock 60 days ahead. The
-time that the machine was up is certain: the kernel counts it. The time that it was off is known by the
-clock only, so each start adds at most MAX_OFF_S of it. Unknown time does not count: an original is
-rather kept longer than asked.
+The retention of an original is measured in time that this machine has lived through, because the clock
+alone must delete nothing: a board without a battery starts in 1970, and a typing error can put a clock 60
+days ahead. The kernel counts the time that the machine was up. The time that it was off is known by the
+clock only, so each start adds at most MAX_OFF_S of it; an original is rather kept longer than asked.
 """
 
 import os
@@ -53,15 +52,15 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
 MAX_OFF_S = 3 * DAY_S
-"""Seconds at most that a start of the machine adds for the time it was off."""
+"""Most seconds that a start of the machine adds for the time it was off."""
 
 
 def advanced(before: LivedTime | None, seen: LivedTime) -> LivedTime:
-    """Return `seen` with the total of `before` and what passed since; `seen.total_s` is ignored."""
+    """Return `seen` with the total of `before` plus the seconds since; `seen.total_s` is ignored."""
     if before is None:
         return replace(seen, total_s=0.0)
-    # Without an id of the start the machine may have been started between; then its uptime grew, and
-    # the difference is at most what passed.
+    # Without a boot id, the machine may have restarted between; if its uptime grew all the same, the
+    # difference is at most the time that passed.
     if before.boot == seen.boot and seen.uptime_s >= before.uptime_s:
         gained = seen.uptime_s - before.uptime_s
     else:
@@ -72,7 +71,7 @@ def advanced(before: LivedTime | None, seen: LivedTime) -> LivedTime:
 
 
 def lived_s(catalog: Catalog, clock: Clock) -> float:
-    """Record and return the seconds lived through until now."""
+    """Record and return the seconds that this machine has lived through until now."""
     seen = LivedTime(0.0, clock.now(), clock.uptime(), clock.boot())
     now = advanced(catalog.lived(), seen)
     catalog.record_lived(now)
@@ -84,9 +83,9 @@ def note_kept(catalog: Catalog, clock: Clock, job_id: str) -> None:
 
 
 def kept_s(catalog: Catalog, lived: float, record: Record) -> float:
-    """Return for how many seconds an original has been kept, as far as this machine has seen.
+    """Return for how many seconds, lived through by this machine, an original has been kept.
 
-    One that this data folder does not know is kept from now on.
+    The retention of an original that this data folder does not know begins now.
     """
     since = catalog.kept_since(record.job_id)
     if since is None:
@@ -96,16 +95,16 @@ def kept_s(catalog: Catalog, lived: float, record: Record) -> float:
 
 
 FOLLOWED = "The video changed, and its new rendition took this one's place."
-LATER = (DiskFull, Unavailable, Interruption, StorageError)
-"""Errors not about the rendition or its target: the placement is retried later."""
+RETRIED = (DiskFull, Unavailable, Interruption, StorageError)
+"""Errors that do not concern the rendition or its target: the placement is retried later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Where a rendition of `size` bytes is now.
+    """A rendition of `size` bytes in its place.
 
-    `already`: another process or an earlier run placed it. `keep_days` is how long a replaced
-    original is kept. `cpu_s` are CPU seconds of the encode alone.
+    `already`: another process or an earlier run placed it. `keep_days`: retention of a replaced
+    original. `cpu_s`: CPU seconds of the encode alone.
     """
 
     target: Path
@@ -119,9 +118,12 @@ class Collected:
 
 
 class Collector:
-    """Places finished renditions. `discard` deletes them from the store once in place: on one machine
-    they would only fill the disk, in a bucket they stay. `mark_source_finished` is called with the
-    source of each placed job; it must not raise."""
+    """Places finished renditions.
+
+    `discard` deletes them from the store once they are in place: on one machine they would only fill
+    the disk, in a bucket they stay. `mark_source_finished` gets the source of each placed job; it must
+    not raise.
+    """
 
     def __init__(
         self,
@@ -140,13 +142,13 @@ class Collector:
         """Put the rendition of a DONE job in place.
 
         Raises LibraryError or VerificationFailed if it cannot be placed (recorded, and retried by the
-        next run); DiskFull, Unavailable or Stopped if it can be later.
+        next run); DiskFull, Unavailable or Stopped if only not now.
         """
-        placement, ref = self._expected(job)
-        if _settled(placement, ref):
-            self._tidy(ref)
+        placement, ref = self._placement_of(job)
+        if _is_settled(placement, ref):
+            self._clear_store(ref)
             self.mark_source_finished(job.source)
-            return _before(placement, ref)
+            return _already_placed(placement, ref)
         try:
             done = self._place(job, placement, ref, stop)
         except HevcqError as error:
@@ -154,19 +156,19 @@ class Collector:
         self._record(placement, ref, done)
         if done.mode is Mode.REPLACE:
             _remove_beside(placement, ref, self._ports.files(stop))
-        self._tidy(ref)
-        # Last: deleting the store's own link of the file changes the file's change time.
+        self._clear_store(ref)
+        # Last, because deleting the store's hard link alters the file's change time.
         if done.mode is not Mode.REPLACE:
             with suppress(OSError):
                 self._proofs.remember(done.target, ref.sha256, ref.certificate_sha256)
         self.mark_source_finished(job.source)
         return done
 
-    def made_again(self) -> Iterator[Placement]:
+    def reprocessed(self) -> Iterator[Placement]:
         """Yield placements whose job was reprocessed after they were placed.
 
-        Only where collecting empties the store: a rendition still in it is a new one. What a killed
-        attempt left beside it (a certificate, files of a set) is none.
+        Only where collecting empties the store (`discard`), since a rendition that is still there is then
+        a new one. Certificates and files of sets that a killed attempt left there are no renditions.
         """
         if not self._discard:
             return
@@ -177,7 +179,7 @@ class Collector:
             if placement is not None and placement.state is PlacementState.PLACED:
                 yield placement
 
-    def _expected(self, job: JobRecord) -> tuple[Placement, RenditionRef]:
+    def _placement_of(self, job: JobRecord) -> tuple[Placement, RenditionRef]:
         placement, key = self._ports.catalog.placement(job.job_id), job.source.key
         if placement is None:
             raise LibraryError(
@@ -226,8 +228,8 @@ class Collector:
     ) -> str:
         """Write the rendition to `target`; return its SHA-256.
 
-        Raises VerificationFailed if the store has lost it, or has other bytes than were published:
-        trying again cannot help, making it again does.
+        Raises VerificationFailed if the store has lost it or has other bytes than were published: only
+        a new encode helps then.
         """
         store = self._ports.backend.store
         try:
@@ -235,19 +237,19 @@ class Collector:
         except SourceGone as error:
             if placement.retained is None:
                 raise self._lost(placement, "The finished rendition", error) from error
-            digest = _second_name(placement.retained, target, FileSystem(stop))
+            digest = _link_or_copy(placement.retained, target, FileSystem(stop))
         if digest != ref.sha256:
             raise VerificationFailed(
                 f"The finished rendition of {printable(placement.source)} was damaged"
                 f" in the store (its SHA-256 differs, {Gate.G9.name}); nothing was written.",
-                remedy=_make_again(placement),
+                remedy=_retry_remedy(placement),
             )
         return digest
 
     def _file_of_set(
         self, placement: Placement, proof: Certificate, stop: threading.Event
     ) -> FetchFile:
-        """Return what writes one file of a set to a path, by its name in the set."""
+        """Return a function that writes one file of a set, by its name in the set, to a path."""
         store = self._ports.backend.store
 
         def fetch(name: str, target: Path) -> str:
@@ -263,7 +265,7 @@ class Collector:
     def _lost(placement: Placement, what: str, error: SourceGone) -> VerificationFailed:
         return VerificationFailed(
             f"{what} of {printable(placement.source)} is lost: {error}",
-            remedy=_make_again(placement),
+            remedy=_retry_remedy(placement),
         )
 
     def _swap(
@@ -316,7 +318,10 @@ class Collector:
             )
 
     def _require_same_ends(self, source: Source) -> None:
-        """Refuse the same where times are rounded, by the ends of the source; one that is gone may be."""
+        """Refuse a changed source by its first and last bytes, where a file server rounds times (gate G0).
+
+        A source that is gone is accepted.
+        """
         if self._ports.catalog.database.shared:
             with suppress(SourceGone):
                 self._ports.backend.store.check(source)
@@ -326,22 +331,22 @@ class Collector:
             with self._ports.backend.store.open(ref.certificate_key) as reading:
                 proof = Certificate.read(reading)
         except SourceGone as error:
-            found = proof_at(placement.retained, ref)
-            if found is None:
+            earlier = proof_at(placement.retained, ref)
+            if earlier is None:
                 raise self._lost(placement, "The certificate of the rendition", error) from error
-            proof = found
-        mine = (placement.job_id, ref.sha256, ref.certificate_sha256)
-        if (proof.job_id, proof.rendition_sha256, proof.digest) != mine:
+            proof = earlier
+        recorded = (placement.job_id, ref.sha256, ref.certificate_sha256)
+        if (proof.job_id, proof.rendition_sha256, proof.digest) != recorded:
             raise VerificationFailed(
                 f"The certificate of {printable(placement.source)} in the store is not the one that this"
                 f" farm wrote ({Gate.G9.name}); nothing was written.",
-                remedy=_make_again(placement),
+                remedy=_retry_remedy(placement),
             )
         return proof
 
     @staticmethod
     def _clear_older(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
-        """Remove an older rendition of the same job from its target; a set is followed in its place."""
+        """Remove an older rendition of the same job from its target. `place` itself replaces a set."""
         if placement.sha256 in {"", ref.sha256} or is_set(ref.key):
             return
         target = placement.target
@@ -357,12 +362,12 @@ class Collector:
             fs.unlink(record)
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
-        """Return the placement if another process made it meanwhile; else record the error and raise it."""
+        """Return the placement if another process placed it meanwhile; else record and raise the error."""
         with placing(self._ports) as require:
             now = self._ports.catalog.placement(placement.job_id)
-            if now is not None and _settled(now, ref):
-                return _before(now, ref)
-            if not isinstance(error, LATER):
+            if now is not None and _is_settled(now, ref):
+                return _already_placed(now, ref)
+            if not isinstance(error, RETRIED):
                 obsolete = isinstance(error, SourceChanged)
                 refused = replace(
                     placement,
@@ -373,7 +378,7 @@ class Collector:
                 require()
                 self._ports.catalog.record_placements([refused])
         if isinstance(error, SourceChanged):
-            self._tidy(ref)
+            self._clear_store(ref)
         raise error
 
     def _record(self, placement: Placement, ref: RenditionRef, done: Collected) -> None:
@@ -389,12 +394,12 @@ class Collector:
                 updated_at=self._ports.clock.now(),
             )
             require()
-            self._ports.catalog.record_placements([*self._followed(settled), settled])
+            self._ports.catalog.record_placements([*self._expired_by(settled), settled])
         if replaced:
             note_kept(self._ports.catalog, self._ports.clock, placement.job_id)
 
-    def _followed(self, new: Placement) -> Iterator[Placement]:
-        """Yield the records of what was at its target before: the video changed since."""
+    def _expired_by(self, new: Placement) -> Iterator[Placement]:
+        """Yield the placements of the video's earlier content at this target, as expired."""
         placed = self._ports.catalog.placements(
             states=frozenset({PlacementState.PLACED}), under=new.source
         )
@@ -402,7 +407,7 @@ class Collector:
             if each.target == new.target and each.job_id != new.job_id:
                 yield replace(each, state=PlacementState.EXPIRED, detail=FOLLOWED)
 
-    def _tidy(self, ref: RenditionRef) -> None:
+    def _clear_store(self, ref: RenditionRef) -> None:
         if not self._discard:
             return
         store = self._ports.backend.store
@@ -411,12 +416,12 @@ class Collector:
             for key in (ref.key, *files, ref.certificate_key):
                 store.delete(key)
         except HevcqError as error:
-            # The rendition is in place: a leftover in the store only costs space.
+            # The rendition is in place, so a leftover in the store only costs space.
             get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
 
 
-def _second_name(placed: Path, target: Path, fs: FileSystem) -> str:
-    """Give a placed rendition a second name, or copy it; return the SHA-256 of what is there."""
+def _link_or_copy(placed: Path, target: Path, fs: FileSystem) -> str:
+    """Link or copy a placed rendition to `target`; return the SHA-256 of the file there."""
     with library_errors(target):
         try:
             os.link(placed, target, follow_symlinks=False)
@@ -426,7 +431,7 @@ def _second_name(placed: Path, target: Path, fs: FileSystem) -> str:
 
 
 def _remove_beside(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
-    """Remove the rendition that was beside an original until it took its place."""
+    """Remove the rendition that an earlier command placed beside an original replaced now."""
     before = placement.retained
     if before is None or before.parent != placement.source.parent or before == placement.target:
         return
@@ -439,7 +444,7 @@ def _remove_beside(placement: Placement, ref: RenditionRef, fs: FileSystem) -> N
 
 
 def _files_of(store: Store, ref: RenditionRef) -> list[str]:
-    """Return the keys of a set's files but its master playlist; none for a single file."""
+    """Return the keys of a set's files except its master playlist; none for a single file."""
     if not is_set(ref.key):
         return []
     with suppress(SourceGone, VerificationFailed), store.open(ref.certificate_key) as reading:
@@ -448,7 +453,7 @@ def _files_of(store: Store, ref: RenditionRef) -> list[str]:
 
 
 def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new: Path) -> None:
-    """Run the gates here before an original goes for a rendition on its certificate's word."""
+    """Run the gates on this machine before an original is replaced. Raises VerificationFailed."""
     why = proofs.why_gates_fail(proof, source, new)
     if why:
         raise VerificationFailed(
@@ -458,20 +463,20 @@ def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new:
         )
 
 
-def _make_again(placement: Placement) -> str:
+def _retry_remedy(placement: Placement) -> str:
     return f"Make it again: `hevcq retry {placement.job_id}`, then the same command."
 
 
-def _before(placement: Placement, ref: RenditionRef) -> Collected:
+def _already_placed(placement: Placement, ref: RenditionRef) -> Collected:
     return Collected(placement.target, ref.size, placement.mode, already=True)
 
 
-def _settled(placement: Placement, ref: RenditionRef) -> bool:
+def _is_settled(placement: Placement, ref: RenditionRef) -> bool:
     return placement.state not in UNPLACED and placement.sha256 in {"", ref.sha256}
 
 
 def library_root_of(placement: Placement) -> Path:
-    """Return the folder with the journal of a placement: the root, or a mirror's output folder."""
+    """Return the folder that holds a placement's journal: the root, or a mirror's output folder."""
     if placement.mode is not Mode.MIRROR:
         return placement.root
     depth = len(placement.source.parent.relative_to(placement.root).parts)

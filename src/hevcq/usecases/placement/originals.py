@@ -1,7 +1,7 @@
-"""Kept originals: list and free them, follow those that were moved, recover interrupted swaps.
+"""Kept originals: list and delete them, follow those that were moved, recover interrupted swaps.
 
-What is done is found by content: the certificates in the library's `.hevcq` know it. A job that waits,
-and its rendition that is not in place yet, follow the same file to its new path.
+Certificates in the library's `.hevcq` find placed renditions by content. A waiting job and a rendition
+that is not in place yet follow their file to its new path.
 """
 
 import os
@@ -24,11 +24,11 @@ from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts, placing
 from hevcq.usecases.placement.collect import kept_s, library_root_of, lived_s
 from hevcq.util.log import get_logger
-from hevcq.util.text import printable, size
+from hevcq.util.text import counted, printable, size
 
 LOOK_EVERY_S, FIRST_S = 3600.0, 60.0
-"""Seconds between a worker's looks for originals whose retention ended, and until its first one: an
-ingest has just looked, and a short run needs none."""
+"""Seconds between a worker's checks for originals whose retention ended, and until its first check, which
+a short run after an ingest does not need."""
 FREED = "Freed on request."
 
 
@@ -43,7 +43,7 @@ class KeptOriginal:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What became of one original: its outcome, or the error of its library folder."""
+    """The outcome for one original, or the error (`reason`) of its library folder."""
 
     path: Path
     outcome: Expiry | None
@@ -58,20 +58,21 @@ class Freed:
 def kept_originals(
     ports: LibraryPorts, paths: Sequence[Path] = (), *, follow: bool = False
 ) -> Iterator[KeptOriginal]:
-    """Yield the kept originals, oldest first; only those whose video is at or below `paths`, if any.
+    """Yield the kept originals, oldest first; with `paths` those of videos at or below them.
 
-    With `paths` or `follow`, renamed videos are looked for first, which may list the library. Raises
+    With `paths` or `follow`, renamed videos are searched first, which may list the whole library. Raises
     StorageError if a record cannot be read, and OSError.
     """
-    found = []
     folders = library_folders(ports, paths)
     if paths or follow:
         follow_replaced(ports, folders)
-    for root in folders:
-        for record in ports.open_swap(root).kept():
-            if not paths or is_below(record, paths):
-                found.append(KeptOriginal(root, record, size_of(record.retained)))
-    yield from sorted(found, key=lambda kept: (kept.record.created_at, kept.record.job_id))
+    originals = [
+        KeptOriginal(root, record, size_of(record.retained))
+        for root in folders
+        for record in ports.open_swap(root).kept()
+        if not paths or is_below(record, paths)
+    ]
+    yield from sorted(originals, key=lambda kept: (kept.record.created_at, kept.record.job_id))
 
 
 def free_originals(
@@ -79,8 +80,8 @@ def free_originals(
 ) -> Iterator[Freed]:
     """Delete the kept originals whose retention ended, in all libraries or those of `paths`.
 
-    `at_once` deletes those at or below `paths` whatever their retention. An original stays while its
-    rendition is damaged or on a disk that may be away. The error of one library does not stop the others.
+    `at_once` deletes all at or below `paths` before their retention ends. An original stays while its
+    rendition is damaged or its disk may be away. An error of one library does not stop the others.
     """
     lived = lived_s(ports.catalog, ports.clock)
     folders = library_folders(ports, paths)
@@ -90,20 +91,20 @@ def free_originals(
         swap = ports.open_swap(root)
         try:
             if at_once:
-                done: Iterable[Expired] = swap.free(lambda r: not paths or is_below(r, paths))
+                results: Iterable[Expired] = swap.free(lambda r: not paths or is_below(r, paths))
             else:
-                done = _due(swap, ports, lived)
-            for each in done:
-                asked = at_once and each.outcome is Expiry.REMOVED
-                reason = FREED if asked else each.reason
-                note_freed(each, ports, FREED if at_once else "")
+                results = _expire(swap, ports, lived)
+            for each in results:
+                on_request = at_once and each.outcome is Expiry.REMOVED
+                reason = FREED if on_request else each.reason
+                _record_freed(each, ports, FREED if at_once else "")
                 yield Freed(each.record.source, each.outcome, reason, each.freed)
         except HevcqError as error:
             yield Freed(root, None, str(error))
 
 
 def free_due(ports: LibraryPorts) -> None:
-    """Delete the originals whose retention ended, in every library that this machine knows; log each."""
+    """Delete the originals whose retention ended, in every library of this machine's catalog; log each."""
     for each in free_originals(ports):
         if each.is_gone or each.outcome is None:
             get_logger().info(
@@ -111,34 +112,37 @@ def free_due(ports: LibraryPorts) -> None:
             )
 
 
-def _due(swap: Swap, ports: LibraryPorts, lived: float) -> Iterable[Expired]:
+def _expire(swap: Swap, ports: LibraryPorts, lived: float) -> Iterable[Expired]:
     return swap.expire(ports.clock.now(), partial(kept_s, ports.catalog, lived))
 
 
-def note_freed(each: Expired, ports: LibraryPorts, why: str = "") -> None:
-    """Record in the catalog that a replaced video's original is gone."""
+def _record_freed(each: Expired, ports: LibraryPorts, why: str = "") -> None:
     if not each.outcome.is_gone:
         return
     with placing(ports) as require:
         placement = ports.catalog.placement(each.record.job_id)
         if placement is not None and placement.state is PlacementState.REPLACED:
-            now = ports.clock.now()
-            gone = replace(
-                placement, state=PlacementState.EXPIRED, detail=why, retained=None, updated_at=now
+            expired = replace(
+                placement,
+                state=PlacementState.EXPIRED,
+                detail=why,
+                retained=None,
+                updated_at=ports.clock.now(),
             )
             require()
-            ports.catalog.record_placements([gone])
+            ports.catalog.record_placements([expired])
 
 
 def library_folders(ports: LibraryPorts, paths: Sequence[Path]) -> list[Path]:
     """Return the library roots that may keep originals: those of the catalog, and those with records
     at, above or below `paths`."""
-    found: set[Path] = set()
-    for under in paths or (None,):
-        states = frozenset({PlacementState.REPLACED})
-        for placement in ports.catalog.placements(states=states, under=under):
-            found.add(placement.root)
-    kept = {folder for folder in found if kept_folder(folder).is_dir()}
+    states = frozenset({PlacementState.REPLACED})
+    roots = {
+        placement.root
+        for under in paths or (None,)
+        for placement in ports.catalog.placements(states=states, under=under)
+    }
+    kept = {root for root in roots if kept_folder(root).is_dir()}
     return sorted(kept | folders_with_records(paths))
 
 
@@ -149,7 +153,7 @@ def folders_with_records(paths: Iterable[Path]) -> set[Path]:
 
 
 def _folders_in(path: Path) -> Iterator[Path]:
-    """Yield a folder and those below it: a subfolder may have been ingested by itself."""
+    """Yield a folder and all below it, because a subfolder may have been ingested by itself."""
     for folder, names, _files in os.walk(path):
         yield Path(folder)
         names[:] = [name for name in names if not is_own(name)]
@@ -164,10 +168,10 @@ def is_below(record: Record, paths: Sequence[Path]) -> bool:
 def moved_placement(
     catalog: Catalog, path: Path, fingerprint: Fingerprint, profile: str
 ) -> Placement | None:
-    """Return the waiting placement of the file that is now at `path`, recorded for another path.
+    """Return the waiting placement of the file at `path` that was recorded under another path, or None.
 
-    Size, modification time and inode make it the same file; size and time to the nanosecond make it a
-    copy. One still at its old path was not moved: the file here is a second name.
+    Equal size, modification time and inode mean the same file; equal size and time in nanoseconds mean a
+    copy. If the old path still exists, the video was not moved and `path` is a second name.
     """
     return next(
         (
@@ -184,21 +188,21 @@ def moved_placement(
     )
 
 
-def at_its_new_path(
+def relocated(
     placement: Placement, source: Path, root: Path, fingerprint: Fingerprint
 ) -> Placement:
-    """Return the placement of a video that is at `source` now, below the library root `root`."""
+    """Return a placement whose video is now at `source`, below the library root `root`."""
     if placement.mode is Mode.MIRROR:
-        # The output folder's records are found by the depth of the source below its root.
+        # `library_root_of` finds the output folder by the depth of the source below its root.
         depth = len(placement.source.parent.relative_to(placement.root).parts)
         root = (source.parent, *source.parents[1:])[min(depth, len(source.parents) - 1)]
     return replace(placement, root=root, source=source, fingerprint=fingerprint)
 
 
 def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
-    """Record the present paths of replaced videos whose library, folder or file was moved or renamed.
+    """Record the new paths of replaced videos whose library, folder or file was moved or renamed.
 
-    A library whose records cannot be read or written is left to the caller, who meets it next.
+    Errors are ignored: the caller reads the same records next and meets them.
     """
     for folder in folders:
         if not kept_folder(folder).is_dir():
@@ -208,21 +212,22 @@ def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
         with suppress(HevcqError, OSError):
             swap.record_moves()
         with suppress(HevcqError, OSError):
-            moved = [each for record in swap.kept() if (each := _moved(ports, folder, record))]
+            moved = [each for record in swap.kept() if (each := _if_moved(ports, folder, record))]
         if moved:
             with placing(ports) as require:
                 require()
                 ports.catalog.record_placements(moved)
 
 
-def _moved(ports: LibraryPorts, folder: Path, record: Record) -> Placement | None:
+def _if_moved(ports: LibraryPorts, folder: Path, record: Record) -> Placement | None:
+    """Return the placement with a record's new paths; None if nothing moved."""
     known = ports.catalog.placement(record.job_id)
     if known is None or known.state is not PlacementState.REPLACED:
         return None
     if known.target == record.target and known.source == record.source:
         return None
     if known.root != folder and os.path.lexists(known.target):
-        return None  # the library was copied, and the other one is still there
+        return None  # the library was copied, and the first copy still exists
     return replace(
         known,
         root=folder,
@@ -233,7 +238,7 @@ def _moved(ports: LibraryPorts, folder: Path, record: Record) -> Placement | Non
 
 
 UNSETTLED = UNPLACED | {PlacementState.REPLACED}
-"""Placements that may need work; a replaced video's original expires."""
+"""States of placements that may need work: the original of a replaced video expires."""
 WORDS: dict[RecoveryOutcome, str] = {
     RecoveryOutcome.FINISHED: "interrupted replace finished",
     RecoveryOutcome.ROLLED_BACK: "interrupted replace rolled back; the original is in place",
@@ -245,20 +250,19 @@ WORDS: dict[RecoveryOutcome, str] = {
 def recovery_folders(catalog: Catalog, roots: Iterable[Path], output: Path | None) -> list[Path]:
     """Return the folders whose `.hevcq` may hold interrupted work or originals: the given roots, and
     those of earlier ingests of the same files."""
-    found: dict[Path, None] = {}
+    folders: list[Path] = []
     for root in roots:
-        found[root if root.is_dir() else root.parent] = None
-        for placement in catalog.placements(states=UNSETTLED, under=root):
-            found[library_root_of(placement)] = None
+        folders.append(root if root.is_dir() else root.parent)
+        folders += map(library_root_of, catalog.placements(states=UNSETTLED, under=root))
     if output is not None:
-        found[output] = None
-    return [folder for folder in found if folder.is_dir()]
+        folders.append(output)
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> None:
-    """Finish or roll back interrupted swaps, sweep temporary files, and expire originals.
+    """Finish or roll back interrupted swaps, sweep temporary files, and delete expired originals.
 
-    The error of one folder is emitted as an event; the others are still recovered.
+    The error of one folder is emitted as an event, and the other folders are still recovered.
     """
     folders = list(folders)
     follow_replaced(ports, folders)
@@ -266,7 +270,7 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> Non
     for folder in folders:
         swap = ports.open_swap(folder)
         try:
-            words = [*map(_sentence, swap.recover()), *_expired(swap, ports, lived)]
+            words = [*map(_sentence, swap.recover()), *_expire_in_words(swap, ports, lived)]
         except HevcqError as error:
             words = [str(error)]
         for reason in words:
@@ -278,10 +282,11 @@ def _sentence(each: Recovery) -> str:
     return f"{printable(each.source)}: {words}. {each.reason}".strip()
 
 
-def _expired(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[str]:
+def _expire_in_words(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[str]:
+    """Delete the originals whose retention ended; yield sentences about the results."""
     early = 0
-    for each in _due(swap, ports, lived):
-        note_freed(each, ports)
+    for each in _expire(swap, ports, lived):
+        _record_freed(each, ports)
         if each.outcome is Expiry.NOT_LIVED:
             early += 1
         elif each.outcome is Expiry.STILL_KEPT:
@@ -296,22 +301,23 @@ def _expired(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[str]:
 
 
 SOON_DAYS = 3
-"""Days before the end of kept originals from which people are warned."""
+"""Days before the retention of kept originals ends from which people are warned."""
 
 
-def expiring(ports: LibraryPorts) -> str:
-    """Return a sentence about the originals whose time ends within three days, or "".
+def expiring_soon(ports: LibraryPorts) -> str:
+    """Return a sentence about the originals whose retention ends within SOON_DAYS days, or "".
 
     Raises StorageError if a record cannot be read.
     """
     until = ports.clock.now() + SOON_DAYS * 86_400.0
-    found = [
-        kept
+    sizes = [
+        kept.size
         for kept in kept_originals(ports)
         if kept.record.expires_at is not None and kept.record.expires_at <= until
     ]
-    if not found:
+    if not sizes:
         return ""
-    count = "1 original" if len(found) == 1 else f"{len(found)} originals"
-    freed = size(sum(kept.size for kept in found))
-    return f"{count} ({freed}) will be deleted within {SOON_DAYS} days; `hevcq originals list` names them."
+    return (
+        f"{counted(len(sizes), 'original')} ({size(sum(sizes))}) will be deleted within {SOON_DAYS} days;"
+        " `hevcq originals list` names them."
+    )

@@ -22,7 +22,7 @@ from hevcq.usecases.placement.originals import (
 from hevcq.util.text import printable
 
 PER_FILE = (LibraryError, TransientError, StorageError)
-"""Errors of one file: the others go on."""
+"""Errors of one file, which do not stop the others."""
 
 
 class UndoResult(StrEnum):
@@ -65,32 +65,32 @@ def undo(
     since: float | None = None,
     dry_run: bool = False,
 ) -> Iterator[Undone]:
-    """Undo each matching swap, latest first; yield the results. All given conditions must hold.
+    """Undo each swap that meets all given conditions, latest first; yield the results.
 
     `paths` are originals, renditions or folders; `job` is an id or prefix; `since` is in wall seconds.
-    A video that was renamed or moved within its library comes back at its new place. A swap that is
+    A video that was renamed or moved within its library comes back at its new path. A swap that is
     not in the catalog (its data folder is lost or on another machine) is found in the library's own
     records. Raises UsageError without any condition.
     """
     if not paths and job is None and since is None:
         raise UsageError("Name a path, --job or --since.")
     follow_replaced(ports, library_folders(ports, paths))
-    meant = [
+    chosen = [
         one
         for one in _candidates(ports, paths, since)
         if one.job_id.startswith(job or "") and (since is None or one.at >= since)
     ]
     if not dry_run:
-        for root in sorted({one.root for one in meant}):
+        for root in sorted({one.root for one in chosen}):
             ports.open_swap(root).recover()
-    for one in sorted(meant, key=lambda one: (-one.at, one.job_id)):
+    for one in sorted(chosen, key=lambda one: (-one.at, one.job_id)):
         yield _undo(one, ports, dry_run=dry_run)
-    if not meant:
-        yield from _nothing(paths, ports)
+    if not chosen:
+        yield from _explain_nothing(paths, ports)
 
 
 def library_path(given: Path) -> Path:
-    """Return a path as scans name it: links in its folders resolved, its own name kept."""
+    """Return a path as scans name it: links in its folders are resolved, a link as its last part is not."""
     if given.is_dir() or not given.name:
         return Path(os.path.realpath(given))
     return Path(os.path.realpath(given.parent)) / given.name
@@ -99,25 +99,25 @@ def library_path(given: Path) -> Path:
 def _candidates(
     ports: LibraryPorts, paths: Sequence[Path], since: float | None
 ) -> Iterable[_Candidate]:
-    found: dict[str, _Candidate] = {}
+    by_job: dict[str, _Candidate] = {}
     states = frozenset({PlacementState.REPLACED})
     for under in paths or (None,):
         for each in ports.catalog.placements(states=states, under=under, since=since):
             place = each.root, each.source, each.target, each.updated_at
-            found.setdefault(each.job_id, _Candidate(each.job_id, *place, each))
+            by_job.setdefault(each.job_id, _Candidate(each.job_id, *place, each))
     for root in sorted(folders_with_records(paths)):
         for record in ports.open_swap(root).kept():
             if is_below(record, paths):
                 place = root, record.source, record.target, record.created_at
-                found.setdefault(record.job_id, _Candidate(record.job_id, *place, None))
-    return found.values()
+                by_job.setdefault(record.job_id, _Candidate(record.job_id, *place, None))
+    return by_job.values()
 
 
 def _undo(one: _Candidate, ports: LibraryPorts, *, dry_run: bool) -> Undone:
     swap = ports.open_swap(one.root)
     try:
         if swap.find(one.job_id) is None:
-            size = _back_already(one)
+            size = _restored_size(one)
         elif dry_run:
             size = swap.check_undo(one.job_id).fingerprint.size
         else:
@@ -126,14 +126,14 @@ def _undo(one: _Candidate, ports: LibraryPorts, *, dry_run: bool) -> Undone:
         return Undone(one.job_id, one.source, one.target, UndoResult.REFUSED, reason=str(error))
     if dry_run:
         return Undone(one.job_id, one.source, one.target, UndoResult.WOULD_RESTORE, size)
-    _remember(one, ports)
+    _record_undone(one, ports)
     return Undone(one.job_id, one.source, one.target, UndoResult.RESTORED, size)
 
 
-def _back_already(one: _Candidate) -> int:
-    """Return the size of an original restored just before a kill, in bytes.
+def _restored_size(one: _Candidate) -> int:
+    """Return the size in bytes of an original that was restored just before a kill.
 
-    Raises UndoRefused if it is not there.
+    Raises UndoRefused if the original is not in its place.
     """
     if one.placement is not None and os.path.lexists(one.source):
         now = fingerprint_of(one.source.lstat())
@@ -145,7 +145,7 @@ def _back_already(one: _Candidate) -> int:
     )
 
 
-def _remember(one: _Candidate, ports: LibraryPorts) -> None:
+def _record_undone(one: _Candidate, ports: LibraryPorts) -> None:
     with placing(ports) as require:
         placement = ports.catalog.placement(one.job_id)
         if placement is None:
@@ -161,15 +161,15 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
         ports.catalog.record_placements([undone])
 
 
-def _nothing(paths: Sequence[Path], ports: LibraryPorts) -> Iterator[Undone]:
-    """Yield for each path why there is nothing to undo. Raises UsageError of one that is not there."""
+def _explain_nothing(paths: Sequence[Path], ports: LibraryPorts) -> Iterator[Undone]:
+    """Yield for each path why there is nothing to undo. Raises UsageError if a path does not exist."""
     for path in paths:
-        found = ports.catalog.placements(under=path)
-        over = {PlacementState.UNDONE, PlacementState.EXPIRED, PlacementState.REPLACED}
-        last = sorted(
-            found, key=lambda one: (one.mode is Mode.REPLACE and one.state in over, one.updated_at)
+        replaced = {PlacementState.UNDONE, PlacementState.EXPIRED, PlacementState.REPLACED}
+        ordered = sorted(
+            ports.catalog.placements(under=path),
+            key=lambda one: (one.mode is Mode.REPLACE and one.state in replaced, one.updated_at),
         )
-        known = {one.source: one for one in last}.values()  # other profiles left the file alone
+        known = {one.source: one for one in ordered}.values()  # one of several profiles replaced it
         if not (known or os.path.lexists(path)):
             raise UsageError(f"No such file or folder: {printable(path)}.")
         undone = known and all(one.state is PlacementState.UNDONE for one in known)
@@ -187,7 +187,7 @@ def _nothing(paths: Sequence[Path], ports: LibraryPorts) -> Iterator[Undone]:
 
 
 def _why_not(placement: Placement) -> str:
-    """Return why a video cannot be undone, as what follows its name or a count."""
+    """Return why a video's replacement cannot be undone, as words that follow its name or a count."""
     if placement.mode is not Mode.REPLACE:
         return "not replaced (the rendition is elsewhere)"
     if placement.state is PlacementState.UNDONE:

@@ -1,4 +1,4 @@
-"""Change the settings file under a lock, and keep who changed what, so that each change can be undone."""
+"""Change the settings file under a lock, and record each change so that it can be undone."""
 
 import hashlib
 import json
@@ -30,19 +30,19 @@ from hevcq.util.file_io import write_durably
 from hevcq.util.text import reason_of
 
 HISTORY = "settings-changes.json"
-"""The file of the changes in the data folder. It may hold secrets, as the settings file may."""
+"""The history file in the data folder. Like the settings file, it may hold secrets."""
 SECRETS = "secrets"
-"""The folder of the passwords that were typed in the page; they stay, so that a change can be undone."""
+"""The folder of passwords typed in the page; they are kept, so that a change can be undone."""
 MAX_CHANGES = 200
 PROFILE = "profile"
-"""The place of a change of a profile's file, whose tables hold its `path` and `text`."""
+"""The `place` of a change of a profile's file; its tables hold the file's `path` and `text`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsChange:
-    """One change: `at` in Unix seconds, `place` the changed key, `before` and `after` its table.
+    """One change: `at` is in Unix seconds, `place` the changed key, `before` and `after` its table.
 
-    `undone` is who undid it.
+    `undone` is the person who undid it, or "".
     """
 
     number: int
@@ -63,19 +63,19 @@ class SettingsFile:
         self._history = data_dir / HISTORY
 
     def raw(self) -> dict[str, Any]:
-        """Return what the file says, unchecked. Raises ConfigError."""
+        """Return the file's tables, unchecked. Raises ConfigError."""
         return parse_settings(self.file, read_text(self.file))
 
     def digest(self) -> str:
-        """Return a mark of the file's content, which a form sends back. Raises ConfigError."""
+        """Return a digest of the file's content, which a form sends back. Raises ConfigError."""
         return _digest(read_text(self.file))
 
     def settings(self) -> Settings:
-        """Return the settings as a new start would read them. Raises ConfigError."""
+        """Return the settings as a new process would read them. Raises ConfigError."""
         return load(config=self.file if self.file.exists() else None).settings
 
     def change(self, change: SettingsChange, known: str | None = None) -> None:
-        """Make a change. Raises Conflict if the file is not the one with the digest `known`, ConfigError."""
+        """Make a change. Raises Conflict if the file's digest is no longer `known`, ConfigError."""
         with self.locked():
             if known is not None and known != self.digest():
                 raise Conflict(CHANGED, remedy=LOOK_AGAIN)
@@ -85,8 +85,7 @@ class SettingsFile:
     def _make(self, change: SettingsChange) -> None:
         if change.place != PROFILE:
             text = read_text(self.file)
-            made = replace_table(self.file, text, change.place, change.before, change.after)
-            write(self.file, made)
+            write(self.file, replace_table(self.file, text, change.place, change.before, change.after))
             return
         before, after = change.before or {}, change.after or {}
         path = Path(before.get("path") or after["path"])
@@ -110,29 +109,29 @@ class SettingsFile:
     def changes(self) -> list[SettingsChange]:
         """Return the changes, newest first. Raises ConfigError if the history cannot be read.
 
-        A kill may have come before the newest one was made: it is then refused to be undone.
+        After a kill, the newest change may not have been made; undoing it is refused.
         """
         return self._read()[::-1]
 
     def undo(self, number: int, who: str) -> SettingsChange:
-        """Undo one change, and leave later ones of other tables alone.
+        """Undo one change; later changes of other tables stay.
 
-        Raises Conflict if what it changed was changed again, or it is undone already.
+        Raises Conflict if its table was changed again, or if it is undone already.
         """
         with self.locked():
-            found = next((each for each in self._read() if each.number == number), None)
-            if found is None or found.undone:
+            change = next((each for each in self._read() if each.number == number), None)
+            if change is None or change.undone:
                 raise Conflict("There is no such change to undo.")
-            what = f"Undo: {found.what}"
-            back = self.new(who, what, found.place, found.after, found.before)
+            what = f"Undo: {change.what}"
+            back = self.new(who, what, change.place, change.after, change.before)
             self._refuse_missing(back)
             self._refuse_sign_in(back)
             with self._recorded(back, undone=number):
                 self._make(back)
-            return found
+            return change
 
     def _refuse_missing(self, back: SettingsChange) -> None:
-        """Raise Conflict for a change after which a library named a profile that is not there."""
+        """Raise Conflict if a library would name a missing profile after this change."""
         settings = self.settings()
         if back.place == PROFILE and back.before is not None and back.after is None:
             name = Path(back.before["path"]).stem
@@ -144,7 +143,7 @@ class SettingsFile:
                 raise Conflict(f"There is no profile {min(gone)!r} any more.")
 
     def _refuse_sign_in(self, back: SettingsChange) -> None:
-        """Raise Conflict for a change of how people sign in: whoever undoes it might not get in again."""
+        """Raise Conflict for a change of the sign-in, which could lock out the person who undoes it."""
         before, after = back.before or {}, back.after or {}
         if back.place == "web" and before.get("auth") != after.get("auth"):
             raise Conflict(
@@ -154,14 +153,15 @@ class SettingsFile:
 
     @contextmanager
     def _recorded(self, change: SettingsChange, undone: int = 0) -> Iterator[None]:
-        """Have the record of a change on the disk before it is made: on a full one, nothing is changed.
+        """Write the record of a change before the change is made, and remove it if the change fails.
 
-        `undone` is the number of the change that it undoes. Raises ConfigError.
+        So nothing is changed on a full disk. `undone` is the number of the change that it undoes. Raises
+        ConfigError.
         """
         former = self._read()
-        known = [replace(e, undone=change.who) if e.number == undone else e for e in former]
-        number = known[-1].number + 1 if known else 1
-        self._keep([*known, replace(change, number=number)][-MAX_CHANGES:])
+        changes = [replace(e, undone=change.who) if e.number == undone else e for e in former]
+        number = changes[-1].number + 1 if changes else 1
+        self._keep([*changes, replace(change, number=number)][-MAX_CHANGES:])
         try:
             yield
         except BaseException:
@@ -184,7 +184,7 @@ class SettingsFile:
             ) from error
 
     def stamp(self) -> int:
-        """Return what differs once a change was made here."""
+        """Return a number that differs after each change made here."""
         try:
             return self._history.stat().st_mtime_ns
         except OSError:
@@ -192,7 +192,7 @@ class SettingsFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other change out. Raises ConfigError."""
+        """Hold the lock for changes. Raises ConfigError."""
         try:
             self._history.parent.mkdir(parents=True, exist_ok=True)
             descriptor = file_lock.acquire(self._history.with_suffix(".lock"))
@@ -207,14 +207,13 @@ class SettingsFile:
 
 
 def users_of(settings: Settings, profile: str) -> list[str]:
-    """Return the libraries and settings that use a profile."""
     usual = settings.ingest.profiles
-    found = [
+    libraries = [
         f"library {each.name}"
         for each in settings.libraries
         if profile in (*each.chosen, *(() if each.profiles else usual))
     ]
-    return [*found, *(["ingest.profiles"] if profile in usual else [])]
+    return [*libraries, *(["ingest.profiles"] if profile in usual else [])]
 
 
 def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:

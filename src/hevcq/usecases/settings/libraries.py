@@ -1,4 +1,4 @@
-"""Change the settings file: libraries, sync accounts, receivers, and a week's hours as grid and windows."""
+"""Change libraries, sync accounts, receivers and hours in the settings file; convert hours of a week to windows."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -23,13 +23,13 @@ RECEIVERS: Mapping[str, tuple[type[Any], str]] = {
     "webhook": (WebhookSettings, "A program (webhook)"),
     "media_server": (MediaServerSettings, "A media server"),
 }
-"""The lists of receivers, in the order in which messages know them: of what, and called what."""
+"""The model and title of each list of receivers, in the order in which receivers are numbered."""
 WHOLE = "must be a whole path, from / on"
 NO_FILE = "makes a folder of several files, which cannot take an original's place."
 
 
 def find_named(file: SettingsFile, key: str, name: str) -> dict[str, Any] | None:
-    """Return what the settings file says of a library or sync account, or None. Raises ConfigError."""
+    """Return the table of a library or sync account in the settings file, or None. Raises ConfigError."""
     listed = file.raw().get(key, [])
     tables: list[dict[str, Any]] = listed if isinstance(listed, list) else []
     return next((each for each in tables if each.get("name") == name), None)
@@ -38,9 +38,9 @@ def find_named(file: SettingsFile, key: str, name: str) -> dict[str, Any] | None
 def library_problems(
     file: SettingsFile, values: Table, profiles: Mapping[str, Profile], former: str = ""
 ) -> dict[str, str]:
-    """Return what is wrong with a library's keys, by key; "" is of the whole. Raises ConfigError.
+    """Return the problems of a library's keys, by key ("" for the whole table). Raises ConfigError.
 
-    `former` is the name of the library that it takes the place of.
+    `former` is the name of the library that it replaces.
     """
     problems = problems_of(Library, values)
     path = Path(str(values.get("path", ""))).expanduser()
@@ -57,10 +57,10 @@ def library_problems(
         used = [*(library.profiles or settings.ingest.profiles), *library.chosen]
         if unknown := [name for name in used if name not in profiles]:
             problems["profiles"] = f"No profile {unknown[0]!r}."
-        elif library.place == "replace":
-            found = [profiles[name] for name in used]
-            if sets := [each.name for each in found if each.container is Container.HLS]:
-                problems["profiles"] = f"The profile {sets[0]} {NO_FILE}"
+        elif library.place == "replace" and (
+            sets := [name for name in used if profiles[name].container is Container.HLS]
+        ):
+            problems["profiles"] = f"The profile {sets[0]} {NO_FILE}"
         others = [each for each in settings.libraries if each.name != former]
         if any(each.name.casefold() == library.name.casefold() for each in others):
             problems["name"] = f"Another library is called {library.name!r}."
@@ -78,9 +78,9 @@ def save_library(
     former: str = "",
     known: str | None = None,
 ) -> Library:
-    """Add a library, or put it in the place of the one named `former`; return it as it will be read.
+    """Add a library, or replace the one named `former`; return it as it will be read.
 
-    `values` are the keys as they are in the file. `known` is the digest of the file that the person saw.
+    `values` are the keys as in the file. `known` is the digest of the file that the person saw.
     Raises UsageError for wrong values, Conflict if the file was changed meanwhile, ConfigError.
     """
     require_valid(library_problems(file, values, profiles, former))
@@ -91,7 +91,7 @@ def save_library(
 def _put(
     file: SettingsFile, key: str, values: Table, who: str, former: str, known: str | None
 ) -> None:
-    """Add a table to a list of the settings, or put it in the place of the one named `former`."""
+    """Add a table to a list of the settings, or replace the one named `former`."""
     before = find_named(file, key, former) if former else None
     if former and before is None:
         raise Conflict(CHANGED, remedy=LOOK_AGAIN)
@@ -100,12 +100,11 @@ def _put(
 
 
 def require_valid(problems: Mapping[str, str], kind: str = KEY) -> None:
-    """Raise UsageError if there are problems of one table, by key."""
-    said = "; ".join(
+    listed = "; ".join(
         words if words[0].isupper() else f"{key} {words}".strip() for key, words in problems.items()
     )
-    if said:
-        raise UsageError(f"Invalid {CALLED.get(kind, 'receiver')}: {said.rstrip('.')}.")
+    if listed:
+        raise UsageError(f"Invalid {CALLED.get(kind, 'receiver')}: {listed.rstrip('.')}.")
 
 
 def remove_table(
@@ -120,7 +119,7 @@ def remove_table(
 def sync_problems(
     file: SettingsFile, values: Table, password: str, former: str = ""
 ) -> dict[str, str]:
-    """Return what is wrong with a sync account's keys, and with its new `password`, by key."""
+    """Return the problems of a sync account's keys and of its new `password`, by key."""
     problems, before = problems_of(SyncSettings, values), find_named(file, SYNC, former) or {}
     target = Path(str(values.get("target", ""))).expanduser()
     if values.get("target") != before.get("target") and "target" not in problems:
@@ -132,7 +131,7 @@ def sync_problems(
     if password and not values.get("user"):
         problems["user"] = "is missing"
     elif values.get("user") and not password and (moved or "password_file" not in before):
-        # What is kept is never sent to an address that its owner did not type it for.
+        # A kept password is never sent to an address for which nobody typed it.
         problems |= {"password": "must be given for this address and user"}
     if any(each.name == values.get("name") for each in file.settings().sync if each.name != former):
         problems["name"] = f"Another account is called {values['name']!r}."
@@ -148,9 +147,9 @@ def save_sync(
     former: str = "",
     known: str | None = None,
 ) -> None:
-    """Add a sync account, or put it in the place of the one named `former`; see `save_library`.
+    """Add a sync account, or replace the one named `former`; see `save_library`.
 
-    A new password goes to a file of its own, which the settings name.
+    A new password is written to a file of its own, which the settings name.
     """
     require_valid(sync_problems(file, values, password, former), SYNC)
     kept, secret = dict(values), file.keep_secret(password) if password else None
@@ -167,14 +166,14 @@ def save_sync(
 
 
 def save_hours(file: SettingsFile, values: Table, who: str, known: str | None = None) -> None:
-    """Let `[schedule]` say this. Raises UsageError, Conflict if the file was changed meanwhile, ConfigError."""
+    """Write `[schedule]`. Raises UsageError, Conflict if the file was changed meanwhile, ConfigError."""
     require_valid(problems_of(ScheduleSettings, values), HOURS)
     before = file.raw().get(HOURS)
     file.change(file.new(who, "Change the hours", HOURS, before, values), known)
 
 
 def listed_receivers(file: SettingsFile) -> list[tuple[str, dict[str, Any]]]:
-    """Return each receiver: its list, and what the file says. Raises ConfigError."""
+    """Return the list and the table of each receiver. Raises ConfigError."""
     raw = file.raw()
     return [(kind, each) for kind in RECEIVERS for each in raw.get(kind, ())]
 
@@ -188,7 +187,7 @@ def add_receiver(
     check: Callable[[NotifySettings], object],
     known: str | None = None,
 ) -> None:
-    """Add who is notified; `check` raises ConfigError for people's address that leads nowhere.
+    """Add a receiver; `check` raises ConfigError if the address of people is invalid.
 
     Raises UsageError, Conflict if the file was changed meanwhile, ConfigError.
     """
@@ -201,7 +200,6 @@ def add_receiver(
 
 
 def free_name(folder: Path, known: Sequence[Library]) -> str:
-    """Return a name after the folder that no library has yet."""
     plain = re.sub(r"[^\w .-]+", "-", folder.name).strip(" .-_")[:50] or "library"
     taken = {each.name.casefold() for each in known}
     names = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
@@ -214,25 +212,23 @@ Hour = int
 
 
 def hours_of(windows: Sequence[str]) -> Set[Hour] | None:
-    """Return the open hours of the week; None if a window begins or ends within an hour.
+    """Return the open hours of the week; None if a window does not begin and end on the hour.
 
-    Raises ValueError for what is no window.
+    Raises ValueError for an invalid window.
     """
-    found = set[Hour]()
+    hours = set[Hour]()
     for window in Schedule.parse(windows).windows:
         if window.start % 60 or window.end % 60:
             return None
-        for day in window.days:
-            found |= {
-                (day * 24 + hour) % WEEK for hour in range(window.start // 60, window.end // 60)
-            }
-    return found if windows else set(range(WEEK))
+        span = range(window.start // 60, window.end // 60)
+        hours |= {(day * 24 + hour) % WEEK for day in window.days for hour in span}
+    return hours if windows else set(range(WEEK))
 
 
 def windows_of(hours: Set[Hour]) -> list[str]:
-    """Return the windows of these open hours; the whole week is none, which is always.
+    """Return the windows of these open hours; the whole week gives no window, which means always.
 
-    Raises ValueError without an hour: no window would mean always, too.
+    Raises ValueError for no hours, because no window would mean always.
     """
     if not hours:
         raise ValueError("must have an hour; to stop all work, pause it on the board")

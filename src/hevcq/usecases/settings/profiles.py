@@ -1,4 +1,4 @@
-"""Copy, change and delete a person's own profiles; their comments stay, and each change can be undone."""
+"""Copy, change and delete a person's own profiles; comments stay, and each change can be undone."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ def shipped() -> set[str]:
 
 
 def can_change(settings: Settings) -> bool:
-    """Return whether profiles are read from a folder of the person's own, not from the installed one."""
+    """Return whether profiles are read from the person's own folder, not from the installed one."""
     return profile_folder(settings) != installed_folder()
 
 
 def require_own(settings: Settings) -> None:
-    """Raise UsageError where profiles are those that came with hevcq."""
+    """Raise UsageError if the profiles are read from the installed folder."""
     if not can_change(settings):
         raise UsageError("This profile came with hevcq; copy it first.")
 
@@ -48,7 +48,7 @@ def profile_text(settings: Settings, name: str) -> tuple[Path, str]:
 
 
 def copy_problem(settings: Settings, name: str) -> str:
-    """Return why no profile can be given this name, or ""."""
+    """Return why a new profile cannot have this name, or ""."""
     if not NAME.fullmatch(name):
         return "must be lower-case letters, digits and '-', 40 at most"
     if (profile_folder(settings) / f"{name}.yaml").exists():
@@ -57,7 +57,7 @@ def copy_problem(settings: Settings, name: str) -> str:
 
 
 def copy_profile(file: SettingsFile, settings: Settings, source: str, name: str, who: str) -> None:
-    """Copy a profile under a new name; the first copy makes the folder of the person's own ones.
+    """Copy a profile under a new name; the first copy creates the folder of own profiles.
 
     Raises UsageError, ConfigError.
     """
@@ -65,20 +65,15 @@ def copy_profile(file: SettingsFile, settings: Settings, source: str, name: str,
     if words := copy_problem(settings, name):
         raise UsageError(words)
     if not can_change(settings):  # from then on only that folder is read
-        for _ in copy_profiles(installed_folder(), user_folder()):
-            pass
-    made = text
-    for key, value in {
-        "name": name,
-        "description": f"Copy of {source}",
-        "subscribe": False,
-    }.items():
-        made = with_key(made, key, value)  # an upload is not encoded by it unless a person says so
-    _put(file, profile_folder(settings) / f"{name}.yaml", "", made, (who, f"Add profile {name}"))
+        list(copy_profiles(installed_folder(), user_folder()))
+    text = with_key(text, "name", name)
+    text = with_key(text, "description", f"Copy of {source}")
+    text = with_key(text, "subscribe", False)  # uploads use the copy only if a person says so
+    _put(file, profile_folder(settings) / f"{name}.yaml", "", text, (who, f"Add profile {name}"))
 
 
 def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """Return a profile's text with these dotted keys, and what is wrong with it, by key (`video-crf`)."""
+    """Return a profile's text with these dotted keys set, and its problems by key (`video-crf`)."""
     raw = read_yaml(text)
     for key, value in values.items():
         section, _, name = key.rpartition(".")
@@ -87,7 +82,7 @@ def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str
             return text, {key: "is no key of a profile"}
         holder = (raw.get(section) or {}) if section else raw
         if not isinstance(holder, dict):
-            break  # which is among the problems
+            break  # `_problems` reports it
         if holder.get(name, usual(model, name)) != value:
             text = with_key(text, key, value)
     return text, _problems(text)
@@ -95,15 +90,15 @@ def changed_profile(text: str, values: Mapping[str, Any]) -> tuple[str, dict[str
 
 def _problems(text: str) -> dict[str, str]:
     raw = read_yaml(text)
-    found = problems_of(Profile, raw)
-    wrong = "" if found else Profile.model_validate(raw).contradiction
-    return {"video-crf": wrong} if wrong else found
+    problems = problems_of(Profile, raw)
+    contradiction = "" if problems else Profile.model_validate(raw).contradiction
+    return {"video-crf": contradiction} if contradiction else problems
 
 
 def save_profile(
     file: SettingsFile, settings: Settings, name: str, texts: tuple[str, str], who: str
 ) -> None:
-    """Write a profile's text: `texts` are what the person saw, and the new one.
+    """Write a profile's text; `texts` are the one that the person saw and the new one.
 
     Raises Conflict, UsageError, ConfigError.
     """
@@ -116,7 +111,7 @@ def save_profile(
 
 
 def delete_profile(file: SettingsFile, settings: Settings, name: str, who: str) -> None:
-    """Delete an own profile that nothing uses. Raises UsageError, ConfigError."""
+    """Delete an unused own profile. Raises UsageError, ConfigError."""
     path, text = profile_text(settings, name)
     if name in shipped() or not can_change(settings):
         raise UsageError(f"The profile {name} came with hevcq; only your own can be deleted.")
@@ -127,16 +122,15 @@ def delete_profile(file: SettingsFile, settings: Settings, name: str, who: str) 
 
 
 def _put(
-    file: SettingsFile, path: Path, before: str, after: str | None, told: tuple[str, str]
+    file: SettingsFile, path: Path, before: str, after: str | None, who_what: tuple[str, str]
 ) -> None:
     old = {"path": str(path), "text": before} if before else None
     new = {"path": str(path), "text": after} if after is not None else None
-    who, what = told
-    file.change(file.new(who, what, PROFILE, old, new))
+    file.change(file.new(*who_what, PROFILE, old, new))
 
 
 def usual(model: Any, name: str) -> Any:
-    """Return the default of a model's key as a file would say it; None if it must be said."""
+    """Return the default of a model's key as a value of the file; None if the key is required."""
     info = model.model_fields[name]
     value = None if info.is_required() else info.get_default(call_default_factory=True)
     value = value.value if isinstance(value, Enum) else value
@@ -144,7 +138,7 @@ def usual(model: Any, name: str) -> Any:
 
 
 def section_model(section: str) -> Any:
-    """Return the model of a section, of "" the profile's; None if there is no such section."""
+    """Return the model of a section ("": of the profile); None for an unknown section."""
     if not section:
         return Profile
     return Profile.model_fields[section].annotation if section in Profile.model_fields else None
@@ -153,7 +147,7 @@ def section_model(section: str) -> Any:
 def with_key(text: str, key: str, value: object) -> str:
     """Return YAML in which a key, such as `video.crf`, has this value; comments stay.
 
-    Raises ConfigError if it is written in a way that cannot be changed here.
+    Raises ConfigError if the key is written in a way that cannot be changed here.
     """
     import yaml
 
@@ -164,21 +158,21 @@ def with_key(text: str, key: str, value: object) -> str:
     holder = _entries(root).get(section, (None, None))[1] if section else root
     entries = _entries(holder)
     if name in entries:
-        _, there = entries[name]
-        start, end = there.start_mark.index, there.end_mark.index
+        _, node = entries[name]
+        start, end = node.start_mark.index, node.end_mark.index
         rest = text[start:end]
-        made = f"{text[:start]}{new}{rest[len(rest.rstrip()) :]}{text[end:]}"
+        changed = f"{text[:start]}{new}{rest[len(rest.rstrip()) :]}{text[end:]}"
     elif entries:
         first = min((each for each, _ in entries.values()), key=lambda node: node.start_mark.index)
         at, indent = first.start_mark.index, " " * first.start_mark.column
-        made = f"{text[:at]}{name}: {new}\n{indent}{text[at:]}"
+        changed = f"{text[:at]}{name}: {new}\n{indent}{text[at:]}"
     else:
-        made = f"{text.rstrip()}\n{section}:\n  {name}: {new}\n"
-    wanted = read_yaml(text)
-    (wanted.setdefault(section, {}) if section else wanted)[name] = value
-    with suppress(ConfigError):  # of text that is none any more
-        if read_yaml(made) == wanted:
-            return made
+        changed = f"{text.rstrip()}\n{section}:\n  {name}: {new}\n"
+    expected = read_yaml(text)
+    (expected.setdefault(section, {}) if section else expected)[name] = value
+    with suppress(ConfigError):  # the changed text may be invalid YAML
+        if read_yaml(changed) == expected:
+            return changed
     raise ConfigError(f"{key} is written in a way that cannot be changed here.", remedy=BY_HAND)
 
 

@@ -1,12 +1,12 @@
-"""Bring one version of a file here, and delete it on its server once that is proven.
+"""Fetch one version of a file, and delete it on its server once the local copy is proven.
 
-1. The bytes come to a hidden file in the target, which is made durable.
-2. The journal gets their digest and the name that they will have.
-3. The hidden file gets that name without overwriting; the name is made durable.
-4. The file is read again from the disk, and recorded as landed.
-5. The server is asked to delete exactly that version (`Mover.why_stays` says when not).
+1. Write the bytes to a hidden file in the target, and make it durable.
+2. Record their digest and final name in the journal.
+3. Rename the hidden file to that name without overwriting, and make the name durable.
+4. Read the file again from the disk, and record it as landed.
+5. Ask the server to delete exactly that version (`Mover.why_stays` says when not).
 
-Whatever happens, the bytes are on the server until after step 4.
+The bytes stay on the server until after step 4.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from hevcq.remotes.webdav import WebDavRemote
 
 OnBytes = Callable[[str, int, int], None]
-"""Hears of a path on the server, how many of its bytes are here, and its size."""
+"""Called with a path on the server, the bytes fetched so far, and its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPorts:
-    """What a sync works with.
+    """The tools of a sync.
 
-    `token` names the file by which a server is tried; `least_free` bytes stay free on the disk.
+    `token` names the file that tests deletions on the server; `least_free` bytes stay free on the disk.
     """
 
     remote: WebDavRemote
@@ -63,7 +63,7 @@ class SyncPorts:
 
 @dataclass
 class Mover:
-    """Moves the files of one sync, one at a time; `on_bytes` gets how much of a file came."""
+    """Moves the files of one sync, one at a time."""
 
     ports: SyncPorts
     job: SyncSettings
@@ -75,7 +75,7 @@ class Mover:
         return self.ports.remote.account
 
     def folder_of(self, path: str) -> str | None:
-        """Return the innermost of the sync's folders that holds a path on the server, or None."""
+        """Return the innermost synced folder that holds a path on the server, or None."""
         inside = (f for f in self.job.folders if not f or path.startswith(f"{f}/"))
         return max(inside, key=len, default=None)
 
@@ -91,10 +91,10 @@ class Mover:
         return self.job.target.joinpath(*parents), name
 
     def bring(self, file: RemoteFile, entry: SyncEntry) -> tuple[SyncEntry, bool]:
-        """Fetch and land one version; return its entry, and whether the same bytes came before.
+        """Fetch and land one version; return its entry, and whether the same bytes had landed before.
 
-        Raises what `fetch` raises, OSError, and LibraryError if the disk does not return what was
-        written. The server's file is untouched.
+        Raises what `fetch` raises, OSError, and LibraryError if the disk does not return the written
+        bytes. The server's file is untouched.
         """
         fs, journal = self.ports.fs, self.ports.journal
         folder, name = self.place(file.path)
@@ -106,53 +106,54 @@ class Mover:
             self.pace,
             lambda have: self.on_bytes(file.path, have, file.size),
         )
-        came = journal.arrival(self.account, sha256)
-        if came is not None and (came.landed or self._holds(came.target, file.size, sha256)):
-            target = came.target
+        earlier = journal.arrival(self.account, sha256)
+        if earlier is not None and (
+            earlier.landed or self._holds(earlier.target, file.size, sha256)
+        ):
+            target = earlier.target
         else:
             if file.modified is not None:
                 os.utime(part, (file.modified, file.modified), follow_symlinks=False)
             fs.fsync_file(part)
             make_folders(fs, folder)
-            target = self._named(part, folder / name, Arrival(sha256, file.size, folder))
+            target = self._rename(part, folder / name, Arrival(sha256, file.size, folder))
         if fs.lstat(part) is not None:
-            fs.unlink(part)  # first: nobody looks for the part of what has landed
+            fs.unlink(part)  # first, because nobody searches for the part of a landed file
         landed = replace(entry, sha256=sha256, target=target)
         journal.land(self.account, landed)
-        return landed, came is not None and came.landed
+        return landed, earlier is not None and earlier.landed
 
     def _part(self, file: RemoteFile) -> Path:
-        name = arriving(self.account, self.ports.clock.boot(), file)
-        return self.job.target / name
+        return self.job.target / part_name(self.account, self.ports.clock.boot(), file)
 
-    def _named(self, part: Path, wanted: Path, arrival: Arrival) -> Path:
-        """Give a complete, durable hidden file a free name, prove what is there, and return it."""
-        fs, folder = self.ports.fs, wanted.parent
+    def _rename(self, part: Path, preferred: Path, arrival: Arrival) -> Path:
+        """Give a complete, durable hidden file a free name like `preferred`; verify its bytes; return the path."""
+        fs, folder = self.ports.fs, preferred.parent
         taken = fs.names(folder)
-        for candidate in numbered(wanted.name):
+        for candidate in numbered(preferred.name):
             target = folder / candidate
             if candidate in taken and self._holds(target, arrival.size, arrival.sha256):
                 return target
             if candidate in taken or case_twin(candidate, taken) is not None:
                 continue
-            # A kill after the move leaves this row, by which the next run finds the file.
+            # After a kill behind the rename, the next run finds the file by this row.
             self.ports.journal.expect(self.account, replace(arrival, target=target))
             try:
                 move_new(fs, part, target)
             except FileExistsError:
                 continue
-            _forget(target)
+            _drop_cache(target)
             if fs.digest(target) != arrival.sha256:
                 raise LibraryError(
                     f"{printable(target)} reads back with other bytes than were written.",
                     remedy="The server's file is untouched; check this disk.",
                 )
             return target
-        raise SourceUnreadable(f"{printable(wanted)} has no free name left.")
+        raise SourceUnreadable(f"{printable(preferred)} has no free name left.")
 
     @cached_property
     def distrust(self) -> str:
-        """Why the server can't be trusted to delete one version only, or "". Tried once a run."""
+        """Why the server can't be trusted to delete only one version, or ""; tested once a run."""
         try:
             return self.ports.remote.unsafe_to_remove(
                 self.job.folders, self.ports.token, self.job.target
@@ -161,9 +162,9 @@ class Mover:
             return f"that could not be tried ({error.message.rstrip('.')})"
 
     def why_stays(self, file: RemoteFile, entry: SyncEntry, *, just_read: bool) -> str:
-        """Return why the server's copy must stay, or ""; whatever is not proven keeps it.
+        """Return why the server's copy must stay, or "" if its local copy is proven.
 
-        `just_read` says that the local file was read back a moment ago. Raises Stopped.
+        `just_read`: the local file was read back a moment ago. Raises Stopped.
         """
         return next(self._doubts(file, entry, just_read=just_read), "")
 
@@ -184,9 +185,9 @@ class Mover:
             yield "its bytes came before and are no longer where they landed"
 
     def remove(self, file: RemoteFile) -> Removal:
-        """Delete this version on the server; its entry goes, the memory of its bytes stays.
+        """Delete this version on the server and its entry in the journal, which still knows its bytes.
 
-        Only called where `why_stays` returned "". Raises Unavailable.
+        Call it only if `why_stays` returned "". Raises Unavailable.
         """
         removal = self.ports.remote.remove(file)
         if removal in {Removal.REMOVED, Removal.GONE}:
@@ -194,24 +195,24 @@ class Mover:
         return removal
 
     def _holds(self, path: Path, size: int, sha256: str) -> bool:
-        """Return whether a file with exactly these bytes is there, durable and read from the disk.
+        """Return whether `path` is a durable file with exactly these bytes, read from the disk.
 
-        What can't be read or made durable is not there. Raises Stopped.
+        A file that can't be read or made durable does not count. Raises Stopped.
         """
         fs = self.ports.fs
         try:
             facts = fs.lstat(path)
             if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
                 return False
-            fs.fsync_file(path)  # whoever put it there may not have done so
+            fs.fsync_file(path)  # another program may have written it
             fs.fsync_dir(path.parent)
-            _forget(path)
+            _drop_cache(path)
             return fs.digest(path) == sha256
         except OSError:
             return False
 
     def sweep(self, files: Iterable[RemoteFile]) -> None:
-        """Remove hidden files of this account that none of these files will resume."""
+        """Remove this account's hidden files except those of `files`, which will be resumed."""
         keep = {self._part(file).name for file in files}
         prefix = parts_prefix(self.account)
         for name in self.ports.fs.names(self.job.target):
@@ -219,7 +220,8 @@ class Mover:
                 self.ports.fs.unlink(self.job.target / name)
 
 
-def _forget(path: Path) -> None:
+def _drop_cache(path: Path) -> None:
+    """Drop a file from the page cache, so that the next read comes from the disk."""
     descriptor = open_regular(path)
     try:
         forget_cached(descriptor)
@@ -229,7 +231,7 @@ def _forget(path: Path) -> None:
 
 READ = 1 << 20
 STATED = ("sha256", "sha1", "md5")
-"""Checksums that a server may state, best first; one of them is compared."""
+"""Checksums that a server may send, best first; one of them is compared."""
 
 
 def fetch(
@@ -239,11 +241,11 @@ def fetch(
     pace: Pace,
     on_bytes: Callable[[int], None] = lambda _count: None,
 ) -> str:
-    """Bring `part` to the whole of this version of `file`; return its SHA-256.
+    """Fetch the rest of this version of `file` into `part`; return its SHA-256.
 
-    `on_bytes` gets how much of the file is there. Raises what `WebDavRemote.read` raises, SourceChanged
-    if what came is not what was listed, and SourceUnreadable if it is not what the server's checksum
-    says; the part is removed then. Unavailable leaves the part, which the next call resumes.
+    `on_bytes` gets the number of bytes in `part`. Raises what `WebDavRemote.read` raises, SourceChanged
+    if the file is no longer the listed version, and SourceUnreadable if the bytes differ from the
+    server's checksum; both remove the part. Unavailable leaves the part, which the next call resumes.
     """
     stated = next(((n, v) for n in STATED for m, v in file.checksums if m == n), ("sha256", ""))
     sums = [hashlib.new(name, usedforsecurity=False) for name in ("sha256", stated[0])]
@@ -274,12 +276,12 @@ def _fill(
     pace: Pace,
     on_bytes: Callable[[int], None],
 ) -> None:
-    """Digest what is there, then append the rest."""
+    """Digest the bytes in the part, then append and digest the rest."""
     have = _digest_part(out, file.size, sums, pace)
     if have == file.size:
         return
     with remote.read(file, have) as body:
-        if body.start != have:  # the server sends no parts: from the beginning again
+        if body.start != have:  # the server does not support ranges: start again
             out.seek(0)
             out.truncate()
             have = 0
@@ -300,7 +302,7 @@ def _fill(
 
 
 def _digest_part(out: BinaryIO, size: int, sums: list[hashlib._Hash], pace: Pace) -> int:
-    """Digest what an earlier try left, and return its length; too much is not kept."""
+    """Digest the bytes of an earlier attempt and return their number; a part that is too long is emptied."""
     have = os.fstat(out.fileno()).st_size
     if have > size:
         out.truncate(0)
@@ -313,7 +315,7 @@ def _digest_part(out: BinaryIO, size: int, sums: list[hashlib._Hash], pace: Pace
 
 
 ROOM = 8
-"""Bytes kept free for a number: ` (9999)` and one more."""
+"""Bytes of a name kept free for a number: ` (9999)` and one more."""
 MAX_SUFFIX = 16
 MAX_NUMBER = 9999
 
@@ -333,21 +335,21 @@ def local_parts(path: str, folder: str) -> tuple[str, ...]:
 
 
 def safe_name(name: str) -> str:
-    """Return a name that any Linux file system takes, on one line, and that is not one of hevcq's own."""
-    clean = "".join("_" if _harmful(character) else character for character in name)
+    """Return a name of one line that any Linux file system accepts and that is not one of hevcq's own."""
+    clean = "".join("_" if _is_harmful(character) else character for character in name)
     if is_own(clean) or clean in {"", ".", ".."}:
         clean = f"_{clean}"
     raw = os.fsencode(clean)
     if len(raw) <= MAX_NAME_BYTES - ROOM:
         return clean
-    # The whole name decides on the digest, so that two long names never become one.
+    # The digest is of the whole name, so that two long names never become one.
     suffix = PurePosixPath(clean).suffix.encode("utf-8", "surrogateescape")
     suffix = suffix if len(suffix) <= MAX_SUFFIX else b""
     tail = f"~{sha256_bytes(raw)[:12]}".encode() + suffix
     return os.fsdecode(truncate(raw, MAX_NAME_BYTES - ROOM - len(tail)) + tail)
 
 
-def _harmful(character: str) -> bool:
+def _is_harmful(character: str) -> bool:
     """Return whether a character controls a terminal or reverses the text after it."""
     surrogate = "\ud800" <= character <= "\udfff"
     return character in {"/", "\0"} or not (
@@ -364,15 +366,15 @@ def numbered(name: str) -> Iterator[str]:
 
 
 def parts_prefix(account: str) -> str:
-    """Return how the names of an account's temporary files begin."""
+    """Return the prefix of an account's temporary files."""
     return f"{OWN_PREFIX}sync-{_digest(account)[:12]}-"
 
 
-def arriving(account: str, boot: str, file: RemoteFile) -> str:
+def part_name(account: str, boot: str, file: RemoteFile) -> str:
     """Return the temporary name of one version of a server's file while it is fetched.
 
-    Another version has another name, so that bytes of two never mix. So has each start of the machine:
-    after a power cut the end of a file that nobody made durable may be zeros.
+    Each version has its own name, so that bytes of two versions never mix. The name also depends on the
+    boot id: after a power cut, a file that was not made durable may end in zeros.
     """
     identity = "\0".join((file.path, file.version, str(file.size), boot))
     return f"{parts_prefix(account)}{_digest(identity)[:32]}.part"

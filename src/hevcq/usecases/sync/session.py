@@ -1,4 +1,4 @@
-"""Run one sync: list the server's folders, let files settle, move each, and say what became of it."""
+"""Run one sync: list the server's folders, let files settle, move each file, and report the results."""
 
 import errno
 from collections.abc import Callable, Iterable
@@ -29,12 +29,12 @@ from hevcq.util.text import printable, reason_of
 
 Result = TypeVar("Result")
 RETRY = RetryPolicy(base_s=2.0, cap_s=30.0, attempts=4, jitter=0.0)
-"""For a file whose transfer broke off; each attempt goes on where the last one ended."""
+"""For a file whose transfer broke off; each attempt resumes where the last one ended."""
 GIVE_UP = 3
-"""Files in a row whose transfer broke off for good, after which the server counts as gone."""
+"""Files in a row whose transfer failed after all attempts, after which the server counts as gone."""
 MAX_DEPTH = 64
 ROUND_S, MIN_ROUND_S = 60.0, 5.0
-"""Most and fewest seconds between two rounds of a watch."""
+"""Most and least seconds between two rounds of a watch."""
 
 
 def pause_s(settle_s: Iterable[float]) -> float:
@@ -43,7 +43,7 @@ def pause_s(settle_s: Iterable[float]) -> float:
 
 
 class Fate(StrEnum):
-    """What became of one file; stable words."""
+    """The result for one file; values are stable."""
 
     MOVED = "moved"
     COPIED = "copied"
@@ -57,12 +57,12 @@ class Fate(StrEnum):
 
 
 REPEATED = frozenset({Fate.WAITING, Fate.LEFT, Fate.FAILED, Fate.REFUSED})
-"""Results that every round of a watch would report again."""
+"""Results that each round of a watch would repeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """One file of a sync. `reason` says why, where that is not plain."""
+    """The result for one file of a sync; `reason` explains it where needed."""
 
     path: str
     size: int
@@ -73,7 +73,7 @@ class Synced:
 
 @dataclass
 class SyncSession:
-    """One run of one sync; `on_file` hears of each file that is not simply unchanged."""
+    """One run of one sync; `on_file` gets the result of each file that is not unchanged."""
 
     ports: SyncPorts
     job: SyncSettings
@@ -82,9 +82,9 @@ class SyncSession:
     on_bytes: OnBytes = lambda _path, _have, _size: None
     dry_run: bool = False
     may_go_on: Callable[[], bool] = lambda: True
-    """Whether another file may be begun; one that is under way is finished."""
+    """Whether another file may be started; the current one is finished."""
     reported: set[tuple[str, str, str]] = field(default_factory=set)
-    """What earlier rounds of the same watch reported, which is not repeated."""
+    """The REPEATED results that earlier rounds of the same watch reported."""
     _broken: int = 0
 
     def __post_init__(self) -> None:
@@ -92,35 +92,35 @@ class SyncSession:
         self._mover = Mover(self.ports, self.job, pace, self.on_bytes)
 
     def run(self) -> None:
-        """Look once at every folder, and move what has settled.
+        """List every folder once, and move the files that have settled.
 
-        Raises ConfigError, UsageError, Unavailable, DiskFull, StorageError or Stopped; what was done
-        until then is done.
+        Raises ConfigError, UsageError, Unavailable, DiskFull, StorageError or Stopped; files moved until
+        then stay moved.
         """
         self._require_target()
         entries = dict(self.ports.journal.entries(self._mover.account))
-        found = self._listed()
+        files = self._list_files()
         if not self.dry_run:
-            self._mover.sweep(found.values())
-            self._note(found, entries)
-        for path, file in sorted(found.items()):
+            self._mover.sweep(files.values())
+            self._record_versions(files, entries)
+        for path, file in sorted(files.items()):
             if not self.may_go_on():
                 return
             if self.dry_run:
                 self._preview(file, entries.get(path))
             else:
-                self._one(file, entries[path])
+                self._sync_file(file, entries[path])
 
     def _require_target(self) -> None:
         if not self.job.target.is_dir():
-            # Never made here: below an unmounted disk it would be another folder.
+            # It is never created, because the path may be the mount point of a disk that is away.
             raise UsageError(
                 f"There is no folder {printable(self.job.target)} for the files of {self.job.name}.",
                 remedy="Make it once, or mount its disk.",
             )
 
-    def _listed(self) -> dict[str, RemoteFile]:
-        found: dict[str, RemoteFile] = {}
+    def _list_files(self) -> dict[str, RemoteFile]:
+        files: dict[str, RemoteFile] = {}
         seen: set[str] = set()
         waiting = [(folder, 0) for folder in reversed(self.job.folders)]
         while waiting:
@@ -129,39 +129,36 @@ class SyncSession:
                 continue
             seen.add(folder)
             self._mover.pace.spend(0)
-            listing = self._patient(lambda folder=folder: self.ports.remote.folder(folder))  # type: ignore[misc]
+            listing = self._with_retries(lambda folder=folder: self.ports.remote.folder(folder))  # type: ignore[misc]
             for address in listing.refused:
                 self._report(Synced(address, 0, Fate.REFUSED, reason="no name for a file here"))
             for file in listing.files:
                 if not is_own(file.path.rpartition("/")[2]):
-                    found[file.path] = file
+                    files[file.path] = file
             if depth < MAX_DEPTH:
                 waiting += [(inner, depth + 1) for inner in reversed(listing.folders)]
-        return found
+        return files
 
-    def _note(self, found: dict[str, RemoteFile], entries: dict[str, SyncEntry]) -> None:
-        """Record versions that were not seen before, with the time, and forget files that are gone."""
+    def _record_versions(self, files: dict[str, RemoteFile], entries: dict[str, SyncEntry]) -> None:
+        """Record new versions with the time of their first sight, and forget deleted files."""
         journal, account, now = self.ports.journal, self._mover.account, self.ports.clock.now()
         fresh = []
-        for file in found.values():
+        for file in files.values():
             entry = entries.get(file.path)
-            # A time in the future is of a clock that was wrong.
-            if (
-                entry is None
-                or not _is_same(file, entry)
-                or not (entry.sha256 or entry.since <= now)
-            ):
+            # A time in the future comes from a wrong clock.
+            is_timed = entry is not None and (entry.sha256 or entry.since <= now)
+            if entry is None or not is_timed or not _is_same(file, entry):
                 fresh.append(SyncEntry(file.path, file.version, file.size, now))
         gone = [
             path
             for path in entries
-            if path not in found and self._mover.folder_of(path) is not None
+            if path not in files and self._mover.folder_of(path) is not None
         ]
         journal.record(account, fresh)
         journal.forget(account, gone)
         entries.update((entry.path, entry) for entry in fresh)
 
-    def _one(self, file: RemoteFile, entry: SyncEntry) -> None:
+    def _sync_file(self, file: RemoteFile, entry: SyncEntry) -> None:
         if entry.sha256:
             if self.job.mode == "move":
                 self._remove(file, entry, None)
@@ -169,15 +166,15 @@ class SyncSession:
         if self.ports.clock.now() - entry.since < self.job.settle:
             self._report(Synced(file.path, file.size, Fate.WAITING))
             return
-        brought = self._brought(file, entry)
-        if brought is None:
+        result = self._try_bring(file, entry)
+        if result is None:
             return
-        landed, known = brought
-        came = Fate.KNOWN if known else Fate.COPIED
+        landed, known = result
+        fate = Fate.KNOWN if known else Fate.COPIED
         if self.job.mode == "move":
-            self._remove(file, landed, came)
+            self._remove(file, landed, fate)
         else:
-            self._report(Synced(file.path, file.size, came, landed.target))
+            self._report(Synced(file.path, file.size, fate, landed.target))
 
     def _preview(self, file: RemoteFile, entry: SyncEntry | None) -> None:
         if entry is not None and _is_same(file, entry) and entry.sha256:
@@ -191,11 +188,11 @@ class SyncSession:
             return
         self._report(Synced(file.path, file.size, Fate.WOULD, folder / name))
 
-    def _brought(self, file: RemoteFile, entry: SyncEntry) -> tuple[SyncEntry, bool] | None:
-        """Fetch and land a settled file; report why where it did not land."""
+    def _try_bring(self, file: RemoteFile, entry: SyncEntry) -> tuple[SyncEntry, bool] | None:
+        """Fetch and land a settled file; report the reason and return None if it did not land."""
         try:
             self._require_room(file)
-            brought = self._patient(lambda: self._mover.bring(file, entry))
+            result = self._with_retries(lambda: self._mover.bring(file, entry))
         except SourceGone:
             return None
         except SourceChanged as error:
@@ -205,9 +202,10 @@ class SyncSession:
             self._failed(file, error)
             return None
         self._broken = 0
-        return brought
+        return result
 
     def _failed(self, file: RemoteFile, error: Exception) -> None:
+        """Report an error; raise DiskFull, or Unavailable after GIVE_UP files in a row."""
         if isinstance(error, OSError) and error.errno in FULL | {errno.EFBIG}:
             raise DiskFull(
                 f"The disk of {printable(self.job.target)} is full.", remedy="Free some space."
@@ -220,9 +218,9 @@ class SyncSession:
                 raise error
 
     def _remove(self, file: RemoteFile, entry: SyncEntry, came: Fate | None) -> None:
-        """Delete the server's copy where that is safe, and report it.
+        """Delete the server's copy if that is safe, and report the result.
 
-        `came` is None for what landed in an earlier run.
+        `came` is None for a file that landed in an earlier run.
         """
         if self._mover.distrust:
             self.notice(
@@ -236,12 +234,12 @@ class SyncSession:
         if stays:
             fate, detail = Fate.LEFT, f"{stays}; left on the server"
         else:
-            fate, detail = self._removed(file, Fate.KNOWN if came is Fate.KNOWN else Fate.MOVED)
+            fate, detail = self._try_remove(file, Fate.KNOWN if came is Fate.KNOWN else Fate.MOVED)
         self._report(Synced(file.path, file.size, fate, entry.target, detail))
 
-    def _removed(self, file: RemoteFile, fate: Fate) -> tuple[Fate, str]:
+    def _try_remove(self, file: RemoteFile, fate: Fate) -> tuple[Fate, str]:
         try:
-            removal = self._patient(lambda: self._mover.remove(file))
+            removal = self._with_retries(lambda: self._mover.remove(file))
         except Unavailable as error:
             return Fate.LEFT, f"landed; not deleted on the server yet: {error.message}"
         return {
@@ -263,8 +261,8 @@ class SyncSession:
                 remedy="Free some space; the files stay on the server.",
             )
 
-    def _patient(self, step: Callable[[], Result]) -> Result:
-        """Return the result of `step`, tried again while the server is away or busy."""
+    def _with_retries(self, step: Callable[[], Result]) -> Result:
+        """Return the result of `step`, which is retried while the server is away or busy."""
         for failures in range(RETRY.attempts - 1):
             try:
                 return step()
@@ -275,11 +273,10 @@ class SyncSession:
 
     def _report(self, each: Synced) -> None:
         key = (each.path, each.fate.value, each.reason)
+        if each.fate not in REPEATED or key not in self.reported:
+            self.on_file(each)
         if each.fate in REPEATED:
-            if key in self.reported:
-                return
             self.reported.add(key)
-        self.on_file(each)
 
 
 def _is_same(file: RemoteFile, entry: SyncEntry) -> bool:

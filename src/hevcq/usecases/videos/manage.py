@@ -1,4 +1,4 @@
-"""Follow a video's jobs in the ledger; change, share, retry and delete it."""
+"""Follow a video's jobs in the ledger; change, share, retry and delete the video."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ OWNER_OPEN, FARM_OPEN = 10, 200
 
 @dataclass(frozen=True)
 class VideoFarm:
-    """The ports of uploaded videos with their limits.
+    """The ports and limits of uploaded videos.
 
-    `catalog` is of a machine whose clock alone is not believed (a data folder), else None. `chance`
-    returns that many random bytes. `least_free` is in bytes.
+    `catalog` is set in a data folder, where the machine's clock alone is not trusted, else None. `chance`
+    returns random bytes. `least_free` is in bytes.
     """
 
     videos: VideoRecords
@@ -68,20 +68,19 @@ class VideoFarm:
         )
 
     def find(self, video_id: str, owner: str | None) -> Video:
-        """Return a video of `owner` (None: anybody's). Raises NoSuchVideo, also for another's."""
+        """Return a video of `owner` (None: of anybody). Raises NoSuchVideo, also for another owner's video."""
         video = self.videos.get(video_id) if is_video_id(video_id) else None
         if video is None or owner not in (None, video.owner):
             raise NoSuchVideo("There is no such video.")
         return video
 
     def jobs(self, video: Video) -> dict[str, JobRecord | None]:
-        """Return the job of each profile of a video whose upload is complete, as the ledger has it."""
+        """Return the ledger's job of each profile of a video whose upload is complete."""
         assert video.source is not None
         ledger, source = self.backend.ledger, video.source
         return {name: ledger.get(job_id(source, name)) for name in video.profiles}
 
     def certificate(self, key: str) -> Certificate | None:
-        """Return a certificate, or None if there is none that can be read."""
         try:
             with self.backend.store.open(key) as stream:
                 return Certificate.read(stream)
@@ -89,9 +88,10 @@ class VideoFarm:
             return None
 
     def change(self, video: Video, **facts: object) -> Video:
-        """Update some facts of the record; raises Conflict.
+        """Update some facts of the record. Raises Conflict.
 
-        A video that ends by it is an event to send, unless its records write it by themselves.
+        If the video ends by this change, the record notes an unsent event, unless the store of records
+        writes such events itself.
         """
         now, status = self.clock.now(), facts.get("status", video.status)
         if status is not video.status and not self.videos.sends_ends:
@@ -102,10 +102,10 @@ class VideoFarm:
 
 
 class ProfileRow(VideoRendition):
-    """What one profile makes of a video, as of now.
+    """The state of one profile of a video, with live progress.
 
-    `percent` is that of the phase, 0 to 100; `eta_s` seconds; `saved` the share of the uploaded
-    file's size that the rendition saves (negative where it is larger), None while there is none.
+    `percent` is that of the phase, 0 to 100; `eta_s` is in seconds; `saved` is the share of the uploaded
+    file's size that the rendition saves (negative: it is larger), None without a rendition.
     """
 
     phase: str = ""
@@ -117,9 +117,9 @@ class ProfileRow(VideoRendition):
 
 
 def refresh(farm: VideoFarm, video: Video) -> Video:
-    """Bring the record up to what the ledger says; return it as it is now.
+    """Update the record from the ledger, and return it.
 
-    Jobs that a profile lacks are queued: the process that took the upload in may have died.
+    Missing jobs are queued, because the process that completed the upload may have died.
     """
     source = video.source
     if source is None:
@@ -137,13 +137,13 @@ def refresh(farm: VideoFarm, video: Video) -> Video:
         elif record.state in SETTLED:
             settled.append(_rendition(farm, record, known.get(profile)))
     try:
-        return _noted(farm, video, settled)
+        return _update(farm, video, settled)
     except Conflict:
         return farm.videos.get(video.video_id) or video
 
 
-def _noted(farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]) -> Video:
-    status, why = decide_status(video.profiles, settled)
+def _update(farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]) -> Video:
+    status, why = standing(video.profiles, settled)
     facts: dict[str, object] = {"status": status, "reason": "", "remedy": "", "failure_class": None}
     if why is not None:
         failed = [each for each in settled if each.state is JobState.DEAD]
@@ -154,31 +154,27 @@ def _noted(farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]) -> 
         facts["remedy"] = remedy_of(why.failure_class) if failed else ""
     if video.raw_deleted_at is None:
         facts |= _retention(farm, video, settled)
-    shown = _shown(video, settled)
-    changed = shown != video.renditions or any(
+    # A rendition that is being made again stays until the new one is published.
+    entries = {each.profile: each for each in video.renditions if each.key}
+    entries |= {each.profile: each for each in settled}
+    kept = tuple(entries[name] for name in video.profiles if name in entries)
+    changed = kept != video.renditions or any(
         getattr(video, name) != value for name, value in facts.items()
     )
     if not changed:
         return video
-    return farm.change(video, renditions=[each.model_dump() for each in shown], **facts)
-
-
-def _shown(video: Video, settled: Sequence[VideoRendition]) -> tuple[VideoRendition, ...]:
-    """Return the entries to keep: those that settled, and what is made again but is still there."""
-    found = {each.profile: each for each in video.renditions if each.key}
-    found |= {each.profile: each for each in settled}
-    return tuple(found[name] for name in video.profiles if name in found)
+    return farm.change(video, renditions=[each.model_dump() for each in kept], **facts)
 
 
 def _retention(
     farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]
 ) -> dict[str, float | None]:
-    """Return from when, and until when at least, the uploaded file is kept.
+    """Return from when and at least until when the uploaded file is kept.
 
-    Its time begins when every profile's rendition is published, and anew after any was made again.
+    The time begins when every profile's rendition is published, and again after one was remade.
     """
-    made = {each.profile for each in settled if each.state is JobState.DONE}
-    if made != set(video.profiles):
+    done = {each.profile for each in settled if each.state is JobState.DONE}
+    if done != set(video.profiles):
         return {"done_at": None, "raw_due_at": None}
     if video.done_at is not None:
         return {}
@@ -189,7 +185,7 @@ def _retention(
 
 
 def kept_name(video: Video) -> str:
-    """Return the name under which the catalog knows since when the uploaded file is kept."""
+    """Return the name under which the catalog records since when the uploaded file is kept."""
     return f"video-{video.video_id}"
 
 
@@ -198,19 +194,19 @@ def rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
     if video.source is None:
         return []
     known = {each.profile: each for each in video.renditions}
-    found = []
+    live = []
     for profile, record in farm.jobs(video).items():
         if record is not None:
-            found.append(_row(farm, video, record))
+            live.append(_row(farm, video, record))
         elif profile in known:
-            found.append(_settled_row(video, known[profile]))
-    return found
+            live.append(_settled_row(video, known[profile]))
+    return live
 
 
 def settled_rows(video: Video, *, shared: bool = False) -> list[ProfileRow]:
-    """Return a row for each format that is known to have ended (or those of them that are shared)."""
-    found = (each for each in video.renditions if not shared or video.shares(each))
-    return [_settled_row(video, each) for each in found]
+    """Return a row for each format of the record, with `shared` only for those that are shared."""
+    entries = (each for each in video.renditions if not shared or video.shares(each))
+    return [_settled_row(video, each) for each in entries]
 
 
 def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:
@@ -247,7 +243,7 @@ def _settled_row(video: Video, made: VideoRendition) -> ProfileRow:
 
 
 def _rendition(farm: VideoFarm, record: JobRecord, known: VideoRendition | None) -> VideoRendition:
-    """Return the entry of a settled job; the size of a set is that of all its files."""
+    """Return the record's entry for a settled job; a set's size is that of all its files."""
     made = record.rendition
     if made is None or record.state is not JobState.DONE:
         return VideoRendition(
@@ -283,7 +279,7 @@ def rename(
     description: str | None = None,
     tags: Sequence[str] | None = None,
 ) -> Video:
-    """Change title, description or tags; None leaves it. Raises UsageError for an empty title."""
+    """Change title, description or tags; None keeps them. Raises UsageError for an empty title."""
     facts: dict[str, object] = {}
     if title is not None:
         facts["title"] = one_line(title, MAX_TITLE)
@@ -304,11 +300,11 @@ def publish(
     original: bool = False,
     share: Share | None = None,
 ) -> Video:
-    """Make the video public under an address that cannot be guessed; a public one keeps its own.
+    """Make the video public under an address that cannot be guessed; a public video keeps its address.
 
-    `tags` is its owner's word that formats are shared with what they tell of people, places and
-    devices, `original` that the uploaded file is too. `share` are new terms; None keeps those it has.
-    Raises UsageError without a word that is needed.
+    `tags`: the owner agrees to share formats with their metadata of people, places and devices;
+    `original`: also the uploaded file. `share` are new terms; None keeps the present ones.
+    Raises UsageError if a necessary consent is missing.
     """
     video = refresh(farm, video)
     if video.personal and not tags:
@@ -330,57 +326,56 @@ def publish(
 
 
 def set_terms(farm: VideoFarm, video: Video, share: Share) -> Video:
-    """Change the terms of a public video; its address stays. Raises UsageError of a private one."""
+    """Change the terms of a public video; its address stays. Raises UsageError for a private video."""
     if video.visibility is Visibility.PRIVATE:
         raise UsageError("It is private.", remedy="Make it public first.")
     return farm.change(video, share=share) if share != video.share else video
 
 
 def unpublish(farm: VideoFarm, video: Video) -> Video:
-    """Make the video private; its public address leads nowhere from now on."""
+    """Make the video private; its public address no longer works."""
     if video.visibility is Visibility.PRIVATE:
         return video
     return farm.change(video, visibility=Visibility.PRIVATE, slug=None, share=Share())
 
 
 def retry(farm: VideoFarm, video: Video, who: str, profiles: Sequence[str] = ()) -> Video:
-    """Queue failed formats again (all of them, or the named ones); return the video as it is then.
+    """Queue failed formats again (all, or the named ones); return the updated video.
 
-    Raises BadUpload if there is nothing to encode any more, UsageError if none failed.
+    Raises BadUpload if the uploaded file is gone, UsageError if no format failed.
     """
     if video.source is None:
         raise BadUpload("The upload was not completed.", remedy="Upload the file again.")
     if video.raw_deleted_at is not None or video.raw_leaving:
         raise BadUpload("The uploaded file was deleted.", remedy="Upload the file again.")
-    wanted = [name for name in video.profiles if not profiles or name in profiles]
-    # The record first: whoever deletes the uploaded file holds an older revision from here on.
+    ids = _job_ids(video, video.source, profiles)
+    # The record first, so that a process that is deleting the uploaded file has an old revision.
     video = farm.change(video, status=VideoStatus.PROCESSING, done_at=None, raw_due_at=None)
-    assert video.source is not None
-    ids = [job_id(video.source, name) for name in wanted]
     request = ReprocessRequest(
         ids, states=frozenset({JobState.DEAD}), who=who, why="retry", exact=True
     )
-    done = list(reprocess(farm.backend, request))
+    changes = list(reprocess(farm.backend, request))
     video = refresh(farm, video)
-    if not done:
+    if not changes:
         raise UsageError("No format of this video failed.")
     return video
 
 
 def stop(farm: VideoFarm, video: Video, who: str, profiles: Sequence[str] = ()) -> Video:
-    """Cancel queued and running formats (all of them, or the named ones)."""
     if video.source is not None:
-        wanted = [name for name in video.profiles if not profiles or name in profiles]
-        ids = [job_id(video.source, name) for name in wanted]
-        list(cancel(farm.backend, ids, who))
+        list(cancel(farm.backend, _job_ids(video, video.source, profiles), who))
     return refresh(farm, video)
 
 
-def delete(farm: VideoFarm, video: Video, who: str) -> None:
-    """Delete a video with everything that belongs to it: upload, jobs, renditions, certificates.
+def _job_ids(video: Video, source: Source, profiles: Sequence[str]) -> list[str]:
+    return [job_id(source, n) for n in video.profiles if not profiles or n in profiles]
 
-    The record goes last, so that a kill in between leaves it to be deleted again. Raises Conflict
-    while a client is sending it.
+
+def delete(farm: VideoFarm, video: Video, who: str) -> None:
+    """Delete a video with its upload, jobs, renditions and certificates.
+
+    The record is deleted last, so that the deletion can be repeated after a kill. Raises Conflict while a
+    client is uploading the video.
     """
     if video.visibility is Visibility.PUBLIC:
         video = unpublish(farm, video)
@@ -391,17 +386,17 @@ def delete(farm: VideoFarm, video: Video, who: str) -> None:
         try:
             farm.videos.delete(video)
         except Conflict:
-            there = farm.videos.get(video.video_id)
-            if there is None:
+            current = farm.videos.get(video.video_id)
+            if current is None:
                 return
-            video = there
+            video = current
         else:
             return
     raise Conflict("The video is being changed by somebody else just now.", remedy="Try again.")
 
 
 def _delete_renditions(farm: VideoFarm, video: Video, source: Source, who: str) -> None:
-    """Cancel what is under way, then delete what was published, also by profiles that are gone."""
+    """Cancel open jobs, then delete the renditions of the video's and all present profiles."""
     for name in video.profiles:
         job = farm.backend.ledger.get(job_id(source, name))
         if job is not None and job.state not in SETTLED:

@@ -1,4 +1,4 @@
-"""What a player gets of a video: its published files, chapters, subtitles and picture."""
+"""Serve a video to a player: its published files, chapters, subtitles and picture."""
 
 import hashlib
 import json
@@ -25,20 +25,18 @@ from hevcq.util.log import get_logger
 
 PLAYLIST = media_type("a.m3u8")
 ORIGINAL = "original"
-"""The name of the uploaded file among a video's formats; a profile of that name comes first."""
+"""The name of the uploaded file among a video's formats; a profile of that name takes precedence."""
 PLAYABLE = frozenset({"video/mp4", "video/webm", "video/quicktime"})
-"""Types of files that a browser may play; an uploaded file of any other is saved to disk."""
-
-
+"""Media types that a browser may play; an uploaded file of another type is downloaded."""
 MAX_CHAPTERS_BYTES = 1 << 20
 MAX_CHAPTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class PlayFile:
-    """A published file; `tag` is the same as long as its bytes are.
+    """A published file; `tag` changes when its bytes change.
 
-    `at` is its path, a signed address of the store that serves it, or its bytes (of a playlist).
+    `at` is its path, a signed URL of the store, or its bytes (of a playlist).
     """
 
     key: str
@@ -54,14 +52,14 @@ def play_file(
 ) -> PlayFile:
     """Return a profile's rendition, or a file of its set, by its name below the rendition's folder.
 
-    A playlist has no address: its relative names would be resolved beside the signed one, where
-    nothing is signed. Raises NoSuchVideo if the video has no such file.
+    A playlist is returned as bytes: relative names in it would resolve to unsigned URLs beside a signed
+    one. Raises NoSuchVideo if the video has no such file.
     """
     if profile == ORIGINAL and profile not in farm.profiles:
         return _original(farm, video, name, attachment=attachment)
-    made = rendition(farm, video, profile)
-    folder, _, own = made.key.rpartition("/")
-    if name != own and name not in _others(farm, made):
+    ref = rendition(farm, video, profile)
+    folder, _, own = ref.key.rpartition("/")
+    if name != own and name not in _members(farm, ref):
         raise NoSuchVideo("There is no such file.")
     key = f"{folder}/{name}"
     stored = farm.backend.store.stat(key)
@@ -78,9 +76,9 @@ def play_file(
 
 
 def _original(farm: VideoFarm, video: Video, name: str, *, attachment: bool) -> PlayFile:
-    """Return the uploaded file while it is kept, under the type of its suffix.
+    """Return the uploaded file while it is kept, with the media type of its suffix.
 
-    What it holds is its uploader's, so only a video's type is ever shown by a browser.
+    Its content is not trusted, so a browser shows it only if it has a PLAYABLE type.
     """
     source = video.source
     kept = video.raw_deleted_at is None and not video.raw_leaving
@@ -95,9 +93,9 @@ def _original(farm: VideoFarm, video: Video, name: str, *, attachment: bool) -> 
 
 
 def rendition(farm: VideoFarm, video: Video, profile: str) -> RenditionRef:
-    """Return what a profile published, by the ledger, else by the record. Raises NoSuchVideo.
+    """Return a profile's rendition from the ledger, else from the record. Raises NoSuchVideo.
 
-    A job that is being made again still has its earlier rendition in the record.
+    While a job is being repeated, the record still has its earlier rendition.
     """
     if video.source is not None and profile in video.profiles:
         job = farm.backend.ledger.get(job_id(video.source, profile))
@@ -115,71 +113,70 @@ def rendition(farm: VideoFarm, video: Video, profile: str) -> RenditionRef:
 
 
 def require_shared(farm: VideoFarm, video: Video, profile: str) -> None:
-    """Raise NoSuchVideo unless whoever knows the slug may have this format, as it is now."""
+    """Raise NoSuchVideo unless this format, as it is now, is shared with everybody who knows the slug."""
     if profile == ORIGINAL and profile not in farm.profiles:
         shared = video.public_original
     else:
         sha256 = rendition(farm, video, profile).sha256
-        mine = (each for each in video.made if (each.profile, each.sha256) == (profile, sha256))
-        shared = any(map(video.shares, mine))
+        entries = (each for each in video.made if (each.profile, each.sha256) == (profile, sha256))
+        shared = any(map(video.shares, entries))
     if not shared:
         raise NoSuchVideo("There is no such file.")
 
 
 def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> str:
-    """Return the key of a set's file of this name, e.g. its storyboard, or "" if it has none.
+    """Return the key of a set's file with this name, e.g. its storyboard, or "" if there is none.
 
-    A set keeps its files in a folder of its version, which its certificate names.
+    The certificate names the files, which are in a folder of the set's version.
     """
     proof, folder = farm.certificate(certificate), master.rpartition("/")[0]
     files = proof.files if proof else ()
-    found = (each.name for each in files if each.name.rpartition("/")[2] == name)
-    return next((f"{folder}/{each}" for each in found), "")
+    paths = (each.name for each in files if each.name.rpartition("/")[2] == name)
+    return next((f"{folder}/{path}" for path in paths), "")
 
 
 def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Chapter, ...]:
-    """Return the chapters of a set in their order; none if it has none, or they cannot be read."""
+    """Return the chapters of a set in order; none if there are none or they cannot be read."""
     key = part_of_set(farm, master, certificate, "chapters.json")
     if not key:
         return ()
     try:
         with farm.backend.store.open(key) as stream:
-            found = json.loads(stream.read(MAX_CHAPTERS_BYTES))
-        marks = [_mark(each) for each in found[:MAX_CHAPTERS]]
+            entries = json.loads(stream.read(MAX_CHAPTERS_BYTES))
+        chapters = [_chapter(each) for each in entries[:MAX_CHAPTERS]]
     except (HevcqError, OSError, ValueError, KeyError, TypeError, IndexError):
         return ()
-    return tuple(sorted(marks, key=lambda mark: mark.start_s))
+    return tuple(sorted(chapters, key=lambda chapter: chapter.start_s))
 
 
-def _mark(entry: dict[str, Any]) -> Chapter:
+def _chapter(entry: dict[str, Any]) -> Chapter:
     start_s = float(entry["start-time"])
     if not math.isfinite(start_s):
         raise ValueError("no time")
     return Chapter(start_s=start_s, end_s=start_s, title=str(entry["titles"][0]["title"]))
 
 
-def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:
-    """Return the names of the other files of a set; its certificate lists them."""
-    if media_type(made.key) != PLAYLIST:
+def _members(farm: VideoFarm, ref: RenditionRef) -> frozenset[str]:
+    """Return the names of a set's files except its master playlist; none for a single file."""
+    if media_type(ref.key) != PLAYLIST:
         return frozenset()
-    proof = farm.certificate(made.certificate_key)
+    proof = farm.certificate(ref.certificate_key)
     return frozenset(each.name for each in proof.files) if proof else frozenset()
 
 
 POSTER = "poster.jpg"
 SET_SUFFIX = ".m3u8"
 WIDTH, SMALL = 640, 192
-"""Pixels: of a picture that a player shows, and of one beside a running job."""
+"""Width in pixels of a player's picture, and of one beside a running job."""
 MAX_KEPT = 1000
-"""Pictures of jobs' sources that are kept: some 5 MiB."""
+"""Pictures of jobs' sources that are kept, some 5 MiB."""
 MAX_PICTURE_BYTES = 4 << 20
 
 
 class Pictures:
-    """Finds and takes pictures. `scratch` is a folder for what must be fetched first, and for what
-    is kept of jobs' sources, which are nobody's uploads.
+    """Finds and makes pictures. `scratch` is a folder for fetched files and for pictures of jobs' sources.
 
-    Take one at a time: a page of new videos asks for dozens at once.
+    Make one at a time, because a page of new videos asks for dozens at once.
     """
 
     def __init__(self, encoder: Encoder, scratch: Path) -> None:
@@ -187,16 +184,16 @@ class Pictures:
         self._failed: set[str] = set()
 
     def find(self, farm: VideoFarm, video: Video) -> bytes:
-        """Return the picture that there is as JPEG, or b""."""
+        """Return a video's existing picture as JPEG, or b""."""
         for made in video.renditions:
             if made.state is JobState.DONE and made.key.endswith(SET_SUFFIX):
                 key = part_of_set(farm, made.key, made.certificate_key, POSTER)
-                if key and (found := _read(farm, key)):
-                    return found
+                if key and (picture := _read(farm, key)):
+                    return picture
         return _read(farm, picture_key(video))
 
     def make(self, farm: VideoFarm, video: Video) -> bytes:
-        """Make a picture of the uploaded file, keep it and return it, or b""; see `_once`."""
+        """Make and keep a picture of the uploaded file; see `_once`."""
         source, store = video.source, farm.backend.store
         if source is None or not video.raw_kept or video.raw_leaving:
             return b""
@@ -204,23 +201,23 @@ class Pictures:
             video.video_id,
             find=lambda: self.find(farm, video),
             make=lambda: self._still(store, source, WIDTH),
-            keep=lambda made: store.put(picture_key(video), made, metadata={}),
+            keep=lambda picture: store.put(picture_key(video), picture, metadata={}),
         )
 
     def find_of_source(self, source: Source) -> bytes:
-        """Return the small picture that is kept of a job's source, or b""."""
+        """Return the kept small picture of a job's source, or b""."""
         try:
             return self._place(source).read_bytes()
         except OSError:
             return b""
 
     def make_of_source(self, store: Store, source: Source) -> bytes:
-        """Make a small picture of a job's source, keep it in the data folder; see `_once`."""
+        """Make and keep a small picture of a job's source; see `_once`."""
         return self._once(
             source.source_id,
             find=lambda: self.find_of_source(source),
             make=lambda: self._still(store, source, SMALL),
-            keep=lambda made: self._keep(source, made),
+            keep=lambda picture: self._keep(source, picture),
         )
 
     def _once(
@@ -231,35 +228,34 @@ class Pictures:
         make: Callable[[], bytes],
         keep: Callable[[bytes], object],
     ) -> bytes:
-        """Return the picture that another call made meanwhile, or make and keep it; b"" for none.
+        """Return the existing picture, or make and keep it; b"" if that fails.
 
-        What failed once is not tried again. Raises nothing of hevcq's own.
+        A failed picture is not tried again. Raises no HevcqError.
         """
         if name in self._failed:
             return b""
-        if found := find():
-            return found
-        made = b""
+        if picture := find():
+            return picture
         try:
-            if made := make():
-                keep(made)
-                return made
+            if picture := make():
+                keep(picture)
+                return picture
         except (HevcqError, OSError) as error:
             get_logger().info("no_picture", of=name, reason=str(error))
         self._failed.add(name)
-        return made
+        return picture
 
     def _still(self, store: Store, source: Source, width: int) -> bytes:
         stop = threading.Event()
         self._scratch.mkdir(parents=True, exist_ok=True)
-        with store.stream(source, self._scratch, moved=lambda _n: None, stop=stop) as there:
-            return self._encoder.still(there.location, width=width, stop=stop)
+        with store.stream(source, self._scratch, moved=lambda _n: None, stop=stop) as opened:
+            return self._encoder.still(opened.location, width=width, stop=stop)
 
     def _place(self, source: Source) -> Path:
         return self._scratch / "sources" / f"{source.source_id}.jpg"
 
     def _keep(self, source: Source, picture: bytes) -> None:
-        """Write the picture, and delete the oldest of too many."""
+        """Write the picture, and delete the oldest ones beyond MAX_KEPT."""
         place = self._place(source)
         place.parent.mkdir(exist_ok=True)
         temp = place.with_suffix(".tmp")
@@ -272,26 +268,26 @@ class Pictures:
 
 
 def picture_key(video: Video) -> str:
-    """Return where the picture is kept: beside the first profile's files, and deleted with them."""
+    """Return the key of a video's picture: beside the first profile's files, and deleted with them."""
     return f"{output_prefix(video, video.profiles[0])}.{POSTER}"
 
 
 def _read(farm: VideoFarm, key: str) -> bytes:
     try:
         with farm.backend.store.open(key) as stream:
-            found = stream.read(MAX_PICTURE_BYTES + 1)
+            picture = stream.read(MAX_PICTURE_BYTES + 1)
     except HevcqError:
         return b""
-    return found if len(found) <= MAX_PICTURE_BYTES else b""
+    return picture if len(picture) <= MAX_PICTURE_BYTES else b""
 
 
 TEXTS_WAIT_S = 3.0
-"""Seconds that a page waits for subtitles that nobody asked for before; the next one finds them."""
+"""Seconds that a page waits while subtitles are read for the first time; the next page has them."""
 MAX_TEXTS_BYTES = 64 << 20
 
 
 class Texts(Frozen):
-    """What one rendition holds."""
+    """The subtitles and chapters of one rendition."""
 
     tracks: tuple[TextTrack, ...] = ()
     chapters: tuple[Chapter, ...] = ()
@@ -301,9 +297,9 @@ NONE = Texts()
 
 
 class TextReader:
-    """Reads renditions one after the other, in a thread of its own; close it at the end.
+    """Reads texts of renditions in a thread, one rendition at a time; close it at the end.
 
-    `scratch` is a folder for what must be fetched first.
+    `scratch` is a folder for fetched files.
     """
 
     def __init__(self, encoder: Encoder, scratch: Path) -> None:
@@ -314,15 +310,15 @@ class TextReader:
         self._failed: set[str] = set()
 
     def texts(self, farm: VideoFarm, video: Video, profile: str) -> Texts:
-        """Return what the profile's rendition holds; nothing if that takes long or cannot be read.
+        """Return the texts of the profile's rendition; none if reading takes long or fails.
 
-        What failed once is not tried again by this process. Raises nothing of hevcq's own.
+        This process does not retry a failed rendition. Raises no HevcqError.
         """
         try:
-            made = rendition(farm, video, profile)
-            key = texts_key(video, profile, made)
-            if (found := _kept(farm, key)) is not None:
-                return found
+            ref = rendition(farm, video, profile)
+            key = texts_key(video, profile, ref)
+            if (texts := _read_texts(farm, key)) is not None:
+                return texts
         except HevcqError:
             return NONE
         with self._lock:
@@ -330,7 +326,7 @@ class TextReader:
                 return NONE
             future = self._under_way.get(key)
             if future is None:
-                future = self._pool.submit(self._read, farm, made, key)
+                future = self._pool.submit(self._extract, farm, ref, key)
                 self._under_way[key] = future
         try:
             return future.result(TEXTS_WAIT_S)
@@ -338,42 +334,40 @@ class TextReader:
             return NONE
 
     def close(self) -> None:
-        """End what is being read, and read nothing more."""
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _read(self, farm: VideoFarm, made: RenditionRef, key: str) -> Texts:
-        found = None
+    def _extract(self, farm: VideoFarm, ref: RenditionRef, key: str) -> Texts:
+        texts, store = None, farm.backend.store
         try:
             self._scratch.mkdir(parents=True, exist_ok=True)
-            store = farm.backend.store
-            with store.stream_published(made.key, self._scratch, stop=self._stop) as there:
-                tracks, chapters = self._encoder.texts(there.location, stop=self._stop)
-            found = Texts(tracks=tuple(tracks), chapters=tuple(chapters[:MAX_CHAPTERS]))
-            farm.backend.store.put(key, found.model_dump_json().encode(), metadata={})
+            with store.stream_published(ref.key, self._scratch, stop=self._stop) as opened:
+                tracks, chapters = self._encoder.texts(opened.location, stop=self._stop)
+            texts = Texts(tracks=tuple(tracks), chapters=tuple(chapters[:MAX_CHAPTERS]))
+            store.put(key, texts.model_dump_json().encode(), metadata={})
         except (HevcqError, OSError) as error:
-            get_logger().info("no_subtitles", key=made.key, reason=str(error))
+            get_logger().info("no_subtitles", key=ref.key, reason=str(error))
         with self._lock:
             self._under_way.pop(key, None)
-            if found is None:
+            if texts is None:
                 self._failed.add(key)
-        return found or NONE
+        return texts or NONE
 
 
 def track(farm: VideoFarm, video: Video, profile: str, number: int) -> str:
-    """Return a track as WebVTT, if it was read before. Raises NoSuchVideo if there is none."""
-    found = _kept(farm, texts_key(video, profile, rendition(farm, video, profile)))
-    if found is None or number >= len(found.tracks):
+    """Return a track as WebVTT, if `TextReader` has read it. Raises NoSuchVideo otherwise."""
+    texts = _read_texts(farm, texts_key(video, profile, rendition(farm, video, profile)))
+    if texts is None or number >= len(texts.tracks):
         raise NoSuchVideo("There are no such subtitles.")
-    return found.tracks[number].content
+    return texts.tracks[number].content
 
 
-def texts_key(video: Video, profile: str, made: RenditionRef) -> str:
-    """Return where the texts of these bytes are kept: beside the profile's files, and deleted with them."""
-    return f"{output_prefix(video, profile)}.{made.sha256[:32]}.texts.json"
+def texts_key(video: Video, profile: str, ref: RenditionRef) -> str:
+    """Return the key of a rendition's texts: beside the profile's files, and deleted with them."""
+    return f"{output_prefix(video, profile)}.{ref.sha256[:32]}.texts.json"
 
 
-def _kept(farm: VideoFarm, key: str) -> Texts | None:
+def _read_texts(farm: VideoFarm, key: str) -> Texts | None:
     try:
         with farm.backend.store.open(key) as stream:
             return Texts.model_validate_json(stream.read(MAX_TEXTS_BYTES))

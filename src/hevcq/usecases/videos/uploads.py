@@ -1,7 +1,7 @@
-"""Begin, complete and drop uploads, and look after videos while nobody watches.
+"""Begin, complete and drop uploads, and process due videos in the background.
 
-Nothing is queued before size and owner were checked. An uploaded file goes only when every profile's
-rendition of it is published and was read back.
+Nothing is queued before size and owner were checked. An uploaded file is deleted only when every profile's
+rendition is published and was read back.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ AGAIN = "Upload the file again."
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a client wants to upload; `size` is in bytes. No profiles: the subscribed ones."""
+    """A client's upload; `size` is in bytes. Empty `profiles` means the subscribed ones."""
 
     owner: str
     name: str
@@ -61,28 +61,28 @@ class UploadRequest:
 
 
 def request_upload(farm: VideoFarm, request: UploadRequest) -> Video:
-    """Add the record of an upload that may begin, and make room for it.
+    """Check a request, add the record of the upload, and prepare its file.
 
-    Raises BadUpload (no byte, no profile), UnknownProfile, QuotaExceeded (too large, or no room), DiskFull.
+    Raises BadUpload (no byte, no profile), UnknownProfile, QuotaExceeded (too large, or quota used), DiskFull.
     """
     if not may_own(request.owner):
         raise BadUpload("This sign-in's name cannot own videos.", remedy="Tell an operator.")
-    profiles = chosen(farm, request.profiles)
+    profiles = chosen_profiles(farm, request.profiles)
     _check_size(farm, request.size)
     video_id = make_video_id(farm.clock.now(), farm.chance(10))
     video = _record(farm, request, video_id, profiles)
     farm.videos.create(video, farm.quota)
     try:
-        return _prepared(farm, video)
+        return _prepare(farm, video)
     except HevcqError:
         farm.videos.delete(video)
         raise
 
 
-def chosen(farm: VideoFarm, names: Sequence[str]) -> tuple[str, ...]:
+def chosen_profiles(farm: VideoFarm, names: Sequence[str]) -> tuple[str, ...]:
     """Return the profiles of an upload: the named ones, else the subscribed ones.
 
-    Raises UnknownProfile, and BadUpload if none is left.
+    Raises UnknownProfile, and BadUpload if there is no profile.
     """
     for name in names:
         if name not in farm.profiles:
@@ -90,12 +90,12 @@ def chosen(farm: VideoFarm, names: Sequence[str]) -> tuple[str, ...]:
             raise UnknownProfile(
                 f"No profile {one_line(name, 40)!r}.", remedy=f"Available: {known}."
             )
-    found = tuple(dict.fromkeys(names)) or tuple(
+    profiles = tuple(dict.fromkeys(names)) or tuple(
         name for name, profile in farm.profiles.items() if profile.subscribe
     )
-    if not found:
+    if not profiles:
         raise BadUpload("No profile was chosen, and none is subscribed.", remedy="Choose a format.")
-    return found
+    return profiles
 
 
 def _check_size(farm: VideoFarm, count: int) -> None:
@@ -137,7 +137,7 @@ def _record(
     )
 
 
-def _prepared(farm: VideoFarm, video: Video) -> Video:
+def _prepare(farm: VideoFarm, video: Video) -> Video:
     if not video.open:
         return video
     multipart_id = farm.files.prepare(video)
@@ -148,7 +148,7 @@ def _prepared(farm: VideoFarm, video: Video) -> Video:
 
 
 def prolong(farm: VideoFarm, video: Video) -> Video:
-    """Give an upload that makes progress its whole time again, once half of it is over."""
+    """Restart the expiry time of an upload that makes progress, once half of it has passed."""
     now = farm.clock.now()
     if video.upload.expires_at - now > EXPIRE_S / 2:
         return video
@@ -157,95 +157,95 @@ def prolong(farm: VideoFarm, video: Video) -> Video:
 
 
 def complete_upload(farm: VideoFarm, video: Video) -> Video:
-    """Check an upload and queue it for its profiles; do nothing if that was done before.
+    """Check an upload and queue it for its profiles, unless that was done before.
 
-    No byte of the video is read, so it takes the same time for any size. The jobs are queued before
-    the record says so: a kill between the two is mended by the next call. Raises BadUpload if bytes
-    are missing (nothing changes) or it is not what was declared (the video failed, and is dropped).
+    No byte of the video is read, so it takes the same time for any size. The jobs are queued before the
+    record is updated; after a kill between the two, the next call repeats both. Raises BadUpload if bytes
+    are missing (nothing changes) or differ from the declaration (the upload fails and is dropped).
     """
     if video.source is not None:
         return video
     if not video.open:
         raise BadUpload(video.reason or "This upload has ended.", remedy=video.remedy or AGAIN)
     try:
-        found = farm.files.complete(video)
+        source = farm.files.complete(video)
     except BadUpload as error:
         fail_upload(farm, video, error.message)
         raise BadUpload(error.message, remedy=AGAIN) from error
-    if isinstance(found, int):
-        raise BadUpload(f"{found:,} of {video.upload.size:,} bytes came.", remedy="Send the rest.")
-    return _queued(farm, video, found)
+    if isinstance(source, int):
+        raise BadUpload(f"{source:,} of {video.upload.size:,} bytes came.", remedy="Send the rest.")
+    return _queue(farm, video, source)
 
 
-def _queued(farm: VideoFarm, video: Video, source: Source) -> Video:
+def _queue(farm: VideoFarm, video: Video, source: Source) -> Video:
     jobs = farm.backend.task_publisher.publish(source, video.profiles, announced=False)
     try:
         return farm.change(
             video, status=VideoStatus.PROCESSING, source=source, reason="", remedy=""
         )
     except Conflict:
-        there = farm.videos.get(video.video_id)
-        if there is None:  # deleted meanwhile
+        current = farm.videos.get(video.video_id)
+        if current is None:  # deleted meanwhile
             for job in jobs:
                 list(cancel(farm.backend, [job.job_id], video.owner))
             farm.files.discard(video)
             raise
-        if there.source == source:
-            return there
-        return _queued(farm, there, source) if there.open else there
+        if current.source == source:
+            return current
+        return _queue(farm, current, source) if current.open else current
 
 
 def fail_upload(farm: VideoFarm, video: Video, why: str) -> Video:
-    """End an upload: drop its bytes, and keep the record with the reason."""
+    """Mark an upload as failed: delete its bytes, and keep the record with the reason."""
     farm.files.discard(video)
     return farm.change(video, status=VideoStatus.FAILED, reason=why, remedy=AGAIN)
 
 
 def expire_upload(farm: VideoFarm, video: Video) -> Video:
-    """End an upload whose time is over; one whose bytes all came is completed instead."""
+    """Fail an upload whose time is over, or complete it if all its bytes arrived."""
     if video.upload.expires_at > farm.clock.now():
         return video
-    why, found = EXPIRED, None
+    why, source = EXPIRED, None
     try:
-        found = farm.files.complete(video)
+        source = farm.files.complete(video)
     except BadUpload as error:
         why = error.message
-    if isinstance(found, Source):
-        return _queued(farm, video, found)
+    if isinstance(source, Source):
+        return _queue(farm, video, source)
     get_logger().info("upload_expired", video=video.video_id)
     return fail_upload(farm, video, why)
 
 
 EVERY_S = 5.0
-"""Seconds between two looks in a data folder: each reads the jobs of the videos under way."""
+"""Seconds between two polls in a data folder; each reads the jobs of the open videos."""
 EVERY_AWS_S = 60.0
-"""The same on AWS, where a look costs a query, and a read for each job."""
+"""The same on AWS, where a poll costs a query, and a read for each job."""
 SENDING_S = 600.0
-"""Seconds for which one server alone reports an end: if it dies, another one does it again."""
+"""Seconds for which one server alone may send an event; if it dies, another server sends it again."""
 SendEvent = Callable[[Happened], bool]
-"""Send an event to whoever wants it; return whether no receiver is left."""
+"""Send an event to its receivers; return whether all of them accepted it."""
 
 
-def look_after(farm: VideoFarm, send: SendEvent | None = None) -> int:
-    """Look once at every video that is due; return how many were. None to `tell`: nobody wants it.
+def process_due(farm: VideoFarm, send: SendEvent | None = None) -> int:
+    """Process every video that is due once; return how many there were. Without `send` nobody is notified.
 
-    An error with one video is logged and keeps no other from its turn.
+    An error with one video is logged and does not stop the others.
     """
     count = 0
     for video in farm.videos.due(farm.clock.now()):
         count += 1
         try:
-            _look_after(farm, video, send)
+            _process(farm, video, send)
         except Conflict:
-            continue  # somebody else is at it
+            continue  # another process changed it
         except HevcqError as error:
             get_logger().warning("video_not_kept_up", video=video.video_id, reason=str(error))
     return count
 
 
-def _look_after(farm: VideoFarm, video: Video, send: SendEvent | None) -> None:
+def _process(farm: VideoFarm, video: Video, send: SendEvent | None) -> None:
     if video.unsent is not None and video.unsent.next_at <= farm.clock.now():
-        video = _sent(farm, video, video.unsent, send)
+        video = _send_end(farm, video, video.unsent, send)
         if video.due_at is None or video.due_at > farm.clock.now():
             return
     match video.status:
@@ -254,36 +254,36 @@ def _look_after(farm: VideoFarm, video: Video, send: SendEvent | None) -> None:
         case VideoStatus.PROCESSING:
             refresh(farm, video)
         case _:
-            # What the record says may be old: a job of it may be queued again since.
+            # The record may be old: one of its jobs may have been queued again.
             now = refresh(farm, video)
             if now.raw_look_at is not None and now.raw_look_at <= farm.clock.now():
                 delete_raw(farm, now)
 
 
-def _sent(farm: VideoFarm, video: Video, end: Unsent, send: SendEvent | None) -> Video:
-    """Send the event of a video's end, at least once: of several servers, the one whose claim holds does.
+def _send_end(farm: VideoFarm, video: Video, end: Unsent, send: SendEvent | None) -> Video:
+    """Send the event of a video's end at least once; among several servers, the one that claims it sends it.
 
-    The record is the outbox, so that a server that dies loses nothing. Raises Conflict.
+    The record is the outbox, so that a dying server loses no event. Raises Conflict.
     """
 
-    def noted(video: Video, unsent: Unsent | None) -> Video:
+    def record(video: Video, unsent: Unsent | None) -> Video:
         return farm.videos.update(video.model_copy(update={"unsent": unsent}))
 
     if send is None:
-        return noted(video, None)
+        return record(video, None)
     claim = end.model_copy(update={"next_at": farm.clock.now() + SENDING_S})
-    video = noted(video, claim)
+    video = record(video, claim)
     if send(_happened(video, end)):
-        return noted(video, None)
+        return record(video, None)
     if end.tries >= len(RETRIES_S):
         get_logger().error("message_given_up", video=video.video_id)
-        return noted(video, None)
+        return record(video, None)
     later = farm.clock.now() + RETRIES_S[end.tries]
-    return noted(video, Unsent(at=end.at, next_at=later, tries=end.tries + 1))
+    return record(video, Unsent(at=end.at, next_at=later, tries=end.tries + 1))
 
 
 def _happened(video: Video, end: Unsent) -> Happened:
-    """Return the event, as the trigger of a data folder writes it."""
+    """Return the same event as the database trigger of a data folder writes."""
     return Happened(
         "video.ready" if video.status is VideoStatus.DONE else "video.failed",
         end.at,
@@ -296,14 +296,14 @@ def _happened(video: Video, end: Unsent) -> Happened:
 
 
 LOOK_AGAIN_S = DAY_S
-"""Seconds until a file that may not go is looked at again: a look reads every rendition."""
+"""Seconds until a file that had to be kept is checked again; a check reads every rendition."""
 
 
 def delete_raw(farm: VideoFarm, video: Video) -> Video:
-    """Delete the uploaded file if its time is over and nothing speaks against it.
+    """Delete the uploaded file if its retention has ended and all renditions are sound; return the record.
 
-    The record says that the file is leaving before it goes, so that nobody queues a job for it
-    meanwhile; a kill in between repeats the checks. Returns the record as it is now.
+    The record is marked with `raw_leaving` before the deletion, so that nobody queues a job for the file
+    meanwhile; after a kill in between, the checks are repeated.
     """
     if video.raw_deleted_at is not None or video.source is None:
         return video
@@ -324,10 +324,10 @@ def delete_raw(farm: VideoFarm, video: Video) -> Video:
 
 
 def why_too_early(farm: VideoFarm, video: Video) -> str:
-    """Return why the retention has not ended, or "": by the setting of now and that of then.
+    """Return why the retention has not ended, or ""; the longer of the former and present setting counts.
 
-    In a data folder the time counts that the machine lived through: a clock that was set forward
-    deletes nothing.
+    In a data folder, only time that the machine lived through counts, so that a clock that was set
+    forward deletes nothing.
     """
     now, kept_s = farm.clock.now(), farm.limits.raw_retention_s
     if video.done_at is None or video.raw_due_at is None:
@@ -344,7 +344,7 @@ def why_too_early(farm: VideoFarm, video: Video) -> str:
 
 
 def why_kept(farm: VideoFarm, video: Video) -> str:
-    """Return why the file is still needed, or "" if every rendition was found whole.
+    """Return why the uploaded file is still needed, or "" if every rendition is sound.
 
     Every byte of every rendition is read back and compared with its certificate.
     """
@@ -354,7 +354,7 @@ def why_kept(farm: VideoFarm, video: Video) -> str:
         assert record is not None
         assert record.rendition is not None
         try:
-            why = _why_unfit(farm, record, record.rendition)
+            why = _why_unsound(farm, record, record.rendition)
         except HevcqError as error:
             why = error.message
         if why:
@@ -363,7 +363,7 @@ def why_kept(farm: VideoFarm, video: Video) -> str:
 
 
 def why_not_settled(farm: VideoFarm, video: Video) -> str:
-    """Return which profile's job is not done, or "". Skipped is not done: it made nothing."""
+    """Return which profile's job is not done, or ""; a skipped job is not done, since it has no rendition."""
     if video.status is not VideoStatus.DONE or video.source is None:
         return f"the video is {video.status.value}"
     for name, record in farm.jobs(video).items():
@@ -374,24 +374,24 @@ def why_not_settled(farm: VideoFarm, video: Video) -> str:
     return ""
 
 
-def _why_unfit(farm: VideoFarm, record: JobRecord, made: RenditionRef) -> str:
+def _why_unsound(farm: VideoFarm, record: JobRecord, ref: RenditionRef) -> str:
     store = farm.backend.store
-    with store.open(made.certificate_key) as stream:
+    with store.open(ref.certificate_key) as stream:
         proof = Certificate.read(stream)
-    if proof.digest != made.certificate_sha256:
+    if proof.digest != ref.certificate_sha256:
         return "its certificate is not the one that its job recorded"
     if (proof.job_id, proof.source) != (record.job_id, record.source):
         raise VerificationFailed("its certificate is another job's")
-    if (proof.rendition_key, proof.rendition_sha256) != (made.key, made.sha256):
+    if (proof.rendition_key, proof.rendition_sha256) != (ref.key, ref.sha256):
         return "its certificate is another rendition's"
-    folder = made.key.rpartition("/")[0]
-    files = [(made.key, proof.rendition_size, made.sha256)]
+    folder = ref.key.rpartition("/")[0]
+    files = [(ref.key, proof.rendition_size, ref.sha256)]
     files += [(f"{folder}/{each.name}", each.size, each.sha256) for each in proof.files]
     for key, count, sha256 in files:
-        seen = store.stat(key)
-        if seen is None:
+        stored = store.stat(key)
+        if stored is None:
             return f"{key} is not published"
-        if seen.size != count:
+        if stored.size != count:
             return f"{key} has another size than its certificate says"
         with store.open(key) as stream:
             if sha256_stream(stream, lambda: None) != (sha256, count):

@@ -45,7 +45,7 @@ def show_queues(call: Operates, query: Annotated[models.PageQuery, Query()]) -> 
 def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> models.JobPage:
     """List jobs, most recently changed first; the cursor is the time and id of the last one."""
     states = frozenset([query.state] if query.state else [])
-    wanted = JobFilter(states, query.profile, before=status.place_of(query.cursor))
+    wanted = JobFilter(states, query.profile, before=status.parse_cursor(query.cursor))
     found = status.listed(call.app.backend.ledger, wanted, query.limit)
     return models.JobPage(jobs=[job_out(each) for each in found.jobs], cursor=found.cursor)
 

@@ -193,7 +193,7 @@ def news(request: Request) -> Response:
 
 def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
     ledger, fields = app.backend.ledger, _fields(asked)
-    before = status.place_of(asked.get("before", ""))
+    before = status.parse_cursor(asked.get("before", ""))
     found = status.listed(ledger, replace(wanted, before=before), A_PAGE, app.catalog)
     counts = ledger.counts()
     numbers = {

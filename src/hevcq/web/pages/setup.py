@@ -21,17 +21,17 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, UsageError
-from hevcq.usecases.context import require_seen, roots_of, subfolders
+from hevcq.usecases.context import require_browsable, roots_of, subfolders
 from hevcq.usecases.first_run import (
     SCREENS,
     Answers,
     FirstRun,
     code_is,
     finish,
-    further,
     reached,
     require_tables,
     windows,
+    with_answers,
     with_folder,
 )
 from hevcq.usecases.operations.status import workers_running
@@ -128,7 +128,7 @@ def _answers(request: Request) -> Answers | None:
     """Return the answers; an operator who is signed in has left the first screen behind."""
     answers, person = first_run_of(request).read(), maybe_person(request)
     if answers and answers.screen == SCREENS[0] and person is not None and person.is_operator:
-        answers = further(answers, SCREENS[0], code="")
+        answers = with_answers(answers, SCREENS[0], code="")
         first_run_of(request).keep(answers)
     return answers
 
@@ -184,7 +184,7 @@ def _add_operator(request: Request, form: Mapping[str, str]) -> Person:
         web = app.settings.web.model_copy(update={"auth": "users"})
         app.settings = app.settings.model_copy(update={"web": web})
         services.authenticator.mode = make_mode(web, app.accounts, app.clock)
-    first.keep(further(answers, SCREENS[0], code=""))
+    first.keep(with_answers(answers, SCREENS[0], code=""))
     person = users.check(form)
     assert person is not None
     return person
@@ -197,7 +197,7 @@ def _folders(request: Request, answers: Answers, form: Mapping[str, str]) -> Res
     match form.get("do"):
         case "add":
             path = Path(os.path.abspath(folder or "/"))  # noqa: PTH100 - links are kept
-            require_seen(path, roots_of(app.settings.web.browse), app.settings.data_dir)
+            require_browsable(path, roots_of(app.settings.web.browse), app.settings.data_dir)
             first.keep(with_folder(answers, path, app.settings.libraries))
             where = f"?at={quote(str(path.parent))}"
         case "remove":
@@ -231,7 +231,7 @@ def _hours(request: Request, answers: Answers, form: Mapping[str, str]) -> Respo
 
 
 def _go_on(request: Request, answers: Answers, screen: str, **said: Any) -> Response:
-    first_run_of(request).keep(further(answers, screen, **said))
+    first_run_of(request).keep(with_answers(answers, screen, **said))
     return RedirectResponse(f"/setup/{SCREENS[SCREENS.index(screen) + 1]}", 303)
 
 
