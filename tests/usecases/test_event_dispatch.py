@@ -1,4 +1,4 @@
-"""The sender: at least once, in order for each receiver, and nobody waits for a dead one.
+"""The dispatcher: at least once, in order for each receiver, and nobody waits for a dead one.
 
 One message about many videos: when a batch is done, and before kept originals go.
 """
@@ -6,6 +6,7 @@ One message about many videos: when a batch is done, and before kept originals g
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC
 
 import pytest
 
@@ -124,8 +125,6 @@ def test_messages_that_wait_are_sent_together_and_not_more_often_than_allowed(lo
 
 
 def test_a_digest_is_sent_once_a_day_at_its_time(log, clock):
-    from datetime import UTC
-
     person = Listener("person")
     person.most, person.daily_at = 500, 8 * 60
     told = Dispatcher(log, [person], clock, UTC)  # it is 22:13

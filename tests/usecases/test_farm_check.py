@@ -8,7 +8,6 @@ import pytest
 
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, VerificationFailed
-from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.farm_check import check_farm
 from support.clips import WorkedClock
@@ -26,28 +25,17 @@ def tools_of(farm: Farm, clock: WorkedClock, **changes: object) -> SimpleNamespa
     return SimpleNamespace(**usual | changes, clock=clock)
 
 
-def checked(
-    farm: Farm, *, working: bool = True, backend: Backend | None = None
-) -> list[tuple[bool, str]]:
-    clock = WorkedClock(farm.handle if working else lambda: None)
-    tools = tools_of(farm, clock, backend=backend or farm.backend)
-    return [(found.ok, found.detail) for found in check_farm(tools, "0a1b")]
-
-
-def nothing_left(farm: Farm) -> bool:
-    depth = farm.queue.depth()
-    return not [*farm.store.list("DONE/"), *farm.letters()] and not depth.ready + depth.in_flight
-
-
 def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_letter(farm):
     farm.encoder.errors["verify"] = [VerificationFailed("G4: frame 3 differs.")] * 9
 
-    ((ok, detail),) = checked(farm)
+    (found,) = check_farm(tools_of(farm, WorkedClock(farm.handle)), "0a1b")
 
-    assert not ok
-    assert "stopped at the worker: the job failed (verification)" in detail
-    assert "G4: frame 3 differs." in detail
-    assert nothing_left(farm)
+    assert not found.ok
+    assert "stopped at the worker: the job failed (verification)" in found.detail
+    assert "G4: frame 3 differs." in found.detail
+    depth = farm.queue.depth()
+    assert [*farm.store.list("DONE/"), *farm.letters()] == []
+    assert depth.ready + depth.in_flight == 0
 
 
 def test_a_rendition_that_is_not_there_stops_at_publishing(farm):

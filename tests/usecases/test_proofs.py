@@ -13,11 +13,10 @@ from hevcq.library.own_files import Certificates
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.ingest.session import Ingest
 from support.catalog import new_catalog
-from support.fakes.backend import HEVC, memory_backend
-from support.ingest.run import NEVER, Bench
-from support.ingest.values import encode_plan, video
+from support.fakes.backend import memory_backend
+from support.ingest.run import NEVER, Bench, session
+from support.ingest.values import video
 
 CONTENT = b"rendition" * 1000
 
@@ -56,18 +55,7 @@ def forget(bench: Bench) -> None:
 
 def planned(bench: Bench):
     """Return what an ingest says of the one video."""
-    ingest = Ingest(
-        bench.ports,
-        bench.collector,
-        bench.proofs,
-        bench.events.append,
-        roots=(bench.media,),
-        profiles=(HEVC,),
-        where=bench.where,
-        planner=lambda _profile, _info: encode_plan(),
-    )
-    found = [video(bench.media / "a.mp4", root=bench.media)]
-    (item,) = ingest.plan(found).items
+    (item,) = session(bench).plan([video(bench.media / "a.mp4", root=bench.media)]).items
     return item
 
 

@@ -273,7 +273,9 @@ WIDTH, HEIGHT, EDGE = 640, 360, 60
 
 def unsure(aim: Aim) -> str:
     """Return why the largest CRF that scored above the target was not chosen."""
-    return f"CRF {aim.unsure:g} is not chosen: its samples differ, so the whole may score less."
+    return (
+        f"CRF {aim.uncertain_crf:g} is not chosen: its samples differ, so the whole may score less."
+    )
 
 
 def curve_svg(aim: Aim) -> str:

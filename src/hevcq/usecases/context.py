@@ -222,7 +222,7 @@ def share_words(catalog: Catalog, name: Path) -> str:
         raise StorageError(f"{shown} is not there, where {called} should be here.", remedy=REMEDY)
     if not os.access(here, os.R_OK | os.X_OK):
         raise StorageError(f"{shown} cannot be read by this user.", remedy=REMEDY)
-    has_videos = shows_itself(catalog.database, name)
+    has_videos = holds_recorded_video(catalog.database, name)
     if has_videos is False:
         raise StorageError(
             f"{shown} has none of the videos that were last queued in {called}: it is another folder.",
@@ -237,7 +237,7 @@ def require_one_name(catalog: Catalog) -> None:
 
     Each such video would be encoded twice.
     """
-    if (paths := linked(catalog.database)) is not None:
+    if (paths := find_linked_folder(catalog.database)) is not None:
         link, real = map(printable, paths)
         raise ConfigError(
             f"{link} is a link to {real} here, and other machines know videos by the link's name: each would"
@@ -253,7 +253,7 @@ def require_shares(catalog: Catalog, paths: Iterable[Path] | None = None) -> Non
     """
     require_one_name(catalog)
     shares = catalog.database.paths
-    used = map(shares.folder_of, paths) if paths is not None else shares.folders.items()
+    used = map(shares.mapping_of, paths) if paths is not None else shares.folders.items()
     for name, _here in filter(None, used):
         share_words(catalog, name)
 

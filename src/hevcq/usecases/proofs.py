@@ -276,7 +276,7 @@ class OwnRenditions:
         try:
             version = _LIBRARY_VERSION.fullmatch(proof.source.version)
             mtime_ns = 0 if version is None else int(version[1])
-            if is_fine_time(mtime_ns) and mtime_ns == source.lstat().st_mtime_ns:
+            if has_subseconds(mtime_ns) and mtime_ns == source.lstat().st_mtime_ns:
                 return True
             return FileSystem().digest(source) == proof.source_sha256
         except OSError:
@@ -288,7 +288,7 @@ class OwnRenditions:
 
     def _is_copy(self, proof: Certificate, path: Path) -> bool:
         """Return whether a certificate's source is still at its old path, so that `path` is a copy."""
-        old = self._paths.here(unquote_to_bytes(f"/{tail_of_key(proof.source.key)}"))
+        old = self._paths.local_path(unquote_to_bytes(f"/{tail_of_key(proof.source.key)}"))
         return old != path and size_of(old) == proof.source.size
 
     def _key_of(self, source: Path) -> PurePosixPath:

@@ -179,7 +179,7 @@ def _open_source(
         if copy is not None:
             location = str(copy.path)
             info = encoder.probe(location, stop=stop)
-            plan = _require_plan(request, info).noting(*copy.notices)
+            plan = _require_plan(request, info).with_notices(*copy.notices)
         try:
             yield location, info, plan
         except SourceDamaged as error:

@@ -47,12 +47,9 @@ def library(folder: Path = Path("/media"), **facts: object) -> Library:
     return Library.model_validate({"name": "shows", "path": folder, **facts})
 
 
-def test_a_library_that_names_no_profile_is_blamed_by_its_name():
+def test_a_library_with_a_wrong_profile_or_too_many_to_replace_is_blamed_by_its_name():
     with pytest.raises(ConfigError, match="Library shows names the profile 'av9'"):
         chosen(library=library(profiles=("av9",)))
-
-
-def test_a_library_that_replaces_needs_one_profile():
     with pytest.raises(ConfigError, match="shows replaces originals, which needs exactly one"):
         chosen(("hevc", "1080p"), library=library(place="replace"))
 

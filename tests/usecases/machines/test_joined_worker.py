@@ -124,10 +124,6 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_no_order_is_no_work(bench):
-    assert not bench.worker(NearHome(), NearEncoder()).step()
-
-
 @pytest.mark.parametrize("error", [EncoderFailed("x265 broke"), WorkerUnfit("no libx265")])
 def test_failed_order_is_told_with_its_reason(bench, error):
     home = NearHome(new_order(len(SOURCE)), new_order(len(SOURCE), test=True))

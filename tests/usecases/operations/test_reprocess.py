@@ -1,6 +1,6 @@
 """`hevcq retry`: what is queued again, what is only said, and what was never lost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,20 +71,11 @@ def letters(backend: Backend) -> int:
     return sum(len(list(q.dead_letters())) for q in backend.queues.values())
 
 
-def again(bench: Bench, *names: str, **more) -> list[JobResult]:
-    request = ReprocessRequest(names, who="me", **more)
-    return [done.result for done in reprocess(bench.backend, request, bench.catalog)]
-
-
 def missing(
-    bench: Bench,
-    *names: str,
-    profiles: tuple[Profile, ...] = (SUBSCRIBED, UNSUBSCRIBED),
-    only: Sequence[str] = (),
-    **more,
+    bench: Bench, *names: str, profiles: tuple[Profile, ...] = (SUBSCRIBED, UNSUBSCRIBED)
 ) -> list[JobChange]:
     known = {profile.name: profile for profile in profiles}
-    request = ReprocessRequest(names, only, who="me", **more)
+    request = ReprocessRequest(names, who="me")
     return list(reprocess_missing(bench.backend, request, known, bench.catalog))
 
 
@@ -93,7 +84,8 @@ def test_only_the_letter_of_a_job_that_is_queued_again_goes(bench):
         dead(bench.backend, f"TODO/all/{name}.mp4")
     before = letters(bench.backend)
 
-    assert again(bench, "TODO/all/a.mp4") == [JobResult.QUEUED]
+    (change,) = reprocess(bench.backend, ReprocessRequest(["TODO/all/a.mp4"]), bench.catalog)
+    assert change.result is JobResult.QUEUED
 
     assert (before, letters(bench.backend)) == (2, 1)
 

@@ -30,8 +30,7 @@ from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.fakes.encoder import passed
-from support.ingest.run import NEVER, Bench
-from support.ingest.values import encode_plan
+from support.ingest.run import NEVER, Bench, session
 
 
 class Library:
@@ -48,17 +47,7 @@ class Library:
         return path
 
     def session(self, profile: Profile = HEVC) -> Ingest:
-        bench = self.bench
-        return Ingest(
-            bench.ports,
-            bench.collector,
-            bench.proofs,
-            bench.events.append,
-            roots=(self.root,),
-            profiles=(profile,),
-            where=bench.where,
-            planner=lambda _profile, _info: encode_plan(),
-        )
+        return session(self.bench, roots=(self.root,), profiles=(profile,))
 
     def plan(self, ingest: Ingest | None = None) -> IngestPlan:
         probe = partial(self.bench.encoder.probe, stop=NEVER)
@@ -71,11 +60,9 @@ class Library:
         plan = self.plan(ingest)
         ingest.queue(plan.items)
         ingest.summary.add_planned(plan)
-        for group in (plan.of(kind) for kind in (Disposition.QUEUE, Disposition.JOIN)):
-            for item in group:
+        for kind in (Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT):
+            for item in plan.of(kind):
                 ingest.enqueuer.step([item], NEVER)
-        for item in plan.of(Disposition.COLLECT):
-            ingest.enqueuer.step([item], NEVER)
         if work:
             for job in list(self.bench.backend.ledger.jobs(JobFilter())):
                 if job.state is JobState.QUEUED:

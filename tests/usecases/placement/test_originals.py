@@ -11,7 +11,12 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.library.replacement.retention import Expiry
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.placement.originals import free_due, free_originals, kept_originals
+from hevcq.usecases.placement.originals import (
+    free_due,
+    free_originals,
+    kept_originals,
+    recovery_folders,
+)
 from hevcq.usecases.placement.undo import UndoResult, undo
 from hevcq.util.clock import EARLIEST
 from support.ingest.run import Bench
@@ -55,6 +60,13 @@ def test_what_is_kept_is_listed_with_its_end_also_without_the_catalog(bench):
     empty = Bench(bench.folder / "new")
     assert list(kept_originals(empty.ports)) == []
     assert len(list(kept_originals(empty.ports, [bench.media]))) == 2
+
+
+def test_folders_of_this_and_of_earlier_ingests_are_recovered(bench, tmp_path):
+    (output := tmp_path / "out").mkdir()
+    assert recovery_folders(bench.catalog, [bench.media / "a.mp4"], output) == [bench.media, output]
+    assert recovery_folders(bench.catalog, [bench.media], None) == [bench.media]
+    assert recovery_folders(bench.catalog, [tmp_path / "gone" / "x"], None) == []
 
 
 def test_an_original_whose_time_is_over_goes_without_another_ingest(bench):

@@ -206,7 +206,9 @@ def test_what_was_here_already_is_durable_before_the_server_deletes(
             name,
             lambda fs, path, name=name, real=real: (done.append((name, path)), real(fs, path))[1],
         )
-    monkeypatch.setattr("hevcq.usecases.sync.move._forget", lambda p: done.append(("forget", p)))
+    monkeypatch.setattr(
+        "hevcq.usecases.sync.move._drop_cache", lambda p: done.append(("forget", p))
+    )
 
     def deleting(environ, _start, _application):
         if environ["REQUEST_METHOD"] == "DELETE" and "probe" not in environ["PATH_INFO"]:

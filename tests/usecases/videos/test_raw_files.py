@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import PROFILES
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.videos import Video, VideoStatus
 from hevcq.errors import BadUpload, HevcqError, SourceDamaged
-from hevcq.usecases.operations.reprocess import finished_jobs
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import refresh
 from hevcq.usecases.videos.uploads import delete_raw, process_due
@@ -248,19 +246,6 @@ def test_a_job_queued_while_the_renditions_are_read_keeps_it(bench):
     assert bench.job(video, "hevc").state is JobState.QUEUED
     assert bench.raw(video).exists()
     assert not bench.now(video).raw_leaving
-
-
-def test_a_worker_lets_go_of_no_uploaded_file(bench):
-    """On AWS its mark makes a lifecycle rule delete the object, whatever the record says."""
-    video = bench.done()
-    assert video.source is not None
-    assert finished_jobs(video.source, PROFILES, bench.backend.ledger.get) == ()
-
-
-def test_nobody_retries_a_video_whose_file_is_leaving(bench):
-    video = bench.farm.change(bench.done(), raw_leaving=True)
-    with pytest.raises(BadUpload, match="deleted"):
-        manage.retry(bench.farm, video, "ann")
 
 
 def test_a_kill_while_it_goes_is_mended_by_the_next_look(bench):

@@ -1,6 +1,5 @@
 """Subtitles of a rendition: read once, kept with its files, and never in the way."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from hevcq.domain.media.facts import Chapter
-from hevcq.errors import NoSuchVideo, SourceUnreadable
+from hevcq.errors import NoSuchVideo
 from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.playback import TextReader, track
@@ -18,19 +17,13 @@ WORDS = TextTrack("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n", "de", "Deutsch",
 
 
 class Librarian(FakeEncoder):
-    """Finds these words in each file, or fails, or waits for `gate`."""
+    """Finds these words in each file."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.read, self.broken, self.gate = 0, False, threading.Event()
-        self.gate.set()
+    read = 0
 
     def texts(self, location: str, **_named: Any) -> Any:
         self.read += 1
         assert Path(location).is_file()
-        assert self.gate.wait(10)
-        if self.broken:
-            raise SourceUnreadable("no such track")
         return (WORDS,), (
             Chapter(start_s=0.0, end_s=1.0),
             Chapter(start_s=1.0, end_s=2.0, title="B"),

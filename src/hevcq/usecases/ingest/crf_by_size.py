@@ -232,7 +232,7 @@ class Fitting:
             if sizes[crf].middle > room:
                 raise self._refusal(crf, sizes[crf], room, stays)
         self._say(self._explain(crf, room, fits))
-        self.adopt(self.profile.asking((crf, None)))
+        self.adopt(self.profile.with_asked((crf, None)))
         return self._at_crf(crf, items), tries[crf]
 
     def _search(
@@ -240,7 +240,7 @@ class Fitting:
     ) -> tuple[dict[float, Costs], dict[float, Range]]:
         """Return the rates and the total sizes at each CRF tried; if none fits, the worst CRF is tried too."""
         scale, tries, sizes = LIMITS[self.profile.video.codec], dict[float, Costs](), {}
-        crf, first, clock = rounded(self.profile.video.crf, scale), None, self.sampling.clock
+        crf, first, clock = round_to_scale(self.profile.video.crf, scale), None, self.sampling.clock
         until = clock.monotonic() + self.sampling.seconds
         while crf not in tries:
             # Each CRF gets half of the time left, or one video: the first one shows how the videos differ.
@@ -274,7 +274,7 @@ class Fitting:
         return size_of(item.target) if done and item.target is not None else 0
 
     def _at_crf(self, crf: float, items: Sequence[Item]) -> list[Item]:
-        profile = self.profile.asking((crf, None))
+        profile = self.profile.with_asked((crf, None))
         return [
             replace(item, profile=profile, plan=item.plan.with_crf(crf))
             if item.plan is not None and work_ahead(item) is not None
@@ -328,4 +328,4 @@ def next_to_fit(sizes: Mapping[float, Range], room: float, scale: Scale) -> floa
         share = over[low] / (over[low] - over[high])
         goal = min(high - scale.step, max(low + scale.step, low + share * (high - low)))
     # Rounded up, to the smaller size, so that it fits.
-    return rounded(math.ceil(goal / scale.step - 1e-9) * scale.step, scale)
+    return round_to_scale(math.ceil(goal / scale.step - 1e-9) * scale.step, scale)

@@ -230,7 +230,7 @@ def _other_quality(item: Item, job: JobRecord) -> str:
     """Return how to get the requested quality if the rendition was made for another one, or ""."""
     quality = item.profile.video.quality if item.profile is not None else None
     notices = " ".join(job.rendition.notices) if job.rendition is not None else ""
-    if quality is None or asked(quality) in notices or NOT_SEARCHED in notices:
+    if quality is None or asked_clause(quality) in notices or NOT_SEARCHED in notices:
         return ""
     name = shlex.quote(printable(item.path))
     return f"Not made for quality {quality:g}: run `hevcq retry {name}` and this command again."

@@ -131,7 +131,7 @@ class IngestRequest:
 
     def _require_apart(self, output: Path) -> None:
         """Raise UsageError unless `output` is a folder that holds no ingested folder."""
-        if not existing(output).is_dir():
+        if not nearest_existing(output).is_dir():
             raise UsageError(f"--output {output} is not a folder.")
         for root in self.roots:
             if root.is_relative_to(output):

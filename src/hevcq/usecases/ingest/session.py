@@ -16,7 +16,7 @@ from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.planning.encode_plan import EncodePlan, Planner
-from hevcq.domain.planning.metadata import ACCEPT_LOSS, found_mark, named
+from hevcq.domain.planning.metadata import ACCEPT_LOSS, first_names, found_mark
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, SwapRefused
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes, size_of

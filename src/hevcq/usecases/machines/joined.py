@@ -229,7 +229,7 @@ class _Execution:
 
     def _progress_with_load(self) -> OrderProgress | None:
         progress = self._progress
-        return progress and progress.model_copy(update=self._ports.load().left())
+        return progress and progress.model_copy(update=self._ports.load().load_facts())
 
     def _check(self) -> None:
         if self._stop.is_set():

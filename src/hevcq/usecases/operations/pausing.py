@@ -75,7 +75,7 @@ def why_closed(
     pauses = ledger.pauses()
     reasons: dict[Closed, list[str]] = {}
     for name in profiles:
-        reason = closed(name, pauses, hours, now, condition)
+        reason = find_closure(name, pauses, hours, now, condition)
         if reason is None and name in unfit:
             reason = Closed(unfit[name], RunningWork.BORDER)
         if reason is not None:

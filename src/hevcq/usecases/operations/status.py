@@ -399,7 +399,7 @@ def _with_match(
     if not criteria.codec or catalog is None:
         yield from ((job, _matches(job, criteria)) for job in jobs)
         return
-    here = catalog.database.paths.here
+    here = catalog.database.paths.local_path
     while batch := list(islice(jobs, AT_ONCE)):
         files = [(here(os.fsencode(shown_path(job))), job.source.size) for job in batch]
         codecs = catalog.codecs([path for path, _ in files])

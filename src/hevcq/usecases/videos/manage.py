@@ -143,7 +143,7 @@ def refresh(farm: VideoFarm, video: Video) -> Video:
 
 
 def _update(farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]) -> Video:
-    status, why = standing(video.profiles, settled)
+    status, why = decide_status(video.profiles, settled)
     facts: dict[str, object] = {"status": status, "reason": "", "remedy": "", "failure_class": None}
     if why is not None:
         failed = [each for each in settled if each.state is JobState.DEAD]
