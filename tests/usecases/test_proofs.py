@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
-from hevcq.errors import SourceUnreadable, VerificationFailed
+from hevcq.errors import SourceUnreadable, Stopped, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.own_files import Certificates
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.request import Destination
+from hevcq.usecases.proofs import OwnRenditions, TargetState
 from support.catalog import new_catalog
 from support.fakes.backend import memory_backend
 from support.ingest.run import NEVER, Bench, session
@@ -147,6 +148,20 @@ def test_a_source_that_was_changed_since_without_a_record_is_not_done(bench, tar
     item = planned(bench)
     assert item.disposition is Disposition.REFUSE
     assert "was made of other bytes" in item.reason
+
+
+def test_a_moved_source_is_hashed_once_and_its_hashing_can_be_stopped(bench, target, digests):
+    moved = (bench.media / "a.mp4").rename(bench.media / "b.mp4")
+    os.utime(moved, ns=(1, 1))
+    own = OwnRenditions(bench.proofs, Certificates())
+    for _ in range(2):
+        assert own.state(target, moved, 400) is TargetState.OURS
+    assert digests == [moved.name]
+
+    bench.catalog.database.change("DELETE FROM hashed_file")
+    bench.proofs.stop.set()
+    with pytest.raises(Stopped):
+        own.state(target, moved, 400)
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ class OwnRenditions:
         """Return the state of `target` for the rendition of `source`, which has `size` bytes.
 
         OURS means a valid certificate names this rendition's size and this source; `why_not_proven`
-        compares the bytes.
+        compares the bytes. Raises Stopped while a source that was moved is read.
         """
         if not os.access(nearest_existing(target.parent), os.W_OK | os.X_OK):
             return TargetState.READ_ONLY
@@ -267,7 +267,7 @@ class OwnRenditions:
         """Return whether a certificate's source is the file at `source` with `size` bytes.
 
         The path in the library decides, else the modification time in nanoseconds, else the SHA-256,
-        which needs reading the file.
+        which needs reading the file. Raises Stopped.
         """
         if proof.source.size != size:
             return False
@@ -278,7 +278,7 @@ class OwnRenditions:
             mtime_ns = 0 if version is None else int(version[1])
             if has_subseconds(mtime_ns) and mtime_ns == source.lstat().st_mtime_ns:
                 return True
-            return FileSystem().digest(source) == proof.source_sha256
+            return self.proofs.digest(source) == proof.source_sha256
         except OSError:
             return False
 
