@@ -23,9 +23,9 @@ from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.check import (
     VideoCheck,
-    report,
+    list_unsound,
+    report_damage,
     summary,
-    unsound,
 )
 from support.clips import ManualClock
 from support.fakes.encoder import INFO, FakeEncoder
@@ -230,7 +230,7 @@ def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library
     mended.write_bytes(b"sound again")
 
     with closing(SqliteDatabase(library.folder / "hevcq.db")) as database:
-        listed = unsound(SimpleNamespace(catalog=SimpleNamespace(database=database)))
+        listed = list_unsound(SimpleNamespace(catalog=SimpleNamespace(database=database)))
 
     assert listed == [checked[bad.name]]
     assert summary(list(checked.values())) == "4 files read: 1 sound, 3 damaged."
@@ -246,9 +246,9 @@ def test_what_is_newly_damaged_is_an_event_once_and_what_rots_is_another(library
         def told() -> list[tuple[str, str]]:
             return [(Path(e.source).name, e.failure_class) for e in log.after(0, 100)]
 
-        library.check(on_checked=partial(report, log))
+        library.check(on_checked=partial(report_damage, log))
         assert told() == [("a.mp4", "damaged")]
         library.rot(sound, b"SOUND")
-        library.check(on_checked=partial(report, log))
+        library.check(on_checked=partial(report_damage, log))
         assert told() == [("a.mp4", "damaged"), ("b.mp4", "rotten")]
         assert log.after(0, 1)[0].reason == "It says so."

@@ -14,7 +14,7 @@ from hevcq.ports.catalog import Checked, Depth, Happened, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item
-from hevcq.usecases.ingest.library_rules import Feed, listed
+from hevcq.usecases.ingest.library_rules import Feed, waiting_rows
 from hevcq.wiring.contexts import event_log
 
 
@@ -115,7 +115,7 @@ def test_it_shows_libraries_with_their_state_and_the_ingests_that_ended(operator
     assert "never shown here" not in html
     shut = Feed(found[0], lambda: "Library shows may run only at night (schedule).")
     shut.add([Item(path=there / "a.mkv", size=1, disposition=Disposition.QUEUE)])
-    farm.app.processes.tell(waiting=listed([shut]))
+    farm.app.processes.tell(waiting=waiting_rows([shut]))
     text = operator.get("/board/libraries").text
     assert "1 video waiting; it may run only at night (schedule)." in text
     farm.app.processes.tell(waiting=[])

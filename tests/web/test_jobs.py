@@ -16,7 +16,7 @@ from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings.libraries import Library
 from hevcq.usecases.operations import status
-from hevcq.usecases.operations.status import changeable, listed
+from hevcq.usecases.operations.status import changeable, list_jobs
 from hevcq.web.pages import jobs
 from support.fakes.ledger import MemoryLedger
 from support.library import certificate, sha
@@ -134,9 +134,9 @@ def test_a_search_reads_so_many_jobs_and_says_where_it_stopped(farm, clock, monk
     oldest = list(ledger.jobs(JobFilter()))[-1]
     wanted = JobFilter(text=status.shown_path(oldest))
 
-    first = listed(ledger, wanted, 10)
-    second = listed(ledger, replace(wanted, before=first.last), 10)
-    third = listed(ledger, replace(wanted, before=second.last), 10)
+    first = list_jobs(ledger, wanted, 10)
+    second = list_jobs(ledger, replace(wanted, before=first.last), 10)
+    third = list_jobs(ledger, replace(wanted, before=second.last), 10)
 
     assert (first.jobs, first.read, second.jobs) == ([], 2, [])
     assert [job.job_id for job in third.jobs] == [oldest.job_id]

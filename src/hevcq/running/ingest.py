@@ -14,7 +14,7 @@ from hevcq.running.folder import FolderIngest
 from hevcq.settings.libraries import Library, library_of
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import total
-from hevcq.usecases.ingest.library_rules import hand_out, listed, most_queued
+from hevcq.usecases.ingest.library_rules import hand_out, most_queued, waiting_rows
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.operations.pausing import why_closed
@@ -127,7 +127,7 @@ class IngestApplication:
             self._start(items)
             while self._step():
                 if feeds:
-                    self._app.processes.tell(waiting=listed(feeds))
+                    self._app.processes.tell(waiting=waiting_rows(feeds))
                 self._app.clock.wait(self._wake, poll_s)
                 self._wake.clear()
         finally:
@@ -273,7 +273,9 @@ def queue_next_items(folders: Sequence[FolderIngest], app: App, *, no_wait: bool
         return
     feeds = [folder.feed for folder in folders if folder.feed is not None]
     most = most_queued(app.capacity.slots if not app.settings.on_aws else None)
-    queued = sum(each.session.enqueuer.left + each.session.tracker.open for each in folders)
+    queued = sum(
+        each.session.enqueuer.waiting_files + each.session.tracker.open for each in folders
+    )
     waiting = sum(feed.waiting for feed in feeds)
     for feed, items in hand_out(feeds, waiting if no_wait else min(waiting, most - queued)):
         by_feed[id(feed)].session.queue(items)

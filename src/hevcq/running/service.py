@@ -20,7 +20,7 @@ from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import read_profiles
 from hevcq.usecases.context import FolderState, folder_state, hold_lock_file
-from hevcq.usecases.ingest.library_rules import listed
+from hevcq.usecases.ingest.library_rules import waiting_rows
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.track import IngestSummary
 from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
@@ -164,7 +164,7 @@ class Service:
         finally:
             self._stepping = False
         feeds = [folder.feed for folder in folders if folder.feed is not None]
-        self._app.processes.tell(waiting=listed(feeds))
+        self._app.processes.tell(waiting=waiting_rows(feeds))
         waiting = sum(feed.waiting for feed in feeds)
         working = sum(folder.session.tracker.open for folder in folders)
         libraries = "1 library" if len(folders) == 1 else f"{len(folders)} libraries"

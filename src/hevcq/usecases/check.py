@@ -270,12 +270,12 @@ def _unreadable(path: Path, error: OSError) -> str:
     return f"{printable(path)} cannot be read: {reason_of(error)}."
 
 
-def unsound(tools: Tools) -> list[Checked]:
+def list_unsound(tools: Tools) -> list[Checked]:
     """Return the damaged, rotten or unreadable files that have not changed since, latest check first."""
     return [each for each in HealthRecords(tools.catalog.database).unsound() if _is_same(each)]
 
 
-def where(spots: Sequence[Spot]) -> str:
+def damage_places(spots: Sequence[Spot]) -> str:
     """Return the places of damage, such as `at 0:00:12.4 (byte 123)`; "" if unknown."""
     return ", ".join(_place(spot) for spot in spots if spot.time_s is not None or spot.byte)
 
@@ -332,7 +332,7 @@ TOLD_ONCE_S = 86400.0
 """Seconds within which a file is reported only once."""
 
 
-def report(log: EventLog, checked: Checked, before: Checked | None) -> None:
+def report_damage(log: EventLog, checked: Checked, before: Checked | None) -> None:
     """Add an event for a newly damaged file; a kill before it is recorded repeats the event."""
     known = before is not None and before.health is checked.health
     changed = before is not None and before.fingerprint != checked.fingerprint
@@ -343,7 +343,7 @@ def report(log: EventLog, checked: Checked, before: Checked | None) -> None:
         TOLD,
         checked.at,
         source=str(checked.path),
-        reason=f"{why[:1].upper()}{why[1:]} {where(checked.spots)}".strip(),
+        reason=f"{why[:1].upper()}{why[1:]} {damage_places(checked.spots)}".strip(),
         failure_class=checked.health.value,
     )
     log.add(happened, unless_within_s=TOLD_ONCE_S)

@@ -156,9 +156,9 @@ def check_farm(tools: Tools, token: str) -> Iterator[Finding]:
                     sent.append(_send(tools, name, Path(folder) / f"{name}-{token}.mp4"))
                 except HevcqError as error:
                     yield _stopped(name, "upload", error.message, error.remedy)
-            yield from _watch(tools, list(sent))
+            yield from _await_clips(tools, list(sent))
         finally:
-            left = [what for one in sent for what in _tidy(tools, one)]
+            left = [what for one in sent for what in _remove_traces(tools, one)]
         if left:
             remedy = "It does no harm; delete it by hand if you like."
             yield Finding(
@@ -177,7 +177,7 @@ def _send(tools: Tools, name: str, clip: Path) -> JobRecord:
     return job
 
 
-def _watch(tools: Tools, waiting: list[JobRecord]) -> Iterator[Finding]:
+def _await_clips(tools: Tools, waiting: list[JobRecord]) -> Iterator[Finding]:
     started, never = tools.clock.monotonic(), threading.Event()
     patience_s = FLEET_TIMEOUT_S if tools.backend.announces_uploads else LOCAL_TIMEOUT_S
     while waiting:
@@ -245,7 +245,7 @@ def _stopped(name: str, stage: str, why: str, remedy: str = "") -> Finding:
     )
 
 
-def _tidy(tools: Tools, one: JobRecord) -> Iterator[str]:
+def _remove_traces(tools: Tools, one: JobRecord) -> Iterator[str]:
     """Remove a clip's traces; yield the errors."""
     backend, store = tools.backend, tools.backend.store
     try:

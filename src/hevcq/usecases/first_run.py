@@ -103,7 +103,7 @@ def _digest(code: str) -> str:
     return hashlib.sha256(code.encode()).hexdigest()
 
 
-def reached(answers: Answers, screen: str) -> bool:
+def may_show(answers: Answers, screen: str) -> bool:
     """Return whether a screen may be shown: all before it are answered, and the sign-in only once."""
     if screen not in SCREENS:
         return False
@@ -130,7 +130,7 @@ def with_folder(answers: Answers, folder: Path, known: Iterable[Library]) -> Ans
     return replace(answers, folders=(*answers.folders, str(folder)))
 
 
-def windows(choice: str, start: str, end: str, days: str) -> tuple[str, ...]:
+def chosen_windows(choice: str, start: str, end: str, days: str) -> tuple[str, ...]:
     """Return the schedule's windows for a choice: always, night or window. Raises UsageError."""
     if choice == "always":
         return ()
@@ -142,7 +142,7 @@ def windows(choice: str, start: str, end: str, days: str) -> tuple[str, ...]:
     return (text,)
 
 
-def tables(answers: Answers, file: SettingsFile) -> list[dict[str, Any]]:
+def library_tables(answers: Answers, file: SettingsFile) -> list[dict[str, Any]]:
     """Return the library of each chosen folder as a table of the settings file.
 
     Folders that are libraries already, because a kill came between, are left out.
@@ -169,7 +169,7 @@ def tables(answers: Answers, file: SettingsFile) -> list[dict[str, Any]]:
 
 
 def require_tables(answers: Answers, file: SettingsFile, profiles: Mapping[str, Profile]) -> None:
-    for table in tables(answers, file):
+    for table in library_tables(answers, file):
         require_valid(library_problems(file, table, profiles))
 
 
@@ -181,6 +181,6 @@ def finish(first: FirstRun, file: SettingsFile, profiles: Mapping[str, Profile],
     if not answers.folders:
         raise UsageError("No folder is chosen.", remedy="Go back, and choose one.")
     require_tables(answers, file, profiles)
-    for table in tables(answers, file):
+    for table in library_tables(answers, file):
         save_library(file, table, who, profiles=profiles)
     first.close()

@@ -131,7 +131,7 @@ class Proofs:
 
     def remember(self, rendition: Path, sha256: str, certificate: str) -> None:
         """Record that `rendition` has the bytes of a trusted certificate, with the digests of both."""
-        self._note(rendition, os.lstat(rendition), sha256, certificate)
+        self._record_hash(rendition, os.lstat(rendition), sha256, certificate)
 
     def digest(self, path: Path) -> str:
         """Return the SHA-256 of a regular file; an unchanged file is not read again.
@@ -144,7 +144,7 @@ class Proofs:
             return hashed.sha256
         sha256 = FileSystem(self.stop).digest(path)
         if _is_unchanged(_hashed(before, sha256, ""), os.lstat(path)):
-            self._note(path, before, sha256, "")
+            self._record_hash(path, before, sha256, "")
         return sha256
 
     def _is_source_unchanged(self, proof: Certificate, source: Path) -> bool:
@@ -163,7 +163,9 @@ class Proofs:
         job = self.ledger.get(proof.job_id)
         return job is not None and job.certified(proof.digest)
 
-    def _note(self, path: Path, facts: os.stat_result, sha256: str, certificate: str) -> None:
+    def _record_hash(
+        self, path: Path, facts: os.stat_result, sha256: str, certificate: str
+    ) -> None:
         self.catalog.record_hash(path, _hashed(facts, sha256, certificate))
 
 

@@ -76,7 +76,10 @@ def read_certificate(rendition: Path, source: Path | None = None) -> Certificate
     """
     place, certificates = Path(os.path.realpath(rendition)), Certificates()
     size = _size(place) if place.is_file() else 0
-    paths = [*sorted(_beside(rendition)), *certificates.paths_of_rendition(place, size)]
+    paths = [
+        *sorted(_certificates_beside(rendition)),
+        *certificates.paths_of_rendition(place, size),
+    ]
     proofs = [_read(path) for path in paths]
     if not proofs and source is not None and source.is_file():
         name = (place.parent.name if place.name == MASTER else place.stem).casefold()
@@ -103,7 +106,7 @@ def _read(path: Path) -> Certificate:
         raise UsageError(f"Cannot read the certificate {path}: {error.strerror}.") from error
 
 
-def _beside(rendition: Path) -> list[Path]:
+def _certificates_beside(rendition: Path) -> list[Path]:
     """Return the files `<name>.certificate.json`, or `<name>.<digest>.certificate.json` as in a store."""
     folder = rendition.parent
     if not folder.is_dir():
@@ -131,7 +134,7 @@ def verify_files(
         check, notices = _prepare(encoder, request, subject, stop)
         results = _run_gates(encoder, check, request, stop)
     gates = [
-        *_digests(request, stop),
+        *_compare_digests(request, stop),
         *(_with_certified_log(result, request) for result in results),
     ]
     return VerifyFilesReport(tuple(gates), notices)
@@ -258,7 +261,7 @@ def _with_certified_log(result: GateResult, request: VerifyFilesRequest) -> Gate
     return recorded or GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail="not certified")
 
 
-def _digests(request: VerifyFilesRequest, stop: threading.Event) -> Iterator[GateResult]:
+def _compare_digests(request: VerifyFilesRequest, stop: threading.Event) -> Iterator[GateResult]:
     """Compare the digests of source, rendition and each file of a set with the certificate's."""
     certificate = request.certificate
     if certificate is None:

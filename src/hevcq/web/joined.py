@@ -85,7 +85,7 @@ async def _poll(request: Request) -> Response:
 async def _beat(request: Request) -> Response:
     machine, commission = _found(request)
     if (body := await read_small(request, MAX_BODY)) != b"":
-        machine.note(commission, _parsed(body, OrderProgress))
+        machine.note_progress(commission, _parsed(body, OrderProgress))
     return _json(OrderHeld(held=commission.held))
 
 

@@ -19,7 +19,14 @@ from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, Recorded, decide
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Range
-from hevcq.usecases.ingest.library_rules import Acceptance, Budget, Feed, fits, hand_out, old_enough
+from hevcq.usecases.ingest.library_rules import (
+    Acceptance,
+    Budget,
+    Feed,
+    hand_out,
+    matches_rule,
+    old_enough,
+)
 from hevcq.usecases.ingest.request import Destination
 from support.catalog import new_catalog
 from support.clips import ManualClock
@@ -58,7 +65,7 @@ FULL_HD = FoundVideo(
 def test_a_rule_fits_where_all_its_conditions_hold(conditions, *, holds):
     rule = Rule.model_validate({"skip": True, **conditions})
 
-    assert fits(rule, FULL_HD) is holds
+    assert matches_rule(rule, FULL_HD) is holds
 
 
 def planned(tmp_path: Path, profile: str = "hevc") -> tuple[FoundVideo, Item]:

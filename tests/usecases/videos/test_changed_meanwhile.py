@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.errors import BadUpload, Conflict, NoSuchVideo, Unavailable
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.manage import refresh, rows, settled_rows
+from hevcq.usecases.videos.manage import live_rows, refresh, settled_rows
 from hevcq.usecases.videos.playback import (
     play_file,
 )
@@ -17,7 +17,7 @@ from support.fakes.backend import Faulty
 def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(bench):
     video = bench.request()
     assert refresh(bench.farm, video) == video
-    assert rows(bench.farm, video) == settled_rows(video) == []
+    assert live_rows(bench.farm, video) == settled_rows(video) == []
     assert manage.stop(bench.farm, video, "ann") == video
     with pytest.raises(BadUpload, match="was not completed"):
         manage.retry(bench.farm, video, "ann")

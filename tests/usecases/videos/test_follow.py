@@ -7,7 +7,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import VideoStatus, Visibility
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.manage import refresh, rows
+from hevcq.usecases.videos.manage import live_rows, refresh
 from hevcq.usecases.videos.uploads import process_due
 from support.videos import CLIP
 
@@ -18,7 +18,7 @@ def test_a_video_is_done_when_every_profile_is(bench):
     process_due(bench.farm)
     half = bench.now(video)
     assert half.status is VideoStatus.PROCESSING
-    assert {row.profile: row.state for row in rows(bench.farm, half)} == {
+    assert {row.profile: row.state for row in live_rows(bench.farm, half)} == {
         "hevc": JobState.DONE,
         "720p": JobState.QUEUED,
     }
@@ -27,7 +27,7 @@ def test_a_video_is_done_when_every_profile_is(bench):
     process_due(bench.farm)
     done = bench.now(video)
     assert done.status is VideoStatus.DONE
-    for row in rows(bench.farm, done):
+    for row in live_rows(bench.farm, done):
         stored = bench.backend.store.stat(row.key)
         assert stored is not None
         assert row.size == stored.size

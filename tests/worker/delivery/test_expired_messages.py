@@ -174,7 +174,7 @@ def test_a_chunk_of_an_older_split_ends_nothing(farm):
     farm.ledger.get = lambda name: real(task.unit_id if name == old.unit_id else name)
 
     look = ExpiredMessages(farm.backend)
-    assert look.note(replace(letter_of(farm, source), task=old)) is False
+    assert look.record(replace(letter_of(farm, source), task=old)) is False
     assert farm.state(source) is JobState.SPLIT
 
 
@@ -182,6 +182,6 @@ def test_a_letter_that_a_worker_wrote_or_that_its_split_needs_no_more_ends_nothi
     split, queued = farm.split(), farm.submit("b.mp4")
     look = ExpiredMessages(farm.backend)
 
-    assert not look.note(replace(letter_of(farm, queued), failure_class=FailureClass.DAMAGED))
-    assert not look.note(letter_of(farm, split))
+    assert not look.record(replace(letter_of(farm, queued), failure_class=FailureClass.DAMAGED))
+    assert not look.record(letter_of(farm, split))
     assert (farm.state(queued), farm.state(split)) == (JobState.QUEUED, JobState.SPLIT)

@@ -28,7 +28,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError
 from hevcq.settings import quantities
 from hevcq.settings.profile_files import pick
-from hevcq.usecases.check import VideoCheck, report, summary, where
+from hevcq.usecases.check import VideoCheck, damage_places, report_damage, summary
 from hevcq.usecases.verify_files import (
     VerifyFilesReport,
     VerifyFilesRequest,
@@ -114,7 +114,7 @@ def check(
             share=some,
             bytes_s=bytes_s,
             on_file=reads,
-            on_checked=partial(report, event_log(app)),
+            on_checked=partial(report_damage, event_log(app)),
         )
         damaged = _run(run, cli, shown, as_json=as_json)
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
@@ -146,7 +146,7 @@ def _run(run: VideoCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) 
 
 def _why(each: Any) -> str:
     """Return what is wrong, without the name that is in the row already."""
-    name, place = printable(each.path), where(each.spots)
+    name, place = printable(each.path), damage_places(each.spots)
     text = without_path(name, each.detail.removeprefix(f"{name} is damaged: "))
     text = f"{text[:1].upper()}{text[1:]}"
     return f"{text.rstrip('.')}, {place}." if place else text

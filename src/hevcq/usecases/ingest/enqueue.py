@@ -170,7 +170,7 @@ class Enqueuer:
         return backend.ledger.get(job.job_id) or job
 
     @property
-    def left(self) -> int:
+    def waiting_files(self) -> int:
         with self._lock:
             return self._left
 

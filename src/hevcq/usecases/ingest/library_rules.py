@@ -29,7 +29,7 @@ from hevcq.util.clock import Clock
 from hevcq.util.text import duration, printable, size
 
 
-def fits(rule: Rule, video: FoundVideo) -> bool:
+def matches_rule(rule: Rule, video: FoundVideo) -> bool:
     """Return whether a video meets all conditions of a rule; a condition on an unknown fact fails.
 
     The first video stream counts.
@@ -77,7 +77,7 @@ class Acceptance:
         if item.disposition not in {Disposition.QUEUE, Disposition.SKIP, Disposition.REFUSE}:
             return item
         rules = enumerate(self.library.rules, 1)
-        number, rule = next((each for each in rules if fits(each[1], video)), (0, None))
+        number, rule = next((each for each in rules if matches_rule(each[1], video)), (0, None))
         chosen = frozenset({rule.profile}) if rule is not None and rule.profile else self.usual
         if profile not in chosen:
             return None
@@ -204,7 +204,7 @@ def hand_out(feeds: Sequence[Feed], room: int) -> list[tuple[Feed, list[Item]]]:
     return shares
 
 
-def listed(feeds: Iterable[Feed]) -> Rows:
+def waiting_rows(feeds: Iterable[Feed]) -> Rows:
     """Return the number of waiting items of each library, as this process's row stores it."""
     return [
         {"library": each.library.name, "waiting": each.waiting, "reason": each.why_not()}

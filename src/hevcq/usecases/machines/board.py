@@ -123,7 +123,7 @@ class JoinedMachine:
             self._requeue()
         self.seen_at, self.facts, self._left = self._clock.monotonic(), facts, False
 
-    def note(self, commission: Commission, progress: OrderProgress) -> None:
+    def note_progress(self, commission: Commission, progress: OrderProgress) -> None:
         commission.progress = progress
         self.facts = self.facts.model_copy(update=progress.load_facts())
 

@@ -329,7 +329,7 @@ def shown_path(job: JobRecord) -> str:
     return path_of_key(job.source.key) or job.source.key
 
 
-def listed(
+def list_jobs(
     ledger: Ledger, criteria: JobFilter, limit: int, catalog: Catalog | None = None
 ) -> FoundJobs:
     """Return a page of at most `limit` jobs in the order of `criteria`; `catalog` has their codecs.

@@ -85,7 +85,9 @@ class SettingsFile:
     def _make(self, change: SettingsChange) -> None:
         if change.place != PROFILE:
             text = read_text(self.file)
-            write(self.file, replace_table(self.file, text, change.place, change.before, change.after))
+            write(
+                self.file, replace_table(self.file, text, change.place, change.before, change.after)
+            )
             return
         before, after = change.before or {}, change.after or {}
         path = Path(before.get("path") or after["path"])

@@ -189,7 +189,7 @@ def kept_name(video: Video) -> str:
     return f"video-{video.video_id}"
 
 
-def rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
+def live_rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
     """Return a row for each profile, with the live progress of its job."""
     if video.source is None:
         return []

@@ -46,7 +46,7 @@ def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> mod
     """List jobs, most recently changed first; the cursor is the time and id of the last one."""
     states = frozenset([query.state] if query.state else [])
     wanted = JobFilter(states, query.profile, before=status.parse_cursor(query.cursor))
-    found = status.listed(call.app.backend.ledger, wanted, query.limit)
+    found = status.list_jobs(call.app.backend.ledger, wanted, query.limit)
     return models.JobPage(jobs=[job_out(each) for each in found.jobs], cursor=found.cursor)
 
 

@@ -11,7 +11,7 @@ from hevcq.domain.videos import Video
 from hevcq.errors import BadUpload, Conflict, NoSuchVideo
 from hevcq.ports.videos import VideoFilter
 from hevcq.usecases.videos import manage, uploads
-from hevcq.usecases.videos.manage import ProfileRow, refresh, rows, settled_rows
+from hevcq.usecases.videos.manage import ProfileRow, live_rows, refresh, settled_rows
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Manages, Reads, Uploads, new_router
 from hevcq.web.identity.accounts import new_share
@@ -39,7 +39,7 @@ def _format_out(video: Video, row: ProfileRow) -> models.FormatOut:
 
 def _shown(call: Call, video: Video) -> models.VideoOut:
     video = refresh(call.farm, video)
-    return video_out(video, rows(call.farm, video))
+    return video_out(video, live_rows(call.farm, video))
 
 
 def _upload_out(call: Call, video: Video) -> models.UploadOut:

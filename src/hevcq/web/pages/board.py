@@ -13,7 +13,7 @@ from hevcq.domain.schedule import Pause
 from hevcq.domain.videos import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.catalog import INGEST_ENDED
-from hevcq.usecases.check import unsound, where
+from hevcq.usecases.check import damage_places, list_unsound
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import BY_PRICE, pause, resume
 from hevcq.usecases.operations.status import (
@@ -160,7 +160,7 @@ def libraries(request: Request) -> Response:
     log, now = up_to_date_log(app), app.clock.now()
     shown = libraries_of(app.settings, log, now, DAYS)
     before = whole(request.query_params.get("before", "")) or 0
-    found = unsound(app)
+    found = list_unsound(app)
     ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
     return page(
         request,
@@ -170,7 +170,7 @@ def libraries(request: Request) -> Response:
             str(each["library"]): library_words(each)
             for each in library_rows(app.settings.data_dir)
         },
-        unsound=[(each, where(each.spots)) for each in found[:MAX_UNSOUND]],
+        unsound=[(each, damage_places(each.spots)) for each in found[:MAX_UNSOUND]],
         more=max(0, len(found) - MAX_UNSOUND),
         ingests=ended[:MAX_INGESTS],
         earlier=ended[MAX_INGESTS - 1].seq if len(ended) > MAX_INGESTS else 0,

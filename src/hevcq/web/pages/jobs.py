@@ -194,7 +194,7 @@ def news(request: Request) -> Response:
 def _list(app: App, wanted: JobFilter, asked: Mapping[str, str]) -> str:
     ledger, fields = app.backend.ledger, _fields(asked)
     before = status.parse_cursor(asked.get("before", ""))
-    found = status.listed(ledger, replace(wanted, before=before), A_PAGE, app.catalog)
+    found = status.list_jobs(ledger, replace(wanted, before=before), A_PAGE, app.catalog)
     counts = ledger.counts()
     numbers = {
         word: sum(

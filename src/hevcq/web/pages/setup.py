@@ -26,11 +26,11 @@ from hevcq.usecases.first_run import (
     SCREENS,
     Answers,
     FirstRun,
+    chosen_windows,
     code_is,
     finish,
-    reached,
+    may_show,
     require_tables,
-    windows,
     with_answers,
     with_folder,
 )
@@ -90,7 +90,7 @@ def show(request: Request) -> Response:
         return RedirectResponse("/", 303)
     if screen not in SCREENS:
         raise HTTPException(404)
-    if not reached(answers, screen):
+    if not may_show(answers, screen):
         return RedirectResponse(f"/setup/{answers.screen}", 303)
     return _allowed(request, screen) or _screen(request, screen, answers)
 
@@ -99,7 +99,7 @@ async def submit(request: Request) -> Response:
     """Take the answers of a screen, and go on; what is wrong is said on the same screen."""
     screen = request.path_params["screen"]
     answers = await run_in_threadpool(_answers, request)
-    if answers is None or not (screen == "start" or reached(answers, screen)):
+    if answers is None or not (screen == "start" or may_show(answers, screen)):
         raise HTTPException(404)
     if refusal := _allowed(request, screen):
         return refusal
@@ -227,7 +227,7 @@ def _output(request: Request, answers: Answers, form: Mapping[str, str]) -> Resp
 
 def _hours(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
     asked = [form.get(name, "").strip() for name in ("when", "start", "end", "days")]
-    return _go_on(request, answers, "hours", hours=windows(*asked))
+    return _go_on(request, answers, "hours", hours=chosen_windows(*asked))
 
 
 def _go_on(request: Request, answers: Answers, screen: str, **said: Any) -> Response:
@@ -299,7 +299,7 @@ def _screen(
         status=status,
         title=TITLES[screen],
         number=number + 1,
-        steps=[(name, TITLES[name], reached(answers, name)) for name in SCREENS],
+        steps=[(name, TITLES[name], may_show(answers, name)) for name in SCREENS],
         screen=screen,
         back=SCREENS[number - 1] if number > 1 else "",
         answers=answers,

@@ -22,7 +22,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos import Share, Video, Visibility, media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, refresh, rows, settled_rows
+from hevcq.usecases.videos.manage import ProfileRow, VideoFarm, live_rows, refresh, settled_rows
 from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
@@ -84,7 +84,7 @@ def show(request: Request) -> Response:
     person = person_of(request)
     farm, video = find_video(request)
     video = refresh(farm, video)
-    found = rows(farm, video)
+    found = live_rows(farm, video)
     public = f"{own_address(request)}/p/{video.slug}"
     return page(
         request,
@@ -104,7 +104,7 @@ def show(request: Request) -> Response:
 def now(request: Request) -> Response:
     farm, video = find_video(request)
     video = refresh(farm, video)
-    return HTMLResponse(_formats_html(farm, video, rows(farm, video)))
+    return HTMLResponse(_formats_html(farm, video, live_rows(farm, video)))
 
 
 def edit(request: Request) -> Response:
@@ -189,7 +189,7 @@ def delete(request: Request, form: Mapping[str, str]) -> Response:
 def certificate(request: Request) -> Response:
     farm, video = find_video(request)
     profile = request.path_params["profile"]
-    row = next((each for each in rows(farm, video) if each.profile == profile), None)
+    row = next((each for each in live_rows(farm, video) if each.profile == profile), None)
     proof = farm.certificate(row.certificate_key) if row and row.certificate_key else None
     return certificate_file(proof, f"{video.video_id}-{profile}")
 
