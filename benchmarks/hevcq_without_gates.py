@@ -4,12 +4,10 @@ Only for benchmarks: `python benchmarks/hevcq_without_gates.py ingest …`.
 """
 
 import sys
-import threading
 from typing import Any
 
 from hevcq.domain.certificate import REQUIRED, GateResult, Outcome
-from hevcq.domain.media.facts import Measurement, MediaInfo
-from hevcq.domain.profile import Profile
+from hevcq.domain.media.facts import Measurement
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.cli.main import main
 
@@ -18,9 +16,7 @@ def verify(self: FfmpegEncoder, request: object, **_: Any) -> tuple[GateResult, 
     return tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED[1:])
 
 
-def preflight(
-    self: FfmpegEncoder, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
-) -> Measurement:
+def preflight(self: FfmpegEncoder, location: str, *_: object, **_named: Any) -> Measurement:
     return Measurement(tracks=())
 
 

@@ -17,14 +17,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from benchmarks.fidelity.metadata import with_boxes, with_elements
-from benchmarks.fidelity.ordinary import ORDINARY, SHARED_FOLDER, make
-from benchmarks.fidelity.spliced import ffmpeg
+from benchmarks.fidelity.ordinary import ORDINARY, make
 from benchmarks.fidelity.trial import recipe
+from support.clips import MEDIA, ffmpeg
 
 OUT = Path(__file__).resolve().parent / "out" / "matrix"
 HEVCQ = Path(sys.executable).parent / "hevcq"
@@ -90,7 +89,7 @@ def _library(folder: Path, words: tuple[str, ...]) -> list[Path]:
     for name, clip in (("boxes.mp4", with_boxes), ("elements.mkv", with_elements)):
         if not (folder / name).exists():
             clip(folder)
-    for real in sorted(SHARED_FOLDER.glob("*.m*")):
+    for real in sorted(MEDIA.glob("*.m*")):
         wanted = real.suffix != ".md" and real.name != TOO_LONG
         if wanted and not (folder / real.name).exists():
             _shortened(real, folder / real.name)
@@ -185,16 +184,13 @@ def replaced(
     for row in map(json.loads, checked.stdout.splitlines()):
         if row.get("path"):
             name = Path(row["path"]).name
-            found.setdefault(name, {})["check"] = _of_check(row)
+            said = (str(row[key]) for key in ("health", "detail") if row.get(key))
+            found.setdefault(name, {})["check"] = " ".join(said)
     _hevcq(build, folder, "undo", copies)
     for name, digest in before.items():
         there = (copies / name).is_file() and _digest(copies / name) == digest
         found.setdefault(name, {})["undo"] = "the original" if there else "NOT THE ORIGINAL"
     return found
-
-
-def _of_check(row: dict[str, Any]) -> str:
-    return " ".join(str(row[key]) for key in ("health", "detail") if row.get(key))
 
 
 def carried(

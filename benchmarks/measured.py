@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import time
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OUT = Path(__file__).resolve().parent / "out"
-MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 
 
 @dataclass(frozen=True)
@@ -25,13 +23,8 @@ class Usage:
 def run(argv: list[str], environment: dict[str, str] | None = None) -> Usage:
     """Run a command to its end; its CPU counts every descendant it waited for."""
     began = time.perf_counter()
-    child = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    child = subprocess.Popen(argv, **quiet, stderr=subprocess.PIPE, env=environment)
     assert child.stderr is not None
     words = child.stderr.read()
     _, status, usage = os.wait4(child.pid, 0)
@@ -42,19 +35,6 @@ def run(argv: list[str], environment: dict[str, str] | None = None) -> Usage:
             f"{' '.join(argv)}: {child.returncode}: {words.decode(errors='replace')[-2000:]}"
         )
     return Usage(wall, usage.ru_utime + usage.ru_stime)
-
-
-def ingest(
-    command: list[str], library: Path, folder: Path, workers: int
-) -> tuple[Usage, list[Path]]:
-    """Ingest `library` with fresh data and output folders; return the usage and the certificates."""
-    data, output = folder / "data", folder / "output"
-    for path in (data, output):
-        shutil.rmtree(path, ignore_errors=True)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "HEVCQ_DATA_DIR": str(data)}
-    options = ["--profile", "hevc", "--output", str(output), "--workers", str(workers)]
-    usage = run([*command, "ingest", str(library), *options], environment)
-    return usage, sorted(output.glob(".hevcq/certificates/*.json"))
 
 
 def ratio(numerators: list[float], denominators: list[float]) -> float:
@@ -86,44 +66,3 @@ def report(name: str, rows: list[dict[str, object]]) -> int:
     }
     (OUT / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return 1 if missed else 0
-
-
-def clip(folder: Path, seconds: int, size: str) -> Path:
-    """Return a real 1080p clip where it is there, else a generated one with grain."""
-    real = MEDIA / "bbb-1080p24-15s.mp4"
-    if real.is_file() and size == "1920x1080":
-        return real
-    made = folder / f"made-{size}-{seconds}.mp4"
-    source = f"testsrc2=size={size}:rate=24:duration={seconds},noise=alls=4:allf=t"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", source]
-    command += ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}"]
-    command += [
-        "-c:v",
-        "libx264",
-        "-preset",
-        "veryfast",
-        "-crf",
-        "16",
-        "-pix_fmt",
-        "yuv420p",
-        "-c:a",
-        "aac",
-    ]
-    subprocess.run([*command, str(made)], check=True)
-    return made
-
-
-def repeat(source: Path, target: Path, times: int) -> None:
-    """Write a video that shows the source several times, its packets copied."""
-    if times == 1:
-        shutil.copy(source, target)
-        return
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-stream_loop", str(times - 1)]
-    copied = ["-i", str(source), "-map", "0:v", "-map", "0:a?", "-c", "copy", str(target)]
-    subprocess.run([*command, *copied], check=True)
-
-
-def encode_only(arguments: list[str], output: Path) -> list[str]:
-    """Return a certificate's command with its rendition moved, and without the thumbnails beside it."""
-    place = next(n for n, word in enumerate(arguments) if Path(word).stem == "rendition")
-    return [*arguments[:place], f"file:{output}"]

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.fidelity.trial import ENCODER, MAX_S
 from benchmarks.measured import OUT, report
 from benchmarks.quality_clips import CLIPS
 from hevcq.domain.planning.encode_plan import EncodePlan, revise_plan
@@ -34,6 +33,7 @@ from hevcq.ffmpeg.verify.quality import measure_vmaf, metric_program
 from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from hevcq.settings.profile_files import installed_folder, load_profile
 from hevcq.util.clock import SystemClock
+from support.rendition import ENCODER, request_of
 
 Row = dict[str, Any]
 KEY = ("clip", "profile", "preset", "asked")
@@ -136,11 +136,8 @@ def prepared(source: Path, profile: Profile, folder: Path) -> EncodeRequest:
         raise SystemExit(f"{source}: {plan.detail}")
     found = ENCODER.preflight(str(source), info, profile, stop=STOP)
     info, plan = revise_plan(make_plan, profile, (info, plan), found)
-    return EncodeRequest(
-        profile=profile, plan=plan, info=info, location=str(source), output=folder / "made.mkv",
-        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MAX_S,
-        measured=found,
-    )  # fmt: skip
+    output = folder / "made.mkv"
+    return request_of(source, output, profile, info=info, plan=plan, measured=found)
 
 
 def encoded(request: EncodeRequest) -> EncodeReport:

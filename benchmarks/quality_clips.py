@@ -5,14 +5,11 @@ videos are usually met; where the real clips are missing, those made of them are
 """
 
 import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.fidelity.spliced import ffmpeg
-from benchmarks.measured import MEDIA
+from support.clips import MEDIA, ffmpeg
 
 SECONDS = 8
 """Of most clips; some real ones are shorter."""

@@ -5,33 +5,17 @@ A stream is added to a transport stream of one programme: an entry in its map, a
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.fidelity.spliced import GOPS, ffmpeg, recorded, video
+from benchmarks.fidelity.spliced import GOPS, recorded, video
+from support.clips import ffmpeg
 
 TS_PACKET = 188
 _MAP_PID = 0x1000
 """Where ffmpeg puts the map of the first programme."""
 _VIDEO_PID = 0x100
-_HAMMING = (
-    0x15,
-    0x02,
-    0x49,
-    0x5E,
-    0x64,
-    0x73,
-    0x38,
-    0x2F,
-    0xD0,
-    0xC7,
-    0x8C,
-    0x9B,
-    0xA1,
-    0xB6,
-    0xFD,
-    0xEA,
-)
+_HAMMING = bytes.fromhex("1502495e6473382fd0c78c9ba1b6fdea")
 """Nibbles of teletext, protected against errors (ETSI EN 300 706, 8.2)."""
 
 
@@ -73,76 +57,6 @@ def descriptor(tag: int, body: bytes) -> bytes:
     return bytes([tag, len(body)]) + body
 
 
-def teletext(pid: int = 0x200, *, sent: bool = True) -> Added:
-    """Teletext: the general pages, German, and subtitles in German and for the hard of hearing in French."""
-    pages = b"deu\x09\x00" + b"deu\x11\x50" + b"fra\x28\x88"
-    return Added(pid, 0x06, descriptor(0x56, pages), _pages if sent else None)
-
-
-def dvb_subtitles(pid: int = 0x210) -> Added:
-    """DVB subtitles that are announced and never come, as most programmes have."""
-    return Added(pid, 0x06, descriptor(0x59, b"deu\x10\x00\x01\x00\x01"))
-
-
-def splices(pid: int = 0x220) -> Added:
-    """SCTE 35: marks where advertisements begin, in sections."""
-    null = bytes.fromhex("fc3011000000000000000000fff0000000007a4fbfff")
-    return Added(
-        pid, 0x86, descriptor(0x05, b"CUEI"), lambda n, _: b"" if n % 25 else b"\x00" + null
-    )
-
-
-def carousel(pid: int = 0x230) -> Added:
-    """An HbbTV application: an object carousel in sections."""
-    body = descriptor(0x52, b"\x70") + descriptor(0x13, bytes(4))
-    section = b"\x3b" + (0xB000 | 200).to_bytes(2, "big") + bytes(200)
-    return Added(pid, 0x0B, body, lambda n, _: b"" if n % 10 else b"\x00" + section)
-
-
-def application_table(pid: int = 0x240) -> Added:
-    """The table that announces an HbbTV application."""
-    section = b"\x74" + (0xB000 | 40).to_bytes(2, "big") + bytes(40)
-    return Added(
-        pid,
-        0x05,
-        descriptor(0x6F, b"\x00\x10\xe1"),
-        lambda n, _: b"" if n % 10 else b"\x00" + section,
-    )
-
-
-def timed_id3(pid: int = 0x250) -> Added:
-    """Timed ID3, as in segments of HLS: what song plays."""
-    body = descriptor(0x26, b"\xff\xffID3 \xffID3 \x00\x0f")
-    frame = b"TIT2" + (6).to_bytes(4, "big") + bytes(2) + b"\x03Song\x00"
-    tag = b"ID3\x04\x00\x00" + len(frame).to_bytes(4, "big") + frame
-    return Added(pid, 0x15, body, lambda n, time: b"" if n % 25 else _pes(0xBD, time, tag))
-
-
-def klv(pid: int = 0x260) -> Added:
-    """Metadata of a flying camera (SMPTE 336)."""
-    body = bytes.fromhex("060e2b34020b01010e01030101000000") + b"\x04\x01\x02\x03\x04"
-    return Added(pid, 0x06, descriptor(0x05, b"KLVA"), lambda n, time: _pes(0xBD, time, body))
-
-
-def private(pid: int = 0x270) -> Added:
-    """A stream whose kind nobody but its sender knows."""
-    return Added(
-        pid, 0x06, b"", lambda n, time: b"" if n % 5 else _pes(0xBD, time, bytes(range(90)))
-    )
-
-
-def unreadable_sound(pid: int = 0x280) -> Added:
-    """Dolby AC-4, which ffmpeg does not decode, beside sound that it does."""
-    frame = b"\xac\x40" + (300).to_bytes(2, "big") + bytes(300)
-    body = descriptor(0x7F, b"\x15\x00") + descriptor(0x0A, b"deu\x00")
-    return Added(pid, 0x06, body, lambda n, time: _pes(0xBD, time, frame))
-
-
-def silent_sound(pid: int = 0x290) -> Added:
-    """A second sound, audio description, that is announced and never comes."""
-    return Added(pid, 0x04, descriptor(0x0A, b"deu\x03"))
-
-
 def _pages(number: int, time: int) -> bytes:
     """Return a PES packet of teletext: a header row and a row of text (ETSI EN 300 472)."""
     page, magazine = (0x50, 2) if number % 2 else (0x00, 1)
@@ -171,15 +85,23 @@ def _pes(stream_id: int, time: int, body: bytes, header: int = 5) -> bytes:
     return b"\x00\x00\x01" + bytes([stream_id]) + len(rest).to_bytes(2, "big") + rest
 
 
+def _section(every: int, section: bytes) -> Callable[[int, int], bytes]:
+    """Send a section after every so many pictures."""
+    return lambda number, _time: b"" if number % every else b"\x00" + section
+
+
+def _private(every: int, body: bytes) -> Callable[[int, int], bytes]:
+    """Send a PES packet of private data after every so many pictures."""
+    return lambda number, time: b"" if number % every else _pes(0xBD, time, body)
+
+
 def _packets(pid: int, unit: bytes, counters: Counter[int]) -> Iterator[bytes]:
     for at in range(0, len(unit), 184):
         part = unit[at : at + 184]
         stuffing = 184 - len(part)
-        field = (
-            b""
-            if not stuffing
-            else bytes([stuffing - 1]) + (b"\x00" + b"\xff" * (stuffing - 2))[: stuffing - 1]
-        )
+        field = b""
+        if stuffing:
+            field = bytes([stuffing - 1]) + (b"\x00" + b"\xff" * (stuffing - 2))[: stuffing - 1]
         flags = (0x30 if stuffing else 0x10) | counters[pid]
         counters[pid] = (counters[pid] + 1) % 16
         yield bytes([0x47, (0 if at else 0x40) | pid >> 8, pid & 0xFF, flags]) + field + part
@@ -220,15 +142,55 @@ def _time(packet: bytes) -> int:
     )
 
 
+TELETEXT = Added(
+    0x200, 0x06, descriptor(0x56, b"deu\x09\x00" + b"deu\x11\x50" + b"fra\x28\x88"), _pages
+)
+"""The general pages, German, and subtitles in German and for the hard of hearing in French."""
+DVB_SUBTITLES = Added(0x210, 0x06, descriptor(0x59, b"deu\x10\x00\x01\x00\x01"))
+"""Announced and never sent, as in most programmes."""
+SPLICES = Added(0x220, 0x86, descriptor(0x05, b"CUEI"), _section(25, bytes.fromhex(
+    "fc3011000000000000000000fff0000000007a4fbfff")))  # fmt: skip
+"""SCTE 35: marks where advertisements begin."""
+CAROUSEL = Added(
+    0x230, 0x0B, descriptor(0x52, b"\x70") + descriptor(0x13, bytes(4)),
+    _section(10, b"\x3b\xb0\xc8" + bytes(200)),
+)  # fmt: skip
+"""An HbbTV application: an object carousel."""
+APPLICATIONS = Added(
+    0x240, 0x05, descriptor(0x6F, b"\x00\x10\xe1"), _section(10, b"\x74\xb0\x28" + bytes(40))
+)
+"""The table that announces an HbbTV application."""
+_SONG = b"TIT2" + (6).to_bytes(4, "big") + bytes(2) + b"\x03Song\x00"
+TIMED_ID3 = Added(
+    0x250, 0x15, descriptor(0x26, b"\xff\xffID3 \xffID3 \x00\x0f"),
+    _private(25, b"ID3\x04\x00\x00" + len(_SONG).to_bytes(4, "big") + _SONG),
+)  # fmt: skip
+"""The title of a song, as in segments of HLS."""
+KLV = Added(
+    0x260, 0x06, descriptor(0x05, b"KLVA"),
+    _private(1, bytes.fromhex("060e2b34020b01010e010301010000000401020304")),
+)  # fmt: skip
+"""Metadata of a flying camera (SMPTE 336)."""
+UNKNOWN = Added(0x270, 0x06, b"", _private(5, bytes(range(90))))
+"""A stream whose kind nobody but its sender knows."""
+AC4 = Added(
+    0x280, 0x06, descriptor(0x7F, b"\x15\x00") + descriptor(0x0A, b"deu\x00"),
+    _private(1, b"\xac\x40" + (300).to_bytes(2, "big") + bytes(300)),
+)  # fmt: skip
+"""Dolby AC-4, which ffmpeg does not decode, beside sound that it does."""
+DESCRIPTION = Added(0x290, 0x04, descriptor(0x0A, b"deu\x03"))
+"""A second sound, audio description, that is announced and never sent."""
+
+
 def with_teletext(path: Path) -> None:
     """What a European broadcaster sends: teletext, subtitles and sound that are only announced, tables."""
-    added = (teletext(), dvb_subtitles(), silent_sound(), carousel(), application_table())
+    added = (TELETEXT, DVB_SUBTITLES, DESCRIPTION, CAROUSEL, APPLICATIONS)
     path.write_bytes(with_streams(recorded(path, GOPS, seconds="2"), *added))
 
 
 def with_data(path: Path) -> None:
     """Data beside the picture: splice marks, song titles, a flight's metadata, sound nobody decodes."""
-    added = (splices(), timed_id3(), klv(), private(), unreadable_sound())
+    added = (SPLICES, TIMED_ID3, KLV, UNKNOWN, AC4)
     path.write_bytes(with_streams(recorded(path, GOPS, seconds="2"), *added))
 
 
@@ -266,8 +228,8 @@ def with_sound_that_comes_later(path: Path) -> None:
         place = turn * 5 + (0, 2, 4, 5, 7).index(place)
         return _pes(0xC1, 756_000 + place * 6480, b"".join(frames[place * 3 : place * 3 + 3]))
 
-    late = Added(0x290, 0x04, descriptor(0x0A, b"deu\x03"), unit)
-    path.write_bytes(with_streams(recorded(path, GOPS, seconds="10"), late))
+    late = with_streams(recorded(path, GOPS, seconds="10"), replace(DESCRIPTION, unit=unit))
+    path.write_bytes(late)
 
 
 def with_changing_aac(path: Path) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from benchmarks.fidelity.spliced import ffmpeg, video
+from benchmarks.fidelity.spliced import video
 from benchmarks.fidelity.trial import Figure, Trial, recipe, run_trial
 
 from hevcq.domain.formats import Container
 from support import matroska as mkv
+from support.clips import ffmpeg
 from support.rendition import add_boxes, box, clap, elng
 
 LOST = "lost"
@@ -46,17 +47,8 @@ def _was_there(path: Path) -> bool:
 
 
 def _tag(path: Path, name: str) -> str:
-    asked = (
-        "ffprobe",
-        "-v",
-        "error",
-        "-of",
-        "csv=p=0",
-        "-show_entries",
-        f"format_tags={name}",
-        path,
-    )
-    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    asked = f"ffprobe -v error -of csv=p=0 -show_entries format_tags={name}".split()
+    return subprocess.run([*asked, path], check=True, capture_output=True, text=True).stdout
 
 
 def _shows(path: Path) -> bool:
@@ -67,16 +59,15 @@ def _shows(path: Path) -> bool:
     return sides == [140, 120, 0, 0]
 
 
+def _inside(path: Path, *way: int) -> list[bytes]:
+    return mkv.inside(path.read_bytes(), mkv.SEGMENT, *way) if path.suffix == ".mkv" else []
+
+
 def _has(*way: int, value: int | None = None) -> Callable[[Path], bool]:
-    """Return whether a Matroska file has an element, and with this value."""
-
-    def found(path: Path) -> bool:
-        if path.suffix != ".mkv":
-            return False
-        there = mkv.inside(path.read_bytes(), mkv.SEGMENT, *way)
-        return any(value is None or int.from_bytes(each, "big") == value for each in there)
-
-    return found
+    """Whether a Matroska file has an element, and with this value."""
+    return lambda path: any(
+        value is None or int.from_bytes(each, "big") == value for each in _inside(path, *way)
+    )
 
 
 _TRACKS = (
@@ -99,7 +90,7 @@ BOXES = (
 )
 ELEMENTS = (
     *_TRACKS,
-    Kind("two editions", lambda p: _many(p, mkv.EDITION) == 2, "editions"),
+    Kind("two editions", lambda p: len(_inside(p, mkv.CHAPTERS, mkv.EDITION)) == 2, "editions"),
     Kind("ordered edition", _has(mkv.CHAPTERS, mkv.EDITION, 0x45DD, value=1), "editions"),
     Kind("hidden chapter", _has(mkv.CHAPTERS, mkv.EDITION, mkv.ATOM, 0x98, value=1), "editions"),
     Kind("tags of a series", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x68CA, value=70), "structured"),
@@ -107,12 +98,6 @@ ELEMENTS = (
     Kind("tags of a chapter", _has(mkv.TAGS, mkv.TAG, mkv.TARGETS, 0x63C4, value=7), "MOOD"),
     Kind("the next file", _has(mkv.INFO, 0x3EB923), "links"),
 )
-
-
-def _many(path: Path, number: int) -> int:
-    if path.suffix != ".mkv":
-        return 0
-    return len(mkv.inside(path.read_bytes(), mkv.SEGMENT, mkv.CHAPTERS, number))
 
 
 def with_boxes(folder: Path) -> Path:

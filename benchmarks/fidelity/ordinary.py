@@ -10,23 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.fidelity import broadcast, spliced
-from benchmarks.fidelity.spliced import AUDIO, ffmpeg, video
+from benchmarks.fidelity.spliced import video
+from support.clips import MEDIA, ffmpeg
 
-SHARED_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "media"
 ENCODED = "encoded"
 BOTH = (ENCODED, ENCODED)
 FITS = "skip:smaller_than_box"
 SPLIT = ("error:MediaRefused",) * 2
 ALREADY = "skip:already_target"
 
-H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-pix_fmt", "yuv420p", "-g", "25")
-GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-g", "20",
-        "-bf", "2")  # fmt: skip
-MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
-FIELDS = ("-flags", "+ildct+ilme", "-field_order", "tt")
-CAMCORDER = ("-c:a", "ac3", "-f", "mpegts", "-mpegts_m2ts_mode", "1")
+H264 = "-c:v libx264 -preset ultrafast -crf 18 -pix_fmt yuv420p -g 25"
+GOPS, MPEG2 = " ".join(spliced.GOPS), " ".join(spliced.MPEG2)
+FIELDS = "-flags +ildct+ilme -field_order tt"
+CAMCORDER = "-c:a ac3 -f mpegts -mpegts_m2ts_mode 1"
 SOFT = "gblur=sigma=2"
 """The test picture's sharp edges would look like fields."""
+FILM = {"rate": "24000/1001", "seconds": "4"}
 TOP = "setfield=tff"
 WEAVE = "tinterlace=mode=interleave_top,fieldorder=tff"
 """Two full-rate pictures become one interlaced one."""
@@ -41,269 +40,122 @@ class Ordinary:
     outcomes: tuple[str, str] = BOTH
 
 
-def _made(name: str, *options: str, outcomes: tuple[str, str] = BOTH, **source: str) -> Ordinary:
+def _made(name: str, options: str, outcomes: tuple[str, str] = BOTH, **source: str) -> Ordinary:
+    """Return a clip that one ffmpeg command makes with these options, of the picture `source`."""
+
     def maker(path: Path) -> None:
-        ffmpeg(*video(**source), *AUDIO, *options, path)
+        ffmpeg(*video(**source), "-shortest", *options.split(), path)
 
     return Ordinary(name, maker, outcomes)
 
 
 ORDINARY: tuple[Ordinary, ...] = (
     # Old camcorders, downloads and rips.
-    _made("windows-media.wmv", "-c:v", "wmv2", "-q:v", "4", "-c:a", "wmav2"),
-    _made("divx.avi", "-c:v", "mpeg4", "-vtag", "DX50", "-q:v", "4", "-c:a", "libmp3lame"),
-    _made(
-        "xvid-bframes.avi", "-c:v", "mpeg4", "-vtag", "XVID", "-bf", "2", "-q:v", "4", "-c:a", "mp2"
-    ),
+    _made("windows-media.wmv", "-c:v wmv2 -q:v 4 -c:a wmav2"),
+    _made("divx.avi", "-c:v mpeg4 -vtag DX50 -q:v 4 -c:a libmp3lame"),
+    _made("xvid-bframes.avi", "-c:v mpeg4 -vtag XVID -bf 2 -q:v 4 -c:a mp2"),
     Ordinary("divx-packed.mp4", spliced.packed_divx),
-    _made("divx3.avi", "-c:v", "msmpeg4", "-q:v", "4", "-c:a", "libmp3lame"),
-    _made(
-        "camera-mjpeg.avi",
-        "-c:v",
-        "mjpeg",
-        "-pix_fmt",
-        "yuvj422p",
-        "-q:v",
-        "4",
-        "-c:a",
-        "pcm_s16le",
-    ),
-    _made(
-        "camera-mjpeg.mov",
-        "-c:v",
-        "mjpeg",
-        "-pix_fmt",
-        "yuvj420p",
-        "-q:v",
-        "4",
-        "-c:a",
-        "pcm_u8",
-        "-ar",
-        "8000",
-    ),
-    _made("screen.avi", "-c:v", "huffyuv", "-pix_fmt", "rgb24", "-an"),
-    _made("animation.mov", "-c:v", "qtrle", "-pix_fmt", "rgb24", "-an"),
-    _made("archive.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv444p", "-c:a", "flac"),
-    _made("vcd.mpg", "-c:v", "mpeg1video", "-q:v", "4", "-c:a", "mp2", size="352x288"),
-    _made("program-stream.mpg", *MPEG2, "-c:a", "mp2"),
-    _made("dvd.vob", *MPEG2, "-vf", "setsar=16/15", "-c:a", "ac3", "-f", "vob"),
-    _made(
-        "dvd-interlaced.vob", *MPEG2, "-vf", WEAVE, *FIELDS, "-c:a", "ac3", "-f", "vob", rate="50"
-    ),
-    _made("dvd-flagged.vob", *MPEG2, "-vf", f"{SOFT},{TOP}", *FIELDS, "-c:a", "ac3", "-f", "vob"),
-    _made("dvd-rip.mkv", *MPEG2, "-vf", WEAVE, *FIELDS, "-c:a", "ac3", rate="50"),
-    _made(
-        "dvd-telecined.mkv",
-        *MPEG2,
-        "-vf",
-        f"telecine=pattern=23,{TOP}",
-        *FIELDS,
-        "-c:a",
-        "ac3",
-        rate="24000/1001",
-        seconds="4",
-    ),
+    _made("divx3.avi", "-c:v msmpeg4 -q:v 4 -c:a libmp3lame"),
+    _made("camera-mjpeg.avi", "-c:v mjpeg -pix_fmt yuvj422p -q:v 4 -c:a pcm_s16le"),
+    _made("camera-mjpeg.mov", "-c:v mjpeg -pix_fmt yuvj420p -q:v 4 -c:a pcm_u8 -ar 8000"),
+    _made("screen.avi", "-c:v huffyuv -pix_fmt rgb24 -an"),
+    _made("animation.mov", "-c:v qtrle -pix_fmt rgb24 -an"),
+    _made("archive.mkv", "-c:v ffv1 -pix_fmt yuv444p -c:a flac"),
+    _made("vcd.mpg", "-c:v mpeg1video -q:v 4 -c:a mp2", size="352x288"),
+    _made("program-stream.mpg", f"{MPEG2} -c:a mp2"),
+    _made("dvd.vob", f"{MPEG2} -vf setsar=16/15 -c:a ac3 -f vob"),
+    _made("dvd-interlaced.vob", f"{MPEG2} -vf {WEAVE} {FIELDS} -c:a ac3 -f vob", rate="50"),
+    _made("dvd-flagged.vob", f"{MPEG2} -vf {SOFT},{TOP} {FIELDS} -c:a ac3 -f vob"),
+    _made("dvd-rip.mkv", f"{MPEG2} -vf {WEAVE} {FIELDS} -c:a ac3", rate="50"),
+    _made("dvd-telecined.mkv", f"{MPEG2} -vf telecine=pattern=23,{TOP} {FIELDS} -c:a ac3", **FILM),
     _made(
         "camera-pulldown.mkv",
-        *MPEG2,
-        "-vf",
-        f"{SOFT},telecine=pattern=2332,select='gte(n\\,3)',setpts=PTS-STARTPTS,{TOP}",
-        *FIELDS,
-        "-c:a",
-        "ac3",
-        rate="24000/1001",
-        seconds="4",
+        f"{MPEG2} -vf {SOFT},telecine=pattern=2332,select='gte(n\\,3)',setpts=PTS-STARTPTS,{TOP} "
+        f"{FIELDS} -c:a ac3",
+        **FILM,
     ),
     _made(
         "dvd-edited.mkv",
-        *MPEG2,
-        "-vf",
-        f"{SOFT},telecine=pattern=23,select='not(eq(n\\,60))',setpts=N*1001/30000/TB,{TOP}",
-        *FIELDS,
-        "-c:a",
-        "ac3",
-        rate="24000/1001",
-        seconds="4",
+        f"{MPEG2} -vf {SOFT},telecine=pattern=23,select='not(eq(n\\,60))',setpts=N*1001/30000/TB,{TOP} "
+        f"{FIELDS} -c:a ac3",
+        **FILM,
     ),
     _made(
         "dvd-misordered.mkv",
-        *MPEG2,
-        "-vf",
-        f"{SOFT},{WEAVE},setfield=bff",
-        *FIELDS[:3],
-        "bb",
-        "-c:a",
-        "ac3",
+        f"{MPEG2} -vf {SOFT},{WEAVE},setfield=bff {FIELDS.replace('tt', 'bb')} -c:a ac3",
         rate="50",
     ),
     _made(
         "rip-combed.avi",
-        "-vf",
-        f"{SOFT},{WEAVE},setfield=prog",
-        "-c:v",
-        "mpeg4",
-        "-q:v",
-        "4",
-        "-c:a",
-        "mp3",
+        f"-vf {SOFT},{WEAVE},setfield=prog -c:v mpeg4 -q:v 4 -c:a mp3",
         size="128x576",
         rate="50",
     ),
     _made(
         "tape.dv",
-        "-vf",
-        SOFT,
-        "-c:v",
-        "dvvideo",
-        "-pix_fmt",
-        "yuv420p",
-        "-ar",
-        "48000",
-        "-ac",
-        "2",
+        f"-vf {SOFT} -c:v dvvideo -pix_fmt yuv420p -ar 48000 -ac 2",
         size="720x576",
         seconds="1",
     ),
     _made(
         "tape-dv.avi",
-        "-vf",
-        "tinterlace=mode=interleave_bottom",
-        "-c:v",
-        "dvvideo",
-        "-pix_fmt",
-        "yuv420p",
-        "-flags",
-        "+ildct",
-        "-ar",
-        "48000",
-        "-ac",
-        "2",
-        "-c:a",
-        "pcm_s16le",
+        "-vf tinterlace=mode=interleave_bottom -c:v dvvideo -pix_fmt yuv420p -flags +ildct "
+        "-ar 48000 -ac 2 -c:a pcm_s16le",
         size="720x576",
         rate="50",
         seconds="1",
     ),
     _made(
         "tape-dv.mov",
-        "-c:v",
-        "dvvideo",
-        "-pix_fmt",
-        "yuv411p",
-        "-ar",
-        "48000",
-        "-ac",
-        "2",
-        "-c:a",
-        "pcm_s16be",
+        "-c:v dvvideo -pix_fmt yuv411p -ar 48000 -ac 2 -c:a pcm_s16be",
         size="720x480",
         rate="30000/1001",
         seconds="1",
     ),
     _made(
         "hdv.m2t",
-        *MPEG2,
-        "-vf",
-        f"{WEAVE},setsar=4/3",
-        *FIELDS,
-        "-c:a",
-        "mp2",
-        "-f",
-        "mpegts",
+        f"{MPEG2} -vf {WEAVE},setsar=4/3 {FIELDS} -c:a mp2 -f mpegts",
         rate="50",
         size="360x272",
     ),
-    _made(
-        "broadcast.mxf",
-        "-c:v",
-        "mpeg2video",
-        "-q:v",
-        "3",
-        "-pix_fmt",
-        "yuv420p",
-        "-c:a",
-        "pcm_s16le",
-        "-ar",
-        "48000",
-    ),
-    _made("flash.flv", "-c:v", "flv", "-q:v", "4", "-c:a", "libmp3lame", "-ar", "44100"),
-    _made("flash-h264.flv", *GOPS, "-c:a", "aac", "-f", "flv"),
-    _made("theora.ogv", "-c:v", "libtheora", "-q:v", "6", "-c:a", "libvorbis"),
-    _made(
-        "vp8.webm", "-c:v", "libvpx", "-b:v", "300k", "-deadline", "realtime", "-c:a", "libvorbis"
-    ),
+    _made("broadcast.mxf", "-c:v mpeg2video -q:v 3 -pix_fmt yuv420p -c:a pcm_s16le -ar 48000"),
+    _made("flash.flv", "-c:v flv -q:v 4 -c:a libmp3lame -ar 44100"),
+    _made("flash-h264.flv", f"{GOPS} -c:a aac -f flv"),
+    _made("theora.ogv", "-c:v libtheora -q:v 6 -c:a libvorbis"),
+    _made("vp8.webm", "-c:v libvpx -b:v 300k -deadline realtime -c:a libvorbis"),
     _made(
         "vp9.webm",
-        "-c:v",
-        "libvpx-vp9",
-        "-b:v",
-        "200k",
-        "-deadline",
-        "realtime",
-        "-cpu-used",
-        "8",
-        "-c:a",
-        "libopus",
+        "-c:v libvpx-vp9 -b:v 200k -deadline realtime -cpu-used 8 -c:a libopus",
         outcomes=(ALREADY, ENCODED),
         seconds="1",
     ),
     # Cameras and phones.
-    _made(
-        "avchd-psf.mts",
-        *GOPS,
-        "-vf",
-        f"{SOFT},{TOP}",
-        *FIELDS,
-        *CAMCORDER,
-    ),
-    _made(
-        "avchd-1080i.mts",
-        *GOPS,
-        "-vf",
-        WEAVE,
-        *FIELDS,
-        *CAMCORDER,
-        rate="50",
-    ),
-    _made("camera-1080i.mp4", *GOPS, "-vf", WEAVE, *FIELDS, "-c:a", "aac", rate="50"),
-    _made("camera-pcm.mov", *H264, "-c:a", "pcm_s16le"),
-    _made("camera-pcm-be.mov", *H264, "-c:a", "pcm_s16be"),
-    _made("camera-pcm24.mov", *H264, "-c:a", "pcm_s24le"),
+    _made("avchd-psf.mts", f"{GOPS} -vf {SOFT},{TOP} {FIELDS} {CAMCORDER}"),
+    _made("avchd-1080i.mts", f"{GOPS} -vf {WEAVE} {FIELDS} {CAMCORDER}", rate="50"),
+    _made("camera-1080i.mp4", f"{GOPS} -vf {WEAVE} {FIELDS} -c:a aac", rate="50"),
+    _made("camera-pcm.mov", f"{H264} -c:a pcm_s16le"),
+    _made("camera-pcm-be.mov", f"{H264} -c:a pcm_s16be"),
+    _made("camera-pcm24.mov", f"{H264} -c:a pcm_s24le"),
     _made(
         "edit-prores.mov",
-        "-c:v",
-        "prores_ks",
-        "-profile:v",
-        "0",
-        "-pix_fmt",
-        "yuv422p10le",
-        "-c:a",
-        "pcm_s24le",
+        "-c:v prores_ks -profile:v 0 -pix_fmt yuv422p10le -c:a pcm_s24le",
         seconds="1",
     ),
     Ordinary("phone-amr.3gp", spliced.phone_with_amr),
     Ordinary("phone-spatial-sound.mov", spliced.phone_with_spatial_sound),
     _made(
         "phone-vfr.mp4",
-        *H264,
-        "-vf",
-        "select='not(between(n,10,14))+gt(n,30)*mod(n,3)'",
-        "-fps_mode",
-        "vfr",
-        "-c:a",
-        "aac",
+        f"{H264} -vf select='not(between(n,10,14))+gt(n,30)*mod(n,3)' -fps_mode vfr -c:a aac",
     ),
     Ordinary("phone-cut.mp4", spliced.cut_without_encoding),
     Ordinary("phone-cut.mov", spliced.cut_without_encoding),
     # Containers' oddities.
-    _made("mp2.mp4", *H264, "-c:a", "mp2"),
-    _made("mp3.mp4", *H264, "-c:a", "libmp3lame"),
-    _made("flac.mp4", *H264, "-c:a", "flac", "-strict", "-2"),
-    _made("alac.mov", *H264, "-c:a", "alac"),
-    _made("opus.mp4", *H264, "-c:a", "libopus"),
-    _made(
-        "streamable.mp4", *H264, "-c:a", "aac", "-movflags", "+faststart", outcomes=(ENCODED, FITS)
-    ),
+    _made("mp2.mp4", f"{H264} -c:a mp2"),
+    _made("mp3.mp4", f"{H264} -c:a libmp3lame"),
+    _made("flac.mp4", f"{H264} -c:a flac -strict -2"),
+    _made("alac.mov", f"{H264} -c:a alac"),
+    _made("opus.mp4", f"{H264} -c:a libopus"),
+    _made("streamable.mp4", f"{H264} -c:a aac -movflags +faststart", outcomes=(ENCODED, FITS)),
     Ordinary("empty-second-video.mov", spliced.empty_second_video),
     Ordinary("subtitles-webvtt.mkv", spliced.with_webvtt),
     Ordinary("subtitles-webvtt.webm", spliced.with_webvtt),
@@ -332,8 +184,8 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-changing-sound.ts", broadcast.with_changing_sound),
     Ordinary("recording-changing-aac.ts", broadcast.with_changing_aac),
     Ordinary("recording-sound-comes-later.ts", broadcast.with_sound_that_comes_later),
-    _made("recording-whole.ts", *GOPS, "-c:a", "mp2"),
-    _made("recording-whole-mpeg2.ts", *MPEG2, "-c:a", "mp2"),
+    _made("recording-whole.ts", f"{GOPS} -c:a mp2"),
+    _made("recording-whole-mpeg2.ts", f"{MPEG2} -c:a mp2"),
 )
 
 _SHARED: dict[str, tuple[str, str]] = {
@@ -364,7 +216,7 @@ SHARED: tuple[Ordinary, ...] = tuple(Ordinary(name, None, found) for name, found
 def make(clip: Ordinary, folder: Path) -> Path | None:
     """Return the file of `clip`, made in `folder`; None for a real clip that is not here."""
     if clip.maker is None:
-        real = SHARED_FOLDER / clip.name
+        real = MEDIA / clip.name
         return real if real.is_file() else None
     path = folder / clip.name
     try:

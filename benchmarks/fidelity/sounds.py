@@ -6,12 +6,12 @@ the sound of a film spoilt in forty ways that can be heard in it.
 
 from pathlib import Path
 
-from benchmarks.fidelity.ordinary import SHARED_FOLDER
-from benchmarks.fidelity.spliced import ffmpeg
+
 from benchmarks.fidelity.trial import Figure
 from hevcq.domain.media.facts import AudioFacts, Stream, StreamKind
 from hevcq.ffmpeg.command.levels import SoundShape, output_levels
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
+from support.clips import MEDIA, ffmpeg
 
 FILM = "bbb-480p24-30s.mp4"
 SHAPES = {1: "mono", 2: "stereo", 6: "5.1"}
@@ -85,7 +85,7 @@ def sources(folder: Path) -> dict[str, tuple[Path, int]]:
         found[name] = folder / f"{name}.mkv", count
         ffmpeg("-y", "-filter_complex", graph, "-c:a", "pcm_s16le", found[name][0])
     for name, count in {**REAL, "film in stereo": 2}.items():
-        path = SHARED_FOLDER / (FILM if name not in REAL else name)
+        path = MEDIA / (FILM if name not in REAL else name)
         if path.is_file():
             found[name] = folder / f"{name}.mkv", count
             ffmpeg("-y", "-i", path, "-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-ac", count,

@@ -1,25 +1,18 @@
 """Clips that one ffmpeg command cannot make: cut recordings, joined ones, old phones, captions."""
 
 import re
-import subprocess
 from pathlib import Path
 
+from support.avi import pack, rewritten
+from support.clips import ffmpeg
 from support.rendition import turned
-from tests.support.avi import pack, rewritten
 
 TS_PACKET = 188
 _AUDIO_TONE = "sine=frequency=440:sample_rate=48000"
-AUDIO = ("-shortest",)
 GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-g", "20",
          "-bf", "2")  # fmt: skip
-_MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
+MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
 _VTT = "WEBVTT\n\n00:00.100 --> 00:00.700\none\n\n00:00.900 --> 00:01.500 align:start\ntwo\n"
-
-
-def ffmpeg(*arguments: object) -> None:
-    """Run ffmpeg; its messages are in the error that it raises."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=240, capture_output=True)
 
 
 def video(size: str = "160x120", rate: str = "25", seconds: str = "2") -> tuple[str, ...]:
@@ -96,7 +89,7 @@ def with_captions(path: Path) -> None:
 def packed_divx(path: Path) -> None:
     """DivX whose P and B pictures share packets, copied from its AVI into another container."""
     plain, packed = path.with_suffix(".plain.avi"), path.with_suffix(".packed.avi")
-    ffmpeg(*video(), *AUDIO, "-c:v", "mpeg4", "-q:v", "3", "-bf", "1", "-vtag", "DX50", "-c:a",
+    ffmpeg(*video(), "-shortest", "-c:v", "mpeg4", "-q:v", "3", "-bf", "1", "-vtag", "DX50", "-c:a",
            "libmp3lame", plain)  # fmt: skip
     rewritten(plain, packed, pack)
     ffmpeg("-fflags", "+genpts", "-i", packed, "-c", "copy", path)
@@ -157,7 +150,7 @@ def recording_cut(path: Path) -> None:
 
 def recording_cut_mpeg2(path: Path) -> None:
     """The same of standard-definition television: MPEG-2 with open groups of pictures."""
-    path.write_bytes(_cut(recorded(path, _MPEG2), 0.17, 0.83))
+    path.write_bytes(_cut(recorded(path, MPEG2), 0.17, 0.83))
 
 
 def recording_torn_end(path: Path) -> None:
@@ -185,7 +178,7 @@ def joined_titles(path: Path) -> None:
 def title(path: Path, seconds: str, *more: str) -> bytes:
     """Return a program stream of MPEG-2 with sound that lasts as long."""
     whole = path.with_suffix(".title.vob")
-    ffmpeg(*video("176x144", seconds=seconds), *_MPEG2, "-c:a", "ac3", *more, whole)
+    ffmpeg(*video("176x144", seconds=seconds), *MPEG2, "-c:a", "ac3", *more, whole)
     data = whole.read_bytes()
     whole.unlink()
     return data
@@ -213,7 +206,7 @@ def recording_joined_cut(path: Path) -> None:
     """Parts of MPEG-2 that begin between key frames and end inside a picture, where the clock wraps."""
     near = ("-output_ts_offset", str((1 << 33) / 90_000 - 2.5))
     one, other = (
-        recorded(path, _MPEG2, *more, seconds="3") for more in (near, ("-output_ts_offset", "70"))
+        recorded(path, MPEG2, *more, seconds="3") for more in (near, ("-output_ts_offset", "70"))
     )
     path.write_bytes(_cut(one, 0.1, 0.83) + _cut(other, 0.17, 0.83) + _cut(one, 0.3, 1))
 
@@ -230,7 +223,7 @@ def recording_joined_lost(path: Path) -> None:
     recording_joined_open(path, keys="12")
 
 
-def changing(path: Path, *shapes: tuple[str, str], coded: tuple[str, ...] = _MPEG2) -> None:
+def changing(path: Path, *shapes: tuple[str, str], coded: tuple[str, ...] = MPEG2) -> None:
     """One video whose size and sample aspect change on the way, as between programmes and films."""
     parts = [path.with_suffix(f".part{place}.ts") for place in range(len(shapes))]
     for part, (size, aspect) in zip(parts, shapes, strict=True):

@@ -1,29 +1,24 @@
 """Take one file through probe, plan, pre-flight, encode and gates, and name the outcome in one word."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hevcq.domain.certificate import GateResult, Outcome
+from hevcq.domain.certificate import Outcome
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, revise_plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.encoder import EncodeRequest
 from hevcq.settings.profile_files import installed_folder, load_profile
-from hevcq.util.clock import SystemClock
+from support.rendition import ENCODER, request_of
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 QUICK: dict[str, dict[str, Any]] = {
     "video": {"preset": "veryfast"},
     "gates": {"minimum_saving": None},
 }
 """A quick preset makes larger files, so the gates on size are not asked."""
-MAX_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +42,7 @@ class Trial:
     outcome: str
     detail: str = ""
     output: Path | None = None
-    info: MediaInfo | None = None
     plan: EncodePlan | None = None
-    gates: tuple[GateResult, ...] = field(default=())
-    cpu_s: float = 0.0
-    frames: int = 0
 
 
 def recipe(name: str, **parts: dict[str, Any]) -> Profile:
@@ -63,13 +54,8 @@ def recipe(name: str, **parts: dict[str, Any]) -> Profile:
     return Profile.model_validate(raw)
 
 
-def run_trial(
-    source: Path,
-    profile: Profile,
-    folder: Path,
-    spoil: Callable[[Path], None] | None = None,
-) -> Trial:
-    """Take `source` through the whole of hevcq's pipeline; `spoil` may damage the output first."""
+def run_trial(source: Path, profile: Profile, folder: Path) -> Trial:
+    """Take `source` through the whole of hevcq's pipeline."""
     stop = threading.Event()
     try:
         info = ENCODER.probe(str(source), stop=stop)
@@ -77,23 +63,19 @@ def run_trial(
         if trimmed is not None:
             source = trimmed.path
             info = ENCODER.probe(str(source), stop=stop)
-        said = trimmed.notices if trimmed is not None else ()
         plan = make_plan(profile, info)
         if isinstance(plan, Skip):
-            return Trial(f"skip:{plan.reason.value}", plan.detail, info=info)
+            return Trial(f"skip:{plan.reason.value}", plan.detail)
         if isinstance(plan, Refuse):
-            return Trial(f"refused:{plan.policy}", plan.detail, info=info)
-        return _encoded(source, profile, folder, (info, plan.with_notices(*said)), spoil)
+            return Trial(f"refused:{plan.policy}", plan.detail)
+        plan = plan.with_notices(*(trimmed.notices if trimmed is not None else ()))
+        return _encoded(source, profile, folder, (info, plan))
     except HevcqError as error:
         return Trial(f"error:{type(error).__name__}", error.message)
 
 
 def _encoded(
-    source: Path,
-    profile: Profile,
-    folder: Path,
-    decided: tuple[MediaInfo, EncodePlan],
-    spoil: Callable[[Path], None] | None,
+    source: Path, profile: Profile, folder: Path, decided: tuple[MediaInfo, EncodePlan]
 ) -> Trial:
     info, plan = decided
     stop = threading.Event()
@@ -102,20 +84,10 @@ def _encoded(
         left.unlink(missing_ok=True)
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
     info, plan = revise_plan(make_plan, profile, decided, measured)
-    request = EncodeRequest(
-        profile=profile, plan=plan, info=info, location=str(source), output=output,
-        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MAX_S,
-        measured=measured,
-    )  # fmt: skip
+    request = request_of(source, output, profile, info=info, plan=plan, measured=measured)
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
-    if spoil is not None:
-        spoil(output)
-    gates = ENCODER.verify(
-        request.to_verify(report),
-        on_progress=lambda _: None,
-        stop=stop,
-    )  # fmt: skip
+    gates = ENCODER.verify(request.to_verify(report), on_progress=lambda _: None, stop=stop)
     wrong = [gate for gate in gates if gate.outcome not in {Outcome.PASSED, Outcome.OFF}]
     outcome = f"failed:{wrong[0].gate.value}" if wrong else "encoded"
     detail = wrong[0].detail if wrong else " ".join(plan.notices)
-    return Trial(outcome, detail, output, info, plan, gates, report.cpu_s, report.frames)
+    return Trial(outcome, detail, output, plan)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chaos.damage_corpus import KINDS, clips, ffmpeg, rewritten
+from chaos.damage_corpus import KINDS, clips, rewritten
 from chaos.damage_judge import (
     ENCODER,
     Content,
@@ -34,6 +34,7 @@ from chaos.damage_judge import (
 from hevcq.domain.certificate import Gate
 from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.clock import SystemClock
+from support.clips import ffmpeg
 
 SOUND_SLACK = 400
 """50 ms at 8 kHz: what the decoders of one codec differ by at the ends of a track."""

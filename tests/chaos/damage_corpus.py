@@ -3,11 +3,10 @@
 import random
 import re
 import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from support.clips import MEDIA
+from support.clips import MEDIA, ffmpeg
 
 WORDS = "1\n00:00:00,100 --> 00:00:00,700\none\n\n2\n00:00:00,900 --> 00:00:01,500\ntwo\n"
 CHAPTERS = (
@@ -27,12 +26,6 @@ GENERATED: dict[str, tuple[str, ...]] = {
 }
 REAL = ("h264-high10-200x200.mp4", "iphone-320p-rot90-mebx.mov", "sub-srt.mkv")
 """Real clips small enough to be damaged by the hundred; used when they are beside the checkout."""
-
-
-def ffmpeg(*arguments: object) -> None:
-    """Run ffmpeg to make a clip."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
 
 
 def clips(folder: Path, *, real: bool = True) -> list[Path]:

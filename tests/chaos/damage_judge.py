@@ -19,11 +19,10 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Gates, Preflight, VideoRecipe
 from hevcq.errors import HevcqError
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.clock import SystemClock
+from support.rendition import ENCODER, request_of
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 PICTURE_LEVELS = 24
 """A block of 8x8 that differs by less (of 255) is seen by nobody."""
 SOUND_LEVELS = 1500
@@ -52,7 +51,7 @@ class Ended:
     error: HevcqError | None = None
 
 
-def run(source: Path, output: Path, chosen: Profile, most_s: float = 120.0) -> Ended:
+def run(source: Path, output: Path, chosen: Profile) -> Ended:
     """Take one file through probe, plan, preflight, encode and the gates, as a worker does."""
     stop, clock, spent = threading.Event(), SystemClock(), {}
     step, began = "probe", clock.monotonic()
@@ -70,15 +69,10 @@ def run(source: Path, output: Path, chosen: Profile, most_s: float = 120.0) -> E
         step = "preflight"
         measured = ENCODER.preflight(str(source), info, chosen, stop=stop)
         began, step = done(step), "encode"
-        request = EncodeRequest(
-            profile=chosen, plan=plan, info=info, location=str(source), output=output,
-            duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=most_s,
-            measured=measured,
-        )  # fmt: skip
+        request = request_of(source, output, chosen, info=info, plan=plan, measured=measured)
         report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
         began, step = done(step), "gates"
-        asked = request.to_verify(report)
-        return judge(asked, spent)
+        return judge(request.to_verify(report), spent)
     except HevcqError as error:
         return Ended(step, str(error), error=error)
 
@@ -123,11 +117,8 @@ def content(path: Path, info: MediaInfo) -> Content:
     words = b""
     if info.of_kind(StreamKind.SUBTITLE):
         words = _decoded(path, "-map", "0:s", "-c", "copy", "-f", "framemd5")
-    return Content(
-        frames=tuple(raw[at : at + size] for at in range(0, len(raw) - size + 1, size)),
-        sounds=tuple(sounds),
-        words=words,
-    )
+    frames = tuple(raw[at : at + size] for at in range(0, len(raw) - size + 1, size))
+    return Content(frames, tuple(sounds), words)
 
 
 def lost(made: VerifyRequest, clean: VerifyRequest) -> str:
@@ -154,7 +145,7 @@ def _counts(request: VerifyRequest, kind: StreamKind) -> list[int]:
 def changed(found: Content, clean: Content) -> str:
     """Return what is seen or heard otherwise than in the undamaged source; "" if nothing is."""
     for place, (one, other) in enumerate(zip(found.frames, clean.frames, strict=False)):
-        if one != other and _furthest(one, other) > PICTURE_LEVELS:
+        if max(abs(a - b) for a, b in zip(one, other, strict=True)) > PICTURE_LEVELS:
             return f"picture {place} differs"
     for track, (heard, said) in enumerate(zip(found.sounds, clean.sounds, strict=False)):
         if heard == said:
@@ -164,7 +155,3 @@ def changed(found: Content, clean: Content) -> str:
             if sum(abs(a - b) for a, b in zip(one, other, strict=False)) > SOUND_LEVELS * 160:
                 return f"sound {track} differs at {at / 8000:.2f} s"
     return "words differ" if found.words != clean.words else ""
-
-
-def _furthest(one: bytes, other: bytes) -> int:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))

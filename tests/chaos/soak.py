@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -86,101 +85,47 @@ def _kib(paths: Iterable[Path]) -> int:
 
 def soak(folder: Path, seconds: float, *, real: bool) -> list[Sample]:
     """Let a worker work for so long; return the samples, when it has ended."""
+    from chaos.kills.places import Place
+    from chaos.kills.worker import Orders, work
     from hevcq.domain.job import JobState
+    from hevcq.domain.profile import Profile
+    from hevcq.domain.profile_sections import Gates, VideoRecipe
     from support.clips import make_clip
 
-    (folder / "videos").mkdir()
+    video = VideoRecipe(codec="hevc", preset="ultrafast", crf=34)
+    quick = Profile(name="hevc", description="", video=video, gates=Gates(minimum_saving=None))
+    place = Place(folder, {quick.name: quick})
     clip = b"clip"
     if real:
         clip = make_clip(folder / "clip", seconds=2, size="320x180").read_bytes()
     pid = os.fork()
     if pid == 0:
         try:
-            _work(folder, real=real)
+            with (folder / "log").open("a") as log:
+                os.dup2(log.fileno(), 2)
+            work(place, Orders(real=real, slots=SLOTS), "00")
         finally:
             os._exit(0)
-    opened, profile = _opened(folder)  # only now: a database must not be shared with a fork
+    backend = place.open()  # only now: a database must not be shared with a fork
     samples: list[Sample] = []
     began, number, every = time.monotonic(), 0, seconds / SAMPLES
     try:
         while (now := time.monotonic() - began) < seconds:
-            if opened.backend.queues[profile.name].depth().ready < BACKLOG // 2:
+            if backend.queues[quick.name].depth().ready < BACKLOG // 2:
                 for _ in range(BACKLOG):
                     number += 1
-                    path = folder / "videos" / f"{number}.mp4"
+                    path = place.videos / f"{number}.mp4"
                     path.write_bytes(clip)
-                    source = opened.backend.store.accept(
-                        path, f"TODO/all/{path.name}", moved=lambda _: None, stop=threading.Event()
-                    )
-                    publish = opened.backend.task_publisher.publish
-                    publish(source, [profile.name], announced=False)
+                    place.submit(backend, path, quick.name)
             if now >= every * len(samples):
-                done = opened.backend.ledger.counts().get((profile.name, JobState.DONE), 0)
+                done = backend.ledger.counts().get((quick.name, JobState.DONE), 0)
                 samples.append(look(pid, folder, done))
             time.sleep(min(0.05, every / 4))
         return samples
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
-        opened.close()
-
-
-def _opened(folder: Path):
-    from hevcq.backends.sql.factory import open_sql
-    from hevcq.domain.profile import Profile
-    from hevcq.domain.profile_sections import Gates, VideoRecipe
-    from hevcq.settings.model import Settings
-    from hevcq.util.clock import SystemClock
-
-    profile = Profile(
-        name="hevc",
-        description="for a soak",
-        video=VideoRecipe(codec="hevc", preset="ultrafast", crf=34),
-        gates=Gates(minimum_saving=None),
-    )
-    settings = Settings(data_dir=folder / "data")
-    return open_sql(settings, {profile.name: profile}, SystemClock()), profile
-
-
-def _work(folder: Path, *, real: bool) -> None:
-    import structlog
-
-    from hevcq.domain.planning.planner import make_plan
-    from hevcq.ffmpeg.encoder import FfmpegEncoder
-    from hevcq.ffmpeg.process.child import run_child
-    from hevcq.util.clock import SystemClock
-    from hevcq.util.signals import StopSignals
-    from hevcq.worker.admission import Scratch
-    from hevcq.worker.delivery.claim import WorkerContext
-    from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.pool import WorkerPool
-    from support.fakes.encoder import FakeEncoder, fake_plan
-
-    class Stub(FakeEncoder):
-        """Encodes nothing, starts a real child for each video, and keeps no list of its calls."""
-
-        def encode(self, request, *, on_progress, stop):
-            run_child(["true"], stop=stop)
-            self.calls.clear()
-            return super().encode(request, on_progress=on_progress, stop=stop)
-
-    with (folder / "log").open("a") as log:
-        os.dup2(log.fileno(), 2)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    (opened, profile), clock = _opened(folder), SystemClock()
-    context = WorkerContext(
-        backend=opened.backend,
-        encoder=FfmpegEncoder("ffmpeg", "ffprobe", clock) if real else Stub(),
-        plan=make_plan if real else fake_plan,
-        scratch=Scratch(folder / "scratch", clock),
-        clock=clock,
-        sweep_on_start=True,
-        threads=1,
-    )
-    served = [ProfileQueue(profile, opened.backend.queues[profile.name])]
-    with StopSignals() as signals:
-        WorkerPool(context, served, slots=SLOTS, grace_s=0.0).run(signals)
-    opened.close()
+        backend.close()
 
 
 def main() -> int:

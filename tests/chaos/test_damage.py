@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from chaos.damage import Findings, clean_sources, inputs, outputs, prepare, report
-from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, judge, profile, run
 from hevcq.errors import SourceDamaged
+from support.clips import ffmpeg
 from support.once import made_once
 
 

@@ -1,8 +1,6 @@
 """A real page in a real browser: the program's own server and worker as processes, and Chromium."""
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support.clips import ffmpeg
+from support.processes import free_port
 
 SHELL = Path("/usr/lib/chromium/chromium-headless-shell")  # it costs a quarter less
 CHROMIUM = str(SHELL) if SHELL.is_file() else "/usr/bin/chromium"
@@ -106,8 +107,7 @@ class Site:
         self.profiles.mkdir(parents=True)
         for name, text in PROFILES.items():
             (self.profiles / f"{name}.yaml").write_text(text, encoding="utf-8")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._running: list[subprocess.Popen[str]] = []
 
@@ -263,7 +263,6 @@ def make_large_clip(path: Path, size: str = "704x576") -> None:
 
     It has two chapters and a line of subtitles.
     """
-    ffmpeg = shutil.which("ffmpeg") or "ffmpeg"
     source = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25"]
     source += ["-f", "lavfi", "-i", "sine=frequency=300"]
     words, marks = path.with_suffix(".srt"), path.with_suffix(".ffmeta")
@@ -274,4 +273,4 @@ def make_large_clip(path: Path, size: str = "704x576") -> None:
     source += ["-i", str(words), "-i", str(marks), "-map_metadata", "3", "-map_chapters", "3"]
     source += ["-map", "0", "-map", "1", "-map", "2", "-metadata:s:s:0", "language=eng"]
     coded = ["-t", "2", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *source, *coded, str(path)], check=True)
+    ffmpeg(*source, *coded, path)

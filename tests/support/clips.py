@@ -82,12 +82,12 @@ class ManualClock(Clock):
         woken = time.monotonic() + SPURIOUS_S
         return self._until(timeout_s, lambda: condition.wait(SLICE_S) or time.monotonic() > woken)
 
-    def until_waiting(self, threads: int = 1) -> None:
-        """Return once at least `threads` threads wait on this clock."""
+    def until_waiting(self) -> None:
+        """Return once a thread waits on this clock."""
         end = time.monotonic() + PATIENCE_S
         pause = threading.Event()
-        while self.waiting < threads:
-            assert time.monotonic() < end, f"{self.waiting} of {threads} threads wait"
+        while not self.waiting:
+            assert time.monotonic() < end, "no thread waits"
             pause.wait(SLICE_S)
 
     def _until(self, timeout_s: float, happened) -> bool:
@@ -132,18 +132,30 @@ def make_clip(folder: Path, **options: object) -> Path:
     return target
 
 
+def ffmpeg(*arguments: object) -> None:
+    """Run ffmpeg over whatever is there; its messages are in the error that it raises."""
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)]
+    subprocess.run(command, check=True, timeout=240, capture_output=True)
+
+
+def codec_of(location: Path | str) -> str:
+    """Return the codec of a file's picture, by ffprobe."""
+    asked = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries"]
+    command = [*asked, "stream=codec_name", "-of", "csv=p=0", str(location)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def _encode(target: Path, options: dict[str, object]) -> None:
     seconds, rate = options.get("seconds", 1), options.get("rate", 25)
     source = f"testsrc2=size={options.get('size', '160x120')}:rate={rate}:duration={seconds}"
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source]
+    command = ["-f", "lavfi", "-i", source]
     if options.get("audio", True):
         command += ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}", "-c:a", "aac"]
     codec = str(options.get("codec", "libx264"))
     command += ["-c:v", codec, "-pix_fmt", str(options.get("pixel_format", "yuv420p"))]
     if codec in {"libx264", "libx265"}:
         command += ["-preset", "ultrafast", "-crf", str(options.get("crf", 10))]
-    command += [str(word) for word in options.get("extra", ())]
-    subprocess.run([*command, str(target)], check=True, stdin=subprocess.DEVNULL, timeout=120)
+    ffmpeg(*command, *options.get("extra", ()), target)
 
 
 class WorkedClock(ManualClock):

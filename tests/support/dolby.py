@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.clips import media_clip
+from support.clips import ffmpeg, media_clip
 
 PHONE = "iphone-hevc-dovi-editlist-mebx.mp4"
 FRAMES = 77
@@ -29,8 +29,7 @@ def make_film(target: Path) -> Path:
     words = ["-map", "0:v:0", "-map", "0:a", "-vf", f"scale=360:-2,{_COLOURS}", "-c:v", "libx265"]
     words += ["-preset", "ultrafast", "-crf", "14", "-dolbyvision", "1", "-x265-params", _PARAMS]
     words += ["-c:a", "copy", "-strict", "unofficial"]
-    clip = media_clip(PHONE)
-    subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", clip, *words, target], check=True)
+    ffmpeg("-i", media_clip(PHONE), *words, target)
     return target
 
 

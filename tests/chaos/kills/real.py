@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.util.clock import SystemClock
 from hevcq.worker.admission import Scratch
 from support.clips import make_clip
+from support.processes import descendants, is_alive
 
 STALL_S = 2.0
 MAX_ORPHAN_S = 5.0
@@ -94,7 +96,7 @@ class RealKills:
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             worker = self._worker()
-            for pid, command in descendants(worker.pid):
+            for pid, command in descendants(worker.pid).items():
                 if pid not in self._seen and word in command and "self-test" not in command:
                     self._seen.add(pid)
                     return worker, pid
@@ -104,7 +106,7 @@ class RealKills:
     def _kill_worker(self) -> None:
         worker, _ = self._at_work(" -i ")
         time.sleep(self._random.uniform(0, 0.3))
-        children = [pid for pid, _ in descendants(worker.pid)]
+        children = descendants(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)
         self.counts["workers_killed"] += 1
         self.counts["orphans"] += not self._gone(children, MAX_ORPHAN_S)
@@ -121,9 +123,9 @@ class RealKills:
             self.counts["ffmpeg_frozen"] += 1
             self.counts["never_noticed"] += not self._gone([pid], 10 * STALL_S + 10)
 
-    def _gone(self, pids: list[int], seconds: float) -> bool:
+    def _gone(self, pids: Iterable[int], seconds: float) -> bool:
         end = time.monotonic() + seconds
-        while any(alive(pid) for pid in pids):
+        while any(map(is_alive, pids)):
             if time.monotonic() > end:
                 return False
             time.sleep(0.005)
@@ -149,7 +151,7 @@ class RealKills:
         return {
             **{name: self.counts[name] for name in names},
             "retried_as": dict(classes),
-            "stray_children": sum(alive(pid) for pid in self._seen),
+            "stray_children": sum(map(is_alive, self._seen)),
             **json.loads(answer.read_text()),
         }
 
@@ -176,33 +178,9 @@ class RealKills:
         }
 
 
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """Return the living children of a process and theirs, with their commands."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(word) for word in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            try:
-                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ")
-            except OSError:
-                continue
-            found += [(child, command.decode("utf-8", "replace")), *descendants(child)]
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
-
-
 def kill(pid: int, number: int) -> bool:
     """Send a signal; False if the process had ended before."""
-    if not alive(pid):
+    if not is_alive(pid):
         return False
     try:
         os.kill(pid, number)

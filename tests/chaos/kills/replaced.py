@@ -7,7 +7,6 @@ lines of the second to the server, and of the third to the page, fail between th
 import hashlib
 import os
 import random
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from hevcq.library.own_files import certificates_folder
 from support.clips import make_clip
 from support.faulty import FaultyLine
 from support.postgres import Server
+from support.processes import free_port, is_listening
 
 ZERO = ("lost", "unproven", "doubled", "not_given_back", "open_jobs", "temp_files")
 NUMBERS = "queue: {visibility_s: 4, max_receives: 900, max_crashes: 100,"
@@ -50,9 +50,7 @@ class ReplaceKills:
         recipe = self._nas.folder / "profiles" / "hevc.yaml"
         text = recipe.read_text()
         recipe.write_text(text[: text.index("queue:")] + NUMBERS)
-        with socket.socket() as asked:
-            asked.bind(("127.0.0.1", 0))
-            self._port = asked.getsockname()[1]
+        self._port = free_port()
         self._lines = [FaultyLine(socket_path), FaultyLine(("127.0.0.1", self._port))]
         there = f"127.0.0.1 port={self._lines[0].port}"
         self._nas.dsn = self.server.dsn
@@ -96,13 +94,9 @@ class ReplaceKills:
         self._start("page")
         at = f"http://127.0.0.1:{self._lines[1].port}"
         line = self._nas.run("workers", "invite", "--address", at).out.split()
-        until(self._answers, timeout=60)
+        until(lambda: is_listening(self._port), timeout=60)
         self._running["joined"] = self._lap.start(*line[1:], stderr=subprocess.DEVNULL)
         until((self._lap.data / "joined.json").exists, timeout=60)
-
-    def _answers(self) -> bool:
-        with socket.socket() as asked:
-            return asked.connect_ex(("127.0.0.1", self._port)) == 0
 
     def _start(self, name: str) -> None:
         farm, words = self._commands[name]

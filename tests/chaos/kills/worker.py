@@ -17,6 +17,7 @@ import structlog
 
 from chaos.kills.places import Place
 from chaos.kills.videos import CHUNKS, LARGE_BYTES, SLOW_S
+from hevcq.backends.aws.s3 import transfer
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.planning.planner import make_plan
@@ -56,6 +57,7 @@ class Orders:
     hangs: bool = False
     told_at: str = ""
     real: bool = False
+    slots: int = 1
     seed: int = 0
 
 
@@ -80,10 +82,10 @@ class StubEncoder(FakeEncoder):
     No two encodes have the same bytes, so that a rendition which was replaced is seen.
     """
 
-    def __init__(self, place: Place, orders: Orders, note: Note, mark: str) -> None:
+    def __init__(self, place: Place, orders: Orders, mark: str) -> None:
         super().__init__()
         self.index = fake_index(length_s=20 * CHUNKS, every_s=20)
-        self._folder, self._orders, self._note, self._mark = place.folder, orders, note, mark
+        self._folder, self._orders, self._mark = place.folder, orders, mark
         self.salt = f"{os.getpid()}-{orders.seed}"
 
     def preflight(self, location, info, profile, *, stop, looked=None):
@@ -95,6 +97,8 @@ class StubEncoder(FakeEncoder):
         if self._is(request.location, "flaky") and self._first(request.location):
             raise EncoderFailed("It fails once.")
         self._child(stop, SLOW_S if self._is(request.location, "slow") else 0.0)
+        self.calls.clear()  # a worker that works for hours must not grow
+        self.crfs.clear()
         report = super().encode(request, on_progress=on_progress, stop=stop)
         self._fill(request)
         return report
@@ -115,8 +119,7 @@ class StubEncoder(FakeEncoder):
         return report
 
     def verify(self, request, *, on_progress, stop):
-        kinds = ("small", "cutsmall")
-        if any(self._is(request.location, kind) for kind in kinds):
+        if any(self._is(request.location, kind) for kind in ("small", "cutsmall")):
             return passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
         return super().verify(request, on_progress=on_progress, stop=stop)
 
@@ -194,7 +197,8 @@ def work(place: Place, orders: Orders, mark: str) -> None:
     note = Note(place.folder)
     backend = place.open()
     if place.on_aws:
-        _small_parts()
+        # Uploads go in parts from S3's least size on, so that a kill may leave some open.
+        transfer.PART_BYTES = 5 << 20
 
     def on_event(event: JobEvent) -> None:
         if event.kind is not EventName.JOB_PROGRESS:
@@ -203,12 +207,10 @@ def work(place: Place, orders: Orders, mark: str) -> None:
 
     _note_publications(backend, note)
     clock = SystemClock()
-    real = orders.real
+    real = FfmpegEncoder("ffmpeg", "ffprobe", clock) if orders.real else None
     context = WorkerContext(
         backend=backend,
-        encoder=FfmpegEncoder("ffmpeg", "ffprobe", clock)
-        if real
-        else StubEncoder(place, orders, note, mark),
+        encoder=real or StubEncoder(place, orders, mark),
         plan=make_plan if real else fake_plan,
         scratch=Scratch(place.scratch, clock),
         clock=clock,
@@ -224,15 +226,8 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         for name, profile in place.profiles.items()
     ]
     with StopSignals() as signals:
-        WorkerPool(context, served, grace_s=0.0, poll_s=0.05).run(signals)
+        WorkerPool(context, served, slots=orders.slots, grace_s=0.0, poll_s=0.05).run(signals)
     backend.close()
-
-
-def _small_parts() -> None:
-    """Have uploads begin to go in parts at S3's least size, so that a kill may leave some open."""
-    from hevcq.backends.aws.s3 import transfer
-
-    transfer.PART_BYTES = 5 << 20
 
 
 def _note_publications(backend: Backend, note: Note) -> None:
@@ -241,13 +236,8 @@ def _note_publications(backend: Backend, note: Note) -> None:
 
     def noted(publication):
         seen = publish(publication)
-        note(
-            "published",
-            publication.job_id,
-            publication.key,
-            seen.sha256,
-            seen.metadata.get("fence", "0"),
-        )
+        fence = seen.metadata.get("fence", "0")
+        note("published", publication.job_id, publication.key, seen.sha256, fence)
         return seen
 
     store.publish = noted
