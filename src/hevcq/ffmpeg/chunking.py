@@ -62,13 +62,8 @@ def chunk_command(
     trim = trim_filter(plan, chunk)
     for name, value in chunk_options(target, profile, tick=plan.tick, threads=threads, trim=trim):
         command += [f"{name}:0", value]
-    return [
-        *command,
-        *dolby_vision_option(request.plan),
-        "-f",
-        CHUNK_MUXER,
-        f"file:{request.output}",
-    ]
+    command += dolby_vision_option(request.plan)
+    return [*command, "-f", CHUNK_MUXER, f"file:{request.output}"]
 
 
 def chunk_threads(request: EncodeRequest) -> int:
@@ -160,17 +155,10 @@ class EncodedChunk:
 
 
 def encode_chunk(
-    job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
-) -> EncodeReport:
-    command = chunk_command(job.tools, job.request, plan, chunk)
-    report = run_chunk(job, command, plan, chunk, on_progress)
-    return checked_chunk(job, report, plan, chunk)
-
-
-def run_chunk(
     job: FfmpegRun, command: list[str], plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
 ) -> EncodeReport:
-    name = _name(job, plan, chunk)
+    """Run the command of a chunk, and compare each of its streams with the plan. Raises PartUnfit."""
+    name = f"Chunk {chunk.index + 1} of {len(plan.chunks)} of {display_name(job.request.location)}"
     try:
         report = run_with_progress(job, command, plan.seconds(chunk), on_progress)
     except SourceDamaged as error:
@@ -183,26 +171,14 @@ def run_chunk(
             index=chunk.index,
             tail=report.stderr,
         )
-    return report
-
-
-def checked_chunk(
-    job: FfmpegRun, report: EncodeReport, plan: ChunkPlan, chunk: Chunk, streams: int = 1
-) -> EncodeReport:
-    output = job.request.output
-    for stream in range(streams):
-        encoded = _read_chunk(job, output, f"v:{stream}", packets=True)
-        problem = chunk_problem(encoded, plan, chunk)
-        if problem:
-            which = f", stream {stream}," if streams > 1 else ""
-            name = f"{_name(job, plan, chunk)}{which}"
-            raise PartUnfit(f"{name} {problem}.", index=chunk.index, tail=report.stderr)
+    ladder = job.request.plan.ladder
+    for stream in range(len(ladder.rungs) if ladder is not None else 1):
+        encoded = _read_chunk(job, job.request.output, f"v:{stream}", packets=True)
+        if problem := chunk_problem(encoded, plan, chunk):
+            which = f", stream {stream}," if ladder is not None else ""
+            raise PartUnfit(f"{name}{which} {problem}.", index=chunk.index, tail=report.stderr)
     first, last = chunk.start_pts, chunk.last_pts
     return replace(report, frames=chunk.frames, first_pts=first, last_pts=last)
-
-
-def _name(job: FfmpegRun, plan: ChunkPlan, chunk: Chunk) -> str:
-    return f"Chunk {chunk.index + 1} of {len(plan.chunks)} of {display_name(job.request.location)}"
 
 
 def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> EncodedChunk:
@@ -234,9 +210,9 @@ def chunk_problem(encoded: EncodedChunk, plan: ChunkPlan, chunk: Chunk) -> str:
         return f"has {len(encoded.pts)} frames, expected {chunk.frames}"
     ratio = encoded.tick / plan.tick
     offsets = [pts * ratio for pts in encoded.pts]
-    if any(picture_delay_s.denominator != 1 for picture_delay_s in offsets):
+    if any(offset.denominator != 1 for offset in offsets):
         return "has frame times that are not multiples of the source's time base"
-    ticks = [chunk.start_pts + int(picture_delay_s) for picture_delay_s in offsets]
+    ticks = [chunk.start_pts + int(offset) for offset in offsets]
     if min(ticks) != chunk.start_pts or max(ticks) != chunk.last_pts:
         return f"spans {min(ticks)} to {max(ticks)}, expected {chunk.start_pts} to {chunk.last_pts}"
     if times_sum(ticks) != chunk.times:

@@ -21,7 +21,7 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.quality import Aim
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg import self_test
-from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
+from hevcq.ffmpeg.chunking import chunk_command, encode_chunk, join, keyframes
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
@@ -365,10 +365,12 @@ class FfmpegEncoder(Encoder):
         )
         with new_output(request):
             if request.plan.ladder is None:
-                return encode_chunk(job, chunk_plan, chunk, on_progress)
-            from hevcq.ffmpeg.hls.chunks import encode_rungs
+                command = chunk_command(self._tools, request, chunk_plan, chunk)
+            else:
+                from hevcq.ffmpeg.hls.chunks import rungs_command
 
-            return encode_rungs(job, chunk_plan, chunk, on_progress)
+                command = rungs_command(self._tools, request, chunk_plan, chunk)
+            return encode_chunk(job, command, chunk_plan, chunk, on_progress)
 
     def join(
         self,

@@ -54,4 +54,4 @@ def test_a_chunk_of_which_ffmpeg_complains_is_unfit(plan, monkeypatch):
     job = SimpleNamespace(ffmpeg_pass=Pass.ENCODE, request=SimpleNamespace(location="a.mp4"))
 
     with pytest.raises(PartUnfit, match=r"while encoding chunk 1 of 2 of a\.mp4: .*wrong"):
-        encode.run_chunk(job, [], plan, plan.chunks[0], lambda _: None)
+        encode.encode_chunk(job, [], plan, plan.chunks[0], lambda _: None)

@@ -11,14 +11,7 @@ from pathlib import Path
 
 from hevcq.domain.chunking import Chunk, ChunkPlan
 from hevcq.domain.planning.encode_plan import Rung
-from hevcq.ffmpeg.chunking import (
-    checked_chunk,
-    chunk_input,
-    chunk_listing,
-    chunk_threads,
-    run_chunk,
-    trim_filter,
-)
+from hevcq.ffmpeg.chunking import chunk_input, chunk_listing, chunk_threads, trim_filter
 from hevcq.ffmpeg.command.build import (
     CHUNK_MUXER,
     QUEUE_PACKETS,
@@ -80,16 +73,6 @@ def _forced_times(plan: ChunkPlan, chunk: Chunk) -> Iterator[str]:
     for pts in chunk.forced:
         moment = int((pts - chunk.start_pts) * plan.tick * 1_000_000)
         yield f"{moment // 1_000_000}.{moment % 1_000_000:06d}"
-
-
-def encode_rungs(
-    job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
-) -> EncodeReport:
-    """Encode one chunk of a ladder to `job.request.output`. Raises what `chunking.encode_chunk` raises."""
-    command = rungs_command(job.tools, job.request, plan, chunk)
-    report = run_chunk(job, command, plan, chunk, on_progress)
-    rungs = ladder_in(job.request.plan).rungs
-    return checked_chunk(job, report, plan, chunk, streams=len(rungs))
 
 
 def join_command(job: FfmpegRun, video: JoinedVideo, tick: Fraction) -> list[str]:
