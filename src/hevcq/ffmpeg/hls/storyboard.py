@@ -63,7 +63,9 @@ class Images:
         fragments = content.fragments
         every = -(-len(fragments) // MAX_PICTURES)
         shown = fragments[::every]
-        wide, high = thumbnail_size(target)
+        scale = Fraction(MAX_SIDE, max(MAX_SIDE, target.width, target.height))
+        sides = target.width, target.height
+        wide, high = (max(2, round(side * scale / 2) * 2) for side in sides)  # even
         graph = [f"select=not(mod(n\\,{every}))", f"scale={wide}:{high}:flags=area"]
         sheets = self._jpegs(
             path,
@@ -105,12 +107,6 @@ class Images:
             why = done.stderr[-1] if done.stderr else done.ending
             raise EncoderFailed(f"The images of {source.name} cannot be made: {why}.")
         return list(split_jpegs(done.stdout))
-
-
-def thumbnail_size(target: VideoTarget) -> tuple[int, int]:
-    """Return even width and height of a storyboard's pictures, the longer side at most MAX_SIDE."""
-    scale = Fraction(MAX_SIDE, max(MAX_SIDE, target.width, target.height))
-    return max(2, round(target.width * scale / 2) * 2), max(2, round(target.height * scale / 2) * 2)
 
 
 def storyboard_index(

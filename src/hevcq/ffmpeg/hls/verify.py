@@ -83,7 +83,7 @@ class _SetGates:
             (Gate.H1, self._stored_files),
             (Gate.H2, lambda: judgement(segment_start_problems(self.stored))),
             (Gate.H3, lambda: judgement(alignment_problems(self.stored))),
-            (Gate.H4, lambda: judgement(master_problems(self.stored, self.request.output))),
+            (Gate.H4, self._master_playlist),
             (Gate.H5, self._player_reading),
         ):
             yield self._result(gate, judge)
@@ -100,14 +100,19 @@ class _SetGates:
         return GateResult(gate=gate, outcome=outcome, detail=detail, seconds=seconds, file=file)
 
     def _stored_files(self) -> Judgement:
-        """H1: read the set; require all listed files, no others, and exact playlists."""
+        """H1: read the set; require the listed files, no others, and playlists that describe them exactly."""
         folder = self.request.output
         named = {file.name for file in self.request.report.files}
         there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
         if named != there or not named:
             return Outcome.FAILED, f"its files are not those listed: {', '.join(named ^ there)}"
         self.stored = read_set(self.request)
-        return judgement(playlist_problems(self.stored, folder))
+        texts = [(name, text) for name, text in self.stored.playlists.items() if name != MASTER]
+        return judgement(chain.from_iterable(_difference(folder / n, text) for n, text in texts))
+
+    def _master_playlist(self) -> Judgement:
+        """H4: require a master playlist that declares the files' codecs, sizes, rates and sounds."""
+        return judgement(_difference(self.request.output / MASTER, self.stored.playlists[MASTER]))
 
     def _player_reading(self) -> Judgement:
         """H5: require that ffprobe, which reads playlists as players do, finds every packet."""
@@ -287,18 +292,6 @@ def _require_ends(planned: Sequence[Rung], found: Sequence[Rung]) -> None:
         for needed in (family[0], family[-1]):
             if needed not in found:
                 raise ValueError(f"the rung {needed.name} is missing")
-
-
-def playlist_problems(stored: StoredSet, folder: Path) -> Iterator[str]:
-    """H1: require playlists that list the ranges, times and key frames of their files, and nothing else."""
-    for name, text in stored.playlists.items():
-        if name != MASTER:
-            yield from _difference(folder / name, text)
-
-
-def master_problems(stored: StoredSet, folder: Path) -> Iterator[str]:
-    """H4: require a master playlist that declares the files' codecs, sizes, rates and sounds."""
-    yield from _difference(folder / MASTER, stored.playlists[MASTER])
 
 
 def _difference(path: Path, text: str) -> Iterator[str]:
