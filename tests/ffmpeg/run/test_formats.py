@@ -96,15 +96,16 @@ def test_a_video_with_surround_sound_becomes_it_and_passes_every_gate(name, made
     assert one.request.report.stderr == ()
 
 
-@pytest.mark.parametrize("name", ["mkv", "av1"])
-def test_eight_bits_become_ten_where_the_profile_asks_for_them(name, source, tmp_path):
+@pytest.mark.parametrize(("name", "container"), [("mkv", "mkv"), ("av1", "mp4")])
+def test_bits_and_container_are_those_that_the_profile_names(name, container, source, tmp_path):
     picture = FASTEST[name] | {"pixel_format": "yuv420p10"}
 
-    one = encoded(name, source, tmp_path, video=picture)
+    one = encoded(name, source, tmp_path, video=picture, container=container)
 
     assert complaints(one.judge()) == []
+    assert one.output.format_name.startswith({"mkv": "matroska", "mp4": "mov"}[container])
     (video,) = one.output.of_kind(StreamKind.VIDEO)
-    assert video.video is not None
+    assert video.codec == {"mkv": "hevc", "av1": "av1"}[name]
     assert (video.video.pixel_format, video.video.bit_depth) == ("yuv420p10le", 10)
 
 
@@ -199,14 +200,6 @@ def test_a_spoilt_rendition_is_refused(name, kind, made, tmp_path):
 
     assert results[-1].outcome is Outcome.FAILED, results
     assert results[-1].gate in DAMAGE[kind], results[-1]
-
-
-def test_av1_goes_into_the_container_that_its_profile_names(source, tmp_path):
-    one = encoded("av1", source, tmp_path, container="mp4")
-
-    assert complaints(one.judge()) == []
-    assert one.output.format_name.startswith("mov")
-    assert one.output.streams[0].codec == "av1"
 
 
 def test_full_range_and_hdr10_are_in_the_bitstream_of_av1(tmp_path):

@@ -15,7 +15,6 @@ import pytest
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.run.runner import FfmpegRun
 from hevcq.ffmpeg.verify import samples
@@ -30,11 +29,10 @@ from hevcq.ffmpeg.verify.samples import (
     places_by_bytes,
 )
 from hevcq.ports.encoder import EncodeRequest, Estimate
-from hevcq.util.clock import SystemClock
 from support.clips import ManualClock
 from support.media_facts import audio, media, profile, video
+from support.rendition import ENCODER, request_of
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 LOUD = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=30:allf=t"
 
 
@@ -53,27 +51,13 @@ def source(folder: Path, crf: int, name: str, group: int = 10, graph: str = LOUD
     return target
 
 
-def asked(path: Path, folder: Path, crf: int, **parts: Any) -> EncodeRequest:
-    video = {"preset": "ultrafast", "crf": crf, **parts.pop("video", {})}
-    recipe = profile("hevc", video=video, **parts)
-    info = ENCODER.probe(str(path), stop=threading.Event())
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan)
-    return EncodeRequest(
-        profile=recipe,
-        plan=plan,
-        info=info,
-        location=str(path),
-        output=folder / "sample.mkv",
-        duration_s=info.duration_s,
-        source_size=path.stat().st_size,
-        max_seconds=60.0,
-    )
+def asked(path: Path, folder: Path, **parts: Any) -> EncodeRequest:
+    recipe = profile("hevc", video={"preset": "ultrafast", "crf": 30, **parts.pop("video", {})})
+    return replace(request_of(path, folder / "sample.mkv", recipe, max_seconds=60.0), **parts)
 
 
 def estimated(path: Path, folder: Path, count: int = 3, **parts: Any) -> Estimate | None:
-    request = asked(path, folder, 30, video=parts.pop("video", {}))
-    request = replace(request, **parts)
+    request = asked(path, folder, **parts)
     try:
         return ENCODER.estimate(request, count, stop=threading.Event())
     finally:
@@ -83,7 +67,7 @@ def estimated(path: Path, folder: Path, count: int = 3, **parts: Any) -> Estimat
 @pytest.mark.media
 def test_the_size_of_the_whole_is_foretold_by_its_samples(folder):
     path = source(folder, 10, "large.mp4")
-    made = asked(path, folder, 30)
+    made = asked(path, folder)
     report = ENCODER.encode(made, on_progress=lambda _: None, stop=threading.Event())
     size = made.output.stat().st_size
     for each in (made.output, *report.thumbnails, *report.levels):
