@@ -18,8 +18,6 @@ from ffmpeg.hls.test_playlists import content
 from ffmpeg.verify.conftest import ENCODER, complaints, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
@@ -28,10 +26,10 @@ from hevcq.ffmpeg.hls.command import set_command
 from hevcq.ffmpeg.hls.segments import video_segments
 from hevcq.ffmpeg.hls.verify import MediaFile, StoredSet, alignment_problems, read_set
 from hevcq.ffmpeg.process.child import Finished
-from hevcq.ports.encoder import EncodeRequest, StopEvent, VerifyRequest
+from hevcq.ports.encoder import StopEvent, VerifyRequest
 from support.clips import ManualClock, media_clip
 from support.media_facts import MKV, audio, media, video
-from support.rendition import TOOLS
+from support.rendition import TOOLS, request_for
 
 SOURCE_UNCHANGED = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
 
@@ -299,15 +297,9 @@ def test_a_sound_where_the_source_is_silent_is_refused_by_its_name(made, tmp_pat
 
 def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
     profile = recipe(h264_rungs={720: (22, 4500), 360: (23, 1100)}, **hls)
-    plan = make_plan(profile, info)
-    assert isinstance(plan, EncodePlan), plan
-    request = EncodeRequest(
-        profile=profile, plan=plan, info=info, location="/in.mkv",
-        output=Path("/out"), duration_s=60.0, source_size=1, max_seconds=60, threads=2,
-    )  # fmt: skip
     shown = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1500, first_pts_s=begins_s)
-    wanted = replace(request, measured=Measurement(tracks=(shown,)), version="v")
-    return set_command(TOOLS, wanted)
+    facts = {"threads": 2, "measured": Measurement(tracks=(shown,)), "version": "v"}
+    return set_command(TOOLS, request_for(profile, info, **facts))
 
 
 def test_a_late_picture_begins_at_0_and_no_picture_of_it_is_dropped():

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.run.runner import FfmpegRun
 from hevcq.ffmpeg.verify import samples
@@ -31,7 +29,7 @@ from hevcq.ffmpeg.verify.samples import (
 from hevcq.ports.encoder import EncodeRequest, Estimate
 from support.clips import ManualClock
 from support.media_facts import audio, media, profile, video
-from support.rendition import ENCODER, request_of
+from support.rendition import ENCODER, request_for, request_of
 
 LOUD = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=30:allf=t"
 
@@ -108,16 +106,13 @@ def test_of_a_source_that_does_not_decode_nothing_is_foretold(folder):
 
 def job(tmp_path: Path, sizes: Sequence[int] = ()) -> EncodeRequest:
     """Return ten minutes at 1 MB, with a sound of 100 kB that is copied; `sizes` are its frames' bytes."""
-    recipe, info = profile("hevc"), media(video(), audio())
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan)
     picture = TrackMeasure(
         index=0, kind=StreamKind.VIDEO, packets=6000, keys_s=(0.0,), first_pts_s=0.0, last_pts_s=599.9,
         times=tuple(range(6000)), sizes=tuple(sizes),
     )  # fmt: skip
     sound = TrackMeasure(index=1, kind=StreamKind.AUDIO, packets=9, bytes=100_000)
-    return EncodeRequest(
-        recipe, plan, info, "a.mp4", tmp_path / "sample.mkv", duration_s=600.0,
+    return request_for(
+        profile("hevc"), media(video(), audio()), output=tmp_path / "sample.mkv", duration_s=600.0,
         source_size=1_000_000, max_seconds=60.0, measured=Measurement(tracks=(picture, sound)),
     )  # fmt: skip
 
