@@ -62,10 +62,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """A sound or subtitle track in the master playlist.
-
-    `language` is an ISO 639-2 code or a BCP 47 tag.
-    """
+    """A sound or subtitle track in the master playlist. `language` is an ISO 639-2 code or a BCP 47 tag."""
 
     playlist: str
     title: str

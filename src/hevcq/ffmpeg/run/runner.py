@@ -224,12 +224,13 @@ def run_with_progress(
         on_progress(state)
 
     def check() -> None:
-        last, written = reader.last, None
+        last, file_state = reader.last, None
         if last.fraction >= NEARLY_DONE:
             with contextlib.suppress(OSError):
                 facts = request.output.stat()
-                written = (facts.st_size, facts.st_mtime_ns)
-        stall.check((last.out_time_s, last.frame, written), f"ffmpeg made no progress on {name}")
+                file_state = (facts.st_size, facts.st_mtime_ns)
+        state = (last.out_time_s, last.frame, file_state)
+        stall.check(state, f"ffmpeg made no progress on {name}")
 
     written = tuple(writes) or (request.output, *thumbnail_files(request), *level_files(request))
     finished = run_bounded(job, command, writes=written, reads=reads, on_line=on_line, check=check)
