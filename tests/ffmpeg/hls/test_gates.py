@@ -102,29 +102,23 @@ def test_a_set_whose_decoding_times_lag_behind_a_still_passage_is_refused(
 
 
 V180, MASTER = f"{VERSION}/v180.m3u8", "master.m3u8"
-DAMAGED_TEXTS = [
-    ("a range that is a byte too long", V180, r"BYTERANGE:(\d+)@(\d+)\nv180.mp4\n#EXT-X-END",
-     r"BYTERANGE:1\1@\2\nv180.mp4\n#EXT-X-END", Gate.H1),
-    ("an I-frame that is not there", f"{VERSION}/v180-keys.m3u8",
-     r"#EXTINF:1.000000,\n#EXT-X-BYTERANGE:[^\n]*\nv180.mp4\n", "", Gate.H1),
-    ("a segment that is said to be longer", V180, "#EXTINF:2.000000", "#EXTINF:2.010000", Gate.H1),
-    ("an unknown tag", V180, "#EXT-X-ENDLIST", "#EXT-X-DISCONTINUITY\n#EXT-X-ENDLIST", Gate.H1),
-    ("line ends of another kind", V180, "#EXT-X-ENDLIST\n", "#EXT-X-ENDLIST\r\n", Gate.H1),
-    ("a playlist that leads out of the set", MASTER, rf"\n{VERSION}/v90.m3u8",
-     r"\n../v90.m3u8", Gate.H4),
-    ("a rung that is not listed", MASTER, rf"#EXT-X-STREAM-INF[^\n]*\n{VERSION}/v90.m3u8\n", "",
-     Gate.H4),
-    ("another codec", MASTER, "avc1.......,", "avc1.640028,", Gate.H4),
-    ("a bit rate that is too low", MASTER, r"BANDWIDTH=\d+", "BANDWIDTH=100000", Gate.H4),
-    ("subtitles without a word", f"{VERSION}/text1.vtt", r"(?s)\n\n.*", r"\n", Gate.H5),
-]  # fmt: skip
+DAMAGED_TEXTS = {
+    "a range that is a byte too long": (V180, r"BYTERANGE:(\d+)@(\d+)\nv180.mp4\n#EXT-X-END",
+        r"BYTERANGE:1\1@\2\nv180.mp4\n#EXT-X-END", Gate.H1),
+    "an I-frame that is not there": (f"{VERSION}/v180-keys.m3u8",
+        r"#EXTINF:1.000000,\n#EXT-X-BYTERANGE:[^\n]*\nv180.mp4\n", "", Gate.H1),
+    "a segment said to be longer": (V180, "#EXTINF:2.000000", "#EXTINF:2.010000", Gate.H1),
+    "an unknown tag": (V180, "#EXT-X-ENDLIST", "#EXT-X-DISCONTINUITY\n#EXT-X-ENDLIST", Gate.H1),
+    "line ends of another kind": (V180, "#EXT-X-ENDLIST\n", "#EXT-X-ENDLIST\r\n", Gate.H1),
+    "a playlist that leads out": (MASTER, rf"\n{VERSION}/v90.m3u8", r"\n../v90.m3u8", Gate.H4),
+    "an unlisted rung": (MASTER, rf"#EXT-X-STREAM-INF[^\n]*\n{VERSION}/v90.m3u8\n", "", Gate.H4),
+    "another codec": (MASTER, "avc1.......,", "avc1.640028,", Gate.H4),
+    "a bit rate that is too low": (MASTER, r"BANDWIDTH=\d+", "BANDWIDTH=100000", Gate.H4),
+    "no words": (f"{VERSION}/text1.vtt", r"(?s)\n\n.*", r"\n", Gate.H5),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "gate"),
-    [damage[1:] for damage in DAMAGED_TEXTS],
-    ids=[damage[0] for damage in DAMAGED_TEXTS],
-)
+@pytest.mark.parametrize(("name", "old", "new", "gate"), DAMAGED_TEXTS.values(), ids=DAMAGED_TEXTS)
 def test_a_damaged_playlist_is_refused(made, tmp_path, name, old, new, gate):
     spoilt = made.copy(tmp_path)
     changed(spoilt, name, old, new)

@@ -16,6 +16,10 @@ def _preset_and_crf(preset: str, crf: str) -> list[tuple[str, str]]:
     return [("-preset", preset), ("-crf", crf)]
 
 
+def _threads_option(count: int) -> tuple[Params, list[tuple[str, str]]]:
+    return {}, [("-threads", str(count))]
+
+
 def _ignore_threads(_count: int) -> tuple[Params, list[tuple[str, str]]]:
     return {}, []
 
@@ -31,10 +35,7 @@ class EncoderTraits:
     """
 
     quality: Callable[[str, str], list[tuple[str, str]]]
-    threads: Callable[[int], tuple[Params, list[tuple[str, str]]]] = lambda count: (
-        {},
-        [("-threads", str(count))],
-    )
+    threads: Callable[[int], tuple[Params, list[tuple[str, str]]]] = _threads_option
     option: str = ""
     base: Params = field(default_factory=dict)
     mastering: str = ""

@@ -36,9 +36,8 @@ from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, exit_error, split_messag
 from hevcq.ports.encoder import EncodeProgress, EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
-"""Bytes that an output may have beyond a multiple of its source's."""
 MAX_OUTPUT_RATIO, MAX_LADDER_RATIO = 2.0, 8.0
-"""Multiple of the source's size at which an output, plus the slack, ends the encode. A ladder has several."""
+"""An output may have this multiple of the source's bytes, plus the slack; a ladder has several files."""
 RECOGNISED_BY_TEXT = (
     DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
 )  # fmt: skip
