@@ -245,64 +245,62 @@ def split_messages(lines: Sequence[str], location: str) -> list[str]:
     return _MESSAGE_START.split(strip_name(lines, location))
 
 
-def exit_error(ended: FfmpegExit) -> HevcqError | None:
+def exit_error(run: FfmpegExit) -> HevcqError | None:
     """Return the error that an exit means, or None if the run did not fail.
 
     A run with exit code 0 failed only if the source's demuxer or decoder reported an error. From
     ffmpeg 7 on a connection that breaks for good ends like this. Gate G1 judges the other lines.
     """
-    name = display_name(ended.location)
-    if ended.returncode == 0:
-        return _source_error(ended, name) if _source_complaint(ended) is not None else None
-    by_signal = _signal_error(ended, name) if ended.returncode < 0 else None
+    name = display_name(run.location)
+    if run.returncode == 0:
+        return _source_error(run, name) if _source_complaint(run) is not None else None
+    by_signal = _signal_error(run, name) if run.returncode < 0 else None
     return (
-        by_signal
-        or _text_error(ended, name)
-        or _unexplained_error(ended, f"ffmpeg failed on {name}")
+        by_signal or _text_error(run, name) or _unexplained_error(run, f"ffmpeg failed on {name}")
     )
 
 
-def _signal_error(ended: FfmpegExit, name: str) -> HevcqError | None:
-    number = -ended.returncode
+def _signal_error(run: FfmpegExit, name: str) -> HevcqError | None:
+    number = -run.returncode
     if number == signal.SIGXFSZ:
         return LimitExceeded(f"The rendition of {name} grew far above its source.")
     if number == signal.SIGXCPU:
         return LimitExceeded(f"The encode of {name} exceeded its CPU time limit.")
-    if number == signal.SIGKILL and not ended.memory_ran_out:
+    if number == signal.SIGKILL and not run.memory_ran_out:
         return _unexplained_error(
-            ended, f"ffmpeg was killed from outside, memory had not run out, on {name}"
+            run, f"ffmpeg was killed from outside, memory had not run out, on {name}"
         )
     if number == signal.SIGKILL:
         why = f"ffmpeg was killed while it encoded {name}, most likely because memory ran out."
-        return _encoder_error(OutOfMemory, ended, why)
+        return _encoder_error(OutOfMemory, run, why)
     phrase = _SIGNALS.get(number, f"was ended by signal {number}")
-    return _unexplained_error(ended, f"ffmpeg {phrase} on {name}")
+    return _unexplained_error(run, f"ffmpeg {phrase} on {name}")
 
 
-def _text_error(ended: FfmpegExit, name: str) -> HevcqError | None:
-    text = _own_text(ended, ended.stderr)
+def _text_error(run: FfmpegExit, name: str) -> HevcqError | None:
+    text = _own_text(run, run.stderr)
     if _DISK.search(text):
         return DiskFull(f"The disk filled up while {name} was encoded.")
     if _MEMORY.search(text):
-        return _encoder_error(OutOfMemory, ended, f"ffmpeg ran out of memory on {name}.")
+        return _encoder_error(OutOfMemory, run, f"ffmpeg ran out of memory on {name}.")
     if _TOO_LARGE.search(text):
         return LimitExceeded(f"The rendition of {name} grew far above its source.")
     if _UNFIT.search(text):
         return WorkerUnfit(
-            f"ffmpeg cannot do this work: {_first_message(ended.stderr)}.",
+            f"ffmpeg cannot do this work: {_first_message(run.stderr)}.",
             remedy="Run `hevcq doctor` to see what is missing.",
         )
-    return _source_error(ended, name)
+    return _source_error(run, name)
 
 
-def _source_error(ended: FfmpegExit, name: str) -> HevcqError | None:
-    is_served = is_url(ended.location)
+def _source_error(run: FfmpegExit, name: str) -> HevcqError | None:
+    is_served = is_url(run.location)
     about = [
         line
-        for line in ended.stderr
-        if is_about_input(line, ended.location) or (is_served and name in line)
+        for line in run.stderr
+        if is_about_input(line, run.location) or (is_served and name in line)
     ]
-    text = _own_text(ended, ended.stderr if is_served else about)
+    text = _own_text(run, run.stderr if is_served else about)
     if _GONE.search(text):
         return SourceGone(f"{name} is not there any more.")
     if _FORBIDDEN.search(text):
@@ -310,15 +308,15 @@ def _source_error(ended: FfmpegExit, name: str) -> HevcqError | None:
             f"{name} may not be read.", remedy="Give hevcq's user the right to read it."
         )
     if _UNAVAILABLE.search(text):
-        why = _first_message(about) or _first_message(ended.stderr)
+        why = _first_message(about) or _first_message(run.stderr)
         return Unavailable(f"{name} could not be read to its end: {why}.")
-    complaint = _source_complaint(ended)
-    return damage_error(ended.location, complaint) if complaint is not None else None
+    complaint = _source_complaint(run)
+    return damage_error(run.location, complaint) if complaint is not None else None
 
 
-def _own_text(ended: FfmpegExit, lines: Sequence[str]) -> str:
+def _own_text(run: FfmpegExit, lines: Sequence[str]) -> str:
     return "".join(
-        part for part in split_messages(lines, ended.location) if part not in ended.source_texts
+        part for part in split_messages(lines, run.location) if part not in run.source_texts
     )
 
 
@@ -330,10 +328,10 @@ def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
     return tuple(word.replace(secret, display_name(location)) for word in words)
 
 
-def _source_complaint(ended: FfmpegExit) -> str | None:
+def _source_complaint(run: FfmpegExit) -> str | None:
     """Return the first unexpected line by which the source's demuxer or decoder reports an error."""
-    own = {stream.codec for stream in ended.info.streams} | {ended.info.format_name}
-    for line in unexpected_lines(ended.stderr, ended.ffmpeg_pass):
+    own = {stream.codec for stream in run.info.streams} | {run.info.format_name}
+    for line in unexpected_lines(run.stderr, run.ffmpeg_pass):
         speaker = _COMPONENT.match(line)
         if speaker is not None and component(speaker["name"]) in own and _LEVEL.search(line):
             return line
@@ -363,15 +361,15 @@ def damage_error(location: str, line: str, others: int = 0) -> SourceDamaged | S
     )
 
 
-def _unexplained_error(ended: FfmpegExit, what: str) -> EncoderFailed:
-    last = _first_message(ended.stderr)
-    why = f"{what}: {last}." if last else f"{what} with {ending(ended.returncode)}."
-    return _encoder_error(EncoderFailed, ended, why)
+def _unexplained_error(run: FfmpegExit, what: str) -> EncoderFailed:
+    last = _first_message(run.stderr)
+    why = f"{what}: {last}." if last else f"{what} with {ending(run.returncode)}."
+    return _encoder_error(EncoderFailed, run, why)
 
 
-def _encoder_error(kind: type[EncoderFailed], ended: FfmpegExit, why: str) -> EncoderFailed:
-    command = shlex.join(ended.command)
-    return kind(why, returncode=ended.returncode, tail=ended.stderr, command=command)
+def _encoder_error(kind: type[EncoderFailed], run: FfmpegExit, why: str) -> EncoderFailed:
+    command = shlex.join(run.command)
+    return kind(why, returncode=run.returncode, tail=run.stderr, command=command)
 
 
 def _first_message(lines: Sequence[str]) -> str:

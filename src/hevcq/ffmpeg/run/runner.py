@@ -158,7 +158,7 @@ def _error_of_exit(
 ) -> HevcqError | None:
     """Return the error that an exit means, without secrets in its text; None after success."""
     location = job.request.location
-    ended = FfmpegExit(
+    run = FfmpegExit(
         command=without_secrets(command, location),
         location=location,
         info=job.request.info,
@@ -167,9 +167,9 @@ def _error_of_exit(
         ffmpeg_pass=job.ffmpeg_pass,
         memory_ran_out=memory_ran_out,
     )
-    problem = exit_error(ended)
+    problem = exit_error(run)
     if returncode > 0 and isinstance(problem, RECOGNISED_BY_TEXT):
-        return exit_error(replace(ended, source_texts=_source_texts(job)))
+        return exit_error(replace(run, source_texts=_source_texts(job)))
     return problem
 
 

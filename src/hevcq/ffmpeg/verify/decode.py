@@ -191,7 +191,7 @@ def require_success(
     """Raise the error of a failed decode of `location`: half a comparison proves nothing."""
     if done.returncode == 0:
         return
-    ended = FfmpegExit(
+    run = FfmpegExit(
         command=without_secrets(argv, location),
         location=location,
         info=request.info,
@@ -199,7 +199,7 @@ def require_success(
         stderr=without_secrets(done.stderr, location),
         ffmpeg_pass=Pass.DECODE,
     )
-    if (error := exit_error(ended)) is not None:
+    if (error := exit_error(run)) is not None:
         raise error
 
 
