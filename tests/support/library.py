@@ -1,6 +1,7 @@
 """Tiny libraries, certificates and file systems that die: what the library tests share."""
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import os
@@ -104,6 +105,16 @@ def video(root: Path, name: str = "tv/video.avi", target: str | None = None, **o
     )
     assert not options
     return Video(root, change, original, rendition, facts)
+
+
+def second_of(made: Video) -> Video:
+    """Return a replaced video with the change by which a second profile replaces its rendition."""
+    change = dataclasses.replace(
+        made.change,
+        fingerprint=fingerprint_of(os.lstat(made.target)),
+        certificate=certificate(made.target, made.rendition, b"720", "720p"),
+    )
+    return dataclasses.replace(made, change=change, original=made.rendition, rendition=b"720")
 
 
 def proof_of(made: Video) -> Path:

@@ -8,12 +8,11 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 
 import pytest
 
 from hevcq.errors import HevcqError, SwapRefused, UndoRefused
-from hevcq.library.filesystem import FileSystem, fingerprint_of
+from hevcq.library.filesystem import FileSystem
 from hevcq.library.own_files import own_folder
 from hevcq.library.replacement.journal import Journal, UndoneOriginals
 from hevcq.library.replacement.retention import Expiry
@@ -27,10 +26,10 @@ from support.library import (
     Killed,
     MortalFileSystem,
     QuickFileSystem,
-    certificate,
     for_ever,
     looks,
     proof_of,
+    second_of,
     sha,
     strays,
     video,
@@ -118,18 +117,14 @@ def test_two_swaps_of_one_path_are_undone_latest_first(tmp_path, clock):
     before = looks(first.source)
     replaced(first, clock)
     clock.advance(60)
-    second = dataclasses.replace(
-        first.change,
-        fingerprint=fingerprint_of(os.lstat(first.target)),
-        certificate=certificate(first.target, RENDITION, b"720", "720p"),
-    )
+    second = second_of(first)
     swap = Swap(tmp_path, clock)
     proof = proof_of(first).read_bytes()
-    swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
+    swap.replace(second.change, second.fetch)
     assert first.target.read_bytes() == b"720"
-    swap.undo(second.certificate.job_id)
+    swap.undo(second.change.certificate.job_id)
     assert proof_of(first).read_bytes() == proof
-    swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
+    swap.replace(second.change, second.fetch)
 
     for record in sorted(swap.kept(), key=lambda r: -r.created_at):
         swap.undo(record.job_id)
@@ -246,26 +241,17 @@ def swap_of(made, fs=None) -> Swap:
     return Swap(made.root, ManualClock(), fs or QuickFileSystem())
 
 
-def second_of(made, smaller: bytes = b"720"):
-    """The change of a video that is a rendition already."""
-    return dataclasses.replace(
-        made.change,
-        fingerprint=fingerprint_of(os.lstat(made.target)),
-        certificate=certificate(made.target, RENDITION, smaller, "720p"),
-    ), lambda new: new.write_bytes(smaller) and sha(smaller)
-
-
 def test_a_second_swap_beside_a_killed_one_costs_neither_its_original(tmp_path):
     made = video(tmp_path, "video.mkv")
     with pytest.raises(Killed):
         swap_of(made, DiesAfter("exchange")).replace(made.change, made.fetch)
-    change, fetch = second_of(made)
-    swap_of(made).replace(change, fetch)
+    second = second_of(made)
+    swap_of(made).replace(second.change, second.fetch)
 
     swap_of(made).recover()
 
     assert strays(tmp_path) == []
-    swap_of(made).undo(change.certificate.job_id)
+    swap_of(made).undo(second.change.certificate.job_id)
     assert made.source.read_bytes() == RENDITION
     swap_of(made).undo(made.change.certificate.job_id)
     assert made.source.read_bytes() == ORIGINAL

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import UsageError
-from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
@@ -26,10 +25,9 @@ from support.library import (
     Killed,
     MortalFileSystem,
     QuickFileSystem,
-    certificate,
     for_ever,
     looks,
-    sha,
+    second_of,
     strays,
     video,
 )
@@ -371,12 +369,8 @@ def test_an_original_goes_in_time_where_a_second_profile_replaced_its_rendition(
     swap = Swap(tmp_path, clock)
     swap.replace(first.change, first.fetch)
     clock.advance(60)
-    change = dataclasses.replace(
-        first.change,
-        fingerprint=fingerprint_of(os.lstat(first.target)),
-        certificate=certificate(first.target, RENDITION, b"720", "720p"),
-    )
-    swap.replace(change, lambda new: new.write_bytes(b"720") and sha(b"720"))
+    second = second_of(first)
+    swap.replace(second.change, second.fetch)
 
     done = swap.expire(clock.now() + 31 * DAY, for_ever)
 
