@@ -103,7 +103,7 @@ class Fleet(Frozen):
 
     deployed: bool = Field(
         default=True,
-        description="whether Terraform makes the profile a queue and workers where its variable "
+        description="whether Terraform creates a queue and workers for the profile if its variable "
         "`profiles` names none",
     )
     cpu: int = Field(default=4096, description="Fargate CPU units; 1024 is one vCPU")
@@ -117,7 +117,7 @@ class Fleet(Frozen):
     tasks_per_worker: int = Field(
         default=2,
         ge=1,
-        description="tasks waiting and in work for each worker; for more, more start",
+        description="waiting and running tasks for each worker; more tasks start more workers",
     )
     spot_share: int = Field(
         default=80,

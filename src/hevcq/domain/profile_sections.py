@@ -88,9 +88,9 @@ class VideoRecipe(Frozen):
         default=None,
         ge=70,
         le=99,
-        description="VMAF that the worst twentieth of the frames must have: the CRF is searched for it "
-        "with encodes of some seconds, from `crf` on; 95 is hard to tell from the source, 93 good, 90 "
-        "small; empty: `crf`",
+        description="VMAF that the worst twentieth of the frames must reach: the CRF is searched by "
+        "encoding samples, starting at `crf`; 95 is hard to tell from the source, 93 good, 90 small; "
+        "empty: use `crf`",
     )
     pixel_format: PixelFormatPolicy = Field(
         default=PixelFormatPolicy.KEEP,
@@ -114,16 +114,16 @@ class VideoRecipe(Frozen):
     )
     deinterlace: DeinterlaceRate = Field(
         default=DeinterlaceRate.FIELD,
-        description="of what is truly interlaced: a frame of each field (50i becomes 50p), or one frame of "
-        "each pair of fields (25p), which halves the motion",
+        description="for truly interlaced video: a frame of each field (50i becomes 50p), or one of each "
+        "pair of fields (25p), which halves the motion",
     )
     invert_telecine: bool = Field(
         default=False, description="restore the 24 frames a second of a telecine; see below"
     )
     crop: Literal["none", "auto"] = Field(
         default="none",
-        description="auto: cut off black bars that stay in place over the whole video, as high or wide on "
-        "both sides; every picture is read for it once; none: keep them",
+        description="auto: crop black bars that stay in place throughout the video and are equal on both "
+        "sides, which takes one more pass over every picture; none: keep them",
     )
     skip_codecs: tuple[str, ...] = Field(
         default=(), description="sources in these codecs are skipped: nothing to gain"
@@ -175,14 +175,14 @@ class Audio(Frozen):
         default=None,
         ge=-36,
         le=-9,
-        description="LUFS (EBU R 128) that each sound gets by one gain, which encodes it: as near as its "
-        "peaks allow (-1 dBTP), and half a dB off stays as it is; -16 for phones, -23 for broadcasts; "
-        "empty: as loud as it is",
+        description="loudness in LUFS (EBU R 128) to which one gain brings each sound, as near as its "
+        "peaks allow (-1 dBTP), and encodes it; under half a dB off it stays; -16 suits phones, -23 "
+        "broadcasts; empty: unchanged",
     )
     languages: Languages = Field(
         default=(),
-        description="keep sound in these languages (en, eng), in the original language (that of the sound "
-        "marked original, else of the default or first one), and what has no mark; name the others and "
+        description="keep sounds in these languages (en, eng), in the original language (of the sound "
+        "marked original, else of the default or the first), and without a language; name the others and "
         "leave them out. Empty: keep all",
     )
 
@@ -265,13 +265,13 @@ class Subtitles(Frozen):
 
     languages: Languages = Field(
         default=(),
-        description="keep subtitles in these languages, in that of the original sound, and what has no "
-        "mark; name the others and leave them out. Empty: keep all",
+        description="keep subtitles in these languages, in the original sound's, and without a language; "
+        "name the others and leave them out. Empty: keep all",
     )
     beside: bool = Field(
         default=False,
-        description="write those that are text also beside the video, as NAME.en.srt, NAME.en.forced.srt or "
-        "NAME.en.sdh.srt, as Jellyfin and Plex read them; for media folders only",
+        description="also write text subtitles beside the video, as NAME.en.srt, NAME.en.forced.srt or "
+        "NAME.en.sdh.srt, which Jellyfin and Plex read; for media folders only",
     )
 
 
@@ -295,8 +295,8 @@ class Hls(Frozen):
     )
     surround: Surround = Field(
         default=Surround.OFF,
-        description="5.1 as a second group of sounds, in this codec; AC-3 and E-AC-3 that are in it "
-        "already are copied",
+        description="5.1 as a second group of sounds, in this codec; a source's AC-3 or E-AC-3 in this codec "
+        "is copied",
     )
     h264_rungs: Rungs = Field(
         default=H264_RUNGS,
@@ -339,8 +339,8 @@ class Chunking(Frozen):
     target_s: float = Field(
         default=60.0,
         gt=0,
-        description="chunks are about as long, and at least a third of it. auto: videos of at least ten "
-        "times it",
+        description="approximate length of a chunk, which is at least a third of it; auto splits videos of "
+        "at least ten times it",
     )
 
     @property

@@ -57,9 +57,9 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """The number of messages by state, approximate where the service only estimates.
+    """The number of messages by state, approximate if the service only estimates.
 
-    `oldest_s` is the age of the oldest ready message in seconds, where it is known.
+    `oldest_s` is the age of the oldest ready message in seconds, if known.
     """
 
     ready: int
@@ -93,7 +93,7 @@ class Queue(ABC):
 
     name: str
     long_poll_s: float = 0.0
-    """Seconds that one receive should wait where each receive costs money; 0 where it is free."""
+    """Seconds that one receive should wait if each receive costs money; 0 if it is free."""
 
     @abstractmethod
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:

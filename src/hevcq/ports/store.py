@@ -36,7 +36,7 @@ class Input:
 
     location: str
     path: Path | None
-    """The local file, where there is one."""
+    """The local file, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)

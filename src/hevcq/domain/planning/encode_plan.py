@@ -71,8 +71,8 @@ class Skip(Frozen):
 class Refuse(Frozen):
     """Refuse the source: a named policy forbids encoding it."""
 
-    policy: str = Field(description="the profile key that says so, e.g. 'policies.dynamic_hdr'")
-    detail: str = Field(description="sentences: what was found and what to do")
+    policy: str = Field(description="the profile key that forbids it, e.g. 'policies.dynamic_hdr'")
+    detail: str = Field(description="sentences on the cause and the remedy")
 
     @classmethod
     def combine(cls, refusals: Iterable[Refuse]) -> Refuse | None:
@@ -275,7 +275,7 @@ class EncodePlan(Frozen):
     )
     chapters: int = Field(default=0, description="chapters the output must have")
     notices: tuple[str, ...] = Field(
-        default=(), description="what is changed or dropped, for people"
+        default=(), description="sentences for people on what is changed or dropped"
     )
     personal: tuple[str, ...] | None = Field(
         default=None, description="names of metadata about people, places and devices it contains"

@@ -25,13 +25,13 @@ AUDIO_CODECS = {
 }
 """ffprobe's codec name for the output of each audio encoder."""
 WITHOUT_RATE = frozenset({"flac", "libvorbis"})
-"""Encoders that are given no bit rate: a lossless one, and one that aims at a quality."""
+"""Encoders without a bit rate: FLAC is lossless, and Vorbis encodes to a quality."""
 MAX_CHANNELS = 8
 """Most channels that ffmpeg's AAC and Opus encoders accept in a layout known to every player."""
 FEWER_CHANNELS = {"libmp3lame": 2}
-"""Most channels of the encoders that take fewer; ffmpeg would mix the others in silently."""
+"""Most channels of encoders that take fewer; ffmpeg would silently mix down the rest."""
 PLAYABLE_AUDIO = frozenset({"aac", "mp3"})
-"""Codecs in MP4 that every browser plays: Chromium is silent where the sound is AC-3, E-AC-3 or MP2."""
+"""Codecs in MP4 that every browser plays; Chromium plays no AC-3, E-AC-3 or MP2."""
 _USUAL_LAYOUTS = {
     1: "mono",
     2: "stereo",

@@ -1,6 +1,6 @@
 """Find video files below library roots: select candidates by name, then probe each changed one once.
 
-Which suffixes belong to videos stands in `domain.media.containers`.
+`domain.media.containers` lists the suffixes of videos and of other files.
 """
 
 import itertools
@@ -98,7 +98,7 @@ class RejectionCause(StrEnum):
 PROBLEMS = frozenset(
     {RejectionCause.UNREADABLE, RejectionCause.GONE, RejectionCause.EMPTY, RejectionCause.NOT_VIDEO}
 )
-"""Causes that a user is told as problems."""
+"""Causes that are reported to a user as problems."""
 
 
 @dataclass(frozen=True, slots=True)
