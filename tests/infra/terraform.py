@@ -43,6 +43,10 @@ WEB = {
 }
 
 
+def run_command(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
 def deployed() -> dict[str, Profile]:
     """Return the profiles that come with hevcq and get a queue and workers."""
     found = load_profiles(installed_folder())
@@ -58,7 +62,7 @@ def plugin_folder() -> str | None:
     finder = ROOT.parent / "shared" / "bin" / "terraform-plugins"
     if not finder.is_file():
         return None
-    done = subprocess.run([str(finder)], capture_output=True, text=True, check=False)
+    done = run_command(finder)
     return done.stdout.strip() or None
 
 
@@ -109,14 +113,8 @@ class Terraform:
 
     def run(self, *arguments: str, ok: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
         """Run terraform; fail the test with its words unless it ends with one of `ok`."""
-        done = subprocess.run(
-            ["terraform", *arguments],
-            cwd=self.example,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
+        done = run_command(
+            "terraform", *arguments, cwd=self.example, env=self.environment, timeout=900
         )
         assert done.returncode in ok, f"terraform {arguments[0]}: {done.stdout}{done.stderr}"
         return done

@@ -15,7 +15,7 @@ import boto3
 import pytest
 import yaml
 
-from infra.terraform import ROOT, Terraform
+from infra.terraform import ROOT, Terraform, run_command
 from support.aws.emulator import KEYS, REGION, Emulator
 from support.clips import make_clip
 
@@ -67,15 +67,7 @@ def environment(home: Path, endpoint: str, **more: str) -> dict[str, str]:
 
 
 def hevcq(folder: Path, own: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(HEVCQ), *words],
-        cwd=folder,
-        env=own,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return run_command(str(HEVCQ), *words, cwd=folder, env=own, timeout=240)
 
 
 def ingest_through_a_worker(folder: Path, endpoint: str, profiles: Path, config: str) -> None:
@@ -119,13 +111,15 @@ def assert_published(emulator: Emulator, bucket: str) -> None:
 def take_down(terraform: Terraform, *words: str, flags: list[str]) -> tuple[int, str]:
     """Run what `make destroy` runs; return its exit code and its words."""
     script = [sys.executable, str(ROOT / "scripts" / "teardown.py")]
-    done = subprocess.run(
-        [*script, "--folder", str(terraform.example), *words, "--", *flags],
+    done = run_command(
+        *script,
+        "--folder",
+        str(terraform.example),
+        *words,
+        "--",
+        *flags,
         env=terraform.environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 

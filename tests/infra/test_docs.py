@@ -1,23 +1,16 @@
 """The Terraform documents agree with the code, and so do its defaults."""
 
 import re
-import subprocess
 import sys
 
 import pytest
 
 from hevcq.domain.profile import FARGATE_MEMORY_MIB, Fleet, QueueNumbers
-from infra.terraform import INFRA, ROOT
+from infra.terraform import INFRA, ROOT, run_command
 
 
 def test_every_module_readme_is_up_to_date():
-    done = subprocess.run(
-        [sys.executable, "scripts/write_infra_docs.py", "--check"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(sys.executable, "scripts/write_infra_docs.py", "--check", cwd=ROOT)
 
     assert done.returncode == 0, done.stdout
 

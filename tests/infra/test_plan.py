@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from infra.terraform import (
     deployed,
     need_terraform,
     planned,
+    run_command,
 )
 
 pytestmark = pytest.mark.terraform
@@ -227,12 +227,7 @@ def test_what_a_farm_has_once_is_closed_kept_and_paid_by_use(resources):
 
 def test_the_configuration_is_formatted():
     need_terraform()
-    done = subprocess.run(
-        ["terraform", "fmt", "-check", "-recursive", str(INFRA)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command("terraform", "fmt", "-check", "-recursive", str(INFRA))
 
     assert done.returncode == 0, done.stdout
 
@@ -403,13 +398,14 @@ def test_a_release_names_its_image_by_tag_or_digest(folder, image, taken):
     shutil.copy(INFRA / "variables.tf", folder)
     given = [] if image is None else [f"-var=image={image}"]
 
-    done = subprocess.run(
-        ["terraform", "plan", "-input=false", "-no-color", *given],
+    done = run_command(
+        "terraform",
+        "plan",
+        "-input=false",
+        "-no-color",
+        *given,
         cwd=folder,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "CHECKPOINT_DISABLE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
     )
 
     assert (done.returncode == 0) is taken, done.stdout + done.stderr

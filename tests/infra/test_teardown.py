@@ -12,7 +12,7 @@ import boto3
 import pytest
 from scripts import teardown
 
-from infra.terraform import INFRA, need_terraform
+from infra.terraform import INFRA, need_terraform, run_command
 
 REGION = "eu-central-1"
 TERRAFORM = """#!/bin/sh
@@ -257,13 +257,12 @@ def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder):
 
     def run(*words: str, forced: str = "false", **more: str) -> subprocess.CompletedProcess[str]:
         flags = ["-auto-approve", "-no-color", "-var=name=farm", f"-var=force_destroy={forced}"]
-        return subprocess.run(
-            ["terraform", *words, *(flags if words != ("init",) else [])],
+        return run_command(
+            "terraform",
+            *words,
+            *(flags if words != ("init",) else []),
             cwd=folder,
             env={"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more},
-            capture_output=True,
-            text=True,
-            check=False,
         )
 
     for words in (("init",), ("apply",)):
@@ -291,13 +290,14 @@ def test_a_profile_that_is_taken_out_keeps_its_queues_until_that_is_said(folder)
     )
 
     def apply(profiles: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["terraform", "apply", "-auto-approve", "-no-color", f"-var=profiles={profiles}"],
+        return run_command(
+            "terraform",
+            "apply",
+            "-auto-approve",
+            "-no-color",
+            f"-var=profiles={profiles}",
             cwd=folder,
             env={"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more},
-            capture_output=True,
-            text=True,
-            check=False,
         )
 
     subprocess.run(["terraform", "init"], cwd=folder, check=True, capture_output=True)

@@ -320,20 +320,11 @@ def _parse_facts(text: str) -> MediaInfo | None:
 def _placement_of(paths: PathMap, row: tuple[Any, ...]) -> Placement:
     job_id, root, source, *mark = row[:7]
     profile, mode, target, keep_days, state, detail, retained, *rest = row[7:]
-    return Placement(
-        job_id,
-        paths.local_path(root),
-        paths.local_path(source),
-        Fingerprint(*mark),
-        profile,
-        Mode(mode),
-        paths.local_path(target),
-        keep_days,
-        PlacementState(state),
-        detail,
-        None if retained is None else paths.local_path(retained),
-        *rest,
-    )
+    local = paths.local_path
+    video = (job_id, local(root), local(source), Fingerprint(*mark), profile, Mode(mode))
+    outcome = (keep_days, PlacementState(state), detail)
+    kept = None if retained is None else local(retained)
+    return Placement(*video, local(target), *outcome, kept, *rest)
 
 
 HEALTH_COLUMNS = "path, size, mtime_ns, inode, device, sha256, depth, health, detail, at, spots"
@@ -383,17 +374,11 @@ class HealthRecords:
         self._database.change(END_ROUND, (key,))
 
     def _checked_of(self, row: tuple[Any, ...]) -> Checked:
-        path, *mark = row[:5]
-        sha256, depth, health, detail, at, spots = row[5:]
+        stored, *mark, sha256, depth, health, detail, at, spots = row
+        path = self._database.paths.local_path(stored)
+        damage = tuple(Spot(*spot) for spot in json.loads(spots))
         return Checked(
-            self._database.paths.local_path(path),
-            Fingerprint(*mark),
-            sha256,
-            Depth(depth),
-            Health(health),
-            detail,
-            at,
-            tuple(Spot(*spot) for spot in json.loads(spots)),
+            path, Fingerprint(*mark), sha256, Depth(depth), Health(health), detail, at, damage
         )
 
 

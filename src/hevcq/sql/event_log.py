@@ -171,13 +171,6 @@ class EventLog:
     def _happened(self, row: tuple[Any, ...]) -> Happened:
         name, at, job_id, profile, source, path, root, *rest = row
         local_path = self._database.paths.local_path
-        return Happened(
-            name,
-            at,
-            job_id,
-            profile,
-            os.fsdecode(source),
-            None if path is None else local_path(path),
-            None if root is None else local_path(root),
-            *rest,
-        )
+        local = None if path is None else local_path(path)
+        local_root = None if root is None else local_path(root)
+        return Happened(name, at, job_id, profile, os.fsdecode(source), local, local_root, *rest)

@@ -185,7 +185,7 @@ class DynamoVideoRecords(VideoRecords):
         return video if video is not None and video.visibility is Visibility.PUBLIC else None
 
     def due(self, now: float) -> Iterator[Video]:
-        entries = self._query(BY_DUE, DUE, "due_at <= :order", number(now), forward=True)
+        entries = self._query(BY_DUE, DUE, "due_at <= :order", number(now))
         while page := list(islice(entries, 100)):
             ids = [read_text(entry, "pk").partition("#")[2] for entry in page]
             yield from (
@@ -207,11 +207,11 @@ class DynamoVideoRecords(VideoRecords):
     def _entries(self, wanted: VideoFilter, status: VideoStatus, limit: int) -> Iterator[Item]:
         index = BY_STATUS if wanted.owner is None else BY_OWNER
         value = status.value if wanted.owner is None else owner_status(wanted.owner, status)
-        order = ("video_id < :order", text(wanted.before)) if wanted.before else ("", None)
-        return islice(self._query(index, value, *order, words=wanted.text.casefold()), limit)
+        order, bound = ("video_id < :order", text(wanted.before)) if wanted.before else ("", None)
+        return islice(self._query(index, value, order, bound, wanted.text.casefold()), limit)
 
     def _query(
-        self, index: str, value: str, order: str = "", bound: Any = None, **how: Any
+        self, index: str, value: str, order: str = "", bound: Any = None, words: str = ""
     ) -> Iterator[Item]:
         query: dict[str, Any] = {
             "TableName": self._table,
@@ -219,13 +219,13 @@ class DynamoVideoRecords(VideoRecords):
             "KeyConditionExpression": "#key = :key" + (f" AND {order}" if order else ""),
             "ExpressionAttributeNames": {"#key": INDEXES[index][0][0]},
             "ExpressionAttributeValues": {":key": text(value)},
-            "ScanIndexForward": bool(how.get("forward")),
+            "ScanIndexForward": index == BY_DUE,
         }
         if bound is not None:
             query["ExpressionAttributeValues"][":order"] = bound
-        if how.get("words"):
+        if words:
             query["FilterExpression"] = f"contains({WORDS}, :words)"
-            query["ExpressionAttributeValues"][":words"] = text(how["words"])
+            query["ExpressionAttributeValues"][":words"] = text(words)
         elif index in {BY_OWNER, BY_STATUS}:
             query["Limit"] = MAX_PAGE + 1  # the merge reads one page of each state
         return query_pages(self._db, query, f"list the videos in {self._table}")
