@@ -60,14 +60,6 @@ def recorded(farm: CloudVideoFarm):
     return iam.recorded(made.s3, made.control, made.sqs, made.polls, made.sns, made.dynamodb)
 
 
-def allowed(calls: list, file: str, role: str, *profile: str) -> set[iam.Grant]:
-    """Require that a role of Terraform allows each of these calls; return what they need."""
-    policy = iam.allowed(file, role, *profile)
-    used = {grant for call in calls for grant in iam.needed(*call)}
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
-    return used
-
-
 def is_whole(farm: CloudVideoFarm, source: Source) -> None:
     """One proven rendition, and nothing left of how it was made."""
     record = farm.record(source)
@@ -105,7 +97,7 @@ def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(request, 
         assert farm.state(source) is JobState.DONE
         proven(farm, source)
 
-    used = allowed(calls, "modules/worker_service/roles.tf", "task", farm.profile.name)
+    used = iam.require_allowed(calls, "modules/worker_service/roles.tf", "task", farm.profile.name)
     actions = {action for action, _ in used}
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
 
@@ -131,7 +123,7 @@ def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
 
     assert cancelled.result is JobResult.CANCELLED
     assert farm.kept(source) == []
-    allowed(calls, "operator.tf", "operator")
+    iam.require_allowed(calls, "operator.tf", "operator")
 
 
 @pytest.mark.aws

@@ -43,10 +43,6 @@ def clients(farm: Farm) -> tuple:
     return made.s3, made.control, made.sqs, made.polls, made.sns, made.dynamodb
 
 
-def grants(calls: list) -> set[iam.Grant]:
-    return {grant for call in calls for grant in iam.needed(*call)}
-
-
 def work(farm: Farm, folder: Path, encoder: FakeEncoder) -> None:
     """Handle what the queue brings, and what comes back later."""
     worker = FakeWorker(farm.backend, folder, farm.clock, encoder)
@@ -89,9 +85,7 @@ def test_a_worker_needs_nothing_that_its_task_role_does_not_allow(farm, tmp_path
 
     states = sorted(job.state for job in farm.backend.ledger.jobs(JobFilter(profile="hevc")))
     assert states == sorted([JobState.DONE, JobState.DONE, JobState.DEAD])
-    policy = iam.allowed("modules/worker_service/roles.tf", "task")
-    used = grants(calls)
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    used = iam.require_allowed(calls, "modules/worker_service/roles.tf", "task")
     for action in ("sqs:ReceiveMessage", "sqs:SendMessage", "sqs:ChangeMessageVisibility"):
         assert any(action == each for each, _ in used), f"{action} was not exercised"
     assert ("s3:AbortMultipartUpload", "output:DONE/hevc/large.mp4") in used
@@ -118,12 +112,13 @@ def test_a_worker_of_sets_needs_nothing_that_its_task_role_does_not_allow(farm, 
         farm.clock.advance(GRACE_S + 1)
         sweep_sets(farm.backend, farm.clock, ["720p"])
 
-    policy = iam.allowed("modules/worker_service/roles.tf", "task", "720p")
-    used = grants([*calls, *more])
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    roles = ("modules/worker_service/roles.tf", "task", "720p")
+    used = iam.require_allowed([*calls, *more], *roles)
     gone = f"output:DONE/720p/a.mp4/{job.job_id[:8]}-1/v360.mp4"
     assert ("s3:DeleteObject", gone) in used
-    assert not iam.covered(("s3:DeleteObject", "output:DONE/720p/a.mp4/master.m3u8"), policy)
+    assert not iam.covered(
+        ("s3:DeleteObject", "output:DONE/720p/a.mp4/master.m3u8"), iam.allowed(*roles)
+    )
 
 
 def test_an_operator_needs_nothing_that_the_policy_does_not_allow(farm, tmp_path, monkeypatch):
@@ -148,9 +143,7 @@ def test_an_operator_needs_nothing_that_the_policy_does_not_allow(farm, tmp_path
     with iam.recorded(*clients(farm)) as more:
         look_and_send_back(farm, done, tmp_path)
 
-    policy = iam.allowed("operator.tf", "operator")
-    used = grants([*calls, *more])
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    used = iam.require_allowed([*calls, *more], "operator.tf", "operator")
     for action in ("s3:PutObject", "s3:ListBucketVersions", "dynamodb:Query", "sqs:SendMessage"):
         assert any(action == each for each, _ in used), f"{action} was not exercised"
 
@@ -177,9 +170,7 @@ def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_al
 
     assert found == {"farm: 720p": False, "farm: hevc": True}
     assert not list(farm.backend.store.list("DONE/"))
-    policy = iam.allowed("operator.tf", "operator")
-    used = grants(calls)
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    used = iam.require_allowed(calls, "operator.tf", "operator")
     assert any(action == "s3:DeleteObject" for action, _ in used)
 
 

@@ -134,3 +134,11 @@ def covered(grant: Grant, policy: set[Grant]) -> bool:
         action == other and (place == where or (":" in where and fnmatchcase(place, f"{where}*")))
         for other, where in policy
     )
+
+
+def require_allowed(calls: list, path: str, document: str, profile: str = "hevc") -> set[Grant]:
+    """Require that a role of Terraform allows each of these calls; return what they need."""
+    policy = allowed(path, document, profile)
+    used = {grant for call in calls for grant in needed(*call)}
+    assert {grant for grant in used if not covered(grant, policy)} == set()
+    return used
