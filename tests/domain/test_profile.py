@@ -59,16 +59,30 @@ def test_what_the_rendition_depends_on_changes_the_revision(change):
     assert len(other) == 12
 
 
-@pytest.mark.parametrize("box", [{"max_width": 1280}, {"max_height": 720}])
-def test_half_a_box_is_refused(box):
-    with pytest.raises(ValidationError, match="come together"):
-        Profile(name="p", description="d", video=VideoRecipe(codec=VideoCodec.H264, crf=20, **box))
+VIDEO = {"codec": "hevc", "crf": 24}
+FILES = [
+    {"csv": "/videos/film.mkv"},
+    {"y": "/videos/film.mkv"},
+    {"aq-mode": "1:csv=/videos/film.mkv"},
+    {"aq-mode=1:recon": "film.mkv"},
+    {"zones": "0,9,q=20:csv=/videos/film.mkv"},
+]
+OPTIONS = {"codec": "vp9", "crf": 30, "encoder_params": {"y": "film.mkv"}}
 
 
-@pytest.mark.parametrize("name", ["", "Upper", "a/b", "..", "-a", "a" * 41, "a b"])
-def test_a_name_that_could_not_name_a_queue_is_refused(name):
-    with pytest.raises(ValidationError):
-        Profile(name=name, description="d", video=VideoRecipe(codec=VideoCodec.HEVC, crf=24))
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"video": VIDEO | {"max_width": 1280}}, "come together"),
+        ({"video": VIDEO | {"max_height": 720}}, "come together"),
+        *(({"name": name}, "name") for name in ("", "Upper", "a/b", "..", "-a", "a" * 41, "a b")),
+        *(({"video": VIDEO | {"encoder_params": names}}, "names a file") for names in FILES),
+        ({"container": "webm", "video": OPTIONS}, "vp9 takes none"),
+    ],
+)
+def test_a_profile_with_half_a_box_no_queues_name_or_a_files_name_is_refused(change, said):
+    with pytest.raises(ValidationError, match=said):
+        Profile.model_validate(HEVC.model_dump(mode="json") | change)
 
 
 def test_the_installed_profiles_are_valid_and_named_as_their_files():
@@ -91,30 +105,3 @@ def test_a_task_that_fargate_does_not_offer_is_refused_with_what_it_offers(size,
         Fleet(**size)
 
     assert said in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"csv": "/videos/film.mkv"},
-        {"y": "/videos/film.mkv"},
-        {"aq-mode": "1:csv=/videos/film.mkv"},
-        {"aq-mode=1:recon": "film.mkv"},
-        {"zones": "0,9,q=20:csv=/videos/film.mkv"},
-    ],
-)
-def test_a_parameter_that_names_a_file_is_refused(params):
-    with pytest.raises(ValidationError, match="names a file"):
-        VideoRecipe(encoder_params=params)
-
-
-def test_parameters_that_would_be_options_of_ffmpeg_are_refused():
-    with pytest.raises(ValidationError, match="vp9 takes none"):
-        Profile.model_validate(
-            {
-                "name": "webm",
-                "description": "x",
-                "container": "webm",
-                "video": {"codec": "vp9", "crf": 30, "encoder_params": {"y": "film.mkv"}},
-            }
-        )

@@ -218,6 +218,9 @@ def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it():
         {"hls": {"segment_s": 13}},
         {"hls": {"h264_rungs": {}}},
         {"hls": {"h264_rungs": {721: [22, 4000]}}},
+        {"audio": {"loudness": -16}},
+        {"subtitles": {"beside": True}},
+        {"video": {"codec": "h264", "crf": 22, "crop": "auto"}},
     ],
 )
 def test_a_profile_that_contradicts_its_ladder_is_wrong(wrong):

@@ -47,6 +47,7 @@ RICH_BITS, POOR_BITS = 0.17, 1.5
 bits per pixel for poor sources. Fitted to ten clips at the shipped preset, 0.0004 to 0.2 bits a pixel."""
 HEVC_BITS = 0.7
 """Size of an HEVC rung relative to the H.264 rung of the same resolution."""
+MAX_RUNG_SHARE = 0.85
 FASTEST, USUAL_RATE = 300, Fraction(25)
 """Frames per second above which a header states a clock instead of a rate, and the rate assumed then."""
 IMAGE_BYTES, SHEET_BYTES_S = 40_000, 1500
@@ -266,15 +267,15 @@ def _sound_bytes(plan: EncodePlan, seconds: float) -> int:
     return int(sum(rates) / 8 * seconds)
 
 
-def rungs_worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> Iterator[str]:
+def rungs_worth_keeping(rates: list[tuple[str, float]]) -> Iterator[str]:
     """Yield the names of the rungs to keep; `rates` are their average rates, highest rung first.
 
-    A switch to a rung with over `most_share` of the next higher rung's rate is useless, so only the
+    A switch to a rung with over MAX_RUNG_SHARE of the next higher rung's rate is useless, so only the
     lowest rung may have such a rate.
     """
     above = 0.0
     for place, (name, rate) in enumerate(rates):
-        if not above or place == len(rates) - 1 or rate <= most_share * above:
+        if not above or place == len(rates) - 1 or rate <= MAX_RUNG_SHARE * above:
             yield name
             above = rate
 

@@ -317,10 +317,6 @@ def _unstorable(muxer: str, info: MediaInfo) -> Iterable[str]:
             yield f"title of stream {stream.index}"
 
 
-def losses_in_words(lost: Iterable[str]) -> str:
-    return f"Metadata that the rendition cannot hold: {first_names(lost)}."
-
-
 def first_names(every: Iterable[str]) -> str:
     """Return the first five names, and how many more there are."""
     names = list(every)

@@ -27,7 +27,7 @@ from hevcq.domain.planning.encode_plan import (
     VideoTarget,
 )
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
-from hevcq.domain.planning.metadata import found_mark
+from hevcq.domain.planning.metadata import first_names, found_mark
 from hevcq.domain.planning.streams import (
     drop_undecodable,
     drop_unlisted_languages,
@@ -171,7 +171,7 @@ def _plan_file(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enco
         notices=(
             *_notices(info, numbered, texts=captions),
             *_unsearched_notice(profile, picture),
-            *([metadata.losses_in_words(lost)] if lost else []),
+            *([f"Metadata that the rendition cannot hold: {first_names(lost)}."] if lost else []),
         ),
         personal=metadata.personal_names(muxer, info, numbered),
         losses=_replacement_losses(profile, missed, (*unread, *foreign)),

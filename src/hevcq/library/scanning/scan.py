@@ -256,7 +256,8 @@ def _check_entry(
             RejectionCause.LINK,
             f"{printable(path)} links to a folder; links are not followed.",
         )
-    if not _is_selected(walk, relative):
+    is_selected = walk.include(relative) if walk.include else _suffix(relative) in VIDEO_SUFFIXES
+    if not is_selected:
         return _mention_large_file(entry, walk)
     if _is_own_rendition(path, walk.certificates):
         return _reject_own_rendition(path)
@@ -283,12 +284,6 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def _is_selected(walk: _Walk, relative: str) -> bool:
-    if walk.include is not None:
-        return walk.include(relative)
-    return _suffix(relative) in VIDEO_SUFFIXES
 
 
 def _suffix(name: str) -> str:
