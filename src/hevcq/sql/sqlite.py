@@ -52,7 +52,9 @@ class SqliteDatabase(Database):
         with self._writer_lock:
             self._refuse_if_closed()
             try:
-                self._set_durability(durable=durable)
+                if durable != self._durable:
+                    self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    self._durable = durable
                 self._retry(lambda: self._writer.execute("BEGIN IMMEDIATE"))
                 result = work(self._writer)
                 self._writer.execute("COMMIT")
@@ -105,11 +107,6 @@ class SqliteDatabase(Database):
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
-
-    def _set_durability(self, *, durable: bool) -> None:
-        if durable != self._durable:
-            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
 
 
 def connect(path: Path, lock_wait_s: float) -> sqlite3.Connection:

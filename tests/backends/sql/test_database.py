@@ -16,7 +16,7 @@ import pytest
 
 from backends.sql.notes import ADD, notes
 from contracts.backends import source, task
-from hevcq.backends.sql import files
+from hevcq.backends.sql import source_files
 from hevcq.backends.sql.factory import free_owner, holds_work, open_catalog
 from hevcq.domain.job import job_id
 from hevcq.domain.media.facts import MediaInfo
@@ -212,9 +212,9 @@ def test_a_copy_is_whole_on_any_file_system_and_keeps_what_is_there(
     if not links:
         monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no")))
 
-    files.copy_new(tmp_path / "in", tmp_path / "out", stop=STOP)
+    source_files.copy_new(tmp_path / "in", tmp_path / "out", stop=STOP)
     with pytest.raises(FileExistsError):
-        files.copy_new(tmp_path / "in", tmp_path / "out", stop=STOP)
+        source_files.copy_new(tmp_path / "in", tmp_path / "out", stop=STOP)
 
     assert (tmp_path / "out").read_bytes() == content
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from hevcq.backends.sql import files
+from hevcq.backends.sql import source_files
 from hevcq.backends.sql.factory import open_postgres
 from hevcq.errors import ConfigError, SourceAway, SourceChanged, SourceGone, StorageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
@@ -35,7 +35,7 @@ class Machine:
         self.catalog = Catalog(database, CLOCK)
 
     def link(self, name: str = "video.mp4") -> object:
-        return files.link_source(self.database, self.media / name, KEY)
+        return source_files.link_source(self.database, self.media / name, KEY)
 
     def note(self, name: str, state: PlacementState = PlacementState.WAITING) -> Placement:
         path = self.media / name
@@ -98,8 +98,8 @@ def test_a_video_queued_on_two_machines_is_one_source_though_inodes_and_times_di
     copied(desktop, tmp_path / "smb")
     one, other = nas.link(), desktop.link()
     assert one == other
-    assert files.source_path(nas.database, one) == nas.media / "video.mp4"
-    assert files.source_path(desktop.database, one) == desktop.media / "video.mp4"
+    assert source_files.source_path(nas.database, one) == nas.media / "video.mp4"
+    assert source_files.source_path(desktop.database, one) == desktop.media / "video.mp4"
     noted = nas.note("video.mp4")
     recorded = desktop.catalog.placement("video.mp4").fingerprint
     here = fingerprint_of((desktop.media / "video.mp4").lstat())
@@ -118,7 +118,7 @@ def test_other_bytes_of_the_same_size_and_time_are_not_the_queued_video(house, w
         changing.write(bytes([CONTENT[where] ^ 1]))
     os.utime(video, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     with pytest.raises(SourceChanged, match="written to since it was queued"):
-        files.source_path(nas.database, source)
+        source_files.source_path(nas.database, source)
 
 
 def test_a_change_in_the_middle_is_seen_by_its_time(house):
@@ -127,7 +127,7 @@ def test_a_change_in_the_middle_is_seen_by_its_time(house):
     late = video.stat().st_mtime_ns + 10_000_000_000
     os.utime(video, ns=(late, late))
     with pytest.raises(SourceChanged):
-        files.source_path(nas.database, source)
+        source_files.source_path(nas.database, source)
     assert nas.link() != source
 
 
@@ -141,7 +141,7 @@ def test_a_mapping_to_other_bytes_ends_no_job(house, tmp_path, other):
     (wrong / ("video.mp4" if other else "else.mp4")).write_bytes(other or b"")
     desktop.database.paths = PathMap({nas.media: wrong})
     with pytest.raises(SourceAway, match="nothing shows that") as away:
-        files.source_path(desktop.database, source)
+        source_files.source_path(desktop.database, source)
     assert "Correct the setting `paths`" in away.value.remedy
 
     # Another video proves that the folder is the right one: then this one is another, or gone.
@@ -149,7 +149,7 @@ def test_a_mapping_to_other_bytes_ends_no_job(house, tmp_path, other):
     nas.note("second.mp4")
     (wrong / "second.mp4").write_bytes(b"12345")
     with pytest.raises(SourceChanged if other else SourceGone):
-        files.source_path(desktop.database, source)
+        source_files.source_path(desktop.database, source)
 
 
 def test_a_folder_that_is_not_there_or_another_is_one_sentence(house, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from backends.sql.conftest import TESTS
 from contracts.backends import PROFILES, source
 from contracts.objects import nothing, sha
-from hevcq.backends.sql import files
+from hevcq.backends.sql import source_files
 from hevcq.backends.sql.factory import OBJECTS, SqlBackend, open_sql
 from hevcq.domain.job import JobState, job_id
 from hevcq.errors import (
@@ -78,7 +78,7 @@ def test_a_sweep_leaves_what_a_process_published_whose_name_begins_alike(store, 
 def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
     store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(files, "hard_link", lambda source, target: False)
+    monkeypatch.setattr(source_files, "hard_link", lambda source, target: False)
     publish(store, tmp_path / "x")
     assert read(store) == OLD
     assert not (tmp_path / "x").exists()
@@ -90,7 +90,7 @@ def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
 
 
 def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "hard_link", lambda source, target: False)
+    monkeypatch.setattr(source_files, "hard_link", lambda source, target: False)
     (tmp_path / "x").write_bytes(NEW)
 
     with pytest.raises(StorageError, match="does not have the bytes"):
@@ -159,7 +159,7 @@ def test_each_failure_to_look_at_a_source_has_its_error(store, tmp_path, monkeyp
     path = tmp_path / "video.mp4"
     path.write_bytes(b"a clip")
 
-    monkeypatch.setattr(files.os, "open", Mock(side_effect=OSError(code, os.strerror(code))))
+    monkeypatch.setattr(source_files.os, "open", Mock(side_effect=OSError(code, os.strerror(code))))
     with pytest.raises(kind, match=r"video\.mp4"):
         store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
 
@@ -227,7 +227,7 @@ PUBLISH = """
 import hashlib, os, signal, sys
 from pathlib import Path
 from contracts.backends import PROFILES
-from hevcq.backends.sql import files
+from hevcq.backends.sql import source_files
 from hevcq.backends.sql.factory import open_sql
 from hevcq.ports.store import Publication
 from hevcq.settings.model import Settings
@@ -250,8 +250,8 @@ def publish(folder, step):
     store = open_sql(Settings(data_dir=folder / "data"), PROFILES, SystemClock()).backend.store
     file = folder / "encode"
     file.write_bytes(content)
-    for owner, name in ((files, "hard_link"), (file_io, "fsync_file"), (SqliteDatabase, "write"), (Path, "unlink"),
-                        (Path, "mkdir"), (Path, "write_text")):
+    for owner, name in ((source_files, "hard_link"), (file_io, "fsync_file"), (SqliteDatabase, "write"),
+                        (Path, "unlink"), (Path, "mkdir"), (Path, "write_text")):
         numbered(owner, name)
     left = step
     store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))

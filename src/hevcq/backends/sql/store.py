@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from hevcq.backends.sql import files
+from hevcq.backends.sql import source_files
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.errors import (
@@ -117,16 +117,16 @@ class FileStore(Store):
         return bool(self._unfinished)
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        files.check_stop(stop)
-        source = files.link_source(self._database, path, key)
+        source_files.check_stop(stop)
+        source = source_files.link_source(self._database, path, key)
         moved(source.size)
         return source
 
     def follow(self, source: Source, path: Path) -> None:
-        files.follow_source(self._database, source, path)
+        source_files.follow_source(self._database, source, path)
 
     def check(self, source: Source) -> None:
-        files.source_path(self._database, source)
+        source_files.source_path(self._database, source)
 
     @contextmanager
     def fetch(
@@ -137,8 +137,8 @@ class FileStore(Store):
         moved: Transferred,
         stop: threading.Event,
     ) -> Iterator[Input]:
-        files.check_stop(stop)
-        path = files.source_path(self._database, source)
+        source_files.check_stop(stop)
+        path = source_files.source_path(self._database, source)
         moved(source.size)
         yield Input(location=str(path), path=path)
 
@@ -158,7 +158,7 @@ class FileStore(Store):
         *,
         stop: threading.Event,
     ) -> Iterator[Input]:
-        files.check_stop(stop)
+        source_files.check_stop(stop)
 
         def work(data: Path) -> Path:
             with file_errors("read", data):
@@ -263,7 +263,7 @@ class FileStore(Store):
         return old is not None
 
     def collect(self, key: str, target: Path, *, stop: threading.Event) -> str:
-        return self._read_visible(key, lambda data: files.place_new(data, target, stop=stop))
+        return self._read_visible(key, lambda data: source_files.place_new(data, target, stop=stop))
 
     def _read_visible(self, key: str, work: Callable[[Path], T]) -> T:
         """Run `work` on the visible bytes; repeat it if they were replaced before it opened them."""
@@ -339,8 +339,8 @@ class FileStore(Store):
 
     def _store_bytes(self, publication: Publication, data: Path) -> int:
         file = publication.file
-        if not files.hard_link(file, data):
-            files.copy_new(file, data, stop=publication.stop)
+        if not source_files.hard_link(file, data):
+            source_files.copy_new(file, data, stop=publication.stop)
             if sha256_file(data, lambda: None) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
         _make_durable(data)
