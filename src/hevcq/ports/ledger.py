@@ -179,7 +179,7 @@ class Ledger(ABC):
     orders: frozenset[ListOrder] = frozenset({ListOrder.NEWEST})
     """What a listing can be sorted by."""
     searches: bool = False
-    """Whether a listing finds `text` and `cause` by an index, without reading other jobs."""
+    """Whether the backend filters a listing by `text` and `cause` itself, so that no other jobs are read."""
     pauses_read_every_s: float = 0.0
     """Seconds that a worker may reuse the pauses it read, set by the cost of a read on this backend."""
     progress_every_s: float = 5.0

@@ -106,21 +106,15 @@ SUBTITLES: dict[str, frozenset[str]] = {
         {"subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}
     ),
     WEBM: frozenset({"webvtt"}),
-    OGG: frozenset(),
-    AVI: frozenset(),
-    HLS: frozenset(),
 }
+"""Subtitle codecs to copy into a container; one that is not listed holds none."""
 SUBTITLE_ENCODERS = {MP4: ("mov_text", "mov_text"), MOV: ("mov_text", "mov_text"),
                      MATROSKA: ("subrip", "srt"), WEBM: ("webvtt", "webvtt"), HLS: ("webvtt", "webvtt")}  # fmt: skip
 """Target codec of converted text subtitles, as ffprobe names it, and the ffmpeg encoder for it."""
 
 PICTURES: dict[str, frozenset[str]] = {
     MP4: frozenset({"mjpeg", "png"}),
-    MOV: frozenset(),
     MATROSKA: frozenset({"mjpeg", "png", "gif", "bmp", "webp", "tiff"}),
-    WEBM: frozenset(),
-    OGG: frozenset(),
-    AVI: frozenset(),
 }
 """Codecs of cover art. ffmpeg writes none in MOV; in Matroska it is an attached file."""
 
@@ -151,14 +145,7 @@ TAGS: dict[str, frozenset[str]] = {
 }
 """The only tags that a container stores; a container not listed stores any tag."""
 
-DATA_TAGS: dict[str, frozenset[str]] = {
-    MP4: frozenset({"gpmd"}),
-    MOV: frozenset({"gpmd"}),
-    MATROSKA: frozenset(),
-    WEBM: frozenset(),
-    OGG: frozenset(),
-    AVI: frozenset(),
-}
+DATA_TAGS: dict[str, frozenset[str]] = {MP4: frozenset({"gpmd"}), MOV: frozenset({"gpmd"})}
 """Data tracks that the muxer can copy, by codec tag (GoPro's telemetry)."""
 
 REMADE_TAGS = frozenset({"tmcd", "text"})

@@ -343,7 +343,7 @@ def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> 
             return drop_stream(stream, "teletext that is announced, and of which nothing was sent")
         what = f"teletext{in_brackets(stream.language)}, which only transport streams hold"
         return drop_stream(stream, what)
-    if stream.codec in containers.SUBTITLES[muxer]:
+    if stream.codec in containers.SUBTITLES.get(muxer, frozenset()):
         return _copy(stream)
     text = stream.codec in containers.TEXT_SUBTITLES
     name = "subtitles" if text else "picture_subtitles"
@@ -380,7 +380,7 @@ def caption_language(info: MediaInfo, channel: str) -> str:
 def _cover(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if profile.policies.cover_art == "drop":
         return drop_stream(stream, "cover art")
-    if stream.codec in containers.PICTURES[muxer]:
+    if stream.codec in containers.PICTURES.get(muxer, frozenset()):
         return _copy(stream)
     return refuse_stream(stream, "policies.cover_art", "cover art, which the container cannot hold")
 
@@ -406,7 +406,7 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
         return drop_stream(stream, f"the {kept} track, which is written anew from the file's tags")
     if tag == "text" and info.chapters:
         return drop_stream(stream, "the chapter titles track, which is kept as chapters")
-    if tag in containers.DATA_TAGS[muxer]:
+    if tag in containers.DATA_TAGS.get(muxer, frozenset()):
         return _copy(stream)
     what = f"{_CAMERA_DATA.get(tag, 'a data track')} ({tag or stream.codec})"
     if stream.codec == "bin_data" and stream.language and info.format_name in RECORDINGS:
