@@ -26,19 +26,10 @@ HALF = 500_000_000
 """Half a second, in Matroska's nanoseconds."""
 
 
-def clip_of(folder: Path, **options) -> Path:
-    labels = [
-        "-metadata",
-        "director=D",
-        "-metadata:s:1",
-        "language=por",
-        "-metadata:s:1",
-        "title=Talk",
-    ]
-    more = options.pop("extra", ())
-    return make_clip(
-        folder, name="a.mkv", size="64x48", seconds=1, extra=[*labels, *more], **options
-    )
+def clip_of(folder: Path) -> Path:
+    labels = ["-metadata", "director=D", "-metadata:s:1", "language=por"]
+    labels += ["-metadata:s:1", "title=Talk"]
+    return make_clip(folder, name="a.mkv", size="64x48", seconds=1, extra=labels)
 
 
 def atom(uid: int, start: int, end: int, *titles: tuple[str, str], more: bytes = b"") -> bytes:

@@ -9,31 +9,17 @@ import pytest
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
-from support.rendition import box, planned, rendition
+from support.rendition import add_boxes, box, planned, rendition
 
 pytestmark = pytest.mark.media
 XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + b"<x:xmpmeta>4 stars</x:xmpmeta>" * 9
 
 
 def with_boxes(clip: Path, *, user_data: bytes = b"", entries: bytes = b"", after: bytes = b""):
-    """Add boxes to a clip whose index is its last box and ends with the user data."""
-    data = bytearray(clip.read_bytes())
-    index, user = data.rindex(b"moov") - 4, data.rindex(b"udta") - 4
-    changed = [index, user]
-    if entries:
-        table, items = data.rindex(b"meta") - 4, data.rindex(b"ilst") - 4
-        end = items + struct.unpack_from(">I", data, items)[0]
-        data[end:end] = entries
-        for place in (table, items):
-            struct.pack_into(
-                ">I", data, place, struct.unpack_from(">I", data, place)[0] + len(entries)
-            )
-    data += user_data
-    for place in changed:
-        size = struct.unpack_from(">I", data, place)[0] + len(user_data) + len(entries)
-        struct.pack_into(">I", data, place, size)
-    clip.write_bytes(data + after)
-    return clip
+    """Add boxes to the user data, to the iTunes list and behind the index of a clip."""
+    user, listed = (b"moov", b"udta"), (b"moov", b"udta", b"meta", b"ilst")
+    added = ((listed, entries), (user, user_data), ((), after))
+    return add_boxes(clip, *((path, new) for path, new in added if new))
 
 
 def clip_of(folder: Path, name: str = "a.mp4", extra: tuple[str, ...] = ()) -> Path:

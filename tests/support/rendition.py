@@ -96,7 +96,9 @@ def put(data: bytes, path: Sequence[bytes | tuple[bytes, int]], new: bytes) -> b
         size, kind = struct.unpack_from(">I4s", data, at)
         if kind == head[0]:
             if seen == head[1]:
-                before = {b"stsd": 8, b"avc1": 78, b"mp4v": 78, b"hvc1": 78}.get(kind, 0) + 8
+                before = {b"meta": 4, b"stsd": 8, b"avc1": 78, b"mp4v": 78, b"hvc1": 78}.get(
+                    kind, 0
+                ) + 8
                 inner = put(data[at + before : at + size], path[1:], new)
                 whole = box(kind, data[at + 8 : at + before] + inner)
                 return data[:at] + whole + data[at + size :]
