@@ -1,56 +1,29 @@
 """The shared side of a world: queues and ledger in memory, or the production SQL over SQLite."""
 
 import copy
-import itertools
 
-from chaos.sim.parts import MemPath
 from chaos.sim.sched import SimClock
 from hevcq.backends.sql.factory import free_owner
 from hevcq.backends.sql.ledger import SqlLedger
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher, job_id_of, send
 from hevcq.backends.sql.statements import PEEK
 from hevcq.sql.database import Database
+from support.fakes.backend import memory_backend
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore
-from support.fakes.task_publisher import MemoryTaskPublisher
 
 TABLES = ("message", "dead_letter", "job", "remembered")
 
 
-class SimStore(MemoryStore):
-    """A memory store whose scratch files are in memory too."""
-
-    def fetch(self, source, scratch: MemPath, *, moved, stop):
-        return super().fetch(source, scratch, moved=moved, stop=stop)
-
-
-class Side:
-    """What both sides share."""
-
-    def dead_letters(self) -> list:
-        found = (queue.dead_letters() for queue in self.queues.values())
-        return list(itertools.chain.from_iterable(found))
-
-
-class MemorySide(Side):
+class MemorySide:
     """The memory fakes: a queue service and a ledger table with time of their own, as on AWS."""
 
     def open(self, world) -> None:
         clock = SimClock(world.sched)
-        self.queues = {
-            name: MemoryQueue(
-                name,
-                clock,
-                visibility_s=profile.queue.visibility_s,
-                max_receives=profile.queue.max_receives,
-            )
-            for name, profile in world.profiles.items()
-        }
-        self._world = world
-        self.ledger = MemoryLedger(clock)
-        self.store = SimStore(clock)
-        self.task_publisher = MemoryTaskPublisher(self.queues, self.ledger)
+        self._world, backend = world, memory_backend(clock, world.profiles)
+        self.queues, self.ledger = backend.queues, backend.ledger
+        self.store, self.task_publisher = backend.store, backend.task_publisher
 
     def queues_for(self, _machine) -> dict[str, MemoryQueue]:
         return self.queues
@@ -62,15 +35,15 @@ class MemorySide(Side):
         return view
 
     def next_due(self, queue: MemoryQueue) -> float:
-        messages = queue._state.messages.values()
+        messages = queue._messages.values()
         return min((m.visible_at for m in messages), default=1e12)
 
     def left(self) -> int:
         """How many messages are not settled."""
-        return sum(len(queue._state.messages) for queue in self.queues.values())
+        return sum(len(queue._messages) for queue in self.queues.values())
 
     def mix(self, queue: MemoryQueue) -> None:
-        messages = queue._state.messages
+        messages = queue._messages
         if len(messages) > 1:
             names = list(messages)
             name = names[int(self._world.random.random() * len(names))]
@@ -78,7 +51,7 @@ class MemorySide(Side):
 
     def redeliver(self, queue: MemoryQueue) -> None:
         """Show a message again although somebody holds it: at least once is all SQS says."""
-        held = [m for m in queue._state.messages.values() if m.receipt]
+        held = [m for m in queue._messages.values() if m.receipt]
         if held:
             message = held[int(self._world.random.random() * len(held))]
             message.visible_at = self._world.sched.now
@@ -86,25 +59,16 @@ class MemorySide(Side):
     def send_body(self, name: str, body: str, delay_s: float) -> None:
         queue = self.queues[name]
         message = queue.send_body(body)
-        queue._state.messages[message].visible_at += delay_s
+        queue._messages[message].visible_at += delay_s
 
     def has_message(self, queue: MemoryQueue, job_id: str) -> bool:
-        from hevcq.domain.job import Task
-        from hevcq.errors import BadMessage
-
-        for message in queue._state.messages.values():
-            try:
-                if Task.parse(message.body).job_id == job_id:
-                    return True
-            except BadMessage:
-                continue
-        return False
+        return any(job_id_of(each.body) == job_id for each in queue._messages.values())
 
     def died(self, machine) -> None:
         """Nobody notices but the deadlines."""
 
 
-class SqlSide(Side):
+class SqlSide:
     """The production tables, SQL and transactions; the database is kept for the next world."""
 
     def __init__(self, database: Database) -> None:
@@ -121,7 +85,7 @@ class SqlSide(Side):
 
         self._database.write(wipe, durable=False)
         self.ledger = self._ledger(clock)
-        self.store = SimStore(clock)
+        self.store = MemoryStore(clock)
         self.queues = self._queues(clock, "driver")
         self.task_publisher = SqlTaskPublisher(self._database, clock, self.queues)
 
@@ -132,13 +96,7 @@ class SqlSide(Side):
 
     def _queues(self, clock, owner: str) -> dict[str, SqlQueue]:
         queues = {
-            name: SqlQueue(
-                name,
-                self._database,
-                clock,
-                profile.queue,
-                owner=owner,
-            )
+            name: SqlQueue(name, self._database, clock, profile.queue, owner=owner)
             for name, profile in self._world.profiles.items()
         }
         self._clocks |= dict.fromkeys(queues.values(), clock)

@@ -190,7 +190,11 @@ class Checks:
         for task in delivery.tasks:
             record = self._world.ledger.get(task.job_id)
             ended = record is not None and record.state in {JobState.DONE, JobState.SKIPPED}
-            ok = ended or self._world.has_message(queue, task.job_id) or self.excused(record, task)
+            ok = (
+                ended
+                or self._world.side.has_message(queue, task.job_id)
+                or self.excused(record, task)
+            )
             require(ok, f"the last message of {task.job_id} was acknowledged: the job is lost")
 
     def excused(self, record, task) -> bool:

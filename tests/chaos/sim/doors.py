@@ -203,9 +203,9 @@ class QueueDoor(Door):
         while True:
             if stop.is_set() or sched.now >= end:
                 return False
-            due = self._machine.world.next_due(self._queue)
+            due = self._machine.world.side.next_due(self._queue)
             sched.block(min(end, max(due, sched.now + 0.01)), self._bell, stop)
-            if self._machine.world.next_due(self._queue) <= sched.now:
+            if self._machine.world.side.next_due(self._queue) <= sched.now:
                 return True
 
     def _take(self, limit: int, stop: Any) -> list[Any]:
@@ -255,8 +255,9 @@ class StoreDoor(Door):
         super().__init__(machine, "store")
         self._store = store
 
-    def check(self, source) -> None:
-        return self.io("store.check", lambda: self._store.check(source))
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        inner, label = getattr(self._store, name), f"store.{name}"
+        return lambda *args, **named: self.io(label, partial(inner, *args, **named))
 
     @contextmanager
     def fetch(self, source, scratch, *, moved, stop) -> Iterator[Any]:
@@ -266,15 +267,6 @@ class StoreDoor(Door):
         finally:
             if not self._machine.process.dead:
                 self._machine.files.pop(f"{scratch}/source", None)
-
-    def open(self, key: str):
-        return self.io("store.open", lambda: self._store.open(key))
-
-    def stat(self, key: str):
-        return self.io("store.stat", lambda: self._store.stat(key))
-
-    def put(self, key: str, content: bytes, *, metadata):
-        return self.io("store.put", lambda: self._store.put(key, content, metadata=metadata))
 
     def publish(self, publication):
         checks = self._machine.world.checks

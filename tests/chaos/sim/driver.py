@@ -65,15 +65,15 @@ class Driver:
             (self._redeliver, 1.0),
             (self._odd_body, 0.7),
             (self._redrive, 0.5),
-            (self._stop, 1.0 * harm),
-            (self._kill, 1.0 * harm),
-            (self._freeze, 1.0 * harm),
+            (self._to_one(self._stop), 1.0 * harm),
+            (self._to_one(self._kill), 1.0 * harm),
+            (self._to_one(self._freeze), 1.0 * harm),
             (self._outage, 0.6 * harm),
-            (self._disk, 0.4 * harm),
-            (self._sicken, 0.3 * harm),
+            (self._to_one(self._disk), 0.4 * harm),
+            (self._to_one(self._sicken), 0.3 * harm),
             (self._replace, 0.4 * harm),
             (self._jump, 0.1 * harm),
-            (self._jump_one, 0.1 * harm),
+            (self._to_one(self._jump_one), 0.1 * harm),
         ):
             times = int(often * self.random.random() * 2 + 0.5)
             story += [(self.random.random() * span * 1.5, action) for _ in range(times)]
@@ -157,33 +157,33 @@ class Driver:
 
     # --- trouble
 
-    def _machine(self) -> Machine | None:
-        alive = [m for m in self.world.machines if not m.process.dead]
-        return alive[self._upto(len(alive))] if alive else None
+    def _to_one(self, harm: Callable[[Machine], None]) -> Callable[[], None]:
+        """Return an action that does this to one machine that lives, if one does."""
 
-    def _stop(self) -> None:
-        machine = self._machine()
-        if machine is not None:
-            self.sched.note(f"stop {machine.name}")
-            machine.signals.asked.set()
-            if self.random.random() < 0.3:
-                machine.signals.insisted.set()
+        def act() -> None:
+            alive = [m for m in self.world.machines if not m.process.dead]
+            if alive:
+                harm(alive[self._upto(len(alive))])
 
-    def _kill(self) -> None:
-        machine = self._machine()
-        if machine is not None:
-            self.sched.note(f"kill {machine.name}")
-            self.world.stats.faults["killed"] += 1
-            machine.kill()
+        return act
 
-    def _freeze(self) -> None:
-        machine = self._machine()
-        if machine is not None:
-            seconds = self.world.chaos.hang_s * self.random.random() * 2
-            self.sched.note(f"freeze {machine.name} {seconds:.0f}s")
-            machine.suffered = True
-            self.world.stats.faults["freeze"] += 1
-            machine.process.frozen_until = self.sched.now + seconds
+    def _stop(self, machine: Machine) -> None:
+        self.sched.note(f"stop {machine.name}")
+        machine.signals.asked.set()
+        if self.random.random() < 0.3:
+            machine.signals.insisted.set()
+
+    def _kill(self, machine: Machine) -> None:
+        self.sched.note(f"kill {machine.name}")
+        self.world.stats.faults["killed"] += 1
+        machine.kill()
+
+    def _freeze(self, machine: Machine) -> None:
+        seconds = self.world.chaos.hang_s * self.random.random() * 2
+        self.sched.note(f"freeze {machine.name} {seconds:.0f}s")
+        machine.suffered = True
+        self.world.stats.faults["freeze"] += 1
+        machine.process.frozen_until = self.sched.now + seconds
 
     def _outage(self) -> None:
         port = ("queue", "ledger", "store")[self._upto(3)]
@@ -197,18 +197,14 @@ class Driver:
 
         self.sched.spawn(Process("outage"), end, "outage")
 
-    def _disk(self) -> None:
-        machine = self._machine()
-        if machine is not None:
-            machine.full_until = self.sched.now + 2000 * self.random.random()
+    def _disk(self, machine: Machine) -> None:
+        machine.full_until = self.sched.now + 2000 * self.random.random()
 
-    def _sicken(self) -> None:
-        machine = self._machine()
-        if machine is not None:
-            self.sched.note(f"sick {machine.name}")
-            machine.sick = self.random.random() < 0.6
-            machine.no_ffmpeg = not machine.sick
-            machine.shows = self.random.random() < 0.5
+    def _sicken(self, machine: Machine) -> None:
+        self.sched.note(f"sick {machine.name}")
+        machine.sick = self.random.random() < 0.6
+        machine.no_ffmpeg = not machine.sick
+        machine.shows = self.random.random() < 0.5
 
     def _replace(self) -> None:
         job = self._some_job()
@@ -226,10 +222,9 @@ class Driver:
         self.world.wall_moved = True
         self.sched.wall_jump += seconds
 
-    def _jump_one(self) -> None:
+    def _jump_one(self, machine: Machine) -> None:
         """One machine's clock is set, by far more than a lease's margin; on one machine all share it."""
-        machine = self._machine()
-        if machine is None or self.world.embedded:
+        if self.world.embedded:
             return
         seconds = (self.random.random() - 0.5) * self.world.visibility_s * 4
         self.sched.note(f"the wall clock of {machine.name} jumps by {seconds:.0f}s")

@@ -74,9 +74,9 @@ class Machine:
         world.sched.note("process starts")
         doors = {
             name: self.queue_door(self, queue, world.bells[name])
-            for name, queue in world.queues_for(self).items()
+            for name, queue in world.side.queues_for(self).items()
         }
-        ledger = LedgerDoor(self, world.ledger_for(self))
+        ledger = LedgerDoor(self, world.side.ledger_for(self))
         store = self.store_door(self, world.store)
         context = WorkerContext(
             backend=Backend(self.name, doors, ledger, store, None, lambda: None),

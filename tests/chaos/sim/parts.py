@@ -54,7 +54,6 @@ WEIGHTS = {
     Nature.STALLS: 2,
     Nature.KILLER: 1,
 }
-PLAN = fake_plan
 _PLANS: dict[str, Any] = {}
 MEASURED, PASSED = _measured(INFO), passed()
 NOT_SMALLER = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
@@ -67,7 +66,7 @@ def sim_plan(profile, info):
     if info is ALREADY_INFO:
         return Skip(reason=SkipReason.ALREADY_TARGET, detail="hevc already")
     if profile.name not in _PLANS:
-        _PLANS[profile.name] = PLAN(profile, info)
+        _PLANS[profile.name] = fake_plan(profile, info)
     return _PLANS[profile.name]
 
 

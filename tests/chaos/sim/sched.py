@@ -19,6 +19,7 @@ from hevcq.util.clock import Clock
 FOREVER = 1e12
 WALL = 1_700_000_000.0
 TAIL = 400
+MAX_STEPS = 400_000
 
 
 class Killed(BaseException):
@@ -32,7 +33,7 @@ class Overrun(Exception):
 class Scheduler:
     """Virtual time and the threads of one world. `current` is the thread that runs just now."""
 
-    def __init__(self, seed: int, *, max_steps: int = 400_000) -> None:
+    def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.now = 1_000.0
         self.wall_jump = 0.0
@@ -41,7 +42,6 @@ class Scheduler:
         self._digest = hashlib.blake2b(digest_size=16)
         self._lines: list[str] = []
         self._last: list[str] = []
-        self._max_steps = max_steps
         self._heap: list[tuple[float, int, SimThread, int]] = []
         self._number = 0
         self.hub: Any = greenlet.getcurrent()
@@ -102,7 +102,7 @@ class Scheduler:
             until = now
         if until < frozen_until:
             until = frozen_until
-        sound = not self._dying and self.steps < self._max_steps
+        sound = not self._dying and self.steps < MAX_STEPS
         if sound and not events and (not self._heap or until < self._heap[0][0]):
             self.now = until
             self.steps += 1
@@ -147,7 +147,7 @@ class Scheduler:
         """Run until no thread waits for anything."""
         while (thread := self._begins or self._next()) is not None:
             self._begins, self.current = None, thread
-            if self.steps > self._max_steps:
+            if self.steps > MAX_STEPS:
                 raise Overrun(f"{self.steps} steps")
             try:
                 thread.greenlet.switch()

@@ -95,14 +95,9 @@ class SplitChecks(QueueChecks):
 
     def moved(self, machine, ledger, name: str, call, args, named) -> Any:
         """Hold the calls that only parts and split jobs meet; the others as ever."""
-        if name in {
-            "subjobs",
-            "mark_enqueued",
-            "forget_subjobs",
-            "split",
-            "reopen",
-            "bury_unclaimed",
-        }:
+        if name == "subjobs":
+            return call(*args, **named)
+        if name in {"mark_enqueued", "forget_subjobs", "split", "reopen", "bury_unclaimed"}:
             return getattr(self, f"_{name}")(ledger, call, args, named)
         job = args[0] if isinstance(args[0], str) else ""
         before = ledger.get(job) if job else None
@@ -123,9 +118,6 @@ class SplitChecks(QueueChecks):
             call(*args, **named)
         finally:
             require(_same(before, ledger.get(args[0])), "progress changed a dead job")
-
-    def _subjobs(self, _ledger, call, args, named) -> Any:
-        return call(*args, **named)
 
     def _mark_enqueued(self, ledger, call, args, named) -> Any:
         before = ledger.get(args[0])
@@ -309,13 +301,9 @@ class SplitChecks(QueueChecks):
         """Nothing that a split job goes by is removed, but for a part that is made again."""
         _work, job_id, split, name = key.split("/", 3)
         record = self._world.ledger.get(job_id)
-        wanted = (
-            record is not None
-            and record.state is JobState.SPLIT
-            and record.split.name == split
-            and name == PLAN
-        )
-        require(not wanted, "the plan of a split job was removed")
+        is_split = record is not None and record.state is JobState.SPLIT
+        is_wanted = is_split and record.split.name == split and name == PLAN
+        require(not is_wanted, "the plan of a split job was removed")
         return call(key)
 
     # --- the end of a process

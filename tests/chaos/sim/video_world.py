@@ -54,9 +54,9 @@ class VideoQueueDoor(QueueDoor):
         while sched.now < end:
             if stop.is_set() and not told:
                 told, end = True, min(end, sched.now + LAST_POLL_S * world.random.random())
-            due = max(world.next_due(self._queue), sched.now + 0.01)
+            due = max(world.side.next_due(self._queue), sched.now + 0.01)
             sched.block(min(end, due), self._bell, *([] if told else [stop]))
-            if world.next_due(self._queue) <= sched.now:
+            if world.side.next_due(self._queue) <= sched.now:
                 return True
         return False
 

@@ -67,15 +67,6 @@ class World:
 
     # --- what machines need
 
-    def queues_for(self, machine: Machine):
-        return self.side.queues_for(machine)
-
-    def ledger_for(self, machine: Machine):
-        return self.side.ledger_for(machine)
-
-    def next_due(self, queue) -> float:
-        return self.side.next_due(queue)
-
     def mix(self, queue) -> None:
         """Let the queue hand out in another order now and then, as SQS may."""
         if not self.healed and self.random.random() < 0.1:
@@ -114,9 +105,6 @@ class World:
         right = {RIGHT.get(job.nature, JobState.DEAD)}
         return right | ({JobState.DEAD} if harmed else set())
 
-    def has_message(self, queue, job_id: str) -> bool:
-        return self.side.has_message(queue, job_id)
-
     def has_letter(self, job_id: str) -> bool:
         """Whether there is a dead letter of this job."""
         return any(any(queue.dead_letters(job_id)) for queue in self.queues.values())
@@ -129,8 +117,9 @@ class World:
     def letters(self) -> dict[str, list]:
         """Return all dead letters by job id; unreadable ones under ''."""
         found = defaultdict(list)
-        for letter in self.side.dead_letters():
-            found[letter.task.job_id if letter.task else ""].append(letter)
+        for queue in self.queues.values():
+            for letter in queue.dead_letters():
+                found[letter.task.job_id if letter.task else ""].append(letter)
         return found
 
     # --- running

@@ -24,30 +24,13 @@ HLS = Profile(
 )
 
 
-def memory_backend(
-    clock: Clock, profiles: Mapping[str, Profile] | None = None, *, owner: str = "here"
-) -> Backend:
+def memory_backend(clock: Clock, profiles: Mapping[str, Profile] | None = None) -> Backend:
     """Return a backend of memory fakes; its parts are MemoryQueue, MemoryLedger and so on."""
     wanted = profiles if profiles is not None else {HEVC.name: HEVC}
-    queues = {
-        name: MemoryQueue(
-            name,
-            clock,
-            visibility_s=profile.queue.visibility_s,
-            max_receives=profile.queue.max_receives,
-        )
-        for name, profile in wanted.items()
-    }
+    queues = {name: MemoryQueue(name, clock, each.queue) for name, each in wanted.items()}
     ledger = MemoryLedger(clock)
-    task_publisher = MemoryTaskPublisher(queues, ledger)
-    return Backend(
-        owner=owner,
-        queues=queues,
-        ledger=ledger,
-        store=MemoryStore(clock),
-        task_publisher=task_publisher,
-        close=lambda: None,
-    )
+    publisher = MemoryTaskPublisher(queues, ledger)
+    return Backend("here", queues, ledger, MemoryStore(clock), publisher, lambda: None)
 
 
 class Outage:

@@ -3,9 +3,10 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hevcq.domain.job import Task
+from hevcq.domain.profile import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth
@@ -22,24 +23,17 @@ class _Message:
     receipt: str = ""
 
 
-@dataclass
-class _State:
-    messages: dict[str, _Message] = field(default_factory=dict)
-    dead: dict[str, DeadLetter] = field(default_factory=dict)
-
-
 class MemoryQueue(Queue):
     """One profile's queue. Feed it with `send`, or `send_body` for a body nobody checked."""
 
-    def __init__(
-        self, name: str, clock: Clock, *, visibility_s: float = 300, max_receives: int = 10
-    ) -> None:
+    def __init__(self, name: str, clock: Clock, numbers: QueueNumbers) -> None:
         self.name = name
         self.settled: list[tuple[str, str]] = []
         """Every settling that took effect, as (verb, message id), for tests."""
-        self._clock, self._visibility_s, self._max_receives = clock, visibility_s, max_receives
+        self._clock, self._limits = clock, numbers
         self._changed = threading.Condition()
-        self._state = _State()
+        self._messages: dict[str, _Message] = {}
+        self._dead: dict[str, DeadLetter] = {}
         self._listeners: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
 
@@ -53,7 +47,7 @@ class MemoryQueue(Queue):
         with self._changed:
             name, now = f"m{next(self._numbers)}", self._clock.now()
             visible = self._clock.monotonic() + delay_s
-            self._state.messages[name] = _Message(name, body, now, visible)
+            self._messages[name] = _Message(name, body, now, visible)
             self._changed.notify_all()
         for wake in self._listeners:
             wake()
@@ -65,7 +59,7 @@ class MemoryQueue(Queue):
     def retract(self, message_id: str) -> None:
         """Take a message away as if it had never been sent."""
         with self._changed:
-            self._state.messages.pop(message_id, None)
+            self._messages.pop(message_id, None)
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         end = self._clock.monotonic() + wait_s
@@ -79,18 +73,18 @@ class MemoryQueue(Queue):
 
     def _take(self, limit: int) -> list[Delivery]:
         now, found = self._clock.monotonic(), []
-        for message in list(self._state.messages.values()):
+        for message in list(self._messages.values()):
             if len(found) == limit:
                 break
             if message.visible_at > now:
                 continue
-            if message.attempts >= self._max_receives:
+            if message.attempts >= self._limits.max_receives:
                 reason = f"Received {message.attempts} times without being settled."
                 self._kill(message, Bury(reason=reason, failure_class=FailureClass.RECEIVES))
                 continue
             message.attempts += 1
             message.receipt = f"{message.message_id}-{message.attempts}-{next(self._numbers)}"
-            message.visible_at = now + self._visibility_s
+            message.visible_at = now + self._limits.visibility_s
             found.append(self._delivery(message))
         return found
 
@@ -119,7 +113,7 @@ class MemoryQueue(Queue):
         )
 
     def _held(self, delivery: Delivery) -> _Message | None:
-        message = self._state.messages.get(delivery.message_id)
+        message = self._messages.get(delivery.message_id)
         live = message is not None and message.receipt == delivery.receipt
         return message if live else None
 
@@ -135,7 +129,7 @@ class MemoryQueue(Queue):
         with self._changed:
             if self._held(delivery) is None:
                 return False
-            del self._state.messages[delivery.message_id]
+            del self._messages[delivery.message_id]
             self.settled.append(("ack", delivery.message_id))
             return True
 
@@ -161,11 +155,7 @@ class MemoryQueue(Queue):
             return True
 
     def _kill(self, message: _Message, why: Bury) -> None:
-        del self._state.messages[message.message_id]
-        try:
-            task = Task.parse(message.body)
-        except BadMessage:
-            task = None
+        del self._messages[message.message_id]
         letter = DeadLetter(
             letter_id=f"d{next(self._numbers):08d}",
             queue=self.name,
@@ -175,14 +165,14 @@ class MemoryQueue(Queue):
             attempts=message.attempts,
             tail=why.tail,
             buried_at=self._clock.now(),
-            task=task,
+            task=Task.parse_or_none(message.body),
         )
-        self._state.dead[letter.letter_id] = letter
+        self._dead[letter.letter_id] = letter
 
     def depth(self) -> QueueDepth:
         with self._changed:
             now = self._clock.monotonic()
-            messages = list(self._state.messages.values())
+            messages = list(self._messages.values())
             ready = [m for m in messages if m.visible_at <= now]
             held = [m for m in messages if m.visible_at > now and m.receipt]
             oldest = min((m.sent_at for m in messages), default=None)
@@ -190,15 +180,15 @@ class MemoryQueue(Queue):
                 ready=len(ready),
                 in_flight=len(held),
                 delayed=len(messages) - len(ready) - len(held),
-                dead=len(self._state.dead),
+                dead=len(self._dead),
                 oldest_s=None if oldest is None else self._clock.now() - oldest,
             )
 
     def dead_letters(self, job_id: str | None = None) -> Iterator[DeadLetter]:
         with self._changed:
-            letters = sorted(self._state.dead.values(), key=lambda d: (d.buried_at, d.letter_id))
+            letters = sorted(self._dead.values(), key=lambda d: (d.buried_at, d.letter_id))
         return (d for d in letters if not job_id or (d.task and d.task.job_id == job_id))
 
     def purge(self, letter: DeadLetter) -> bool:
         with self._changed:
-            return self._state.dead.pop(letter.letter_id, None) is not None
+            return self._dead.pop(letter.letter_id, None) is not None

@@ -24,8 +24,8 @@ class MemoryStore(Store):
     `mark_source_finished` was called with.
     """
 
-    def __init__(self, clock: Clock, *, free: int | None = None) -> None:
-        self.free = free
+    def __init__(self, clock: Clock) -> None:
+        self.free: int | None = None
         self.published: list[tuple[str, str, int]] = []
         self.marked: list[tuple[Source, bool]] = []
         self._clock = clock

@@ -43,7 +43,7 @@ class Held:
 
     def __init__(self, numbers=NUMBERS) -> None:
         self.clock = ManualClock()
-        self.queue = MemoryQueue("hevc", self.clock, visibility_s=numbers.visibility_s)
+        self.queue = MemoryQueue("hevc", self.clock, numbers)
         self.ledger = MemoryLedger(self.clock)
         self.queue.send([Task(source=SOURCE, profile="hevc")])
         (self.delivery,) = self.queue.receive(1, wait_s=0, stop=threading.Event())
