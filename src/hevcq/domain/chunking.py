@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import MediaInfo, StreamKind, VideoFacts
 from hevcq.domain.model import Frozen
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Work
+from hevcq.domain.planning.encode_plan import EncodePlan, Ladder, Work
 from hevcq.domain.planning.ladder import segment_starts
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import Chunking, ChunkMode
@@ -179,17 +179,16 @@ def choose_boundaries(chunking: Chunking, index: KeyIndex, *, workers_hint: int)
     They are equally long, as far as key frames allow, and none is shorter than `min_s` seconds.
     """
     first, tick = index.keys[0].pts, index.tick
-    at = [float((key.pts - first) * tick) for key in index.keys]
-    length = float((index.end_pts - first) * tick)
-    count, places = _chunk_count(chunking, length, workers_hint), [0]
-    latest = bisect_left(at, length - chunking.min_s + 1e-9)
+    keys_s = [float((key.pts - first) * tick) for key in index.keys]
+    length_s = float((index.end_pts - first) * tick)
+    count, chosen = _chunk_count(chunking, length_s, workers_hint), [0]
+    latest = bisect_left(keys_s, length_s - chunking.min_s + 1e-9)
     for number in range(1, count):
-        ideal = length * number / count
-        earliest = bisect_left(at, at[places[-1]] + chunking.min_s - 1e-9)
-        fits = range(earliest, latest)
-        if fits:
-            places.append(min(fits, key=lambda place: abs(at[place] - ideal)))
-    return tuple(places)
+        ideal_s = length_s * number / count
+        earliest = bisect_left(keys_s, keys_s[chosen[-1]] + chunking.min_s - 1e-9)
+        if candidates := range(earliest, latest):
+            chosen.append(min(candidates, key=lambda place: abs(keys_s[place] - ideal_s)))
+    return tuple(chosen)
 
 
 def _chunk_count(chunking: Chunking, length_s: float, workers: int) -> int:
@@ -297,18 +296,13 @@ def _choice_reasons(profile: Profile, index: KeyIndex) -> Iterator[Row]:
 def _picture_reasons(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Row]:
     target = plan.video
     fields = video.marked_interlaced or target.deinterlace
-    yield fields, "interlaced"  # a cut could part a pair of fields
+    yield fields, "interlaced"  # a cut could separate a pair of fields
     yield target.fit, "size_changes"
     yield video.recoloured, "colours_change"  # a joined video has one header
     yield codec in _REPEATING, "repeated_fields"
-    yield target.retimed, "wrong_times"  # mended by counting from the start
-    yield target.rate, "one_rate"  # which is counted from the start, too
-    encoded = [
-        stream
-        for stream in plan.kept
-        if stream.kind is StreamKind.VIDEO and stream.action is not Action.COPY
-    ]
-    yield len(encoded) > 1, "more_videos"
+    yield target.retimed, "wrong_times"  # corrected by counting pictures from the start
+    yield target.rate, "one_rate"  # timestamps are counted from the start, too
+    yield len(plan.encoded(StreamKind.VIDEO)) > 1, "more_videos"
 
 
 def _packet_reasons(info: MediaInfo, index: KeyIndex) -> Iterator[Row]:

@@ -190,16 +190,7 @@ class JobState(StrEnum):
 
 ALLOWED: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.DEAD}),
-    JobState.RUNNING: frozenset(
-        {
-            JobState.RUNNING,
-            JobState.QUEUED,
-            JobState.SPLIT,
-            JobState.DONE,
-            JobState.SKIPPED,
-            JobState.DEAD,
-        }
-    ),
+    JobState.RUNNING: frozenset(JobState),
     JobState.SPLIT: frozenset({JobState.QUEUED, JobState.DONE, JobState.SKIPPED, JobState.DEAD}),
     JobState.DONE: frozenset({JobState.QUEUED}),
     JobState.SKIPPED: frozenset({JobState.QUEUED}),

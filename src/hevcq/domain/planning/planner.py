@@ -17,7 +17,6 @@ from hevcq.domain.media import containers
 from hevcq.domain.media.facts import CREDENTIALS, MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
-    Action,
     EncodePlan,
     Plan,
     Refuse,
@@ -31,6 +30,7 @@ from hevcq.domain.planning.metadata import first_names, found_mark
 from hevcq.domain.planning.streams import (
     drop_undecodable,
     drop_unlisted_languages,
+    encode_video,
     plan_stream,
     plan_video,
 )
@@ -212,14 +212,7 @@ def _plan_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Encod
     if isinstance(ladder, Refuse):
         return ladder
     top = ladder.rungs[0].target
-    picture = StreamPlan(
-        source_index=main.index,
-        kind=StreamKind.VIDEO,
-        action=Action.ENCODE,
-        codec=top.codec,
-        encoder=top.encoder,
-        video=top,
-    )
+    picture = encode_video(main, top)
     every = [plan_set_stream(profile, info, s) if s != main else picture for s in info.streams]
     decided, _ = drop_unlisted_languages(profile, info, drop_undecodable(info, every)[0])
     refused = Refuse.combine(each for each in decided if isinstance(each, Refuse))

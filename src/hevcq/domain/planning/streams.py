@@ -11,7 +11,7 @@ from typing import assert_never
 from hevcq.domain.formats import bcp47, comparable_languages, in_brackets
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
-from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
+from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan, VideoTarget
 from hevcq.domain.planning.video import UNMARKED_IN_MOV, target_of
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import AudioPolicy
@@ -102,6 +102,10 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
         return refuse_stream(stream, "container", what)
     if target.dolby_vision and muxer == containers.MOV:
         return UNMARKED_IN_MOV
+    return encode_video(stream, target)
+
+
+def encode_video(stream: Stream, target: VideoTarget) -> StreamPlan:
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.VIDEO,
@@ -125,7 +129,7 @@ def drop_unlisted_languages(
         if isinstance(each, Refuse) or each.action is not Action.DROP
     ]
     sounds = [stream for stream in kept if stream.kind is StreamKind.AUDIO]
-    native = _original_language(sounds)
+    original = _original_language(sounds)
     revised, dropped = list(decided), []
     keys = {
         StreamKind.AUDIO: ("sound", "audio", profile.audio.languages),
@@ -133,7 +137,7 @@ def drop_unlisted_languages(
     }
     for place, stream in enumerate(info.streams):
         noun, key, listed = keys.get(stream.kind, ("", "", ()))
-        if stream not in kept or _is_listed(stream, listed, native):
+        if stream not in kept or _is_listed(stream, listed, original):
             continue
         name = f"{noun} in {stream.language or stream.language_tag}"
         revised[place] = drop_stream(stream, f"{name}, which {key}.languages does not list")
@@ -149,13 +153,8 @@ def drop_undecodable(
     Phones record spatial sound (apac) in this way, with the same sound in stereo beside it.
     """
     revised, dropped = list(decided), []
-    sounds = [
-        stream.kind is StreamKind.AUDIO
-        and not isinstance(each, Refuse)
-        and each.action is not Action.DROP
-        for stream, each in zip(info.streams, decided, strict=True)
-    ]
-    if not any(sounds):
+    plans = (each for each in decided if isinstance(each, StreamPlan))
+    if not any(p.kind is StreamKind.AUDIO and p.action is not Action.DROP for p in plans):
         return revised, ()
     for place, stream in enumerate(info.streams):
         if stream.kind is StreamKind.AUDIO and (what := _why_undecodable(stream)):
@@ -177,9 +176,9 @@ def sidecar_marks(profile: Profile, info: MediaInfo) -> dict[int, str]:
     marks, seen = dict[int, str](), Counter[str]()
     if not profile.subtitles.beside:
         return marks
-    native = _original_language(info.of_kind(StreamKind.AUDIO))
+    original = _original_language(info.of_kind(StreamKind.AUDIO))
     for stream in info.of_kind(StreamKind.SUBTITLE):
-        listed = _is_listed(stream, profile.subtitles.languages, native)
+        listed = _is_listed(stream, profile.subtitles.languages, original)
         if not listed or stream.codec not in containers.TEXT_SUBTITLES:
             continue
         kinds = (word for flag, word in BESIDE.items() if flag in stream.dispositions)
@@ -201,9 +200,9 @@ def _original_language(sounds: Sequence[Stream]) -> frozenset[str]:
     return _stream_languages(original) if original is not None else frozenset()
 
 
-def _is_listed(stream: Stream, listed: Sequence[str], native: frozenset[str]) -> bool:
+def _is_listed(stream: Stream, listed: Sequence[str], original: frozenset[str]) -> bool:
     own = _stream_languages(stream)
-    return not listed or not own or bool((comparable_languages(",".join(listed)) | native) & own)
+    return not listed or not own or bool((comparable_languages(",".join(listed)) | original) & own)
 
 
 def _stream_languages(stream: Stream) -> frozenset[str]:
