@@ -25,7 +25,7 @@ def share(bench: VideoBench, ann: TestClient) -> Callable[..., Video]:
 
 
 def addresses(video: Video) -> list[str]:
-    name = video.made[0].key.rpartition("/")[2]
+    name = video.published[0].key.rpartition("/")[2]
     base = f"/p/{video.slug}"
     return [f"{base}/poster.jpg", f"{base}/media/hevc/{name}", f"{base}/media/hevc/texts/0.vtt"]
 

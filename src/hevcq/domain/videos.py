@@ -191,7 +191,7 @@ class Video(Frozen):
         return owner
 
     @property
-    def open(self) -> bool:
+    def is_uploading(self) -> bool:
         return self.status is VideoStatus.UPLOADING
 
     @property
@@ -203,11 +203,11 @@ class Video(Frozen):
     @property
     def personal(self) -> tuple[str, ...]:
         """Names of its renditions' tags about people, places and devices."""
-        personal = [UNREAD if each.personal is None else each.personal for each in self.made]
+        personal = [UNREAD if each.personal is None else each.personal for each in self.published]
         return tuple(dict.fromkeys(name for names in personal for name in names))
 
     @property
-    def made(self) -> tuple[VideoRendition, ...]:
+    def published(self) -> tuple[VideoRendition, ...]:
         return tuple(each for each in self.renditions if each.key)
 
     def shares(self, made: VideoRendition) -> bool:

@@ -174,7 +174,7 @@ def _came(farm: VideoFarm, video: Video) -> int:
     """Return how many bytes are there for good; an upload that has them all is completed."""
     if video.source is not None:
         return video.upload.size
-    if not video.open:
+    if not video.is_uploading:
         raise BadUpload(video.reason, remedy=video.remedy)
     try:
         with farm.files.receive(video) as receiver:
@@ -196,7 +196,7 @@ def _judge(request: Request, video: Video, start: int) -> None:
     status, words = 0, ""
     if request.headers.get("content-type", "") != CHUNK_TYPE:
         status, words = 415, f"Send {CHUNK_TYPE}."
-    elif not video.open:
+    elif not video.is_uploading:
         status, words = 409 if video.source else 410, "This upload has ended."
     elif start + _number(request, "content-length", "0") > video.upload.size:
         status, words = 413, "These are more bytes than the upload was declared with."
@@ -262,7 +262,9 @@ def _found(request: Request) -> tuple[VideoFarm, Video]:
 
 def _expires(video: Video) -> dict[str, str]:
     return (
-        {"Upload-Expires": formatdate(video.upload.expires_at, usegmt=True)} if video.open else {}
+        {"Upload-Expires": formatdate(video.upload.expires_at, usegmt=True)}
+        if video.is_uploading
+        else {}
     )
 
 

@@ -312,7 +312,7 @@ def publish(
             f"Its files tell more than the video shows: {', '.join(video.personal)}.",
             remedy='Agree to share that too: tick the box, or send "tags": true, or add --tags.',
         )
-    if video.status is VideoStatus.DONE and not video.made and not original:
+    if video.status is VideoStatus.DONE and not video.published and not original:
         raise UsageError(
             "No format of it was made, so only the uploaded file can be shared.",
             remedy='Agree to share that: tick the box, or send "original": true.',

@@ -118,7 +118,9 @@ def require_shared(farm: VideoFarm, video: Video, profile: str) -> None:
         shared = video.public_original
     else:
         sha256 = rendition(farm, video, profile).sha256
-        entries = (each for each in video.made if (each.profile, each.sha256) == (profile, sha256))
+        entries = (
+            each for each in video.published if (each.profile, each.sha256) == (profile, sha256)
+        )
         shared = any(map(video.shares, entries))
     if not shared:
         raise NoSuchVideo("There is no such file.")

@@ -138,7 +138,7 @@ def _record(
 
 
 def _prepare(farm: VideoFarm, video: Video) -> Video:
-    if not video.open:
+    if not video.is_uploading:
         return video
     multipart_id = farm.files.prepare(video)
     if multipart_id == video.upload.multipart_id:
@@ -165,7 +165,7 @@ def complete_upload(farm: VideoFarm, video: Video) -> Video:
     """
     if video.source is not None:
         return video
-    if not video.open:
+    if not video.is_uploading:
         raise BadUpload(video.reason or "This upload has ended.", remedy=video.remedy or AGAIN)
     try:
         source = farm.files.complete(video)
@@ -192,7 +192,7 @@ def _queue(farm: VideoFarm, video: Video, source: Source) -> Video:
             raise
         if current.source == source:
             return current
-        return _queue(farm, current, source) if current.open else current
+        return _queue(farm, current, source) if current.is_uploading else current
 
 
 def fail_upload(farm: VideoFarm, video: Video, why: str) -> Video:

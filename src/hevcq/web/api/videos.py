@@ -24,7 +24,7 @@ Formats = Annotated[models.FormatsIn, Body(default_factory=models.FormatsIn)]
 def video_out(video: Video, found: list[ProfileRow]) -> models.VideoOut:
     """Return a video as programs get it."""
     made = models.VideoOut.model_validate(video)
-    made.upload_expires_at = video.upload.expires_at if video.open else None
+    made.upload_expires_at = video.upload.expires_at if video.is_uploading else None
     made.formats = [_format_out(video, each) for each in found]
     return made
 
@@ -44,7 +44,7 @@ def _shown(call: Call, video: Video) -> models.VideoOut:
 
 def _upload_out(call: Call, video: Video) -> models.UploadOut:
     files = call.farm.files
-    came = files.received_bytes(video) if video.open else video.upload.size
+    came = files.received_bytes(video) if video.is_uploading else video.upload.size
     return models.UploadOut(video=video_out(video, []), way=files.way(video), came=came)
 
 
@@ -59,7 +59,7 @@ def begin_upload(call: Uploads, wanted: models.UploadIn) -> models.UploadOut:
 def show_upload(call: Uploads, video_id: str) -> models.UploadOut:
     """Show an unfinished upload: new signed addresses, and how many bytes came."""
     video = call.own_video(video_id)
-    if not video.open:
+    if not video.is_uploading:
         raise NoSuchVideo("There is no such unfinished upload.")
     return _upload_out(call, video)
 
@@ -77,7 +77,7 @@ def drop_upload(call: Uploads, video_id: str) -> None:
 def sign_parts(call: Uploads, video_id: str, wanted: models.PartsIn) -> models.PartsOut:
     """Sign addresses of parts (AWS)."""
     video = call.own_video(video_id)
-    if not video.open:
+    if not video.is_uploading:
         raise BadUpload("This upload has ended.")
     files = call.farm.files
     urls = {str(number): files.part_url(video, number) for number in wanted.numbers}

@@ -93,7 +93,7 @@ def show(request: Request) -> Response:
         playing=played(request, farm, video, found),
         formats=_formats_html(farm, video, found),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
-        unshared=[each.profile for each in video.made if not video.shares(each)],
+        unshared=[each.profile for each in video.published if not video.shares(each)],
         public=public if video.visibility is Visibility.PUBLIC else "",
         now=farm.clock.now(),
         original=original_address(media_base(video), video, download=True),

@@ -109,7 +109,7 @@ class DynamoVideoRecords(VideoRecords):
             }
         }
         size = video.charged_bytes
-        sums = self._sum_updates(video.owner, 1, int(video.open), size, quota)
+        sums = self._sum_updates(video.owner, 1, int(video.is_uploading), size, quota)
         failed = self._transact([put, *sums], f"add the video {video.video_id}")
         if failed[0]:
             raise Conflict(f"There is a video {video.video_id} already.")
@@ -141,7 +141,10 @@ class DynamoVideoRecords(VideoRecords):
                 "ExpressionAttributeValues": {":revision": number(video.revision)},
             }
         }
-        size, opened = new.charged_bytes - before.charged_bytes, int(new.open) - int(before.open)
+        size, opened = (
+            new.charged_bytes - before.charged_bytes,
+            int(new.is_uploading) - int(before.is_uploading),
+        )
         sums = self._sum_updates(new.owner, 0, opened, size) if size or opened else []
         if any(self._transact([put, *sums], f"change the video {video.video_id}")):
             raise conflict
@@ -160,7 +163,7 @@ class DynamoVideoRecords(VideoRecords):
         before = self.get(video.video_id)
         if before is None:
             return
-        sums = self._sum_updates(before.owner, -1, -int(before.open), -before.charged_bytes)
+        sums = self._sum_updates(before.owner, -1, -int(before.is_uploading), -before.charged_bytes)
         failed = before.revision != video.revision or any(
             self._transact([delete, *sums], f"delete the video {video.video_id}")
         )
