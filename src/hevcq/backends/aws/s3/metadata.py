@@ -70,7 +70,7 @@ def require_source(head: HeadObjectOutputTypeDef, source: Source) -> None:
         )
 
 
-def stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
+def to_stored_object(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
     """Convert the answer of HeadObject to a StoredObject."""
     metadata = unpack(head["Metadata"])
     modified = head.get("LastModified")

@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from hevcq.backends.aws.clients import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3.metadata import OCTETS, find_object
+from hevcq.backends.aws.s3.metadata import (
+    FENCE,
+    JOB,
+    OCTETS,
+    SHA256,
+    find_object,
+    pack,
+    pins_of,
+    require_source,
+    to_stored_object,
+    unpack,
+    version_of,
+)
 from hevcq.backends.aws.s3.range_reader import Download, ObjectReader, download, serve_object
 from hevcq.backends.aws.s3.transfer import MIB, FileUpload, Meter, upload
 from hevcq.domain.job import Source
@@ -66,8 +78,8 @@ def publish(s3: S3Client, bucket: str, clock: Clock, publication: Publication) -
         if current is not None:
             if _is_ours(current, publication):
                 publication.file.unlink(missing_ok=True)
-                return object_metadata.stored(publication.key, current)
-            publication.recheck(object_metadata.stored(publication.key, current))
+                return to_stored_object(publication.key, current)
+            publication.recheck(to_stored_object(publication.key, current))
         conflict = _upload(s3, bucket, publication, current, meter)
         if isinstance(conflict, Unavailable):
             clock.wait(publication.stop, CONFLICTS.wait_s(attempt, lambda: 1.0))
@@ -76,12 +88,12 @@ def publish(s3: S3Client, bucket: str, clock: Clock, publication: Publication) -
 
 def _is_ours(current: HeadObjectOutputTypeDef, publication: Publication) -> bool:
     """Return whether the visible object is this rendition. Raises StaleFence if it is newer."""
-    metadata = object_metadata.unpack(current["Metadata"])
-    if metadata.get(object_metadata.JOB) != publication.job_id:
+    metadata = unpack(current["Metadata"])
+    if metadata.get(JOB) != publication.job_id:
         return False
-    if metadata.get(object_metadata.SHA256) == publication.sha256:
+    if metadata.get(SHA256) == publication.sha256:
         return True
-    fence = metadata.get(object_metadata.FENCE, "")
+    fence = metadata.get(FENCE, "")
     if not fence.isdecimal() or int(fence) >= publication.fence:
         raise StaleFence(f"{publication.key} was published under fence {fence or 'unknown'}.")
     return False
@@ -95,14 +107,10 @@ def _upload(
     meter: Meter,
 ) -> HevcqError | None:
     """Upload the file on condition that `current` is still visible; return the conflict, if any."""
-    own = {
-        object_metadata.JOB: publication.job_id,
-        object_metadata.FENCE: str(publication.fence),
-        object_metadata.SHA256: publication.sha256,
-    }
+    own = {JOB: publication.job_id, FENCE: str(publication.fence), SHA256: publication.sha256}
     kind = publication.content_type or mimetypes.guess_type(publication.key)[0]
     attributes: dict[str, Any] = {
-        "Metadata": object_metadata.pack({**publication.metadata, **own}),
+        "Metadata": pack({**publication.metadata, **own}),
         "ContentType": kind or OCTETS,
     }
     if publication.cache_control:
@@ -192,7 +200,7 @@ class S3Store(Store):
             path=path,
             size=before.st_size,
             attributes={
-                "Metadata": {object_metadata.SHA256: sha256},
+                "Metadata": {SHA256: sha256},
                 "ContentType": mimetypes.guess_type(path.name)[0] or OCTETS,
             },
             require_unchanged=require_unchanged,
@@ -205,13 +213,13 @@ class S3Store(Store):
         current = self._head(self._buckets.input, key)
         if current is None or current["ContentLength"] != size:
             return None
-        if object_metadata.unpack(current["Metadata"]).get(object_metadata.SHA256) != sha256:
+        if unpack(current["Metadata"]).get(SHA256) != sha256:
             return None
         return self._source(key, current, size)
 
     def _source(self, key: str, answer: Mapping[str, Any], size: int) -> Source:
-        version = object_metadata.version_of(answer)
-        return Source(bucket=self._buckets.input, key=key, version=version, size=size)
+        bucket = self._buckets.input
+        return Source(bucket=bucket, key=key, version=version_of(answer), size=size)
 
     def _head(self, bucket: str, key: str) -> HeadObjectOutputTypeDef | None:
         # An input whose existence is unknown must not count as absent: its job would be buried.
@@ -225,7 +233,7 @@ class S3Store(Store):
         head = self._head(source.bucket, source.key)
         if head is None:
             raise SourceGone(f"{source.key} is no longer in the bucket {source.bucket}.")
-        object_metadata.require_source(head, source)
+        require_source(head, source)
         return head
 
     @contextmanager
@@ -235,7 +243,7 @@ class S3Store(Store):
         """Download the source into `scratch`; check its size, and its SHA-256 if it is known."""
         head = self._require_newest(source)
         path = _scratch_path(source, scratch)
-        job = Download(source.bucket, source.key, source.size, object_metadata.pins_of(head))
+        job = Download(source.bucket, source.key, source.size, pins_of(head))
         try:
             self._download(job, path, Meter(moved, stop), head)
             yield Input(location=str(path), path=path)
@@ -247,7 +255,7 @@ class S3Store(Store):
     ) -> str:
         """Download an object; return its SHA-256, checked, or "" if its metadata has none."""
         download(self._s3, job, path, meter)
-        sha256 = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, "")
+        sha256 = unpack(head["Metadata"]).get(SHA256, "")
         if sha256 and sha256_file(path, meter.check) != sha256:
             raise Unavailable(f"The bytes of {job.key!r} arrived with another SHA-256.")
         return sha256
@@ -257,7 +265,7 @@ class S3Store(Store):
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
         """Serve the source by ranges through the local proxy, pinned to its version."""
-        pins = object_metadata.pins_of(self._require_newest(source))
+        pins = pins_of(self._require_newest(source))
         job = Download(source.bucket, source.key, source.size, pins)
         path = _scratch_path(source, scratch)
         meter = Meter(moved, stop)
@@ -267,8 +275,7 @@ class S3Store(Store):
     def open(self, key: str) -> BinaryIO:
         """Stream one version of a published object, in ranges of OPEN_BYTES."""
         head = self._published(key)
-        pins = object_metadata.pins_of(head)
-        job = Download(self._buckets.output, key, head["ContentLength"], pins)
+        job = Download(self._buckets.output, key, head["ContentLength"], pins_of(head))
         return cast(BinaryIO, io.BufferedReader(ObjectReader(self._s3, job), OPEN_BYTES))
 
     @contextmanager
@@ -302,21 +309,21 @@ class S3Store(Store):
 
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
         check_key(key)
-        own = {object_metadata.SHA256: sha256_bytes(content)}
+        own = {SHA256: sha256_bytes(content)}
         with translate_errors(f"write {key!r} to the bucket {self._buckets.output}"):
             self._control.put_object(
                 Bucket=self._buckets.output,
                 Key=key,
                 Body=content,
-                Metadata=object_metadata.pack({**metadata, **own}),
+                Metadata=pack({**metadata, **own}),
                 ContentType=mimetypes.guess_type(key)[0] or OCTETS,
                 ChecksumAlgorithm="SHA256",
             )
-        return object_metadata.stored(key, self._published(key))
+        return to_stored_object(key, self._published(key))
 
     def stat(self, key: str) -> StoredObject | None:
         head = self._head(self._buckets.output, check_key(key))
-        return None if head is None else object_metadata.stored(key, head)
+        return None if head is None else to_stored_object(key, head)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield objects in key order; each costs a HeadObject, because listings carry no metadata."""
@@ -333,7 +340,7 @@ class S3Store(Store):
                     keys, pool.map(partial(self._head, self._buckets.output), keys), strict=True
                 ):
                     if head is not None:
-                        yield object_metadata.stored(key, head)
+                        yield to_stored_object(key, head)
 
     def sources(self, prefix: str) -> Iterator[Source]:
         bucket = self._buckets.input
@@ -372,9 +379,7 @@ class S3Store(Store):
         digest = sha256_bytes(os.fsencode(target))[:16]
         part = target.parent / f".hevcq-{digest}-{os.getpid()}-{threading.get_ident()}.part"
         part.unlink(missing_ok=True)
-        job = Download(
-            self._buckets.output, key, head["ContentLength"], object_metadata.pins_of(head)
-        )
+        job = Download(self._buckets.output, key, head["ContentLength"], pins_of(head))
         try:
             sha256 = self._download(job, part, meter, head) or sha256_file(part, meter.check)
             fsync_file(part)

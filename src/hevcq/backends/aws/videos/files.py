@@ -19,8 +19,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 
 from hevcq.backends.aws.clients import code_of, translate_errors
-from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3.metadata import find_object
+from hevcq.backends.aws.s3.metadata import ETAG, find_object, version_of
 from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.s3.transfer import MIB, part_bytes
 from hevcq.domain.job import Source
@@ -108,7 +107,7 @@ class S3VideoFiles(VideoFiles):
         return Source(
             bucket=self._buckets.input,
             key=raw_key(video),
-            version=object_metadata.version_of(head),
+            version=version_of(head),
             size=video.upload.size,
         )
 
@@ -154,7 +153,7 @@ class S3VideoFiles(VideoFiles):
         if video.source is None:
             return
         head = find_object(self._s3, video.source.bucket, video.source.key, unknown_is_absent=False)
-        if head is not None and object_metadata.version_of(head) != video.source.version:
+        if head is not None and version_of(head) != video.source.version:
             raise SourceChanged("The uploaded file is not the one that was encoded.")
         self._delete_versions(video)
 
@@ -185,7 +184,7 @@ class S3VideoFiles(VideoFiles):
         if video.source is None:
             raise SourceGone("The upload is not complete.")
         place = {"Bucket": video.source.bucket, "Key": video.source.key}
-        if not object_metadata.ETAG.match(video.source.version):
+        if not ETAG.match(video.source.version):
             place["VersionId"] = video.source.version
         return self._signed(place, name, media_type, attachment=attachment)
 
