@@ -1,7 +1,6 @@
 """Uploads that no job knows of are found in the bucket and queued; what is known is left alone."""
 
 from dataclasses import replace
-from unittest.mock import Mock
 
 import pytest
 
@@ -9,7 +8,6 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import MESSAGE_RETENTION_S
 from hevcq.backends.aws.dynamodb.schema import job_pk, text
 from hevcq.domain.job import JobState, Source, job_id
-from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.reprocess import (
     JobResult,
@@ -80,21 +78,6 @@ def test_only_the_newest_version_and_only_below_the_prefix_is_queued(farm):
     found = missing(farm, "TODO/all/in/", profiles=("hevc",))
 
     assert [each.job.source.version for each in found] == [newest]
-
-
-def test_a_publication_whose_message_could_not_be_sent_is_finished_by_the_next(farm, monkeypatch):
-    put(farm, "TODO/hevc/a.mp4")
-    lose_the_events(farm)
-    (source,) = farm.backend.store.sources("TODO/hevc/a.mp4")
-    queue, publish = farm.backend.queues["hevc"], farm.backend.task_publisher.publish
-    with monkeypatch.context() as away:
-        away.setattr(type(queue), "send", Mock(side_effect=Unavailable("no answer")))
-        with pytest.raises(Unavailable):
-            publish(source, ["hevc"], announced=False)
-
-    publish(source, ["hevc"], announced=False)
-
-    assert [each.tasks[0].source for each in take(queue)] == [source]
 
 
 def waiting(farm, *, begun: bool = False) -> Source:
