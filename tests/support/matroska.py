@@ -47,9 +47,9 @@ def inside(data: bytes, *path: int) -> list[bytes]:
     return [each for content in found for each in inside(content, *path[1:])]
 
 
-def number(data: bytes, *path: int, default: int = 0) -> int:
+def number(data: bytes, *path: int) -> int:
     found = inside(data, *path)
-    return int.from_bytes(found[0], "big") if found else default
+    return int.from_bytes(found[0], "big") if found else 0
 
 
 def rewritten(clip: Path, change: Callable[[int, bytes], bytes | None], *more: bytes) -> Path:

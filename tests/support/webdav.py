@@ -99,7 +99,7 @@ class WebDav:
 
 
 @contextmanager
-def serving(root: Path, *, prefix: str = "", port: int = 0) -> Iterator[WebDav]:
+def serving(root: Path, *, prefix: str = "") -> Iterator[WebDav]:
     """Serve `root` on 127.0.0.1 until the block ends."""
     init_logging({"logging": {"enable": False}, "verbose": 0})
     provider = _Provider(os.fspath(root))
@@ -130,7 +130,7 @@ def serving(root: Path, *, prefix: str = "", port: int = 0) -> Iterator[WebDav]:
                 return answer
         return application(environ, start_response)
 
-    http = Server(("127.0.0.1", port), faulty, numthreads=4, timeout=5, shutdown_timeout=1)
+    http = Server(("127.0.0.1", 0), faulty, numthreads=4, timeout=5, shutdown_timeout=1)
     http.error_log = lambda *_args, **_named: None
     http.prepare()
     thread = threading.Thread(target=http.serve, daemon=True)

@@ -124,22 +124,16 @@ class Farm:
         self.clients.sqs.send_message(QueueUrl=url, MessageBody=body)
 
 
-def make_farm(
-    profiles: Mapping[str, Profile],
-    *,
-    input_bucket: str = "uploads",
-    output_bucket: str = "out",
-    clock: Clock | None = None,
-) -> Farm:
-    """Empty the server and make a farm of these profiles on it, on a ManualClock by default."""
+def make_farm(profiles: Mapping[str, Profile], *, input_bucket: str = "uploads") -> Farm:
+    """Empty the server and make a farm of these profiles on it, on a ManualClock."""
     reset()
-    clock = clock if clock is not None else ManualClock(start=time.time())
+    clock = ManualClock(start=time.time())
     follow(clock)
     aws = AwsSettings(
         region=REGION,
         endpoint_url=endpoint(),
         input_bucket=input_bucket,
-        output_bucket=output_bucket,
+        output_bucket="out",
     )
     made = _resources(aws, profiles)
     settings = Settings(backend="aws", aws=made, data_dir=Path(tempfile.mkdtemp(dir=scratch())))

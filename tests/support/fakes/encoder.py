@@ -2,22 +2,15 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from hevcq.domain.certificate import OF_SETS, Gate, GateResult, Outcome
 from hevcq.domain.chunking import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
-from hevcq.domain.media.facts import (
-    AudioFacts,
-    Measurement,
-    MediaInfo,
-    Stream,
-    StreamKind,
-    TrackMeasure,
-    VideoFacts,
-)
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import (
     Action,
     EncodePlan,
@@ -41,27 +34,10 @@ from hevcq.ports.encoder import (
     VerifyRequest,
 )
 from hevcq.ports.store import PROXY_SCHEME
+from support.media_facts import audio, media, video
 from support.relay import open_relay
 
-INFO = MediaInfo(
-    format_name="mov,mp4,m4a,3gp,3g2,mj2",
-    duration_s=10.0,
-    size=1000,
-    streams=(
-        Stream(
-            index=0,
-            kind=StreamKind.VIDEO,
-            codec="h264",
-            video=VideoFacts(width=320, height=180, pixel_format="yuv420p", bit_depth=8),
-        ),
-        Stream(
-            index=1,
-            kind=StreamKind.AUDIO,
-            codec="aac",
-            audio=AudioFacts(channels=2, sample_rate=48000),
-        ),
-    ),
-)
+INFO = media(video(320, 180), audio(), duration_s=10.0, size=1000)
 CHECKED = (Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G8)
 RUNGS = ("v360", "v240")
 
@@ -80,41 +56,24 @@ def plain_plan(
     profile: str, revision: str, *, width: int = 320, height: int = 180, extension: str = "mp4"
 ) -> EncodePlan:
     """Return a plan that encodes the first stream and copies the second."""
-    video = VideoTarget(
-        encoder="libx265",
-        codec="hevc",
-        width=width,
-        height=height,
-        pixel_format="yuv420p",
-        bit_depth=8,
-        sample_aspect="1:1",
-        rotation=0,
-    )
-    streams = (
-        StreamPlan(
-            source_index=0,
-            kind=StreamKind.VIDEO,
-            action=Action.ENCODE,
-            position=0,
-            codec="hevc",
-            encoder="libx265",
-            video=video,
-        ),
-        StreamPlan(
-            source_index=1,
-            kind=StreamKind.AUDIO,
-            action=Action.COPY,
-            position=1,
-            codec="aac",
-            encoder="copy",
-        ),
-    )
+    target = VideoTarget(
+        encoder="libx265", codec="hevc", sample_aspect="1:1", rotation=0,
+        width=width, height=height, pixel_format="yuv420p", bit_depth=8,
+    )  # fmt: skip
+    picture = StreamPlan(
+        source_index=0, kind=StreamKind.VIDEO, action=Action.ENCODE, position=0,
+        codec="hevc", encoder="libx265", video=target,
+    )  # fmt: skip
+    sound = StreamPlan(
+        source_index=1, kind=StreamKind.AUDIO, action=Action.COPY, position=1,
+        codec="aac", encoder="copy",
+    )  # fmt: skip
     return EncodePlan(
         profile=profile,
         revision=revision,
         muxer={"mkv": "matroska"}.get(extension, extension),
         extension=extension,
-        streams=streams,
+        streams=(picture, sound),
         personal=(),
     )
 
@@ -128,14 +87,10 @@ def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIn
         shown = range(at * 1000, min(at + every_s, length_s) * 1000, step)
         keys.append(
             KeyFrame(
-                pts=shown[0],
-                seek_s=float(at),
-                bytes_until_next=1000 * len(shown),
-                frames_until_next=len(shown),
-                last_pts=shown[-1],
-                times=times_sum(shown),
+                pts=shown[0], seek_s=float(at), bytes_until_next=1000 * len(shown),
+                frames_until_next=len(shown), last_pts=shown[-1], times=times_sum(shown),
             )
-        )
+        )  # fmt: skip
     return KeyIndex(
         stream_index=0,
         time_base="1/1000",
@@ -168,8 +123,8 @@ class FakeEncoder(Encoder):
     on the source's bytes, plus `salt` where two encodes must differ, as two runs of a real encoder may.
     """
 
-    def __init__(self, *, info: MediaInfo = INFO, clock_s: float = 1.0) -> None:
-        self.info, self.seconds = info, clock_s
+    def __init__(self, *, info: MediaInfo = INFO) -> None:
+        self.info, self.seconds = info, 1.0
         self.calls: list[str] = []
         self.errors: dict[str, list[BaseException | None]] = {}
         self.during: dict[str, Callable[[], None]] = {}
@@ -182,7 +137,6 @@ class FakeEncoder(Encoder):
         self.crfs: list[float | None] = []
         self.salt = ""
         self.trimmed: tuple[bytes, tuple[str, ...]] | None = None
-        self.steps = 4
         self.set_notices: tuple[str, ...] = ()
         self._lock = threading.Lock()
 
@@ -266,39 +220,22 @@ class FakeEncoder(Encoder):
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
-        if request.plan.ladder is not None:
-            return self._encode_set(request, on_progress, stop)
-        assert not request.output.exists(), "the output must not exist yet"
         self.crfs.append(request.plan.video.crf)
-        request.output.write_bytes(b"partial")
-        try:
-            for number in range(self.steps):
-                share = number / self.steps
+        with _begun(request.output, of_set=request.plan.ladder is not None):
+            for number in range(4):
+                share = number / 4
                 on_progress(EncodeProgress(share, share * 10, number, 1.0, 7))
             self._step("encode", stop)
-        except BaseException:
-            request.output.unlink(missing_ok=True)
-            raise
-        digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
-        request.output.write_bytes(b"rendition " + digest.hexdigest().encode())
-        return EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
-
-    def _encode_set(self, request: EncodeRequest, on_progress: OnProgress, stop) -> EncodeReport:
-        """Write two rungs, each with a playlist, and the master playlist that names them."""
-        request.output.mkdir()  # must not exist yet
-        on_progress(EncodeProgress(0.5, 5.0, 125, 1.0, 7))
-        try:
-            self._step("encode", stop)
-        except BaseException:
-            request.output.rmdir()
-            raise
         digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
         report = EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
         return self._written(request, digest.hexdigest(), report)
 
     def _written(self, request: EncodeRequest, digest: str, report: EncodeReport) -> EncodeReport:
-        """Write the files of a set, which depend on `digest`."""
+        """Write what depends on `digest`: a file, or the files of a set of two rungs."""
         folder = request.output
+        if request.plan.ladder is None:
+            folder.write_bytes(b"rendition " + digest.encode())
+            return report
         names = [f"{request.version}/{rung}" for rung in RUNGS]
         (folder / request.version).mkdir()
         for name in names:
@@ -331,16 +268,11 @@ class FakeEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        assert not request.output.exists(), "the part must not exist yet"
         assert chunk in chunk_plan.chunks, "the chunk is one of the plan's"
         self.crfs.append(request.plan.video.crf)
-        request.output.write_bytes(b"partial")
-        try:
+        with _begun(request.output):
             on_progress(EncodeProgress(0.5, 1.0, chunk.frames // 2, 1.0, 7))
             self._step("encode_chunk", stop)
-        except BaseException:
-            request.output.unlink(missing_ok=True)
-            raise
         digest = hashlib.sha256(content_of(request.location) + self.salt.encode())
         content = f"part {chunk.index} {chunk_plan.digest} {digest.hexdigest()}".encode()
         request.output.write_bytes(content)
@@ -363,24 +295,9 @@ class FakeEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        if request.plan.ladder is not None:
-            return self._join_set(request, chunk_plan, parts, on_progress, stop)
-        assert not request.output.exists(), "the output must not exist yet"
-        self._step("join", stop)
-        whole = _joined(chunk_plan, parts)
-        on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
-        request.output.write_bytes(b"rendition " + whole.encode())
-        return EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
-
-    def _join_set(self, request, chunk_plan, parts, on_progress, stop) -> EncodeReport:
-        """Write the set of the parts' content."""
-        request.output.mkdir()  # must not exist yet
-        try:
+        with _begun(request.output, of_set=request.plan.ladder is not None):
             self._step("join", stop)
             whole = _joined(chunk_plan, parts)
-        except BaseException:
-            request.output.rmdir()
-            raise
         on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
         report = EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
         return self._written(request, whole, report)
@@ -395,6 +312,21 @@ class FakeEncoder(Encoder):
         for file in request.report.files:
             assert (request.output / file.name).is_file(), file.name
         return (*self.gates, *(GateResult(gate=g, outcome=Outcome.PASSED) for g in OF_SETS))
+
+
+@contextmanager
+def _begun(output: Path, *, of_set: bool = False) -> Iterator[None]:
+    """Begin an output that must not be there yet: an error leaves nothing of it."""
+    assert not output.exists(), "the output must not exist yet"
+    if of_set:
+        output.mkdir()
+    else:
+        output.write_bytes(b"partial")
+    try:
+        yield
+    except BaseException:
+        (output.rmdir if of_set else output.unlink)()
+        raise
 
 
 def _joined(chunk_plan: ChunkPlan, parts: Sequence[Path]) -> str:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from hevcq.domain.media.facts import AudioFacts, MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.library.scanning.scan import FoundVideo
 from hevcq.ports.catalog import Fingerprint
+from support import media_facts as facts
 from support.fakes.encoder import plain_plan
 
 
@@ -15,24 +16,11 @@ def media_info(
     height: int = 360,
     seconds: float | None = 10.0,
     rate: str = "25/1",
-    codec: str = "h264",
-    format_name: str = "mov,mp4,m4a,3gp,3g2,mj2",
 ) -> MediaInfo:
     """Return the facts of a plain video with one video and one audio stream."""
-    picture = VideoFacts(
-        width=width, height=height, pixel_format="yuv420p", bit_depth=8, average_rate=rate
-    )
-    sound = AudioFacts(channels=2, layout="stereo", sample_rate=48000)
-    return MediaInfo(
-        format_name=format_name,
-        duration_s=seconds,
-        start_s=0.0,
-        size=1_000_000,
-        streams=(
-            Stream(index=0, kind=StreamKind.VIDEO, codec=codec, video=picture),
-            Stream(index=1, kind=StreamKind.AUDIO, codec="aac", audio=sound),
-        ),
-    )
+    picture = facts.video(width, height, average_rate=rate)
+    own = {"duration_s": seconds, "start_s": 0.0, "size": 1_000_000}
+    return facts.media(picture, facts.audio(layout="stereo"), **own)
 
 
 def encode_plan(
@@ -45,8 +33,8 @@ def encode_plan(
 def video(path: Path, *, root: Path | None = None, info: MediaInfo | None = None) -> FoundVideo:
     """Return a scanned video; the fingerprint is the file's own where it exists."""
     try:
-        facts = path.stat()
-        mark = Fingerprint(facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)
+        seen = path.stat()
+        mark = Fingerprint(seen.st_size, seen.st_mtime_ns, seen.st_ino, seen.st_dev)
     except FileNotFoundError:
         mark = Fingerprint(size=1000, mtime_ns=1, inode=1, device=1)
     return FoundVideo(
