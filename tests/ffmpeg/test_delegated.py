@@ -150,23 +150,19 @@ def test_forged_rendition_is_replaced_by_one_made_here(bench, forgery, gate):
 
 @pytest.mark.parametrize(
     ("said", "complaint"),
-    [({"size": 1}, "did not arrive whole"), ({"sha256": "0" * 64}, "other bytes arrived")],
+    [
+        ({"size": 1}, "did not arrive whole"),
+        ({"sha256": "0" * 64}, "other bytes arrived"),
+        ({"report": None}, "it returned no report"),
+        ({"reason": "This source is damaged."}, "This source is damaged."),
+    ],
 )
-def test_file_that_did_not_arrive_as_it_was_made_is_made_here(bench, said, complaint):
+def test_video_that_a_machine_failed_to_return_is_encoded_here(bench, said, complaint):
     machine = Away(returning(bench.encoded(bench.source, "there.mp4"), **said))
 
     _output, arguments, _outcomes = bench.run(machine)
 
     assert complaint in machine.complaints[0]
-    assert arguments != ("there",)
-
-
-def test_failure_of_a_machine_is_no_failure_of_the_job(bench):
-    machine = Away(lambda _errand: OrderEnd(reason="This source is damaged."))
-
-    _output, arguments, _outcomes = bench.run(machine)
-
-    assert machine.complaints == ["This source is damaged."]
     assert arguments != ("there",)
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.chunking import KeyFrame, KeyIndex, why_not_split
 from hevcq.domain.formats import FAMILIES, quality_options
-from hevcq.domain.media.facts import Colour, LightLevel, StreamKind
+from hevcq.domain.media.facts import Colour, LightLevel
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -35,7 +35,6 @@ from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip
 from support.gpu import gpu_ffmpeg, set_mode
 from support.media_facts import media, profile, video
-from support.media_facts import profile as recipe
 from support.rendition import TOOLS, request_for, request_of
 
 STOP = threading.Event()
@@ -123,7 +122,7 @@ def test_a_trial_is_made_once_and_a_device_that_failed_is_tried_again_after_an_h
     assert devices.choose(*plan_of(), STOP) == "hevc_qsv"
 
 
-def test_a_second_render_node_is_used_where_the_first_has_no_such_encoder(monkeypatch):
+def test_a_second_render_node_is_used_where_the_first_has_no_such_encoder():
     second, tried = "/dev/dri/renderD129", []
 
     def trial(device: str, _stop: threading.Event) -> str:
@@ -214,24 +213,17 @@ class Farm:
 
 
 @pytest.mark.media
-def test_a_rendition_of_a_device_says_so_and_passes_the_same_gates(tmp_path):
-    farm = Farm(tmp_path, "")
-
-    request = farm.encode()
-
-    assert request.report.device == "hevc_nvenc"
-    assert "hevc_nvenc" in request.report.arguments
-    assert farm.judge(request) == []
-
-
-@pytest.mark.media
-@pytest.mark.parametrize("mode", ["trial:no device", "job:sessions", "job:hang"])
-def test_without_a_device_the_video_is_encoded_in_software(mode, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "device"),
+    [("", "hevc_nvenc"), ("trial:no device", ""), ("job:sessions", ""), ("job:hang", "")],
+)
+def test_a_rendition_names_its_device_or_software_and_passes_the_gates(mode, device, tmp_path):
     farm = Farm(tmp_path, mode)
 
     request = farm.encode()
 
-    assert request.report.device == ""
+    assert request.report.device == device
+    assert ("hevc_nvenc" in request.report.arguments) is bool(device)
     assert farm.judge(request) == []
 
 
@@ -391,18 +383,6 @@ def test_a_build_that_passed_and_fails_later_is_tested_again(tmp_path):
         run_test(ready, tmp_path)
 
 
-def test_a_test_clip_is_one_second_of_picture_and_sound(tmp_path):
-    ready = encoder()
-
-    ready.write_test_clip(tmp_path / "clip.mp4")
-
-    info = ready.probe(str(tmp_path / "clip.mp4"), stop=threading.Event())
-    (picture,) = info.of_kind(StreamKind.VIDEO)
-    assert (picture.video.width, picture.video.height) == (640, 360)
-    assert len(info.of_kind(StreamKind.AUDIO)) == 1
-    assert info.duration_s == pytest.approx(1, abs=0.1)
-
-
 EIGHT = "    Supported pixel formats: yuv420p gray\nlibx265 AVOptions:"
 
 
@@ -410,22 +390,19 @@ def asked_of(said: str, bits: int, name: str = "hevc") -> list[str]:
     """Return which encoders are asked for their pixels, and each says so much."""
     pixels = "yuv420p" if bits == 8 else "yuv420p10le"
     found = media(video(codec="hevc", pixel_format=pixels, bit_depth=bits))
-    plan = make_plan(recipe(name, video={"skip_codecs": []}, hls={"hevc": True}), found)
+    plan = make_plan(profile(name, video={"skip_codecs": []}, hls={"hevc": True}), found)
     encoders: list[str] = []
     require_encoder_support(lambda encoder: encoders.append(encoder) or said, plan)
     return encoders
 
 
-def test_only_pictures_of_more_than_8_bits_ask_what_the_encoder_takes():
+def test_an_encoder_that_does_not_name_the_planned_pixels_is_refused():
     assert asked_of(EIGHT, 8) == []
     assert asked_of(EIGHT.replace("gray", "yuv420p10le"), 10) == ["libx265"]
     assert asked_of("Codec 'libx265' is not recognized", 10) == ["libx265"]
-
-
-@pytest.mark.parametrize("name", ["hevc", "hls"])
-def test_an_encoder_that_does_not_name_the_planned_pixels_is_refused(name):
-    with pytest.raises(MediaRefused, match="10 bits, which libx265 of this ffmpeg cannot write"):
-        asked_of(EIGHT, 10, name)
+    for name in ("hevc", "hls"):
+        with pytest.raises(MediaRefused, match="10 bits, which libx265 of this ffmpeg cannot"):
+            asked_of(EIGHT, 10, name)
 
 
 @pytest.mark.parametrize("body", ["echo 'no mpeg4' >&2; exit 1", "kill -KILL $$"])

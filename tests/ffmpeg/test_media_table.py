@@ -1,6 +1,7 @@
 """Every sample clip: planned as the table says; and every one that can be is encoded and verified."""
 
 import threading
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -95,20 +96,13 @@ def probe(name: str) -> MediaInfo:
     return ENCODER.probe(str(media_clip(name)), stop=threading.Event())
 
 
-_made: dict[tuple[str, str], Pair] = {}
-
-
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("renditions")
 
 
-def made_once(name: str, recipe_name: str, folder: Path) -> Pair:
-    """Encode a clip once a session, for the gates and for a closer look."""
-    key = (name, recipe_name)
-    if key not in _made:
-        _made[key] = encoded_clip(name, recipe_name, folder)
-    return _made[key]
+made_once = cache(encoded_clip)
+"""Encodes a clip once a session, for the gates and for a closer look."""
 
 
 def probed(made: Pair) -> MediaInfo:

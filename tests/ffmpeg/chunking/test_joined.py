@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
+from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg, times
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.chunking import ChunkPlan, chunks_at
 from hevcq.domain.formats import Container
@@ -22,6 +22,10 @@ from support.dolby import FRAMES, make_film, need_dolby, spoil
 from support.media_facts import profile
 
 pytestmark = pytest.mark.media
+HDR10 = (
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    ":max-cll=1000,400:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,28 @@ def test_one_frame_of_another_place_is_found_at_its_seam(video, plan, tmp_path):
     assert re.search(r"frame \d+ .*is another picture", results[-1].detail)
 
 
+def test_hdr10_metadata_and_times_of_a_split_video_are_those_of_the_whole(tmp_path):
+    source = tmp_path / "hdr10.mkv"
+    params = f"log-level=error:keyint=12:scenecut=0:{HDR10}"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=192x112:rate=24:duration=2", "-pix_fmt",
+        "yuv420p10le", "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", params,
+        "-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", source,
+    )  # fmt: skip
+    video = Clip(source, tmp_path)
+    assert video.plan.video.mastering_display is not None
+    assert video.plan.video.light_level is not None
+    plan = chunks_at(PROFILE, video.plan, video.index, (0, 2))
+
+    report = video.join(plan, video.chunk_files(plan))
+
+    whole, made = video.whole()
+    assert report.frames == made.frames == video.index.frames
+    assert times(video.output()) == times(whole)
+    results = video.verify(video.output(), report)
+    assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results
+
+
 @pytest.mark.parametrize("order", [(1, 0, 2), (0, 0, 2)], ids=["swapped", "doubled"])
 def test_chunks_in_another_order_are_found(video, plan, order):
     files = video.chunk_files(plan)
@@ -103,35 +129,27 @@ def test_frames_at_other_times_are_found(video, plan, tmp_path):
     assert "is shown" in results[-1].detail
 
 
-def test_a_missing_part_is_named_and_leaves_no_output(video, plan, tmp_path):
-    first, _, third = video.chunk_files(plan)
-
-    with pytest.raises(PartUnfit, match="Chunk 2 is missing") as caught:
-        video.join(plan, [first, tmp_path / "gone", third], "missing")
-
-    assert caught.value.index == 1
-    assert not video.output("missing").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"not a part" * 99])
-def test_a_part_that_is_none_is_refused(video, plan, tmp_path, content):
-    first, _, third = video.chunk_files(plan)
-    broken = tmp_path / "broken"
-    broken.write_bytes(content)
-
-    with pytest.raises(PartUnfit, match="cannot be read"):
-        video.join(plan, [first, broken, third], "broken")
-    assert not video.output("broken").exists()
-
-
-def test_a_part_with_other_headers_is_refused(video, plan, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("gone", "Chunk 2 is missing"),
+        ("empty", "cannot be read"),
+        ("no video", "cannot be read"),
+        ("of h264", "Chunk 2 has other headers than chunk 1"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_named_and_leaves_no_output(video, plan, tmp_path, kind, said):
     first, second, third = video.chunk_files(plan)
     other = tmp_path / "other.mp4"
-    ffmpeg("-i", second, "-c:v", "libx264", "-preset", "ultrafast", other)
+    if kind == "of h264":
+        ffmpeg("-i", second, "-c:v", "libx264", "-preset", "ultrafast", other)
+    elif kind != "gone":
+        other.write_bytes(b"not a part" * 99 * (kind == "no video"))
 
-    with pytest.raises(PartUnfit, match="Chunk 2 has other headers than chunk 1") as caught:
+    with pytest.raises(PartUnfit, match=said) as caught:
         video.join(plan, [first, other, third], "other")
-    assert caught.value.index == 1
+    assert caught.value.index == (None if "read" in said else 1)
+    assert not video.output("other").exists()
 
 
 @pytest.mark.parametrize("step", ["chunk", "join", "keyframes"])

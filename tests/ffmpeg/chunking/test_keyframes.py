@@ -41,49 +41,37 @@ def test_frames_belong_to_the_key_frame_they_are_shown_after():
     assert found.problem == ""
 
 
-def test_frames_stored_after_a_key_frame_and_shown_before_it_belong_to_the_group_before():
-    found = read(
-        "packet,0,-1,1,9,K_", "packet,1,0,1,1,__",
-        "packet,4,1,1,9,K_", "packet,2,2,1,1,__", "packet,3,3,1,1,__", "packet,5,4,1,1,__",
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("packets", "groups"),
+    [
+        ("0,-1,1,9,K_ 1,0,1,1,__ 4,1,1,9,K_ 2,2,1,1,__ 3,3,1,1,__ 5,4,1,1,__", [(0, 4), (4, 2)]),
+        ("-2,-3,1,9,KD -1,-2,1,1,_D 0,-1,1,1,__ 1,0,1,1,__ 2,1,1,9,K_", [(0, 2), (2, 1)]),
+    ],
+    ids=["open group", "hidden by an edit list"],
+)
+def test_frames_belong_to_the_group_in_which_they_are_shown(packets, groups):
+    found = read(*(f"packet,{each}" for each in packets.split()))
 
-    assert [(k.pts, k.frames_until_next) for k in found.keys] == [(0, 4), (4, 2)]
-
-
-def test_frames_that_an_edit_list_hides_do_not_count_and_the_video_begins_after_them():
-    found = read(
-        "packet,-2,-3,1,9,KD", "packet,-1,-2,1,1,_D", "packet,0,-1,1,1,__",
-        "packet,1,0,1,1,__", "packet,2,1,1,9,K_",
-    )  # fmt: skip
-
-    assert [(k.pts, k.frames_until_next) for k in found.keys] == [(0, 2), (2, 1)]
-    assert found.frames == 3
+    assert [(k.pts, k.frames_until_next) for k in found.keys] == groups
+    assert found.frames == sum(frames for _, frames in groups)
     assert found.problem == ""
 
 
 @pytest.mark.parametrize(
-    ("lines", "broken"),
+    ("packets", "problem"),
     [
-        (("packet,0,0,1,9,K_", "packet,1,0,1,9,__"), {"problem": "broken_times"}),
-        (("packet,0,0,1,9,K_", "packet,0,1,1,9,__"), {"problem": "broken_times"}),
-        (("packet,0,5,1,9,K_", "packet,1,4,1,9,__"), {"problem": "broken_times"}),
-        (
-            ("packet,0,5,1,9,K_", "packet,1,4,1,9,__", "packet,2,6,1,9,__"),
-            {"problem": "broken_times"},
-        ),
-        (("packet,0,0,1,9,K_", "packet,N/A,1,1,9,__"), {"problem": "missing_times"}),
-        (("packet,0,0,1,9,__", "packet,1,1,1,9,K_"), {"problem": "no_first_key"}),
-        (("packet,3,0,1,9,K_", "packet,1,1,1,9,__"), {"problem": "no_first_key"}),
-        ((), {"keys": (), "frames": 0}),
+        ("0,0,1,9,K_ 1,0,1,9,__", "broken_times"),
+        ("0,0,1,9,K_ 0,1,1,9,__", "broken_times"),
+        ("0,5,1,9,K_ 1,4,1,9,__", "broken_times"),
+        ("0,5,1,9,K_ 1,4,1,9,__ 2,6,1,9,__", "broken_times"),
+        ("0,0,1,9,K_ N/A,1,1,9,__", "missing_times"),
+        ("0,0,1,9,__ 1,1,1,9,K_", "no_first_key"),
+        ("3,0,1,9,K_ 1,1,1,9,__", "no_first_key"),
+        ("", ""),
     ],
 )
-def test_what_is_broken_is_reported(lines, broken):
-    found = read(*lines)
-
-    assert {name: getattr(found, name) for name in broken} == broken
-
-
-def test_a_complaint_of_the_pass_makes_the_times_untrusted():
+def test_what_is_broken_is_reported(packets, problem):
+    assert read(*(f"packet,{each}" for each in packets.split())).problem == problem
     assert read(*CLOSED, problems=("moov atom not found",)).problem == "broken_times"
 
 

@@ -1,7 +1,6 @@
 """Closed captions become text tracks where the encoder cannot carry them, and the gates read both."""
 
 import re
-import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -83,12 +82,12 @@ def captioned(
     """
     bare, marked = path.with_suffix(".bare.h264"), path.with_suffix(".cc.h264")
     picture = f"testsrc2=size=160x90:rate={rate}:duration={seconds}"
-    _ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
-            "-g", "25", *options, "-x264-params", "aud=1", str(bare))  # fmt: skip
+    ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
+           "-g", "25", *options, "-x264-params", "aud=1", bare)  # fmt: skip
     marked.write_bytes(with_user_data(bare.read_bytes(), first, second, digital))
-    _ffmpeg("-f", "h264", "-r", rate, "-i", str(marked), "-f", "lavfi", "-i",
-            f"sine=frequency=440:duration={seconds}", "-c:v", "copy", "-c:a", "aac", "-metadata:s:a:0",
-            "language=eng", str(path))  # fmt: skip
+    ffmpeg("-f", "h264", "-r", rate, "-i", marked, "-f", "lavfi", "-i",
+           f"sine=frequency=440:duration={seconds}", "-c:v", "copy", "-c:a", "aac", "-metadata:s:a:0",
+           "language=eng", path)  # fmt: skip
     bare.unlink()
     marked.unlink()
     return path
@@ -129,10 +128,6 @@ def message(triplets: Sequence[bytes]) -> bytes:
     head = b"\xb5\x00\x31GA94\x03" + bytes([0xC0 | len(triplets)]) + b"\xff"
     payload = head + b"".join(triplets) + b"\xff"
     return b"\x06\x04" + bytes([len(payload)]) + payload + b"\x80"
-
-
-def _ffmpeg(*words: str) -> None:
-    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", *words], check=True)
 
 
 ENGLISH = at_frame((2, shown("HELLO WORLD")), (30, shown("It's TWO", "lines & < 3")), (60, erased()),
@@ -229,14 +224,8 @@ def test_captions_without_a_word_leave_no_track_and_are_reported(tmp_path):
     assert "Its closed captions hold no text." in one.request.plan.notices
 
 
-@pytest.fixture
-def digital(tmp_path: Path) -> Path:
-    folder = tmp_path / "library"
-    folder.mkdir()
-    return captioned(folder / "digital.mp4", [], digital=b"\x02\x21", seconds=1)
-
-
-def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(digital):
+def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(tmp_path):
+    digital = captioned(tmp_path / "digital.mp4", [], digital=b"\x02\x21", seconds=1)
     info = ENCODER.probe(str(digital), stop=threading.Event())
 
     with pytest.raises(MediaRefused, match=r"digital\.mp4.*CEA-708 only.*closed_captions to drop"):

@@ -141,29 +141,14 @@ def lines_of(data: bytes, sizes: list[int]) -> str:
     return counted(made)
 
 
-def test_the_content_of_pcm_is_the_same_wherever_its_packets_are_cut():
+def test_the_content_of_pcm_is_of_its_samples_wherever_its_packets_are_cut():
     data = bytes(range(100))
-    for sizes in ([60, 40], [1, 99], [33, 33, 34]):
-        assert fed(lines_of(data, sizes), frozenset({0})).tracks[0].content == crc32(data)
+    for samples in (data, data[:50] + b"x" + data[51:], data[1:], data[:-1]):
+        for sizes in ([60, 40], [1, 99], [33, 33, 34]):
+            sizes[-1] -= 100 - len(samples)
+            track = fed(lines_of(samples, sizes), frozenset({0})).tracks[0]
+            assert (track.content, sum(track.sizes)) == (crc32(samples), len(samples))
     assert fed(lines_of(data, [100])).tracks[0].content == 0
-
-
-def test_a_changed_or_missing_sample_changes_the_content_of_pcm():
-    data = bytes(range(100))
-    found = set()
-    for other in (data, data[:50] + b"x" + data[51:], data[1:], data[:-1]):
-        counter = fed(lines_of(other, [10] * 9 + [len(other) - 90]), frozenset({0}))
-        found.add((counter.tracks[0].content, sum(counter.tracks[0].sizes)))
-
-    assert len(found) == 4
-
-
-def test_a_file_that_went_away_is_gone(tmp_path):
-    clip = make_clip(tmp_path)
-    info = probe(TOOLS, str(clip), threading.Event())
-    clip.unlink()
-    with pytest.raises(SourceGone, match="is not there"):
-        measure(TOOLS, str(clip), info, threading.Event())
 
 
 @pytest.mark.parametrize(
@@ -183,13 +168,15 @@ def test_a_track_may_end_a_little_before_its_claim(claim, end, start, form, shor
     info = MediaInfo(format_name=form, streams=(stream,))
     assert bool(missing_end(info, Measurement(tracks=(track,)))) is short
 
+    missing = missing_end(info, Measurement(tracks=()))
+    assert missing == ("" if form == "mpegts" else "audio stream 0 has no packets")
+
 
 @pytest.mark.parametrize(("ends", "short"), [(12.0, False), (9.0, True)])
 def test_chapters_may_run_past_the_end_of_a_cut_video(ends, short):
-    stream = Stream(index=0, kind=StreamKind.AUDIO, codec="aac", duration_s=4.0)
     track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=9, first_pts_s=0.0, end_s=4.0)
     chapters = (Chapter(start_s=0.0, end_s=ends),)
-    info = MediaInfo(format_name="mov,mp4", streams=(stream,), duration_s=12.0, chapters=chapters)
+    info = MediaInfo(format_name="mov,mp4", streams=(), duration_s=12.0, chapters=chapters)
     assert bool(missing_end(info, Measurement(tracks=(track,)))) is short
 
 
@@ -209,12 +196,6 @@ def test_times_of_fragments_that_overlap_go_backwards_and_are_damage():
     assert problem == "two pictures of video stream 0 have one time"
 
 
-def test_a_track_that_claims_a_length_but_has_no_packet_is_missing():
-    stream = Stream(index=1, kind=StreamKind.AUDIO, codec="aac", duration_s=5.0)
-    info = MediaInfo(format_name="mov,mp4", streams=(stream,))
-    assert missing_end(info, Measurement(tracks=())) == "audio stream 1 has no packets"
-
-
 def test_rotten_bytes_inside_packets_are_seen_by_decoding_only(tmp_path):
     clip = media_clip("made-bitrot-480p24.mp4")
     with pytest.raises(SourceDamaged, match=r"channel element"):
@@ -223,14 +204,9 @@ def test_rotten_bytes_inside_packets_are_seen_by_decoding_only(tmp_path):
     command = ["ffmpeg", "-v", "quiet", "-i", clip, "-map", "0:v", "-c", "copy", silent]
     subprocess.run(command, check=True, timeout=60)
     check(silent, Preflight.DEMUX)
+    assert check(clip, Preflight.OFF).tracks
     with pytest.raises(SourceDamaged, match=r"silent-bitrot.*more errors"):
         check(silent, Preflight.DECODE)
-
-
-def test_off_only_measures(tmp_path):
-    clip = make_clip(tmp_path, name="clip.mkv", seconds=2)
-    clip.write_bytes(clip.read_bytes()[:-2000])
-    assert check(clip, Preflight.OFF).errors != ()
 
 
 LINE = "packet,0,0,1,100,K__"

@@ -4,30 +4,26 @@ import subprocess
 import threading
 
 import pytest
-from tests.support.clips import media_clip
-from tests.support.media_facts import profile, video
+from benchmarks.fidelity import ordinary
+from benchmarks.fidelity.served import named
 
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.probe.interlacing import FieldsSeen
+from support.clips import media_clip
+from support.media_facts import profile, video
 from support.rendition import ENCODER
 
-
-def facts_of(name: str, folder):
-    # Planted bugs are tried in a tree without the benchmarks.
-    from benchmarks.fidelity import ordinary
-    from benchmarks.fidelity.served import named
-
-    path = ordinary.make(named(name), folder)
-    info = ENCODER.probe(str(path), stop=threading.Event())
-    return info.streams[0].video
+REAL = ("sony-1080i50-avchd.mts", "made-h264-1080i25-tff.mp4")
 
 
 @pytest.mark.parametrize(
     ("name", "progressive", "seen"),
-    [("dvd-flagged.vob", True, ""), ("dvd-rip.mkv", False, "tt"), ("tape-dv.avi", False, "bb")],
+    [("dvd-flagged.vob", True, ""), ("dvd-rip.mkv", False, "tt"), ("tape-dv.avi", False, "bb")]
+    + [(name, False, "tt") for name in REAL],
 )
 def test_the_pictures_decide_and_not_the_mark(tmp_path, name, progressive, seen):
-    facts = facts_of(name, tmp_path)
+    path = media_clip(name) if name in REAL else ordinary.make(named(name), tmp_path)
+    facts = ENCODER.probe(str(path), stop=threading.Event()).streams[0].video
 
     assert facts.marked_interlaced
     assert (facts.progressive_pictures, facts.interlaced) == (progressive, not progressive)
@@ -80,13 +76,6 @@ def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path):
 
     assert (facts.marked_interlaced, facts.interlaced) == (True, False)
     assert plan.video.deinterlace is False
-
-
-@pytest.mark.parametrize("name", ["sony-1080i50-avchd.mts", "made-h264-1080i25-tff.mp4"])
-def test_real_interlaced_video_stays_interlaced(name):
-    facts = ENCODER.probe(str(media_clip(name)), stop=threading.Event()).streams[0].video
-
-    assert (facts.interlaced, facts.seen_order) == (True, "tt")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from hevcq.ffmpeg.process.limits import (
     ChildLimits,
     ChildWatchdog,
     LineSplitter,
-    StallWatchdog,
     Tail,
     cpu_seconds,
 )
@@ -112,15 +111,11 @@ def test_lines_come_one_by_one_even_when_the_last_has_no_end():
     assert done.stdout == b""
 
 
-def test_stdin_is_closed():
-    assert sh("cat; echo end").stdout == b"end\n"
-
-
-def test_the_environment_is_clean(monkeypatch):
+def test_stdin_is_closed_and_the_environment_is_clean(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    names = {line.split("=")[0] for line in sh("env").stdout.decode().splitlines()}
+    names = {line.split("=")[0] for line in sh("cat; env").stdout.decode().splitlines()}
 
-    assert names <= {"PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "SVT_LOG", "_"}
+    assert {"PATH"} < names <= {"PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "SVT_LOG", "_"}
 
 
 def test_arguments_are_never_read_by_a_shell():
@@ -172,15 +167,9 @@ def test_a_grandchild_that_keeps_the_pipes_open_does_not_outlive_the_child():
 
 
 def test_a_check_that_raises_stops_the_child():
-    class Stalled(Exception):
-        pass
-
-    def check() -> None:
-        raise Stalled
-
     began = time.monotonic()
-    with pytest.raises(Stalled):
-        sh("sleep 60", check=check)
+    with pytest.raises(ArithmeticError):
+        sh("sleep 60", check=Mock(side_effect=ArithmeticError))
     assert time.monotonic() - began < 3
 
 
@@ -325,21 +314,6 @@ def test_a_held_program_that_is_stopped_ends_at_once():
         child.state()
 
 
-WHAT = "ffmpeg made no progress on video.mp4"
-
-
-def test_a_stall_is_named_after_the_limit_and_not_before():
-    clock = ManualClock()
-    watch = StallWatchdog(300, clock)
-    watch.check((1, 1), WHAT)
-    clock.advance(299)
-    watch.check((1, 1), WHAT)
-    clock.advance(1)
-
-    with pytest.raises(EncoderStalled, match=r"no progress on video\.mp4 for 300 s"):
-        watch.check((1, 1), WHAT)
-
-
 def watched(pid: int, clock: ManualClock, **bounds) -> ChildWatchdog:
     return ChildWatchdog(
         "ffmpeg", pid, clock, **{"deadline_s": None, "idle_s": None, "check": None, **bounds}
@@ -360,11 +334,9 @@ def frozen():
 def test_a_stopped_child_is_noticed_when_its_time_is_over_and_not_before(frozen):
     clock = ManualClock()
     watch = watched(frozen, clock, idle_s=300)
-    for _ in range(3):
-        clock.advance(100)
+    for seconds in (100, 100, 100, 99):
+        clock.advance(seconds)
         watch.check_now()
-    clock.advance(99)
-    watch.check_now()
     clock.advance(1)
     with pytest.raises(EncoderStalled, match=r"ffmpeg used no CPU time for 300 s"):
         watch.check_now()
