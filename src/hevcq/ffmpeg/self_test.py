@@ -112,7 +112,7 @@ def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
     decodes = [tools.ffmpeg, "-nostdin", *TEST_PICTURE, "-f", "md5", "-"]
     for command, answer in ((probes, b"codec_name="), (decodes, b"MD5=")):
         try:
-            ended = run_child(
+            done = run_child(
                 command,
                 stop=stop,
                 limits=with_read_access(PROBE_LIMITS, tools),
@@ -120,8 +120,8 @@ def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
             )
         except LimitExceeded as error:
             raise _unfit(f"{command[0]} cannot read a test picture", str(error)) from error
-        if ended.returncode != 0 or answer not in ended.stdout:
-            reason = ended.stderr[-1] if ended.stderr else ended.ending
+        if done.returncode != 0 or answer not in done.stdout:
+            reason = done.stderr[-1] if done.stderr else done.ending
             raise _unfit(f"{command[0]} cannot read a test picture", reason)
 
 
@@ -246,9 +246,9 @@ def write_test_clip(tools: FfmpegTools, target: Path) -> None:
     target.touch()  # the sandbox lets ffmpeg overwrite files, not create them
     limits = ChildLimits(access=access_to(tools, writes=(target,)))
     try:
-        ended = run_child(command, stop=threading.Event(), limits=limits, deadline_s=SELF_TEST_S)
+        done = run_child(command, stop=threading.Event(), limits=limits, deadline_s=SELF_TEST_S)
     except (EncoderFailed, LimitExceeded) as error:
         raise _unfit("ffmpeg cannot make a test clip", str(error)) from error
-    if ended.returncode != 0:
-        why = ended.stderr[-1] if ended.stderr else ended.ending
+    if done.returncode != 0:
+        why = done.stderr[-1] if done.stderr else done.ending
         raise _unfit("ffmpeg cannot make a test clip", why)

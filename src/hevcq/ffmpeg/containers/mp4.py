@@ -299,8 +299,8 @@ def _bytes(file: BinaryIO, box: Box) -> bytes:
 def _item(kind: bytes, payload: bytes, place: str, size: int, digest: str) -> MetadataItem:
     code = kind.decode("mac-roman")
     if kind == b"uuid":
-        known = {_XMP: "XMP", _C2PA: CREDENTIALS}
-        name = known.get(payload[:16], f"uuid {payload[:16].hex()}")
+        names = {_XMP: "XMP", _C2PA: CREDENTIALS}
+        name = names.get(payload[:16], f"uuid {payload[:16].hex()}")
     else:
         readable = code if code.isprintable() else kind.hex()
         name = f"{_NAMES[kind]} ({code})" if kind in _NAMES else readable

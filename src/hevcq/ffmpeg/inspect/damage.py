@@ -122,7 +122,7 @@ def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
     if demuxer not in checks or is_url(location):
         return ""
     with open(location, "rb") as file:
-        return checks[demuxer](file, _size(file), info, measured)
+        return checks[demuxer](file, file.seek(0, 2), info, measured)
 
 
 def require_one_video(location: str, info: MediaInfo) -> None:
@@ -130,7 +130,7 @@ def require_one_video(location: str, info: MediaInfo) -> None:
     if is_url(location) or not info.format_name.startswith("mov,"):
         return
     with open(location, "rb") as file:
-        at = mp4.second_video(file, _size(file))
+        at = mp4.second_video(file, file.seek(0, 2))
     if at:
         raise SourceDamaged(
             f"{display_name(location)} is not sound: it holds a second video behind the first"
@@ -138,10 +138,6 @@ def require_one_video(location: str, info: MediaInfo) -> None:
             remedy=f"Split it there (head -c {at} FILE > FIRST; tail -c +{at + 1} FILE > SECOND),"
             " and encode both files.",
         )
-
-
-def _size(file: BinaryIO) -> int:
-    return file.seek(0, 2)
 
 
 def _mp4_damage(file: BinaryIO, size: int, _info: MediaInfo, _measured: Measurement) -> str:

@@ -335,7 +335,7 @@ def read_packets(
             raise Unavailable(f"{display_name(location)} sent no data for {SILENCE_S:.0f} s.")
 
     argv = [tools.ffprobe, "-v", "error", *show, *input_options(location)]
-    ended = stream_child(
+    done = stream_child(
         argv,
         stop=stop,
         on_chunk=feed,
@@ -343,11 +343,11 @@ def read_packets(
         check=check,
     )
     lines.close()
-    if ended.returncode != 0 and not packets_seen():
-        raise probe_error(location, ended.stderr, ended.returncode)
-    errors = unexpected_lines(ended.stderr, Pass.DEMUX)
-    if ended.returncode != 0 and not errors:
-        errors = (f"ffprobe ended with {ended.ending}",)
+    if done.returncode != 0 and not packets_seen():
+        raise probe_error(location, done.stderr, done.returncode)
+    errors = unexpected_lines(done.stderr, Pass.DEMUX)
+    if done.returncode != 0 and not errors:
+        errors = (f"ffprobe ended with {done.ending}",)
     return errors
 
 

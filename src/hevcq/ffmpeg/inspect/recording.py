@@ -240,10 +240,10 @@ def _find_whole_pictures(
     """Return where the whole pictures are; None if all are whole, or if no key frame can be found."""
     offset, length = layout
     places = [NO_TIME if place == NO_TIME else place // length * length for place in packets.places]
-    known = next((place for place in places if place != NO_TIME), None)
-    if not packets.keys or packets.keys[0] > MAX_SKIPPED or known is None:
+    place = next((place for place in places if place != NO_TIME), None)
+    if not packets.keys or packets.keys[0] > MAX_SKIPPED or place is None:
         return None
-    file.seek(known + offset)
+    file.seek(place + offset)
     pid = pid_of(file.read(4))
     size = file.seek(0, os.SEEK_END)
     end = size // length * length

@@ -120,8 +120,8 @@ def _read_captions(
 
     Raises SourceUnreadable, Unavailable if the network failed, and what `run_child` raises.
     """
-    graph = _caption_graph(video.location, video.info, video.index)
-    argv = [tools.ffmpeg, "-nostdin", "-v", "error", *decoder, "-f", "lavfi", "-i", graph]
+    argv = [tools.ffmpeg, "-nostdin", "-v", "error", *decoder]
+    argv += ["-f", "lavfi", "-i", _caption_graph(video)]
     limits = with_read_access(LIMITS, tools, video.location)
     done = run_child([*argv, "-map", "0:s", *output], stop=stop, limits=limits)
     name = display_name(video.location)
@@ -133,19 +133,19 @@ def _read_captions(
     return done
 
 
-def _caption_graph(location: str, info: MediaInfo, index: int) -> str:
+def _caption_graph(video: CaptionedVideo) -> str:
     """Return the filter that opens the source with the probed demuxer only."""
-    protocols, name, options = "file", f"file:{location}", dict[str, str]()
-    if is_url(location):
-        name, protocols = ffmpeg_url(location), "http,tcp"
-        options["rw_timeout"] = RELAY_TIMEOUT_US
-    options |= {"protocol_whitelist": protocols, "format_whitelist": info.format_name}
-    format_options = ":".join(f"{key}={value}" for key, value in options.items())
+    form, options = video.info.format_name, {"protocol_whitelist": "file"}
+    name = f"file:{video.location}"
+    if is_url(video.location):
+        name = ffmpeg_url(video.location)
+        options = {"protocol_whitelist": "http,tcp", "rw_timeout": RELAY_TIMEOUT_US}
+    options["format_whitelist"] = form
     arguments = {
         "filename": name,
-        "format_name": info.format_name.partition(",")[0],
-        "stream_index": str(index),
-        "format_opts": format_options,
+        "format_name": form.partition(",")[0],
+        "stream_index": str(video.index),
+        "format_opts": ":".join(f"{key}={value}" for key, value in options.items()),
     }
     words = ":".join(f"{key}={_escape_option(value)}" for key, value in arguments.items())
     return f"movie={words}[out0+subcc]"
@@ -218,10 +218,10 @@ def _track_text(tools: FfmpegTools, location: str, stream: int, stop: threading.
     argv = [tools.ffmpeg, "-nostdin", "-v", "error", "-copyts", *input_options(location)]
     argv += ["-map", f"0:{stream}", "-c:s", "webvtt", "-f", "webvtt", "-"]
     limits = with_read_access(PROBE_LIMITS, tools, location)
-    ended = run_child(argv, stop=stop, limits=limits, deadline_s=DEADLINE_S)
-    if ended.returncode != 0:
+    done = run_child(argv, stop=stop, limits=limits, deadline_s=DEADLINE_S)
+    if done.returncode != 0:
         raise SourceUnreadable(f"The text of {display_name(location)} cannot be read.")
-    return ended.stdout.decode("utf-8", "replace")
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _cue_difference(expected: list[float], actual: list[float], shift_s: float) -> str:
@@ -302,8 +302,8 @@ def _sidecar_texts(
     try:
         for path in files.values():
             path.touch()
-        ended = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
-        if ended.returncode != 0:
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
+        if done.returncode != 0:
             raise MediaRefused(
                 f"{display_name(request.location)}: its subtitles cannot be read as text; set "
                 "subtitles.beside to false to encode it without files of them."
@@ -345,11 +345,11 @@ def read_still(tools: FfmpegTools, location: str, width: int, stop: threading.Ev
         command += ["-vf", filters, "-c:v", "mjpeg", "-q:v", "4", "-f", "image2pipe", "-"]
         limits = with_read_access(PROBE_LIMITS, tools, location)
         try:
-            ended = run_child(command, stop=stop, limits=limits, deadline_s=STILL_S)
+            done = run_child(command, stop=stop, limits=limits, deadline_s=STILL_S)
         except (LimitExceeded, TransientError):
             return b""
-        if ended.stdout.startswith(JPEG) and len(ended.stdout) <= MAX_STILL_BYTES:
-            return ended.stdout
+        if done.stdout.startswith(JPEG) and len(done.stdout) <= MAX_STILL_BYTES:
+            return done.stdout
     return b""
 
 
@@ -381,6 +381,6 @@ def copy_sample(
     command += ["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
     command += ["-avoid_negative_ts", "make_zero", "-f", "matroska", f"file:{target}"]
     limits = replace(LIMITS, output_bytes=None, access=access_to(tools, location, writes=[target]))
-    ended = run_child(command, stop=stop, limits=limits, deadline_s=DEADLINE_S)
-    if ended.returncode or not target.stat().st_size:
+    done = run_child(command, stop=stop, limits=limits, deadline_s=DEADLINE_S)
+    if done.returncode or not target.stat().st_size:
         raise SourceUnreadable(f"No sample could be cut from {display_name(location)}.")

@@ -177,8 +177,8 @@ def _probe_pictures(
     if not any(f.get("stream_index") == main.index for f in probed.get("frames", ())):
         packets = ["-read_intervals", f"%+#{MAIN_VIDEO_PACKETS}"]  # they come later in the file
         options = ["-select_streams", str(main.index), *packets]
-        asked = _parse(_run_ffprobe(tools, location, options, stop), location)
-        probed = {**probed, "frames": asked.get("frames", [])}
+        of_main = _parse(_run_ffprobe(tools, location, options, stop), location)
+        probed = {**probed, "frames": of_main.get("frames", [])}
         info = media_info(probed)
     midstream = midstream and not (quick and info.format_name.startswith("mov,"))
     later = midstream_frames(tools, location, info, main, stop) if midstream else []

@@ -122,7 +122,7 @@ def run_child(
         if len(whole) > MAX_STDOUT_BYTES:
             raise LimitExceeded(f"A program printed more than {MAX_STDOUT_BYTES >> 20} MiB.")
 
-    ended = stream_child(
+    done = stream_child(
         argv,
         stop=stop,
         limits=limits,
@@ -131,7 +131,7 @@ def run_child(
         check=check,
     )
     lines.close()
-    return replace(ended, stdout=bytes(whole))
+    return replace(done, stdout=bytes(whole))
 
 
 def stream_child(
@@ -222,13 +222,13 @@ class Child:
     def pump(self, timeout_s: float) -> None:
         if self._pidfd is None and not self._sinks:
             timeout_s = min(timeout_s, 0.02)
-        ended = False
+        has_ended = False
         for descriptor, _ in self._poll.poll(timeout_s * 1000):
             if descriptor == self._pidfd:
-                ended = True
+                has_ended = True
             else:
                 self._read(descriptor)
-        if (ended or self._pidfd is None) and not self.exited:
+        if (has_ended or self._pidfd is None) and not self.exited:
             self.exited = os.waitid(os.P_PID, self.pid, _PEEK) is not None
 
     def hold(self, held: bool) -> bool:  # noqa: FBT001 - a state
@@ -351,13 +351,13 @@ def start_child(
     argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], object]
 ) -> Child:
     """Start a program. Raises WorkerUnfit or MediaRefused as `run_child` does."""
-    found = shutil.which(argv[0])
-    if found is None:
+    path = shutil.which(argv[0])
+    if path is None:
         raise WorkerUnfit(
             f"The program {argv[0]!r} was not found.",
             remedy="Install ffmpeg, or set its path in the settings.",
         )
-    program = os.path.abspath(found)  # noqa: PTH100 - resolve() would follow links
+    program = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
     command = [*_with_death_signal(program), *argv[1:]]
     name = os.path.basename(program)  # noqa: PTH119 - a name
     try:

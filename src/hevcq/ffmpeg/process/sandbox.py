@@ -65,8 +65,8 @@ class Access:
     confined: bool = True
 
     def environment(self) -> dict[str, str]:
-        found = {"http_proxy": self.relay} if self.relay else {}
-        return found | dict(self.drivers)
+        proxy = {"http_proxy": self.relay} if self.relay else {}
+        return proxy | dict(self.drivers)
 
 
 NOTHING = Access()
@@ -154,13 +154,13 @@ def allow_only(rights: Iterable[tuple[str, int]], *, ports: Iterable[int] = ()) 
     Missing paths are left out. `ports` are the TCP ports that it may connect to, if the kernel can filter ports.
     There is no way back. Raises OSError if the kernel refuses.
     """
-    known = landlock_version()
-    handled = (1 << FS_RIGHTS.get(known, 16)) - 1
-    network = BIND_TCP | CONNECT_TCP if known >= SINCE_NETWORK else 0
-    scopes = ABSTRACT_SOCKETS | SIGNALS if known >= SINCE_SCOPES else 0
-    size = 8 if known < SINCE_NETWORK else 16 if known < SINCE_SCOPES else 24
-    wanted = (ctypes.c_uint64 * 3)(handled, network, scopes)
-    ruleset = _landlock_call(CREATE_RULESET, wanted, ctypes.c_size_t(size), 0)
+    version = landlock_version()
+    handled = (1 << FS_RIGHTS.get(version, 16)) - 1
+    network = BIND_TCP | CONNECT_TCP if version >= SINCE_NETWORK else 0
+    scopes = ABSTRACT_SOCKETS | SIGNALS if version >= SINCE_SCOPES else 0
+    size = 8 if version < SINCE_NETWORK else 16 if version < SINCE_SCOPES else 24
+    attributes = (ctypes.c_uint64 * 3)(handled, network, scopes)
+    ruleset = _landlock_call(CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     try:
         for path, allowed in rights:
             _allow_path(ruleset, path, allowed & handled)
