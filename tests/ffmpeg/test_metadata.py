@@ -1,11 +1,11 @@
 """What a person's file says of itself is in the rendition, or is named before the encode."""
 
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
@@ -114,18 +114,12 @@ def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path):
 
 
 def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path):
-    noise = "anoisesrc=d=1:c=pink,volume=0.3"
-    kept = ["-map", "0:0", "-map", "1:a", "-map", "1:a", "-map", "1:a", "-c:a", "aac"]
-    marks = (
-        w
-        for n, name in enumerate(("eng", "fra", "deu"))
-        for w in (f"-metadata:s:a:{n}", f"language={name}")
-    )
-    clip = clip_of(tmp_path).rename(tmp_path / "silent.mp4")
-    source = tmp_path / "a.mp4"
-    inputs = ["-i", clip, "-f", "lavfi", "-i", noise]
-    command = ["ffmpeg", "-v", "error", *inputs, *kept, "-c:v", "copy", *marks, source]
-    subprocess.run(command, check=True)
+    clip, source = clip_of(tmp_path, "silent.mp4"), tmp_path / "a.mp4"
+    ffmpeg(
+        "-i", clip, "-f", "lavfi", "-i", "anoisesrc=d=1:c=pink,volume=0.3", "-map", "0:0",
+        *3 * ("-map", "1:a"), "-c:a", "aac", "-c:v", "copy", "-metadata:s:a:0", "language=eng",
+        "-metadata:s:a:1", "language=fra", "-metadata:s:a:2", "language=deu", source,
+    )  # fmt: skip
     listed = {"audio": {"languages": ["deu"]}}
     info, plan = planned(source, **listed)
 

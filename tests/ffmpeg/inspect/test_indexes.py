@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded
+from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg
 from hevcq.domain.profile_sections import Preflight
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.containers import mp4
@@ -18,6 +18,7 @@ from support.avi import open_dml
 from support.rendition import box
 
 PICTURE = "testsrc2=size=160x120:rate=24:duration=2,noise=alls=8"
+SOUND = ("-f", "lavfi", "-i", "sine=duration=2")
 MAKES = {
     "div3.avi": ("-c:v", "msmpeg4", "-tag:v", "DIV3", "-c:a", "mp2"),
     "mjpeg.avi": ("-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p", "-c:a", "mp2"),
@@ -36,9 +37,7 @@ def folder(tmp_path_factory) -> Path:
 def made(folder: Path, name: str) -> Path:
     target = folder / name
     if not target.exists():
-        sound = ["-f", "lavfi", "-i", "sine=duration=2"]
-        command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", PICTURE, *sound]
-        subprocess.run([*command, *MAKES[name], target], check=True, timeout=60)
+        ffmpeg("-f", "lavfi", "-i", PICTURE, *SOUND, *MAKES[name], target)
     return target
 
 
@@ -100,17 +99,15 @@ def test_frames_that_repeat_the_one_before_are_not_missed(tmp_path):
     """An AVI holds a held picture as empty chunks, which its index names and no demuxer returns."""
     path = tmp_path / "held.avi"
     held = f"{PICTURE},select=not(between(n\\,20\\,30))"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", held, "-fps_mode", "passthrough"]
-    subprocess.run([*command, "-c:v", "mpeg4", path], check=True, timeout=60)
+    ffmpeg("-f", "lavfi", "-i", held, "-fps_mode", "passthrough", "-c:v", "mpeg4", path)
     preflight(path)
 
 
 def spoilt_sound(folder: Path, tmp_path: Path) -> Path:
     """Make an MKV whose sound has a broken frame inside an intact packet."""
     clean = tmp_path / "clean.mkv"
-    sound = ["-f", "lavfi", "-i", "sine=duration=2", "-c:a", "flac", "-c:v", "copy"]
-    command = ["ffmpeg", "-v", "error", "-i", made(folder, "video.mkv"), *sound, "-map", "0:v"]
-    subprocess.run([*command, "-map", "1:a", clean], check=True, timeout=60)
+    tracks = ("-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "flac")
+    ffmpeg("-i", made(folder, "video.mkv"), *SOUND, *tracks, clean)
     shown = subprocess.run(
         ["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries", "packet=pos,size",
          "-of", "csv=p=0", clean],
@@ -144,8 +141,8 @@ def test_damage_of_a_copied_sound_is_blamed_on_the_source(folder, tmp_path):
 def parts(folder) -> Path:
     """Return an AVI of two parts with 24 frames each."""
     plain = folder / "plain.avi"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", PICTURE, "-c:v", "mjpeg", "-q:v", "4"]
-    subprocess.run([*command, "-pix_fmt", "yuvj420p", plain], check=True, timeout=60)
+    mjpeg = ("-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p")
+    ffmpeg("-f", "lavfi", "-i", PICTURE, *mjpeg, plain)
     return open_dml(plain, folder / "parts.avi", 24)
 
 
@@ -191,9 +188,9 @@ def test_an_avi_of_several_parts_that_promises_more_than_it_has_is_damaged(
 def clusters(folder) -> Path:
     """Return a Matroska of eight clusters, its Cues in front."""
     target = folder / "clusters.mkv"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", PICTURE, "-c:v", "libx264", "-g", "6"]
-    command += ["-preset", "ultrafast", "-cluster_time_limit", "200", "-cues_to_front", "1"]
-    subprocess.run([*command, "-reserve_index_space", "0", target], check=True, timeout=60)
+    x264 = ("-c:v", "libx264", "-g", "6", "-preset", "ultrafast", "-cluster_time_limit", "200")
+    in_front = ("-cues_to_front", "1", "-reserve_index_space", "0")
+    ffmpeg("-f", "lavfi", "-i", PICTURE, *x264, *in_front, target)
     return target
 
 

@@ -7,6 +7,7 @@ from zlib import crc32
 
 import pytest
 
+from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import (
     Chapter,
     Measurement,
@@ -77,8 +78,7 @@ def test_a_change_on_the_way_is_seen_at_the_first_look(tmp_path):
         make_clip(tmp_path, name=path.name, extra=["-colorspace", colours])
     listing = tmp_path / "list"
     listing.write_text(f"file {first}\nfile {other}\n")
-    joined = ["ffmpeg", "-v", "error", "-f", "concat", "-safe", "0", "-i", listing, "-c", "copy"]
-    subprocess.run([*joined, both], check=True, timeout=60)
+    ffmpeg("-f", "concat", "-safe", "0", "-i", listing, "-c", "copy", both)
     info, measured = look(TOOLS, str(both), threading.Event())
     assert measured is not None
     assert info.streams[0].video is not None

@@ -1,11 +1,11 @@
 """Subtitles, chapters and one picture for a browser, of whatever the video holds."""
 
 import struct
-import subprocess
 import threading
 
 import pytest
 
+from ffmpeg.verify.conftest import ffmpeg
 from hevcq.errors import HevcqError
 from support.clips import make_clip
 from support.rendition import ENCODER
@@ -20,10 +20,11 @@ def test_text_subtitles_become_webvtt_with_their_language_and_chapters_are_found
         encoding="utf-8",
     )
     clip = tmp_path / "clip.mp4"
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(make_clip(tmp_path, name="mute.mp4"))]
-    command += ["-i", str(words), "-i", str(marks), "-map", "0", "-map", "1", "-map", "1"]
-    command += ["-map_chapters", "2", "-c", "copy", "-c:s", "mov_text"]
-    subprocess.run([*command, "-metadata:s:s:0", "language=ger", str(clip)], check=True)
+    ffmpeg(
+        "-i", make_clip(tmp_path, name="mute.mp4"), "-i", words, "-i", marks, "-map", "0", "-map", "1",
+        "-map", "1", "-map_chapters", "2", "-c", "copy", "-c:s", "mov_text",
+        "-metadata:s:s:0", "language=ger", clip,
+    )  # fmt: skip
     stop = threading.Event()
 
     tracks, chapters = ENCODER.texts(str(clip), stop=stop)

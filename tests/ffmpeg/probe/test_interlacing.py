@@ -1,12 +1,12 @@
 """What calls itself interlaced is looked at: by its pictures it is judged, not by its mark."""
 
-import subprocess
 import threading
 
 import pytest
 from benchmarks.fidelity import ordinary
 from benchmarks.fidelity.served import named
 
+from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.probe.interlacing import FieldsSeen
 from support.clips import media_clip
@@ -37,9 +37,7 @@ MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p")
 
 
 def made(path, graph: str, *options: str):
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, *options, path], check=True
-    )
+    ffmpeg("-f", "lavfi", "-i", graph, *options, path)
     info = ENCODER.probe(str(path), stop=threading.Event())
     plan = make_plan(profile("hevc"), info)
     return info.streams[0].video, plan
