@@ -34,7 +34,7 @@ from hevcq.ffmpeg.inputs import (
 )
 from hevcq.ffmpeg.inspect.damage import locate_damage
 from hevcq.ffmpeg.inspect.joined import prepare_recording
-from hevcq.ffmpeg.inspect.measure import look, measure
+from hevcq.ffmpeg.inspect.measure import measure, probe_and_measure
 from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.inspect.texts import (
     copy_sample,
@@ -183,7 +183,7 @@ class FfmpegEncoder(Encoder):
 
     def look(self, location: str, *, stop: threading.Event) -> tuple[MediaInfo, Measurement | None]:
         with self._tested_on_error(stop):
-            info, measured = look(self._tools, location, stop)
+            info, measured = probe_and_measure(self._tools, location, stop)
             return self._with_build_support(info), measured
 
     def _with_build_support(self, info: MediaInfo) -> MediaInfo:

@@ -23,8 +23,8 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.damage import missing_end, time_problem
 from hevcq.ffmpeg.inspect.measure import (
     PacketReader,
-    look,
     measure,
+    probe_and_measure,
     read_packets,
     track_measure,
 )
@@ -65,7 +65,7 @@ def fed(text: str, *kinds: frozenset[int]) -> PacketReader:
 )  # fmt: skip
 def test_one_look_at_a_short_video_sees_what_several_see(name):
     clip, stop = str(media_clip(name)), threading.Event()
-    info, measured = look(TOOLS, clip, stop)
+    info, measured = probe_and_measure(TOOLS, clip, stop)
     assert info == probe(TOOLS, clip, stop)
     assert measured is not None
     with_care = measure(TOOLS, clip, info, stop)
@@ -79,7 +79,7 @@ def test_a_change_on_the_way_is_seen_at_the_first_look(tmp_path):
     listing = tmp_path / "list"
     listing.write_text(f"file {first}\nfile {other}\n")
     ffmpeg("-f", "concat", "-safe", "0", "-i", listing, "-c", "copy", both)
-    info, measured = look(TOOLS, str(both), threading.Event())
+    info, measured = probe_and_measure(TOOLS, str(both), threading.Event())
     assert measured is not None
     assert info.streams[0].video is not None
     assert info.streams[0].video.recoloured
@@ -89,7 +89,10 @@ def test_a_change_on_the_way_is_seen_at_the_first_look(tmp_path):
 def test_a_large_video_is_not_measured_at_the_first_look(tmp_path, monkeypatch, limit):
     clip = str(make_clip(tmp_path))
     monkeypatch.setattr(f"hevcq.ffmpeg.probe.probe.{limit}", 1000)
-    assert look(TOOLS, clip, threading.Event()) == (probe(TOOLS, clip, threading.Event()), None)
+    assert probe_and_measure(TOOLS, clip, threading.Event()) == (
+        probe(TOOLS, clip, threading.Event()),
+        None,
+    )
 
 
 def test_every_packet_is_counted(tmp_path):

@@ -60,7 +60,7 @@ class Bench:
             max_seconds=60.0,
         )
         self.compared = ("", FACTS)
-        self.answer("look", (INFO, None))
+        self.answer("probe_and_measure", (INFO, None))
         for name in ("plan", "stream", "time", "decode"):
             self.answer(f"{name}_problems", [])
         self.answer("measure", MADE)

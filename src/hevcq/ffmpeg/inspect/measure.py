@@ -66,7 +66,7 @@ def measure(
     return _measured(reader, info, errors, tools.clock.monotonic() - started)
 
 
-def look(
+def probe_and_measure(
     tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool = True
 ) -> tuple[MediaInfo, Measurement | None]:
     """Probe a file, and measure it in the same pass if it is small; otherwise the measurement is None.

@@ -17,7 +17,7 @@ from hevcq.domain.planning.encode_plan import Action, StreamPlan, too_large_sent
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import levels_delay_s, planned_shape
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.measure import look, measure
+from hevcq.ffmpeg.inspect.measure import measure, probe_and_measure
 from hevcq.ffmpeg.inspect.preflight import decode_errors_of
 from hevcq.ffmpeg.process.limits import held_s
 from hevcq.ffmpeg.run.messages import Pass, damage_error, message_text, unexpected_lines
@@ -144,7 +144,9 @@ class _Gates:
     def fresh_probe(self) -> Judgement:
         """G2: probe the output and compare it with the plan."""
         output = str(self.request.output)
-        self.output, self.probed_measure = look(self.tools, output, self.stop, midstream=False)
+        self.output, self.probed_measure = probe_and_measure(
+            self.tools, output, self.stop, midstream=False
+        )
         return judgement(plan_problems(self.request.plan, self.output))
 
     def stream_ledger(self) -> Judgement:
