@@ -88,19 +88,12 @@ def check(url: str):
     return preflight(TOOLS, url, probe(TOOLS, url, stop), PROFILE, stop)
 
 
-def test_a_connection_that_is_cut_is_tried_again_later(clip):
+@pytest.mark.parametrize("error", [Unavailable, SourceDamaged], ids=["connection", "file"])
+def test_a_cut_connection_is_tried_again_and_a_cut_file_is_damaged(clip, error):
     content = clip.read_bytes()
-    with served(content, cut=len(content) // 2) as url, pytest.raises(Unavailable) as caught:
-        check(url)
-    assert "secret" not in str(caught.value)
-
-
-def test_a_file_that_was_cut_before_it_was_uploaded_is_damaged(clip):
-    content = clip.read_bytes()
-    with (
-        served(content[: len(content) // 2]) as url,
-        pytest.raises(SourceDamaged) as caught,
-    ):
+    half = len(content) // 2
+    broken = served(content, cut=half) if error is Unavailable else served(content[:half])
+    with broken as url, pytest.raises(error) as caught:
         check(url)
     assert "secret" not in str(caught.value)
 
