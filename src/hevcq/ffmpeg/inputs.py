@@ -204,12 +204,6 @@ def float_or_none(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def undoubled(value: str) -> str:
-    """Return the first half of a doubled value "a;a", as ffmpeg reports the creation time of its own MOVs."""
-    half, again = value[: len(value) // 2], value[len(value) // 2 + 1 :]
-    return half if half and value == f"{half};{again}" and half == again else value
-
-
 def is_about_input(line: str, location: str) -> bool:
     """Whether a line of ffmpeg is about the source, the first input of every command."""
     shown = f"file:{location}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -47,7 +47,7 @@ def find_bars(
         return None, ""  # it is not encoded
     index = plan.main_video.source_index
     facts = info.stream(index).video
-    problem = _uncroppable(plan)
+    problem = _crop_problem(plan)
     if facts is None or problem:
         return None, f"Nothing is cropped: {problem}."
     turned = facts.rotation % 180 == 90
@@ -86,7 +86,7 @@ def run_filters(
     return run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
 
 
-def _uncroppable(plan: EncodePlan) -> str:
+def _crop_problem(plan: EncodePlan) -> str:
     """Return why a video is not cropped whatever its bars, or ""."""
     drawn = (track for track in plan.kept if track.kind is StreamKind.SUBTITLE)
     if any(track.codec not in TEXT_SUBTITLES for track in drawn):

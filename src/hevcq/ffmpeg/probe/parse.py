@@ -18,7 +18,7 @@ from hevcq.domain.media.facts import (
     StreamKind,
     VideoFacts,
 )
-from hevcq.ffmpeg.inputs import CROP_SIDE_DATA, float_or_none, int_or_none, undoubled
+from hevcq.ffmpeg.inputs import CROP_SIDE_DATA, float_or_none, int_or_none
 
 Json = Mapping[str, Any]
 
@@ -340,7 +340,13 @@ def _tag(tags: Mapping[str, str], name: str) -> str:
 
 
 def _tags(raw: Json) -> dict[str, str]:
-    return {str(key): undoubled(str(value)) for key, value in _mapping(raw.get("tags")).items()}
+    return {str(key): _undoubled(str(value)) for key, value in _mapping(raw.get("tags")).items()}
+
+
+def _undoubled(value: str) -> str:
+    """Return the first half of a doubled value "a;a", as ffmpeg reports the creation time of its own MOVs."""
+    half, again = value[: len(value) // 2], value[len(value) // 2 + 1 :]
+    return half if half and value == f"{half};{again}" and half == again else value
 
 
 def _mapping(value: object) -> Json:
