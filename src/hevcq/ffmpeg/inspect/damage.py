@@ -1,7 +1,7 @@
 """Compare a container's header and index with the packets that the demuxer found, and locate damage.
 
-Some demuxers skip what they cannot read without a message: a broken AVI or WMV decodes with a frame less, and an
-MP4 or Matroska file that lost its last bytes with a shorter last frame.
+Some demuxers silently skip a broken part: a damaged AVI or WMV decodes with a frame less, and an MP4 or Matroska
+file that lost its last bytes with a shorter last frame.
 
 A small AVI has one index, `idx1`. An AVI above about a gigabyte has several parts (`RIFF AVIX`), an index for each
 (`ix00`), and a list of the indexes in its header (`indx`): OpenDML AVI File Format Extensions 1.02. Entries of
@@ -296,9 +296,9 @@ SHOW = (
     ("packet=codec_type,stream_index,pts_time,pos"
     ":frame=stream_index,best_effort_timestamp_time,pkt_pos:log=message"), "-of", "compact=p=1:nk=0",
 )  # fmt: skip
-"""Decodes with one thread, because several would report their errors beside other frames."""
+"""Options of ffprobe. One thread decodes, because several threads print their errors next to other frames."""
 ENDS_EARLY = re.compile(r"prematurely|partial file|[Tt]runcat")
-"""A demuxer's errors at the end of a truncated file, which stand beside no frame."""
+"""A demuxer's errors at the end of a truncated file, which ffprobe prints without a frame."""
 NO_SOUND = "a packet of sound that does not decode"
 
 
@@ -328,7 +328,7 @@ class DamageFinder:
         self._undecoded: dict[str, tuple[float | None, int | None]] = {}
         """By stream, time and byte of an audio packet that has not become a frame yet."""
         self._decoded: set[str] = set()
-        """The streams of which a frame was decoded."""
+        """The streams with a decoded frame."""
 
     def line(self, text: str) -> None:
         """Read a packet, a frame or an error."""
@@ -353,7 +353,7 @@ class DamageFinder:
     def _add_packet(self, stream: str, time: float | None, byte: int | None) -> None:
         """Note a packet of sound. If the one before it has not become a frame by now, it is damaged.
 
-        The errors of an undecodable packet stand beside no frame. A decoder may need the first packets to start.
+        ffprobe prints the errors of such a packet without a frame. A decoder may need the first packets to start.
         """
         if stream in self._undecoded and stream in self._decoded:
             self._time, self._byte = self._undecoded[stream]

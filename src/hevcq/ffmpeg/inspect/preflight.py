@@ -371,7 +371,7 @@ MAX_LEAD_IN_S = 10.0
 
 
 def hidden_media(location: str, info: MediaInfo, measured: Measurement) -> Iterator[str]:
-    """Yield a notice for each track of which an edit list hides more than usual.
+    """Yield a notice for each track if its edit list hides more than usual.
 
     Raises MediaRefused if one track is cut and the others are not.
     """

@@ -285,10 +285,7 @@ def _sidecar_texts(
     options: Sequence[str],
     stop: threading.Event,
 ) -> dict[str, str]:
-    """Return the texts that the profile puts beside the rendition, by the marks in their names, in one format.
-
-    Reads the source once.
-    """
+    """Read the texts for files beside the rendition, by the marks in the files' names, in one pass over the source."""
     marks = sidecar_marks(request.profile, request.info)
     files = {n: request.output.with_name(f"{request.output.name}.{n}.{form}") for n in marks}
     if not files:

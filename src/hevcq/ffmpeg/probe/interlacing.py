@@ -98,7 +98,7 @@ class FieldsSeen:
 def with_fields_seen(
     tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
 ) -> MediaInfo:
-    """Add to each video that may be interlaced what its pictures show.
+    """Examine the pictures of each video that may be interlaced, and add the result to its facts.
 
     A video that cannot be decoded keeps its mark: the pre-flight reports damage.
     """

@@ -39,7 +39,7 @@ _UNKNOWN_TICKS = 0xFFFF_FFFF
 def media_info(probed: Json) -> MediaInfo:
     """Return the typed facts of the output of `ffprobe -of json`.
 
-    `frames` in it are the first frames, `midstream_frames` key frames spread over the video.
+    Its key `frames` has the first frames, `midstream_frames` key frames spread over the video.
     """
     form = _mapping(probed.get("format"))
     frames = [_mapping(frame) for frame in _items(probed, "frames")]
@@ -297,7 +297,7 @@ def _fourcc(raw: Json) -> str:
 
 
 def _colours(raw: Json, frames: list[Json]) -> Colour:
-    """Return the colours of the first picture, each one that it does not state from the track."""
+    """Return the colours that the first picture states, and from the track those that it does not."""
     picture = frames[0] if frames else {}
 
     def stated(name: str) -> str:

@@ -1,7 +1,7 @@
 """Probe a file by its content, whatever its name, and reject a file that is no media with a reason.
 
-Also reads frames midstream, and from the file's structure what ffprobe does not report. Starting a program costs as
-much as reading a short video, so one ffprobe reads all of a small one.
+Also reads frames midstream, and metadata that ffprobe does not report. Starting a program costs as much as reading
+a short video, so one ffprobe reads all of a small one.
 """
 
 import json
@@ -96,7 +96,7 @@ def probe(
 def _with_further_facts(
     tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event, *, midstream: bool
 ) -> MediaInfo:
-    """Add what ffprobe does not report: fields, and metadata in the structure of a file."""
+    """Add facts that ffprobe does not report: whether pictures are interlaced, and metadata of the container."""
     if midstream and any(stream.may_be_interlaced for stream in info.streams):
         info = with_fields_seen(tools, location, info, stop)
     return info if is_url(location) else _with_structure(location, info)
@@ -158,7 +158,7 @@ def _probe_pictures(
     midstream: bool,
     quick: bool,
 ) -> MediaInfo:
-    """Return what headers, first frames and midstream frames tell; `first` selects the first frames."""
+    """Return the facts of headers, first frames and midstream frames; the options `first` select the first frames."""
     probed = _parse(_run_ffprobe(tools, location, first, stop), location)
     info = media_info(probed)
     if info.format_name in RECORDINGS and any(map(info.is_unsent, info.of_kind(StreamKind.AUDIO))):
