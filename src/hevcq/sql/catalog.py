@@ -109,13 +109,13 @@ class Catalog:
 
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
         """Return the cached scan results of `paths`: the media facts, or why the file is no video."""
-        found: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
+        results: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
         columns = "path, size, mtime_ns, inode, device, info, problem"
         for path, *mark, info, problem in self._files(columns, paths):
             facts = problem if info is None else _parse_facts(info)
             if facts is not None:
-                found[Path(os.fsdecode(path))] = (Fingerprint(*mark), facts)
-        return found
+                results[Path(os.fsdecode(path))] = (Fingerprint(*mark), facts)
+        return results
 
     def codecs(self, paths: Sequence[Path]) -> dict[tuple[Path, int], str | None]:
         """Return the codec of the first video track of each file probed here, by path and size."""

@@ -281,22 +281,22 @@ class CompatibleStore(S3Store):
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
         fetch = self._library.fetch if source.bucket == LIBRARY_BUCKET else super().fetch
-        with fetch(source, scratch, moved=moved, stop=stop) as found:
-            yield found
+        with fetch(source, scratch, moved=moved, stop=stop) as opened:
+            yield opened
 
     @contextmanager
     def stream(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
         stream = self._library.stream if source.bucket == LIBRARY_BUCKET else super().stream
-        with stream(source, scratch, moved=moved, stop=stop) as found:
-            yield found
+        with stream(source, scratch, moved=moved, stop=stop) as opened:
+            yield opened
 
     def sources(self, prefix: str) -> Iterator[Source]:  # noqa: ARG002 - nobody puts any here
         return iter(())
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        return (found for found in super().list(prefix) if found.key != MARK)
+        return (stored for stored in super().list(prefix) if stored.key != MARK)
 
     def read_mark(self) -> str:
         """Return the mark, or "". Raises ConfigError if the bucket does not exist."""
