@@ -280,7 +280,7 @@ def check_home(image: Image) -> None:
     require(size < MAX_BYTES, f"the home image holds {size / 1e6:.0f} MB")
     require((image.user, image.health) == ("0", ["CMD", "hevcq-health"]), "it starts as root once")
     with at_home(image) as home:
-        home.wait(lambda: "Looking after" in home.said.read_text(), "the service starts")
+        home.wait(lambda: "Watching" in home.said.read_text(), "the service starts")
         home.run("hevcq", "libraries", "add", "/media/Shows", "--place", "replace")
         before = {each: each.read_bytes() for each in (home.media / "Shows").glob("*.mp4")}
         home.signal("HUP")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hevcq.cli.output.ingest_report import plan_lines, plan_total
-from hevcq.cli.output.live import Board, picture
+from hevcq.cli.output.live import Board, live_table
 from hevcq.cli.output.render import sentence
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
@@ -92,7 +92,7 @@ def drawn() -> str:
         console.print(line, markup=False, highlight=False)
     _prompt(console, "hevcq ingest ~/Videos --replace")
     console.print(sentence(_done()), markup=False, highlight=False)
-    console.print(picture(board(), NOW, WIDTH))
+    console.print(live_table(board(), NOW, WIDTH))
     return console.export_svg(title="hevcq", unique_id="hevcq")
 
 

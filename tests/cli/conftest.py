@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hevcq.cli.app import run
+from hevcq.cli.commands import run
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.settings.model import Settings
 from hevcq.wiring.app import App

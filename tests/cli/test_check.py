@@ -7,7 +7,7 @@ import sys
 import pytest
 from benchmarks.fidelity import spliced
 
-from hevcq.cli.app import run
+from hevcq.cli.commands import run
 from support.clips import make_clip
 
 

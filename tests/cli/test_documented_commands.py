@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from hevcq.cli.app import COMMANDS, app, load_command
+from hevcq.cli.commands import COMMANDS, app, load_command
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

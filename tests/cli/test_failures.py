@@ -135,7 +135,7 @@ def test_redrive_takes_only_what_was_selected(hevcq, farm):
     assert hevcq("redrive", "--dlq", "--class", "encoder", "--limit", "1").code == 0
 
     assert [letter.reason[0] for letter in letters(farm)] == ["a", "c"]
-    assert hevcq("redrive", "--dlq", "--profile", "720p").err.startswith("No dead letter to queue")
+    assert hevcq("redrive", "--dlq", "--profile", "720p").err.startswith("No matching dead letter")
 
 
 def test_an_acknowledged_failure_is_skipped_and_listed_no_more(hevcq, farm):

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.library.ingest import named_libraries
+from hevcq.cli.library.ingest import split_libraries
 from hevcq.errors import UsageError
 from hevcq.library.scanning.scan import probe_files
 from hevcq.settings.libraries import KEEP_DAYS, Library
@@ -53,16 +53,16 @@ def requests(asked: Mock) -> list[IngestRequest]:
 
 
 def test_nothing_named_means_all_and_a_name_means_one():
-    assert named_libraries((), BOTH) == (BOTH, ())
-    assert named_libraries(("films",), BOTH) == ((FILMS,), ())
-    assert named_libraries(("tv", "TV"), BOTH) == ((TV,), ())
+    assert split_libraries((), BOTH) == (BOTH, ())
+    assert split_libraries(("films",), BOTH) == ((FILMS,), ())
+    assert split_libraries(("tv", "TV"), BOTH) == ((TV,), ())
 
 
 def test_a_folder_of_the_same_name_is_written_as_a_path():
-    assert named_libraries(("./tv",), BOTH) == ((), (Path("tv"),))
-    assert named_libraries(("tv2", "/m/tv"), BOTH) == ((), (Path("tv2"), Path("/m/tv")))
-    with pytest.raises(UsageError, match=r"not both; a folder .* is \./NAME"):
-        named_libraries(("tv", "other"), BOTH)
+    assert split_libraries(("./tv",), BOTH) == ((), (Path("tv"),))
+    assert split_libraries(("tv2", "/m/tv"), BOTH) == ((), (Path("tv2"), Path("/m/tv")))
+    with pytest.raises(UsageError, match=r"not both; write \./NAME for a folder"):
+        split_libraries(("tv", "other"), BOTH)
 
 
 @pytest.mark.usefixtures("libraries")
@@ -122,7 +122,7 @@ SENSELESS = [
     (". --half --no-wait", "--half and --no-wait cannot be combined"),
     (". --half --profile hls", "the profile hls makes none"),
     (". --half --profile hevc --profile 720p", "exactly one profile, not 2 (hevc, 720p)"),
-    ("films --half", "is in its settings"),
+    ("films --half", "are in its settings"),
     (". --sample 1m", "--sample only works with --dry-run, --fit or --half"),
     (". --dry-run --sample soon", "--sample soon must be a duration such as '90s'"),
     (". --budget 20", "--budget 20 must be a duration such as '90s'"),
@@ -141,19 +141,19 @@ SENSELESS = [
     (". --quality fine", "video.quality must be a number, got 'fine'"),
     (". --quality 100", "video.quality must be at most 99"),
     (". --quality good --profile hls", "video.quality is for files that software encodes"),
-    ("films --quality good", "is in its settings"),
+    ("films --quality good", "are in its settings"),
     (". --output .", "contains the ingested folder"),
-    ("films --replace", "is in its settings"),
-    ("films --order saving", "is in its settings"),
-    ("films --profile hevc", "is in its settings"),
-    ("films --exclude a", "is in its settings"),
-    ("films --keep-originals 0", "is in its settings"),
-    ("--no-wait", "--no-wait cannot keep the schedule or budget of tv"),
+    ("films --replace", "are in its settings"),
+    ("films --order saving", "are in its settings"),
+    ("films --profile hevc", "are in its settings"),
+    ("films --exclude a", "are in its settings"),
+    ("films --keep-originals 0", "are in its settings"),
+    ("--no-wait", "--no-wait ignores the schedule or budget of tv"),
 ]
 
 
 @pytest.mark.usefixtures("libraries")
-def test_what_makes_no_sense_together_is_refused_in_one_sentence(hevcq):
+def test_conflicting_options_are_refused_in_one_sentence(hevcq):
     for words, said in SENSELESS:
         ran = hevcq("ingest", *words.split())
 

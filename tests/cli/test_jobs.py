@@ -64,13 +64,13 @@ def test_a_source_that_changed_is_reported_and_left(hevcq, farm):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ("retry", ExitCode.OK, "`hevcq retry --missing` looks for renditions that are gone"),
+        ("retry", ExitCode.OK, "`hevcq retry --missing` looks for missing renditions"),
         ("retry nowhere.mp4", ExitCode.SOME_FAILED, "No matching job"),
         ("cancel elsewhere", ExitCode.SOME_FAILED, "No matching job"),
         ("retry --missing --state done", ExitCode.USAGE, "Only one of --missing and --state"),
     ],
 )
-def test_nothing_to_do_is_said_in_a_sentence(hevcq, words, code, said):
+def test_nothing_to_do_is_one_sentence(hevcq, words, code, said):
     ran = hevcq(*words.split())
 
     assert (ran.code, ran.out) == (code, "")

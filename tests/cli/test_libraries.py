@@ -34,7 +34,7 @@ def test_a_folder_is_added_by_what_can_be_found_out(hevcq, tmp_path, settings_fi
     assert (library.place, library.keep_originals) == ("replace", 60)
     assert f"Added library My Shows to {settings_file}." in ran.err
     assert "2 video files, 20 Bytes" in ran.err
-    assert 'hevcq ingest "My Shows" --dry-run' in ran.err
+    assert "hevcq ingest 'My Shows' --dry-run" in ran.err
 
 
 def test_a_second_folder_of_that_name_gets_a_number(hevcq, tmp_path, settings_file):

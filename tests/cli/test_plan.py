@@ -55,7 +55,7 @@ def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip)
     assert picture.read_text().count("<circle") == tried
     assert all(each["size"] > 0 for each in found["probes"])
     assert found["within"] == 0
-    assert f"all of it was encoded at CRF {found['crf']:g}" in ran.out
+    assert f"the whole video was encoded at CRF {found['crf']:g}" in ran.out
     assert "An ingest would keep" not in ran.out
     assert found["original_kept"] is False
     assert hevcq("profiles", "plan", clip, "--quality", "75").code == ExitCode.USAGE
@@ -117,7 +117,7 @@ def test_one_drawing_shows_one_search(hevcq, clip):
 
     ran = hevcq("profiles", "plan", clip, clip, "-p", "hevc", "--search", "--svg", picture)
 
-    assert "--svg draws one search: name one FILE, and one --profile." in ran.err
+    assert "--svg takes one search: name one FILE and one --profile." in ran.err
     assert not picture.exists()
 
 

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq import errors
-from hevcq.cli import app as root
+from hevcq.cli import commands as root
 from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.cli.main import main
 
@@ -104,9 +104,9 @@ BUG = "this is a bug: KeyError: 'nope' (--verbose shows the traceback)"
     ],
     ids=["a bug is called one", "Ctrl-C", "a reader that goes away", "control characters"],
 )
-def test_each_end_has_its_words_and_no_trace(hevcq, monkeypatch, error, code, said):
+def test_each_exit_has_its_message_and_no_traceback(hevcq, monkeypatch, error, code, said):
     break_status(monkeypatch, error)
-    monkeypatch.setattr("hevcq.cli.app._drop_stdout", lambda: None)
+    monkeypatch.setattr("hevcq.cli.commands._drop_stdout", lambda: None)
 
     ran = hevcq("status")
 

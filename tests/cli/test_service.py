@@ -300,7 +300,7 @@ def closed_now() -> str:
     return f"{day} 10:00-11:00"
 
 
-def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_reported_once(
+def test_a_synced_file_is_encoded_and_a_failing_server_reported_once(
     tmp_path,
 ):
     camera = library(tmp_path, "camera", place="replace")
@@ -360,7 +360,7 @@ def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path):
     assert not [e for e in again.events if e.event is EventName.FILE_UNUSABLE]
 
 
-def test_status_says_what_waits_in_a_library_until_its_hours(tmp_path, hevcq, monkeypatch):
+def test_status_shows_videos_that_wait_for_their_librarys_hours(tmp_path, hevcq, monkeypatch):
     hour = (int(SystemClock().now() // 3600) + 12) % 24
     shut = f"{hour:02}:00-{hour:02}:01"
     shows = library(tmp_path, "shows", schedule=[shut])

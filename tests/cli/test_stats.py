@@ -27,7 +27,7 @@ def test_what_was_saved_is_shown_by_day_within_80_columns(worked):
     assert ran.code == 0
     assert "2 renditions made" in ran.out
     assert "1 h of CPU" in " ".join(ran.out.split())
-    assert "Skipped 1, failed 1 (encoder 1), attempts repeated 0." in ran.out
+    assert "Skipped 1, failed 1 (encoder 1), retried 0." in ran.out
     assert re.search(r"^day +made +before +after +smaller", ran.out, re.M)
     assert "No original was replaced, so no space is freed." in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80

@@ -88,7 +88,7 @@ def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(he
     assert "a.mp4" in ran.out
     assert (
         ran.err
-        == f"hevcq: No job for {new}; `hevcq ingest --dry-run` says what would become of a file.\n"
+        == f"hevcq: No job for {new}; `hevcq ingest --dry-run` shows what would happen to a file.\n"
     )
     gone = hevcq("status", "/nope", "--json")
     assert (gone.code, gone.err) == (ExitCode.USAGE, "hevcq: No such file or folder: /nope.\n")

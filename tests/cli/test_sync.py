@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hevcq.cli.app import run
+from hevcq.cli.commands import run
 from support.webdav import PASSWORD, without
 
 

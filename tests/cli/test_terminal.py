@@ -56,7 +56,7 @@ def test_a_terminal_of_80_columns_is_never_overrun(hevcq, farm, monkeypatch, wor
 
 def test_a_long_name_is_cut_to_what_the_terminal_has_left_and_keeps_its_end():
     name = "A long name of a series - S01E02 - and its title.mp4"
-    lines = render.fit(("file", "size"), [(name, "1.4 GiB")], 40)
+    lines = render.fit_table(("file", "size"), [(name, "1.4 GiB")], 40)
 
     assert [len(line) for line in lines[1:]] == [40]
     assert "… and its title.mp4  1.4 GiB" in lines[1].replace("02 -", "").replace("- ", "")

@@ -72,9 +72,9 @@ def test_all_processes_of_a_machine_are_drained_and_those_that_ended_removed(hev
     assert [each.owner[0] for each in machines.processes()] == ["a", "c"]
 
 
-def test_what_a_joined_machine_does_not_get_is_said(hevcq, machines):
-    assert "Not for" not in hevcq("workers").out
+def test_limits_of_joined_machines_are_listed(hevcq, machines):
+    assert "streaming sets" not in hevcq("workers").out
 
     machines.tell(f"{NAS}:@desk", WorkerFacts(machine="desk", version="0.1.0"))
 
-    assert "Not for desk: streaming sets (HLS), samples of --quality." in hevcq("workers").out
+    assert "desk: no streaming sets (HLS) and no samples of --quality." in hevcq("workers").out

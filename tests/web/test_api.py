@@ -345,7 +345,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-def test_what_cannot_be_submitted_is_said(nas, media):
+def test_invalid_submissions_are_refused_with_a_reason(nas, media):
     (media / "secret.mkv").touch()
     (media / "Shows" / "out").symlink_to(media)
     (media / "Shows" / "notes.mkv").write_text("no video")
@@ -374,7 +374,7 @@ def test_a_file_gets_the_profiles_of_its_library_once_or_some_if_asked(nas, medi
 
 
 @pytest.mark.media
-def test_what_is_no_video_is_unreadable_and_makes_no_job(nas, media):
+def test_a_file_without_video_is_unreadable_and_gets_no_job(nas, media):
     (media / "Shows" / "notes.mkv").write_text("no video")
 
     (found,) = nas.post(JOBS, json={"path": str(media / "Shows" / "notes.mkv")}).json()
@@ -476,7 +476,7 @@ def test_the_custom_script_of_the_recipe_does_what_it_says(nas, media):
 
 
 @pytest.mark.parametrize("sender", ["test", "grab"])
-def test_their_test_and_other_events_do_nothing(nas, sender):
+def test_other_webhook_events_do_nothing(nas, sender):
     answer = nas.post(f"{JOBS}/imported", json=RECORDED[sender])
 
     assert (answer.status_code, answer.json()) == (200, [])

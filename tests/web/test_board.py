@@ -23,7 +23,7 @@ def test_it_shows_queues_running_jobs_and_that_others_failed(operator, farm):
     job = farm.running("film.mp4")
     progress = Progress(phase=Phase.ENCODE, percent=41.6, speed=1.234, eta_s=754)
     farm.app.backend.ledger.progress(job.job_id, job.fence, progress)
-    assert "Failed jobs wait" not in operator.get("/board").text
+    assert "Some jobs failed" not in operator.get("/board").text
     farm.running("<script>alert(1)<script>.mp4")
     farm.buried("bad.mp4")
 
@@ -33,7 +33,7 @@ def test_it_shows_queues_running_jobs_and_that_others_failed(operator, farm):
     assert "1.23× real time" in html
     assert "<script>alert(1)" not in html
     assert "&lt;script&gt;alert(1)&lt;script&gt;.mp4" in html
-    assert '"/board/jobs?state=failed">Failed jobs wait' in html
+    assert '"/board/jobs?state=failed">Some jobs failed' in html
     assert "No worker is running" in html
     assert '<th scope="row">hevc</th>' in html
     assert '<th scope="row">720p</th>' not in html, "no library uses it, and it has no work"
@@ -73,7 +73,7 @@ def test_work_is_paused_for_a_while_and_resumed(operator, farm, clock):
     done = operator.post("/board/pause", data={"for": "1h"})
 
     html = operator.get(done.headers["location"]).text
-    assert "nothing new begins" in html
+    assert "no new ones start" in html
     (held,) = farm.app.backend.ledger.pauses()
     assert (held.by, held.until) == ("local", pytest.approx(clock.now() + 3600, abs=60))
     assert "Resume</button>" in html

@@ -171,8 +171,8 @@ def move_the_slider_and_leave_the_original(olga: Watched) -> None:
     olga.page.keyboard.press("End")
     olga.page.keyboard.press("ArrowLeft")
     assert olga.page.locator(".pair").get_attribute("style") == "--cut: 99%;"
-    olga.press("link", "Bring the original back …")
-    olga.press("link", "Leave it")
+    olga.press("link", "Restore the original …")
+    olga.press("link", "Back")
     olga.press("button", "Keep it")
     olga.page.get_by_text("Noted.").wait_for()
 
@@ -189,10 +189,10 @@ def share_a_video(olga: Watched) -> None:
     """Share it with a password and without download; unlock it as a stranger; then change the terms."""
     olga.type_into("Days until the share ends", "7")
     olga.type_into("Password to watch it", WORD)
-    olga.press("checkbox", "Offer it for download", "Space")
+    olga.press("checkbox", "Allow downloads", "Space")
     assert olga.accessible() == []
     olga.press("button", "Make it public")
-    olga.page.get_by_text("with a password, without download").wait_for()
+    olga.page.get_by_text("with a password, without downloads").wait_for()
     address = olga.page.locator(".share a").get_attribute("href").removeprefix(olga.address)
 
     stranger = Watched(olga.page.context.browser.new_context(), olga.address)
@@ -202,14 +202,14 @@ def share_a_video(olga: Watched) -> None:
         stranger.type_into("Password", word)
         stranger.page.keyboard.press("Enter")
         if word != WORD:
-            stranger.page.get_by_text("That is not the password.").wait_for()
+            stranger.page.get_by_text("Wrong password.").wait_for()
     stranger.page.get_by_role("heading", name="The garden").wait_for()
-    olga.tab_to(olga.page.get_by_text("Change end, password or download"))
+    olga.tab_to(olga.page.get_by_text("Change end, password or downloads"))
     olga.page.keyboard.press("Enter")
     olga.press("checkbox", "No password", "Space")
     assert olga.accessible() == []
     olga.press("button", "Save")
-    olga.page.get_by_text("The share was changed").wait_for()
+    olga.page.get_by_text("The public address is unchanged").wait_for()
     assert olga.page.get_by_text("with a password").count() == 0
     assert stranger.page.get_by_role("link", name="Download").count() == 0
     bar = stranger.page.locator("input[data-plyr=seek]")

@@ -39,7 +39,7 @@ def test_a_page_as_shipped_is_sound_and_checking_it_makes_no_file(look, opened):
 JUDGED = [
     ({"auth": "none", "host": "0.0.0.0"}, "page", False, "this machine only"),
     ({"auth": "none"}, "page", True, "http://127.0.0.1:8790"),
-    ({"host": "0.0.0.0"}, "page", True, "unencrypted: see web.url; by its address only"),
+    ({"host": "0.0.0.0"}, "page", True, "unencrypted: see web.url; only by its IP address"),
     ({"host": "0.0.0.0", "url": "https://a.example"}, "page", True, "https://a.example"),
     ({"auth": "proxy"}, "sign-in", False, "trusted_proxies"),
     (
@@ -66,14 +66,14 @@ def test_a_page_without_its_users_is_wrong(look, opened):
     assert "hevcq serve add-user" in check.remedy
 
     Users(opened.accounts).put("anna", PASSWORD, Role.USER)
-    assert look(auth="users")["sign-in"].detail == "1 user, none of them operators"
+    assert look(auth="users")["sign-in"].detail == "1 user, no operators"
     Users(opened.accounts).put("olga", PASSWORD, Role.OPERATOR)
-    assert look(auth="users")["sign-in"].detail == "2 users, 1 of them operator"
+    assert look(auth="users")["sign-in"].detail == "2 users, 1 operator"
 
     opened.accounts.put(AccountKind.USER, "anna", {"role": "king"})
     damaged = look(auth="users")["sign-in"]
     assert not damaged.ok
-    assert "not what hevcq writes" in damaged.detail
+    assert "is damaged" in damaged.detail
 
 
 def test_a_provider_that_does_not_answer_is_wrong(look):

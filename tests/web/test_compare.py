@@ -80,20 +80,18 @@ def test_only_operators_and_the_owner_see_frames(ann, farm, opened_files):
 
 
 @pytest.mark.parametrize("at", ["nan", "-1", "1:2:3:4", "soon", "1e99", "<b>"])
-def test_a_time_that_is_none_is_one_sentence_beside_what_was_typed(
-    operator, farm, opened_files, at
-):
+def test_an_invalid_time_is_an_error_beside_the_typed_text(operator, farm, opened_files, at):
     _, job = farm.done("a.mp4")
 
     for came in (page_of(operator, job, f"?at={at}"), press(operator, job, at)):
         assert came.status_code == 422
-        assert "Write a time as seconds, or as 1:02:03.5." in came.text
+        assert "Write the time in seconds, or as 1:02:03.5." in came.text
         assert f'value="{escape(at)}"' in came.text, "nothing has to be typed anew"
         assert "Show</button>" in came.text
     assert opened_files == []
 
 
-def test_what_has_no_rendition_of_one_file_is_one_sentence(operator, farm):
+def test_a_job_without_a_single_file_rendition_cannot_be_compared(operator, farm):
     waiting = farm.running("b.mp4")
     _, job = farm.done("a.mp4")
     ref = RenditionRef(key="DONE/x/master.m3u8", size=1, sha256="0" * 64, certificate_key="c")
@@ -112,7 +110,7 @@ def test_what_has_no_rendition_of_one_file_is_one_sentence(operator, farm):
         (PlacementState.REPLACED, "moved, deleted, or its disk is away"),
     ],
 )
-def test_an_original_that_is_gone_is_one_sentence(operator, farm, opened_files, state, words):
+def test_a_missing_original_is_one_sentence(operator, farm, opened_files, state, words):
     path, job = farm.done(HOSTILE)
     placed(farm, path, job, state, retained=farm.folder / "gone")
 
@@ -198,7 +196,7 @@ def test_keeping_it_is_noted_and_the_original_stays(operator, farm):
     assert placement.detail in page_of(operator, job).text
 
 
-def test_an_original_that_is_not_kept_cannot_be_brought_back(operator, farm):
+def test_a_deleted_original_cannot_be_restored(operator, farm):
     path, job = farm.done("a.mp4")
     address = f"/board/jobs/{job.job_id}/compare/undo"
     assert "not replaced" in operator.get(address).text

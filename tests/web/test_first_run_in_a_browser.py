@@ -106,7 +106,7 @@ def told_that_this_machine_encodes(person: Watched) -> bool:
     """Look at the last screen again: the page is served a moment before the worker has its slots."""
     person.go("/")
     start = person.page.get_by_role("button", name="Start")
-    nobody = person.page.get_by_text("Nothing encodes on this machine yet")
+    nobody = person.page.get_by_text("No worker is running on this machine yet")
     return start.is_visible() and not nobody.is_visible()
 
 

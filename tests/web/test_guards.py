@@ -15,10 +15,10 @@ from hevcq.errors import ConfigError
 from hevcq.ports.videos import AccountKind
 from hevcq.settings.web import WebSettings
 from hevcq.web import services
-from hevcq.web.checks import refuse_open_doors
+from hevcq.web.checks import require_loopback_or_sign_in
 from hevcq.web.identity.authentication import local_path
 from hevcq.web.identity.modes import OneToken
-from hevcq.web.identity.session import Cookies, kept_key
+from hevcq.web.identity.session import Cookies, stored_key
 from web.conftest import HERE
 
 CHANGES = (
@@ -169,9 +169,9 @@ def test_a_forged_session_is_nobodys(operator):
         assert operator.get("/board", headers=header).status_code == 303, value
 
 
-def test_what_was_signed_for_one_purpose_is_none_for_another(operator, opened):
+def test_a_cookie_for_another_purpose_is_no_session(operator, opened):
     cookies, response = (
-        Cookies(kept_key(opened.settings.data_dir / "web"), secure=False),
+        Cookies(stored_key(opened.settings.data_dir / "web"), secure=False),
         Response(),
     )
     mark = opened.accounts.get(AccountKind.SIGN_IN, "token")["sha256"][:12]
@@ -223,7 +223,7 @@ def test_a_session_ends_with_its_time_whatever_the_browser_kept(visit, operator,
         assert late.get("/board", headers=kept).status_code == status
 
 
-def test_guessing_is_slowed_down_and_wears_off(visit, clock, opened):
+def test_failed_sign_ins_are_limited_for_a_minute(visit, clock, opened):
     client = visit()
     token = OneToken(opened.accounts).new()
     codes = [client.post("/sign-in", data={"token": f"no{n}"}).status_code for n in range(11)]
@@ -262,8 +262,8 @@ def test_a_sign_in_leads_to_this_page_only(after, lands):
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "videos.example.org"])
 def test_without_a_sign_in_only_loopback_is_served(host):
     with pytest.raises(ConfigError, match=r"web\.auth"):
-        refuse_open_doors(WebSettings(auth="none", host=host))
-    refuse_open_doors(WebSettings(auth="token", host=host))
+        require_loopback_or_sign_in(WebSettings(auth="none", host=host))
+    require_loopback_or_sign_in(WebSettings(auth="token", host=host))
 
 
 def test_a_form_has_a_bound(operator):

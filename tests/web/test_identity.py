@@ -17,10 +17,11 @@ from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
 from hevcq.web.identity.accounts import ProgramTokens, Users
-from hevcq.web.identity.modes import client_of, network_of, trusts
+from hevcq.web.identity.attempts import client_of, network_of
+from hevcq.web.identity.modes import is_trusted_proxy
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, Role, Scope
-from hevcq.web.identity.session import configured_key, kept_key
+from hevcq.web.identity.session import configured_key, stored_key
 
 PASSWORD = "correct horse battery"
 
@@ -69,7 +70,7 @@ def test_passwords_are_stored_as_argon2_hashes(accounts):
     ("name", "password"),
     [("", PASSWORD), ("a b", PASSWORD), ("../x", PASSWORD), ("anna", "short"), ("a", "x" * 2000)],
 )
-def test_a_name_or_password_that_will_not_do_is_refused(accounts, name, password):
+def test_an_invalid_name_or_password_is_refused(accounts, name, password):
     with pytest.raises(UsageError):
         Users(accounts).put(name, password, Role.USER)
 
@@ -84,7 +85,7 @@ def test_a_damaged_row_lets_nobody_in(accounts, visit):
     assert "set-cookie" not in got.headers
 
 
-def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, accounts, capsys):
+def test_attempts_on_a_name_from_many_addresses_are_limited(visit, accounts, capsys):
     Users(accounts).put("anna", PASSWORD, Role.USER)
     client = visit(auth="users", peer="10.0.0.1", trusted_proxies=("10.0.0.1",))
 
@@ -106,19 +107,19 @@ def test_a_proxy_names_the_person_and_nobody_else_may(visit, operator):
         "trusted_proxies": ("10.0.0.0/8",),
         "operators": ("anna",),
     }
-    behind = visit(peer="10.1.2.3", **settings)
+    proxied = visit(peer="10.1.2.3", **settings)
     outside = visit(peer="192.0.2.1", **settings)
     anna, ben = {"Remote-User": "anna"}, {"Remote-User": "ben"}
 
-    assert behind.get("/board", headers=anna).status_code == 200
-    assert behind.get("/board", headers=ben).status_code == 404
-    behind.cookies.update(operator.cookies)
-    assert behind.get("/board").status_code == 303, "a session of another way to sign in"
+    assert proxied.get("/board", headers=anna).status_code == 200
+    assert proxied.get("/board", headers=ben).status_code == 404
+    proxied.cookies.update(operator.cookies)
+    assert proxied.get("/board").status_code == 303, "a session of another way to sign in"
     assert outside.get("/board", headers=anna).status_code == 303
     twice = [("Remote-User", "ben"), ("Remote-User", "anna")]
-    assert behind.get("/board", headers=twice).status_code == 303, "a header that was let through"
-    assert "reverse proxy" in behind.get("/sign-in").text
-    assert behind.post("/sign-in", data={"token": "x"}).status_code == 404
+    assert proxied.get("/board", headers=twice).status_code == 303, "a header that was let through"
+    assert "reverse proxy" in proxied.get("/sign-in").text
+    assert proxied.post("/sign-in", data={"token": "x"}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -137,10 +138,10 @@ def test_a_client_is_the_last_address_that_a_trusted_proxy_added(peer, forwarded
     assert client_of(["10.0.0.0/8"], asked) == client
 
 
-def test_an_address_in_ipv6_clothing_is_the_same_peer():
-    assert trusts(("10.0.0.0/8",), "::ffff:10.1.1.1")
-    assert not trusts(("10.0.0.0/8",), "::1")
-    assert not trusts(("10.0.0.0/8",), "testclient")
+def test_an_ipv4_mapped_address_is_the_same_peer():
+    assert is_trusted_proxy(("10.0.0.0/8",), "::ffff:10.1.1.1")
+    assert not is_trusted_proxy(("10.0.0.0/8",), "::1")
+    assert not is_trusted_proxy(("10.0.0.0/8",), "testclient")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_an_address_in_ipv6_clothing_is_the_same_peer():
         ("testclient", "testclient"),
     ],
 )
-def test_guesses_from_one_network_of_ipv6_are_one_guessers(address, network):
+def test_attempts_from_one_ipv6_network_count_together(address, network):
     assert network_of(address) == network
 
 
@@ -245,11 +246,11 @@ def test_a_short_session_key_is_refused_without_showing_it(tmp_path):
 
 def test_the_key_of_sessions_is_made_once_for_its_owner_alone(tmp_path):
     folder = tmp_path / "web"
-    assert kept_key(folder) == kept_key(folder)
-    assert (folder.stat().st_mode & 0o777, len(kept_key(folder))) == (0o700, 32)
+    assert stored_key(folder) == stored_key(folder)
+    assert (folder.stat().st_mode & 0o777, len(stored_key(folder))) == (0o700, 32)
     (folder / "session.key").write_bytes(b"")
-    with pytest.raises(StorageError, match="is no key"):
-        kept_key(folder)
+    with pytest.raises(StorageError, match="is not a key"):
+        stored_key(folder)
 
 
 @pytest.fixture(scope="module")
@@ -363,8 +364,8 @@ def test_cognitos_id_token_is_taken(cognito, clock):
 
     assert (session.owner, session.name) == (f"{ISSUER}#u-1", "anna")
     assert session.role is Role.OPERATOR
-    assert cognito.still(session) is not None
-    assert cognito.still(replace(session, mark="another provider's")) is None
+    assert cognito.revalidate(session) is not None
+    assert cognito.revalidate(replace(session, mark="another provider's")) is None
     out = cognito.provider_sign_out("https://videos.example.org")
     assert out.startswith("https://pool.example/logout?client_id=page&logout_uri=https%3A%2F%2F")
 
@@ -396,8 +397,8 @@ def test_a_session_ends_with_the_settings_that_gave_it_its_role(cognito, clock, 
     oidc = cognito._oidc.model_copy(update=changed.get("oidc", {}))
     other = {"operators": cognito._settings.operators, **changed, "oidc": oidc}
 
-    assert cognito.still(session) is not None
-    assert Offline(WebSettings(auth="oidc", **other), clock).still(session) is None
+    assert cognito.revalidate(session) is not None
+    assert Offline(WebSettings(auth="oidc", **other), clock).revalidate(session) is None
 
 
 @pytest.mark.parametrize(
@@ -413,7 +414,7 @@ def test_a_session_ends_with_the_settings_that_gave_it_its_role(cognito, clock, 
 )
 def test_a_token_runs_the_farm_only_for_whom_the_settings_name(cognito, owner, runs):
     program = Person(owner, "cron", Role.OPERATOR, frozenset(Scope))
-    assert cognito.behind(program).is_operator == runs
+    assert cognito.limit_token(program).is_operator == runs
 
 
 @pytest.mark.parametrize(

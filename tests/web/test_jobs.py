@@ -79,7 +79,7 @@ def test_it_lists_and_changes_jobs_by_the_codec_that_was_probed_last(operator, f
     html = operator.get("/board/jobs?state=failed&codec=H264").text
     assert sorted(names(html)) == ["a.mp4", "c.mp4"]
     assert "2 jobs" in html, "the causes count these alone"
-    assert "as this machine last probed the file" in html
+    assert "when this machine last probed it" in html
     assert names(operator.get("/board/jobs?codec=vp9").text) == []
     assert (
         "notice=retry&n=2"
@@ -293,7 +293,7 @@ def test_all_waiting_jobs_of_a_list_are_moved_in_steps_and_keep_their_order(
 
 
 @pytest.mark.parametrize("action", ["first", "higher"])
-def test_where_the_queue_keeps_no_order_the_page_says_so(operator, farm, monkeypatch, action):
+def test_an_unordered_queue_is_explained_and_refuses_moves(operator, farm, monkeypatch, action):
     job = farm.queued("a.mp4")[1][0]
     monkeypatch.setattr(farm.app.backend.queues["hevc"], "ordered", False)
     for name, queue in farm.app.backend.queues.items():

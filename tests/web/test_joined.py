@@ -139,10 +139,10 @@ def test_machines_of_one_name_get_names_of_their_own_until_they_are_shut_out(far
     farm.join()
     assert set(farm.tokens.machines()) == {"desk", "desk-2"}
 
-    assert farm.tokens.expel("desk")
+    assert farm.tokens.remove_machine("desk")
 
     assert farm.ask("POST", "poll", token, json=FACTS).status_code == 401
-    assert not farm.tokens.expel("desk")
+    assert not farm.tokens.remove_machine("desk")
 
 
 def test_no_program_and_no_person_acts_as_a_machine(farm, operator):

@@ -15,7 +15,7 @@ from hevcq.ports.encoder import TextTrack
 from hevcq.ports.videos import Page, VideoFilter
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.manage import ProfileRow
-from hevcq.web.pages.video import playing
+from hevcq.web.pages.video import choose_playable
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 ACTIONS = ("retry", "cancel", "publish", "unpublish", "delete", "edit")
@@ -101,7 +101,7 @@ def test_a_failure_is_reported_with_what_to_do_and_retried(people, bench):
     html = ann.get(page).text
     assert "Two packets are missing." in html
     assert "Upload an intact copy of the video." in html
-    assert "Retry what failed" in html
+    assert "Retry failed formats" in html
     done = ann.post(f"{page}/retry", data={"profile": ""})
     assert done.headers["location"] == f"{page}?notice=retry"
     assert bench.job(video, "hevc").state is JobState.QUEUED
@@ -167,16 +167,16 @@ def test_the_best_playable_file_comes_first_and_a_playlist_before_all(opened, be
         row("y", "DONE/y/a.mp4", JobState.QUEUED),
     ]
 
-    found = playing("/media/1", video, rows, {"hevc": hevc, "720p": small})
+    found = choose_playable("/media/1", video, rows, {"hevc": hevc, "720p": small})
     assert [address for address, _ in found.files] == [
         "/media/1/720p/a%20b%3F.mp4",
         "/media/1/hevc/a.mov.mp4",
     ]
     assert "avc1" in found.files[0][1]
     assert not found.playlist
-    both = playing("/media/1", video, [*rows, row("hls", "DONE/hls/a/master.m3u8")], {})
+    both = choose_playable("/media/1", video, [*rows, row("hls", "DONE/hls/a/master.m3u8")], {})
     assert both.playlist == "/media/1/hls/master.m3u8"
-    assert not playing("/media/1", video, [row("x", "DONE/x/a.mkv")], {})
+    assert not choose_playable("/media/1", video, [row("x", "DONE/x/a.mkv")], {})
 
 
 def test_an_upload_that_is_playable_already_is_played_while_it_is_kept(people, bench):

@@ -92,9 +92,7 @@ def test_an_untouched_form_changes_nothing(operator, opened, config):
         ({"rules-0-skip": "yes"}, "Not saved, see: Rules."),
     ],
 )
-def test_a_wrong_value_is_said_next_to_its_field_and_kept_there(
-    operator, opened, config, more, said
-):
+def test_an_invalid_value_is_shown_beside_its_field(operator, opened, config, more, said):
     before = config.read_text()
 
     answer = operator.post("/settings/library", data=library(opened, **more))
@@ -105,7 +103,7 @@ def test_a_wrong_value_is_said_next_to_its_field_and_kept_there(
     assert config.read_text() == before
 
 
-def test_a_change_by_hand_meanwhile_is_said_and_what_was_typed_stays(operator, opened, config):
+def test_a_concurrent_edit_of_the_file_is_reported_and_the_input_kept(operator, opened, config):
     form = library(opened, min_age="9d")
     config.write_text(config.read_text() + "# by hand\n")
     before = config.read_text()
@@ -184,7 +182,7 @@ def test_a_receiver_is_added_and_its_secret_never_shown(operator, opened, config
     assert "http://127.0.0.1:9/in" in shown
     assert secret not in shown + operator.get("/settings/changes").text
     one = {"file_digest": digest(opened), "number": "0"}
-    assert "did not take the test" in operator.post("/settings/messages/test", data=one).text
+    assert "refused the test" in operator.post("/settings/messages/test", data=one).text
     assert operator.post("/settings/messages/remove", data=one).is_redirect
     assert "webhook" not in config.read_text()
     assert operator.post("/settings/messages/test", data=one).status_code == 400
@@ -219,7 +217,7 @@ def test_a_restart_is_asked_for_exactly_where_a_receiver_changed(operator, opene
     assert ["Saved." in each for each in said] == [True, False, True, False]
     assert ["Undone." in each for each in said] == [False, True, False, True]
     assert ["Restart hevcq" in each for each in said] == [False, False, True, True]
-    assert ["in seconds" in each for each in said] == [True, True, False, False]
+    assert ["within seconds" in each for each in said] == [True, True, False, False]
 
 
 @pytest.fixture
@@ -364,7 +362,7 @@ def test_a_profile_is_copied_changed_and_deleted(operator, opened, config):
     gone = {"name": "mine", "sure": "yes"}
     used = library(opened, **{"profiles-mine": "yes"})
     saved = operator.post("/settings/library", data=used)
-    assert "uses it in seconds" in operator.get(saved.headers["location"]).text
+    assert "uses it within seconds" in operator.get(saved.headers["location"]).text
     assert opened.profiles["mine"].video.crf == 21
     assert opened.backend.queues["mine"].depth().empty
     assert "is in use: library tv" in operator.post("/settings/profile/delete", data=gone).text

@@ -74,7 +74,7 @@ def test_a_library_and_a_sync_account_as_told_can_be_sent_back(nas, config, tmp_
     assert again.json()["library"] == library["library"]
     assert sent.json() == cloud
     odd = nas.put(f"{API}/sync/cloud", json={**cloud, "password_file": ["x"]})
-    assert (odd.status_code, "settings file only" in odd.text) == (422, True)
+    assert (odd.status_code, "only be set in the settings file" in odd.text) == (422, True)
 
 
 def test_people_programs_and_media_servers_are_added_tested_and_removed(nas, config, taker):
@@ -94,7 +94,7 @@ def test_people_programs_and_media_servers_are_added_tested_and_removed(nas, con
                        "events": ["job.done"]}  # fmt: skip
     assert SECRET not in listed.text
     assert "hidden" not in listed.text
-    assert tested == {"works": "me took the test."}
+    assert tested == {"works": "me accepted the test."}
     assert [each["type"] for each in taker.reported] == ["test"]
     assert (stale.status_code, gone.status_code) == (409, 204)
     assert "webhook" not in config.read_text()
@@ -122,7 +122,7 @@ def test_a_profile_is_copied_changed_and_deleted(nas, config):
 
 WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("PUT", "hours", {"windows": ["late"]}, "window"),
-    ("PUT", "hours", {"gate_command": "touch /tmp/owned"}, "settings file only"),
+    ("PUT", "hours", {"gate_command": "touch /tmp/owned"}, "only be set in the settings file"),
     ("POST", "receivers/webhook", {"url": "nowhere", "secret": SECRET}, "must be an address"),
     ("POST", "receivers/notify", {"url": "discrd://token/x"}, "does not know the address discrd"),
     ("POST", "receivers/pigeon", {"url": "x"}, "kind"),
@@ -136,7 +136,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
 ]
 
 
-def test_what_is_wrong_is_said_and_nothing_is_changed(nas, config):
+def test_invalid_settings_are_refused_and_change_nothing(nas, config):
     before = config.read_text()
     for method, path, body, words in WRONG:
         answer = nas.request(method, f"{API}/{path}", json=body)

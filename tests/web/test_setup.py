@@ -66,7 +66,7 @@ def test_without_the_code_nobody_gets_past_the_first_screen(visit, code, opened)
     for given in ("", "AAAAA-AAAAA", code[:-1], "ä" * 10):
         said = stranger.post("/setup/password", data={**FORM, "code": given})
         assert said.status_code == 403, given
-        assert "not the code" in said.text
+        assert "Wrong code" in said.text
     assert not Users(opened.accounts).all()
     for screen in START[1:]:
         assert stranger.post(f"/setup/{screen}", data={}).status_code == 404
@@ -77,7 +77,7 @@ def test_this_machine_needs_the_code_too_as_a_proxy_on_it_sends_everybodys_reque
     assert visit(peer="127.0.0.1").post("/setup/password", data=FORM).status_code == 403
 
 
-def test_who_guesses_the_code_must_wait(visit, code):
+def test_attempts_on_the_set_up_code_are_limited(visit, code):
     guesser = visit(peer="192.0.2.7")
     for _ in range(10):
         guesser.post("/setup/password", data={**FORM, "code": "AAAAA-AAAAA"})
@@ -92,7 +92,7 @@ def test_who_guesses_the_code_must_wait(visit, code):
     [
         ({"password": "short", "again": "short"}, "10 to 1024 characters"),
         ({"again": "another password"}, "differ"),
-        ({"name": "<b>"}, "no user name"),
+        ({"name": "<b>"}, "not a valid user name"),
     ],
 )
 def test_a_wrong_name_or_password_is_said_and_the_code_still_works(visit, code, wrong, words):
@@ -133,7 +133,7 @@ def test_a_settings_file_that_cannot_be_written_is_said_and_costs_nothing(visit,
     assert file.read_text().startswith("# mine\n")
 
 
-def test_only_the_operator_goes_on(ada, opened, clock, media):
+def test_only_the_operator_continues_the_set_up(ada, opened, clock, media):
     Users(opened.accounts).put("bob", PASSWORD, Role.USER)
     token = ProgramTokens(opened.accounts, clock).create("nas", "ada", list(Scope), 1)
     bob = TestClient(
@@ -162,7 +162,7 @@ UNFIT_FOLDERS = [
 ]
 
 
-def test_a_folder_that_cannot_be_is_said(ada, media):
+def test_an_invalid_folder_is_refused_with_a_reason(ada, media):
     for form, words in UNFIT_FOLDERS:
         filled = {name: value.format(media=media) for name, value in form.items()}
         if words == "already":
@@ -189,7 +189,7 @@ UNFIT_ANSWERS = [
 ]
 
 
-def test_an_answer_that_cannot_be_is_said_on_its_screen(ada, media):
+def test_an_invalid_answer_is_an_error_on_its_screen(ada, media):
     answered(ada, media)
     for screen, form, words in UNFIT_ANSWERS:
         filled = {name: value.format(media=media) for name, value in form.items()}

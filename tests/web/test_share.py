@@ -30,7 +30,7 @@ def addresses(video: Video) -> list[str]:
     return [f"{base}/poster.jpg", f"{base}/media/hevc/{name}", f"{base}/media/hevc/texts/0.vtt"]
 
 
-def test_a_share_leads_nowhere_once_its_days_are_over(share, as_person, clock):
+def test_an_expired_share_is_not_found(share, as_person, clock):
     video, stranger = share(days="2"), as_person("")
     where = [f"/p/{video.slug}", *addresses(video)[:2]]
     clock.advance(1.9 * DAY_S)
@@ -39,10 +39,10 @@ def test_a_share_leads_nowhere_once_its_days_are_over(share, as_person, clock):
     clock.advance(0.2 * DAY_S)
 
     assert [stranger.get(each).status_code for each in where] == [404, 404, 404]
-    assert "its address leads nowhere" in as_person("ann").get(f"/v/{video.video_id}").text
+    assert "its address no longer works" in as_person("ann").get(f"/v/{video.video_id}").text
 
 
-def test_a_password_stands_before_the_page_and_every_file(share, as_person):
+def test_a_shares_password_protects_its_page_and_files(share, as_person):
     video, stranger, other = share(password=WORD), as_person(""), as_person("")
     page = f"/p/{video.slug}"
     asked = stranger.get(page).text
@@ -59,7 +59,7 @@ def test_a_password_stands_before_the_page_and_every_file(share, as_person):
     assert WORD not in video.model_dump_json()
 
 
-def test_what_opens_one_share_opens_no_other_and_ends_with_it(share, as_person, ann):
+def test_a_shares_cookie_opens_no_other_share_and_ends_with_it(share, as_person, ann):
     first, second, stranger = share(password=WORD), share(password=WORD), as_person("")
     stranger.post(f"/p/{first.slug}", data={"password": WORD})
     assert stranger.get(addresses(first)[1]).status_code == 200
@@ -72,7 +72,7 @@ def test_what_opens_one_share_opens_no_other_and_ends_with_it(share, as_person, 
     assert stranger.post(f"/p/{first.slug}", data={"password": WORD}).status_code == 404
 
 
-def test_guesses_of_a_password_have_to_wait_even_if_one_is_right(share, as_person):
+def test_attempts_on_a_shares_password_are_limited(share, as_person):
     video, stranger = share(password=WORD), as_person("")
     page = f"/p/{video.slug}"
     tries = [stranger.post(page, data={"password": f"wrong {n}"}).status_code for n in range(10)]
@@ -113,9 +113,7 @@ def test_a_program_shares_on_terms_and_sharing_again_keeps_them(bench, ann, as_p
     assert as_person("").get(addresses(bench.now(video))[1]).status_code == 403
 
 
-def test_terms_are_changed_at_the_same_address_and_what_is_left_empty_stays(
-    share, ann, bench, as_person, clock
-):
+def test_changed_terms_keep_the_address_and_empty_fields(share, ann, bench, as_person, clock):
     video, stranger = share(days="2", password=WORD), as_person("")
     where, page = f"/v/{video.video_id}/terms", f"/p/{video.slug}"
 
@@ -123,7 +121,10 @@ def test_terms_are_changed_at_the_same_address_and_what_is_left_empty_stays(
     changed = bench.now(video).share
     assert changed == video.share.model_copy(update={"download": False})
 
-    assert "its address stays" in ann.post(where, data={"days": "9"}, follow_redirects=True).text
+    assert (
+        "public address is unchanged"
+        in ann.post(where, data={"days": "9"}, follow_redirects=True).text
+    )
     clock.advance(3 * DAY_S)
     assert stranger.post(page, data={"password": WORD}).status_code == 303
     ann.post(where, data={"open": "yes", "endless": "yes", "download": "yes"})

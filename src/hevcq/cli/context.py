@@ -1,4 +1,4 @@
-"""What commands share: their options, the settings and the opened app."""
+"""What commands share: options, settings, the opened app, messages on stderr, and the help's layout."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ class Cli:
     def loaded(self, **flags: tuple[str, object]) -> Loaded:
         """Return the settings and their origins.
 
-        A command's own flags come as `workers=("--workers", 4)`; a value of None was not given.
+        A command passes its own flags as `workers=("--workers", 4)`; None means that it was not given.
         Raises ConfigError.
         """
         from hevcq.settings.loader import load
 
         given = {key: flag for key, flag in flags.items() if flag[1] is not None}
-        usual: dict[str, tuple[str, object]] = {}
+        of_root: dict[str, tuple[str, object]] = {}
         if self.verbose:
-            usual["log_level"] = "--verbose", "info"
+            of_root["log_level"] = "--verbose", "info"
         elif self.quiet:
-            usual["log_level"] = "--quiet", "error"
+            of_root["log_level"] = "--quiet", "error"
         if self.data_dir is not None:
-            usual["data_dir"] = "--data-dir", self.data_dir
-        return load(usual | given, config=self.config)
+            of_root["data_dir"] = "--data-dir", self.data_dir
+        return load(of_root | given, config=self.config)
 
     def log_level(self, why: str, level: str) -> dict[str, tuple[str, object]]:
-        """Return the flag of another default log level, unless the settings say one."""
-        said = self.loaded().origins["log_level"] != "default"
-        return {} if said else {"log_level": (why, level)}
+        """Return a flag that changes the default log level, or none if the settings have a level."""
+        is_set = self.loaded().origins["log_level"] != "default"
+        return {} if is_set else {"log_level": (why, level)}
 
     def settings(self, **flags: tuple[str, object]) -> Settings:
-        """Return the settings and set up logging by them; see `loaded`."""
+        """Return the settings, and configure logging by them; see `loaded` for `flags`."""
         from hevcq.util import log
 
         settings = self.loaded(**flags).settings
@@ -77,23 +77,23 @@ class Cli:
             app.close()
 
     def echo(self, words: str) -> None:
-        """Print a message on stderr, unless --quiet."""
+        """Print a message on stderr, unless --quiet is given."""
         if not self.quiet:
             self.warn(words)
 
     @staticmethod
     def warn(words: str) -> None:
-        """Print a message on stderr, also with --quiet."""
-        print(fitting(words), file=sys.stderr)  # noqa: T201 - the one place that prints messages
+        """Print a message on stderr, even with --quiet."""
+        print(fit_stderr(words), file=sys.stderr)  # noqa: T201 - the one place that prints messages
 
 
-def confirmed(question: str) -> bool:
-    """Ask on the terminal; where nobody can be asked only `--yes` confirms."""
+def confirm(question: str) -> bool:
+    """Ask on the terminal; without one only `--yes` confirms."""
     return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
-def fitting(words: str) -> str:
-    """Return a message in lines that fit the terminal that stderr is; unchanged for a file or pipe."""
+def fit_stderr(words: str) -> str:
+    """Wrap a message to the width of stderr's terminal; unchanged for a file or pipe."""
     if not sys.stderr.isatty():
         return words
     from hevcq.cli.output.render import paragraph, screen_width
@@ -102,7 +102,7 @@ def fitting(words: str) -> str:
 
 
 def require_existing(paths: Iterable[Path]) -> None:
-    """Raise UsageError for the first path at which there is no file or folder."""
+    """Raise UsageError for the first path that does not exist."""
     from hevcq.errors import UsageError
     from hevcq.util.text import printable
 
@@ -112,13 +112,13 @@ def require_existing(paths: Iterable[Path]) -> None:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(f"No such file or folder: {printable(path)}.") from error
         except OSError:
-            continue  # whoever opens it knows what to say
+            continue  # opening it later gives a better error
 
 
 def require_queued(app: App, paths: Iterable[Path]) -> None:
-    """Raise UsageError for the first path at which there is nothing, and below which nothing was queued.
+    """Raise UsageError for the first path that does not exist, and below which nothing was queued.
 
-    What was queued may have been moved or deleted since.
+    Queued files may have been moved or deleted since.
     """
     for path in paths:
         whole = Path(os.path.abspath(path))  # noqa: PTH100 - links stay unresolved
@@ -126,8 +126,8 @@ def require_queued(app: App, paths: Iterable[Path]) -> None:
             require_existing([path])
 
 
-def quantity(option: str, text: str, read: Callable[[str], Value]) -> Value:
-    """Return what an option's text means. Raises UsageError."""
+def parse_option(option: str, text: str, read: Callable[[str], Value]) -> Value:
+    """Return the parsed value of an option. Raises UsageError with the option's name."""
     from hevcq.errors import UsageError
     from hevcq.util.text import printable
 
@@ -145,13 +145,12 @@ def current_user() -> str:
 
 
 def cli_of(ctx: typer.Context) -> Cli:
-    found = ctx.find_object(Cli)
-    return found if found is not None else Cli()
+    return ctx.find_object(Cli) or Cli()
 
 
 def group(sentence: str, **attributes: Any) -> typer.Typer:
-    usual: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
-    return typer.Typer(help=sentence, add_completion=False, **{**usual, **attributes})
+    defaults: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
+    return typer.Typer(help=sentence, add_completion=False, **{**defaults, **attributes})
 
 
 AsJson = Annotated[
@@ -160,7 +159,9 @@ AsJson = Annotated[
 EventsAsJson = Annotated[
     bool, typer.Option("--json", help="Print events on stdout, one JSON object per line.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, change nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be done, without changes.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
@@ -191,7 +192,7 @@ OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Job id o
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number.")]
 
 _REWORDED = (
-    # typer 0.26 says it in click's words, later releases in pydantic's.
+    # typer 0.26 uses click's words, later releases pydantic's.
     (r"^'.*' is not a valid integer(?: range)?\.$", "must be a whole number."),
     (r"^'.*' is not a valid float(?: range)?\.$", "must be a number."),
     (r"^\S+ is not in the range x>=(\S+?)\.$", r"must be at least \1."),
@@ -207,14 +208,14 @@ _RANGE = re.compile(r"\s*\[[^]]*[<>]=?[^]]*]$")
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help names its arguments as a person types them, without types and ranges."""
+    """A command whose help shows its arguments as people type them, without types and ranges."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
-        """Return `[OPTIONS]` and the arguments, an optional one in brackets."""
+        """Return `[OPTIONS]` and the arguments, optional ones in brackets."""
         return [self.options_metavar or "", *(_as_typed(each) for each in _arguments(self))]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; a wrong value is refused in words, whatever the library's are."""
+        """Parse the arguments; refuse a wrong value in hevcq's words, not the library's."""
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:

@@ -36,18 +36,18 @@ class ExitCode(IntEnum):
 MEANING: dict[ExitCode, str] = {
     ExitCode.OK: "everything is done; skipped files count as done",
     ExitCode.SOME_FAILED: (
-        "some files failed or were refused (listed, or kept as dead letters), the others are done; or a"
-        " question was answered with no"
+        "some files failed or were refused (listed, or kept as dead letters), the others are done; or you"
+        " answered a question with no"
     ),
     ExitCode.USAGE: "wrong command line, or no such profile, job or file",
     ExitCode.CONFIG: "invalid setting or profile file",
     ExitCode.UNFIT: (
-        "this worker cannot work: ffmpeg is missing, too old or lacks an encoder, or its role on AWS"
+        "this machine cannot encode: ffmpeg is missing, too old or lacks an encoder, or its role on AWS"
         " may not read any queue"
     ),
     ExitCode.STORAGE: "the data folder's database is damaged, too new or locked, or the disk is full",
     ExitCode.REFUSED: "a replace or undo was refused; originals are untouched",
-    ExitCode.UNAVAILABLE: "a service or a file system did not answer; try again",
+    ExitCode.UNAVAILABLE: "a service or file system did not answer; try again",
     ExitCode.INTERNAL: "a bug in hevcq; --verbose shows the traceback",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM); running work went back to its queue",
     ExitCode.PIPE: "the reader of the output closed it",

@@ -1,4 +1,4 @@
-"""The entry point of `hevcq` and `python -m hevcq`: sound standard streams in, an exit code out."""
+"""The entry point of `hevcq` and `python -m hevcq`: open the standard streams, return an exit code."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ import sys
 from hevcq.util.processes import block_inspection
 
 NOT_LINUX = (
-    "hevcq needs Linux: it starts ffmpeg under limits that only Linux has. On macOS and Windows a"
-    " Linux virtual machine or container is the way.\n"
+    "hevcq needs Linux: it runs ffmpeg under limits that only Linux has. On macOS and Windows, use a"
+    " Linux virtual machine or container.\n"
 )
 
 
@@ -22,10 +22,10 @@ def main() -> int:
     try:
         _open_closed_streams()
         block_inspection(os.environ)
-        from hevcq.cli.app import run
+        from hevcq.cli.commands import run
 
         return run(sys.argv[1:])
-    except KeyboardInterrupt:  # also while the program is still being imported
+    except KeyboardInterrupt:  # even while the program is being imported
         from hevcq.cli.exit_codes import ExitCode
 
         return ExitCode.INTERRUPTED
@@ -35,9 +35,9 @@ def main() -> int:
 
 
 def _open_closed_streams() -> None:
-    """Give a process that was started without stdin, stdout or stderr a null one.
+    """Open /dev/null for each standard stream that the process was started without.
 
-    Otherwise the next file it opens gets that descriptor, and a message could end up in a video.
+    Otherwise the next opened file gets that descriptor, and a message could end up in a video.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is not None:

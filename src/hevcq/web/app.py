@@ -1,4 +1,4 @@
-"""Make the ASGI application over an opened farm: guards, sign-in, pages."""
+"""Build the ASGI application of an opened farm: guards, sign-in, pages, errors, upkeep."""
 
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -25,9 +25,10 @@ from hevcq.usecases.videos.uploads import EVERY_AWS_S, EVERY_S, process_due
 from hevcq.util.log import get_logger
 from hevcq.web import joined, media, uploads
 from hevcq.web.api.openapi import API
-from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirst, make_mode
+from hevcq.web.identity.attempts import AttemptLimiter
+from hevcq.web.identity.authentication import Authenticator, SignInFirst, make_mode
 from hevcq.web.identity.person import maybe_person
-from hevcq.web.identity.session import Cookies, configured_key, kept_key
+from hevcq.web.identity.session import Cookies, configured_key, stored_key
 from hevcq.web.pages import (
     board,
     compare,
@@ -40,17 +41,18 @@ from hevcq.web.pages import (
     sign_in,
     video,
 )
-from hevcq.web.problems import of_error, of_values, problem, status_of
+from hevcq.web.problems import error_problem, problem, status_of, validation_problem
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
-from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
+from hevcq.web.shield import FOR_PROGRAMS, OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm, video_messages
 
+PAGES = (sign_in, setup, home, video, board, compare, figures, jobs, settings, profiles)
 YEAR_S = 31_536_000
 MIN_COMPRESSED = 1024
-RAW = ("/api/", "/media/", "/uploads", "/p/")
-"""Paths whose answers are left as they are: ranges of files, and what programs read."""
+UNCOMPRESSED = (*FOR_PROGRAMS, "/p/")
+"""Paths whose answers are never compressed: files requested by range, and answers to programs."""
 
 
 def create_app(app: App) -> FastAPI:
@@ -58,53 +60,53 @@ def create_app(app: App) -> FastAPI:
     web = app.settings.web
     secure = web.url.startswith("https://")
     configured = web.session_key.get_secret_value()
-    key = configured_key(configured) if configured else kept_key(app.settings.data_dir / "web")
+    key = configured_key(configured) if configured else stored_key(app.settings.data_dir / "web")
     mode = make_mode(web, app.accounts, app.clock)
     authenticator = Authenticator(mode, Cookies(key, secure=secure), app.accounts, app.clock)
     policy = content_policy(() if not app.settings.uploads_direct else app.video_files.origins())
-    made = FastAPI(
+    application = FastAPI(
         openapi_url=None,
         routes=_routes(),
         middleware=[
             Middleware(SecurityHeaders, policy=policy, secure=secure),
             Middleware(OwnRequests, name=urlsplit(web.url).hostname),
             Middleware(SignInFirst, authenticator=authenticator),
-            Middleware(Compressed),
+            Middleware(CompressPages),
         ],
-        lifespan=kept_up,
+        lifespan=_lifespan,
         exception_handlers={
-            HTTPException: _refused,
-            HevcqError: _failed,
-            RequestValidationError: _invalid,
+            HTTPException: _http_error,
+            HevcqError: _hevcq_error,
+            RequestValidationError: _invalid_values,
         },
     )
-    made.include_router(API)
-    made.state.send_event = video_messages(app)
-    made.state.services = Services(
+    application.include_router(API)
+    application.state.send_event = video_messages(app)
+    application.state.services = Services(
         app,
         authenticator,
-        Limiter(app.clock),
+        AttemptLimiter(app.clock),
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
         TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
         JoinedMachines(app),
         Comparisons(app, app.settings.data_dir / "web" / "compare"),
     )
-    return made
+    return application
 
 
-class Compressed:
-    """Compress pages and assets; never the bytes of a video, which clients ask for by range."""
+class CompressPages:
+    """Compress pages and assets, but never a video, which clients request by range."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app, self._small = app, GZipMiddleware(app, MIN_COMPRESSED)
+        self._app, self._compressing = app, GZipMiddleware(app, MIN_COMPRESSED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        plain = scope["type"] != "http" or scope["path"].startswith(RAW)
-        await (self._app if plain else self._small)(scope, receive, send)
+        plain = scope["type"] != "http" or scope["path"].startswith(UNCOMPRESSED)
+        await (self._app if plain else self._compressing)(scope, receive, send)
 
 
 class Assets(StaticFiles):
-    """Static files, which browsers keep for a year: their address changes with their content."""
+    """Static files, which browsers cache for a year: their address changes with their content."""
 
     def file_response(self, *args: object, **named: object) -> Response:
         response: Response = super().file_response(*args, **named)  # type: ignore[arg-type]
@@ -115,17 +117,8 @@ class Assets(StaticFiles):
 def _routes() -> list[BaseRoute]:
     return [
         Route("/healthz", _healthy),
-        Route("/favicon.ico", _no_icon),
-        *sign_in.routes(),
-        *setup.routes(),
-        *home.routes(),
-        *video.routes(),
-        *board.routes(),
-        *compare.routes(),
-        *figures.routes(),
-        *jobs.routes(),
-        *settings.routes(),
-        *profiles.routes(),
+        Route("/favicon.ico", lambda _request: Response(status_code=204)),
+        *(route for page in PAGES for route in page.routes()),
         *uploads.routes(),
         *joined.routes(),
         *media.routes(),
@@ -134,83 +127,80 @@ def _routes() -> list[BaseRoute]:
 
 
 async def _healthy(_request: Request) -> Response:
-    """Say that this process answers; it opens nothing, so that a busy database ends no server."""
+    """Answer that this process is alive. It asks no database, so a busy one restarts no server."""
     return PlainTextResponse("ok")
 
 
-async def _no_icon(_request: Request) -> Response:
-    return Response(status_code=204)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = {404: "Not found.", 405: "This address can't do that."}
-    said = words.get(error.status_code, error.detail)
-    if request.url.path.startswith(RAW[:3]):
-        return problem(error.status_code, said, headers=error.headers)
-    return _page(request, error.status_code, said)
+    sentence = words.get(error.status_code, error.detail)
+    if request.url.path.startswith(FOR_PROGRAMS):
+        return problem(error.status_code, sentence, headers=error.headers)
+    return _error_page(request, error.status_code, sentence)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid_values(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return of_values(error.errors())
+    return validation_problem(error.errors())
 
 
-async def _failed(request: Request, error: Exception) -> Response:
-    """Show an error that hevcq raises on purpose: its sentence names no secret."""
+async def _hevcq_error(request: Request, error: Exception) -> Response:
+    """Show the sentence of an error that hevcq raised: it names no secret."""
     assert isinstance(error, HevcqError)
     path = request.url.path
     get_logger().warning("request_failed", path=path, reason=str(error))
     if path.startswith("/uploads"):
-        return uploads.refused(request, error)
-    if path.startswith(RAW[:3]) or "/media/" in path:
-        return of_error(error)
+        return uploads.error_answer(request, error)
+    if path.startswith(FOR_PROGRAMS) or "/media/" in path:
+        return error_problem(error)
     person = maybe_person(request)
     words = str(error) if person is not None and person.is_operator else error.message
-    return _page(request, status_of(error), words)
+    return _error_page(request, status_of(error), words)
 
 
-def _page(request: Request, status: int, words: str) -> Response:
+def _error_page(request: Request, status: int, words: str) -> Response:
     return page(request, "error.html", status=status, words=words, code=status)
 
 
 JOIN_S = 10.0
-"""Seconds that a stop waits for a look under way; a kill in between is mended by the next start."""
+"""Seconds that a stop waits for a running upkeep; the next start repairs one that was killed."""
 
 
-def keep_up(app: App, look: Callable[[], object], every_s: float, stop: threading.Event) -> None:
-    """Call `look` every `every_s` seconds until the stop; an error waits for the next turn."""
+def _run_upkeep(
+    app: App, step: Callable[[], object], every_s: float, stop: threading.Event
+) -> None:
+    """Call `step` every `every_s` seconds until the stop; an error is logged and the next call tries again."""
     while not stop.is_set():
         try:
-            look()
+            step()
         except HevcqError as error:
             get_logger().warning("videos_not_kept_up", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - a bug here must not end all later looks
+        except Exception as error:  # noqa: BLE001 - a bug here must not end the upkeep
             get_logger().error("videos_not_kept_up", reason=f"{type(error).__name__}: {error}")
         app.clock.wait(stop, every_s)
 
 
 @asynccontextmanager
-async def kept_up(made: Starlette) -> AsyncIterator[None]:
-    """Look after videos as long as the application runs."""
-    app: App = made.state.services.app
+async def _lifespan(application: Starlette) -> AsyncIterator[None]:
+    """Run the upkeep of videos in a thread while the application runs."""
+    services: Services = application.state.services
+    app = services.app
     every_s = EVERY_S if not app.settings.on_aws else EVERY_AWS_S
-    stop, send = threading.Event(), made.state.send_event
+    stop, send = threading.Event(), application.state.send_event
 
-    def look() -> None:
+    def step() -> None:
         process_due(video_farm(app), send)
         if app.settings.on_aws:
             app.daily_cap.check()
 
-    work = (app, look, every_s, stop)
-    upkeep = threading.Thread(target=keep_up, args=work, name="hevcq-web-upkeep", daemon=True)
+    work = (app, step, every_s, stop)
+    upkeep = threading.Thread(target=_run_upkeep, args=work, name="hevcq-web-upkeep", daemon=True)
     upkeep.start()
     try:
         yield
     finally:
         stop.set()
         upkeep.join(JOIN_S)
-        made.state.services.trial.close()
-        made.state.services.texts.close()
-        made.state.services.machines.close()
-        made.state.services.comparisons.close()
+        for each in (services.trial, services.texts, services.machines, services.comparisons):
+            each.close()

@@ -23,9 +23,9 @@ def findings(app: App) -> list[Finding]:
 
 
 def page_checks(app: App) -> Iterator[Check]:
-    """Yield the checks of the page; they ask the OpenID provider and the database.
+    """Yield the checks of the page. They ask the OpenID provider and the database.
 
-    They listen on nothing and make no file.
+    They bind no address and create no file.
     """
     yield Check(Area.CONFIG, "page", lambda: _address(app.settings.web))
     yield Check(Area.CONFIG, "sign-in", lambda: _sign_in(app))
@@ -34,8 +34,8 @@ def page_checks(app: App) -> Iterator[Check]:
         yield Check(Area.CONFIG, "browsers", lambda: _browsers(app))
 
 
-def refuse_open_doors(settings: WebSettings) -> None:
-    """Raise ConfigError for a page that anybody in the network could use without a sign-in."""
+def require_loopback_or_sign_in(settings: WebSettings) -> None:
+    """Raise ConfigError if anybody on the network could use the page without a sign-in."""
     if settings.auth == "none" and not is_loopback(settings.host):
         raise ConfigError(
             f'web.auth = "none" is for this machine only, but web.host is {settings.host}.',
@@ -44,23 +44,25 @@ def refuse_open_doors(settings: WebSettings) -> None:
 
 
 def _address(settings: WebSettings) -> str:
-    """Return where the page is offered, and what people should know. Raises ConfigError."""
-    refuse_open_doors(settings)
-    words = [_shown(settings)]
+    """Return the page's address, and its risks in words. Raises ConfigError."""
+    require_loopback_or_sign_in(settings)
+    words = [_page_address(settings)]
     if is_loopback(settings.host):
-        own = _shown(settings, url="").removeprefix("http://")
-        return words[0] if not settings.url else f"{words[0]}, from {own}"
+        return words[0] if not settings.url else f"{words[0]}, from {_listen_address(settings)}"
     if not settings.url.startswith("https://"):
-        words.append("others in the network can reach it, unencrypted: see web.url")
+        words.append("anyone on the network can reach it, unencrypted: see web.url")
     if not settings.url:
-        words.append("by its address only: web.url gives no name")
+        words.append("only by its IP address: web.url gives no name")
     return "; ".join(words)
 
 
-def _shown(settings: WebSettings, url: str | None = None) -> str:
-    """Return the page's address: `url`, by default the configured one, or that of this machine."""
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return (settings.url if url is None else url) or f"http://{shown}:{settings.port}"
+def _page_address(settings: WebSettings) -> str:
+    return settings.url or f"http://{_listen_address(settings)}"
+
+
+def _listen_address(settings: WebSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{host}:{settings.port}"
 
 
 def _sign_in(app: App) -> str:
@@ -80,21 +82,25 @@ def _sign_in(app: App) -> str:
             peers = ", ".join(settings.trusted_proxies)
             return f"{settings.proxy_header} from {peers}{_operators(settings)}"
         case "token":
-            made = "of the first start" if OneToken(accounts).exists() else "of the start to come"
-            return f"with the token {made}"
+            which = (
+                "of the first start"
+                if OneToken(accounts).exists()
+                else "that the first start prints"
+            )
+            return f"with the token {which}"
         case "none":
             return "nobody needs to: this machine only"
 
 
 def _users(accounts: Accounts) -> str:
-    found = Users(accounts).all().values()
-    if not found:
+    users = Users(accounts).all().values()
+    if not users:
         raise ConfigError(
-            f'web.auth is "users", but nobody is in {accounts.where}.',
-            remedy="Add people: hevcq serve add-user NAME [--operator].",
+            f'web.auth is "users", but {accounts.where} has no user.',
+            remedy="Add a user: hevcq serve add-user NAME [--operator].",
         )
-    operators = sum(user.role is Role.OPERATOR for user in found)
-    return f"{counted(len(found), 'user')}, {operators or 'none'} of them operator{'' if operators == 1 else 's'}"
+    operators = sum(user.role is Role.OPERATOR for user in users)
+    return f"{counted(len(users), 'user')}, {operators or 'no'} operator{'' if operators == 1 else 's'}"
 
 
 def _operators(settings: WebSettings) -> str:
@@ -103,8 +109,8 @@ def _operators(settings: WebSettings) -> str:
 
 
 def _browsers(app: App) -> str:
-    """Return where browsers send and fetch videos. Raises ConfigError if a bucket forbids it."""
-    origin = _shown(app.settings.web)
+    """Return where browsers send and fetch videos. Raises ConfigError if a bucket's rules forbid it."""
+    origin = _page_address(app.settings.web)
     if refused := list(app.video_files.refusals(origin)):
         raise ConfigError(
             " ".join(refused),
@@ -115,7 +121,7 @@ def _browsers(app: App) -> str:
 
 
 def _videos(app: App) -> str:
-    """Return how many records there are. Raises ConfigError if the table is missing, Unavailable."""
+    """Return how many videos are recorded. Raises Unavailable, or ConfigError without the table."""
     usage = app.videos.usage()
     table = f"{app.settings.aws.videos}: " if app.settings.on_aws else ""
     return f"{table}{usage.videos} uploaded, {usage.open_uploads} of them unfinished"

@@ -1,4 +1,4 @@
-"""Make the fields of a form from a settings model, and read them back as the file would say them."""
+"""Build form fields from a settings model, and read their values back as the settings file has them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 Options = Mapping[str, Sequence[tuple[str, str]]]
-"""The values of fields that are chosen from, with what each means."""
+"""For each field with a choice of values: the values, each with its meaning."""
 LABELS = {
     "path": "Folder",
     "place": "Where renditions go",
     "output": "Folder of the mirror",
-    "keep_originals": "Days that originals are kept",
+    "keep_originals": "Days to keep originals",
     "include": "Only these files",
     "exclude": "Not these files",
-    "min_age": "Youngest age",
-    "min_saving": "Smallest saving",
+    "min_age": "Minimum age",
+    "min_saving": "Minimum saving",
     "settle": "Complete after",
     "schedule": "Hours",
     "max_hours_per_day": "Hours of encoding a day",
     "watch": "Watch for new files",
-    "skip": "Leave such videos alone",
-    "profile": "Encode them by",
+    "skip": "Skip these videos",
+    "profile": "Profile",
     "crf": "CRF",
     "quality": "Quality (VMAF)",
     "url": "Address",
@@ -35,14 +35,14 @@ LABELS = {
     "mode": "Copy or move",
     "at_end": "Running work when a window ends",
 }
-LIST_HELP = "One a line: "
+LIST_HELP = "One per line: "
 
 
 @dataclass(frozen=True, slots=True)
 class FormField:
     """One field. `kind` is text, number, lines, choice, radio, checks, flag or secret.
 
-    `value` is as in the file, "" where it says nothing; `is_set` that there is a secret, never shown.
+    `value` is the file's, or "" if the file has none. A secret's value is never shown, only `is_set`.
     """
 
     name: str
@@ -65,7 +65,7 @@ def fields(
     options: Options | None = None,
     prefix: str = "",
 ) -> list[FormField]:
-    """Return the fields of these keys; `problems` is by the name of a field, `raw` by key."""
+    """Return a field for each name; `problems` maps names of fields, `raw` keys of the file."""
     return [
         _field(f"{prefix}{name}", name, model.model_fields[name], raw, problems, options or {})
         for name in names
@@ -90,21 +90,22 @@ def _field(
         value = usual if not isinstance(usual, tuple) else ""
     if kind == "choice" and value not in dict(chosen):
         chosen = [(value, str(value)), *chosen]
-    shown: Any = value
+    displayed: Any = value
     if kind in {"lines", "checks"}:
         listed = [value] if isinstance(value, str) and value else list(value or ())
-        shown = "\n".join(map(str, listed)) if kind == "lines" else listed
+        displayed = "\n".join(map(str, listed)) if kind == "lines" else listed
     help_text = (info.description or "")[:1].upper() + (info.description or "")[1:]
     if kind == "radio":  # each choice says what it means
         help_text = ""
+    placeholder = f"{usual:g}" if isinstance(usual, float) else str(usual)
     return FormField(
         field_name,
         "Paths" if kind == "lines" and name == "path" else label_of(name),
         kind,
         LIST_HELP + (info.description or "") if kind == "lines" else help_text,
-        "" if kind == "secret" else shown,
+        "" if kind == "secret" else displayed,
         chosen,
-        _plain(usual) if kind in {"number", "text"} and usual not in (None, "", 0) else "",
+        placeholder if kind in {"number", "text"} and usual not in (None, "", 0) else "",
         _limits(info),
         problems.get(field_name, ""),
         is_set=kind == "secret" and bool(value),
@@ -115,17 +116,13 @@ def label_of(name: str) -> str:
     return LABELS.get(name, name.replace("_", " ").capitalize())
 
 
-def summary(problems: Mapping[str, str]) -> str:
-    """Return what the top of a form says of its problems: those of all of it, and which fields are wrong."""
+def error_summary(problems: Mapping[str, str]) -> str:
+    """Return the message above a form: problems of the whole form, and which fields are wrong."""
     keys = [[part for part in key.split("-") if not part.isdecimal()] for key in problems if key]
     names = ", ".join(dict.fromkeys(label_of(parts[-1]) for parts in keys))
     return " ".join(
         filter(None, [problems.get("", ""), f"Not saved, see: {names}." if names else ""])
     )
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def kind_of(info: FieldInfo, options: Sequence[object] | None) -> str:
@@ -152,23 +149,23 @@ def read_fields(
     options: Options | None = None,
     prefix: str = "",
 ) -> dict[str, Any]:
-    """Return a table with what the form says; a key at its default stays out if it was not there.
+    """Return `raw` with the form's values. A key that `raw` lacks is added only if it is not the default.
 
-    Other keys of `raw` stay. What is no number stays text, for the model to refuse.
+    Text in a field for numbers stays text, so that the model refuses it.
     """
-    found = dict(raw)
+    table = dict(raw)
     for name in names:
         info, chosen = model.model_fields[name], (options or {}).get(name)
         value = _value(f"{prefix}{name}", kind_of(info, chosen), form, chosen or ())
         if value == "" and kind_of(info, chosen) == "secret":
-            continue  # it is never shown, so an empty field keeps it
+            continue  # its value is never shown, so an empty field means unchanged
         usual = info.get_default(call_default_factory=True) if not info.is_required() else None
         usual = list(usual) if isinstance(usual, tuple) else usual
         if value in ("", []) or (name not in raw and value == usual):
-            found.pop(name, None)
+            table.pop(name, None)
         elif not (isinstance(raw.get(name), str) and value == [raw[name]]):
-            found[name] = value
-    return found
+            table[name] = value
+    return table
 
 
 def _value(

@@ -1,12 +1,11 @@
-"""What joined machines ask: a place on the farm by an invitation, then orders, sources and a way back.
+"""Serve joined machines: trade an invitation for a token, hand out orders, send sources, take results.
 
-A machine's token opens its own orders, for as long as a job waits for each, and nothing else. It is
-the protocol of one minor version of hevcq with itself, so the API's description does not list it.
+A machine's token opens only its own orders, each while a job waits for it. Both ends run the same
+minor version of hevcq, so the API's description does not list this protocol.
 """
 
 import asyncio
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -25,99 +24,99 @@ from hevcq.usecases.machines.board import UNKNOWN, Commission, JoinedMachine
 from hevcq.util.processes import node
 from hevcq.util.text import whole
 from hevcq.web.identity.accounts import ProgramTokens
-from hevcq.web.identity.authentication import OF_MACHINES
+from hevcq.web.identity.authentication import MACHINES
 from hevcq.web.identity.person import JOIN, MACHINE, WORK, person_of
-from hevcq.web.services import read_small, services_of
-from hevcq.web.uploads import CHUNK_TYPE, pour
+from hevcq.web.services import read_body, services_of
+from hevcq.web.uploads import CHUNK_TYPE, append_body
 
 MAX_BODY = 1 << 20
-"""Bytes of a report: one of 1,000 streams has some hundred KiB."""
-POLL_S, LOOK_S = 20.0, 0.5
-"""Seconds that a poll waits for an order, and between its looks."""
+"""Bytes of a report: a report on 1,000 streams has some hundred KiB."""
+POLL_S, CHECK_S = 20.0, 0.5
+"""Seconds that a poll waits for an order, and between two checks for order_path."""
 Model = TypeVar("Model", bound=Frozen)
 
 
 def routes() -> list[BaseRoute]:
-    one = OF_MACHINES + "orders/{order_id}"
+    order_path = MACHINES + "orders/{order_id}"
     return [
-        Route(OF_MACHINES + "join", _join, methods=["POST"]),
-        Route(OF_MACHINES + "poll", _poll, methods=["POST"]),
-        Route(f"{one}/beat", _beat, methods=["POST"]),
-        Route(f"{one}/source", _source, methods=["GET"]),
-        Route(f"{one}/made", _offset, methods=["HEAD"]),
-        Route(f"{one}/made", _patch, methods=["PATCH"]),
-        Route(f"{one}/answer", _answer, methods=["POST"]),
+        Route(MACHINES + "join", _join, methods=["POST"]),
+        Route(MACHINES + "poll", _poll, methods=["POST"]),
+        Route(f"{order_path}/beat", _beat, methods=["POST"]),
+        Route(f"{order_path}/source", _source, methods=["GET"]),
+        Route(f"{order_path}/made", _received_size, methods=["HEAD"]),
+        Route(f"{order_path}/made", _append, methods=["PATCH"]),
+        Route(f"{order_path}/answer", _answer, methods=["POST"]),
     ]
 
 
 async def _join(request: Request) -> Response:
-    """Exchange an invitation for a token of the machine's own; an invitation serves once."""
-    _require(request, JOIN)
+    """Trade an invitation, which is valid once, for the machine's own token."""
+    _require_scope(request, JOIN)
     greeting = await _read(request, Greeting)
-    _require_alike(greeting)
+    _require_same_version(greeting)
     services = services_of(request)
-    tokens = ProgramTokens(services.app.accounts, services.clock)
+    tokens = ProgramTokens(services.app.accounts, services.app.clock)
     invitation = request.headers["authorization"].partition(" ")[2].strip()
-    found = await run_in_threadpool(tokens.admit, invitation, greeting.name, {node()})
-    if found is None:
-        raise HTTPException(401, "This invitation was used already.")
-    return _json(Joined(name=found[0], token=found[1]))
+    admitted = await run_in_threadpool(tokens.admit, invitation, greeting.name, {node()})
+    if admitted is None:
+        raise HTTPException(401, "This invitation was already used.")
+    return _json(Joined(name=admitted[0], token=admitted[1]))
 
 
 async def _poll(request: Request) -> Response:
-    name = _require(request, WORK)
+    name = _require_scope(request, WORK)
     facts = await _read(request, MachineFacts)
-    _require_alike(facts)
-    machines, left = services_of(request).machines, POLL_S / LOOK_S
+    _require_same_version(facts)
+    machines, left = services_of(request).machines, POLL_S / CHECK_S
     machine = await run_in_threadpool(machines.greet, name, facts)
     while left > 0 and not machines.closing and not await request.is_disconnected():
         if refused := machine.refused:
             raise HTTPException(403, f"{refused} See `hevcq doctor` there.")
         if (order := machine.take()) is not None:
-            return Response(order.model_dump_json(), media_type="application/json")
+            return _json(order)
         left -= 1
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(CHECK_S)
     if machines.closing:
-        raise HTTPException(503, "The farm stops.")
+        raise HTTPException(503, "The farm is stopping.")
     return Response(status_code=204)
 
 
 async def _beat(request: Request) -> Response:
-    machine, commission = _found(request)
-    if (body := await read_small(request, MAX_BODY)) != b"":
-        machine.note_progress(commission, _parsed(body, OrderProgress))
+    machine, commission = _find_order(request)
+    if (body := await read_body(request, MAX_BODY)) != b"":
+        machine.note_progress(commission, _parse(body, OrderProgress))
     return _json(OrderHeld(held=commission.held))
 
 
 def _source(request: Request) -> Response:
-    """Serve the source, by ranges."""
-    _machine, commission = _found(request)
+    _machine, commission = _find_order(request)
     return FileResponse(commission.source(), media_type="application/octet-stream")
 
 
-def _offset(request: Request) -> Response:
-    target = _found(request)[1].target()
-    return Response(headers={"Upload-Offset": str(_size(target))})
+def _received_size(request: Request) -> Response:
+    target = _find_order(request)[1].target()
+    size = target.stat().st_size if target.exists() else 0
+    return Response(headers={"Upload-Offset": str(size)})
 
 
-async def _patch(request: Request) -> Response:
-    """Append to the file that was made, by one connection at a time, at the offset it has."""
-    _machine, commission = _found(request)
+async def _append(request: Request) -> Response:
+    """Append to the rendition at its current size. One connection at a time may send it."""
+    _machine, commission = _find_order(request)
     start = whole(request.headers.get("upload-offset", ""))
     length = whole(request.headers.get("content-length", ""))
     if start is None or length is None or request.headers.get("content-type") != CHUNK_TYPE:
-        raise _closing(415, f"Send {CHUNK_TYPE} with Upload-Offset and Content-Length.")
+        raise _closing_error(415, f"Send {CHUNK_TYPE} with Upload-Offset and Content-Length.")
     target = commission.target(start + length)
     if not commission.receiving.acquire(blocking=False):
-        raise _closing(423, "Another connection still sends this file.")
+        raise _closing_error(423, "Another connection is sending this file.")
     try:
-        if commission.closed:  # since it was found: the gates read the file now
-            raise _closing(404, UNKNOWN)
+        if commission.closed:  # since it was looked up: the gates read the file now
+            raise _closing_error(404, UNKNOWN)
         receiver = await run_in_threadpool(partial(ByteReceiver, target, durable=False))
         try:
             if receiver.offset != start:
-                raise _closing(409, f"The file has {receiver.offset} bytes, not {start}.")
-            body = await pour(request, receiver, length)
+                raise _closing_error(409, f"The file has {receiver.offset} bytes, not {start}.")
+            body = await append_body(request, receiver, length)
         finally:
             receiver.close()
     finally:
@@ -126,52 +125,48 @@ async def _patch(request: Request) -> Response:
 
 
 async def _answer(request: Request) -> Response:
-    machine, commission = _found(request)
+    machine, commission = _find_order(request)
     machine.end(commission, await _read(request, OrderEnd))
     return Response(status_code=204)
 
 
-def _require(request: Request, scope: str) -> str:
-    """Return the machine's name. Raises HTTPException 403 for any other token."""
+def _require_scope(request: Request, scope: str) -> str:
+    """Return the machine's name. Raises HTTPException 403 for a token without exactly this scope."""
     person = person_of(request)
     if person.scopes != frozenset([scope]):
-        raise HTTPException(403, "This token is not for that.")
+        raise HTTPException(403, "This token does not allow that.")
     return person.owner.removeprefix(MACHINE)
 
 
-def _found(request: Request) -> tuple[JoinedMachine, Commission]:
-    """Return an order of the machine that asks. Raises NoSuchVideo, HTTPException 404."""
-    machine = services_of(request).machines.find(_require(request, WORK))
+def _find_order(request: Request) -> tuple[JoinedMachine, Commission]:
+    """Return the calling machine and the order of the address. Raises NoSuchVideo, HTTPException 404."""
+    machine = services_of(request).machines.find(_require_scope(request, WORK))
     if machine is None:
         raise HTTPException(404)
     return machine, machine.find(request.path_params["order_id"])
 
 
-def _require_alike(facts: MachineFacts) -> None:
+def _require_same_version(facts: MachineFacts) -> None:
     if minor(facts.version) != minor(__version__):
-        words = f"This farm has hevcq {__version__}, and the machine {facts.version}."
-        raise HTTPException(426, f"{words} Install the farm's version there.")
+        words = f"The farm runs hevcq {__version__}, the machine {facts.version}."
+        raise HTTPException(426, f"{words} Install the farm's version on the machine.")
 
 
 async def _read(request: Request, kind: type[Model]) -> Model:
-    return _parsed(await read_small(request, MAX_BODY), kind)
+    return _parse(await read_body(request, MAX_BODY), kind)
 
 
-def _parsed(body: bytes, kind: type[Model]) -> Model:
+def _parse(body: bytes, kind: type[Model]) -> Model:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise HTTPException(422, "This is not what a joined machine sends.") from error
+        raise HTTPException(422, "Malformed message of a joined machine.") from error
 
 
 def _json(value: Frozen) -> Response:
     return Response(value.model_dump_json(), media_type="application/json")
 
 
-def _closing(status: int, words: str) -> HTTPException:
-    """Refuse without reading the body, which the connection may still hold."""
+def _closing_error(status: int, words: str) -> HTTPException:
+    """Return a refusal that closes the connection, whose body is not read."""
     return HTTPException(status, words, headers={"Connection": "close"})
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

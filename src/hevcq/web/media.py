@@ -1,7 +1,7 @@
 """Serve renditions and pictures: by ranges from the data folder, or by a signed link to the bucket.
 
-Names and types come from the record and from what hevcq itself made, never from what an uploader
-claimed; a browser is told not to guess.
+Names and types come from the record and from hevcq's own files, never from an uploader. Browsers are
+told not to guess types.
 """
 
 from functools import cache
@@ -21,24 +21,24 @@ from hevcq.util.text import whole
 from hevcq.web.identity.person import Scope, person_of
 from hevcq.web.services import OperatorRoute, find_job, find_video, services_of
 
-NAME = "poster.jpg"
+POSTER = "poster.jpg"
 PRIVATE = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 
 
 def routes() -> list[BaseRoute]:
     places = ("/media/{video_id}", "/p/{slug}/media")
-    texts = [Route(f"{place}/{{profile}}/texts/{{number}}.vtt", _text) for place in places]
+    texts = [Route(f"{place}/{{profile}}/texts/{{number}}.vtt", _subtitles) for place in places]
     files = [Route(f"{place}/{{profile}}/{{name:path}}", _file) for place in places]
     pictures = [
-        Route(f"/v/{{video_id}}/{NAME}", of_video),
-        Route(f"/p/{{slug}}/{NAME}", of_video),
-        OperatorRoute(f"/board/jobs/{{job_id}}/{NAME}", of_job),
+        Route(f"/v/{{video_id}}/{POSTER}", video_poster),
+        Route(f"/p/{{slug}}/{POSTER}", video_poster),
+        OperatorRoute(f"/board/jobs/{{job_id}}/{POSTER}", job_poster),
     ]
     return [*texts, *files, *pictures]
 
 
-def _find(request: Request) -> tuple[VideoFarm, Video]:
-    """Return a video of which whoever asks may have this format."""
+def _find_permitted(request: Request) -> tuple[VideoFarm, Video]:
+    """Return the video of the address, if the caller may have this format of it."""
     if "slug" not in request.path_params:
         person_of(request).require(Scope.READ)
     farm, video = find_video(request)
@@ -47,66 +47,66 @@ def _find(request: Request) -> tuple[VideoFarm, Video]:
     return farm, video
 
 
-def _text(request: Request) -> Response:
-    """Return subtitles of a rendition that is one file, which its page had read."""
-    wanted = request.path_params
-    number = whole(wanted["number"])
-    farm, video = _find(request)
+def _subtitles(request: Request) -> Response:
+    """Return subtitles of a single-file rendition, which its page has extracted."""
+    address = request.path_params
+    number = whole(address["number"])
+    farm, video = _find_permitted(request)
     if number is None:
-        raise NoSuchVideo("There are no such subtitles.")
-    content = track(farm, video, wanted["profile"], number)
+        raise NoSuchVideo("No such subtitles.")
+    content = track(farm, video, address["profile"], number)
     return Response(content, headers=PRIVATE, media_type="text/vtt")
 
 
 def _file(request: Request) -> Response:
-    """Return a file of a format, or the uploaded one."""
-    wanted, attachment = request.path_params, request.query_params.get("download") == "1"
-    farm, video = _find(request)
-    found = play_file(farm, video, wanted["profile"], wanted["name"], attachment=attachment)
-    if found.attachment and "slug" in wanted and not video.share.download:
-        raise NoSuchVideo("This video is shared without download.")
-    tag = f'"{found.tag[:32]}"'
-    disposed = content_disposition(found.name, attachment=found.attachment)
-    headers = {**PRIVATE, "Content-Disposition": disposed, "ETag": tag}
-    known = request.headers.get("if-none-match", "").split(",")
-    if isinstance(found.at, str):
-        return RedirectResponse(found.at, 307, headers={"Cache-Control": "no-store"})
-    if tag in {each.strip().removeprefix("W/") for each in known}:
+    """Return a file of a format, or the uploaded file."""
+    address, attachment = request.path_params, request.query_params.get("download") == "1"
+    farm, video = _find_permitted(request)
+    file = play_file(farm, video, address["profile"], address["name"], attachment=attachment)
+    if file.attachment and "slug" in address and not video.share.download:
+        raise NoSuchVideo("Downloads of this shared video are off.")
+    tag = f'"{file.tag[:32]}"'
+    header = content_disposition(file.name, attachment=file.attachment)
+    headers = {**PRIVATE, "Content-Disposition": header, "ETag": tag}
+    cached = request.headers.get("if-none-match", "").split(",")
+    if isinstance(file.at, str):
+        return RedirectResponse(file.at, 307, headers={"Cache-Control": "no-store"})
+    if tag in {each.strip().removeprefix("W/") for each in cached}:
         return Response(status_code=304, headers=headers)
-    if isinstance(found.at, bytes):
-        return Response(found.at, headers=headers, media_type=found.media_type)
-    return FileResponse(found.at, headers=headers, media_type=found.media_type)
+    if isinstance(file.at, bytes):
+        return Response(file.at, headers=headers, media_type=file.media_type)
+    return FileResponse(file.at, headers=headers, media_type=file.media_type)
 
 
-KEEP = {"Cache-Control": "private, max-age=3600"}
-SOON = {"Cache-Control": "private, max-age=30"}
+CACHE_POSTER = {"Cache-Control": "private, max-age=3600"}
+CACHE_PLACEHOLDER = {"Cache-Control": "private, max-age=30"}
 
 
-async def of_video(request: Request) -> Response:
-    """Return the picture of one's own video, or of a public one."""
+async def video_poster(request: Request) -> Response:
+    """Return the picture of the caller's own video, or of a public one."""
     farm, video = await run_in_threadpool(find_video, request)
     services = services_of(request)
-    found = await run_in_threadpool(services.pictures.find, farm, video)
-    if not found:
-        found = await run_sync(services.pictures.make, farm, video, limiter=services.one_picture)
-    return _answer(found)
+    jpeg = await run_in_threadpool(services.pictures.find, farm, video)
+    if not jpeg:
+        jpeg = await run_sync(services.pictures.make, farm, video, limiter=services.one_picture)
+    return _poster(jpeg)
 
 
-async def of_job(request: Request) -> Response:
+async def job_poster(request: Request) -> Response:
     """Return a small picture of a job's source. Raises HTTPException 404."""
     services = services_of(request)
     job = await run_in_threadpool(find_job, request, request.path_params["job_id"])
-    found = await run_in_threadpool(services.pictures.find_of_source, job.source)
-    if not found:
+    jpeg = await run_in_threadpool(services.pictures.find_of_source, job.source)
+    if not jpeg:
         make, store = services.pictures.make_of_source, services.app.backend.store
-        found = await run_sync(make, store, job.source, limiter=services.one_source)
-    return _answer(found)
+        jpeg = await run_sync(make, store, job.source, limiter=services.one_source)
+    return _poster(jpeg)
 
 
-def _answer(found: bytes) -> Response:
-    if found:
-        return Response(found, media_type="image/jpeg", headers=KEEP)
-    return Response(_placeholder(), media_type="image/svg+xml", headers=SOON)
+def _poster(jpeg: bytes) -> Response:
+    if jpeg:
+        return Response(jpeg, media_type="image/jpeg", headers=CACHE_POSTER)
+    return Response(_placeholder(), media_type="image/svg+xml", headers=CACHE_PLACEHOLDER)
 
 
 @cache

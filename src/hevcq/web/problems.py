@@ -1,4 +1,4 @@
-"""Answer programs with problem details (RFC 9457): what went wrong, its class, and what to do."""
+"""Answer programs with problem details (RFC 9457): what went wrong, the error class, and the remedy."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ _STATUS: tuple[tuple[type[HevcqError], int], ...] = (
     (DiskFull, 507),
     (PermanentError, 422),
 )
-"""The status of an error; any other of hevcq's own is 503: it may go away."""
+"""The HTTP status of an error class; every other HevcqError is 503, as it may be temporary."""
 
 
 def status_of(error: HevcqError) -> int:
@@ -42,36 +42,36 @@ def status_of(error: HevcqError) -> int:
 
 
 def error_class(error: HevcqError) -> str:
-    """Return the stable name of an error's class, such as `quota_exceeded`."""
+    """Return the API's name of an error class, such as `quota_exceeded`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
-def of_error(error: HevcqError, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the problem of an error. Those of the server's own settings and disk stay in its log."""
+def error_problem(error: HevcqError, *, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer an error. Details of a server error stay in the log, but for a full disk."""
     status = status_of(error)
     sentence, remedy = error.message, error.remedy
     if status >= 500 and not isinstance(error, DiskFull):
         sentence, remedy = (
-            "The server cannot do this just now.",
+            "The server cannot do this now.",
             "Try again later, or ask an operator.",
         )
     return problem(status, sentence, kind=error_class(error), remedy=remedy, headers=headers)
 
 
-def of_values(errors: Sequence[Mapping[str, Any]]) -> Response:
-    """Return the problem of values that pydantic refused; 400 if the body is no JSON at all."""
+def validation_problem(errors: Sequence[Mapping[str, Any]]) -> Response:
+    """Answer values that pydantic refused, with status 422, or 400 if the body is not JSON."""
     first = errors[0]
     if first["type"] == "json_invalid" or (first["type"], first["loc"]) == ("missing", ("body",)):
         return problem(400, "The body is not JSON.")
-    said = []
+    sentences = []
     for each in errors[:5]:
         at = ".".join(str(part)[:40] for part in each["loc"][1:]) or each["loc"][0]
-        said.append(f"{at}: {each['msg']}")
-    return problem(422, "; ".join(said).encode("utf-8", "backslashreplace").decode() + ".")
+        sentences.append(f"{at}: {each['msg']}")
+    return problem(422, "; ".join(sentences).encode("utf-8", "backslashreplace").decode() + ".")
 
 
 def unauthenticated() -> Response:
-    """Return the problem of whoever must sign in first; the body of their request is not read."""
+    """Answer a request without a sign-in, and close the connection: its body was not read."""
     headers = {"Connection": "close", "WWW-Authenticate": "Bearer"}
     return problem(401, "Authentication required.", headers=headers)
 

@@ -1,4 +1,4 @@
-"""Render templates: sizes, times and states as people read them."""
+"""Render templates, with sizes, times and states as people read them, and how often a page polls."""
 
 import hashlib
 import re
@@ -29,24 +29,25 @@ STATE_ICONS = {
     "dead": "✕",
     "failed": "✕",
 }
-"""A sign beside each state's word, so that colour is never the only difference."""
-POLL_S = 3
+"""The icon beside each state's word, so that colour is never the only difference."""
+PAGE_POLL_S = 3
+"""Seconds between two requests of an open page for what has changed."""
 FASTER, SLOWER = 0.85, 1.3
-"""Bounds of the time left around the encoder's own estimate, which knows only its speed so far."""
+"""Factors that turn the encoder's estimate, which knows only its speed so far, into a range."""
 AFTER_ENCODE = 0.25
-"""Time of the checks after an encode, as a share of the whole encode's."""
+"""Duration of the checks after an encode, as a share of the encode's duration."""
 
 
 @cache
 def environment() -> Environment:
-    made = Environment(
+    templates = Environment(
         loader=PackageLoader("hevcq.web"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(
+    templates.filters.update(
         size=size,
         ago=ago,
         counted=counted,
@@ -62,8 +63,10 @@ def environment() -> Environment:
         base=lambda path: path.rstrip("/").rpartition("/")[2] or path,
         folder=lambda path: path.rstrip("/").rpartition("/")[0],
     )
-    made.globals.update(asset=asset, version=__version__, pages_of=pages_of, polled=polled)
-    return made
+    templates.globals.update(
+        asset=asset, version=__version__, menu_of=menu_of, poll_attributes=poll_attributes
+    )
+    return templates
 
 
 def render(name: str, **values: Any) -> str:
@@ -83,8 +86,8 @@ def page(
     return HTMLResponse(whole, status, headers)
 
 
-def pages_of(person: Person) -> Sequence[tuple[str, str]]:
-    """Return the pages that this person finds in the menu: address and name."""
+def menu_of(person: Person) -> Sequence[tuple[str, str]]:
+    """Return the address and name of each page in this person's menu."""
     everybody = (("/", "Videos"), ("/upload", "Upload"))
     return (
         (*everybody, ("/board", "Board"), ("/settings", "Settings"))
@@ -95,49 +98,49 @@ def pages_of(person: Person) -> Sequence[tuple[str, str]]:
 
 @cache
 def asset(name: str) -> str:
-    """Return the address of a static file; it changes with the file, so that browsers keep it."""
+    """Return the address of a static file. It changes with the file, so browsers may cache it."""
     content = files("hevcq.web").joinpath("static", name).read_bytes()
     return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def polled(address: str) -> Markup:
-    """Return the attributes of a part that an open page asks for anew every few seconds.
+def poll_attributes(address: str) -> Markup:
+    """Return the attributes of an element whose content an open page requests every PAGE_POLL_S seconds.
 
-    An answer that is no part (busy, stopped) leaves what is shown; being signed out is said in its place.
+    After an error (busy, stopped) the old content stays; a sign-out replaces it by a notice.
     """
-    made = (
-        f'hx-get="{escape(address)}" hx-trigger="every {POLL_S}s" hx-swap="innerMorph"'
+    attributes = (
+        f'hx-get="{escape(address)}" hx-trigger="every {PAGE_POLL_S}s" hx-swap="innerMorph"'
         ' hx-status:401="swap:outerHTML"'
     )
-    return Markup(made)  # noqa: S704 - the address is escaped
+    return Markup(attributes)  # noqa: S704 - the address is escaped
 
 
 def when(then: float) -> str:
-    """Return a wall time, `then` in Unix seconds, as a date and time in UTC."""
+    """Return Unix seconds as a date and time in UTC."""
     return datetime.fromtimestamp(then, UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
 
 
 def iso(then: float) -> str:
-    """Return a wall time, `then` in Unix seconds, for a `datetime` attribute."""
+    """Return Unix seconds in ISO 8601, for a `datetime` attribute."""
     return datetime.fromtimestamp(then, UTC).isoformat(timespec="seconds")
 
 
 def place(key: str) -> str:
-    """Return a source's key as people know it: a library file's is its path."""
+    """Return the path of a library file, or the key of any other source."""
     path = path_of_key(key)
     return printable(key if path is None else path)
 
 
 def coded(text: str) -> Markup:
-    """Return a sentence in which what stands in backticks, such as a command, looks like code."""
+    """Return a sentence with the text in backticks, such as a command, marked as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
 def time_left(phase: str, percent: float, eta_s: float | None) -> str:
-    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown.
+    """Return the time until a job ends as a range, such as `12 to 20 min`, or "" if unknown.
 
-    `percent` is that of the phase, 0 to 100, `eta_s` the seconds that it still takes.
-    The encoder knows the rest of its phase; the checks after an encode take part of its time again.
+    `percent` (0 to 100) and `eta_s` (seconds left) are of the current phase. After an encode, the
+    checks take a share of its time again.
     """
     if eta_s is None:
         return ""

@@ -1,4 +1,4 @@
-"""Serve the page until a stop signal: check the address, say where it is, stop gracefully."""
+"""Serve the page: check and bind the address, print it, stop gracefully on a signal."""
 
 import asyncio
 import contextlib
@@ -17,34 +17,33 @@ from hevcq.usecases.first_run import FirstRun
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
-from hevcq.web.checks import refuse_open_doors
+from hevcq.web.checks import require_loopback_or_sign_in
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
 
 KEEP_ALIVE_S = 30
 STOP_S = 10
-"""Seconds that requests under way get to end; an upload resumes at what was written."""
+"""Seconds that running requests get to finish; an upload resumes at the bytes written."""
 MAX_HEADERS = 32 * 1024
 BACKLOG = 64
 MAX_CONNECTIONS = 400
-"""Served at once: each takes up to two of the 1,024 files that a process may open as shipped."""
+"""Connections at a time: each needs up to two of the 1,024 files that a process may open by default."""
 
 
 def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, terminal: bool) -> None:
     """Serve the page until `signals` asks for a stop; `echo` prints its address.
 
-    The token is printed only on a `terminal`: a journal keeps its lines.
-
-    Raises ConfigError if the address may not be offered like this, and Unavailable if it is taken.
+    The token is printed only on a `terminal`, since a journal would keep it. Raises ConfigError for
+    an address that needs a sign-in, and Unavailable if the address is in use.
     """
     settings = app.settings.web
-    refuse_open_doors(settings)
+    require_loopback_or_sign_in(settings)
     application = create_app(app)
     listening = listen(settings.host, settings.port)
     try:
         code = open_setup(app)
-        for line in greeting(settings, app.accounts, listening, terminal=terminal, code=code):
+        for line in startup_lines(settings, app.accounts, listening, terminal=terminal, code=code):
             echo(line)
         run_until(application, signals, listening)
     finally:
@@ -53,47 +52,47 @@ def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, termin
 
 def listen(host: str, port: int) -> socket.socket:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        # asyncio sets TCP_NODELAY only where a socket names its protocol; without, each answer on a
-        # kept connection waits 40 ms for the browser's delayed acknowledgement.
-        made = socket.socket(family, kind, protocol)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = addresses[0]
+        # asyncio sets TCP_NODELAY only on a socket that names its protocol. Without it, each answer
+        # on a kept connection waits 40 ms for the browser's delayed acknowledgement.
+        listening = socket.socket(family, kind, protocol)
         try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-            made.listen(BACKLOG)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
         except OSError:
-            made.close()
+            listening.close()
             raise
     except OSError as error:
         raise Unavailable(
             f"Cannot listen on {host}:{port}: {reason_of(error)}.",
             remedy="Choose another address with --host and --port.",
         ) from error
-    return made
+    return listening
 
 
 def open_setup(app: App) -> str | None:
-    """Open the screens of the first run where nothing was ever done; return their code, None without.
+    """Open the set-up in an unused data folder, and return its code; None if hevcq is set up.
 
-    The code is "" where signing in is configured or chosen already.
+    The code is "" if the way to sign in is already configured or chosen.
     """
     settings, first = app.settings, FirstRun(app.settings.data_dir)
     if settings.on_aws:
         return None
     if first.begun:
-        going = first.read() is not None
+        is_open = first.read() is not None
     else:
         users = app.accounts.all(AccountKind.USER) or OneToken(app.accounts).exists()
-        going = not (settings.libraries or users)
-        going = going and not app.backend.ledger.counts() and not app.videos.usage().videos
-    if not going:
+        is_open = not (settings.libraries or users)
+        is_open = is_open and not app.backend.ledger.counts() and not app.videos.usage().videos
+    if not is_open:
         return None
     web = settings.web
     return first.begin(password=web.auth == "users" or "auth" not in web.model_fields_set)
 
 
-def greeting(
+def startup_lines(
     settings: WebSettings,
     accounts: Accounts,
     listening: socket.socket,
@@ -101,17 +100,17 @@ def greeting(
     terminal: bool,
     code: str | None = None,
 ) -> Iterator[str]:
-    """Yield the lines printed at the start: the page's address, and once, on a `terminal`, the token.
+    """Yield the lines printed at the start: the page's address, and on the first `terminal` the token.
 
-    `code` opens the screens of the first run; None: hevcq is set up.
+    `code` opens the set-up; it is None if hevcq is set up.
     """
     host, port = listening.getsockname()[:2]
-    shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is compared
-    shown = f"[{shown}]" if ":" in shown else shown
-    address = settings.url or f"http://{shown}:{port}"
+    name = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is compared
+    name = f"[{name}]" if ":" in name else name
+    address = settings.url or f"http://{name}:{port}"
     if code:
         yield f"Set up hevcq at {address}/setup#{code}"
-        yield "The code works once, until the next start."
+        yield "The code is valid once, until the next start."
     elif settings.auth == "token":
         if OneToken(accounts).exists():
             yield f"The page is at {address}; sign in with the token of the first start."
@@ -124,10 +123,10 @@ def greeting(
     else:
         yield f"The page is at {address}."
     if code == "":
-        yield f"Setting up goes on at {address}/setup."
+        yield f"Continue the set-up at {address}/setup."
     if not is_loopback(settings.host) and not settings.url.startswith("https://"):
         yield (
-            "Others in the network can reach it, unencrypted: put a reverse proxy with TLS before"
+            "Anyone on the network can reach it, unencrypted: put a reverse proxy with TLS in front of"
             " it, and set web.url."
         )
     if terminal:
@@ -135,8 +134,8 @@ def greeting(
 
 
 def run_until(application: Starlette, signals: StopSignals, listening: socket.socket) -> None:
-    """Serve until a stop is asked for; a second signal drops the requests under way."""
-    server, ended = _Quiet(_configured(application)), threading.Event()
+    """Serve until a stop signal; a second signal drops the running requests."""
+    server, ended = _PageServer(_server_config(application)), threading.Event()
 
     def watch() -> None:
         signals.asked.wait()
@@ -146,24 +145,24 @@ def run_until(application: Starlette, signals: StopSignals, listening: socket.so
         if not ended.is_set():
             server.force_exit = True
 
-    logging.getLogger("uvicorn.error").addFilter(_tells)
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_logging)
     watching = threading.Thread(target=watch, name="hevcq-web-stop", daemon=True)
     watching.start()
     try:
         asyncio.run(server.serve(sockets=[listening]))
     finally:
         ended.set()
-        signals.ask()  # lets the watching thread go
+        signals.ask()  # ends the watching thread
         signals.ask()
         watching.join()
 
 
-def _tells(record: logging.LogRecord) -> bool:
-    """Leave out the tracebacks of requests that a stop cut off: uvicorn says how many they are."""
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Drop tracebacks of requests that a stop cancelled: uvicorn logs how many they were."""
     return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
 
 
-def _configured(application: Starlette) -> uvicorn.Config:
+def _server_config(application: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         http="h11",
@@ -180,8 +179,8 @@ def _configured(application: Starlette) -> uvicorn.Config:
     )
 
 
-class _Quiet(uvicorn.Server):
-    """Leaves the signals to StopSignals."""
+class _PageServer(uvicorn.Server):
+    """A server that leaves the signals to StopSignals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Guards in front of every request: which host it names, which site sent it, what browsers may do."""
+"""Guards in front of every request: allowed hosts, requests of other sites, security headers."""
 
 import ipaddress
 import re
@@ -13,26 +13,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hevcq.web.problems import problem, unauthenticated
 
 FOR_PROGRAMS = ("/api/", "/uploads", "/media/")
-"""Paths that answer problems where a page would show words, or lead to the sign-in."""
+"""Paths for programs: errors are problem details, not pages or a redirect to the sign-in."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HSTS_S = 31_536_000
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,255}))(?::[0-9]{0,5})?")
-"""A Host header: a name or an address with a port, without user, path or zone (RFC 9110, 7.2)."""
+"""A Host header: a name or address, and maybe a port, without user, path or zone (RFC 9110, 7.2)."""
 
 
 def content_policy(origins: Sequence[str] = ()) -> str:
     """Return the Content-Security-Policy; `origins` are the buckets that pages fetch from."""
-    there = "".join(f" {origin}" for origin in origins)
+    buckets = "".join(f" {origin}" for origin in origins)
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            f"img-src 'self' data:{there}",
+            f"img-src 'self' data:{buckets}",
             # data: is the empty track that hls.js begins subtitles with; media runs nothing
-            f"media-src 'self' blob: data:{there}",
-            f"connect-src 'self'{there}",
+            f"media-src 'self' blob: data:{buckets}",
+            f"connect-src 'self'{buckets}",
             "worker-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",
@@ -42,7 +42,7 @@ def content_policy(origins: Sequence[str] = ()) -> str:
 
 
 class SecurityHeaders:
-    """Tell browsers what a page may load and who may embed it; pages stay out of caches."""
+    """Tell browsers what a page may load, that no site may embed it, and not to cache it."""
 
     def __init__(self, app: ASGIApp, policy: str, *, secure: bool) -> None:
         self._app = app
@@ -75,12 +75,12 @@ class SecurityHeaders:
 
 
 class OwnRequests:
-    """Answer only requests that name this page's own host, and changes that its own pages send.
+    """Refuse requests for other hosts, and changes that pages of other sites send.
 
-    A page of another site whose name an attacker points at this address (DNS rebinding) names its
-    own host, so it is refused; an address is no name, and cannot be pointed anywhere. Browsers say
-    which site sends a change in Sec-Fetch-Site, older ones in Origin. A program says neither; it
-    shows its token, which no other site's page can add.
+    An attacker may point the name of another site at this address (DNS rebinding); the browser then
+    sends that name as Host, and is refused. An IP address as Host is safe: it cannot be pointed
+    anywhere. Browsers name the site that sends a change in Sec-Fetch-Site, older ones in Origin.
+    Programs send neither, but a token, which a page of another site cannot add.
     """
 
     def __init__(self, app: ASGIApp, name: str | None) -> None:
@@ -94,21 +94,21 @@ class OwnRequests:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if "transfer-encoding" in headers and "content-length" in headers:
-            # A proxy before this server may have taken the other of the two (RFC 9112, 6.3).
+            # A proxy in front of this server may have used the other length (RFC 9112, 6.3).
             words = "Refused: this request has two lengths."
             return PlainTextResponse(words, 400, {"Connection": "close"})
-        named = headers.getlist("host")
-        host = host_of(named[0]) if len(named) == 1 else ""
+        hosts = headers.getlist("host")
+        host = host_of(hosts[0]) if len(hosts) == 1 else ""
         if host not in self._hosts and ip_of(host) is None:
-            words = "This page is not offered under this host name: see the setting web.url."
+            words = "This host name is not configured: see the setting web.url."
             return PlainTextResponse(words, 421)
-        if scope["method"] in SAFE_METHODS or _is_own(headers):
+        if scope["method"] in SAFE_METHODS or _is_same_site(headers):
             return None
-        return _from_elsewhere(scope["path"], headers)
+        return _refuse_other_site(scope["path"], headers)
 
 
-def _from_elsewhere(path: str, headers: Headers) -> Response:
-    """Refuse; a program that names no site is only missing its token."""
+def _refuse_other_site(path: str, headers: Headers) -> Response:
+    """Refuse the request; a program that names no site only lacks its token."""
     words = "Refused: this request came from another site."
     if not path.startswith(FOR_PROGRAMS):
         return PlainTextResponse(words, 403)
@@ -117,7 +117,7 @@ def _from_elsewhere(path: str, headers: Headers) -> Response:
     return unauthenticated()
 
 
-def _is_own(headers: Headers) -> bool:
+def _is_same_site(headers: Headers) -> bool:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site in {"same-origin", "none"}
@@ -129,13 +129,13 @@ def _is_own(headers: Headers) -> bool:
 
 
 def host_of(named: str) -> str:
-    """Return the host of a Host header, in lower case and without its port and brackets."""
+    """Return the host of a Host header in lower case, without port and brackets; "" if malformed."""
     match = HOST.fullmatch(named)
     return (match[1] or match[2]).lower().removesuffix(".") if match else ""
 
 
 def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return an address, or None of what is a name."""
+    """Return the IP address that a host is, or None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -143,6 +143,6 @@ def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address to listen on."""
+    """Return whether only this machine can reach a server that listens on `host`."""
     address = ip_of(host)
     return host == "localhost" or (address is not None and address.is_loopback)

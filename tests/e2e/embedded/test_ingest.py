@@ -71,7 +71,7 @@ def test_a_dry_run_changes_nothing_at_all(farm):
     ran = farm.run("ingest", farm.media, "--dry-run", "--sample", "1m")
 
     assert ran.code == 0
-    assert ran.err.endswith("By samples of 1 of 1.\n")
+    assert ran.err.endswith("Based on samples of 1 of 1.\n")
     assert "a.mp4" in ran.out
     assert ran.out.splitlines()[1].startswith("a.mp4 ")
     assert re.match(r"1 to encode\. Originals .*, renditions .*; encoding will take ", ran.err)

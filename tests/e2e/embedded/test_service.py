@@ -73,5 +73,5 @@ def test_without_a_library_it_says_how_to_add_one(farm):
     line = child.stderr.readline()
     child.send_signal(signal.SIGTERM)
 
-    assert line == "Looking after no library; add one with `hevcq libraries add PATH`.\n"
+    assert line == "Watching no library; add one with `hevcq libraries add PATH`.\n"
     assert farm.finish(child, timeout=30).code == 0

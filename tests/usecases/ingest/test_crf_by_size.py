@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.cli.output.ingest_report import sampled
+from hevcq.cli.output.ingest_report import sample_sentence
 from hevcq.domain.events import EventName
 from hevcq.domain.profile import Profile
 from hevcq.errors import DiskFull, SourceDamaged, Stopped, UsageError, WorkerUnfit
@@ -282,7 +282,10 @@ def test_it_ends_as_soon_as_the_sum_is_known(dry):
     assert plan.output is not None
     half = sum(item.size for item in plan.items) / 2
     assert sum(plan.output) / 2 == pytest.approx(half, rel=NARROW)
-    assert sampled(plan) == f"By samples of {plan.sampled} of 40; {40 - plan.sampled} not needed."
+    assert (
+        sample_sentence(plan)
+        == f"Based on samples of {plan.sampled} of 40; {40 - plan.sampled} not needed."
+    )
 
 
 def test_after_its_time_it_begins_no_further_video(dry):
@@ -291,8 +294,8 @@ def test_after_its_time_it_begins_no_further_video(dry):
     plan = dry.plan(seconds=15.0)
 
     assert (dry.tries, plan.sampled) == (2, 1)
-    said = "By samples of 1 of 4; 3 not in time: a longer --sample narrows"
-    assert sampled(plan).startswith(said)
+    said = "Based on samples of 1 of 4; 3 not in time: a longer --sample narrows"
+    assert sample_sentence(plan).startswith(said)
     left = [each.eta_s for each in dry.bench.events if each.event is EventName.SAMPLE_PROGRESS]
     assert left == [15.0, 5.0, 0.0, 0.0]
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from hevcq.cli.output.ingest_report import plan_lines
-from hevcq.cli.output.live import Board, overall, picture
+from hevcq.cli.output.live import Board, live_table, total_line
 from hevcq.cli.output.render import sentence
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Source
@@ -361,7 +361,7 @@ def test_the_line_of_the_whole_counts_each_end_of_a_job():
         board.apply(event(EventName.JOB_QUEUED, path=path))
         board.apply(event(end, path=path, bytes_saved=5_120, reason="It is damaged."))
 
-    said = overall(board, now=200.0)
+    said = total_line(board, now=200.0)
 
     assert (board.jobs, board.open) == (6, 2)
     assert said.startswith("1 of 6 done · ")
@@ -372,7 +372,7 @@ def test_a_name_like_markup_is_shown_as_it_is():
     board = started_board()
     board.apply(event(EventName.JOB_PROGRESS, path="/f/[red]x[bold].mp4", phase="encode"))
     out = io.StringIO()
-    Console(file=out, width=120).print(picture(board, now=110.0, width=120))
+    Console(file=out, width=120).print(live_table(board, now=110.0, width=120))
 
     assert "[red]x[bold].mp4" in out.getvalue()
 

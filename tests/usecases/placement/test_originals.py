@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.cli.app import run
+from hevcq.cli.commands import run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.library.replacement.retention import Expiry
 from hevcq.ports.catalog import Mode, PlacementState
@@ -139,7 +139,7 @@ def test_the_command_deletes_nothing_early_without_a_yes_and_fails_where_an_orig
     call = ["--data-dir", str(bench.folder / "other"), "originals", "expire", str(place), "--now"]
 
     assert run(call) == ExitCode.SOME_FAILED
-    assert "Nothing was deleted: confirm with --yes." in capfd.readouterr().err
+    assert "Nothing was deleted; confirm with --yes." in capfd.readouterr().err
     (kept,) = kept_originals(bench.ports, [place])
     target, facts = kept.record.target, kept.record.target.stat()
     rendition = target.read_bytes()

@@ -1,4 +1,4 @@
-"""`hevcq check`: read every video whole, or run the gates on a source and its rendition."""
+"""`hevcq check`: read every video completely, or run the gates on a source and its rendition."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ from hevcq.cli.context import (
     IncludeGlobs,
     Quiet,
     cli_of,
-    quantity,
+    parse_option,
     require_existing,
 )
 from hevcq.cli.exit_codes import ExitCode
@@ -42,7 +42,7 @@ from hevcq.wiring.app import App
 from hevcq.wiring.contexts import event_log
 
 REMARKS = 5
-"""Sound files of which a remark is printed; the JSON has all."""
+"""Remarks on sound files that are printed at most; --json has all."""
 DEFAULT_PROFILE = "hevc"
 
 
@@ -51,7 +51,7 @@ def check(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders and files to read.")],
     *,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every picture, not only packets and sound.")
+        bool, typer.Option("--decode", help="Decode every frame, not only packets and sound.")
     ] = False,
     share: Annotated[
         str,
@@ -66,7 +66,7 @@ def check(
     exclude: ExcludeGlobs = None,
     source: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Run every gate of this original against PATH."),
+        typer.Option(metavar="FILE", help="Check PATH, a rendition, against this original."),
     ] = None,
     profile: Annotated[
         str | None,
@@ -80,29 +80,29 @@ def check(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read every video whole, and say which are damaged and where.
+    """Read every video completely, and report damaged ones.
 
-    Nothing is encoded or changed. The first run remembers a digest of each file; later runs find bit
-    rot by it: bytes that changed although time and size did not. After an interruption, run the same
-    command to resume. With --source, PATH is a rendition (a file, or the folder of an HLS one) of that
-    original, and passes or fails the gates. The exit code is 1 if damage was found.
+    Nothing is encoded or changed. The first run records a digest of each file, by which later runs find
+    bit rot: bytes that changed although time and size did not. After an interruption, run the same
+    command to resume. With --source, PATH is a rendition of that original (a file, or the folder of an
+    HLS rendition), and every gate is run on it. The exit code is 1 if damage was found.
     """
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     require_existing(paths)
     if source is not None:
         if len(paths) != 1:
-            raise UsageError("--source takes one PATH, the rendition.")
+            raise UsageError("--source needs exactly one PATH, the rendition.")
         raise typer.Exit(_verify(cli, source, paths[0], profile, as_json=as_json))
     if profile:
         raise UsageError("--profile only works with --source.")
-    some = quantity("--share", share or "1/1", quantities.share)
-    bytes_s = quantity("--limit", limit, quantities.bytes_per_second)
+    some = parse_option("--share", share or "1/1", quantities.share)
+    bytes_s = parse_option("--limit", limit, quantities.bytes_per_second)
     with StopSignals() as signals, cli.app() as app:
-        shown = render.StatusLine(live=not cli.quiet and not as_json)
+        status = render.StatusLine(live=not cli.quiet and not as_json)
 
-        def reads(number: int, total: int, path: Path) -> None:
-            shown.show(path.name, f"{number} of {total}  ")
+        def show_file(number: int, total: int, path: Path) -> None:
+            status.show(path.name, f"{number} of {total}  ")
 
         run = VideoCheck(
             app,
@@ -113,21 +113,22 @@ def check(
             decode=decode,
             share=some,
             bytes_s=bytes_s,
-            on_file=reads,
+            on_file=show_file,
             on_checked=partial(report_damage, event_log(app)),
         )
-        damaged = _run(run, cli, shown, as_json=as_json)
+        damaged = _run(run, cli, status, as_json=as_json)
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
 
 
-def _run(run: VideoCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) -> bool:
+def _run(run: VideoCheck, cli: Cli, status: render.StatusLine, *, as_json: bool) -> bool:
+    """Check the files and print the results; return whether any is damaged."""
     checked = []
     for each in run.run():
         checked.append(each)
         if as_json:
-            shown.clear()
+            status.clear()
             _emit(each)
-    shown.clear()
+    status.clear()
     if as_json:
         for each in run.earlier:
             _emit(each)
@@ -145,7 +146,7 @@ def _run(run: VideoCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) 
 
 
 def _why(each: Any) -> str:
-    """Return what is wrong, without the name that is in the row already."""
+    """Return what is wrong with a file, without its name, which the row already has."""
     name, place = printable(each.path), damage_places(each.spots)
     text = without_path(name, each.detail.removeprefix(f"{name} is damaged: "))
     text = f"{text[:1].upper()}{text[1:]}"
@@ -166,9 +167,9 @@ def _verify(
     *,
     as_json: bool,
 ) -> ExitCode:
-    """Run every gate again on a source and its rendition; return the exit code.
+    """Run every gate on a source and its rendition; return the exit code.
 
-    With a certificate, also compares both files' digests to it.
+    With a certificate, also compare the digests of both files with it.
     """
     require_existing([source, rendition])
     rendition = rendition_at(rendition)
@@ -197,12 +198,13 @@ def _print(report: VerifyFilesReport, *, certified: bool) -> None:
     rows = []
     ordered = sorted(report.gates, key=lambda g: (list(Gate).index(g.gate), g.outcome))
     for (gate, outcome), group in groupby(ordered, key=lambda g: (g.gate, g.outcome)):
-        found = list(group)
-        alike = len(found) > 1 and outcome is Outcome.PASSED  # of a set: once for all its files
-        for some in [found] if alike else [[each] for each in found]:
+        results = list(group)
+        # A gate that all files of a set passed is one row.
+        is_one_row = len(results) > 1 and outcome is Outcome.PASSED
+        for some in [results] if is_one_row else [[each] for each in results]:
             detail = ": ".join(filter(None, (some[0].file, some[0].detail)))
-            shown = f"{len(some)} files" if alike else detail
-            rows.append((gate.value, outcome.value, f"{sum(g.seconds for g in some):.1f}", shown))
+            details = f"{len(some)} files" if is_one_row else detail
+            rows.append((gate.value, outcome.value, f"{sum(g.seconds for g in some):.1f}", details))
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
     if report.passed:
         about = "Digests match the certificate." if certified else "No certificate found."

@@ -1,4 +1,4 @@
-"""`hevcq compare`: one page that shows a rendition beside its original, frame on frame."""
+"""`hevcq compare`: write a page that compares frames of a rendition with its original."""
 
 import threading
 from base64 import b64encode
@@ -26,7 +26,7 @@ from hevcq.util.text import counted, points_svg, printable, size, timecode
 def compare(
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The original.")],
-    rendition: Annotated[Path, typer.Argument(metavar="RENDITION", help="What was made of it.")],
+    rendition: Annotated[Path, typer.Argument(metavar="RENDITION", help="Its rendition.")],
     *,
     output: Annotated[
         Path | None,
@@ -42,34 +42,34 @@ def compare(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show a rendition beside its original, on one page.
+    """Compare a rendition with its original, on one page.
 
-    Writes one HTML file that needs no other: the worst, the median and the best measured frame, and the
-    worst of other places, with a slider between both, the score over time, and the sizes. Measures VMAF,
-    or SSIM where no program measures VMAF or the video is HDR.
+    Writes one self-contained HTML file: the worst, median and best measured frames and the worst frames
+    elsewhere, with a slider between both, the score over time, and the sizes. Measures VMAF, or SSIM if
+    no program measures VMAF or the video is HDR.
     """
     cli = cli_of(ctx)
     require_existing([source, rendition])
-    made = rendition_at(rendition)
+    rendition_file = rendition_at(rendition)
     output = output or Path(f"{rendition.stem}.compare.html")
     require_existing([output.absolute().parent])
     if output.exists():
-        raise UsageError(f"{printable(output)} exists already; name another with --output.")
-    proof = read_certificate(made, source)
+        raise UsageError(f"{printable(output)} already exists; choose another with --output.")
+    proof = read_certificate(rendition_file, source)
     with cli.app() as app:
         picked = profile_for(app, profile, proof)
-        pair = VerifyFilesRequest(source.absolute(), made.absolute(), picked, proof)
+        pair = VerifyFilesRequest(source.absolute(), rendition_file.absolute(), picked, proof)
         stop = threading.Event()
         with (
             frame_pairs(app.encoder, pair, stop=stop, scratch=app.scratch) as pairs,
             app.scratch(0) as folder,
         ):
-            found = pairs.compare(folder, on_place=lambda _number, _count: None, stop=stop)
-    if found is None:
+            comparison = pairs.compare(folder, on_place=lambda _number, _count: None, stop=stop)
+    if comparison is None:
         raise SourceUnreadable(f"No frame of {printable(rendition)} could be compared.")
-    sizes = source.stat().st_size, made.stat().st_size
+    sizes = source.stat().st_size, rendition_file.stat().st_size
     aim = proof.quality if proof else None
-    page = compare_page((printable(source), printable(made)), sizes, found, aim)
+    page = compare_page((printable(source), printable(rendition_file)), sizes, comparison, aim)
     output.write_text(page, encoding="utf-8")
     if not (quiet or cli.quiet):
         cli.echo(f"Wrote {printable(output)}; open it in a browser.")
@@ -93,32 +93,29 @@ for (const slider of document.querySelectorAll("input"))
 
 
 def compare_page(
-    names: tuple[str, str], sizes: tuple[int, int], found: Comparison, aim: Aim | None
+    names: tuple[str, str], sizes: tuple[int, int], comparison: Comparison, aim: Aim | None
 ) -> str:
-    """Return the page: `names` and `sizes` in bytes are of the source and of the rendition."""
-    scores = sorted(score for _, score in found.frames)
+    """Return the page; `names` and `sizes` (bytes) are of the source and the rendition."""
+    scores = sorted(score for _, score in comparison.frames)
+    percent = 100 * sizes[1] / max(1, sizes[0])
     rows = [
         ("Original", f"{escape(names[0])}, {size(sizes[0])}"),
-        ("Rendition", f"{escape(names[1])}, {size(sizes[1])}: {_share(sizes)}"),
-        ("Metric", f"{found.metric}, of {counted(len(scores), 'frame')} all over the video"),
+        ("Rendition", f"{escape(names[1])}, {size(sizes[1])}: {percent:.0f} % of the original"),
+        ("Metric", f"{comparison.metric}, of {counted(len(scores), 'frame')} throughout the video"),
         ("Worst twentieth", f"{worst_twentieth(scores):.1f}"),
         ("Median", f"{scores[len(scores) // 2]:.1f}"),
     ]
     if aim is not None:
         rows.append(("Quality", escape(aim.in_words())))
     table = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
-    stills = "".join(map(_figure, found.stills[:MAX_STILLS]))
+    stills = "".join(map(_figure, comparison.stills[:MAX_STILLS]))
     curve = f"<h2>What was tried</h2>{curve_svg(aim)}" if aim and aim.probes else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(names[0])}</title>'
         f"<style>{STYLE}</style><h1>Original and rendition</h1><table>{table}</table>"
-        f"<h2>Score over time</h2>{points_svg(found.frames)}{stills}{curve}"
+        f"<h2>Score over time</h2>{points_svg(comparison.frames)}{stills}{curve}"
         f"<script>{SCRIPT}</script></html>\n"
     )
-
-
-def _share(sizes: tuple[int, int]) -> str:
-    return f"{100 * sizes[1] / max(1, sizes[0]):.0f} % of the original"
 
 
 def _figure(still: Still) -> str:
@@ -128,8 +125,8 @@ def _figure(still: Still) -> str:
         f"<figure><h2>{where}</h2><div class=pair>"
         f'<img alt="original" src="data:image/jpeg;base64,{first}">'
         f'<img class=made alt="rendition" src="data:image/jpeg;base64,{second}"></div>'
-        f'<input type=range aria-label="{still.name}: how much is the original" value=50>'
-        "<figcaption>Left of the line the original, right of it the rendition.</figcaption></figure>"
+        f'<input type=range aria-label="{still.name}: share of the original" value=50>'
+        "<figcaption>Original on the left, rendition on the right of the line.</figcaption></figure>"
     )
 
 
@@ -138,7 +135,7 @@ BAR = 30
 
 
 def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
-    """Yield a line for each CRF that was tried, the best first, with a bar of its size."""
+    """Yield a line for each CRF that was tried, best quality first, with a bar of its size."""
     most = max((each.size or 0 for each in aim.probes), default=0) or 1
     for each in sorted(aim.probes, key=lambda probe: probe.crf):
         bar = "█" * max(1, round(BAR * (each.size or 0) / most))
@@ -147,12 +144,12 @@ def curve_lines(aim: Aim, source_size: int) -> Iterator[str]:
         yield f"  CRF {each.crf:<5g}VMAF {each.vmaf:<7.1f}{_size(each, source_size):<22}{bar}{mark}"
     if aim.within is not None:
         yield (
-            f"  The size is that of the whole: all of it was encoded at CRF {aim.crf:g}."
+            f"  The size is exact: the whole video was encoded at CRF {aim.crf:g}."
             if aim.within == 0
-            else f"  Four of five such sizes are right within {100 * aim.within:.0f} %."
+            else f"  Four in five of these sizes are within {100 * aim.within:.0f} % of the real size."
         )
     if aim.out_of_reach:
-        yield f"  VMAF {aim.target:g} is out of reach."
+        yield f"  VMAF {aim.target:g} cannot be reached."
     if aim.uncertain_crf:
         yield f"  {unsure(aim)}"
 

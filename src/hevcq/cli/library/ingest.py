@@ -1,4 +1,4 @@
-"""`hevcq ingest` and `hevcq shrink`: find videos, encode them, put verified renditions in their place."""
+"""`hevcq ingest` and `hevcq shrink`: their options, which of them exclude each other, and libraries."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from hevcq.cli.context import (
     Verbose,
     Yes,
     cli_of,
-    confirmed,
-    quantity,
+    confirm,
+    parse_option,
     require_existing,
     require_queued,
 )
@@ -44,38 +44,41 @@ FreeSize = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="Only until the forecast frees this much, such as 500GB; most per CPU time first.",
+        help="Encode only until the forecast frees this much, such as 500GB; most per CPU time first.",
     ),
 ]
 FitSize = Annotated[
     str,
     typer.Option(
         metavar="SIZE",
-        help="Choose the CRF by samples, so that all fits in this, such as 25GB (hevc: CRF 18 to 32).",
+        help="Choose the CRF by samples so that all renditions fit in SIZE, such as 25GB (hevc: CRF 18 to 32).",
     ),
 ]
 Half = Annotated[
-    bool, typer.Option("--half", help="As --fit, with half of what the videos to encode take now.")
+    bool,
+    typer.Option("--half", help="Like --fit, with half of what the videos to encode take now."),
 ]
 EVERYTHING = Path("/")
-NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
+NOTHING_NAMED = (
+    "Name at least one folder or file, or add a library with `hevcq libraries add PATH`."
+)
 SAMPLED_ELSEWHERE = (
     "--sample, --fit and --half only work with the embedded backend and PostgreSQL: on aws another"
-    " ffmpeg encodes."
+    " machine's ffmpeg encodes."
 )
 WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the fleet encodes."
-FREE_HERE = "--max-cost only works on aws: here nobody bills the encodes."
+FREE_HERE = "--max-cost only works on aws: encoding here costs nothing."
 CONFLICTS = (
     ("replace", "output", "choose where renditions go"),
     ("no_wait", "workers", "it runs no workers"),
     ("no_wait", "watch collect_only", "choose one"),
     ("dry_run", "watch no_wait collect_only", "it changes nothing"),
-    ("collect_only", "watch include exclude", "it looks for no files"),
+    ("collect_only", "watch include exclude", "it does not look for files"),
     ("collect_only", "output replace", "the destination was set with the job"),
-    ("quality", "no_wait collect_only", "only this command's own encodes aim at it"),
-    ("fit half", "no_wait collect_only", "only this command's own encodes have that CRF"),
+    ("quality", "no_wait collect_only", "it only applies to this command's own encodes"),
+    ("fit half", "no_wait collect_only", "it only applies to this command's own encodes"),
     ("fit half", "fit half quality free budget max_cost", "choose one"),
-    ("fit half", "watch", "it chooses once, for what is there now"),
+    ("fit half", "watch", "it chooses once, for the files that exist now"),
     (
         "free budget max_cost",
         "watch collect_only order",
@@ -83,22 +86,9 @@ CONFLICTS = (
     ),
     ("quiet", "verbose", "choose one"),
 )
-"""Options of the first column that exclude each option of the second, and why."""
-OF_A_LIBRARY = {
-    "profile",
-    "quality",
-    "include",
-    "exclude",
-    "output",
-    "replace",
-    "keep_originals",
-    "order",
-    "free",
-    "budget",
-    "max_cost",
-    "fit",
-    "half",
-}
+"""Each option of the first column excludes those of the second; the third tells why."""
+SET_BY_LIBRARY = "profile quality include exclude output replace keep_originals order free budget max_cost fit half"
+"""Options that a library's settings replace."""
 
 
 def ingest(
@@ -126,7 +116,7 @@ def ingest(
         typer.Option("--output", "-o", metavar="DIR", help="Mirror the folder tree into DIR."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace originals by their renditions.")
+        bool, typer.Option("--replace", help="Replace originals with their renditions.")
     ] = False,
     keep_originals: Annotated[
         float | None,
@@ -142,7 +132,7 @@ def ingest(
         str,
         typer.Option(
             metavar="TIME",
-            help="Only what should be done within this time, such as 20h; most saved per CPU time first.",
+            help="Encode only what should finish within this time, such as 20h; most saved per CPU time first.",
         ),
     ] = "",
     max_cost: Annotated[
@@ -150,7 +140,7 @@ def ingest(
         typer.Option(
             metavar="DOLLARS",
             min=0.01,
-            help="On aws: only what costs at most this by the forecast; most saved per CPU time first.",
+            help="On aws: encode only up to this forecast cost; most saved per CPU time first.",
         ),
     ] = None,
     fit: FitSize = "",
@@ -159,7 +149,7 @@ def ingest(
         str,
         typer.Option(
             metavar="TIME",
-            help="Encode samples for about this long, such as 1m: with --dry-run for a closer forecast, "
+            help="Encode samples for about this long, such as 1m: with --dry-run for a better forecast, "
             "with --fit or --half to choose the CRF (default: at most 15 % of the encodes' time, or 3m).",
         ),
     ] = "",
@@ -171,40 +161,41 @@ def ingest(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Queue and exit.")] = False,
     collect_only: Annotated[
         bool,
-        typer.Option("--collect-only", help="Put finished renditions in place, without waiting."),
+        typer.Option("--collect-only", help="Only move finished renditions to their place."),
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Keep running; ingest new files once they stop growing.")
+        bool,
+        typer.Option("--watch", help="Keep running, and ingest new files once they stop growing."),
     ] = False,
     as_json: EventsAsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Encode, verify and put in place every video below PATH.
+    """Encode and verify every video below PATH.
 
-    Without a PATH, every library of the settings, as its settings say. Uses the profiles in
-    ingest.profiles (default: hevc) unless --profile names others. Renditions go beside their
-    originals as <stem>.<profile>.<ext>, unless --output or --replace is given. After an
-    interruption, run the same command to resume.
+    Without a PATH, ingests every library as its settings say. Uses the profiles in ingest.profiles
+    (default: hevc) unless --profile names others. Renditions go beside their originals as
+    <stem>.<profile>.<ext>, unless --output or --replace is given. After an interruption, run the same
+    command to resume.
     """
     cli = cli_of(ctx)
     shown = replace_fields(cli, quiet=quiet or cli.quiet, verbose=verbose or cli.verbose)
-    known = () if collect_only else cli.loaded().settings.libraries
-    libraries, places = named_libraries(paths or (), known)
+    configured = () if collect_only else cli.loaded().settings.libraries
+    libraries, places = split_libraries(paths or (), configured)
     _refuse_combinations({**ctx.params, "quiet": shown.quiet, "verbose": shown.verbose}, libraries)
     if not (libraries or places or collect_only):
         raise UsageError(NOTHING_NAMED)
-    if not collect_only:  # what was queued may have been moved since
+    if not collect_only:  # queued files may have been moved since
         require_existing(places)
     requests = [
         library_request(each, no_wait=no_wait, watch=watch and each.watch) for each in libraries
     ] or [
         IngestRequest(
-            roots=tuple(map(_real, places)) or (EVERYTHING,),
+            roots=tuple(map(_resolve, places)) or (EVERYTHING,),
             profiles=tuple(profile or ()),
             include=tuple(include or ()),
             exclude=tuple(exclude or ()),
-            output=_real(output) if output is not None else None,
+            output=_resolve(output) if output is not None else None,
             replace=replace,
             keep_days=keep_originals,
             no_wait=no_wait,
@@ -215,16 +206,16 @@ def ingest(
             half=half,
         )
     ]
-    sample_s = quantity("--sample", sample, seconds) / len(requests)
+    sample_s = parse_option("--sample", sample, seconds) / len(requests)
     requests = [replace_fields(each, sample_s=sample_s) for each in requests]
     from hevcq.cli.library.ingest_session import Session
 
-    with cli.app(workers=("--workers", workers), **_log_level(cli, shown)) as app:
+    with cli.app(workers=("--workers", workers), **_quiet_log(cli, shown)) as app:
         sampled = sample_s or fit or half
         _require_backend(app, max_cost, (workers, WORKERS_ELSEWHERE), (sampled, SAMPLED_ELSEWHERE))
         if collect_only:
             require_queued(app, places)
-        _aim(app, profile, quality)
+        _set_quality(app, profile, quality)
         session = Session(app, shown, requests, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(session.collect() if collect_only else session.run())
 
@@ -244,15 +235,15 @@ def shrink(
 ) -> None:
     """Make the videos below FOLDER smaller, undoable for 30 days.
 
-    Says what that will save, and asks once. The largest savings go first. `hevcq undo FOLDER` takes
-    it back while the originals are kept: 30 days, or as long as the library's settings say. The
-    same as `hevcq ingest FOLDER --replace --order saving`, which has more options.
+    Shows the expected saving, and asks once. The largest savings come first. `hevcq undo FOLDER`
+    restores the originals while they are kept: 30 days, or as set for the library. The same as
+    `hevcq ingest FOLDER --replace --order saving`, which has more options.
     """
     cli = cli_of(ctx)
     shown = replace_fields(cli, quiet=quiet or cli.quiet, verbose=verbose or cli.verbose)
     _refuse_combinations(ctx.params | {"order": "path", "replace": True}, ())
     require_existing([Path(folder)])
-    place = _real(Path(folder))
+    place = _resolve(Path(folder))
     library = library_of(cli.loaded().settings.libraries, place)
     request = IngestRequest(
         roots=(place,),
@@ -265,15 +256,15 @@ def shrink(
     )
     from hevcq.cli.library.ingest_session import Session
 
-    with cli.app(**_log_level(cli, shown)) as app:
+    with cli.app(**_quiet_log(cli, shown)) as app:
         _require_backend(app, None, (fit or half, SAMPLED_ELSEWHERE))
-        _aim(app, profile, quality)
+        _set_quality(app, profile, quality)
         session = Session(app, shown, [request], as_json=False, dry_run=False)
-        raise typer.Exit(session.run(lambda plan: yes or _agreed(plan, request)))
+        raise typer.Exit(session.run(lambda plan: yes or _confirm_shrink(plan, request)))
 
 
 def _require_backend(app: App, max_cost: float | None, *local: tuple[object, str]) -> None:
-    """Raise UsageError for options that do not work with this backend, each with why."""
+    """Raise UsageError for options that do not work with this backend; `local` has each with the reason."""
     elsewhere = local if app.settings.on_aws else ((max_cost, FREE_HERE),)
     for given, why in elsewhere:
         if given:
@@ -282,49 +273,51 @@ def _require_backend(app: App, max_cost: float | None, *local: tuple[object, str
 
 def _limits(free: str, fit: str, budget: str = "", max_cost: float | None = None) -> dict[str, Any]:
     return {
-        "free_bytes": quantity("--free", free, size_bytes),
-        "fit_bytes": quantity("--fit", fit, size_bytes),
-        "budget_s": quantity("--budget", budget, seconds),
+        "free_bytes": parse_option("--free", free, size_bytes),
+        "fit_bytes": parse_option("--fit", fit, size_bytes),
+        "budget_s": parse_option("--budget", budget, seconds),
         "max_cost": max_cost or 0.0,
     }
 
 
-def _agreed(plan: IngestPlan, request: IngestRequest) -> bool:
-    """Say what shrinking saves, and ask whether to go on."""
+def _confirm_shrink(plan: IngestPlan, request: IngestRequest) -> bool:
+    """Print the expected saving, and ask whether to continue."""
     from hevcq.cli.output.ingest_report import plan_saving
 
     days, folder = request.keep_days, shlex.quote(printable(request.roots[0]))
-    kept = f"for {days:g} days" if days and math.isfinite(days) else "until you free them"
+    duration = f"for {days:g} days" if days and math.isfinite(days) else "until you free them"
     Cli.warn(
-        f"This saves about {size(plan_saving(plan)) or '0 B'}. The originals are kept {kept}: so long you"
-        f" need space for both, and `hevcq undo {folder}` restores them."
+        f"This saves about {size(plan_saving(plan)) or '0 B'}. The originals are kept {duration}: until then"
+        f" you need space for both, and `hevcq undo {folder}` restores them."
     )
     count = len({item.path for item in plan.of(*TO_PROCESS)})
-    if not confirmed(f"Replace {counted(count, 'video')}?"):
-        Cli.warn("Nothing was changed; --yes confirms without asking.")
+    if not confirm(f"Replace {counted(count, 'video')}?"):
+        Cli.warn("Nothing was changed; use --yes to confirm without asking.")
         return False
     return True
 
 
-def _aim(app: App, profiles: Sequence[str] | None, wanted: str | None) -> None:
-    """Let the profiles of this run search their CRF for a quality. Raises UsageError, ConfigError."""
+def _set_quality(app: App, profiles: Sequence[str] | None, wanted: str | None) -> None:
+    """Make the profiles of this run search the CRF for a quality. Raises UsageError, ConfigError."""
     if wanted is None:
         return
     from hevcq.settings.profile_files import pick, with_quality
 
     if app.settings.on_aws:
-        raise UsageError("--quality is for this machine; on aws set video.quality in the profile.")
+        raise UsageError(
+            "--quality only works on this machine; on aws set video.quality in the profile."
+        )
     named = pick(app.profiles, list(profiles or app.settings.ingest.profiles))
     app.aim_profiles(*(with_quality(each, wanted) for each in named))
 
 
-def _log_level(cli: Cli, shown: Cli) -> dict[str, tuple[str, object]]:
-    """Return the setting that keeps the log from saying again what the display shows."""
+def _quiet_log(cli: Cli, shown: Cli) -> dict[str, tuple[str, object]]:
+    """Return a log level at which the log does not repeat what the display shows."""
     return {} if shown.verbose else cli.log_level("(default with a display)", "error")
 
 
 def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Library]) -> None:
-    """Raise UsageError for options that exclude each other, or exclude these libraries."""
+    """Raise UsageError for options that cannot be combined with each other, or with libraries."""
     given = {name for name, value in options.items() if value or isinstance(value, float)}
     if options["order"] == "path":
         given.remove("order")
@@ -340,36 +333,40 @@ def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Libr
     if "sample" in given and given.isdisjoint({"dry_run", "fit", "half"}):
         raise UsageError("--sample only works with --dry-run, --fit or --half.")
     if "free" in given and "replace" not in given and not libraries:
-        raise UsageError("--free only works with --replace: what is put beside frees nothing.")
-    if libraries and not OF_A_LIBRARY.isdisjoint(given):
         raise UsageError(
-            "What a library makes, of which files and where to is in its settings; to ingest its"
-            " folder in another way, name the folder's path."
+            "--free only works with --replace: renditions beside originals free no space."
+        )
+    if libraries and not given.isdisjoint(SET_BY_LIBRARY.split()):
+        raise UsageError(
+            "A library's profiles, files and destination are in its settings; to ingest its folder"
+            " differently, give the folder's path."
         )
     limits = [each.name for each in libraries if each.schedule or each.max_hours_per_day]
     if limits and "no_wait" in given:
-        raise UsageError(f"--no-wait cannot keep the schedule or budget of {', '.join(limits)}.")
-
-
-def named_libraries(
-    texts: Sequence[str], known: Sequence[Library]
-) -> tuple[tuple[Library, ...], tuple[Path, ...]]:
-    """Return the libraries that were named, or all of them if nothing was; else the paths.
-
-    A word without a slash that is a library's name is that library; a folder of the same name is
-    written `./NAME`. Raises UsageError where libraries and paths are mixed.
-    """
-    names = {each.name.casefold(): each for each in known}
-    if not texts:
-        return tuple(known), ()
-    chosen = [names.get(text.casefold()) if "/" not in text else None for text in texts]
-    found = tuple(dict.fromkeys(each for each in chosen if each is not None))
-    if found and None in chosen:
         raise UsageError(
-            "Name libraries or paths, not both; a folder that is called as a library is ./NAME."
+            f"--no-wait ignores the schedule or budget of {', '.join(limits)}; run without it."
         )
-    return found, () if found else tuple(Path(text) for text in texts)
 
 
-def _real(path: Path) -> Path:
+def split_libraries(
+    texts: Sequence[str], configured: Sequence[Library]
+) -> tuple[tuple[Library, ...], tuple[Path, ...]]:
+    """Return the named libraries, or all if nothing is named; otherwise return the paths.
+
+    A text without a slash that is a library's name means that library; a folder of the same name is
+    written `./NAME`. Raises UsageError if libraries and paths are mixed.
+    """
+    by_name = {library.name.casefold(): library for library in configured}
+    if not texts:
+        return tuple(configured), ()
+    matches = [by_name.get(text.casefold()) if "/" not in text else None for text in texts]
+    libraries = tuple(dict.fromkeys(library for library in matches if library is not None))
+    if libraries and None in matches:
+        raise UsageError(
+            "Name libraries or paths, not both; write ./NAME for a folder with a library's name."
+        )
+    return libraries, () if libraries else tuple(Path(text) for text in texts)
+
+
+def _resolve(path: Path) -> Path:
     return Path(os.path.realpath(path))

@@ -1,4 +1,4 @@
-"""`hevcq undo` and `hevcq originals`: bring kept originals back, or free their space."""
+"""`hevcq undo` and `hevcq originals`: restore kept originals, or free their space."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from hevcq.cli.context import (
     PlainCommand,
     Yes,
     cli_of,
-    confirmed,
+    confirm,
     group,
 )
 from hevcq.cli.exit_codes import ExitCode
@@ -35,7 +35,7 @@ from hevcq.usecases.placement.undo import undo as restore
 from hevcq.util.text import counted, printable, size
 
 UPLOADS_SINCE_S = 3 * 86_400.0
-"""Seconds in which a job ended whose upload is looked at: Terraform's task looks once a day."""
+"""Seconds after its end in which a job's upload is tagged; Terraform runs this once a day."""
 app = group("List kept originals, and free their space.")
 Paths = Annotated[
     list[str] | None,
@@ -47,7 +47,7 @@ Paths = Annotated[
 def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = False) -> None:
     """List the kept originals, their size and expiry date.
 
-    `hevcq undo PATH` brings one back while it is kept.
+    `hevcq undo PATH` restores one while it is kept.
     """
     cli = cli_of(ctx)
     with cli.app() as opened:
@@ -70,15 +70,15 @@ def expire(
         bool, typer.Option("--now", help="Also originals whose retention has not ended.")
     ] = False,
     uploads: Annotated[
-        bool, typer.Option("--uploads", help="On AWS: tag finished uploads, which then expire.")
+        bool, typer.Option("--uploads", help="On AWS: tag finished uploads, so that they expire.")
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete originals whose retention has ended.
 
-    Workers and `hevcq ingest` do the same by themselves. An original stays while its rendition is
-    damaged or its disk is away. A deleted original cannot be brought back.
+    Workers and `hevcq ingest` do this automatically. An original stays while its rendition is damaged
+    or its disk is missing. A deleted original cannot be restored.
     """
     cli, places = cli_of(ctx), _places(paths)
     if uploads:
@@ -88,25 +88,29 @@ def expire(
         if now and not yes:
             kept = list(kept_originals(opened.library_ports, places))
             held = f"{counted(len(kept), 'original')} ({size(sum(each.size for each in kept))})"
-            if kept and not confirmed(f"Permanently delete {held}?"):
-                cli.echo("Nothing was deleted: confirm with --yes.")
+            if kept and not confirm(f"Permanently delete {held}?"):
+                cli.echo("Nothing was deleted; confirm with --yes.")
                 raise typer.Exit(ExitCode.SOME_FAILED)
-        done = list(free_originals(opened.library_ports, places, at_once=now))
-    for each in done:
+        freed_originals = list(free_originals(opened.library_ports, places, at_once=now))
+    for each in freed_originals:
         _show(each, as_json=as_json)
-    gone = [each for each in done if each.is_gone]
-    freed = size(sum(each.size for each in gone)) or "0 B"
+    deleted = [each for each in freed_originals if each.is_gone]
+    freed = size(sum(each.size for each in deleted)) or "0 B"
     cli.echo(
-        f"{counted(len(gone), 'original')} deleted, {freed} freed." if gone else "Nothing to free."
+        f"{counted(len(deleted), 'original')} deleted, {freed} freed."
+        if deleted
+        else "Nothing to free."
     )
-    if len(gone) < len(done):
+    if len(deleted) < len(freed_originals):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def _tag_uploads(cli: Cli, *, alone: bool) -> None:
     with cli.app() as app:
         if not alone or not app.settings.aws.tag_done:
-            raise UsageError("--uploads stands alone, and needs the setting aws.tag_done.")
+            raise UsageError(
+                "--uploads takes no other arguments, and needs the setting aws.tag_done."
+            )
         since = app.clock.now() - UPLOADS_SINCE_S
         tagged = sum(1 for _ in finished_since(app.backend, app.profiles, since))
     cli.echo(f"{counted(tagged, 'upload')} tagged hevcq=done.")
@@ -122,18 +126,18 @@ def _row(each: KeptOriginal) -> tuple[str, ...]:
         str(record.source),
         size(each.size) if each.size else "gone",
         day(record.created_at),
-        day(record.expires_at) if record.expires_at is not None else "freed by you",
+        day(record.expires_at) if record.expires_at is not None else "you delete it",
     )
 
 
 def _total(kept: Sequence[KeptOriginal], paths: Sequence[str]) -> str:
     if not kept and paths:
         named = ", ".join(map(printable, paths))
-        return f"No originals are kept of videos at or below {named}."
+        return f"No originals of videos at or below {named} are kept."
     if not kept:
         return "No originals are kept."
     ends = [end for each in kept if (end := each.record.expires_at) is not None]
-    first = f"; the first goes on {day(min(ends))}" if ends else ""
+    first = f"; the first expires on {day(min(ends))}" if ends else ""
     held = size(sum(each.size for each in kept))
     return f"{counted(len(kept), 'original')}, {held} kept{first}."
 
@@ -179,8 +183,8 @@ def undo(
 ) -> None:
     """Restore replaced originals, byte for byte.
 
-    Name, times, rights and attributes are restored too. A rendition that was changed since, or
-    another file in its place, is never touched.
+    Name, times, permissions and attributes are restored too. A rendition that was changed, or another
+    file in its place, is never touched.
     """
     cli = cli_of(ctx)
     with cli.app() as app:

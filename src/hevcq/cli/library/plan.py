@@ -1,4 +1,4 @@
-"""`hevcq profiles plan`: show what files contain, and how they would be encoded."""
+"""`hevcq profiles plan`: show what files contain and how they would be encoded, or search a CRF."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ def plan(
     profile: ProfileNames = None,
     search: Annotated[
         bool,
-        typer.Option("--search", help="Try CRFs on samples instead; draw size against quality."),
+        typer.Option(
+            "--search", help="Instead, try CRFs on samples and plot size against quality."
+        ),
     ] = False,
     quality: QualityWanted = None,
     svg: Annotated[
-        Path | None, typer.Option(metavar="SVG", help="Write the drawing of --search as a picture.")
+        Path | None, typer.Option(metavar="SVG", help="Write the plot of --search to a file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,17 +47,19 @@ def plan(
 
     Prints the container and streams, whether each profile skips, refuses or encodes the file, and what
     happens to each stream. Uses the profiles in ingest.profiles unless --profile names others. One bad
-    file does not stop the rest. --search is for --quality, else the profile's, else "good".
+    file does not stop the rest. --search aims at --quality, else at the profile's, else at "good".
     """
-    _check(files, search=search, others=(quality, svg))
+    _require_valid(files, search=search, others=(quality, svg))
     cli, failed = cli_of(ctx), 0
     with cli.app() as app:
         usual = [name for name in app.settings.ingest.profiles if name in app.profiles]
         picked = pick(app.profiles, profile or usual or sorted(app.profiles))
         if search:
-            shown = render.StatusLine(live=not cli.quiet and not as_json)
-            wanted = quality, svg
-            raise typer.Exit(_search_all(app, files, picked, wanted, shown, as_json=as_json))
+            status_line = render.StatusLine(live=not cli.quiet and not as_json)
+            search_options = quality, svg
+            raise typer.Exit(
+                _search_all(app, files, picked, search_options, status_line, as_json=as_json)
+            )
         for file in files:
             place, stop = str(file.absolute()), threading.Event()
             try:
@@ -82,7 +86,7 @@ def plan(
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
-def _check(files: Sequence[Path], *, search: bool, others: Sequence[object]) -> None:
+def _require_valid(files: Sequence[Path], *, search: bool, others: Sequence[object]) -> None:
     if len(files) == 1:
         require_existing(files)
     if any(others) and not search:
@@ -93,21 +97,21 @@ def _search_all(
     app: App,
     files: Sequence[Path],
     profiles: Sequence[Profile],
-    wanted: tuple[str | None, Path | None],
-    shown: render.StatusLine,
+    options: tuple[str | None, Path | None],
+    status_line: render.StatusLine,
     *,
     as_json: bool,
 ) -> ExitCode:
-    quality, svg = wanted
-    asked = [with_quality(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
-    pairs = list(product(files, asked))
+    quality, svg = options
+    aimed = [with_quality(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
+    pairs = list(product(files, aimed))
     if svg is not None and len(pairs) > 1:
-        raise UsageError("--svg draws one search: name one FILE, and one --profile.")
+        raise UsageError("--svg takes one search: name one FILE and one --profile.")
     failed = False
     for file, each in pairs:
         app.encoder.require_metric(each)
         try:
-            _search(app, file, each, svg, shown, as_json=as_json)
+            _search(app, file, each, svg, status_line, as_json=as_json)
         except (PermanentError, TransientError) as error:
             if len(pairs) == 1:
                 raise
@@ -125,40 +129,40 @@ def _search(
     file: Path,
     profile: Profile,
     svg: Path | None,
-    shown: render.StatusLine,
+    status_line: render.StatusLine,
     *,
     as_json: bool,
 ) -> None:
-    """Search a quality, and print what was tried."""
+    """Search the CRF for a quality, and print what was tried."""
     place, stop = str(file.absolute()), threading.Event()
     info = app.encoder.probe(place, stop=stop)
 
     def on_share(share: float) -> None:
-        shown.show(file.name, f"search {100 * share:.0f} %  ")
+        status_line.show(file.name, f"search {100 * share:.0f} %  ")
 
     on_share(0.0)
     try:
         with app.scratch(0) as folder:
             aim = search_quality(app.encoder, place, profile, folder, stop, on_share)
     finally:
-        shown.clear()
-    saving, kept = profile.gates.minimum_saving, ""
+        status_line.clear()
+    saving, why_kept = profile.gates.minimum_saving, ""
     if isinstance(aim, Aim) and saving is not None:
         if aim.is_unreachable(SCALES[profile.video.codec]):
-            kept = "its quality is out of reach"
+            why_kept = "the quality cannot be reached"
         elif (aim.size or 0) > (1 - saving) * info.size:
-            kept = f"less than {100 * saving:g} % would be saved"
+            why_kept = f"less than {100 * saving:g} % would be saved"
     if as_json:
-        found = {"why_not": aim} if isinstance(aim, str) else aim.model_dump(mode="json")
-        _emit("search", file, {"profile": profile.name, **found, "original_kept": bool(kept)})
+        facts = {"why_not": aim} if isinstance(aim, str) else aim.model_dump(mode="json")
+        _emit("search", file, {"profile": profile.name, **facts, "original_kept": bool(why_kept)})
     elif isinstance(aim, str):
-        render.emit(printable(f"{file}, {profile.name}: no quality was searched: {aim}."))
+        render.emit(printable(f"{file}, {profile.name}: no search: {aim}."))
     else:
         render.emit(printable(f"{file}, {profile.name}: {aim.metric}, {aim.cpu_s:.0f} CPU seconds"))
         for line in curve_lines(aim, info.size):
             render.emit(line)
-        if kept:
-            render.emit(f"  An ingest would keep the original: {kept}.")
+        if why_kept:
+            render.emit(f"  An ingest would keep the original: {why_kept}.")
     if svg is not None and isinstance(aim, Aim):
         svg.write_text(curve_svg(aim), encoding="utf-8")
 
@@ -168,7 +172,7 @@ def _emit(kind: str, file: Path, facts: Mapping[str, object]) -> None:
 
 
 def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line for each rung, and the sum; sizes follow from the rates, so they are rough."""
+    """Yield a line for each rung, and one for the sum. Sizes are rough, since they follow from the rates."""
     for rung in rungs:
         picture = f"{rung['name']:9}{rung['width']}x{rung['height']}"
         yield (
@@ -182,22 +186,22 @@ def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {count}: about {size(whole)}, at most {size(most)}"
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
-    if found["action"] == "fail":
-        yield f"  cannot be planned: {found['detail']}"
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    if facts["action"] == "fail":
+        yield f"  cannot be planned: {facts['detail']}"
         return
-    head = f"{found['profile']}: {found['action']}"
-    if found["action"] != "encode":
-        yield f"{head} ({found['reason']}): {found['detail']}"
+    head = f"{facts['profile']}: {facts['action']}"
+    if facts["action"] != "encode":
+        yield f"{head} ({facts['reason']}): {facts['detail']}"
         return
-    chapters = f", {found['chapters']} chapters" if found["chapters"] else ""
-    made = "an HLS ladder" if found.get("rungs") else f".{found['extension']}"
-    yield f"{head} to {made}{chapters}"
-    yield from _ladder(found.get("rungs", []))
-    for stream in found["streams"]:
-        made = "" if stream["action"] == "drop" else f" {stream['codec']}".rstrip()
-        yield f"  #{stream['source_index']} {stream['kind']}: {stream['action']}{made}"
-    for notice in found["notices"]:
+    chapters = f", {facts['chapters']} chapters" if facts["chapters"] else ""
+    result = "an HLS ladder" if facts.get("rungs") else f".{facts['extension']}"
+    yield f"{head} to {result}{chapters}"
+    yield from _ladder(facts.get("rungs", []))
+    for stream in facts["streams"]:
+        result = "" if stream["action"] == "drop" else f" {stream['codec']}".rstrip()
+        yield f"  #{stream['source_index']} {stream['kind']}: {stream['action']}{result}"
+    for notice in facts["notices"]:
         yield f"  {notice}"
 
 

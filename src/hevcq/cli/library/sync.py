@@ -23,7 +23,7 @@ from hevcq.wiring.contexts import open_sync
 
 SHOWN_EVERY_S = 0.5
 SILENT = frozenset({"waiting", "known"})
-"""What a person reads only as a number at the end."""
+"""Results that are only counted at the end."""
 
 
 def sync(
@@ -37,64 +37,63 @@ def sync(
 ) -> None:
     """Copy or move files here from Nextcloud or WebDAV.
 
-    Which folders, where to and how is in the settings (docs/home/sync.md). A file is
-    fetched once it has stayed the same for a while, and lands under its name without overwriting
-    another. With mode = "move" the server's copy is deleted after the local one was read again, and
-    only if it is still the version that was fetched. After an interruption, run the same command.
-    `hevcq service` does it again and again.
+    Folders, target and mode are in the settings (docs/home/sync.md). A file is fetched once it has
+    stopped changing, and never overwrites another. With mode = "move" the server's copy is deleted after
+    the local copy was read back, and only if it is still the fetched version. After an interruption, run
+    the same command to resume. `hevcq service` does this continuously.
     """
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     with StopSignals() as signals, cli.app() as app:
-        wanted = _chosen(app.settings.sync, names or ())
-        code = _run(_Shown(cli, app, as_json=as_json), wanted, signals.asked, dry_run=dry_run)
+        chosen = _choose(app.settings.sync, names or ())
+        code = _run(_Report(cli, app, as_json=as_json), chosen, signals.asked, dry_run=dry_run)
     raise typer.Exit(ExitCode.INTERRUPTED if signals.asked.is_set() else code)
 
 
-def _chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncSettings]:
-    """Return the syncs of these names, or all. Raises UsageError if there are none."""
+def _choose(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncSettings]:
+    """Return the named syncs, or all. Raises UsageError for an unknown name, or without any sync."""
     if not settings:
         raise UsageError(
-            "No [[sync]] is in the settings.",
-            remedy="docs/home/sync.md shows one; `hevcq config show` says which file is read.",
+            "The settings have no [[sync]].",
+            remedy="docs/home/sync.md shows an example; `hevcq config show` names the settings file.",
         )
-    known = {each.name: each for each in settings}
+    by_name = {sync.name: sync for sync in settings}
     for name in names:
-        if name not in known:
+        if name not in by_name:
             raise UsageError(
-                f"There is no sync {printable(name)!r}.", remedy=f"Available: {', '.join(known)}."
+                f"No sync {printable(name)!r}.", remedy=f"Available: {', '.join(by_name)}."
             )
-    return [known[name] for name in dict.fromkeys(names)] or list(settings)
+    return [by_name[name] for name in dict.fromkeys(names)] or list(settings)
 
 
 def _run(
-    shown: _Shown, wanted: Sequence[SyncSettings], stop: threading.Event, *, dry_run: bool
+    report: _Report, chosen: Sequence[SyncSettings], stop: threading.Event, *, dry_run: bool
 ) -> ExitCode:
-    """Run each sync once; one that cannot run does not keep the others from it."""
+    """Run each sync once; one that fails does not stop the others."""
     code = ExitCode.OK
-    for each in wanted:
+    for each in chosen:
         if stop.is_set():
             break
-        shown.begin(each)
+        report.begin(each)
         try:
-            with open_sync(shown.app, each, stop) as ports:
-                session = SyncSession(ports, each, shown.on_file, shown.notice, shown.progress)
+            with open_sync(report.app, each, stop) as ports:
+                session = SyncSession(ports, each, report.on_file, report.notice, report.progress)
                 session.dry_run = dry_run
                 session.run()
         except HevcqError as error:
-            shown.broke = True
-            if isinstance(error, Unavailable) or len(wanted) > 1:
-                shown.notice(f"{each.name}: {error}")
+            report.broke = True
+            if isinstance(error, Unavailable) or len(chosen) > 1:
+                report.notice(f"{each.name}: {error}")
             elif not stop.is_set():
                 raise
             code = code or exit_code(error)
         finally:
-            shown.end(dry_run=dry_run)
-        code = code or (ExitCode.SOME_FAILED if shown.failed else ExitCode.OK)
+            report.end(dry_run=dry_run)
+        code = code or (ExitCode.SOME_FAILED if report.failed else ExitCode.OK)
     return code
 
 
-class _Shown:
+class _Report:
     def __init__(self, cli: Cli, app: App, *, as_json: bool) -> None:
         self.app, self._cli, self._as_json = app, cli, as_json
         self._line = render.StatusLine(live=not cli.quiet and not as_json)
@@ -126,7 +125,7 @@ class _Shown:
             render.emit_outcome(word, f"{each.path}{where}", each.reason)
 
     def notice(self, words: str) -> None:
-        """Print what a person should know, on stderr; once, also if it is said of every file."""
+        """Print a message on stderr, but only once, as it may come for every file."""
         if words in self._noticed:
             return
         self._noticed.add(words)
@@ -142,22 +141,21 @@ class _Shown:
 
     def end(self, *, dry_run: bool) -> None:
         self._line.clear()
-        counted = self._counts
-        parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]
-        came = f" ({size(self._bytes)})" if self._bytes else ""
+        parts = [f"{self._counts[word]} {words}" for word, words in WORDS if self._counts[word]]
+        total = f" ({size(self._bytes)})" if self._bytes else ""
         if not self._as_json and (parts or not (dry_run or self.broke)):
-            self._cli.echo(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
+            self._cli.echo(f"{self._name}: {', '.join(parts) or 'nothing new'}{total}.")
 
 
 WORDS = (
     ("moved", "moved"),
     ("copied", "copied"),
     ("would", "would be fetched"),
-    ("waiting", "waiting until they stay the same"),
+    ("waiting", "still changing"),
     ("known", "already here"),
     ("left", "left on the server"),
     ("changed", "changed during transfer"),
     ("refused", "refused"),
     ("failed", "failed"),
 )
-"""What the line at the end calls each result, in its order."""
+"""The words and the order of the results in the closing line."""

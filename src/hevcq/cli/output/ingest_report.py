@@ -1,4 +1,4 @@
-"""What an ingest is about to do, on one screen, and what it did, as its closing table and totals."""
+"""An ingest in words: its plan before it starts; its closing table, changes and totals at the end."""
 
 import math
 import os
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hevcq.cli.output.render import day, fit, size_range, without_path, wrapped
+from hevcq.cli.output.render import day, fit_table, size_range, without_path, wrap_line
 from hevcq.settings.model import PriceSettings
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.track import GOOD, IngestOutcome, IngestResult, IngestSummary
@@ -16,7 +16,7 @@ from hevcq.util.text import counted, duration, duration_range, printable, size
 MAX_REASONS = 5
 MAX_NAMED = 2
 MAX_ROWS = 40
-"""Above this many rows, only what went wrong is listed: what was done was shown when it ended."""
+"""Above this many rows only problems are listed: the display already showed each success."""
 WORDS: dict[IngestOutcome, str] = {
     IngestOutcome.PLACED: "done",
     IngestOutcome.EARLIER: "done earlier",
@@ -29,10 +29,12 @@ WORDS: dict[IngestOutcome, str] = {
 }
 
 
-def table(results: Sequence[IngestResult], width: int | None, *, every: bool) -> Iterator[str]:
-    """Yield the closing table by path, in `width` columns (None: as wide as it is).
+def closing_table(
+    results: Sequence[IngestResult], width: int | None, *, every: bool
+) -> Iterator[str]:
+    """Yield the closing table by path, in `width` columns (None: any width).
 
-    What was skipped is counted by reason unless `every`; of a long list only problems are named.
+    Skipped files are counted by reason unless `every`; a long table lists only problems.
     """
     top = common_folder([result.item.path for result in results])
     ordered = sorted(results, key=lambda result: (str(result.item.path), _profile(result.item)))
@@ -41,7 +43,7 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
         ordered = [result for result in ordered if result.outcome is not IngestOutcome.SKIPPED]
         if len(ordered) > MAX_ROWS:
             ordered = [result for result in ordered if result.outcome not in GOOD]
-    # A file or a mail keeps every problem; a terminal would scroll the first ones away.
+    # A file or mail gets every problem; on a terminal the first ones would scroll away.
     hidden = 0 if every or width is None else max(0, len(ordered) - MAX_ROWS)
     ordered = ordered[: len(ordered) - hidden]
     if ordered:
@@ -49,65 +51,66 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
         profile = ("profile",) if several else ()
         columns = ("file", *profile, "result", "before", "after", "saved", "took", "note")
         rows = [_row(result, top, several=several) for result in ordered]
-        yield from fit(columns, rows, width)
+        yield from fit_table(columns, rows, width)
     if hidden:
         yield f"… and {hidden:,} more (--verbose lists all)"
     if skipped and not every:
-        yield from skips([result.reason for result in skipped], width)
+        yield from skip_lines([result.reason for result in skipped], width)
 
 
-def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]:
-    """Yield what renditions lack of their sources that no dry run could say, each kind once."""
+def notice_lines(results: Sequence[IngestResult], width: int | None) -> Iterator[str]:
+    """Yield what renditions lack, compared with their sources, each kind of notice once."""
     noticed = [
         (printable(each.item.path.name), notice)
         for each in results
         for notice in each.notices
-        if not notice.startswith("Quality ")  # reached, each in its own way: said when it was done
+        # A reached quality differs for each video, and was shown when it was done.
+        if not notice.startswith("Quality ")
     ]
-    yield from by_kind(noticed, width)
+    yield from notices_by_kind(noticed, width)
     if noticed:
-        yield "`hevcq status FILE` says what was changed in a file."
+        yield "`hevcq status FILE` shows the changes of a file."
 
 
-def by_kind(
+def notices_by_kind(
     noticed: Sequence[tuple[str, str]], width: int | None, *, every: bool = False
 ) -> Iterator[str]:
-    """Yield each kind of notice with the videos that it is about, the most frequent first.
+    """Yield each kind of notice with the names of its videos, the most frequent kind first.
 
-    `noticed` are names and notices. No kind is left out: a person reads them before originals go. With
-    `every` all videos are named, else the first two and how many more.
+    `noticed` has names and notices. No kind is omitted: people read them before originals are deleted.
+    With `every` all videos are named, otherwise the first two and how many more.
     """
     kinds: dict[str, dict[str, list[str]]] = {}
     for name, notice in sorted(set(noticed)):
         kind = re.sub(r"\d+(\.\d+)?", "#", notice)
         kinds.setdefault(kind, {}).setdefault(name, []).append(notice)
     for _, videos in sorted(kinds.items(), key=lambda each: (-len(each[1]), each[0])):
-        names, (said, *_) = list(videos), videos.values()
+        names, (notices, *_) = list(videos), videos.values()
         shown = names if every else names[:MAX_NAMED]
         more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
-        yield from wrapped(f"{', '.join(shown)}{more}: {' '.join(said)}", width)
+        yield from wrap_line(f"{', '.join(shown)}{more}: {' '.join(notices)}", width)
 
 
-def skips(reasons: Sequence[str], width: int | None) -> Iterator[str]:
-    """Yield how many were skipped, and how often for which reason, in `width` columns (None: any)."""
-    counted = Counter(_kind(reason) for reason in reasons)
-    common = counted.most_common(MAX_REASONS)
+def skip_lines(reasons: Sequence[str], width: int | None) -> Iterator[str]:
+    """Yield how many files were skipped, and the count of each reason, in `width` columns (None: any)."""
+    counts = Counter(_kind(reason) for reason in reasons)
+    common = counts.most_common(MAX_REASONS)
     yield f"{len(reasons):,} skipped (--verbose names the files):"
     digits = len(f"{common[0][1]:,}")
     for reason, count in common:
-        yield from wrapped(f"  {count:>{digits},}  {reason}", width)
-    if len(counted) > len(common):
-        left = len(counted) - len(common)
-        yield f"  … and {left} more reason{'s' if left > 1 else ''}"
+        yield from wrap_line(f"  {count:>{digits},}  {reason}", width)
+    if len(counts) > len(common):
+        more = len(counts) - len(common)
+        yield f"  … and {more} more reason{'s' if more > 1 else ''}"
 
 
 def _kind(reason: str) -> str:
-    """Return a reason without what differs from file to file: numbers in parentheses, and paths."""
+    """Return a reason without parts that differ by file: numbers in parentheses, and paths."""
     return re.sub(r" \(\d[^)]*\)|(?<=earlier): /.*", "", reason).strip() or "Nothing to do."
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """Return the lowest folder above all paths: relative names stay short and distinct."""
+    """Return the deepest folder that contains all paths: names relative to it are short and distinct."""
     return Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
 
 
@@ -135,50 +138,50 @@ def _profile(item: Item) -> str:
     return item.profile.name if item.profile else ""
 
 
-def total(summary: IngestSummary) -> str:
+def total_sentence(summary: IngestSummary) -> str:
     counts = summary.counts()
     words = [f"{count} {WORDS[outcome]}" for outcome, count in counts.items()]
     return f"{', '.join(words)}." if words else "No videos found."
 
 
-def space(summary: IngestSummary, now: float) -> Iterator[str]:
-    """Yield what the videos encoded now take before and after, and when space is freed.
+def space_lines(summary: IngestSummary, now: float) -> Iterator[str]:
+    """Yield the size of the encoded videos before and after, and when space is freed.
 
-    `now` is in wall seconds.
+    `now` is in Unix seconds.
     """
     if summary.added:
         sizes = {each.item.path: each.item.size for each in summary.beside}
         yield (
-            f"Space: {_took(sizes)}; with the new renditions"
+            f"Space: {_size_before(sizes)}; with the new renditions"
             f" {size(sum(sizes.values()) + summary.added)} ({size(summary.added)} more)."
             " The originals stay until you or `hevcq shrink` replace them."
         )
     if summary.replaced:
         sizes = {each.item.path: each.item.size for each in summary.replaced}
-        kept = sum(sizes.values())
+        before = sum(sizes.values())
         yield (
-            f"Saved {size(summary.saved)}: {_took(sizes)}, now {size(kept - summary.saved)}."
-            f" {_until(summary.replaced, now, kept)}"
+            f"Saved {size(summary.saved)}: {_size_before(sizes)}, now {size(before - summary.saved)}."
+            f" {_kept_until(summary.replaced, now, before)}"
         )
 
 
-def _took(sizes: Mapping[Path, int]) -> str:
+def _size_before(sizes: Mapping[Path, int]) -> str:
     return f"{counted(len(sizes), 'video')} took {size(sum(sizes.values()))}"
 
 
-def _until(replaced: Sequence[IngestResult], now: float, kept: int) -> str:
+def _kept_until(replaced: Sequence[IngestResult], now: float, kept: int) -> str:
     days = [result.placed.keep_days for result in replaced if result.placed]
     if max(days) <= 0:
         return f"The originals ({size(kept)}) are deleted by the next run or worker."
-    look = "`hevcq undo` restores them, `hevcq originals expire --now` frees their space."
+    how = "`hevcq undo` restores them, `hevcq originals expire --now` frees their space."
     if not math.isfinite(max(days)):
-        return f"The originals ({size(kept)}) are kept until you free them: {look}"
+        return f"The originals ({size(kept)}) are kept until you delete them: {how}"
     until = day(now + max(days) * 86_400)
-    return f"The originals ({size(kept)}) are kept until {until}, their space is free then: {look}"
+    return f"The originals ({size(kept)}) are kept until {until}, then deleted: {how}"
 
 
 MAX_LISTED = 7
-"""Videos that are listed one by one unless all are asked for: the largest, which decide how long it takes."""
+"""Videos to encode that are listed unless all are wanted: the largest, which take the longest."""
 MAX_PROBLEMS = 4
 VERBS: dict[Disposition, str] = {
     Disposition.QUEUE: "to encode",
@@ -193,50 +196,52 @@ VERBS: dict[Disposition, str] = {
 
 
 def plan_lines(plan: IngestPlan, width: int | None, *, listed: bool, every: bool) -> Iterator[str]:
-    """Yield the lines of a plan that fit `width` columns (None: as long as they are).
+    """Yield the lines of a plan in `width` columns (None: any width).
 
-    With `listed`, videos to encode are listed, the largest ones only unless `every`, and skips are
-    counted by reason, or each is listed. Problems are always named, a few of them unless `every`.
+    With `listed`, videos to encode are listed (with `every` all, otherwise the largest), and skips are
+    counted by reason (with `every` listed). Problems are always listed, a few of them without `every`.
     """
     top = common_folder([item.path for item in plan.items])
     several = len({item.profile.name for item in plan.items if item.profile}) > 1
     if listed:
-        yield from _to_do(plan.of(*TO_PROCESS), top, width, every=every)
+        yield from _videos_to_encode(plan.of(*TO_PROCESS), top, width, every=every)
     skipped = plan.of(Disposition.SKIP)
     if every and listed:
-        yield from _each(skipped, top, width, several=several)
+        yield from _item_lines(skipped, top, width, several=several)
     elif skipped and listed:
-        yield from skips([item.reason for item in skipped], width)
+        yield from skip_lines([item.reason for item in skipped], width)
     problems = plan.of(*NOT_INGESTED)
-    shown = problems if every else problems[:MAX_PROBLEMS]
-    yield from _each(shown, top, width, several=several)
-    if len(problems) > len(shown):
-        yield f"… and {len(problems) - len(shown):,} more problems (--verbose lists all)"
+    listed_problems = problems if every else problems[:MAX_PROBLEMS]
+    yield from _item_lines(listed_problems, top, width, several=several)
+    if len(problems) > len(listed_problems):
+        yield f"… and {len(problems) - len(listed_problems):,} more problems (--verbose lists all)"
     planned = [(item, item.plan) for item in plan.of(*TO_PROCESS) if item.plan]
     noticed = [(_name(item.path, top), each) for item, made in planned for each in made.notices]
-    yield from by_kind(noticed, width, every=every)
+    yield from notices_by_kind(noticed, width, every=every)
 
 
-def _to_do(items: Sequence[Item], top: Path, width: int | None, *, every: bool) -> Iterator[str]:
-    shown = sorted(items, key=lambda item: str(item.path))
+def _videos_to_encode(
+    items: Sequence[Item], top: Path, width: int | None, *, every: bool
+) -> Iterator[str]:
+    listed = sorted(items, key=lambda item: str(item.path))
     if not every and len(items) > MAX_LISTED:
         largest = sorted(items, key=lambda item: item.size, reverse=True)[:MAX_LISTED]
-        shown = sorted(largest, key=lambda item: -item.size)
-    if not shown:
+        listed = sorted(largest, key=lambda item: -item.size)
+    if not listed:
         return
     several = len({item.profile.name for item in items if item.profile}) > 1
     columns = ["file", "profile", "what", "size", "after", "CPU time"]
-    rows = [_planned(item, top) for item in shown]
+    rows = [_planned_row(item, top) for item in listed]
     needed = {"profile": several, "what": len({row[2] for row in rows}) > 1}
     needed["after"] = any(row[4] for row in rows)
     used = [i for i, name in enumerate(columns) if needed.get(name, True)]
     cells = [[row[i] for i in used] for row in rows]
-    yield from fit([columns[i] for i in used], cells, width)
-    if len(items) > len(shown):
-        yield f"… and {len(items) - len(shown):,} more (--verbose lists all)"
+    yield from fit_table([columns[i] for i in used], cells, width)
+    if len(items) > len(listed):
+        yield f"… and {len(items) - len(listed):,} more (--verbose lists all)"
 
 
-def _planned(item: Item, top: Path) -> list[str]:
+def _planned_row(item: Item, top: Path) -> list[str]:
     return [
         _name(item.path, top),
         item.profile.name if item.profile else "-",
@@ -247,17 +252,19 @@ def _planned(item: Item, top: Path) -> list[str]:
     ]
 
 
-def problem(item: Item) -> list[str]:
-    """Return the line of an item that is not ingested, with its whole path."""
-    return list(_each([item], Path(), None, several=True))
+def problem_lines(item: Item) -> list[str]:
+    """Return the line of an item that is not ingested, with its full path."""
+    return list(_item_lines([item], Path(), None, several=True))
 
 
-def _each(items: Sequence[Item], top: Path, width: int | None, *, several: bool) -> Iterator[str]:
+def _item_lines(
+    items: Sequence[Item], top: Path, width: int | None, *, several: bool
+) -> Iterator[str]:
     for item in items:
         who = _name(item.path, top)
         if several and item.profile is not None:
             who += f" [{item.profile.name}]"
-        yield from wrapped(f"{who}: {VERBS[item.disposition]}{_why(item)}", width)
+        yield from wrap_line(f"{who}: {VERBS[item.disposition]}{_why(item)}", width)
 
 
 def _why(item: Item) -> str:
@@ -272,13 +279,13 @@ def _name(path: Path, top: Path) -> str:
 
 
 def plan_total(plan: IngestPlan) -> str:
-    """Return the closing sentence: counts, bytes before and after, and the time it will take."""
+    """Return the closing sentence of a plan: counts, bytes before and after, and the expected time."""
     counts = [f"{count:,} {VERBS[kind]}" for kind, count in plan.counts().items()]
     if not counts:
         return "No videos found."
     words = f"{', '.join(counts)}."
     if plan.forecast.high > 0:
-        words += f" {_change(plan) or size(plan.bytes_to_process) + ' to process'};"
+        words += f" {_size_change(plan) or size(plan.bytes_to_process) + ' to process'};"
         words += f" encoding will take {duration_range(plan.forecast.low, plan.forecast.high)}."
     queued = plan.of(Disposition.QUEUE, Disposition.JOIN)
     if unknown := sum(item.info is not None and not item.info.duration_s for item in queued):
@@ -286,8 +293,8 @@ def plan_total(plan: IngestPlan) -> str:
     return words
 
 
-def price(plan: IngestPlan, prices: PriceSettings) -> str:
-    """Return the sentence that says what the encodes of a plan cost on AWS."""
+def price_sentence(plan: IngestPlan, prices: PriceSettings) -> str:
+    """Return a sentence with the cost of a plan's encodes on AWS."""
     least, most = map(prices.cost, plan.cpu)
     return (
         f"Encoding costs about {least:.2f} to {most:.2f} dollars, at {prices.vcpu_hour:g} a vCPU-hour"
@@ -295,29 +302,29 @@ def price(plan: IngestPlan, prices: PriceSettings) -> str:
     )
 
 
-def sampled(plan: IngestPlan) -> str:
-    """Return the sentence that says how many videos a forecast's samples are of, and why not of others.
+def sample_sentence(plan: IngestPlan) -> str:
+    """Return a sentence with the number of videos that were sampled, and why others were not.
 
-    Of a few no sample can be encoded: they count with those that were not needed, or not in time.
+    The few videos that cannot be sampled count with those.
     """
     count = sum(item.cpu is not None for item in plan.items)
     if not plan.sampled:
-        return f"None of {count:,} could be sampled: the forecast is that of any such video."
-    left = count - plan.sampled
-    known = plan.output is not None and plan.output.is_narrow
-    why = "not needed" if known else "not in time: a longer --sample narrows the range"
-    others = f"; {left:,} {why}" if left else ""
-    return f"By samples of {plan.sampled:,} of {count:,}{others}."
+        return f"None of {count:,} could be sampled: the forecast is that of typical videos."
+    unsampled = count - plan.sampled
+    is_known = plan.output is not None and plan.output.is_narrow
+    why = "not needed" if is_known else "not in time: a longer --sample narrows the range"
+    others = f"; {unsampled:,} {why}" if unsampled else ""
+    return f"Based on samples of {plan.sampled:,} of {count:,}{others}."
 
 
 def plan_saving(plan: IngestPlan) -> int:
-    """Return the bytes that the new renditions of a plan will save, by the middle of the forecast."""
+    """Return the bytes that the new renditions of a plan should save, by the middle of the forecast."""
     if plan.output is None:
         return 0
     return max(0, plan.bytes_to_encode - round((plan.output.low + plan.output.high) / 2))
 
 
-def _change(plan: IngestPlan) -> str:
+def _size_change(plan: IngestPlan) -> str:
     before = plan.bytes_to_encode
     if plan.output is None or not before:
         return ""

@@ -1,6 +1,6 @@
 """Displays of a running ingest: JSON lines, log lines, or a live table on a terminal.
 
-`Board` is the model behind them: it is fed with events and reads no clock.
+`Board` is their model: it applies events and reads no clock.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ PHASE_SHARE = {
     "verify": (0.80, 0.18),
     "publish": (0.98, 0.02),
 }
-"""Where a phase begins and how long it is, as shares of a job: the encode is most of it.
+"""Start and length of each phase, as shares of a job.
 
-A search for a quality comes on top, as so many times the encode."""
+A search for a quality is added, as a multiple of the encode."""
 FORECAST_SHARE = 0.05
-"""The share of all work as which the forecast counts beside what was measured, which at first is noise."""
+"""The weight of the forecast as a share of all work: at first, the measured speed is noise."""
 MIN_MEASURED = 0.1
-"""Share of a video from which its own pace tells when it ends: before, it was hardly encoded."""
+"""Share of a video that must be done before its own speed predicts its end."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One job that is being worked on.
+    """One running job.
 
-    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time; `since` is wall seconds;
-    `share` is what is done of the whole job, 0 to 1.
+    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time; `since` is Unix seconds;
+    `share` is the finished share of the whole job, 0 to 1.
     """
 
     path: str
@@ -65,9 +65,9 @@ class Row:
     share: float = 0.0
 
     def advance(self, search: float) -> None:
-        """Set the share of the job that is done, which took a search of so many encodes; never back.
+        """Raise the finished share of the job; `search` is the length of its search, in encodes.
 
-        The join of chunks is a task of its own, with a fetch of its own.
+        It never falls: the join of chunks is a task of its own, which starts with a fetch.
         """
         start, length = PHASE_SHARE.get(self.phase, (0.0, 0.0))
         before, encode = PHASE_SHARE["encode"]
@@ -75,13 +75,13 @@ class Row:
             length = encode * search
         elif start >= before:
             start += encode * search
-        done = (start + length * self.percent / 100.0) / (1 + encode * search)
-        self.share = max(self.share, done)
+        share = (start + length * self.percent / 100.0) / (1 + encode * search)
+        self.share = max(self.share, share)
 
 
 @dataclass(slots=True)
 class Board:
-    """The model behind the live display; `ended` counts jobs by the event that ended them."""
+    """The model of the displays; `ended` counts jobs by the event that ended them."""
 
     jobs: int = 0
     ended: Counter[EventName] = field(default_factory=Counter)
@@ -144,7 +144,7 @@ class Board:
         elif event.event is EventName.SCAN_STARTED:
             self.scanned, self.scan_began = 0, event.at
         else:
-            if self.scanned is None:  # its beginning was not shown
+            if self.scanned is None:  # the start of the scan was not seen
                 self.scan_began = event.at
             self.scanned = (event.counts or {}).get("files", 0)
 
@@ -160,7 +160,7 @@ class Board:
         return self.jobs - self.ended.total()
 
     def share(self) -> float:
-        """How much of all planned work is done, 0 to 1."""
+        """Return the finished share of all planned work, 0 to 1."""
         whole = sum(self._work.values())
         if whole <= 0:
             return self.ended.total() / self.jobs if self.jobs else 0.0
@@ -168,9 +168,9 @@ class Board:
         return min(1.0, (self._worked + running) / whole)
 
     def eta_s(self, now: float) -> float | None:
-        """Return the seconds left at `now` (wall seconds): as forecast, and more and more as measured.
+        """Return the seconds left at `now` (Unix seconds), first by the forecast, later as measured.
 
-        At least as long as the slowest running video needs, which others cannot share.
+        It is at least the time of the slowest running video, since nothing can speed that up.
         """
         share, took_s = self.share(), now - self._started if self._started is not None else 0.0
         if self.forecast_s is not None:
@@ -184,7 +184,7 @@ class Board:
         return max(1.0, whole_s * (1 - share), self._tail_s(now))
 
     def _tail_s(self, now: float) -> float:
-        """Return the seconds until the last running video ends, each by its own pace."""
+        """Return the seconds until the last running video ends, each at its own speed."""
         return max(
             (
                 (now - row.since) * (1 - row.share) / row.share
@@ -198,16 +198,16 @@ class Board:
 BAR = 14
 MIN_PATH = 16
 NARROW = 70
-"""Below this many columns the bar is left out."""
+"""Below this many columns the bar is omitted."""
 LOG_PROGRESS_S = 30.0
-"""How often a log line gives the progress of all, where there is no terminal."""
+"""Seconds between two log lines with the total progress."""
 FRAMES_PER_SECOND = 4
 
 
 class JsonLines:
-    """One JSON object a line on stdout: the contract of `domain.events`.
+    """One JSON object per line on stdout, as `domain.events` specifies.
 
-    As every display it takes events from any thread between enter and exit.
+    Like every display it accepts events from any thread between enter and exit.
     """
 
     def __init__(self, out: TextIO | None = None) -> None:
@@ -218,21 +218,21 @@ class JsonLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End showing; the printed lines stay."""
+        """Do nothing: the printed lines stay."""
 
     def __call__(self, event: IngestEvent) -> None:
         with self._lock:
             self._print(event.to_line())
 
     def _print(self, words: str | None) -> None:
-        """Print a line and flush, so that a reader at a pipe sees it now."""
+        """Print a line and flush it, so that the reader of a pipe sees it at once."""
         if words:
             self._out.write(words + "\n")
             self._out.flush()
 
 
 class LogLines(JsonLines):
-    """Sentences on stderr, and the progress of all now and then: for pipes, cron and systemd."""
+    """Sentences on stderr, and the total progress every LOG_PROGRESS_S: for pipes, cron and systemd."""
 
     def __init__(
         self, clock: Clock, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None
@@ -245,7 +245,7 @@ class LogLines(JsonLines):
     def __call__(self, event: IngestEvent) -> None:
         with self._lock:
             self._board.apply(event)
-            if self._speaks(event):
+            if self._is_shown(event):
                 self._print(sentence(event))
             if not self._quiet and self._clock.monotonic() >= self._next:
                 self._next = self._clock.monotonic() + LOG_PROGRESS_S
@@ -253,17 +253,17 @@ class LogLines(JsonLines):
 
     def _progress(self) -> str | None:
         if self._board.scanned is not None:
-            return scanning(self._board, self._clock.now())
-        return overall(self._board, self._clock.now()) if self._board.open > 0 else None
+            return scan_line(self._board, self._clock.now())
+        return total_line(self._board, self._clock.now()) if self._board.open > 0 else None
 
-    def _speaks(self, event: IngestEvent) -> bool:
+    def _is_shown(self, event: IngestEvent) -> bool:
         if self._quiet:
             return event.event in SHOWN_WHEN_QUIET
         return self._verbose or not is_routine(event)
 
 
 class Live:
-    """A rich display on a terminal: the jobs that run, and a line for the whole."""
+    """A live table on a terminal: the running jobs, and a line with the total."""
 
     def __init__(self, clock: Clock, console: Console, *, verbose: bool = False) -> None:
         from rich.live import Live as RichLive
@@ -286,7 +286,7 @@ class Live:
         self._live.stop()
 
     def __call__(self, event: IngestEvent) -> None:
-        """Take in one event; what ended stays above the display as a line."""
+        """Apply an event; a job that ended leaves a line above the table."""
         with self._lock:
             self._board.apply(event)
         shown = EventName.JOB_QUEUED, EventName.PLACED
@@ -294,19 +294,19 @@ class Live:
             return
         words = sentence(event)
         if words:
-            words = paragraph(_one_line(event, words, self._console.width), self._console.width)
+            words = paragraph(_fit_line(event, words, self._console.width), self._console.width)
             self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         with self._lock:
-            return picture(self._board, self._clock.now(), self._console.width)
+            return live_table(self._board, self._clock.now(), self._console.width)
 
 
 Display = JsonLines | LogLines | Live
 
 
-def overall(board: Board, now: float) -> str:
-    """Return the line of the whole: done, failed, skipped, bytes fewer, time left at `now` (wall seconds)."""
+def total_line(board: Board, now: float) -> str:
+    """Return the total line: jobs done, skipped and failed, bytes saved, time left at `now` (Unix seconds)."""
     done, skipped = board.ended[EventName.JOB_DONE], board.ended[EventName.JOB_SKIPPED]
     bad = board.ended.total() - done - skipped
     words = [f"{done} of {board.jobs} done", f"{100 * board.share():.0f} %"]
@@ -318,8 +318,8 @@ def overall(board: Board, now: float) -> str:
     return " · ".join(words)
 
 
-def scanning(board: Board, now: float) -> str:
-    """Return the line of a scan that goes on at `now` (wall seconds), or of the trials after it."""
+def scan_line(board: Board, now: float) -> str:
+    """Return the line of a running scan, or of the samples after it, at `now` (Unix seconds)."""
     if board.sampled:
         return f"{board.sampled}, about {duration(max(1.0, board.sampled_until - now))} left"
     if not board.scanned:
@@ -328,15 +328,15 @@ def scanning(board: Board, now: float) -> str:
     return f"Scanning: {counted(board.scanned, 'video')} so far, {took}"
 
 
-def picture(board: Board, now: float, width: int) -> RenderableType:
-    """Return what a terminal of `width` columns shows at `now` (wall seconds)."""
+def live_table(board: Board, now: float, width: int) -> RenderableType:
+    """Return what a terminal of `width` columns shows at `now` (Unix seconds)."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     if board.scanned is not None or (board.jobs == 0 and not board.notice):
-        return Text(scanning(board, now), style="bold")
+        return Text(scan_line(board, now), style="bold")
     rows = list(board.active.values())
     several = len({row.profile for row in rows}) > 1
     facts = [_facts(row, several=several) for row in rows]
@@ -350,24 +350,21 @@ def picture(board: Board, now: float, width: int) -> RenderableType:
         table.add_column(justify="right", no_wrap=True)
     for row, fact in zip(rows, facts, strict=True):
         shown = [ProgressBar(total=100.0, completed=row.percent, width=bar)] if bar else []
-        table.add_row(Text(_short(row, max(MIN_PATH, room))), *shown, *map(Text, fact))
-    parts: list[RenderableType] = [table, Text(overall(board, now), style="bold")]
+        # Without the folder, which is often the same for all rows.
+        name = shorten(row.path.rpartition("/")[2] or row.path, max(MIN_PATH, room))
+        table.add_row(Text(name), *shown, *map(Text, fact))
+    parts: list[RenderableType] = [table, Text(total_line(board, now), style="bold")]
     if board.notice:
         parts.append(Text(board.notice, style="yellow"))
     return Group(*parts)
 
 
-def _one_line(event: IngestEvent, words: str, width: int) -> str:
-    """Return a sentence about a video with its name shortened to what leaves room for the rest."""
+def _fit_line(event: IngestEvent, words: str, width: int) -> str:
+    """Return a sentence about a video, with its name shortened so that the rest fits the line."""
     if not event.path or not words.startswith(event.path) or len(words) <= width:
         return words
     rest = words.removeprefix(event.path)
     return shorten(event.path, max(MIN_PATH, width - len(rest))) + rest
-
-
-def _short(row: Row, width: int) -> str:
-    """Return the row's file name, as its folder is rarely what tells two running videos apart."""
-    return shorten(row.path.rpartition("/")[2] or row.path, width)
 
 
 def _facts(row: Row, *, several: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Put data on stdout: one JSON object a line, a table that fits the terminal, or events as sentences."""
+"""Print data on stdout: JSON lines, tables that fit the terminal, and events as sentences."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from hevcq.usecases.ingest.forecast import Range
 
 NAMES = frozenset({"file", "folder", "source", "target", "value", "from"})
-"""Columns whose cells may be cut in the middle."""
+"""Columns whose cells may be shortened in the middle."""
 SENTENCES = frozenset({"why", "note", "reason", "detail", "meaning", "description"})
-"""Last columns that go below their row where there is no room beside it."""
+"""Last columns that move below their row if the terminal is too narrow."""
 KEPT_SPACE = "\x00"
-"""Stands for a space at which no line may be broken; printable text does not hold it."""
+"""Replaces a space where a line must not break; printable text does not contain it."""
 MIN_NAME = 12
 MAX_WIDTH = 64
-"""Columns are aligned up to so many characters: one name of 255 must not push every row away."""
+"""Columns are aligned up to this many characters, so that one long name does not widen every row."""
 
 
 def emit(line: str = "") -> None:
@@ -38,42 +38,42 @@ def emit(line: str = "") -> None:
 
 
 def emit_sentence(words: str) -> None:
-    """Print a sentence on stdout, in lines that fit the terminal if there is one."""
+    """Print a sentence on stdout, wrapped to the terminal if there is one."""
     typer.echo(paragraph(words, screen_width(sys.stdout)))
 
 
 def emit_json(value: Mapping[str, object]) -> None:
-    """Print one JSON object on one line; text that is not UTF-8 stays as `\\udcXX` escapes."""
+    """Print a JSON object on one line; bytes that are not UTF-8 stay as `\\udcXX` escapes."""
     typer.echo(json.dumps(value, separators=(",", ":")))
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table with a heading; cells are made printable, and fit the terminal if there is one."""
+    """Print a table with a heading, its cells made printable and fitted to the terminal if there is one."""
     cells = [[printable(cell) for cell in row] for row in rows]
-    for line in fit(columns, cells, screen_width(sys.stdout)):
+    for line in fit_table(columns, cells, screen_width(sys.stdout)):
         typer.echo(line)
 
 
 def screen_width(stream: TextIO) -> int | None:
-    """Return the columns of the terminal that a stream is, or None for a file or pipe."""
+    """Return the width of a stream's terminal in columns, or None for a file or pipe."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 class StatusLine:
-    """A line on a terminal's stderr that says what is read now; nowhere else."""
+    """A line on stderr that shows the current file, if stderr is a terminal."""
 
     def __init__(self, *, live: bool) -> None:
         self._live = live and sys.stderr.isatty()
-        self._there = False
+        self._is_shown = False
 
     def show(self, name: str, before: str = "", after: str = "") -> None:
         if self._live:
-            self._there = True
+            self._is_shown = True
             self._print(f"{before}{shorten(printable(name), 50)}{after}")
 
     def clear(self) -> None:
-        if self._there:
-            self._there = False
+        if self._is_shown:
+            self._is_shown = False
             self._print("")
 
     @staticmethod
@@ -82,7 +82,7 @@ class StatusLine:
 
 
 def place(bucket: str, key: str) -> str:
-    """Return where a source is, for people: a path of this machine, or a key."""
+    """Return a source's name for people: the path of a library file, or a key."""
     path = path_of_key(key) if bucket == LIBRARY_BUCKET else None
     return printable(key if path is None else path)
 
@@ -105,26 +105,26 @@ def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json:
     emit(f"{result}  {job.profile}  {source}{more}")
 
 
-def fit(
+def fit_table(
     columns: Sequence[str],
     cells: Sequence[Sequence[str]],
     width: int | None,
     *,
     right: bool = False,
 ) -> list[str]:
-    """Return an aligned table of at most `width` columns, one line a row; None: of a file or pipe.
+    """Return an aligned table, one line per row, of at most `width` columns (None: any width).
 
-    Names are shortened in the middle. A last column of sentences that does not fit goes below its row,
-    wrapped. With `right`, all columns but the first are numbers.
+    Names are shortened in the middle. A last column of sentences that does not fit is wrapped below its
+    row. With `right`, all columns but the first are aligned right.
     """
     grid = [list(columns), *map(list, cells)]
-    widths = [min(MAX_WIDTH, max(map(_columns, column))) for column in zip(*grid, strict=True)]
-    lines = [_aligned(row, widths, right=right) for row in grid]
-    if width is None or all(_columns(line) <= width for line in lines):
+    widths = [min(MAX_WIDTH, max(map(_text_width, column))) for column in zip(*grid, strict=True)]
+    lines = [_align_row(row, widths, right=right) for row in grid]
+    if width is None or all(_text_width(line) <= width for line in lines):
         return lines
     below = columns[-1] in SENTENCES
     last = len(columns) - below
-    widths = [max(_columns(row[i]) for row in grid) for i in range(last)]
+    widths = [max(_text_width(row[i]) for row in grid) for i in range(last)]
     while sum(widths) + 2 * (last - 1) > width:
         names = [i for i in range(last) if columns[i] in NAMES and widths[i] > MIN_NAME]
         if not names:
@@ -136,39 +136,39 @@ def fit(
             shorten(cell, widths[i]) if columns[i] in NAMES else cell
             for i, cell in enumerate(row[:last])
         ]
-        out.append(_aligned(cut, widths))
+        out.append(_align_row(cut, widths))
         if below and row[-1] and row is not grid[0]:
-            out += wrapped(f"  {row[-1]}", width)
+            out += wrap_line(f"  {row[-1]}", width)
     return out
 
 
 def shorten(name: str, width: int) -> str:
-    """Return a name cut in the middle to `width` columns: its end tells videos of a series apart."""
-    if _columns(name) <= width:
+    """Return a name shortened in the middle to `width` columns: ends of names differ within a series."""
+    if _text_width(name) <= width:
         return name
     head, tail = "", ""
     for character in reversed(name):
-        if _columns(tail) + _columns(character) > (width - 1) * 3 // 5:
+        if _text_width(tail) + _text_width(character) > (width - 1) * 3 // 5:
             break
         tail = character + tail
     for character in name:
-        if _columns(head) + _columns(character) + 1 + _columns(tail) > width:
+        if _text_width(head) + _text_width(character) + 1 + _text_width(tail) > width:
             break
         head += character
     return f"{head}…{tail}"
 
 
-def wrapped(line: str, width: int | None) -> list[str]:
-    """Return a line in lines of at most `width` columns; what follows the first is indented."""
+def wrap_line(line: str, width: int | None) -> list[str]:
+    """Return a line wrapped to `width` columns; the lines after the first are indented."""
     return paragraph(line, width, len(line) - len(line.lstrip()) + 2).split("\n")
 
 
 def paragraph(text: str, width: int | None, indent: int = 2) -> str:
-    """Return a message in lines of at most `width` columns; None: as it is.
+    """Return a message wrapped to `width` columns (None: unchanged).
 
-    What stands in backticks and paths are not broken: they are copied.
+    Text in backticks and paths is not broken, so that it can be copied.
     """
-    if width is None or _columns(text) <= width:
+    if width is None or _text_width(text) <= width:
         return text
     whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", KEPT_SPACE), text)
     lines = textwrap.wrap(
@@ -181,16 +181,16 @@ def paragraph(text: str, width: int | None, indent: int = 2) -> str:
     return "\n".join(lines).replace(KEPT_SPACE, " ")
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int], *, right: bool = False) -> str:
+def _align_row(row: Sequence[str], widths: Sequence[int], *, right: bool = False) -> str:
     cells: list[str] = []
     for cell, width in zip(row, widths, strict=True):
-        blanks = " " * (width - _columns(cell))
+        blanks = " " * (width - _text_width(cell))
         cells.append(blanks + cell if right and cells else cell + blanks)
     return "  ".join(cells).rstrip()
 
 
-def _columns(text: str) -> int:
-    """Return how many columns a terminal needs for a text: two for each wide character."""
+def _text_width(text: str) -> int:
+    """Return the columns that a terminal needs for a text: two for each wide character."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
@@ -206,13 +206,13 @@ VERBOSE_ONLY = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventNam
 
 
 def is_routine(event: IngestEvent) -> bool:
-    """Return whether only --verbose shows the event: one line a video is enough."""
+    """Return whether only --verbose shows the event: one line per video is enough."""
     placed = event.event is EventName.PLACED and not event.notices
     return placed or event.event in VERBOSE_ONLY
 
 
 def size_range(count: Range | None) -> str:
-    """Return a range of bytes: `1.2 to 1.6 GiB`, `888.0 KiB to 1.1 MiB`; empty for None."""
+    """Return a range of bytes, such as `1.2 to 1.6 GiB` or `888.0 KiB to 1.1 MiB`; "" for None."""
     if count is None:
         return ""
     low, high = size(round(count.low)), size(round(count.high))
@@ -242,14 +242,14 @@ def sentence(event: IngestEvent) -> str | None:
     return f"{who}: {words(event)}"
 
 
-def _placed(event: IngestEvent) -> str:
+def _placed_words(event: IngestEvent) -> str:
     extra = f" ({' '.join(event.notices)})" if event.notices else ""
     if event.mode == "replace":
         return f"replaced; original kept{extra}"
     return f"done: {event.target}{extra}"
 
 
-def _shrunk(event: IngestEvent) -> str:
+def _size_words(event: IngestEvent) -> str:
     before, after = event.size or 0, event.output_size or 0
     percent = 100 * (before - after) / before if before else 0.0
     share = f", {abs(percent):.0f} % {'smaller' if percent >= 0 else 'larger'}" if before else ""
@@ -272,8 +272,8 @@ _PLAIN = frozenset(
 )
 _WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
     EventName.FILE_UNUSABLE: lambda e: f"not encoded: {_reason(e)}",
-    EventName.JOB_DONE: _shrunk,
-    EventName.PLACED: _placed,
+    EventName.JOB_DONE: _size_words,
+    EventName.PLACED: _placed_words,
     EventName.JOB_SKIPPED: lambda e: f"skipped: {e.reason}",
     EventName.JOB_FAILED: lambda e: f"failed ({e.failure_class or 'unknown'}): {_reason(e)}",
     EventName.PLACE_FAILED: lambda e: f"encoded, but not put in place: {_reason(e)}",

@@ -1,1 +1,1 @@
-"""Commands on jobs, and on what works on them: queues, workers, the service, and who hears of it."""
+"""Commands on jobs, workers and the service."""

@@ -1,4 +1,4 @@
-"""`hevcq retry`, `cancel`, `failures`, `redrive`: jobs and messages that failed; `pause` and `resume`."""
+"""`hevcq retry`, `cancel`, `pause`, `resume`, `failures` and `redrive`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
@@ -19,7 +19,7 @@ from hevcq.cli.context import (
     ProfileNames,
     Yes,
     cli_of,
-    confirmed,
+    confirm,
     current_user,
     group,
     require_existing,
@@ -63,7 +63,7 @@ OfClass = Annotated[
 
 NO_MATCH = "No matching job; `hevcq ingest` queues new files."
 NOTHING_FAILED = (
-    "Nothing to do: no failed job. `hevcq retry --missing` looks for renditions that are gone."
+    "Nothing to do: no failed job. `hevcq retry --missing` looks for missing renditions."
 )
 NOTHING_MISSING = "Nothing to do: no rendition is missing."
 
@@ -89,8 +89,8 @@ def retry(
 ) -> None:
     """Queue failed jobs again.
 
-    All of them, or those below the named folders; a named file or job is queued again whatever became
-    of it. After changing a profile, --state done encodes finished videos again. A source that changed
+    All of them, or those below the named folders; a named file or job is queued again whatever its
+    state. After changing a profile, --state done encodes finished videos again. A source that changed
     on disk is reported, not queued.
     """
     if missing and state:
@@ -101,9 +101,14 @@ def retry(
         whole = ReprocessRequest(
             names or [f"{INBOX}/"], picked, who=current_user(), dry_run=dry_run
         )
-        requests = [whole] if missing else _by_state(whole, state)
-        done = chain.from_iterable(_queued(app, each, missing=missing) for each in requests)
-        results = _show_queued(cli, app, "retry", done, as_json=as_json)
+        if missing:
+            changes = work.reprocess_missing(app.backend, whole, app.profiles, app.catalog)
+        else:
+            changes = chain.from_iterable(
+                work.reprocess(app.backend, each, app.catalog)
+                for each in _split_request(whole, state)
+            )
+        results = _show_queued(cli, app, "retry", changes, as_json=as_json)
     named = bool(state) or any(not _is_folder(name) for name in names or ())
     if not results and missing:
         cli.echo(NOTHING_MISSING)
@@ -116,29 +121,25 @@ def retry(
 def _show_queued(
     cli: Cli, app: App, command: str, changes: Iterable[JobChange], *, as_json: bool
 ) -> set[JobResult]:
-    """Print each change as it comes; return the results that there were."""
+    """Print each change as it comes; return the results that occurred."""
     results: set[JobResult] = set()
-    for done in changes:
-        render.emit_result(command, done.job, done.result.value, done.detail, as_json=as_json)
-        results.add(done.result)
+    for change in changes:
+        render.emit_result(command, change.job, change.result.value, change.detail, as_json=as_json)
+        results.add(change.result)
     if JobResult.QUEUED in results and workers_running(app.settings) == 0:
         cli.echo(NO_WORKER)
     return results
 
 
-def _by_state(whole: ReprocessRequest, state: list[JobState] | None) -> Iterator[ReprocessRequest]:
-    """Yield what to queue of the folders, failed jobs unless a state is given, and of the rest."""
+def _split_request(
+    whole: ReprocessRequest, state: list[JobState] | None
+) -> Iterator[ReprocessRequest]:
+    """Yield a request for the folders, failed jobs unless a state is given, and one for other names."""
     folders = [name for name in whole.names if _is_folder(name)]
     failed = frozenset(state or {JobState.DEAD})
     yield replace(whole, names=folders, states=failed, exact=not state)
     files = [name for name in whole.names if name not in folders]
     yield replace(whole, names=files, states=frozenset(state or SETTLED))
-
-
-def _queued(app: App, request: ReprocessRequest, *, missing: bool) -> Iterator[JobChange]:
-    if missing:
-        return work.reprocess_missing(app.backend, request, app.profiles, app.catalog)
-    return work.reprocess(app.backend, request, app.catalog)
 
 
 def _is_folder(name: str) -> bool:
@@ -157,11 +158,11 @@ def cancel(
 ) -> None:
     """Cancel queued and running jobs.
 
-    Running encodes stop within a heartbeat; a split video's chunks are cancelled too. Originals and
-    finished renditions are not touched; `hevcq retry` queues a cancelled job again.
+    Running encodes stop at their next heartbeat; chunks of a split video are cancelled too. Originals
+    and finished renditions are not touched; `hevcq retry` queues a cancelled job again.
     """
     cli = cli_of(ctx)
-    none = True
+    is_empty = True
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
         cancelled = work.cancel(
@@ -172,10 +173,12 @@ def cancel(
             dry_run=dry_run,
             catalog=app.catalog,
         )
-        for done in cancelled:
-            render.emit_result("cancel", done.job, done.result.value, done.detail, as_json=as_json)
-            none = False
-    if none:
+        for change in cancelled:
+            render.emit_result(
+                "cancel", change.job, change.result.value, change.detail, as_json=as_json
+            )
+            is_empty = False
+    if is_empty:
         cli.echo(NOTHING_TO_CANCEL)
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -198,63 +201,63 @@ def pause(
     ] = False,
     freeze: Annotated[
         bool,
-        typer.Option("--freeze", help="Let running encodes stand still in memory (one machine)."),
+        typer.Option("--freeze", help="Freeze running encodes in memory (one machine)."),
     ] = False,
     profile: ProfileName = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop new work until `hevcq resume`.
 
-    Encodes that run finish, but no further chunk of a split video begins. Every process on the data
-    folder, or the whole farm, obeys within seconds.
+    Running encodes finish, but no further chunk of a split video starts. Every process on the data
+    folder, or the whole farm, follows within seconds.
     """
     if now and freeze:
         raise UsageError("Only one of --now and --freeze can be given.")
     chosen = {freeze: RunningWork.FREEZE, now: RunningWork.STOP}.get(True, RunningWork.BORDER)
     with cli_of(ctx).app() as app:
-        wanted = Pause(
+        new = Pause(
             by=current_user(),
-            profile=_known(app, profile) or "",
+            profile=_require_profile(app, profile) or "",
             since=app.clock.now(),
             running=chosen,
         )
         for_s = None if length is None else pausing.seconds_of(length)
         local = not app.settings.on_aws
-        made = pausing.pause(app.backend.ledger, wanted, for_s, can_freeze=local)
+        saved = pausing.pause(app.backend.ledger, new, for_s, can_freeze=local)
         if as_json:
-            render.emit_json({"type": "pause", **made.model_dump(mode="json")})
+            render.emit_json({"type": "pause", **saved.model_dump(mode="json")})
             return
-        sentence = pause_in_words(made, app.clock.now(), app.hours.schedule)
-        render.emit_sentence(f"{sentence} {pausing.EFFECTS[made.running]}")
+        sentence = pause_in_words(saved, app.clock.now(), app.hours.schedule)
+        render.emit_sentence(f"{sentence} {pausing.EFFECTS[saved.running]}")
 
 
 def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = False) -> None:
     """Resume paused work.
 
-    Without --profile every pause ends. Frozen encodes go on where they were. Hours in the
-    settings (schedule.windows) still hold.
+    Without --profile every pause ends. Frozen encodes continue. Hours in the settings
+    (schedule.windows) still apply.
     """
     with cli_of(ctx).app() as app:
-        ended = pausing.resume(app.backend.ledger, _known(app, profile))
+        pauses = pausing.resume(app.backend.ledger, _require_profile(app, profile))
         names = list(app.profiles) if profile is None else [profile]
         now, hours = app.clock.now(), app.hours
-        left = pausing.why_closed(app.backend.ledger, names, hours, now)
+        closed = pausing.why_closed(app.backend.ledger, names, hours, now)
     if as_json:
-        for each in ended:
+        for each in pauses:
             render.emit_json({"type": "resume", **each.model_dump(mode="json")})
         return
-    render.emit_sentence("Resumed." if ended else "Nothing was paused.")
-    for shut in left:
-        render.emit_sentence(f"{', '.join(shut.profiles)}: {shut.reason}")
+    render.emit_sentence("Resumed." if pauses else "Nothing was paused.")
+    for status in closed:
+        render.emit_sentence(f"{', '.join(status.profiles)}: {status.reason}")
 
 
-def _known(app: App, profile: str | None) -> str | None:
-    """Return the name of an installed profile; raise UnknownProfile for another."""
+def _require_profile(app: App, profile: str | None) -> str | None:
+    """Return the name of an installed profile, or None for None. Raises UnknownProfile."""
     return None if profile is None else pick(app.profiles, [profile])[0].name
 
 
 app = group("List, show, acknowledge and forget failed jobs.")
-Letter = typer.Argument(metavar="ID", help="As `hevcq failures list` shows it, or the job's id.")
+Letter = typer.Argument(metavar="ID", help="The id in `hevcq failures list`, or the job's id.")
 
 
 @app.command("list", cls=PlainCommand)
@@ -267,17 +270,19 @@ def list_letters(
 ) -> None:
     """List failed jobs, oldest first."""
     with cli_of(ctx).app() as opened:
-        wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, limit=limit)
-        found = ExpiredMessages(opened.backend).record_each(find(opened.backend.queues, wanted))
+        letter_filter = DeadLetterFilter(_profiles(opened, profile), failure_class, limit=limit)
+        letters = ExpiredMessages(opened.backend).record_each(
+            find(opened.backend.queues, letter_filter)
+        )
         if as_json:
-            for name, letter in found:
+            for name, letter in letters:
                 render.emit_json(letter_json(name, letter))
             return
         now = opened.clock.now()
-        rows = [_row(name, letter, now) for name, letter in found]
+        rows = [_row(name, letter, now) for name, letter in letters]
         if not rows:
             cli_of(ctx).echo(
-                "No failed jobs; `hevcq ingest FOLDER --dry-run` also names refused files."
+                "No failed jobs; `hevcq ingest FOLDER --dry-run` also lists refused files."
             )
             return
         render.emit_table(("letter", "profile", "class", "buried", "source", "reason"), rows)
@@ -291,13 +296,13 @@ def show(
 ) -> None:
     """Show one failed job with the last lines of ffmpeg.
 
-    Reason, class, attempts, and the message as it was received.
+    Also its reason, class, attempts, and the message as it was received.
     """
     with cli_of(ctx).app() as opened:
-        found = list(find(opened.backend.queues, DeadLetterFilter(letter=letter)))
-        if not found:
+        letters = list(find(opened.backend.queues, DeadLetterFilter(letter=letter)))
+        if not letters:
             raise UsageError(f"No failed job {letter!r}.")
-        for name, each in found:
+        for name, each in letters:
             if as_json:
                 render.emit_json(letter_json(name, each))
             else:
@@ -320,14 +325,14 @@ def forget(
     cli = cli_of(ctx)
     with cli.app() as opened:
         names = _profiles(opened, profile)
-        wanted = DeadLetterFilter(names, failure_class, letter or "", limit)
-        count = sum(1 for _ in find(opened.backend.queues, wanted))
+        letter_filter = DeadLetterFilter(names, failure_class, letter or "", limit)
+        count = sum(1 for _ in find(opened.backend.queues, letter_filter))
         question = f"Permanently delete {counted(count, 'dead letter')}?"
-        if count and not yes and not confirmed(question):
+        if count and not yes and not confirm(question):
             cli.echo("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
-        gone = purge_letters(opened.backend.queues, wanted)
-        cli.echo(f"{counted(gone, 'dead letter')} deleted.")
+        deleted = purge_letters(opened.backend.queues, letter_filter)
+        cli.echo(f"{counted(deleted, 'dead letter')} deleted.")
 
 
 @app.command(cls=PlainCommand)
@@ -339,7 +344,7 @@ def acknowledge(
 ) -> None:
     """Keep failed videos as they are; report them no more.
 
-    A file that changes is tried again; `hevcq retry FILE` takes it back.
+    A file that changes is tried again; `hevcq retry FILE` queues it again.
     """
     cli, count = cli_of(ctx), 0
     with cli.app() as opened:
@@ -348,7 +353,7 @@ def acknowledge(
             count += 1
     if not count:
         require_existing(map(Path, names))
-        cli.echo("Nothing failed there.")
+        cli.echo("No failed jobs there.")
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -401,18 +406,18 @@ def redrive(
 ) -> None:
     """Queue the jobs of dead letters again.
 
-    Resets their failure counts and records who did it, as `hevcq retry` does. If interrupted, run it
-    again: no letter is lost.
+    Resets their failure counts and records who did it, like `hevcq retry`. After an interruption, run
+    it again: no letter is lost.
     """
     if not dlq:
         raise UsageError("Add --dlq to confirm redriving dead letters.")
     cli = cli_of(ctx)
     with cli.app() as app:
-        wanted = DeadLetterFilter(_profiles(app, profile), failure_class, limit=limit)
+        letter_filter = DeadLetterFilter(_profiles(app, profile), failure_class, limit=limit)
         request = ReprocessRequest((), who=current_user(), why="redrive", dry_run=dry_run)
-        done = work.redrive(app.backend, request, wanted)
-        results = _show_queued(cli, app, "redrive", done, as_json=as_json)
+        changes = work.redrive(app.backend, request, letter_filter)
+        results = _show_queued(cli, app, "redrive", changes, as_json=as_json)
     if not results:
-        cli.echo("No dead letter to queue again; `hevcq failures list` shows all.")
+        cli.echo("No matching dead letter; `hevcq failures list` shows all.")
     if JobResult.SOURCE_CHANGED in results:
         raise typer.Exit(ExitCode.SOME_FAILED)

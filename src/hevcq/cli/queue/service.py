@@ -1,4 +1,4 @@
-"""`hevcq worker` and `hevcq service`: encode queued jobs; look after the libraries."""
+"""`hevcq service` and `hevcq worker`: process the libraries; encode queued jobs."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ NO_LIBRARY = "no library; add one with `hevcq libraries add PATH`"
 def service(
     ctx: typer.Context,
     unit: Annotated[
-        bool, typer.Option("--unit", help="Print a unit file for systemd, and end.")
+        bool, typer.Option("--unit", help="Print a unit file for systemd and exit.")
     ] = False,
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="Serve the web page too, if it is installed.")
@@ -36,8 +36,8 @@ def service(
     """Watch and process the configured libraries.
 
     Encodes new videos of the libraries by their rules, runs workers, deletes kept originals when
-    their time is over, and serves the page where it is installed. SIGHUP reads the settings again;
-    SIGTERM or Ctrl-C gives running encodes stop_grace_s seconds to finish.
+    their retention ends, and serves the page if it is installed. SIGHUP reloads the settings; SIGTERM
+    or Ctrl-C gives running encodes stop_grace_s seconds to finish.
     """
     if unit:
         typer.echo((files("hevcq") / "hevcq.service").read_text(encoding="utf-8"), nl=False)
@@ -46,7 +46,7 @@ def service(
 
 
 def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
-    # here: a worker's imports go without
+    # Imported here, since a worker does not need them.
     from hevcq.cli.output.live import open_display
     from hevcq.running.service import PAGE_ENDS_S, Outlets, Service
     from hevcq.util.signals import notifier_of
@@ -76,24 +76,29 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
                 )
             names = [each.name for each in opened.settings.libraries if each.watch]
             ends = "; Ctrl-C stops" if sys.stderr.isatty() else ""
-            cli.echo(f"Looking after {', '.join(names) or NO_LIBRARY}{ends}.")
-            end_page = _serve_page(opened, cli, PAGE_ENDS_S) if page else None
+            cli.echo(f"Watching {', '.join(names) or NO_LIBRARY}{ends}.")
+            stop_page = _serve_page(opened, cli, PAGE_ENDS_S) if page else None
             try:
                 running.run()
             finally:
-                if end_page is not None:
-                    end_page()
+                if stop_page is not None:
+                    stop_page()
         cli.echo("Stopped.")
 
 
 def _serve_page(opened: App, cli: Cli, ends_s: float) -> Callable[[], None] | None:
-    """Serve the page in a thread, if its packages are there; return what ends it."""
+    """Serve the page in a thread, if its packages are installed; return a function that stops it."""
     try:
         from hevcq.web.server import serve
     except ModuleNotFoundError:
         return None
-    _ = opened.backend, opened.catalog, opened.profiles, opened.encoder  # opened by one thread
-    stop = StopSignals()  # of its own: a page that fails must not end the encodes
+    _ = (
+        opened.backend,
+        opened.catalog,
+        opened.profiles,
+        opened.encoder,
+    )  # open them in this thread only
+    stop = StopSignals()  # its own: a page that fails must not stop the encodes
 
     def run() -> None:
         try:
@@ -104,18 +109,18 @@ def _serve_page(opened: App, cli: Cli, ends_s: float) -> Callable[[], None] | No
     thread = threading.Thread(target=run, name="hevcq-page", daemon=True)
     thread.start()
 
-    def end() -> None:
+    def stop_page() -> None:
         stop.ask()
         thread.join(ends_s)
 
-    return end
+    return stop_page
 
 
 def worker(
     ctx: typer.Context,
     profiles: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PROFILE", help="Serve these profiles (default: all)."),
+        typer.Argument(metavar="PROFILE", help="Encode jobs of these profiles (default: all)."),
     ] = None,
     workers: Annotated[
         int | None,
@@ -127,15 +132,15 @@ def worker(
     join: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Join the farm whose `hevcq workers invite` printed this."
+            metavar="URL", help="Join the farm whose `hevcq workers invite` printed this URL."
         ),
     ] = None,
 ) -> None:
     """Encode queued jobs until stopped.
 
     On Ctrl-C or SIGTERM, running encodes get stop_grace_s seconds to finish; a second signal returns
-    them to their queue at once. Several workers may share one data folder. On a machine that joined a
-    farm, its videos are encoded: they are fetched from there, and sent back.
+    them to their queue at once. Several workers may share one data folder. A machine that joined a farm
+    encodes the farm's videos: it fetches them and sends the renditions back.
     """
     cli = cli_of(ctx)
     level = cli.log_level("(default of a worker)", "info")  # it has no display
@@ -148,7 +153,7 @@ def worker(
             work_for_farm(app, farm, signals, cli.echo)
             return
         pool = build_pool(app, profiles or (), measured=True)
-        if app.settings.log_style == "console":  # a JSON log has its own line
+        if app.settings.log_style == "console":  # a JSON log has an event for this
             cli.echo(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")
         from hevcq.running.service import run_pool
 

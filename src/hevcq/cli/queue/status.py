@@ -27,10 +27,10 @@ from hevcq.util.text import counted, duration, printable
 from hevcq.wiring.app import App
 
 MAX_DEAD_LETTERS_CHECKED = 500
-"""Dead letters checked per queue: a person waits here, and workers check all of them."""
+"""Dead letters checked per queue, as a person waits here; workers check all of them."""
 DAY_S = 86_400.0
 MAX_RUNNING = 100
-"""Most running jobs shown; a fleet has more than fit a screen."""
+"""The most running jobs that are shown; those of a fleet would not fit a screen."""
 QUEUE_COLUMNS: tuple[str, ...] = (
     "profile",
     *("queued", "running", "done", "skipped", "dead"),
@@ -60,16 +60,16 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
     if names:
         _show_jobs(app, names, as_json=as_json)
         return
-    seen = overview(app.backend, app.clock, app.settings, app.condition(), limit=MAX_RUNNING)
-    found = seen.to_dict()
-    found["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
+    state = overview(app.backend, app.clock, app.settings, app.condition(), limit=MAX_RUNNING)
+    facts = state.to_dict()
+    facts["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
     if app.settings.on_aws:
         cpu_s = encoded_since(app.backend.ledger, app.clock.now() - DAY_S)
-        found["cost"] = round(app.settings.prices.cost(cpu_s), 2)
+        facts["cost"] = round(app.settings.prices.cost(cpu_s), 2)
     if as_json:
-        render.emit_json(found)
+        render.emit_json(facts)
         return
-    for line in lines(found, render.screen_width(sys.stdout)):
+    for line in lines(facts, render.screen_width(sys.stdout)):
         render.emit(line)
 
 
@@ -90,12 +90,12 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     if unknown:
         named = ", ".join(printable(name) for name in unknown)
         raise UsageError(
-            f"No job for {named}; `hevcq ingest --dry-run` says what would become of a file."
+            f"No job for {named}; `hevcq ingest --dry-run` shows what would happen to a file."
         )
 
 
 def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
-    """Return an overview as aligned lines of at most `width` columns (None: as long as they are)."""
+    """Return an overview as aligned lines of at most `width` columns (None: any length)."""
     columns, cells = QUEUE_COLUMNS, [_queue(queue) for queue in status["queues"]]
     quiet = [row[0] for row in cells if not any(cell.strip("0") for cell in row[1:])]
     if len(quiet) < len(cells):
@@ -104,14 +104,14 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
         at = columns.index("delayed")
         columns = (*columns[:at], *columns[at + 1 :])
         cells = [(*row[:at], *row[at + 1 :]) for row in cells]
-    out = render.fit(columns, cells, None, right=True)
+    out = render.fit_table(columns, cells, None, right=True)
     if 0 < len(quiet) < len(status["queues"]):
         out.append(render.paragraph(f"No jobs of {', '.join(quiet)}.", width))
     if status["running"]:
         rows = [_running_row(job) for job in status["running"]]
         columns = ("job", "profile", "phase", "done", "speed", "left", "source")
-        out += ["", *render.fit(columns, rows, width)]
-    out += [render.paragraph(line, width) for line in _troubles(status)]
+        out += ["", *render.fit_table(columns, rows, width)]
+    out += [render.paragraph(line, width) for line in _warnings(status)]
     if "cost" in status:
         out += ["", f"Encodes of the last 24 hours: about {status['cost']:.2f} dollars."]
     dead = sum(queue["dead_letters"] for queue in status["queues"])
@@ -120,21 +120,21 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
     return out
 
 
-def _troubles(status: Mapping[str, Any]) -> list[str]:
-    """Return sentences about jobs whose worker died, and about work that no worker does."""
-    left = sum(not job["alive"] and not job["chunks"] for job in status["running"])
+def _warnings(status: Mapping[str, Any]) -> list[str]:
+    """Return sentences about pauses, jobs whose worker died, libraries, and work without a worker."""
+    orphaned = sum(not job["alive"] and not job["chunks"] for job in status["running"])
     waiting = sum(queue["ready"] + queue["delayed"] for queue in status["queues"])
     out = []
-    for shut in status["closed"]:
-        every = len(shut["profiles"]) == len(status["queues"])
-        named = "" if every else f"{', '.join(shut['profiles'])}: "
-        out.append(f"{named}{shut['reason']} {EFFECTS[RunningWork(shut['running'])]}")
-    if left:
-        jobs = "1 job was" if left == 1 else f"{left} jobs were"
-        out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
+    for closed in status["closed"]:
+        is_all = len(closed["profiles"]) == len(status["queues"])
+        names = "" if is_all else f"{', '.join(closed['profiles'])}: "
+        out.append(f"{names}{closed['reason']} {EFFECTS[RunningWork(closed['running'])]}")
+    if orphaned:
+        jobs = "1 job was" if orphaned == 1 else f"{orphaned} jobs were"
+        out.append(f"{jobs} interrupted: the worker died. The next worker continues.")
     for each in status.get("libraries", ()):
         out.append(f"Library {printable(each['library'])}: {library_words(each)}")
-    if status["workers"] == 0 and (waiting or left):
+    if status["workers"] == 0 and (waiting or orphaned):
         out.append(NO_WORKER)
     return ["", *out] if out else []
 

@@ -1,4 +1,4 @@
-"""`hevcq workers`: the machines that encode, and which of them take no new work."""
+"""`hevcq workers`: list the machines that encode; drain, resume, invite and remove them."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ Name = Annotated[
 def workers(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the machines that encode; invite, drain or remove one.
 
-    Without a command, list every process that works: its machine, what it encodes now and can encode,
-    its versions, and why it takes no work if it does not. `hevcq doctor` tests every encoder.
+    Without a command, lists every worker process: its machine, running jobs, encoders and versions, and
+    why it takes no work if that is so. `hevcq doctor` tests every encoder.
     """
     if ctx.invoked_subcommand is not None:
         return
     cli = cli_of(ctx)
     with cli.app() as opened:
-        found: list[dict[str, Any]] = status.machines(opened.backend)
+        machines: list[dict[str, Any]] = status.machines(opened.backend)
     if as_json:
-        for each in found:
+        for each in machines:
             render.emit_json(each)
-    elif found:
-        render.emit_table(COLUMNS, map(_row, found))
-        for each in found:
+    elif machines:
+        render.emit_table(COLUMNS, map(_row, machines))
+        for each in machines:
             _emit_details(each)
-        if joined := ", ".join(printable(each["name"]) for each in found if each["joined"]):
-            render.emit_sentence(f"Not for {joined}: streaming sets (HLS), samples of --quality.")
+        if joined := ", ".join(printable(each["name"]) for each in machines if each["joined"]):
+            render.emit_sentence(f"{joined}: no streaming sets (HLS) and no samples of --quality.")
     else:
         cli.echo(status.NONE)
 
 
 @app.command("drain", cls=PlainCommand)
 def drain(ctx: typer.Context, name: Name) -> None:
-    """Let a machine finish what it encodes, and take no new work until `hevcq workers resume`."""
+    """Let a machine finish its encodes, and take no new work until `hevcq workers resume`."""
     with cli_of(ctx).app() as opened:
         status.drain(opened.backend, name, current_user())
-    render.emit_sentence(f"{name} finishes what it encodes, and takes no new work.")
+    render.emit_sentence(f"{name} finishes its encodes and takes no new work.")
 
 
 @app.command("resume", cls=PlainCommand)
@@ -78,20 +78,22 @@ def invite(
     ctx: typer.Context,
     address: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="How the other machine reaches the page (web.url)."),
+        typer.Option(
+            metavar="URL", help="Address of the page for the other machine (default: web.url)."
+        ),
     ] = None,
 ) -> None:
-    """Print the line that lets another machine join, without a share.
+    """Print a command that lets another machine join, without a share.
 
-    The line is valid once, for an hour. The other machine reads videos from the page, and sends them
-    back: `hevcq service` or `hevcq serve` must run here. Streaming sets (HLS), and the samples of
-    --quality, are encoded here: `hevcq service` or `hevcq worker` does it.
+    It is valid once, for an hour. The other machine fetches videos from the page and sends renditions
+    back, so `hevcq service` or `hevcq serve` must run here. Streaming sets (HLS) and the samples of
+    --quality are encoded here, by `hevcq service` or `hevcq worker`.
     """
     with cli_of(ctx).app() as opened:
         status.machines_of(opened.backend)
-        there = (address or page_address(opened.settings.web)).rstrip("/")
+        page = (address or page_address(opened.settings.web)).rstrip("/")
         try:
-            line = f"hevcq worker --join {there}/#{_tokens(opened).invite()}"
+            line = f"hevcq worker --join {page}/#{_tokens(opened).invite()}"
         except ModuleNotFoundError as error:
             raise missing(error) from error
     render.emit(line)
@@ -100,13 +102,15 @@ def invite(
 
 @app.command("remove", cls=PlainCommand)
 def remove(ctx: typer.Context, name: Name) -> None:
-    """Take a machine that works no more from the list; one that joined is shut out at once."""
+    """Remove a stopped machine from the list; a joined machine is shut out at once."""
     with cli_of(ctx).app() as opened:
-        known = status.machines_of(opened.backend)
-        with suppress(ModuleNotFoundError):  # without the page's packages nobody joined
-            if _tokens(opened).expel(name):
-                known.remove(name)
-                render.emit_sentence(f"{name} is removed: its token opens nothing any more.")
+        registry = status.machines_of(opened.backend)
+        with suppress(
+            ModuleNotFoundError
+        ):  # without the page's packages no machine can have joined
+            if _tokens(opened).remove_machine(name):
+                registry.remove(name)
+                render.emit_sentence(f"{name} is removed, and its token revoked.")
                 return
         status.remove(opened.backend, name)
     render.emit_sentence(f"{name} is removed.")
@@ -131,13 +135,13 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _emit_details(each: Mapping[str, Any]) -> None:
-    """Print what a process encodes, and why it takes no work."""
+    """Print the running jobs of a process, and why it takes no work."""
     name = printable(each["name"])
     for job in each["jobs"]:
         speed = f", {job['speed']:.2f}x" if job["speed"] is not None else ""
         part = f", chunk {job['chunk'] + 1}" if job["chunk"] is not None else ""
-        done = f"{job['phase'] or 'starting'} {job['percent']:.0f}%{speed}"
+        progress = f"{job['phase'] or 'starting'} {job['percent']:.0f}%{speed}"
         source = render.place(LIBRARY_BUCKET, job["key"])
-        render.emit_sentence(f"{name}: {job['profile']}{part}, {done}: {source}")
+        render.emit_sentence(f"{name}: {job['profile']}{part}, {progress}: {source}")
     for reason in each["waits"]:
         render.emit_sentence(f"{name}: {printable(reason)}")

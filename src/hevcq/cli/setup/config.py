@@ -1,11 +1,11 @@
-"""`hevcq config`: show the settings and where each value came from; try the receivers of messages."""
+"""`hevcq config`: show the settings and their origins, move records to PostgreSQL, test receivers."""
 
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import AsJson, DryRun, PlainCommand, Yes, cli_of, confirmed, group
+from hevcq.cli.context import AsJson, DryRun, PlainCommand, Yes, cli_of, confirm, group
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import render
 from hevcq.settings.loader import leaves
@@ -15,11 +15,11 @@ from hevcq.util.text import printable
 from hevcq.wiring.app import migration
 from hevcq.wiring.contexts import event_log, receivers
 
-app = group("Show the settings, and who is notified.")
+app = group("Show the settings, and test notifications.")
 
 
 class Engine(StrEnum):
-    """Where records are kept."""
+    """Where hevcq stores its records."""
 
     POSTGRES = "postgres"
     EMBEDDED = "embedded"
@@ -27,7 +27,7 @@ class Engine(StrEnum):
 
 @app.callback()
 def config() -> None:
-    """Show the settings, and who is notified.
+    """Show the settings, and test notifications.
 
     Flags override HEVCQ_* variables, which override hevcq.toml, which overrides the defaults.
     """
@@ -37,16 +37,19 @@ def config() -> None:
 def migrate(
     ctx: typer.Context,
     to: Annotated[
-        Engine, typer.Option("--to", help="Where the records go: postgres, or embedded for back.")
+        Engine,
+        typer.Option(
+            "--to", help="Where to move the records: postgres, or embedded to move them back."
+        ),
     ],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Move the data folder's records to PostgreSQL, or back.
 
-    Queue, jobs, placements, events, pauses and uploads, in one transaction into an empty database, and
-    compared afterwards; files of renditions are linked or copied. What was there stays, and hevcq refuses
-    to use it from then on. Stop hevcq on every machine first; set `backend` afterwards.
+    Moves queue, jobs, placements, events, pauses and uploads in one transaction to an empty database, and
+    compares them afterwards; files of renditions are linked or copied. The old records stay, but hevcq
+    refuses to use them. Stop hevcq on every machine first; set `backend` afterwards.
     """
     cli = cli_of(ctx)
     settings = cli.settings()
@@ -56,8 +59,8 @@ def migrate(
         cli.echo(f"From {printable(found.source.where)} to {printable(found.target.where)}.")
         if dry_run:
             return
-        if not yes and not confirmed("Move them?"):
-            cli.echo("Nothing was moved: confirm with --yes.")
+        if not yes and not confirm("Move them?"):
+            cli.echo("Nothing was moved; confirm with --yes.")
             raise typer.Exit(ExitCode.SOME_FAILED)
         found.run()
     render.emit_sentence(
@@ -92,17 +95,17 @@ def show(
     from hevcq.remotes.message_delivery import people
 
     for each in loaded.settings.notify:
-        people(each)  # a wrong address is told after the table, while the file is at hand
+        people(each)  # a wrong address is an error, after the table names the file
 
 
 def _shown(value: object) -> object:
-    """Return a value as a cell: of a list of tables, such as `libraries`, only the names."""
+    """Return a value as a cell; for a list of tables, such as `libraries`, only the names."""
     if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
         return ", ".join(str(each.get("name", each)) for each in value)
     return "" if value is None else value
 
 
-notifications = group("Send a test message to who is notified.")
+notifications = group("Send a test message to every receiver.")
 app.add_typer(notifications, name="notify")
 NOBODY = "Nobody is notified: the settings have no [[notify]], [[webhook]] or [[media_server]]."
 
@@ -117,12 +120,12 @@ def send_test(
 ) -> None:
     """Send a test message to every receiver.
 
-    A media server is only asked whether it answers and takes the key.
+    A media server is only asked whether it accepts the key.
     """
     cli = cli_of(ctx)
     with cli.app() as opened:
-        found, now = receivers(opened), opened.clock.now()
-        results = try_receivers(event_log(opened), found, names or [], now)
+        targets, now = receivers(opened), opened.clock.now()
+        results = try_receivers(event_log(opened), targets, names or [], now)
     for name, problem in results:
         if as_json:
             word = "failed" if problem else "taken"

@@ -1,10 +1,10 @@
-"""`hevcq doctor`: check this machine and print how to fix what is wrong."""
+"""`hevcq doctor`: check this machine, and print how to fix what is wrong."""
 
 import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,6 @@ from hevcq.errors import ConfigError
 from hevcq.running.doctor import machine_checks
 from hevcq.usecases.farm_check import (
     Area,
-    Check,
     Finding,
     check_farm,
     examined,
@@ -35,11 +34,11 @@ CODES = {
     Area.MESSAGES: ExitCode.SOME_FAILED,
     Area.FARM: ExitCode.SOME_FAILED,
 }
-"""The exit code is that of the first area with a problem."""
+"""The exit code by the area of the first problem."""
 NEEDED = frozenset({Area.CONFIG, Area.ENCODER, Area.CLOCK, Area.DATABASE})
-"""Areas that a check of the farm needs to be right."""
+"""Areas that must be right before a farm is checked."""
 TEXT_AT = 25
-"""Column at which the text of a line begins."""
+"""Column at which a line's text starts."""
 
 
 def doctor(
@@ -55,8 +54,8 @@ def doctor(
     """Check ffmpeg, folders, clock, settings, database.
 
     Each line says ok, or what is wrong and how to fix it; the exit code is that of the first problem.
-    With --farm each profile's line says where its clip stopped: upload, queue, worker or publish. What
-    the clips leave is removed; their uploads are marked as finished and expire.
+    With --farm each profile's line says where its clip stopped: upload, queue, worker or publish. Files
+    of the clips are removed; their uploads are tagged as finished, and expire.
     """
     code = ExitCode.OK
     for finding in _examine(cli_of(ctx), farm=farm):
@@ -76,32 +75,27 @@ def _examine(cli: Cli, *, farm: bool) -> Iterator[Finding]:
     detail = f"{where}; backend {loaded.settings.backend}"
     yield Finding(Area.CONFIG, "settings", ok=True, detail=detail)
     with cli.app() as app:
-        sound = True
+        is_sound = True
         for finding in examined(machine_checks(app)):
-            sound = sound and (finding.ok or finding.area not in NEEDED)
+            is_sound = is_sound and (finding.ok or finding.area not in NEEDED)
             yield finding
-        yield from examined(_page(app))
-        # A farm that cannot be opened from here is reported already.
-        if farm and sound:
+        yield from _page_findings(app)
+        # A farm that cannot be reached is already reported.
+        if farm and is_sound:
             yield from check_farm(app, token=uuid.uuid4().hex[:12])
 
 
-def _page(app: App) -> Iterator[Check]:
-    """Yield the checks of the page, if it was set up or served once."""
+def _page_findings(app: App) -> Iterator[Finding]:
+    """Check the page, if it was ever set up or served."""
     settings = app.settings
     if not settings.has_page and not (settings.data_dir / "web").is_dir():
         return
     try:
         from hevcq.web.checks import page_checks
     except ModuleNotFoundError as error:
-        raised = missing(error)
-        yield Check(Area.CONFIG, "page", lambda: _fails(raised))
+        yield wrong(Area.CONFIG, "page", missing(error))
         return
-    yield from page_checks(app)
-
-
-def _fails(error: Exception) -> NoReturn:
-    raise error
+    yield from examined(page_checks(app))
 
 
 def _render(finding: Finding, *, as_json: bool) -> None:

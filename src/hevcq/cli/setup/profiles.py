@@ -29,14 +29,14 @@ app.command("plan", cls=PlainCommand)(plan)
 def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the profiles, their output and approximate cost.
 
-    On aws, `uploads` says whether it encodes every upload below TODO/all/. CPU time (gates included) and size
-    are of one minute of 1080p, by the table that estimates start from.
+    On aws, `uploads` says whether a profile encodes every upload below TODO/all/. CPU time (including gates)
+    and size are rough estimates for one minute of 1080p.
     """
     with cli_of(ctx).app() as opened:
-        fleet = opened.settings.on_aws  # at home nothing is uploaded to TODO/all/
-        found = [(name, opened.profiles[name]) for name in sorted(opened.profiles)]
+        on_aws = opened.settings.on_aws  # only there files are uploaded to TODO/all/
+        profiles = [(name, opened.profiles[name]) for name in sorted(opened.profiles)]
     rows = []
-    for name, each in found:
+    for name, each in profiles:
         cost = minute_cost(each)
         if as_json:
             facts = each.model_dump(mode="json", include={"name", "description", "subscribe"})
@@ -45,11 +45,11 @@ def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
             render.emit_json({"type": "profile", **facts, "revision": each.revision, **costs})
             continue
         shown = [f"{cost[0]:.0f} s", size(cost[1])] if cost else ["-", "-"]
-        wanted = ["yes" if each.subscribe else "no"] if fleet else []
-        rows.append([name, *wanted, *shown, each.revision, each.description])
+        uploads = ["yes" if each.subscribe else "no"] if on_aws else []
+        rows.append([name, *uploads, *shown, each.revision, each.description])
     if not as_json:
-        uploads = ["uploads"] if fleet else []
-        columns = ["profile", *uploads, "CPU/min", "size/min", "revision", "description"]
+        heading = ["uploads"] if on_aws else []
+        columns = ["profile", *heading, "CPU/min", "size/min", "revision", "description"]
         render.emit_table(columns, rows)
 
 
@@ -64,10 +64,10 @@ def show(
     docs/profiles.md explains each key.
     """
     with cli_of(ctx).app() as opened:
-        (found,) = pick(opened.profiles, [name])
-    plain = found.model_dump(mode="json")
+        (profile,) = pick(opened.profiles, [name])
+    plain = profile.model_dump(mode="json")
     if as_json:
-        render.emit_json({"type": "profile", **plain, "revision": found.revision})
+        render.emit_json({"type": "profile", **plain, "revision": profile.revision})
         return
     import yaml
 
@@ -82,22 +82,22 @@ def validate(
         typer.Argument(metavar="FILE", help="Profile files (default: the configured ones)."),
     ] = None,
 ) -> None:
-    """Check profile files and name what is wrong.
+    """Check profile files and report errors.
 
-    Prints ok, or the key and what is wrong with it.
+    Prints ok, or each key with an error.
     """
     cli = cli_of(ctx)
     folder = profile_folder(cli.settings())
-    wanted = files or sorted(folder.glob("*.yaml"))
-    if not wanted:
+    to_check = files or sorted(folder.glob("*.yaml"))
+    if not to_check:
         raise ConfigError(f"No profiles (*.yaml) in {folder}.")
     failed = False
-    for file in wanted:
+    for file in to_check:
         try:
-            found = load_profile(file)
-            if found.contradiction:
-                raise ConfigError(f"Invalid profile {file}: {found.contradiction}.")
-            render.emit(f"ok     {printable(file)}  (revision {found.revision})")
+            profile = load_profile(file)
+            if profile.contradiction:
+                raise ConfigError(f"Invalid profile {file}: {profile.contradiction}.")
+            render.emit(f"ok     {printable(file)}  (revision {profile.revision})")
         except ConfigError as error:
             failed = True
             render.emit(f"wrong  {printable(error)}")
@@ -110,13 +110,13 @@ def init(
     ctx: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="Where to (default: the user's configuration folder)."),
+        typer.Argument(metavar="DIR", help="Target folder (default: your configuration folder)."),
     ] = None,
 ) -> None:
     """Copy the shipped profiles to a folder of your own.
 
-    From then on hevcq uses the copies in the user's folder; another DIR is used once `profiles_dir`
-    names it. Files that exist are kept.
+    From then on hevcq uses the copies in your configuration folder; it uses another DIR once
+    `profiles_dir` names it. Existing files are kept.
     """
     cli, target = cli_of(ctx), (folder or user_folder()).absolute()
     for copied, new in copy_profiles(installed_folder(), target):

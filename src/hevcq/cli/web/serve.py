@@ -1,4 +1,4 @@
-"""`hevcq serve`: the web page, who may use it, and programs' tokens."""
+"""`hevcq serve`: the web page, its users, and programs' tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
 PACKAGES = frozenset({"argon2", "fastapi", "httpx2", "jinja2", "joserfc", "starlette", "uvicorn"})
-"""What the extra `web` installs."""
+"""Packages of the extra `web`."""
 
 
 app = group("Serve the web page until stopped.", invoke_without_command=True, no_args_is_help=False)
@@ -37,10 +37,10 @@ def serve(
 ) -> None:
     """Serve the web page until stopped.
 
-    In an empty data folder it prints the address of the set-up, with a code for one use. Else the first
-    start on a terminal prints an address with a token that signs in, and `hevcq serve new-token` one
-    elsewhere (a journal, a container's log). Encodes run in `hevcq worker`, on
-    the same data folder or farm.
+    In an empty data folder it prints the address of the set-up, with a code for one use. Otherwise the
+    first start on a terminal prints an address with a token that signs in; without a terminal (a
+    journal, a container's log) use `hevcq serve new-token`. Encodes run in `hevcq worker`, on the same
+    data folder or farm.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -56,14 +56,14 @@ def serve(
         serve_page(app, signals, cli.warn, terminal=sys.stderr.isatty())
 
 
-def missing(error: ModuleNotFoundError) -> Exception:
-    """Return the sentence for a package of the extra that is not installed, else the error itself."""
+def missing(error: ModuleNotFoundError) -> UsageError:
+    """Return the UsageError for a missing package of the extra `web`; raise any other error."""
     if (error.name or "").partition(".")[0] not in PACKAGES:
-        return error
+        raise error
     return UsageError(
         "The web page needs packages that are not installed.",
         remedy="Install them: `pipx install --force './hevcq[web]'` in the folder with your checkout, or"
-        " `pip install 'hevcq[web]'` where pip installed hevcq.",
+        " `pip install 'hevcq[web]'` if you installed hevcq with pip.",
     )
 
 
@@ -74,9 +74,9 @@ app.add_typer(tokens, name="token")
 @app.command("add-user", cls=PlainCommand)
 def add_user(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="The name that signs in.")],
+    name: Annotated[str, typer.Argument(help="User name.")],
     operator: Annotated[
-        bool, typer.Option("--operator", help="They also run the farm: the board, all videos.")
+        bool, typer.Option("--operator", help="May also run the farm: the board, all videos.")
     ] = False,
 ) -> None:
     """Add a user, or give one a new password.
@@ -96,7 +96,7 @@ def add_user(
 def remove_user(
     ctx: typer.Context, name: Annotated[str, typer.Argument(help="The user's name.")]
 ) -> None:
-    """Remove a user, which signs them out.
+    """Remove a user and sign them out.
 
     Their videos stay.
     """
@@ -107,22 +107,22 @@ def remove_user(
 @app.command(cls=PlainCommand)
 def users(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the users."""
-    found = sorted(_users(ctx).all().values(), key=lambda user: user.name)
-    for user in found if as_json else ():
+    listed = sorted(_users(ctx).all().values(), key=lambda user: user.name)
+    for user in listed if as_json else ():
         render.emit_json({"type": "user", "name": user.name, "role": user.role.value})
-    if found and not as_json:
-        render.emit_table(("user", "role"), [[user.name, user.role.value] for user in found])
-    if not found:
+    if listed and not as_json:
+        render.emit_table(("user", "role"), [[user.name, user.role.value] for user in listed])
+    if not listed:
         cli_of(ctx).echo("No users; `hevcq serve add-user NAME` adds one.")
 
 
 @app.command("new-token", cls=PlainCommand)
 def new_token(ctx: typer.Context) -> None:
-    """Make another sign-in token for `web.auth = "token"`.
+    """Make a new sign-in token for `web.auth = "token"`.
 
-    The former token and every session end.
+    The old token and every session become invalid.
     """
-    opened = _opened(ctx)
+    opened = _open_app(ctx)
     from hevcq.web.identity.modes import OneToken
 
     render.emit(OneToken(opened.accounts).new())
@@ -137,7 +137,7 @@ def create_token(
         typer.Option(
             "--scope",
             metavar="SCOPE",
-            help="What it allows: read, upload, manage or operate; may be repeated (default: read).",
+            help="What it allows: read, upload, manage or operate (repeatable, default: read).",
         ),
     ] = None,
     owner: Annotated[
@@ -145,30 +145,30 @@ def create_token(
         typer.Option(
             "--owner",
             metavar="NAME",
-            help="The user whose videos it is about (default: the only operator).",
+            help="The user whose videos it can access (default: the only operator).",
         ),
     ] = None,
     days: Annotated[
         float,
         typer.Option(
-            "--days", metavar="N", min=0.01, max=MAX_TOKEN_DAYS, help="Days until it ends."
+            "--days", metavar="N", min=0.01, max=MAX_TOKEN_DAYS, help="Days until it expires."
         ),
     ] = TOKEN_DAYS,
 ) -> None:
     """Make a token for a program and print it.
 
-    It is shown this once. Programs send it as `Authorization: Bearer TOKEN`.
+    It is shown only once. Programs send it as `Authorization: Bearer TOKEN`.
     """
     from hevcq.web.identity.person import Scope
 
     try:
         scopes = {Scope(each) for each in scope or ["read"]}
     except ValueError as error:
-        known = ", ".join(Scope)
+        available = ", ".join(Scope)
         raise UsageError(
-            f"Unknown scope in {', '.join(scope or ())}.", remedy=f"Use: {known}."
+            f"Unknown scope in {', '.join(scope or ())}.", remedy=f"Use: {available}."
         ) from error
-    app = _opened(ctx)
+    app = _open_app(ctx)
     from hevcq.web.identity.accounts import ProgramTokens
 
     tokens = ProgramTokens(app.accounts, app.clock)
@@ -177,14 +177,14 @@ def create_token(
 
 @tokens.command("list", cls=PlainCommand)
 def list_tokens(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List programs' tokens and when they end."""
+    """List programs' tokens and when they expire."""
     from hevcq.util.clock import SystemClock
 
-    found = sorted(_tokens(ctx).all().values(), key=lambda token: token.created)
+    listed = sorted(_tokens(ctx).all().values(), key=lambda token: token.created)
     now, rows = SystemClock().now(), []
-    for each in found:
+    for each in listed:
         scopes = ",".join(each.scopes)
-        left = "ended" if each.expires <= now else f"{(each.expires - now) / 86400:.0f} days"
+        left = "expired" if each.expires <= now else f"{(each.expires - now) / 86400:.0f} days"
         rows.append([each.token_id, each.name, each.owner, scopes, left])
         if as_json:
             facts = {"id": each.token_id, "name": each.name, "owner": each.owner}
@@ -202,11 +202,11 @@ def revoke_token(
     ctx: typer.Context, token: Annotated[str, typer.Argument(help="Token id or prefix.")]
 ) -> None:
     """Revoke a program's token at once."""
-    gone = _tokens(ctx).revoke(token)
-    cli_of(ctx).echo(f"Token {gone.token_id} ({printable(gone.name)}) revoked.")
+    revoked = _tokens(ctx).revoke(token)
+    cli_of(ctx).echo(f"Token {revoked.token_id} ({printable(revoked.name)}) revoked.")
 
 
-def _opened(ctx: typer.Context) -> App:
+def _open_app(ctx: typer.Context) -> App:
     try:
         from hevcq.web.identity.accounts import Users as _  # noqa: F401 - asks for argon2
     except ModuleNotFoundError as error:
@@ -215,14 +215,14 @@ def _opened(ctx: typer.Context) -> App:
 
 
 def _users(ctx: typer.Context) -> Users:
-    app = _opened(ctx)
+    app = _open_app(ctx)
     from hevcq.web.identity.accounts import Users
 
     return Users(app.accounts)
 
 
 def _owner(app: App, named: str | None) -> str:
-    """Return whose a token is. Raises UsageError for a user that is not there: it would open nothing."""
+    """Return the owner of a new token. Raises UsageError for an unknown user: it would open nothing."""
     from hevcq.web.identity.accounts import Users
     from hevcq.web.identity.person import LOCAL_OWNER, Role
 
@@ -233,13 +233,13 @@ def _owner(app: App, named: str | None) -> str:
     if named in users or (named is None and len(operators) == 1):
         return named or operators[0]
     raise UsageError(
-        f"There is no user {named!r}." if named else "A token belongs to a user.",
-        remedy=f"Name one with --owner: {', '.join(users) or '(hevcq serve add-user)'}.",
+        f"No user {named!r}." if named else "A token needs an owner.",
+        remedy=f"Choose one with --owner: {', '.join(users) or '(hevcq serve add-user)'}.",
     )
 
 
 def _tokens(ctx: typer.Context) -> ProgramTokens:
-    app = _opened(ctx)
+    app = _open_app(ctx)
     from hevcq.web.identity.accounts import ProgramTokens
 
     return ProgramTokens(app.accounts, app.clock)

@@ -1,4 +1,4 @@
-"""The operations of operators: queues, jobs, dead letters, and what else the board shows."""
+"""The operations for operators: queues, jobs, machines, pauses and savings."""
 
 from typing import Annotated, Literal
 
@@ -26,16 +26,16 @@ from hevcq.wiring.contexts import up_to_date_log
 router = new_router()
 OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
 
-UNKNOWN = "There is no such job."
-NOT_REPLACED = "The original is not replaced, or was brought back already."
+UNKNOWN = "No such job."
+NOT_REPLACED = "The original was not replaced, or was already restored."
 
 
 @router.get("/queues")
 def show_queues(call: Operates, query: Annotated[models.PageQuery, Query()]) -> Overview:
-    """Count every queue and the workers, list running jobs, and say why no work begins now.
+    """Count queues and workers, list running jobs, and tell why no work starts now.
 
-    `workers` is null on AWS; a job's `percent` and `eta_s` are of its phase, its checks come after. One that
-    is not `alive` lost its worker, and the next one takes it up.
+    `workers` is null on AWS. A job's `percent` and `eta_s` are those of its phase; its checks follow. A job
+    that is not `alive` lost its worker; the next worker continues it.
     """
     app = call.app
     return overview(app.backend, app.clock, app.settings, app.condition(), limit=query.limit)
@@ -43,39 +43,38 @@ def show_queues(call: Operates, query: Annotated[models.PageQuery, Query()]) -> 
 
 @router.get("/jobs")
 def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> models.JobPage:
-    """List jobs, most recently changed first; the cursor is the time and id of the last one."""
+    """List jobs, most recently changed first; `cursor` continues after the last one."""
     states = frozenset([query.state] if query.state else [])
-    wanted = JobFilter(states, query.profile, before=status.parse_cursor(query.cursor))
-    found = status.list_jobs(call.app.backend.ledger, wanted, query.limit)
-    return models.JobPage(jobs=[job_out(each) for each in found.jobs], cursor=found.cursor)
+    job_filter = JobFilter(states, query.profile, before=status.parse_cursor(query.cursor))
+    page = status.list_jobs(call.app.backend.ledger, job_filter, query.limit)
+    return models.JobPage(jobs=[job_out(each) for each in page.jobs], cursor=page.cursor)
 
 
 @router.post("/jobs")
-def submit_job(call: Operates, wanted: models.JobIn) -> list[Submitted]:
-    """Queue a video by its path or key; sent again, it names the same jobs and queues nothing."""
-    if bool(wanted.path) == bool(wanted.key):
+def submit_job(call: Operates, body: models.JobIn) -> list[Submitted]:
+    """Queue a video by its path or key. Repeated, it returns the same jobs and queues nothing."""
+    if bool(body.path) == bool(body.key):
         raise UsageError("Send either a path or a key.")
-    submit = submit_path if wanted.path else submit_key
-    return submit(call.app, wanted.path or wanted.key, wanted.profiles)
+    submit = submit_path if body.path else submit_key
+    return submit(call.app, body.path or body.key, body.profiles)
 
 
 @router.post("/jobs/imported")
-def submit_import(call: Operates, sent: models.ImportIn) -> list[Submitted]:
-    """Queue what Sonarr or Radarr imported: the address for their webhook; other events do nothing."""
-    return [each for path in sent.paths() for each in submit_path(call.app, path, ())]
+def submit_import(call: Operates, body: models.ImportIn) -> list[Submitted]:
+    """Queue what Sonarr or Radarr imported. This is the address for their webhook; other events do nothing."""
+    return [each for path in body.paths() for each in submit_path(call.app, path, ())]
 
 
 def job_out(job: JobRecord) -> models.JobOut:
-    """Return a job as programs get it."""
-    shown = models.JobOut.model_validate(job)
-    return shown.model_copy(update={"reason": reason_in_words(job)})
+    out = models.JobOut.model_validate(job)
+    return out.model_copy(update={"reason": reason_in_words(job)})
 
 
 def _job(call: Call, job_id: str) -> JobRecord:
-    found = call.app.backend.ledger.get(job_id)
-    if found is None:
+    job = call.app.backend.ledger.get(job_id)
+    if job is None:
         raise NoSuchVideo(UNKNOWN)
-    return found
+    return job
 
 
 @router.get("/jobs/{job_id}")
@@ -86,7 +85,7 @@ def show_job(call: Operates, job_id: str) -> models.JobOut:
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel_job(call: Operates, job_id: str) -> models.JobOut:
-    """Cancel a job that has not ended."""
+    """Cancel a queued or running job."""
     job = _job(call, job_id)
     for each in cancel_jobs(call.app.backend, [job.job_id], call.person.name):
         if each.result is JobResult.ENDED:
@@ -99,7 +98,7 @@ def move_job(call: Operates, job_id: str, to: Move) -> models.JobOut:
     """Move a waiting job in its queue: first, last, or a priority higher or lower (not with SQS)."""
     job = _job(call, job_id)
     if not list(move_jobs(call.app.backend, [job.job_id], to)):
-        raise Conflict("The job does not wait in its queue.")
+        raise Conflict("The job is not waiting in its queue.")
     return job_out(job)
 
 
@@ -116,7 +115,7 @@ def reprocess_job(call: Operates, job_id: str) -> models.JobOut:
 
 @router.post("/jobs/{job_id}/keep")
 def keep_job(call: Operates, job_id: str) -> models.JobOut:
-    """Keep a failed video as it is, and report it no more; an uploaded one is its owner's."""
+    """Keep a failed video of a library as it is, and stop reporting it."""
     job, who = _job(call, job_id), call.person.name
     names = [job.job_id] if status.may_keep(job) else []
     if not list(keep_failed(call.app.backend, call.app.catalog, names, who)):
@@ -126,17 +125,17 @@ def keep_job(call: Operates, job_id: str) -> models.JobOut:
 
 @router.post("/jobs/{job_id}/undo")
 def undo_job(call: Operates, job_id: str) -> models.JobOut:
-    """Bring the original back that the job's rendition replaced."""
+    """Restore the original that the job's rendition replaced."""
     job = _job(call, job_id)
-    found = list(undo(call.app.library_ports, job=job.job_id))
-    if all(each.result is not UndoResult.RESTORED for each in found):
-        raise Conflict(next((each.reason for each in found if each.reason), NOT_REPLACED))
+    undone = list(undo(call.app.library_ports, job=job.job_id))
+    if all(each.result is not UndoResult.RESTORED for each in undone):
+        raise Conflict(next((each.reason for each in undone if each.reason), NOT_REPLACED))
     return job_out(_job(call, job_id))
 
 
 @router.get("/machines")
 def list_machines(call: Operates) -> list[WorkerProcess]:
-    """List the machines that encode, with what they do."""
+    """List the machines that encode, and their running jobs."""
     return status.machines_of(call.app.backend).processes()
 
 
@@ -144,47 +143,45 @@ def list_machines(call: Operates) -> list[WorkerProcess]:
 def change_machine(
     call: Operates, name: str, to: Literal["drain", "resume"]
 ) -> list[WorkerProcess]:
-    """Let a machine take no new work and end what it encodes, or let it work again."""
+    """Drain a machine: it finishes its encodes and takes no new work. Or resume it."""
     status.drain(call.app.backend, name, call.person.name if to == "drain" else "")
     return list_machines(call)
 
 
 @router.post("/pause")
 def pause(
-    call: Operates, wanted: Annotated[models.PauseIn, Body(default_factory=models.PauseIn)]
+    call: Operates, body: Annotated[models.PauseIn, Body(default_factory=models.PauseIn)]
 ) -> list[ClosedStatus]:
-    """Pause work, of one profile or of all."""
+    """Pause one profile, or all."""
     app = call.app
-    made = Pause(
+    new = Pause(
         by=call.person.name,
-        profile=_known(call, wanted.profile),
+        profile=_require_profile(call, body.profile),
         since=app.clock.now(),
-        running=wanted.running,
+        running=body.running,
     )
-    local = not app.settings.on_aws
-    pausing.pause(app.backend.ledger, made, wanted.for_s, can_freeze=local)
+    pausing.pause(app.backend.ledger, new, body.for_s, can_freeze=not app.settings.on_aws)
     return show_pause(call)
 
 
 @router.post("/resume")
-def resume(call: Operates, wanted: OfProfile) -> list[ClosedStatus]:
-    """End a pause, or all of them."""
-    name = wanted.profile
-    pausing.resume(call.app.backend.ledger, None if name is None else _known(call, name))
+def resume(call: Operates, body: OfProfile) -> list[ClosedStatus]:
+    """End the pause of one profile, or all pauses."""
+    name = body.profile
+    pausing.resume(call.app.backend.ledger, None if name is None else _require_profile(call, name))
     return show_pause(call)
 
 
 @router.get("/pause")
 def show_pause(call: Operates) -> list[ClosedStatus]:
-    """Say why no work begins now."""
-    app, hours = call.app, call.app.hours
-    found = pausing.why_closed(
-        app.backend.ledger, app.profiles, hours, app.clock.now(), app.condition()
+    """Tell why no work starts now."""
+    app, now = call.app, call.app.clock.now()
+    return list(
+        pausing.why_closed(app.backend.ledger, app.profiles, app.hours, now, app.condition())
     )
-    return list(found)
 
 
-def _known(call: Call, name: str | None) -> str:
+def _require_profile(call: Call, name: str | None) -> str:
     if name is not None and name not in call.app.profiles:
         raise UnknownProfile(f"No profile {name!r}.")
     return name or ""
@@ -192,5 +189,5 @@ def _known(call: Call, name: str | None) -> str:
 
 @router.get("/savings")
 def show_savings(call: Operates) -> Savings:
-    """Sum up what was saved in the last days, by day (UTC): bytes of sources and of their renditions."""
+    """Sum up the savings of the last 30 days, by day (UTC): bytes of sources and of their renditions."""
     return savings(up_to_date_log(call.app), call.app.profiles, call.app.clock.now())

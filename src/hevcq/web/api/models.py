@@ -1,6 +1,6 @@
-"""What programs send to the API and get from it; docs/openapi.json is generated from these models.
+"""What programs send to the API and receive from it; docs/openapi.json is generated from these models.
 
-Times are seconds since the Unix epoch, sizes bytes.
+Times are seconds since the Unix epoch, sizes are bytes.
 """
 
 from typing import Annotated, Any
@@ -28,18 +28,18 @@ ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Names = Annotated[list[ProfileName], Field(max_length=50)]
 
 
-class Sent(BaseModel):
+class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Told(BaseModel):
+class ResponseModel(BaseModel):
     model_config = ConfigDict(
         from_attributes=True, json_schema_serialization_defaults_required=True
     )
 
 
-class UploadIn(Sent):
-    """A video to upload. Without profiles it gets the subscribed ones."""
+class UploadIn(RequestModel):
+    """A video to upload. Without `profiles` it gets the subscribed ones."""
 
     name: str = Field(min_length=1, max_length=MAX_FILE_NAME, description="name of the file")
     size: int = Field(ge=1, le=MAX_SIZE, description="bytes")
@@ -49,21 +49,21 @@ class UploadIn(Sent):
     media_type: str = Field(default="", max_length=100)
 
 
-class PartsIn(Sent):
-    """Numbers of parts whose addresses are wanted."""
+class PartsIn(RequestModel):
+    """Numbers of the parts to sign addresses for."""
 
     numbers: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(min_length=1, max_length=100)
 
 
 class PartsOut(BaseModel):
-    """Signed addresses by part number, and the sizes of the parts that came."""
+    """Signed addresses by part number, and the sizes of the parts that arrived."""
 
     urls: dict[str, str]
     came: dict[str, int]
 
 
-class FormatOut(Told):
-    """What one profile makes of a video. `url` plays it, as soon as it is published."""
+class FormatOut(ResponseModel):
+    """One profile's rendition of a video. `url` plays it once it is published."""
 
     profile: str
     state: JobState
@@ -71,18 +71,18 @@ class FormatOut(Told):
     percent: float
     eta_s: float | None
     size: int
-    saved: float | None = Field(description="share of the uploaded size; negative: it is larger")
+    saved: float | None = Field(description="saved share of the uploaded size; negative if larger")
     reason: str
     failure_class: FailureClass | None
     remedy: str
-    notices: list[str] = Field(description="what it lacks of the upload")
+    notices: list[str] = Field(description="what it lacks, compared with the upload")
     personal: list[str] | None = Field(
-        description="what its tags tell of people, places and devices, by name; null: unknown"
+        description="names of its tags about people, places and devices; null if unknown"
     )
     url: str = ""
 
 
-class VideoOut(Told):
+class VideoOut(ResponseModel):
     """An uploaded video."""
 
     id: str = Field(pattern=VIDEO_ID, validation_alias="video_id")
@@ -109,7 +109,7 @@ class VideoOut(Told):
 
 
 class UploadOut(BaseModel):
-    """An upload that was begun: its video, how to send it, and how many bytes came."""
+    """An unfinished upload: its video, how to send it, and how many bytes arrived."""
 
     video: VideoOut
     way: UploadWay
@@ -117,51 +117,51 @@ class UploadOut(BaseModel):
 
 
 class VideoPage(BaseModel):
-    """Videos, newest first; `cursor` asks for the next page, "" at the end."""
+    """Videos, newest first; `cursor` gets the next page, and is "" at the end."""
 
     videos: list[VideoOut]
     cursor: str
 
 
-class ShareIn(Sent):
-    """On what terms a public video is watched; what is left out is no limit."""
+class ShareIn(RequestModel):
+    """The terms of a public video; an omitted one means no limit."""
 
-    days: int | None = Field(default=None, description="days until its address leads nowhere")
+    days: int | None = Field(default=None, description="days until its address stops working")
     password: str = ""
     download: bool = True
 
 
-class PublishIn(Sent):
-    """What a public video shares beside its picture and sound."""
+class PublishIn(RequestModel):
+    """What a public video shares besides its picture and sound."""
 
     tags: bool = Field(
-        default=False, description="formats with what they tell of people, places and devices"
+        default=False, description="formats whose tags are about people, places and devices"
     )
-    original: bool = Field(default=False, description="the uploaded file, with all it holds")
-    share: ShareIn | None = Field(default=None, description="new terms; null keeps those it has")
+    original: bool = Field(default=False, description="the uploaded file, with everything in it")
+    share: ShareIn | None = Field(
+        default=None, description="new terms; null keeps the current ones"
+    )
 
 
-class VideoChange(Sent):
-    """What to change; what is left out stays."""
+class VideoChange(RequestModel):
+    """What to change; omitted fields stay."""
 
     title: str | None = Field(default=None, min_length=1, max_length=MAX_TITLE)
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION)
     tags: list[Annotated[str, Field(max_length=MAX_TAG)]] | None = Field(
         default=None, max_length=MAX_TAGS
     )
-    share: ShareIn | None = Field(
-        default=None, description="new terms of a public video, all of them"
-    )
+    share: ShareIn | None = Field(default=None, description="new terms of a public video, complete")
 
 
-class FormatsIn(Sent):
-    """The formats that are meant; none: all."""
+class FormatsIn(RequestModel):
+    """Which formats; empty for all."""
 
     profiles: Names = Field(default_factory=list)
 
 
 class UsageOut(BaseModel):
-    """What one's videos take, and the limits (null: none)."""
+    """What the caller's videos use, and the limits (null for none)."""
 
     videos: int
     open_uploads: int
@@ -172,7 +172,7 @@ class UsageOut(BaseModel):
 
 
 class ProfileOut(BaseModel):
-    """A format that videos can be made in."""
+    """A format that videos can be encoded to."""
 
     name: str
     description: str
@@ -180,7 +180,7 @@ class ProfileOut(BaseModel):
 
 
 class PageQuery(BaseModel):
-    """How many."""
+    """The size of a page."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -188,7 +188,7 @@ class PageQuery(BaseModel):
 
 
 class VideoQuery(PageQuery):
-    """Which videos. `all` lists those of every owner, for operators."""
+    """Which videos. `all` lists every owner's, for operators."""
 
     status: VideoStatus | None = None
     text: str = Field(default="", max_length=100)
@@ -204,7 +204,7 @@ class JobQuery(PageQuery):
     cursor: str = Field(default="", pattern=r"^$|^[0-9]{1,12}(\.[0-9]{1,9})?-[0-9a-f]{32}$")
 
 
-class JobOut(Told):
+class JobOut(ResponseModel):
     """A job of the ledger."""
 
     id: str = Field(validation_alias="job_id")
@@ -220,10 +220,10 @@ class JobOut(Told):
     updated_at: float
 
 
-class JobIn(Sent):
+class JobIn(RequestModel):
     """A video to encode: a file of a library by its path, or on AWS an object of the input bucket.
 
-    Profiles choose among those of the library, whose rules hold, or (AWS) the subscribed ones.
+    `profiles` chooses among the library's, whose rules still apply, or on AWS among the subscribed ones.
     """
 
     path: str = Field(default="", max_length=4096)
@@ -236,7 +236,7 @@ class ImportedFile(BaseModel):
 
 
 class ImportIn(BaseModel):
-    """The webhook "On Import" of Sonarr or Radarr: what else they send is not looked at."""
+    """The webhook "On Import" of Sonarr or Radarr; their other fields are ignored."""
 
     event: str = Field(alias="eventType", max_length=100)
     episode: ImportedFile | None = Field(default=None, alias="episodeFile")
@@ -244,7 +244,7 @@ class ImportIn(BaseModel):
     movie: ImportedFile | None = Field(default=None, alias="movieFile")
 
     def paths(self) -> list[str]:
-        """Return the files that were imported; none for another event, such as their test."""
+        """Return the imported files; empty for other events, such as their test."""
         files = [each for each in (self.episode, self.movie, *self.episodes) if each is not None]
         return list(dict.fromkeys(each.path for each in files)) if self.event == "Download" else []
 
@@ -257,13 +257,13 @@ class JobPage(BaseModel):
 
 
 class TestOut(BaseModel):
-    """What the server of a sync account allows, or what a receiver took, in words."""
+    """The result of a test, as a sentence."""
 
     works: str
 
 
 class ReceiverOut(BaseModel):
-    """Who is notified. The address of people is a secret, and not shown; no events: the usual ones."""
+    """A receiver of messages. Addresses of people are secret and not shown; no events: the default ones."""
 
     kind: str
     number: int
@@ -273,21 +273,21 @@ class ReceiverOut(BaseModel):
 
 
 class ReceiversOut(BaseModel):
-    """Everybody who is notified, and the digest of the settings file that says so."""
+    """All receivers of messages, and the digest of the settings file that lists them."""
 
     receivers: list[ReceiverOut]
     digest: str
 
 
-class ProfileCopyIn(Sent):
-    """A new profile, which is a copy of another."""
+class ProfileCopyIn(RequestModel):
+    """A new profile, copied from another."""
 
     name: ProfileName
     source: ProfileName
 
 
-class ProfileTextIn(Sent):
-    """A profile's new text, or new values of some keys, such as `video.crf`; `former` is the text that was seen."""
+class ProfileTextIn(RequestModel):
+    """A profile's new text, or new values of keys such as `video.crf`; `former` is the text that you read."""
 
     text: str = Field(default="", max_length=20_000)
     keys: dict[str, Any] = Field(default_factory=dict)
@@ -295,7 +295,7 @@ class ProfileTextIn(Sent):
 
 
 class ProfileTextOut(BaseModel):
-    """A profile as its file has it; `own` ones did not come with hevcq. `users` name it."""
+    """A profile's file. `own` profiles did not come with hevcq; `users` lists what names the profile."""
 
     name: str
     text: str
@@ -303,8 +303,8 @@ class ProfileTextOut(BaseModel):
     users: list[str]
 
 
-class ChangeOut(Told):
-    """A change of the settings; `undone` is who undid it, or empty."""
+class ChangeOut(ResponseModel):
+    """A change of the settings; `undone` is who undid it, or ""."""
 
     number: int
     at: float
@@ -313,23 +313,23 @@ class ChangeOut(Told):
     undone: str
 
 
-class ProfileIn(Sent):
-    """The profile that is meant; none: all."""
+class ProfileIn(RequestModel):
+    """Which profile; null for all."""
 
     profile: ProfileName | None = None
 
 
 class PauseIn(ProfileIn):
-    """A pause of one profile, or of all; without `for_s` until it is resumed."""
+    """A pause of one profile, or of all; without `for_s` it lasts until resumed."""
 
     for_s: float | None = Field(default=None, gt=0, le=MAX_PAUSE_S, description="seconds")
     running: Annotated[RunningWork, Field(strict=False)] = Field(
-        default=RunningWork.BORDER, description="what becomes of running work"
+        default=RunningWork.BORDER, description="what happens to running work"
     )
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457), with its class and what to do."""
+    """What went wrong (RFC 9457), with the error class and the remedy."""
 
     type: str
     title: str

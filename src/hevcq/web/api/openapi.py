@@ -1,4 +1,4 @@
-"""The API below /api/v1, and its description by OpenAPI 3.1, which comes from the code."""
+"""The API below /api/v1, and its OpenAPI 3.1 description, generated from the code."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from hevcq.web.problems import MEDIA_TYPE
 
 PREFIX = "/api/v1"
 PROBLEMS = (
-    "400: not readable. 401: authentication required. 403: not allowed. 404: not found."
-    " 409: changed or ended meanwhile. 413: too large, or a quota is used up."
+    "400: malformed. 401: authentication required. 403: not allowed. 404: not found."
+    " 409: changed or ended in the meantime. 413: too large, or quota exceeded."
     " 415: not application/json. 422: a value is not allowed. 503: try again later."
     " 507: too little disk space."
 )
@@ -25,21 +25,22 @@ for room in (videos, farm, settings):
 
 
 @API.get("/openapi.json", include_in_schema=False)
-async def _described(_request: Request) -> Response:
+async def _show_description(_request: Request) -> Response:
     return JSONResponse(document())
 
 
 def document() -> dict[str, Any]:
-    """Return the OpenAPI document."""
-    described = get_openapi(
+    description = get_openapi(
         title="hevcq",
         version="1",
         description="Upload videos, follow them, and run the farm. Errors are problem details"
-        " (RFC 9457) with the class of the error and what to do.",
+        " (RFC 9457) with the error class and the remedy.",
         routes=API.routes,
     )
-    for path in described["paths"].values():
+    for path in description["paths"].values():
         for operation in path.values():
             answer = operation["responses"]["default"]
-            answer["content"] = {MEDIA_TYPE: answer["content"][JSON]}  # FastAPI knows one type
-    return described
+            answer["content"] = {
+                MEDIA_TYPE: answer["content"][JSON]
+            }  # FastAPI supports one type only
+    return description

@@ -1,4 +1,4 @@
-"""The settings by the API, for operators, as in the page: what is changed is checked, kept and undone alike."""
+"""The settings, for operators: changes are checked, recorded and undone as those of the page."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,32 +43,32 @@ Table = Annotated[dict[str, Any], Body()]
 Kind = Literal["notify", "webhook", "media_server"]
 
 SYNC_BY_FILE = frozenset({"password_file", "ca_file"})
-"""Keys of `[[sync]]` that nobody sends: whoever operates lets no file of their choice be read."""
+"""Keys of `[[sync]]` that only the file sets: an operator must not make hevcq read any file."""
 HOURS_BY_FILE = frozenset({"gate_command"})
-"""Keys of `[schedule]` that nobody sends: whoever operates runs no program of their choice here."""
+"""Keys of `[schedule]` that only the file sets: an operator must not make hevcq run any program."""
 
 
 @router.get("/libraries")
 def list_libraries(call: Operates) -> list[LibraryShown]:
-    """List the libraries of this machine with their state, and what the last 30 days made of each."""
+    """List the libraries with their state, and the sums of the last 30 days for each."""
     app = call.app
     return list(libraries_of(app.settings, up_to_date_log(app), app.clock.now(), DAYS))
 
 
 @router.put("/libraries/{name}")
-def put_library(call: Operates, name: str, wanted: Table) -> LibraryShown:
-    """Add a library, or replace it, by the keys of `[[libraries]]`; other keys get their defaults.
+def put_library(call: Operates, name: str, table: Table) -> LibraryShown:
+    """Add or replace a library, with the keys of `[[libraries]]`; omitted keys get their defaults.
 
-    `"place": "replace"` also needs `"confirm_replace": true`, unless the library has it already.
+    `"place": "replace"` also needs `"confirm_replace": true`, unless the library already replaces.
     """
     file, app = call.app.settings_file, call.app
-    sure = wanted.pop("confirm_replace", False) is True
-    kept = {key: value for key, value in wanted.items() if value is not None}
-    values, before = {**kept, "name": name}, find_named(file, KEY, name)
-    if values.get("place") == "replace" != (before or {}).get("place") and not sure:
+    is_confirmed = table.pop("confirm_replace", False) is True
+    given = {key: value for key, value in table.items() if value is not None}
+    values, before = {**given, "name": name}, find_named(file, KEY, name)
+    if values.get("place") == "replace" != (before or {}).get("place") and not is_confirmed:
         raise UsageError(
-            "A proven, smaller rendition would take the place of each original in this library.",
-            remedy='Send "confirm_replace": true to say that you want that.',
+            "Each original in this library would be replaced by a verified, smaller rendition.",
+            remedy='Send "confirm_replace": true to confirm.',
         )
     former = name if before else ""
     save_library(
@@ -81,20 +81,20 @@ def put_library(call: Operates, name: str, wanted: Table) -> LibraryShown:
 @router.delete("/libraries/{name}", status_code=204)
 def delete_library(call: Operates, name: str) -> None:
     """Remove a library from the settings; its videos, renditions and kept originals stay."""
-    _removed(call, KEY, name)
+    _remove(call, KEY, name)
 
 
-def _removed(call: Call, key: str, name: str) -> None:
+def _remove(call: Call, key: str, name: str) -> None:
     file = call.app.settings_file
     if (table := find_named(file, key, name)) is None:
-        raise NoSuchVideo(f"There is no {name!r}.")
+        raise NoSuchVideo(f"No {name!r} in the settings.")
     remove_table(file, key, table, call.person.name)
     call.app.adopt_saved()
 
 
 @contextmanager
-def _sent() -> Iterator[None]:
-    """Blame what was sent for settings that cannot be, not those that are there. Raises UsageError."""
+def _invalid_as_usage() -> Iterator[None]:
+    """Raise UsageError for a ConfigError: the request is wrong, not the settings of the server."""
     try:
         yield
     except ConfigError as error:
@@ -103,62 +103,62 @@ def _sent() -> Iterator[None]:
 
 @router.get("/sync")
 def list_sync(call: Operates) -> list[SyncSettings]:
-    """List the sync accounts of the settings; the file of a password is named, and not shown."""
+    """List the sync accounts of the settings, with the names but not the contents of password files."""
     return list(call.app.settings_file.settings().sync)
 
 
 @router.put("/sync/{name}")
-def put_sync(call: Operates, name: str, wanted: Table) -> SyncSettings:
-    """Add a sync account, or replace it, by the keys of `[[sync]]`; other keys get their defaults.
+def put_sync(call: Operates, name: str, table: Table) -> SyncSettings:
+    """Add or replace a sync account, with the keys of `[[sync]]`; omitted keys get their defaults.
 
-    `password` is written to a file of its own and never shown; without it the one that is there stays.
+    `password` is written to a file of its own and never shown; without it the current password stays.
     """
-    file, password = call.app.settings_file, wanted.pop("password", None) or ""
+    file, password = call.app.settings_file, table.pop("password", None) or ""
     if not isinstance(password, str) or not password.isprintable():
-        raise UsageError("password must be text on one line.")
+        raise UsageError("password must be one line of text.")
     before = find_named(file, SYNC, name) or {}
     accounts = (each for each in file.settings().sync if each.name == name)
     shown = next((each.model_dump(mode="json") for each in accounts), {})
-    values = {**_by_file(before, shown, wanted, SYNC_BY_FILE), "name": name}
+    values = {**_keep_keys_of_file(before, shown, table, SYNC_BY_FILE), "name": name}
     former = name if before else ""
     save_sync(file, values, call.person.name, password=password, former=former)
     return _account(call, name)
 
 
-def _by_file(
+def _keep_keys_of_file(
     before: Mapping[str, Any],
     shown: Mapping[str, Any],
-    wanted: dict[str, Any],
+    table: dict[str, Any],
     keys: frozenset[str],
 ) -> dict[str, Any]:
-    """Return what was sent, with keys that only the settings file sets as they are there.
+    """Return `table`, with `keys` as the settings file has them. Raises UsageError for a new value of one.
 
-    `shown` are the settings as the API shows them, with whole paths: they may be sent back.
+    `shown` are the settings as the API shows them, with full paths: these may be sent back.
     """
-    for key in keys & wanted.keys():
-        if wanted[key] and wanted[key] not in (before.get(key), shown.get(key)):
-            raise UsageError(f"{key} is set in the settings file only.")
-    sent = {key: value for key, value in wanted.items() if key not in keys}
+    for key in keys & table.keys():
+        if table[key] and table[key] not in (before.get(key), shown.get(key)):
+            raise UsageError(f"{key} can only be set in the settings file.")
+    sent = {key: value for key, value in table.items() if key not in keys}
     return {**{key: before[key] for key in keys & before.keys()}, **sent}
 
 
 def _account(call: Call, name: str) -> SyncSettings:
     call.app.adopt_saved()
-    found = next((each for each in call.app.settings.sync if each.name == name), None)
-    if found is None:
-        raise NoSuchVideo(f"There is no sync account {name!r}.")
-    return found
+    account = next((each for each in call.app.settings.sync if each.name == name), None)
+    if account is None:
+        raise NoSuchVideo(f"No sync account {name!r}.")
+    return account
 
 
 @router.delete("/sync/{name}", status_code=204)
 def delete_sync(call: Operates, name: str) -> None:
     """Remove a sync account from the settings; files stay, here and on the server."""
-    _removed(call, SYNC, name)
+    _remove(call, SYNC, name)
 
 
 @router.post("/sync/{name}/test")
 def test_sync(call: Operates, name: str) -> models.TestOut:
-    """Ask the server whether it lists the folders and, of what is moved, deletes safely."""
+    """Ask the server whether it lists the folders, and for moves whether it deletes safely."""
     return models.TestOut(works=sync_words(_account(call, name), open_remote))
 
 
@@ -169,37 +169,38 @@ def show_hours(call: Operates) -> ScheduleSettings:
 
 
 @router.put("/hours")
-def put_hours(call: Operates, wanted: Table) -> ScheduleSettings:
-    """Say when this machine may work, by the keys of `[schedule]`; other keys get their defaults."""
+def put_hours(call: Operates, table: Table) -> ScheduleSettings:
+    """Set when this machine may work, with the keys of `[schedule]`; omitted keys get their defaults."""
     file = call.app.settings_file
-    kept = _by_file(file.raw().get(HOURS, {}), {}, wanted, HOURS_BY_FILE)
-    save_hours(file, kept, call.person.name)
+    values = _keep_keys_of_file(file.raw().get(HOURS, {}), {}, table, HOURS_BY_FILE)
+    save_hours(file, values, call.person.name)
     call.app.adopt_saved()
     return show_hours(call)
 
 
 @router.get("/receivers")
 def list_receivers(call: Operates) -> models.ReceiversOut:
-    """List who is notified; the numbers hold as long as the file is the one of `digest`."""
+    """List the receivers of messages; their numbers are valid while the file has this `digest`."""
     file = call.app.settings_file
-    digest, found = file.digest(), []
+    digest, receivers = file.digest(), []
     for number, (kind, each) in enumerate(listed_receivers(file)):
         name = str(each.get("name") or each.get("kind") or "")
         url = "" if kind == "notify" else str(each.get("url", ""))
         events = list(each.get("events", ()))
-        told = models.ReceiverOut(kind=kind, number=number, name=name, url=url, events=events)
-        found.append(told)
-    return models.ReceiversOut(receivers=found, digest=digest)
+        receivers.append(
+            models.ReceiverOut(kind=kind, number=number, name=name, url=url, events=events)
+        )
+    return models.ReceiversOut(receivers=receivers, digest=digest)
 
 
 @router.post("/receivers/{kind}")
-def post_receiver(call: Operates, kind: Kind, wanted: Table) -> models.ReceiversOut:
-    """Add a receiver by the keys of `[[notify]]`, `[[webhook]]` or `[[media_server]]`.
+def post_receiver(call: Operates, kind: Kind, table: Table) -> models.ReceiversOut:
+    """Add a receiver, with the keys of `[[notify]]`, `[[webhook]]` or `[[media_server]]`.
 
-    Services and workers read who is notified when they start.
+    Services and workers use it after a restart.
     """
-    with _sent():
-        add_receiver(call.app.settings_file, kind, wanted, call.person.name, check=people)
+    with _invalid_as_usage():
+        add_receiver(call.app.settings_file, kind, table, call.person.name, check=people)
     call.app.adopt_saved()
     return list_receivers(call)
 
@@ -208,13 +209,13 @@ def _receiver(call: Call, number: int) -> tuple[str, Table]:
     """Return a receiver by its number. Raises NoSuchVideo."""
     listed = listed_receivers(call.app.settings_file)
     if not 0 <= number < len(listed):
-        raise NoSuchVideo("There is no such receiver.")
+        raise NoSuchVideo("No such receiver.")
     return listed[number]
 
 
 @router.delete("/receivers/{number}", status_code=204)
 def delete_receiver(call: Operates, number: int, digest: str) -> None:
-    """Remove a receiver; `digest` is that of the list in which it has this number."""
+    """Remove a receiver; `digest` is of the list that gave it this number."""
     kind, table = _receiver(call, number)
     remove_table(call.app.settings_file, kind, table, call.person.name, digest)
     call.app.adopt_saved()
@@ -222,27 +223,27 @@ def delete_receiver(call: Operates, number: int, digest: str) -> None:
 
 @router.post("/receivers/{number}/test")
 def test_receiver(call: Operates, number: int) -> models.TestOut:
-    """Send a test message; a media server is only asked whether it takes the key."""
+    """Send a test message; a media server is only asked whether it accepts the key."""
     _receiver(call, number)
     call.app.adopt_saved()
     name, problem = try_receiver(call.app, number)
     if problem:
-        raise UsageError(f"{name} did not take the test: {problem}")
-    return models.TestOut(works=f"{name} took the test.")
+        raise UsageError(f"{name} refused the test: {problem}")
+    return models.TestOut(works=f"{name} accepted the test.")
 
 
 @router.post("/profiles")
-def post_profile(call: Operates, wanted: models.ProfileCopyIn) -> models.ProfileTextOut:
+def post_profile(call: Operates, body: models.ProfileCopyIn) -> models.ProfileTextOut:
     """Copy a profile under a new name."""
     app = call.app
-    copy_profile(app.settings_file, app.settings, wanted.source, wanted.name, call.person.name)
+    copy_profile(app.settings_file, app.settings, body.source, body.name, call.person.name)
     call.app.adopt_saved()
-    return show_profile(call, wanted.name)
+    return show_profile(call, body.name)
 
 
 @router.get("/profiles/{name}")
 def show_profile(call: Operates, name: str) -> models.ProfileTextOut:
-    """Show a profile as its file has it."""
+    """Show the text of a profile's file."""
     app = call.app
     try:
         _, text = profile_text(app.settings, name)
@@ -253,23 +254,23 @@ def show_profile(call: Operates, name: str) -> models.ProfileTextOut:
 
 
 @router.put("/profiles/{name}")
-def put_profile(call: Operates, name: str, wanted: models.ProfileTextIn) -> models.ProfileTextOut:
-    """Change a profile: its whole text, or some of its keys, whose comments stay."""
+def put_profile(call: Operates, name: str, body: models.ProfileTextIn) -> models.ProfileTextOut:
+    """Change a profile: its whole text, or some keys, which keeps the comments."""
     app, former = call.app, show_profile(call, name).text
-    with _sent():
-        text, problems = changed_profile(wanted.text or former, wanted.keys)
+    with _invalid_as_usage():
+        text, problems = changed_profile(body.text or former, body.keys)
     if problems:
-        said = "; ".join(f"{key.replace('-', '.')} {words}" for key, words in problems.items())
-        raise UsageError(f"Invalid profile {name}: {said}.")
-    seen = former if wanted.former is None else wanted.former
-    save_profile(app.settings_file, app.settings, name, (seen, text), call.person.name)
+        words = "; ".join(f"{key.replace('-', '.')} {problem}" for key, problem in problems.items())
+        raise UsageError(f"Invalid profile {name}: {words}.")
+    text_read = former if body.former is None else body.former
+    save_profile(app.settings_file, app.settings, name, (text_read, text), call.person.name)
     call.app.adopt_saved()
     return show_profile(call, name)
 
 
 @router.delete("/profiles/{name}", status_code=204)
 def delete_own_profile(call: Operates, name: str) -> None:
-    """Delete an own profile that nothing uses."""
+    """Delete a profile of your own that nothing uses."""
     show_profile(call, name)
     delete_profile(call.app.settings_file, call.app.settings, name, call.person.name)
     call.app.adopt_saved()
@@ -277,14 +278,14 @@ def delete_own_profile(call: Operates, name: str) -> None:
 
 @router.get("/changes")
 def list_changes(call: Operates) -> list[models.ChangeOut]:
-    """List what was changed in the page, by programs and by `hevcq libraries add`, newest first."""
-    found = call.app.settings_file.changes()
-    return [models.ChangeOut.model_validate(each) for each in found]
+    """List changes made in the page, by programs and by `hevcq libraries add`, newest first."""
+    changes = call.app.settings_file.changes()
+    return [models.ChangeOut.model_validate(change) for change in changes]
 
 
 @router.post("/changes/{number}/undo")
 def undo_change(call: Operates, number: int) -> list[models.ChangeOut]:
-    """Undo one change; later ones of other parts stay."""
+    """Undo one change; later changes to other parts stay."""
     call.app.settings_file.undo(number, call.person.name)
     call.app.adopt_saved()
     return list_changes(call)

@@ -1,4 +1,4 @@
-"""People with a name and a password, and programs with a token: only hashes of secrets are stored."""
+"""Users with passwords, programs and machines with tokens, terms of shares. Only hashes are stored."""
 
 import hmac
 import re
@@ -22,13 +22,13 @@ from hevcq.web.identity.session import digest, new_token
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
-MIN_SHARED, MAX_DAYS = 8, 3650
-"""Of what a share is given: characters of its password, days until it ends."""
+MIN_SHARE_PASSWORD, MAX_SHARE_DAYS = 8, 3650
+"""Limits of a share: characters of its password, days until it ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user; `hash` is argon2's encoded form, with its own salt and cost."""
+    """A user; `hash` is argon2's encoded form, which contains salt and cost."""
 
     name: str
     role: Role
@@ -36,12 +36,12 @@ class User:
 
     @property
     def mark(self) -> str:
-        """What changes with the password and the role, which ends older sessions."""
+        """A digest of password and role: when it changes, older sessions end."""
         return digest(f"{self.role} {self.hash}")[:12]
 
 
 class Users(SignInMode):
-    """People that `hevcq serve add-user` added, who sign in by name and password."""
+    """Users that `hevcq serve add-user` added, who sign in with name and password."""
 
     fields = ("name", "password")
 
@@ -65,22 +65,22 @@ class Users(SignInMode):
             return User(name, Role(row["role"]), str(row["hash"]))
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(
-                f"The user {name} in {self._accounts.where} is not what hevcq writes.",
-                remedy="Remove the user, and add it again.",
+                f"The record of user {name} in {self._accounts.where} is damaged.",
+                remedy="Remove the user, then add them again.",
             ) from error
 
     def put(self, name: str, password: str, role: Role) -> bool:
-        """Add a user, or give one a new password and role; return whether the name is new.
+        """Add a user, or change password and role; return whether the user is new.
 
-        Raises UsageError for a name or password that is not accepted, StorageError.
+        Raises UsageError for a name or password that is not allowed, StorageError.
         """
         if not NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} is no user name.",
-                remedy="Use letters a to z, digits and . _ @ + - only.",
+                f"{name!r} is not a valid user name.",
+                remedy="Use only letters a to z, digits and . _ @ + -, a letter or digit first.",
             )
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
-            raise UsageError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
+            raise UsageError(f"A password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
         row = {"role": role.value, "hash": self._hasher.hash(password)}
         return self._accounts.put(AccountKind.USER, name, row)
 
@@ -90,32 +90,31 @@ class Users(SignInMode):
             raise UsageError(f"No user {name!r}.")
 
     def check(self, given: Mapping[str, str]) -> Person | None:
-        """Return the person if name and password are right.
-
-        An unknown name takes as long as a wrong password.
-        """
+        """Return the person if name and password are right; an unknown name takes as long to check."""
         user, password = self.get(given.get("name", "").strip()), given.get("password", "")
         if len(password) > MAX_PASSWORD:
             return None
         try:
-            right = self._hasher.verify(user.hash if user else self._nobody(), password)
+            is_right = self._hasher.verify(user.hash if user else self._decoy_hash(), password)
         except (Argon2Error, InvalidHashError):
             return None
-        return Person(user.name, user.name, user.role, mark=user.mark) if user and right else None
+        return (
+            Person(user.name, user.name, user.role, mark=user.mark) if user and is_right else None
+        )
 
-    def _nobody(self) -> str:
+    def _decoy_hash(self) -> str:
         self._decoy = self._decoy or self._hasher.hash("nobody has this password")
         return self._decoy
 
-    def still(self, session: Person) -> Person | None:
-        """Return the person unless they were removed, or have a new password or role."""
+    def revalidate(self, session: Person) -> Person | None:
+        """Return the person, or None if they were removed or have a new password or role."""
         user = self.get(session.owner)
         if user is None or user.mark != session.mark:
             return None
         return Person(user.name, user.name, user.role)
 
-    def behind(self, program: Person) -> Person | None:
-        """Return the token, which runs the farm only for an operator; None without such a user."""
+    def limit_token(self, program: Person) -> Person | None:
+        """Return the token, without the operator's role if its owner has none; None if they are removed."""
         user = self.get(program.owner)
         if user is None or user.role is Role.OPERATOR:
             return program if user else None
@@ -127,12 +126,12 @@ ID_BYTES = 6
 TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * ID_BYTES}}})_([A-Za-z0-9_-]{{20,64}})")
 INVITATION_H = 1
 """Hours that a machine's invitation is valid."""
-UNUSUAL, MAX_MACHINE = re.compile(r"[^A-Za-z0-9._-]+"), 40
-"""What the name of a machine has none of, and its longest."""
+NOT_IN_MACHINE_NAME, MAX_MACHINE_NAME = re.compile(r"[^A-Za-z0-9._-]+"), 40
+"""Characters that the name of a machine cannot have, and its greatest length."""
 
 
 class ProgramToken(BaseModel):
-    """A token as it is kept: `expires` is wall seconds, `sha256` that of its secret."""
+    """A stored token: times are Unix seconds, `sha256` is the digest of its secret."""
 
     token_id: str = Field(exclude=True)
     name: str
@@ -153,12 +152,12 @@ class ProgramTokens:
         self._accounts, self._clock = accounts, clock
 
     def all(self) -> Mapping[str, ProgramToken]:
-        """Return the tokens by id, ended ones included. Raises StorageError."""
+        """Return the tokens by id, expired ones included. Raises StorageError."""
         rows = self._accounts.all(AccountKind.PROGRAM)
         return {key: ProgramToken(token_id=key, **row) for key, row in rows.items()}
 
     def create(self, name: str, owner: str, scopes: Collection[str], days: float) -> str:
-        """Make a token that is valid for `days`, and return it: it is shown this once.
+        """Create a token that is valid for `days`, and return it. Only now it can be shown.
 
         Raises UsageError, StorageError.
         """
@@ -179,59 +178,61 @@ class ProgramTokens:
         return f"{PREFIX}_{token_id}_{secret}"
 
     def revoke(self, token_id: str) -> ProgramToken:
-        """Delete a token, which refuses it at once. Raises UsageError, StorageError."""
+        """Delete a token by its id or a prefix: it is refused from now on. Raises UsageError, StorageError."""
         rows = self.all()
-        found = [key for key in rows if token_id and key.startswith(token_id)]
-        if len(found) != 1 or not self._accounts.remove(AccountKind.PROGRAM, found[0]):
-            what = "No token" if len(found) < 2 else "Several tokens begin with"
+        matches = [key for key in rows if token_id and key.startswith(token_id)]
+        if len(matches) != 1 or not self._accounts.remove(AccountKind.PROGRAM, matches[0]):
+            what = "No token" if len(matches) < 2 else "Several tokens begin with"
             raise UsageError(f"{what} {token_id!r}.", remedy="See `hevcq serve token list`.")
-        return rows[found[0]]
+        return rows[matches[0]]
 
     def invite(self) -> str:
-        """Return an invitation for one machine, which is valid once, for an hour. Raises StorageError."""
+        """Return an invitation for one machine, valid once, for INVITATION_H hours. Raises StorageError."""
         return self.create("invitation", MACHINE, (JOIN,), INVITATION_H / 24)
 
     def admit(self, invitation: str, wished: str, taken: Collection[str]) -> tuple[str, str] | None:
-        """Return the name and the token of a machine that joins, or None if its invitation is used up."""
+        """Use up an invitation; return the machine's free name and its token, or None if it was used before."""
         match = TEXT.fullmatch(invitation)
         if match is None or not self._accounts.remove(AccountKind.PROGRAM, match[1]):
             return None
-        name = UNUSUAL.sub("-", wished)[:MAX_MACHINE].strip("-.") or "machine"
-        used, free, number = {*taken, *self.machines()}, name, 1
-        while free in used:
+        name = NOT_IN_MACHINE_NAME.sub("-", wished)[:MAX_MACHINE_NAME].strip("-.") or "machine"
+        taken_names, free, number = {*taken, *self.machines()}, name, 1
+        while free in taken_names:
             number += 1
             free = f"{name}-{number}"
         return free, self.create(free, f"{MACHINE}{free}", (WORK,), MAX_TOKEN_DAYS)
 
     def machines(self) -> Mapping[str, ProgramToken]:
-        """Return the tokens of the machines that joined, by name. Raises StorageError."""
+        """Return the tokens of joined machines by name. Raises StorageError."""
         return {each.name: each for each in self.all().values() if each.scopes == (WORK,)}
 
-    def expel(self, machine: str) -> bool:
-        """Delete a machine's token, which opens nothing from now on; return whether it had joined."""
-        found = self.machines().get(machine)
-        if found is not None:
-            self.revoke(found.token_id)
-        return found is not None
+    def remove_machine(self, machine: str) -> bool:
+        """Delete a machine's token, which shuts it out; return whether it had joined."""
+        token = self.machines().get(machine)
+        if token is not None:
+            self.revoke(token.token_id)
+        return token is not None
 
     def person(self, text: str) -> Person | None:
-        """Return who has this token, or None if it is wrong, revoked or has ended."""
+        """Return the owner of a token, or None if it is wrong, revoked or expired."""
         match = TEXT.fullmatch(text)
         row = self._accounts.get(AccountKind.PROGRAM, match[1]) if match else None
         if match is None or row is None:
             return None
-        known = ProgramToken(token_id=match[1], **row)
-        if known.expires <= self._clock.now():
+        token = ProgramToken(token_id=match[1], **row)
+        if token.expires <= self._clock.now():
             return None
-        return known.person if hmac.compare_digest(known.sha256, digest(match[2])) else None
+        return token.person if hmac.compare_digest(token.sha256, digest(match[2])) else None
 
 
 def new_share(now: float, *, days: int | None, password: str, download: bool) -> Share:
-    """Return the terms of a share that begins now. Raises UsageError."""
-    if days is not None and not 1 <= days <= MAX_DAYS:
-        raise UsageError(f"A share ends after 1 to {MAX_DAYS} days.")
-    if password and not MIN_SHARED <= len(password) <= MAX_PASSWORD:
-        raise UsageError(f"A share's password has {MIN_SHARED} to {MAX_PASSWORD} characters.")
+    """Return the terms of a share that begins `now`. Raises UsageError."""
+    if days is not None and not 1 <= days <= MAX_SHARE_DAYS:
+        raise UsageError(f"A share may last 1 to {MAX_SHARE_DAYS} days.")
+    if password and not MIN_SHARE_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise UsageError(
+            f"A share's password must have {MIN_SHARE_PASSWORD} to {MAX_PASSWORD} characters."
+        )
     return Share(
         ends_at=None if days is None else now + days * DAY_S,
         password=PasswordHasher().hash(password) if password else "",
@@ -240,7 +241,6 @@ def new_share(now: float, *, days: int | None, password: str, download: bool) ->
 
 
 def opens_share(share: Share, password: str) -> bool:
-    """Return whether this is the password of a share."""
     try:
         return len(password) <= MAX_PASSWORD and PasswordHasher().verify(share.password, password)
     except (Argon2Error, InvalidHashError):

@@ -1,6 +1,5 @@
-"""Find out who is asking before anything else is done, and refuse those who must sign in first."""
+"""Identify the caller of every request, and refuse whoever must sign in first."""
 
-import math
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -20,22 +19,21 @@ from hevcq.web.problems import problem, unauthenticated
 from hevcq.web.shield import FOR_PROGRAMS
 
 PUBLIC = ("/static/", "/sign-in", "/setup", "/p/", "/healthz", "/favicon.ico")
-"""Paths that need no sign-in: what they show is public, is how one signs in, or asks by itself."""
-TAKE_TOKENS = ("/api/", "/uploads", "/media/")
-"""Paths that judge a token's scopes. A page knows none: on it a token would do all its owner may."""
-OF_TOKENS = (*TAKE_TOKENS, *PUBLIC)
-OF_MACHINES = "/api/v1/joined/"
-"""Where joined machines get their orders: they are let in nowhere else, and nobody else here."""
-FOR_MACHINES = "A joined machine's token is for its orders only, and only it has orders."
+"""Paths that need no sign-in: public content, the sign-in itself, and the set-up, which checks a code."""
+OPEN_TO_TOKENS = (*FOR_PROGRAMS, *PUBLIC)
+"""Paths that check a token's scopes. Pages do not: there a token could do all that its owner may."""
+MACHINES = "/api/v1/joined/"
+"""Where joined machines get their orders. They may use nothing else, and nobody else may use this."""
+FOR_MACHINES = "Only a joined machine's token has orders, and it opens nothing else."
 FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads and /media."
 SIGN_IN = "/sign-in"
 SIGNED_OUT = '<p class="note bad" role="alert">Signed out; <a href="">sign in again</a>.</p>'
-"""What takes the place of an open page's part: its own address then leads to the sign-in and back."""
+"""Replaces the polled part of an open page; the link reloads the page, which leads to the sign-in."""
 CLOSE = {"Connection": "close"}
 
 
 class Authenticator:
-    """Identify who is asking: a program by its token, a person by their session or by the proxy."""
+    """Identify the caller: a program by its token, a person by their session or the proxy's header."""
 
     def __init__(
         self, mode: SignInMode, cookies: Cookies, accounts: Accounts, clock: Clock
@@ -45,31 +43,30 @@ class Authenticator:
         self._programs = ProgramTokens(accounts, clock)
 
     def identify(self, connection: HTTPConnection) -> Person | None:
-        """Return who is asking, or None. A bearer token is judged alone. Blocking."""
+        """Return the caller, or None. A request with a bearer token counts by that alone. Blocking."""
         kind, _, token = connection.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             person = self._programs.person(token.strip())
-            return person if person is None or person.is_machine else self.mode.behind(person)
-        direct = self.mode.direct(connection)
-        if direct is not None:
-            return direct
+            return person if person is None or person.is_machine else self.mode.limit_token(person)
+        if (person := self.mode.identify(connection)) is not None:
+            return person
         claims = self.cookies.read(connection, SESSION, self._clock.now())
         if claims is None or self._accounts.get(AccountKind.ENDED, claims["jti"]) is not None:
             return None
         role, mark = Role(claims["role"]), claims["mark"]
-        return self.mode.still(Person(claims["sub"], claims["name"], role, mark=mark))
+        return self.mode.revalidate(Person(claims["sub"], claims["name"], role, mark=mark))
 
     def sign_in(self, response: Response, person: Person) -> None:
-        """Set the session's cookie, which ends after SESSION_HOURS at most."""
+        """Set the session's cookie, which expires after at most SESSION_HOURS."""
         now = self._clock.now()
-        operator = person.role is Role.OPERATOR
-        hours = min(SESSION_HOURS, self.mode.role_hours) if operator else SESSION_HOURS
+        is_operator = person.role is Role.OPERATOR
+        hours = min(SESSION_HOURS, self.mode.role_hours) if is_operator else SESSION_HOURS
         claims = {"sub": person.owner, "name": person.name, "role": person.role}
         claims |= {"mark": person.mark, "jti": new_token()}
         self.cookies.write(response, SESSION, claims, until=now + hours * 3600, now=now)
 
     def sign_out(self, connection: HTTPConnection) -> None:
-        """End the session of this request, for whoever has its cookie. Blocking."""
+        """End the session of this request, also for copies of its cookie. Blocking."""
         now = self._clock.now()
         claims = self.cookies.read(connection, SESSION, now)
         if claims is not None:
@@ -78,7 +75,7 @@ class Authenticator:
 
 
 def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> SignInMode:
-    """Return the configured way to sign in. Raises ConfigError."""
+    """Return the configured sign-in mode. Raises ConfigError."""
     match settings.auth:
         case "none":
             return Nobody()
@@ -93,13 +90,13 @@ def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> SignIn
 
 
 class SignInFirst:
-    """Let only public paths through without a sign-in; nobody else's request body is read."""
+    """Refuse requests without a sign-in, but for public paths, before their body is read."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app, self._authenticator = app, authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Note the person in the request's state, or refuse."""
+        """Store the person in the request's state, or refuse."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -113,17 +110,17 @@ class SignInFirst:
         if person is None and not path.startswith(PUBLIC):
             await _refusal(connection)(scope, receive, send)
             return
-        if person is not None and person.is_machine != path.startswith(OF_MACHINES):
+        if person is not None and person.is_machine != path.startswith(MACHINES):
             await problem(403, FOR_MACHINES, headers=CLOSE)(scope, receive, send)
             return
-        if person is not None and person.scopes is not None and not path.startswith(OF_TOKENS):
+        if person is not None and person.scopes is not None and not path.startswith(OPEN_TO_TOKENS):
             await problem(403, FOR_PEOPLE, headers=CLOSE)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
 def _refusal(connection: HTTPConnection) -> Response:
-    """Lead a person to the sign-in; a program, or an open page that asks for news, is told."""
+    """Redirect a person to the sign-in; answer a program or the poll of an open page with 401."""
     scope, path = connection.scope, connection.scope["path"]
     for_people = not path.startswith(FOR_PROGRAMS) and "hx-request" not in connection.headers
     if scope["method"] == "GET" and for_people:
@@ -137,42 +134,6 @@ def _refusal(connection: HTTPConnection) -> Response:
 
 
 def local_path(path: str) -> str:
-    """Return where to go after a sign-in: a path of this page, never another site's address."""
-    odd = any(ord(c) <= 0x20 or c == "\\" for c in path)
-    return path if path.startswith("/") and not path.startswith("//") and not odd else "/"
-
-
-TRIES = 10
-PER_S = 60.0
-MAX_NAMES = 10_000
-"""Names remembered at most; the one seen longest ago is forgotten first."""
-
-
-class Limiter:
-    """Allow TRIES failures in PER_S seconds for each name, then refuse until the first wears off."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._failures: dict[str, list[float]] = {}
-
-    def must_wait(self, *names: str) -> int:
-        """Return the seconds until another try is allowed for all of these names; 0 if it is now.
-
-        Then it counts as a failure until it is forgotten: tries sent at the same moment must not all
-        pass.
-        """
-        now = self._clock.monotonic()
-        since = now - PER_S
-        recent = {n: [at for at in self._failures.pop(n, ()) if at > since] for n in names}
-        self._failures |= recent
-        if full := [each for each in recent.values() if len(each) >= TRIES]:
-            return math.ceil(max(each[0] for each in full) - since)
-        for failures in recent.values():
-            failures.append(now)
-        while len(self._failures) > MAX_NAMES:
-            self._failures.pop(next(iter(self._failures)))
-        return 0
-
-    def forget(self, *names: str) -> None:
-        for name in names:
-            self._failures.pop(name, None)
+    """Return the path to open after a sign-in, or "/" if it could lead to another site."""
+    is_odd = any(ord(c) <= 0x20 or c == "\\" for c in path)
+    return path if path.startswith("/") and not path.startswith("//") and not is_odd else "/"

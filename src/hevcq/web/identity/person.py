@@ -1,4 +1,4 @@
-"""Who is asking: a person or a program, with what they may do."""
+"""Who sends a request, a person, program or machine, and what they may do."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 LOCAL_OWNER = "local"
-"""The owner of everything where only one person signs in."""
+"""The owner of everything, where only one person signs in."""
 
 
 class Role(StrEnum):
@@ -27,17 +27,17 @@ class Scope(StrEnum):
 
 
 WORK, JOIN = "work", "join"
-"""What the tokens of joined machines and of invitations allow, and nothing else."""
+"""The only scopes of joined machines' tokens and of invitations."""
 MACHINE = "machine:"
-"""How the owner of a machine's token begins; its name follows."""
+"""The owner of a machine's token is this prefix and the machine's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Someone who signed in. `owner` identifies them for good: a name, or an issuer and its subject.
+    """Someone who signed in. `owner` identifies them permanently: a name, or an issuer and a subject.
 
-    `scopes` limits a program's token; None is a person at the page, who may do all their role allows.
-    `mark` changes with their password or the sign-in token, which ends a session with another one.
+    `scopes` limits a program's token; it is None for a person at the page, who may do all that the
+    role allows. `mark` changes with the password or the sign-in token, which ends older sessions.
     """
 
     owner: str
@@ -52,7 +52,7 @@ class Person:
 
     @property
     def is_machine(self) -> bool:
-        """Whether this is no person or their program, but a joined machine, or one that joins."""
+        """Whether this is a joined or joining machine, not a person or their program."""
         return self.owner.startswith(MACHINE)
 
     def may(self, scope: str) -> bool:
@@ -65,7 +65,7 @@ class Person:
 
 
 def person_of(connection: HTTPConnection) -> Person:
-    """Return who is asking. Raises HTTPException 401 if nobody signed in."""
+    """Return who sends the request. Raises HTTPException 401 without a sign-in."""
     person = maybe_person(connection)
     if person is None:
         raise HTTPException(401, "Authentication required.")
@@ -73,13 +73,13 @@ def person_of(connection: HTTPConnection) -> Person:
 
 
 def maybe_person(connection: HTTPConnection) -> Person | None:
-    """Return who is asking, or None on a public page."""
-    found = connection.scope.get("state", {}).get("person")
-    return found if isinstance(found, Person) else None
+    """Return who sends the request, or None without a sign-in."""
+    person = connection.scope.get("state", {}).get("person")
+    return person if isinstance(person, Person) else None
 
 
 def operator_of(connection: HTTPConnection) -> Person:
-    """Return the operator who is asking. Raises HTTPException 401, or 404 for anybody else."""
+    """Return the operator who sends the request. Raises HTTPException 401, or 404 for other people."""
     person = person_of(connection)
     if not person.is_operator:
         raise HTTPException(404)

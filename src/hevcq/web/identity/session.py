@@ -1,4 +1,4 @@
-"""Sessions are signed cookies (JWT); the server remembers only those that were signed out of."""
+"""Sessions: signed cookies (JWT). The server stores only those that were signed out of."""
 
 import hashlib
 import os
@@ -25,9 +25,9 @@ KEY_FILE = "session.key"
 
 
 class Cookies:
-    """Write and read signed cookies. `secure` is whether people reach the page by https.
+    """Write and read signed cookies. `secure` tells whether people reach the page by https.
 
-    A cookie with the prefix `__Host-` is taken from this host over https only (RFC 6265bis, 4.1.3.2).
+    Browsers accept a cookie with the prefix `__Host-` from this host by https only (RFC 6265bis, 4.1.3.2).
     """
 
     def __init__(self, key: bytes, *, secure: bool) -> None:
@@ -58,7 +58,7 @@ class Cookies:
         )
 
     def read(self, connection: HTTPConnection, purpose: str, now: float) -> dict[str, Any] | None:
-        """Return the content of a cookie, or None if it is missing, forged or out of date."""
+        """Return the content of a cookie, or None if it is missing, forged or expired."""
         checks = jwt.JWTClaimsRegistry(
             now=int(now), aud={"essential": True, "value": purpose}, exp={"essential": True}
         )
@@ -77,37 +77,38 @@ class Cookies:
 
 
 def digest(token: str) -> str:
-    """Return how a random token is stored: 24 random bytes need no slow hash."""
+    """Return the stored form of a random token: 24 random bytes need no slow hash."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def new_token() -> str:
-    """Return a secret that nobody guesses."""
     return secrets.token_urlsafe(24)
 
 
 def configured_key(configured: str) -> bytes:
-    """Return the key of the setting. Raises ConfigError if it is short enough to be guessed."""
+    """Return the signing key from the setting. Raises ConfigError if it is too short."""
     if len(configured) < KEY_BYTES:
         raise ConfigError(f"web.session_key must have at least {KEY_BYTES} characters.")
     return hashlib.sha256(configured.encode()).digest()
 
 
-def kept_key(folder: Path) -> bytes:
-    """Return the key that a folder keeps for its owner alone; the first call makes it.
+def stored_key(folder: Path) -> bytes:
+    """Return the signing key stored in a folder, which only its owner can read. Raises StorageError.
 
-    Raises StorageError.
+    The first call creates it.
     """
     file = folder / KEY_FILE
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
-            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(made, "wb") as new:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as new:
                 new.write(secrets.token_bytes(KEY_BYTES))
         key = file.read_bytes()
     except OSError as error:
         raise StorageError(f"Cannot keep the key {file}: {error.strerror}.") from error
     if len(key) != KEY_BYTES:
-        raise StorageError(f"{file} is no key.", remedy="Delete it; everybody signs in again.")
+        raise StorageError(
+            f"{file} is not a key.", remedy="Delete it; everybody must sign in again."
+        )
     return key

@@ -1,4 +1,4 @@
-"""The operator's board: queues, running and failed jobs, savings, libraries, and this machine's check."""
+"""The operator's board: queues, running jobs, machines, pauses, savings, libraries, and the check."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,28 +22,28 @@ from hevcq.usecases.operations.status import (
     overview,
     state_of,
 )
-from hevcq.usecases.stats import DAYS, Savings, libraries_of, savings
+from hevcq.usecases.stats import DAYS, libraries_of, savings
 from hevcq.util.text import bars_svg, size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import OperatorRoute, of_form, services_of
+from hevcq.web.services import OperatorRoute, form_endpoint, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import up_to_date_log
 
 MAX_RUNNING = 50
 MAX_LETTERS = 50
 PAUSES: dict[str, float | None] = {"": None, "1h": 3600, "8h": 28_800}
-"""How long a pause from the page may last, in seconds; None is until somebody resumes."""
+"""Seconds that a pause from the page may last; None lasts until somebody resumes."""
 NOTICES = {
-    "paused": "Paused: running encodes finish, nothing new begins.",
-    "resumed": "Work goes on.",
+    "paused": "Paused: running encodes finish, no new ones start.",
+    "resumed": "Resumed.",
     "not_paused": "Nothing was paused.",
-    "drained": "That machine finishes what it encodes, and takes no new work.",
+    "drained": "That machine finishes its encodes and takes no new work.",
     "works": "That machine works again.",
-    "unknown": "That machine is not in the list any more.",
+    "unknown": "That machine is no longer listed.",
 }
-"""The message that a redirect after a change shows."""
+"""The message after a change, by the word in the redirect's address."""
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -52,9 +52,9 @@ def routes() -> Sequence[BaseRoute]:
         OperatorRoute("/board/now", now),
         OperatorRoute("/board/doctor", doctor),
         OperatorRoute("/board/libraries", libraries),
-        OperatorRoute("/board/pause", of_form(hold), methods=["POST"]),
-        OperatorRoute("/board/resume", go_on, methods=["POST"]),
-        OperatorRoute("/board/drain", of_form(drain), methods=["POST"]),
+        OperatorRoute("/board/pause", form_endpoint(pause_work), methods=["POST"]),
+        OperatorRoute("/board/resume", resume_work, methods=["POST"]),
+        OperatorRoute("/board/drain", form_endpoint(drain), methods=["POST"]),
     )
 
 
@@ -66,40 +66,39 @@ def doctor(request: Request) -> Response:
     return page(request, "doctor.html", findings=findings(services_of(request).app))
 
 
-def hold(request: Request, form: Mapping[str, str]) -> Response:
-    """Let nothing new begin, for some time or until resumed; running encodes finish.
-
-    Raises HTTPException 400.
-    """
+def pause_work(request: Request, form: Mapping[str, str]) -> Response:
+    """Stop new work for the form's time or until resumed. Raises HTTPException 400."""
     app, length = services_of(request).app, form.get("for", "")
     if length not in PAUSES:
-        raise HTTPException(400, "Say for how long.")
-    wanted = Pause(by=operator_of(request).name, since=app.clock.now())
-    pause(app.backend.ledger, wanted, PAUSES[length])
+        raise HTTPException(400, "Choose how long to pause.")
+    new = Pause(by=operator_of(request).name, since=app.clock.now())
+    pause(app.backend.ledger, new, PAUSES[length])
     return _back("paused")
 
 
-def go_on(request: Request) -> Response:
-    """End every pause; the hours of the settings still hold."""
-    ended = resume(services_of(request).app.backend.ledger, None)
-    return _back("resumed" if ended else "not_paused")
+def resume_work(request: Request) -> Response:
+    """End every pause; the hours of the settings still apply."""
+    pauses = resume(services_of(request).app.backend.ledger, None)
+    return _back("resumed" if pauses else "not_paused")
 
 
 def drain(request: Request, form: Mapping[str, str]) -> Response:
-    """Let a machine take no new work, or with `work` let it work again. Raises HTTPException 404."""
+    """Drain a machine, or with `work` resume it. Raises HTTPException 404."""
     machines, who = services_of(request).app.backend.machines, operator_of(request).name
     if machines is None:
         raise HTTPException(404)
-    works = form.get("work") == "yes"
-    known = machines.drain(form.get("machine", ""), "" if works else who)
-    return _back("unknown" if not known else "works" if works else "drained")
+    resumes = form.get("work") == "yes"
+    is_listed = machines.drain(form.get("machine", ""), "" if resumes else who)
+    return _back("unknown" if not is_listed else "works" if resumes else "drained")
 
 
 def board(request: Request) -> Response:
     app = services_of(request).app
-    # Letters that a service made by itself are recorded first, as `hevcq status` does.
+    # Dead letters that SQS made by itself are recorded first, as `hevcq status` does.
     ExpiredMessages(app.backend, most=MAX_LETTERS).check()
     saved = savings(up_to_date_log(app), app.profiles, app.clock.now())
+    bars = [(f"{day:%d %b}".lstrip("0"), count) for day, count in saved.by_day]
+    chart = bars_svg(bars, "Bytes saved each day", lambda count: size(round(count)))
     return page(
         request,
         "board.html",
@@ -107,39 +106,39 @@ def board(request: Request) -> Response:
         paused=any(each.profile != BY_PRICE for each in app.backend.ledger.pauses()),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
         saved=saved,
-        chart=savings_chart(saved),
+        chart=Markup(chart),  # noqa: S704 - it escapes names
         days=DAYS,
     )
 
 
 def _now(app: App) -> str:
-    found = overview(app.backend, app.clock, app.settings, app.condition(), limit=MAX_RUNNING)
+    farm = overview(app.backend, app.clock, app.settings, app.condition(), limit=MAX_RUNNING)
     running = []
-    for job in found.running:
+    for job in farm.running:
         left = time_left(job.phase, job.percent, job.eta_s) if job.alive else ""
         running.append((job, left, video_of(app, job.key)))
-    usual, chosen = app.settings.ingest.profiles, set[str]()
+    default_profiles, profiles = app.settings.ingest.profiles, set[str]()
     for library in app.settings.libraries:
-        chosen |= {*library.chosen, *(library.profiles or usual)}
-    queues = [each for each in found.queues if each.profile in chosen or each.is_used]
-    known = app.backend.machines
+        profiles |= {*library.chosen, *(library.profiles or default_profiles)}
+    queues = [queue for queue in farm.queues if queue.profile in profiles or queue.is_used]
+    registry = app.backend.machines
     machines = [
-        (each, state_of(each), [(job, video_of(app, job.key)) for job in each.jobs])
-        for each in (known.processes() if known else ())
+        (machine, state_of(machine), [(job, video_of(app, job.key)) for job in machine.jobs])
+        for machine in (registry.processes() if registry else ())
     ]
-    facts = {"found": found, "queues": queues, "running": running, "machines": machines}
+    facts = {"found": farm, "queues": queues, "running": running, "machines": machines}
     return render("board_now.html", **facts, libraries=bool(app.settings.libraries))
 
 
 def video_of(app: App, key: str) -> Video | None:
-    """Return the uploaded video that a source's key belongs to; None for a library's file."""
+    """Return the uploaded video of a source's key; None for a library's file."""
     folder, _, name = key.rpartition("/")
     video_id = name.partition(".")[0]
     if folder != UPLOADS or not is_video_id(video_id):
         return None
     try:
         return app.videos.get(video_id)
-    except HevcqError:  # its name is all that is missing
+    except HevcqError:  # then the page only lacks its title
         return None
 
 
@@ -152,38 +151,27 @@ MAX_UNSOUND = 100
 
 
 def libraries(request: Request) -> Response:
-    """Show the libraries of the settings, and the ingests that ended, newest first.
+    """Show the libraries of the settings, and the finished ingests, newest first.
 
-    A page of its own, not a part of the board: a file server that is gone lets its folders hang.
+    A page of its own, because folders of a file server that is gone may block for long.
     """
     app = services_of(request).app
     log, now = up_to_date_log(app), app.clock.now()
-    shown = libraries_of(app.settings, log, now, DAYS)
     before = whole(request.query_params.get("before", "")) or 0
-    found = list_unsound(app)
-    ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
+    damaged = list_unsound(app)
+    ingests = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
     return page(
         request,
         "libraries.html",
-        libraries=shown,
+        libraries=libraries_of(app.settings, log, now, DAYS),
         waiting={
             str(each["library"]): library_words(each)
             for each in library_rows(app.settings.data_dir)
         },
-        unsound=[(each, damage_places(each.spots)) for each in found[:MAX_UNSOUND]],
-        more=max(0, len(found) - MAX_UNSOUND),
-        ingests=ended[:MAX_INGESTS],
-        earlier=ended[MAX_INGESTS - 1].seq if len(ended) > MAX_INGESTS else 0,
+        unsound=[(each, damage_places(each.spots)) for each in damaged[:MAX_UNSOUND]],
+        more=max(0, len(damaged) - MAX_UNSOUND),
+        ingests=ingests[:MAX_INGESTS],
+        earlier=ingests[MAX_INGESTS - 1].seq if len(ingests) > MAX_INGESTS else 0,
         days=DAYS,
         now=now,
     )
-
-
-def savings_chart(saved: Savings) -> Markup:
-    """Return the bytes saved each day as bars, with a sentence for who cannot see them.
-
-    A day on which the renditions were larger in sum has no bar.
-    """
-    bars = [(f"{day:%d %b}".lstrip("0"), count) for day, count in saved.by_day]
-    drawn = bars_svg(bars, "Bytes saved each day", lambda count: size(round(count)))
-    return Markup(drawn)  # noqa: S704 - it escapes names

@@ -1,4 +1,4 @@
-"""A rendition beside its source: the worst frames, any place frame by frame, and what to make of it."""
+"""Compare a rendition with its source: worst frames, frame by frame from any time, keep or undo."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.pages.jobs import certificate_of
 from hevcq.web.rendering import page, place, render
-from hevcq.web.services import OperatorRoute, find_job, find_video, of_form, services_of
+from hevcq.web.services import OperatorRoute, find_job, find_video, form_endpoint, services_of
 
 OF_JOB, OF_VIDEO = "/board/jobs/{job_id}/compare", "/v/{video_id}/compare/{profile}"
 NOTICES = {
-    "kept": "Noted. The original stays kept until its time ends.",
-    "back": "The original is back in its place, and the rendition is gone.",
-    "not_replaced": "Nothing was changed: the original is not replaced, or was brought back already.",
+    "kept": "Noted. The original is still kept until its retention ends.",
+    "back": "The original is back in its place, and the rendition is deleted.",
+    "not_replaced": "Nothing was changed: the original was not replaced, or was already restored.",
 }
 MAX_AT_S = 10_000_000.0
 
@@ -38,22 +38,22 @@ def routes() -> Sequence[BaseRoute]:
         for path, kind in ((OF_JOB, OperatorRoute), (OF_VIDEO, Route))
         for route in (
             kind(path, show),
-            kind(path, of_form(ask), methods=["POST"]),
+            kind(path, form_endpoint(ask), methods=["POST"]),
             kind(f"{path}/now", now),
             kind(f"{path}/{{number:int}}-{{side}}.jpg", picture),
         )
     ]
     return (
         *both,
-        OperatorRoute(f"{OF_JOB}/keep", of_form(keep), methods=["POST"]),
-        OperatorRoute(f"{OF_JOB}/undo", question),
-        OperatorRoute(f"{OF_JOB}/undo", of_form(bring_back), methods=["POST"]),
+        OperatorRoute(f"{OF_JOB}/keep", form_endpoint(keep), methods=["POST"]),
+        OperatorRoute(f"{OF_JOB}/undo", confirm_undo),
+        OperatorRoute(f"{OF_JOB}/undo", form_endpoint(restore), methods=["POST"]),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A job to compare, where its page is, and the page that leads there."""
+    """A job to compare, the path of its page, and the page to go back to."""
 
     job: JobRecord
     path: str
@@ -62,7 +62,7 @@ class _Subject:
 
 
 def _subject(request: Request) -> _Subject:
-    """Return what an address names: an operator's any job, an owner's a format of the own video.
+    """Return the job of the address: any job for operators, else a format of the caller's own video.
 
     Raises HTTPException 404, NoSuchVideo.
     """
@@ -79,22 +79,22 @@ def _subject(request: Request) -> _Subject:
     return _Subject(find_job(request, name), path, back, "job_id" in named)
 
 
-def _at(text: str) -> float | None:
-    """Return the seconds of `1:02:03.5`, or None of "". Raises UsageError."""
+def _parse_time(text: str) -> float | None:
+    """Return a time such as `1:02:03.5` in seconds, or None for "". Raises UsageError."""
     if not text.strip():
         return None
     try:
         parts = [float(part) for part in text.split(":")]
-        found = math.fsum(part * 60.0**power for power, part in enumerate(reversed(parts)))
+        seconds = math.fsum(part * 60.0**power for power, part in enumerate(reversed(parts)))
     except ValueError:
-        found = math.nan
-    if not 0 <= found <= MAX_AT_S or len(parts) > 3:
-        raise UsageError("Write a time as seconds, or as 1:02:03.5.")
-    return found
+        seconds = math.nan
+    if not 0 <= seconds <= MAX_AT_S or len(parts) > 3:
+        raise UsageError("Write the time in seconds, or as 1:02:03.5.")
+    return seconds
 
 
 def _look(request: Request, subject: _Subject) -> Look:
-    return Look(subject.job, _at(request.query_params.get("at", "")))
+    return Look(subject.job, _parse_time(request.query_params.get("at", "")))
 
 
 def show(request: Request) -> Response:
@@ -102,19 +102,19 @@ def show(request: Request) -> Response:
 
 
 def _page(request: Request, subject: _Subject, typed: str, wrong: str = "") -> Response:
-    """Return the page at a time that was typed; `wrong` says in its form why nothing was asked for."""
+    """Return the page for the time that was typed; `wrong` is an error to show in the form."""
     app, why_not = services_of(request).app, ""
     try:
-        look = Look(subject.job, _at(typed))
+        look = Look(subject.job, _parse_time(typed))
     except UsageError as error:
         look, wrong = Look(subject.job), str(error)
     try:
         require_comparable(subject.job)
     except UsageError as error:
         why_not = str(error)
-    found = services_of(request).comparisons.shown(look)
+    comparison = services_of(request).comparisons.shown(look)
     placement = app.catalog.placement(subject.job.job_id) if subject.is_operators else None
-    said = placement.detail if placement is not None else ""
+    detail = placement.detail if placement is not None else ""
     video = video_of(app, subject.job.source.key)
     return page(
         request,
@@ -127,11 +127,11 @@ def _page(request: Request, subject: _Subject, typed: str, wrong: str = "") -> R
         at=look.at_s,
         wrong=wrong,
         typed=typed,
-        live=f"{subject.path}/now{_query(look)}" if found and found.waiting else "",
+        live=f"{subject.path}/now{_query(look)}" if comparison and comparison.waiting else "",
         now_html=_now(request, subject, look),
         why_not=why_not,
         replaced=placement is not None and placement.state is PlacementState.REPLACED,
-        accepted=said if said.startswith(ACCEPTED) else "",
+        accepted=detail if detail.startswith(ACCEPTED) else "",
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
     )
 
@@ -141,24 +141,29 @@ def _query(look: Look) -> str:
 
 
 def _now(request: Request, subject: _Subject, look: Look) -> str:
-    """Return what was found so far, or how to ask for it."""
+    """Return the results so far, or the form that starts a comparison."""
     services, job = services_of(request), subject.job
-    found = services.comparisons.shown(look)
-    scores = sorted(score for _, score in found.frames) if found else []
+    comparison = services.comparisons.shown(look)
+    scores = sorted(score for _, score in comparison.frames) if comparison else []
     proof = aim = None
-    if job.rendition is not None and found is not None and found.metric and look.at_s is None:
+    if (
+        job.rendition is not None
+        and comparison is not None
+        and comparison.metric
+        and look.at_s is None
+    ):
         proof = certificate_of(services.app, job)
         aim = proof.quality if proof else None
-    last = found.shown[-1][0] if found and found.shown else 0.0
+    last = comparison.shown[-1][0] if comparison and comparison.shown else 0.0
     return render(
         "compare_now.html",
-        found=found,
+        found=comparison,
         address=subject.path,
         query=_query(look),
         at=look.at_s,
         worst=worst_twentieth(scores) if scores else 0.0,
         median=scores[len(scores) // 2] if scores else 0.0,
-        chart=Markup(points_svg(found.frames)) if scores and found else "",  # noqa: S704 - numbers
+        chart=Markup(points_svg(comparison.frames)) if scores and comparison else "",  # noqa: S704 - numbers
         aim=aim,
         curve=Markup(curve_svg(aim)) if aim and aim.probes else "",  # noqa: S704 - numbers
         earlier=max(0.0, (look.at_s or 0.0) - 1.0),
@@ -167,11 +172,11 @@ def _now(request: Request, subject: _Subject, look: Look) -> str:
 
 
 def ask(request: Request, form: Mapping[str, str]) -> Response:
-    """Compare now, in the background."""
+    """Start a comparison in the background."""
     subject = _subject(request)
     typed = form.get("at", "")
     try:
-        look = Look(subject.job, _at(typed))
+        look = Look(subject.job, _parse_time(typed))
         services_of(request).comparisons.ask(look, person_of(request).owner)
     except UsageError as error:
         return _page(request, subject, typed, str(error))
@@ -188,45 +193,45 @@ def picture(request: Request) -> Response:
     if named["side"] not in {"source", "made"}:
         raise HTTPException(404)
     look = _look(request, subject)
-    found = services_of(request).comparisons.picture(look, named["number"], named["side"])
-    if not found:
+    jpeg = services_of(request).comparisons.picture(look, named["number"], named["side"])
+    if not jpeg:
         raise HTTPException(404)
-    return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+    return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
 
 
 def keep(request: Request, _form: Mapping[str, str]) -> Response:
     subject = _subject(request)
     who = operator_of(request).name
-    done = accept(subject.job.job_id, services_of(request).app.library_ports, who)
-    return _said(subject, "kept" if done else "not_replaced")
+    is_kept = accept(subject.job.job_id, services_of(request).app.library_ports, who)
+    return _redirect(subject, "kept" if is_kept else "not_replaced")
 
 
-def question(request: Request) -> Response:
-    """Ask before an original is brought back, having looked whether it can be."""
+def confirm_undo(request: Request) -> Response:
+    """Ask whether to restore the original, or say why it cannot be restored."""
     subject = _subject(request)
     ports = services_of(request).app.library_ports
-    found = next(iter(list(undo(ports, job=subject.job.job_id, dry_run=True))), None)
-    ready = found is not None and found.result is UndoResult.WOULD_RESTORE
+    undone = next(iter(list(undo(ports, job=subject.job.job_id, dry_run=True))), None)
+    is_ready = undone is not None and undone.result is UndoResult.WOULD_RESTORE
     return page(
         request,
         "compare_undo.html",
         video=place(subject.job.source.key),
         address=subject.path,
-        found=found if ready else None,
-        reason=found.reason if found is not None else NOTICES["not_replaced"],
+        found=undone if is_ready else None,
+        reason=undone.reason if undone is not None else NOTICES["not_replaced"],
     )
 
 
-def bring_back(request: Request, _form: Mapping[str, str]) -> Response:
-    """Undo this one replacement. Raises HTTPException 409 with the reason if it is refused."""
+def restore(request: Request, _form: Mapping[str, str]) -> Response:
+    """Undo this replacement. Raises HTTPException 409 with the reason if that is refused."""
     subject = _subject(request)
-    found = list(undo(services_of(request).app.library_ports, job=subject.job.job_id))
-    for each in found:
-        if each.result is UndoResult.REFUSED:
-            raise HTTPException(409, each.reason)
-    done = any(each.result is UndoResult.RESTORED for each in found)
-    return _said(subject, "back" if done else "not_replaced")
+    results = list(undo(services_of(request).app.library_ports, job=subject.job.job_id))
+    for undone in results:
+        if undone.result is UndoResult.REFUSED:
+            raise HTTPException(409, undone.reason)
+    is_restored = any(undone.result is UndoResult.RESTORED for undone in results)
+    return _redirect(subject, "back" if is_restored else "not_replaced")
 
 
-def _said(subject: _Subject, notice: str) -> Response:
+def _redirect(subject: _Subject, notice: str) -> Response:
     return RedirectResponse(f"{subject.path}?notice={notice}", 303)

@@ -1,4 +1,4 @@
-"""The figures over time: what was saved, made and failed, how good it is, and what kept originals hold."""
+"""Figures over time: savings, renditions, failures, quality, kept originals, and this machine's load."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from hevcq.wiring.contexts import up_to_date_log
 SPANS = {"30d": "30 days", "90d": "90 days", "1y": "a year", "all": "all time"}
 DEFAULT_SPAN = "30d"
 MAX_DAYS = 100
-"""Days up to which a bar is a day; of more it is a month."""
+"""Up to this many days a bar is a day, otherwise a month."""
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -38,15 +38,19 @@ def routes() -> Sequence[BaseRoute]:
 def figures(request: Request) -> Response:
     app = services_of(request).app
     span, first, last = _span(request, app)
-    made = stats.report(up_to_date_log(app), first, last, stats.library_names(app.settings))
+    report = stats.report(up_to_date_log(app), first, last, stats.library_names(app.settings))
     return page(
         request,
         "figures.html",
-        made=made,
+        made=report,
         originals=stats.originals_now(app.library_ports),
-        charts=charts(made),
+        charts=charts(report),
         machine=[] if app.settings.on_aws else machine(app),
-        groups=(("library", made.libraries), ("profile", made.profiles), ("codec", made.codecs)),
+        groups=(
+            ("library", report.libraries),
+            ("profile", report.profiles),
+            ("codec", report.codecs),
+        ),
         spans=SPANS,
         span=span,
         now=app.clock.now(),
@@ -54,7 +58,7 @@ def figures(request: Request) -> Response:
 
 
 def machine(app: App) -> list[tuple[str, str]]:
-    """Return in words what this machine has left: its load, memory and disks."""
+    """Return this machine's load, and the free memory and disk space, in words."""
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     rows = [("Load of 1, 5 and 15 minutes", f"{loads} on {os.cpu_count() or 1} cores")]
     memory = psutil.virtual_memory()
@@ -76,42 +80,43 @@ def _room(folder: Path) -> str:
 
 
 def figures_csv(request: Request) -> Response:
-    """Answer with the daily sums, as `hevcq libraries stats --csv` prints them."""
+    """Return the daily sums as `hevcq libraries stats --csv` prints them."""
     app = services_of(request).app
     span, first, last = _span(request, app)
-    found = stats.rows(up_to_date_log(app), first, last)
+    rows = stats.rows(up_to_date_log(app), first, last)
     out = io.StringIO()
     names = stats.library_names(app.settings)
-    csv.writer(out).writerows([stats.CSV_COLUMNS, *stats.csv_rows(found, names)])
+    csv.writer(out).writerows([stats.CSV_COLUMNS, *stats.csv_rows(rows, names)])
     name = f'attachment; filename="hevcq-figures-{span}.csv"'
     return Response(out.getvalue(), media_type="text/csv", headers={"Content-Disposition": name})
 
 
 def _span(request: Request, app: App) -> tuple[str, date, date]:
     now = app.clock.now()
-    asked = request.query_params.get("since", "")
-    span = asked if asked in SPANS else DEFAULT_SPAN
+    requested = request.query_params.get("since", "")
+    span = requested if requested in SPANS else DEFAULT_SPAN
     first = stats.FIRST if span == "all" else stats.since_of(span, now)
     return span, first, stats.day_of(now)
 
 
-def charts(made: Report) -> list[tuple[str, Markup, list[tuple[str, str]]]]:
-    """Return each figure's title, its bars as SVG ("" without any), and the same numbers in words.
-
-    A bar is a day, or a month of a longer time.
-    """
-    bars: list[tuple[str, Line]] = [(each.name, each) for each in made.months]
-    days = (made.until - made.since).days
+def charts(report: Report) -> list[tuple[str, Markup, list[tuple[str, str]]]]:
+    """Return each figure's title, its bars as SVG ("" if there are none), and its numbers as a table."""
+    bars: list[tuple[str, Line]] = [(each.name, each) for each in report.months]
+    days = (report.until - report.since).days
     if days <= MAX_DAYS:
-        known: Mapping[str, Line] = {each.name: each for each in made.days}
-        names = ((made.since + timedelta(days=n)).isoformat() for n in range(days + 1))
-        bars = [(name, known.get(name, Line(name))) for name in names]
+        by_day: Mapping[str, Line] = {line.name: line for line in report.days}
+        names = ((report.since + timedelta(days=n)).isoformat() for n in range(days + 1))
+        bars = [(name, by_day.get(name, Line(name))) for name in names]
     figures: Sequence[tuple[str, Callable[[Line], float], Callable[[float], str]]] = (
         ("Smaller by", lambda line: line.saved, lambda value: size(round(value))),
         ("Renditions made", lambda line: line.renditions, "{:.0f}".format),
         ("CPU time", lambda line: line.cpu_h, lambda value: duration(value * 3600)),
         ("Failed", lambda line: line.failed, "{:.0f}".format),
-        ("VMAF measured, where one was asked for", lambda line: line.verified, "{:.1f}".format),
+        (
+            "Measured VMAF, where a profile has a target",
+            lambda line: line.verified,
+            "{:.1f}".format,
+        ),
     )
     return [
         (

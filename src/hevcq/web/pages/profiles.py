@@ -1,4 +1,4 @@
-"""The profiles in the page, for operators: copy one, change what people change, delete one's own."""
+"""Pages of the profiles, for operators: list, copy, edit, try out and delete them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ from hevcq.usecases.settings.profiles import (
     shipped,
     usual,
 )
-from hevcq.web.forms import FormField, fields, read_fields, summary
+from hevcq.web.forms import FormField, error_summary, fields, read_fields
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.settings import done, file_of, form, show
 from hevcq.web.pages.setup import start_trial
@@ -41,7 +41,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "subtitles": ("languages", "beside"),
     "gates": ("minimum_saving",),
 }
-"""What people change; the others are changed in the text."""
+"""The keys with a field of their own; the others are edited in the text."""
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -60,8 +60,8 @@ def profiles(request: Request) -> Response:
 
 def _list(request: Request, error: str = "", wanted: str = "", source: str = "") -> Response:
     settings = services_of(request).app.settings
-    known, own = load_profiles(profile_folder(settings)), shipped()
-    rows = [(each, name not in own, minute_cost(each)) for name, each in sorted(known.items())]
+    profiles, built_in = load_profiles(profile_folder(settings)), shipped()
+    rows = [(p, name not in built_in, minute_cost(p)) for name, p in sorted(profiles.items())]
     return show(
         request,
         "settings_profiles.html",
@@ -77,8 +77,8 @@ def _list(request: Request, error: str = "", wanted: str = "", source: str = "")
 def copy(request: Request, form: Mapping[str, str]) -> Response:
     app, name, source = services_of(request).app, form.get("name", "").strip(), form.get("from", "")
     if words := copy_problem(app.settings, name):
-        said = words if words.startswith("There") else f"The name {words}."
-        return _list(request, said, name, source)
+        error = words if words.startswith("There") else f"The name {words}."
+        return _list(request, error, name, source)
     copy_profile(file_of(request), app.settings, source, name, operator_of(request).name)
     return done(app, "/profiles", "saved")
 
@@ -95,18 +95,18 @@ def edit_profile(request: Request) -> Response:
 def _form(
     request: Request, name: str, texts: tuple[str, str, str], problems: Mapping[str, str]
 ) -> Response:
-    """Show a profile; `texts` are what its file, the box of text and the fields hold."""
+    """Show a profile; `texts` are those of the file, the text box and the fields."""
     services = services_of(request)
     settings, raw = services.app.settings, read_yaml(texts[2])
     shown: list[tuple[str, list[FormField]]] = []
-    for section, names in SECTIONS.items():
-        model, values, prefix = _part(section, raw)
-        shown.append((section, fields(model, names, values, problems, None, prefix)))
-    known = {each.name for _, found in shown for each in found}
+    for section, keys in SECTIONS.items():
+        model, values, prefix = _section(section, raw)
+        shown.append((section, fields(model, keys, values, problems, None, prefix)))
+    names = {field.name for _, section_fields in shown for field in section_fields}
     other = [
-        f"{key.replace('-', '.')} {words}" for key, words in problems.items() if key not in known
+        f"{key.replace('-', '.')} {words}" for key, words in problems.items() if key not in names
     ]
-    named = {key: words for key, words in problems.items() if key in known}
+    of_fields = {key: words for key, words in problems.items() if key in names}
     return show(
         request,
         "settings_profile.html",
@@ -118,7 +118,7 @@ def _form(
         own=name not in shipped(),
         users=users_of(file_of(request).settings(), name),
         cost=None if problems else minute_cost(Profile.model_validate(raw)),
-        error=summary({"": "; ".join(other).strip(), **named}),
+        error=error_summary({"": "; ".join(other).strip(), **of_fields}),
         videos=videos_in(_folders(request), settings.data_dir),
         trial=services.trial if services.trial.profile == name else None,
         seconds=int(SAMPLE_S),
@@ -130,61 +130,61 @@ def _folders(request: Request) -> list[Path]:
     return [each.place_on_disk for each in libraries if each.path.is_dir()]
 
 
-def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:
-    """Return a section's model, its values, defaults included, and the prefix of its fields."""
+def _section(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:
+    """Return a section's model, its values, including defaults, and the prefix of its fields."""
     model = section_model(section)
-    said = (raw.get(section) or {}) if section else raw
-    values = {name: said.get(name, usual(model, name)) for name in SECTIONS[section]}
+    given = (raw.get(section) or {}) if section else raw
+    values = {name: given.get(name, usual(model, name)) for name in SECTIONS[section]}
     return model, {n: "" if v is None else v for n, v in values.items()}, section and f"{section}-"
 
 
 def put_profile(request: Request, form: Mapping[str, str]) -> Response:
-    """Save or try the text if it was edited, else the fields; show what is wrong with either."""
+    """Save or try out the text if it was edited, else the fields. Errors are shown in the form."""
     app, name = services_of(request).app, form.get("name", "")
-    former, text = _lines(form.get("former", "")), _lines(form.get("text", ""))
+    former, text = _unix_lines(form.get("former", "")), _unix_lines(form.get("text", ""))
     tries, editable = form.get("do") == "try", can_change(app.settings)
     if not tries:
         require_own(app.settings)
-    problems, wanted = dict[str, str](), former
+    problems, changed = dict[str, str](), former
     try:
         values = _values(form, former) if editable and text == former else {}
-        wanted, problems = changed_profile(text, values)
+        changed, problems = changed_profile(text, values)
         if tries and not problems:
-            profile = Profile.model_validate(read_yaml(wanted))
+            profile = Profile.model_validate(read_yaml(changed))
             start_trial(request, _folders(request), profile, form)
         elif not problems:
             who = operator_of(request).name
-            save_profile(file_of(request), app.settings, name, (former, wanted), who)
+            save_profile(file_of(request), app.settings, name, (former, changed), who)
             return done(app, "/profiles", "saved")
     except HevcqError as error:
         problems = {"": str(error)}
         if not tries:
-            text = wanted = former
-    return _form(request, name, (former, text, wanted), problems)
+            text = changed = former
+    return _form(request, name, (former, text, changed), problems)
 
 
 def _values(form: Mapping[str, str], text: str) -> dict[str, Any]:
-    """Return each key of the form by its dotted name; an empty one is null where it may be, else its default."""
-    found = dict[str, Any]()
+    """Return the form's values by dotted key; an empty field is null if the key allows it, else the default."""
+    values = dict[str, Any]()
     for section, names in SECTIONS.items():
-        model, _, prefix = _part(section, read_yaml(text))
-        said = read_fields(model, names, form, {}, None, prefix)
+        model, _, prefix = _section(section, read_yaml(text))
+        read = read_fields(model, names, form, {}, None, prefix)
         for name in names:
             kind, given = model.model_fields[name].annotation, form.get(f"{prefix}{name}")
             emptied = None if type(None) in get_args(kind) else usual(model, name)
-            value = said.get(name, usual(model, name) if given else emptied)
-            found[f"{section}.{name}".strip(".")] = bool(given) if kind is bool else value
-    return found
+            value = read.get(name, usual(model, name) if given else emptied)
+            values[f"{section}.{name}".strip(".")] = bool(given) if kind is bool else value
+    return values
 
 
-def _lines(text: str) -> str:
-    """Return text with the line ends of a file, which a browser writes as CRLF."""
+def _unix_lines(text: str) -> str:
+    """Return text with LF as line ends; browsers send CRLF."""
     return text.replace("\r\n", "\n")
 
 
 def delete(request: Request, form: Mapping[str, str]) -> Response:
     if form.get("sure") != "yes":
-        raise HTTPException(400, "Say that you are sure.")
+        raise HTTPException(400, "Tick the box to delete the profile.")
     app, name = services_of(request).app, form.get("name", "")
     delete_profile(file_of(request), app.settings, name, operator_of(request).name)
     return done(app, "/profiles", "deleted")

@@ -1,4 +1,4 @@
-"""The settings in the page, for operators: libraries, hours, receivers, sync accounts, and the history."""
+"""Pages of the settings, for operators: libraries, hours, receivers, sync accounts and changes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -36,16 +36,16 @@ from hevcq.usecases.settings.libraries import (
     windows_of,
 )
 from hevcq.util.text import whole
-from hevcq.web.forms import FormField, Options, fields, read_fields, summary
+from hevcq.web.forms import FormField, Options, error_summary, fields, read_fields
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
-from hevcq.web.services import OperatorRoute, of_form, services_of
+from hevcq.web.services import OperatorRoute, form_endpoint, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import open_remote, try_receiver
 
 IN_PLACE = (
-    "replace: a proven, smaller rendition takes the original's place; undo brings the original back"
-    " until its days end"
+    "replace: each original is replaced by a verified, smaller rendition, and can be restored while"
+    " it is kept"
 )
 PLACES = (
     ("beside", "beside: each rendition goes next to its original, which is not touched"),
@@ -56,29 +56,29 @@ ORDERS = (("path", "by path"), ("saving", "largest expected saving first"))
 GROUPS: Sequence[tuple[str, Sequence[str]]] = (
     ("", ("name", "path", "profiles", "place", "output", "keep_originals")),
     ("Which files", ("include", "exclude", "min_age", "min_saving", "settle")),
-    ("When, and what first", ("watch", "schedule", "priority", "order", "max_hours_per_day")),
+    ("When and in which order", ("watch", "schedule", "priority", "order", "max_hours_per_day")),
 )
 RULE = tuple(Rule.model_fields)
 MODES = (
     ("copy", "copy: the server keeps its files"),
     (
         "move",
-        "move: the server's file is deleted once the copy here was read again and is the same",
+        "move: the server's file is deleted after the copy here was read back and is identical",
     ),
 )
 ACCOUNT: Sequence[tuple[str, Sequence[str]]] = (
     ("", ("name", "url", "user")),
-    ("What, and where to", ("folders", "target", "mode")),
-    ("When, and how fast", ("schedule", "settle", "limit")),
+    ("What and where to", ("folders", "target", "mode")),
+    ("When and how fast", ("schedule", "settle", "limit")),
 )
 TABLES: Mapping[str, tuple[type[Any], Sequence[tuple[str, Sequence[str]]]]] = {
     KEY: (Library, GROUPS),
     SYNC: (SyncSettings, ACCOUNT),
 }
-"""Not password_file and ca_file: whoever signs in as an operator lets no file of their choice be read."""
-KEPT = (
-    "Of a Nextcloud an app password: Settings, Security there. It is kept in a file of the data folder"
-    " that only hevcq's user may read, and never shown."
+"""Without password_file and ca_file: an operator must not make hevcq read any file."""
+ACCOUNT_HELP = (
+    "For Nextcloud use an app password (Settings, Security). It is stored in a file of the data folder"
+    " that only hevcq's user can read, and never shown."
 )
 MAX_RULES = 12
 RECEIVER: Mapping[str, Sequence[str]] = {
@@ -88,23 +88,23 @@ RECEIVER: Mapping[str, Sequence[str]] = {
 }
 SENT = [(name, f"{name}: {words}") for name, words in EVENTS.items() if name != "test"]
 NOTICES = {
-    "saved": "Saved. A running `hevcq service` uses it in seconds; workers and joined machines from their next start.",
+    "saved": "Saved. A running `hevcq service` uses it within seconds; workers and joined machines after a restart.",
     "later": "Saved. It names a profile that has no queue on AWS yet: apply the Terraform, then restart hevcq's page.",
-    "removed": "Removed from the settings; its files stay as they are.",
-    "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
-    "deleted": "Deleted. Nothing uses it any more; a running `hevcq service` forgets it at its next start.",
-    "undone": "Undone. A running `hevcq service` uses it in seconds; workers and joined machines at their next start.",
-    "undone-receiver": "Undone. Restart hevcq's service or worker: they read who is notified when they start.",
+    "removed": "Removed from the settings; its files are unchanged.",
+    "receiver": "Saved. Restart hevcq's service or worker to use it.",
+    "deleted": "Deleted. A running `hevcq service` keeps it until a restart.",
+    "undone": "Undone. A running `hevcq service` follows within seconds; workers and joined machines after a restart.",
+    "undone-receiver": "Undone. Restart hevcq's service or worker to use it.",
 }
 
 
 def form(path: str, handle: Any) -> BaseRoute:
-    """Return the route of what operators change by a form."""
-    return OperatorRoute(f"/settings{path}", of_form(handle), methods=["POST"])
+    """Return the route of a form for operators."""
+    return OperatorRoute(f"/settings{path}", form_endpoint(handle), methods=["POST"])
 
 
-def attempt(problems: Mapping[str, str], save: Callable[[], object]) -> dict[str, str]:
-    """Save if there is no problem; return those that there are, which may be one of all of it."""
+def save_unless_wrong(problems: Mapping[str, str], save: Callable[[], object]) -> dict[str, str]:
+    """Save unless there are problems; return these, or the error of saving under the key ""."""
     try:
         if not problems:
             save()
@@ -118,17 +118,17 @@ def routes() -> Sequence[BaseRoute]:
         OperatorRoute("/settings", overview),
         OperatorRoute("/settings/library", edit),
         form("/library", put_library),
-        form("/library/remove", drop),
+        form("/library/remove", remove_entry),
         OperatorRoute("/settings/hours", hours),
         form("/hours", put_hours),
         OperatorRoute("/settings/messages", messages),
         form("/messages", put_receiver),
-        form("/messages/remove", drop_receiver),
+        form("/messages/remove", remove_receiver),
         form("/messages/test", test_receiver),
         OperatorRoute("/settings/sync", accounts),
         OperatorRoute("/settings/sync/account", edit),
         form("/sync/account", put_account),
-        form("/sync/remove", drop),
+        form("/sync/remove", remove_entry),
         form("/sync/test", test_account),
         OperatorRoute("/settings/changes", history),
         form("/changes/undo", undo),
@@ -140,14 +140,14 @@ def file_of(request: Request) -> SettingsFile:
 
 
 def show(request: Request, template: str, **values: Any) -> Response:
-    """Return a page of the settings with what each of them has."""
+    """Return a page of the settings, with the values that each of them needs."""
     file, notice = file_of(request), NOTICES.get(request.query_params.get("done", ""), "")
-    shown = {"file": file.file, "digest": file.digest(), "error": "", "notice": notice, **values}
-    return page(request, template, **shown)
+    shared = {"file": file.file, "digest": file.digest(), "error": "", "notice": notice, **values}
+    return page(request, template, **shared)
 
 
 def done(app: App, path: str, word: str) -> Response:
-    """Use what was saved, and lead back; the word of NOTICES says what happened."""
+    """Use the saved settings, and redirect to a page that shows the notice of this word."""
     app.adopt_saved()
     return RedirectResponse(f"/settings{path}?done={word}", 303)
 
@@ -158,7 +158,7 @@ def overview(request: Request) -> Response:
 
 
 def _key(request: Request) -> str:
-    """Return the list of the settings that a page is about."""
+    """Return the key of the list in the settings that the page edits."""
     return SYNC if request.url.path.startswith("/settings/sync") else KEY
 
 
@@ -170,32 +170,34 @@ def _form(
     *,
     asks: bool = False,
 ) -> Response:
-    """Show a library or an account; `asks` whether originals may be replaced, said before it is saved."""
+    """Show a library or account; with `asks`, confirm first that originals may be replaced."""
     options, key = _options(services_of(request).app), _key(request)
     model, groups = TABLES[key]
-    shown = [(title, fields(model, names, raw, problems, options)) for title, names in groups]
+    sections = [(title, fields(model, names, raw, problems, options)) for title, names in groups]
     rules = [*raw.get("rules", []), {}][:MAX_RULES] if key == KEY else []
     if key == SYNC:
         words, is_set = problems.get("password", ""), "password_file" in raw
-        secret = FormField("password", "Password", "secret", KEPT, problem=words, is_set=is_set)
-        shown[0][1].append(secret)
+        secret = FormField(
+            "password", "Password", "secret", ACCOUNT_HELP, problem=words, is_set=is_set
+        )
+        sections[0][1].append(secret)
     return show(
         request,
         "settings_entry.html",
         key=key,
-        groups=shown,
+        groups=sections,
         rules=[
             (fields(Rule, RULE, rule, problems, options, f"rules-{n}-"), problems.get(f"rules-{n}"))
             for n, rule in enumerate(rules)
         ],
         former=former,
         asks=asks,
-        error=summary(problems),
+        error=error_summary(problems),
     )
 
 
-def _sent(request: Request, form: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the table that a form is about, as the file has it, and as the form says it."""
+def _tables(request: Request, form: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the table that a form edits, as the file and as the form have it."""
     key, former = _key(request), form.get("former", "")
     model, groups = TABLES[key]
     raw = (find_named(file_of(request), key, former) if former else None) or {}
@@ -226,7 +228,7 @@ def edit(request: Request) -> Response:
 
 def put_library(request: Request, form: Mapping[str, str]) -> Response:
     app, file, former = services_of(request).app, file_of(request), form.get("former", "")
-    raw, values = _sent(request, form)
+    raw, values = _tables(request, form)
     rules = list(_read_rules(form, raw.get("rules", []), _options(app)))
     values = (
         {**values, "rules": rules} if rules else {k: v for k, v in values.items() if k != "rules"}
@@ -236,9 +238,9 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
     asks = values.get("place") == "replace" != raw.get("place") and not form.get("sure")
     if problems or asks:
         return _form(request, values, former, problems, asks=asks)
-    who, known = operator_of(request).name, form.get("file_digest", "")
-    save = partial(save_library, profiles=profiles, former=former, known=known)
-    if problems := attempt({}, lambda: save(file, values, who)):
+    who, digest = operator_of(request).name, form.get("file_digest", "")
+    save = partial(save_library, profiles=profiles, former=former, known=digest)
+    if problems := save_unless_wrong({}, lambda: save(file, values, who)):
         return _form(request, values, former, problems)
     new = app.settings.on_aws and set(Library.model_validate(values).chosen) - app.profiles.keys()
     return done(app, "", "later" if new else "saved")
@@ -247,18 +249,18 @@ def put_library(request: Request, form: Mapping[str, str]) -> Response:
 def _read_rules(
     form: Mapping[str, str], raw: Sequence[Mapping[str, Any]], options: Options
 ) -> Sequence[dict[str, Any]]:
-    found = []
+    rules = []
     for number in range(MAX_RULES):
         before = raw[number] if number < len(raw) else {}
         rule = read_fields(Rule, RULE, form, before, options, f"rules-{number}-")
         if rule and not form.get(f"rules-{number}-gone"):
-            found.append(rule)
-    return [*found, *map(dict, raw[MAX_RULES:])]
+            rules.append(rule)
+    return [*rules, *map(dict, raw[MAX_RULES:])]
 
 
-def drop(request: Request, form: Mapping[str, str]) -> Response:
+def remove_entry(request: Request, form: Mapping[str, str]) -> Response:
     if form.get("sure") != "yes":
-        raise HTTPException(400, "Say that you are sure.")
+        raise HTTPException(400, "Tick the box to remove this from the settings.")
     key, file = _key(request), file_of(request)
     if (table := find_named(file, key, form.get("name", ""))) is None:
         raise HTTPException(404)
@@ -267,7 +269,7 @@ def drop(request: Request, form: Mapping[str, str]) -> Response:
 
 
 OTHER_HOURS = ("timezone", "at_end")
-"""Not gate_command: whoever signs in as an operator runs no program of their choice on this machine."""
+"""Without gate_command: an operator must not make hevcq run any program."""
 
 
 def _hours_form(
@@ -284,7 +286,7 @@ def _hours_form(
         grid=grid,
         windows=windows,
         others=fields(ScheduleSettings, OTHER_HOURS, raw, problems),
-        error=summary(problems),
+        error=error_summary(problems),
     )
 
 
@@ -302,13 +304,13 @@ def put_hours(request: Request, form: Mapping[str, str]) -> Response:
     else:
         chosen = {hour for hour in range(7 * 24) if form.get(f"h{hour}")}
         try:
-            if chosen != hours_of(before.get("windows", ())):  # else it stays as it is written
+            if chosen != hours_of(before.get("windows", ())):  # else the file keeps its notation
                 values["windows"] = windows_of(chosen)
         except ValueError as error:
             problems["windows"] = str(error)
     problems |= problems_of(ScheduleSettings, values)
-    who, known = operator_of(request).name, form.get("file_digest", "")
-    if wrong := attempt(problems, lambda: save_hours(file, values, who, known)):
+    who, digest = operator_of(request).name, form.get("file_digest", "")
+    if wrong := save_unless_wrong(problems, lambda: save_hours(file, values, who, digest)):
         return _hours_form(request, values, wrong, text=not gridded)
     return done(app, "/hours", "saved")
 
@@ -316,15 +318,15 @@ def put_hours(request: Request, form: Mapping[str, str]) -> Response:
 def _receivers_page(
     request: Request,
     shown: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]],
-    **said: str,
+    **messages: str,
 ) -> Response:
     forms = []
     for kind, (model, title) in RECEIVERS.items():
         values, problems = shown.get(kind, ({}, {}))
-        made = fields(model, RECEIVER[kind], values, problems, _events(kind))
-        forms.append((kind, title, made, bool(problems)))
+        receiver_fields = fields(model, RECEIVER[kind], values, problems, _events(kind))
+        forms.append((kind, title, receiver_fields, bool(problems)))
     listed = listed_receivers(file_of(request))
-    return show(request, "settings_messages.html", listed=listed, forms=forms, **said)
+    return show(request, "settings_messages.html", listed=listed, forms=forms, **messages)
 
 
 def _events(kind: str) -> Options:
@@ -338,40 +340,40 @@ def messages(request: Request) -> Response:
 def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
     file, kind = file_of(request), form.get("kind_of", "")
     if kind not in RECEIVERS:
-        raise HTTPException(400, "Say which receiver.")
+        raise HTTPException(400, "Choose a receiver.")
     model = RECEIVERS[kind][0]
     values = read_fields(model, RECEIVER[kind], form, {}, _events(kind))
-    who, known = operator_of(request).name, form.get("file_digest", "")
-    add = partial(add_receiver, check=people, known=known)
-    problems = attempt(problems_of(model, values), lambda: add(file, kind, values, who))
+    who, digest = operator_of(request).name, form.get("file_digest", "")
+    add = partial(add_receiver, check=people, known=digest)
+    problems = save_unless_wrong(problems_of(model, values), lambda: add(file, kind, values, who))
     if problems:
-        return _receivers_page(request, {kind: (values, problems)}, error=summary(problems))
+        return _receivers_page(request, {kind: (values, problems)}, error=error_summary(problems))
     return done(services_of(request).app, "/messages", "receiver")
 
 
-def _named(request: Request, form: Mapping[str, str]) -> int:
-    """Return which of all receivers a form names. Raises HTTPException 400."""
+def _receiver_number(request: Request, form: Mapping[str, str]) -> int:
+    """Return the number of the receiver in a form. Raises HTTPException 400."""
     number = whole(form.get("number", ""))
     if number is None or number >= len(listed_receivers(file_of(request))):
-        raise HTTPException(400, "Say which receiver.")
+        raise HTTPException(400, "Choose a receiver.")
     return number
 
 
-def drop_receiver(request: Request, form: Mapping[str, str]) -> Response:
+def remove_receiver(request: Request, form: Mapping[str, str]) -> Response:
     file = file_of(request)
-    kind, table = listed_receivers(file)[_named(request, form)]
+    kind, table = listed_receivers(file)[_receiver_number(request, form)]
     remove_table(file, kind, table, operator_of(request).name, form.get("file_digest", ""))
     return done(services_of(request).app, "/messages", "receiver")
 
 
 def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
-    """Send a test message by what the file says now, and show what came of it."""
-    number, app = _named(request, form), services_of(request).app
+    """Send a test message with the settings of the file, and show the result."""
+    number, app = _receiver_number(request, form), services_of(request).app
     app.adopt_saved()
     name, problem = try_receiver(app, number)
     if problem:
-        return _receivers_page(request, {}, error=f"{name} did not take the test: {problem}")
-    return _receivers_page(request, {}, notice=f"{name} took the test.")
+        return _receivers_page(request, {}, error=f"{name} refused the test: {problem}")
+    return _receivers_page(request, {}, notice=f"{name} accepted the test.")
 
 
 def accounts(request: Request) -> Response:
@@ -380,30 +382,30 @@ def accounts(request: Request) -> Response:
 
 def put_account(request: Request, form: Mapping[str, str]) -> Response:
     file, former, password = file_of(request), form.get("former", ""), form.get("password", "")
-    _, values = _sent(request, form)
-    who, known = operator_of(request).name, form.get("file_digest", "")
-    save = partial(save_sync, password=password, former=former, known=known)
+    _, values = _tables(request, form)
+    who, digest = operator_of(request).name, form.get("file_digest", "")
+    save = partial(save_sync, password=password, former=former, known=digest)
     problems = sync_problems(file, values, password, former)
-    if problems := attempt(problems, lambda: save(file, values, who)):
+    if problems := save_unless_wrong(problems, lambda: save(file, values, who)):
         return _form(request, values, former, problems)
     return done(services_of(request).app, "/sync", "saved")
 
 
 def test_account(request: Request, form: Mapping[str, str]) -> Response:
-    """Ask the server whether it lists the folders and, of what is moved, deletes safely."""
+    """Ask the server whether it lists the folders, and for moves whether it deletes safely."""
     listed = file_of(request).settings().sync
     account = next((each for each in listed if each.name == form.get("name")), None)
     if account is None:
         raise HTTPException(404)
     try:
-        said = {"notice": f"{account.name} works: it {sync_words(account, open_remote)}."}
+        message = {"notice": f"{account.name} works: it {sync_words(account, open_remote)}."}
     except HevcqError as error:
-        said = {"error": f"{account.name}: {error}"}
-    return show(request, "settings_sync.html", listed=listed, **said)
+        message = {"error": f"{account.name}: {error}"}
+    return show(request, "settings_sync.html", listed=listed, **message)
 
 
 def history(request: Request) -> Response:
-    now = services_of(request).clock.now()
+    now = services_of(request).app.clock.now()
     return show(request, "settings_changes.html", changes=file_of(request).changes(), now=now)
 
 

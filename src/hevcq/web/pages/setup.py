@@ -1,8 +1,8 @@
-"""The screens of the first run: sign-in, folders, what to make and where, when, and a test encode.
+"""The screens of the set-up: operator, folders, profile and place, hours, and a test encode.
 
-They are open only until they end, and only to who has the code that the start printed, then to the
-operator. No request proves that it comes from this machine (a proxy on it sends those of everybody),
-so the code is always asked for.
+They are open until the set-up ends. The first screen needs the code that the start printed, the
+others the operator that it created. The code is needed even from this machine: a proxy on it passes
+on everybody's requests.
 """
 
 import os
@@ -38,8 +38,8 @@ from hevcq.usecases.operations.status import workers_running
 from hevcq.usecases.plan_one_file import SAMPLE_S, videos_in
 from hevcq.util.log import get_logger
 from hevcq.web.identity.accounts import Users
+from hevcq.web.identity.attempts import client_network, too_many
 from hevcq.web.identity.authentication import make_mode
-from hevcq.web.identity.modes import client_of, network_of
 from hevcq.web.identity.person import Person, Role, maybe_person
 from hevcq.web.rendering import page
 from hevcq.web.services import OperatorRoute, read_form, services_of
@@ -52,7 +52,7 @@ TITLES = {
     "hours": "Choose when to work",
     "sample": "Try it on one of your videos",
 }
-WRONG_CODE = "That is not the code of the last start: it is printed where hevcq was started."
+WRONG_CODE = "Wrong code. The last start of hevcq printed the right one."
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -69,8 +69,8 @@ def first_run_of(request: Request) -> FirstRun:
     return FirstRun(services_of(request).app.settings.data_dir)
 
 
-def waits_for(request: Request, person: Person | None) -> bool:
-    """Return whether this person should be led to the screens: nobody can sign in yet, or an operator."""
+def needs_setup(request: Request, person: Person | None) -> bool:
+    """Return whether to lead this person to the set-up: nobody can sign in yet, or they are the operator."""
     answers = first_run_of(request).read()
     if answers is None:
         return False
@@ -92,25 +92,27 @@ def show(request: Request) -> Response:
         raise HTTPException(404)
     if not may_show(answers, screen):
         return RedirectResponse(f"/setup/{answers.screen}", 303)
-    return _allowed(request, screen) or _screen(request, screen, answers)
+    return _require_operator(request, screen) or _screen(request, screen, answers)
 
 
 async def submit(request: Request) -> Response:
-    """Take the answers of a screen, and go on; what is wrong is said on the same screen."""
+    """Save the answers of a screen and open the next; errors are shown on the same screen."""
     screen = request.path_params["screen"]
     answers = await run_in_threadpool(_answers, request)
     if answers is None or not (screen == "start" or may_show(answers, screen)):
         raise HTTPException(404)
-    if refusal := _allowed(request, screen):
+    if refusal := _require_operator(request, screen):
         return refusal
     form = await read_form(request)
     if screen == SCREENS[0]:
         return await _password(request, answers, form)
-    return await run_in_threadpool(_taken, request, screen, answers, form)
+    return await run_in_threadpool(_save_answers, request, screen, answers, form)
 
 
-def _taken(request: Request, screen: str, answers: Answers, form: Mapping[str, str]) -> Response:
-    take = {
+def _save_answers(
+    request: Request, screen: str, answers: Answers, form: Mapping[str, str]
+) -> Response:
+    handlers = {
         "folders": _folders,
         "output": _output,
         "hours": _hours,
@@ -118,14 +120,14 @@ def _taken(request: Request, screen: str, answers: Answers, form: Mapping[str, s
         "start": _start,
     }
     try:
-        return take[screen](request, answers, form)
+        return handlers[screen](request, answers, form)
     except HevcqError as error:
-        shown = "sample" if screen == "start" else screen
-        return _screen(request, shown, answers, wrong=str(error), form=form, status=422)
+        failed_screen = "sample" if screen == "start" else screen
+        return _screen(request, failed_screen, answers, wrong=str(error), form=form, status=422)
 
 
 def _answers(request: Request) -> Answers | None:
-    """Return the answers; an operator who is signed in has left the first screen behind."""
+    """Return the answers so far, or None without a set-up; a signed-in operator is past the first screen."""
     answers, person = first_run_of(request).read(), maybe_person(request)
     if answers and answers.screen == SCREENS[0] and person is not None and person.is_operator:
         answers = with_answers(answers, SCREENS[0], code="")
@@ -133,8 +135,8 @@ def _answers(request: Request) -> Answers | None:
     return answers
 
 
-def _allowed(request: Request, screen: str) -> Response | None:
-    """Return the way to the sign-in for who is not signed in. Raises HTTPException 404 for other people."""
+def _require_operator(request: Request, screen: str) -> Response | None:
+    """Return a redirect to the sign-in if needed, or None. Raises HTTPException 404 for non-operators."""
     person = maybe_person(request)
     if screen == SCREENS[0]:
         return None
@@ -146,14 +148,14 @@ def _allowed(request: Request, screen: str) -> Response | None:
 
 
 async def _password(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
-    """Make the operator and sign them in; slow down whoever guesses the code."""
+    """Create the operator and sign them in; limit guesses of the code."""
     services = services_of(request)
-    guesser = f"setup {network_of(client_of(services.settings.trusted_proxies, request))}"
-    if wait := services.limiter.must_wait(guesser):
-        words = f"Too many tries. Wait {wait} seconds."
+    attempt = f"setup {client_network(services.app.settings.web.trusted_proxies, request)}"
+    if wait := services.attempts.count(attempt):
+        words = too_many(wait)
         return _screen(request, SCREENS[0], answers, wrong=words, form=form, status=429)
     if not code_is(answers, form.get("code", "")):
-        get_logger().warning("setup_code_wrong", tried=guesser)
+        get_logger().warning("setup_code_wrong", tried=attempt)
         return _screen(request, SCREENS[0], answers, wrong=WRONG_CODE, form=form, status=403)
     if form.get("password") != form.get("again"):
         words = "The two passwords differ."
@@ -162,17 +164,17 @@ async def _password(request: Request, answers: Answers, form: Mapping[str, str])
         person = await run_sync(_add_operator, request, form, limiter=services.passwords)
     except HevcqError as error:
         return _screen(request, SCREENS[0], answers, wrong=str(error), form=form, status=422)
-    services.limiter.forget(guesser)
+    services.attempts.forget(attempt)
     response = RedirectResponse("/setup/folders", 303)
     services.authenticator.sign_in(response, person)
     return response
 
 
 def _add_operator(request: Request, form: Mapping[str, str]) -> Person:
-    """Let names and passwords sign in, add the operator, and leave the screen: a kill repeats it."""
+    """Add the operator, set web.auth to "users", and leave the screen. Repeatable after a kill."""
     services, first = services_of(request), first_run_of(request)
     app, answers = services.app, first.read()
-    if answers is None or not code_is(answers, form.get("code", "")):  # another was quicker
+    if answers is None or not code_is(answers, form.get("code", "")):  # someone else was faster
         raise UsageError(WRONG_CODE)
     users, name = Users(app.accounts), form.get("name", "").strip()
     users.put(name, form.get("password", ""), Role.OPERATOR)
@@ -191,7 +193,7 @@ def _add_operator(request: Request, form: Mapping[str, str]) -> Person:
 
 
 def _folders(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
-    """Add or remove a folder, or go on with those that are chosen."""
+    """Add or remove a folder, or open the next screen."""
     app, first = services_of(request).app, first_run_of(request)
     where, folder = "", form.get("folder", "")
     match form.get("do"):
@@ -201,12 +203,12 @@ def _folders(request: Request, answers: Answers, form: Mapping[str, str]) -> Res
             first.keep(with_folder(answers, path, app.settings.libraries))
             where = f"?at={quote(str(path.parent))}"
         case "remove":
-            left = tuple(each for each in answers.folders if each != folder)
-            first.keep(replace(answers, folders=left))
+            others = tuple(each for each in answers.folders if each != folder)
+            first.keep(replace(answers, folders=others))
         case _:
             if not answers.folders:
                 raise UsageError("Choose at least one folder: open it, then add it.")
-            return _go_on(request, answers, "folders")
+            return _next_screen(request, answers, "folders")
     return RedirectResponse(f"/setup/folders{where}", 303)
 
 
@@ -214,24 +216,24 @@ def _output(request: Request, answers: Answers, form: Mapping[str, str]) -> Resp
     app, place = services_of(request).app, form.get("place", "")
     if form.get("profile") not in app.profiles:
         raise UsageError("Choose what to make.")
-    said: dict[str, Any] = {"place": place, "profile": form.get("profile", "")}
-    said["output"] = form.get("output", "").strip() if place == "mirror" else ""
+    given: dict[str, Any] = {"place": place, "profile": form.get("profile", "")}
+    given["output"] = form.get("output", "").strip() if place == "mirror" else ""
     if place == "replace":
         try:
-            said["keep_days"] = float(form.get("keep_days", ""))
+            given["keep_days"] = float(form.get("keep_days", ""))
         except ValueError as error:
-            raise UsageError("Say for how many days originals are kept, such as 30.") from error
-    require_tables(replace(answers, **said), app.settings_file, app.profiles)
-    return _go_on(request, answers, "output", **said)
+            raise UsageError("Enter for how many days to keep originals, such as 30.") from error
+    require_tables(replace(answers, **given), app.settings_file, app.profiles)
+    return _next_screen(request, answers, "output", **given)
 
 
 def _hours(request: Request, answers: Answers, form: Mapping[str, str]) -> Response:
-    asked = [form.get(name, "").strip() for name in ("when", "start", "end", "days")]
-    return _go_on(request, answers, "hours", hours=chosen_windows(*asked))
+    given = [form.get(name, "").strip() for name in ("when", "start", "end", "days")]
+    return _next_screen(request, answers, "hours", hours=chosen_windows(*given))
 
 
-def _go_on(request: Request, answers: Answers, screen: str, **said: Any) -> Response:
-    first_run_of(request).keep(with_answers(answers, screen, **said))
+def _next_screen(request: Request, answers: Answers, screen: str, **given: Any) -> Response:
+    first_run_of(request).keep(with_answers(answers, screen, **given))
     return RedirectResponse(f"/setup/{SCREENS[SCREENS.index(screen) + 1]}", 303)
 
 
@@ -244,7 +246,7 @@ def _try(request: Request, answers: Answers, form: Mapping[str, str]) -> Respons
 def start_trial(
     request: Request, folders: Iterable[Path], profile: Profile, form: Mapping[str, str]
 ) -> None:
-    """Begin the test encode of the video that a form names. Raises UsageError for one outside the folders."""
+    """Start a test encode of the video in a form. Raises UsageError if it is outside the folders."""
     services, video = services_of(request), Path(form.get("video", ""))
     if not any(video.is_relative_to(each) for each in folders) or ".." in video.parts:
         raise UsageError("Choose one of the videos.")
@@ -252,7 +254,7 @@ def start_trial(
 
 
 def _start(request: Request, answers: Answers, _form: Mapping[str, str]) -> Response:
-    """Write the settings, and let this process use them."""
+    """Write the settings, and use them in this process."""
     services, person = services_of(request), maybe_person(request)
     if answers.screen != SCREENS[-1] or person is None:
         raise HTTPException(404)
@@ -264,14 +266,14 @@ def _start(request: Request, answers: Answers, _form: Mapping[str, str]) -> Resp
 
 
 def now(request: Request) -> Response:
-    """Show how far the test encode is, for the part of a page that asks for it."""
+    """Return the progress of the test encode, which pages poll."""
     return page(request, "setup_now.html", trial=services_of(request).trial)
 
 
 def still(request: Request) -> Response:
-    """Return a frame of the sample (source) or of what was made of it (made)."""
-    tried = services_of(request).trial.tried
-    stills = tried.compared.stills if tried and tried.compared else ()
+    """Return a frame of the sample (side `source`) or of its rendition (side `made`)."""
+    result = services_of(request).trial.tried
+    stills = result.compared.stills if result and result.compared else ()
     number, side = request.path_params["number"], request.path_params["side"]
     if number >= len(stills) or side not in {"source", "made"}:
         raise HTTPException(404)
@@ -289,8 +291,8 @@ def _screen(
 ) -> Response:
     services, number = services_of(request), SCREENS.index(screen)
     more: dict[str, Callable[[], dict[str, Any]]] = {
-        "folders": lambda: _browsed(request, services.app),
-        "output": lambda: {"profiles": _offered(services.app)},
+        "folders": lambda: _browse(request, services.app),
+        "output": lambda: {"profiles": _sorted_profiles(services.app)},
         "sample": lambda: _videos(services.app, answers),
     }
     return page(
@@ -311,7 +313,7 @@ def _screen(
     )
 
 
-def _browsed(request: Request, app: App) -> dict[str, Any]:
+def _browse(request: Request, app: App) -> dict[str, Any]:
     roots, asked = roots_of(app.settings.web.browse), request.query_params.get("at", "")
     shown: dict[str, Any] = {"roots": roots, "at": None, "up": None, "inside": [], "closed": ""}
     if not asked:
@@ -324,9 +326,9 @@ def _browsed(request: Request, app: App) -> dict[str, Any]:
     return {**shown, "at": at, "up": None if at in roots else at.parent, "inside": inside}
 
 
-def _offered(app: App) -> list[Profile]:
-    usual = app.settings.ingest.profiles[0]
-    return sorted(app.profiles.values(), key=lambda each: (each.name != usual, each.name))
+def _sorted_profiles(app: App) -> list[Profile]:
+    default = app.settings.ingest.profiles[0]
+    return sorted(app.profiles.values(), key=lambda each: (each.name != default, each.name))
 
 
 def _videos(app: App, answers: Answers) -> dict[str, Any]:

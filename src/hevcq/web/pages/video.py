@@ -1,4 +1,4 @@
-"""A video: play it, follow its formats, decide what becomes of it; and as strangers see a shared one."""
+"""A video's page: player, formats, sharing, editing; and the public page of a shared video."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from hevcq.usecases.videos.playback import (
 )
 from hevcq.util.text import printable, whole
 from hevcq.web.identity.accounts import new_share, opens_share
+from hevcq.web.identity.attempts import too_many
 from hevcq.web.identity.person import person_of
 from hevcq.web.identity.session import digest
 from hevcq.web.rendering import page, render, time_left
@@ -40,8 +41,8 @@ from hevcq.web.services import (
     certificate_file,
     find_shared,
     find_video,
-    knows_password,
-    of_form,
+    form_endpoint,
+    has_password,
     own_address,
     read_form,
     services_of,
@@ -52,20 +53,20 @@ PATH = "/v/{video_id}"
 NOTICES = {
     "retry": "Queued again.",
     "cancel": "Cancelled.",
-    "publish": "The public address works now.",
-    "terms": "The share was changed; its address stays.",
-    "unpublish": "The video is private again; its public address leads nowhere.",
+    "publish": "The video is public now.",
+    "terms": "Saved. The public address is unchanged.",
+    "unpublish": "The video is private again; its public address no longer works.",
     "edit": "Saved.",
 }
 
 
-KNOWN_S = 12 * 3600.0
-"""Seconds for which a browser that sent the password is not asked again."""
+PASSWORD_VALID_S = 12 * 3600.0
+"""Seconds until a browser must send a share's password again."""
 
 
 def routes() -> Sequence[BaseRoute]:
     changes = [
-        Route(f"{PATH}/{name}", of_form(partial(_change, name)), methods=["POST"])
+        Route(f"{PATH}/{name}", form_endpoint(partial(_change, name)), methods=["POST"])
         for name in CHANGES
     ]
     return (
@@ -73,7 +74,7 @@ def routes() -> Sequence[BaseRoute]:
         Route(f"{PATH}/now", now),
         Route(f"{PATH}/edit", edit),
         *changes,
-        Route(f"{PATH}/delete", of_form(delete), methods=["POST"]),
+        Route(f"{PATH}/delete", form_endpoint(delete), methods=["POST"]),
         Route(f"{PATH}/{{profile}}/certificate", certificate),
         Route("/p/{slug}", watch),
         Route("/p/{slug}", unlock, methods=["POST"]),
@@ -84,14 +85,14 @@ def show(request: Request) -> Response:
     person = person_of(request)
     farm, video = find_video(request)
     video = refresh(farm, video)
-    found = live_rows(farm, video)
+    profile_rows = live_rows(farm, video)
     public = f"{own_address(request)}/p/{video.slug}"
     return page(
         request,
         "video.html",
         video=video,
-        playing=played(request, farm, video, found),
-        formats=_formats_html(farm, video, found),
+        playing=player_content(request, farm, video, profile_rows),
+        formats=_formats_html(farm, video, profile_rows),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
         unshared=[each.profile for each in video.published if not video.shares(each)],
         public=public if video.visibility is Visibility.PUBLIC else "",
@@ -134,16 +135,16 @@ CHANGES: dict[str, Change] = {
     ),
     "unpublish": lambda farm, video, _who, _form: manage.unpublish(farm, video),
 }
-"""What a form changes, by the last part of its address."""
+"""Changes by a form, by the last part of its address."""
 
 
 def _share(farm: VideoFarm, form: Mapping[str, str]) -> Share | None:
-    """Return the terms in a form, or None if it asks for none. Raises UsageError."""
+    """Return the terms in a form, or None if it has none. Raises UsageError."""
     if "days" not in form:
         return None
     days = whole(form["days"]) if form["days"].strip() else None
     if form["days"].strip() and days is None:
-        raise UsageError("Days are a whole number.")
+        raise UsageError("Days must be a whole number.")
     return new_share(
         farm.clock.now(),
         days=days,
@@ -153,7 +154,7 @@ def _share(farm: VideoFarm, form: Mapping[str, str]) -> Share | None:
 
 
 def _changed_share(farm: VideoFarm, share: Share, form: Mapping[str, str]) -> Share:
-    """Return a share after a form, whose empty fields leave what is. Raises UsageError."""
+    """Return a share changed by a form, whose empty fields change nothing. Raises UsageError."""
     new = _share(farm, {"days": "", **form}) or share
     kept: dict[str, object] = {}
     if not form.get("days", "").strip() and form.get("endless") != "yes":
@@ -168,7 +169,7 @@ def _profiles(form: Mapping[str, str]) -> list[str]:
 
 
 def _change(name: str, request: Request, form: Mapping[str, str]) -> Response:
-    """Change the video and show it again; a refusal is shown on its page."""
+    """Change the video and show it again. Raises HTTPException 409 with the reason of a refusal."""
     farm, video = find_video(request)
     try:
         CHANGES[name](farm, video, person_of(request).name, form)
@@ -178,7 +179,7 @@ def _change(name: str, request: Request, form: Mapping[str, str]) -> Response:
 
 
 def delete(request: Request, form: Mapping[str, str]) -> Response:
-    """Delete a video, if the box says so. Raises HTTPException 400."""
+    """Delete a video. Raises HTTPException 400 unless the box is ticked."""
     farm, video = find_video(request)
     if form.get("sure") != "yes":
         raise HTTPException(400, "Tick the box to delete the video.")
@@ -194,19 +195,21 @@ def certificate(request: Request) -> Response:
     return certificate_file(proof, f"{video.video_id}-{profile}")
 
 
-def played(request: Request, farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) -> Playing:
-    """Return what is played, with what belongs to its set or its file."""
+def player_content(
+    request: Request, farm: VideoFarm, video: Video, profile_rows: Sequence[ProfileRow]
+) -> Playing:
+    """Return what to play, with storyboard, chapters and subtitles."""
     base = media_base(video, public=request.url.path.startswith("/p/"))
-    what = playing(base, video, found, farm.profiles)
-    if not what.profile:
-        return _with_set(what, base, found, farm)
-    held = services_of(request).texts.texts(farm, video, what.profile)
-    return _with_texts(what, base, held)
+    to_play = choose_playable(base, video, profile_rows, farm.profiles)
+    if not to_play.profile:
+        return _add_storyboard(to_play, base, profile_rows, farm)
+    texts = services_of(request).texts.texts(farm, video, to_play.profile)
+    return _add_subtitles(to_play, base, texts)
 
 
-def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) -> str:
+def _formats_html(farm: VideoFarm, video: Video, profile_rows: Sequence[ProfileRow]) -> str:
     base = media_base(video)
-    shown = [
+    formats = [
         {
             "row": row,
             "open": file_address(base, row.profile, row.key) if row.key else "",
@@ -215,24 +218,24 @@ def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) ->
             "settled": row.state in SETTLED,
             "words": farm.profiles[row.profile].description if row.profile in farm.profiles else "",
         }
-        for row in found
+        for row in profile_rows
     ]
-    what: Playing = playing(base, video, found, farm.profiles)
-    failed = any(row.state is JobState.DEAD for row in found)
+    playable: Playing = choose_playable(base, video, profile_rows, farm.profiles)
+    failed = any(row.state is JobState.DEAD for row in profile_rows)
     return render(
         "video_formats.html",
         video=video,
-        formats=shown,
-        playable=what.kind,
+        formats=formats,
+        playable=playable.kind,
         may_retry=failed and video.raw_kept,
-        under_way=any(row.state not in SETTLED for row in found),
+        under_way=any(row.state not in SETTLED for row in profile_rows),
     )
 
 
-DEAF = "hearing_impaired"
-"""The disposition of subtitles that name sounds, too."""
+HEARING_IMPAIRED = "hearing_impaired"
+"""The disposition of subtitles that also describe sounds."""
 CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
-"""What a `<source>` says it is, so that a browser leaves out what it cannot decode."""
+"""The codecs in the type of a `<source>`, so that browsers skip what they cannot decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +248,7 @@ class Playing:
     chapters: Sequence[Chapter] = ()
     tracks: Sequence[Mapping[str, str]] = ()
     profile: str = ""
-    """Of the first file where no set is played: its subtitles and chapters are shown."""
+    """The profile of the first file, if no set is played: its subtitles and chapters are shown."""
 
     def __bool__(self) -> bool:
         return bool(self.playlist or self.files)
@@ -256,7 +259,7 @@ class Playing:
 
 
 def media_base(video: Video, *, public: bool = False) -> str:
-    """Return the address below which a video's files are: by its slug where nobody signed in."""
+    """Return the address below which a video's files are; with `public` it contains the slug."""
     return f"/p/{video.slug}/media" if public else f"/media/{video.video_id}"
 
 
@@ -272,68 +275,69 @@ def original_address(base: str, video: Video, *, download: bool = False) -> str:
     return file_address(base, ORIGINAL, video.source.key, download=download)
 
 
-def playing(
+def choose_playable(
     base: str, video: Video, rows: Sequence[ProfileRow], profiles: Mapping[str, Profile]
 ) -> Playing:
-    """Return what can be played of a video by now: H.264 before HEVC, large before small.
+    """Return what can be played now: H.264 before HEVC, large before small, the uploaded file last.
 
-    The uploaded file comes last: it may be all that a browser can play, where a profile skipped it
-    because it is what the profile makes already.
+    The uploaded file may be all that a browser can play, if a profile skipped it as already fitting.
     """
-    done = [row for row in rows if row.state is JobState.DONE and row.key]
-    lists = [row for row in done if media_type(row.key) == PLAYLIST]
-    files = [row for row in done if media_type(row.key) in PLAYABLE]
+    published = [row for row in rows if row.state is JobState.DONE and row.key]
+    lists = [row for row in published if media_type(row.key) == PLAYLIST]
+    files = [row for row in published if media_type(row.key) in PLAYABLE]
 
     def rank(row: ProfileRow) -> tuple[bool, int]:
         profile = profiles.get(row.profile)
         codec = profile.video.codec if profile else None
         return codec is not VideoCodec.H264, -((profile and profile.video.max_height) or 10_000)
 
-    found = [
-        (file_address(base, row.profile, row.key), _type(row, profiles.get(row.profile)))
+    files_to_play = [
+        (file_address(base, row.profile, row.key), _source_type(row, profiles.get(row.profile)))
         for row in sorted(files, key=rank)
     ]
     shared = video.public_original or base == media_base(video)
-    original = original_address(base, video) if shared and not _is_none(rows) else ""
+    original = original_address(base, video) if shared and not _has_no_video(rows) else ""
     if original and video.source is not None and media_type(video.source.key) in PLAYABLE:
-        found.append((original, media_type(video.source.key)))
+        files_to_play.append((original, media_type(video.source.key)))
     if not lists:
         best = min(files, key=rank, default=None)
-        return Playing("", found, profile=best.profile if best else "")
-    return Playing(file_address(base, lists[0].profile, lists[0].key), found)
+        return Playing("", files_to_play, profile=best.profile if best else "")
+    return Playing(file_address(base, lists[0].profile, lists[0].key), files_to_play)
 
 
-def _is_none(rows: Sequence[ProfileRow]) -> bool:
-    """Return whether no format found a video in the uploaded file."""
+def _has_no_video(rows: Sequence[ProfileRow]) -> bool:
+    """Return whether every format failed because the uploaded file has no readable video."""
     return bool(rows) and all(row.failure_class is FailureClass.UNREADABLE for row in rows)
 
 
-def _with_set(what: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFarm) -> Playing:
-    """Add storyboard and chapters of the set that is played; its certificate says where they are."""
+def _add_storyboard(
+    to_play: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFarm
+) -> Playing:
+    """Add storyboard and chapters of the played set, which its certificate locates."""
     for row in rows:
-        if what.playlist and what.playlist == file_address(base, row.profile, row.key):
+        if to_play.playlist and to_play.playlist == file_address(base, row.profile, row.key):
             key = part_of_set(farm, row.key, row.certificate_key, "storyboard.vtt")
             within = key.removeprefix(row.key.rpartition("/")[0] + "/")
             board = f"{base}/{row.profile}/{quote(within)}" if key else ""
             chapters = chapters_of_set(farm, row.key, row.certificate_key)
-            return replace(what, storyboard=board, chapters=chapters)
-    return what
+            return replace(to_play, storyboard=board, chapters=chapters)
+    return to_play
 
 
-def _with_texts(what: Playing, base: str, held: Texts) -> Playing:
+def _add_subtitles(to_play: Playing, base: str, texts: Texts) -> Playing:
     tracks = []
-    for number, each in enumerate(held.tracks):
+    for number, each in enumerate(texts.tracks):
         name = each.title or each.language or f"Subtitles {number + 1}"
         forced = "forced" in each.dispositions and "forced" not in name.lower()
         named = f"{name} (forced)" if forced else name
-        kind = "captions" if DEAF in each.dispositions else "subtitles"
+        kind = "captions" if HEARING_IMPAIRED in each.dispositions else "subtitles"
         track = {"kind": kind, "language": each.language}
-        track["address"] = f"{base}/{what.profile}/texts/{number}.vtt"
+        track["address"] = f"{base}/{to_play.profile}/texts/{number}.vtt"
         tracks.append(track | {"label": printable(named)})
-    return replace(what, tracks=tracks, chapters=held.chapters)
+    return replace(to_play, tracks=tracks, chapters=texts.chapters)
 
 
-def _type(row: ProfileRow, profile: Profile | None) -> str:
+def _source_type(row: ProfileRow, profile: Profile | None) -> str:
     if row.key.lower().endswith(".webm"):
         return "video/webm"
     codec = CODECS.get(profile.video.codec) if profile else None
@@ -341,35 +345,44 @@ def _type(row: ProfileRow, profile: Profile | None) -> str:
 
 
 def watch(request: Request) -> Response:
-    """Show a public video to anybody; it says nothing about who owns it."""
+    """Show a public video to anybody, without its owner."""
     farm, video = find_shared(request)
-    if not knows_password(request, video):
-        return ask(request)
+    if not has_password(request, video):
+        return ask_password(request)
     video = refresh(farm, video)
-    found = settled_rows(video, shared=True)
-    return page(request, "public.html", video=video, playing=played(request, farm, video, found))
+    profile_rows = settled_rows(video, shared=True)
+    return page(
+        request,
+        "public.html",
+        video=video,
+        playing=player_content(request, farm, video, profile_rows),
+    )
 
 
 async def unlock(request: Request) -> Response:
-    """Check the password of a shared video; slow down whoever guesses."""
+    """Check the password of a shared video; limit failed attempts."""
     services, form = services_of(request), await read_form(request)
     _, video = await run_in_threadpool(find_shared, request)
-    if knows_password(request, video):
+    if has_password(request, video):
         return RedirectResponse(f"/p/{video.slug}", 303)
-    tried, now = f"share {video.slug}", services.clock.now()
-    if wait := services.limiter.must_wait(tried):
-        return ask(request, f"Too many tries. Wait {wait} seconds.", status=429, retry_s=wait)
+    attempt, now = f"share {video.slug}", services.app.clock.now()
+    if wait := services.attempts.count(attempt):
+        return ask_password(request, too_many(wait), status=429, retry_s=wait)
     given = form.get("password", "")
     if not await run_sync(opens_share, video.share, given, limiter=services.passwords):
-        return ask(request, "That is not the password.", status=403)
-    services.limiter.forget(tried)
+        return ask_password(request, "Wrong password.", status=403)
+    services.attempts.forget(attempt)
     response = RedirectResponse(f"/p/{video.slug}", 303)
-    until = min(now + KNOWN_S, video.share.ends_at or math.inf)
-    known = {"mark": digest(video.share.password)}
-    services.authenticator.cookies.write(response, share_cookie(video), known, until=until, now=now)
+    until = min(now + PASSWORD_VALID_S, video.share.ends_at or math.inf)
+    claims = {"mark": digest(video.share.password)}
+    services.authenticator.cookies.write(
+        response, share_cookie(video), claims, until=until, now=now
+    )
     return response
 
 
-def ask(request: Request, wrong: str = "", *, status: int = 200, retry_s: int = 0) -> Response:
-    """Ask for the password; the page says nothing about the video."""
+def ask_password(
+    request: Request, wrong: str = "", *, status: int = 200, retry_s: int = 0
+) -> Response:
+    """Ask for the share's password; the page tells nothing about the video."""
     return page(request, "locked.html", status=status, retry_s=retry_s, wrong=wrong)

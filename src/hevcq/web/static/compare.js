@@ -1,4 +1,4 @@
-// Lay the rendition over its original with a slider between them, and step through frames one by one.
+// Overlay the rendition on its original with a slider, and step through frames one by one.
 "use strict";
 function lay(figure) {
   const pair = figure.querySelector(".pair");
@@ -47,7 +47,7 @@ function step(section) {
 }
 function enhance() {
   const now = document.getElementById("now");
-  // What is finished is not asked for anew: that would set the slider back.
+  // A finished comparison is not polled again: that would reset the slider.
   if (now && now.hasAttribute("hx-get") && now.querySelector("[data-pair]")) now.replaceWith(...now.childNodes);
   document.querySelectorAll("[data-pair]").forEach(lay);
   document.querySelectorAll("[data-steps]").forEach(step);

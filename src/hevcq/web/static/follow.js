@@ -1,4 +1,4 @@
-// Show the player as soon as something can be played, and the set of rungs unless somebody watches.
+// Reload once something new can be played, unless somebody is watching.
 "use strict";
 document.addEventListener("htmx:after:swap", () => {
   const formats = document.getElementById("formats");

@@ -1,4 +1,4 @@
-// The week's grid by keyboard: one stop for Tab, arrows between hours, a day's name sets all of it.
+// The week's grid by keyboard: one Tab stop, arrows between hours, a day's name toggles the day.
 "use strict";
 const grid = document.querySelector(".week tbody");
 if (grid) {

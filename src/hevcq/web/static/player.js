@@ -1,6 +1,6 @@
 // The player: HLS by hls.js where the browser can, else natively; controls by Plyr.
 "use strict";
-// Plyr writes what a track is called as HTML, and the uploaded file says what it is called.
+// Plyr inserts a track's name as HTML, and the name comes from the uploaded file.
 for (const name of ["label", "language"]) {
   const { get } = Object.getOwnPropertyDescriptor(TextTrack.prototype, name);
   Object.defineProperty(TextTrack.prototype, name, {
@@ -14,14 +14,14 @@ const options = {
   blankVideo: "",
   loadSprite: true,
   controls: ["play-large", "play", "progress", "current-time", "duration", "mute", "volume", "captions", "settings", "pip", "airplay", "fullscreen"],
-  settings: ["captions", "speed"], // a hidden third one would hold up the arrow keys
+  settings: ["captions", "speed"], // a hidden third entry would break the arrow keys
   captions: { active: false, language: "auto", update: true },
   storage: { enabled: false },
 };
 if (video.dataset.storyboard) {
   options.previewThumbnails = { enabled: true, src: video.dataset.storyboard };
 }
-// Before hls.js: Plyr moves the element, after which a browser would load its address anew.
+// Before hls.js: Plyr moves the element, after which a browser would reload its address.
 window.plyr = new Plyr(video, options);
 if (playlist && window.Hls && Hls.isSupported()) {
   const hls = new Hls({ capLevelToPlayerSize: true, workerPath: video.dataset.worker });
@@ -43,7 +43,7 @@ if (chapters) {
   for (const mark of marks) {
     mark.addEventListener("click", () => {
       video.currentTime = Number(mark.dataset.start);
-      video.play().catch(() => {}); // a browser may refuse to; the place is right all the same
+      video.play().catch(() => {}); // a browser may refuse to play; the position is right anyway
     });
   }
   video.addEventListener("timeupdate", () => {

@@ -1,4 +1,4 @@
-// The address that the first start prints carries the token or code behind a #, so that no log holds it.
+// The address that the first start prints has the token or code after a #, so that no log contains it.
 "use strict";
 const field = document.querySelector("input[name=token], input[name=code]");
 if (field && location.hash.length > 1) {

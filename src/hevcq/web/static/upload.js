@@ -1,4 +1,4 @@
-// Send files in pieces, two at a time; show how fast, pause, and resume after a reload or a restart of the server.
+// Send files in pieces, two at a time; show the speed, pause, and resume after a reload or a server restart.
 "use strict";
 const form = document.getElementById("upload");
 const panel = document.getElementById("sending");
@@ -25,7 +25,7 @@ const problem = (error) => {
   return answer && text && text.length < 300 ? text : "The server does not answer. Your upload is kept; press Resume.";
 };
 
-// Start what waits, as long as fewer than two are under way, and say how many are done.
+// Start queued files until two are being sent, and say how many are done.
 function next() {
   const under = rows.filter((row) => row.is("sending", "waiting")).length;
   rows.filter((row) => row.is("queued")).slice(0, Math.max(0, AT_ONCE - under)).forEach((row) => row.send());
@@ -49,7 +49,7 @@ class Row {
     this.drop.addEventListener("click", () => this.cancel());
     list.append(this.node);
     const most = Number(form.dataset.most);
-    const wrong = !file.size ? "The file is empty." : file.size > most ? `The file has ${size(file.size)}; ${size(most)} are allowed.` : "";
+    const wrong = !file.size ? "The file is empty." : file.size > most ? `The file has ${size(file.size)}, more than the allowed ${size(most)}.` : "";
     if (!wrong) this.upload = this.prepared(metadata);
     this.state(wrong ? "failed" : "queued", wrong || "Waiting for its turn.");
   }
@@ -75,10 +75,10 @@ class Row {
       onProgress: (sent, total) => this.progress(sent, total),
       onShouldRetry: (error) => {
         const status = error.originalResponse ? error.originalResponse.getStatus() : 0;
-        this.state("waiting", "The connection was lost; trying again.");
+        this.state("waiting", "Connection lost; trying again.");
         return status === 0 || status === 409 || status === 423 || status >= 500;
       },
-      onChunkComplete: () => { if (this.is("waiting")) this.state("sending", "Going on."); },
+      onChunkComplete: () => { if (this.is("waiting")) this.state("sending", "Sending again."); },
       onError: (error) => { this.state("failed", problem(error)); next(); },
       onSuccess: () => this.done(`/v/${this.upload.url.split("/").pop()}`),
     });
@@ -90,7 +90,7 @@ class Row {
     if (!this.looked) {
       this.looked = true;
       const found = await this.upload.findPreviousUploads();
-      if (found.length) { this.upload.resumeFromPreviousUpload(found[0]); this.words.textContent = "Resuming where it was."; }
+      if (found.length) { this.upload.resumeFromPreviousUpload(found[0]); this.words.textContent = "Resuming."; }
       if (!this.is("sending") || !rows.includes(this)) return;
     }
     this.upload.start();
@@ -110,7 +110,7 @@ class Row {
   }
 
   done(address) {
-    this.state("done", "Uploaded. The encodes begin.");
+    this.state("done", "Uploaded. Encoding starts.");
     if (rows.length === 1) { location.assign(address); return; }
     const link = document.createElement("a");
     link.href = address;

@@ -1,4 +1,4 @@
-"""The root of the command line: global options, lazily loaded commands, error reporting."""
+"""All commands: their order and headings in the help, those hidden from it, global options, errors."""
 
 import importlib
 import os
@@ -12,13 +12,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hevcq import __version__
-from hevcq.cli.context import Cli, fitting
+from hevcq.cli.context import Cli, fit_stderr
 from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.errors import HevcqError
 from hevcq.util.text import printable
 
 COMMANDS = {
-    "ingest": ("library.ingest:ingest", "Encode, verify and put in place every video below PATH."),
+    "ingest": ("library.ingest:ingest", "Encode and verify every video below PATH."),
     "shrink": (
         "library.ingest:shrink",
         "Make the videos below FOLDER smaller, undoable for 30 days.",
@@ -27,10 +27,10 @@ COMMANDS = {
     "originals": ("library.originals:app", "List kept originals, and free their space."),
     "check": (
         "library.check:check",
-        "Read every video whole, and say which are damaged and where.",
+        "Read every video completely, and report damaged ones.",
     ),
-    "compare": ("library.compare:compare", "Show a rendition beside its original, on one page."),
-    "libraries": ("library.libraries:app", "List and add libraries, and show what was saved."),
+    "compare": ("library.compare:compare", "Compare a rendition with its original, on one page."),
+    "libraries": ("library.libraries:app", "List and add libraries, and show savings."),
     "service": ("queue.service:service", "Watch and process the configured libraries."),
     "sync": ("library.sync:sync", "Copy or move files here from Nextcloud or WebDAV."),
     "worker": ("queue.service:worker", "Encode queued jobs until stopped."),
@@ -45,30 +45,30 @@ COMMANDS = {
     "serve": ("web.serve:app", "Serve the web page until stopped."),
     "profiles": ("setup.profiles:app", "List, show, copy, validate and try out encoding profiles."),
     "doctor": ("setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."),
-    "config": ("setup.config:app", "Show the settings, and who is notified."),
+    "config": ("setup.config:app", "Show the settings, and test notifications."),
 }
-"""Every command in the order of the help: `module:attribute` below this room, and a summary. Summaries are
+"""Every command in the order of the help: `module:attribute` below `cli`, and the summary. Summaries are
 repeated here because importing all commands for `hevcq --help` would take half a second."""
-HIDDEN = frozenset({"redrive", "resume"})
-"""Commands that the help does not list: `redrive --dlq` is known to who knows SQS, others retry; the
-row of `pause` names `resume`."""
-INNER = {
+HIDDEN_FROM_HELP = frozenset({"redrive", "resume"})
+"""Commands that the help does not list. Only users of SQS need `redrive`, others use `retry`; the
+summary of `pause` names `resume`."""
+SUBCOMMANDS = {
     "plan": "profiles plan",
     "stats": "libraries stats",
     "notify": "config notify",
     "migrate": "config migrate",
 }
-"""Commands of a group that people look for by themselves."""
+"""Subcommands that people type as commands; the error names the right one."""
 HEADINGS = {
     "ingest": "Your videos",
     "worker": "Work",
     "profiles": "Settings and the machine",
 }
-"""The headings of the help, each by the first command below it."""
+"""The headings of the help, by the first command below each."""
 
 
 class LazyGroup(TyperGroup):
-    """A group that lists its commands from COMMANDS and imports one when it is called."""
+    """A group that lists COMMANDS, and imports a command when it is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -80,7 +80,7 @@ class LazyGroup(TyperGroup):
         heading, width = "", max(map(len, COMMANDS))
         for name, (_, summary) in COMMANDS.items():
             heading = HEADINGS.get(name, heading)
-            if name in HIDDEN:
+            if name in HIDDEN_FROM_HELP:
                 continue
             sections.setdefault(heading, []).append((name.ljust(width), summary))
         for title, rows in sections.items():
@@ -88,13 +88,13 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] in INNER:
-            ctx.fail(f"No such command '{args[0]}'. Did you mean `hevcq {INNER[args[0]]}`?")
+        if args[0] in SUBCOMMANDS:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean `hevcq {SUBCOMMANDS[args[0]]}`?")
         name, _, rest = super().resolve_command(ctx, args)
         return name, name and load_command(name), rest
 
     def make_context(self, *args: Any, **named: Any) -> Any:
-        """Parse the arguments; `--help` and `--version` print here, maybe to a closed pipe."""
+        """Parse the arguments. `--help` and `--version` print here, and the reader may close the pipe."""
         try:
             return super().make_context(*args, **named)
         except BrokenPipeError as error:
@@ -102,7 +102,7 @@ class LazyGroup(TyperGroup):
             raise typer.Exit(ExitCode.PIPE) from error
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run the command; a HevcqError becomes one sentence and an exit code."""
+        """Run the command; report a HevcqError as one sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except HevcqError as error:
@@ -119,12 +119,11 @@ def load_command(name: str) -> Any:
     from hevcq.cli.context import PlainCommand
 
     module, _, attribute = COMMANDS[name][0].partition(":")
-    found = getattr(importlib.import_module(f"hevcq.cli.{module}"), attribute)
-    if not isinstance(found, typer.Typer):
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, cls=PlainCommand)(found)
-        found = single
-    command = typer.main.get_command(found)
+    group = getattr(importlib.import_module(f"hevcq.cli.{module}"), attribute)
+    if not isinstance(group, typer.Typer):
+        function, group = group, typer.Typer(add_completion=False, rich_markup_mode=None)
+        group.command(name, cls=PlainCommand)(function)
+    command = typer.main.get_command(group)
     command.name = name
     return command
 
@@ -179,7 +178,7 @@ def root(
 
 
 def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
-    """Print `error` on stderr as one sentence (with a traceback if `verbose`); return its code."""
+    """Print `error` on stderr as one sentence, after its traceback if `verbose`; return its exit code."""
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     code = exit_code(error)
@@ -191,7 +190,7 @@ def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
         sentence = (
             f"this is a bug: {type(error).__name__}: {sentence} (--verbose shows the traceback)"
         )
-    print(fitting(f"hevcq: {sentence}"), file=sys.stderr)  # noqa: T201 - the one place that prints errors
+    print(fit_stderr(f"hevcq: {sentence}"), file=sys.stderr)  # noqa: T201 - the one place that prints errors
     return code
 
 
@@ -211,17 +210,17 @@ def run(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         if isinstance(error, BrokenPipeError):
             return int(ExitCode.PIPE)
-        # The failed write was reported already; its text is still in the buffer.
+        # The failed write was already reported; its text is still in the buffer.
         return int(code if code is exit_code(error) else report_error(error))
     return int(code)
 
 
 def _drop_stdout() -> None:
-    """Point stdout at nothing, so that Python's own flush at exit does not fail again."""
+    """Redirect stdout to /dev/null, so that Python's own flush at exit does not fail again."""
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):
         return
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, descriptor)
-    os.close(nothing)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
