@@ -132,12 +132,11 @@ def _deliver(receiver: Receiver, events: Sequence[Happened]) -> str:
 
 def message_of(happened: Happened) -> Message:
     source = _source(happened)
-    sizes = happened.before, happened.after
-    saved = None if None in sizes else (happened.before or 0) - (happened.after or 0)
+    before, after = happened.before or 0, happened.after or 0
+    saved = None if None in (happened.before, happened.after) else before - after
     name = printable(source)
     parts = [f"{name}: {happened.reason}" if name and happened.reason else name or happened.reason]
     if saved is not None and happened.name in {"job.done", "video.replaced", "video.placed"}:
-        before, after = happened.before or 0, happened.after or 0
         share = f" ({100 * saved / before:.0f} % smaller)" if before and saved > 0 else ""
         parts.append(f"{size(before)} became {size(after)}{share}")
     if happened.failure_class:
@@ -166,8 +165,9 @@ def _source(happened: Happened) -> str:
 
 
 def _data(happened: Happened, source: str, saved: int | None) -> dict[str, object]:
+    at = datetime.fromtimestamp(happened.at, UTC).isoformat(timespec="seconds")
     facts: dict[str, object | None] = {
-        "at": iso(happened.at),
+        "at": at.replace("+00:00", "Z"),
         "job": happened.job_id or None,
         "video": happened.video_id or None,
         "profile": happened.profile or None,
@@ -181,11 +181,6 @@ def _data(happened: Happened, source: str, saved: int | None) -> dict[str, objec
         "cpu_s": happened.cpu_s,
     }
     return {name: value for name, value in facts.items() if value is not None}
-
-
-def iso(at: float) -> str:
-    """Return Unix seconds as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 EVERY_S = 5.0

@@ -15,7 +15,6 @@ from hevcq.domain.schedule import Schedule, local_moment, midnight
 from hevcq.library.scanning.scan import (
     FoundFile,
     FoundVideo,
-    Matcher,
     Rejected,
     RejectionCause,
     matcher,
@@ -28,6 +27,8 @@ from hevcq.usecases.ingest.forecast import Costs, work_of
 from hevcq.util.clock import Clock
 from hevcq.util.text import duration, printable, size
 
+_cached_matcher = lru_cache(maxsize=256)(matcher)
+
 
 def matches_rule(rule: Rule, video: FoundVideo) -> bool:
     """Return whether a video meets all conditions of a rule; a condition on an unknown fact fails.
@@ -38,7 +39,7 @@ def matches_rule(rule: Rule, video: FoundVideo) -> bool:
     codec = "" if stream is None else stream.codec.lower()
     if rule.codec and codec not in {name.lower() for name in rule.codec}:
         return False
-    if rule.path and not _patterns(rule.path)(video.path.relative_to(video.root).as_posix()):
+    if rule.path and not _cached_matcher(rule.path)(video.path.relative_to(video.root).as_posix()):
         return False
     size, duration_s = video.fingerprint.size, video.info.duration_s or 0.0
     rate = size / duration_s if duration_s > 0 else None
@@ -52,11 +53,6 @@ def matches_rule(rule: Rule, video: FoundVideo) -> bool:
             (size, rule.min_size, rule.max_size),
         )
     )
-
-
-@lru_cache(maxsize=256)
-def _patterns(patterns: tuple[str, ...]) -> Matcher:
-    return matcher(patterns)
 
 
 @dataclass(frozen=True, slots=True)

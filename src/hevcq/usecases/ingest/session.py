@@ -153,7 +153,10 @@ class Ingest:
         another one: no worker can encode it.
         """
         profiles = {profile.name: profile for profile in self.profiles}
-        again = [p for p in self.collector.reprocessed() if self._is_in_roots(p.source)]
+        roots = self.roots
+        again = [
+            p for p in self.collector.reprocessed() if any(map(p.source.is_relative_to, roots))
+        ]
         waiting = sorted(self._placements(UNPLACED), key=lambda placement: placement.source)
         for placement in (*waiting, *again):
             if placement.profile not in profiles:
@@ -172,9 +175,6 @@ class Ingest:
                     moved=item.placement,
                     placement=None,
                 )
-
-    def _is_in_roots(self, path: Path) -> bool:
-        return any(path.is_relative_to(root) for root in self.roots)
 
     def collect_finished(self, stop: threading.Event) -> None:
         """Put finished renditions in place, once; leave all other jobs alone."""
