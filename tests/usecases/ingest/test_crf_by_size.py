@@ -4,11 +4,10 @@ A forecast that samples narrow: what cannot be sampled, Ctrl-C, the time, and wh
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -237,24 +236,13 @@ class Dry:
         bench.encoder.during["estimate"] = lambda: bench.clock.advance(10.0)
 
     def plan(self, seconds: float = 60.0, length_s: float | None = 10.0) -> IngestPlan:
-        bench = self.bench
-        refine = Sampling(
-            bench.encoder, self.scratch, bench.clock, NEVER, bench.events.append, seconds
-        )
+        bench, spare = self.bench, lambda _: nullcontext(self.bench.folder)
+        refine = Sampling(bench.encoder, spare, bench.clock, NEVER, bench.events.append, seconds)
         found = [
             replace(each, info=media_info(seconds=length_s and length_s + number))
             for number, each in enumerate(videos(bench, *(f"{n}.mp4" for n in range(self.count))))
         ]
         return session(bench, refine=refine).plan(found)
-
-    @contextmanager
-    def scratch(self, needed: int) -> Iterator[Path]:
-        folder = self.bench.folder / "scratch"
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            folder.rmdir()
 
     @property
     def tries(self) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -102,14 +103,8 @@ class Bench:
 
     @contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
-        place = self.folder / name
-        place.mkdir()
-        try:
-            yield place
-        finally:
-            for each in place.iterdir():
-                each.unlink()
-            place.rmdir()
+        with TemporaryDirectory(prefix=name, dir=self.folder) as place:
+            yield Path(place)
 
     def worker(
         self, home: NearHome, encoder: Any, clock: Any = None, load: Any = MachineLoad
