@@ -172,8 +172,7 @@ def replacing(tmp_path: Path) -> Bench:
 
 
 def test_an_original_goes_for_what_a_fleet_made_only_after_the_gates_on_this_machine(replacing):
-    job = replacing.queue(replacing.video())
-    replacing.work(job)
+    job = replacing.encode()
 
     done = replacing.collector.collect(replacing.done(job), NEVER)
 
@@ -192,8 +191,7 @@ def test_an_original_goes_for_what_this_machine_made_without_another_run_of_the_
 @pytest.mark.parametrize("why", ["a gate fails", "no profile", "unreadable"])
 def test_an_original_stays_where_a_rendition_cannot_be_proven_here(replacing, why):
     item = replacing.video()
-    job = replacing.queue(item)
-    replacing.work(job)
+    job = replacing.encode(item)
     if why == "a gate fails":
         gates_fail(replacing)
     elif why == "unreadable":

@@ -79,9 +79,13 @@ class Bench:
 
     def place(self, item: Item, content: bytes = b"small") -> Collected:
         """Queue and encode a video, and put its rendition in place."""
-        job = self.queue(item)
+        return self.collector.collect(self.done(self.encode(item, content)), NEVER)
+
+    def encode(self, item: Item | None = None, content: bytes = b"small") -> JobRecord:
+        """Queue a video and do what a worker does; return the job as it was queued."""
+        job = self.queue(item or self.video())
         self.work(job, content)
-        return self.collector.collect(self.done(job), NEVER)
+        return job
 
     def claim(self, job: JobRecord) -> int:
         granted = self.backend.ledger.claim(job.source, job.profile, owner="w", lease_s=60.0)

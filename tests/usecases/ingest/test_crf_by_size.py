@@ -108,7 +108,6 @@ def test_all_renditions_fit_at_the_best_crf_that_can(fits, most):
 
     (adopted,) = fits.adopted
     crf = adopted.video.crf
-    assert plan.output is not None
     assert most * 0.85 <= plan.output.high <= most
     assert SCALE.best <= crf <= SCALE.worst
     for item in plan.items:
@@ -121,7 +120,6 @@ def test_all_renditions_fit_at_the_best_crf_that_can(fits, most):
 def test_half_is_half_of_the_sources(fits):
     plan = fits.plan(0)
 
-    assert plan.output is not None
     assert 2.5 * MB <= plan.output.high <= 3 * MB
     said = "CRF 25 fits in 2.9 MiB (the profile's own is 24, about 1 point of VMAF worse)"
     assert said in fits.said[0]
@@ -150,7 +148,6 @@ def test_what_a_replacement_leaves_as_it_is_counts(fits):
 
     plan = fits.plan(4 * MB, [large])
 
-    assert plan.output is not None
     assert plan.output.high <= 2 * MB
     with pytest.raises(
         UsageError, match=r"1\.9 MiB that stay as they are; only 0 Bytes may be used"
@@ -255,7 +252,6 @@ def dry(bench: Bench) -> Dry:
 
 
 def width(plan: IngestPlan) -> float:
-    assert plan.output is not None
     return (plan.output.high - plan.output.low) / (plan.output.high + plan.output.low)
 
 

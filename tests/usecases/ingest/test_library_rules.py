@@ -98,7 +98,6 @@ def test_a_rule_that_skips_says_which_it_is(tmp_path):
         tmp_path, rules=[{"codec": ["av1"], "skip": True}, {"min_height": 1, "skip": True}]
     )
 
-    assert item is not None
     assert item.disposition is Disposition.SKIP
     assert item.reason == "Left alone by rule 2 of library tv."
 
@@ -109,7 +108,6 @@ def test_a_rule_that_skips_says_which_it_is(tmp_path):
 def test_what_would_save_too_little_is_left_alone(tmp_path, least, *, kept):
     item = accept(tmp_path, min_saving=least)
 
-    assert item is not None
     assert (item.disposition is Disposition.QUEUE) is kept
     assert kept or f"less than min_saving = {least} of library tv" in item.reason
 

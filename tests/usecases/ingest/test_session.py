@@ -106,7 +106,6 @@ def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_pat
     run(bench, second, second.plan([]))
 
     placement = bench.catalog.placement(job.job_id)
-    assert placement is not None
     assert placement.state is PlacementState.REPLACED
     assert placement.retained is not None
     assert bench.backend.store.stat(ref.key) is None
@@ -118,8 +117,7 @@ def test_whose_a_file_at_a_target_is(bench):
         return OwnRenditions(bench.proofs, Certificates()).state(target, source, size)
 
     item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
+    job = bench.encode(item)
     target = bench.media / "a.hevc.mp4"
     assert state(target, item.path, item.size) is TargetState.FREE
     bench.collector.collect(bench.done(job), NEVER)
@@ -140,8 +138,7 @@ def test_whose_a_file_at_a_target_is(bench):
 @pytest.mark.parametrize("name", ["a.mp4", "100%25 a.mp4", os.fsdecode(b"\xff.mp4")])
 def test_a_copy_of_a_video_that_is_still_there_is_another_video(bench, name):
     item = bench.video(name)
-    job = bench.queue(item)
-    bench.work(job)
+    job = bench.encode(item)
     bench.collector.collect(bench.done(job), NEVER)
     copy = bench.media / "copy.mp4"
     shutil.copyfile(item.path, copy)
@@ -201,20 +198,17 @@ def test_a_file_that_changed_since_the_scan_is_not_queued(bench):
 
 def test_a_placement_that_another_ingest_finished_is_never_set_back(bench):
     item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
+    job = bench.encode(item)
     bench.tracker.step(NEVER)
 
     bench.enqueuer.enqueue([item], NEVER)
 
     placement = bench.catalog.placement(job.job_id)
-    assert placement is not None
     assert placement.state is PlacementState.PLACED
 
 
 def test_a_done_job_is_collected_reported_and_counted_once(bench):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    bench.encode()
 
     bench.tracker.step(NEVER)
     bench.tracker.step(NEVER)
@@ -305,8 +299,7 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench):
 
     bench.backend = replace(bench.backend, store=Faulty(bench.backend.store, before=fill))
     bench.wire()
-    job = bench.queue(bench.video())
-    bench.work(job)
+    bench.encode()
 
     bench.tracker.step(NEVER)
     assert "paused" not in bench.reported()

@@ -34,8 +34,7 @@ def let_go_of(bench: Bench) -> list[tuple[Source, bool]]:
 
 
 def test_a_collected_source_is_let_go(bench):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
     assert not bench.collector.mark_source_finished(job.source), "it is not in its place"
 
     bench.collector.collect(bench.done(job), NEVER)
@@ -76,8 +75,7 @@ def test_a_source_is_finished_when_all_who_want_it_ended_well_and_one_made_somet
 
 
 def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
     Collector(bench.ports, bench.proofs, discard=False).collect(bench.done(job), NEVER)
     assert let_go_of(bench) == []
 
@@ -87,8 +85,7 @@ def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench)
 
 
 def test_one_whose_rendition_waits_for_its_place_is_kept(bench):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
 
     assert not SourceFinisher(bench.backend, {HEVC.name: HEVC}, bench.catalog)(job.source)
     assert let_go_of(bench) == []

@@ -40,7 +40,6 @@ class Died(BaseException):
 
 def state(bench: Bench, job_id: str) -> PlacementState:
     placement = bench.catalog.placement(job_id)
-    assert placement is not None
     return placement.state
 
 
@@ -59,8 +58,7 @@ def state(bench: Bench, job_id: str) -> PlacementState:
 def test_a_death_at_any_step_is_finished_by_the_next_run(tmp_path, mode, port, method, moment):
     bench = Bench(tmp_path, where=Destination(mode))
     item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
+    job = bench.encode(item)
 
     def die(name: str) -> None:
         if name == method:
@@ -139,8 +137,7 @@ def test_a_certificate_that_is_not_the_jobs_own_places_nothing(bench, of):
 
 @pytest.mark.parametrize("error", [DiskFull("full"), Unavailable("away"), Stopped("stop")])
 def test_what_may_succeed_later_goes_on_waiting(bench, error):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
 
     with (
         mock.patch.object(type(bench.backend.store), "collect", side_effect=error),
@@ -201,8 +198,7 @@ def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench):
 
 def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench):
     item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
+    job = bench.encode(item)
     bench.collector.collect(bench.done(job), NEVER)
     assert bench.backend.ledger.reopen(job.job_id, who="me", why="better recipe")
 
@@ -219,8 +215,7 @@ def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench):
 
 def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer(bench):
     item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
+    job = bench.encode(item)
     placed = bench.collector.collect(bench.done(job), NEVER).target
     placed.write_bytes(b"cut by hand")
     assert bench.backend.ledger.reopen(job.job_id, who="me", why="better recipe")

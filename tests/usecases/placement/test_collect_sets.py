@@ -128,7 +128,6 @@ def test_a_set_goes_into_a_folder_beside_its_source(bench):
     (proof,) = (bench.media / ".hevcq/certificates").iterdir()
     assert len(Certificate.parse(proof.read_bytes()).files) == 3
     placement = bench.catalog.placement(job.job_id)
-    assert placement is not None
     assert placement.state is PlacementState.PLACED
     assert library_root_of(placement) == bench.media
     assert list(bench.backend.store.list("")) == [], "on one machine the store is emptied"
@@ -136,8 +135,7 @@ def test_a_set_goes_into_a_folder_beside_its_source(bench):
 
 
 def test_a_forged_certificate_removes_nothing_behind_a_link(bench, tmp_path):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
     bench.collector.collect(bench.done(job), NEVER)
     kept = tmp_path / "elsewhere/below/holiday.mp4"
     kept.parent.mkdir(parents=True)
@@ -158,8 +156,7 @@ def test_a_forged_certificate_removes_nothing_behind_a_link(bench, tmp_path):
 
 
 def test_a_file_that_a_person_put_into_or_changed_in_an_older_set_is_not_removed(bench):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
     bench.collector.collect(bench.done(job), NEVER)
     sound = f"{job.job_id[:8]}-1/sound1.mp4"
     for mine in ("mine.txt", sound):
@@ -184,8 +181,7 @@ def shown(found: dict[str, bytes]) -> bytes:
 def changed(bench: SetBench) -> JobRecord:
     """Place the set of a video, change the video, and have its new set made."""
     bench.place(bench.video(), b"old")
-    job = bench.queue(bench.video(content=b"another cut" * 90))
-    bench.work(job, b"new")
+    job = bench.encode(bench.video(content=b"another cut" * 90), b"new")
     return bench.done(job)
 
 
@@ -261,8 +257,7 @@ def test_a_kill_after_any_call_shows_the_old_set_or_the_new_one(tmp_path, old):
         if old:
             job = changed(bench)
         else:
-            queued = bench.queue(bench.video())
-            bench.work(queued, b"new")
+            queued = bench.encode(content=b"new")
             job = bench.done(queued)
         fs, folder = MortalFileSystem(number, "after"), bench.media / "a.hevc.hls"
         with contextlib.suppress(Killed):
@@ -326,8 +321,7 @@ def test_a_scan_takes_no_file_of_a_placed_set_for_a_video(bench):
 
 
 def test_a_placed_set_with_a_damaged_file_is_noticed(bench):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
     bench.collector.collect(bench.done(job), NEVER)
     placement = bench.catalog.placement(job.job_id)
     assert placement is not None
@@ -349,8 +343,7 @@ def test_a_placed_set_with_a_damaged_file_is_noticed(bench):
 def test_one_file_that_cannot_be_fetched_ends_the_others_before_anything_is_removed(
     bench, monkeypatch
 ):
-    job = bench.queue(bench.video())
-    bench.work(job)
+    job = bench.encode()
     store, writing, failed = bench.backend.store, threading.Semaphore(0), threading.Event()
     real, left = store.collect, []
 

@@ -224,10 +224,8 @@ def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(tmp_path, 
     root = root if copied else library.root
 
     placement = library.bench.catalog.placement(job.job_id)
-    assert placement is not None
     assert placement.state is PlacementState.REPLACED
     assert (placement.source, placement.root) == (root / "a.mp4", root)
-    assert placement.retained is not None
     assert placement.retained.read_bytes() == b"first" * 100
 
 
@@ -289,7 +287,6 @@ def test_what_is_to_be_made_again_is_encoded_although_its_rendition_is_in_place(
     assert done.item(name).disposition is Disposition.JOIN
     assert done.ingest() == {"done_earlier": 2}
     again = done.bench.backend.ledger.get(job.job_id)
-    assert again is not None
     assert (again.state, again.fence) == (JobState.DONE, job.fence + 1)
 
 

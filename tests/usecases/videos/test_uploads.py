@@ -38,7 +38,6 @@ def test_an_upload_becomes_a_job_for_each_subscribed_profile(bench):
     bench.send(video, CLIP[5:])
     video = complete_upload(bench.farm, video)
     assert video.status is VideoStatus.PROCESSING
-    assert video.source is not None
     assert video.source.key == f"UPLOAD/{video.video_id}.mov"
     assert sorted(jobs(bench)) == ["720p", "hevc"]
     assert complete_upload(bench.farm, video) == video
@@ -109,7 +108,6 @@ def test_a_video_that_would_fill_the_disk_is_refused(bench):
 )
 def test_a_file_name_never_becomes_a_path(bench, name, key_end):
     video = bench.upload(name=name)
-    assert video.source is not None
     assert video.source.key == f"UPLOAD/{video.video_id}{key_end}"
     assert bench.raw(video).parent == bench.folder / "data" / "videos"
     assert video.upload.name.isprintable()
