@@ -41,7 +41,7 @@ _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 class SparseFile:
     """The bytes fetched so far of a source of `size` bytes; `close` removes them.
 
-    A lock keeps reads and writes apart from `close`: then another file may get its descriptor's number.
+    A lock keeps reads and writes apart from `close`, after which another file may get the descriptor.
     """
 
     def __init__(self, folder: Path, size: int) -> None:

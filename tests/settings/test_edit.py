@@ -63,7 +63,7 @@ def test_a_link_stays_a_link(tmp_path):
         ("wrokers = 1\n", TV, "wrokers is unknown; did you mean 'workers'"),
     ],
 )
-def test_what_would_be_wrong_changes_nothing(tmp_path, text, values, said):
+def test_an_invalid_change_leaves_the_file_as_it_was(tmp_path, text, values, said):
     file = tmp_path / "hevcq.toml"
     file.write_text(text)
 
@@ -115,7 +115,7 @@ def test_a_change_of_one_table_leaves_every_other_line_as_it_was(tmp_path):
     assert 'codec = ["hevc"]  # gain' in text
 
 
-def test_rules_are_written_as_tables_and_taken_away_again(tmp_path):
+def test_rules_are_written_as_tables_and_removed_again(tmp_path):
     file, text = tmp_path / "hevcq.toml", '[[libraries]]\nname = "b"\npath = "/b"\n'
     bare = {"name": "b", "path": "/b"}
     ruled = {**bare, "rules": [RULE, {"max_height": 480, "profile": "av1"}], "settle": "5m"}
@@ -133,7 +133,7 @@ def test_a_table_that_only_looks_like_one_is_left_to_the_person(tmp_path):
         replace_table(tmp_path / "hevcq.toml", HAND, "libraries", HAND_B, {**HAND_B, "path": "/c"})
 
 
-def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path):
+def test_a_section_is_added_changed_in_place_and_removed(tmp_path):
     file = tmp_path / "hevcq.toml"
     windows = {"windows": ["22:00-06:00"]}
 
@@ -145,6 +145,6 @@ def test_a_section_is_made_changed_in_place_and_taken_away(tmp_path):
     assert replace_table(file, text, "schedule", windows, None).rstrip() == MINE.rstrip()
 
 
-def test_what_changed_meanwhile_is_not_overwritten(tmp_path):
+def test_a_table_that_changed_meanwhile_is_not_overwritten(tmp_path):
     with pytest.raises(Conflict, match="nothing was saved"):
         replace_table(tmp_path / "hevcq.toml", HAND, "libraries", {"name": "tv"}, None)

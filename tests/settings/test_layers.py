@@ -44,7 +44,7 @@ def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_al
     assert origins["stop_grace_s"] == "default"
 
 
-def test_ffprobe_is_the_one_beside_ffmpeg_or_that_of_the_path(here):
+def test_ffprobe_comes_from_the_folder_of_ffmpeg_else_from_the_path(here):
     assert Settings().ffprobe == Settings(ffmpeg=str(here / "ffmpeg")).ffprobe == "ffprobe"
     probe = write(here / "ffprobe", "")
     assert Settings(ffmpeg=str(here / "ffmpeg")).ffprobe == str(probe)
@@ -132,9 +132,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(here, text, s
         ("HEVCQ_LIBRARIES", "[not json", "HEVCQ_LIBRARIES is not JSON"),
     ],
 )
-def test_a_variable_that_is_none_or_has_a_wrong_value_is_refused_by_name(
-    monkeypatch, name, value, said
-):
+def test_an_unknown_variable_or_wrong_value_is_refused_by_name(monkeypatch, name, value, said):
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ConfigError, match=said):
@@ -250,7 +248,7 @@ def test_paths_that_give_a_file_two_names_are_refused(monkeypatch, paths, backen
 
 
 @pytest.mark.parametrize("text", ["720p,hevc", '["720p", "hevc"]', " 720p, hevc,720p,"])
-def test_the_usual_profiles_are_one_variable_or_a_list_in_the_file(here, monkeypatch, text):
+def test_default_profiles_come_from_a_variable_or_a_list_in_the_file(here, monkeypatch, text):
     assert load().settings.ingest.profiles == ("hevc",)
     file = write(here / "my.toml", '[ingest]\nprofiles = ["1080p", "hevc"]')
     monkeypatch.setenv("HEVCQ_CONFIG", str(file))
@@ -270,7 +268,7 @@ def test_a_list_that_names_no_profile_at_all_is_reported_where_it_is(monkeypatch
         _ = App(load().settings).profiles
 
 
-def test_files_beside_videos_are_refused_where_no_media_folder_is(here, monkeypatch):
+def test_subtitles_beside_videos_are_refused_on_aws(here, monkeypatch):
     shipped = (installed_folder() / "hevc.yaml").read_text()
     write(here / "profiles" / "hevc.yaml", f"{shipped}\nsubtitles: {{beside: true}}\n")
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(here / "profiles"))

@@ -113,11 +113,11 @@ NOW = 1_700_000_000.0
         ("2023-11-14T22:13:20Z", NOW),
     ],
 )
-def test_a_moment_is_a_duration_or_an_iso_time(text, expected):
+def test_a_past_time_is_a_duration_or_an_iso_time(text, expected):
     assert past_time(text, NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2x", "-2d", "2023-13-01", "1e99d"])
-def test_any_other_moment_is_refused(text):
+def test_any_other_past_time_is_refused(text):
     with pytest.raises(UsageError, match="neither"):
         past_time(text, NOW)

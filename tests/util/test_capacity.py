@@ -68,7 +68,7 @@ def test_every_group_above_a_service_bounds_it(tmp_path, limited):
 
 
 @pytest.mark.parametrize("text", ["", "0::/", "0::/../outside", "4:memory:/x", "no words"])
-def test_a_group_that_cannot_be_told_leaves_the_roots_bounds(tmp_path, text):
+def test_an_unknown_control_group_keeps_the_limits_of_the_root(tmp_path, text):
     inside = tmp_path / "cgroup"
     (tmp_path / "outside").mkdir()
     inside.mkdir()

@@ -47,7 +47,7 @@ def test_a_held_lock_is_refused_to_others_until_it_is_closed(path):
     os.close(try_acquire(path))
 
 
-def test_who_waits_gets_the_lock_when_it_is_released(path):
+def test_waiter_gets_released_lock(path):
     mine, got = acquire(path), threading.Event()
     assert is_locked(path), "one holder at a time, also of those who wait"
 
@@ -64,7 +64,7 @@ def test_who_waits_gets_the_lock_when_it_is_released(path):
 
 
 @pytest.mark.parametrize("take", [acquire, try_acquire])
-def test_a_name_removed_before_the_lock_is_made_and_locked_again(monkeypatch, path, take):
+def test_a_file_removed_before_it_is_locked_is_created_and_locked_again(monkeypatch, path, take):
     before_locking(monkeypatch, times=2, do=path.unlink)
 
     descriptor = take(path)
@@ -74,7 +74,7 @@ def test_a_name_removed_before_the_lock_is_made_and_locked_again(monkeypatch, pa
 
 
 @pytest.mark.parametrize("take", [acquire, try_acquire])
-def test_a_name_that_leads_to_another_file_by_now_is_opened_again(monkeypatch, path, take):
+def test_a_file_replaced_before_it_is_locked_is_opened_again(monkeypatch, path, take):
     other = path.with_name("other")
     other.touch()
     before_locking(monkeypatch, times=1, do=lambda: other.rename(path))
@@ -85,7 +85,7 @@ def test_a_name_that_leads_to_another_file_by_now_is_opened_again(monkeypatch, p
     os.close(descriptor)
 
 
-def test_what_is_gone_or_replaced_is_not_taken_over(monkeypatch, path):
+def test_a_missing_or_replaced_lock_file_is_not_taken_over(monkeypatch, path):
     assert take_over(path) is None
     assert not path.exists()
     path.touch()
@@ -135,7 +135,7 @@ def test_a_file_is_hashed_in_blocks_and_checked_at_each(tmp_path):
     assert len(checks) == 3
 
 
-def test_what_the_check_raises_ends_the_reading(tmp_path):
+def test_an_error_of_the_check_ends_the_read(tmp_path):
     path = tmp_path / "video"
     path.write_bytes(b"x")
 

@@ -61,7 +61,7 @@ def test_a_traceback_keeps_its_lines_and_nothing_else():
     assert "\x1b" not in stream.getvalue()
 
 
-def test_a_line_that_a_display_shows_is_left_out_of_the_console_and_not_of_json():
+def test_lines_that_a_display_shows_are_dropped_from_the_console_and_kept_in_json():
     for style, left in (("console", ["other"]), ("json", ["job_buried", "other"])):
         stream = io.StringIO()
         log.configure("info", style, stream, shown=lambda line: line.get("job") == "a")

@@ -54,7 +54,7 @@ def test_each_wait_is_twice_the_one_before_and_jittered_by_half(failures, random
     assert calls.noted == list(range(1, failures + 1))
 
 
-def test_the_last_attempt_s_error_is_raised():
+def test_the_error_of_the_last_attempt_is_raised():
     calls = Calls(9)
 
     with pytest.raises(Refused, match="failure 3"):

@@ -40,7 +40,7 @@ def test_encodable_text_goes_into_json_and_keeps_its_lines(text):
     assert encodable(text).count("\n") == text.count("\n")
 
 
-def test_times_read_at_a_glance():
+def test_durations_and_times_are_short_texts():
     seconds = (None, -3, 59.4, 60, 7200, 12_000, 190_000)
     words = ["", "0 s", "59 s", "1 min", "2 h", "3 h 20 min", "2 days"]
     assert list(map(duration, seconds)) == words

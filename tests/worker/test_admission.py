@@ -140,7 +140,7 @@ def test_a_pause_that_cannot_be_read_changes_nothing(farm):
     assert [e["event"] for e in logged if e["event"] == "pauses_not_read"] == ["pauses_not_read"]
 
 
-def test_what_runs_when_a_pause_comes_ends_by_itself(farm):
+def test_running_work_ends_by_itself_during_a_pause(farm):
     first = farm.submit("a.mp4")
     pool, encode = started(farm)
     second = farm.submit("b.mp4")
@@ -266,7 +266,7 @@ def bench(tmp_path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_its_jobs_wait_unclaimed_and_nothing_is_encoded(bench):
+def test_jobs_of_a_profile_that_failed_its_self_test_wait_unclaimed(bench):
     sources = [bench.farm.submit(name) for name in ("a.mp4", "b.mp4")]
 
     for _ in range(5):
@@ -282,7 +282,7 @@ def test_its_jobs_wait_unclaimed_and_nothing_is_encoded(bench):
     assert bench.reports == [{"hevc": BROKEN}]
 
 
-def test_they_go_on_once_ffmpeg_is_another_build(bench):
+def test_a_failed_profile_goes_on_once_ffmpeg_is_another_build(bench):
     source = bench.farm.submit()
     bench.slot.step()
     bench.self_tests.retest_failed()
@@ -311,7 +311,7 @@ def test_the_same_build_is_tested_again_after_a_while(bench):
     assert bench.farm.context.why_closed("hevc") is None
 
 
-def test_what_may_pass_at_any_moment_is_asked_again_at_the_next_look(bench):
+def test_a_self_test_that_found_a_full_disk_is_repeated_at_the_next_check(bench):
     bench.error = DiskFull("The scratch folder is full.")
     bench.farm.submit()
     bench.slot.step()
@@ -362,7 +362,7 @@ def test_two_attempts_at_one_job_in_one_process_never_share_a_folder(scratch):
         assert zombies.is_dir()
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path):
+def test_the_scratch_folder_of_a_killed_process_is_swept(tmp_path):
     root = tmp_path / "scratch"
     child = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE, text=True
@@ -402,7 +402,7 @@ def test_a_sweep_touches_nothing_that_is_not_hevcqs(scratch):
         (errno.EIO, Unavailable),
     ],
 )
-def test_each_trouble_with_the_folder_has_its_own_name(scratch, monkeypatch, number, kind):
+def test_each_error_of_the_scratch_folder_is_translated(scratch, monkeypatch, number, kind):
     monkeypatch.setattr(Path, "mkdir", Mock(side_effect=OSError(number, os.strerror(number))))
 
     with pytest.raises(kind, match="scratch folder"), scratch.job("a"):

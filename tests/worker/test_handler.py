@@ -47,7 +47,7 @@ def test_a_source_becomes_one_certified_rendition_and_its_message_is_acked(farm)
     assert [h.joined for h in farm.heartbeats] == [1]
 
 
-def test_of_a_ragged_recording_the_whole_pictures_are_encoded_and_the_rest_is_reported(farm):
+def test_only_the_complete_pictures_of_a_recording_are_encoded_and_the_rest_is_reported(farm):
     farm.encoder.trimmed = (b"whole pictures", ("7 pictures left out.",))
     source = farm.submit()
 
@@ -151,7 +151,7 @@ def too_large(farm, source) -> list[Estimate]:
     return [Estimate(1.3 * farm.record(source).source.size, 0.05, 9)] * 2
 
 
-def test_a_long_video_that_is_bound_to_be_too_large_is_known_by_samples(farm):
+def test_a_long_video_whose_trial_encode_is_too_large_is_skipped(farm):
     farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 600.0})
     first = farm.submit("a.mp4")
     farm.encoder.estimates = too_large(farm, first)
@@ -173,7 +173,7 @@ def test_a_long_video_that_is_bound_to_be_too_large_is_known_by_samples(farm):
     [(599.0, 0, 0), (600.0, 0, 1), (600.0, 1, 2)],
     ids=["short", "long, and shrinks by its first sample", "by several"],
 )
-def test_a_video_that_samples_do_not_rule_out_is_encoded(farm, duration_s, large, calls):
+def test_a_video_that_its_trial_encode_does_not_rule_out_is_encoded(farm, duration_s, large, calls):
     farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": duration_s})
     farm.encoder.estimates = too_large(farm, farm.submit("a.mp4"))[:large]
 

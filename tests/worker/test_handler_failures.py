@@ -206,7 +206,7 @@ def test_a_verdict_that_cannot_be_recorded_settles_nothing_and_is_found_again(fa
     assert record.state is (JobState.DONE if call == "fail" else JobState.DEAD)
 
 
-def test_what_an_encode_changes_is_reported_before_it_begins(farm):
+def test_the_notices_of_a_plan_are_emitted_before_the_encode(farm):
     plan = lambda profile, info: fake_plan(profile, info).model_copy(  # noqa: E731
         update={"notices": ("The GPS track is dropped.",)}
     )

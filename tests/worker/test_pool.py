@@ -14,7 +14,7 @@ from hevcq.worker.slot import SlotOutcome
 from worker.pools import drive, pool_of, started
 
 
-def test_asked_to_stop_the_running_job_ends_within_its_grace_and_nothing_new_is_taken(farm):
+def test_a_stop_lets_the_running_job_end_within_its_grace_and_receives_nothing_new(farm):
     first = farm.submit("a.mp4")
     pool, encode = started(farm)
     second = farm.submit("b.mp4")
@@ -125,7 +125,7 @@ def test_signals_only_set_flags_and_the_second_insists():
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_a_terminal_that_goes_asks_to_stop_unless_nohup_has_that_ignored(ignored):
+def test_a_closed_terminal_asks_for_a_stop_unless_nohup_ignores_it(ignored):
     given = signal.SIG_IGN if ignored else lambda _number, _frame: None
     before = signal.signal(signal.SIGHUP, given)
     try:
@@ -145,7 +145,7 @@ def test_a_signal_that_comes_while_the_flags_own_lock_is_held_does_not_hang_the_
     assert signals.asked.wait(10)
 
 
-def test_after_a_hangup_nothing_more_is_reported_on_the_terminal(tmp_path):
+def test_after_a_hangup_nothing_is_written_to_the_terminal(tmp_path):
     terminal = os.open(tmp_path / "terminal", os.O_CREAT | os.O_WRONLY)
     try:
         with StopSignals() as signals:

@@ -51,13 +51,13 @@ def test_of_two_such_videos_under_way_at_once_the_first_that_is_published_stays(
     [("TODO/a.mp4", b"one clip"), ("TODO/all/a.mp4", b"the clip, cut anew")],
     ids=["the same video by another way", "a newer video at the same key"],
 )
-def test_what_is_no_other_video_is_encoded(farm, key, content):
+def test_the_same_video_or_a_newer_version_is_encoded(farm, key, content):
     farm.until_settled(farm.submit("a.mp4", b"one clip"))
 
     assert farm.until_settled(upload(farm, key, content)).state is JobState.DONE
 
 
-def test_what_has_no_proof_of_whose_it_is_is_replaced_as_ever(farm):
+def test_a_rendition_without_a_certificate_is_replaced(farm):
     first = farm.submit("a.mp4", b"one clip")
     farm.until_settled(first)
     farm.store.delete(farm.store.stat(farm.key(first)).metadata["certificate"])

@@ -104,7 +104,7 @@ def costly(farm: Farm, *broken: str, error: Exception | None = None) -> tuple[Sl
     return Slot(farm.context, Handler(farm.context, "here:0"), served), asked
 
 
-def test_queues_whose_looks_cost_money_share_one_long_poll_while_all_are_empty(farm):
+def test_several_empty_sqs_queues_share_the_time_of_one_long_poll(farm):
     worker, asked = costly(farm)
     while worker.step():
         pass
@@ -207,7 +207,7 @@ def test_a_worker_that_no_queue_ever_admits_ends_soon_and_one_that_worked_goes_o
 
 
 @pytest.mark.parametrize("error", [StorageError("bad page"), WorkerUnfit("read-only scratch")])
-def test_what_does_not_come_back_takes_the_slot_out(farm, error):
+def test_an_unusable_database_or_scratch_folder_ends_the_slot(farm, error):
     farm.queue.receive = Mock(side_effect=error)
     worker = worker_of(farm)
 
@@ -332,7 +332,7 @@ def test_a_duplicate_delivery_while_the_job_runs_waits_longer_each_time(farm):
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_whatever_breaks_because_of_a_stop_is_a_stop_and_no_failure(farm):
+def test_an_error_after_a_stop_is_a_stop_and_no_failure(farm):
     source = farm.submit()
     handler = farm.handler()
 
@@ -382,7 +382,7 @@ def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
     assert farm.encoder.calls.count("encode") == 3
 
 
-def test_a_heartbeat_behind_the_written_end_keeps_the_lease_that_settles(farm):
+def test_a_heartbeat_after_the_written_end_keeps_the_lease(farm):
     farm.submit()
     farm.come_to(lambda at: farm.lease.beat(farm.clock.monotonic()) if at == ENDED else None)
 

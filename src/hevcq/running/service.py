@@ -135,7 +135,7 @@ class Service:
         return any(each.folder.session.tracker.follows(job) for each in [*self._opened.values()])
 
     def _may_go_on(self) -> bool:
-        """Give systemd a sign of life and step the workers; return False if either is to end."""
+        """Give systemd a sign of life and step the workers; return False after a stop, or if they ended."""
         self._outlets.notifier.alive()
         if self._signals.asked.is_set():
             return False

@@ -85,7 +85,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_a_part_that_lost_something_is_made_again_alone(farm, lost):
+def test_only_a_lost_or_damaged_chunk_is_encoded_again(farm, lost):
     source = farm.chunked()
     LOST[lost](farm, farm.chunks(source)[1])
 
@@ -95,7 +95,7 @@ def test_a_part_that_lost_something_is_made_again_alone(farm, lost):
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
-def test_a_part_that_is_open_again_has_no_object_that_an_equal_one_would_leave_in_place(farm):
+def test_a_requeued_chunk_has_no_object_left_in_the_store(farm):
     source = farm.chunked()
     part = farm.chunks(source)[1]
     farm.encoder.errors["join"] = [PartUnfit("damaged", index=1)]
@@ -107,7 +107,7 @@ def test_a_part_that_is_open_again_has_no_object_that_an_equal_one_would_leave_i
 
 
 @pytest.mark.parametrize(("step", "index"), [("encode_chunk", None), ("join", None), ("join", 2)])
-def test_parts_that_never_fit_have_the_video_encoded_whole(farm, step, index):
+def test_a_video_whose_chunks_never_fit_is_encoded_whole(farm, step, index):
     source = farm.split()
     farm.encoder.errors[step] = [PartUnfit("never", index=index)] * 99
 
@@ -120,7 +120,7 @@ def test_parts_that_never_fit_have_the_video_encoded_whole(farm, step, index):
     assert (farm.quiet(), farm.letters()) == (True, [])
 
 
-def test_a_chunk_sent_back_by_a_worker_in_doubt_does_not_go_round_for_ever(farm):
+def test_a_chunk_requeued_by_a_suspect_worker_does_not_loop_for_ever(farm):
     source = farm.split()
     # Other workers make the chunk again, so nothing that succeeds here takes the doubt away.
     farm.context.breaker.record_failure("another", FailureClass.ENCODER)
@@ -261,7 +261,7 @@ def test_a_video_whose_plan_is_spoilt_is_encoded_whole(farm, spoilt):
     assert spoilt == "lacks a chunk" or "encode_chunk" not in farm.encoder.calls
 
 
-def test_a_chunk_goes_on_while_nobody_can_say_whether_its_job_does(farm):
+def test_a_chunk_goes_on_while_the_ledger_does_not_answer(farm):
     source, get = farm.split(), farm.ledger.get
     real = farm.encoder.encode_chunk
 
@@ -341,7 +341,7 @@ def once(farm, step, change) -> None:
 
 
 @pytest.mark.parametrize("fact", ["frames", "first_pts", "last_pts"])
-def test_a_part_that_is_not_its_chunk_to_the_frame_is_not_kept(farm, fact):
+def test_a_chunk_with_other_frames_than_planned_is_not_kept(farm, fact):
     source = farm.split()
     once(farm, "encode_chunk", lambda made: replace(made, **{fact: getattr(made, fact) + 1}))
 

@@ -24,7 +24,7 @@ def leave(farm, source, split: str = "older-0") -> str:
 
 
 @pytest.mark.parametrize("end", [JobState.DONE, JobState.DEAD])
-def test_what_is_kept_for_a_job_that_ended_goes(farm, end):
+def test_objects_of_an_ended_job_are_swept(farm, end):
     source = farm.submit()
     if end is JobState.DEAD:
         farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
@@ -36,7 +36,7 @@ def test_what_is_kept_for_a_job_that_ended_goes(farm, end):
     assert farm.kept(source) == []
 
 
-def test_what_a_split_job_goes_by_stays_and_what_it_does_not_goes(farm):
+def test_objects_of_the_current_split_stay_and_older_ones_are_swept(farm):
     source = farm.split()
     farm.handle()
     needed, old = farm.kept(source), leave(farm, source)
@@ -73,7 +73,7 @@ def test_a_dead_part_is_remembered_so_that_its_delivery_still_becomes_a_letter(f
     assert len(farm.letters()) == 1
 
 
-def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
+def test_a_start_sweeps_leftovers_where_the_store_expires_nothing(farm):
     source = farm.submit()
     farm.until_settled(source)
     key = leave(farm, source)
@@ -130,7 +130,7 @@ def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alon
     assert ends_in_chunks(farm, source)
 
 
-def test_files_of_a_job_that_nobody_knows_go(farm):
+def test_objects_of_an_unknown_job_are_swept(farm):
     key = f"{work_folder('0' * 32, 'hevc')}digest-1/plan.json"
     farm.store.put(key, b"{}", metadata={})
 

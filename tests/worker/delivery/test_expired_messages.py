@@ -62,7 +62,7 @@ def test_a_queued_job_that_the_queue_gave_up_is_dead_with_the_reason(farm):
     assert farm.record(source).reason == farm.letters()[0].reason
 
 
-def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm):
+def test_a_given_up_job_under_a_lease_is_dead_once_the_lease_ends(farm):
     source = farm.submit()
     give_up(farm)
     farm.ledger.claim(source, farm.profile.name, owner="gone", lease_s=60.0)
@@ -97,7 +97,7 @@ def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm):
     assert farm.state(source) is JobState.SPLIT
 
 
-def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm):
+def test_a_given_up_job_whose_letter_the_service_moved_back_is_tried_again(farm):
     source = farm.submit()
     give_up(farm)
     ExpiredMessages(farm.backend).check()
@@ -107,7 +107,7 @@ def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm):
     assert farm.until_settled(source).state is JobState.DONE
 
 
-def test_moved_back_by_the_service_a_given_up_chunk_brings_its_video_back(farm):
+def test_a_given_up_chunk_whose_letter_the_service_moved_back_reopens_its_video(farm):
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     ExpiredMessages(farm.backend).check()

@@ -191,7 +191,7 @@ def test_a_short_visibility_has_a_margin_in_proportion():
     assert held.lease.first_beat_s == 2
 
 
-def test_a_delivery_that_waited_is_beaten_for_earlier(held):
+def test_a_delivery_that_waited_gets_its_first_heartbeat_earlier(held):
     held.clock.advance(NUMBERS.visibility_s - 15)
     lease = Lease(held.queue, held.delivery, NUMBERS, held.clock, lambda: 0.5)
 
@@ -252,7 +252,7 @@ def test_a_lost_lease_ends_the_hashing(tmp_path):
         sha256_file(path, Mock(side_effect=LeaseLost))
 
 
-def test_what_cannot_be_hashed_is_named(tmp_path):
+def test_a_file_that_cannot_be_hashed_raises_the_matching_error(tmp_path):
     with pytest.raises(SourceGone):
         sha256_file(tmp_path / "none", lambda: None)
     with pytest.raises(Unavailable):
@@ -289,7 +289,7 @@ def test_a_sick_worker_costs_no_job_an_attempt(farm, error, well):
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_what_always_breaks_the_encoder_ends_after_its_failures_and_one_that_is_not_counted(
+def test_a_video_that_always_breaks_the_encoder_is_buried_after_one_uncounted_failure_more(
     tmp_path, most
 ):
     farm = with_numbers(tmp_path, max_failures=most)
@@ -321,7 +321,7 @@ def test_a_first_failure_is_counted_where_the_message_has_no_receives_to_spare(t
 @pytest.mark.parametrize(
     "error", [Unavailable("No answer."), OutOfMemory("It was killed.")], ids=repr
 )
-def test_a_first_failure_that_is_surely_not_the_machines_is_counted(farm, error):
+def test_a_first_failure_that_cannot_be_the_machines_is_counted(farm, error):
     farm.encoder.errors["encode"] = [error]
     farm.encoder.self_test = failed_trial
     source = farm.submit()
@@ -339,7 +339,7 @@ def failed_trial(*_args, **_named):
 @pytest.mark.parametrize(
     "error", [EncoderFailed("broke"), EncoderStalled("stands"), KeyError("x")], ids=repr
 )
-def test_a_worker_that_fails_its_trial_leaves_at_once_and_the_job_pays_nothing(farm, error):
+def test_a_worker_that_fails_its_self_test_ends_at_once_and_its_job_is_not_charged(farm, error):
     farm.encoder.errors["encode"] = [error]
     farm.encoder.self_test = failed_trial
     source = farm.submit()
@@ -354,7 +354,7 @@ def test_a_worker_that_fails_its_trial_leaves_at_once_and_the_job_pays_nothing(f
 
 
 @pytest.mark.parametrize("failure_class", list(FailureClass))
-def test_only_failures_that_may_be_the_machines_make_it_sick(failure_class):
+def test_only_failures_that_may_be_the_machines_take_it_out_of_service(failure_class):
     fitness = CircuitBreaker(max_failing_jobs=2)
     fitness.record_failure("a", failure_class)
 

@@ -138,7 +138,7 @@ def reporting(tmp_path):
 
 
 @pytest.mark.parametrize("every_s", [5.0, 30.0])
-def test_the_ledger_hears_of_a_phase_as_often_as_it_asks_and_the_display_always(reporting, every_s):
+def test_progress_goes_to_the_ledger_at_its_interval_and_to_the_display_always(reporting, every_s):
     farm, _lease, reporter = reporting
     written = []
     farm.ledger.progress_every_s = every_s
@@ -327,7 +327,7 @@ def test_a_video_whose_chunks_could_not_be_queued_is_looked_at_again_soon(tmp_pa
     assert farm.encoder.calls.count("keyframes") == 1, "it was not split again"
 
 
-def test_work_that_cannot_be_swept_keeps_no_video_from_being_done(tmp_path):
+def test_a_failed_sweep_does_not_stop_a_video_from_being_done(tmp_path):
     farm = VideoFarm(tmp_path)
     source = farm.chunked()
     lost(farm.store, "list", happened=False)

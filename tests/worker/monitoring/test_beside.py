@@ -70,7 +70,7 @@ def test_the_answer_says_whether_new_work_is_taken_until_another_comes(answer, w
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_the_end_is_said_and_an_absent_database_does_not_hold_it_up(away):
+def test_closing_leaves_the_list_of_machines_even_if_the_database_is_away(away):
     machines = Told(away=away)
 
     presence(machines).close()
@@ -115,7 +115,7 @@ def test_what_was_never_woken_ends_at_once():
 HEALTH = PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0)
 
 
-def test_a_periodic_thing_begins_once_however_often_the_pool_looks():
+def test_a_periodic_watcher_starts_one_thread_however_often_the_pool_observes():
     clock, done, again = ManualClock(), [], threading.Event()
 
     def step() -> None:
