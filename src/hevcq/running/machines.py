@@ -19,6 +19,7 @@ from hevcq.usecases.machines.board import JoinedMachine
 from hevcq.util.file_io import write_durably
 from hevcq.util.log import get_logger
 from hevcq.util.signals import StopSignals
+from hevcq.util.text import ffmpeg_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +183,7 @@ def _facts(app: App, machine: JoinedMachine) -> WorkerFacts:
     return WorkerFacts(
         machine=machine.name,
         version=facts.version,
-        ffmpeg=facts.ffmpeg.removeprefix("ffmpeg version ").partition(" ")[0],
+        ffmpeg=ffmpeg_release(facts.ffmpeg),
         cores=facts.cores,
         slots=facts.slots,
         encoders=tuple(sorted({encoder_of(each.video.codec) for each in able})),

@@ -55,6 +55,11 @@ def whole(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
+def ffmpeg_release(version: str) -> str:
+    """Return the release in the first line of `ffmpeg -version`, such as `5.1.6-0+deb12u1`."""
+    return version.removeprefix("ffmpeg version ").partition(" ")[0]
+
+
 def ago(then: float | None, now: float) -> str:
     """Return how long before `now` the wall time `then` was: `5 minutes ago`; empty for None."""
     import humanize  # here: a worker's imports go without it

@@ -14,6 +14,7 @@ from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import read_profiles
 from hevcq.util.capacity import Capacity, capacity
 from hevcq.util.clock import Clock, SystemClock
+from hevcq.util.text import ffmpeg_release
 
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients
@@ -253,7 +254,7 @@ class App:
         slots = self.capacity.slots
         if self.settings.backend == "embedded" or self.backend.machines is None:
             return slots
-        ours = self.encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
+        ours = ffmpeg_release(self.encoder.version())
         working = [
             each.facts.slots
             for each in self.backend.machines.processes()

@@ -20,6 +20,7 @@ from hevcq.util.capacity import Capacity, free_disk_bytes
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.processes import Processes, node
+from hevcq.util.text import ffmpeg_release
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +265,7 @@ class ScaleInGuard:
 def worker_facts(encoder: Encoder, capacity: Capacity, scratch: Path) -> WorkerFacts:
     """Return this process's row in the list of machines."""
     try:
-        ffmpeg = encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
+        ffmpeg = ffmpeg_release(encoder.version())
     except HevcqError:  # it also ends the worker, which reports it
         ffmpeg = ""
     return WorkerFacts(
