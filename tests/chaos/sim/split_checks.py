@@ -260,7 +260,7 @@ class SplitChecks(QueueChecks):
     def _leased(self, machine) -> None:
         """A slot publishes only while the lease of its delivery lives."""
         lease = machine.leases.get(self._world.sched.current.name)
-        require(lease is not None and lease.alive(), "a publication without a live lease")
+        require(lease is not None and not lease.lost, "a publication without a live lease")
 
     def _part_called(self, record, publication) -> None:
         world = self._world

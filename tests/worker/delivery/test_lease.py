@@ -66,11 +66,11 @@ def held() -> Held:
 
 def test_a_lease_that_is_never_extended_is_lost_a_margin_before_its_deadline(held):
     held.clock.advance(NUMBERS.visibility_s - 5.1)
-    assert held.lease.alive()
+    assert not held.lease.lost
 
     held.clock.advance(0.2)
 
-    assert not held.lease.alive()
+    assert held.lease.lost
     assert held.lease.stop.is_set()
     with pytest.raises(LeaseLost):
         held.lease.check()
@@ -82,7 +82,7 @@ def test_a_queue_or_ledger_that_does_not_answer_loses_the_lease_on_time(held, se
     setattr(getattr(held, service), call, Mock(side_effect=Unavailable("no answer")))
     began = held.clock.monotonic()
     for _ in range(1000):
-        if not held.lease.alive():
+        if held.lease.lost:
             break
         held.clock.advance(held.beat())
 
@@ -134,7 +134,7 @@ def test_after_max_job_s_the_work_ends_as_a_limit_and_the_lease_lives_a_visibili
 
     beat_for(NUMBERS.max_job_s)
     assert isinstance(held.lease.cause, LimitExceeded)
-    assert held.lease.alive()
+    assert not held.lease.lost
     assert held.lease.left_s <= 0
 
     beat_for(NUMBERS.visibility_s + NUMBERS.heartbeat_s)
@@ -158,7 +158,7 @@ def test_a_stop_ends_the_work_but_keeps_the_lease_to_release_it(held):
     held.beat()
 
     assert held.lease.stop.is_set()
-    assert held.lease.alive()
+    assert not held.lease.lost
     with pytest.raises(Stopped):
         held.lease.check()
 
@@ -179,7 +179,7 @@ def test_a_claim_that_was_dropped_is_renewed_no_more(held):
 
     held.beat()
 
-    assert held.lease.alive()
+    assert not held.lease.lost
     assert held.ledger.get(JOB).state is JobState.QUEUED
 
 
@@ -219,7 +219,7 @@ def test_dropping_a_claim_waits_for_the_beat_in_flight(held):
     dropping.join(10)
     beating.join(10)
 
-    assert held.lease.alive()
+    assert not held.lease.lost
 
 
 def test_a_beat_that_fails_is_retried_soon_and_the_lease_recovers(held):
@@ -240,7 +240,7 @@ def test_a_beat_that_fails_is_retried_soon_and_the_lease_recovers(held):
         held.clock.advance(wait)
     assert held.beat() == NUMBERS.heartbeat_s
 
-    assert held.lease.alive()
+    assert not held.lease.lost
     assert held.lease.deadline == pytest.approx(held.clock.monotonic() + NUMBERS.visibility_s - 5)
 
 

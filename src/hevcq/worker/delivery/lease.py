@@ -127,9 +127,6 @@ class Lease:
             self.stop.held_s, self._frozen_at = self._frozen_s, None
             self.stop.held = False
 
-    def alive(self) -> bool:
-        return not self.lost
-
     def check(self) -> None:
         """Raise the cause if the work must end.
 
