@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +17,7 @@ from hevcq.domain.schedule import Schedule
 from hevcq.errors import ConfigError
 from hevcq.settings.quantities import (
     ByteSize,
+    CheckWindows,
     Duration,
     Names,
     Rate,
@@ -78,7 +79,9 @@ class Library(Frozen):
     min_age: Duration = Field(default=0, description="leave younger files alone, e.g. 7d")
     min_saving: Saving = Field(default=0, description="skip where less is expected, e.g. 20%")
     settle: Duration = Field(default=10, description="unchanged for so long is complete")
-    schedule: Names = Field(default=(), description="when it may run; empty: always")
+    schedule: Annotated[Names, CheckWindows] = Field(
+        default=(), description="when it may run; empty: always"
+    )
     priority: int = Field(default=0, ge=-100, le=100, description="higher first")
     order: Literal["path", "saving"] = Field(
         default="path", description="saving: largest expected saving first"
@@ -93,12 +96,6 @@ class Library(Frozen):
         if NAME.fullmatch(name) is None or name != name.strip():
             raise ValueError("must be letters, digits, spaces, '.', '-' or '_'")
         return name
-
-    @field_validator("schedule")
-    @classmethod
-    def _windows(cls, schedule: Names) -> Names:
-        Schedule.parse(schedule)
-        return schedule
 
     @field_validator("path", "output")
     @classmethod
@@ -197,12 +194,6 @@ class SyncSettings(Frozen):
     schedule: Windows = Field(
         default=(), description="when it may run by itself, like 22:00-06:00; empty: always"
     )
-
-    @field_validator("schedule")
-    @classmethod
-    def _windows(cls, schedule: Windows) -> Windows:
-        Schedule.parse(schedule)
-        return schedule
 
     @field_validator("url", mode="after")
     @classmethod

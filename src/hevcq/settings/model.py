@@ -158,12 +158,6 @@ class ScheduleSettings(Frozen):
         description="program that is asked every minute; work runs only while its exit code is 0",
     )
 
-    @field_validator("windows", mode="after")
-    @classmethod
-    def _windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        Schedule.parse(value)
-        return value
-
     @field_validator("timezone", mode="after")
     @classmethod
     def _timezone(cls, value: str) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
+from hevcq.domain.schedule import Schedule
 from hevcq.errors import UsageError
 
 _NUMBER = r"(\d{1,15}(?:\.\d{1,6})?) ?"
@@ -130,6 +131,13 @@ def _parse(parse: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
+def _check_windows(windows: tuple[str, ...]) -> tuple[str, ...]:
+    Schedule.parse(windows)
+    return windows
+
+
+CheckWindows = AfterValidator(_check_windows)
+"""Refuses windows that are not hours of a week, such as `Mon-Fri 22:00-06:30`."""
 Address = Annotated[str, AfterValidator(address)]
 Duration = Annotated[float, _parse(seconds)]
 ByteSize = Annotated[int, _parse(size_bytes)]
@@ -137,4 +145,4 @@ Rate = Annotated[int, _parse(bytes_per_second)]
 Saving = Annotated[float, _parse(saving)]
 # A variable may say `hevc,720p`; a file gives a list.
 Names = Annotated[tuple[str, ...], _parse(names)]
-Windows = Annotated[tuple[str, ...], _parse(lambda text: names(text, ";"))]
+Windows = Annotated[tuple[str, ...], _parse(lambda text: names(text, ";")), CheckWindows]
