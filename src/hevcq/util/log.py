@@ -19,14 +19,6 @@ from hevcq.util.text import printable
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
-
-
 _postponed: list[Callable[[], None]] = []
 """The configuration to apply once structlog is imported; empty afterwards."""
 
@@ -39,11 +31,13 @@ def configure(
 ) -> None:
     """Configure logging for this process.
 
-    `level` is one of LEVELS; `style` is "console" or "json"; `stream` defaults to stderr. The console
-    style leaves out each line for which `shown` returns True: a display shows its event as well.
+    `level` is "debug", "info", "warning" or "error"; `style` is "console" or "json"; `stream` defaults
+    to stderr. The console style leaves out each line for which `shown` returns True: a display shows
+    its event as well.
     """
     out = stream if stream is not None else sys.stderr
-    _postponed[:] = [partial(_set_up, LEVELS[level], style, out, shown)]
+    number = logging.getLevelNamesMapping()[level.upper()]
+    _postponed[:] = [partial(_set_up, number, style, out, shown)]
     if "structlog" in sys.modules:  # a module may already have a logger
         _apply_postponed()
 
