@@ -240,8 +240,8 @@ def _formats() -> Iterator[str]:
             f"`{container}`, {containers.NAMES[muxer]}",
             ", ".join(f"{codec} ({VIDEO_FORMATS[codec].encoder})" for codec in sorted(codecs)),
             _listed(containers.AUDIO[muxer]),
-            _listed(containers.SUBTITLES[muxer]),
-            ", ".join([*sorted(containers.PICTURES[muxer]), *fonts]) or "none",
+            _listed(containers.SUBTITLES.get(muxer, frozenset())),
+            ", ".join([*sorted(containers.PICTURES.get(muxer, ())), *fonts]) or "none",
             "yes" if muxer in containers.CHAPTERED else "no",
             "one frame rate, sound without gaps" if once else _ticks(muxer),
         )
