@@ -165,15 +165,6 @@ def test_the_end_is_forecast_from_the_speed_and_percent_stays_within_bounds(repo
     assert (progress[2].percent, progress[2].eta_s) == (0, None)
 
 
-def test_progress_that_cannot_be_written_costs_nothing(reporting):
-    farm, lease, reporter = reporting
-
-    farm.ledger.progress = Mock(side_effect=Unavailable("no answer"))
-    reporter.phase(Phase.PROBE)
-
-    assert not lease.lost
-
-
 def test_progress_under_a_stale_fence_ends_the_zombie_early(reporting):
     farm, lease, reporter = reporting
     farm.clock.advance(1)
