@@ -76,7 +76,7 @@ class House:
         self.clock = Scripted()
         profiles = folder / "profiles"
         profiles.mkdir(exist_ok=True)
-        text = PROFILE.format(name="hevc", preset="ultrafast", subscribe="true")
+        text = PROFILE.format(name="hevc", preset="ultrafast")
         (profiles / "hevc.yaml").write_text(text)
         self.settings = Settings(
             data_dir=folder / "data",

@@ -2,44 +2,38 @@
 
 import itertools
 import json
-import os
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from e2e.embedded.farm import HEVCQ, Farm, until
+from e2e.embedded.farm import Farm, until
 from hevcq.backends.aws.clients import Clients
 from hevcq.backends.aws.factory import open_aws
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.profile_files import load_profiles
 from hevcq.util.clock import SystemClock
-from support import forkserver
 from support.aws.emulator import KEYS, REGION, Emulator, create_resources
+from support.aws.values import open_parts
 
 # The real names with small boxes, because what fits into the box already is skipped.
 PROFILES = {
-    "hevc": "codec: hevc, crf: 34",
-    "720p": "codec: h264, crf: 30, max_width: 128, max_height: 96",
+    "hevc": "container: source\nvideo: {codec: hevc, crf: 34, preset: ultrafast}",
+    "720p": "container: mp4\n"
+    "video: {codec: h264, crf: 30, max_width: 128, max_height: 96, preset: ultrafast}",
 }
 PROFILE = """
 name: {name}
 description: for tests
 subscribe: true
-container: {container}
-video: {{{video}, preset: {preset}}}
+{recipe}
 gates: {{minimum_saving: null}}
-bounds: {{threads: 0{bounds}}}
-queue:
-  visibility_s: {visibility_s}
-  backoff_base_s: 1
-  max_receives: {max_receives}
-  max_failures: {max_failures}
+bounds: {{threads: 0}}
+queue: {{visibility_s: 6, backoff_base_s: 1, max_receives: 10, max_failures: 3}}
 """
 _numbers = itertools.count(1)
 
@@ -49,14 +43,14 @@ class Fleet(Farm):
     """Buckets, queues, topic and table of one test's own; `worker` starts a real worker process."""
 
     emulator: Emulator | None = None
-    profiles: tuple[str, ...] = tuple(PROFILES)
     logs: dict[int, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("media", "profiles"):
             (self.folder / name).mkdir(parents=True)
-        for name in self.profiles:
-            self.recipe(name)
+        for name, recipe in PROFILES.items():
+            text = PROFILE.format(name=name, recipe=recipe)
+            (self.folder / "profiles" / f"{name}.yaml").write_text(text)
         number = next(_numbers)
         wanted = AwsSettings(
             region=REGION,
@@ -65,29 +59,12 @@ class Fleet(Farm):
             output_bucket=f"out-{number}",
             table=f"t{number}",
         )
+        self.known = load_profiles(self.folder / "profiles")
         self.aws = create_resources(self.clients, wanted, self.known)
-
-    def recipe(self, name: str, **facts: object) -> None:
-        """Write or change a profile: preset, container, bounds (as YAML), numbers of the queue."""
-        known = {
-            "video": PROFILES.get(name, PROFILES["hevc"]),
-            "container": "source" if name == "hevc" else "mp4",
-            "preset": "ultrafast",
-            "bounds": "",
-            "visibility_s": 6,
-            "max_receives": 10,
-            "max_failures": 3,
-        }
-        text = PROFILE.format(name=name, **{**known, **facts})
-        (self.folder / "profiles" / f"{name}.yaml").write_text(text)
 
     @property
     def clients(self) -> Clients:
         return self.emulator.clients
-
-    @property
-    def known(self) -> Mapping[str, Profile]:
-        return load_profiles(self.folder / "profiles")
 
     @cached_property
     def backend(self) -> Backend:
@@ -105,35 +82,21 @@ class Fleet(Farm):
         }
         return {**own, **KEYS, "HEVCQ_BACKEND": "aws"}
 
-    def start(self, *words: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        return super().start(*words, env={**self.environment, **(env or {})})
+    def start(self, *words: object, env: dict[str, str] | None = None, **how: Any):
+        return super().start(*words, env={**self.environment, **(env or {})}, **how)
 
-    def worker(self, *profiles: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def worker(self, profile: str) -> subprocess.Popen[str]:
         """Start a worker process; its log goes to a file, see `log`."""
         path = self.folder / f"worker-{len(self.logs)}.log"
-        settings = {
-            "HEVCQ_PROFILES_DIR": str(self.folder / "profiles"),
-            "HEVCQ_MIN_FREE_MIB": "1",
-            "HEVCQ_STOP_GRACE_S": "0",
-            "HEVCQ_LOG_STYLE": "json",
-        }
         with path.open("w") as log:
-            child = forkserver.start(
-                [str(HEVCQ), "--data-dir", str(self.data), "worker", *profiles, "--workers", "1"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                text=True,
-                env={**os.environ, **self.environment, **settings, **(env or {})},
-                cwd=self.folder,
-            )
-        self._running.append(child)
+            child = self.start("worker", profile, "--workers", "1", stderr=log)
         self.logs[child.pid] = path
         return child
 
-    def workers(self, *profiles: str) -> list[subprocess.Popen[str]]:
-        """Start one worker for each of these profiles; none: for every profile."""
-        return [self.worker(name) for name in profiles or self.profiles]
+    def workers(self) -> None:
+        """Start one worker for each profile."""
+        for name in PROFILES:
+            self.worker(name)
 
     def log(self) -> str:
         """Return what every worker has logged."""
@@ -143,53 +106,39 @@ class Fleet(Farm):
         """Upload as any program does."""
         self.clients.s3.put_object(Bucket=self.aws.input_bucket, Key=key, Body=content)
 
-    def jobs(self, **wanted: object) -> list[JobRecord]:
-        return list(self.backend.ledger.jobs(JobFilter(**wanted)))
-
     def until_done(self, count: int, *, state: JobState = JobState.DONE) -> list[JobRecord]:
         """Wait until as many jobs are in that end state."""
 
-        def enough() -> bool:
-            return len(self.jobs(states=frozenset({state}))) >= count
+        def ended() -> list[JobRecord]:
+            return list(self.backend.ledger.jobs(JobFilter(states=frozenset({state}))))
 
         try:
-            until(enough, timeout=90)
+            until(lambda: len(ended()) >= count, timeout=90)
         except AssertionError as error:
-            raise AssertionError(f"{self.jobs()}\n{self.log()}") from error
-        return self.jobs(states=frozenset({state}))
+            jobs = list(self.backend.ledger.jobs(JobFilter()))
+            raise AssertionError(f"{jobs}\n{self.log()}") from error
+        return ended()
 
-    def until_quiet(self, *profiles: str) -> None:
-        """Wait until these queues (none: all) have no message: a job is settled after its end."""
+    def until_quiet(self) -> None:
+        """Wait until no queue has a message: a job is settled after its end."""
 
-        def quiet() -> bool:
-            names = profiles or self.profiles
-            depths = [self.backend.queues[name].depth() for name in names]
+        def is_quiet() -> bool:
+            depths = [queue.depth() for queue in self.backend.queues.values()]
             return all(d.ready + d.in_flight + d.delayed == 0 for d in depths)
 
-        until(quiet, timeout=60)
+        until(is_quiet, timeout=60)
 
     def renditions(self) -> list[str]:
         found = self.backend.store.list("DONE/")
         return sorted(each.key for each in found if not each.key.endswith(".json"))
-
-    def open_uploads(self) -> list[str]:
-        found = []
-        for bucket in (self.aws.input_bucket, self.aws.output_bucket):
-            answer = self.clients.s3.list_multipart_uploads(Bucket=bucket)
-            found += [upload["Key"] for upload in answer.get("Uploads", [])]
-        return found
 
     def left_behind(self) -> list[str]:
         """Everything that should be nowhere once the work is done."""
         scratch = self.data / "scratch"
         files = [p.name for p in scratch.rglob("*") if p.is_file() and p.suffix not in {".lock"}]
         work = [each.key for each in self.backend.store.list("work/")]
-        return [*work, *self.open_uploads(), *files]
+        return [*work, *open_parts(self, self.aws.input_bucket, self.aws.output_bucket), *files]
 
     def strays(self) -> list[str]:
         """Everything of hevcq's in the media folder; the scratch is that of running workers."""
         return [path.name for path in self.media.rglob(".hevcq-*")]
-
-    def close(self) -> None:
-        super().close()
-        self.__dict__.pop("backend", None)

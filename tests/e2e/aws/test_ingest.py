@@ -1,12 +1,12 @@
 """`hevcq ingest` against the farm: uploads, waits, collects, places or replaces, goes on."""
 
 import json
-import subprocess
 
 import pytest
 
 from e2e.aws.fleet import Fleet
 from e2e.embedded.farm import digest, first_event
+from support.clips import codec_of
 
 pytestmark = [pytest.mark.aws, pytest.mark.media]
 HEVC = ("--profile", "hevc")
@@ -21,12 +21,6 @@ def uploads(fleet: Fleet) -> dict[str, list[str]]:
     return found
 
 
-def codec(path) -> str:
-    command = ["ffprobe", "-v", "error", "-select_streams", "v:0"]
-    command += ["-show_entries", "stream=codec_name", "-of", "csv=p=0", str(path)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fleet):
     fleet.clip("a.mp4")
     dear = {"HEVCQ_PRICES__VCPU_HOUR": "1000"}
@@ -39,7 +33,7 @@ def test_what_it_costs_is_said_before_and_after_and_nothing_dearer_is_queued(fle
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
     assert "dollars, at 1000 a vCPU-hour (your prices.vcpu_hour)." in ran.err
-    assert codec(fleet.media / "a.hevc.mp4") == "hevc"
+    assert codec_of(fleet.media / "a.hevc.mp4") == "hevc"
     said = fleet.run("status", env=dear).out
     assert float(said.partition("last 24 hours: about ")[2].split()[0]) > 0, said
     fleet.clip("b.mp4", seconds=2)

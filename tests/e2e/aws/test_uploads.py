@@ -1,23 +1,15 @@
 """Uploads of every kind become renditions, through real worker processes and real ffmpeg."""
 
-import subprocess
-
 import httpx2
 import pytest
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
-from support.clips import make_clip
+from support.clips import codec_of, make_clip
 
 pytestmark = [pytest.mark.aws, pytest.mark.media]
 ODD = "TODO/all/a video + more %20/é 漢字 &=?#.mp4"
-
-
-def codec_at(url: str) -> str:
-    command = ["ffprobe", "-v", "error", "-select_streams", "v:0"]
-    command += ["-show_entries", "stream=codec_name", "-of", "csv=p=0", url]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(fleet, tmp_path):
@@ -31,7 +23,7 @@ def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(fleet, tmp_pat
     fleet.clip("library.mp4")
 
     fleet.workers()
-    ran = fleet.ingest(*(word for name in fleet.profiles for word in ("--profile", name)))
+    ran = fleet.ingest(*(word for name in fleet.known for word in ("--profile", name)))
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
     done = fleet.until_done(7)
@@ -45,7 +37,7 @@ def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(fleet, tmp_pat
         assert f"DONE/{profile}/{odd}.mp4" in keys
         where = {"Bucket": fleet.aws.output_bucket, "Key": f"DONE/{profile}/{odd}.mp4"}
         url = s3.generate_presigned_url("get_object", where, ExpiresIn=60)
-        assert codec_at(url) == codec
+        assert codec_of(url) == codec
     assert [key for key in keys if "only" in key] == ["DONE/720p/only.mp4.mp4"]
     for job in done:
         stored = fleet.backend.store.stat(job.rendition.key)
@@ -57,12 +49,9 @@ def test_an_upload_of_each_kind_reaches_all_profiles_that_want_it(fleet, tmp_pat
 
 def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet):
     fleet.put("TODO/all/poison.mp4", b"this is not a clip\n" * 100)
-    fleet.clients.sqs.send_message(
-        QueueUrl=fleet.clients.sqs.get_queue_url(QueueName=f"{fleet.aws.queue_prefix}hevc")[
-            "QueueUrl"
-        ],
-        MessageBody='{"forged": "yes"}',
-    )
+    sqs = fleet.clients.sqs
+    queue = sqs.get_queue_url(QueueName=f"{fleet.aws.queue_prefix}hevc")["QueueUrl"]
+    sqs.send_message(QueueUrl=queue, MessageBody='{"forged": "yes"}')
 
     fleet.workers()
     fleet.until_done(2, state=JobState.DEAD)

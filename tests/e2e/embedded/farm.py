@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ PATIENCE_S = 90.0
 PROFILE = """
 name: {name}
 description: H.265 for tests
-subscribe: {subscribe}
+subscribe: true
 container: source
 video: {{codec: hevc, preset: {preset}, crf: 34, skip_codecs: [hevc]}}
 gates: {{minimum_saving: 0.05}}
@@ -65,8 +66,8 @@ class Farm:
     def data(self) -> Path:
         return self.folder / "data"
 
-    def add_profile(self, name: str, preset: str, *, subscribe: bool = True) -> None:
-        text = PROFILE.format(name=name, preset=preset, subscribe=str(subscribe).lower())
+    def add_profile(self, name: str, preset: str) -> None:
+        text = PROFILE.format(name=name, preset=preset)
         (self.folder / "profiles" / f"{name}.yaml").write_text(text)
 
     def clip(self, name: str, **options: object) -> Path:
@@ -78,19 +79,24 @@ class Farm:
         return self.clip(name, size="640x360", seconds=6, crf=20)
 
     def start(
-        self, *words: object, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE
+        self, *words: object, env: dict[str, str] | None = None, stderr: Any = subprocess.PIPE
     ) -> subprocess.Popen[str]:
-        hevcq = [*self.prefix, str(HEVCQ), "--data-dir", str(self.data)]
-        command = [*hevcq, *[text_of(w) for w in words]]
+        return self.launch([*self.prefix, HEVCQ, *words], env or {}, stderr)
+
+    def launch(
+        self, command: list[object], env: dict[str, str], stderr: Any
+    ) -> subprocess.Popen[str]:
+        """Start a program with the settings of this farm."""
         environment = {
             **os.environ,
+            "HEVCQ_DATA_DIR": str(self.data),
             "HEVCQ_PROFILES_DIR": str(self.folder / "profiles"),
             "HEVCQ_MIN_FREE_MIB": "1",
             "HEVCQ_STOP_GRACE_S": "0",
-            **(env or {}),
+            **env,
         }
         child = forkserver.start(
-            command,
+            [text_of(word) for word in command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -183,24 +189,3 @@ def until(done: Callable[[], bool], *, timeout: float = 30.0) -> None:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def children_of(pid: int) -> list[int]:
-    """Return all living descendants of a process."""
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(stat[1]) == pid and stat[0] != "Z":
-                found += [int(entry.name), *children_of(int(entry.name))]
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -3,12 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from e2e.embedded.farm import digest
+from support.clips import codec_of
 
 pytestmark = pytest.mark.media
 
@@ -17,18 +17,6 @@ def certificates(root: Path) -> dict[str, dict[str, object]]:
     """Return a library's certificates by the digest of their rendition."""
     found = [json.loads(path.read_bytes()) for path in (root / ".hevcq/certificates").iterdir()]
     return {proof["rendition_sha256"]: proof for proof in found}
-
-
-def codec(path: Path) -> str:
-    command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries"]
-    done = subprocess.run(
-        [*command, "stream=codec_name", "-of", "csv=p=0", str(path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    return done.stdout.strip()
 
 
 def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm):
@@ -40,7 +28,7 @@ def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm):
     assert ran.code == 0, ran.err
     for source, target in ((one, "a.hevc.mp4"), (two, "b.hevc.mkv")):
         rendition = source.with_name(target)
-        assert codec(rendition) == "hevc"
+        assert codec_of(rendition) == "hevc"
         assert rendition.stat().st_size < source.stat().st_size
         proof = certificates(farm.media)[digest(rendition)]
         assert proof["source_sha256"] == digest(source)
@@ -133,7 +121,7 @@ def test_output_mirrors_the_tree_and_lines_and_a_table_say_so_without_a_terminal
     assert "\x1b[" not in ran.err + ran.out
     assert ran.out.splitlines()[0].split()[:3] == ["file", "result", "before"]
     assert "1 done" in ran.err
-    assert codec(out / "x" / "y" / "a.hevc.mp4") == "hevc"
+    assert codec_of(out / "x" / "y" / "a.hevc.mp4") == "hevc"
     assert sorted(farm.media.rglob("*")) == before
 
 
@@ -144,7 +132,7 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm):
     ran = farm.ingest("--replace", "--keep-originals", "7")
 
     assert ran.code == 0, ran.err
-    assert codec(video) == "hevc"
+    assert codec_of(video) == "hevc"
     assert video.stat().st_mtime_ns == facts.st_mtime_ns
     again = farm.ingest("--replace")
     assert again.code == 0
@@ -164,7 +152,7 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm):
         in left.err
     )
     assert farm.run("ingest", video, "--replace").code == 0
-    assert codec(video) == "hevc"
+    assert codec_of(video) == "hevc"
     assert farm.run("undo", video).code == 0
     mirror = farm.run("ingest", farm.media, "--output", farm.media.parent / "out")
     assert (mirror.code, "1 done." in mirror.err) == (0, True), mirror.err
@@ -184,7 +172,7 @@ def test_a_rendition_deleted_by_hand_is_named_and_made_again_as_the_last_line_sa
         assert "1 video stays without rendition. To encode it again: `hevcq retry" in left.err
     assert farm.run("retry", farm.media, "--missing").code == 0
     assert farm.ingest().code == 0
-    assert codec(rendition) == "hevc"
+    assert codec_of(rendition) == "hevc"
 
 
 def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm):
@@ -197,7 +185,7 @@ def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm):
     ran = farm.run("shrink", farm.media, "--yes")
 
     assert ran.code == 0, ran.err
-    assert codec(video) == "hevc"
+    assert codec_of(video) == "hevc"
     assert re.search(r"Saved .*: 1 video took .* kept until .*: `hevcq undo` restores", ran.err)
     renamed = video.parent.rename(farm.media / "The Show") / "a.mp4"
     undone = farm.run("undo", renamed.parent)

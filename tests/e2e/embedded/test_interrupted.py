@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from e2e.embedded.farm import Farm, Ran, alive, children_of, encoding, first_event, until
+from e2e.embedded.farm import Farm, Ran, encoding, first_event, until
+from support.processes import descendants, is_alive
 
 pytestmark = pytest.mark.media
 
@@ -25,13 +26,13 @@ def slow(farm: Farm) -> Farm:
 def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow):
     child = slow.start("ingest", slow.media, "--json")
     first_event(child, encoding)
-    until(lambda: bool(children_of(child.pid)))
-    ffmpegs = children_of(child.pid)
+    until(lambda: bool(descendants(child.pid)))
+    ffmpegs = descendants(child.pid)
 
     child.kill()
     child.wait()
 
-    until(lambda: not any(alive(pid) for pid in ffmpegs))
+    until(lambda: not any(map(is_alive, ffmpegs)))
     left = {os.fspath(path.relative_to(slow.media)) for path in slow.media.rglob("*")}
     # A killed process cannot remove its lock file; the kernel has dropped the lock.
     assert left == {"video.mp4", ".hevcq", ".hevcq/in-use"}
@@ -65,13 +66,13 @@ def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow)
 def test_a_stop_gives_the_work_back_at_once_and_says_so(slow):
     child = slow.start("ingest", slow.media, "--json")
     first_event(child, encoding)
-    ffmpegs = children_of(child.pid)
+    ffmpegs = descendants(child.pid)
     child.send_signal(signal.SIGINT)
     ran = slow.finish(child, timeout=30)
 
     assert ran.code == 130
     assert ran.named("summary")[0]["counts"] == {"open": 1}
-    assert not any(alive(pid) for pid in ffmpegs)
+    assert not any(map(is_alive, ffmpegs))
     assert slow.strays() == []
     status = slow.run("status", "--json")
     assert '"ready":1' in status.out.replace(" ", "")

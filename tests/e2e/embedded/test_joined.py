@@ -1,7 +1,6 @@
 """A machine without a share, by the real commands: it joins, is killed, the page is killed, nothing is lost."""
 
 import json
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2e.embedded.farm import Farm, until
+from support.processes import free_port, is_listening
 
 pytestmark = pytest.mark.media
 
@@ -19,18 +19,12 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.home, self.desk = Farm(folder / "home"), Farm(folder / "desk")
         self.home.add_profile("hevc", "medium")
-        with socket.socket() as asked:
-            asked.bind(("127.0.0.1", 0))
-            self.port = asked.getsockname()[1]
+        self.port = free_port()
 
     def serve(self) -> subprocess.Popen[str]:
         page = self.home.start("serve", "--port", self.port, stderr=subprocess.DEVNULL)
-        until(self._answers)
+        until(lambda: is_listening(self.port))
         return page
-
-    def _answers(self) -> bool:
-        with socket.socket() as asked:
-            return asked.connect_ex(("127.0.0.1", self.port)) == 0
 
     def join(self) -> subprocess.Popen[str]:
         address = f"http://127.0.0.1:{self.port}"

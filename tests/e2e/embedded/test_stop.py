@@ -4,16 +4,15 @@ import json
 import os
 import pty
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from e2e.embedded.farm import HEVCQ, Farm, alive, children_of, until
+from e2e.embedded.farm import HEVCQ, Farm, until
 from hevcq.cli.exit_codes import ExitCode
-from support import forkserver
+from support.processes import descendants, is_alive
 
 pytestmark = pytest.mark.media
 
@@ -33,33 +32,21 @@ class Worker:
     """A worker as a container starts it, or as a person does; its log is JSON in a file."""
 
     def __init__(self, farm: Farm, how: str, grace_s: float) -> None:
-        commands = {"run.py": [sys.executable, str(RUN)], "hevcq worker": [str(HEVCQ), "worker"]}
+        commands = {"run.py": [sys.executable, RUN], "hevcq worker": [HEVCQ, "worker"]}
         self.farm, self.log = farm, farm.folder / "worker.log"
         environment = {
-            **os.environ,
-            "HEVCQ_DATA_DIR": str(farm.data),
-            "HEVCQ_PROFILES_DIR": str(farm.folder / "profiles"),
             "HEVCQ_PROFILES": "hevc",
-            "HEVCQ_MIN_FREE_MIB": "1",
             "HEVCQ_STOP_GRACE_S": str(grace_s),
             "HEVCQ_LOG_STYLE": "json",
             "HEVCQ_WORKERS": "1",
         }
         with self.log.open("w") as log:
-            self.child = forkserver.start(
-                commands[how],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                text=True,
-            )
-        farm._running.append(self.child)
+            self.child = farm.launch(commands[how], environment, log)
 
-    def until_encoding(self) -> list[int]:
-        """Wait for the encode to run; return the children's process ids."""
+    def until_encoding(self) -> dict[int, str]:
+        """Wait for the encode to run; return the children."""
         until(self._encodes, timeout=60)
-        return children_of(self.child.pid)
+        return descendants(self.child.pid)
 
     def _encodes(self) -> bool:
         assert self.child.poll() is None, self.log.read_text()
@@ -72,38 +59,24 @@ class Worker:
         """Send the signals, wait for the end, and return after how many seconds it came."""
         began = time.monotonic()
         for number in signals:
-            seen = len([e for e in self.events() if e["event"].startswith("stop_")])
+            seen = self._stops()
             self.child.send_signal(number)
-            until(
-                lambda seen=seen: (
-                    self.child.poll() is not None
-                    or len([e for e in self.events() if e["event"].startswith("stop_")]) > seen
-                )
-            )
+            until(lambda seen=seen: self.child.poll() is not None or self._stops() > seen)
         self.child.wait(60)
         return time.monotonic() - began
+
+    def _stops(self) -> int:
+        return sum(event["event"].startswith("stop_") for event in self.events())
 
 
 def encodes(pid: int) -> bool:
     """Whether a child of this process is a job's encode: that of a profile's self-test is none."""
-    commands = [_command(child) for child in children_of(pid)]
+    commands = descendants(pid).values()
     return any("libx265" in each and "self-test" not in each for each in commands)
 
 
-def _command(pid: int) -> str:
-    try:
-        return (Path("/proc") / str(pid) / "cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
 def queue_of(farm: Farm) -> dict:
-    (line,) = [
-        json.loads(line)
-        for line in farm.run("status", "--json").out.splitlines()
-        if '"status"' in line
-    ]
-    (queue,) = line["queues"]
+    (queue,) = json.loads(farm.run("status", "--json").out)["queues"]
     return queue
 
 
@@ -112,13 +85,13 @@ def job_of(farm: Farm) -> dict:
     return json.loads(line)
 
 
-def assert_given_back(farm: Farm, worker: Worker, children: list[int]) -> None:
+def assert_given_back(farm: Farm, worker: Worker, children: dict[int, str]) -> None:
     """The task is visible now, nothing was counted, and nothing of the worker is left."""
     assert worker.child.returncode == ExitCode.OK, worker.log.read_text()
     queue, job = queue_of(farm), job_of(farm)
     assert (queue["ready"], queue["in_flight"], queue["delayed"]) == (1, 0, 0)
     assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
-    assert [pid for pid in children if alive(pid)] == []
+    assert not any(map(is_alive, children))
     assert farm.strays() == []
     assert list((farm.data / "processes").iterdir()) == []
     assert "job_released" in {event["event"] for event in worker.events()}
@@ -157,7 +130,7 @@ def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow, number):
     signal.signal(number, before)
     os.close(writing)
     until(lambda: encodes(ingest.pid), timeout=60)
-    children = children_of(ingest.pid)
+    children = descendants(ingest.pid)
     os.close(reading)
 
     ingest.send_signal(number)
@@ -165,4 +138,4 @@ def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow, number):
 
     job = job_of(slow)
     assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
-    assert [pid for pid in children if alive(pid)] == []
+    assert not any(map(is_alive, children))

@@ -3,12 +3,11 @@
 import os
 import pty
 import signal
-import subprocess
 import threading
 
 import pytest
 
-from e2e.embedded.farm import HEVCQ, Farm, until
+from e2e.embedded.farm import Farm, until
 
 pytestmark = pytest.mark.media
 
@@ -16,24 +15,10 @@ pytestmark = pytest.mark.media
 class Terminal:
     """A pseudo terminal as the command's stderr; `text` is all that was drawn on it."""
 
-    def __init__(self, farm: Farm, *words: str) -> None:
+    def __init__(self, farm: Farm) -> None:
         reading, writing = pty.openpty()
-        environment = {
-            **os.environ,
-            "TERM": "xterm-256color",
-            "COLUMNS": "150",
-            "HEVCQ_PROFILES_DIR": str(farm.folder / "profiles"),
-            "HEVCQ_MIN_FREE_MIB": "1",
-            "HEVCQ_STOP_GRACE_S": "0",
-        }
-        command = [str(HEVCQ), "--data-dir", str(farm.data), "ingest", str(farm.media), *words]
-        self.child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=writing,
-            env=environment,
-        )
+        drawn = {"TERM": "xterm-256color", "COLUMNS": "150"}
+        self.child = farm.start("ingest", farm.media, env=drawn, stderr=writing)
         os.close(writing)
         self._reading, self._drawn = reading, bytearray()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -57,7 +42,7 @@ class Terminal:
         out, _ = self.child.communicate(timeout=60)
         self._thread.join(timeout=10)
         os.close(self._reading)
-        return self.child.returncode, out.decode()
+        return self.child.returncode, out
 
 
 def test_it_draws_each_running_file_and_the_whole_and_ends_with_a_table(farm):

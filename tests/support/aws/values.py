@@ -11,10 +11,6 @@ from hevcq.ports.store import Store
 DAMAGED = Bury(reason="it is damaged é", failure_class=FailureClass.DAMAGED, tail=("last line",))
 
 
-class Killed(BaseException):
-    """A kill -9 at this very call."""
-
-
 def task(number: int = 0, *, group: str = "") -> Task:
     source = Source(bucket="uploads", key=f"TODO/all/{number}.mp4", version="v", size=1)
     return Task(source=source, profile="hevc", group=group)
@@ -50,9 +46,9 @@ def put(farm, key: str) -> None:
     farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"clip of " + key.encode())
 
 
-def open_parts(farm) -> list[str]:
+def open_parts(farm, *buckets: str) -> list[str]:
     found = []
-    for bucket in ("uploads", "out"):
+    for bucket in buckets or ("uploads", "out"):
         answer = farm.clients.s3.list_multipart_uploads(Bucket=bucket)
         found += [upload["Key"] for upload in answer.get("Uploads", [])]
     return found
