@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.matroska import TRACK, VIDEO, element
+from support.rendition import box
+
 IN_OPEN = 0x20
 PATIENCE_S = 20.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -48,12 +51,6 @@ def traps(secret: Path) -> Iterator[Traps]:
         os.close(watch)
 
 
-def box(kind: bytes, *content: bytes) -> bytes:
-    """Return an MP4 box."""
-    body = b"".join(content)
-    return struct.pack(">I", len(body) + 8) + kind + body
-
-
 _INSIDE = (b"moov", b"trak", b"mdia", b"minf", b"dinf")
 
 
@@ -80,31 +77,17 @@ def alias(path: Path) -> bytes:
     record += struct.pack(">hh", 1, 1) + bytes(16)
     record += struct.pack(">hH", 2, len(whole)) + whole + b"\0" * (len(whole) % 2)
     record += struct.pack(">hH", -1, 0)
-    return box(b"alis", struct.pack(">I", 0), record.ljust(200, b"\0"))
+    return box(b"alis", bytes(4) + record.ljust(200, b"\0"))
 
 
-def element(name: bytes, *content: bytes) -> bytes:
-    """Return a Matroska element, its size in eight bytes."""
-    body = b"".join(content)
-    return name + struct.pack(">Q", len(body) | 1 << 56) + body
+EBML = element(0x1A45DFA3, element(0x4282, "matroska"))
 
 
-EBML = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"matroska"))
-SEGMENT, INFO = b"\x18\x53\x80\x67", b"\x15\x49\xa9\x66"
-TRACKS, TAGS = b"\x16\x54\xae\x6b", b"\x12\x54\xc3\x67"
-
-
-def track(number: int, width: int = 160, height: int = 120) -> bytes:
+def track(width: int = 160, height: int = 120) -> bytes:
     """Return a Matroska video track that claims a size."""
-    size = element(b"\xb0", struct.pack(">I", width)), element(b"\xba", struct.pack(">I", height))
-    return element(
-        b"\xae",
-        element(b"\xd7", struct.pack(">I", number)),
-        element(b"\x73\xc5", struct.pack(">I", number)),
-        element(b"\x83", b"\x01"),
-        element(b"\x86", b"V_MPEG4/ISO/AVC"),
-        element(b"\xe0", *size),
-    )
+    size = element(0xB0, width), element(0xBA, height)
+    facts = element(0xD7, 1), element(0x73C5, 1), element(0x83, 1), element(0x86, "V_MPEG4/ISO/AVC")
+    return element(TRACK, *facts, element(VIDEO, *size))
 
 
 def in_time(call: Callable[[], object]) -> object:

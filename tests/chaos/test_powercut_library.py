@@ -11,73 +11,59 @@ from hevcq.errors import HevcqError
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import CHANGING, QuickFileSystem, Video, strays, video
+from support.library import (
+    CHANGING,
+    SYNCS,
+    MortalFileSystem,
+    QuickFileSystem,
+    Video,
+    strays,
+    video,
+)
 
+ELSEWHERE = {"other_device": ".hevcq/originals"}
 LAYOUTS = {
     "same name": ("tv/video.mkv", None, {}),
     "same name, no exchange": ("tv/video.mkv", None, {"no_exchange": True}),
     "new suffix": ("tv/video.avi", "video.mkv", {}),
-    "originals on another device": ("tv/video.mkv", None, {"device": True}),
+    "originals on another device": ("tv/video.mkv", None, ELSEWHERE),
     "originals on another device, no exchange": (
-        "tv/video.mkv",
-        None,
-        {"device": True, "no_exchange": True},
+        *("tv/video.mkv", None, {**ELSEWHERE, "no_exchange": True}),
     ),
 }
 SEEDS = 24
 
 
-class RecordedFileSystem(QuickFileSystem):
+class RecordedFileSystem(MortalFileSystem):
     """Tells the disk of every change and every fsync."""
 
-    def __init__(self, disk: Disk, other_device: Path | None, *, exchanges: bool) -> None:
-        super().__init__()
-        self._disk, self._other, self._exchanges = disk, other_device, exchanges
+    def __init__(self, disk: Disk, **options) -> None:
+        super().__init__(**options)
+        self._disk = disk
 
-    def __getattribute__(self, name: str):
-        value = super().__getattribute__(name)
+    def _call(self, name: str, call, args):
         if name not in CHANGING:
-            return value
-
-        def call(*args):
+            return call(*args)
+        self._disk.look()
+        result = call(*args)
+        if name in SYNCS:
+            self._disk.synced(args[0])
+        else:
             self._disk.look()
-            result = value(*args)
-            if name in {"fsync_file", "fsync_dir"}:
-                self._disk.synced(args[0])
-            else:
-                self._disk.look()
-            return result
-
-        return call
-
-    def _apart(self, one: Path, other: Path) -> bool:
-        if self._other is None:
-            return False
-        inside = [self._other in path.parents for path in (one, other)]
-        return inside[0] != inside[1]
-
-    def exchange(self, one: Path, other: Path) -> bool:
-        if not self._exchanges or self._apart(one, other):
-            return False
-        return super().exchange(one, other)
-
-    def rename_new(self, old: Path, new: Path) -> None:
-        if self._apart(old, new):
-            raise OSError(18, "Invalid cross-device link", str(old))
-        super().rename_new(old, new)
+        return result
 
 
 def recorded(tmp_path: Path, layout, *, undo: bool) -> tuple[Video, Disk]:
     root = tmp_path / "library"
     name, target, options = layout
+    if "other_device" in options:
+        options = {**options, "other_device": root / options["other_device"]}
     made = video(root, name, target)
-    other = root / ".hevcq" / "originals" if options.get("device") else None
-    exchanges = not options.get("no_exchange")
     if undo:
-        before = RecordedFileSystem(Disk(root), other, exchanges=exchanges)
+        before = RecordedFileSystem(Disk(root), **options)
         Swap(root, ManualClock(), before).replace(made.change, made.fetch)
     disk = Disk(root)
-    swap = Swap(root, ManualClock(), RecordedFileSystem(disk, other, exchanges=exchanges))
+    swap = Swap(root, ManualClock(), RecordedFileSystem(disk, **options))
     fsync = os.fsync
 
     def record_each(descriptor: int) -> None:

@@ -24,7 +24,8 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import ToPlace, place
 from hevcq.worker.publish import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
-from support.fakes.farm import Farm, Killed
+from support.fakes.farm import Farm
+from support.processes import Killed
 
 PROFILE = HLS.model_copy(update={"name": "720p", "queue": NUMBERS})
 """A set for the second queue that every world has."""

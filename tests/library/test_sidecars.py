@@ -11,9 +11,10 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import place_sidecars, sweep
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import FailingFileSystem, Killed, MortalFileSystem, looks, strays
+from support.library import FailingFileSystem, MortalFileSystem, looks, strays
 from support.library import video as original
 from support.media_facts import audio, media, profile, subtitle, video
+from support.processes import Killed
 
 TEXT = "1\n00:00:01,000 --> 00:00:02,000\nüno\n"
 ENGLISH = Sidecar(marks="en", cues=1, text=TEXT)

@@ -9,12 +9,10 @@ from typing import Any
 
 from hevcq.errors import SourceChanged, SourceGone, Unavailable, UsageError
 from hevcq.ports.catalog import Body, RemoteFile, RemoteFolder, Removal
+from support.fakes.backend import Faulty
+from support.processes import Killed
 
 BLOCK = 400
-
-
-class Killed(BaseException):
-    """The process ends here, at once."""
 
 
 @dataclass
@@ -89,31 +87,20 @@ class MemoryRemote:
         return self.distrust
 
 
-class Intruder:
-    """Stands before a port, and calls `before` and `after` each of its calls and of its blocks."""
-
-    def __init__(self, port: Any, before: Callable[[str], None], after: Callable[[str], None]):
-        self._port, self._before, self._after = port, before, after
+class Intruder(Faulty):
+    """A port whose blocks of a remote file are calls too, and which is not asked about looks."""
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if not callable(found) or name in {"names", "lstat", "close", "entries", "arrival"}:
-            return found
-        if name == "read" and isinstance(self._port, MemoryRemote):
+        if name in {"names", "lstat", "close", "entries", "arrival"}:
+            return getattr(self._inner, name)
+        if name == "read" and isinstance(self._inner, MemoryRemote):
             return self._read
-
-        def call(*given, **named):
-            self._before(name)
-            result = found(*given, **named)
-            self._after(name)
-            return result
-
-        return call
+        return super().__getattr__(name)
 
     @contextmanager
     def _read(self, file, start):
         self._before("read")
-        with self._port.read(file, start) as body:
+        with self._inner.read(file, start) as body:
 
             def blocks():
                 for block in body.blocks:

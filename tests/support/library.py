@@ -14,6 +14,7 @@ from hevcq.domain.keys import key_for_path
 from hevcq.library.filesystem import FileSystem, fingerprint_of
 from hevcq.library.place import certificate_of
 from hevcq.library.replacement.refusals import Replacement
+from support.processes import Killed
 
 ORIGINAL = b"the original clip, every byte of it. " * 40
 RENDITION = b"the rendition, smaller. " * 20
@@ -147,24 +148,9 @@ def strays(root: Path) -> list[str]:
     return found + [str(p.relative_to(root)) for p in root.glob(".hevcq/journal/*")]
 
 
-class Killed(BaseException):
-    """The process dies here."""
-
-
-CHANGING = frozenset(
-    {
-        "mkdir",
-        "rmdir",
-        "rename",
-        "rename_new",
-        "exchange",
-        "unlink",
-        "write",
-        "copy",
-        "copy_metadata",
-    }
-    | {"fsync_file", "fsync_dir"}
-)
+SYNCS = frozenset({"fsync_file", "fsync_dir"})
+CHANGING = SYNCS | {"mkdir", "rmdir", "rename", "rename_new", "exchange", "unlink", "write", "copy"}
+CHANGING |= {"copy_metadata"}
 CALLS = CHANGING | {"digest", "read", "lstat", "names"}
 
 

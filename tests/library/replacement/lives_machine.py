@@ -23,7 +23,8 @@ from library.replacement.lives import (
     visible,
 )
 from support.clips import ManualClock
-from support.library import DAY, FailingFileSystem, Killed, MortalFileSystem
+from support.library import DAY, FailingFileSystem, MortalFileSystem
+from support.processes import Killed
 
 VIDEOS = ["x.avi", "x.mkv", "a/x.mkv", "a/b/x.avi", "a/b/x.mkv", "x.mkv/x.mkv"]
 OTHERS = ["x.mkv.certificate.json", "a/b/x.mkv.certificate.json", "a/x.hevc.mkv", "c/x.mkv"]

@@ -11,7 +11,8 @@ import pytest
 from hevcq.errors import HevcqError
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import FailingFileSystem, Killed, MortalFileSystem, looks, strays, video
+from support.library import FailingFileSystem, MortalFileSystem, looks, strays, video
+from support.processes import Killed
 
 LAYOUTS = {
     "same name": ("tv/video.mkv", None, {}),

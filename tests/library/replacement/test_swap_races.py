@@ -11,7 +11,8 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import ORIGINAL, RENDITION, Killed, MortalFileSystem, sha, strays, video
+from support.library import ORIGINAL, RENDITION, MortalFileSystem, sha, strays, video
+from support.processes import Killed
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from support.clips import ManualClock
 from support.fakes.backend import HEVC, Faulty, Outage, memory_backend
 from support.fakes.crashing import Calls, ComeTo
 from support.fakes.encoder import FakeEncoder, fake_plan
+from support.processes import Killed
 
 
 class NoHeartbeat:
@@ -59,10 +60,6 @@ class FakeWorker:
             served = ProfileQueue(profile, self.context.backend.queues[profile.name])
             for delivery in served.queue.receive(10, wait_s=0, stop=threading.Event()):
                 Handler(self.context, name).process(served, delivery)
-
-
-class Killed(BaseException):
-    """The worker's process is gone at this point: nothing after it runs."""
 
 
 _UNTIDIED: list[object] = []

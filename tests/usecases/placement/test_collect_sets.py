@@ -30,7 +30,8 @@ from support.fakes.backend import HEVC, HLS
 from support.fakes.encoder import fake_plan
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import media_info, video
-from support.library import Killed, MortalFileSystem
+from support.library import MortalFileSystem
+from support.processes import Killed
 
 
 @dataclass

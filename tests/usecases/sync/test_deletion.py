@@ -26,9 +26,10 @@ from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.sync.move import Mover, SyncPorts
 from hevcq.usecases.sync.session import Fate, SyncSession
 from hevcq.util.file_io import sha256_bytes
-from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
+from support.camera import Camera, Intruder, Kill, MemoryRemote
 from support.clips import ManualClock
 from support.library import certificate
+from support.processes import Killed
 from support.syncing import VIDEO, wanted
 from support.webdav import without
 
@@ -248,10 +249,10 @@ class Home:
         stop = threading.Event()
         with closing(SqliteDatabase(self.folder / "hevcq.db")) as database:
             ports = SyncPorts(
-                Intruder(self.remote, before, after),
-                Intruder(SyncJournal(database), before, after),
+                Intruder(self.remote, before=before, after=after),
+                Intruder(SyncJournal(database), before=before, after=after),
                 self.clock,
-                Intruder(FileSystem(stop), before, after),
+                Intruder(FileSystem(stop), before=before, after=after),
                 stop,
                 token="0",
             )

@@ -10,7 +10,8 @@ from hevcq.backends.aws.factory import open_aws
 from hevcq.backends.aws.s3 import transfer
 from hevcq.errors import SourceChanged, Stopped, Unavailable
 from support.aws.breaking import Breaking, broken, refusal
-from support.aws.values import Killed, accept, open_parts
+from support.aws.values import accept, open_parts
+from support.processes import Killed
 
 pytestmark = pytest.mark.aws
 KEY = "TODO/all/a.mp4"

@@ -12,8 +12,9 @@ from hevcq.usecases.operations.dead_letters import (
 )
 from hevcq.usecases.operations.reprocess import JobResult, ReprocessRequest, redrive
 from support.aws.breaking import Breaking, broken, refusal
-from support.aws.values import DAMAGED, Killed, bury_many, letters, one, take, task
+from support.aws.values import DAMAGED, bury_many, letters, one, take, task
 from support.fakes.farm import FakeWorker
+from support.processes import Killed
 
 pytestmark = pytest.mark.aws
 

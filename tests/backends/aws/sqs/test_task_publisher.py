@@ -8,7 +8,7 @@ from hevcq.domain.job import Source, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from support.aws.breaking import Breaking, refusal
-from support.aws.values import Killed
+from support.processes import Killed
 
 pytestmark = pytest.mark.aws
 SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
