@@ -17,6 +17,18 @@ PATIENCE_S = 20.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+def plant(path: Path, what: str) -> None:
+    """Put a pipe, a file of 8 GiB or a link to a pipe where a proof is looked for."""
+    if what == "giant":
+        with path.open("wb") as sparse:
+            sparse.truncate(8 * 2**30)
+        return
+    pipe = path if what == "pipe" else path.with_name("pipe")
+    os.mkfifo(pipe)
+    if pipe != path:
+        path.symlink_to(pipe)
+
+
 class Traps:
     """A file and a port that a hostile file names; `untouched` says that nobody came."""
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from chaos.hostile_kit import in_time
+from chaos.hostile_kit import in_time, plant
 from hevcq.errors import StorageError, SwapRefused
 from hevcq.library.filesystem import FileSystem, temp_of
 from hevcq.library.own_files import Certificates, temp_beside
@@ -88,20 +88,12 @@ def test_a_pipe_or_giant_under_a_certificates_name_does_not_hold_up_a_scan(tmp_p
         made = certificate(tmp_path / "a.mkv", b"source", (tmp_path / name).read_bytes())
         trap = certificate_of(tmp_path, made)
         trap.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith("a"):
-            os.mkfifo(trap)
-        else:
-            with trap.open("wb") as sparse:
-                sparse.truncate(8 * 2**30)
+        plant(trap, "pipe" if name.startswith("a") else "giant")
     found = [item for item in find([tmp_path]) if isinstance(item, FoundFile)]
     assert [item.path.name for item in found] == ["a.hevc.mkv", "a.mkv", "b.hevc.webm"]
 
 
-def forged(made, **changes):
-    return made.change.certificate.model_copy(update=changes)
-
-
-def plant(root, name: str = "journal", **paths: str) -> None:
+def plant_record(root, name: str, **paths: str) -> None:
     """Put a record of a swap that never was into a folder, as an unpacked archive may bring one."""
     digest = hashlib.sha256(PRECIOUS).hexdigest()
     record = {
@@ -144,9 +136,9 @@ def test_a_forged_record_of_a_swap_moves_and_removes_nothing(tmp_path, outside, 
     before = set(tmp_path.rglob("*"))
     swap = Swap(root, ManualClock())
 
-    plant(root, "journal", **paths)
+    plant_record(root, "journal", **paths)
     (settled,) = swap.recover()
-    plant(root, "kept", **paths)
+    plant_record(root, "kept", **paths)
     for try_it in (lambda: swap.undo("a" * 32), lambda: swap.expire(1e12, for_ever)):
         with pytest.raises(StorageError, match=r"damaged|out is a link"):
             try_it()

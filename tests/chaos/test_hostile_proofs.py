@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from chaos.hostile_kit import in_time
+from chaos.hostile_kit import in_time, plant
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
@@ -85,11 +85,7 @@ def test_a_pipe_or_giant_as_a_targets_certificate_is_a_strangers(tmp_path, monke
     target.write_bytes(made.rendition)
     trap = proof_of(made)
     trap.parent.mkdir(parents=True)
-    if what == "pipe":
-        os.mkfifo(trap)
-    else:
-        with trap.open("wb") as sparse:
-            sparse.truncate(8 * 2**30)
+    plant(trap, what)
     monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
     ours = OwnRenditions(None, Certificates())
     assert (
@@ -103,14 +99,7 @@ def test_no_pipe_or_giant_under_a_certificates_name_holds_a_verification_up(
 ):
     rendition = tmp_path / "video.hevc.mkv"
     trap = tmp_path / "video.hevc.mkv.certificate.json"
-    if what == "giant":
-        with trap.open("wb") as sparse:
-            sparse.truncate(8 * 2**30)
-    elif what == "pipe":
-        os.mkfifo(trap)
-    else:
-        os.mkfifo(tmp_path / "pipe")
-        trap.symlink_to(tmp_path / "pipe")
+    plant(trap, what)
     monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
     error = error_of(lambda: read_certificate(rendition))
     assert isinstance(error, VerificationFailed if what == "giant" else UsageError), error

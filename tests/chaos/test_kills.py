@@ -10,17 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
+def campaign(*words: object, module: str = "kills", most_s: int = 280) -> tuple[dict, int, str]:
     """Run a campaign in a process of its own, which may fork; return counts, code and log."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.kills", *map(str, words)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=most_s,
-        check=False,
-    )
+    command = [sys.executable, "-m", f"tests.chaos.{module}", *map(str, words)]
+    pipes = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    ran = subprocess.run(command, cwd=ROOT, **pipes, timeout=most_s, check=False)
     assert ran.stdout, ran.stderr[-3000:]
     counts = json.loads(ran.stdout.splitlines()[-1])
     print(counts)
@@ -92,16 +86,7 @@ def test_real_ffmpeg_killed_frozen_or_orphaned_costs_no_video(backend, kills):
 
 
 def test_a_worker_that_never_rests_does_not_grow():
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.soak", "--minutes", "0.15"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.stdout, ran.stderr[-3000:]
-    told = json.loads(ran.stdout)
-    assert (ran.returncode, told["flat"]) == (0, True), told["grew"]
+    told, code, _ = campaign("--minutes", 0.15, module="soak", most_s=120)
+
+    assert (code, told["flat"]) == (0, True), told["grew"]
     assert told["jobs"] >= 10

@@ -25,6 +25,34 @@ echo "$HEVCQ_TEARDOWN $*" >> "$RECORD"
 """
 
 
+def make_table(name: str) -> Any:
+    dynamodb = boto3.client("dynamodb", region_name=REGION)
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return dynamodb
+
+
+def workers_wanted() -> int:
+    ecs = boto3.client("ecs", region_name=REGION)
+    (service,) = ecs.describe_services(cluster="farm", services=["farm-hevc"])["services"]
+    return service["desiredCount"]
+
+
+def operators(names: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the groups whose members may operate the farm."""
+    found = boto3.client("iam").list_entities_for_policy(PolicyArn=names["operator_policy"])
+    return found["PolicyGroups"]
+
+
+def terraform(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more}
+    return run_command("terraform", *words, cwd=folder, env=environment)
+
+
 @pytest.fixture
 def names(emulated: None) -> dict[str, Any]:
     """Make what a farm of one profile consists of; return its names."""
@@ -32,12 +60,7 @@ def names(emulated: None) -> dict[str, Any]:
     for bucket in ("farm-in", "farm-out"):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    boto3.client("dynamodb", region_name=REGION).create_table(
-        TableName="farm",
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    make_table("farm")
     ecs = boto3.client("ecs", region_name=REGION)
     ecs.create_cluster(clusterName="farm")
     ecs.register_task_definition(
@@ -46,14 +69,8 @@ def names(emulated: None) -> dict[str, Any]:
     ecs.create_service(
         cluster="farm", serviceName="farm-hevc", taskDefinition="farm", desiredCount=1
     )
-    document = {
-        "Version": "2012-10-17",
-        "Statement": {
-            "Effect": "Allow",
-            "Action": "s3:ListBucket",
-            "Resource": "arn:aws:s3:::farm-in",
-        },
-    }
+    reading = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::farm-in"}
+    document = {"Version": "2012-10-17", "Statement": reading}
     policy = iam.create_policy(PolicyName="operator", PolicyDocument=json.dumps(document))
     return {
         "name": "farm",
@@ -129,14 +146,7 @@ def destroy(
 @pytest.fixture
 def page(names: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     """Make what the page has beside the farm: a video, somebody who signs in; return all names."""
-    dynamodb = boto3.client("dynamodb", region_name=REGION)
-    dynamodb.create_table(
-        TableName="farm-videos",
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    dynamodb.put_item(TableName="farm-videos", Item={"pk": {"S": "video"}})
+    make_table("farm-videos").put_item(TableName="farm-videos", Item={"pk": {"S": "video"}})
     cognito = boto3.client("cognito-idp", region_name=REGION)
     pool = cognito.create_user_pool(PoolName="farm")["UserPool"]["Id"]
     cognito.admin_create_user(UserPoolId=pool, Username="ann@example.org")
@@ -174,12 +184,8 @@ def test_a_used_farm_is_left_as_it_is_and_says_what_it_holds(page, destroy_page,
         assert words in said.out
     assert "nothing was changed" in said.err
     assert "DATA=keep" in said.err
-    service = boto3.client("ecs", region_name=REGION).describe_services(
-        cluster="farm", services=["farm-hevc"]
-    )["services"][0]
-    assert service["desiredCount"] == 1
-    found = boto3.client("iam").list_entities_for_policy(PolicyArn=page["operator_policy"])
-    assert found["PolicyGroups"]
+    assert workers_wanted() == 1
+    assert operators(page)
 
 
 def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(names, destroy):
@@ -195,12 +201,8 @@ def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(
         assert f"-target=module.farm.module.{part}" in apply
     assert gone.startswith("farm destroy ")
     assert "-target" not in gone
-    service = boto3.client("ecs", region_name=REGION).describe_services(
-        cluster="farm", services=["farm-hevc"]
-    )["services"][0]
-    assert service["desiredCount"] == 0
-    found = boto3.client("iam").list_entities_for_policy(PolicyArn=names["operator_policy"])
-    assert not found["PolicyGroups"]
+    assert workers_wanted() == 0
+    assert not operators(names)
 
 
 def test_keeping_takes_buckets_records_and_people_out_of_what_is_destroyed(
@@ -255,18 +257,11 @@ def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder):
     need_terraform()
     shutil.copytree(INFRA / "modules" / "teardown_guard", folder, dirs_exist_ok=True)
 
-    def run(*words: str, forced: str = "false", **more: str) -> subprocess.CompletedProcess[str]:
+    def run(word: str, forced: str = "false", **more: str) -> subprocess.CompletedProcess[str]:
         flags = ["-auto-approve", "-no-color", "-var=name=farm", f"-var=force_destroy={forced}"]
-        return run_command(
-            "terraform",
-            *words,
-            *(flags if words != ("init",) else []),
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more},
-        )
+        return terraform(folder, word, *flags, **more)
 
-    for words in (("init",), ("apply",)):
-        done = run(*words)
+    for done in (terraform(folder, "init"), run("apply")):
         assert done.returncode == 0, done.stderr
     bare, forced_too_late = run("destroy"), run("destroy", forced="true")
     other = run("destroy", HEVCQ_TEARDOWN="another")
@@ -290,17 +285,10 @@ def test_a_profile_that_is_taken_out_keeps_its_queues_until_that_is_said(folder)
     )
 
     def apply(profiles: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return run_command(
-            "terraform",
-            "apply",
-            "-auto-approve",
-            "-no-color",
-            f"-var=profiles={profiles}",
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more},
-        )
+        flags = ("-auto-approve", "-no-color", f"-var=profiles={profiles}")
+        return terraform(folder, "apply", *flags, **more)
 
-    subprocess.run(["terraform", "init"], cwd=folder, check=True, capture_output=True)
+    assert terraform(folder, "init").returncode == 0
     assert apply('["hevc","720p"]').returncode == 0
     for refused in (apply('["hevc"]'), apply('["hevc"]', HEVCQ_DROP_PROFILE="hevc")):
         assert refused.returncode != 0
