@@ -1,10 +1,13 @@
 """What the production modules get instead of `threading`: the scheduler's locks, events and threads."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 from chaos.sim.sched import FOREVER, Scheduler, SimEvent, SimLock, SimThread
+
+IDLE_S = 600.0
+"""Idle looks cost real time and no virtual one: a world of hours needs few of them."""
 
 
 class SimThreading:
@@ -51,23 +54,13 @@ class _ThreadFace:
 @contextmanager
 def cooperative(sched: Scheduler) -> Iterator[None]:
     """Give the worker's modules this scheduler's locks, events and threads."""
-    from hevcq.worker import pool
-    from hevcq.worker import slot as loop
+    from hevcq.worker import pool, slot
     from hevcq.worker.delivery import lease
-    from hevcq.worker.delivery import lease as heartbeat
 
-    modules, before = (heartbeat, lease, loop, pool), threading
-    stop_event = lease.StopEvent
-    watch, idle, poll = pool.WATCH_S, pool.IDLE_WATCH_S, loop.LONG_POLL_S
-    for module in modules:
-        module.threading = SimThreading(sched)
-    lease.StopEvent = lambda: SimEvent(sched)
-    # Idle looks cost real time and no virtual one: a world of hours needs few of them.
-    pool.WATCH_S = pool.IDLE_WATCH_S = loop.LONG_POLL_S = 600.0
-    try:
+    known = SimThreading(sched)
+    with (
+        mock.patch.multiple(lease, threading=known, StopEvent=lambda: SimEvent(sched)),
+        mock.patch.multiple(slot, threading=known, LONG_POLL_S=IDLE_S),
+        mock.patch.multiple(pool, threading=known, WATCH_S=IDLE_S, IDLE_WATCH_S=IDLE_S),
+    ):
         yield
-    finally:
-        for module in modules:
-            module.threading = before
-        lease.StopEvent = stop_event
-        pool.WATCH_S, pool.IDLE_WATCH_S, loop.LONG_POLL_S = watch, idle, poll

@@ -12,8 +12,6 @@ import os
 import threading
 from urllib.parse import quote_plus, unquote
 
-_done: set[str] = set()
-
 
 def serve(host="127.0.0.1", port=0):
     """Start a shimmed server in a thread of this process; return it, and its address."""
@@ -27,9 +25,10 @@ def serve(host="127.0.0.1", port=0):
     return server, f"http://{host}:{port}"
 
 
+@functools.cache
 def apply() -> None:
     """Apply every shim once, before a server answers its first request."""
-    for shim in (
+    shims = (
         conditional_writes,
         event_keys,
         event_versions,
@@ -37,15 +36,10 @@ def apply() -> None:
         line_breaks,
         policies,
         quick_counts,
-        quick_lookups,
-        redrive_allow,
-        scaling_tags,
-        transport,
-        twelve_hours,
-    ):
-        if shim.__name__ not in _done:
-            shim()
-            _done.add(shim.__name__)
+    )
+    shims += (quick_lookups, redrive_allow, scaling_tags, transport, twelve_hours)
+    for shim in shims:
+        shim()
     # moto leaves the managed policies out to start faster; attaching one is then NoSuchEntity.
     os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
 
