@@ -71,10 +71,10 @@ class Recorder:
             self.disk.synced(path)
             self._note()
 
-        def written(database: SqliteDatabase, work, *, durable: bool = True, alone: bool = True):
+        def written(database: SqliteDatabase, work, **how: bool):
             self._look()
             try:
-                return write(database, work, durable=durable, alone=alone)
+                return write(database, work, **how)
             finally:
                 level = database._writer.execute("PRAGMA synchronous").fetchone()[0]
                 if level >= FULL:
