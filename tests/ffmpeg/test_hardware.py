@@ -27,7 +27,7 @@ from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg import hardware as trials
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
+from hevcq.ffmpeg.hardware import DEVICE_SET_ASIDE_S, Devices
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to, require_encoder_support
 from hevcq.ports.encoder import VerifyRequest
 from hevcq.settings.profile_files import installed_folder, load_profiles
@@ -116,7 +116,7 @@ def test_a_trial_is_made_once_and_a_device_that_failed_is_tried_again_after_an_h
     assert devices.choose(*plan_of(), STOP) == "hevc_qsv"
     assert tried == ["hevc_nvenc", "hevc_qsv"]
     problems.clear()
-    clock.advance(SET_ASIDE_S)
+    clock.advance(DEVICE_SET_ASIDE_S)
     assert devices.choose(*plan_of(), STOP) == "hevc_nvenc"
     devices.set_aside("hevc_nvenc", "its rendition failed gate G8")
     assert devices.choose(*plan_of(), STOP) == "hevc_qsv"

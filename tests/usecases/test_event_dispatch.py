@@ -10,10 +10,17 @@ from datetime import UTC
 
 import pytest
 
-from hevcq.ports.catalog import RETRIES_S, Happened, Message, Mode, NotDelivered, Receiver
+from hevcq.ports.catalog import Happened, Message, Mode, NotDelivered, Receiver
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
-from hevcq.usecases.event_dispatch import BUSY_S, READER, BatchWatch, Dispatcher, message_of
+from hevcq.usecases.event_dispatch import (
+    BUSY_S,
+    READER,
+    RETRY_DELAYS_S,
+    BatchWatch,
+    Dispatcher,
+    message_of,
+)
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.placement.originals import expiring_soon
 from hevcq.util.clock import EARLIEST
@@ -93,7 +100,7 @@ def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothin
     told = sender(log, clock, dead, alive)
     happen(log, clock, "a")
     tries = []
-    for _ in range(len(RETRIES_S) + 1):
+    for _ in range(len(RETRY_DELAYS_S) + 1):
         tries.append(clock.now())
         told.step()
         assert alive.taken == ["a"]
@@ -102,7 +109,7 @@ def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothin
         clock.advance(1)
 
     waited = [later - before for before, later in itertools.pairwise(tries)]
-    assert waited == pytest.approx([float(s) for s in RETRIES_S], abs=1)
+    assert waited == pytest.approx([float(s) for s in RETRY_DELAYS_S], abs=1)
     assert "Gave up 1 message: no" in log.reader("dead").problem
     dead.answer = lambda: None
     happen(log, clock, "b")

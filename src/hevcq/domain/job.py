@@ -26,6 +26,9 @@ MAX_BODY_BYTES = 262_144
 MAX_SIZE = 2**63 - 1
 """Largest file size in bytes, and the largest integer that SQLite stores."""
 MAX_CHUNK = 2**31 - 1
+MAX_INTERRUPTIONS = 200
+"""From this number on an interruption counts as a crash. Otherwise a job that ends the program at each
+attempt would be tried for ever."""
 MAX_NOTICES, MAX_NOTICE = 20, 500
 """Most notices in a job's record, and most characters of each."""
 ROUNDED_NS = 2_000_000_000

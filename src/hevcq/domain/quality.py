@@ -22,7 +22,7 @@ NEAR = 1.0
 """VMAF points above the target within which a learned CRF ends a search early."""
 LEARNED = 3
 """Searches for videos of a kind after which two probes suffice for a short one."""
-SHORT_S = 600.0
+SHORT_VIDEO_S = 600.0
 SAMPLE_S = 2.0
 EVERY_S = 240.0
 MIN_SAMPLES, MAX_SAMPLES = 4, 16
@@ -32,7 +32,7 @@ SIZE_SAMPLES, SIZE_SHARE = 12, 0.15
 USUAL_PROBES = 3.5
 SAMPLE_WORK, SIZE_WORK = 1.9, 1.5
 """Cost of a second of a sample, measured or only for the size, relative to one of the whole encode."""
-MOST_WORK = 0.08
+MAX_WORK_SHARE = 0.08
 """Largest cost of a search with its size samples, as a share of a long video's encode."""
 DRAWS = 200
 POINTS_PER_STEP = 0.9
@@ -183,16 +183,16 @@ def sample_count(length_s: float, more: int = 0) -> int:
 
 def enough_probes(length_s: float, former: int) -> int:
     """Return how many probes suffice once one is good, given `former` searches for videos of the kind."""
-    if length_s < SHORT_S:
+    if length_s < SHORT_VIDEO_S:
         return 2 if former >= LEARNED else MAX_PROBES
-    return max(2, min(MAX_PROBES, int(MOST_WORK * length_s / _work_s(length_s, 1))))
+    return max(2, min(MAX_PROBES, int(MAX_WORK_SHARE * length_s / _work_s(length_s, 1))))
 
 
 def size_samples(length_s: float, probes: float) -> int:
     """Return how many samples to take only for the size, after so many probes."""
     left_s = SIZE_SHARE * length_s
-    if length_s >= SHORT_S:
-        left_s = (MOST_WORK * length_s - _work_s(length_s, probes)) / SIZE_WORK
+    if length_s >= SHORT_VIDEO_S:
+        left_s = (MAX_WORK_SHARE * length_s - _work_s(length_s, probes)) / SIZE_WORK
     return max(0, min(SIZE_SAMPLES, int(left_s / SAMPLE_S)))
 
 

@@ -34,7 +34,7 @@ from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import Clock
 
-SET_ASIDE_S = 3600.0
+DEVICE_SET_ASIDE_S = 3600.0
 """Seconds for which a device is not used after a failure."""
 Encode = Callable[[EncodeRequest], EncodeReport]
 REMEDY = "`hevcq doctor` says which hardware encoders work here."
@@ -87,7 +87,7 @@ class Devices:
         return [encoder, *(f"{encoder}@{node}" for node in others)]
 
     def set_aside(self, name: str, problem: str) -> None:
-        self._results[name] = problem, self.clock.monotonic() + SET_ASIDE_S
+        self._results[name] = problem, self.clock.monotonic() + DEVICE_SET_ASIDE_S
 
 
 def encode_on_device(

@@ -350,10 +350,6 @@ class DaySum:
         return DaySum(*map(operator.add, astuple(self), astuple(other)))
 
 
-RETRIES_S = (60.0, 3600.0)
-"""Seconds before the second and the third try to send a message, which is the last."""
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """One event in words and as data; a repeated message keeps its `message_id`.

@@ -328,7 +328,7 @@ def _profile(depth: Depth) -> Profile:
 
 
 TOLD = "video.damaged"
-TOLD_ONCE_S = 86400.0
+REPEAT_REPORT_S = 86400.0
 """Seconds within which a file is reported only once."""
 
 
@@ -346,4 +346,4 @@ def report_damage(log: EventLog, checked: Checked, before: Checked | None) -> No
         reason=f"{why[:1].upper()}{why[1:]} {damage_places(checked.spots)}".strip(),
         failure_class=checked.health.value,
     )
-    log.add(happened, unless_within_s=TOLD_ONCE_S)
+    log.add(happened, unless_within_s=REPEAT_REPORT_S)

@@ -13,13 +13,15 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import EVERY_PROFILE, path_of_key
 from hevcq.errors import HevcqError, Unavailable, UsageError
-from hevcq.ports.catalog import EVENTS, RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
+from hevcq.ports.catalog import EVENTS, Happened, Message, NotDelivered, Reader, Receiver
 from hevcq.ports.ledger import Ledger
 from hevcq.sql.event_log import EventLog
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, size
 
+RETRY_DELAYS_S = (60.0, 3600.0)
+"""Seconds before the second and the third try to send a message, which is the last."""
 DISPATCH_BUSY_S = 120.0
 """Seconds for which one process alone serves a receiver; a delivery takes less."""
 PAGE = 1000
@@ -72,8 +74,8 @@ class Dispatcher:
         problem = _deliver(receiver, wanted)
         if not problem:
             return Reader(reader.name, wanted[-1].seq, sent_at=now)
-        if reader.tries < len(RETRIES_S):
-            next_at = now + RETRIES_S[reader.tries]
+        if reader.tries < len(RETRY_DELAYS_S):
+            next_at = now + RETRY_DELAYS_S[reader.tries]
             return replace(reader, tries=reader.tries + 1, next_at=next_at, problem=problem)
         get_logger().error("message_given_up", receiver=receiver.name, messages=len(wanted))
         messages = "1 message" if len(wanted) == 1 else f"{len(wanted)} messages"

@@ -18,8 +18,7 @@ import pytest
 from contracts.backends import PROFILES, source, task
 from hevcq.backends.sql.factory import SqlBackend, SqlMachines, free_owner, open_sql
 from hevcq.backends.sql.ledger import SqlLedger
-from hevcq.backends.sql.statements import MAX_INTERRUPTIONS
-from hevcq.domain.job import JobState, Phase, Progress, job_id
+from hevcq.domain.job import MAX_INTERRUPTIONS, JobState, Phase, Progress, job_id
 from hevcq.errors import ConfigError, HevcqError, StorageError, Unavailable
 from hevcq.ports.backend import SILENT_S, Answer, WorkerFacts
 from hevcq.ports.ledger import Granted

@@ -17,7 +17,7 @@ from hevcq.settings.libraries import Library
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.forecast import (
     GATE_SHARE,
-    OWN_ENOUGH,
+    MIN_OWN_ENCODES,
     TABLE_ONLY,
     Costs,
     Range,
@@ -117,7 +117,7 @@ def bytes_of(plan: EncodePlan, info: MediaInfo, rates: Costs = TABLE_ONLY) -> Ra
 def test_enough_own_jobs_replace_the_table_and_narrow_the_range():
     plan, info = encode_plan(), media_info()
     work = work_of(plan, "", info).megapixels
-    rates = Costs.learned([cost_of(work)] * OWN_ENOUGH)
+    rates = Costs.learned([cost_of(work)] * MIN_OWN_ENCODES)
 
     cost = cpu(plan, "medium", info, rates)
     table = cpu(plan, "medium", info)
@@ -130,7 +130,7 @@ def test_enough_own_jobs_replace_the_table_and_narrow_the_range():
 
 def test_what_is_known_of_encodes_counts_the_search_for_a_quality_beside_them():
     work = work_of(encode_plan(), "medium", media_info())
-    own = Costs.learned([cost_of(work.megapixels)] * OWN_ENOUGH)
+    own = Costs.learned([cost_of(work.megapixels)] * MIN_OWN_ENCODES)
     sampled = TABLE_ONLY.sampled({replace(work, search=3.0): Estimate(3e5, 0.1, 10.0)})
 
     for rates in (own, sampled):

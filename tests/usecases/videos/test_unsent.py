@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from hevcq.ports.catalog import RETRIES_S, Happened, Message, NotDelivered, Receiver
-from hevcq.usecases.event_dispatch import DirectDispatcher
+from hevcq.ports.catalog import Happened, Message, NotDelivered, Receiver
+from hevcq.usecases.event_dispatch import RETRY_DELAYS_S, DirectDispatcher
 from hevcq.usecases.videos.uploads import SENDING_S, process_due
 from support.videos import VideoBench
 
@@ -54,12 +54,12 @@ def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared):
     down, video = Listener(), shared.done()
     down.errors = [NotDelivered("no")] * 50
     tell = DirectDispatcher([down])
-    for wait_s in (0, *RETRIES_S):
+    for wait_s in (0, *RETRY_DELAYS_S):
         shared.clock.advance(wait_s)
         assert shared.raw(video).exists(), "a message deletes nothing early"
         process_due(shared.farm, tell)
     assert shared.now(video).unsent is None
-    assert len(down.errors) == 50 - len(RETRIES_S) - 1
+    assert len(down.errors) == 50 - len(RETRY_DELAYS_S) - 1
     assert shared.now(video).raw_due_at == video.raw_due_at
     shared.clock.advance(8 * DAY_S)
     process_due(shared.farm, tell)

@@ -14,7 +14,7 @@ from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceede
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.playback import Pictures, picture_key
-from hevcq.usecases.videos.uploads import EXPIRE_S, complete_upload, process_due, prolong
+from hevcq.usecases.videos.uploads import ABANDONED_AFTER_S, complete_upload, process_due, prolong
 from support.fakes.encoder import FakeEncoder
 from support.videos import CLIP, VideoBench
 
@@ -117,13 +117,13 @@ def test_a_file_name_never_becomes_a_path(bench, name, key_end):
 def test_an_unfinished_upload_expires_and_gives_its_room_back(bench):
     video = bench.request()
     bench.send(video, CLIP[:5])
-    bench.clock.advance(EXPIRE_S - 1)
+    bench.clock.advance(ABANDONED_AFTER_S - 1)
     process_due(bench.farm)
     assert bench.now(video).status is VideoStatus.UPLOADING
     later = prolong(bench.farm, bench.now(video))  # bytes came
-    assert later.upload.expires_at == bench.clock.now() + EXPIRE_S
+    assert later.upload.expires_at == bench.clock.now() + ABANDONED_AFTER_S
 
-    bench.clock.advance(EXPIRE_S)
+    bench.clock.advance(ABANDONED_AFTER_S)
     assert process_due(bench.farm) == 1
     after = bench.now(video)
     assert after.status is VideoStatus.FAILED

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hevcq.domain.job import JobState
+from hevcq.domain.job import MAX_INTERRUPTIONS, JobState
 from hevcq.domain.keys import EVERY_PROFILE, INBOX
 from hevcq.ports.ledger import JobFilter, ListOrder
 from hevcq.sql.database import SKIP_LOCKED, Database, upsert
@@ -45,9 +45,6 @@ AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
 """The running jobs of a process: their owner is its name, or begins with its name and a colon."""
 END_LEASES = f"UPDATE job SET lease_until = 0 WHERE {RUN_BY_OWNER}"
 LEASED_BY = f"SELECT 1 FROM job WHERE {RUN_BY_OWNER} LIMIT 1"
-MAX_INTERRUPTIONS = 200
-"""From this number on an interruption counts as a crash. Otherwise a job that ends the program at each
-attempt would be tried for ever."""
 PERCENT = "CAST(json_extract(progress, '$.percent') AS REAL)"
 REACHED = f"json_extract(progress, '$.phase') || ' ' || CAST({PERCENT} AS INTEGER)"
 # All columns on the right sides have their old values. A second interruption at the same progress counts

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.output.render import (
-    SHOWN_WHEN_QUIET,
-    is_routine,
     paragraph,
     sentence,
     shorten,
@@ -28,6 +26,12 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
+SHOWN_WHEN_QUIET = frozenset(
+    {EventName.FILE_UNUSABLE, EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED}
+)
+"""Events that --quiet still prints."""
+VERBOSE_ONLY = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
+"""Events that only --verbose prints."""
 PHASE_SHARE = {
     "fetch": (0.0, 0.02),
     "probe": (0.02, 0.01),
@@ -259,7 +263,13 @@ class LogLines(JsonLines):
     def _is_shown(self, event: IngestEvent) -> bool:
         if self._quiet:
             return event.event in SHOWN_WHEN_QUIET
-        return self._verbose or not is_routine(event)
+        return self._verbose or not _is_routine(event)
+
+
+def _is_routine(event: IngestEvent) -> bool:
+    """Return whether only --verbose shows the event: one line per video is enough."""
+    placed = event.event is EventName.PLACED and not event.notices
+    return placed or event.event in VERBOSE_ONLY
 
 
 class Live:
@@ -290,7 +300,7 @@ class Live:
         with self._lock:
             self._board.apply(event)
         shown = EventName.JOB_QUEUED, EventName.PLACED
-        if is_routine(event) and not (self._verbose and event.event in shown):
+        if _is_routine(event) and not (self._verbose and event.event in shown):
             return
         words = sentence(event)
         if words:

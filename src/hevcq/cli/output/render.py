@@ -197,20 +197,6 @@ def _text_width(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
-SHOWN_WHEN_QUIET = frozenset(
-    {EventName.FILE_UNUSABLE, EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED}
-)
-"""Events that --quiet still prints."""
-VERBOSE_ONLY = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
-"""Events that only --verbose prints."""
-
-
-def is_routine(event: IngestEvent) -> bool:
-    """Return whether only --verbose shows the event: one line per video is enough."""
-    placed = event.event is EventName.PLACED and not event.notices
-    return placed or event.event in VERBOSE_ONLY
-
-
 def size_range(count: Range | None) -> str:
     """Return a range of bytes, such as `1.2 to 1.6 GiB` or `888.0 KiB to 1.1 MiB`; "" for None."""
     if count is None:

@@ -80,7 +80,7 @@ _IMPERSONAL = _NO_LOSS | {
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
 """Size of a free-form entry without its key and value."""
 _SHOWN = 5
-_MOST_NAMED = 50
+_MAX_NAMED = 50
 """Most names in a certificate; a video editor may write hundreds."""
 
 Streams = Sequence[StreamPlan]
@@ -274,7 +274,7 @@ def personal_names(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, 
     names = [_short_name(name) for name in tags if name.partition("-")[0] not in _IMPERSONAL]
     names += ["recorded data" for stream in held if stream.kind is StreamKind.DATA]
     items = (item for item in carried_metadata(muxer, info, streams) if not item.reported)
-    return tuple(dict.fromkeys([*sorted(names), *(item.name for item in items)]))[:_MOST_NAMED]
+    return tuple(dict.fromkeys([*sorted(names), *(item.name for item in items)]))[:_MAX_NAMED]
 
 
 def _short_name(name: str) -> str:

@@ -47,7 +47,7 @@ ENCODED_LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "quad": 4, "5.0": 5, "5.1":
 """Channels of the layouts that AAC, Opus, Vorbis and FLAC all hold, and players of each know."""
 MAX_TRUE_PEAK = -1.0
 """Largest true peak after a gain, in dBTP: EBU R 128's limit, which leaves headroom for encoders."""
-LEAST_GAIN = 0.5
+MIN_GAIN_DB = 0.5
 """Smallest gain, in dB, that is worth an encode."""
 SILENT = -69.9
 """Loudness in LUFS up to which a sound counts as silence."""
@@ -263,10 +263,10 @@ def _plan_gain(profile: Profile, facts: AudioFacts | None) -> tuple[float | None
     room = max(0.0, MAX_TRUE_PEAK - facts.true_peak)
     limited = f"; its peaks allow no more than {facts.loudness + room:.1f} LUFS" * (gain > room)
     gain = round(min(gain, room), 1)
-    if facts.loudness <= SILENT or (abs(gain) < LEAST_GAIN and not limited):
+    if facts.loudness <= SILENT or (abs(gain) < MIN_GAIN_DB and not limited):
         return 0.0, ""
     direction = "louder" if gain > 0 else "quieter"
-    if abs(gain) < LEAST_GAIN:
+    if abs(gain) < MIN_GAIN_DB:
         return 0.0, f" stays at {facts.loudness:.1f} LUFS{limited}"
     return gain, f" is made {abs(gain):.1f} dB {direction}, from {facts.loudness:.1f} LUFS{limited}"
 

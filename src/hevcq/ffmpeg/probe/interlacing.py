@@ -25,7 +25,7 @@ from hevcq.ffmpeg.process.child import run_child
 PLACES = 4
 FRAMES_PER_PLACE = 50
 """Decoded frames at each place: 2 s of 25 per second, about 0.3 s of CPU at 1080i."""
-SHORT_S = 10.0
+SHORT_VIDEO_S = 10.0
 """A video shorter than this is examined at its beginning only, with as many frames in all."""
 UNMARKED_FRAMES = 16
 STRICT_THRESHOLD = 1.5
@@ -160,7 +160,7 @@ def _detection_command(
     tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream, *, strict: bool
 ) -> list[str]:
     length = info.duration_s or 0.0
-    places = PLACES if length >= SHORT_S else 1
+    places = PLACES if length >= SHORT_VIDEO_S else 1
     marked = stream.video is not None and stream.video.marked_interlaced
     frames = (FRAMES_PER_PLACE if marked else UNMARKED_FRAMES) * PLACES // places
     threshold = f"=intl_thres={STRICT_THRESHOLD}" if strict else ""

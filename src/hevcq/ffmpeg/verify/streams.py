@@ -42,7 +42,7 @@ from hevcq.domain.planning.streams import caption_language, caption_title
 from hevcq.util.text import timecode
 
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
-CHAPTER_S = 0.05
+CHAPTER_TOLERANCE_S = 0.05
 
 
 def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
@@ -250,7 +250,7 @@ def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) ->
             f"title of chapter {number}", _single_spaced(old.title), _single_spaced(new.title)
         )
         late = abs(new.start_s - old.start_s) - abs(shift) - abs(source.start_s or 0.0)
-        if late > CHAPTER_S:
+        if late > CHAPTER_TOLERANCE_S:
             yield f"chapter {number} starts at {timecode(new.start_s, 2)}, not {timecode(old.start_s, 2)}"
 
 

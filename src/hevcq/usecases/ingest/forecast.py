@@ -72,7 +72,7 @@ NARROW = 0.1
 """Half the width of a range as a share of its middle, at which sampling ends."""
 KEPT_ABOVE = 0.95
 """Share of the source above which a rendition is not kept (the default of gates.minimum_saving)."""
-OWN_ENOUGH = 3
+MIN_OWN_ENCODES = 3
 """Minimum number of own jobs for their factor to be used."""
 JOB_OVERHEAD_S = 0.5
 """Wall seconds to start, probe and publish one job."""
@@ -131,7 +131,7 @@ class Costs:
 
     @classmethod
     def learned(cls, samples: Iterable[EncodeCost]) -> Costs:
-        """Return the factors of finished jobs; a profile with fewer than OWN_ENOUGH keeps the table's values."""
+        """Return the factors of finished jobs; a profile with fewer than MIN_OWN_ENCODES keeps the table's values."""
         ratios: dict[str, list[tuple[float, float]]] = {}
         for job in samples:
             if min(job.megapixels, job.cpu_s, job.output_size) > 0:
@@ -145,7 +145,7 @@ class Costs:
                     shared=OWN_SPREAD,
                 )
                 for name, jobs in ratios.items()
-                if len(jobs) >= OWN_ENOUGH
+                if len(jobs) >= MIN_OWN_ENCODES
             }
         )
 

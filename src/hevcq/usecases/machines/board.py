@@ -22,7 +22,7 @@ LOOK_S = 0.25
 """Seconds between two checks of a running order."""
 MAX_COMPLAINTS = 3
 """Unusable results in a row after which a machine gets no more orders until it restarts."""
-NEARLY = 0.9
+NEXT_CHUNK_AT = 0.9
 """Finished share of a chunk from which its machine may get the next chunk."""
 UNKNOWN = "This order is no longer wanted."
 SHARED = "Two machines work by this token: let one of them join anew by an invitation of its own."
@@ -110,7 +110,9 @@ class JoinedMachine:
         with self._lock:
             chunks = [each for each in self._commissions.values() if each.is_chunk]
         begun = [
-            each for each in chunks if each.progress is None or each.progress.fraction < NEARLY
+            each
+            for each in chunks
+            if each.progress is None or each.progress.fraction < NEXT_CHUNK_AT
         ]
         return len(begun) >= self.facts.slots
 

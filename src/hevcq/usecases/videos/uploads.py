@@ -32,8 +32,9 @@ from hevcq.errors import (
     UnknownProfile,
     VerificationFailed,
 )
-from hevcq.ports.catalog import RETRIES_S, Happened
+from hevcq.ports.catalog import Happened
 from hevcq.settings.web import DAY_S
+from hevcq.usecases.event_dispatch import RETRY_DELAYS_S
 from hevcq.usecases.operations.reprocess import cancel
 from hevcq.usecases.placement.collect import lived_s
 from hevcq.usecases.videos.manage import VideoFarm, kept_name, refresh
@@ -41,7 +42,7 @@ from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.util.text import size
 
-EXPIRE_S = 2 * 86_400.0
+ABANDONED_AFTER_S = 2 * 86_400.0
 """Seconds without progress until an upload is dropped."""
 EXPIRED = "The upload was not finished in time."
 AGAIN = "Upload the file again."
@@ -120,7 +121,7 @@ def _record(
         name=one_line(request.name, MAX_FILE_NAME),
         size=request.size,
         media_type=upload_media_type(request.media_type, request.name),
-        expires_at=now + EXPIRE_S,
+        expires_at=now + ABANDONED_AFTER_S,
     )
     title = one_line(request.title, MAX_TITLE) or one_line(
         upload.name.rpartition(".")[0], MAX_TITLE
@@ -150,9 +151,9 @@ def _prepare(farm: VideoFarm, video: Video) -> Video:
 def prolong(farm: VideoFarm, video: Video) -> Video:
     """Restart the expiry time of an upload that makes progress, once half of it has passed."""
     now = farm.clock.now()
-    if video.upload.expires_at - now > EXPIRE_S / 2:
+    if video.upload.expires_at - now > ABANDONED_AFTER_S / 2:
         return video
-    upload = video.upload.model_copy(update={"expires_at": now + EXPIRE_S})
+    upload = video.upload.model_copy(update={"expires_at": now + ABANDONED_AFTER_S})
     return farm.change(video, upload=upload.model_dump())
 
 
@@ -275,10 +276,10 @@ def _send_end(farm: VideoFarm, video: Video, end: Unsent, send: SendEvent | None
     video = record(video, claim)
     if send(_happened(video, end)):
         return record(video, None)
-    if end.tries >= len(RETRIES_S):
+    if end.tries >= len(RETRY_DELAYS_S):
         get_logger().error("message_given_up", video=video.video_id)
         return record(video, None)
-    later = farm.clock.now() + RETRIES_S[end.tries]
+    later = farm.clock.now() + RETRY_DELAYS_S[end.tries]
     return record(video, Unsent(at=end.at, next_at=later, tries=end.tries + 1))
 
 
