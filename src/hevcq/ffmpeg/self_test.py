@@ -127,7 +127,7 @@ def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
 
 def _unfit(problem: str, why: str) -> WorkerUnfit:
     remedy = f"See `hevcq doctor`. {INSTALL}"
-    return WorkerUnfit(f"{problem} on this machine: {why}.", remedy=remedy)
+    return WorkerUnfit(f"{problem} on this machine: {why.removesuffix('.')}.", remedy=remedy)
 
 
 BOX = (480, 270)

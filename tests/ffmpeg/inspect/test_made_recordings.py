@@ -49,8 +49,16 @@ def part(begin_s: float, pictures: str) -> bytes:
     return made
 
 
-def demuxed(data: bytes, *, timed: bool = True) -> dict[int, Packets]:
-    """Return the pictures of a made stream as ffprobe would print them."""
+def with_parity(data: bytes) -> bytes:
+    """Return a made stream in packets of 204 bytes, as satellite receivers record them."""
+    return b"".join(data[at : at + 188] + bytes(16) for at in range(0, len(data), 188))
+
+
+def demuxed(data: bytes, *, timed: bool = True, parity: bool = False) -> dict[int, Packets]:
+    """Return the pictures of a made stream as ffprobe would print them.
+
+    ffprobe places a packet of 204 bytes 16 bytes before its start.
+    """
     reader = PacketReader()
     for at in range(0, len(data) - 187, 188):
         one = data[at : at + 188]
@@ -60,7 +68,8 @@ def demuxed(data: bytes, *, timed: bool = True) -> dict[int, Packets]:
         bits = int.from_bytes(one[place + 9 : place + 14], "big")
         time = (bits >> 33 & 7) << 30 | (bits >> 17 & 0x7FFF) << 15 | bits >> 1 & 0x7FFF
         pts, flags = time if timed else "N/A", "K_" if one[-1:] == b"I" else "__"
-        reader.line(f"stream_index=0|pts={pts}|pos={at}|flags={flags}")
+        shown_at = at // 188 * 204 - 16 if parity else at
+        reader.line(f"stream_index=0|pts={pts}|pos={shown_at}|flags={flags}")
     return reader.tracks
 
 
@@ -134,6 +143,27 @@ def test_ragged_ends_are_trimmed_and_said(tmp_path, data, timed, said, pictures)
     assert units(kept.read_bytes()) == pictures + (TORN in data and made is None)
     gaps = kept.read_bytes().count(b"\xb7\x80")
     assert gaps == (2 if pictures == 4 else 0), "announced where a picture follows those left out"
+
+
+@pytest.mark.parametrize("pictures", ["P" + WHOLE, "xIBPBPP"])
+def test_packets_with_parity_are_trimmed_like_those_without(tmp_path, pictures):
+    facts, empty = info(video(), audio()), packet(0x1FFF, 0, b"x")
+    data = empty + part(1, pictures) + EMPTY + TORN
+    plain, longer = tmp_path / "a.ts", tmp_path / "b.ts"
+    plain.write_bytes(data)
+    longer.write_bytes(with_parity(data))
+    (tmp_path / "c").mkdir()
+
+    made = recording.trim_recording(str(plain), facts, demuxed(data), tmp_path, STOP)
+    other = recording.trim_recording(
+        str(longer), facts, demuxed(data, parity=True), tmp_path / "c", STOP
+    )
+
+    assert made is not None
+    assert other is not None
+    assert other.notices == made.notices
+    assert "the last picture is left out" in other.notices[-1]
+    assert other.path.stat().st_size * 188 == made.path.stat().st_size * 204
 
 
 def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, monkeypatch):

@@ -239,7 +239,8 @@ def _find_whole_pictures(
 ) -> WholePictures | None:
     """Return where the whole pictures are; None if all are whole, or if no key frame can be found."""
     offset, length = layout
-    places = [NO_TIME if place == NO_TIME else place // length * length for place in packets.places]
+    # ffprobe places a packet of 204 bytes 16 bytes before its start: round up.
+    places = [NO_TIME if at == NO_TIME else -(-at // length) * length for at in packets.places]
     place = next((place for place in places if place != NO_TIME), None)
     if not packets.keys or packets.keys[0] > MAX_SKIPPED or place is None:
         return None
