@@ -22,11 +22,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 69_190,
+    "lines of src": 68_650,
     "modules": 251,
     "classes": 627,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 69_450,
+    "lines of tests and benchmarks": 67_760,
     "words of docs": 37_700,
     "settings and keys of profiles": 163,
 }

@@ -16,6 +16,7 @@ from hevcq.errors import UsageError
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.pausing import EFFECTS
 from hevcq.usecases.operations.status import (
+    COST_WINDOW_S,
     encoded_since,
     jobs_of,
     library_rows,
@@ -28,7 +29,6 @@ from hevcq.wiring.app import App
 
 MAX_DEAD_LETTERS_CHECKED = 500
 """Dead letters checked per queue, as a person waits here; workers check all of them."""
-DAY_S = 86_400.0
 MAX_RUNNING = 100
 """The most running jobs that are shown; those of a fleet would not fit a screen."""
 QUEUE_COLUMNS: tuple[str, ...] = (
@@ -64,7 +64,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
     facts = state.to_dict()
     facts["libraries"] = library_rows(app.settings.data_dir) if app.settings.libraries else []
     if app.settings.on_aws:
-        cpu_s = encoded_since(app.backend.ledger, app.clock.now() - DAY_S)
+        cpu_s = encoded_since(app.backend.ledger, app.clock.now() - COST_WINDOW_S)
         facts["cost"] = round(app.settings.prices.cost(cpu_s), 2)
     if as_json:
         render.emit_json(facts)
@@ -113,7 +113,10 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
         out += ["", *render.fit_table(columns, rows, width)]
     out += [render.paragraph(line, width) for line in _warnings(status)]
     if "cost" in status:
-        out += ["", f"Encodes of the last 24 hours: about {status['cost']:.2f} dollars."]
+        out += [
+            "",
+            f"Encodes of the last {COST_WINDOW_S / 3600:.0f} hours: about {status['cost']:.2f} dollars.",
+        ]
     dead = sum(queue["dead_letters"] for queue in status["queues"])
     if dead:
         out += ["", f"{counted(dead, 'failed job')}: run `hevcq failures list`."]

@@ -132,6 +132,10 @@ def overview(
     return Overview(clock.now(), tuple(queues), running, workers_running(settings), shut)
 
 
+COST_WINDOW_S = 86_400.0
+"""Seconds whose encodes' cost the overview ends with."""
+
+
 def encoded_since(ledger: Ledger, since: float) -> float:
     """Return the CPU seconds of the jobs that ended as done since `since` (wall seconds)."""
     done = ledger.jobs(JobFilter(states=frozenset({JobState.DONE}), updated_after=since))
