@@ -112,11 +112,9 @@ def test_a_pause_is_shown_by_status_until_it_is_resumed(hevcq):
     ran = hevcq("pause", "--for", "2h", "--freeze")
     assert ran.code == 0
     assert ran.out.startswith("Paused by ")
-    assert "stand still and go on later" in ran.out
+    assert "pause and continue later" in ran.out
 
-    assert (
-        "`hevcq resume` ends it. Running encodes stand still and go on later" in hevcq("status").out
-    )
+    assert "`hevcq resume` ends it. Running encodes pause and continue later" in hevcq("status").out
     (known,) = hevcq("status", "--json").lines
     assert known["closed"][0]["running"] == "freeze"
     every = [queue["profile"] for queue in known["queues"]]

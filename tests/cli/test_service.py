@@ -256,13 +256,13 @@ def test_a_folder_that_is_missing_is_reported_once_and_taken_when_it_comes(tmp_p
         house.time_passes(house)
 
     house.run(
-        house.says(f"Library tv is not looked after now: {tv.path} is not there"),
+        house.says(f"Library tv cannot be watched now: {tv.path} is not there"),
         house.time_passes,
         mount,
         house.placed(tv.path / "a.mp4"),
     )
 
-    assert len([line for line in house.said if "not looked after" in line]) == 1
+    assert len([line for line in house.said if "cannot be watched" in line]) == 1
 
 
 def test_a_library_that_could_not_be_opened_is_left_free_for_another_hevcq(tmp_path, monkeypatch):
@@ -271,7 +271,7 @@ def test_a_library_that_could_not_be_opened_is_left_free_for_another_hevcq(tmp_p
     monkeypatch.setattr(FolderIngest, "plan", Mock(side_effect=SourceAway("It went away.")))
 
     def free(house: House) -> None:
-        house.says("not looked after now: It went away.")(house)
+        house.says("cannot be watched now: It went away.")(house)
         with reserve_libraries([tv.path], "another", "elsewhere"):
             pass
 

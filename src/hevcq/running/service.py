@@ -203,7 +203,7 @@ class Service:
         except HevcqError as error:
             if self._reported.get(library.name) != str(error):
                 self._reported[library.name] = str(error)
-                self._warn(f"Library {printable(library.name)} is not looked after now: {error}")
+                self._warn(f"Library {printable(library.name)} cannot be watched now: {error}")
         else:
             self._reported.pop(library.name, None)
 

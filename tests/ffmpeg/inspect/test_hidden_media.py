@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from benchmarks.fidelity.spliced import cut_without_encoding
 
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, profile
@@ -63,9 +64,6 @@ def test_an_edit_that_cuts_one_track_and_not_the_others_is_refused(tmp_path, vid
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory) -> Path:
     """A video that was cut without encoding: 2.2 s before its first picture are in the file."""
-    # Planted bugs are tried in a tree without the benchmarks.
-    from benchmarks.fidelity.spliced import cut_without_encoding
-
     path = tmp_path_factory.mktemp("cut") / "cut.mp4"
     cut_without_encoding(path)
     return path

@@ -4,7 +4,7 @@
 #
 # Every metric comes 1 to 3 minutes late, and some points never. A late count of running tasks must not
 # be filled with zero: the backlog would be divided by one, and 3 uploads would start 18 tasks. The
-# queue's last counts stand in for a late one. benchmarks/autoscaling.py plays these formulas through.
+# queue's last counts stand in for a late one.
 
 locals {
   settles_s = 420

@@ -161,7 +161,7 @@ class DailyCap:
 
 EFFECTS: Mapping[RunningWork, str] = {
     RunningWork.BORDER: "Running encodes finish; nothing new begins.",
-    RunningWork.FREEZE: "Running encodes stand still and go on later; nothing new begins.",
+    RunningWork.FREEZE: "Running encodes pause and continue later; nothing new begins.",
     RunningWork.STOP: "Running encodes stop and start again later; nothing new begins.",
 }
 
