@@ -32,7 +32,7 @@ from hevcq.web.uploads import CHUNK_TYPE, append_body
 MAX_BODY = 1 << 20
 """Bytes of a report: a report on 1,000 streams has some hundred KiB."""
 POLL_S, CHECK_S = 20.0, 0.5
-"""Seconds that a poll waits for an order, and between two checks for order_path."""
+"""Seconds that a poll waits for an order, and between two checks for one."""
 Model = TypeVar("Model", bound=Frozen)
 
 

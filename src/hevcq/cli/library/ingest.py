@@ -67,7 +67,7 @@ SAMPLED_ELSEWHERE = (
     " machine's ffmpeg encodes."
 )
 WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the fleet encodes."
-FREE_HERE = "--max-cost only works on aws: encoding here costs nothing."
+FREE_HERE = "--max-cost only works on aws; here, `prices.max_per_day` limits what a day may cost."
 CONFLICTS = (
     ("replace", "output", "choose where renditions go"),
     ("no_wait", "workers", "it runs no workers"),

@@ -151,7 +151,7 @@ WORDS = (
     ("moved", "moved"),
     ("copied", "copied"),
     ("would", "would be fetched"),
-    ("waiting", "still changing"),
+    ("waiting", "waiting to settle"),
     ("known", "already here"),
     ("left", "left on the server"),
     ("changed", "changed during transfer"),
