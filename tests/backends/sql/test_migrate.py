@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def test_a_backup_that_is_restored_goes_on_where_it_was(house, settings, dsn, tm
 
 
 def _content(path: Path) -> list[str]:
-    with sqlite3.connect(path) as opened:
+    with closing(sqlite3.connect(path)) as opened:
         return list(opened.iterdump())
 
 
