@@ -143,9 +143,7 @@ def _zone(name: str) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError):  # unknown, a folder, or no name at all
-        raise ValueError(
-            f"{name!r} is not a time zone that this machine knows; write one like Europe/Berlin"
-        ) from None
+        raise ValueError("needs a time zone that this machine knows, like Europe/Berlin") from None
 
 
 class RunningWork(StrEnum):

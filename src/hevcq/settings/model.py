@@ -151,7 +151,7 @@ class ScheduleSettings(Frozen):
     at_end: RunningWork = Field(
         default=RunningWork.BORDER,
         description="running work when a window ends: border (encodes and chunks end, none begins), "
-        "finish (split videos are finished too), freeze (pauses) or stop (starts again later)",
+        "freeze (pauses) or stop (starts again later)",
     )
     gate_command: str = Field(
         default="",

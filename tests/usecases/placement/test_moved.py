@@ -12,6 +12,7 @@ import pytest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile
+from hevcq.library.replacement.steps import Steps
 from hevcq.library.scanning.scan import find, probe_files
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import JobFilter
@@ -31,6 +32,7 @@ from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.fakes.encoder import passed
 from support.ingest.run import NEVER, Bench, session
+from support.processes import Killed
 
 
 class Library:
@@ -329,6 +331,40 @@ def test_a_rendition_beside_its_original_takes_its_place_without_another_encode(
     (undone,) = undo(library.bench.ports, [library.root])
     assert undone.result is UndoResult.RESTORED
     assert path.read_bytes() == b"first" * 100
+
+
+@pytest.mark.parametrize("moment", ["before the exchange", "after it is recorded"])
+def test_a_kill_while_a_rendition_beside_takes_its_place_costs_no_encode(
+    library, monkeypatch, moment
+):
+    path = library.put("a.mp4", b"first" * 100)
+    assert library.ingest() == {"placed": 1}
+    rendition = (library.root / "a.hevc.mp4").read_bytes()
+    (job,) = library.bench.backend.ledger.jobs(JobFilter())
+    library.where(Mode.REPLACE)
+    ports = library.bench.ports
+    record = ports.catalog.record_placements
+
+    def record_and_die(placements):
+        record(placements)
+        if any(each.state is PlacementState.REPLACED for each in placements):
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        if moment == "before the exchange":
+            patched.setattr(Steps, "forward", Mock(side_effect=Killed))
+        else:
+            patched.setattr(ports.catalog, "record_placements", record_and_die)
+        with pytest.raises(Killed):
+            library.ingest()
+    recover(ports, [library.root], lambda event: None)
+    if moment == "before the exchange":
+        assert library.ingest() == {"placed": 1}
+
+    assert path.read_bytes() == rendition
+    assert [p.name for p in library.root.iterdir() if p.suffix] == ["a.mp4"]
+    (same,) = library.bench.backend.ledger.jobs(JobFilter())
+    assert same.fence == job.fence
 
 
 def test_a_damaged_rendition_beside_its_original_takes_no_place(library):

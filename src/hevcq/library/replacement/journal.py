@@ -47,7 +47,8 @@ class Record:
     `new` the rendition's temporary path, `retained` where the original is kept. `aside` is the
     temporary name for the exchange of rendition and original, or for the original when `retained`
     is a copy on another device. `rendition_size` is in bytes. `keep_days` None keeps
-    the original until it is undone.
+    the original until it is undone. `had_certificate` says that the certificate was there before the
+    swap, as that of a rendition beside the original: rolling back leaves it.
     """
 
     job_id: str
@@ -64,6 +65,7 @@ class Record:
     keep_days: float | None
     created_at: float
     aside: Path | None = None
+    had_certificate: bool = False
 
     @property
     def expires_at(self) -> float | None:

@@ -86,7 +86,8 @@ class Steps:
                     )
                 self.move_back(record, holder)
             self._drop_second_names(record)
-        self.drop_certificate(record)
+        if not record.had_certificate:
+            self.drop_certificate(record)
         self.remove_temps(record)
         self._journal.drop(record)
 
@@ -222,10 +223,13 @@ class Steps:
         write_certificate(self._fs, self._certificate(record), record.certificate.encode())
         self._keep_original(record)
 
+    def has_certificate(self, record: Record) -> bool:
+        return self._fs.lstat(self._certificate(record)) is not None
+
     def drop_certificate(self, record: Record) -> None:
         """Remove the rendition's certificate; safe to repeat. Raises OSError."""
         fs, path = self._fs, self._certificate(record)
-        if fs.lstat(path) is not None:
+        if self.has_certificate(record):
             fs.unlink(path)
             fs.fsync_dir(path.parent)
 

@@ -6,7 +6,7 @@ A Swap is for one library root. It may be killed at any system call between a re
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate
@@ -224,7 +224,7 @@ class Swap:
 
     def _record(self, change: Replacement, new: Path, seen: Fingerprint) -> Record:
         now, proof = self._clock.now(), change.certificate
-        return Record(
+        record = Record(
             job_id=proof.job_id,
             profile=proof.profile,
             source=change.source,
@@ -242,6 +242,7 @@ class Swap:
             if change.source == change.target
             else None,
         )
+        return replace(record, had_certificate=self._steps.has_certificate(record))
 
     def _carry_out(self, record: Record) -> None:
         try:

@@ -153,9 +153,10 @@ class Collector:
             done = self._place(job, placement, ref, stop)
         except HevcqError as error:
             return self._failed(placement, ref, error)
-        self._record(placement, ref, done)
         if done.mode is Mode.REPLACE:
+            # First, because after the record nothing looks for it again.
             _remove_beside(placement, ref, self._ports.files(stop))
+        self._record(placement, ref, done)
         self._clear_store(ref)
         # Last, because deleting the store's hard link alters the file's change time.
         if done.mode is not Mode.REPLACE:
