@@ -26,7 +26,7 @@ MAX_TOTALS = {
     "modules": 251,
     "classes": 627,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 67_770,
+    "lines of tests and benchmarks": 67_780,
     "words of docs": 37_700,
     "settings and keys of profiles": 163,
 }

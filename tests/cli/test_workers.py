@@ -38,6 +38,14 @@ def test_a_machine_is_drained_by_a_person_and_works_again(hevcq, machines):
     assert works["drained_by"] == ""
 
 
+@pytest.mark.parametrize("given", ["--drain", "hevc"])
+def test_options_that_no_joined_machine_has_are_refused_before_the_invitation_is_used(hevcq, given):
+    ran = hevcq("worker", "--join", "http://127.0.0.1:9/join/secret", given)
+
+    assert ran.code == ExitCode.USAGE
+    assert "its farm chooses its work" in ran.err
+
+
 @pytest.mark.parametrize("verb", ["drain", "resume", "remove"])
 def test_a_machine_that_is_not_in_the_list_is_no_machine(hevcq, machines, verb):
     ran = hevcq("workers", verb, "desk")

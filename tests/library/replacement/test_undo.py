@@ -199,7 +199,13 @@ NOTHING, ALREADY = UndoResult.NOTHING, UndoResult.ALREADY
         (PlacementState.UNDONE, Mode.REPLACE, ALREADY, "already restored"),
         (PlacementState.EXPIRED, Mode.REPLACE, NOTHING, "no longer kept (retention ended)"),
         (PlacementState.WAITING, Mode.REPLACE, NOTHING, "not replaced"),
-        (PlacementState.PLACED, Mode.BESIDE, NOTHING, "not replaced (the rendition is elsewhere)"),
+        (
+            PlacementState.PLACED,
+            Mode.BESIDE,
+            NOTHING,
+            "not replaced (the rendition is a file of its own)",
+        ),
+        (PlacementState.WAITING, Mode.BESIDE, NOTHING, "not replaced"),
     ],
 )
 def test_what_cannot_be_undone_says_why(house, state, mode, result, words):

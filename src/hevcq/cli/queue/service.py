@@ -145,10 +145,14 @@ def worker(
     cli = cli_of(ctx)
     level = cli.log_level("(default of a worker)", "info")  # it has no display
     with StopSignals() as signals, cli.app(workers=("--workers", workers), **level) as app:
-        farm = join_farm(app, join, cli.echo) if join else membership(app.settings.data_dir)
+        member = None if join else membership(app.settings.data_dir)
+        if (join or member is not None) and (profiles or drain):
+            # Before joining, which uses up the invitation.
+            raise UsageError(
+                "A joined machine takes no PROFILE and no --drain: its farm chooses its work."
+            )
+        farm = join_farm(app, join, cli.echo) if join else member
         if farm is not None:
-            if profiles or drain:
-                raise UsageError(f"{farm.address} chooses what this machine encodes.")
             cli.echo(f"Working for {farm.address} as {farm.name}; Ctrl-C stops.")
             work_for_farm(app, farm, signals, cli.echo)
             return

@@ -188,8 +188,8 @@ def _explain_nothing(paths: Sequence[Path], ports: LibraryPorts) -> Iterator[Und
 
 def _why_not(placement: Placement) -> str:
     """Return why a video's replacement cannot be undone, as words that follow its name or a count."""
-    if placement.mode is not Mode.REPLACE:
-        return "not replaced (the rendition is elsewhere)"
+    if placement.mode is not Mode.REPLACE and placement.state is PlacementState.PLACED:
+        return "not replaced (the rendition is a file of its own)"
     if placement.state is PlacementState.UNDONE:
         return "already restored"
     if placement.state is PlacementState.EXPIRED:
