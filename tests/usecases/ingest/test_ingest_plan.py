@@ -409,7 +409,7 @@ def test_a_plan_names_every_kind_of_loss_in_the_same_order_and_all_videos_if_ask
         plan = decide_.IngestPlan(tuple(order), Range(1.0, 2.0))
         assert list(plan_lines(plan, 80, listed=False, every=False)) == [
             "b.mkv, c.mkv and 1 more: Captions are dropped.",
-            "c.mkv, d.mkv: Stream 2 is left out.",
+            "c.mkv: Stream 2 is left out. Likewise d.mkv.",
             *sorted(f"a.mkv: {each}" for each in rare),
         ]
         first = next(iter(plan_lines(plan, 80, listed=False, every=True)))

@@ -88,7 +88,11 @@ def notices_by_kind(
         names, (notices, *_) = list(videos), videos.values()
         shown = names if every else names[:MAX_NAMED]
         more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
-        yield from wrap_line(f"{', '.join(shown)}{more}: {' '.join(notices)}", width)
+        if all(each == notices for each in videos.values()):
+            yield from wrap_line(f"{', '.join(shown)}{more}: {' '.join(notices)}", width)
+        else:  # the numbers of streams, or times, are those of the first
+            likewise = f"Likewise {', '.join(shown[1:])}{more}."
+            yield from wrap_line(f"{shown[0]}: {' '.join(notices)} {likewise}", width)
 
 
 def skip_lines(reasons: Sequence[str], width: int | None) -> Iterator[str]:
