@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.util.clock import SystemClock
-from hevcq.util.processes import live_rows, node
+from hevcq.util.processes import node, process_rows
 
 USAGE = "usage: hevcq-health [DATA_DIR]"
 EVERY_S = 5.0
@@ -67,7 +67,9 @@ def check_workers(data_dir: Path, now: float) -> tuple[bool, str]:
 
     `now` is in seconds of the monotonic clock.
     """
-    workers = [row for row in live_rows(data_dir) if row.get("slots") and row.get("node") == node()]
+    workers = [
+        row for row in process_rows(data_dir) if row.get("slots") and row.get("node") == node()
+    ]
     if not workers:
         return False, f"No worker of this machine runs with the data folder {data_dir}."
     for row in workers:

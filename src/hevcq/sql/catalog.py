@@ -245,7 +245,7 @@ def holds_recorded_video(
     return False if missing >= MIN_MISSING else None
 
 
-def find_linked_folder(database: Database) -> tuple[Path, Path] | None:
+def find_linked_media_folder(database: Database) -> tuple[Path, Path] | None:
     """Return a symbolic link of this machine in the path of a recorded video, and its target; or None.
 
     A scan resolves links, so it would record the same video a second time under another path.

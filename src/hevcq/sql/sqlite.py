@@ -170,7 +170,7 @@ def _create(path: Path, lock_wait_s: float) -> None:
     """Build the file under a temporary name, so that a file under the final name is complete."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists():
-        raise damage_error(path, f"it is missing, but its log {log.name} is there")
+        raise database_damage(path, f"it is missing, but its log {log.name} is there")
     new = path.with_name(f"{path.name}.new")
     for leftover in (new, path.with_name(f"{new.name}-wal"), path.with_name(f"{new.name}-shm")):
         leftover.unlink(missing_ok=True)
@@ -197,10 +197,10 @@ def _check_header(path: Path) -> None:
     SQLite would delete the write-ahead log beside an empty file.
     """
     if not path.is_file():
-        raise damage_error(path, "it is not a file")
+        raise database_damage(path, "it is not a file")
     with file_errors("read", path), path.open("rb") as file:
         if file.read(len(HEADER)) != HEADER:
-            raise damage_error(path, "its first bytes are not those of a database")
+            raise database_damage(path, "its first bytes are not those of a database")
 
 
 def _check_content(path: Path, lock_wait_s: float) -> None:
@@ -208,7 +208,7 @@ def _check_content(path: Path, lock_wait_s: float) -> None:
         mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if mark != APPLICATION_ID:
-            raise damage_error(path, "it is not one that hevcq made")
+            raise database_damage(path, "it is not one that hevcq made")
         if version != SCHEMA_VERSION:
             raise StorageError(
                 f"The database {path} has schema {version}; this hevcq reads schema {SCHEMA_VERSION} only.",
@@ -220,10 +220,10 @@ def _check_content(path: Path, lock_wait_s: float) -> None:
         if path.stat().st_size <= MAX_CHECKED_BYTES:
             report = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
             if report != "ok":
-                raise damage_error(path, " ".join(report.split()))
+                raise database_damage(path, " ".join(report.split()))
 
 
-def damage_error(path: Path, what: str) -> StorageError:
+def database_damage(path: Path, what: str) -> StorageError:
     """Return the error for a damaged database, with its remedy."""
     return StorageError(
         f"The database {path} is damaged: {what}.",
@@ -240,7 +240,7 @@ def translate_error(error: sqlite3.Error, path: Path) -> HevcqError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     match code:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return damage_error(path, str(error))
+            return database_damage(path, str(error))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseBusy(
                 f"The database {path} stayed locked by another process for too long.",

@@ -20,7 +20,7 @@ from hevcq.library.scanning.watch_folder import LOCAL, file_system_of
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.settings.libraries import Library
-from hevcq.sql.catalog import Catalog, find_linked_folder, holds_recorded_video
+from hevcq.sql.catalog import Catalog, find_linked_media_folder, holds_recorded_video
 from hevcq.util import file_io, file_lock
 from hevcq.util.capacity import free_disk_bytes, nearest_existing
 from hevcq.util.clock import Clock
@@ -237,7 +237,7 @@ def require_one_name(catalog: Catalog) -> None:
 
     Each such video would be encoded twice.
     """
-    if (paths := find_linked_folder(catalog.database)) is not None:
+    if (paths := find_linked_media_folder(catalog.database)) is not None:
         link, real = map(printable, paths)
         raise ConfigError(
             f"{link} is a link to {real} here, and other machines know videos by the link's name: each would"

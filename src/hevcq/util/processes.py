@@ -167,7 +167,7 @@ class Processes:
         return [path.stem for path in self._folder.glob(f"*{SUFFIX}")]
 
 
-def live_rows(data_dir: Path) -> Iterator[Row]:
+def process_rows(data_dir: Path) -> Iterator[Row]:
     """Yield the rows of the processes that live."""
     for path in (data_dir / FOLDER).glob(f"*{SUFFIX}"):
         try:

@@ -37,7 +37,7 @@ from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.sql.database import Connection, Database, PathMap
-from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damage_error
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase, database_damage
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import write_durably
 from hevcq.util.processes import FOLDER, Processes
@@ -415,4 +415,4 @@ def refuse_orphaned_renditions(folder: Path, where: str) -> None:
     """Raise StorageError if a folder holds renditions although its database is missing."""
     objects = folder / OBJECTS
     if objects.is_dir() and any(objects.iterdir()):
-        raise damage_error(Path(where), "it is missing, but renditions are in its folder")
+        raise database_damage(Path(where), "it is missing, but renditions are in its folder")

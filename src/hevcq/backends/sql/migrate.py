@@ -24,7 +24,7 @@ from hevcq.sql.database import Connection, Database
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import fsync_folder, replace_durably
-from hevcq.util.processes import live_rows
+from hevcq.util.processes import process_rows
 from hevcq.util.text import counted, printable
 
 LOCAL_TABLES = ("file", "hashed_file", "lived", "kept_original", "encode_cost")
@@ -97,7 +97,7 @@ class Migration:
             )
 
     def _require_alone(self, query_target: Callable[[str], tuple[Any, ...] | None]) -> None:
-        if next(live_rows(self.data_dir), None) is not None:
+        if next(process_rows(self.data_dir), None) is not None:
             raise UsageError(f"hevcq runs on {printable(self.data_dir)}: stop it first.")
         for database, query in ((self.source, self.source.row), (self.target, query_target)):
             others = query(COUNT_CONNECTED) if database.shared else None

@@ -92,12 +92,8 @@ def _serve_page(opened: App, cli: Cli, ends_s: float) -> Callable[[], None] | No
         from hevcq.web.server import serve
     except ModuleNotFoundError:
         return None
-    _ = (
-        opened.backend,
-        opened.catalog,
-        opened.profiles,
-        opened.encoder,
-    )  # open them in this thread only
+    # Opened here, by one thread alone.
+    _ = opened.backend, opened.catalog, opened.profiles, opened.encoder
     stop = StopSignals()  # its own: a page that fails must not stop the encodes
 
     def run() -> None:

@@ -22,7 +22,7 @@ from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
 from hevcq.util.clock import Clock
-from hevcq.util.processes import live_rows
+from hevcq.util.processes import process_rows
 from hevcq.util.text import counted, duration, printable
 
 
@@ -90,7 +90,7 @@ def workers_running(settings: Settings) -> int | None:
         return None
     here = sum(
         (bool(row.get("slots")) and not row["stopping"]) or bool(row.get("joined"))
-        for row in live_rows(settings.data_dir)
+        for row in process_rows(settings.data_dir)
     )
     return here if settings.backend == "embedded" else here or None
 
@@ -123,7 +123,7 @@ def overview(
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
     running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
     local, unfit = not settings.on_aws, dict[str, str]()
-    for row in live_rows(settings.data_dir) if local else ():
+    for row in process_rows(settings.data_dir) if local else ():
         unfit |= row.get("unfit", {})
     hours = settings.schedule.hours() if local else Hours()
     shut = why_closed(
@@ -197,7 +197,7 @@ def _running(backend: Backend, job: JobRecord, now: float) -> RunningStatus:
 
 def library_rows(data_dir: Path) -> list[Mapping[str, Any]]:
     """Return the waiting videos of libraries, from the rows of the processes that watch them."""
-    return [each for row in live_rows(data_dir) for each in row.get("waiting", ())]
+    return [each for row in process_rows(data_dir) for each in row.get("waiting", ())]
 
 
 def library_words(row: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ async def home(request: Request) -> Response:
     person, app = person_of(request), services_of(request).app
     if await run_sync(needs_setup, request, person):
         return RedirectResponse("/setup", 303)
-    video_filter = filter_of(request, person)
+    video_filter = video_filter_of(request, person)
     if video_filter is None:
         return RedirectResponse("/", 303)
     turns = services_of(request).searches if _reads_many(video_filter) else None
@@ -52,14 +52,14 @@ async def home(request: Request) -> Response:
 
 def now(request: Request) -> Response:
     person = person_of(request)
-    video_filter = filter_of(request, person)
+    video_filter = video_filter_of(request, person)
     # Repeating a search every few seconds would slow down everybody's pages.
     if video_filter is None or _reads_many(video_filter):
         raise HTTPException(400, "A search or a sorted list is not updated.")
     return HTMLResponse(_videos(services_of(request).app, video_filter, person))
 
 
-def filter_of(request: Request, person: Person) -> VideoFilter | None:
+def video_filter_of(request: Request, person: Person) -> VideoFilter | None:
     """Return the filter in the address, or None if it is invalid. Operators see everybody's videos."""
     query = request.query_params
     state, before = query.get("state", ""), query.get("before", "")

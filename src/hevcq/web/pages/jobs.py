@@ -103,7 +103,7 @@ def routes() -> Sequence[BaseRoute]:
     )
 
 
-def filter_of(app: App, asked: Mapping[str, str], now: float | None = None) -> JobFilter:
+def job_filter_of(app: App, asked: Mapping[str, str], now: float | None = None) -> JobFilter:
     """Return the filter in the fields of an address or a form, as of `now`. Raises HTTPException 400."""
     state, profile, name, cause = (asked.get(each, "") for each in FIELDS[:4])
     library = next((each for each in app.settings.libraries if each.name == name), None)
@@ -146,7 +146,7 @@ def _shown(asked: Mapping[str, str]) -> dict[str, str]:
 async def jobs(request: Request) -> Response:
     """Show a page of jobs. A search reads many records, so only a few run at a time."""
     services, asked = services_of(request), request.query_params
-    job_filter = filter_of(services.app, asked)
+    job_filter = job_filter_of(services.app, asked)
     turns = services.searches if _searches(job_filter) else None
     list_html = await run_sync(_list, services.app, job_filter, dict(asked), limiter=turns)
     live = not _searches(job_filter) and not asked.get("before")
@@ -182,7 +182,7 @@ def _searches(job_filter: JobFilter) -> bool:
 
 def poll_list(request: Request) -> Response:
     services, asked = services_of(request), _fields(request.query_params)
-    job_filter = filter_of(services.app, asked)
+    job_filter = job_filter_of(services.app, asked)
     if _searches(job_filter):  # repeated every few seconds, it would slow down everybody's pages
         raise HTTPException(400, "A search is not updated.")
     return HTMLResponse(_list(services.app, job_filter, asked))
@@ -295,7 +295,7 @@ def _changeable(
     app: App, asked: Mapping[str, str], action: str, asked_at: float
 ) -> Iterator[JobRecord]:
     """Yield the jobs of a list that the action applies to and that have not changed since `asked_at`."""
-    job_filter, states = filter_of(app, asked, asked_at), ACTIONS[action][0]
+    job_filter, states = job_filter_of(app, asked, asked_at), ACTIONS[action][0]
     changeable = status.changeable(app.backend.ledger, job_filter, states, asked_at, app.catalog)
     return (job for job in changeable if action != "keep" or status.may_keep(job))
 
